@@ -1,0 +1,119 @@
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from streams.metrics import OUTCOMES, TOPICS, Metrics
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    body, _ = metrics.render()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+    }
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    return samples(metrics)[f"slatestream_{name}", tuple(sorted(labels.items()))]
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(process=False)
+
+
+def test_events_add_up_per_topic_and_outcome(metrics):
+    metrics.count_events("clicks", "accepted", 40)
+    metrics.count_events("clicks", "accepted", 2)
+    metrics.count_events("clicks", "duplicate", 3)
+    assert value(metrics, "events_total", topic="clicks", outcome="accepted") == 42
+    assert value(metrics, "events_total", topic="clicks", outcome="duplicate") == 3
+    assert value(metrics, "events_total", topic="content", outcome="accepted") == 0
+
+
+def test_an_unknown_outcome_is_refused_with_the_list(metrics):
+    with pytest.raises(ValueError, match=r"outcome must be one of accepted, .*, got 'fine'"):
+        metrics.count_events("clicks", "fine")
+
+
+def test_a_prefixed_topic_is_refused(metrics):
+    with pytest.raises(ValueError, match=r"topic must be one of clicks, .*, got 'demo-clicks'"):
+        metrics.count_events("demo-clicks", "accepted")
+    with pytest.raises(ValueError, match="got 'demo-clicks'"):
+        metrics.set_lag("demo-clicks", 0, 3)
+
+
+def test_a_dead_letter_is_also_an_event(metrics):
+    metrics.count_dead_letters("requests", "malformed", 2)
+    assert value(metrics, "dead_letters_total", topic="requests", reason="malformed") == 2
+    assert value(metrics, "events_total", topic="requests", outcome="dead_letter") == 2
+
+
+def test_a_reason_from_outside_makes_no_new_series(metrics):
+    before = len(samples(metrics))
+    metrics.count_dead_letters("clicks", "Expected `str`, got `int` - at `$.user_id`")
+    metrics.count_slates("my-policy", "it rained")
+    metrics.count_rewards("who knows")
+    assert len(samples(metrics)) == before
+    assert value(metrics, "dead_letters_total", topic="clicks", reason="other") == 1
+    assert value(metrics, "slates_total", policy="other", fallback="other") == 1
+    assert value(metrics, "rewards_total", outcome="other") == 1
+
+
+def test_a_stage_is_counted_in_the_bucket_of_its_duration(metrics):
+    metrics.observe_stages("score", [0.0002, 0.003, 7.0])
+    assert value(metrics, "stage_seconds_count", stage="score") == 3
+    assert value(metrics, "stage_seconds_sum", stage="score") == pytest.approx(7.0032)
+    assert value(metrics, "stage_seconds_bucket", stage="score", le="0.00025") == 1
+    assert value(metrics, "stage_seconds_bucket", stage="score", le="0.005") == 2
+    assert value(metrics, "stage_seconds_bucket", stage="score", le="10.0") == 3
+
+
+def test_a_stage_that_raises_is_timed_too(metrics):
+    with pytest.raises(RuntimeError, match="broken"), metrics.time_stage("fold"):
+        raise RuntimeError("broken")
+    assert value(metrics, "stage_seconds_count", stage="fold") == 1
+
+
+def test_an_unknown_stage_is_refused(metrics):
+    with pytest.raises(ValueError, match="stage must be one of decode, .*, got 'think'"):
+        metrics.observe_stage("think", 1.0)
+
+
+def test_the_lag_of_a_lost_partition_disappears(metrics):
+    metrics.set_lag("clicks", 3, 17)
+    assert value(metrics, "lag_records", topic="clicks", partition="3") == 17
+    metrics.drop_lag("clicks", 3)
+    metrics.drop_lag("clicks", 3)
+    assert not any(name == "slatestream_lag_records" for name, _ in samples(metrics))
+
+
+def test_only_the_release_in_use_is_shown(metrics):
+    metrics.set_release("v1", "CPUExecutionProvider")
+    metrics.set_release("v2", "CUDAExecutionProvider")
+    shown = [labels for name, labels in samples(metrics) if name == "slatestream_release_info"]
+    assert shown == [(("provider", "CUDAExecutionProvider"), ("version", "v2"))]
+
+
+def test_a_gauge_can_be_read_at_scrape_time(metrics):
+    waiting = [1, 2, 3]
+    metrics.watch(metrics.waiting_requests, lambda: len(waiting))
+    waiting.pop()
+    assert value(metrics, "waiting_requests") == 2
+
+
+def test_every_series_of_events_exists_before_the_first_event(metrics):
+    shown = [labels for name, labels in samples(metrics) if name == "slatestream_events_total"]
+    assert len(shown) == len(TOPICS) * len(OUTCOMES)
+
+
+def test_two_metrics_in_one_process_do_not_share_numbers(metrics):
+    other = Metrics(process=False)
+    metrics.count_rewards("by_request", 5)
+    assert value(other, "rewards_total", outcome="by_request") == 0
+
+
+def test_the_process_is_measured_in_base_units():
+    body, content_type = Metrics().render()
+    assert b"process_resident_memory_bytes" in body
+    assert content_type.startswith("text/plain")
