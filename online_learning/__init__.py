@@ -1,0 +1,1 @@
+"""Functional core of learning: policies, attribution and evaluation. Arrays in, arrays out."""

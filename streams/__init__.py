@@ -1,0 +1,1 @@
+"""The worker: everything that touches Kafka, Faust, HTTP, the clock, the environment or the disk."""

@@ -1,0 +1,164 @@
+"""The wire contract: one msgspec struct per topic, JSON on the wire.
+
+Unknown fields are ignored and new fields carry defaults, so producers and workers may be upgraded
+in any order. Ids are opaque strings of 1 to `MAX_ID_LENGTH` characters. Times are Unix milliseconds.
+
+A decoder checks the shape of a value (types, required fields, bounds); rules that need more than the
+value itself (the record's key, its broker time, the configured actions) live in `streams.decoding`.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+
+MAX_ID_LENGTH = 512
+MAX_SLATE = 200  # as deep as retrieval goes
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+# 1973-03-03: anything smaller is a time in seconds. 2286-11-20: anything larger is in microseconds.
+TimestampMs = Annotated[int, msgspec.Meta(ge=100_000_000_000, le=9_999_999_999_999)]
+SlateSize = Annotated[int, msgspec.Meta(ge=1, le=MAX_SLATE)]
+
+
+class Click(msgspec.Struct, frozen=True, gc=False):
+    """`clicks`, keyed by user_id: one interaction of a user with an item."""
+
+    event_id: Id
+    user_id: Id
+    item_id: Id
+    action: str
+    timestamp_ms: TimestampMs
+    request_id: str | None = None
+    position: Count | None = None
+    dwell_ms: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    value: float | None = None
+    context: dict[str, Any] | None = None
+
+
+class Media(msgspec.Struct, frozen=True):
+    """An image or a sound: its embedding, or its bytes for the configured ONNX encoder (never both)."""
+
+    embedding: list[float] | None = None
+    data: bytes | None = None  # base64 on the wire
+
+
+class Content(msgspec.Struct, frozen=True):
+    """`content`, keyed by item_id: an item as its publisher describes it. A null value deletes it."""
+
+    item_id: Id
+    title: str
+    text: str | None = None
+    attributes: dict[str, list[str]] = {}
+    triples: list[tuple[Id, Id]] = []  # (relation, entity) edges beyond the attributes
+    image: Media | None = None
+    audio: Media | None = None
+    available: bool = True
+    published_ms: TimestampMs | None = None
+    expires_ms: TimestampMs | None = None
+
+
+class UserUpdate(msgspec.Struct, frozen=True):
+    """`users`, keyed by user_id: what a user states. A null value erases the user."""
+
+    user_id: Id
+    attributes: dict[str, str] = {}
+    preferences: list[Id] = []  # entities the user says they like
+    blocked_items: list[Id] = []
+
+
+class Request(msgspec.Struct, frozen=True):
+    """`requests`, keyed by user_id: asks for a slate of k items.
+
+    candidates restricts the slate to the named items; exclude takes items out; filters keeps the items
+    whose attribute has one of the values, e.g. {"genre": ["Comedy", "Drama"]}.
+    """
+
+    request_id: Id
+    user_id: Id
+    timestamp_ms: TimestampMs
+    k: SlateSize = 10
+    context: dict[str, Any] | None = None
+    candidates: list[Id] | None = None
+    exclude: list[Id] = []
+    filters: dict[str, list[str]] = {}
+
+
+class SlateItem(msgspec.Struct, frozen=True):
+    """One position of a slate.
+
+    propensity is the probability that the logging policy put this item here, given the positions
+    before it. score is the model's output, not a probability.
+    """
+
+    item_id: str
+    position: int
+    score: float
+    propensity: float
+    reasons: list[str] = []
+
+
+class Recommendation(msgspec.Struct, frozen=True):
+    """`recommendations`, keyed by user_id: a slate as served.
+
+    features is the policy's view of each position, shape (len(slate), feature_dim), row-major float32;
+    with it any other policy can be evaluated on this record. propensity_kind is "exact" or "estimated".
+    """
+
+    request_id: str
+    user_id: str
+    slate: list[SlateItem]
+    policy: str
+    policy_version: int
+    propensity_kind: str
+    model_version: str
+    features: bytes  # base64 on the wire
+    feature_dim: int
+    timestamp_ms: int
+    latency_ms: float
+    context: dict[str, Any] | None = None
+    fallback: str | None = None  # why the slate is not the model's, e.g. "no_release"
+
+
+class Feedback(msgspec.Struct, frozen=True):
+    """`feedback`, keyed by user_id: a slate with the reward of each position, once it has closed."""
+
+    request_id: str
+    user_id: str
+    slate: list[SlateItem]
+    rewards: list[float]
+    actions: list[list[str]]
+    policy: str
+    policy_version: int
+    propensity_kind: str
+    model_version: str
+    features: bytes
+    feature_dim: int
+    timestamp_ms: int
+    closed_ms: int
+    context: dict[str, Any] | None = None
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """`dead-letters`, keyed as the source record: a record that could not be used, and why."""
+
+    topic: str
+    partition: int
+    offset: int
+    error: str
+    reason: str
+    value: bytes  # base64 on the wire, cut to DEAD_LETTER_BYTES
+    timestamp_ms: int
+    truncated: bool = False
+
+
+DEAD_LETTER_BYTES = 262_144
+
+encode = msgspec.json.Encoder().encode
+decode_click = msgspec.json.Decoder(Click).decode
+decode_content = msgspec.json.Decoder(Content).decode
+decode_user = msgspec.json.Decoder(UserUpdate).decode
+decode_request = msgspec.json.Decoder(Request).decode
+decode_recommendation = msgspec.json.Decoder(Recommendation).decode
+decode_feedback = msgspec.json.Decoder(Feedback).decode
+decode_dead_letter = msgspec.json.Decoder(DeadLetter).decode

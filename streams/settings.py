@@ -1,0 +1,152 @@
+"""Configuration: one place for every setting, read from the environment or a TOML file.
+
+`SLATESTREAM_K_DEFAULT=20` or `k_default = 20` in the file given with `--config`; the environment wins.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from streams.errors import ConfigurationError
+from streams.events import MAX_SLATE
+
+ENV_PREFIX = "SLATESTREAM_"
+
+DEFAULT_ACTIONS = {"view": 0.2, "click": 1.0, "like": 2.0, "purchase": 4.0, "dislike": -1.0}
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Settings(BaseSettings):
+    """Every setting of slatestream with its default and its rule."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+
+    # Kafka
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092",
+        min_length=1,
+        validation_alias=AliasChoices(
+            "bootstrap_servers", f"{ENV_PREFIX}BOOTSTRAP_SERVERS", "KAFKA_BOOTSTRAP_SERVERS"
+        ),
+        description="Comma-separated host:port of the brokers (KAFKA_BOOTSTRAP_SERVERS works too).",
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_cafile: Path | None = Field(None, description="CA bundle; the system's when unset.")
+    group_id: str = Field("slatestream", min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]*$", description="Put before every topic.")
+    partitions: Positive = Field(4, description="Partitions of every user-keyed topic (co-partitioned).")
+    replication_factor: Positive = 1
+    session_timeout_ms: Annotated[int, Field(ge=1_000)] = 10_000
+
+    # Events
+    actions: dict[str, float] = Field(
+        DEFAULT_ACTIONS, min_length=1, max_length=16, description="Action name -> reward weight."
+    )
+    seen_actions: tuple[str, ...] | None = Field(
+        None, description="Actions after which an item is not recommended again; all when unset."
+    )
+    recommend_on: tuple[str, ...] = Field((), description="Actions that ask for a fresh slate by themselves.")
+    max_future_ms: Annotated[int, Field(ge=0)] = Field(
+        86_400_000, description="An event further than this ahead of its record's broker time is refused."
+    )
+
+    # State
+    history_limit: Annotated[int, Field(ge=16, le=8192, multiple_of=16)] = Field(
+        1024, description="Interactions kept per user (the seen filter reaches this far back)."
+    )
+    covisit_window: Positive = Field(50, description="Earlier interactions a new one is paired with.")
+    covisit_neighbours: Positive = Field(256, description="Neighbours kept per item and partition.")
+    affinity_half_life_ms: Positive = Field(30 * 86_400_000, description="Decay of user-entity affinity.")
+    flush_interval_ms: Positive = Field(1_000, description="How often dirty rows go to the changelogs.")
+    shared_flush_interval_ms: Positive = Field(5_000, description="The same for item statistics.")
+
+    # Model and serving
+    release: Path | None = Field(None, description="Release folder; popularity and co-visits without one.")
+    text_encoder: str = Field("minilm", description="'minilm', a Hugging Face name, or a folder.")
+    image_encoder: Path | None = Field(None, description="ONNX file: bytes' pixels -> embedding.")
+    audio_encoder: Path | None = None
+    require_gpu: bool = Field(False, description="Refuse to start without the CUDA provider.")
+    inference_threads: Positive = 1
+    k_default: Annotated[int, Field(ge=1, le=MAX_SLATE)] = 10
+    max_batch: Annotated[int, Field(ge=1, le=1024)] = 32
+    max_wait_ms: Annotated[float, Field(ge=0, le=1_000)] = 2.0
+    read_your_writes_ms: Annotated[int, Field(ge=0, le=60_000)] = Field(
+        1_000, description="How long a request may wait for the clicks acknowledged before it."
+    )
+
+    # Learning
+    policy: Literal["softmax", "thompson", "greedy"] = "thompson"
+    temperature: Annotated[float, Field(gt=0)] = Field(0.1, description="Of the softmax policy.")
+    exploration: Annotated[float, Field(ge=0)] = Field(0.3, description="Posterior scale of Thompson.")
+    propensity_samples: Positive = Field(256, description="Monte Carlo samples of Thompson's propensities.")
+    attribution_window_ms: Positive = 30 * 60_000
+    seed: int = 0
+
+    # HTTP
+    http_host: str = "127.0.0.1"
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 6066
+    advertised_url: str | None = Field(None, description="How other workers' clients reach this one.")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        for name in ("seen_actions", "recommend_on"):
+            unknown = set(getattr(self, name) or ()) - self.actions.keys()
+            if unknown:
+                raise ValueError(f"{name} names {sorted(unknown)}, which `actions` does not define")
+        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
+            raise ValueError(f"security_protocol={self.security_protocol} needs sasl_username and sasl_password")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Explicit values first, then the environment, then the TOML file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _config_file)
+
+
+_config_file: Path | None = None
+
+
+def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """Read the settings; `overrides` that are None are ignored.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming each setting at fault, its value and the rule it breaks.
+    """
+    global _config_file
+    if config is not None and not config.is_file():
+        raise ConfigurationError(f"--config {config}: no such file")
+    _config_file = config
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        name = ".".join(str(part) for part in problem["loc"]) or "settings"
+        shown = "" if "password" in name or not problem["loc"] else f", got {problem['input']!r}"
+        lines.append(f"{name}: {problem['msg']}{shown}")
+    return "Bad configuration:\n  " + "\n  ".join(lines)

@@ -1,0 +1,1 @@
+"""State as folds of topics: profiles, catalogue, graph and their changelogs."""

@@ -1,0 +1,214 @@
+"""A Faust transport whose stream items are whole partition batches.
+
+Registered under the entry-point group `faust.transports` for URLs `kafka-batch://host:port`. Faust keeps
+the consumer group, the assignment, agents, timers and the web server; an item of a stream is a
+`RecordBatch`: every record fetched of one partition, undecoded. Batches are acknowledged through the
+consumer's `CommitLedger`, never by the stream (use `stream.noack()`).
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, cast
+
+import aiokafka
+import faust
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from faust.transport.consumer import RecordMap
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage, EventT, Message
+
+from streams.ledger import CommitLedger
+
+# A fetch asks for the partitions that are drained at that moment and stays open up to this long when
+# they are empty, while those that fill meanwhile wait for it: so it must be short.
+FETCH_MAX_WAIT_MS = 50
+POLL_TIMEOUT_S = 1.0
+
+
+class RecordBatch:
+    """Records of one partition in offset order.
+
+    Attributes
+    ----------
+    tp : TP
+    records : list of aiokafka.ConsumerRecord, never empty
+    epoch : int
+        The ledger's epoch: a batch of an older one must be dropped, its records are read again.
+    """
+
+    __slots__ = ("epoch", "records", "tp")
+
+    def __init__(self, tp: TP, records: list[Any], epoch: int) -> None:
+        self.tp = tp
+        self.records = records
+        self.epoch = epoch
+
+    @property
+    def first_offset(self) -> int:
+        """Offset of the first record."""
+        return int(self.records[0].offset)
+
+    @property
+    def last_offset(self) -> int:
+        """Offset of the last record."""
+        return int(self.records[-1].offset)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+class BatchSchema(faust.Schema):
+    """Hands a `RecordBatch` through Faust's decoding untouched."""
+
+    async def decode(self, app: Any, message: Message, *, propagate: bool = False) -> EventT:
+        """Wrap the batch in an event."""
+        return cast(
+            EventT, app.create_event(None, message.value, headers={}, message=message)
+        )
+
+
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread that owns the aiokafka consumer, set up for batches and co-partitioning."""
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
+        conf = self.app.conf
+        # Range assignment gives partition p of every topic to the same worker: a shard needs them all.
+        self._assignor = RangePartitionAssignor
+        return aiokafka.AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
+            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
+            partition_assignment_strategy=[self._assignor],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_poll_records=None,
+            max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
+            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            check_crcs=conf.broker_check_crcs,
+            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+        )
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Do nothing: Faust's stall detector counts messages, ours are batches (see the lag metric)."""
+
+
+class Consumer(driver.Consumer):
+    """Faust's aiokafka consumer, delivering `RecordBatch`es and committing by ledger."""
+
+    ledger: CommitLedger
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ledger = CommitLedger()
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Deliver batches until the fetcher stops: one queue item per fetched partition."""
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                records, active = await self._wait_next_records(POLL_TIMEOUT_S)
+                if records and not self.should_stop:
+                    await self._deliver(records, active)
+                await asyncio.sleep(0)
+        except self.consumer_stopped_errors:
+            if not self.app.should_stop:
+                raise
+        except asyncio.CancelledError:
+            if not self.app.should_stop:
+                raise
+
+    async def _deliver(self, records: RecordMap, active: set[TP] | None) -> None:
+        generation = self.app.consumer_generation_id
+        if not self.flow_active:
+            # Fetched just before a rebalance stopped the flow: nobody will process these records.
+            await self.perform_seek()
+            return
+        for partition, fetched in records.items():
+            tp = TP(partition.topic, partition.partition)
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if active is not None and tp not in active and tp not in self._buffered_partitions:
+                continue
+            # A seek may deliver records a second time: keep what lies at or after the read position.
+            position = self._read_offset[tp] or 0
+            fresh = [r for r in fetched if r.offset >= position] if fetched[0].offset < position else fetched
+            if not fresh:
+                continue
+            last = fresh[-1].offset
+            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+            epoch = self.ledger.open(tp, last)
+            self._read_offset[tp] = last + 1
+            await self.callback(self._batch_message(RecordBatch(tp, fresh, epoch), generation))
+
+    @staticmethod
+    def _batch_message(batch: RecordBatch, generation: int) -> ConsumerMessage:
+        newest = batch.records[-1]
+        return ConsumerMessage(
+            topic=batch.tp.topic,
+            partition=batch.tp.partition,
+            offset=batch.last_offset,
+            timestamp=newest.timestamp / 1000,
+            timestamp_type=newest.timestamp_type,
+            headers=(),
+            key=None,
+            value=cast(Any, batch),
+            checksum=None,
+            tp=batch.tp,
+            generation_id=generation,
+        )
+
+    def ack(self, message: Message) -> bool:
+        """Do nothing: batches are completed through the ledger."""
+        return False
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Any:
+        return (
+            tp for tp in self.ledger if topics is None or tp in topics or tp[0] in topics
+        )
+
+    async def _commit_tps(self, tps: Iterable[TP], start_new_transaction: bool) -> bool:
+        assignment = self.assignment()
+        offsets = {
+            tp: offset
+            for tp in tps
+            if tp in assignment and (offset := self.ledger.committable(tp)) is not None
+        }
+        if not offsets:
+            return False
+        committed = await self._commit(cast(Mapping[TP, int], offsets))
+        if committed:
+            self.ledger.mark_committed(cast(Any, offsets))
+            self._committed_offset.update(offsets)
+            self.app.monitor.on_tp_commit(offsets)
+        return bool(committed)
+
+    async def perform_seek(self) -> None:
+        """Go back to the committed offsets; what is open beyond them will be read again."""
+        committed = await self.seek_to_committed()
+        never = [tp for tp, offset in committed.items() if not offset]
+        if never:
+            # aiokafka leaves a partition without a committed offset where it has read to.
+            await self._thread.seek_to_beginning(*never)
+        self.ledger.forget(list(self.ledger))
+        for tp, offset in committed.items():
+            self._read_offset[TP(*tp)] = self._committed_offset[TP(*tp)] = offset or None
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Let the application flush and commit, then forget what is open."""
+        await super().on_partitions_revoked(revoked)
+        self.ledger.forget(revoked)
+
+
+class Transport(driver.Transport):
+    """`kafka-batch://`: see the module."""
+
+    Consumer: ClassVar[type[Consumer]] = Consumer  # type: ignore[assignment,misc]
