@@ -1,0 +1,238 @@
+"""Interactions and item descriptions read from files: RecBole's atomic-file format.
+
+A dataset is a folder `<name>/` with `<name>.inter` and, each optional, `.item`, `.kg` + `.link`, `.user`
+(https://recbole.io/docs/user_guide/data/atomic_files.html). Ids stay strings.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Triple = tuple[str, str]
+"""(relation, entity): an edge that leaves an item."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interactions:
+    """Who did what and when, sorted by time (ties keep the file's order).
+
+    user_ids, item_ids : (n,) str
+    ratings : (n,) float32; NaN where the file has none
+    timestamps_ms : (n,) int64, Unix milliseconds
+    """
+
+    user_ids: NDArray[np.str_]
+    item_ids: NDArray[np.str_]
+    ratings: NDArray[np.float32]
+    timestamps_ms: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    def first(self, fraction: float) -> "Interactions":
+        """Return the first `fraction` of the rows in time order."""
+        if not 0.0 < fraction <= 1.0:
+            raise ValueError(f"fraction must be in (0, 1], got {fraction}")
+        return self[: int(fraction * len(self))]
+
+    def __getitem__(self, rows: slice) -> "Interactions":
+        return Interactions(
+            self.user_ids[rows], self.item_ids[rows], self.ratings[rows], self.timestamps_ms[rows]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item as its publisher describes it.
+
+    `attributes` maps a relation to entities with readable names ({"genre": ["Comedy"]}); `triples` are the
+    knowledge-graph edges, whose entities may be opaque ids. Together they are the item's `edges`.
+    """
+
+    item_id: str
+    title: str
+    attributes: dict[str, list[str]] = field(default_factory=dict)
+    triples: list[Triple] = field(default_factory=list)
+    text: str | None = None
+
+    @property
+    def genres(self) -> list[str]:
+        """Values of the attribute `genre`."""
+        return self.attributes.get("genre", [])
+
+    @property
+    def edges(self) -> list[Triple]:
+        """Attributes first, then triples; no edge twice."""
+        pairs = [(relation, value) for relation, values in self.attributes.items() for value in values]
+        return list(dict.fromkeys(pairs + self.triples))
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One user with the attributes the dataset states, e.g. {"gender": "F", "occupation": "writer"}."""
+
+    user_id: str
+    attributes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Interactions in time order, with the items and users they mention (and possibly more)."""
+
+    name: str
+    interactions: Interactions
+    items: list[Item]
+    users: list[User]
+
+
+def load_recbole(folder: Path | str, *, max_triples: int = 24) -> Dataset:
+    """Read a dataset in RecBole's atomic-file format.
+
+    Of the knowledge graph the edges that leave a linked item are kept (inverse relations go), without
+    relations of fewer than 5 edges and entities that touch one item only or more than half of them: neither
+    tells items apart and brings any two together. Items without an `.item` row have their id as title.
+
+    Parameters
+    ----------
+    folder
+        Holds `<folder's name>.inter`, or exactly one `.inter` file of another name.
+    max_triples
+        Knowledge-graph edges kept per item; relations with few edges per item (director) go before those
+        with many (actor).
+
+    Raises
+    ------
+    ValueError
+        If a file is missing, a needed column is absent or a value cannot be read; the message names it.
+    """
+    stem = _stem(Path(folder))
+    interactions = _read_interactions(stem.with_suffix(".inter"))
+    triples = _read_triples(stem.with_suffix(".kg"), stem.with_suffix(".link"), max_triples)
+    items = _read_items(stem.with_suffix(".item"), triples)
+    described = {item.item_id for item in items}
+    for item_id in dict.fromkeys(interactions.item_ids.tolist()):
+        if item_id not in described:
+            items.append(Item(item_id, item_id, triples=triples.get(item_id, [])))
+    return Dataset(stem.name, interactions, items, _read_users(stem.with_suffix(".user")))
+
+
+def _stem(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ValueError(f"data must be a folder of RecBole atomic files, got {str(folder)!r}")
+    if (folder / f"{folder.name}.inter").is_file():
+        return folder / folder.name
+    found = sorted(folder.glob("*.inter"))
+    if len(found) != 1:
+        raise ValueError(f"data must hold exactly one .inter file, got {len(found)} in {str(folder)!r}")
+    return found[0].with_suffix("")
+
+
+def _read_table(path: Path) -> dict[str, list[str]]:
+    """Columns by name without their type suffix."""
+    with path.open(encoding="utf-8") as file:
+        header = [name.split(":")[0] for name in file.readline().rstrip("\n").split("\t")]
+        rows = [line.rstrip("\n").split("\t") for line in file if line.strip()]
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise ValueError(f"{path.name} line {number} must have {len(header)} fields, got {len(row)}")
+    columns = zip(*rows, strict=True) if rows else ([] for _ in header)
+    return {name: list(values) for name, values in zip(header, columns, strict=True)}
+
+
+def _need(table: Mapping[str, list[str]], path: Path, *names: str) -> list[list[str]]:
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise ValueError(f"{path.name} must have the column {missing[0]!r}, got {list(table)}")
+    return [table[name] for name in names]
+
+
+def _numbers(values: Iterable[str], path: Path, column: str) -> NDArray[np.float64]:
+    try:
+        return np.asarray(list(values), np.float64)
+    except ValueError as error:
+        raise ValueError(f"{path.name} column {column!r} must hold numbers: {error}") from None
+
+
+def _read_interactions(path: Path) -> Interactions:
+    table = _read_table(path)
+    users, items, times = _need(table, path, "user_id", "item_id", "timestamp")
+    if not users:
+        raise ValueError(f"{path.name} must hold at least one interaction, got none")
+    seconds = _numbers(times, path, "timestamp")
+    ratings = table.get("rating")
+    scale = 1000.0 if seconds.max() < 1e11 else 1.0  # before the year 5138 a larger number is in ms
+    order = np.argsort(seconds, kind="stable")
+    values = _numbers(ratings, path, "rating") if ratings else np.full(len(users), np.nan)
+    return Interactions(
+        np.asarray(users, np.str_)[order],
+        np.asarray(items, np.str_)[order],
+        values[order].astype(np.float32),
+        (seconds[order] * scale).astype(np.int64),
+    )
+
+
+def _read_items(path: Path, triples: Mapping[str, list[Triple]]) -> list[Item]:
+    if not path.is_file():
+        return []
+    table = _read_table(path)
+    (ids,) = _need(table, path, "item_id")
+    blank = [""] * len(ids)
+    titles = next((table[name] for name in ("movie_title", "title", "name") if name in table), blank)
+    years = table.get("release_year", blank)
+    genres = next((table[name] for name in ("class", "genre", "genres") if name in table), blank)
+    items = []
+    for item_id, title, year, names in zip(ids, titles, years, genres, strict=True):
+        full = f"{title or item_id} ({year})" if year.isdigit() else title or item_id
+        attributes = {"genre": names.split()} if names.strip() else {}
+        items.append(Item(item_id, full, attributes, triples.get(item_id, [])))
+    return items
+
+
+def _read_users(path: Path) -> list[User]:
+    if not path.is_file():
+        return []
+    table = _read_table(path)
+    (ids,) = _need(table, path, "user_id")
+    names = [name for name in table if name not in ("user_id", "zip_code")]
+    return [
+        User(user_id, {name: table[name][row] for name in names if table[name][row]})
+        for row, user_id in enumerate(ids)
+    ]
+
+
+def _read_triples(kg: Path, link: Path, max_triples: int) -> dict[str, list[Triple]]:
+    if not (kg.is_file() and link.is_file()):
+        return {}
+    items, entities = _need(_read_table(link), link, "item_id", "entity_id")
+    heads, relations, tails = _need(_read_table(kg), kg, "head_id", "relation_id", "tail_id")
+    item_of = dict(zip(entities, items, strict=True))
+    edges = list(dict.fromkeys(
+        (item_of[head], relation, tail)
+        for head, relation, tail in zip(heads, relations, tails, strict=True)
+        if head in item_of
+    ))
+    relation_counts = Counter(relation for _, relation, _ in edges)
+    degree = Counter(tail for _, tail in {(item, tail) for item, _, tail in edges})
+    fan_out = {
+        relation: count / len({item for item, other, _ in edges if other == relation})
+        for relation, count in relation_counts.items()
+    }
+    label = _labels(relation_counts)
+    kept: dict[str, list[Triple]] = defaultdict(list)
+    for item, relation, tail in sorted(edges, key=lambda edge: (fan_out[edge[1]], edge[1], -degree[edge[2]])):
+        common = degree[tail] > 0.5 * len(items)
+        if relation_counts[relation] < 5 or degree[tail] < 2 or common or len(kept[item]) >= max_triples:
+            continue
+        kept[item].append((label[relation], tail))
+    return dict(kept)
+
+
+def _labels(relations: Iterable[str]) -> dict[str, str]:
+    """Freebase's `film.film.directed_by` reads `directed_by`, where that stays unambiguous."""
+    names = list(relations)
+    short = Counter(name.rsplit(".", 1)[-1] for name in names)
+    return {name: last if short[last := name.rsplit(".", 1)[-1]] == 1 else name for name in names}
