@@ -20,6 +20,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from streams.decoding import REASONS
+
 TOPICS = (
     "clicks",
     "content",
@@ -49,24 +51,7 @@ STAGES = (
     "restore",
     "learn",
 )
-REASONS = (
-    "malformed",
-    "wrong_type",
-    "missing_field",
-    "out_of_bounds",
-    "null_value",
-    "null_key",
-    "key_mismatch",
-    "unknown_action",
-    "bad_timestamp",
-    "future_timestamp",
-    "bad_id",
-    "bad_slate_size",
-    "bad_media",
-    "too_large",
-    "internal",
-    "other",
-)
+DEAD_LETTER_REASONS = (*REASONS, "internal", "other")
 FALLBACKS = ("none", "no_release", "no_catalogue", "no_candidates", "timeout", "error", "other")
 REWARD_OUTCOMES = ("by_request", "by_window", "unattributed", "late", "duplicate", "other")
 POLICIES = ("softmax", "thompson", "greedy", "none", "other")
@@ -106,7 +91,7 @@ class Metrics:
         )  # fmt: skip
         self._dead = _bind2(
             self._counter("dead_letters", "Records sent to dead-letters, and why.", ("topic", "reason")),
-            TOPICS, REASONS,
+            TOPICS, DEAD_LETTER_REASONS,
         )  # fmt: skip
         self._slates = _bind2(
             self._counter("slates", "Slates published.", ("policy", "fallback")), POLICIES, FALLBACKS
@@ -117,6 +102,8 @@ class Metrics:
             "wrong_partition", "Records whose key belongs to another partition (murmur2).", ("topic",)
         )
         self._wrong = {name: wrong.labels(name) for name in TOPICS}
+        mismatch = self._counter("key_mismatch", "Records whose key is not their user_id.", ("topic",))
+        self._mismatch = {name: mismatch.labels(name) for name in TOPICS}
         batch = self._histogram("batch_records", "Records per batch.", ("topic",), BATCH_BUCKETS)
         self._batch = {name: batch.labels(name) for name in TOPICS}
         stage = self._histogram("stage_seconds", "Time of one pass of a stage.", ("stage",), STAGE_BUCKETS)
@@ -148,13 +135,18 @@ class Metrics:
     def count_dead_letters(self, topic: str, reason: str, n: int = 1) -> None:
         """Add n dead letters; they are counted as events with outcome "dead_letter" too."""
         _check_topic(topic)
-        self._dead[topic, reason if reason in REASONS else "other"].inc(n)
+        self._dead[topic, reason if reason in DEAD_LETTER_REASONS else "other"].inc(n)
         self._events[topic, "dead_letter"].inc(n)
 
     def count_wrong_partition(self, topic: str, n: int = 1) -> None:
         """Add n records that another partitioner put where their key does not belong."""
         _check_topic(topic)
         self._wrong[topic].inc(n)
+
+    def count_key_mismatches(self, topic: str, n: int = 1) -> None:
+        """Add n records whose key is missing or is not the user_id of their value."""
+        _check_topic(topic)
+        self._mismatch[topic].inc(n)
 
     def count_slates(self, policy: str, fallback: str | None = None, n: int = 1) -> None:
         """Add n published slates; fallback is `Recommendation.fallback`."""

@@ -44,8 +44,8 @@ def test_a_prefixed_topic_is_refused(metrics):
 
 
 def test_a_dead_letter_is_also_an_event(metrics):
-    metrics.count_dead_letters("requests", "malformed", 2)
-    assert value(metrics, "dead_letters_total", topic="requests", reason="malformed") == 2
+    metrics.count_dead_letters("requests", "invalid", 2)
+    assert value(metrics, "dead_letters_total", topic="requests", reason="invalid") == 2
     assert value(metrics, "events_total", topic="requests", outcome="dead_letter") == 2
 
 
