@@ -1,0 +1,57 @@
+"""The protocol every policy follows."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_learning.statistics import LinearStatistics
+from online_learning.types import Candidates, PropensityKind, Slates
+
+
+class Policy(Protocol):
+    """Chooses slates from scored candidates, and learns from merged statistics."""
+
+    @property
+    def name(self) -> str:
+        """How the policy is called in settings, records and metrics."""
+        ...
+
+    @property
+    def propensity_kind(self) -> PropensityKind:
+        """Whether the propensities are exact or Monte Carlo estimates."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """How many observations (impressions and rewards) the policy has learned from.
+
+        It is a function of the statistics alone, so two workers, or one before and after a restart,
+        show the same version exactly when they have adopted the same amount of evidence. It stays 0
+        for a policy that does not learn.
+        """
+        ...
+
+    def select(self, candidates: Candidates, *, k: NDArray[np.int64], seeds: NDArray[np.uint64]) -> Slates:
+        """Choose one slate per request.
+
+        A request's slate is a pure function of the adopted statistics, its own row of `candidates`
+        and its seed: it does not depend on the rest of the batch, and a smaller k gives the first
+        positions of a larger one. Candidates that are not valid, or whose utility is not finite, are
+        never chosen.
+
+        Parameters
+        ----------
+        candidates : B requests with C candidates each
+        k : (B,) int64, slate sizes, at least 0; more than there are candidates gives a shorter slate
+        seeds : (B,) uint64, one per request
+        """
+        ...
+
+    def update(self, statistics: LinearStatistics) -> None:
+        """Adopt `statistics`, merged over all partitions, in place of those adopted before.
+
+        O(F^3) for a policy that learns. On an error the policy keeps what it had. It may be called
+        while another thread is in `select`, which then ends with the version it began with.
+        """
+        ...

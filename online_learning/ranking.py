@@ -1,0 +1,62 @@
+"""Steps that several policies share: utilities, slate sizes, top-k."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_learning.types import Candidates
+
+
+def utilities(candidates: Candidates, weights: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return the utility of every candidate and which candidates can be used.
+
+    Parameters
+    ----------
+    weights : (F,) float
+
+    Returns
+    -------
+    utility : (B, C) float64, features @ weights; -inf where it cannot be used
+    usable : (B, C) bool, valid and of finite utility (a NaN or infinite feature makes it unusable)
+    """
+    dim = candidates.features.shape[-1]
+    if dim != len(weights):
+        raise ValueError(f"features must have the policy's dimension {len(weights)}, got {dim}")
+    with np.errstate(invalid="ignore", over="ignore"):
+        raw = (candidates.features @ weights.astype(np.float32)).astype(np.float64)
+    usable = candidates.valid & np.isfinite(raw)
+    return np.where(usable, raw, -np.inf), usable
+
+
+def check_request(candidates: Candidates, k: NDArray[np.int64], seeds: NDArray[np.uint64]) -> None:
+    """Raise ValueError when `k` or `seeds` do not go with `candidates`."""
+    n = len(candidates.scores)
+    if k.shape != (n,) or seeds.shape != (n,):
+        raise ValueError(f"k and seeds must have shape ({n},), got {k.shape} and {seeds.shape}")
+    if n and k.min() < 0:
+        raise ValueError(f"k must be at least 0, got {k.min()}")
+
+
+def slate_lengths(usable: NDArray[np.bool_], k: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return (B,) int64, how many positions each slate gets: min(k, usable candidates)."""
+    return np.minimum(k, usable.sum(axis=1, dtype=np.int64))
+
+
+def top_k(keys: NDArray[np.float64], usable: NDArray[np.bool_], k: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return (B, max k) int64, the usable columns of highest key first; -1 after the slate's end.
+
+    Equal keys keep the candidates' order. `keys` must be -inf where `usable` is False.
+    """
+    n, width = len(keys), int(k.max(initial=0))
+    index = np.full((n, width), -1, np.int64)
+    shown = min(width, keys.shape[1])
+    order = np.argsort(-keys, axis=1, kind="stable")[:, :shown]
+    filled = np.arange(shown) < slate_lengths(usable, k)[:, None]
+    index[:, :shown] = np.where(filled, order, -1)
+    return index
+
+
+def certain(index: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the propensities of a slate chosen without chance: 1, and 0 where `index` is -1."""
+    return (index >= 0).astype(np.float32)
