@@ -148,7 +148,7 @@ def click_columns(
         items=[c.item_id for c in clicks],
         actions=actions.astype(np.uint8),
         times=times,
-        event_keys=np.fromiter((digest(c.event_id) for c in clicks), np.uint64, n),
+        event_keys=np.fromiter((digest(c.event_id.encode()) for c in clicks), np.uint64, n),
         offsets=np.fromiter((r.offset for r in kept), np.int64, n),
         broker_times=broker_times,
         rejected=rejected,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from streams.kafka_options import aiokafka_options
+from streams.kafka_options import aiokafka_client_options
 from streams.settings import Settings
 
 BATCH_BYTES = 512 * 1024
@@ -31,7 +31,7 @@ class Publisher:
     async def start(self) -> None:
         """Connect."""
         self._producer = AIOKafkaProducer(
-            **aiokafka_options(self._settings),
+            **aiokafka_client_options(self._settings),
             enable_idempotence=True,
             max_batch_size=BATCH_BYTES,
             max_request_size=MAX_REQUEST_BYTES,

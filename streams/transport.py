@@ -15,7 +15,7 @@ import faust
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
-from faust.types import TP, ConsumerMessage, EventT, Message
+from faust.types import TP, ConsumerMessage, Message
 
 from streams.ledger import CommitLedger
 
@@ -60,11 +60,13 @@ class RecordBatch:
 class BatchSchema(faust.Schema):
     """Hands a `RecordBatch` through Faust's decoding untouched."""
 
-    async def decode(self, app: Any, message: Message, *, propagate: bool = False) -> EventT:
-        """Wrap the batch in an event."""
-        return cast(
-            EventT, app.create_event(None, message.value, headers={}, message=message)
-        )
+    def loads_key(self, app: Any, message: Message, **options: Any) -> Any:
+        """Return nothing: keys belong to the records."""
+        return None
+
+    def loads_value(self, app: Any, message: Message, **options: Any) -> Any:
+        """Return the batch itself."""
+        return message.value
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):

@@ -1,0 +1,97 @@
+"""Dynamic micro-batching: jobs from everywhere become one batch, run by one thread."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+J = TypeVar("J")
+R = TypeVar("R")
+P = TypeVar("P")
+
+
+class Batcher(Generic[J, P, R]):
+    """Collects jobs until there are `max_batch` or `max_wait_ms` have passed, then runs them together.
+
+    While a batch is being run the next one fills, so the batch size follows the load by itself.
+
+    Parameters
+    ----------
+    prepare
+        Builds the input of a batch; called in the event loop, where the state may be read.
+    run
+        Does the work; called in the inference thread. Returns one result a job, in order.
+    """
+
+    def __init__(
+        self,
+        prepare: Callable[[Sequence[J]], P],
+        run: Callable[[P], Sequence[R]],
+        *,
+        executor: ThreadPoolExecutor,
+        max_batch: int,
+        max_wait_ms: float,
+    ) -> None:
+        self._prepare = prepare
+        self._run = run
+        self._executor = executor
+        self._max_batch = max_batch
+        self._max_wait_s = max_wait_ms / 1000
+        self._queue: asyncio.Queue[tuple[J, asyncio.Future[R]]] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to run batches."""
+        self._task = asyncio.create_task(self._work())
+
+    async def stop(self) -> None:
+        """Stop; jobs still queued are cancelled."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        while not self._queue.empty():
+            self._queue.get_nowait()[1].cancel()
+
+    async def submit(self, job: J) -> R:
+        """Queue a job and wait for its result."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((job, future))
+        return await future
+
+    @property
+    def queued(self) -> int:
+        """Jobs waiting for a batch."""
+        return self._queue.qsize()
+
+    async def _collect(self) -> list[tuple[J, asyncio.Future[R]]]:
+        batch = [await self._queue.get()]
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._max_wait_s
+        while len(batch) < self._max_batch:
+            if self._queue.empty():
+                remaining = deadline - loop.time()
+                if remaining <= 0:
+                    break
+                try:
+                    batch.append(await asyncio.wait_for(self._queue.get(), remaining))
+                except TimeoutError:
+                    break
+            else:
+                batch.append(self._queue.get_nowait())
+        return batch
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = await self._collect()
+            try:
+                prepared = self._prepare([job for job, _ in batch])
+                results = await loop.run_in_executor(self._executor, self._run, prepared)
+            except Exception as error:
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
