@@ -50,3 +50,66 @@ def accumulate_moment(
             moment[a] += features[row, a] * rewards[row]
         used += 1
     return used
+
+
+@_compiled
+def count_wins(
+    utility: NDArray[np.float32],
+    chosen: NDArray[np.int64],
+    usable: NDArray[np.bool_],
+    noise: float,
+    key: int,
+) -> NDArray[np.int64]:
+    """Count, per position of one slate, the samples in which its candidate beats all that remained.
+
+    Parameters
+    ----------
+    utility : (C, S) float32, utility of each candidate under each sample; unchanged
+    chosen : (n,) int64, candidates of the slate in order of position
+    usable : (C,) bool
+    noise : every comparison adds independent uniform noise on [0, noise)
+    key : 32 random bits that the noise is made from
+
+    Returns
+    -------
+    (n,) int64, wins out of S
+
+    Notes
+    -----
+    What remains at position j is what the slate leaves out plus its positions j, j + 1, ... So one running
+    maximum per sample, taken over the candidates left out and then over the slate from its end, serves
+    all positions.
+    """
+    n_candidates, n_samples = utility.shape
+    left_out = usable.copy()
+    for position in range(len(chosen)):
+        left_out[chosen[position]] = False
+    best = np.full(n_samples, -np.inf, np.float32)
+    scale = np.float32(noise) * np.float32(2.0**-24)
+    for row in range(n_candidates):
+        if left_out[row]:
+            first = row * n_samples
+            for sample in range(n_samples):
+                value = utility[row, sample] + scale * _noise_24(first + sample, key)
+                best[sample] = max(best[sample], value)
+    wins = np.zeros(len(chosen), np.int64)
+    for position in range(len(chosen) - 1, -1, -1):
+        row = chosen[position]
+        first = row * n_samples
+        count = 0
+        for sample in range(n_samples):
+            value = utility[row, sample] + scale * _noise_24(first + sample, key)
+            count += value > best[sample]
+            best[sample] = max(best[sample], value)
+        wins[position] = count
+    return wins
+
+
+@_compiled
+def _noise_24(counter: int, key: int) -> np.float32:
+    # 24 random bits as a float32: two rounds of multiply and xor-shift (the finaliser of MurmurHash3).
+    # Compiled products of uint32 are uint64, hence the casts.
+    bits = np.uint32(np.uint32(counter) * np.uint32(0x9E3779B1) + np.uint32(key))
+    bits = np.uint32((bits ^ (bits >> np.uint32(16))) * np.uint32(0x85EBCA6B))
+    bits = np.uint32((bits ^ (bits >> np.uint32(13))) * np.uint32(0xC2B2AE35))
+    return np.float32(np.uint32(bits ^ (bits >> np.uint32(16))) >> np.uint32(8))

@@ -37,8 +37,8 @@ class Policy(Protocol):
 
         A request's slate is a pure function of the adopted statistics, its own row of `candidates`
         and its seed: it does not depend on the rest of the batch, and a smaller k gives the first
-        positions of a larger one. Candidates that are not valid, or whose utility is not finite, are
-        never chosen.
+        positions of a larger one. Never chosen are candidates that are not valid, nor those of which the
+        policy reads something that is NaN or infinite.
 
         Parameters
         ----------

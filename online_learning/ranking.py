@@ -40,7 +40,8 @@ def check_request(candidates: Candidates, k: NDArray[np.int64], seeds: NDArray[n
 
 def slate_lengths(usable: NDArray[np.bool_], k: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return (B,) int64, how many positions each slate gets: min(k, usable candidates)."""
-    return np.minimum(k, usable.sum(axis=1, dtype=np.int64))
+    lengths: NDArray[np.int64] = np.minimum(k, usable.sum(axis=1, dtype=np.int64))
+    return lengths
 
 
 def top_k(keys: NDArray[np.float64], usable: NDArray[np.bool_], k: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -35,7 +35,7 @@ def words(seeds: Seeds, n: int, *, stream: int) -> NDArray[np.uint64]:
     words from one seed; a caller that needs two kinds of noise for a request uses two streams.
     """
     # Mixed before counting: seeds that differ by a multiple of the increment would else share words.
-    start = mix(mix(np.asarray(seeds, np.uint64)) + np.uint64(stream) * _GOLDEN)
+    start = mix(mix(seeds) + np.array([stream], np.uint64) * _GOLDEN)
     counters = np.arange(1, n + 1, dtype=np.uint64) * _GOLDEN
     return mix(start[:, None] + counters)
 

@@ -1,0 +1,126 @@
+"""Thompson sampling on a linear model of reward, with estimated propensities."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_learning.kernels import count_wins
+from online_learning.posterior import LinearPosterior, LinearPrior, infer
+from online_learning.ranking import check_request, slate_lengths, utilities
+from online_learning.sampling import normals, uniforms, words
+from online_learning.statistics import LinearStatistics
+from online_learning.types import Candidates, PropensityKind, Slates
+
+# Streams of random numbers of one request: what chooses the slate is independent of what estimates it.
+_CHOICE, _CHOICE_TIES, _ESTIMATE, _ESTIMATE_TIES = 1, 2, 3, 4
+
+# Candidates of equal features have equal utility under any weights. Noise far below any difference that
+# matters, and above the rounding of float32 sums of order 1, makes the choice among them uniform.
+TIE_NOISE = 1e-5
+
+
+class LinearThompsonPolicy:
+    """Fills each position with the best remaining candidate under fresh weights from the posterior.
+
+    Weights are drawn from N(mean, exploration^2 covariance) (Thompson 1933; Agrawal & Goyal 2013), once
+    per position. One draw for a whole slate would make the positions depend on each other through the
+    draw, and the probability of a position given those before could not be estimated: after a few
+    positions no sample agrees with all of them. With a draw per position it is the probability that the
+    chosen candidate is the best of the remaining, which samples of the weights shared by all positions
+    estimate.
+
+    A propensity is (wins + 1) / (samples + 1), wins counted on `samples` draws of the request's own that
+    are independent of those that chose. So it is never 0 (at least 1 / (samples + 1)), its standard error
+    is about sqrt(p (1 - p) / samples), and its inverse, which importance weighting uses, is unbiased but
+    for a factor 1 - (1 - p)^(samples + 1) (Chao & Strawderman, "Negative moments of positive random
+    variables", JASA 1972).
+
+    Parameters
+    ----------
+    prior : belief about the weights before the first update
+    exploration : scale of the posterior's standard deviation; 0 ranks by the mean
+    samples : draws per request that estimate its propensities; cost grows in proportion
+    """
+
+    name = "thompson"
+    propensity_kind: PropensityKind = "estimated"
+
+    def __init__(self, prior: LinearPrior, *, exploration: float = 0.3, samples: int = 256) -> None:
+        if not 0.0 <= exploration < np.inf:
+            raise ValueError(f"exploration must be finite and at least 0, got {exploration}")
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1, got {samples}")
+        self.exploration = exploration
+        self.samples = samples
+        self._prior = prior
+        self._posterior = infer(prior)
+
+    @property
+    def version(self) -> int:
+        """See `Policy.version`."""
+        return self._posterior.version
+
+    def select(self, candidates: Candidates, *, k: NDArray[np.int64], seeds: NDArray[np.uint64]) -> Slates:
+        """See `Policy.select`."""
+        check_request(candidates, k, seeds)
+        posterior = self._posterior
+        _, usable = utilities(candidates, posterior.mean)
+        # A feature that is not finite would spread over the whole matrix product.
+        features = np.where(usable[..., None], candidates.features, np.float32(0.0))
+        index = self._choose(features, usable, k, seeds, posterior)
+        propensities = np.zeros(index.shape, np.float32)
+        for request, slate in enumerate(index):
+            chosen = slate[slate >= 0]
+            propensities[request, : len(chosen)] = self._estimate(
+                features[request], usable[request], chosen, seeds[request : request + 1], posterior
+            )
+        return Slates(index, propensities, posterior.version)
+
+    def update(self, statistics: LinearStatistics) -> None:
+        """See `Policy.update`."""
+        self._posterior = infer(self._prior, statistics)
+
+    def _choose(
+        self,
+        features: NDArray[np.float32],
+        usable: NDArray[np.bool_],
+        k: NDArray[np.int64],
+        seeds: NDArray[np.uint64],
+        posterior: LinearPosterior,
+    ) -> NDArray[np.int64]:
+        n, n_candidates, dim = features.shape
+        lengths = slate_lengths(usable, k)
+        shown = int(lengths.max(initial=0))
+        noise = normals(seeds, shown * dim, stream=_CHOICE).reshape(n, shown, dim)
+        ties = uniforms(seeds, shown * n_candidates, stream=_CHOICE_TIES).reshape(n, shown, n_candidates)
+        weights = self._weights(noise, posterior)
+        index = np.full((n, int(k.max(initial=0))), -1, np.int64)
+        closed = np.where(usable, 0.0, -np.inf)
+        rows = np.arange(n)
+        for position in range(shown):
+            # One product per position: its rounding, and so the slate, does not depend on k or the batch.
+            utility = np.matmul(features, weights[:, position, :, None])[..., 0]
+            best = np.argmax(utility + TIE_NOISE * ties[:, position] + closed, axis=1)
+            filled = position < lengths
+            index[filled, position] = best[filled]
+            closed[rows[filled], best[filled]] = -np.inf
+        return index
+
+    def _estimate(
+        self,
+        features: NDArray[np.float32],
+        usable: NDArray[np.bool_],
+        chosen: NDArray[np.int64],
+        seed: NDArray[np.uint64],
+        posterior: LinearPosterior,
+    ) -> NDArray[np.float32]:
+        dim = features.shape[1]
+        noise = normals(seed, self.samples * dim, stream=_ESTIMATE).reshape(self.samples, dim)
+        utility = features @ self._weights(noise, posterior).T
+        key = int(words(seed, 1, stream=_ESTIMATE_TIES)[0, 0] & np.uint64(0xFFFFFFFF))
+        wins = count_wins(utility, chosen, usable, TIE_NOISE, key)
+        return ((wins + 1) / (self.samples + 1)).astype(np.float32)
+
+    def _weights(self, noise: NDArray[np.float32], posterior: LinearPosterior) -> NDArray[np.float32]:
+        # (..., F) standard normals to (..., F) weights
+        root = (self.exploration * posterior.root).astype(np.float32)
+        return noise @ root.T + posterior.mean.astype(np.float32)
