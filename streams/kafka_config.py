@@ -1,0 +1,66 @@
+"""The configuration files of the embedded broker."""
+
+from pathlib import Path
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+# One node serves a test suite: nothing is replicated, groups form without waiting, and a topic exists
+# only when somebody created it. The cleaner's buffer is on the heap, so it is kept small.
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=BROKER://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=BROKER://{host}:{port}
+listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=BROKER
+controller.listener.names=CONTROLLER
+log.dirs={log_dir}
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=5
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=5
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+message.max.bytes={max_message_bytes}
+replica.fetch.max.bytes={max_message_bytes}
+log.segment.delete.delay.ms=1000
+log.cleaner.backoff.ms=5000
+log.cleaner.dedupe.buffer.size=33554432
+"""
+
+_LOG4J = """\
+<?xml version="1.0" encoding="UTF-8"?>
+<Configuration status="ERROR" shutdownHook="disable">
+  <Appenders>
+    <File name="file" fileName="{log_file}">
+      <PatternLayout pattern="%d %p %c{{1}} %m%n"/>
+    </File>
+  </Appenders>
+  <Loggers>
+    <Root level="INFO"><AppenderRef ref="file"/></Root>
+  </Loggers>
+</Configuration>
+"""
+
+
+def write_config(data_dir: Path, *, host: str, port: int, controller_port: int) -> tuple[Path, Path]:
+    """Write the broker's properties and its log configuration into its data folder; return both paths."""
+    properties = data_dir / "server.properties"
+    properties.write_text(
+        _PROPERTIES.format(
+            host=host,
+            port=port,
+            controller_port=controller_port,
+            log_dir=data_dir / "log",
+            max_message_bytes=MAX_MESSAGE_BYTES,
+        )
+    )
+    log4j = data_dir / "log4j2.xml"
+    log4j.write_text(_LOG4J.format(log_file=data_dir / "broker.log"))
+    return properties, log4j

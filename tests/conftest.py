@@ -1,0 +1,58 @@
+"""Fixtures for the whole suite: one real Kafka broker a test session, fresh topics a test."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from streams.broker import EmbeddedBroker
+from streams.settings import ENV_PREFIX, Settings, load_settings
+from streams.topics import TOPICS, admin_client, create_topics, topic_name
+
+# Shared checks assert outside test modules; rewritten, their failures show the values.
+pytest.register_assert_rewrite("tests.policy_checks", "tests.scorer_checks")
+
+SettingsFactory = Callable[..., Settings]
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own settings must not decide a test."""
+    for name in list(os.environ):
+        if name.startswith(ENV_PREFIX) or name == "KAFKA_BOOTSTRAP_SERVERS":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[EmbeddedBroker]:
+    """A running Kafka broker, shared by the session: do not stop it, and keep to your own topics."""
+    with EmbeddedBroker() as running:
+        yield running
+
+
+@pytest.fixture
+def make_settings(broker: EmbeddedBroker) -> SettingsFactory:
+    """Makes settings of the session's broker with a topic prefix and a group of this test alone."""
+    unique = f"t{uuid.uuid4().hex[:12]}"
+
+    def make(**overrides: object) -> Settings:
+        fresh = {
+            "bootstrap_servers": broker.bootstrap_servers,
+            "topic_prefix": f"{unique}.",
+            "group_id": unique,
+            "http_port": 0,
+        }
+        return load_settings(**(fresh | overrides))
+
+    return make
+
+
+@pytest.fixture
+def kafka_settings(make_settings: SettingsFactory) -> Iterator[Settings]:
+    """Settings whose topics exist, empty, and are deleted after the test."""
+    settings = make_settings()
+    create_topics(settings)
+    yield settings
+    with admin_client(settings) as admin:
+        admin.delete_topics([topic_name(settings, name) for name in TOPICS])
