@@ -1,0 +1,103 @@
+"""The arms of the demo and their click-through: the policy beside random and popularity.
+
+Every visit shows the same user, with the same luck, the slate of each arm, drawn from the same items: the
+catalogue without what the user has already acted on. Only the policy's slate is acted upon; the clicks on
+the other two are counted and go nowhere, so they neither teach the recommender nor use up items. This
+favours the two baselines a little: the items that the policy has had clicked are gone for them, but what
+they would have had clicked comes back.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+ARMS = ("policy", "random", "popularity")
+RESAMPLES = 1000
+
+
+class Baselines:
+    """Slates of the two baseline arms, over items that a user has not acted on.
+
+    Parameters
+    ----------
+    n_users, n_items
+        Rows of users and items.
+    """
+
+    def __init__(self, n_users: int, n_items: int) -> None:
+        self.seen = np.zeros((n_users, n_items), np.bool_)
+        self.popularity = np.zeros(n_items, np.int64)
+
+    def learn(self, user: int | None, item: int, *, positive: bool) -> None:
+        """Note an event; user is None for one who is not simulated."""
+        if user is not None:
+            self.seen[user, item] = True
+        if positive:
+            self.popularity[item] += 1
+
+    def random(self, user: int, k: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw up to k different items uniformly."""
+        eligible = np.flatnonzero(~self.seen[user])
+        return rng.choice(eligible, min(k, len(eligible)), replace=False)
+
+    def popular(self, user: int, k: int) -> NDArray[np.int64]:
+        """Return the up to k items with most positive events so far, ties by row."""
+        score = np.where(self.seen[user], -1, self.popularity)
+        best = np.argsort(-score, kind="stable")[:k]
+        return best[score[best] >= 0]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Clicks per item shown, with a 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(slots=True)
+class Visits:
+    """What every visit gave: parallel lists, one entry a visit, in the order of the answers."""
+
+    users: list[int] = field(default_factory=list)
+    shown: list[int] = field(default_factory=list)
+    clicks: list[tuple[int, ...]] = field(default_factory=list)
+
+    def add(self, user: int, shown: int, clicks: tuple[int, ...]) -> None:
+        """Add a visit: k positions shown by each arm, and its clicks in the order of `ARMS`."""
+        self.users.append(user)
+        self.shown.append(shown)
+        self.clicks.append(clicks)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def rates(self, *, seed: int, first: float = 0.0, last: float = 1.0) -> dict[str, Rate]:
+        """Click-through of each arm over a stretch of the visits, in fractions of their number.
+
+        The interval is a percentile bootstrap over users (not visits: those of one user are alike).
+        """
+        chosen = slice(int(first * len(self)), int(last * len(self)))
+        if chosen.start >= chosen.stop:
+            return {arm: Rate(0.0, 0.0, 0.0) for arm in ARMS}
+        _, user = np.unique(self.users[chosen], return_inverse=True)
+        n = int(user.max()) + 1
+        shown = np.bincount(user, self.shown[chosen], n)
+        clicks = np.asarray(self.clicks[chosen], np.float64)
+        weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), RESAMPLES)
+        rates = {}
+        for column, arm in enumerate(ARMS):
+            per_user = np.bincount(user, clicks[:, column], n)
+            low, high = np.percentile((weights @ per_user) / (weights @ shown), (2.5, 97.5))
+            rates[arm] = Rate(float(per_user.sum() / shown.sum()), float(low), float(high))
+        return rates
+
+
+def quantiles_ms(seconds: list[float]) -> dict[str, float]:
+    """Return the quantiles of some durations in milliseconds; zeros when there are none."""
+    names = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99, "max_ms": 1.0}
+    if not seconds:
+        return dict.fromkeys(names, 0.0)
+    return {name: 1000 * float(np.quantile(seconds, q)) for name, q in names.items()}
