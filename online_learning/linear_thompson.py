@@ -17,6 +17,9 @@ _CHOICE, _CHOICE_TIES, _ESTIMATE, _ESTIMATE_TIES = 1, 2, 3, 4
 # matters, and above the rounding of float32 sums of order 1, makes the choice among them uniform.
 TIE_NOISE = 1e-5
 
+# Random numbers made at once: enough that the calls cost nothing, few enough to stay in the cache.
+_NOISE_BLOCK = 65_536
+
 
 class LinearThompsonPolicy:
     """Fills each position with the best remaining candidate under fresh weights from the posterior.
@@ -32,7 +35,9 @@ class LinearThompsonPolicy:
     are independent of those that chose. So it is never 0 (at least 1 / (samples + 1)), its standard error
     is about sqrt(p (1 - p) / samples), and its inverse, which importance weighting uses, is unbiased but
     for a factor 1 - (1 - p)^(samples + 1) (Chao & Strawderman, "Negative moments of positive random
-    variables", JASA 1972).
+    variables", JASA 1972). The positions of a slate share their samples, so their errors are correlated:
+    what is said holds for each position, and a product of inverses over positions is biased, in the order
+    of 1 / samples where propensities are large and more where they are small.
 
     Parameters
     ----------
@@ -68,10 +73,11 @@ class LinearThompsonPolicy:
         features = np.where(usable[..., None], candidates.features, np.float32(0.0))
         index = self._choose(features, usable, k, seeds, posterior)
         propensities = np.zeros(index.shape, np.float32)
-        for request, slate in enumerate(index):
-            chosen = slate[slate >= 0]
-            propensities[request, : len(chosen)] = self._estimate(
-                features[request], usable[request], chosen, seeds[request : request + 1], posterior
+        step = max(1, _NOISE_BLOCK // (self.samples * features.shape[2]))
+        for first in range(0, len(index), step):
+            part = slice(first, first + step)
+            propensities[part] = self._estimate(
+                features[part], usable[part], index[part], seeds[part], posterior
             )
         return Slates(index, propensities, posterior.version)
 
@@ -109,16 +115,21 @@ class LinearThompsonPolicy:
         self,
         features: NDArray[np.float32],
         usable: NDArray[np.bool_],
-        chosen: NDArray[np.int64],
-        seed: NDArray[np.uint64],
+        index: NDArray[np.int64],
+        seeds: NDArray[np.uint64],
         posterior: LinearPosterior,
     ) -> NDArray[np.float32]:
-        dim = features.shape[1]
-        noise = normals(seed, self.samples * dim, stream=_ESTIMATE).reshape(self.samples, dim)
-        utility = features @ self._weights(noise, posterior).T
-        key = int(words(seed, 1, stream=_ESTIMATE_TIES)[0, 0] & np.uint64(0xFFFFFFFF))
-        wins = count_wins(utility, chosen, usable, TIE_NOISE, key)
-        return ((wins + 1) / (self.samples + 1)).astype(np.float32)
+        n, _, dim = features.shape
+        noise = normals(seeds, self.samples * dim, stream=_ESTIMATE).reshape(n, self.samples, dim)
+        weights = self._weights(noise, posterior)
+        keys = (words(seeds, 1, stream=_ESTIMATE_TIES)[:, 0] >> np.uint64(32)).astype(np.int64)
+        propensities = np.zeros(index.shape, np.float32)
+        for row in range(n):
+            utility = features[row] @ weights[row].T  # (C, S)
+            chosen = index[row, index[row] >= 0]
+            wins = count_wins(utility, chosen, usable[row], TIE_NOISE, keys[row])
+            propensities[row, : len(chosen)] = (wins + 1) / (self.samples + 1)
+        return propensities
 
     def _weights(self, noise: NDArray[np.float32], posterior: LinearPosterior) -> NDArray[np.float32]:
         # (..., F) standard normals to (..., F) weights

@@ -62,7 +62,7 @@ def normals(seeds: Seeds, n: int, *, stream: int) -> NDArray[np.float32]:
     pairs = np.empty((*raw.shape, 2), np.float32)
     np.multiply(radius, np.cos(angle), out=pairs[..., 0])
     np.multiply(radius, np.sin(angle), out=pairs[..., 1])
-    return pairs.reshape(len(raw), -1)[:, :n]
+    return pairs.reshape(len(raw), 2 * raw.shape[1])[:, :n]
 
 
 def _half(bits: NDArray[Any]) -> NDArray[np.float32]:

@@ -1,0 +1,263 @@
+"""The contract of every policy, as checks to run over a policy: `check(make)`, with `make()` a new one."""
+
+import pickle
+from collections.abc import Callable
+
+import numpy as np
+from scipy.stats import chisquare, norm
+
+from online_learning.policy import Policy
+from online_learning.statistics import LinearStatistics
+from online_learning.types import Candidates, Slates
+
+DIM = 6
+FEATURE_SPACE = "release-1"
+
+Make = Callable[[], Policy]
+
+
+def random_candidates(seed: int, n: int = 5, n_candidates: int = 30, valid: float = 0.7) -> Candidates:
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(n, n_candidates, DIM)).astype(np.float32)
+    features[..., 0] = 1.0
+    return Candidates(
+        scores=rng.normal(size=(n, n_candidates)).astype(np.float32),
+        features=features,
+        valid=rng.random((n, n_candidates)) < valid,
+    )
+
+
+def random_statistics(seed: int, n: int = 200) -> LinearStatistics:
+    rng = np.random.default_rng(seed)
+    statistics = LinearStatistics(DIM, feature_space=FEATURE_SPACE)
+    shown = rng.normal(size=(n, DIM)).astype(np.float32)
+    statistics.add_impressions(shown)
+    statistics.add_rewards(shown[: n // 3], np.ones(n // 3))
+    return statistics
+
+
+def request(n: int, k: int) -> dict[str, np.ndarray]:
+    return {"k": np.full(n, k), "seeds": np.arange(1, n + 1, dtype=np.uint64) * 7919}
+
+
+def same(a: Slates, b: Slates) -> bool:
+    return (
+        np.array_equal(a.index, b.index)
+        and np.array_equal(a.propensities, b.propensities)
+        and a.version == b.version
+    )
+
+
+def selecting_changes_neither_policy_nor_inputs(make: Make) -> None:
+    policy, candidates, asked = make(), random_candidates(0), request(5, 8)
+    before = pickle.dumps((candidates, asked, policy))
+    policy.select(candidates, **asked)
+    assert pickle.dumps((candidates, asked, policy)) == before
+
+
+def updating_does_not_change_the_statistics(make: Make) -> None:
+    statistics = random_statistics(1)
+    before = statistics.to_bytes()
+    make().update(statistics)
+    assert statistics.to_bytes() == before
+
+
+def later_changes_to_adopted_statistics_do_not_reach_the_policy(make: Make) -> None:
+    policy, statistics = make(), random_statistics(1)
+    policy.update(statistics)
+    before = policy.select(random_candidates(0), **request(5, 8))
+    statistics += random_statistics(2)
+    statistics.gram[:] = 0.0
+    assert same(policy.select(random_candidates(0), **request(5, 8)), before)
+
+
+def the_same_seed_gives_the_same_slate(make: Make) -> None:
+    candidates, asked = random_candidates(2), request(5, 8)
+    assert same(make().select(candidates, **asked), make().select(candidates, **asked))
+
+
+def a_slate_does_not_depend_on_the_rest_of_its_batch(make: Make) -> None:
+    policy, candidates, asked = make(), random_candidates(3, n=7), request(7, 8)
+    together = policy.select(candidates, **asked)
+    for row in range(7):
+        part = slice(row, row + 1)
+        alone = policy.select(
+            Candidates(candidates.scores[part], candidates.features[part], candidates.valid[part]),
+            k=asked["k"][part],
+            seeds=asked["seeds"][part],
+        )
+        assert np.array_equal(alone.index[0], together.index[row])
+        assert np.array_equal(alone.propensities[0], together.propensities[row])
+
+
+def a_smaller_slate_is_the_beginning_of_a_larger_one(make: Make) -> None:
+    policy, candidates = make(), random_candidates(4)
+    large = policy.select(candidates, **request(5, 9))
+    small = policy.select(candidates, **request(5, 4))
+    assert np.array_equal(small.index, large.index[:, :4])
+
+
+def each_request_gets_its_own_slate_size(make: Make) -> None:
+    sizes = np.array([0, 1, 3, 10, 2])
+    slates = make().select(random_candidates(5, valid=1.0), k=sizes, seeds=np.arange(5, dtype=np.uint64))
+    assert slates.index.shape == (5, 10)
+    assert (slates.index >= 0).sum(axis=1).tolist() == sizes.tolist()
+
+
+def only_valid_candidates_are_chosen_and_none_twice(make: Make) -> None:
+    candidates = random_candidates(6, n=50, valid=0.3)
+    index = make().select(candidates, **request(50, 6)).index
+    for row, slate in enumerate(index):
+        chosen = slate[slate >= 0]
+        assert candidates.valid[row, chosen].all()
+        assert len(set(chosen.tolist())) == len(chosen)
+        assert len(chosen) == min(6, candidates.valid[row].sum())
+
+
+def a_slate_ends_where_the_candidates_do(make: Make) -> None:
+    candidates = random_candidates(7, n=4, n_candidates=9, valid=0.5)
+    slates = make().select(candidates, **request(4, 40))
+    assert slates.index.shape == (4, 40)
+    for row, slate in enumerate(slates.index):
+        n_valid = int(candidates.valid[row].sum())
+        assert set(slate[:n_valid].tolist()) == set(np.flatnonzero(candidates.valid[row]).tolist())
+        assert (slate[n_valid:] == -1).all()
+
+
+def without_a_valid_candidate_the_slate_is_empty(make: Make) -> None:
+    slates = make().select(random_candidates(8, valid=0.0), **request(5, 3))
+    assert (slates.index == -1).all()
+    assert (slates.propensities == 0.0).all()
+
+
+def an_empty_batch_gives_no_slates(make: Make) -> None:
+    slates = make().select(random_candidates(9, n=0), **request(0, 3))
+    assert len(slates.index) == len(slates.propensities) == 0
+
+
+def what_is_not_finite_is_not_chosen(make: Make) -> None:
+    candidates = random_candidates(10, n=3, n_candidates=12, valid=1.0)
+    for column, value in enumerate((np.nan, np.inf, -np.inf)):
+        candidates.features[:, column, 2] = value
+        candidates.scores[:, column] = value
+    slates = make().select(candidates, **request(3, 12))
+    assert ((slates.index >= 0) == (slates.propensities > 0)).all()
+    if make().name != "random":  # it reads neither scores nor features
+        assert not np.isin(slates.index, (0, 1, 2)).any()
+        assert ((slates.index >= 0).sum(axis=1) == 9).all()
+
+
+def propensities_are_probabilities_of_the_filled_positions(make: Make) -> None:
+    slates = make().select(random_candidates(11, n=50), **request(50, 25))
+    filled = slates.index >= 0
+    assert slates.propensities.dtype == np.float32
+    assert (slates.propensities[filled] > 0).all()
+    assert (slates.propensities[filled] <= 1).all()
+    assert (slates.propensities[~filled] == 0).all()
+
+
+def the_last_candidate_left_has_propensity_one(make: Make) -> None:
+    candidates = random_candidates(12, n_candidates=6, valid=1.0)
+    slates = make().select(candidates, **request(5, 6))
+    np.testing.assert_allclose(slates.propensities[:, -1], 1.0)
+
+
+def the_version_counts_what_was_learned_from(make: Make) -> None:
+    policy, statistics = make(), random_statistics(13)
+    assert policy.version == 0
+    policy.update(statistics)
+    learned = statistics.impressions + statistics.rewards
+    assert policy.version == (0 if policy.name in ("random", "popularity") else learned)
+    assert policy.select(random_candidates(0), **request(5, 2)).version == policy.version
+
+
+def saved_statistics_give_the_same_policy(make: Make) -> None:
+    statistics = random_statistics(14)
+    live, resumed = make(), make()
+    live.update(statistics)
+    resumed.update(LinearStatistics.from_bytes(statistics.to_bytes()))
+    candidates, asked = random_candidates(15), request(5, 8)
+    assert same(live.select(candidates, **asked), resumed.select(candidates, **asked))
+
+
+def a_pickled_policy_chooses_the_same(make: Make) -> None:
+    policy = make()
+    policy.update(random_statistics(16))
+    copy = pickle.loads(pickle.dumps(policy))
+    candidates, asked = random_candidates(17), request(5, 8)
+    assert same(policy.select(candidates, **asked), copy.select(candidates, **asked))
+
+
+def propensities_are_calibrated(make: Make) -> None:
+    """Over 1e5 seeds, slates occur as often as their propensities say."""
+    n_candidates, k, batch, n = 5, 2, 1_000, 100_000
+    rng = np.random.default_rng(18)
+    features = rng.normal(scale=0.15, size=(1, n_candidates, DIM)).astype(np.float32)
+    features[:, 4] = features[:, 1]  # two alike, between which nothing but chance decides
+    valid = np.array([[True, True, True, False, True]])
+    many = Candidates(*(np.repeat(part, batch, axis=0) for part in (features[..., 0], features, valid)))
+    policy = make()
+    parts = [
+        policy.select(many, k=np.full(batch, k), seeds=np.arange(first, first + batch, dtype=np.uint64))
+        for first in range(0, n, batch)
+    ]
+    index = np.concatenate([part.index for part in parts])
+    propensities = np.concatenate([part.propensities for part in parts]).astype(np.float64)
+    if policy.propensity_kind == "exact":
+        _assert_frequencies_match(index, propensities)
+    else:
+        _assert_weights_average_one(index, propensities)
+
+
+def _assert_frequencies_match(index: np.ndarray, propensities: np.ndarray) -> None:
+    n = len(index)
+    _, first, observed = np.unique(index, axis=0, return_index=True, return_counts=True)
+    expected = n * propensities.prod(axis=1)[first]
+    unseen = n - expected.sum()
+    assert unseen > -1e-4 * n
+    if len(first) == 1:  # a policy without chance: one slate, always, and it says so
+        assert unseen == 0.0
+        return
+    rare = expected < 5
+    observed = np.append(observed[~rare], observed[rare].sum())
+    expected = np.append(expected[~rare], expected[rare].sum() + max(unseen, 0.0))
+    kept = expected >= 1
+    result = chisquare(observed[kept], expected[kept] * observed[kept].sum() / expected[kept].sum())
+    assert len(observed[kept]) > 3
+    assert result.pvalue > 1e-3
+
+
+def _assert_weights_average_one(index: np.ndarray, propensities: np.ndarray) -> None:
+    # E[1{item here} / propensity | positions before] = 1 for each item: what importance weighting needs.
+    cells = []
+    for before in [(), *np.unique(index[:, 0]).tolist()]:
+        position = 0 if before == () else 1
+        here = np.full(len(index), True) if before == () else index[:, 0] == before
+        for item in np.unique(index[here, position]):
+            weights = np.where(index[here, position] == item, 1.0 / propensities[here, position], 0.0)
+            if np.count_nonzero(weights) >= 200:  # enough for a normal approximation
+                cells.append((weights.mean() - 1.0) / (weights.std() / np.sqrt(len(weights))))
+    assert len(cells) >= 8
+    assert np.abs(cells).max() < norm.isf(1e-3 / (2 * len(cells)))  # Bonferroni over the cells
+
+
+CHECKS: tuple[Callable[[Make], None], ...] = (
+    selecting_changes_neither_policy_nor_inputs,
+    updating_does_not_change_the_statistics,
+    later_changes_to_adopted_statistics_do_not_reach_the_policy,
+    the_same_seed_gives_the_same_slate,
+    a_slate_does_not_depend_on_the_rest_of_its_batch,
+    a_smaller_slate_is_the_beginning_of_a_larger_one,
+    each_request_gets_its_own_slate_size,
+    only_valid_candidates_are_chosen_and_none_twice,
+    a_slate_ends_where_the_candidates_do,
+    without_a_valid_candidate_the_slate_is_empty,
+    an_empty_batch_gives_no_slates,
+    what_is_not_finite_is_not_chosen,
+    propensities_are_probabilities_of_the_filled_positions,
+    the_last_candidate_left_has_propensity_one,
+    the_version_counts_what_was_learned_from,
+    saved_statistics_give_the_same_policy,
+    a_pickled_policy_chooses_the_same,
+    propensities_are_calibrated,
+)
