@@ -4,6 +4,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 
 from streams.broker import EmbeddedBroker
@@ -12,6 +13,10 @@ from streams.topics import TOPICS, admin_client, create_topics, topic_name
 
 # Shared checks assert outside test modules; rewritten, their failures show the values.
 pytest.register_assert_rewrite("tests.policy_checks", "tests.scorer_checks")
+
+# The same examples every run; no deadline, as the first call of compiled code takes its time.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("suite")
 
 SettingsFactory = Callable[..., Settings]
 

@@ -1,0 +1,165 @@
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from online_learning.statistics import SCHEMA_VERSION, LinearStatistics
+
+DIM = 5
+
+
+def observations(seed: int, n: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, DIM)).astype(np.float32), rng.normal(size=n)
+
+
+def filled(seed: int, feature_space: str = "") -> LinearStatistics:
+    features, rewards = observations(seed)
+    statistics = LinearStatistics(DIM, feature_space=feature_space)
+    statistics.add_impressions(features)
+    statistics.add_rewards(features[:20], rewards[:20])
+    return statistics
+
+
+def test_sums_are_those_of_the_formula() -> None:
+    features, rewards = observations(0)
+    statistics = LinearStatistics(DIM)
+    assert statistics.add_impressions(features) == 60
+    assert statistics.add_rewards(features[10:30], rewards[10:30]) == 20
+    x = features.astype(np.float64)
+    np.testing.assert_allclose(statistics.gram, x.T @ x, rtol=1e-12)
+    np.testing.assert_allclose(statistics.moment, x[10:30].T @ rewards[10:30], rtol=1e-12)
+    assert (statistics.impressions, statistics.rewards) == (60, 20)
+
+
+@given(cuts=st.lists(st.integers(0, 60), max_size=8), seed=st.integers(0, 100))
+def test_any_batching_gives_the_same_bits(cuts: list[int], seed: int) -> None:
+    features, rewards = observations(seed)
+    whole, pieces = LinearStatistics(DIM), LinearStatistics(DIM)
+    whole.add_impressions(features)
+    whole.add_rewards(features, rewards)
+    edges = [0, *sorted(cuts), 60]
+    for start, end in zip(edges[:-1], edges[1:], strict=True):
+        pieces.add_impressions(features[start:end])
+        pieces.add_rewards(features[start:end], rewards[start:end])
+    assert pieces.to_bytes() == whole.to_bytes()
+
+
+@given(partition=st.lists(st.integers(0, 3), min_size=60, max_size=60))
+def test_merged_partitions_equal_one_stream(partition: list[int]) -> None:
+    features, rewards = observations(1)
+    whole = LinearStatistics(DIM)
+    whole.add_impressions(features)
+    whole.add_rewards(features, rewards)
+    merged = LinearStatistics(DIM)
+    for p in range(4):
+        rows = np.array(partition) == p
+        part = LinearStatistics(DIM)
+        part.add_impressions(features[rows])
+        part.add_rewards(features[rows], rewards[rows])
+        merged = merged + part
+    np.testing.assert_allclose(merged.gram, whole.gram, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(merged.moment, whole.moment, rtol=1e-12, atol=1e-12)
+    assert (merged.impressions, merged.rewards) == (whole.impressions, whole.rewards)
+
+
+def test_adding_makes_new_statistics_and_keeps_the_old() -> None:
+    a, b = filled(1), filled(2)
+    before = a.to_bytes(), b.to_bytes()
+    total = a + b
+    total.add_impressions(np.ones((1, DIM), np.float32))
+    assert (a.to_bytes(), b.to_bytes()) == before
+
+
+def test_a_copy_shares_nothing() -> None:
+    statistics = filled(1)
+    copy = statistics.copy()
+    assert copy == statistics
+    copy.add_impressions(np.ones((1, DIM), np.float32))
+    assert copy != statistics
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_rows_and_rewards_that_are_not_finite_are_left_out_and_not_counted(bad: float) -> None:
+    features, rewards = observations(3, n=4)
+    expected = LinearStatistics(DIM)
+    expected.add_impressions(features[[0, 2, 3]])
+    expected.add_rewards(features[[0, 3]], rewards[[0, 3]])
+    spoilt, spoilt_rewards = features.copy(), rewards.copy()
+    spoilt[1, 2] = bad
+    spoilt_rewards[2] = bad
+    statistics = LinearStatistics(DIM)
+    assert statistics.add_impressions(spoilt) == 3
+    assert statistics.add_rewards(spoilt, spoilt_rewards) == 2
+    assert statistics == expected
+
+
+def test_rows_too_large_to_square_are_left_out() -> None:
+    statistics = LinearStatistics(2)
+    assert statistics.add_impressions(np.array([[1e200, 0.0], [1.0, 2.0]])) == 1
+    assert statistics.add_rewards(np.array([[1e200, 0.0], [1.0, 2.0]]), np.array([1.0, 1.0])) == 1
+    assert np.isfinite(statistics.gram).all()
+
+
+@given(seed=st.integers(0, 20), more=st.integers(0, 60))
+def test_saving_and_resuming_changes_nothing(seed: int, more: int) -> None:
+    features, rewards = observations(seed + 100)
+    live = filled(seed, "release-3")
+    resumed = LinearStatistics.from_bytes(live.to_bytes(), dim=DIM, feature_space="release-3")
+    assert resumed == live
+    for statistics in (live, resumed):
+        statistics.add_impressions(features[:more])
+        statistics.add_rewards(features[:more], rewards[:more])
+    assert resumed.to_bytes() == live.to_bytes()
+
+
+def test_wrong_shapes_are_refused() -> None:
+    statistics = LinearStatistics(DIM)
+    with pytest.raises(ValueError, match=r"features must have shape \(n, 5\), got \(3, 4\)"):
+        statistics.add_impressions(np.zeros((3, 4)))
+    with pytest.raises(ValueError, match=r"features must have shape \(n, 5\), got \(5,\)"):
+        statistics.add_impressions(np.zeros(5))
+    with pytest.raises(ValueError, match=r"rewards must have shape \(3,\) as the features, got \(2,\)"):
+        statistics.add_rewards(np.zeros((3, DIM)), np.zeros(2))
+    with pytest.raises(ValueError, match="dim must be at least 1, got 0"):
+        LinearStatistics(0)
+
+
+def test_statistics_of_other_features_do_not_add() -> None:
+    with pytest.raises(ValueError, match="statistics must have dim 5, got 4"):
+        LinearStatistics(DIM) + LinearStatistics(4)
+    with pytest.raises(ValueError, match="feature_space 'a', got 'b'"):
+        LinearStatistics(DIM, feature_space="a") + LinearStatistics(DIM, feature_space="b")
+
+
+def test_a_snapshot_of_other_features_is_refused() -> None:
+    data = filled(1, "release-1").to_bytes()
+    with pytest.raises(ValueError, match="statistics must have dim 7, got 5"):
+        LinearStatistics.from_bytes(data, dim=7)
+    with pytest.raises(ValueError, match="feature_space 'release-2', got 'release-1'"):
+        LinearStatistics.from_bytes(data, feature_space="release-2")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"v": SCHEMA_VERSION + 1}, "schema version 1, got 2"),
+        ({"v": None}, "schema version 1, got None"),
+        ({"gram": b"\0" * 8}, "gram must have 200 bytes .* got 8"),
+        ({"moment": np.full(DIM, np.nan).tobytes()}, "moment must be finite"),
+        ({"impressions": -1}, "impressions and rewards must be at least 0, got -1"),
+        ({"dim": 0}, "dim must be at least 1, got 0"),
+        ({"dim": "5"}, "not a statistics snapshot: Expected `int`, got `str`"),
+    ],
+)
+def test_a_bad_snapshot_is_refused_with_the_reason(change: dict[str, object], message: str) -> None:
+    fields = msgspec.msgpack.decode(filled(1).to_bytes())
+    with pytest.raises(ValueError, match=message):
+        LinearStatistics.from_bytes(msgspec.msgpack.encode(fields | change))
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc1", msgspec.msgpack.encode([1, 2])])
+def test_bytes_that_are_no_snapshot_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="not a statistics snapshot"):
+        LinearStatistics.from_bytes(data)
