@@ -74,7 +74,9 @@ class Visits:
     def __len__(self) -> int:
         return len(self.users)
 
-    def rates(self, *, seed: int, first: float = 0.0, last: float = 1.0) -> dict[str, Rate]:
+    def rates(
+        self, *, seed: int, first: float = 0.0, last: float = 1.0, resamples: int = RESAMPLES
+    ) -> dict[str, Rate]:
         """Click-through of each arm over a stretch of the visits, in fractions of their number.
 
         The interval is a percentile bootstrap over users (not visits: those of one user are alike).
@@ -86,7 +88,7 @@ class Visits:
         n = int(user.max()) + 1
         shown = np.bincount(user, self.shown[chosen], n)
         clicks = np.asarray(self.clicks[chosen], np.float64)
-        weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), RESAMPLES)
+        weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), resamples)
         rates = {}
         for column, arm in enumerate(ARMS):
             per_user = np.bincount(user, clicks[:, column], n)

@@ -1,0 +1,100 @@
+"""A dataset as records of `content`, `users` and `clicks`."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from model_core.datasets import Dataset, Interactions
+from streams.client import partition_of
+from streams.demo.taste import LIKED
+from streams.events import Click, Content, UserUpdate, decode_click, encode
+from streams.publisher import Publisher, Row
+from streams.settings import Settings
+from streams.topic_reader import read_partition
+from streams.topics import topic_name, topic_partitions
+
+CHUNK = 5_000
+POSITIVE = frozenset({"click", "like", "purchase"})
+"""Actions of the demo that speak for an item."""
+
+
+def content_rows(dataset: Dataset) -> Iterator[tuple[str, bytes]]:
+    """Key and value of each item."""
+    for item in dataset.items:
+        content = Content(
+            item_id=item.item_id,
+            title=item.title,
+            text=item.text,
+            attributes=item.attributes,
+            triples=item.triples,
+        )
+        yield item.item_id, encode(content)
+
+
+def user_rows(dataset: Dataset) -> Iterator[tuple[str, bytes]]:
+    """Key and value of each user with stated attributes."""
+    for user in dataset.users:
+        yield user.user_id, encode(UserUpdate(user_id=user.user_id, attributes=user.attributes))
+
+
+def click_rows(interactions: Interactions) -> Iterator[tuple[str, bytes]]:
+    """Key and value of each interaction, in time order: a rating of 4 or 5 is a "like", else a "view"."""
+    for n in range(len(interactions)):
+        user_id = str(interactions.user_ids[n])
+        click = Click(
+            event_id=f"rating-{n}",
+            user_id=user_id,
+            item_id=str(interactions.item_ids[n]),
+            action="like" if interactions.ratings[n] >= LIKED else "view",
+            timestamp_ms=int(interactions.timestamps_ms[n]),
+        )
+        yield user_id, encode(click)
+
+
+async def publish_rows(
+    settings: Settings,
+    publisher: Publisher,
+    name: str,
+    rows: Iterator[tuple[str, bytes]],
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Publish keyed rows to the topic called `name` in order and return how many there were."""
+    topic, partitions = topic_name(settings, name), topic_partitions(settings, name)
+    total = 0
+    while chunk := list(islice(rows, CHUNK)):
+        placed: list[tuple[str, int, Row]] = [
+            (topic, partition_of(key, partitions), (key.encode(), value)) for key, value in chunk
+        ]
+        await publisher.publish_all(placed)
+        total += len(chunk)
+        progress(total)
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What `clicks` holds: (user_id, item_id, action) of each event by partition, and the latest time."""
+
+    events: list[tuple[str, str, str]]
+    latest_ms: int
+
+
+async def read_past(settings: Settings) -> Past:
+    """Read all of `clicks`; records that are no clicks are passed over."""
+    events: list[tuple[str, str, str]] = []
+    latest = 0
+    for partition in range(topic_partitions(settings, "clicks")):
+        async for records in read_partition(settings, topic_name(settings, "clicks"), partition):
+            for click in _clicks(records):
+                events.append((click.user_id, click.item_id, click.action))
+                latest = max(latest, click.timestamp_ms)
+    return Past(events, latest)
+
+
+def _clicks(records: Sequence[object]) -> Iterator[Click]:
+    for record in records:
+        try:
+            yield decode_click(record.value)  # type: ignore[attr-defined]
+        except (ValueError, TypeError):  # msgspec's errors are ValueErrors; a null value is a TypeError
+            continue

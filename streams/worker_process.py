@@ -1,0 +1,184 @@
+"""Run `slatestream worker` as a process of its own, and read what it says over HTTP."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from streams.errors import SlatestreamError
+from streams.settings import ENV_PREFIX
+
+READY_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 20.0
+POLL_S = 0.1
+HTTP_TIMEOUT_S = 5.0
+# Part of util-linux; without it a parent that is killed leaves its worker running.
+_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+
+
+class WorkerError(SlatestreamError):
+    """The worker did not start, did not become ready, or ended by itself; the message has its last words."""
+
+
+def environment(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables that give a process these settings; None leaves a setting as it is."""
+    return {
+        f"{ENV_PREFIX}{name.upper()}": value if isinstance(value, str) else _as_text(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (dict, list, tuple, bool)) else str(value)
+
+
+class MetricsReading:
+    """The samples of one scrape of `/metrics`."""
+
+    def __init__(self, text: str) -> None:
+        self._samples = [
+            (sample.name, sample.labels, sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        ]
+
+    def total(self, name: str, **labels: str) -> float:
+        """Sum the samples of this name (without the `slatestream_`) whose labels include the given ones."""
+        return sum(
+            value
+            for sample, have, value in self._samples
+            if sample == f"slatestream_{name}" and labels.items() <= have.items()
+        )
+
+    def label(self, name: str, label: str) -> str | None:
+        """Return a label of the first sample of this name."""
+        for sample, have, _ in self._samples:
+            if sample == f"slatestream_{name}":
+                return have.get(label)
+        return None
+
+
+class WorkerProcess:
+    """A worker with the environment of this process and some settings of its own.
+
+    It is killed with the process that started it, whatever becomes of that.
+
+    Parameters
+    ----------
+    settings
+        Names and values of settings, e.g. ``{"topic_prefix": "demo.", "policy": "greedy"}``.
+    log
+        File that takes what it prints.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], *, log: Path) -> None:
+        self._port = _free_port()
+        self._environment = environment({"http_host": "127.0.0.1", **settings, "http_port": self._port})
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers HTTP."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Start it; it is not ready yet on return."""
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as output:
+            # Its own session: Ctrl-C reaches it through `stop` only, after those who use it have ended.
+            self._process = subprocess.Popen(
+                [*_DIE_WITH_PARENT, sys.executable, "-m", "streams.cli", "worker"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **self._environment},
+            )
+
+    def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Return once `/readyz` says so.
+
+        Raises
+        ------
+        WorkerError
+            If it ends or the time is up.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not self.is_ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise WorkerError(
+                    f"the worker is not ready after {timeout_s:.0f} s; its last words:\n{self.log_tail()}"
+                )
+            time.sleep(POLL_S)
+
+    def check(self) -> None:
+        """Raise WorkerError if it does not run any more."""
+        code = None if self._process is None else self._process.poll()
+        if self._process is None or code is not None:
+            raise WorkerError(f"the worker ended with code {code}; its last words:\n{self.log_tail()}")
+
+    def is_ready(self) -> bool:
+        """Tell whether `/readyz` answers 200."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=HTTP_TIMEOUT_S) as answer:
+                return bool(answer.status == 200)
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def metrics(self) -> MetricsReading:
+        """Read `/metrics` now."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/metrics", timeout=HTTP_TIMEOUT_S) as answer:
+                return MetricsReading(answer.read().decode())
+        except (OSError, urllib.error.URLError) as error:
+            self.check()
+            raise WorkerError(f"{self.url}/metrics does not answer: {error}") from error
+
+    def stop(self) -> int | None:
+        """Ask it to end, by force after a deadline; return its exit code, None if it was not running."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        process.terminate()
+        try:
+            return process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+    def log_tail(self, lines: int = 15) -> str:
+        """Return the last lines that it printed."""
+        if not self._log.is_file():
+            return ""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
