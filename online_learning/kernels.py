@@ -84,8 +84,8 @@ def count_wins(
     left_out = usable.copy()
     for position in range(len(chosen)):
         left_out[chosen[position]] = False
-    best = np.full(n_samples, -np.inf, np.float32)
-    scale = np.float32(noise) * np.float32(2.0**-24)
+    best = np.full(n_samples, -np.inf)  # float64: in float32 the noise would round to few values, and tie
+    scale = noise * 2.0**-24
     for row in range(n_candidates):
         if left_out[row]:
             first = row * n_samples
@@ -106,10 +106,10 @@ def count_wins(
 
 
 @_compiled
-def _noise_24(counter: int, key: int) -> np.float32:
-    # 24 random bits as a float32: two rounds of multiply and xor-shift (the finaliser of MurmurHash3).
+def _noise_24(counter: int, key: int) -> float:
+    # 24 random bits as a number: two rounds of multiply and xor-shift (the finaliser of MurmurHash3).
     # Compiled products of uint32 are uint64, hence the casts.
     bits = np.uint32(np.uint32(counter) * np.uint32(0x9E3779B1) + np.uint32(key))
     bits = np.uint32((bits ^ (bits >> np.uint32(16))) * np.uint32(0x85EBCA6B))
     bits = np.uint32((bits ^ (bits >> np.uint32(13))) * np.uint32(0xC2B2AE35))
-    return np.float32(np.uint32(bits ^ (bits >> np.uint32(16))) >> np.uint32(8))
+    return np.float64(np.uint32(bits ^ (bits >> np.uint32(16))) >> np.uint32(8))
