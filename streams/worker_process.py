@@ -23,7 +23,7 @@ STOP_TIMEOUT_S = 20.0
 POLL_S = 0.1
 HTTP_TIMEOUT_S = 5.0
 # Part of util-linux; without it a parent that is killed leaves its worker running.
-_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
 
 class WorkerError(SlatestreamError):
@@ -104,7 +104,7 @@ class WorkerProcess:
         with self._log.open("ab") as output:
             # Its own session: Ctrl-C reaches it through `stop` only, after those who use it have ended.
             self._process = subprocess.Popen(
-                [*_DIE_WITH_PARENT, sys.executable, "-m", "streams.cli", "worker"],
+                [*DIE_WITH_PARENT, sys.executable, "-m", "streams.cli", "worker"],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -1,0 +1,243 @@
+"""`slatestream demo` and `slatestream simulate`: the whole loop, watched from outside."""
+
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from model_core.datasets import Dataset, load_recbole
+from streams.client import SlateClient
+from streams.demo.dataset import fetch
+from streams.demo.publish import click_rows, content_rows, publish_rows, read_past, user_rows
+from streams.demo.session import caught_up, clean_exit, cluster, keep_checking, race, run_child
+from streams.demo.summary import checks, print_summary, summarise
+from streams.demo.table import show
+from streams.demo.taste import population
+from streams.demo.users import Simulation, Traffic
+from streams.publisher import Publisher
+from streams.settings import Settings, load_settings
+from streams.worker_process import WorkerProcess, environment
+
+UNTIL = 0.6
+TRAIN_TIMEOUT_S = 240.0
+
+Data = Annotated[Path | None, typer.Option(help="Folder in RecBole's format instead of ML-100K.")]
+Seconds = Annotated[float, typer.Option(min=1, help="How long users keep coming.")]
+Users = Annotated[
+    int, typer.Option(min=1, help="Simulated users (at most those with enough held-out likes).")
+]
+Rate = Annotated[float, typer.Option(min=0.1, help="Visits a second.")]
+Slate = Annotated[int, typer.Option("--k", min=1, max=100, help="Items a slate.")]
+Seed = Annotated[int, typer.Option(help="Of users, arrivals and clicks.")]
+Out = Annotated[Path, typer.Option(help="Folder for summary.json, logs and the release.")]
+Until = Annotated[float, typer.Option(min=0.05, max=0.95, help="Share of the past, in time order.")]
+
+
+def demo_command(
+    data: Data = None,
+    seconds: Seconds = 60.0,
+    users: Users = 400,
+    rate: Rate = 40.0,
+    k: Slate = 10,
+    seed: Seed = 0,
+    out: Out = Path("build/demo"),
+    release: Annotated[
+        Path | None, typer.Option(help="Release folder to serve instead of training one.")
+    ] = None,
+    serve: Annotated[bool, typer.Option(help="Keep broker and worker running until Ctrl-C.")] = False,
+) -> None:
+    """Show the whole loop: a real broker, a trained model, a worker, and users who click.
+
+    Uses the cluster of KAFKA_BOOTSTRAP_SERVERS, with topics of its own that it deletes, when that is set.
+    """
+    console = Console()
+    traffic = Traffic(seconds=seconds, rate=rate, k=k, seed=seed)
+    with clean_exit(console):
+        ok = _Demo(console, out, traffic, n_users=users).run(data, release, serve=serve)
+        raise typer.Exit(0 if ok else 1)
+
+
+def simulate_command(
+    data: Data = None,
+    seconds: Seconds = 60.0,
+    users: Users = 400,
+    rate: Rate = 40.0,
+    k: Slate = 10,
+    seed: Seed = 0,
+    out: Out = Path("build/simulate"),
+    until: Until = UNTIL,
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")] = None,
+) -> None:
+    """Send simulated users to a worker that runs already, over the topics of the settings.
+
+    Its topics must hold the dataset's content; what users have done so far is read from `clicks`.
+    """
+    console = Console()
+    settings = load_settings(config)
+    traffic = Traffic(seconds=seconds, rate=rate, k=k, seed=seed)
+    with clean_exit(console):
+        dataset = load_recbole(fetch(data, say=console.print))
+        summary = asyncio.run(_simulate(console, settings, dataset, traffic, n_users=users, until=until))
+        raise typer.Exit(0 if _report(console, summary, out) else 1)
+
+
+class _Demo:
+    """One run of the demo: its steps in order, each with what it needs from those before."""
+
+    def __init__(self, console: Console, out: Path, traffic: Traffic, *, n_users: int) -> None:
+        self._console = console
+        self._out = out
+        self._traffic = traffic
+        self._n_users = n_users
+        self._began = time.perf_counter()
+        self._step_seconds: dict[str, float] = {}
+
+    def run(self, data: Path | None, release: Path | None, *, serve: bool) -> bool:
+        """Run every step; return whether the demo kept its promises."""
+        self._out.mkdir(parents=True, exist_ok=True)
+        folder = fetch(data, say=self._say)
+        dataset = load_recbole(folder)
+        with contextlib.ExitStack() as stack:
+            with self._step("broker"):
+                settings = stack.enter_context(cluster(self._say, "demo"))
+            with self._step("train"):
+                release = release or self._train(folder)
+            overrides = {
+                "bootstrap_servers": settings.bootstrap_servers,
+                "topic_prefix": settings.topic_prefix,
+                "group_id": settings.group_id,
+                "release": str(release.absolute()),
+            }
+            with self._step("worker"):
+                self._say("Starting the worker ...")
+                log = self._out / "worker.log"
+                log.unlink(missing_ok=True)
+                worker = stack.enter_context(WorkerProcess(overrides, log=log))
+                worker.wait_ready()
+            with self._step("replay"):
+                asyncio.run(self._replay(settings, dataset, worker))
+            with self._step("simulate"):
+                summary = asyncio.run(self._visits(settings, dataset, worker))
+            summary["seconds"] = self._step_seconds | {"total": time.perf_counter() - self._began}
+            ok = _report(self._console, summary, self._out)
+            if serve:
+                self._serve(settings, worker)
+            return ok
+
+    async def _replay(self, settings: Settings, dataset: Dataset, worker: WorkerProcess) -> None:
+        """Publish the catalogue, the users and the past, and wait until the worker has them."""
+        past = dataset.interactions.first(UNTIL)
+        self._say(
+            f"Publishing {len(dataset.items):,} items, {len(dataset.users):,} users and the first "
+            f"{UNTIL:.0%} of the interactions ({len(past):,} events) ..."
+        )
+        publisher = Publisher(settings)
+        await publisher.start()
+        try:
+            await publish_rows(settings, publisher, "content", content_rows(dataset))
+            await publish_rows(settings, publisher, "users", user_rows(dataset))
+            began = time.perf_counter()
+            await publish_rows(settings, publisher, "clicks", click_rows(past))
+        finally:
+            await publisher.stop()
+        wanted = {"content": len(dataset.items), "users": len(dataset.users), "clicks": len(past)}
+        wanted["item-state"] = len(dataset.items)
+        await caught_up(worker, wanted, self._say)
+        self._say(f"The worker has caught up ({time.perf_counter() - began:.1f} s after the first click).")
+
+    async def _visits(self, settings: Settings, dataset: Dataset, worker: WorkerProcess) -> dict[str, Any]:
+        self._say(
+            f"{self._n_users} simulated users come by, {self._traffic.rate:.0f} visits a second for "
+            f"{self._traffic.seconds:.0f} s; each judges the policy's slate, a random and a popular one ..."
+        )
+        return await _simulate(
+            self._console,
+            settings,
+            dataset,
+            self._traffic,
+            n_users=self._n_users,
+            until=UNTIL,
+            check=worker.check,
+        )
+
+    def _train(self, folder: Path) -> Path:
+        """Train on the past in a process of its own, so that its memory and threads end with it."""
+        release = self._out / "release"
+        shutil.rmtree(release, ignore_errors=True)
+        self._say(f"Training on the first {UNTIL:.0%} of the interactions ...")
+        command = [sys.executable, "-m", "streams.cli", "train", "--data", str(folder)]
+        command += ["--until", str(UNTIL), "--out", str(release), "--seed", str(self._traffic.seed)]
+        run_child(command, timeout_s=TRAIN_TIMEOUT_S)
+        return release
+
+    def _serve(self, settings: Settings, worker: WorkerProcess) -> None:
+        variables = environment(
+            {"bootstrap_servers": settings.bootstrap_servers, "topic_prefix": settings.topic_prefix}
+        )
+        self._say(f"Serving on {worker.url} (try {worker.url}/v1/recommendations/1?k=5). More users:")
+        self._say("  " + " ".join(f"{k}={v}" for k, v in variables.items()) + " slatestream simulate")
+        self._say("Ctrl-C stops broker and worker.")
+        while True:
+            worker.check()
+            time.sleep(1.0)
+
+    def _say(self, text: str) -> None:
+        self._console.print(
+            f"[{time.perf_counter() - self._began:5.1f} s] {text}", markup=False, soft_wrap=True
+        )
+
+    @contextlib.contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._step_seconds[name] = time.perf_counter() - began
+
+
+async def _simulate(
+    console: Console,
+    settings: Settings,
+    dataset: Dataset,
+    traffic: Traffic,
+    *,
+    n_users: int,
+    until: float,
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Let users come by and return what it came to; `check` raises when it makes no sense to go on."""
+    users = population(dataset, until=until, n_users=n_users, seed=traffic.seed)
+    past = await read_past(settings)
+    async with SlateClient(settings) as client:
+        run_id = uuid.uuid4().hex[:8]
+        simulation = Simulation(client, users, past, traffic, run_id=run_id)
+        await race(
+            simulation.run(),
+            show(simulation, console, seconds=traffic.seconds),
+            keep_checking(check),
+        )
+    return summarise(simulation, seed=traffic.seed) | {
+        "traffic": asdict(traffic),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+    }
+
+
+def _report(console: Console, summary: dict[str, Any], out: Path) -> bool:
+    """Print the summary, write it down, and return whether every check passed."""
+    results = checks(summary)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "summary.json"
+    path.write_text(json.dumps(summary | {"checks": [asdict(check) for check in results]}, indent=2) + "\n")
+    print_summary(console, summary)
+    console.print(f"Summary in {path}", soft_wrap=True)
+    return all(check.passed for check in results)

@@ -1,0 +1,130 @@
+"""What a demo or a benchmark runs in: a cluster, child processes, and a clean way out."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from streams.broker import EmbeddedBroker
+from streams.errors import SlatestreamError
+from streams.settings import Settings, load_settings
+from streams.topics import TOPICS, admin_client, create_topics, topic_name
+from streams.worker_process import DIE_WITH_PARENT, MetricsReading, WorkerProcess
+
+CATCH_UP_TIMEOUT_S = 120.0
+POLL_S = 0.1
+
+
+async def race(main: Awaitable[None], *others: Awaitable[None]) -> None:
+    """Run `main` beside others that run for ever; the first error of any of them ends all."""
+    tasks = [asyncio.ensure_future(work) for work in (main, *others)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseExceptionGroup):
+            raise result.exceptions[0]
+        if isinstance(result, Exception):
+            raise result
+
+
+async def keep_checking(check: Callable[[], None]) -> None:
+    """Call `check` now and then, for ever; it raises when something has ended."""
+    while True:
+        await asyncio.sleep(1.0)
+        check()
+
+
+async def caught_up(worker: WorkerProcess, wanted: dict[str, int], say: Callable[[str], None]) -> None:
+    """Wait until the worker has taken so many records of each topic and is ready again.
+
+    Raises
+    ------
+    SlatestreamError
+        If it has not in time; the message says what is missing.
+    """
+    began = told = time.monotonic()
+    while True:
+        reading = await asyncio.to_thread(worker.metrics)
+        taken = {name: _taken(reading, name) for name in wanted}
+        if all(taken[name] >= n for name, n in wanted.items()) and await asyncio.to_thread(worker.is_ready):
+            return
+        state = ", ".join(f"{name} {taken[name]:,} of {n:,}" for name, n in wanted.items())
+        if time.monotonic() - began > CATCH_UP_TIMEOUT_S:
+            raise SlatestreamError(f"the worker has not caught up in {CATCH_UP_TIMEOUT_S:.0f} s: {state}")
+        if time.monotonic() - told > 5.0:
+            told = time.monotonic()
+            say(f"  the worker has taken {state}")
+        await asyncio.sleep(POLL_S)
+
+
+def _taken(reading: MetricsReading, name: str) -> int:
+    """Count the records of a topic that were read; what the worker publishes is no reading."""
+    every = reading.total("events_total", topic=name)
+    return int(every - reading.total("events_total", topic=name, outcome="published"))
+
+
+@contextlib.contextmanager
+def cluster(say: Callable[[str], None], kind: str, **overrides: Any) -> Iterator[Settings]:
+    """Give settings of an embedded broker, or of the configured cluster, with fresh topics of our own.
+
+    `kind` begins their names. On a cluster that is not ours they are deleted at the end.
+    """
+    unique = f"{kind}-{uuid.uuid4().hex[:8]}"
+    mine: dict[str, Any] = {"topic_prefix": f"{unique}-", "group_id": unique, **overrides}
+    if any(os.environ.get(name) for name in ("KAFKA_BOOTSTRAP_SERVERS", "SLATESTREAM_BOOTSTRAP_SERVERS")):
+        settings = load_settings(**mine)
+        say(f"Using the Kafka cluster at {settings.bootstrap_servers}; topics {settings.topic_prefix}*")
+        create_topics(settings)
+        try:
+            yield settings
+        finally:
+            with admin_client(settings) as admin:
+                admin.delete_topics([topic_name(settings, name) for name in TOPICS])
+        return
+    say("Starting a Kafka broker (the first time its jars are fetched with Maven) ...")
+    with EmbeddedBroker() as broker:
+        say(f"Kafka listens on {broker.bootstrap_servers}.")
+        settings = load_settings(bootstrap_servers=broker.bootstrap_servers, **mine)
+        create_topics(settings)
+        yield settings
+
+
+def run_child(command: list[str], *, timeout_s: float) -> None:
+    """Run a process to its end with our terminal; it ends with us."""
+    with subprocess.Popen([*DIE_WITH_PARENT, *command], stdin=subprocess.DEVNULL) as process:
+        try:
+            code = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise SlatestreamError(f"`{' '.join(command)}` took longer than {timeout_s:.0f} s") from None
+        finally:
+            process.kill()
+    if code:
+        raise SlatestreamError(f"`{' '.join(command)}` ended with code {code}")
+
+
+@contextlib.contextmanager
+def clean_exit(console: Console) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end everything in order, with a word instead of a traceback."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        raise typer.Exit(130) from None
