@@ -78,10 +78,18 @@ def conditional_propensities(logits: NDArray[np.float64], index: NDArray[np.int6
     left = logits.copy()
     rows, positions = np.nonzero(filled)
     left[rows, index[rows, positions]] = -np.inf
-    total = np.logaddexp.reduce(left, axis=1, initial=-np.inf)
+    total = _log_sum_exp(left)
     propensities = np.zeros(index.shape, np.float32)
     for position in reversed(range(index.shape[1])):
         here = filled[:, position]
         total = np.logaddexp(total, chosen[:, position])
         propensities[here, position] = np.exp(chosen[here, position] - total[here])
     return propensities
+
+
+def _log_sum_exp(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    # (B, C) to (B,); several times faster than logaddexp.reduce. -inf where there is nothing to sum.
+    top = values.max(axis=1, initial=-np.inf)
+    shift = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):
+        return np.asarray(shift + np.log(np.exp(values - shift[:, None]).sum(axis=1)))

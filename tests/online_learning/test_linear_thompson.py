@@ -62,7 +62,9 @@ def test_estimated_propensities_have_the_stated_mean_and_error(samples: int) -> 
 def test_frequencies_of_many_candidates_match_the_mean_estimate() -> None:
     n, samples = 10_000, 128
     features = np.random.default_rng(1).normal(scale=0.3, size=(8, DIM))
-    policy = LinearThompsonPolicy(LinearPrior(PRIOR.weights / 10), exploration=0.5, samples=samples)
+    policy = LinearThompsonPolicy(
+        LinearPrior(PRIOR.weights / 10, precision=2.0), exploration=0.5, samples=samples
+    )
     slates = policy.select(repeated(features, n), **request(n, 1))
     tried = 0
     for item in range(8):
