@@ -1,0 +1,302 @@
+"""Compiled loops of co-visitation counting, and the arrays they work on."""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+GROUP = 16  # counters in a group: 16 int32 fill a cache line
+
+MAX_COUNT = 1 << 26  # count * GROUP + slot must fit int32
+APPLIED, STAMP = 0, 1  # columns of `marks`
+USED, STAMPS, DIRTY, SINK, FREE = 0, 1, 2, 3, 4  # cells of `heap`; level l's free list is FREE + l
+
+Rows = NDArray[np.int32]
+Cells = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+Flags = NDArray[np.bool_]
+Groups = NDArray[np.int32]
+Marks = NDArray[np.int64]
+
+njit = numba.njit(cache=True)
+
+
+class Tables(NamedTuple):
+    """The arrays of a `CoVisitation`; they are replaced when it grows.
+
+    Kernels take this tuple, and their inner functions the arrays that they need: a function that takes
+    arrays out of a tuple counts references to each of them, atomically, at every call.
+    """
+
+    groups: NDArray[np.int32]  # (capacity, 2, 16) neighbour rows (-1 = free) and their counts
+    start: NDArray[np.int32]  # (n,) first group of a row, -1 = none
+    level: NDArray[np.uint8]  # (n,) the row has 2**level groups
+    low_bits: NDArray[np.uint8]  # (n,) of the item key
+    marks: NDArray[np.int64]  # (n, 2) applied offset, and the last event that looked at the row
+    popularity: NDArray[np.int64]  # (n,) positive events
+    dirty: NDArray[np.bool_]  # (n,)
+    dirty_rows: NDArray[np.int32]  # (n,) the first heap[DIRTY] are dirty
+    heap: NDArray[np.int64]  # cells named above, then one list of free blocks for every level
+
+
+@njit
+def _allocate(groups: Groups, heap: Cells, level: int) -> int:
+    first = heap[FREE + level]
+    if first >= 0:
+        heap[FREE + level] = groups[first, 0, 0]
+    else:
+        first = heap[USED]
+        heap[USED] += 1 << level
+    for group in range(first, first + (1 << level)):
+        for slot in range(GROUP):
+            groups[group, 0, slot] = -1
+            groups[group, 1, slot] = 0
+    return int(first)
+
+
+@njit
+def _release(groups: Groups, heap: Cells, first: int, level: int) -> None:
+    groups[first, 0, 0] = heap[FREE + level]
+    heap[FREE + level] = first
+
+
+@njit
+def _double(groups: Groups, start: Rows, level: Bytes, low_bits: Bytes, heap: Cells, row: int) -> None:
+    old, old_level = start[row], level[row]
+    new = _allocate(groups, heap, old_level + 1)
+    mask = (2 << old_level) - 1
+    for group in range(old, old + (1 << old_level)):
+        for slot in range(GROUP):
+            other = groups[group, 0, slot]
+            if other >= 0:
+                target = new + (low_bits[other] & mask)
+                free = 0
+                while groups[target, 0, free] >= 0:
+                    free += 1
+                groups[target, 0, free] = other
+                groups[target, 1, free] = groups[group, 1, slot]
+    _release(groups, heap, old, old_level)
+    start[row] = new
+    level[row] = old_level + 1
+
+
+@njit
+def _find(groups: Groups, group: int, other: int) -> tuple[np.int32, np.int32]:
+    """Slot of `other` in a group (-1 = not there), and count * GROUP + slot of the first smallest counter.
+
+    Two loops without exits over a length that is not a constant: so they become vector instructions.
+    Unsigned indices spare the test for negative ones.
+    """
+    at = np.uint64(group)
+    wanted = np.int32(other)
+    found = np.int32(-1)
+    for slot in range(groups.shape[2]):
+        here = groups[at, np.uint64(0), np.uint64(slot)] == wanted
+        found = max(found, np.int32(slot) if here else np.int32(-1))
+    least = np.int32(2**31 - 1)
+    for slot in range(groups.shape[2]):
+        least = min(least, groups[at, np.uint64(1), np.uint64(slot)] * np.int32(GROUP) + np.int32(slot))
+    return found, least
+
+
+@njit
+def _takes_over(event: int, row_bits: int, other_bits: int, times: int, count: int) -> bool:
+    """Draw with probability times / count, by a hash of portable values (the splitmix64 finaliser)."""
+    x = np.uint64(event) * np.uint64(65536) + np.uint64(row_bits) * np.uint64(256) + np.uint64(other_bits)
+    x = (x + np.uint64(0x9E3779B97F4A7C15)) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return float(x >> np.uint64(11)) * float(count) < times * float(1 << 53)
+
+
+@njit
+def _count(
+    groups: Groups,
+    start: Rows,
+    level: Bytes,
+    low_bits: Bytes,
+    heap: Cells,
+    row: int,
+    other: int,
+    times: int,
+    event: int,
+) -> None:
+    """Add `times` to the counter of `other` in `row`; if it has none and none is free, to the smallest."""
+    if start[row] < 0:
+        start[row] = _allocate(groups, heap, 0)
+    max_level = len(heap) - FREE - 1
+    while True:
+        group = start[row] + (low_bits[other] & ((1 << level[row]) - 1))
+        found, least = _find(groups, group, other)
+        if found >= 0 or least < GROUP or level[row] == max_level:
+            break
+        _double(groups, start, level, low_bits, heap, row)
+    slot = found if found >= 0 else least & (GROUP - 1)
+    count = min(groups[group, 1, slot] + times, MAX_COUNT)
+    groups[group, 1, slot] = count
+    if found < 0 and _takes_over(event, low_bits[row], low_bits[other], times, count):
+        groups[group, 0, slot] = other
+
+
+@njit
+def _touch(marks: Marks, dirty: Flags, dirty_rows: Rows, heap: Cells, row: int, offset: int) -> None:
+    marks[row, APPLIED] = offset
+    if not dirty[row]:
+        dirty[row] = True
+        dirty_rows[heap[DIRTY]] = row
+        heap[DIRTY] += 1
+
+
+@njit
+def _has_room(groups: Groups, heap: Cells, size: int) -> bool:
+    """Whether an event with a window of `size` items cannot run out of groups."""
+    max_level = len(heap) - FREE - 1
+    return bool(heap[USED] + ((size + 4) << max_level) <= groups.shape[0])
+
+
+@njit
+def observe(t: Tables, items: Rows, windows: NDArray[np.int32], offsets: Cells, begin: int) -> int:
+    """Fold events from `begin` on; return where it stopped, short of the end when groups run out."""
+    groups, start, level, low_bits, marks, popularity, dirty, dirty_rows, heap = t
+    distinct = np.empty(windows.shape[1], np.int32)
+    for event in range(begin, len(items)):
+        if not _has_room(groups, heap, windows.shape[1]):
+            return event
+        item, offset = items[event], offsets[event]
+        heap[STAMPS] += 1
+        stamp = heap[STAMPS]
+        marks[item, STAMP] = stamp
+        size = 0
+        touched = 0
+        for k in range(windows.shape[1]):
+            other = windows[event, k]
+            if other < 0:
+                break
+            if marks[other, STAMP] != stamp:
+                marks[other, STAMP] = stamp
+                distinct[size] = other
+                size += 1
+                # Reading here what the next loop needs overlaps the cache misses: nothing waits for it.
+                group = max(start[other], 0) + (low_bits[item] & ((1 << level[other]) - 1))
+                touched += groups[group, 0, 0] + groups[group, 1, 0]
+        heap[SINK] = touched
+        fresh = marks[item, APPLIED] < offset
+        for k in range(size):
+            other = distinct[k]
+            if fresh:
+                _count(groups, start, level, low_bits, heap, item, other, 1, offset)
+            if marks[other, APPLIED] < offset:
+                _count(groups, start, level, low_bits, heap, other, item, 1, offset)
+                _touch(marks, dirty, dirty_rows, heap, other, offset)
+        if fresh:
+            popularity[item] += 1
+            _touch(marks, dirty, dirty_rows, heap, item, offset)
+    return len(items)
+
+
+@njit
+def restore(
+    t: Tables,
+    rows: Rows,
+    applied: Cells,
+    popularity: Cells,
+    bounds: Cells,
+    others: Rows,
+    counts: Rows,
+    begin: int,
+) -> int:
+    """Put rows back from `begin` on; return where it stopped, as `observe` does."""
+    groups, start, level, low_bits, marks, all_popularity, _, _, heap = t
+    for i in range(begin, len(rows)):
+        if not _has_room(groups, heap, 1):
+            return i
+        row = rows[i]
+        if applied[i] < marks[row, APPLIED]:
+            continue
+        marks[row, APPLIED] = applied[i]
+        all_popularity[row] = popularity[i]
+        if start[row] >= 0:
+            _release(groups, heap, start[row], level[row])
+            start[row] = -1
+            level[row] = 0
+        for k in range(bounds[i], bounds[i + 1]):
+            _count(groups, start, level, low_bits, heap, row, others[k], counts[k], applied[i])
+    return len(rows)
+
+
+@njit
+def gather(t: Tables, rows: Rows, sizes: Cells, others: Rows, counts: Rows) -> None:
+    """Write out the neighbours of `rows` one after another, and how many each has."""
+    groups, start, level = t.groups, t.start, t.level
+    end = 0
+    for i in range(len(rows)):
+        row, begin = rows[i], end
+        if start[row] >= 0:
+            for group in range(start[row], start[row] + (1 << level[row])):
+                for slot in range(GROUP):
+                    if groups[group, 0, slot] >= 0:
+                        others[end] = groups[group, 0, slot]
+                        counts[end] = groups[group, 1, slot]
+                        end += 1
+        sizes[i] = end - begin
+
+
+@njit
+def add_counts(t: Tables, histories: NDArray[np.int64], out: NDArray[np.float32]) -> None:
+    """Add the co-visit counts of each history to out (B, n_items)."""
+    groups, start, level = t.groups, t.start, t.level
+    for user in range(histories.shape[0]):
+        for k in range(histories.shape[1]):
+            row = histories[user, k]
+            if row < 0 or row >= len(start) or start[row] < 0:
+                continue
+            for group in range(start[row], start[row] + (1 << level[row])):
+                for slot in range(GROUP):
+                    other = groups[group, 0, slot]
+                    if other >= 0 and other < out.shape[1]:
+                        out[user, other] += groups[group, 1, slot]
+
+
+@njit
+def pair_counts(
+    t: Tables, history: NDArray[np.int64], items: NDArray[np.int64], out: NDArray[np.float32]
+) -> None:
+    """Add the co-visit counts of each pair of history and items to out (H, n)."""
+    groups, start, level, low_bits = t.groups, t.start, t.level, t.low_bits
+    for h in range(len(history)):
+        row = history[h]
+        if row < 0 or row >= len(start) or start[row] < 0:
+            continue
+        for i in range(len(items)):
+            if items[i] < 0 or items[i] >= len(start):
+                continue
+            group = start[row] + (low_bits[items[i]] & ((1 << level[row]) - 1))
+            for slot in range(GROUP):
+                if groups[group, 0, slot] == items[i]:
+                    out[h, i] += groups[group, 1, slot]
+
+
+@njit
+def previous_items(users: Rows, items: Rows, window: int, n_users: int) -> NDArray[np.int32]:
+    """For each event of a log in time order, the items of its user's `window` events before it.
+
+    Parameters
+    ----------
+    users, items : (n,) int32
+        Rows of the user and the item of every event; users in [0, n_users).
+
+    Returns
+    -------
+    windows : (n, window) int32, most recent first, then -1
+    """
+    recent = np.full((n_users, window), -1, np.int32)
+    seen = np.zeros(n_users, np.int64)
+    windows = np.full((len(users), window), -1, np.int32)
+    for event in range(len(users)):
+        user = users[event]
+        for back in range(min(window, seen[user])):
+            windows[event, back] = recent[user, (seen[user] - 1 - back) % window]
+        recent[user, seen[user] % window] = items[event]
+        seen[user] += 1
+    return windows
