@@ -1,5 +1,6 @@
 """The topics: one table of what each should be, and the commands that make and check them."""
 
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -180,6 +181,20 @@ def describe_topics(settings: Settings) -> list[TopicDifference]:
     return differences
 
 
+def check_topics(settings: Settings) -> None:
+    """Check what a worker cannot do without: every topic exists, with the wanted partitions.
+
+    Raises
+    ------
+    TopicError
+        Naming what differs and what to do. Other differences are for `slatestream topics describe`.
+    """
+    fatal = [d for d in describe_topics(settings) if d.actual is None or d.setting == "partitions"]
+    if fatal:
+        lines = "\n  ".join(f"{difference.topic}: {_fault(difference)}" for difference in fatal)
+        raise TopicError(f"the topics are not as a worker needs them:\n  {lines}")
+
+
 def _compare(
     settings: Settings, name: str, partitions: list[dict[str, Any]], config: dict[str, str]
 ) -> list[TopicDifference]:
@@ -208,6 +223,8 @@ def _read_configs(admin: KafkaAdminClient, topics: list[str]) -> dict[str, dict[
 @contextmanager
 def admin_client(settings: Settings) -> Iterator[KafkaAdminClient]:
     """Open an admin client of the settings' cluster; its failures become a `TopicError`."""
+    # A client that cannot connect leaves its thread behind, retrying for ever: so knock first.
+    _check_reachable(settings.bootstrap_servers)
     try:
         admin = KafkaAdminClient(
             client_id="slatestream-topics",
@@ -215,16 +232,30 @@ def admin_client(settings: Settings) -> Iterator[KafkaAdminClient]:
             **kafka_client_options(settings),
         )
     except KafkaError as error:
-        raise TopicError(
-            f"Kafka cannot be reached at {settings.bootstrap_servers} ({error}): "
-            "set KAFKA_BOOTSTRAP_SERVERS, or start a broker with `slatestream broker`"
-        ) from error
+        raise TopicError(f"Kafka at {settings.bootstrap_servers} does not answer: {error}") from error
     try:
         yield admin
     except KafkaError as error:
         raise TopicError(f"Kafka at {settings.bootstrap_servers} refused: {error}") from error
     finally:
         admin.close()
+
+
+def _check_reachable(bootstrap_servers: str) -> None:
+    reasons = []
+    for server in bootstrap_servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not (host and port.isdecimal()):
+            raise TopicError(f"bootstrap_servers must be host:port,host:port..., got {bootstrap_servers!r}")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_MS / 1000).close()
+            return
+        except OSError as error:
+            reasons.append(f"{server.strip()}: {error.strerror or error}")
+    raise TopicError(
+        f"Kafka cannot be reached ({'; '.join(reasons)}): set KAFKA_BOOTSTRAP_SERVERS, "
+        "or start a broker with `slatestream broker`"
+    )
 
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]

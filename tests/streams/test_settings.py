@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.errors import ConfigurationError
+from streams.settings import load_settings
+
+
+def test_the_defaults_are_valid() -> None:
+    settings = load_settings()
+    assert settings.bootstrap_servers == "127.0.0.1:9092"
+    assert settings.actions["click"] == 1.0
+
+
+def test_an_override_wins_over_the_environment_and_the_environment_over_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "slatestream.toml"
+    config.write_text("k_default = 1\nmax_batch = 2\nseed = 3\n")
+    monkeypatch.setenv("SLATESTREAM_K_DEFAULT", "10")
+    monkeypatch.setenv("SLATESTREAM_MAX_BATCH", "20")
+    settings = load_settings(config, k_default=100)
+    assert (settings.k_default, settings.max_batch, settings.seed) == (100, 20, 3)
+
+
+def test_a_file_is_forgotten_by_the_next_load(tmp_path: Path) -> None:
+    config = tmp_path / "slatestream.toml"
+    config.write_text("seed = 3\n")
+    assert load_settings(config).seed == 3
+    assert load_settings().seed == 0
+
+
+@pytest.mark.parametrize("name", ["KAFKA_BOOTSTRAP_SERVERS", "SLATESTREAM_BOOTSTRAP_SERVERS"])
+def test_either_variable_names_the_brokers(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "kafka:9093")
+    assert load_settings().bootstrap_servers == "kafka:9093"
+
+
+def test_an_override_of_none_is_no_override() -> None:
+    assert load_settings(seed=None).seed == 0
+
+
+def test_every_setting_at_fault_is_named_with_its_value_and_rule() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings(partitions=0, policy="best", history_limit=17)
+    lines = str(refused.value).splitlines()
+    assert lines[0] == "Bad configuration:"
+    assert "  partitions: Input should be greater than or equal to 1, got 0" in lines
+    assert "  policy: Input should be 'softmax', 'thompson' or 'greedy', got 'best'" in lines
+    assert "  history_limit: Input should be a multiple of 16, got 17" in lines
+
+
+def test_an_unknown_setting_in_the_file_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "slatestream.toml"
+    config.write_text("partitons = 4\n")
+    with pytest.raises(ConfigurationError, match=r"partitons: Extra inputs are not permitted, got 4"):
+        load_settings(config)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"none\.toml: no such file"):
+        load_settings(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("name", ["seen_actions", "recommend_on"])
+def test_an_action_that_is_not_defined_is_refused(name: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=rf"{name} names \['clik'\], which `actions` does not define"
+    ):
+        load_settings(**{name: ("clik",)})
+
+
+def test_sasl_without_credentials_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="SASL_SSL needs sasl_username and sasl_password"):
+        load_settings(security_protocol="SASL_SSL")
+
+
+def test_a_password_is_never_shown() -> None:
+    settings = load_settings(security_protocol="SASL_SSL", sasl_username="u", sasl_password="hunter2")
+    assert "hunter2" not in repr(settings)
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings(security_protocol="SASL_SSL", sasl_password="hunter2")
+    assert "hunter2" not in str(refused.value)
+    with pytest.raises(ConfigurationError, match="sasl_password") as mistyped:
+        load_settings(sasl_password=["hunter2"])
+    assert "hunter2" not in str(mistyped.value)
+
+
+@given(name=st.sampled_from(["topic_prefix", "group_id"]), text=st.text(min_size=1, max_size=8))
+def test_names_that_kafka_would_refuse_are_refused(name: str, text: str) -> None:
+    allowed = all(c.isascii() and (c.isalnum() or c in "._-") for c in text)
+    if allowed:
+        assert getattr(load_settings(**{name: text}), name) == text
+    else:
+        with pytest.raises(ConfigurationError, match=name):
+            load_settings(**{name: text})
