@@ -8,7 +8,9 @@ import sys
 
 import typer
 
+from streams.bench.commands import bench_app
 from streams.broker import broker_command
+from streams.demo.run import demo_command, simulate_command
 from streams.errors import SlatestreamError
 from streams.topics import topics_app
 
@@ -20,7 +22,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("broker")(broker_command)
+app.command("demo")(demo_command)
+app.command("simulate")(simulate_command)
 app.add_typer(topics_app, name="topics")
+app.add_typer(bench_app, name="bench")
 
 
 def main() -> None:
@@ -30,3 +35,7 @@ def main() -> None:
     except SlatestreamError as error:
         print(f"slatestream: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

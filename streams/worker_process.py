@@ -54,19 +54,13 @@ class MetricsReading:
         ]
 
     def total(self, name: str, **labels: str) -> float:
-        """Sum the samples of this name (without the `slatestream_`) whose labels include the given ones."""
+        """Sum the samples of this name (`slatestream_` may be left out) whose labels include the given."""
+        names = (name, f"slatestream_{name}")
         return sum(
             value
             for sample, have, value in self._samples
-            if sample == f"slatestream_{name}" and labels.items() <= have.items()
+            if sample in names and labels.items() <= have.items()
         )
-
-    def label(self, name: str, label: str) -> str | None:
-        """Return a label of the first sample of this name."""
-        for sample, have, _ in self._samples:
-            if sample == f"slatestream_{name}":
-                return have.get(label)
-        return None
 
 
 class WorkerProcess:
@@ -143,14 +137,14 @@ class WorkerProcess:
         except (OSError, urllib.error.URLError):
             return False
 
-    def metrics(self) -> MetricsReading:
-        """Read `/metrics` now."""
+    def metrics(self) -> MetricsReading | None:
+        """Read `/metrics` now; None when it does not answer, WorkerError when the worker has ended."""
+        self.check()
         try:
             with urllib.request.urlopen(f"{self.url}/metrics", timeout=HTTP_TIMEOUT_S) as answer:
                 return MetricsReading(answer.read().decode())
-        except (OSError, urllib.error.URLError) as error:
-            self.check()
-            raise WorkerError(f"{self.url}/metrics does not answer: {error}") from error
+        except (OSError, urllib.error.URLError):
+            return None
 
     def stop(self) -> int | None:
         """Ask it to end, by force after a deadline; return its exit code, None if it was not running."""

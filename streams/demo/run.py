@@ -5,8 +5,6 @@ import contextlib
 import json
 import os
 import platform
-import shutil
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,7 +19,7 @@ from model_core.datasets import Dataset, load_recbole
 from streams.client import SlateClient
 from streams.demo.dataset import fetch
 from streams.demo.publish import click_rows, content_rows, publish_rows, read_past, user_rows
-from streams.demo.session import caught_up, clean_exit, cluster, keep_checking, race, run_child
+from streams.demo.session import caught_up, clean_exit, cluster, keep_checking, race, train
 from streams.demo.summary import checks, print_summary, summarise
 from streams.demo.table import show
 from streams.demo.taste import population
@@ -31,7 +29,6 @@ from streams.settings import Settings, load_settings
 from streams.worker_process import WorkerProcess, environment
 
 UNTIL = 0.6
-TRAIN_TIMEOUT_S = 240.0
 
 Data = Annotated[Path | None, typer.Option(help="Folder in RecBole's format instead of ML-100K.")]
 Seconds = Annotated[float, typer.Option(min=1, help="How long users keep coming.")]
@@ -113,7 +110,9 @@ class _Demo:
             with self._step("broker"):
                 settings = stack.enter_context(cluster(self._say, "demo"))
             with self._step("train"):
-                release = release or self._train(folder)
+                if release is None:
+                    self._say(f"Training on the first {UNTIL:.0%} of the interactions ...")
+                    release = train(folder, self._out / "release", until=UNTIL, seed=self._traffic.seed)
             overrides = {
                 "bootstrap_servers": settings.bootstrap_servers,
                 "topic_prefix": settings.topic_prefix,
@@ -171,16 +170,6 @@ class _Demo:
             until=UNTIL,
             check=worker.check,
         )
-
-    def _train(self, folder: Path) -> Path:
-        """Train on the past in a process of its own, so that its memory and threads end with it."""
-        release = self._out / "release"
-        shutil.rmtree(release, ignore_errors=True)
-        self._say(f"Training on the first {UNTIL:.0%} of the interactions ...")
-        command = [sys.executable, "-m", "streams.cli", "train", "--data", str(folder)]
-        command += ["--until", str(UNTIL), "--out", str(release), "--seed", str(self._traffic.seed)]
-        run_child(command, timeout_s=TRAIN_TIMEOUT_S)
-        return release
 
     def _serve(self, settings: Settings, worker: WorkerProcess) -> None:
         variables = environment(

@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -21,6 +24,7 @@ from streams.topics import TOPICS, admin_client, create_topics, topic_name
 from streams.worker_process import DIE_WITH_PARENT, MetricsReading, WorkerProcess
 
 CATCH_UP_TIMEOUT_S = 120.0
+TRAIN_TIMEOUT_S = 240.0
 POLL_S = 0.1
 
 
@@ -58,7 +62,7 @@ async def caught_up(worker: WorkerProcess, wanted: dict[str, int], say: Callable
     began = told = time.monotonic()
     while True:
         reading = await asyncio.to_thread(worker.metrics)
-        taken = {name: _taken(reading, name) for name in wanted}
+        taken = {name: 0 if reading is None else _taken(reading, name) for name in wanted}
         if all(taken[name] >= n for name, n in wanted.items()) and await asyncio.to_thread(worker.is_ready):
             return
         state = ", ".join(f"{name} {taken[name]:,} of {n:,}" for name, n in wanted.items())
@@ -102,17 +106,24 @@ def cluster(say: Callable[[str], None], kind: str, **overrides: Any) -> Iterator
         yield settings
 
 
-def run_child(command: list[str], *, timeout_s: float) -> None:
-    """Run a process to its end with our terminal; it ends with us."""
+def train(data: Path, out: Path, *, until: float, seed: int) -> Path:
+    """Train a release on the first part of a dataset, in a process of its own; return its folder.
+
+    Its memory and threads end with it, and it ends with us.
+    """
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, "-m", "streams.cli", "train", "--data", str(data)]
+    command += ["--until", str(until), "--seed", str(seed), "--out", str(out)]
     with subprocess.Popen([*DIE_WITH_PARENT, *command], stdin=subprocess.DEVNULL) as process:
         try:
-            code = process.wait(timeout_s)
+            code = process.wait(TRAIN_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            raise SlatestreamError(f"`{' '.join(command)}` took longer than {timeout_s:.0f} s") from None
+            raise SlatestreamError(f"training took longer than {TRAIN_TIMEOUT_S:.0f} s") from None
         finally:
             process.kill()
     if code:
         raise SlatestreamError(f"`{' '.join(command)}` ended with code {code}")
+    return out
 
 
 @contextlib.contextmanager

@@ -1,0 +1,205 @@
+"""`slatestream bench ingest`: events a second of one worker, full path, on the wide topic.
+
+The worker decodes every click, folds it into profiles, co-visits and the join with slates, writes its
+changelogs and commits. Beside it, in the same run on the same broker, a bare aiokafka consumer reads the
+same records and does nothing with them: the ratio is what remains comparable between noisy machines.
+"""
+
+import asyncio
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from rich.console import Console
+
+from streams.bench.report import machine, write_report
+from streams.bench.wide import wide_clicks
+from streams.client import partition_of
+from streams.demo.session import clean_exit, cluster
+from streams.errors import SlatestreamError
+from streams.kafka_options import aiokafka_client_options
+from streams.publisher import Publisher, Row
+from streams.settings import Settings
+from streams.topics import topic_name, topic_partitions
+from streams.worker_process import MetricsReading, WorkerProcess
+
+# Rendering the metrics takes the worker a few milliseconds: looking rarely keeps that out of the figure.
+LOOK_S = 0.25
+STALL_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Events over a stretch of time."""
+
+    events: int
+    seconds: float
+
+    @property
+    def per_second(self) -> float:
+        """Events a second; 0 when no time has passed."""
+        return self.events / self.seconds if self.seconds > 0 else 0.0
+
+
+def ingest_command(
+    events: Annotated[int, typer.Option(min=1_000, help="Clicks to ingest.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(help="Of the clicks.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for ingest.json and the worker's log.")] = Path(
+        "build/bench"
+    ),
+) -> None:
+    """Measure how many clicks a second one worker takes in, through the whole path."""
+    console = Console()
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    with clean_exit(console), cluster(say, "ingest", partitions=4) as settings:
+        say(f"Producing {events:,} clicks (seed {seed}) ...")
+        produced = asyncio.run(_produce(settings, events, seed))
+        say(f"  {produced['users']:,} users, {produced['bytes']:,} bytes of JSON")
+        bare = asyncio.run(_bare_consumer(settings, events))
+        say(f"bare aiokafka consumer, nothing decoded: {bare.per_second:,.0f} events/s")
+        log = out / "ingest-worker.log"
+        log.unlink(missing_ok=True)
+        values = {
+            "bootstrap_servers": settings.bootstrap_servers,
+            "topic_prefix": settings.topic_prefix,
+            "group_id": settings.group_id,
+            "partitions": settings.partitions,
+        }
+        with WorkerProcess(values, log=log) as worker:
+            folded, durable, reading = asyncio.run(_watch(settings, worker, events))
+        rows = asyncio.run(_ends(settings, ("user-state", "policy-state")))
+        say(f"worker, folded: {folded.per_second:,.0f} events/s over {folded.seconds:.2f} s")
+        say(f"worker, changelog confirmed and committed: {durable.per_second:,.0f} events/s")
+        say(f"worker / bare consumer: {folded.per_second / bare.per_second:.3f}")
+        say(f"changelog rows: {rows['user-state']:,} user-state, {rows['policy-state']:,} policy-state")
+        say(f"resident memory: {reading.total('process_resident_memory_bytes') / 2**20:,.0f} MiB")
+        say(f"machine: {machine()}")
+        write_report(
+            out / "ingest.json",
+            {
+                "events": events,
+                "seed": seed,
+                **produced,
+                "folded": asdict(folded) | {"per_second": folded.per_second},
+                "durable": asdict(durable) | {"per_second": durable.per_second},
+                "bare_consumer": asdict(bare) | {"per_second": bare.per_second},
+                "ratio": folded.per_second / bare.per_second,
+                "changelog_rows": rows,
+                "resident_bytes": reading.total("process_resident_memory_bytes"),
+                "outcomes": _outcomes(reading),
+            },
+            say,
+        )
+
+
+async def _produce(settings: Settings, events: int, seed: int) -> dict[str, int]:
+    topic, partitions = topic_name(settings, "clicks"), topic_partitions(settings, "clicks")
+    publisher = Publisher(settings)
+    users: set[str] = set()
+    size = 0
+    await publisher.start()
+    try:
+        for chunk in wide_clicks(events, seed=seed):
+            rows: list[tuple[str, int, Row]] = [
+                (topic, partition_of(user, partitions), (user.encode(), value)) for user, value in chunk
+            ]
+            await publisher.publish_all(rows)
+            users.update(user for user, _ in chunk)
+            size += sum(len(value) for _, value in chunk)
+    finally:
+        await publisher.stop()
+    return {"users": len(users), "bytes": size}
+
+
+async def _bare_consumer(settings: Settings, events: int) -> Rate:
+    """Read all clicks without decoding them, from the first batch to the last."""
+    consumer = AIOKafkaConsumer(
+        **aiokafka_client_options(settings), group_id=None, auto_offset_reset="earliest"
+    )
+    topic = topic_name(settings, "clicks")
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(topic, p) for p in range(topic_partitions(settings, "clicks"))])
+        began, read = time.perf_counter(), 0
+        while read < events:
+            batches = await consumer.getmany(timeout_ms=5_000)
+            if not batches:
+                raise SlatestreamError(
+                    f"the consumer got {read:,} of {events:,} events, then nothing for 5 s"
+                )
+            read += sum(map(len, batches.values()))
+        return Rate(read, time.perf_counter() - began)
+    finally:
+        await consumer.stop()
+
+
+async def _watch(settings: Settings, worker: WorkerProcess, events: int) -> tuple[Rate, Rate, MetricsReading]:
+    """Follow a worker until it has folded every event and until it has committed them all.
+
+    Both rates count from the last look at which nothing had been folded, or from the first look if
+    something already had; so the start of the process is not in them.
+    """
+    began: tuple[float, int] | None = None
+    folded_at: float | None = None
+    last, moved = 0, time.monotonic()
+    while True:
+        look = time.perf_counter()
+        reading = await asyncio.to_thread(worker.metrics)
+        if reading is not None:
+            done = int(reading.total("events_total", topic="clicks"))
+            if began is None or done == 0:
+                began = (look, done)
+            if done > last:
+                last, moved = done, time.monotonic()
+        if reading is not None and began is not None and last >= events:
+            folded_at = folded_at or time.perf_counter()
+            if await _committed(settings) >= events:
+                start, already = began
+                count = events - already
+                now = time.perf_counter()
+                return Rate(count, folded_at - start), Rate(count, now - start), reading
+        if time.monotonic() - moved > STALL_S:
+            raise SlatestreamError(
+                f"the worker stands at {last:,} of {events:,} events:\n{worker.log_tail()}"
+            )
+        await asyncio.sleep(LOOK_S)
+
+
+def _outcomes(reading: MetricsReading) -> dict[str, int]:
+    names = ("accepted", "duplicate", "replayed", "dead_letter")
+    return {name: int(reading.total("events_total", topic="clicks", outcome=name)) for name in names}
+
+
+async def _committed(settings: Settings) -> int:
+    """Sum the group's committed offsets of `clicks`."""
+    consumer = AIOKafkaConsumer(
+        **aiokafka_client_options(settings), group_id=settings.group_id, enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        topic = topic_name(settings, "clicks")
+        partitions = [TopicPartition(topic, p) for p in range(topic_partitions(settings, "clicks"))]
+        return sum([await consumer.committed(partition) or 0 for partition in partitions])
+    finally:
+        await consumer.stop()
+
+
+async def _ends(settings: Settings, names: tuple[str, ...]) -> dict[str, int]:
+    """Count the records ever written to each topic."""
+    consumer = AIOKafkaConsumer(**aiokafka_client_options(settings), group_id=None)
+    await consumer.start()
+    try:
+        ends = {}
+        for name in names:
+            topic = topic_name(settings, name)
+            partitions = [TopicPartition(topic, p) for p in range(topic_partitions(settings, name))]
+            ends[name] = sum((await consumer.end_offsets(partitions)).values())
+        return ends
+    finally:
+        await consumer.stop()

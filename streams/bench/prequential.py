@@ -1,0 +1,263 @@
+"""`slatestream bench prequential`: recommend, see what the user liked, learn; event by event.
+
+A model is trained on the first 20 % of the interactions, which are then replayed. Of the rest, in time
+order, each like (a rating of 4 or 5) is preceded by a request for ten items, which scores a hit if the
+liked item is among them; then the event is published. Lower ratings are published as "view": they take
+their item out of the user's slates and are no positives.
+
+Requests are pipelined. A user has one event in flight at a time, and event n starts only when all events
+up to n - depth are through: so a slate may miss at most the latest depth - 1 events, of other users.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+
+from model_core.datasets import Dataset, Interactions, load_recbole
+from streams.bench.references import CoVisits, Ease, Popularity, Reference, prequential_hits
+from streams.bench.report import machine, write_report
+from streams.client import SlateClient
+from streams.demo.arms import quantiles_ms
+from streams.demo.dataset import fetch
+from streams.demo.publish import click_rows, content_rows, publish_rows, user_rows
+from streams.demo.session import caught_up, clean_exit, cluster, keep_checking, race, train
+from streams.demo.taste import LIKED
+from streams.events import Click, Request
+from streams.publisher import Publisher
+from streams.settings import Settings
+from streams.worker_process import WorkerProcess
+
+PUBLISHED = {"popularity": 0.099, "co-visitation": 0.173, "EASE": 0.181}
+FIFTHS = 5
+
+
+def prequential_command(
+    data: Annotated[Path | None, typer.Option(help="Folder in RecBole's format instead of ML-100K.")] = None,
+    until: Annotated[float, typer.Option(min=0.05, max=0.95, help="Warm-up share, in time order.")] = 0.2,
+    k: Annotated[int, typer.Option("--k", min=1, max=100, help="Items a slate.")] = 10,
+    depth: Annotated[int, typer.Option(min=1, help="Events in flight; 1 keeps the exact order.")] = 256,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many events; all without.")] = None,
+    release: Annotated[Path | None, typer.Option(help="Release folder instead of training one.")] = None,
+    model: Annotated[bool, typer.Option(help="--no-model serves without any release.")] = True,
+    policy: Annotated[str, typer.Option(help="The worker's policy.")] = "greedy",
+    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for prequential.json and logs.")] = Path("build/bench"),
+) -> None:
+    """Measure hit@k through the real topics, event by event, beside classical recommenders."""
+    console = Console()
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    with clean_exit(console), cluster(say, "prequential") as settings:
+        folder = fetch(data, say=say)
+        dataset = load_recbole(folder)
+        if model and release is None:
+            say(f"Training on the first {until:.0%} of the interactions ...")
+            release = train(folder, out / "prequential-release", until=until, seed=seed)
+        log = out / "prequential-worker.log"
+        log.unlink(missing_ok=True)
+        values = {
+            "bootstrap_servers": settings.bootstrap_servers,
+            "topic_prefix": settings.topic_prefix,
+            "group_id": settings.group_id,
+            "policy": policy,
+            "release": None if release is None else str(release.absolute()),
+        }
+        with WorkerProcess(values, log=log) as worker:
+            worker.wait_ready()
+            run = asyncio.run(
+                _run(settings, dataset, worker, until=until, k=k, depth=depth, limit=limit, say=say)
+            )
+        say(f"Comparing with references on the same {len(run.hits):,} likes ...")
+        figures = _figures(run, dataset, until=until, k=k, limit=limit)
+        figures |= {"depth": depth, "policy": policy, "seed": seed, "until": until, "k": k}
+        _print(figures, say)
+        write_report(out / "prequential.json", figures, say)
+
+
+@dataclass(slots=True)
+class Run:
+    """What a prequential run gave: one entry a like, by its place among the likes.
+
+    hits : dict of int to bool; a lost answer is a miss
+    """
+
+    hits: dict[int, bool] = field(default_factory=dict)
+    latencies_s: list[float] = field(default_factory=list)
+    lost: int = 0
+    fallbacks: int = 0
+    seconds: float = 0.0
+    model_version: str = "-"
+    dead_letters: dict[str, int] = field(default_factory=dict)
+
+
+async def _run(
+    settings: Settings,
+    dataset: Dataset,
+    worker: WorkerProcess,
+    *,
+    until: float,
+    k: int,
+    depth: int,
+    limit: int | None,
+    say: Any,
+) -> Run:
+    warm_up = int(until * len(dataset.interactions))
+    publisher = Publisher(settings)
+    await publisher.start()
+    try:
+        await publish_rows(settings, publisher, "content", content_rows(dataset))
+        await publish_rows(settings, publisher, "users", user_rows(dataset))
+        await publish_rows(settings, publisher, "clicks", click_rows(dataset.interactions[:warm_up]))
+    finally:
+        await publisher.stop()
+    n_items = len(dataset.items)
+    wanted = {"content": n_items, "item-state": n_items, "users": len(dataset.users), "clicks": warm_up}
+    await caught_up(worker, wanted, say)
+    end = len(dataset.interactions) if limit is None else warm_up + limit
+    events = dataset.interactions[warm_up:end]
+    say(f"Warm: {warm_up:,} events. Now {len(events):,} events, {depth} in flight ...")
+    async with SlateClient(settings) as client:
+        replay = Replay(client, events, k=k, depth=depth)
+        began = time.perf_counter()
+        await race(replay.run(), keep_checking(worker.check), _tell(replay, len(events), say))
+        replay.result.seconds = time.perf_counter() - began
+        replay.result.dead_letters = client.dead_letters
+    return replay.result
+
+
+class Replay:
+    """Replays events in time order: each like after a request, `depth` events in flight."""
+
+    def __init__(self, client: SlateClient, events: Interactions, *, k: int, depth: int) -> None:
+        self._client = client
+        self._events = events
+        self._k = k
+        self._depth = depth
+        self._latest: dict[str, asyncio.Task[None]] = {}
+        self.done = 0
+        self.result = Run()
+
+    async def run(self) -> None:
+        """Replay everything."""
+        events, pending = self._events, asyncio.Queue[asyncio.Task[None]]()
+        like = 0
+        for n in range(len(events)):
+            if pending.qsize() >= self._depth:
+                await pending.get_nowait()
+            user_id = str(events.user_ids[n])
+            liked = bool(events.ratings[n] >= LIKED)
+            task = asyncio.create_task(self._event(n, like if liked else None, self._latest.get(user_id)))
+            self._latest[user_id] = task
+            pending.put_nowait(task)
+            like += liked
+        while not pending.empty():
+            await pending.get_nowait()
+
+    async def _event(self, n: int, like: int | None, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await before
+        user_id, item_id = str(self._events.user_ids[n]), str(self._events.item_ids[n])
+        now_ms = int(self._events.timestamps_ms[n])
+        request_id = None
+        if like is not None:
+            request_id = f"like-{like}"
+            await self._ask(Request(request_id, user_id, now_ms, k=self._k), item_id, like)
+        await self._client.click(
+            Click(
+                event_id=f"event-{n}",
+                user_id=user_id,
+                item_id=item_id,
+                action="view" if like is None else "like",
+                timestamp_ms=now_ms,
+                request_id=request_id,
+            )
+        )
+        self.done += 1
+
+    async def _ask(self, request: Request, item_id: str, like: int) -> None:
+        result = self.result
+        try:
+            answer = await self._client.ask(request)
+        except TimeoutError:
+            result.lost += 1
+            result.hits[like] = False
+            return
+        slate = answer.recommendation.slate
+        result.hits[like] = any(item.item_id == item_id for item in slate)
+        result.latencies_s.append(answer.latency_s)
+        result.fallbacks += answer.recommendation.fallback is not None
+        result.model_version = answer.recommendation.model_version
+
+
+async def _tell(replay: Replay, total: int, say: Any) -> None:
+    while True:
+        await asyncio.sleep(10.0)
+        hits = list(replay.result.hits.values())
+        rate = float(np.mean(hits)) if hits else 0.0
+        say(f"  {replay.done:,} of {total:,} events, hit rate so far {rate:.4f}")
+
+
+def _figures(run: Run, dataset: Dataset, *, until: float, k: int, limit: int | None) -> dict[str, Any]:
+    hits = np.array([run.hits[like] for like in range(len(run.hits))], np.bool_)
+    figures: dict[str, Any] = {
+        "likes": len(hits),
+        "hit": {"slatestream": float(hits.mean()), **_references(dataset, until=until, k=k, limit=limit)},
+        "hit_by_fifth": [float(part.mean()) for part in np.array_split(hits, FIFTHS)],
+        "seconds": run.seconds,
+        "latency": quantiles_ms(run.latencies_s),
+        "lost": run.lost,
+        "fallbacks": run.fallbacks,
+        "dead_letters": run.dead_letters,
+        "model_version": run.model_version,
+    }
+    return figures
+
+
+def _references(dataset: Dataset, *, until: float, k: int, limit: int | None) -> dict[str, float]:
+    events = dataset.interactions
+    warm_up = int(until * len(events))
+    chosen = slice(None if limit is None else warm_up + limit)
+    user_ids, users = np.unique(events.user_ids, return_inverse=True)
+    item_ids, items = np.unique(events.item_ids, return_inverse=True)
+    n_users, n_items = len(user_ids), len(item_ids)
+    references: tuple[Reference, ...] = (Popularity(n_items), CoVisits(n_items), Ease(n_users, n_items))
+    positive: NDArray[np.bool_] = events.ratings >= LIKED
+    return {
+        reference.name: float(
+            prequential_hits(
+                reference,
+                users[chosen],
+                items[chosen],
+                positive[chosen],
+                warm_up=warm_up,
+                n_users=n_users,
+                n_items=n_items,
+                k=k,
+            ).mean()
+        )
+        for reference in references
+    }
+
+
+def _print(figures: dict[str, Any], say: Any) -> None:
+    say(f"hit@{figures['k']} over {figures['likes']:,} likes, {figures['depth']} events in flight:")
+    for name, value in figures["hit"].items():
+        known = f"   (ML-100K, 20 % warm-up, top ten: {PUBLISHED[name]:.3f})" if name in PUBLISHED else ""
+        say(f"  {name:<14} {value:.4f}{known}")
+    say("  by fifth of the stream: " + "  ".join(f"{value:.4f}" for value in figures["hit_by_fifth"]))
+    latency = figures["latency"]
+    say(
+        f"  {figures['seconds']:.0f} s, request to slate p50 {latency['p50_ms']:.1f} ms, "
+        f"p99 {latency['p99_ms']:.1f} ms; lost {figures['lost']}, fallbacks {figures['fallbacks']}, "
+        f"dead letters {sum(figures['dead_letters'].values())}"
+    )
+    say(f"  machine: {machine()}")
