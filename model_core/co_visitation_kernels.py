@@ -8,16 +8,18 @@ from numpy.typing import NDArray
 
 GROUP = 16  # counters in a group: 16 int32 fill a cache line
 
-MAX_COUNT = 1 << 26  # count * GROUP + slot must fit int32
-APPLIED, STAMP = 0, 1  # columns of `marks`
-USED, STAMPS, DIRTY, SINK, FREE = 0, 1, 2, 3, 4  # cells of `heap`; level l's free list is FREE + l
+UNIT = 1024  # counts are integers of 1 / UNIT: sums come out the same in any order
+MAX_COUNT = 2**30
+USED, DIRTY, SINK, FREE = 0, 1, 2, 3  # cells of `heap`; level l's free list is FREE + l
 
 Rows = NDArray[np.int32]
 Cells = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 Flags = NDArray[np.bool_]
 Groups = NDArray[np.int32]
-Marks = NDArray[np.int64]
+Windows = NDArray[np.int32]
+Pairs = NDArray[np.int64]
+Floats = NDArray[np.float32]
 
 njit = numba.njit(cache=True)
 
@@ -33,7 +35,7 @@ class Tables(NamedTuple):
     start: NDArray[np.int32]  # (n,) first group of a row, -1 = none
     level: NDArray[np.uint8]  # (n,) the row has 2**level groups
     low_bits: NDArray[np.uint8]  # (n,) of the item key
-    marks: NDArray[np.int64]  # (n, 2) applied offset, and the last event that looked at the row
+    applied: NDArray[np.int64]  # (n,) offset up to which the row has been applied
     popularity: NDArray[np.int64]  # (n,) positive events
     dirty: NDArray[np.bool_]  # (n,)
     dirty_rows: NDArray[np.int32]  # (n,) the first heap[DIRTY] are dirty
@@ -83,9 +85,9 @@ def _double(groups: Groups, start: Rows, level: Bytes, low_bits: Bytes, heap: Ce
 
 @njit
 def _find(groups: Groups, group: int, other: int) -> tuple[np.int32, np.int32]:
-    """Slot of `other` in a group (-1 = not there), and count * GROUP + slot of the first smallest counter.
+    """Slot of `other` in a group, or -1 and then the slot of its first smallest counter.
 
-    Two loops without exits over a length that is not a constant: so they become vector instructions.
+    Loops without exits over a length that is not a constant: so they become vector instructions.
     Unsigned indices spare the test for negative ones.
     """
     at = np.uint64(group)
@@ -94,10 +96,16 @@ def _find(groups: Groups, group: int, other: int) -> tuple[np.int32, np.int32]:
     for slot in range(groups.shape[2]):
         here = groups[at, np.uint64(0), np.uint64(slot)] == wanted
         found = max(found, np.int32(slot) if here else np.int32(-1))
+    if found >= 0:
+        return found, found
     least = np.int32(2**31 - 1)
     for slot in range(groups.shape[2]):
-        least = min(least, groups[at, np.uint64(1), np.uint64(slot)] * np.int32(GROUP) + np.int32(slot))
-    return found, least
+        least = min(least, groups[at, np.uint64(1), np.uint64(slot)])
+    first = np.int32(GROUP)
+    for slot in range(groups.shape[2]):
+        here = groups[at, np.uint64(1), np.uint64(slot)] == least
+        first = min(first, np.int32(slot) if here else np.int32(GROUP))
+    return found, first
 
 
 @njit
@@ -128,11 +136,10 @@ def _count(
     max_level = len(heap) - FREE - 1
     while True:
         group = start[row] + (low_bits[other] & ((1 << level[row]) - 1))
-        found, least = _find(groups, group, other)
-        if found >= 0 or least < GROUP or level[row] == max_level:
+        found, slot = _find(groups, group, other)
+        if found >= 0 or groups[group, 0, slot] < 0 or level[row] == max_level:
             break
         _double(groups, start, level, low_bits, heap, row)
-    slot = found if found >= 0 else least & (GROUP - 1)
     count = min(groups[group, 1, slot] + times, MAX_COUNT)
     groups[group, 1, slot] = count
     if found < 0 and _takes_over(event, low_bits[row], low_bits[other], times, count):
@@ -140,8 +147,8 @@ def _count(
 
 
 @njit
-def _touch(marks: Marks, dirty: Flags, dirty_rows: Rows, heap: Cells, row: int, offset: int) -> None:
-    marks[row, APPLIED] = offset
+def _touch(applied: Cells, dirty: Flags, dirty_rows: Rows, heap: Cells, row: int, offset: int) -> None:
+    applied[row] = offset
     if not dirty[row]:
         dirty[row] = True
         dirty_rows[heap[DIRTY]] = row
@@ -156,42 +163,52 @@ def _has_room(groups: Groups, heap: Cells, size: int) -> bool:
 
 
 @njit
-def observe(t: Tables, items: Rows, windows: NDArray[np.int32], offsets: Cells, begin: int) -> int:
-    """Fold events from `begin` on; return where it stopped, short of the end when groups run out."""
-    groups, start, level, low_bits, marks, popularity, dirty, dirty_rows, heap = t
-    distinct = np.empty(windows.shape[1], np.int32)
+def observe(
+    t: Tables,
+    items: Rows,
+    positive: Flags,
+    windows: Windows,
+    windows_positive: Flags,
+    offsets: Cells,
+    weights: Windows,
+    begin: int,
+) -> int:
+    """Fold events from `begin` on; return where it stopped, short of the end when groups run out.
+
+    weights : (2, W) int32, in units, of a pair at each distance; row 1 when both are positive
+    """
+    groups, start, level, low_bits, applied, popularity, dirty, dirty_rows, heap = t
+    behind = np.empty(windows.shape[1], np.bool_)
     for event in range(begin, len(items)):
         if not _has_room(groups, heap, windows.shape[1]):
             return event
         item, offset = items[event], offsets[event]
-        heap[STAMPS] += 1
-        stamp = heap[STAMPS]
-        marks[item, STAMP] = stamp
         size = 0
         touched = 0
         for k in range(windows.shape[1]):
             other = windows[event, k]
             if other < 0:
                 break
-            if marks[other, STAMP] != stamp:
-                marks[other, STAMP] = stamp
-                distinct[size] = other
-                size += 1
-                # Reading here what the next loop needs overlaps the cache misses: nothing waits for it.
-                group = max(start[other], 0) + (low_bits[item] & ((1 << level[other]) - 1))
-                touched += groups[group, 0, 0] + groups[group, 1, 0]
+            size += 1
+            behind[k] = applied[other] < offset
+            # Reading here what the next loop needs overlaps the cache misses: nothing waits for it.
+            group = max(start[other], 0) + (low_bits[item] & ((1 << level[other]) - 1))
+            touched += groups[group, 0, 0] + groups[group, 1, 0]
         heap[SINK] = touched
-        fresh = marks[item, APPLIED] < offset
+        fresh = applied[item] < offset
         for k in range(size):
-            other = distinct[k]
+            other = windows[event, k]
+            if other == item:
+                continue
+            times = weights[1 if positive[event] and windows_positive[event, k] else 0, k]
             if fresh:
-                _count(groups, start, level, low_bits, heap, item, other, 1, offset)
-            if marks[other, APPLIED] < offset:
-                _count(groups, start, level, low_bits, heap, other, item, 1, offset)
-                _touch(marks, dirty, dirty_rows, heap, other, offset)
+                _count(groups, start, level, low_bits, heap, item, other, times, offset)
+            if behind[k]:
+                _count(groups, start, level, low_bits, heap, other, item, times, offset)
+                _touch(applied, dirty, dirty_rows, heap, other, offset)
         if fresh:
-            popularity[item] += 1
-            _touch(marks, dirty, dirty_rows, heap, item, offset)
+            popularity[item] += positive[event]
+            _touch(applied, dirty, dirty_rows, heap, item, offset)
     return len(items)
 
 
@@ -207,14 +224,14 @@ def restore(
     begin: int,
 ) -> int:
     """Put rows back from `begin` on; return where it stopped, as `observe` does."""
-    groups, start, level, low_bits, marks, all_popularity, _, _, heap = t
+    groups, start, level, low_bits, all_applied, all_popularity, _, _, heap = t
     for i in range(begin, len(rows)):
         if not _has_room(groups, heap, 1):
             return i
         row = rows[i]
-        if applied[i] < marks[row, APPLIED]:
+        if applied[i] < all_applied[row]:
             continue
-        marks[row, APPLIED] = applied[i]
+        all_applied[row] = applied[i]
         all_popularity[row] = popularity[i]
         if start[row] >= 0:
             _release(groups, heap, start[row], level[row])
@@ -243,8 +260,8 @@ def gather(t: Tables, rows: Rows, sizes: Cells, others: Rows, counts: Rows) -> N
 
 
 @njit
-def add_counts(t: Tables, histories: NDArray[np.int64], out: NDArray[np.float32]) -> None:
-    """Add the co-visit counts of each history to out (B, n_items)."""
+def add_counts(t: Tables, histories: Pairs, weights: Floats, out: Floats) -> None:
+    """Add the weighted co-visit counts of each history, in units, to out (B, n_items)."""
     groups, start, level = t.groups, t.start, t.level
     for user in range(histories.shape[0]):
         for k in range(histories.shape[1]):
@@ -255,14 +272,12 @@ def add_counts(t: Tables, histories: NDArray[np.int64], out: NDArray[np.float32]
                 for slot in range(GROUP):
                     other = groups[group, 0, slot]
                     if other >= 0 and other < out.shape[1]:
-                        out[user, other] += groups[group, 1, slot]
+                        out[user, other] += weights[user, k] * np.float32(groups[group, 1, slot])
 
 
 @njit
-def pair_counts(
-    t: Tables, history: NDArray[np.int64], items: NDArray[np.int64], out: NDArray[np.float32]
-) -> None:
-    """Add the co-visit counts of each pair of history and items to out (H, n)."""
+def pair_counts(t: Tables, history: Cells, items: Cells, out: Floats) -> None:
+    """Add the co-visit counts of each pair of history and items, in units, to out (H, n)."""
     groups, start, level, low_bits = t.groups, t.start, t.level, t.low_bits
     for h in range(len(history)):
         row = history[h]
@@ -278,25 +293,34 @@ def pair_counts(
 
 
 @njit
-def previous_items(users: Rows, items: Rows, window: int, n_users: int) -> NDArray[np.int32]:
-    """For each event of a log in time order, the items of its user's `window` events before it.
+def previous_items(
+    users: Rows, items: Rows, positive: Flags, window: int, n_users: int
+) -> tuple[Rows, Flags]:
+    """For each event of a log in time order, its user's `window` events before it.
 
     Parameters
     ----------
     users, items : (n,) int32
         Rows of the user and the item of every event; users in [0, n_users).
+    positive : (n,) bool
 
     Returns
     -------
-    windows : (n, window) int32, most recent first, then -1
+    windows : (n, window) int32, their items, most recent first, then -1
+    windows_positive : (n, window) bool
     """
-    recent = np.full((n_users, window), -1, np.int32)
-    seen = np.zeros(n_users, np.int64)
+    last = np.full(n_users, -1, np.int64)
+    before = np.empty(len(users), np.int64)
     windows = np.full((len(users), window), -1, np.int32)
+    windows_positive = np.zeros((len(users), window), np.bool_)
     for event in range(len(users)):
-        user = users[event]
-        for back in range(min(window, seen[user])):
-            windows[event, back] = recent[user, (seen[user] - 1 - back) % window]
-        recent[user, seen[user] % window] = items[event]
-        seen[user] += 1
-    return windows
+        before[event] = last[users[event]]
+        last[users[event]] = event
+        other = before[event]
+        for back in range(window):
+            if other < 0:
+                break
+            windows[event, back] = items[other]
+            windows_positive[event, back] = positive[other]
+            other = before[other]
+    return windows, windows_positive
