@@ -11,7 +11,8 @@ from online_learning.statistics import LinearStatistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
 # Streams of random numbers of one request: what chooses the slate is independent of what estimates it.
-_CHOICE, _CHOICE_TIES, _ESTIMATE, _ESTIMATE_TIES = 1, 2, 3, 4
+_CHOICE, _ESTIMATE, _ESTIMATE_TIES = 1, 2, 3
+_CHOICE_TIES = 4  # of position 0; position j has stream _CHOICE_TIES + j
 
 # Candidates of equal features have equal utility under any weights. Noise far below any difference that
 # matters, and above the rounding of float32 sums of order 1, makes the choice among them uniform.
@@ -94,18 +95,18 @@ class LinearThompsonPolicy:
         posterior: LinearPosterior,
     ) -> NDArray[np.int64]:
         n, n_candidates, dim = features.shape
+        closed = np.where(usable, 0.0, -np.inf)
+        rows = np.arange(n)
         lengths = slate_lengths(usable, k)
         shown = int(lengths.max(initial=0))
         noise = normals(seeds, shown * dim, stream=_CHOICE).reshape(n, shown, dim)
-        ties = uniforms(seeds, shown * n_candidates, stream=_CHOICE_TIES).reshape(n, shown, n_candidates)
         weights = self._weights(noise, posterior)
         index = np.full((n, int(k.max(initial=0))), -1, np.int64)
-        closed = np.where(usable, 0.0, -np.inf)
-        rows = np.arange(n)
         for position in range(shown):
             # One product per position: its rounding, and so the slate, does not depend on k or the batch.
             utility = np.matmul(features, weights[:, position, :, None])[..., 0]
-            best = np.argmax(utility + TIE_NOISE * ties[:, position] + closed, axis=1)
+            ties = TIE_NOISE * uniforms(seeds, n_candidates, stream=_CHOICE_TIES + position)
+            best = np.argmax(utility + ties + closed, axis=1)
             filled = position < lengths
             index[filled, position] = best[filled]
             closed[rows[filled], best[filled]] = -np.inf

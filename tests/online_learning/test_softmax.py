@@ -44,6 +44,14 @@ def test_propensities_keep_their_digits_once_a_dominant_candidate_is_taken() -> 
     np.testing.assert_allclose(result, [1.0, 1.0 / (1.0 + np.exp(-1.0)), 1.0, 0.0], rtol=1e-6)
 
 
+def test_temperature_divides_the_utility() -> None:
+    candidates = random_candidates(1, valid=1.0)
+    slates = SoftmaxPolicy(PRIOR, temperature=0.4).select(candidates, **request(5, 1))
+    weights = np.exp(candidates.features @ PRIOR.weights / 0.4)
+    expected = np.take_along_axis(weights / weights.sum(axis=1, keepdims=True), slates.index, axis=1)
+    np.testing.assert_allclose(slates.propensities, expected, rtol=1e-4)
+
+
 def test_temperature_goes_from_greedy_to_uniform() -> None:
     candidates, asked = random_candidates(0, valid=1.0), request(5, 10)
     cold = SoftmaxPolicy(PRIOR, temperature=1e-6).select(candidates, **asked)
