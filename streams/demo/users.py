@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,14 @@ class Traffic:
     timeout_s: float = ANSWER_TIMEOUT_S
 
 
+def arrivals(traffic: Traffic, n_users: int) -> Iterator[tuple[float, int]]:
+    """Generate the seconds after the start and the user of each visit."""
+    rng = np.random.default_rng([traffic.seed, 1])
+    at = 0.0
+    while (at := at + float(rng.exponential(1.0 / traffic.rate))) <= traffic.seconds:
+        yield at, int(rng.integers(n_users))
+
+
 class Simulation:
     """Visits of a population, many at a time but one at a time per user.
 
@@ -70,7 +78,7 @@ class Simulation:
         self._began = time.perf_counter()
         self._arms = Baselines(len(users.user_ids), len(users.item_ids))
         self._learn_past(past.events)
-        self._arrivals = np.random.default_rng([traffic.seed, 1])
+        self._here: set[int] = set()
         self._random = np.random.default_rng([traffic.seed, 2])
         self._count = np.zeros(len(users.user_ids), np.int64)
         self.visits = Visits()
@@ -89,20 +97,24 @@ class Simulation:
     async def run(self) -> None:
         """Let users come by until the time is up, and wait for the last of them."""
         self._began = time.perf_counter()
-        idle = list(range(len(self._users.user_ids)))
-        arrival = 0.0
+        n_users = len(self._users.user_ids)
         async with asyncio.TaskGroup() as group:
-            while True:
-                arrival += self._arrivals.exponential(1.0 / self._traffic.rate)
-                if arrival > self._traffic.seconds:
-                    return
+            for arrival, chosen in arrivals(self._traffic, n_users):
                 await asyncio.sleep(max(0.0, self._began + arrival - time.perf_counter()))
-                if idle:  # else everyone is here already
-                    user = idle.pop(int(self._arrivals.integers(len(idle))))
-                    task = group.create_task(self._visit(user))
-                    task.add_done_callback(lambda _, user=user: idle.append(user))  # type: ignore[misc]
+                # Whoever is here already is passed over for the next who is not.
+                order = (np.arange(chosen, chosen + n_users) % n_users).tolist()
+                user = next((user for user in order if user not in self._here), None)
+                if user is not None:
+                    self._here.add(user)
+                    group.create_task(self._visit(user))
 
     async def _visit(self, user: int) -> None:
+        try:
+            await self._ask_and_act(user)
+        finally:
+            self._here.remove(user)
+
+    async def _ask_and_act(self, user: int) -> None:
         visit = int(self._count[user])
         self._count[user] += 1
         self.asked += 1
