@@ -1,0 +1,52 @@
+# make demo   a real Kafka broker, a model trained on real data, a worker, simulated users
+# make test   the whole suite
+# Both create the environment first, and install through apt what the system lacks.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+# With a cluster of one's own, the embedded broker and so Java are not needed by the demo.
+BROKER := $(if $(KAFKA_BOOTSTRAP_SERVERS),,java)
+
+.PHONY: demo test lint format env java constraints clean
+
+demo: env $(BROKER)
+	$(BIN)/slatestream demo $(DEMO_ARGS)
+
+test: env java
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: env
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+env: $(STAMP)
+
+$(STAMP): pyproject.toml deploy/constraints.txt
+	@PYTHON="$(PYTHON)" sh deploy/system-packages.sh python
+	@echo "Creating .venv (the first time, PyTorch and CUDA's libraries are downloaded: about 3 GB)"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c deploy/constraints.txt \
+		--build-constraints deploy/constraints.txt -e ".[dev]"
+	@touch $@
+
+java:
+	@sh deploy/system-packages.sh java
+
+# Pins every package, transitive ones too, for every Python from 3.11 on. It names no registry.
+constraints: env
+	printf 'hatchling\nuv\n' | $(BIN)/uv pip compile pyproject.toml - --extra dev --upgrade --universal \
+		--python-version 3.11 --no-header --no-annotate --quiet --output-file deploy/constraints.txt
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
