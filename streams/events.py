@@ -103,6 +103,7 @@ class Recommendation(msgspec.Struct, frozen=True):
 
     features is the policy's view of each position, shape (len(slate), feature_dim), row-major float32;
     with it any other policy can be evaluated on this record. propensity_kind is "exact" or "estimated".
+    clicks_offset is the offset of the user's click partition up to which the slate had seen clicks.
     """
 
     request_id: str
@@ -116,6 +117,7 @@ class Recommendation(msgspec.Struct, frozen=True):
     feature_dim: int
     timestamp_ms: int
     latency_ms: float
+    clicks_offset: int = -1
     context: dict[str, Any] | None = None
     fallback: str | None = None  # why the slate is not the model's, e.g. "no_release"
 

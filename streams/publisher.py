@@ -76,6 +76,11 @@ class Publisher:
         last = sent[-1]
         return int(last.offset) + batch.record_count() - 1
 
+    async def send(self, topic: str, partition: int, key: bytes | None, value: bytes) -> int:
+        """Publish one row together with others sent at the same time; return its confirmed offset."""
+        future = await self.producer.send(topic, value, key, partition=partition)
+        return int((await future).offset)
+
     async def _send(self, batch: BatchBuilder, topic: str, partition: int) -> asyncio.Future:  # type: ignore[type-arg]
         batch.close()
         return await self.producer.send_batch(batch, topic, partition=partition)

@@ -106,8 +106,15 @@ class Settings(BaseSettings):
             if unknown:
                 raise ValueError(f"{name} names {sorted(unknown)}, which `actions` does not define")
         if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
-            raise ValueError(f"security_protocol={self.security_protocol} needs sasl_username and sasl_password")
+            raise ValueError(
+                f"security_protocol={self.security_protocol} needs sasl_username and sasl_password"
+            )
         return self
+
+    @property
+    def positive_actions(self) -> tuple[str, ...]:
+        """Actions that count as a response: those of weight 1 or more."""
+        return tuple(name for name, weight in self.actions.items() if weight >= 1.0)
 
     @classmethod
     def settings_customise_sources(

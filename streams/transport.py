@@ -105,10 +105,15 @@ class Consumer(driver.Consumer):
     """Faust's aiokafka consumer, delivering `RecordBatch`es and committing by ledger."""
 
     ledger: CommitLedger
+    #: Offsets from which each assigned partition is read: the committed ones. Known once `positioned`.
+    start_offsets: dict[TP, int]
+    positioned: asyncio.Event
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ledger = CommitLedger()
+        self.start_offsets = {}
+        self.positioned = asyncio.Event()
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -173,9 +178,7 @@ class Consumer(driver.Consumer):
         return False
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Any:
-        return (
-            tp for tp in self.ledger if topics is None or tp in topics or tp[0] in topics
-        )
+        return (tp for tp in self.ledger if topics is None or tp in topics or tp[0] in topics)
 
     async def _commit_tps(self, tps: Iterable[TP], start_new_transaction: bool) -> bool:
         assignment = self.assignment()
@@ -195,19 +198,27 @@ class Consumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Go back to the committed offsets; what is open beyond them will be read again."""
-        committed = await self.seek_to_committed()
+        committed = {TP(*tp): offset for tp, offset in (await self.seek_to_committed()).items()}
         never = [tp for tp, offset in committed.items() if not offset]
         if never:
             # aiokafka leaves a partition without a committed offset where it has read to.
             await self._thread.seek_to_beginning(*never)
+            committed.update(await self._thread.earliest_offsets(*never))
         self.ledger.forget(list(self.ledger))
         for tp, offset in committed.items():
-            self._read_offset[TP(*tp)] = self._committed_offset[TP(*tp)] = offset or None
+            self.start_offsets[tp] = offset or 0
+            self._read_offset[tp] = self._committed_offset[tp] = offset or None
+        self.positioned.set()
+
+    def read_offset(self, tp: TP) -> int | None:
+        """The next offset to be delivered, once known."""
+        return self._read_offset[tp]
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Let the application flush and commit, then forget what is open."""
         await super().on_partitions_revoked(revoked)
         self.ledger.forget(revoked)
+        self.positioned.clear()
 
 
 class Transport(driver.Transport):

@@ -1,0 +1,134 @@
+"""From content as published to item-state rows: text, images and sounds become embeddings, once a change."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.errors import ConfigurationError
+from streams.events import Content, Media
+from streams.items import AnyScorer
+from streams.settings import Settings
+from streams.state.catalogue import encode_item_state
+
+if TYPE_CHECKING:
+    from model_core.text_encoder import TextEncoder
+    from streams.media import AudioEncoder, ImageEncoder
+    from streams.publisher import Row
+
+log = logging.getLogger(__name__)
+
+Change = tuple[Any, Content | None]
+
+
+class ContentEncoder:
+    """Encodes changed items in a thread of its own.
+
+    The text encoder is the release's, so that training and serving read the same vectors; without a
+    release it is the configured one.
+    """
+
+    def __init__(self, settings: Settings, scorer: AnyScorer) -> None:
+        self._name = scorer.release.text_encoder or settings.text_encoder
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="content")
+        self._text: TextEncoder | None = None
+        self._image, self._audio = _media_encoders(settings)
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def rows(self, changes: Sequence[Change]) -> tuple[list["Row"], list[tuple[Any, str]]]:
+        """Encode changes, (record, content or None for a deletion), in order.
+
+        Returns
+        -------
+        rows : key and value of each item-state row, in the order of the changes
+        refused : (record, error) of those whose image or sound cannot be used
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._rows, changes)
+
+    def _rows(self, changes: Sequence[Change]) -> tuple[list["Row"], list[tuple[Any, str]]]:
+        refused: list[tuple[Any, str]] = []
+        media: dict[int, tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]] = {}
+        usable: list[Change] = []
+        for record, content in changes:
+            if content is not None:
+                try:
+                    media[record.offset] = (
+                        _embedding("image", content.image, self._image),
+                        _embedding("audio", content.audio, self._audio),
+                    )
+                except ValueError as error:
+                    refused.append((record, str(error)))
+                    continue
+            usable.append((record, content))
+        described = [content for _, content in usable if content is not None]
+        texts = iter(self._texts(described))
+        rows: list[Row] = []
+        for record, content in usable:
+            if content is None:
+                rows.append((record.key, None))
+                continue
+            image, audio = media[record.offset]
+            value = encode_item_state(
+                content_id=content.item_id,
+                title=content.title,
+                text=next(texts),
+                image=image,
+                audio=audio,
+                attributes=content.attributes,
+                triples=content.triples,
+                available=content.available,
+                published_ms=content.published_ms,
+                expires_ms=content.expires_ms,
+                partition=record.partition,
+                offset=record.offset,
+            )
+            rows.append((content.item_id.encode(), value))
+        return rows, refused
+
+    def _texts(self, described: Sequence[Content]) -> NDArray[np.float32]:
+        from model_core.text_encoder import TextEncoder, item_text
+
+        if not described:
+            return np.zeros((0, 0), np.float32)
+        if self._text is None:
+            try:
+                self._text = TextEncoder(self._name)
+            except ValueError as error:
+                raise ConfigurationError(f"text_encoder: {error}") from error
+        return self._text.encode([item_text(c.title, c.text, c.attributes) for c in described])
+
+
+def _media_encoders(settings: Settings) -> "tuple[ImageEncoder | None, AudioEncoder | None]":
+    if settings.image_encoder is None and settings.audio_encoder is None:
+        return None, None
+    from streams import media
+
+    return (
+        None if settings.image_encoder is None else media.ImageEncoder(settings.image_encoder),
+        None if settings.audio_encoder is None else media.AudioEncoder(settings.audio_encoder),
+    )
+
+
+def _embedding(
+    kind: str, media: Media | None, encoder: "ImageEncoder | AudioEncoder | None"
+) -> NDArray[np.float32] | None:
+    if media is None or (media.embedding is None and media.data is None):
+        return None
+    if media.embedding is not None and media.data is not None:
+        raise ValueError(f"{kind} must have an embedding or data, not both")
+    if media.embedding is not None:
+        vector = np.array(media.embedding, np.float32)
+        if not len(vector) or not np.isfinite(vector).all():
+            raise ValueError(f"{kind}.embedding must be finite numbers, at least one")
+        return vector
+    if encoder is None:
+        raise ValueError(f"{kind}.data needs the setting {kind}_encoder, which is not set")
+    assert media.data is not None
+    return encoder.encode(media.data)

@@ -1,0 +1,470 @@
+"""The engine of a worker: its shards, the shared state, and the flush that makes them durable."""
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from aiokafka.producer.producer import DefaultPartitioner
+
+from model_core.co_visitation import CoVisitation
+from online_learning.attribution import PendingSlates
+from online_learning.factory import create_policy
+from online_learning.posterior import LinearPrior
+from online_learning.statistics import LinearStatistics
+from streams.content import ContentEncoder
+from streams.decoding import Rejected
+from streams.events import Feedback, Recommendation, Request, encode
+from streams.items import ItemTable, load_scorer
+from streams.ledger import CommitLedger
+from streams.metrics import Metrics
+from streams.publisher import Publisher, Row
+from streams.restore import restore_shard
+from streams.serving import Server
+from streams.settings import Settings
+from streams.shard import (
+    STATISTICS_PREFIX,
+    Shard,
+    decode_policy_row,
+    encode_policy_row,
+    statistics_key,
+)
+from streams.state.catalogue import Catalogue
+from streams.state.changelog import COVISIT_PREFIX, covisit_rows, restore_covisits
+from streams.state.item_index import ItemIndex
+from streams.state.profiles import Profiles
+from streams.topic_reader import TailReader
+from streams.topics import check_topics, topic_name
+
+log = logging.getLogger(__name__)
+
+OWNER_PREFIX = b"owner\0"
+LEARN_INTERVAL_S = 0.2
+DRAIN_TIMEOUT_S = 10.0
+LAG_INTERVAL_S = 1.0
+
+
+class Engine:
+    """Holds the state of a worker and everything that acts on it.
+
+    Parameters
+    ----------
+    settings
+    crash
+        Called with an error that the worker must not survive: it stops without committing.
+    """
+
+    def __init__(self, settings: Settings, *, crash: Callable[[BaseException], None]) -> None:
+        self.settings = settings
+        self.crash = crash
+        self.metrics = Metrics()
+        self.action_codes = {name: code for code, name in enumerate(settings.actions)}
+        self.positive = frozenset(settings.positive_actions)
+        self.index = ItemIndex()
+        self.catalogue = Catalogue(self.index)
+        self.inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self.scorer = load_scorer(settings)
+        self.items = ItemTable(self.index, self.catalogue, self.scorer, self.inference)
+        self.content = ContentEncoder(settings, self.scorer)
+        release = self.scorer.release
+        self.policy = create_policy(
+            settings.policy,
+            LinearPrior(release.prior_weights, feature_space=release.version),
+            temperature=settings.temperature,
+            exploration=settings.exploration,
+            propensity_samples=settings.propensity_samples,
+        )
+        self.covisits = {p: self._new_covisits() for p in range(settings.partitions)}
+        self.foreign_statistics: dict[int, LinearStatistics] = {}
+        self.shards: dict[int, asyncio.Task[Shard]] = {}
+        self.publisher = Publisher(settings)
+        self.ledger = CommitLedger()
+        self.server = Server(self)
+        self._topics = {name: topic_name(settings, name) for name in TOPIC_NAMES}
+        self._consumer: Any = None
+        self._owners: dict[int, str] = {}
+        self._partitioner = DefaultPartitioner()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._reader = TailReader(
+            settings,
+            {self.topic("item-state"): settings.partitions, self.topic("policy-state"): settings.partitions},
+            self._on_shared_records,
+        )
+        self.url: str | None = settings.advertised_url
+        self._learned = -1
+        self._warned: set[str] = set()
+        self._shared_flushed_at = time.monotonic()
+
+    def topic(self, name: str) -> str:
+        """Full name of a topic."""
+        return self._topics[name]
+
+    # Lifecycle
+
+    async def start(self) -> None:
+        """Check the topics, connect, and begin to follow the shared state."""
+        await asyncio.to_thread(check_topics, self.settings)
+        release = self.scorer.release
+        self.metrics.set_release(release.version, self.scorer.provider)
+        log.info("release %s on %s", release.version, self.scorer.provider)
+        await self.publisher.start()
+        await self._reader.start()
+        self.server.start()
+        self.items.start(self.crash)
+        # What is loaded now stays for good: keep the collector from walking it again and again.
+        gc.collect()
+        gc.freeze()
+        loops = (
+            (self._flush_once, self.settings.flush_interval_ms / 1000),
+            (self._learn, LEARN_INTERVAL_S),
+            (self._measure_lag, LAG_INTERVAL_S),
+        )
+        self._tasks = [asyncio.create_task(self._every(seconds, work)) for work, seconds in loops]
+        self._reader.task.add_done_callback(self._crash_on_error)
+
+    async def stop(self) -> None:
+        """Disconnect; call `drain` before to lose no work."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.server.stop()
+        await self.items.stop()
+        await self._reader.stop()
+        await self.publisher.stop()
+        self.inference.shutdown(wait=False, cancel_futures=True)
+        self.content.close()
+
+    async def drain(self) -> None:
+        """Answer the requests in flight, within a deadline, and flush everything."""
+        await self.server.drain(DRAIN_TIMEOUT_S)
+        await self.flush()
+
+    def attach(self, consumer: Any) -> None:
+        """Use the consumer's ledger and offsets."""
+        self._consumer = consumer
+        self.ledger = consumer.ledger
+
+    async def _every(self, seconds: float, work: Callable[[], Any]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                self.crash(error)
+                return
+
+    def _crash_on_error(self, task: "asyncio.Task[Any]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.crash(error)
+
+    # Shards
+
+    async def assign(self, partitions: set[int]) -> None:
+        """Own exactly these partitions: keep those owned already, restore the new ones, drop the rest."""
+        for partition in self.shards.keys() - partitions:
+            self._drop(partition)
+        for partition in partitions - self.shards.keys():
+            task = asyncio.create_task(self._restore(partition))
+            task.add_done_callback(self._crash_on_error)
+            self.shards[partition] = task
+        self.metrics.assigned_partitions.set(len(partitions))
+        if self.url is not None:
+            await self.publisher.publish_all(
+                (
+                    self.topic("policy-state"),
+                    partition,
+                    (OWNER_PREFIX + partition.to_bytes(2, "big"), self.url.encode()),
+                )
+                for partition in partitions
+            )
+
+    def _drop(self, partition: int) -> None:
+        task = self.shards.pop(partition)
+        task.cancel()
+        if task.done() and not task.cancelled() and task.exception() is None:
+            self.foreign_statistics[partition] = task.result().statistics
+        for name in ("clicks", "users", "requests", "content"):
+            self.metrics.drop_lag(name, partition)
+
+    async def _restore(self, partition: int) -> Shard:
+        started = time.perf_counter()
+        shard = await restore_shard(self, partition)
+        self.covisits[partition] = shard.covisits
+        self.foreign_statistics.pop(partition, None)
+        seconds = time.perf_counter() - started
+        self.metrics.restore_seconds.set(seconds)
+        self.metrics.observe_stage("restore", seconds)
+        log.info("partition %d restored in %.2f s", partition, seconds)
+        return shard
+
+    async def shard(self, partition: int) -> Shard:
+        """Return the shard of an owned partition, once it is restored."""
+        return await asyncio.shield(self.shards[partition])
+
+    def live_shards(self) -> list[Shard]:
+        """Shards restored and owned."""
+        return [
+            task.result()
+            for _, task in sorted(self.shards.items())
+            if task.done() and not task.cancelled() and task.exception() is None
+        ]
+
+    def new_shard(self, partition: int) -> Shard:
+        """An empty shard."""
+        settings, release = self.settings, self.scorer.release
+        return Shard(
+            partition=partition,
+            profiles=Profiles(
+                partition, history_limit=settings.history_limit, n_actions=len(settings.actions)
+            ),
+            covisits=self._new_covisits(),
+            statistics=LinearStatistics(release.feature_dim, feature_space=release.version),
+            slates=PendingSlates(window_ms=settings.attribution_window_ms, weights=settings.actions),
+        )
+
+    def _new_covisits(self) -> CoVisitation:
+        return CoVisitation(neighbours=self.settings.covisit_neighbours, window=self.settings.covisit_window)
+
+    async def positioned(self) -> None:
+        """Wait until the consumer knows from where it reads."""
+        await self._consumer.positioned.wait()
+
+    def start_offset(self, name: str, partition: int) -> int:
+        """Offset from which this worker reads a topic's partition: the committed one."""
+        return int(self._consumer.start_offsets.get((self.topic(name), partition), 0))
+
+    # Ownership
+
+    def partition_of(self, user_id: str) -> int:
+        """Partition of a user: Kafka's murmur2 on the id."""
+        every = list(range(self.settings.partitions))
+        return int(self._partitioner(user_id.encode(), every, every))
+
+    def owns(self, partition: int) -> bool:
+        """Whether this worker answers for a partition."""
+        return partition in self.shards
+
+    def owner_url(self, partition: int) -> str | None:
+        """Where the owner of a partition is reached, as it announced itself."""
+        url = self._owners.get(partition)
+        return None if url == self.url else url
+
+    def readiness(self) -> dict[str, Any]:
+        """Return what readiness consists of."""
+        return {
+            "catalogue_caught_up": self._reader.caught_up.is_set(),
+            "items_encoded": self.items.pending == 0,
+            "partitions": len(self.shards),
+            "partitions_restored": len(self.live_shards()),
+        }
+
+    def is_ready(self) -> bool:
+        """Whether state is restored and caught up."""
+        state = self.readiness()
+        ready = (
+            state["catalogue_caught_up"]
+            and state["items_encoded"]
+            and 0 < state["partitions"] == state["partitions_restored"]
+        )
+        self.metrics.ready.set(ready)
+        return bool(ready)
+
+    # Shared state
+
+    def _on_shared_records(self, topic: str, partition: int, records: Sequence[Any]) -> None:
+        if topic == self.topic("item-state"):
+            changed = self.catalogue.apply(records)
+            self.metrics.count_events("item-state", "accepted", len(records))
+            self.items.refresh(changed)
+            return
+        covisits: list[tuple[bytes, bytes | None]] = []
+        for record in records:
+            if record.key.startswith(OWNER_PREFIX):
+                self._owners[partition] = (record.value or b"").decode()
+            elif partition in self.shards:
+                continue
+            elif record.key.startswith(COVISIT_PREFIX):
+                covisits.append((record.key, record.value))
+            elif record.key.startswith(STATISTICS_PREFIX):
+                self._on_foreign_statistics(partition, record.value)
+        if covisits:
+            restore_covisits(self.covisits[partition], self.index, covisits)
+
+    def _on_foreign_statistics(self, partition: int, value: bytes) -> None:
+        row = decode_policy_row(value)
+        release = self.scorer.release
+        if row.feature_space == release.version:
+            self.foreign_statistics[partition] = LinearStatistics.from_bytes(
+                row.statistics, dim=release.feature_dim, feature_space=release.version
+            )
+
+    async def end_of_clicks(self, partition: int) -> int:
+        """The next offset to be written to a click partition, asked of the broker."""
+        return (await self._reader.end_offsets(self.topic("clicks"), [partition]))[partition]
+
+    async def _learn(self) -> None:
+        """Let the policy adopt the merged statistics when they have changed."""
+        parts = [*self.foreign_statistics.values(), *(shard.statistics for shard in self.live_shards())]
+        seen = sum(part.impressions + part.rewards for part in parts)
+        if not parts or seen == self._learned:
+            return
+        with self.metrics.time_stage("learn"):
+            release = self.scorer.release
+            total = LinearStatistics(release.feature_dim, feature_space=release.version)
+            for part in parts:
+                total = total + part
+            self.policy.update(total)
+        self._learned = seen
+        self.metrics.policy_version.set(self.policy.version)
+
+    # Flush
+
+    async def _flush_once(self) -> None:
+        due = time.monotonic() - self._shared_flushed_at >= self.settings.shared_flush_interval_ms / 1000
+        if due:
+            self._shared_flushed_at = time.monotonic()
+        await asyncio.gather(*(self.flush_shard(shard, shared=due) for shard in self.live_shards()))
+
+    async def flush(self) -> None:
+        """Publish every dirty row and complete the offsets they cover."""
+        await asyncio.gather(*(self.flush_shard(shard, shared=True) for shard in self.live_shards()))
+
+    async def flush_shard(self, shard: Shard, *, shared: bool = False) -> None:
+        """Publish the shard's dirty rows, item statistics only when `shared`; complete what they cover."""
+        async with shard.lock:
+            started = time.perf_counter()
+            clicks, users = shard.clicks.position, shard.users.position
+            feedback = self._close_slates(shard)
+            policy: list[Row] = []
+            marks = (shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset)
+            if marks != shard.flushed.statistics or feedback:
+                policy.append((statistics_key(shard.partition), encode_policy_row(shard.policy_row())))
+            if shared:
+                policy += covisit_rows(shard.covisits, self.index, shard.partition)
+            state = shard.profiles.dirty_rows(self.index)
+            publish = partial(self._publish, partition=shard.partition)
+            # A slate's feedback goes out before the row that says the slate is closed.
+            await publish("feedback", feedback)
+            await asyncio.gather(publish("user-state", state), publish("policy-state", policy))
+            shard.flushed.users = clicks
+            shard.flushed.statistics = marks
+            if shared:
+                shard.flushed.shared = clicks
+            self._complete(shard, users)
+            if state or policy or feedback:
+                self.metrics.observe_stage("flush", time.perf_counter() - started)
+
+    async def _publish(self, name: str, rows: Sequence[Row], *, partition: int) -> None:
+        if rows:
+            await self.publisher.publish(self.topic(name), partition, rows)
+            self.metrics.count_events(name, "published", len(rows))
+
+    def _complete(self, shard: Shard, users: int) -> None:
+        for name, through in (("clicks", shard.committable_clicks()), ("users", users - 1)):
+            if (epoch := shard.epochs.get(name)) is not None:
+                self.ledger.complete_through((self.topic(name), shard.partition), through, epoch)
+
+    def _close_slates(self, shard: Shard) -> list[Row]:
+        rows: list[Row] = []
+        for slate, rewards, _ in shard.slates.close(shard.watermark_ms):
+            served: Recommendation = slate.record
+            feedback = Feedback(
+                request_id=served.request_id,
+                user_id=served.user_id,
+                slate=served.slate,
+                rewards=rewards.tolist(),
+                actions=slate.actions,
+                policy=served.policy,
+                policy_version=served.policy_version,
+                propensity_kind=served.propensity_kind,
+                model_version=served.model_version,
+                features=served.features,
+                feature_dim=served.feature_dim,
+                timestamp_ms=served.timestamp_ms,
+                closed_ms=shard.watermark_ms,
+                context=served.context,
+            )
+            rows.append((served.user_id.encode(), encode(feedback)))
+        return rows
+
+    async def dead_letter(self, name: str, rejected: Sequence[Rejected]) -> None:
+        """Publish refused records with their reasons; returns once the broker has them."""
+        if not rejected:
+            return
+        await self.publisher.publish(self.topic("dead-letters"), 0, [bad.dead_letter() for bad in rejected])
+        for bad in rejected:
+            self.metrics.count_dead_letters(name, bad.reason)
+        first = rejected[0]
+        log.warning(
+            "%d record(s) of %s to dead-letters; the first, partition %d offset %d: %s",
+            len(rejected), name, first.record.partition, first.record.offset, first.error,
+        )  # fmt: skip
+
+    async def serve(self, request: Request, partition: int, *, received: float) -> Recommendation | None:
+        """Answer a request; None when its id has been answered before."""
+        return await self.server.serve(request, await self.shard(partition), received=received)
+
+    def check_partition(self, name: str, partition: int, user_ids: Sequence[str]) -> None:
+        """Count users whose key belongs to another partition, and say once what to set."""
+        wrong = sum(self.partition_of(user) != partition for user in user_ids)
+        if not wrong:
+            return
+        self.metrics.count_wrong_partition(name, wrong)
+        if name not in self._warned:
+            self._warned.add(name)
+            log.warning(
+                "%s: users on partitions that their key does not hash to. Set the producer's partitioner to "
+                "murmur2 (librdkafka: partitioner=murmur2_random) and keep %d partitions on every user-keyed "
+                "topic; until then such a user's profile is split.",
+                name, self.settings.partitions,
+            )  # fmt: skip
+
+    # Metrics
+
+    async def _measure_lag(self) -> None:
+        consumer = self._consumer
+        if consumer is None:
+            return
+        names = {full: name for name, full in self._topics.items()}
+        for tp in consumer.assignment():
+            end, read = consumer.highwater(tp), consumer.read_offset(tp)
+            if end is not None and tp.topic in names:
+                self.metrics.set_lag(names[tp.topic], tp.partition, max(0, end - (read or 0)))
+
+    def observe_state(self) -> None:
+        """Refresh the gauges of what is held in memory."""
+        shards = self.live_shards()
+        profiles = [shard.profiles for shard in shards]
+        self.metrics.set_state(
+            "users", rows=sum(p.n_users for p in profiles), nbytes=sum(p.nbytes for p in profiles)
+        )
+        self.metrics.set_state("items", rows=self.catalogue.n_live, nbytes=self.catalogue.nbytes)
+        self.metrics.set_state(
+            "covisits",
+            rows=sum(part.n_items for part in self.covisits.values()),
+            nbytes=sum(part.nbytes for part in self.covisits.values()),
+        )
+        self.metrics.set_state("vectors", rows=self.items.encoded, nbytes=self.items.nbytes)
+        self.metrics.pending_slates.set(sum(len(shard.slates) for shard in shards))
+        self.metrics.waiting_requests.set(self.server.in_flight)
+        self.is_ready()
+
+
+TOPIC_NAMES = (
+    "clicks",
+    "content",
+    "users",
+    "requests",
+    "recommendations",
+    "feedback",
+    "dead-letters",
+    "item-state",
+    "user-state",
+    "policy-state",
+)

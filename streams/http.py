@@ -1,0 +1,106 @@
+"""The worker's HTTP server: recommendations, health and metrics. Bound to localhost unless told otherwise."""
+
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import web
+
+from streams.events import MAX_ID_LENGTH, MAX_SLATE, Request, encode
+from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.engine import Engine
+
+ENGINE: web.AppKey["Engine"] = web.AppKey("engine")
+SETTINGS = web.AppKey("settings", Settings)
+
+
+async def start_http(engine: "Engine", settings: Settings) -> tuple[web.AppRunner, str]:
+    """Start to serve; return the runner (call its `cleanup`) and the URL it listens on."""
+    app = web.Application()
+    app[ENGINE] = engine
+    app[SETTINGS] = settings
+    app.router.add_get("/v1/recommendations/{user_id}", recommendations)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
+    await runner.setup()
+    site = web.TCPSite(runner, settings.http_host, settings.http_port)
+    await site.start()
+    port = runner.addresses[0][1]
+    host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
+    return runner, f"http://{host}:{port}"
+
+
+def _error(status: int, message: str) -> web.Response:
+    return web.json_response({"error": message}, status=status)
+
+
+async def recommendations(http: web.Request) -> web.Response:
+    """`GET /v1/recommendations/{user_id}?k=10&exclude=a,b&request_id=...`: a slate, now.
+
+    Answered by the worker that owns the user's partition; any other one redirects to it (307).
+    """
+    engine = http.app[ENGINE]
+    try:
+        request = _parse(http, http.app[SETTINGS].k_default)
+    except ValueError as error:
+        return _error(400, str(error))
+    partition = engine.partition_of(request.user_id)
+    if not engine.owns(partition):
+        owner = engine.owner_url(partition)
+        if owner is None:
+            return _error(503, f"no worker owns partition {partition} yet; try again")
+        raise web.HTTPTemporaryRedirect(f"{owner}{http.rel_url}")
+    if not engine.is_ready():
+        return _error(503, f"not ready: {engine.readiness()}")
+    answer = await engine.serve(request, partition, received=time.time())
+    if answer is None:
+        return _error(409, f"request_id {request.request_id!r} has been answered; see `recommendations`")
+    return web.Response(body=encode(answer), content_type="application/json")
+
+
+def _parse(http: web.Request, k_default: int) -> Request:
+    user_id = http.match_info["user_id"]
+    if not 1 <= len(user_id) <= MAX_ID_LENGTH:
+        raise ValueError(f"user_id must have 1 to {MAX_ID_LENGTH} characters, got {len(user_id)}")
+    unknown = http.query.keys() - {"k", "exclude", "request_id"}
+    if unknown:
+        raise ValueError(f"unknown parameter {sorted(unknown)[0]!r}; known: k, exclude, request_id")
+    text = http.query.get("k", str(k_default))
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_SLATE:
+        raise ValueError(f"k must be a whole number from 1 to {MAX_SLATE}, got {text[:20]!r}")
+    values = {
+        "request_id": http.query.get("request_id") or f"http-{secrets.token_hex(8)}",
+        "user_id": user_id,
+        "timestamp_ms": int(time.time() * 1000),
+        "k": int(text),
+        "exclude": [item for item in http.query.get("exclude", "").split(",") if item],
+    }
+    try:
+        return msgspec.convert(values, Request)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
+
+
+async def healthz(http: web.Request) -> web.Response:
+    """Answer 200 while the process works."""
+    return web.json_response({"status": "ok"})
+
+
+async def readyz(http: web.Request) -> web.Response:
+    """Answer 200 once state is restored and caught up, else 503 with what is missing."""
+    engine = http.app[ENGINE]
+    ready = engine.is_ready()
+    return web.json_response(engine.readiness(), status=200 if ready else 503)
+
+
+async def metrics(http: web.Request) -> web.Response:
+    """Answer with Prometheus's text format."""
+    engine = http.app[ENGINE]
+    engine.observe_state()
+    body, content_type = engine.metrics.render()
+    return web.Response(body=body, headers={"Content-Type": content_type})

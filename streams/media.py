@@ -1,0 +1,100 @@
+"""Images and sounds as bytes: decoded and run through a configured ONNX encoder."""
+
+import io
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from streams.errors import ConfigurationError
+
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+MAX_PIXELS = 50_000_000
+DEFAULT_SIDE = 224
+
+
+class MediaEncoder:
+    """An ONNX file with one input and an embedding (N, d) as its first output."""
+
+    def __init__(self, setting: str, path: Path, dimensions: int) -> None:
+        if not path.is_file():
+            raise ConfigurationError(f"{setting}: no such file: {path}")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or len(inputs[0].shape) != dimensions:
+            shapes = [tensor.shape for tensor in inputs]
+            raise ConfigurationError(
+                f"{setting}: {path} must have one input of {dimensions} dimensions, got {shapes}"
+            )
+        self._input = inputs[0]
+
+    def _size(self, axis: int) -> int | None:
+        size = self._input.shape[axis]
+        return size if isinstance(size, int) else None
+
+    def _run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        (embedding, *_) = self._session.run(None, {self._input.name: values})
+        return np.asarray(embedding, np.float32).reshape(-1)
+
+
+class ImageEncoder(MediaEncoder):
+    """Pixels (N, 3, H, W), RGB in ImageNet's normalisation."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("image_encoder", path, 4)
+
+    def encode(self, data: bytes) -> NDArray[np.float32]:
+        """Return the embedding of an encoded image (PNG, JPEG, ...).
+
+        Raises
+        ------
+        ValueError
+            If the bytes are no image, or one of more than `MAX_PIXELS` pixels.
+        """
+        try:
+            image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(
+                    f"image must have at most {MAX_PIXELS} pixels, got {image.width}x{image.height}"
+                )
+            size = (self._size(3) or DEFAULT_SIDE, self._size(2) or DEFAULT_SIDE)
+            pixels = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR), np.float32)
+        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ValueError(f"image bytes cannot be decoded: {error}") from None
+        normalised = (pixels / 255.0 - IMAGENET_MEAN) / IMAGENET_STD
+        return self._run(np.ascontiguousarray(normalised.transpose(2, 0, 1)[None], np.float32))
+
+
+class AudioEncoder(MediaEncoder):
+    """Samples (N, S): mono, from -1 to 1, cut or padded with silence to S when the model fixes it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("audio_encoder", path, 2)
+
+    def encode(self, data: bytes) -> NDArray[np.float32]:
+        """Return the embedding of a 16-bit PCM WAV file.
+
+        Raises
+        ------
+        ValueError
+            If the bytes are no such file.
+        """
+        try:
+            with wave.open(io.BytesIO(data)) as sound:
+                if sound.getsampwidth() != 2:
+                    raise ValueError(f"audio must be 16-bit PCM, got {8 * sound.getsampwidth()} bits")
+                raw: Any = np.frombuffer(sound.readframes(sound.getnframes()), "<i2")
+                samples = raw.reshape(-1, sound.getnchannels()).mean(axis=1, dtype=np.float32) / 32768.0
+        except (wave.Error, EOFError) as error:
+            raise ValueError(f"audio bytes cannot be decoded: {error}") from None
+        wanted = self._size(1) or max(1, len(samples))
+        padded = np.zeros(wanted, np.float32)
+        padded[: min(wanted, len(samples))] = samples[:wanted]
+        return self._run(padded[None])

@@ -1,0 +1,58 @@
+"""How far a partition has been folded, and who waits for it."""
+
+import asyncio
+from collections import OrderedDict
+
+
+class Progress:
+    """The next offset to fold of one partition; requests wait here for the clicks before them."""
+
+    def __init__(self, position: int = 0) -> None:
+        self.position = position
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+
+    def advance(self, position: int) -> None:
+        """Everything before `position` has been folded."""
+        self.position = max(self.position, position)
+        if self._waiters:
+            waiting = []
+            for wanted, future in self._waiters:
+                if future.done():
+                    continue
+                if wanted <= self.position:
+                    future.set_result(None)
+                else:
+                    waiting.append((wanted, future))
+            self._waiters = waiting
+
+    async def reached(self, position: int, timeout_s: float) -> bool:
+        """Wait until everything before `position` has been folded; False when the time is up."""
+        if position <= self.position:
+            return True
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((position, future))
+        try:
+            await asyncio.wait_for(future, timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+
+class RecentIds:
+    """The last `limit` ids seen: a request whose id is among them has been taken already."""
+
+    def __init__(self, limit: int = 200_000) -> None:
+        self._limit = limit
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def add(self, identifier: str) -> bool:
+        """Remember an id; return False if it is among the remembered ones."""
+        if identifier in self._ids:
+            return False
+        self._ids[identifier] = None
+        if len(self._ids) > self._limit:
+            self._ids.popitem(last=False)
+        return True
+
+    def __contains__(self, identifier: str) -> bool:
+        return identifier in self._ids

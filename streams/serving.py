@@ -1,0 +1,391 @@
+"""Serving: from a request to a published slate, micro-batched, scored off the event loop."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from model_core import co_visitation
+from model_core.scorer import ScoreBatch
+from online_learning.types import Candidates
+from streams.batcher import Batcher
+from streams.events import Recommendation, Request, SlateItem, encode
+from streams.shard import Shard
+from streams.state import graph
+from streams.transport import RecordBatch
+
+if TYPE_CHECKING:
+    from streams.engine import Engine
+
+log = logging.getLogger(__name__)
+
+MAX_IN_FLIGHT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request on its way to the scorer; user_row is -1 for a user never seen."""
+
+    request: Request
+    shard: Shard
+    user_row: int
+    queued: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the inference thread needs of a batch: arrays only, no state."""
+
+    batch: ScoreBatch
+    items: NDArray[np.float32]
+    k: NDArray[np.int64]
+    seeds: NDArray[np.uint64]
+    fallbacks: list[str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A slate of item rows, by position."""
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    propensities: NDArray[np.float32]
+    features: NDArray[np.float32]
+    policy_version: int
+    fallback: str | None
+
+
+class Server:
+    """Answers requests from Kafka, from clicks and from HTTP alike."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        settings = engine.settings
+        self._batcher: Batcher[Job, Prepared, Chosen] = Batcher(
+            self._prepare,
+            self._run,
+            executor=engine.inference,
+            max_batch=settings.max_batch,
+            max_wait_ms=settings.max_wait_ms,
+        )
+        actions = settings.actions
+        seen = set(actions if settings.seen_actions is None else settings.seen_actions)
+        self._action_is_seen = np.array([name in seen for name in actions], np.bool_)
+        self._action_is_positive = np.array([name in engine.positive for name in actions], np.bool_)
+        self._action_weights = np.array(list(actions.values()), np.float32)
+        release = engine.scorer.release
+        self._release_action = np.array([release.action_code(name) for name in actions], np.int64)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._room = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._fresh: dict[int, asyncio.Task[int]] = {}
+
+    def start(self) -> None:
+        """Begin to score."""
+        self._batcher.start()
+
+    async def stop(self) -> None:
+        """Cancel what is in flight."""
+        for task in self._tasks:
+            task.cancel()
+        await self._batcher.stop()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for the requests in flight, but not for ever: those left over are read again."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=timeout_s)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests taken and not yet answered."""
+        return MAX_IN_FLIGHT - self._room._value
+
+    # Entrances
+
+    async def serve_batch(
+        self, shard: Shard, accepted: Sequence[tuple[Request, Any]], batch: RecordBatch
+    ) -> None:
+        """Serve the requests of a batch; complete its offsets when all are answered."""
+        engine = self._engine
+        remaining = len(accepted)
+
+        async def one(request: Request, record: Any) -> None:
+            nonlocal remaining
+            await self.serve(request, shard, received=record.timestamp / 1000)
+            remaining -= 1
+            if not remaining:
+                engine.ledger.complete(batch.tp, batch.last_offset, batch.epoch)
+
+        for request, record in accepted:
+            await self._room.acquire()
+            self._spawn(one(request, record))
+
+    def serve_click(self, shard: Shard, request: Request, offset: int, *, received: float) -> None:
+        """Serve the slate that a click asked for; its offset is held until then."""
+        shard.holding.add(offset)
+
+        async def one() -> None:
+            async with self._room:
+                await self.serve(request, shard, received=received)
+            shard.holding.discard(offset)
+
+        self._spawn(one(), room=False)
+
+    def _spawn(self, work: Any, *, room: bool = True) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+
+        def done(task: "asyncio.Task[Any]") -> None:
+            self._tasks.discard(task)
+            if room:
+                self._room.release()
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._engine.crash(error)
+
+        task.add_done_callback(done)
+
+    # The pipeline
+
+    async def serve(self, request: Request, shard: Shard, *, received: float) -> Recommendation | None:
+        """Answer one request and return the published record; None when its id was answered before.
+
+        Parameters
+        ----------
+        received : Unix seconds at which the request entered, for the latency in the record
+        """
+        metrics = self._engine.metrics
+        if not shard.answered.add(request.request_id):
+            metrics.count_events("requests", "duplicate")
+            return None
+        entered = time.perf_counter()
+        await self._own_clicks(shard)
+        metrics.observe_stage("wait", time.perf_counter() - entered)
+        row = shard.profiles.row_of(request.user_id)
+        chosen = await self._batcher.submit(Job(request, shard, row, time.perf_counter()))
+        record = self._record(request, shard, row, chosen, received)
+        await self._publish(shard, record, chosen.features)
+        metrics.count_events("requests", "accepted")
+        metrics.count_slates(record.policy, record.fallback)
+        metrics.observe_stage("request_to_publish", max(0.0, time.time() - received))
+        return record
+
+    async def _own_clicks(self, shard: Shard) -> None:
+        """Wait, within bounds, until the clicks acknowledged before now have been folded."""
+        timeout = self._engine.settings.read_your_writes_ms / 1000
+        if not timeout:
+            return
+        end = await self._end_of_clicks(shard.partition)
+        if not await shard.clicks.reached(end, timeout):
+            log.warning(
+                "partition %d: a request waited %.1f s for clicks up to offset %d, folded up to %d",
+                shard.partition, timeout, end, shard.clicks.position,
+            )  # fmt: skip
+
+    async def _end_of_clicks(self, partition: int) -> int:
+        """The end of a click partition, asked after now; requests that wait together ask once."""
+        pending = self._fresh.get(partition)
+        if pending is not None:
+            # It may have been asked before this request came in: wait for it, then share the next one.
+            await asyncio.shield(pending)
+            pending = self._fresh.get(partition)
+        if pending is None or pending.done():
+            pending = asyncio.create_task(self._engine.end_of_clicks(partition))
+            self._fresh[partition] = pending
+            pending.add_done_callback(lambda task: self._forget(partition, task))
+        return await asyncio.shield(pending)
+
+    def _forget(self, partition: int, task: "asyncio.Task[int]") -> None:
+        if self._fresh.get(partition) is task:
+            del self._fresh[partition]
+
+    async def _publish(self, shard: Shard, record: Recommendation, features: NDArray[np.float32]) -> None:
+        engine = self._engine
+        # Opened before it is out: nobody can click before, and nobody's click may find it closed.
+        shard.open_slate(record, features)
+        started = time.perf_counter()
+        offset = await engine.publisher.send(
+            engine.topic("recommendations"), shard.partition, record.user_id.encode(), encode(record)
+        )
+        engine.metrics.observe_stage("publish", time.perf_counter() - started)
+        engine.metrics.count_events("recommendations", "published")
+        shard.count_slate(record, features, offset)
+
+    # Event loop: state in, arrays out
+
+    def _prepare(self, jobs: Sequence[Job]) -> Prepared:
+        engine = self._engine
+        release = engine.scorer.release
+        now = time.perf_counter()
+        engine.metrics.observe_stages("queue", (now - job.queued for job in jobs))
+        engine.metrics.observe_score_batch(len(jobs))
+        items = engine.items.vectors
+        n, batch = len(items), len(jobs)
+        history = np.full((batch, release.history_length), -1, np.int64)
+        codes = np.zeros((batch, release.history_length), np.int64)
+        ages = np.zeros((batch, release.history_length), np.float32)
+        entities = np.zeros((batch, release.n_affinities), np.int64)
+        weights = np.zeros((batch, release.n_affinities), np.float32)
+        positives = np.full((batch, engine.settings.covisit_window), -1, np.int64)
+        eligible = np.zeros((batch, n), np.bool_)
+        fallbacks: list[str | None] = []
+        for b, job in enumerate(jobs):
+            fallbacks.append(self._eligible(job, eligible[b]))
+            if job.user_row < 0:
+                continue
+            rows, actions, times = job.shard.profiles.history(job.user_row, release.history_length)
+            if len(rows):
+                history[b, -len(rows) :] = rows
+                codes[b, -len(rows) :] = self._release_action[actions]
+                ages[b, -len(rows) :] = np.maximum(job.request.timestamp_ms - times, 0) / 1000
+            liked = job.shard.profiles.recent_positives(
+                job.user_row, self._action_is_positive, positives.shape[1]
+            )
+            if len(liked):
+                positives[b, -len(liked) :] = liked
+            self._affinities(job, entities[b], weights[b])
+        signals = np.empty((batch, release.n_signals, n), np.float32)
+        parts = list(engine.covisits.values())
+        signals[:, 0] = co_visitation.scores(parts, positives, n)
+        signals[:, 1] = np.log1p(co_visitation.total_popularity(parts, n))
+        return Prepared(
+            batch=ScoreBatch(
+                history=history,
+                history_actions=codes,
+                history_age_s=ages,
+                user_entities=entities,
+                user_entity_weights=weights,
+                signals=signals,
+                eligible=eligible,
+            ),
+            items=items,
+            k=np.array([job.request.k for job in jobs], np.int64),
+            seeds=np.array([self._seed(job.request.request_id) for job in jobs], np.uint64),
+            fallbacks=fallbacks,
+        )
+
+    def _seed(self, request_id: str) -> int:
+        return int(xxhash.xxh3_64_intdigest(request_id.encode(), seed=self._engine.settings.seed))
+
+    def _eligible(self, job: Job, out: NDArray[np.bool_]) -> str | None:
+        """Mark the items this request may be given; return why the rules were relaxed, if they were."""
+        engine, request = self._engine, job.request
+        engine.catalogue.eligible(request.timestamp_ms, out)
+        engine.items.only_encoded(out)
+        index = engine.index
+        if request.candidates is not None:
+            wanted = np.zeros_like(out)
+            wanted[_within(index.known_rows(request.candidates), len(out))] = True
+            out &= wanted
+        for relation, values in request.filters.items():
+            wanted = np.zeros_like(out)
+            wanted[_within(engine.catalogue.rows_with(relation, values), len(out))] = True
+            out &= wanted
+        out[_within(index.known_rows(request.exclude), len(out))] = False
+        if job.user_row < 0:
+            return engine.items.fallback
+        profiles = job.shard.profiles
+        out[_within(profiles.blocked(job.user_row), len(out))] = False
+        unrestricted = out.copy()
+        profiles.seen_mask(job.user_row, self._action_is_seen, out)
+        if not out.any() and unrestricted.any():
+            out[:] = unrestricted
+            return "all_seen"
+        return engine.items.fallback
+
+    def _affinities(self, job: Job, entities: NDArray[np.int64], weights: NDArray[np.float32]) -> None:
+        engine = self._engine
+        found, strength = graph.affinities(
+            engine.catalogue,
+            job.shard.profiles,
+            job.user_row,
+            now_ms=job.request.timestamp_ms,
+            action_weights=self._action_weights,
+            half_life_ms=engine.settings.affinity_half_life_ms,
+            top=len(entities),
+        )
+        rows = engine.items.release_entities(found)
+        entities[: len(rows)] = rows
+        weights[: len(rows)] = strength
+
+    # Inference thread: arrays in, arrays out
+
+    def _run(self, prepared: Prepared) -> list[Chosen]:
+        engine = self._engine
+        started = time.perf_counter()
+        scores = engine.scorer.score(prepared.batch, prepared.items)
+        scored = time.perf_counter()
+        slates = engine.policy.select(
+            Candidates(scores=scores.scores, features=scores.features, valid=scores.valid),
+            k=prepared.k,
+            seeds=prepared.seeds,
+        )
+        engine.metrics.observe_stage("score", scored - started)
+        engine.metrics.observe_stage("policy", time.perf_counter() - scored)
+        chosen = []
+        for b, fallback in enumerate(prepared.fallbacks):
+            index = slates.index[b][slates.index[b] >= 0]
+            chosen.append(
+                Chosen(
+                    rows=scores.rows[b, index],
+                    scores=scores.scores[b, index],
+                    propensities=slates.propensities[b, : len(index)],
+                    features=np.ascontiguousarray(scores.features[b, index], np.float32),
+                    policy_version=slates.version,
+                    fallback=fallback if len(index) else "no_candidates",
+                )
+            )
+        return chosen
+
+    # Event loop: the record
+
+    def _record(
+        self, request: Request, shard: Shard, row: int, chosen: Chosen, received: float
+    ) -> Recommendation:
+        engine = self._engine
+        reasons = graph.reasons(
+            engine.catalogue,
+            engine.index,
+            shard.profiles,
+            row,
+            chosen.rows,
+            now_ms=request.timestamp_ms,
+            actions=tuple(engine.settings.actions),
+            action_weights=self._action_weights,
+            covisits=list(engine.covisits.values()),
+        )
+        slate = [
+            SlateItem(
+                item_id=engine.index.ids[item],
+                position=position,
+                score=float(chosen.scores[position]),
+                propensity=float(chosen.propensities[position]),
+                reasons=reasons[position],
+            )
+            for position, item in enumerate(chosen.rows.tolist())
+        ]
+        return Recommendation(
+            request_id=request.request_id,
+            user_id=request.user_id,
+            slate=slate,
+            policy=engine.policy.name,
+            policy_version=chosen.policy_version,
+            propensity_kind=engine.policy.propensity_kind,
+            model_version=engine.scorer.release.version,
+            features=chosen.features.astype("<f4").tobytes(),
+            feature_dim=chosen.features.shape[1],
+            timestamp_ms=request.timestamp_ms,
+            latency_ms=round(max(0.0, time.time() - received) * 1000, 3),
+            clicks_offset=shard.clicks.position - 1,
+            context=request.context,
+            fallback=chosen.fallback,
+        )
+
+
+def _within(rows: NDArray[np.int32], n: int) -> NDArray[np.int32]:
+    """Rows below n: an item may be newer than the arrays of a batch."""
+    return rows[rows < n]

@@ -1,0 +1,47 @@
+"""A worker process on topics of its own, and a client beside it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.settings import Settings
+from streams.worker_process import WorkerProcess
+from tests.e2e.client import Client
+
+StartWorker = Callable[..., WorkerProcess]
+
+FAST = {"flush_interval_ms": 100, "shared_flush_interval_ms": 200, "session_timeout_ms": 6_000}
+
+
+@pytest.fixture
+def client(kafka_settings: Settings) -> Iterator[Client]:
+    with Client(kafka_settings) as client:
+        yield client
+
+
+@pytest.fixture
+def start_worker(kafka_settings: Settings, tmp_path: Path) -> Iterator[StartWorker]:
+    """Starts workers on the test's topics and waits until they are ready; all end with the test."""
+    with ExitStack() as stack:
+        count = 0
+
+        def start(**overrides: Any) -> WorkerProcess:
+            nonlocal count
+            count += 1
+            values = {
+                "bootstrap_servers": kafka_settings.bootstrap_servers,
+                "topic_prefix": kafka_settings.topic_prefix,
+                "group_id": kafka_settings.group_id,
+                "partitions": kafka_settings.partitions,
+                **FAST,
+                **overrides,
+            }
+            worker = WorkerProcess(values, log=tmp_path / f"worker-{count}.log")
+            stack.enter_context(worker)
+            worker.wait_ready()
+            return worker
+
+        yield start

@@ -1,0 +1,227 @@
+"""The whole loop on a real broker: events in, slates out."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+import pytest
+
+from streams.events import UserUpdate
+from streams.worker_process import WorkerProcess
+from tests.e2e.client import Client, film, item_ids, wait_until
+from tests.e2e.conftest import StartWorker
+
+CATALOGUE = (
+    film("alien", "Alien (1979)", genre=["Horror", "Sci-Fi"], directed_by=["Ridley Scott"]),
+    film("blade", "Blade Runner (1982)", genre=["Sci-Fi"], directed_by=["Ridley Scott"]),
+    film("clue", "Clue (1985)", genre=["Comedy"]),
+    film("diner", "Diner (1982)", genre=["Comedy", "Drama"]),
+    film("evita", "Evita (1996)", genre=["Musical"]),
+)
+
+
+def http(worker: WorkerProcess, path: str) -> tuple[int, Any]:
+    try:
+        with urllib.request.urlopen(f"{worker.url}{path}", timeout=10) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def published(client: Client, worker: WorkerProcess, *items: Any) -> None:
+    """Publish items and wait until they can be recommended."""
+    client.content(*items)
+    wanted = {item.item_id for item in items}
+    wait_until(
+        lambda: wanted <= set(item_ids(client.ask("nobody", k=100))), f"{sorted(wanted)} are recommendable"
+    )
+
+
+def test_a_slate_changes_after_a_click_published_before_the_request(
+    client: Client, start_worker: StartWorker
+) -> None:
+    worker = start_worker(policy="greedy")
+    published(client, worker, *CATALOGUE)
+    for user in ("ann", "bob", "cyd"):
+        client.click(user, "alien")
+        client.click(user, "blade")
+    client.click("dan", "diner")
+    client.flush()
+    before = client.ask("eve", k=3)
+    assert len(before.slate) == 3
+    client.click("eve", "alien")
+    client.flush()
+    after = client.ask("eve", k=3)
+    assert "alien" not in item_ids(after)
+    assert item_ids(after)[0] == "blade"
+    reason = after.slate[0].reasons[0]
+    assert "Alien (1979)" in reason
+    assert "Ridley Scott" in reason
+
+
+def test_new_content_is_recommendable_within_a_second_and_a_deleted_item_never_again(
+    client: Client, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    published(client, worker, *CATALOGUE)
+    client.content(film("fargo", "Fargo (1996)", genre=["Crime"]))
+    started = time.monotonic()
+    wait_until(lambda: "fargo" in item_ids(client.ask("ann", k=100)), "fargo is recommendable", timeout_s=5)
+    assert time.monotonic() - started < 1.0
+    client.send("content", "alien", None)
+    client.flush()
+    wait_until(lambda: "alien" not in item_ids(client.ask("ann", k=100)), "alien is gone")
+    client.click("ann", "blade")
+    client.click("bob", "alien")
+    client.flush()
+    for user in ("ann", "bob", "cyd"):
+        for _ in range(5):
+            assert "alien" not in item_ids(client.ask(user, k=100))
+
+
+def test_a_request_says_what_it_wants(client: Client, start_worker: StartWorker) -> None:
+    worker = start_worker()
+    later = client.now_ms + 3_600_000
+    published(client, worker, *CATALOGUE)
+    assert set(item_ids(client.ask("ann", candidates=["clue", "evita", "no such item"]))) == {"clue", "evita"}
+    assert "clue" not in item_ids(client.ask("ann", k=100, exclude=["clue"]))
+    assert set(item_ids(client.ask("ann", filters={"genre": ["Comedy"]}))) == {"clue", "diner"}
+    assert set(item_ids(client.ask("ann", filters={"genre": ["Comedy"], "directed_by": ["nobody"]}))) == set()
+    assert len(client.ask("ann", k=2).slate) == 2
+    from msgspec.structs import replace
+
+    client.content(
+        replace(CATALOGUE[2], available=False),
+        replace(CATALOGUE[3], expires_ms=client.now_ms + 60_000),
+        replace(CATALOGUE[4], published_ms=later),
+    )
+    wait_until(
+        lambda: set(item_ids(client.ask("ann", k=100))) == {"alien", "blade", "diner"},
+        "clue is unavailable and evita not yet published",
+    )
+    assert "diner" not in item_ids(client.ask("ann", k=100, timestamp_ms=client.now_ms + 120_000))
+    assert "evita" in item_ids(client.ask("ann", k=100, timestamp_ms=later))
+
+
+def test_seen_and_blocked_items_stay_away_and_a_slate_is_never_empty_without_need(
+    client: Client, start_worker: StartWorker
+) -> None:
+    worker = start_worker(seen_actions=["like"])
+    published(client, worker, *CATALOGUE)
+    client.click("ann", "alien", "like")
+    client.click("ann", "blade", "view")
+    client.send("users", "ann", UserUpdate("ann", blocked_items=["clue"], preferences=["Drama"]))
+    client.flush()
+    wait_until(
+        lambda: set(item_ids(client.ask("ann", k=100))) == {"blade", "diner", "evita"}, "clue is blocked"
+    )
+    for item in ("blade", "diner", "evita"):
+        client.click("ann", item, "like")
+    client.flush()
+    exhausted = client.ask("ann", k=100)
+    assert exhausted.fallback == "all_seen"
+    assert set(item_ids(exhausted)) == {"alien", "blade", "diner", "evita"}
+    client.send("users", "ann", None)
+    client.flush()
+    wait_until(lambda: len(client.ask("ann", k=100).slate) == 5, "ann is forgotten")
+
+
+def test_a_reward_reaches_the_policy_and_the_closed_slate_reaches_feedback(
+    client: Client, start_worker: StartWorker
+) -> None:
+    worker = start_worker(policy="softmax", attribution_window_ms=60_000)
+    published(client, worker, *CATALOGUE)
+    slate = client.ask("ann", k=3)
+    assert all(0 < item.propensity <= 1 for item in slate.slate)
+    assert slate.propensity_kind == "exact"
+    assert len(slate.features) == 4 * 3 * slate.feature_dim
+    chosen = slate.slate[1].item_id
+    client.click("ann", chosen, "click", request_id=slate.request_id, position=1)
+    client.flush()
+    wait_until(
+        lambda: worker.metrics().total("rewards_total", outcome="by_request") == 1, "the click is attributed"
+    )
+    wait_until(lambda: client.ask("ann", k=1).policy_version > slate.policy_version, "the policy learned")
+    client.click("ann", "evita", "view", timestamp_ms=client.now_ms + 120_000)  # moves the watermark on
+    client.flush()
+    (closed,) = wait_until(
+        lambda: [one for one in client.feedback() if one.request_id == slate.request_id], "the slate closed"
+    )
+    assert closed.rewards == [0.0, 1.0, 0.0]
+    assert closed.actions == [[], ["click"], []]
+    assert closed.features == slate.features
+
+
+def test_the_same_request_id_is_answered_once(client: Client, start_worker: StartWorker) -> None:
+    worker = start_worker()
+    published(client, worker, *CATALOGUE)
+    first = client.ask("ann", request_id="twice")
+    client.request("ann", request_id="twice")
+    client.ask("ann", request_id="after")
+    answers = [slate for slate in client.recommendations() if slate.request_id == "twice"]
+    assert answers == [first]
+    assert worker.metrics().total("events_total", topic="requests", outcome="duplicate") == 1
+
+
+def test_clicks_ask_for_slates_by_themselves_when_told_to(client: Client, start_worker: StartWorker) -> None:
+    worker = start_worker(recommend_on=["like"])
+    published(client, worker, *CATALOGUE)
+    liked = client.click("ann", "alien", "like")
+    client.click("ann", "blade", "view")
+    client.flush()
+    slate = client.recommendation(f"click:{liked.event_id}")
+    assert "alien" not in item_ids(slate)
+    client.ask("ann")
+    assert not [s for s in client.recommendations() if s.request_id.startswith("click:") and s != slate]
+
+
+def test_http_answers_and_says_what_is_wrong(client: Client, start_worker: StartWorker) -> None:
+    worker = start_worker()
+    published(client, worker, *CATALOGUE)
+    status, slate = http(worker, "/v1/recommendations/ann?k=2&exclude=alien,blade&request_id=h1")
+    assert status == 200
+    assert len(slate["slate"]) == 2
+    assert {item["item_id"] for item in slate["slate"]} <= {"clue", "diner", "evita"}
+    assert client.recommendation("h1").slate[0].item_id == slate["slate"][0]["item_id"]
+    assert http(worker, "/v1/recommendations/ann?request_id=h1")[0] == 409
+    for query, reason in (
+        ("k=0", "from 1 to 200"),
+        ("k=x", "whole number"),
+        ("n=3", "unknown parameter 'n'"),
+    ):
+        status, answer = http(worker, f"/v1/recommendations/ann?{query}")
+        assert status == 400
+        assert reason in answer["error"]
+    assert http(worker, "/v1/recommendations/" + "u" * 600)[0] == 400
+    assert http(worker, "/readyz")[0] == 200
+    assert http(worker, "/healthz") == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize("topic", ["clicks", "requests", "content", "users"])
+def test_bad_records_go_to_dead_letters_and_the_ones_around_them_are_used(
+    client: Client, start_worker: StartWorker, topic: str
+) -> None:
+    worker = start_worker()
+    published(client, worker, *CATALOGUE)
+    client.click("ann", "alien")
+    bad: list[bytes | None] = [b"", b"{", b"[]", b'{"user_id": 7}', b"\xff\xfe", b'{"item_id": ""}', b"null"]
+    bad.append(b'{"user_id":"' + b"u" * 1_000_000 + b'"}')
+    for value in bad:
+        client.send(topic, "ann", value)
+    if topic in ("clicks", "requests"):
+        client.send(topic, "ann", None)
+        bad.append(None)
+    client.click("ann", "blade")
+    client.flush()
+    slate = client.ask("ann", k=100)
+    assert set(item_ids(slate)) == {"clue", "diner", "evita"}
+    letters = wait_until(
+        lambda: client.dead_letters() if len(client.dead_letters()) == len(bad) else [],
+        f"{len(bad)} dead letters",
+    )
+    assert {letter.topic for letter in letters} == {client.settings.topic_prefix + topic}
+    assert all(letter.error for letter in letters)
+    assert [letter.value for letter in letters][:3] == [b"", b"{", b"[]"]
+    assert worker.metrics().total("dead_letters_total", topic=topic) == len(bad)

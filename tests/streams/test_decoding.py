@@ -1,0 +1,108 @@
+import base64
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from streams.decoding import Rejected, click_columns, decode, refuse_future_requests
+from streams.events import DEAD_LETTER_BYTES, decode_request
+
+NOW = 1_764_000_000_000
+DAY = 86_400_000
+CODES = {"view": 0, "click": 1}
+GOOD = {"event_id": "e1", "user_id": "u1", "item_id": "i1", "action": "click", "timestamp_ms": NOW}
+
+
+@dataclass
+class Record:
+    value: bytes | None
+    offset: int = 0
+    key: bytes | None = b"u1"
+    timestamp: int = NOW
+    topic: str = "clicks"
+    partition: int = 0
+
+
+def click(**changes: Any) -> bytes:
+    return msgspec.json.encode({**GOOD, **changes})
+
+
+BAD = {
+    "malformed JSON": (b'{"event_id": ', "invalid", "truncated"),
+    "not an object": (b"[1]", "invalid", "Expected `object`"),
+    "a wrong type": (click(user_id=7), "invalid", r"Expected `str`, got `int` - at `\$.user_id`"),
+    "a missing field": (b'{"event_id": "e"}', "invalid", "missing required field `user_id`"),
+    "an empty id": (click(item_id=""), "invalid", "length >= 1"),
+    "an id of 1 MB": (click(user_id="u" * 1_000_000), "invalid", "length <= 512"),
+    "seconds for milliseconds": (click(timestamp_ms=NOW // 1000), "timestamp", "milliseconds"),
+    "a far future": (click(timestamp_ms=NOW + 2 * DAY), "future", "ahead of the broker"),
+    "an unknown action": (click(action="zap"), "unknown_action", "'zap'; `actions` defines view, click"),
+    "a null value": (None, "null_value", "means nothing"),
+    "invalid UTF-8": (b'{"event_id": "\xff"}', "invalid", "(?i)utf-8"),
+    "a negative position": (click(position=-1), "invalid", "position"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_click_is_refused_with_its_reason_and_its_neighbours_are_kept(name: str) -> None:
+    value, reason, error = BAD[name]
+    records = [Record(click(event_id="a"), 1), Record(value, 2), Record(click(event_id="b"), 3)]
+    columns = click_columns(records, CODES, DAY)
+    assert columns.offsets.tolist() == [1, 3]
+    (rejected,) = columns.rejected
+    assert rejected.reason == reason
+    assert rejected.record.offset == 2
+    assert re.search(error, rejected.error)
+
+
+def test_columns_hold_what_the_clicks_say() -> None:
+    records = [Record(click(), 5), Record(click(action="view", item_id="é", user_id="u2"), 6, key=b"u2")]
+    columns = click_columns(records, CODES, DAY)
+    assert columns.users == ["u1", "u2"]
+    assert columns.items == ["i1", "é"]
+    assert columns.actions.tolist() == [1, 0]
+    assert columns.times.tolist() == [NOW, NOW]
+    assert columns.event_keys[0] == columns.event_keys[1]
+    assert columns.event_keys.dtype == np.uint64
+    assert columns.key_mismatches == 0
+
+
+@pytest.mark.parametrize("key", [None, b"other", b""])
+def test_a_key_that_is_not_the_user_is_accepted_and_counted(key: bytes | None) -> None:
+    columns = click_columns([Record(click(), key=key)], CODES, DAY)
+    assert columns.users == ["u1"]
+    assert columns.key_mismatches == 1
+
+
+@pytest.mark.parametrize("k", [0, -1, 201, 10_000])
+def test_a_slate_size_out_of_range_is_refused(k: int) -> None:
+    value = {"request_id": "r", "user_id": "u", "timestamp_ms": NOW, "k": k}
+    decoded = decode([Record(msgspec.json.encode(value), topic="requests")], decode_request)
+    assert [bad.reason for bad in decoded.rejected] == ["invalid"]
+    assert "$.k" in decoded.rejected[0].error
+
+
+def test_a_request_from_the_far_future_is_refused() -> None:
+    value = {"request_id": "r", "user_id": "u", "timestamp_ms": NOW + 2 * DAY}
+    decoded = decode([Record(msgspec.json.encode(value), topic="requests")], decode_request)
+    accepted, rejected = refuse_future_requests(decoded, DAY)
+    assert not accepted
+    assert [bad.reason for bad in rejected] == ["future"]
+
+
+def test_an_empty_batch_gives_empty_columns() -> None:
+    columns = click_columns([], CODES, DAY)
+    assert len(columns) == 0
+    assert columns.offsets.dtype == np.int64
+
+
+def test_a_dead_letter_carries_the_value_cut_to_its_limit() -> None:
+    record = Record(b"x" * (DEAD_LETTER_BYTES + 1), offset=7)
+    _, value = Rejected(record, "invalid", "why").dead_letter()
+    letter = msgspec.json.decode(value)
+    assert letter["truncated"] is True
+    assert letter["offset"] == 7
+    assert len(base64.b64decode(letter["value"])) == DEAD_LETTER_BYTES
