@@ -77,10 +77,10 @@ def prequential_command(
                 _run(settings, dataset, worker, until=until, k=k, depth=depth, limit=limit, say=say)
             )
         say(f"Comparing with references on the same {len(run.hits):,} likes ...")
-        figures = _figures(run, dataset, until=until, k=k, limit=limit)
-        figures |= {"depth": depth, "policy": policy, "seed": seed, "until": until, "k": k}
-        _print(figures, say)
-        write_report(out / "prequential.json", figures, say)
+        summary = figures(run, dataset, until=until, k=k, limit=limit)
+        summary |= {"depth": depth, "policy": policy, "seed": seed, "until": until, "k": k}
+        _print(summary, say)
+        write_report(out / "prequential.json", summary, say)
 
 
 @dataclass(slots=True)
@@ -206,9 +206,10 @@ async def _tell(replay: Replay, total: int, say: Any) -> None:
         say(f"  {replay.done:,} of {total:,} events, hit rate so far {rate:.4f}")
 
 
-def _figures(run: Run, dataset: Dataset, *, until: float, k: int, limit: int | None) -> dict[str, Any]:
+def figures(run: Run, dataset: Dataset, *, until: float, k: int, limit: int | None) -> dict[str, Any]:
+    """Return the figures of a run, and those of the references on the same likes."""
     hits = np.array([run.hits[like] for like in range(len(run.hits))], np.bool_)
-    figures: dict[str, Any] = {
+    return {
         "likes": len(hits),
         "hit": {"slatestream": float(hits.mean()), **_references(dataset, until=until, k=k, limit=limit)},
         "hit_by_fifth": [float(part.mean()) for part in np.array_split(hits, FIFTHS)],
@@ -219,7 +220,6 @@ def _figures(run: Run, dataset: Dataset, *, until: float, k: int, limit: int | N
         "dead_letters": run.dead_letters,
         "model_version": run.model_version,
     }
-    return figures
 
 
 def _references(dataset: Dataset, *, until: float, k: int, limit: int | None) -> dict[str, float]:

@@ -1,0 +1,109 @@
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+import typer
+from rich.console import Console
+
+from streams.demo.session import caught_up, clean_exit, cluster, keep_checking, race
+from streams.errors import SlatestreamError
+from streams.metrics import Metrics
+from streams.topics import TOPICS, admin_client, describe_topics, topic_name
+from streams.worker_process import MetricsReading, WorkerError
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_race_ends_when_the_main_work_is_done():
+    async with asyncio.timeout(10):
+        await race(asyncio.sleep(0), forever(), forever())
+
+
+async def test_the_error_of_anyone_ends_a_race():
+    def broken() -> None:
+        raise WorkerError("the worker ended with code 1")
+
+    with pytest.raises(WorkerError, match="ended with code 1"):
+        async with asyncio.timeout(10):
+            await race(forever(), keep_checking(broken))
+
+
+async def test_the_first_error_of_a_group_is_what_a_race_raises():
+    async def group() -> None:
+        raise ExceptionGroup("several", [SlatestreamError("the first")])
+
+    with pytest.raises(SlatestreamError, match="the first"):
+        await race(group(), forever())
+
+
+class Worker:
+    """Takes ten more clicks at each look."""
+
+    def __init__(self, *, ready=True):
+        self._metrics = Metrics(process=False)
+        self._ready = ready
+
+    def metrics(self):
+        self._metrics.count_events("clicks", "accepted", 9)
+        self._metrics.count_dead_letters("clicks", "invalid", 1)
+        self._metrics.count_events("clicks", "published", 1000)
+        return MetricsReading(self._metrics.render()[0].decode())
+
+    def is_ready(self):
+        return self._ready
+
+
+async def test_a_worker_has_caught_up_when_it_has_taken_every_record():
+    worker = Worker()
+    async with asyncio.timeout(10):
+        await caught_up(worker, {"clicks": 25}, print)
+    assert worker.metrics().total("events_total", topic="clicks", outcome="accepted") == 4 * 9
+
+
+async def test_a_worker_that_does_not_catch_up_is_given_up(monkeypatch):
+    monkeypatch.setattr("streams.demo.session.CATCH_UP_TIMEOUT_S", 0.2)
+    with pytest.raises(SlatestreamError, match=r"not caught up in 0 s: clicks \d+ of 1,000"):
+        await caught_up(Worker(), {"clicks": 1000}, print)
+    with pytest.raises(SlatestreamError, match=r"clicks \d+ of 5"):
+        await caught_up(Worker(ready=False), {"clicks": 5}, print)
+
+
+def test_a_cluster_of_others_gets_topics_of_our_own_and_is_left_clean(broker, monkeypatch):
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
+    said = []
+    with cluster(said.append, "test", partitions=2) as settings:
+        assert settings.bootstrap_servers == broker.bootstrap_servers
+        assert settings.topic_prefix.startswith("test-")
+        assert describe_topics(settings) == []
+    ours = {topic_name(settings, name) for name in TOPICS}
+    deadline = time.monotonic() + 20
+    with admin_client(settings) as admin:
+        while left := ours & set(admin.list_topics()):
+            assert time.monotonic() < deadline, left
+    assert broker.bootstrap_servers in said[0]
+
+
+def interrupted(number: int, ended: list[bool]) -> None:
+    with clean_exit(Console(quiet=True)):
+        try:
+            os.kill(os.getpid(), number)
+            signal.pause()
+        finally:
+            ended.append(True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_in_order_with_a_code(number):
+    previous = signal.getsignal(signal.SIGTERM)
+    ended = []
+    try:
+        with pytest.raises(typer.Exit) as caught:
+            interrupted(number, ended)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert caught.value.exit_code == 130
+    assert ended == [True]
