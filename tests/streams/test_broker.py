@@ -71,15 +71,16 @@ def test_a_stopped_broker_starts_again_with_its_data_on_its_port() -> None:
     assert not is_alive(pid)
 
 
-def test_a_killed_parent_leaves_no_broker() -> None:
+def test_a_killed_parent_leaves_no_broker(tmp_path: Path) -> None:
     script = (
-        "import signal; from streams.broker import EmbeddedBroker; b = EmbeddedBroker(); b.start(); "
-        "print(b.pid, b.data_dir, flush=True); signal.pause()"
+        "import pathlib, signal; from streams.broker import EmbeddedBroker; "
+        f"broker = EmbeddedBroker(data_dir=pathlib.Path({str(tmp_path)!r})); broker.start(); "
+        "print(broker.pid, flush=True); signal.pause()"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     with parent.stdout:
-        pid = int(parent.stdout.readline().split()[0])
+        pid = int(parent.stdout.readline())
     assert is_alive(pid)
     parent.kill()
     parent.wait()
