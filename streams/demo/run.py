@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
-import platform
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,8 +14,10 @@ import typer
 from rich.console import Console
 
 from model_core.datasets import Dataset, load_recbole
+from streams.bench.report import machine
 from streams.client import SlateClient
 from streams.demo.dataset import fetch
+from streams.demo.plot import click_through_svg
 from streams.demo.publish import click_rows, content_rows, publish_rows, read_past, user_rows
 from streams.demo.session import caught_up, clean_exit, cluster, keep_checking, race, train
 from streams.demo.summary import checks, print_summary, summarise
@@ -86,8 +86,8 @@ def simulate_command(
     traffic = Traffic(seconds=seconds, rate=rate, k=k, seed=seed)
     with clean_exit(console):
         dataset = load_recbole(fetch(data, say=console.print))
-        summary = asyncio.run(_simulate(console, settings, dataset, traffic, n_users=users, until=until))
-        raise typer.Exit(0 if _report(console, summary, out) else 1)
+        simulation = asyncio.run(_simulate(console, settings, dataset, traffic, n_users=users, until=until))
+        raise typer.Exit(0 if _report(console, simulation, out) else 1)
 
 
 class _Demo:
@@ -128,9 +128,9 @@ class _Demo:
             with self._step("replay"):
                 asyncio.run(self._replay(settings, dataset, worker))
             with self._step("simulate"):
-                summary = asyncio.run(self._visits(settings, dataset, worker))
-            summary["seconds"] = self._step_seconds | {"total": time.perf_counter() - self._began}
-            ok = _report(self._console, summary, self._out)
+                simulation = asyncio.run(self._visits(settings, dataset, worker))
+            seconds = self._step_seconds | {"total": time.perf_counter() - self._began}
+            ok = _report(self._console, simulation, self._out, seconds=seconds)
             if serve:
                 self._serve(settings, worker)
             return ok
@@ -156,7 +156,7 @@ class _Demo:
         await caught_up(worker, wanted, self._say)
         self._say(f"The worker has caught up ({time.perf_counter() - began:.1f} s after the first click).")
 
-    async def _visits(self, settings: Settings, dataset: Dataset, worker: WorkerProcess) -> dict[str, Any]:
+    async def _visits(self, settings: Settings, dataset: Dataset, worker: WorkerProcess) -> Simulation:
         self._say(
             f"{self._n_users} simulated users come by, {self._traffic.rate:.0f} visits a second for "
             f"{self._traffic.seconds:.0f} s; each judges the policy's slate, a random and a popular one ..."
@@ -203,8 +203,8 @@ async def _simulate(
     n_users: int,
     until: float,
     check: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
-    """Let users come by and return what it came to; `check` raises when it makes no sense to go on."""
+) -> Simulation:
+    """Let users come by and return what happened; `check` raises when it makes no sense to go on."""
     users = population(dataset, until=until, n_users=n_users, seed=traffic.seed)
     past = await read_past(settings)
     async with SlateClient(settings) as client:
@@ -215,18 +215,17 @@ async def _simulate(
             show(simulation, console, seconds=traffic.seconds),
             keep_checking(check),
         )
-    return summarise(simulation, seed=traffic.seed) | {
-        "traffic": asdict(traffic),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
-    }
+    return simulation
 
 
-def _report(console: Console, summary: dict[str, Any], out: Path) -> bool:
-    """Print the summary, write it down, and return whether every check passed."""
+def _report(console: Console, simulation: Simulation, out: Path, **more: Any) -> bool:
+    """Print the summary, write it down with `more`, and return whether every check passed."""
+    summary = summarise(simulation) | {"machine": machine(), **more}
     results = checks(summary)
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "summary.json"
+    path, picture = out / "summary.json", out / "click-through.svg"
     path.write_text(json.dumps(summary | {"checks": [asdict(check) for check in results]}, indent=2) + "\n")
+    picture.write_text(click_through_svg(simulation.visits))
     print_summary(console, summary)
-    console.print(f"Summary in {path}", soft_wrap=True)
+    console.print(f"Summary in {path}, picture in {picture}", soft_wrap=True)
     return all(check.passed for check in results)

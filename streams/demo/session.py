@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -128,14 +129,21 @@ def train(data: Path, out: Path, *, until: float, seed: int) -> Path:
 
 @contextlib.contextmanager
 def clean_exit(console: Console) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end everything in order, with a word instead of a traceback."""
+    """Let Ctrl-C and SIGTERM end everything in order, with a word instead of a traceback.
+
+    aiokafka's warnings about what it then does again by itself, such as finding the leader of a topic
+    made a moment ago, are kept off the screen.
+    """
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     except KeyboardInterrupt:
         console.print("Stopped.")
         raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -22,17 +22,18 @@ class Check:
     detail: str
 
 
-def summarise(simulation: Simulation, *, seed: int) -> dict[str, Any]:
+def summarise(simulation: Simulation) -> dict[str, Any]:
     """Return the figures of a simulation as plain values.
 
     Click-through is clicks per item shown. Users run out of items that they like, so every arm's falls
     with time: what learning does shows in the policy's ratio to popularity, first third against last.
     """
     rates = {
-        name: simulation.visits.rates(seed=seed, first=first, last=last)
+        name: simulation.visits.rates(seed=simulation.traffic.seed, first=first, last=last)
         for name, (first, last) in STRETCHES.items()
     }
     return {
+        "traffic": asdict(simulation.traffic),
         "visits": {
             "asked": simulation.asked,
             "answered": len(simulation.visits),

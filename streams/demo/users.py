@@ -56,6 +56,8 @@ class Simulation:
 
     Attributes
     ----------
+    traffic : Traffic
+        As given.
     visits : Visits
         What each answered visit gave.
     latencies_s : list of float
@@ -71,7 +73,7 @@ class Simulation:
     ) -> None:
         self._client = client
         self._users = users
-        self._traffic = traffic
+        self.traffic = traffic
         self._run_id = run_id
         self._rows = {item_id: row for row, item_id in enumerate(users.item_ids)}
         self._start_ms = past.latest_ms + 1_000 if past.latest_ms else int(time.time() * 1000)
@@ -99,7 +101,7 @@ class Simulation:
         self._began = time.perf_counter()
         n_users = len(self._users.user_ids)
         async with asyncio.TaskGroup() as group:
-            for arrival, chosen in arrivals(self._traffic, n_users):
+            for arrival, chosen in arrivals(self.traffic, n_users):
                 await asyncio.sleep(max(0.0, self._began + arrival - time.perf_counter()))
                 # Whoever is here already is passed over for the next who is not.
                 order = (np.arange(chosen, chosen + n_users) % n_users).tolist()
@@ -122,20 +124,20 @@ class Simulation:
             request_id=f"{self._run_id}-{self._users.user_ids[user]}-{visit}",
             user_id=self._users.user_ids[user],
             timestamp_ms=self._now_ms(),
-            k=self._traffic.k,
+            k=self.traffic.k,
         )
         others = (
             self._arms.random(user, request.k, self._random),
             self._arms.popular(user, request.k),
         )
         try:
-            answer = await self._client.ask(request, timeout_s=self._traffic.timeout_s)
+            answer = await self._client.ask(request, timeout_s=self.traffic.timeout_s)
         except TimeoutError:
             self.lost += 1
             return
         slate = self._take(user, answer, shown=len(others[0]))
         luck = draws(
-            seed=self._traffic.seed, user=user, visit=visit, k=request.k, n_items=len(self._users.item_ids)
+            seed=self.traffic.seed, user=user, visit=visit, k=request.k, n_items=len(self._users.item_ids)
         )
         reaction = react(self._users, user, slate, luck)
         self._judge(user, reaction, others, luck)

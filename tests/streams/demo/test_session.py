@@ -100,10 +100,8 @@ def interrupted(number: int, ended: list[bool]) -> None:
 def test_an_interrupt_ends_in_order_with_a_code(number):
     previous = signal.getsignal(signal.SIGTERM)
     ended = []
-    try:
-        with pytest.raises(typer.Exit) as caught:
-            interrupted(number, ended)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    with pytest.raises(typer.Exit) as caught:
+        interrupted(number, ended)
+    assert signal.getsignal(signal.SIGTERM) == previous
     assert caught.value.exit_code == 130
     assert ended == [True]
