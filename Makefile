@@ -11,12 +11,13 @@ DEMO_ARGS ?=
 # With a cluster of one's own, the embedded broker and so Java are not needed by the demo.
 BROKER := $(if $(KAFKA_BOOTSTRAP_SERVERS),,java)
 
+.NOTPARALLEL:
 .PHONY: demo test lint format env java constraints clean
 
-demo: env $(BROKER)
+demo: $(BROKER) env
 	$(BIN)/slatestream demo $(DEMO_ARGS)
 
-test: env java
+test: java env
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 lint: env
@@ -39,8 +40,9 @@ $(STAMP): pyproject.toml deploy/constraints.txt
 		--build-constraints deploy/constraints.txt -e ".[dev]"
 	@touch $@
 
+# Asks for all that is missing at once, Python's part too.
 java:
-	@sh deploy/system-packages.sh java
+	@PYTHON="$(PYTHON)" sh deploy/system-packages.sh python java
 
 # Pins every package, transitive ones too, for every Python from 3.11 on. It names no registry.
 constraints: env

@@ -2,8 +2,8 @@
 # Checks what slatestream needs from the system, and installs through apt what is missing when it may:
 # as root, or with a sudo that asks for no password. Otherwise it stops with the one line to run.
 #
-#   sh deploy/system-packages.sh python   Python 3.11+ with venv, for the environment
-#   sh deploy/system-packages.sh java     Java 17+ and Maven, for the embedded Kafka broker
+#   sh deploy/system-packages.sh python        Python 3.11+ with venv, for the environment
+#   sh deploy/system-packages.sh python java   and Java 17+ and Maven, for the embedded Kafka broker
 set -eu
 
 python=${PYTHON:-python3}
@@ -27,34 +27,31 @@ java_package() {
 }
 
 missing_packages() {
-    case $1 in
-    python)
-        "$python" -c 'import ensurepip, venv' 2>/dev/null || "$python" -c \
-            'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
-        ;;
-    java)
-        has_java || java_package
-        command -v mvn >/dev/null 2>&1 || echo maven
-        ;;
-    esac
+    for need in "$@"; do
+        case $need in
+        python)
+            "$python" -c 'import ensurepip, venv' 2>/dev/null || "$python" -c \
+                'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
+            ;;
+        java)
+            has_java || java_package
+            command -v mvn >/dev/null 2>&1 || echo maven
+            ;;
+        *)
+            echo "usage: $0 [python] [java]" >&2
+            exit 2
+            ;;
+        esac
+    done
 }
 
-case ${1:-} in
-python)
-    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-        echo "slatestream needs Python 3.11 or newer; $python is not. Name another: make PYTHON=python3.12 ..." >&2
-        exit 1
-    fi
-    ;;
-java) ;;
-*)
-    echo "usage: $0 python|java" >&2
-    exit 2
-    ;;
-esac
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    echo "slatestream needs Python 3.11 or newer, and $python is not; name another: make PYTHON=python3.12 ..." >&2
+    exit 1
+fi
 
-packages=$(missing_packages "$1" | tr '\n' ' ')
-packages=${packages% }
+packages=$(missing_packages "$@")
+packages=$(printf %s "$packages" | tr '\n' ' ')
 [ -n "$packages" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then
@@ -73,6 +70,6 @@ fi
 echo "Installing through apt: $packages"
 $sudo apt-get update -q
 # The lists are fresh now, so a better Java may be known than before.
-packages=$(missing_packages "$1")
+packages=$(missing_packages "$@")
 # shellcheck disable=SC2086 # one word a package
 $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages

@@ -23,21 +23,22 @@ def fake_programs(folder: Path, **bodies: str) -> Path:
     for name in ("sh", "sed", "tr", "grep", "env"):
         tool = next(path for path in (Path("/bin", name), Path("/usr/bin", name)) if path.exists())
         (folder / name).symlink_to(tool)
-    for name, body in bodies.items():
+    for name, body in ({"python3": ":"} | bodies).items():
         program = folder / name.replace("_", "-")
         program.write_text(f"#!/bin/sh\n{body}\n")
         program.chmod(0o755)
     return folder
 
 
-def run_script(path: Path, need: str) -> subprocess.CompletedProcess[str]:
+def run_script(path: Path, *needs: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["/bin/sh", str(SCRIPT), need], env={"PATH": str(path)}, capture_output=True, text=True, check=False
+        ["/bin/sh", str(SCRIPT), *needs], env={"PATH": str(path)}, capture_output=True, text=True, check=False
     )
 
 
 JAVA_17 = """echo 'openjdk version "17.0.1" 2021-10-19' >&2"""
 JAVA_11 = """echo 'openjdk version "11.0.1" 2018-10-16' >&2"""
+PYTHON_WITHOUT_VENV = """case "$2" in *ensurepip*) exit 1;; *venv*) echo python3.11-venv;; esac"""
 HAS_17 = "[ $2 = openjdk-17-jre-headless ] && echo '  Candidate: 17.0.1'"
 HAS_21 = "[ $2 = openjdk-21-jre-headless ] && echo '  Candidate: 21.0.1' || echo '  Candidate: (none)'"
 
@@ -76,18 +77,32 @@ def test_a_sudo_without_password_is_used(tmp_path: Path) -> None:
     assert "sudo apt-get update -q" in done.stdout
 
 
-def test_without_rights_it_stops_with_the_line_to_run(tmp_path: Path) -> None:
-    path = fake_programs(tmp_path / "bin", apt_get="exit 9", apt_cache=HAS_17, id="echo 1000", sudo="exit 1")
-    done = run_script(path, "java")
+def test_without_rights_it_stops_with_the_one_line_to_run(tmp_path: Path) -> None:
+    path = fake_programs(
+        tmp_path / "bin",
+        python3=PYTHON_WITHOUT_VENV,
+        apt_get="exit 9",
+        apt_cache=HAS_17,
+        id="echo 1000",
+        sudo="exit 1",
+    )
+    done = run_script(path, "python", "java")
     assert done.returncode == 1
-    line = "    sudo apt-get update && sudo apt-get install -y openjdk-17-jre-headless maven\n"
-    assert done.stderr.endswith(line)
+    packages = "python3.11-venv openjdk-17-jre-headless maven"
+    assert done.stderr.endswith(f"\n    sudo apt-get update && sudo apt-get install -y {packages}\n")
 
 
 def test_a_python_without_venv_gets_its_package(tmp_path: Path) -> None:
-    python = """case "$2" in *ensurepip*) exit 1;; *venv*) echo python3.11-venv;; esac"""
-    path = fake_programs(tmp_path / "bin", python3=python, apt_get='echo "apt-get $*"', id="echo 0")
+    path = fake_programs(
+        tmp_path / "bin", python3=PYTHON_WITHOUT_VENV, apt_get='echo "apt-get $*"', id="echo 0"
+    )
     assert run_script(path, "python").stdout.endswith("--no-install-recommends python3.11-venv\n")
+
+
+def test_an_unknown_need_is_refused(tmp_path: Path) -> None:
+    done = run_script(fake_programs(tmp_path / "bin"), "ruby")
+    assert done.returncode == 2
+    assert "usage:" in done.stderr
 
 
 def test_an_old_python_is_refused_with_the_remedy(tmp_path: Path) -> None:
