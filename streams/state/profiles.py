@@ -1,0 +1,334 @@
+"""Profiles: what a partition's users did and stated, folded from `clicks` and `users`.
+
+A pure fold, event by event, whatever the batches. It remembers, per user, the offset up to which clicks
+have been applied, so what is read again changes nothing.
+
+What is durable may lag: users' rows and item statistics are flushed at different moments. So that an event
+that a user's row has seen can still be paired for an item's row that has not, the ring keeps offsets, and
+the pairs are found again. Three rules make this exact after a crash at any point: rows are published in the
+order given; an offset is committed when both kinds of rows cover it; and while `covisits_first` is set,
+item rows are confirmed before users' rows are sent.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.co_visitation import CoVisitation
+from streams.state import profile_kernels as kernels
+from streams.state.changelog import SCHEMA_VERSION, Erased, chunk_key, erased_key, stated_key
+from streams.state.item_index import ItemIndex
+from streams.state.profile_kernels import APPLIED, CHUNK, DUPLICATE, REPLAYED
+
+__all__ = ["APPLIED", "DUPLICATE", "REPLAYED", "Profiles", "Stated", "fold_clicks"]
+
+MAX_HISTORY = 65_535 * CHUNK - 1
+
+
+class Stated(msgspec.Struct, frozen=True):
+    """What a user stated in the record at `offset` of `users`; blocked : (n,) int32 item rows."""
+
+    offset: int
+    attributes: dict[str, str]
+    preferences: list[str]
+    blocked: NDArray[np.int32]
+
+
+_NOTHING = Stated(-1, {}, [], np.zeros(0, np.int32))
+
+
+class Profiles:
+    """The users of one partition; a user is a row, growing and never renumbered.
+
+    Parameters
+    ----------
+    history_limit
+        Events kept per user, a multiple of 16; between this and 15 fewer can be read back.
+    actions
+        Names of the action codes, in order.
+    positive
+        Those of the actions that are positive responses.
+    """
+
+    def __init__(
+        self, partition: int, *, history_limit: int, actions: Sequence[str], positive: Collection[str]
+    ) -> None:
+        if history_limit % CHUNK or not CHUNK <= history_limit <= MAX_HISTORY:
+            raise ValueError(f"history_limit must be a multiple of {CHUNK} from {CHUNK}, got {history_limit}")
+        if unknown := set(positive) - set(actions):
+            raise ValueError(f"positive must name some of the actions, got {sorted(unknown)}")
+        self.partition = partition
+        self.actions = tuple(actions)
+        self.positive = np.array([name in positive for name in actions], np.bool_)
+        self.n_slots = history_limit // CHUNK
+        self.ids: list[str] = []  # "" = forgotten
+        self.stated: dict[int, Stated] = {}
+        self.erased: dict[bytes, Erased] = {}  # by changelog key
+        self.position = -1
+        self.flush_names = True  # the changelog lacks the names of the action codes
+        self.dirty_stated: set[int] = set()
+        self.dirty_erased: set[bytes] = set()
+        self.tombstones: set[bytes] = set()
+        self._rows: dict[str, int] = {}
+        heap = np.zeros(4, np.int64)
+        heap[kernels.FREE] = -1
+        self.rings = kernels.Rings(
+            users=np.empty((0, 8), np.int64),
+            counts=np.empty((0, len(self.actions)), np.int32),
+            items=np.empty((0, CHUNK), np.int32),
+            actions=np.empty((0, CHUNK), np.uint8),
+            times=np.empty((0, CHUNK), np.int64),
+            keys=np.empty((0, CHUNK), np.uint64),
+            offsets=np.empty((0, CHUNK), np.int64),
+            links=np.empty((0, 4), np.int32),
+            dirty=np.empty(0, np.bool_),
+            dirty_chunks=np.empty(0, np.int32),
+            heap=heap,
+        )
+        self._grow_users(1024)
+
+    # Users
+
+    @property
+    def n_users(self) -> int:
+        """Rows of users, forgotten ones included."""
+        return len(self.ids)
+
+    @property
+    def n_live(self) -> int:
+        """Users known."""
+        return len(self._rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(array.nbytes for array in self.rings)
+
+    def user_ids(self, start: int = 0) -> list[str]:
+        """Ids of the rows from `start` on."""
+        return self.ids[start:]
+
+    def row_of(self, user_id: str) -> int:
+        """Row of a user, -1 if unknown."""
+        return self._rows.get(user_id, -1)
+
+    def rows_of(self, user_ids: Sequence[str]) -> NDArray[np.int32]:
+        """Rows of users, made where there are none: (n,) int32. Do not keep them across `erase`."""
+        known = self._rows
+        try:
+            return np.array([known[user] for user in user_ids], np.int32)
+        except KeyError:
+            return np.array([known[u] if u in known else self._add(u) for u in user_ids], np.int32)
+
+    def _add(self, user_id: str) -> int:
+        row = len(self.ids)
+        self.ids.append(user_id)
+        self._rows[user_id] = row
+        if row == len(self.rings.users):
+            self._grow_users(2 * row)
+        if self.erased and (marker := self.erased.get(erased_key(user_id))) is not None:
+            self.rings.users[row, kernels.OFFSET] = marker.clicks_offset
+        return row
+
+    def _grow_users(self, capacity: int) -> None:
+        r = self.rings
+        users = np.zeros((capacity, r.users.shape[1]), np.int64)
+        users[:, kernels.OFFSET] = users[:, kernels.HEAD] = -1
+        users[: len(r.users)] = r.users
+        counts = np.zeros((capacity, r.counts.shape[1]), np.int32)
+        counts[: len(r.counts)] = r.counts
+        self.rings = r._replace(users=users, counts=counts)
+
+    def reserve_chunks(self, n: int) -> None:
+        """Make room for n more chunks."""
+        r = self.rings
+        old, needed = len(r.items), int(r.heap[kernels.USED]) + n
+        if needed <= old:
+            return
+        capacity = max(1024, needed + needed // 2)
+
+        def grown(array: NDArray[Any]) -> NDArray[Any]:
+            new = np.zeros((capacity, *array.shape[1:]), array.dtype)
+            new[:old] = array
+            return new
+
+        names = ("items", "actions", "times", "keys", "offsets", "links", "dirty", "dirty_chunks")
+        self.rings = r._replace(**{name: grown(getattr(r, name)) for name in names})
+
+    # Fold
+
+    def set_stated(
+        self,
+        user_id: str,
+        *,
+        attributes: dict[str, str],
+        preferences: list[str],
+        blocked: NDArray[np.int32],
+        offset: int,
+    ) -> bool:
+        """Take over what a user states; False if the record at `offset` had been applied before."""
+        marker = self.erased.get(erased_key(user_id)) if self.erased else None
+        if marker is not None and offset <= marker.users_offset:
+            return False
+        row = int(self.rows_of([user_id])[0])
+        if offset <= self.stated.get(row, _NOTHING).offset:
+            return False
+        self.stated[row] = Stated(offset, attributes, preferences, blocked)
+        self.dirty_stated.add(row)
+        return True
+
+    def erase(self, user_id: str, offset: int = -1) -> bool:
+        """Forget a user; False if there is nothing to forget. The next flush must send item rows first.
+
+        Clicks folded so far, and `users` records up to `offset`, do not bring the user back when they are
+        read again; later ones begin a new user. The counts of items keep what the user added to them.
+        """
+        row = self._rows.get(user_id)
+        if row is None or offset < self.stated.get(row, _NOTHING).offset and offset >= 0:
+            return False
+        del self._rows[user_id]
+        slots = self.slots_of(row)
+        kernels.release(self.rings, row)
+        self.ids[row] = ""
+        self.stated.pop(row, None)
+        self.dirty_stated.discard(row)
+        self.tombstones.update(chunk_key(user_id, slot) for slot in slots)
+        self.tombstones.add(stated_key(user_id))
+        key = erased_key(user_id)
+        self.erased[key] = Erased(SCHEMA_VERSION, self.position, offset)
+        self.dirty_erased.add(key)
+        self.rings.heap[kernels.COVISITS_FIRST] = 1
+        return True
+
+    def slots_of(self, row: int) -> list[int]:
+        """Slots of a user's chunks."""
+        links, first = self.rings.links, int(self.rings.users[row, kernels.HEAD])
+        slots, chunk = [], first
+        while chunk >= 0:
+            slots.append(int(links[chunk, kernels.SLOT]))
+            chunk = int(links[chunk, kernels.NEXT])
+            if chunk == first:
+                break
+        return slots
+
+    # Flush; the rows are made by `profile_rows`
+
+    @property
+    def covisits_first(self) -> bool:
+        """Whether the item rows must be confirmed before the users' rows are sent."""
+        return bool(self.rings.heap[kernels.COVISITS_FIRST])
+
+    def covisits_flushed(self) -> None:
+        """Note that the item rows taken just before the users' rows are confirmed, with all before them."""
+        self.rings.users[:, kernels.GUARD] = self.rings.users[:, kernels.N]
+        self.rings.heap[kernels.COVISITS_FIRST] = 0
+
+    # Reads
+
+    def history(self, row: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Item rows, action codes and times (ms) of a user's last events, oldest first: (n,) int64 each."""
+        items, actions, times = self.histories(np.array([row], np.int32), last)
+        n = int(min(last, self.rings.users[row, kernels.STORED])) if row >= 0 else 0
+        return items[0, last - n :], actions[0, last - n :], times[0, last - n :]
+
+    def histories(
+        self, rows: NDArray[np.int32], last: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Item rows, action codes and times of users' last events: (len(rows), last) int64 each.
+
+        Most recent last; padding on the left is -1, for the times 0. A row of -1 is an unknown user.
+        """
+        shape = (len(rows), last)
+        items, actions, times = (
+            np.full(shape, -1, np.int64),
+            np.full(shape, -1, np.int64),
+            np.zeros(shape, np.int64),
+        )
+        kernels.read(self.rings, rows.astype(np.int32, copy=False), items, actions, times)
+        return items, actions, times
+
+    def recent_positives(self, row: int, positive: NDArray[np.bool_], last: int) -> NDArray[np.int64]:
+        """Item rows of a user's last events whose action is in the mask, oldest first."""
+        out = np.empty(last, np.int64)
+        found = kernels.latest(self.rings, row, positive, out) if row >= 0 else 0
+        return out[last - found :]
+
+    def seen_mask(self, row: int, action_is_seen: NDArray[np.bool_], out: NDArray[np.bool_]) -> None:
+        """Write False into out (N,) at the items the user has seen, by the actions that count as such."""
+        if row >= 0:
+            kernels.seen(self.rings, row, action_is_seen, out)
+
+    def counts(self, row: int) -> NDArray[np.int32]:
+        """Events of a user ever, per action code: (n_actions,) int32."""
+        return np.array(self.rings.counts[row])
+
+    def events(self, row: int) -> int:
+        """Events of a user ever."""
+        return int(self.rings.users[row, kernels.N])
+
+    def blocked(self, row: int) -> NDArray[np.int32]:
+        """Item rows that a user does not want to see."""
+        return self.stated.get(row, _NOTHING).blocked
+
+    def preferences(self, row: int) -> list[str]:
+        """Entities that a user says they like."""
+        return self.stated.get(row, _NOTHING).preferences
+
+    def attributes(self, row: int) -> dict[str, str]:
+        """Attributes that a user stated."""
+        return self.stated.get(row, _NOTHING).attributes
+
+
+def fold_clicks(
+    profiles: Profiles,
+    covisits: CoVisitation,
+    index: ItemIndex,
+    *,
+    users: NDArray[np.int32],
+    items: NDArray[np.int32],
+    actions: NDArray[np.uint8],
+    times: NDArray[np.int64],
+    event_keys: NDArray[np.uint64],
+    offsets: NDArray[np.int64],
+) -> NDArray[np.uint8]:
+    """Fold a partition's clicks into its profiles and its item statistics, in order.
+
+    Parameters
+    ----------
+    users, items : (n,) int32
+        Rows, from `Profiles.rows_of` and `ItemIndex.rows_of` just before.
+    actions : (n,) uint8 codes; times : (n,) int64 ms; event_keys : (n,) uint64; offsets : (n,) int64
+        Offsets increase.
+
+    Returns
+    -------
+    outcomes : (n,) uint8
+        APPLIED; REPLAYED: the user's row had it; DUPLICATE: the event id is among the user's last 32 at
+        least, nothing changed.
+    """
+    n = len(users)
+    outcomes = np.empty(n, np.uint8)
+    if not n:
+        return outcomes
+    profiles.reserve_chunks(n)
+    covisits.grow(index.keys)
+    paired = np.empty(n, np.int64)
+    windows = np.empty((n, covisits.window), np.int32)
+    windows_positive = np.empty((n, covisits.window), np.bool_)
+    n_paired = kernels.fold(
+        profiles.rings, profiles.n_slots, profiles.positive, users, items, actions, times, event_keys,
+        offsets, outcomes, paired, windows, windows_positive,
+    )  # fmt: skip
+    chosen = paired[:n_paired]
+    covisits.observe(
+        items[chosen],
+        profiles.positive[actions[chosen]],
+        windows[:n_paired],
+        windows_positive[:n_paired],
+        offsets[chosen],
+    )
+    profiles.position = max(profiles.position, int(offsets[-1]))
+    return outcomes
