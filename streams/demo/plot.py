@@ -1,5 +1,7 @@
 """A picture of the click-through of the arms, as SVG: no plotting library is needed for three lines."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from streams.demo.arms import ARMS, Visits
@@ -27,14 +29,13 @@ def click_through_svg(visits: Visits, *, window: int = 200) -> str:
         f'<text x="{LEFT}" y="24">Clicks per item shown, mean of {window} visits</text>',
         *_axes(top, int(ends[-1])),
     ]
+    labels = _apart(y[-1] + 4)
     for column, arm in enumerate(ARMS):
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y[:, column], strict=True))
         colour = COLOURS[arm]
         parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{points}"/>')
-        label = f"{arm} {rates[-1, column]:.3f}"
-        parts.append(
-            f'<text x="{WIDTH - RIGHT + 8}" y="{y[-1, column] + 4:.1f}" fill="{colour}">{label}</text>'
-        )
+        text = f"{arm} {rates[-1, column]:.3f}"
+        parts.append(f'<text x="{WIDTH - RIGHT + 8}" y="{labels[column]:.1f}" fill="{colour}">{text}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -45,10 +46,19 @@ def _moving(values: np.ndarray, ends: np.ndarray, window: int) -> np.ndarray:
     return np.asarray(total[last] - total[np.maximum(last - window, 0)])
 
 
+def _apart(heights: np.ndarray, gap: float = 16.0) -> list[float]:
+    """Move labels down until no two are closer than `gap`."""
+    placed = [float(height) for height in heights]
+    order = sorted(range(len(placed)), key=placed.__getitem__)
+    for above, below in pairwise(order):
+        placed[below] = max(placed[below], placed[above] + gap)
+    return placed
+
+
 def _axes(top: float, visits: int) -> list[str]:
     base, end = HEIGHT - BOTTOM, WIDTH - RIGHT
-    parts = [f'<line x1="{LEFT}" y1="{base}" x2="{end}" y2="{base}" stroke="#444444"/>']
-    for share in (0.25, 0.5, 0.75, 1.0):
+    parts = []
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         y = base - (base - TOP) * share
         parts.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{end}" y2="{y:.1f}" stroke="#dddddd"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{top * share:.3f}</text>')

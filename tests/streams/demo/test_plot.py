@@ -1,4 +1,5 @@
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -40,3 +41,13 @@ def test_few_visits_still_make_a_picture(n):
     for _ in range(n):
         visits.add(0, 10, (1, 0, 0))
     assert len(heights(click_through_svg(visits))) == 3
+
+
+def test_labels_of_equal_arms_do_not_overlap():
+    visits = Visits()
+    for _ in range(10):
+        visits.add(0, 10, (1, 1, 1))
+    texts = [node for node in ET.fromstring(click_through_svg(visits)).iter(f"{SVG}text") if node.get("fill")]
+    places = sorted(float(node.get("y", "0")) for node in texts)
+    assert len(places) == 3
+    assert min(b - a for a, b in pairwise(places)) >= 15
