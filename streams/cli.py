@@ -13,6 +13,7 @@ from streams.broker import broker_command
 from streams.demo.run import demo_command, simulate_command
 from streams.errors import SlatestreamError
 from streams.topics import topics_app
+from streams.train import train_command
 
 app = typer.Typer(
     name="slatestream",
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command("broker")(broker_command)
 app.command("demo")(demo_command)
 app.command("simulate")(simulate_command)
+app.command("train")(train_command)
 app.add_typer(topics_app, name="topics")
 app.add_typer(bench_app, name="bench")
 

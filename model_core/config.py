@@ -1,0 +1,65 @@
+"""What a model is made of and how it is trained; both are written into its release."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """Sizes of the two graphs of a release."""
+
+    dim: int = 64
+    """Width of item vectors and of the history transformer."""
+    heads: int = 2
+    layers: int = 2
+    history_length: int = 50
+    """Most recent interactions the transformer reads."""
+    n_neighbours: int = 32
+    """Knowledge-graph edges per item."""
+    n_affinities: int = 16
+    """Entities per user."""
+    n_candidates: int = 200
+    """Items that retrieval hands to the ranker."""
+    feature_dim: int = 32
+    """Features per candidate for the policy: 1, the probability, and the ranker's last hidden layer."""
+    n_signals: int = 2
+    """Per-item numbers that the worker keeps itself: co-visitation and popularity."""
+    text_dim: int = 384
+    image_dim: int = 0
+    audio_dim: int = 0
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads:
+            raise ValueError(f"dim must be a multiple of heads={self.heads}, got {self.dim}")
+        if self.feature_dim < 3:
+            raise ValueError(f"feature_dim must be at least 3, got {self.feature_dim}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """How long, on what and with which noise a model is trained."""
+
+    epochs: int = 8
+    seed: int = 0
+    batch_windows: int = 16
+    """Stretches of user histories per step; each holds up to `history_length` targets."""
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    dropout: float = 0.2
+    id_dropout: float = 0.3
+    """Share of items whose id is hidden in a step, so that items never seen in training are rankable."""
+    negatives: int = 256
+    """Items that a stretch's targets are told apart from (all items when there are fewer)."""
+    hard_negatives: int = 8
+    """Of them, those that the ranker sees: as many hard (retrieved) ones and as many random ones."""
+    ranked: float = 0.5
+    """Share of a step's targets that the ranker sees; it costs most of a step."""
+    neighbours: int = 10
+    """Knowledge-graph edges of an item that a step sees, drawn at random."""
+    other_weight: float = 0.3
+    """Weight of a target whose action is not positive; a positive one weighs 1."""
+    warm_up: float = 0.05
+    """Share of the interactions, the earliest, that are history but not targets: no signal exists yet."""
+    calibration: float = 0.1
+    """Share of the interactions, the latest, on which the probability is calibrated."""
+    threads: int = 1
+    """A step is many small operations: where cores are shared, a second thread makes them wait."""

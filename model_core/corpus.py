@@ -1,0 +1,90 @@
+"""A dataset as arrays, with its texts encoded: what training and evaluation work on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.config import ModelConfig
+from model_core.datasets import Dataset, Interactions
+from model_core.signals import Log
+from model_core.text_encoder import TextEncoder, item_text
+from model_core.vocabulary import Edges, Vocabulary, pad_edges
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Item row i of the log is the vocabulary's row i + 1.
+
+    text : (n_items, T) float32, a zero row where an item has no text
+    text_encoder : its name and fingerprint
+    """
+
+    log: Log
+    vocabulary: Vocabulary
+    edges: Edges
+    text: NDArray[np.float32]
+    text_encoder: tuple[str, str]
+
+    @property
+    def id_rows(self) -> NDArray[np.int64]:
+        """Release rows of the items: (n_items,) int64."""
+        return np.arange(1, self.log.n_items + 1)
+
+
+def rating_actions(
+    interactions: Interactions, *, positive: str = "like", other: str = "view", at_least: float = 4.0
+) -> list[str]:
+    """Name the action of each row by its rating; a row without one is positive."""
+    liked = np.isnan(interactions.ratings) | (interactions.ratings >= at_least)
+    return [positive if yes else other for yes in liked]
+
+
+def make_corpus(
+    dataset: Dataset,
+    actions: Sequence[str],
+    weights: Mapping[str, float],
+    encoder: TextEncoder,
+    config: ModelConfig,
+) -> Corpus:
+    """Number everything and encode the items' texts.
+
+    Parameters
+    ----------
+    actions
+        The action of each interaction.
+    weights
+        Every action's reward weight; an action is positive from 1 on.
+
+    Raises
+    ------
+    ValueError
+        If there are no items, fewer than two users, or an action without a weight.
+    """
+    if not dataset.items:
+        raise ValueError("items must not be empty: there is nothing to recommend")
+    unknown = set(actions) - set(weights)
+    if unknown:
+        raise ValueError(f"actions must be among {sorted(weights)}, got {sorted(unknown)}")
+    vocabulary = Vocabulary.of(dataset.items)
+    users, user_rows = np.unique(dataset.interactions.user_ids, return_inverse=True)
+    if len(users) < 2:
+        raise ValueError(f"interactions must come from at least 2 users, got {len(users)}")
+    codes = {action: code for code, action in enumerate(weights, start=1)}
+    positive = np.array([False, *(weight >= 1 for weight in weights.values())])
+    rows = vocabulary.item_rows
+    code = np.array([codes[action] for action in actions], np.int64)
+    log = Log(
+        users=user_rows.astype(np.int32),
+        items=np.array([rows[item_id] for item_id in dataset.interactions.item_ids.tolist()], np.int32) - 1,
+        actions=code,
+        positive=positive[code],
+        times_ms=dataset.interactions.timestamps_ms,
+        n_users=len(users),
+        n_items=len(vocabulary.item_rows),
+    )
+    unique = list({item.item_id: item for item in dataset.items}.values())
+    text = encoder.encode([item_text(item.title, item.text, item.attributes) for item in unique])
+    edges = pad_edges(unique, vocabulary, config.n_neighbours)
+    return Corpus(log, vocabulary, edges, text, (encoder.name, encoder.fingerprint))

@@ -1,0 +1,216 @@
+"""The training loop and its loss."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from model_core.config import ModelConfig, TrainConfig
+from model_core.corpus import Corpus
+from model_core.item_encoder import ItemEncoder
+from model_core.ranker import NOT_ELIGIBLE, Ranker
+from model_core.replay import item_batch
+from model_core.samples import Samples, Windows
+from model_core.signals import Log
+
+Report = Callable[[str, float], None]
+"""Told the stage's name and how much of it is done, from 0 to 1."""
+
+
+class Model(torch.nn.Module):
+    """Both networks of a release, and the inputs of all its items, as training needs them."""
+
+    def __init__(
+        self, corpus: Corpus, config: ModelConfig, train: TrainConfig, action_weights: tuple[float, ...]
+    ) -> None:
+        super().__init__()
+        names = corpus.vocabulary
+        self.encoder = ItemEncoder(
+            config, len(names.item_rows), len(names.entity_rows), len(names.relation_rows)
+        )
+        self.ranker = Ranker(config, self.encoder.entities, action_weights, train.dropout)
+        self.id_dropout = train.id_dropout
+        self.neighbours = train.neighbours
+        batch = item_batch(corpus.text, corpus.edges, corpus.id_rows)
+        self.inputs = {
+            name: torch.as_tensor(getattr(batch, name))
+            for name in ("id_rows", "text", "text_mask", "entities", "relations", "edge_mask")
+        }
+
+    def vectors(self) -> Tensor:
+        """Vectors of all items: (n_items, dim); in training the ids of some are hidden."""
+        device = self.ranker.item_bias.device
+        inputs = {name: value.to(device) for name, value in self.inputs.items()}
+        if self.training:
+            shown = torch.rand(len(inputs["id_rows"]), device=device) >= self.id_dropout
+            inputs["id_rows"] = inputs["id_rows"] * shown
+            drawn = torch.rand(inputs["edge_mask"].shape, device=device) + inputs["edge_mask"]
+            drawn = drawn.topk(min(self.neighbours, drawn.shape[1]), dim=1).indices
+            for name in ("entities", "relations", "edge_mask"):
+                inputs[name] = inputs[name].gather(1, drawn)
+        vectors: Tensor = self.encoder(**inputs)
+        return vectors
+
+
+class Trainer:
+    """Fits a model to samples.
+
+    The loss is a softmax over a target and the items it is told apart from, met ones left out, twice: for
+    the retrieval score, and for the ranker among the target, hard and random items. The response and the
+    actions are binary, and move the head only.
+    """
+
+    def __init__(
+        self, model: Model, log: Log, windows: Windows, samples: Samples, train: TrainConfig
+    ) -> None:
+        self.model = model
+        self.log = log
+        self.windows = windows
+        self.samples = samples
+        self.train = train
+        self.device = model.ranker.item_bias.device
+        table = torch.where(torch.as_tensor(log.positive), 1.0, train.other_weight)
+        self._weight = table
+        decay = [p for p in model.parameters() if p.dim() > 1]
+        other = [p for p in model.parameters() if p.dim() <= 1]
+        self._optimizer = torch.optim.AdamW(
+            [{"params": decay, "weight_decay": train.weight_decay}, {"params": other, "weight_decay": 0.0}],
+            lr=train.learning_rate,
+        )
+        self._rng = np.random.default_rng(train.seed)
+
+    def fit(self, epochs: int, *, before: int, report: Report, peak: float = 1.0) -> float:
+        """Run epochs over the targets that lie before row `before` of the log; return the last one's loss.
+
+        The learning rate rises to `peak` times the configured one over the first tenth and falls to zero.
+        """
+        targets = np.where(self.windows.targets < before, self.windows.targets, -1)
+        usable = np.flatnonzero((targets >= 0).any(1))
+        if not len(usable):
+            raise ValueError(f"interactions must hold at least one target, got none before row {before}")
+        steps_per_epoch = math.ceil(len(usable) / self.train.batch_windows)
+        total, step, mean = epochs * steps_per_epoch, 0, 0.0
+        self.model.train()
+        for _ in range(epochs):
+            losses = []
+            order = self._rng.permutation(usable)
+            for begin in range(0, len(order), self.train.batch_windows):
+                for group in self._optimizer.param_groups:
+                    group["lr"] = self.train.learning_rate * peak * _schedule(step / total)
+                rows = order[begin : begin + self.train.batch_windows]
+                loss = self._loss(rows, targets[rows])
+                self._optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+                self._optimizer.step()
+                losses.append(float(loss.detach()))
+                step += 1
+                report("train", step / total)
+            mean = float(np.mean(losses))
+            if not math.isfinite(mean):
+                raise ValueError(f"the training loss must be finite, got {mean}; lower the learning rate")
+        self.model.eval()
+        return mean
+
+    def _loss(self, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> Tensor:
+        log, ranker = self.log, self.model.ranker
+        events = self.windows.events[rows]  # (w, L)
+        mask = events >= 0
+        history = self._tensor(log.items[events] * mask).long()
+        times = log.times_ms[events] / 1000.0
+        gap = np.maximum(np.diff(times, axis=1, prepend=times[:, :1]), 0.0) * mask
+        vectors = self.model.vectors()
+        tokens = vectors[history] * self._tensor(mask).unsqueeze(-1)
+        states, known = ranker.states(
+            tokens, self._tensor(log.actions[events] * mask), self._tensor(gap.astype(np.float32)),
+            self._tensor(mask),
+        )  # fmt: skip
+        # From here on one row per target: window w, state j, log row t.
+        w, j = np.nonzero(targets >= 0)
+        t = targets[w, j]
+        sample = self.samples.index[t]
+        last = np.where(j > 0, times[w, np.maximum(j - 1, 0)], 0.0)
+        idle = np.maximum(log.times_ms[t] / 1000.0 - last, 0.0) * (j > 0)
+        # Requests come at other moments than events do: the time since the last one is often left out.
+        idle_known = self._tensor((j > 0).astype(np.float32)) * (torch.rand(len(t), device=self.device) < 0.7)
+        at, place = self._tensor(w), self._tensor(j)
+        liked = ranker.liked(
+            self._tensor(self.samples.entities[sample]), self._tensor(self.samples.weights[sample])
+        )
+        user = ranker.user_vector(states[at, place], self._tensor(idle.astype(np.float32)), idle_known, liked)
+        columns = self._tensor(self.windows.columns[rows]).long()  # (w, m)
+        target = self._tensor(log.items[t]).long()
+        seen = self._tensor(self.samples.seen[sample])
+        barred = seen[:, 1:] | (columns[at] == target.unsqueeze(1))
+        shaped = ranker.transform_signals(self._tensor(self.samples.signals[sample]).float(), 1)
+        match = ranker.match(user)
+        # A target's stretch shares its columns, so their vectors are gathered once a stretch.
+        wide = torch.zeros(*targets.shape, match.shape[-1], device=self.device)
+        wide = wide.index_put((at, place), match)
+        against = (wide @ vectors[columns].transpose(1, 2))[at, place]  # (n, m)
+        own = (match * vectors[target]).sum(-1, keepdim=True)
+        base = torch.cat((own, against), 1) + (ranker.signal_weights(user).unsqueeze(1) @ shaped).squeeze(1)
+        barred = torch.cat((torch.zeros_like(barred[:, :1]), barred), 1)
+        masked = base.masked_fill(barred, NOT_ELIGIBLE)
+        weight = self._tensor(self._weight[t])
+        # Uniform sampling: each column stands for (n - 1) / m items (Bengio & Senecal 2008).
+        correction = math.log(max(1.0, (log.n_items - 1) / columns.shape[1]))
+        shift = torch.full_like(masked[:1], correction)
+        shift[:, 0] = 0.0
+        retrieval = _softmax_loss(masked + shift, weight)
+
+        few = torch.randperm(len(t), device=self.device)[: max(1, int(self.train.ranked * len(t)))]
+        at, place, user, masked = at[few], place[few], user[few], masked[few]
+        chosen = self._choose(masked)  # (n, h)
+        items = torch.cat((target[few].unsqueeze(1), columns[at]), 1).gather(1, chosen)
+        picked = masked.gather(1, chosen)
+        allowed = known[at] & (torch.arange(known.shape[1], device=self.device) <= place.unsqueeze(1))
+        shaped = shaped[few].gather(2, chosen.unsqueeze(1).expand(-1, shaped.shape[1], -1)).transpose(1, 2)
+        hidden = ranker.hidden(
+            user, vectors[items], shaped, picked.clamp(min=-50.0), states[at], allowed.unsqueeze(1)
+        )
+        rank = picked + ranker.rank(hidden).squeeze(-1)
+        response = ranker.response(rank.detach(), user.detach())
+        label = self._tensor(log.positive[t])[few], self._tensor(log.actions[t])[few] - 1
+        binary = self._binary(response, hidden, *label, picked)
+        return retrieval + _softmax_loss(rank, weight[few]) + 0.2 * binary
+
+    def _choose(self, masked: Tensor) -> Tensor:
+        """Columns for the ranker: the target, then hard ones, then random ones."""
+        others = masked[:, 1:]
+        k = min(self.train.hard_negatives, others.shape[1])
+        hard = others.detach().topk(k, dim=1).indices
+        easy = torch.randint(0, others.shape[1], hard.shape, device=self.device)
+        first = torch.zeros_like(hard[:, :1])
+        return torch.cat((first, hard + 1, easy + 1), 1)
+
+    def _binary(
+        self, response: Tensor, hidden: Tensor, positive: Tensor, code: Tensor, picked: Tensor
+    ) -> Tensor:
+        present = picked > 0.5 * NOT_ELIGIBLE
+        label = torch.zeros_like(response)
+        label[:, 0] = positive.float()
+        level = functional.binary_cross_entropy_with_logits(response, label, reduction="none")
+        logits = response.detach().unsqueeze(-1) + self.model.ranker.act(hidden)
+        did = torch.zeros_like(logits)
+        did[torch.arange(len(code)), 0, code] = 1.0
+        acts = functional.binary_cross_entropy_with_logits(logits, did, reduction="none").sum(-1)
+        return ((level + acts) * present).sum() / present.sum()
+
+    def _tensor(self, array: "NDArray[Any] | Tensor") -> Tensor:
+        return torch.as_tensor(array).to(self.device)
+
+
+def _softmax_loss(logits: Tensor, weight: Tensor) -> Tensor:
+    """Cross entropy of column 0."""
+    loss = torch.logsumexp(logits, 1) - logits[:, 0]
+    return (loss * weight).sum() / weight.sum()
+
+
+def _schedule(done: float) -> float:
+    return min(1.0, done / 0.1 + 0.02) * 0.5 * (1.0 + math.cos(math.pi * max(0.0, (done - 0.1) / 0.9)))

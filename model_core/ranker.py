@@ -1,0 +1,252 @@
+"""From a user's history to the best candidates of a whole catalogue, in one graph.
+
+Shapes: B requests, L history positions, N catalogue rows, S signals, A entities of a user, C candidates.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from model_core.config import ModelConfig
+
+TIME_BASIS = 32  # gaps from 0 s to 2**31 s
+NOT_ELIGIBLE = -1e9
+
+
+class TimeGap(nn.Module):
+    """A vector of a time gap: piecewise linear in log2(1 + seconds), so no rounding decides a bucket."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(TIME_BASIS, dim))
+        self.register_buffer("centres", torch.arange(TIME_BASIS, dtype=torch.float32), persistent=False)
+        self.centres: Tensor
+
+    def forward(self, seconds: Tensor) -> Tensor:
+        """(...,) float32 seconds to (..., dim)."""
+        place = torch.log2(1.0 + seconds.clamp(min=0.0)).clamp(max=TIME_BASIS - 1.0).unsqueeze(-1)
+        vectors: Tensor = torch.relu(1.0 - (place - self.centres).abs()) @ self.table
+        return vectors
+
+
+class Block(nn.Module):
+    """A pre-norm transformer layer whose attention is causal and biased by relative position."""
+
+    def __init__(self, config: ModelConfig, dropout: float) -> None:
+        super().__init__()
+        dim, length = config.dim, config.history_length + 1
+        self.heads = config.heads
+        self.norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.mix = nn.Sequential(
+            nn.LayerNorm(dim),
+            nn.Linear(dim, 4 * dim),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(4 * dim, dim),
+        )
+        self.drop = nn.Dropout(dropout)
+        # Bias by distance; the first token is not a time but a place to start from, so it has its own.
+        self.distance = nn.Parameter(torch.zeros(config.heads, length))
+        self.start = nn.Parameter(torch.zeros(config.heads))
+        lag = torch.arange(length).unsqueeze(1) - torch.arange(length).unsqueeze(0)
+        self.register_buffer("lag", lag.clamp(min=0), persistent=False)
+        self.lag: Tensor
+
+    def forward(self, x: Tensor, allowed: Tensor) -> Tensor:
+        """(B, T, dim) tokens, allowed (B, T, T) bool: which tokens each one reads."""
+        b, t, dim = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(b, t, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        weight = qkv[0] @ qkv[1].transpose(-1, -2) / (dim // self.heads) ** 0.5  # (B, heads, T, T)
+        bias = self.distance[:, self.lag]
+        bias = torch.cat((self.start.view(-1, 1, 1).expand(-1, t, 1), bias[:, :, 1:]), dim=-1)
+        weight = (weight + bias).masked_fill(~allowed.unsqueeze(1), NOT_ELIGIBLE)
+        read = (torch.softmax(weight, dim=-1) @ qkv[2]).transpose(1, 2).reshape(b, t, dim)
+        x = x + self.drop(self.out(read))
+        x = x + self.drop(self.mix(x))
+        return x
+
+
+class Ranker(nn.Module):
+    """History transformer, retrieval over the whole catalogue, and a candidate-isolated ranking head.
+
+    Retrieval adds to the match of user and item vector the worker's signals, as
+    ``weight_s(user) * log(scale_s + signal_s)``. The head corrects that score with what a candidate's own
+    attention over the history finds; a candidate never sees another one.
+    """
+
+    def __init__(
+        self, config: ModelConfig, entities: nn.Embedding, action_weights: tuple[float, ...], dropout: float
+    ) -> None:
+        super().__init__()
+        dim, hidden = config.dim, config.feature_dim - 2
+        self.config = config
+        # An action is its sign plus its own part, which starts at nothing: actions that no training row
+        # has are then read as any other positive (or not positive) one.
+        self.action_sign = nn.Parameter(torch.randn(2, dim) * 0.1)
+        self.action_own = nn.Parameter(torch.zeros(len(action_weights), dim))
+        self.register_buffer("action_positive", torch.tensor([int(w >= 1) for w in action_weights]))
+        self.action_positive: Tensor
+        self.gap = TimeGap(dim)
+        self.idle = TimeGap(dim)
+        self.begin = nn.Parameter(torch.randn(dim) * 0.1)
+        self.embed_norm = nn.LayerNorm(dim)
+        self.embed_drop = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(Block(config, dropout) for _ in range(config.layers))
+        self.entities = entities  # the item encoder's: a user is near what they liked is linked to
+        self.user_norm = nn.LayerNorm(dim)
+        self.user = nn.Linear(dim, dim)
+        self.item_bias = nn.Parameter(torch.zeros(dim))
+        self.signal_weight = nn.Parameter(torch.tensor([0.8] + [0.2] * (config.n_signals - 1)))
+        self.signal_adapt = nn.Linear(dim, config.n_signals)
+        self.signal_scale = nn.Parameter(torch.zeros(config.n_signals))
+        nn.init.zeros_(self.signal_adapt.weight)
+        nn.init.zeros_(self.signal_adapt.bias)
+        self.ask = nn.Linear(dim, dim)
+        self.head = nn.Sequential(
+            nn.Linear(4 * dim + config.n_signals + 1, dim), nn.ReLU(), nn.Linear(dim, hidden)
+        )
+        self.rank = nn.Linear(hidden, 1)
+        self.level = nn.Linear(dim, 1)
+        self.spread = nn.Parameter(torch.tensor(0.5))
+        self.act = nn.Linear(hidden, len(action_weights))
+        for layer in (self.rank, self.act, self.level):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.register_buffer("platt", torch.tensor([1.0, 0.0]))
+        self.platt: Tensor
+
+    def states(self, tokens: Tensor, actions: Tensor, gap_s: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Read histories.
+
+        Parameters
+        ----------
+        tokens : (B, L, dim) item vectors; actions : (B, L) int64 codes from 1; gap_s : (B, L) float32,
+        seconds since the event before; mask : (B, L) bool
+
+        Returns
+        -------
+        states : (B, 1 + L, dim), the first one for the empty history
+        known : (B, 1 + L) bool
+        """
+        b, length, dim = tokens.shape
+        unknown = torch.zeros_like(self.action_own[:1])
+        action_table = torch.cat((unknown, self.action_own + self.action_sign[self.action_positive]))
+        x = self.embed_norm(tokens + action_table[actions] + self.gap(gap_s))
+        x = torch.cat((self.begin.expand(b, 1, dim), self.embed_drop(x)), dim=1)
+        known = torch.cat((torch.ones_like(mask[:, :1]), mask), dim=1)
+        causal = torch.ones(length + 1, length + 1, dtype=torch.bool, device=x.device).tril()
+        # Padding reads itself: a row with nothing allowed would have no softmax.
+        own = torch.eye(length + 1, dtype=torch.bool, device=x.device)
+        allowed = (causal & known.unsqueeze(1)) | own
+        for block in self.blocks:
+            x = block(x, allowed)
+        return x, known
+
+    def user_vector(self, state: Tensor, idle_s: Tensor, idle_known: Tensor, liked: Tensor) -> Tensor:
+        """(..., dim) state after the last event, seconds since it (...,), entity vector (..., dim)."""
+        x = state + self.idle(idle_s) * idle_known.unsqueeze(-1) + liked
+        vector: Tensor = self.user_norm(x)
+        return vector
+
+    def liked(self, entities: Tensor, weights: Tensor) -> Tensor:
+        """Weighted mean of entity vectors: (..., A) int64 and float32 to (..., dim)."""
+        share = weights * (entities > 0)
+        share = share / (share.sum(-1, keepdim=True) + 1e-6)
+        vectors: Tensor = (self.entities(entities) * share.unsqueeze(-1)).sum(-2)
+        return vectors
+
+    def transform_signals(self, signals: Tensor, dim: int) -> Tensor:
+        """Logarithms of signals, which lie along axis `dim`; their scale is learned."""
+        shape = [1] * signals.dim()
+        shape[dim] = -1
+        shaped: Tensor = torch.log(torch.exp(self.signal_scale - 3.0).view(shape) + signals)
+        return shaped
+
+    def signal_weights(self, user: Tensor) -> Tensor:
+        """(..., dim) to (..., S)."""
+        weights: Tensor = self.signal_weight + self.signal_adapt(user)
+        return weights
+
+    def match(self, user: Tensor) -> Tensor:
+        """Vector whose inner product with an item's is the learned part of the retrieval score."""
+        vectors: Tensor = (self.user(user) + self.item_bias) / self.config.dim**0.5
+        return vectors
+
+    def hidden(
+        self, user: Tensor, vectors: Tensor, signals: Tensor, base: Tensor, states: Tensor, allowed: Tensor
+    ) -> Tensor:
+        """Last hidden layer of the head, each candidate on its own.
+
+        Parameters
+        ----------
+        user : (B, ..., dim); vectors : (B, ..., M, dim); signals : (B, ..., M, S), transformed;
+        base : (B, ..., M), retrieval scores; states : (B, T, dim); allowed : (B, ..., 1, T) bool
+
+        Returns
+        -------
+        hidden : (B, ..., M, feature_dim - 2), of norm at most 1
+        """
+        keys = states if user.dim() == 2 else states.unsqueeze(1)
+        weight = self.ask(vectors) @ keys.transpose(-1, -2) / self.config.dim**0.5  # (B, ..., M, T)
+        found = torch.softmax(weight.masked_fill(~allowed, NOT_ELIGIBLE), dim=-1) @ keys
+        who = user.unsqueeze(-2).expand_as(vectors)
+        x = torch.cat((vectors, found, who * vectors, found * vectors, signals, base.unsqueeze(-1)), dim=-1)
+        hidden: Tensor = torch.tanh(self.head(x))
+        hidden = hidden / float(self.config.feature_dim - 2) ** 0.5
+        return hidden
+
+    def response(self, rank: Tensor, user: Tensor) -> Tensor:
+        """Log-odds of a positive response, before calibration: (..., M) rank scores, (..., dim) users.
+
+        Rank scores compare the items of one user only; `level` makes them comparable between users.
+        """
+        logit: Tensor = nn.functional.softplus(self.spread) * rank + self.level(user)
+        return logit
+
+    def forward(
+        self,
+        items: Tensor,
+        history: Tensor,
+        history_actions: Tensor,
+        history_age_s: Tensor,
+        user_entities: Tensor,
+        user_entity_weights: Tensor,
+        signals: Tensor,
+        eligible: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Serve B requests over N items; see `model_core.scorer.ScoreBatch` for the arguments.
+
+        Returns
+        -------
+        rows (B, C) int64, valid (B, C) bool, probability (B, C), logits (B, C, n_actions),
+        features (B, C, feature_dim); in retrieval order
+        """
+        mask = history >= 0
+        tokens = items[history.clamp(min=0)] * mask.unsqueeze(-1)
+        age = history_age_s * mask
+        before = torch.cat((age[:, :1], age[:, :-1]), dim=1)
+        first = torch.cat((mask[:, :1], mask[:, 1:] & ~mask[:, :-1]), dim=1)
+        gap = ((before - age) * ~first).clamp(min=0.0)
+        states, known = self.states(tokens, history_actions, gap, mask)
+        any_known = mask.any(1)
+        last = torch.where(any_known.unsqueeze(-1), states[:, -1], states[:, 0])
+        liked = self.liked(user_entities, user_entity_weights)
+        user = self.user_vector(last, age[:, -1], any_known.to(age.dtype), liked)
+        adapted = self.signal_weights(user)  # (B, S)
+        shaped = self.transform_signals(signals, 1)  # (B, S, N)
+        base = self.match(user) @ items.T + (adapted.unsqueeze(1) @ shaped).squeeze(1)
+        top, rows = torch.topk(base.masked_fill(~eligible, NOT_ELIGIBLE), self.config.n_candidates, dim=1)
+        valid = torch.gather(eligible, 1, rows)
+        at = rows.unsqueeze(1).expand(-1, self.config.n_signals, -1)
+        chosen = torch.gather(shaped, 2, at).transpose(1, 2)  # (B, C, S)
+        top = top * valid
+        hidden = self.hidden(user, items[rows], chosen, top, states, known.unsqueeze(1))
+        rank = top + self.rank(hidden).squeeze(-1)
+        logit = self.platt[0] * self.response(rank, user) + self.platt[1]
+        probability = torch.sigmoid(logit)
+        logits = logit.unsqueeze(-1) + self.act(hidden)
+        features = torch.cat(
+            (torch.ones_like(rank).unsqueeze(-1), probability.unsqueeze(-1), hidden), dim=-1
+        )
+        return rows, valid, probability, logits, features

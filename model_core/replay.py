@@ -1,0 +1,86 @@
+"""A log served back to itself: at any moment of it, the requests a worker would put to its scorer."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.samples import affinities
+from model_core.scorer import ItemBatch, ScoreBatch
+from model_core.signals import Log, SignalConfig, SignalState
+from model_core.vocabulary import Edges
+
+
+def item_batch(text: NDArray[np.float32], edges: Edges, id_rows: NDArray[np.int64]) -> ItemBatch:
+    """Inputs of the item encoder for items that have text and edges only."""
+    n = len(text)
+    none, absent = np.zeros((n, 0), np.float32), np.zeros(n, np.bool_)
+    return ItemBatch(
+        text, np.abs(text).sum(1) > 0, none, absent, none, absent,
+        edges.entities, edges.relations, edges.mask, id_rows,
+    )  # fmt: skip
+
+
+class Replay:
+    """State of a log folded up to `position`, in memory."""
+
+    def __init__(
+        self, log: Log, edges: Edges, *, history_length: int, n_affinities: int, signals: SignalConfig
+    ) -> None:
+        self.log = log
+        self.edges = edges
+        self.history_length = history_length
+        self.n_affinities = n_affinities
+        self.position = 0
+        self.state = SignalState(log.n_users, log.n_items, signals)
+        order = np.argsort(log.users, kind="stable")
+        bounds = np.searchsorted(log.users[order], np.arange(log.n_users + 1))
+        self._events = [order[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+
+    def advance(self, position: int) -> None:
+        """Fold the log up to (not with) row `position`."""
+        if position < self.position:
+            raise ValueError(f"position must be at least {self.position}, got {position}")
+        self.state.fold(self.log, self.position, position)
+        self.position = position
+
+    def requests(self, users: NDArray[np.int32], times_ms: NDArray[np.int64]) -> ScoreBatch:
+        """Make requests of users at given times from what has been folded; items met are not eligible."""
+        length, b = self.history_length, len(users)
+        history = np.full((b, length), -1, np.int64)
+        actions, ages = np.zeros((b, length), np.int64), np.zeros((b, length), np.float32)
+        for row, user in enumerate(users):
+            events = self._events[user]
+            events = events[: np.searchsorted(events, self.position)][-length:]
+            if len(events):
+                history[row, -len(events) :] = self.log.items[events]
+                actions[row, -len(events) :] = self.log.actions[events]
+                ages[row, -len(events) :] = (times_ms[row] - self.log.times_ms[events]) / 1000.0
+        entities, weights = self._affinities(users, times_ms)
+        return ScoreBatch(
+            history, actions, ages, entities, weights, self.state.read(users), ~self.state.seen[users]
+        )
+
+    def _affinities(
+        self, users: NDArray[np.int32], times_ms: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As in training: each request is an event after all those folded."""
+        parts = [self._events[user] for user in users]
+        parts = [events[: np.searchsorted(events, self.position)][-512:] for events in parts]
+        rows = np.concatenate([np.append(events, -1) for events in parts])
+        owner = np.repeat(np.arange(len(users)), [len(events) + 1 for events in parts])
+        asked = rows < 0
+        times = np.where(asked, times_ms[owner], self.log.times_ms[rows])
+        log = Log(
+            owner.astype(np.int32), self.log.items[rows], self.log.actions[rows],
+            self.log.positive[rows] & ~asked, times, len(users), self.log.n_items,
+        )
+        return affinities(log, np.flatnonzero(asked), self.edges, self.n_affinities)
+
+
+def join(batches: list[ScoreBatch]) -> ScoreBatch:
+    """Put requests together into one batch."""
+    return ScoreBatch(
+        *(
+            np.concatenate([getattr(batch, name) for batch in batches])
+            for name in ScoreBatch.__dataclass_fields__
+        )
+    )

@@ -1,0 +1,146 @@
+"""Trains a model from interactions and item descriptions, and writes it as a release."""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from model_core.calibration import calibrate
+from model_core.config import ModelConfig, TrainConfig
+from model_core.corpus import Corpus
+from model_core.evaluate import compare
+from model_core.export import export_release
+from model_core.fit import Model, Report, Trainer
+from model_core.release import Release, read_release, write_manifest
+from model_core.samples import collect_samples, cut_windows
+from model_core.scorer import Scorer
+from model_core.signals import SignalConfig
+
+HELD_OUT = 0.1  # kept out for the metrics when all interactions are to be trained on
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What training came to: the release, with its metrics, and the seconds of each stage."""
+
+    release: Release
+    seconds: dict[str, float]
+
+
+def train_release(
+    corpus: Corpus,
+    weights: Mapping[str, float],
+    out: Path,
+    *,
+    until: float = 1.0,
+    config: ModelConfig | None = None,
+    train: TrainConfig | None = None,
+    signals: SignalConfig | None = None,
+    device: str = "auto",
+    report: Report = lambda stage, done: None,
+) -> Trained:
+    """Train on the first part of a log by time and write the release folder `out`.
+
+    What follows the first part is the test behind the metrics; with ``until=1`` the last tenth is kept out
+    for that. The same seed gives the same release where the platform's arithmetic allows. The folder
+    appears complete or not at all.
+
+    Parameters
+    ----------
+    weights
+        Reward weight of every action, in the order of the release's codes; positive from 1 on.
+    until
+        Fraction of the interactions to train on, in (0, 1].
+
+    Raises
+    ------
+    ValueError
+        If there is too little to train on, or a graph fails its check against torch.
+    """
+    train, signals = train or TrainConfig(), signals or SignalConfig()
+    config = replace(config or ModelConfig(), text_dim=corpus.text.shape[1])
+    if not 0.0 < until <= 1.0:
+        raise ValueError(f"until must be in (0, 1], got {until}")
+    split = int((until if until < 1.0 else 1.0 - HELD_OUT) * len(corpus.log))
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "train"):
+        model = fit_model(
+            corpus, split, tuple(weights.values()), config, train, signals, device=device, report=report
+        )
+
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+
+    def describe(metrics: dict[str, Any]) -> None:
+        write_manifest(
+            partial,
+            config=config,
+            actions=dict(weights),
+            text_encoder=corpus.text_encoder,
+            vocabulary=corpus.vocabulary,
+            signals=asdict(signals),
+            metrics=metrics,
+            training=asdict(train) | {"until": until, "interactions": split},
+        )
+
+    with _timed(seconds, "export"):
+        report("export", 0.0)
+        differences = export_release(partial, model.encoder, model.ranker, n_items=corpus.log.n_items)
+        report("export", 1.0)
+    with _timed(seconds, "evaluate"):
+        report("evaluate", 0.0)
+        describe({})
+        scorer = Scorer(partial, threads=train.threads)
+        metrics: dict[str, Any] = dict(compare(scorer, corpus, split))
+        describe(metrics | {"onnx_difference": differences})
+        report("evaluate", 1.0)
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)
+    return Trained(read_release(out), seconds)
+
+
+def fit_model(
+    corpus: Corpus,
+    split: int,
+    weights: tuple[float, ...],
+    config: ModelConfig,
+    train: TrainConfig,
+    signals: SignalConfig,
+    *,
+    device: str = "auto",
+    report: Report = lambda stage, done: None,
+) -> Model:
+    """Train and calibrate on the first `split` rows of a corpus's log.
+
+    The latest rows serve for calibration first, as what the model has not seen; a last, gentle epoch then
+    learns from them too.
+    """
+    log = corpus.log.first(split)
+    report("replay", 0.0)
+    windows = cut_windows(log, config, train, np.random.default_rng(train.seed))
+    samples = collect_samples(log, windows, corpus.edges, config, signals)
+    report("replay", 1.0)
+    torch.manual_seed(train.seed)
+    torch.set_num_threads(train.threads)
+    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    model = Model(corpus, config, train, weights).to(where)
+    trainer = Trainer(model, log, windows, samples, train)
+    recent = int((1.0 - train.calibration) * split)
+    trainer.fit(train.epochs, before=recent, report=report)
+    calibrate(model, corpus, log, recent, signals)
+    trainer.fit(1, before=split, report=lambda stage, done: report("finish", done), peak=0.1)
+    return model
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds[stage] = round(time.perf_counter() - began, 2)
