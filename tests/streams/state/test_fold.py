@@ -1,5 +1,7 @@
 """Whatever happens to a worker, its state is the fold of the log."""
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,22 +19,26 @@ POSITIVE = ("click", "like")
 SIZES = {"history_limit": 64, "neighbours": 16, "window": 4}
 
 
-@st.composite
-def logs(draw, max_size=120):
-    rows = st.tuples(st.integers(0, 2), st.integers(0, 25), st.sampled_from(ACTIONS), st.integers(0, 9))
+def make_log(seed, size, n_users):
+    """Clicks on 26 items; one event in ten repeats the id of the event before."""
+    rng = random.Random(seed)
     return [
         (
             2 * k + 1,
             Click(
-                event_id=f"e{k - 1 if again == 0 else k}",
-                user_id=f"u{user * (user - 1)}",  # the first of two users has twice the events
-                item_id=f"i{item}",
-                action=action,
+                event_id=f"e{k - (rng.random() < 0.1)}",
+                user_id=f"u{rng.randrange(n_users)}",
+                item_id=f"i{rng.randrange(26)}",
+                action=rng.choice(ACTIONS),
                 timestamp_ms=1_000_000_000_000 + k,
             ),
         )
-        for k, (user, item, action, again) in enumerate(draw(st.lists(rows, max_size=max_size)))
+        for k in range(size)
     ]
+
+
+# Drawn by seed: drawn event by event, logs would rarely be long enough for a ring to go round.
+logs = st.builds(make_log, st.integers(0, 2**32), st.integers(0, 300), st.integers(1, 3))
 
 
 def fold_log(log):
@@ -48,9 +54,7 @@ class Worker:
         self.shared = {} if shared is None else shared
         self.position = self.users_flushed = self.shared_flushed = committed
         self.index = ItemIndex()
-        self.profiles = Profiles(
-            0, history_limit=SIZES["history_limit"], actions=ACTIONS, positive=POSITIVE
-        )
+        self.profiles = Profiles(0, history_limit=SIZES["history_limit"], actions=ACTIONS, positive=POSITIVE)
         self.covisits = CoVisitation(neighbours=SIZES["neighbours"], window=SIZES["window"])
         restore = Restore(self.profiles, self.index)
         restore.add(self.users.items())
@@ -66,17 +70,17 @@ class Worker:
         fold_batch(self.profiles, self.covisits, self.index, batch)
         self.position += len(batch)
 
-    def flush(self, *, shared, durable=None):
-        """Publish dirty rows; of each kind only the first `durable` reach the broker, when given."""
+    def flush(self, *, shared, items=None, users=None):
+        """Publish dirty rows; only the first `items` and `users` of them reach the broker, when given."""
         shared = shared or self.profiles.covisits_first
         if shared:
             rows = covisit_rows(self.covisits, self.index, 0)
-            write(self.shared, rows[:durable])
-            if self.profiles.covisits_first and durable is not None and durable < len(rows):
+            write(self.shared, rows[:items])
+            if self.profiles.covisits_first and items is not None:
                 return
         rows = dirty_rows(self.profiles, self.index)
-        write(self.users, rows[:durable])
-        if durable is None:
+        write(self.users, rows[:users])
+        if users is None:
             self.users_flushed = self.position
             if shared:
                 self.shared_flushed = self.position
@@ -100,18 +104,27 @@ def write(topic, rows):
 
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("read"), st.integers(1, 60)),
+        st.tuples(st.just("read"), st.integers(1, 120)),
         st.tuples(st.just("flush"), st.booleans()),
+        st.tuples(st.just("flush"), st.just(False)),
         st.tuples(st.just("crash"), st.none()),
-        st.tuples(st.just("crash while flushing"), st.integers(0, 30)),
-        st.tuples(st.just("crash while flushing all"), st.integers(0, 30)),
+        st.tuples(
+            st.just("crash while flushing"),
+            st.fixed_dictionaries(
+                {
+                    "shared": st.booleans(),
+                    "items": st.one_of(st.none(), st.integers(0, 25)),
+                    "users": st.integers(0, 8),
+                }
+            ),
+        ),
     ),
     max_size=12,
 )
 
 
 @settings(max_examples=300)
-@given(logs(), steps)
+@given(logs, steps)
 def test_after_any_crashes_the_state_is_the_fold_of_the_log(log, steps):
     worker = Worker(log)
     for step, argument in steps:
@@ -121,14 +134,14 @@ def test_after_any_crashes_the_state_is_the_fold_of_the_log(log, steps):
             worker.flush(shared=argument)
         else:
             if step != "crash":
-                worker.flush(shared=step.endswith("all"), durable=argument)
+                worker.flush(**argument)
             worker = worker.crash()
     worker.read(len(log))
 
     assert worker.digest() == fold_log(log).digest()
 
 
-@given(logs(), st.integers(0, 120))
+@given(logs, st.integers(0, 300))
 def test_batch_boundaries_do_not_matter(log, middle):
     whole, halves = Worker(log), Worker(log)
     whole.read(len(log))
@@ -138,7 +151,7 @@ def test_batch_boundaries_do_not_matter(log, middle):
     assert halves.digest() == whole.digest()
 
 
-@given(logs(), st.integers(0, 120))
+@given(logs, st.integers(0, 300))
 def test_replaying_a_suffix_changes_nothing(log, begin):
     worker = Worker(log)
     worker.read(len(log))
@@ -152,9 +165,9 @@ def test_replaying_a_suffix_changes_nothing(log, begin):
     assert covisit_rows(worker.covisits, worker.index, 0) == []
 
 
-@given(logs())
+@given(logs)
 def test_partitions_are_folded_apart(log):
-    parts = {p: [(o, c) for o, c in log if c.user_id == f"u{p}"] for p in (0, 2)}
+    parts = {p: [(o, c) for o, c in log if c.user_id == f"u{p}"] for p in (0, 1)}
     together = fold(parts, actions=ACTIONS, positive=POSITIVE, **SIZES)
     apart = {p: fold({p: part}, actions=ACTIONS, positive=POSITIVE, **SIZES) for p, part in parts.items()}
 

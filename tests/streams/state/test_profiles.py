@@ -89,7 +89,9 @@ def test_every_user_keeps_their_last_events_in_order(log, history_limit):
 
 def test_histories_are_padded_on_the_left():
     profiles, covisits, index = make()
-    fold_batch(profiles, covisits, index, [click(0, "a", "x"), click(1, "a", "y", "like"), click(2, "b", "x")])
+    fold_batch(
+        profiles, covisits, index, [click(0, "a", "x"), click(1, "a", "y", "like"), click(2, "b", "x")]
+    )
 
     items, actions, times = profiles.histories(np.array([0, 1, -1], np.int32), 3)
 
