@@ -13,6 +13,7 @@ from streams.broker import broker_command
 from streams.demo.run import demo_command, simulate_command
 from streams.errors import SlatestreamError
 from streams.topics import topics_app
+from streams.worker import worker_command
 from streams.train import train_command
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("broker")(broker_command)
+app.command("worker")(worker_command)
 app.command("demo")(demo_command)
 app.command("simulate")(simulate_command)
 app.command("train")(train_command)

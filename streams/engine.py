@@ -12,6 +12,7 @@ from typing import Any
 from aiokafka.producer.producer import DefaultPartitioner
 
 from model_core.co_visitation import CoVisitation
+from model_core.signals import SignalConfig
 from online_learning.attribution import PendingSlates
 from online_learning.factory import create_policy
 from online_learning.posterior import LinearPrior
@@ -36,6 +37,7 @@ from streams.shard import (
 from streams.state.catalogue import Catalogue
 from streams.state.changelog import COVISIT_PREFIX, covisit_rows, restore_covisits
 from streams.state.item_index import ItemIndex
+from streams.state.profile_rows import dirty_rows
 from streams.state.profiles import Profiles
 from streams.topic_reader import TailReader
 from streams.topics import check_topics, topic_name
@@ -221,7 +223,10 @@ class Engine:
         return Shard(
             partition=partition,
             profiles=Profiles(
-                partition, history_limit=settings.history_limit, n_actions=len(settings.actions)
+                partition,
+                history_limit=settings.history_limit,
+                actions=tuple(settings.actions),
+                positive=self.positive,
             ),
             covisits=self._new_covisits(),
             statistics=LinearStatistics(release.feature_dim, feature_space=release.version),
@@ -229,7 +234,14 @@ class Engine:
         )
 
     def _new_covisits(self) -> CoVisitation:
-        return CoVisitation(neighbours=self.settings.covisit_neighbours, window=self.settings.covisit_window)
+        """Counts made as the release's training made them."""
+        signals = SignalConfig(**self.scorer.release.signals)
+        return CoVisitation(
+            neighbours=self.settings.covisit_neighbours,
+            window=signals.window,
+            pair_decay=signals.pair_decay,
+            pair_other=signals.pair_other,
+        )
 
     async def positioned(self) -> None:
         """Wait until the consumer knows from where it reads."""
@@ -341,17 +353,25 @@ class Engine:
             started = time.perf_counter()
             clicks, users = shard.clicks.position, shard.users.position
             feedback = self._close_slates(shard)
+            # The profiles may need the item rows to be on the changelog before theirs: see their module.
+            items_first = shard.profiles.covisits_first
+            shared = shared or items_first
             policy: list[Row] = []
             marks = (shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset)
             if marks != shard.flushed.statistics or feedback:
                 policy.append((statistics_key(shard.partition), encode_policy_row(shard.policy_row())))
             if shared:
                 policy += covisit_rows(shard.covisits, self.index, shard.partition)
-            state = shard.profiles.dirty_rows(self.index)
+                shard.profiles.covisits_flushed()
+            state = dirty_rows(shard.profiles, self.index)
             publish = partial(self._publish, partition=shard.partition)
             # A slate's feedback goes out before the row that says the slate is closed.
             await publish("feedback", feedback)
-            await asyncio.gather(publish("user-state", state), publish("policy-state", policy))
+            if items_first:
+                await publish("policy-state", policy)
+                await publish("user-state", state)
+            else:
+                await asyncio.gather(publish("user-state", state), publish("policy-state", policy))
             shard.flushed.users = clicks
             shard.flushed.statistics = marks
             if shared:
@@ -442,7 +462,7 @@ class Engine:
         shards = self.live_shards()
         profiles = [shard.profiles for shard in shards]
         self.metrics.set_state(
-            "users", rows=sum(p.n_users for p in profiles), nbytes=sum(p.nbytes for p in profiles)
+            "users", rows=sum(p.n_live for p in profiles), nbytes=sum(p.nbytes for p in profiles)
         )
         self.metrics.set_state("items", rows=self.catalogue.n_live, nbytes=self.catalogue.nbytes)
         self.metrics.set_state(

@@ -11,6 +11,7 @@ from streams.events import decode_click, decode_recommendation
 from streams.progress import Progress
 from streams.shard import STATISTICS_PREFIX, PolicyRow, Shard, decode_policy_row, features_of
 from streams.state.changelog import COVISIT_PREFIX, restore_covisits
+from streams.state.profile_rows import Restore
 from streams.topic_reader import read_partition
 
 if TYPE_CHECKING:
@@ -38,9 +39,11 @@ async def restore_shard(engine: "Engine", partition: int) -> Shard:
 
 async def _restore_profiles(engine: "Engine", shard: Shard) -> None:
     topic = engine.topic("user-state")
+    restore = Restore(shard.profiles, engine.index)
     async for records in read_partition(engine.settings, topic, shard.partition):
-        shard.profiles.restore_many(_rows(records), engine.index)
+        restore.add(_rows(records))
         engine.metrics.count_restored("user-state", len(records))
+    restore.finish()
 
 
 async def _restore_shared(engine: "Engine", shard: Shard) -> PolicyRow | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from model_core import co_visitation
 from model_core.scorer import ScoreBatch
+from model_core.signals import SignalConfig
 from online_learning.types import Candidates
 from streams.batcher import Batcher
 from streams.events import Recommendation, Request, SlateItem, encode
@@ -80,6 +81,7 @@ class Server:
         self._action_is_positive = np.array([name in engine.positive for name in actions], np.bool_)
         self._action_weights = np.array(list(actions.values()), np.float32)
         release = engine.scorer.release
+        self._signals = SignalConfig(**release.signals)
         self._release_action = np.array([release.action_code(name) for name in actions], np.int64)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._room = asyncio.Semaphore(MAX_IN_FLIGHT)
@@ -230,7 +232,7 @@ class Server:
         ages = np.zeros((batch, release.history_length), np.float32)
         entities = np.zeros((batch, release.n_affinities), np.int64)
         weights = np.zeros((batch, release.n_affinities), np.float32)
-        positives = np.full((batch, engine.settings.covisit_window), -1, np.int64)
+        positive = np.zeros((batch, release.history_length), np.bool_)
         eligible = np.zeros((batch, n), np.bool_)
         fallbacks: list[str | None] = []
         for b, job in enumerate(jobs):
@@ -242,15 +244,19 @@ class Server:
                 history[b, -len(rows) :] = rows
                 codes[b, -len(rows) :] = self._release_action[actions]
                 ages[b, -len(rows) :] = np.maximum(job.request.timestamp_ms - times, 0) / 1000
-            liked = job.shard.profiles.recent_positives(
-                job.user_row, self._action_is_positive, positives.shape[1]
-            )
-            if len(liked):
-                positives[b, -len(liked) :] = liked
+                positive[b, -len(rows) :] = self._action_is_positive[actions]
             self._affinities(job, entities[b], weights[b])
         signals = np.empty((batch, release.n_signals, n), np.float32)
         parts = list(engine.covisits.values())
-        signals[:, 0] = co_visitation.scores(parts, positives, n)
+        read = self._signals
+        signals[:, 0] = co_visitation.scores(
+            parts,
+            history[:, -read.read_window :],
+            n,
+            co_visitation.history_weights(
+                positive[:, -read.read_window :], read_decay=read.read_decay, read_other=read.read_other
+            ),
+        )
         signals[:, 1] = np.log1p(co_visitation.total_popularity(parts, n))
         return Prepared(
             batch=ScoreBatch(
@@ -304,9 +310,9 @@ class Server:
             job.shard.profiles,
             job.user_row,
             now_ms=job.request.timestamp_ms,
-            action_weights=self._action_weights,
             half_life_ms=engine.settings.affinity_half_life_ms,
             top=len(entities),
+            n_edges=engine.scorer.release.n_neighbours,
         )
         rows = engine.items.release_entities(found)
         entities[: len(rows)] = rows

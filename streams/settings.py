@@ -66,7 +66,6 @@ class Settings(BaseSettings):
     history_limit: Annotated[int, Field(ge=16, le=8192, multiple_of=16)] = Field(
         1024, description="Interactions kept per user (the seen filter reaches this far back)."
     )
-    covisit_window: Positive = Field(50, description="Earlier interactions a new one is paired with.")
     covisit_neighbours: Positive = Field(256, description="Neighbours kept per item and partition.")
     affinity_half_life_ms: Positive = Field(30 * 86_400_000, description="Decay of user-entity affinity.")
     flush_interval_ms: Positive = Field(1_000, description="How often dirty rows go to the changelogs.")

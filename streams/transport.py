@@ -202,8 +202,10 @@ class Consumer(driver.Consumer):
         never = [tp for tp, offset in committed.items() if not offset]
         if never:
             # aiokafka leaves a partition without a committed offset where it has read to.
-            await self._thread.seek_to_beginning(*never)
-            committed.update(await self._thread.earliest_offsets(*never))
+            partitions = [driver.ensure_aiokafka_TP(tp) for tp in never]
+            await self._thread.seek_to_beginning(*partitions)
+            earliest = await self._thread.earliest_offsets(*partitions)
+            committed.update({TP(*tp): offset for tp, offset in earliest.items()})
         self.ledger.forget(list(self.ledger))
         for tp, offset in committed.items():
             self.start_offsets[tp] = offset or 0

@@ -33,7 +33,7 @@ def worker_command(
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    for noisy in ("aiokafka", "faust", "mode"):
+    for noisy in ("aiokafka", "faust", "kafka", "mode"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
     settings = load_settings(config, release=release, http_port=port)
     code = asyncio.run(run_worker(settings))

@@ -43,5 +43,5 @@ def _erase(engine: "Engine", shard: Shard, record: Any, rejected: list[Rejected]
     if not record.key:
         rejected.append(Rejected(record, NULL_KEY, "an erasure names its user by the record's key"))
         return 0
-    shard.profiles.erase(record.key.decode(errors="replace"))
+    shard.profiles.erase(record.key.decode(errors="replace"), record.offset)
     return 1

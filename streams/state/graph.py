@@ -128,7 +128,9 @@ def affinities(
     items, weights, _ = _positives(profiles, user_row, now_ms, half_life_ms)
     entities, strengths = np.empty(top, np.int32), np.empty(top, np.float32)
     total = np.zeros(len(catalogue.entities), np.float32)
-    found = _affinities(catalogue.edge_table, items, weights, min(n_edges, MAX_EDGES), total, entities, strengths)
+    found = _affinities(
+        catalogue.edge_table, items, weights, min(n_edges, MAX_EDGES), total, entities, strengths
+    )
     return entities[:found], strengths[:found]
 
 

@@ -6,6 +6,7 @@ digests) names an item by its key, xxh3 of its id.
 
 from collections.abc import Iterable, Sequence
 
+import numba
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
@@ -23,6 +24,31 @@ def keys_of(texts: Iterable[str]) -> NDArray[np.uint64]:
     return np.array([_digest(text.encode()) for text in texts], np.uint64)
 
 
+@numba.njit(cache=True)
+def _find(
+    slots: NDArray[np.int32], keys: NDArray[np.uint64], wanted: NDArray[np.uint64]
+) -> NDArray[np.int32]:
+    """Rows of keys by a table of open addressing, -1 = not there; keys are hashes already."""
+    rows = np.empty(len(wanted), np.int32)
+    mask = np.uint64(len(slots) - 1)
+    for i in range(len(wanted)):
+        slot = wanted[i] & mask
+        while slots[slot] >= 0 and keys[slots[slot]] != wanted[i]:
+            slot = (slot + np.uint64(1)) & mask
+        rows[i] = slots[slot]
+    return rows
+
+
+@numba.njit(cache=True)
+def _enter(slots: NDArray[np.int32], keys: NDArray[np.uint64], begin: int, end: int) -> None:
+    mask = np.uint64(len(slots) - 1)
+    for row in range(begin, end):
+        slot = keys[row] & mask
+        while slots[slot] >= 0:
+            slot = (slot + np.uint64(1)) & mask
+        slots[slot] = row
+
+
 class ItemIndex:
     """Item id -> row, growing and never renumbered; shared by everything that a worker knows of items.
 
@@ -33,8 +59,8 @@ class ItemIndex:
     def __init__(self) -> None:
         self.ids: list[str] = []
         self._rows: dict[str, int] = {}
-        self._row_of_key: dict[int, int] = {}
         self._keys = np.zeros(1024, np.uint64)
+        self._slots = np.full(4096, -1, np.int32)  # hash table of rows, never more than half full
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -50,7 +76,8 @@ class ItemIndex:
         try:
             return np.array([known[name] for name in ids], np.int32)
         except KeyError:
-            return np.array([known[name] if name in known else self._add(name) for name in ids], np.int32)
+            self._add_all(ids)
+            return np.array([known[name] for name in ids], np.int32)
 
     def known_rows(self, ids: Iterable[str]) -> NDArray[np.int32]:
         """Rows of those of the items that have one: (at most n,) int32."""
@@ -63,26 +90,35 @@ class ItemIndex:
 
     def rows_of_keys(self, keys: NDArray[np.uint64]) -> NDArray[np.int32]:
         """Rows of items named by their keys, made where there are none: (n,) int32."""
-        distinct, inverse = np.unique(keys, return_inverse=True)
-        known = self._row_of_key
-        rows = [known[key] if key in known else self._make("", key) for key in distinct.tolist()]
-        return np.array(rows, np.int32)[inverse]
+        keys = np.ascontiguousarray(keys, np.uint64)
+        rows = _find(self._slots, self._keys, keys)
+        missing = keys[rows < 0]
+        if len(missing):
+            self._make(np.unique(missing), None)
+            rows = _find(self._slots, self._keys, keys)
+        return rows
 
-    def _add(self, name: str) -> int:
-        key = key_of(name)
-        row = self._row_of_key.get(key)
-        if row is None:
-            row = self._make(name, key)
-        elif not self.ids[row]:
-            self.ids[row] = name
-        self._rows[name] = row
-        return row
+    def _add_all(self, ids: Sequence[str]) -> None:
+        """Give rows to the items among `ids` that have none."""
+        names = [name for name in dict.fromkeys(ids) if name not in self._rows]
+        keys = keys_of(names)
+        rows = _find(self._slots, self._keys, keys)
+        fresh = rows < 0
+        for name, row in zip(names, rows.tolist(), strict=True):
+            if row >= 0:
+                self._rows[name] = row
+                self.ids[row] = self.ids[row] or name
+        self._make(keys[fresh], [name for name, new in zip(names, fresh.tolist(), strict=True) if new])
 
-    def _make(self, name: str, key: int) -> int:
-        row = len(self.ids)
-        if row == len(self._keys):
-            self._keys = np.concatenate((self._keys, np.zeros(row, np.uint64)))
-        self.ids.append(name)
-        self._keys[row] = key
-        self._row_of_key[key] = row
-        return row
+    def _make(self, keys: NDArray[np.uint64], names: list[str] | None) -> None:
+        begin, end = len(self.ids), len(self.ids) + len(keys)
+        if end > len(self._keys):
+            self._keys = np.resize(self._keys, 2 * end)
+        self._keys[begin:end] = keys
+        self.ids += names or [""] * len(keys)
+        if names is not None:
+            self._rows.update(zip(names, range(begin, end), strict=True))
+        if 2 * end > len(self._slots):
+            self._slots = np.full(1 << (4 * end).bit_length(), -1, np.int32)
+            begin = 0
+        _enter(self._slots, self._keys, begin, end)

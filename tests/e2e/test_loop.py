@@ -16,7 +16,7 @@ from tests.e2e.conftest import StartWorker
 CATALOGUE = (
     film("alien", "Alien (1979)", genre=["Horror", "Sci-Fi"], directed_by=["Ridley Scott"]),
     film("blade", "Blade Runner (1982)", genre=["Sci-Fi"], directed_by=["Ridley Scott"]),
-    film("clue", "Clue (1985)", genre=["Comedy"]),
+    film("clue", "Clue (1985)", genre=["Comedy", "Sci-Fi"]),
     film("diner", "Diner (1982)", genre=["Comedy", "Drama"]),
     film("evita", "Evita (1996)", genre=["Musical"]),
 )

@@ -1,0 +1,67 @@
+"""Prequential hit@10 of a release, in memory: what the pipeline should reach, without the pipeline.
+
+    python tests/benchmarks/prequential_offline.py --data FOLDER --release FOLDER
+
+In time order, 20 % warm-up; before each event with a positive action ten items the user has not met are
+recommended, a hit is the event's item among them; then the event is learned: history, co-visits and
+popularity go on, the networks stay as the release has them.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from model_core.config import ModelConfig
+from model_core.corpus import Corpus, make_corpus, rating_actions
+from model_core.datasets import load_recbole
+from model_core.evaluate import start_replay
+from model_core.replay import join
+from model_core.scorer import Scorer
+from model_core.text_encoder import TextEncoder
+from streams.settings import Settings
+
+WARM_UP = 0.2
+BATCH = 32
+TOP = 10
+
+
+def hits(scorer: Scorer, corpus: Corpus) -> np.ndarray:
+    """Whether each positive event after the warm-up was among the ten: (n,) bool."""
+    log = corpus.log
+    replay, vectors = start_replay(scorer, corpus)
+    asked = np.flatnonzero(log.positive & (np.arange(len(log)) >= int(WARM_UP * len(log))))
+    found = []
+    for begin in range(0, len(asked), BATCH):
+        requests = []
+        events = asked[begin : begin + BATCH]
+        for event in events:
+            replay.advance(int(event))
+            requests.append(replay.requests(log.users[event : event + 1], log.times_ms[event : event + 1]))
+        top = scorer.score(join(requests), vectors).rows[:, :TOP]
+        found.append((top == log.items[events, None]).any(1))
+    return np.concatenate(found)
+
+
+def main() -> None:
+    """Print hit@10, and by fifth of the stream."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--release", type=Path, required=True)
+    options = parser.parse_args()
+    scorer = Scorer(options.release, threads=1)
+    dataset = load_recbole(options.data)
+    encoder = TextEncoder(scorer.release.text_encoder)
+    actions = rating_actions(dataset.interactions)
+    corpus = make_corpus(dataset, actions, Settings().actions, encoder, ModelConfig())
+    began = time.perf_counter()
+    found = hits(scorer, corpus)
+    seconds = time.perf_counter() - began
+    print(f"release {scorer.release.version}: hit@{TOP} {found.mean():.4f} over {len(found)} events")
+    print("by fifth of the stream:", " ".join(f"{part.mean():.4f}" for part in np.array_split(found, 5)))
+    print(f"{len(found) / seconds:.0f} slates/s, one after another, on {scorer.provider}")
+
+
+if __name__ == "__main__":
+    main()
