@@ -210,11 +210,13 @@ def _read_triples(kg: Path, link: Path, max_triples: int) -> dict[str, list[Trip
     items, entities = _need(_read_table(link), link, "item_id", "entity_id")
     heads, relations, tails = _need(_read_table(kg), kg, "head_id", "relation_id", "tail_id")
     item_of = dict(zip(entities, items, strict=True))
-    edges = list(dict.fromkeys(
-        (item_of[head], relation, tail)
-        for head, relation, tail in zip(heads, relations, tails, strict=True)
-        if head in item_of
-    ))
+    edges = list(
+        dict.fromkeys(
+            (item_of[head], relation, tail)
+            for head, relation, tail in zip(heads, relations, tails, strict=True)
+            if head in item_of
+        )
+    )
     relation_counts = Counter(relation for _, relation, _ in edges)
     degree = Counter(tail for _, tail in {(item, tail) for item, _, tail in edges})
     fan_out = {

@@ -66,8 +66,14 @@ def _export(
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about dimensions that share a name, as they should
         program = torch.onnx.export(
-            module, (), kwargs=inputs, opset_version=OPSET, dynamo=True, verbose=False,
-            input_names=list(inputs), output_names=list(outputs),
+            module,
+            (),
+            kwargs=inputs,
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+            input_names=list(inputs),
+            output_names=list(outputs),
             dynamic_shapes={
                 name: {axis: dims[dim] for axis, dim in axes.items()} for name, axes in shapes.items()
             },

@@ -246,7 +246,5 @@ class Ranker(nn.Module):
         logit = self.platt[0] * self.response(rank, user) + self.platt[1]
         probability = torch.sigmoid(logit)
         logits = logit.unsqueeze(-1) + self.act(hidden)
-        features = torch.cat(
-            (torch.ones_like(rank).unsqueeze(-1), probability.unsqueeze(-1), hidden), dim=-1
-        )
+        features = torch.cat((torch.ones_like(rank).unsqueeze(-1), probability.unsqueeze(-1), hidden), dim=-1)
         return rows, valid, probability, logits, features

@@ -70,8 +70,13 @@ class Replay:
         asked = rows < 0
         times = np.where(asked, times_ms[owner], self.log.times_ms[rows])
         log = Log(
-            owner.astype(np.int32), self.log.items[rows], self.log.actions[rows],
-            self.log.positive[rows] & ~asked, times, len(users), self.log.n_items,
+            owner.astype(np.int32),
+            self.log.items[rows],
+            self.log.actions[rows],
+            self.log.positive[rows] & ~asked,
+            times,
+            len(users),
+            self.log.n_items,
         )
         return affinities(log, np.flatnonzero(asked), self.edges, self.n_affinities)
 

@@ -118,8 +118,17 @@ def affinities(
     weights = np.zeros((len(rows), n_affinities), np.float32)
     n_entities = int(edges.entities.max(initial=0)) + 1
     _affinities(
-        log.users[order], log.items[order], log.positive[order], log.times_ms[order], place[rows],
-        edges.entities, n_entities, AFFINITY_HISTORY, float(AFFINITY_HALF_LIFE_MS), entities, weights,
+        log.users[order],
+        log.items[order],
+        log.positive[order],
+        log.times_ms[order],
+        place[rows],
+        edges.entities,
+        n_entities,
+        AFFINITY_HISTORY,
+        float(AFFINITY_HALF_LIFE_MS),
+        entities,
+        weights,
     )
     return entities, weights
 

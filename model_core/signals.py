@@ -126,11 +126,23 @@ class SignalState:
             out = np.zeros((len(wanted), *signals.shape[1:]), np.float32)
             met = np.zeros(out.shape[::2], np.bool_)
             _replay(
-                self.counts, self.popularity, self.recent, self.recent_positive, self.seen,
-                log.users[part], log.items[part], log.positive[part],
-                columns, column_of[part], place, out, met,
-                self._pair, np.float32(self.config.pair_other),
-                self._read, np.float32(self.config.read_other),
+                self.counts,
+                self.popularity,
+                self.recent,
+                self.recent_positive,
+                self.seen,
+                log.users[part],
+                log.items[part],
+                log.positive[part],
+                columns,
+                column_of[part],
+                place,
+                out,
+                met,
+                self._pair,
+                np.float32(self.config.pair_other),
+                self._read,
+                np.float32(self.config.read_other),
             )
             signals[rows] = out
             seen[rows] = met
@@ -141,8 +153,13 @@ class SignalState:
         out = np.empty((len(users), 2, self.n_items), np.float32)
         for row, user in enumerate(users):
             _score(
-                self.counts, self.popularity, self.recent[user], self.recent_positive[user],
-                self._read, np.float32(self.config.read_other), out[row, 0],
+                self.counts,
+                self.popularity,
+                self.recent[user],
+                self.recent_positive[user],
+                self._read,
+                np.float32(self.config.read_other),
+                out[row, 0],
             )
         out[:, 1] = np.log1p(self.popularity)
         return out
@@ -164,8 +181,23 @@ def _score(counts, popularity, recent, positive, weights, other, out):  # type: 
 
 @numba.njit(cache=True)
 def _replay(  # type: ignore[no-untyped-def]
-    counts, popularity, recent, recent_positive, seen, users, items, positive,
-    columns, column_of, sample_of, signals, met, pair, pair_other, read, read_other,
+    counts,
+    popularity,
+    recent,
+    recent_positive,
+    seen,
+    users,
+    items,
+    positive,
+    columns,
+    column_of,
+    sample_of,
+    signals,
+    met,
+    pair,
+    pair_other,
+    read,
+    read_other,
 ):
     scores = np.empty(len(popularity), np.float32)
     for event in range(len(users)):

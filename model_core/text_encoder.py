@@ -54,7 +54,7 @@ class TextEncoder:
         where = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(where if device == "auto" else device)
         source = _find(name)
-        transformers_logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(source)
             model: Any = AutoModel.from_pretrained(source, dtype=torch.float32)
@@ -78,7 +78,10 @@ class TextEncoder:
             rows = order[start : start + batch_size]
             tokens = self._tokenizer(
                 [texts[row] for row in rows],
-                padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt",
+                padding=True,
+                truncation=True,
+                max_length=self.max_tokens,
+                return_tensors="pt",
             ).to(self.device)
             hidden = self._model(**tokens).last_hidden_state  # (b, t, dim)
             mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)

@@ -102,23 +102,25 @@ def _guarded(app: faust.App, engine: Engine, handler: BatchHandler) -> Callable[
 
 
 def _connect_lifecycle(app: faust.App, engine: Engine, clicks: str) -> None:
-    async def assigned(app: faust.App, assigned: set[Any], **_: Any) -> None:
+    async def assigned(app: Any, *arguments: Any, **_: Any) -> None:
+        (partitions,) = arguments
         engine.attach(app.consumer)
-        await engine.assign({tp.partition for tp in assigned if tp.topic == clicks})
+        await engine.assign({tp.partition for tp in partitions if tp.topic == clicks})
 
-    async def revoked(app: faust.App, revoked: set[Any], **_: Any) -> None:
+    async def revoked(app: Any, *_: Any, **__: Any) -> None:
         await engine.flush()
         await app.consumer.commit()
 
-    async def stopping(app: faust.App, **_: Any) -> None:
+    async def stopping(app: Any, *_: Any, **__: Any) -> None:
         await engine.drain()
         if app._consumer is not None:
             await app.consumer.commit()
         await engine.stop()
 
-    app.on_partitions_assigned.connect(assigned)
-    app.on_partitions_revoked.connect(revoked)
-    app.on_before_shutdown.connect(stopping)
+    signals: Any = app  # their types know handlers without arguments only
+    signals.on_partitions_assigned.connect(assigned)
+    signals.on_partitions_revoked.connect(revoked)
+    signals.on_before_shutdown.connect(stopping)
 
 
 def _credentials(settings: Settings) -> Any:

@@ -13,8 +13,8 @@ from streams.broker import broker_command
 from streams.demo.run import demo_command, simulate_command
 from streams.errors import SlatestreamError
 from streams.topics import topics_app
-from streams.worker import worker_command
 from streams.train import train_command
+from streams.worker import worker_command
 
 app = typer.Typer(
     name="slatestream",

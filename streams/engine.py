@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import numpy as np
 from aiokafka.producer.producer import DefaultPartitioner
 
 from model_core.co_visitation import CoVisitation
@@ -75,7 +76,7 @@ class Engine:
         release = self.scorer.release
         self.policy = create_policy(
             settings.policy,
-            LinearPrior(release.prior_weights, feature_space=release.version),
+            LinearPrior(release.prior_weights.astype(np.float64), feature_space=release.version),
             temperature=settings.temperature,
             exploration=settings.exploration,
             propensity_samples=settings.propensity_samples,

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from model_core.baseline import BaselineScorer
 from numpy.typing import NDArray
 
+from model_core.baseline import BaselineScorer
 from model_core.scorer import ItemBatch, Scorer
 from streams.errors import ConfigurationError
 from streams.settings import Settings

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
@@ -74,16 +75,17 @@ class Publisher:
             return -1
         sent = await asyncio.gather(*futures)
         last = sent[-1]
-        return int(last.offset) + batch.record_count() - 1
+        return int(last.offset + batch.record_count() - 1)
 
     async def send(self, topic: str, partition: int, key: bytes | None, value: bytes) -> int:
         """Publish one row together with others sent at the same time; return its confirmed offset."""
         future = await self.producer.send(topic, value, key, partition=partition)
         return int((await future).offset)
 
-    async def _send(self, batch: BatchBuilder, topic: str, partition: int) -> asyncio.Future:  # type: ignore[type-arg]
+    async def _send(self, batch: BatchBuilder, topic: str, partition: int) -> "asyncio.Future[Any]":
         batch.close()
-        return await self.producer.send_batch(batch, topic, partition=partition)
+        sent: asyncio.Future[Any] = await self.producer.send_batch(batch, topic, partition=partition)
+        return sent
 
     async def publish_all(self, rows: Iterable[tuple[str, int, Row]]) -> None:
         """Publish rows of several (topic, partition) pairs at once."""

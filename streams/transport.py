@@ -57,7 +57,7 @@ class RecordBatch:
         return len(self.records)
 
 
-class BatchSchema(faust.Schema):
+class BatchSchema(faust.Schema[Any, Any]):
     """Hands a `RecordBatch` through Faust's decoding untouched."""
 
     def loads_key(self, app: Any, message: Message, **options: Any) -> Any:
@@ -165,7 +165,7 @@ class Consumer(driver.Consumer):
             offset=batch.last_offset,
             timestamp=newest.timestamp / 1000,
             timestamp_type=newest.timestamp_type,
-            headers=(),
+            headers=None,
             key=None,
             value=cast(Any, batch),
             checksum=None,
@@ -226,4 +226,4 @@ class Consumer(driver.Consumer):
 class Transport(driver.Transport):
     """`kafka-batch://`: see the module."""
 
-    Consumer: ClassVar[type[Consumer]] = Consumer  # type: ignore[assignment,misc]
+    Consumer: ClassVar[type[Consumer]] = Consumer
