@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NO_ENCODER = "none"
+
 Change = tuple[Any, Content | None]
 
 
@@ -92,17 +94,19 @@ class ContentEncoder:
             rows.append((content.item_id.encode(), value))
         return rows, refused
 
-    def _texts(self, described: Sequence[Content]) -> NDArray[np.float32]:
+    def _texts(self, described: Sequence[Content]) -> "Sequence[NDArray[np.float32] | None]":
+        if self._name == NO_ENCODER:
+            return [None] * len(described)
         from model_core.text_encoder import TextEncoder, item_text
 
         if not described:
-            return np.zeros((0, 0), np.float32)
+            return []
         if self._text is None:
             try:
                 self._text = TextEncoder(self._name)
             except ValueError as error:
                 raise ConfigurationError(f"text_encoder: {error}") from error
-        return self._text.encode([item_text(c.title, c.text, c.attributes) for c in described])
+        return list(self._text.encode([item_text(c.title, c.text, c.attributes) for c in described]))
 
 
 def _media_encoders(settings: Settings) -> "tuple[ImageEncoder | None, AudioEncoder | None]":

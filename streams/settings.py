@@ -73,7 +73,9 @@ class Settings(BaseSettings):
 
     # Model and serving
     release: Path | None = Field(None, description="Release folder; popularity and co-visits without one.")
-    text_encoder: str = Field("minilm", description="'minilm', a Hugging Face name, or a folder.")
+    text_encoder: str = Field(
+        "minilm", description="'minilm', a Hugging Face name or a folder; 'none' keeps no text vectors."
+    )
     image_encoder: Path | None = Field(None, description="ONNX file: bytes' pixels -> embedding.")
     audio_encoder: Path | None = None
     require_gpu: bool = Field(False, description="Refuse to start without the CUDA provider.")

@@ -13,7 +13,12 @@ from tests.e2e.client import Client
 
 StartWorker = Callable[..., WorkerProcess]
 
-FAST = {"flush_interval_ms": 100, "shared_flush_interval_ms": 200, "session_timeout_ms": 6_000}
+FAST = {
+    "flush_interval_ms": 100,
+    "shared_flush_interval_ms": 200,
+    "session_timeout_ms": 6_000,
+    "text_encoder": "none",  # loading a transformer takes seconds; the tests of content ask for one
+}
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import urllib.request
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from streams.events import UserUpdate
 from streams.worker_process import WorkerProcess
@@ -64,7 +65,7 @@ def test_a_slate_changes_after_a_click_published_before_the_request(
 def test_new_content_is_recommendable_within_a_second_and_a_deleted_item_never_again(
     client: Client, start_worker: StartWorker
 ) -> None:
-    worker = start_worker()
+    worker = start_worker(text_encoder="minilm")
     published(client, worker, *CATALOGUE)
     client.content(film("fargo", "Fargo (1996)", genre=["Crime"]))
     started = time.monotonic()
@@ -90,8 +91,6 @@ def test_a_request_says_what_it_wants(client: Client, start_worker: StartWorker)
     assert set(item_ids(client.ask("ann", filters={"genre": ["Comedy"]}))) == {"clue", "diner"}
     assert set(item_ids(client.ask("ann", filters={"genre": ["Comedy"], "directed_by": ["nobody"]}))) == set()
     assert len(client.ask("ann", k=2).slate) == 2
-    from msgspec.structs import replace
-
     client.content(
         replace(CATALOGUE[2], available=False),
         replace(CATALOGUE[3], expires_ms=client.now_ms + 60_000),
@@ -131,6 +130,7 @@ def test_seen_and_blocked_items_stay_away_and_a_slate_is_never_empty_without_nee
 def test_a_reward_reaches_the_policy_and_the_closed_slate_reaches_feedback(
     client: Client, start_worker: StartWorker
 ) -> None:
+    client.now_ms -= 3_600_000  # a slate closes by event time, but never ahead of the broker's clock
     worker = start_worker(policy="softmax", attribution_window_ms=60_000)
     published(client, worker, *CATALOGUE)
     slate = client.ask("ann", k=3)
