@@ -37,6 +37,7 @@ from streams.shard import (
 )
 from streams.state.catalogue import Catalogue
 from streams.state.changelog import COVISIT_PREFIX, covisit_rows, restore_covisits
+from streams.state.fold import digest
 from streams.state.item_index import ItemIndex
 from streams.state.profile_rows import dirty_rows
 from streams.state.profiles import Profiles
@@ -445,6 +446,15 @@ class Engine:
                 "topic; until then such a user's profile is split.",
                 name, self.settings.partitions,
             )  # fmt: skip
+
+    def digest(self) -> str:
+        """Digest of the owned shards: that of the offline fold of the same clicks (`streams.state.fold`)."""
+        shards = self.live_shards()
+        return digest(
+            self.index,
+            {shard.partition: shard.profiles for shard in shards},
+            {shard.partition: shard.covisits for shard in shards},
+        )
 
     # Metrics
 

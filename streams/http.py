@@ -23,6 +23,7 @@ async def start_http(engine: "Engine", settings: Settings) -> tuple[web.AppRunne
     app[ENGINE] = engine
     app[SETTINGS] = settings
     app.router.add_get("/v1/recommendations/{user_id}", recommendations)
+    app.router.add_get("/v1/digest", state_digest)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
@@ -84,6 +85,13 @@ def _parse(http: web.Request, k_default: int) -> Request:
         return msgspec.convert(values, Request)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
+
+
+async def state_digest(http: web.Request) -> web.Response:
+    """Answer with the digest of the state and the offsets folded; slow, for checks and not for monitoring."""
+    engine = http.app[ENGINE]
+    folded = {shard.partition: shard.clicks.position for shard in engine.live_shards()}
+    return web.json_response({"digest": engine.digest(), "clicks": folded})
 
 
 async def healthz(http: web.Request) -> web.Response:

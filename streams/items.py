@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +115,7 @@ class ItemTable:
             known = self._scorer.release.entity_rows
             fresh = [known.get(name, 0) for name in names[len(self._entities) :]]
             self._entities = np.concatenate((self._entities, np.array(fresh, np.int64)))
-        return self._entities[entities]
+        return _take(self._entities, entities)
 
     def _release_relations(self, relations: NDArray[np.int16]) -> NDArray[np.int64]:
         names = self._catalogue.relations
@@ -122,7 +123,7 @@ class ItemTable:
             known = self._scorer.release.relation_rows
             fresh = [known.get(name, 0) for name in names[len(self._relations) :]]
             self._relations = np.concatenate((self._relations, np.array(fresh, np.int64)))
-        return self._relations[relations]
+        return _take(self._relations, relations)
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -173,3 +174,8 @@ class ItemTable:
         vectors[: len(self.vectors)] = self.vectors
         vectors[rows] = encoded
         self.vectors = vectors
+
+
+def _take(table: NDArray[np.int64], rows: NDArray[Any]) -> NDArray[np.int64]:
+    """Rows of a table that may still be empty: then every row is padding."""
+    return table[rows] if len(table) else np.zeros(rows.shape, np.int64)

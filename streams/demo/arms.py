@@ -1,10 +1,8 @@
 """The arms of the demo and their click-through: the policy beside random and popularity.
 
-Every visit shows the same user, with the same luck, the slate of each arm, drawn from the same items: the
-catalogue without what the user has already acted on. Only the policy's slate is acted upon; the clicks on
-the other two are counted and go nowhere, so they neither teach the recommender nor use up items. This
-favours the two baselines a little: the items that the policy has had clicked are gone for them, but what
-they would have had clicked comes back.
+Every visit shows the same user, with the same luck, the slate of each arm. Only the policy's slate is
+published; the clicks on the other two are counted and teach the recommender nothing. Each arm uses up its
+own items: what a user clicked in its slates does not come back there, and is not gone for the other arms.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +15,7 @@ RESAMPLES = 1000
 
 
 class Baselines:
-    """Slates of the two baseline arms, over items that a user has not acted on.
+    """Slates of the two baseline arms, over items that a user has not used up.
 
     Parameters
     ----------
@@ -26,24 +24,35 @@ class Baselines:
     """
 
     def __init__(self, n_users: int, n_items: int) -> None:
-        self.seen = np.zeros((n_users, n_items), np.bool_)
+        self.seen = np.zeros((n_users, n_items), np.bool_)  # before the visits began, and the policy's
+        self._past = self.seen.copy()
+        self._used = {arm: self.seen.copy() for arm in ARMS[1:]}
         self.popularity = np.zeros(n_items, np.int64)
 
-    def learn(self, user: int | None, item: int, *, positive: bool) -> None:
-        """Note an event; user is None for one who is not simulated."""
+    def learn(self, user: int | None, item: int, *, positive: bool, past: bool = False) -> None:
+        """Note an event, of the past or by the policy's slate; user is None for one not simulated."""
         if user is not None:
             self.seen[user, item] = True
+            if past:
+                self._past[user, item] = True
         if positive:
             self.popularity[item] += 1
 
+    def use(self, arm: str, user: int, items: NDArray[np.int64]) -> None:
+        """Note what a user clicked in a baseline's slate."""
+        self._used[arm][user, items] = True
+
+    def _gone(self, arm: str, user: int) -> NDArray[np.bool_]:
+        return np.asarray(self._past[user] | self._used[arm][user])
+
     def random(self, user: int, k: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw up to k different items uniformly."""
-        eligible = np.flatnonzero(~self.seen[user])
+        eligible = np.flatnonzero(~self._gone("random", user))
         return rng.choice(eligible, min(k, len(eligible)), replace=False)
 
     def popular(self, user: int, k: int) -> NDArray[np.int64]:
         """Return the up to k items with most positive events so far, ties by row."""
-        score = np.where(self.seen[user], -1, self.popularity)
+        score = np.where(self._gone("popularity", user), -1, self.popularity)
         best = np.argsort(-score, kind="stable")[:k]
         return best[score[best] >= 0]
 

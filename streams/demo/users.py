@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.client import ANSWER_TIMEOUT_S, Answer, SlateClient
-from streams.demo.arms import Baselines, Visits
+from streams.demo.arms import ARMS, Baselines, Visits
 from streams.demo.publish import POSITIVE, Past
 from streams.demo.taste import Draws, Population, Reaction, draws, react
 from streams.errors import SlatestreamError
@@ -126,6 +126,7 @@ class Simulation:
             timestamp_ms=self._now_ms(),
             k=self.traffic.k,
         )
+        unseen = int(np.count_nonzero(~self._arms.seen[user]))
         others = (
             self._arms.random(user, request.k, self._random),
             self._arms.popular(user, request.k),
@@ -135,7 +136,7 @@ class Simulation:
         except TimeoutError:
             self.lost += 1
             return
-        slate = self._take(user, answer, shown=len(others[0]))
+        slate = self._take(user, answer, shown=min(request.k, unseen))
         luck = draws(
             seed=self.traffic.seed, user=user, visit=visit, k=request.k, n_items=len(self._users.item_ids)
         )
@@ -167,7 +168,11 @@ class Simulation:
         self, user: int, reaction: Reaction, others: tuple[NDArray[np.int64], ...], luck: Draws
     ) -> None:
         """Count the clicks of every arm of this visit."""
-        counted = [len(react(self._users, user, other, luck).clicked) for other in others]
+        counted = []
+        for arm, other in zip(ARMS[1:], others, strict=True):
+            clicked = react(self._users, user, other, luck).clicked
+            self._arms.use(arm, user, other[clicked])
+            counted.append(len(clicked))
         self.visits.add(user, len(others[0]), (len(reaction.clicked), *counted))
 
     async def _act(self, user: int, request: Request, slate: NDArray[np.int64], reaction: Reaction) -> None:
@@ -201,7 +206,7 @@ class Simulation:
         for user_id, item_id, action in events:
             item = self._rows.get(item_id)
             if item is not None:
-                self._arms.learn(users.get(user_id), item, positive=action in POSITIVE)
+                self._arms.learn(users.get(user_id), item, positive=action in POSITIVE, past=True)
 
     def _now_ms(self) -> int:
         return self._start_ms + int(1000 * (time.perf_counter() - self._began))

@@ -9,7 +9,7 @@ def test_popularity_ranks_by_positive_events_and_skips_what_the_user_has_seen():
     for item, times in ((1, 3), (2, 5), (4, 5)):
         for _ in range(times):
             arms.learn(None, item, positive=True)
-    arms.learn(0, 2, positive=False)
+    arms.learn(0, 2, positive=False, past=True)
     assert arms.popular(0, 3).tolist() == [4, 1, 0]
     assert arms.popular(1, 3).tolist() == [2, 4, 1]
 
@@ -17,7 +17,7 @@ def test_popularity_ranks_by_positive_events_and_skips_what_the_user_has_seen():
 def test_random_draws_different_unseen_items():
     arms = Baselines(1, 20)
     for item in range(0, 20, 2):
-        arms.learn(0, item, positive=True)
+        arms.learn(0, item, positive=True, past=True)
     rng = np.random.default_rng(0)
     drawn = {int(item) for _ in range(50) for item in arms.random(0, 4, rng)}
     assert drawn == set(range(1, 20, 2))
@@ -27,7 +27,7 @@ def test_random_draws_different_unseen_items():
 def test_a_user_who_has_seen_nearly_everything_gets_a_short_slate():
     arms = Baselines(1, 4)
     for item in range(3):
-        arms.learn(0, item, positive=True)
+        arms.learn(0, item, positive=True, past=True)
     assert arms.popular(0, 10).tolist() == [3]
     assert arms.random(0, 10, np.random.default_rng(0)).tolist() == [3]
 
@@ -82,3 +82,11 @@ def test_no_visits_give_zero():
 
 def test_quantiles_are_in_milliseconds():
     assert quantiles_ms([0.001, 0.002, 0.003])["p50_ms"] == pytest.approx(2.0)
+
+
+def test_each_arm_uses_up_its_own_items_only():
+    arms = Baselines(1, 3)
+    arms.use("popularity", 0, np.array([0]))
+    arms.learn(0, 1, positive=True)  # clicked in the policy's slate
+    assert arms.popular(0, 3).tolist() == [1, 2]
+    assert sorted(arms.random(0, 3, np.random.default_rng(0)).tolist()) == [0, 1, 2]

@@ -1,0 +1,96 @@
+"""What a crash must not do: lose an event, count one twice, leave a request without its slate."""
+
+import json
+import os
+import signal
+import urllib.request
+from collections import defaultdict
+
+from model_core.signals import SignalConfig
+from streams.events import Click, decode_click
+from streams.state.fold import fold
+from streams.worker_process import WorkerProcess
+from tests.e2e.client import Client, film, wait_until
+from tests.e2e.conftest import StartWorker
+
+CLICKS = 3_000
+
+
+def live_digest(worker: WorkerProcess) -> str:
+    with urllib.request.urlopen(f"{worker.url}/v1/digest", timeout=30) as answer:
+        return str(json.loads(answer.read())["digest"])
+
+
+def published_rows(worker: WorkerProcess) -> float:
+    reading = worker.metrics()
+    return reading.total("events_total", topic="user-state", outcome="published") if reading else 0.0
+
+
+def folded_digest(client: Client) -> str:
+    """Digest of the click log folded offline from its beginning."""
+    logs: dict[int, list[tuple[int, Click]]] = defaultdict(list)
+    for record in client.records("clicks"):
+        logs[record.partition].append((record.offset, decode_click(record.value)))
+    settings = client.settings
+    folded = fold(
+        {partition: logs[partition] for partition in range(settings.partitions)},
+        actions=tuple(settings.actions),
+        positive=settings.positive_actions,
+        history_limit=settings.history_limit,
+        neighbours=settings.covisit_neighbours,
+        window=SignalConfig().window,
+    )
+    return folded.digest()
+
+
+def test_after_kill_9_the_state_is_the_fold_of_the_log_and_every_request_is_answered(
+    client: Client, start_worker: StartWorker
+) -> None:
+    worker = start_worker(session_timeout_ms=1_500)
+    client.content(*(film(f"i{n}", f"Film {n}") for n in range(50)))
+    requests = []
+    for n in range(CLICKS):
+        client.click(f"u{n % 40}", f"i{n * 7 % 53}", "view" if n % 3 == 0 else "like")
+        if n % 100 == 0:
+            client.click(f"u{n % 40}", "i1", event_id=f"e{n}")  # perhaps an event id that is in use
+        if n % 50 == 0:
+            requests.append(client.request(f"u{n % 40}"))
+        if n == CLICKS // 2:
+            wait_until(
+                lambda: published_rows(worker) > 0,
+                "some rows are durable",
+            )
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGKILL)
+    client.flush()
+    restarted = start_worker(session_timeout_ms=1_500)
+    wait_until(lambda: len(client.records("clicks")) >= CLICKS + CLICKS // 100, "the whole log is read")
+    expected = folded_digest(client)
+    wait_until(lambda: live_digest(restarted) == expected, "the live state is the fold of the log")
+    wait_until(
+        lambda: set(requests) <= {slate.request_id for slate in client.recommendations()},
+        "every request is answered",
+    )
+    ids = [slate.request_id for slate in client.recommendations()]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_worker_that_was_stopped_answers_as_if_it_never_had(
+    client: Client, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    for n in range(300):
+        client.click(f"u{n % 7}", f"i{n % 11}")
+    client.flush()
+    client.records("clicks")
+    wait_until(lambda: len(client.records("clicks")) == 300, "the log is read")
+    expected = folded_digest(client)
+    wait_until(lambda: live_digest(worker) == expected, "all is folded")
+    assert worker.stop() == 0
+    restarted = start_worker()
+    assert live_digest(restarted) == expected
+    reading = restarted.metrics()
+    assert reading is not None
+    assert (
+        reading.total("events_total", topic="clicks", outcome="replayed") == 0
+    )  # a clean stop commits all that it folded
