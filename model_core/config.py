@@ -20,7 +20,7 @@ class ModelConfig:
     n_candidates: int = 200
     """Items that retrieval hands to the ranker."""
     feature_dim: int = 32
-    """Features per candidate for the policy: 1, the probability, and the ranker's last hidden layer."""
+    """Features per candidate for the policy: 1, the probability, the last hidden layer, the signals."""
     n_signals: int = 2
     """Per-item numbers that the worker keeps itself: co-visitation and popularity."""
     text_dim: int = 384
@@ -30,8 +30,13 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.dim % self.heads:
             raise ValueError(f"dim must be a multiple of heads={self.heads}, got {self.dim}")
-        if self.feature_dim < 3:
-            raise ValueError(f"feature_dim must be at least 3, got {self.feature_dim}")
+        if self.hidden_dim < 1:
+            raise ValueError(f"feature_dim must be at least {3 + self.n_signals}, got {self.feature_dim}")
+
+    @property
+    def hidden_dim(self) -> int:
+        """Width of the ranker's last hidden layer."""
+        return self.feature_dim - 2 - self.n_signals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,7 +79,7 @@ class Ranker(nn.Module):
         self, config: ModelConfig, entities: nn.Embedding, action_weights: tuple[float, ...], dropout: float
     ) -> None:
         super().__init__()
-        dim, hidden = config.dim, config.feature_dim - 2
+        dim, hidden = config.dim, config.hidden_dim
         self.config = config
         # An action is its sign plus its own part, which starts at nothing: actions that no training row
         # has are then read as any other positive (or not positive) one.
@@ -185,7 +185,7 @@ class Ranker(nn.Module):
 
         Returns
         -------
-        hidden : (B, ..., M, feature_dim - 2), of norm at most 1
+        hidden : (B, ..., M, hidden_dim), of norm at most 1
         """
         keys = states if user.dim() == 2 else states.unsqueeze(1)
         weight = self.ask(vectors) @ keys.transpose(-1, -2) / self.config.dim**0.5  # (B, ..., M, T)
@@ -193,7 +193,7 @@ class Ranker(nn.Module):
         who = user.unsqueeze(-2).expand_as(vectors)
         x = torch.cat((vectors, found, who * vectors, found * vectors, signals, base.unsqueeze(-1)), dim=-1)
         hidden: Tensor = torch.tanh(self.head(x))
-        hidden = hidden / float(self.config.feature_dim - 2) ** 0.5
+        hidden = hidden / float(self.config.hidden_dim) ** 0.5
         return hidden
 
     def response(self, rank: Tensor, user: Tensor) -> Tensor:
@@ -246,5 +246,9 @@ class Ranker(nn.Module):
         logit = self.platt[0] * self.response(rank, user) + self.platt[1]
         probability = torch.sigmoid(logit)
         logits = logit.unsqueeze(-1) + self.act(hidden)
-        features = torch.cat((torch.ones_like(rank).unsqueeze(-1), probability.unsqueeze(-1), hidden), dim=-1)
+        # The signals as they are: a policy can trust or distrust them from the first clicks on.
+        plain = torch.tanh(torch.gather(signals, 2, at).transpose(1, 2) / 4)  # (B, C, S)
+        features = torch.cat(
+            (torch.ones_like(rank).unsqueeze(-1), probability.unsqueeze(-1), hidden, plain), dim=-1
+        )
         return rows, valid, probability, logits, features

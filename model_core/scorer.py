@@ -59,7 +59,7 @@ class Scores:
 
     rows : (B, C) int64; valid : (B, C) bool, False where fewer than C items were eligible (those come last)
     scores : (B, C) float32, the probability of a positive response (= features @ release.prior_weights)
-    logits : (B, C, n_actions) float32; features : (B, C, F) float32, [1, probability, hidden...]
+    logits : (B, C, n_actions) float32; features : (B, C, F) float32, [1, probability, hidden..., signals...]
     """
 
     rows: NDArray[np.int64]

@@ -77,7 +77,11 @@ class Engine:
         release = self.scorer.release
         self.policy = create_policy(
             settings.policy,
-            LinearPrior(release.prior_weights.astype(np.float64), feature_space=release.version),
+            LinearPrior(
+                release.prior_weights.astype(np.float64),
+                precision=settings.prior_precision,
+                feature_space=release.version,
+            ),
             temperature=settings.temperature,
             exploration=settings.exploration,
             propensity_samples=settings.propensity_samples,

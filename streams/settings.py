@@ -90,7 +90,10 @@ class Settings(BaseSettings):
     # Learning
     policy: Literal["softmax", "thompson", "greedy"] = "thompson"
     temperature: Annotated[float, Field(gt=0)] = Field(0.1, description="Of the softmax policy.")
-    exploration: Annotated[float, Field(ge=0)] = Field(0.3, description="Posterior scale of Thompson.")
+    exploration: Annotated[float, Field(ge=0)] = Field(0.1, description="Posterior scale of Thompson.")
+    prior_precision: Annotated[float, Field(gt=0)] = Field(
+        20.0, description="Trust in the release's own probabilities before the first click."
+    )
     propensity_samples: Positive = Field(256, description="Monte Carlo samples of Thompson's propensities.")
     attribution_window_ms: Positive = 30 * 60_000
     seed: int = 0
