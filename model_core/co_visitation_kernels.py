@@ -84,6 +84,12 @@ def _double(groups: Groups, start: Rows, level: Bytes, low_bits: Bytes, heap: Ce
 
 
 @njit
+def _group(start: Rows, level: Bytes, low_bits: Bytes, row: int, other: int) -> int:
+    """Group of a row that `other` belongs to; negative if the row has none yet."""
+    return start[row] + (low_bits[other] & ((1 << level[row]) - 1))  # type: ignore[no-any-return]
+
+
+@njit
 def _find(groups: Groups, group: int, other: int) -> tuple[np.int32, np.int32]:
     """Slot of `other` in a group, or -1 and then the slot of its first smallest counter.
 
@@ -135,7 +141,7 @@ def _count(
         start[row] = _allocate(groups, heap, 0)
     max_level = len(heap) - FREE - 1
     while True:
-        group = start[row] + (low_bits[other] & ((1 << level[row]) - 1))
+        group = _group(start, level, low_bits, row, other)
         found, slot = _find(groups, group, other)
         if found >= 0 or groups[group, 0, slot] < 0 or level[row] == max_level:
             break
@@ -192,8 +198,9 @@ def observe(
             size += 1
             behind[k] = applied[other] < offset
             # Reading here what the next loop needs overlaps the cache misses: nothing waits for it.
-            group = max(start[other], 0) + (low_bits[item] & ((1 << level[other]) - 1))
-            touched += groups[group, 0, 0] + groups[group, 1, 0]
+            theirs = max(_group(start, level, low_bits, other, item), 0)
+            ours = max(_group(start, level, low_bits, item, other), 0)
+            touched += groups[theirs, 0, 0] + groups[theirs, 1, 0] + groups[ours, 0, 0] + groups[ours, 1, 0]
         heap[SINK] = touched
         fresh = applied[item] < offset
         for k in range(size):
@@ -286,7 +293,7 @@ def pair_counts(t: Tables, history: Cells, items: Cells, out: Floats) -> None:
         for i in range(len(items)):
             if items[i] < 0 or items[i] >= len(start):
                 continue
-            group = start[row] + (low_bits[items[i]] & ((1 << level[row]) - 1))
+            group = _group(start, level, low_bits, row, items[i])
             for slot in range(GROUP):
                 if groups[group, 0, slot] == items[i]:
                     out[h, i] += groups[group, 1, slot]

@@ -140,6 +140,18 @@ def decode(schema: type[T], topic: str, key: bytes, value: bytes) -> T:
     )
 
 
+def decode_all(schema: type[T], topic: str, rows: Sequence[tuple[bytes, bytes]]) -> list[T]:
+    """Read many rows; raises as `decode` does."""
+    decoder = _decoders[schema].decode
+    try:
+        decoded: list[T] = [decoder(value) for _, value in rows]
+    except msgspec.MsgspecError:
+        decoded = []
+    if len(decoded) < len(rows) or any(row.v > SCHEMA_VERSION for row in decoded):  # type: ignore[attr-defined]
+        return [decode(schema, topic, key, value) for key, value in rows]
+    return decoded
+
+
 def _version(value: bytes) -> int | None:
     try:
         fields = msgspec.msgpack.decode(value)
@@ -217,7 +229,7 @@ def restore_covisits(
         If a row is damaged or of a newer schema.
     """
     kept = [(key, value) for key, value in rows if value is not None]
-    decoded = [decode(CoVisits, "policy-state", key, value) for key, value in kept]
+    decoded = decode_all(CoVisits, "policy-state", kept)
     if not decoded:
         return
     for (key, _), row in zip(kept, decoded, strict=True):

@@ -43,8 +43,8 @@ def dirty_rows(profiles: Profiles, index: ItemIndex) -> list[Row]:
     rows += _chunk_rows(profiles, index, chunks)
     for user in sorted(profiles.dirty_stated):
         rows.append(_stated_row(profiles, user, index))
-    live = {key for key, _ in rows}
-    rows += [(key, None) for key in sorted(profiles.tombstones - live)]
+    if profiles.tombstones:
+        rows += [(key, None) for key in sorted(profiles.tombstones.difference(key for key, _ in rows))]
     profiles.dirty_erased.clear()
     profiles.dirty_stated.clear()
     profiles.tombstones.clear()
@@ -155,13 +155,13 @@ class Restore:
 
     def _chunks(self, chunks: list[tuple[bytes, bytes]], codes: NDArray[np.uint8]) -> None:
         profiles = self._profiles
-        decoded = [changelog.decode(UserChunk, TOPIC, key, value) for key, value in chunks]
-        for (key, _), row in zip(chunks, decoded, strict=True):
-            _check(row, key, len(codes))
+        decoded = changelog.decode_all(UserChunk, TOPIC, chunks)
+        keys = [key for key, _ in chunks]
+        _check(decoded, keys, len(codes))
         users = profiles.rows_of([row.user_id for row in decoded])
         n = np.array([row.n for row in decoded], np.int64)
         order = _readable(users, n, profiles.n_slots)
-        rows = [decoded[i] for i in order]
+        rows = [decoded[i] for i in order.tolist()]
         users, n = users[order], n[order]
         sizes = np.array([len(row.actions) for row in rows], np.int64)
         offsets = joined((row.offsets for row in rows), "<i8").astype(np.int64)
@@ -180,36 +180,39 @@ class Restore:
             joined((row.keys for row in rows), "<u8").astype(np.uint64), offsets,
         )  # fmt: skip
         profiles.position = max(profiles.position, int(offsets.max()))
-        self._rename(chunks, order)
+        self._rename([keys[i] for i in order.tolist()], keys)
         if profiles.flush_names:
             kernels.mark_chunks(profiles.rings, np.arange(len(rows), dtype=np.int32))
 
-    def _rename(self, chunks: list[tuple[bytes, bytes]], order: NDArray[np.int64]) -> None:
+    def _rename(self, kept: list[bytes], keys: list[bytes]) -> None:
         """After a change of `history_limit`, let the next flush move rows to their new keys."""
         profiles, links = self._profiles, self._profiles.rings.links
-        moved = []
-        for chunk, i in enumerate(order.tolist()):
-            key = chunks[i][0]
-            if int.from_bytes(key[-2:], "big") != links[chunk, kernels.SLOT]:
-                moved.append(chunk)
-        live = {chunks[i][0] for i in order.tolist()}
-        if not moved and len(live) == len(chunks):
+        slots = joined((key[-2:] for key in kept), ">u2")
+        moved = np.flatnonzero(slots != links[: len(kept), kernels.SLOT]).astype(np.int32)
+        if not len(moved) and len(kept) == len(keys):
             return
         wanted = {
             chunk_key(profiles.ids[owner], slot)
-            for owner, slot in links[: len(order), [kernels.OWNER, kernels.SLOT]].tolist()
+            for owner, slot in links[: len(kept), [kernels.OWNER, kernels.SLOT]].tolist()
         }
-        profiles.tombstones.update(key for key, _ in chunks if key not in wanted)
-        kernels.mark_chunks(profiles.rings, np.array(moved, np.int32))
+        profiles.tombstones.update(set(keys) - wanted)
+        kernels.mark_chunks(profiles.rings, moved)
 
 
-def _check(row: UserChunk, key: bytes, n_actions: int) -> None:
-    size = len(row.actions)
-    columns = (row.items, row.times, row.keys, row.offsets)
-    fits = all(len(column) == 8 * size for column in columns) and len(row.counts) == 4 * n_actions
-    known = row.actions.translate(None, bytes(range(n_actions))) == b""
-    if not (fits and known and row.n > 0 and size == (row.n - 1) % kernels.CHUNK + 1):
-        raise ValueError(f"{TOPIC} row {key!r} is damaged: its columns do not fit together")
+def _check(rows: list[UserChunk], keys: list[bytes], n_actions: int) -> None:
+    counts = 4 * n_actions
+    fits = [
+        len(row.items) == len(row.times) == len(row.keys) == len(row.offsets) == 8 * len(row.actions)
+        and len(row.counts) == counts
+        and len(row.actions) == (row.n - 1) % kernels.CHUNK + 1
+        and row.n > 0
+        and max(row.actions) < n_actions
+        for row in rows
+    ]
+    if not all(fits):
+        raise ValueError(
+            f"{TOPIC} row {keys[fits.index(False)]!r} is damaged: its columns do not fit together"
+        )
 
 
 def _readable(users: NDArray[np.int32], n: NDArray[np.int64], n_slots: int) -> NDArray[np.int64]:
