@@ -242,8 +242,9 @@ def scores(
     scores : (B, n_items) float32
     """
     out = np.zeros((len(histories), n_items), np.float32)
-    if weights is None:
-        weights = np.ones(histories.shape, np.float32)
+    # One layout, one compilation: a slice of columns would have another.
+    histories = np.ascontiguousarray(histories)
+    weights = np.ones(histories.shape, np.float32) if weights is None else np.ascontiguousarray(weights)
     for part in parts:
         kernels.add_counts(part.tables, histories, weights, out)
     out /= np.sqrt(total_popularity(parts, n_items) + np.float32(10.0)) * np.float32(kernels.UNIT)

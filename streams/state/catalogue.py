@@ -128,7 +128,7 @@ class _Vectors:
         vectors, mask = np.zeros((len(rows), dim), np.float32), np.zeros(len(rows), np.bool_)
         if dim in self.tables:
             table, present = self.tables[dim]
-            inside = np.flatnonzero(rows < len(present))
+            inside = np.flatnonzero((rows >= 0) & (rows < len(present)))
             inside = inside[present[rows[inside]]]
             vectors[inside], mask[inside] = table[rows[inside]], True
         return vectors, mask
@@ -315,7 +315,7 @@ class Catalogue:
         mask : (n, k) bool, False = padding
         """
         table = np.full((len(rows), k, 2), -1, np.int32)
-        inside = rows < len(self._edges)
+        inside = (rows >= 0) & (rows < len(self._edges))
         width = min(k, MAX_EDGES)
         table[inside, :width] = self._edges[rows[inside], :width]
         mask = table[:, :, 0] >= 0

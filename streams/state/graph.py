@@ -91,7 +91,7 @@ def _best_paths(
     for i in range(len(items)):
         out[i, 0] = -1
         best = 0.0
-        if items[i] >= len(edges):
+        if items[i] < 0 or items[i] >= len(edges):
             continue
         for k in range(edges.shape[1]):
             entity = edges[items[i], k, 0]
@@ -169,7 +169,7 @@ def reasons(
         -1 = unknown.
     item_rows : (k,) int64
     """
-    item_rows = np.asarray(item_rows, np.int64)
+    item_rows = np.ascontiguousarray(item_rows, np.int64)
     found: list[list[str]] = [[] for _ in range(len(item_rows))]
     if user_row >= 0:
         _stated(catalogue, profiles, user_row, item_rows, found)

@@ -7,7 +7,7 @@ import numpy as np
 from model_core import co_visitation
 from model_core.co_visitation import CoVisitation
 from streams.events import Click
-from streams.state import graph
+from streams.state import graph, profile_kernels
 from streams.state.catalogue import Catalogue, encode_item_state
 from streams.state.changelog import covisit_rows
 from streams.state.fold import fold_batch
@@ -30,6 +30,7 @@ def warm() -> None:
     restore = Restore(Profiles(0, history_limit=32, actions=["like"], positive=["like"]), index)
     restore.add(dirty_rows(profiles, index))
     restore.finish()
+    profile_kernels.mark_chunks(profiles.rings, np.zeros(1, np.int32))
     state = encode_item_state(
         content_id="0", title="0", text=None, image=None, audio=None, attributes={"genre": ["x"]}, triples=[],
         available=True, published_ms=None, expires_ms=None, partition=0, offset=0,

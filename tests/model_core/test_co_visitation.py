@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model_core import co_visitation_kernels as kernels
 from model_core.co_visitation import (
     CoVisitation,
     history_weights,
@@ -249,3 +250,14 @@ def test_arguments_out_of_range_are_refused(arguments, message):
 def test_windows_of_another_length_are_refused():
     with pytest.raises(ValueError, match=r"windows must have shape \(n, 5\), got \(1, 4\)"):
         make().observe(*columns([(0, 1, True)], window=4))
+
+
+def test_slices_of_histories_need_no_compilation_of_their_own():
+    part = make()
+    part.observe(*columns([(0, 1, True), (0, 2, True)]))
+    histories, weights = np.array([[5, 1, 2]], np.int64), np.array([[9, 1, 0.5]], np.float32)
+    found = scores([part], histories[:, 1:], 4, weights[:, 1:])
+    compiled = len(kernels.add_counts.signatures)
+
+    np.testing.assert_array_equal(found, scores([part], histories[:, 1:].copy(), 4, weights[:, 1:].copy()))
+    assert len(kernels.add_counts.signatures) == compiled == 1

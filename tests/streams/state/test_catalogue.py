@@ -1,0 +1,240 @@
+from types import SimpleNamespace
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.state.catalogue import MAX_EDGES, Catalogue, encode_deletion, encode_item_state
+from streams.state.changelog import SCHEMA_VERSION
+from streams.state.item_index import ItemIndex
+
+NOW = 1_700_000_000_000
+
+
+def described(item="a", *, offset=0, partition=0, **changes):
+    fields = {
+        "title": item.upper(),
+        "text": np.ones(4, np.float32),
+        "image": None,
+        "audio": None,
+        "attributes": {"genre": ["Drama"]},
+        "triples": [],
+        "available": True,
+        "published_ms": None,
+        "expires_ms": None,
+    }
+    value = encode_item_state(content_id=item, partition=partition, offset=offset, **(fields | changes))
+    return SimpleNamespace(key=item.encode(), value=value)
+
+
+def tombstone(item="a"):
+    return SimpleNamespace(key=item.encode(), value=None)
+
+
+def deletion(item="a", *, offset=0, partition=0):
+    value = encode_deletion(content_id=item, partition=partition, offset=offset)
+    return SimpleNamespace(key=item.encode(), value=value)
+
+
+def make(*records):
+    index = ItemIndex()
+    catalogue = Catalogue(index)
+    catalogue.apply(records)
+    return catalogue, index
+
+
+def eligible(catalogue, index, now=NOW):
+    out = np.ones(len(index) + 2, np.bool_)
+    catalogue.eligible(now, out)
+    assert not out[len(index) :].any()
+    return {index.ids[row] for row in np.flatnonzero(out)}
+
+
+def test_items_are_eligible_once_described():
+    catalogue, index = make(described("a"), described("b"))
+    index.rows_of(["clicked, never described"])
+
+    assert eligible(catalogue, index) == {"a", "b"}
+    assert catalogue.n_live == 2
+    assert catalogue.title(index.row_of("a")) == "A"
+    assert catalogue.title(99) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"available": False}, set()),
+        ({"expires_ms": NOW}, set()),
+        ({"expires_ms": NOW + 1}, {"a"}),
+        ({"published_ms": NOW + 1}, set()),
+        ({"published_ms": NOW}, {"a"}),
+    ],
+    ids=str,
+)
+def test_eligibility_follows_availability_and_dates(changes, expected):
+    assert eligible(*make(described("a", **changes))) == expected
+
+
+def test_the_changed_rows_are_those_to_encode_again():
+    catalogue, index = make()
+    records = [described("a"), described("b"), described("a", offset=1, title="New"), tombstone("b")]
+
+    assert catalogue.apply(records).tolist() == [index.row_of("a")]
+    assert catalogue.title(index.row_of("a")) == "New"
+    assert catalogue.apply([]).tolist() == []
+
+
+def test_an_older_row_never_replaces_a_newer_one_of_its_partition():
+    catalogue, index = make(described("a", offset=5, title="New"))
+    catalogue.apply([described("a", offset=4, title="Old")])
+    assert catalogue.title(0) == "New"
+
+    catalogue.apply([described("a", offset=5, title="Encoded again")])
+    assert catalogue.title(0) == "Encoded again"
+    catalogue.apply([described("a", offset=0, partition=1, title="Moved")])
+    assert catalogue.title(0) == "Moved"
+    assert len(index) == 1
+
+
+@pytest.mark.parametrize("removal", [tombstone(), deletion(offset=6)], ids=["tombstone", "deletion"])
+def test_a_deleted_item_is_gone_until_it_is_published_again(removal):
+    catalogue, index = make(described("a", offset=5))
+    catalogue.apply([removal])
+
+    assert eligible(catalogue, index) == set()
+    assert catalogue.n_live == 0
+    assert catalogue.title(0) == ""
+    assert catalogue.rows_with("genre", ["Drama"]).tolist() == []
+    assert not catalogue.embeddings("text", np.array([0]), 4)[1].any()
+    assert not catalogue.edges(np.array([0]), 3)[2].any()
+    catalogue.apply([described("a", offset=5)])  # read again after a crash
+    assert eligible(catalogue, index) == set()
+    catalogue.apply([described("a", offset=7)])
+    assert eligible(catalogue, index) == {"a"}
+
+
+def test_deleting_what_was_never_there_is_no_matter():
+    catalogue, index = make(tombstone("x"), tombstone("x"), deletion("y", offset=3))
+    catalogue.apply([described("y", offset=2)])
+
+    assert catalogue.n_live == 0
+    assert eligible(catalogue, index) == set()
+
+
+def test_filters_find_attributes_and_triples_and_follow_changes():
+    catalogue, index = make(
+        described("a", attributes={"genre": ["Drama", "Comedy"]}),
+        described("b", attributes={"genre": ["Comedy"], "country": ["Drama"]}),
+        described("c", attributes={}, triples=[("genre", "Drama")]),
+    )
+
+    def found(relation, values):
+        return sorted(index.ids[row] for row in catalogue.rows_with(relation, values))
+
+    assert found("genre", ["Drama"]) == ["a", "c"]
+    assert found("genre", ["Drama", "Comedy"]) == ["a", "b", "c"]
+    assert found("country", ["Drama"]) == ["b"]
+    assert found("genre", ["Unknown"]) == found("unknown", ["Drama"]) == found("genre", []) == []
+    catalogue.apply([described("a", offset=1, attributes={"genre": ["Horror"]})])
+    assert found("genre", ["Drama"]) == ["c"]
+    assert found("genre", ["Horror"]) == ["a"]
+
+
+def test_edges_are_attributes_then_triples_without_repeats():
+    catalogue, _ = make(
+        described(
+            "a", attributes={"genre": ["x", "y", "x"]}, triples=[("genre", "y"), ("by", "z"), ("by", "x")]
+        )
+    )
+    entities, relations, mask = catalogue.edges(np.array([0, 5]), 5)
+
+    names = [
+        (catalogue.relations[r], catalogue.entities[e])
+        for r, e in zip(relations[0], entities[0], strict=True)
+    ]
+    assert names[:4] == [("genre", "x"), ("genre", "y"), ("by", "z"), ("by", "x")]
+    assert mask.tolist() == [[True] * 4 + [False], [False] * 5]
+    assert entities[1].tolist() == [0] * 5
+    assert catalogue.edges(np.array([0]), 2)[2].tolist() == [[True, True]]
+    assert catalogue.edges(np.array([0]), MAX_EDGES + 3)[2].sum() == 4
+    assert catalogue.degrees[catalogue.entity_row("y")] == 1
+
+
+def test_edges_beyond_the_limit_are_counted_and_still_filter():
+    many = [f"e{k}" for k in range(MAX_EDGES + 3)]
+    catalogue, _ = make(described("a", attributes={"tag": many}))
+
+    assert catalogue.edges(np.array([0]), MAX_EDGES)[2].all()
+    assert catalogue.truncated_edges == 3
+    assert catalogue.rows_with("tag", many[-1:]).tolist() == [0]
+    catalogue.apply([tombstone("a")])
+    assert catalogue.truncated_edges == 0
+
+
+def test_embeddings_come_back_as_half_precision():
+    text = np.array([0.1, -2.5, 1e6, 0.0], np.float32)
+    catalogue, _ = make(
+        described("a", text=text, image=np.ones(2, np.float32)),
+        described("b", text=None),
+        described("c", text=np.ones(3, np.float32)),
+    )
+    vectors, mask = catalogue.embeddings("text", np.array([0, 1, 2, 7]), 4)
+
+    assert mask.tolist() == [True, False, False, False]
+    np.testing.assert_allclose(vectors[0], [0.1, -2.5, 65504, 0], rtol=1e-3)
+    assert not vectors[1:].any()
+    assert catalogue.embeddings("text", np.array([2]), 3)[1].all()
+    assert catalogue.embeddings("image", np.array([0, 1]), 2)[1].tolist() == [True, False]
+    assert catalogue.embeddings("audio", np.array([0]), 0)[0].shape == (1, 0)
+    catalogue.apply([described("a", offset=1, text=np.ones(3, np.float32))])
+    assert not catalogue.embeddings("text", np.array([0]), 4)[1].any()
+    assert catalogue.embeddings("text", np.array([0]), 3)[1].all()
+
+
+def test_many_items_grow_the_tables():
+    catalogue, index = make(*(described(f"i{k}", attributes={"n": [str(k)]}) for k in range(3000)))
+
+    assert catalogue.n_live == 3000
+    assert len(eligible(catalogue, index)) == 3000
+    assert catalogue.rows_with("n", ["2999"]).tolist() == [2999]
+    assert catalogue.embeddings("text", np.arange(3000), 4)[1].all()
+    assert catalogue.nbytes > 3000 * 8
+
+
+changes = st.lists(
+    st.tuples(st.sampled_from("abc"), st.sampled_from(["put", "delete", "tombstone"]), st.sampled_from("xyz"))
+)
+
+
+@given(changes)
+def test_the_catalogue_is_the_last_word_on_each_item(log):
+    catalogue, index = make()
+    expected = {}
+    for offset, (item, what, genre) in enumerate(log):
+        if what == "put":
+            catalogue.apply([described(item, offset=offset, attributes={"genre": [genre]})])
+            expected[item] = genre
+        else:
+            catalogue.apply([deletion(item, offset=offset) if what == "delete" else tombstone(item)])
+            expected.pop(item, None)
+
+    assert eligible(catalogue, index) == expected.keys()
+    assert catalogue.n_live == len(expected)
+    for genre in "xyz":
+        with_genre = {index.ids[row] for row in catalogue.rows_with("genre", [genre])}
+        assert with_genre == {item for item, its in expected.items() if its == genre}
+        row = catalogue.entity_row(genre)
+        assert row < 0 or catalogue.degrees[row] == len(with_genre)
+
+
+def test_damaged_and_newer_rows_are_named():
+    catalogue, _ = make()
+    with pytest.raises(ValueError, match="item-state row b'a' is damaged"):
+        catalogue.apply([SimpleNamespace(key=b"a", value=b"\x93\x01")])
+    newer = msgspec.msgpack.encode([SCHEMA_VERSION + 1, "a"])
+    with pytest.raises(
+        ValueError, match="item-state row b'a' has schema version 2; this worker reads up to 1"
+    ):
+        catalogue.apply([SimpleNamespace(key=b"a", value=newer)])
