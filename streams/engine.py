@@ -41,6 +41,7 @@ from streams.state.fold import digest
 from streams.state.item_index import ItemIndex
 from streams.state.profile_rows import dirty_rows
 from streams.state.profiles import Profiles
+from streams.state.warm import warm
 from streams.topic_reader import TailReader
 from streams.topics import check_topics, topic_name
 
@@ -116,6 +117,7 @@ class Engine:
     async def start(self) -> None:
         """Check the topics, connect, and begin to follow the shared state."""
         await asyncio.to_thread(check_topics, self.settings)
+        await asyncio.to_thread(warm)  # ten seconds the first time on a machine, one afterwards
         release = self.scorer.release
         self.metrics.set_release(release.version, self.scorer.provider)
         log.info("release %s on %s", release.version, self.scorer.provider)
