@@ -13,7 +13,7 @@ from streams.errors import ConfigurationError
 from streams.events import Content, Media
 from streams.items import AnyScorer
 from streams.settings import Settings
-from streams.state.catalogue import encode_item_state
+from streams.state.catalogue import encode_deletion, encode_item_state
 
 if TYPE_CHECKING:
     from model_core.text_encoder import TextEncoder
@@ -74,7 +74,10 @@ class ContentEncoder:
         rows: list[Row] = []
         for record, content in usable:
             if content is None:
-                rows.append((record.key, None))
+                # Not a null row: an older description that is read again must lose against the deletion.
+                name = record.key.decode(errors="replace")
+                deletion = encode_deletion(content_id=name, partition=record.partition, offset=record.offset)
+                rows.append((record.key, deletion))
                 continue
             image, audio = media[record.offset]
             value = encode_item_state(

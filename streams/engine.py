@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,12 @@ from online_learning.posterior import LinearPrior
 from online_learning.statistics import LinearStatistics
 from streams.content import ContentEncoder
 from streams.decoding import Rejected
-from streams.events import Feedback, Recommendation, Request, encode
+from streams.events import Recommendation, Request
+from streams.flush import Flusher
 from streams.items import ItemTable, load_scorer
 from streams.ledger import CommitLedger
 from streams.metrics import Metrics
-from streams.publisher import Publisher, Row
+from streams.publisher import Publisher
 from streams.restore import restore_shard
 from streams.serving import Server
 from streams.settings import Settings
@@ -32,18 +32,15 @@ from streams.shard import (
     STATISTICS_PREFIX,
     Shard,
     decode_policy_row,
-    encode_policy_row,
-    statistics_key,
 )
 from streams.state.catalogue import Catalogue
-from streams.state.changelog import COVISIT_PREFIX, covisit_rows, restore_covisits
+from streams.state.changelog import COVISIT_PREFIX, restore_covisits
 from streams.state.fold import digest
 from streams.state.item_index import ItemIndex
-from streams.state.profile_rows import dirty_rows
 from streams.state.profiles import Profiles
 from streams.state.warm import warm
 from streams.topic_reader import TailReader
-from streams.topics import check_topics, topic_name
+from streams.topics import TOPICS, check_topics, topic_name
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +48,7 @@ OWNER_PREFIX = b"owner\0"
 LEARN_INTERVAL_S = 0.2
 DRAIN_TIMEOUT_S = 10.0
 LAG_INTERVAL_S = 1.0
+CATCH_UP_POLL_S = 0.05
 
 
 class Engine:
@@ -93,7 +91,8 @@ class Engine:
         self.publisher = Publisher(settings)
         self.ledger = CommitLedger()
         self.server = Server(self)
-        self._topics = {name: topic_name(settings, name) for name in TOPIC_NAMES}
+        self.flusher = Flusher(self)
+        self._topics = {name: topic_name(settings, name) for name in TOPICS}
         self._consumer: Any = None
         self._owners: dict[int, str] = {}
         self._partitioner = DefaultPartitioner()
@@ -105,8 +104,9 @@ class Engine:
         )
         self.url: str | None = settings.advertised_url
         self._learned = -1
+        self._caught_up = False
+        self._catching_up: asyncio.Task[None] | None = None
         self._warned: set[str] = set()
-        self._shared_flushed_at = time.monotonic()
 
     def topic(self, name: str) -> str:
         """Full name of a topic."""
@@ -129,7 +129,7 @@ class Engine:
         gc.collect()
         gc.freeze()
         loops = (
-            (self._flush_once, self.settings.flush_interval_ms / 1000),
+            (self.flusher.flush_due, self.settings.flush_interval_ms / 1000),
             (self._learn, LEARN_INTERVAL_S),
             (self._measure_lag, LAG_INTERVAL_S),
         )
@@ -138,9 +138,10 @@ class Engine:
 
     async def stop(self) -> None:
         """Disconnect; call `drain` before to lose no work."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *([self._catching_up] if self._catching_up else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.server.stop()
         await self.items.stop()
         await self._reader.stop()
@@ -184,6 +185,11 @@ class Engine:
             task.add_done_callback(self._crash_on_error)
             self.shards[partition] = task
         self.metrics.assigned_partitions.set(len(partitions))
+        self._caught_up = not partitions
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+        self._catching_up = asyncio.create_task(self._catch_up(set(partitions)))
+        self._catching_up.add_done_callback(self._crash_on_error)
         if self.url is not None:
             await self.publisher.publish_all(
                 (
@@ -279,6 +285,7 @@ class Engine:
         """Return what readiness consists of."""
         return {
             "catalogue_caught_up": self._reader.caught_up.is_set(),
+            "topics_caught_up": self._caught_up,
             "items_encoded": self.items.pending == 0,
             "partitions": len(self.shards),
             "partitions_restored": len(self.live_shards()),
@@ -289,11 +296,45 @@ class Engine:
         state = self.readiness()
         ready = (
             state["catalogue_caught_up"]
+            and state["topics_caught_up"]
             and state["items_encoded"]
             and 0 < state["partitions"] == state["partitions_restored"]
         )
         self.metrics.ready.set(ready)
         return bool(ready)
+
+    async def _catch_up(self, partitions: set[int]) -> None:
+        """Be ready once everything that the topics held at the assignment has been folded."""
+        ends = {
+            name: await self._reader.end_offsets(self.topic(name), sorted(partitions))
+            for name in ("clicks", "users", "content")
+        }
+        while not all(
+            self._folded(name, partition) >= end
+            for name, of_partition in ends.items()
+            for partition, end in of_partition.items()
+            if partition in self.shards
+        ):
+            await asyncio.sleep(CATCH_UP_POLL_S)
+        # What was folded of content comes back as item-state.
+        shown = await self._reader.end_offsets(self.topic("item-state"), sorted(partitions))
+        while any(
+            self._reader.position(self.topic("item-state"), partition) < end
+            for partition, end in shown.items()
+        ):
+            await asyncio.sleep(CATCH_UP_POLL_S)
+        self._caught_up = True
+
+    def _folded(self, name: str, partition: int) -> int:
+        """The next offset to fold of an input topic, 0 while its shard is being restored."""
+        task = self.shards[partition]
+        if not task.done() or task.cancelled() or task.exception() is not None:
+            return 0
+        shard = task.result()
+        if name == "content":
+            done = self.ledger.position((self.topic(name), partition))
+            return max(done, self.start_offset(name, partition))
+        return shard.clicks.position if name == "clicks" else shard.users.position
 
     # Shared state
 
@@ -343,83 +384,11 @@ class Engine:
         self._learned = seen
         self.metrics.policy_version.set(self.policy.version)
 
-    # Flush
-
-    async def _flush_once(self) -> None:
-        due = time.monotonic() - self._shared_flushed_at >= self.settings.shared_flush_interval_ms / 1000
-        if due:
-            self._shared_flushed_at = time.monotonic()
-        await asyncio.gather(*(self.flush_shard(shard, shared=due) for shard in self.live_shards()))
+    # Entrances and exits
 
     async def flush(self) -> None:
         """Publish every dirty row and complete the offsets they cover."""
-        await asyncio.gather(*(self.flush_shard(shard, shared=True) for shard in self.live_shards()))
-
-    async def flush_shard(self, shard: Shard, *, shared: bool = False) -> None:
-        """Publish the shard's dirty rows, item statistics only when `shared`; complete what they cover."""
-        async with shard.lock:
-            started = time.perf_counter()
-            clicks, users = shard.clicks.position, shard.users.position
-            feedback = self._close_slates(shard)
-            # The profiles may need the item rows to be on the changelog before theirs: see their module.
-            items_first = shard.profiles.covisits_first
-            shared = shared or items_first
-            policy: list[Row] = []
-            marks = (shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset)
-            if marks != shard.flushed.statistics or feedback:
-                policy.append((statistics_key(shard.partition), encode_policy_row(shard.policy_row())))
-            if shared:
-                policy += covisit_rows(shard.covisits, self.index, shard.partition)
-                shard.profiles.covisits_flushed()
-            state = dirty_rows(shard.profiles, self.index)
-            publish = partial(self._publish, partition=shard.partition)
-            # A slate's feedback goes out before the row that says the slate is closed.
-            await publish("feedback", feedback)
-            if items_first:
-                await publish("policy-state", policy)
-                await publish("user-state", state)
-            else:
-                await asyncio.gather(publish("user-state", state), publish("policy-state", policy))
-            shard.flushed.users = clicks
-            shard.flushed.statistics = marks
-            if shared:
-                shard.flushed.shared = clicks
-            self._complete(shard, users)
-            if state or policy or feedback:
-                self.metrics.observe_stage("flush", time.perf_counter() - started)
-
-    async def _publish(self, name: str, rows: Sequence[Row], *, partition: int) -> None:
-        if rows:
-            await self.publisher.publish(self.topic(name), partition, rows)
-            self.metrics.count_events(name, "published", len(rows))
-
-    def _complete(self, shard: Shard, users: int) -> None:
-        for name, through in (("clicks", shard.committable_clicks()), ("users", users - 1)):
-            if (epoch := shard.epochs.get(name)) is not None:
-                self.ledger.complete_through((self.topic(name), shard.partition), through, epoch)
-
-    def _close_slates(self, shard: Shard) -> list[Row]:
-        rows: list[Row] = []
-        for slate, rewards, _ in shard.slates.close(shard.watermark_ms):
-            served: Recommendation = slate.record
-            feedback = Feedback(
-                request_id=served.request_id,
-                user_id=served.user_id,
-                slate=served.slate,
-                rewards=rewards.tolist(),
-                actions=slate.actions,
-                policy=served.policy,
-                policy_version=served.policy_version,
-                propensity_kind=served.propensity_kind,
-                model_version=served.model_version,
-                features=served.features,
-                feature_dim=served.feature_dim,
-                timestamp_ms=served.timestamp_ms,
-                closed_ms=shard.watermark_ms,
-                context=served.context,
-            )
-            rows.append((served.user_id.encode(), encode(feedback)))
-        return rows
+        await self.flusher.flush_all()
 
     async def dead_letter(self, name: str, rejected: Sequence[Rejected]) -> None:
         """Publish refused records with their reasons; returns once the broker has them."""
@@ -491,17 +460,3 @@ class Engine:
         self.metrics.pending_slates.set(sum(len(shard.slates) for shard in shards))
         self.metrics.waiting_requests.set(self.server.in_flight)
         self.is_ready()
-
-
-TOPIC_NAMES = (
-    "clicks",
-    "content",
-    "users",
-    "requests",
-    "recommendations",
-    "feedback",
-    "dead-letters",
-    "item-state",
-    "user-state",
-    "policy-state",
-)

@@ -93,6 +93,11 @@ class CommitLedger:
             return None
         return book.position
 
+    def position(self, partition: tuple[str, int]) -> int:
+        """The offset before which everything opened is complete; 0 before the first completion."""
+        book = self._books.get(partition)
+        return (book.position or 0) if book else 0
+
     def mark_committed(self, offsets: dict[tuple[str, int], int]) -> None:
         """Remember what the broker has confirmed; a failed commit is offered again."""
         for partition, offset in offsets.items():

@@ -85,6 +85,7 @@ class Server:
         self._release_action = np.array([release.action_code(name) for name in actions], np.int64)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._room = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._serving: dict[str, asyncio.Future[None]] = {}
         self._fresh: dict[int, asyncio.Task[int]] = {}
 
     def start(self) -> None:
@@ -163,7 +164,22 @@ class Server:
         metrics = self._engine.metrics
         if not shard.answered.add(request.request_id):
             metrics.count_events("requests", "duplicate")
+            # Read again after a rebalance while the first is in flight: done only when that one is.
+            if (first := self._serving.get(request.request_id)) is not None:
+                await asyncio.shield(first)
             return None
+        published = asyncio.get_running_loop().create_future()
+        self._serving[request.request_id] = published
+        try:
+            record = await self._answer(request, shard, received)
+            published.set_result(None)
+        finally:
+            published.cancel()
+            del self._serving[request.request_id]
+        return record
+
+    async def _answer(self, request: Request, shard: Shard, received: float) -> Recommendation:
+        metrics = self._engine.metrics
         entered = time.perf_counter()
         await self._own_clicks(shard)
         metrics.observe_stage("wait", time.perf_counter() - entered)

@@ -61,6 +61,7 @@ class TailReader:
         self._handler = handler
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
+        self._positions: dict[tuple[str, int], int] = {}
         self.caught_up = asyncio.Event()
 
     async def start(self) -> None:
@@ -86,6 +87,10 @@ class TailReader:
             raise RuntimeError("the reader is not started")
         return self._task
 
+    def position(self, topic: str, partition: int) -> int:
+        """The next offset to read; everything before it has been handled."""
+        return self._positions.get((topic, partition), 0)
+
     async def end_offsets(self, topic: str, partitions: Sequence[int]) -> dict[int, int]:
         """Ask the broker for the end of the named partitions: the next offset to be written."""
         if self._consumer is None:
@@ -100,6 +105,7 @@ class TailReader:
         while True:
             for tp, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
                 self._handler(tp.topic, tp.partition, records)
+                self._positions[tp.topic, tp.partition] = records[-1].offset + 1
             for tp in list(behind):
                 if await consumer.position(tp) >= ends[tp]:
                     behind.discard(tp)

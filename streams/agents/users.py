@@ -36,7 +36,7 @@ async def on_users(engine: "Engine", batch: RecordBatch) -> None:
     shard.users.advance(batch.last_offset + 1)
     if erased:
         engine.metrics.count_events("users", "tombstone", erased)
-        await engine.flush_shard(shard)
+        await engine.flusher.flush_shard(shard)
 
 
 def _erase(engine: "Engine", shard: Shard, record: Any, rejected: list[Rejected]) -> int:

@@ -94,3 +94,47 @@ def test_a_worker_that_was_stopped_answers_as_if_it_never_had(
     assert (
         reading.total("events_total", topic="clicks", outcome="replayed") == 0
     )  # a clean stop commits all that it folded
+
+
+def test_a_second_worker_takes_over_and_nothing_is_lost_or_doubled(
+    client: Client, start_worker: StartWorker
+) -> None:
+    first = start_worker(session_timeout_ms=1_500)
+    client.content(*(film(f"i{n}", f"Film {n}") for n in range(20)))
+    requests = []
+
+    def traffic(begin: int, end: int) -> None:
+        for n in range(begin, end):
+            client.click(f"u{n % 23}", f"i{n * 3 % 20}")
+            if n % 20 == 0:
+                requests.append(client.request(f"u{n % 23}"))
+        client.flush()
+
+    traffic(0, 400)
+    second = start_worker(session_timeout_ms=1_500)
+    traffic(400, 800)
+    wait_until(lambda: owned(first) == owned(second) == 2, "the partitions are shared")
+    urls = {http_status(worker, user) for worker in (first, second) for user in ("u1", "u2", "u3", "u4")}
+    assert urls == {200}  # a worker that does not own the user redirects to the one that does
+    assert first.pid is not None
+    os.kill(first.pid, signal.SIGKILL)
+    traffic(800, 1_200)
+    wait_until(lambda: owned(second) == 4, "the second worker owns everything")
+    wait_until(lambda: len(client.records("clicks")) == 1_200, "the whole log is read")
+    expected = folded_digest(client)
+    wait_until(lambda: live_digest(second) == expected, "the live state is the fold of the log")
+    wait_until(
+        lambda: set(requests) <= {slate.request_id for slate in client.recommendations()},
+        "every request is answered",
+    )
+
+
+def owned(worker: WorkerProcess) -> int:
+    """Partitions that a worker owns and has restored."""
+    with urllib.request.urlopen(f"{worker.url}/v1/digest", timeout=30) as answer:
+        return len(json.loads(answer.read())["clicks"])
+
+
+def http_status(worker: WorkerProcess, user: str) -> int:
+    with urllib.request.urlopen(f"{worker.url}/v1/recommendations/{user}", timeout=10) as answer:
+        return int(answer.status)

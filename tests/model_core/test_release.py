@@ -1,0 +1,214 @@
+"""A tiny model, trained once: what every release must hold to."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from model_core.baseline import BaselineScorer
+from model_core.config import ModelConfig, TrainConfig
+from model_core.corpus import make_corpus
+from model_core.datasets import Dataset, Interactions, Item
+from model_core.release import read_release
+from model_core.scorer import ItemBatch, ScoreBatch, Scorer
+from model_core.train import train_release
+
+WEIGHTS = {"view": 0.2, "like": 2.0}
+N_ITEMS = 60
+CONFIG = ModelConfig(dim=16, layers=1, history_length=8, n_neighbours=4, n_affinities=4, feature_dim=12)
+
+
+class Texts:
+    """A text encoder that needs no weights: vectors by the text's hash."""
+
+    name, fingerprint, dim = "texts", "0", 8
+
+    def encode(self, texts: list[str]) -> NDArray[np.float32]:
+        seeds = [sum(map(ord, text)) for text in texts]
+        rows = [np.random.default_rng(seed).normal(size=self.dim) for seed in seeds]
+        return np.array(rows, np.float32).reshape(len(texts), self.dim)
+
+
+def dataset(n_users: int = 30, n_events: int = 900) -> Dataset:
+    rng = np.random.default_rng(0)
+    users = rng.integers(n_users, size=n_events)
+    items = (rng.integers(N_ITEMS // 2, size=n_events) * 2 + users % 2) % N_ITEMS
+    interactions = Interactions(
+        np.array([f"u{u}" for u in users]),
+        np.array([f"i{i}" for i in items]),
+        rng.integers(1, 6, n_events).astype(np.float32),
+        1_700_000_000_000 + 60_000 * np.arange(n_events, dtype=np.int64),
+    )
+    described = [Item(f"i{i}", f"Item {i}", {"kind": [f"k{i % 2}"]}) for i in range(N_ITEMS)]
+    return Dataset("tiny", interactions, described, [])
+
+
+def corpus(data: Dataset):  # type: ignore[no-untyped-def]
+    actions = ["like" if rating >= 3 else "view" for rating in data.interactions.ratings]
+    return make_corpus(data, actions, WEIGHTS, Texts(), CONFIG)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("release") / "tiny"
+    train_release(corpus(dataset()), WEIGHTS, out, config=CONFIG, train=TrainConfig(epochs=2, threads=1))
+    return out
+
+
+@pytest.fixture(scope="module")
+def scorer(folder: Path) -> Scorer:
+    return Scorer(folder)
+
+
+@pytest.fixture(scope="module")
+def vectors(scorer: Scorer) -> NDArray[np.float32]:
+    release = scorer.release
+    n, k = N_ITEMS, release.n_neighbours
+    return scorer.encode_items(
+        ItemBatch(
+            text=Texts().encode([f"Item {i}" for i in range(n)]),
+            text_mask=np.ones(n, np.bool_),
+            image=np.zeros((n, 0), np.float32),
+            image_mask=np.zeros(n, np.bool_),
+            audio=np.zeros((n, 0), np.float32),
+            audio_mask=np.zeros(n, np.bool_),
+            entities=np.zeros((n, k), np.int64),
+            relations=np.zeros((n, k), np.int64),
+            edge_mask=np.zeros((n, k), np.bool_),
+            id_rows=np.array([release.item_rows.get(f"i{i}", 0) for i in range(n)], np.int64),
+        )
+    )
+
+
+def requests(scorer: Scorer, n: int, n_items: int = N_ITEMS) -> ScoreBatch:
+    release, rng = scorer.release, np.random.default_rng(1)
+    length = release.history_length
+    return ScoreBatch(
+        history=rng.integers(-1, N_ITEMS, (n, length)),
+        history_actions=rng.integers(0, 3, (n, length)),
+        history_age_s=np.sort(rng.random((n, length)) * 1e6)[:, ::-1].astype(np.float32),
+        user_entities=np.zeros((n, release.n_affinities), np.int64),
+        user_entity_weights=np.zeros((n, release.n_affinities), np.float32),
+        signals=rng.random((n, release.n_signals, n_items)).astype(np.float32),
+        eligible=np.ones((n, n_items), np.bool_),
+    )
+
+
+def by_item(scores, request: int = 0):  # type: ignore[no-untyped-def]
+    valid = scores.valid[request]
+    return dict(
+        zip(scores.rows[request][valid].tolist(), scores.scores[request][valid].tolist(), strict=True)
+    )
+
+
+def test_the_graphs_agree_with_torch_and_keep_their_sizes_open(folder: Path) -> None:
+    differences = json.loads((folder / "manifest.json").read_text())["metrics"]["onnx_difference"]
+    assert max(differences.values()) < 1e-4
+    shapes = {
+        spec.name: [dim.dim_param or dim.dim_value for dim in spec.type.tensor_type.shape.dim]
+        for spec in onnx.load(folder / "ranker.onnx").graph.input
+    }
+    assert all(
+        isinstance(size, str) for size in (shapes["history"][0], *shapes["eligible"], shapes["items"][0])
+    )
+
+
+def test_a_score_does_not_depend_on_the_other_candidates(scorer: Scorer, vectors) -> None:  # type: ignore[no-untyped-def]
+    batch = requests(scorer, 1)
+    together = by_item(scorer.score(batch, vectors))
+    assert len(together) == N_ITEMS
+    for item in (0, 7, 59):
+        alone = np.zeros_like(batch.eligible)
+        alone[0, item] = True
+        scored = by_item(scorer.score(replace(batch, eligible=alone), vectors))
+        assert scored.keys() == {item}
+        assert scored[item] == pytest.approx(together[item], abs=1e-5)
+
+
+def test_a_score_does_not_depend_on_the_batch_or_on_padding(scorer: Scorer, vectors) -> None:  # type: ignore[no-untyped-def]
+    batch = requests(scorer, 5)
+    many = scorer.score(batch, vectors)
+    padded = np.concatenate((vectors, np.ones((300, vectors.shape[1]), np.float32)))
+    one = ScoreBatch(
+        *(getattr(batch, name)[2:3] for name in (
+            "history", "history_actions", "history_age_s", "user_entities", "user_entity_weights",
+        )),
+        signals=np.pad(batch.signals[2:3], ((0, 0), (0, 0), (0, 300))),
+        eligible=np.pad(batch.eligible[2:3], ((0, 0), (0, 300))),
+    )  # fmt: skip
+    alone = by_item(scorer.score(one, padded))
+    assert alone == pytest.approx(by_item(many, 2), abs=1e-5)
+
+
+def test_an_ineligible_item_is_never_a_candidate(scorer: Scorer, vectors) -> None:  # type: ignore[no-untyped-def]
+    batch = requests(scorer, 4)
+    batch.eligible[:, ::3] = False
+    scores = scorer.score(batch, vectors)
+    assert not (scores.rows[scores.valid] % 3 == 0).any()
+    assert scores.valid.sum(1).tolist() == [int(batch.eligible[0].sum())] * 4
+    batch.eligible[:] = False
+    assert not scorer.score(batch, vectors).valid.any()
+
+
+def test_an_unknown_user_gets_finite_scores_between_0_and_1(scorer: Scorer, vectors) -> None:  # type: ignore[no-untyped-def]
+    batch = requests(scorer, 1)
+    batch.history[:] = -1
+    batch.signals[:] = 0
+    scores = scorer.score(batch, vectors)
+    found = scores.scores[scores.valid]
+    assert len(found) == N_ITEMS
+    assert ((found > 0) & (found < 1)).all()
+    assert np.isfinite(scores.features[scores.valid]).all()
+
+
+@pytest.mark.parametrize("make", ["release", "baseline"])
+def test_scores_are_the_features_times_the_prior_weights(make: str, scorer: Scorer, vectors) -> None:  # type: ignore[no-untyped-def]
+    used = scorer if make == "release" else BaselineScorer()
+    scores = used.score(requests(used, 3), vectors)  # type: ignore[arg-type]
+    assert (np.diff(scores.scores, axis=1)[scores.valid[:, 1:]] <= 0).all()
+    expected = scores.features @ used.release.prior_weights
+    np.testing.assert_allclose(scores.scores[scores.valid], expected[scores.valid], atol=1e-6)
+
+
+def test_an_item_that_the_release_does_not_know_has_a_vector_from_its_text(scorer: Scorer, vectors) -> None:  # type: ignore[no-untyped-def]
+    assert np.isfinite(vectors).all()
+    assert np.linalg.norm(vectors, axis=1).min() > 0
+
+
+def test_a_damaged_release_is_refused(folder: Path, tmp_path: Path) -> None:
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(folder, tmp_path / name))
+
+    changed = copy("changed")
+    with (changed / "ranker.onnx").open("r+b") as file:
+        file.write(b"\0\0")
+    with pytest.raises(ValueError, match=r"ranker\.onnx' must have SHA-256"):
+        Scorer(changed)
+    missing = copy("missing")
+    (missing / "item_encoder.onnx").unlink()
+    with pytest.raises(ValueError, match="must hold item_encoder.onnx, which is missing"):
+        Scorer(missing)
+    newer = copy("newer")
+    manifest = json.loads((newer / "manifest.json").read_text())
+    (newer / "manifest.json").write_text(json.dumps(manifest | {"schema": 99}))
+    with pytest.raises(ValueError, match="release schema must be 1"):
+        Scorer(newer)
+    with pytest.raises(ValueError, match="release must be a folder with a manifest"):
+        Scorer(tmp_path / "nothing")
+
+
+def test_the_same_seed_gives_the_same_release(folder: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    train_release(corpus(dataset()), WEIGHTS, again, config=CONFIG, train=TrainConfig(epochs=2, threads=1))
+    assert read_release(again).version == read_release(folder).version
+
+
+@pytest.mark.parametrize("data", [dataset(n_users=1), replace(dataset(), items=[])])
+def test_too_little_data_is_refused_with_what_is_missing(data: Dataset) -> None:
+    with pytest.raises(ValueError, match=r"user|items must not be empty"):
+        corpus(data)
