@@ -21,7 +21,7 @@ Windows = NDArray[np.int32]
 Pairs = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
-njit = numba.njit(cache=True)
+njit = numba.njit(cache=True, nogil=True)
 
 
 class Tables(NamedTuple):

@@ -3,11 +3,9 @@
 import asyncio
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.partitioner import murmur2
 
 from streams.events import (
     Click,
@@ -19,17 +17,12 @@ from streams.events import (
     encode,
 )
 from streams.kafka_options import aiokafka_client_options
+from streams.partitioner import partition_of
 from streams.settings import Settings
 from streams.topics import topic_name, topic_partitions
 
 POLL_MS = 200
 ANSWER_TIMEOUT_S = 15.0
-
-
-@lru_cache(maxsize=1 << 18)
-def partition_of(key: str, partitions: int) -> int:
-    """Return the partition of a key as Kafka's Java client chooses it (murmur2 of its UTF-8 bytes)."""
-    return int((murmur2(key.encode()) & 0x7FFFFFFF) % partitions)
 
 
 @dataclass(frozen=True, slots=True)

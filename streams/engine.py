@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from aiokafka.producer.producer import DefaultPartitioner
 
 from model_core.co_visitation import CoVisitation
 from model_core.signals import SignalConfig
@@ -24,6 +23,7 @@ from streams.flush import Flusher
 from streams.items import ItemTable, load_scorer
 from streams.ledger import CommitLedger
 from streams.metrics import Metrics
+from streams.partitioner import partitions_of
 from streams.publisher import Publisher
 from streams.restore import restore_shard
 from streams.serving import Server
@@ -95,7 +95,6 @@ class Engine:
         self._topics = {name: topic_name(settings, name) for name in TOPICS}
         self._consumer: Any = None
         self._owners: dict[int, str] = {}
-        self._partitioner = DefaultPartitioner()
         self._tasks: list[asyncio.Task[None]] = []
         self._reader = TailReader(
             settings,
@@ -184,6 +183,7 @@ class Engine:
             task = asyncio.create_task(self._restore(partition))
             task.add_done_callback(self._crash_on_error)
             self.shards[partition] = task
+            self._reader.pause(self.topic("policy-state"), partition)  # it would read what it writes
         self.metrics.assigned_partitions.set(len(partitions))
         self._caught_up = not partitions
         if self._catching_up is not None:
@@ -205,6 +205,7 @@ class Engine:
         task.cancel()
         if task.done() and not task.cancelled() and task.exception() is None:
             self.foreign_statistics[partition] = task.result().statistics
+        self._reader.resume(self.topic("policy-state"), partition)
         for name in ("clicks", "users", "requests", "content"):
             self.metrics.drop_lag(name, partition)
 
@@ -266,11 +267,6 @@ class Engine:
         return int(self._consumer.start_offsets.get((self.topic(name), partition), 0))
 
     # Ownership
-
-    def partition_of(self, user_id: str) -> int:
-        """Partition of a user: Kafka's murmur2 on the id."""
-        every = list(range(self.settings.partitions))
-        return int(self._partitioner(user_id.encode(), every, every))
 
     def owns(self, partition: int) -> bool:
         """Whether this worker answers for a partition."""
@@ -409,7 +405,8 @@ class Engine:
 
     def check_partition(self, name: str, partition: int, user_ids: Sequence[str]) -> None:
         """Count users whose key belongs to another partition, and say once what to set."""
-        wrong = sum(self.partition_of(user) != partition for user in user_ids)
+        homes = partitions_of(user_ids, self.settings.partitions)
+        wrong = int(np.count_nonzero(homes != partition))
         if not wrong:
             return
         self.metrics.count_wrong_partition(name, wrong)

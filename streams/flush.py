@@ -45,7 +45,8 @@ class Flusher:
             feedback = _feedback(shard)
             # The profiles may need the item rows to be on the changelog before theirs: see their module.
             items_first = shard.profiles.covisits_first
-            shared = shared or items_first
+            # Without new clicks since the last flush, waiting would spare no row.
+            shared = shared or items_first or clicks == shard.flushed.users
             policy: list[Row] = []
             marks = (shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset)
             if marks != shard.flushed.statistics or feedback:

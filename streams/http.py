@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from streams.events import MAX_ID_LENGTH, MAX_SLATE, Request, encode
+from streams.partitioner import partition_of
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ async def recommendations(http: web.Request) -> web.Response:
         request = _parse(http, http.app[SETTINGS].k_default)
     except ValueError as error:
         return _error(400, str(error))
-    partition = engine.partition_of(request.user_id)
+    partition = partition_of(request.user_id, engine.settings.partitions)
     if not engine.owns(partition):
         owner = engine.owner_url(partition)
         if owner is None:

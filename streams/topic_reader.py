@@ -62,6 +62,7 @@ class TailReader:
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         self._positions: dict[tuple[str, int], int] = {}
+        self._paused: set[TopicPartition] = set()
         self.caught_up = asyncio.Event()
 
     async def start(self) -> None:
@@ -91,6 +92,20 @@ class TailReader:
         """The next offset to read; everything before it has been handled."""
         return self._positions.get((topic, partition), 0)
 
+    def pause(self, topic: str, partition: int) -> None:
+        """Read no more of a partition, until `resume` goes on where this stopped."""
+        tp = TopicPartition(topic, partition)
+        self._paused.add(tp)
+        if self._consumer is not None:
+            self._consumer.pause(tp)
+
+    def resume(self, topic: str, partition: int) -> None:
+        """Read a paused partition again."""
+        tp = TopicPartition(topic, partition)
+        self._paused.discard(tp)
+        if self._consumer is not None:
+            self._consumer.resume(tp)
+
     async def end_offsets(self, topic: str, partitions: Sequence[int]) -> dict[int, int]:
         """Ask the broker for the end of the named partitions: the next offset to be written."""
         if self._consumer is None:
@@ -107,7 +122,7 @@ class TailReader:
                 self._handler(tp.topic, tp.partition, records)
                 self._positions[tp.topic, tp.partition] = records[-1].offset + 1
             for tp in list(behind):
-                if await consumer.position(tp) >= ends[tp]:
+                if tp in self._paused or await consumer.position(tp) >= ends[tp]:
                     behind.discard(tp)
             if not behind:
                 self.caught_up.set()

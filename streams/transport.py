@@ -23,6 +23,8 @@ from streams.ledger import CommitLedger
 # they are empty, while those that fill meanwhile wait for it: so it must be short.
 FETCH_MAX_WAIT_MS = 50
 POLL_TIMEOUT_S = 1.0
+# A poll does not notice that a full buffer has room again: while one is full, polls are short.
+FULL_POLL_S = 0.01
 
 
 class RecordBatch:
@@ -122,7 +124,11 @@ class Consumer(driver.Consumer):
         """Deliver batches until the fetcher stops: one queue item per fetched partition."""
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
-                records, active = await self._wait_next_records(POLL_TIMEOUT_S)
+                if self._buffered_partitions and not self._get_active_partitions():
+                    await asyncio.sleep(FULL_POLL_S)
+                    continue
+                timeout = FULL_POLL_S if self._buffered_partitions else POLL_TIMEOUT_S
+                records, active = await self._wait_next_records(timeout)
                 if records and not self.should_stop:
                     await self._deliver(records, active)
                 await asyncio.sleep(0)

@@ -17,10 +17,10 @@ from rich.console import Console
 
 from streams.bench.report import machine, write_report
 from streams.bench.wide import wide_clicks
-from streams.client import partition_of
 from streams.demo.session import clean_exit, cluster
 from streams.errors import SlatestreamError
 from streams.kafka_options import aiokafka_client_options
+from streams.partitioner import partitions_of
 from streams.publisher import Publisher, Row
 from streams.settings import Settings
 from streams.topics import topic_name, topic_partitions
@@ -106,8 +106,10 @@ async def _produce(settings: Settings, events: int, seed: int) -> dict[str, int]
     await publisher.start()
     try:
         for chunk in wide_clicks(events, seed=seed):
+            where = partitions_of([user for user, _ in chunk], partitions).tolist()
             rows: list[tuple[str, int, Row]] = [
-                (topic, partition_of(user, partitions), (user.encode(), value)) for user, value in chunk
+                (topic, partition, (user.encode(), value))
+                for partition, (user, value) in zip(where, chunk, strict=True)
             ]
             await publisher.publish_all(rows)
             users.update(user for user, _ in chunk)

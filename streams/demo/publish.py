@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from model_core.datasets import Dataset, Interactions
-from streams.client import partition_of
 from streams.demo.taste import LIKED
 from streams.events import Click, Content, UserUpdate, decode_click, encode
+from streams.partitioner import partitions_of
 from streams.publisher import Publisher, Row
 from streams.settings import Settings
 from streams.topic_reader import read_partition
@@ -63,8 +63,10 @@ async def publish_rows(
     topic, partitions = topic_name(settings, name), topic_partitions(settings, name)
     total = 0
     while chunk := list(islice(rows, CHUNK)):
+        where = partitions_of([key for key, _ in chunk], partitions).tolist()
         placed: list[tuple[str, int, Row]] = [
-            (topic, partition_of(key, partitions), (key.encode(), value)) for key, value in chunk
+            (topic, partition, (key.encode(), value))
+            for partition, (key, value) in zip(where, chunk, strict=True)
         ]
         await publisher.publish_all(placed)
         total += len(chunk)

@@ -22,7 +22,7 @@ MAX_REASONS = 2
 COVISITS_THAT_COUNT = 2.0  # together, over all users, weighted by distance
 POPULAR, NEW = "popular right now", "new"
 
-njit = numba.njit(cache=True)
+njit = numba.njit(cache=True, nogil=True)
 
 
 @njit

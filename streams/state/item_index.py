@@ -24,7 +24,7 @@ def keys_of(texts: Iterable[str]) -> NDArray[np.uint64]:
     return np.array([_digest(text.encode()) for text in texts], np.uint64)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _find(
     slots: NDArray[np.int32], keys: NDArray[np.uint64], wanted: NDArray[np.uint64]
 ) -> NDArray[np.int32]:
@@ -39,7 +39,7 @@ def _find(
     return rows
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _enter(slots: NDArray[np.int32], keys: NDArray[np.uint64], begin: int, end: int) -> None:
     mask = np.uint64(len(slots) - 1)
     for row in range(begin, end):

@@ -26,7 +26,7 @@ Bytes = NDArray[np.uint8]
 Keys = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 
-njit = numba.njit(cache=True)
+njit = numba.njit(cache=True, nogil=True)
 
 
 class Rings(NamedTuple):

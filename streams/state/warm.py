@@ -7,6 +7,7 @@ import numpy as np
 from model_core import co_visitation
 from model_core.co_visitation import CoVisitation
 from streams.events import Click
+from streams.partitioner import partition_of
 from streams.state import graph, profile_kernels
 from streams.state.catalogue import Catalogue, encode_item_state
 from streams.state.changelog import covisit_rows
@@ -43,4 +44,5 @@ def warm() -> None:
         catalogue, index, profiles, 0, np.arange(3), now_ms=10**12, actions=["like"],
         action_weights=np.ones(1, np.float32), covisits=[covisits],
     )  # fmt: skip
+    partition_of("u", 2)
     profiles.erase("u")

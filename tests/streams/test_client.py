@@ -1,27 +1,13 @@
 import asyncio
 
 import pytest
-from aiokafka.partitioner import DefaultPartitioner
 
-from streams.client import SlateClient, partition_of
+from streams.client import SlateClient
 from streams.events import Click, Recommendation, Request, SlateItem, decode_click, decode_request, encode
+from streams.partitioner import partition_of
 from streams.publisher import Publisher
 from streams.topic_reader import read_partition
 from streams.topics import topic_name
-
-
-def test_a_key_goes_where_aiokafka_and_the_java_client_send_it():
-    every = list(range(7))
-    for key in ("", "1", "u12345", "müller", "用户" * 40, "x" * 513):
-        assert partition_of(key, 7) == DefaultPartitioner()(key.encode(), every, every)
-
-
-@pytest.mark.parametrize(
-    ("key", "murmur2"),
-    [("21", -973932308), ("foobar", -790332482), ("a-little-bit-long-string", -985981536)],
-)
-def test_the_hash_is_that_of_kafkas_own_tests(key, murmur2):
-    assert partition_of(key, 1 << 20) == (murmur2 & 0x7FFFFFFF) % (1 << 20)
 
 
 def slate(request: Request) -> bytes:
