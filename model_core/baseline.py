@@ -5,6 +5,7 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.ease import Ease
 from model_core.release import Release
 from model_core.scorer import ItemBatch, ScoreBatch, Scores, best_first
 from model_core.signals import SignalConfig
@@ -24,6 +25,7 @@ class BaselineScorer:
     provider = "numpy"
 
     def __init__(self) -> None:
+        self.ease: Ease | None = None
         prior = np.zeros(FEATURES, np.float32)
         prior[1] = 1.0
         self.release = Release(

@@ -8,32 +8,74 @@ from model_core.corpus import Corpus
 from model_core.evaluate import future
 from model_core.fit import Model
 from model_core.replay import Replay
-from model_core.signals import Log, SignalConfig
+from model_core.signals import Log, SignalConfig, fit_log
 
 MIN_POSITIVE = 20
 
 
-def platt(scores: NDArray[np.float64], labels: NDArray[np.bool_], *, steps: int = 50) -> tuple[float, float]:
+def platt(
+    scores: NDArray[np.float64],
+    labels: NDArray[np.bool_],
+    users: NDArray[np.int64],
+    *,
+    steps: int = 50,
+) -> tuple[float, float]:
     """Slope and intercept that make sigmoid(slope * score + intercept) the likeliest.
 
-    The slope is kept positive, so calibration never changes an order; with fewer than `MIN_POSITIVE`
-    positive or negative labels nothing can be learned and the answer is (1, 0).
+    The slope is that within users (each with an intercept of their own): scores of a softmax say which item
+    of a user's is likelier, and their level differs between users for no reason. The intercept is then that
+    of all together. The slope is kept positive, so calibration never changes an order. With fewer than
+    `MIN_POSITIVE` positive or negative labels nothing can be learned and the answer is (1, 0).
+
+    Parameters
+    ----------
+    scores : (n,) float64, labels : (n,) bool, users : (n,) int64
     """
     positive = int(labels.sum())
     if min(positive, len(labels) - positive) < MIN_POSITIVE:
         return 1.0, 0.0
-    x = np.stack((scores, np.ones_like(scores)), 1)
-    # Platt's targets: a little off 0 and 1, so that separable data have a finite answer.
-    target = np.where(labels, (positive + 1) / (positive + 2), 1 / (len(labels) - positive + 2))
-    weight = np.array([1.0, 0.0])
+    target = labels.astype(np.float64)
+    slope = max(_slope_within(scores, target, users, steps), 1e-3)
+    intercept = 0.0
     for _ in range(steps):
-        p = 1.0 / (1.0 + np.exp(-np.clip(x @ weight, -30, 30)))
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + 1e-6 * np.eye(2)
-        step = np.linalg.solve(hessian, x.T @ (p - target))
-        weight -= step * min(1.0, 2.0 / (np.abs(step).max() + 1e-12))
-        if np.abs(step).max() < 1e-8:
+        p = _sigmoid(slope * scores + intercept)
+        step = (p - target).sum() / ((p * (1 - p)).sum() + 1e-9)
+        intercept -= float(np.clip(step, -2.0, 2.0))
+        if abs(step) < 1e-8:
             break
-    return max(float(weight[0]), 1e-3), float(weight[1])
+    return slope, intercept
+
+
+def _slope_within(
+    scores: NDArray[np.float64], target: NDArray[np.float64], users: NDArray[np.int64], steps: int
+) -> float:
+    """Newton's method for one slope and an intercept a user; who said only yes or only no tells nothing."""
+    _, user = np.unique(users, return_inverse=True)
+    size, yes = np.bincount(user), np.bincount(user, target)
+    telling = ((yes > 0) & (yes < size))[user]
+    _, user = np.unique(user[telling], return_inverse=True)
+    x, y = scores[telling], target[telling]
+    if not len(x):
+        return 1.0
+    x = x - x.mean()
+    slope, level = 1.0, np.zeros(int(user.max()) + 1)
+    for _ in range(steps):
+        p = _sigmoid(slope * x + level[user])
+        w = p * (1 - p) + 1e-12
+        per_user, cross = np.bincount(user, w), np.bincount(user, w * x)
+        of_user, of_slope = np.bincount(user, p - y), float(((p - y) * x).sum())
+        curvature = float((w * x * x).sum()) - float((cross**2 / per_user).sum()) + 1e-9
+        step = (of_slope - float((cross * of_user / per_user).sum())) / curvature
+        step = float(np.clip(step, -1.0, 1.0))
+        level -= np.clip((of_user - cross * step) / per_user, -2.0, 2.0)
+        slope -= step
+        if abs(step) < 1e-8:
+            break
+    return slope
+
+
+def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -30, 30))))
 
 
 @torch.inference_mode()
@@ -50,13 +92,14 @@ def calibrate(model: Model, corpus: Corpus, log: Log, since: int, signals: Signa
         history_length=config.history_length,
         n_affinities=config.n_affinities,
         signals=signals,
+        ease=fit_log(log.first(since), signals),
     )
     replay.advance(since)
     device = ranker.item_bias.device
     vectors = model.vectors()
     missing = max(0, config.n_candidates - len(vectors))
     vectors = torch.cat((vectors, vectors.new_zeros(missing, config.dim)))
-    scores, labels = [np.zeros(0)], [np.zeros(0, np.bool_)]
+    scores, labels, owners = [np.zeros(0)], [np.zeros(0, np.bool_)], [np.zeros(0, np.int64)]
     for begin in range(0, len(truth.users), 64):
         users = truth.users[begin : begin + 64]
         batch = replay.requests(users, np.full(len(users), log.times_ms[since]))
@@ -69,6 +112,7 @@ def calibrate(model: Model, corpus: Corpus, log: Log, since: int, signals: Signa
         p = np.clip(probability[valid].astype(np.float64), 1e-7, 1 - 1e-7)
         scores.append(np.log(p / (1 - p)))
         labels.append(np.take_along_axis(relevant, rows, 1)[valid])
-    slope, intercept = platt(np.concatenate(scores), np.concatenate(labels))
+        owners.append(np.broadcast_to(users[:, None], rows.shape)[valid].astype(np.int64))
+    slope, intercept = platt(np.concatenate(scores), np.concatenate(labels), np.concatenate(owners))
     ranker.platt.copy_(torch.tensor([slope, intercept]))
     return sum(map(len, labels))

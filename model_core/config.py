@@ -21,8 +21,8 @@ class ModelConfig:
     """Items that retrieval hands to the ranker."""
     feature_dim: int = 32
     """Features per candidate for the policy: 1, the probability, the last hidden layer, the signals."""
-    n_signals: int = 2
-    """Per-item numbers that the worker keeps itself: co-visitation and popularity."""
+    n_signals: int = 3
+    """Per-item numbers that the worker computes itself: co-visitation, popularity and EASE."""
     text_dim: int = 384
     image_dim: int = 0
     audio_dim: int = 0
@@ -48,14 +48,18 @@ class TrainConfig:
     batch_windows: int = 16
     """Stretches of user histories per step; each holds up to `history_length` targets."""
     learning_rate: float = 2e-3
+    signal_pace: float = 5.0
+    """Learning rate of how the signals are weighed, times the others'."""
     weight_decay: float = 0.02
     dropout: float = 0.2
     id_dropout: float = 0.3
     """Share of items whose id is hidden in a step, so that items never seen in training are rankable."""
+    horizon: float = 0.3
+    """Share of targets that want any later positive item of the user instead of the next one."""
     negatives: int = 256
     """Items that a stretch's targets are told apart from (all items when there are fewer)."""
-    hard_negatives: int = 8
-    """Of them, those that the ranker sees: as many hard (retrieved) ones and as many random ones."""
+    ranked_items: int = 24
+    """Of those and the target, the best by the retrieval score, which the ranker learns to put in order."""
     ranked: float = 0.5
     """Share of a step's targets that the ranker sees; it costs most of a step."""
     neighbours: int = 10

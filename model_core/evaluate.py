@@ -86,6 +86,7 @@ def start_replay(scorer: Scorer, corpus: Corpus) -> tuple[Replay, NDArray[np.flo
         history_length=release.history_length,
         n_affinities=release.n_affinities,
         signals=SignalConfig(**release.signals),
+        ease=scorer.ease,
     )
     return replay, scorer.encode_items(item_batch(corpus.text, corpus.edges, corpus.id_rows))
 

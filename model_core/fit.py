@@ -18,6 +18,8 @@ from model_core.replay import item_batch
 from model_core.samples import Samples, Windows
 from model_core.signals import Log
 
+AWAY_S = (3_600.0, 90 * 86_400.0)  # how long a user may have been away who is asked about the long run
+
 Report = Callable[[str, float], None]
 """Told the stage's name and how much of it is done, from 0 to 1."""
 
@@ -61,8 +63,7 @@ class Trainer:
     """Fits a model to samples.
 
     The loss is a softmax over a target and the items it is told apart from, met ones left out, twice: for
-    the retrieval score, and for the ranker among the target, hard and random items. The response and the
-    actions are binary, and move the head only.
+    the retrieval score, and for the ranker among the best by that score. The actions are binary.
     """
 
     def __init__(
@@ -76,11 +77,18 @@ class Trainer:
         self.device = model.ranker.item_bias.device
         table = torch.where(torch.as_tensor(log.positive), 1.0, train.other_weight)
         self._weight = table
-        decay = [p for p in model.parameters() if p.dim() > 1]
-        other = [p for p in model.parameters() if p.dim() <= 1]
+        # How signals are weighed is few numbers that have far to go.
+        named = dict(model.named_parameters())
+        signal = [p for name, p in named.items() if name.startswith("ranker.signal_")]
+        rest = [p for name, p in named.items() if not name.startswith("ranker.signal_")]
         self._optimizer = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": train.weight_decay}, {"params": other, "weight_decay": 0.0}],
+            [
+                {"params": [p for p in rest if p.dim() > 1], "pace": 1.0},
+                {"params": [p for p in rest if p.dim() <= 1], "pace": 1.0, "weight_decay": 0.0},
+                {"params": signal, "pace": train.signal_pace, "weight_decay": 0.0},
+            ],
             lr=train.learning_rate,
+            weight_decay=train.weight_decay,
         )
         self._rng = np.random.default_rng(train.seed)
 
@@ -89,7 +97,8 @@ class Trainer:
 
         The learning rate rises to `peak` times the configured one over the first tenth and falls to zero.
         """
-        targets = np.where(self.windows.targets < before, self.windows.targets, -1)
+        latest = np.maximum(self.windows.targets, self.windows.wanted)
+        targets = np.where(latest < before, self.windows.targets, -1)
         usable = np.flatnonzero((targets >= 0).any(1))
         if not len(usable):
             raise ValueError(f"interactions must hold at least one target, got none before row {before}")
@@ -100,8 +109,9 @@ class Trainer:
             losses = []
             order = self._rng.permutation(usable)
             for begin in range(0, len(order), self.train.batch_windows):
+                rate = self.train.learning_rate * peak * _schedule(step / total)
                 for group in self._optimizer.param_groups:
-                    group["lr"] = self.train.learning_rate * peak * _schedule(step / total)
+                    group["lr"] = rate * group["pace"]
                 rows = order[begin : begin + self.train.batch_windows]
                 loss = self._loss(rows, targets[rows])
                 self._optimizer.zero_grad(set_to_none=True)
@@ -130,12 +140,15 @@ class Trainer:
             tokens, self._tensor(log.actions[events] * mask), self._tensor(gap.astype(np.float32)),
             self._tensor(mask),
         )  # fmt: skip
-        # From here on one row per target: window w, state j, log row t.
+        # From here on one row per target: window w, state j, log row t, which is the row wanted.
         w, j = np.nonzero(targets >= 0)
-        t = targets[w, j]
-        sample = self.samples.index[t]
+        sample = self.samples.index[targets[w, j]]
+        t = self.windows.wanted[rows][w, j]
         last = np.where(j > 0, times[w, np.maximum(j - 1, 0)], 0.0)
-        idle = np.maximum(log.times_ms[t] / 1000.0 - last, 0.0) * (j > 0)
+        idle = np.maximum(log.times_ms[t] / 1000.0 - last, 0.0)
+        shortest, longest = AWAY_S
+        away = shortest * (longest / shortest) ** self._rng.random(len(t))
+        idle = np.where(t == targets[w, j], idle, np.maximum(idle, away)) * (j > 0)
         # Requests come at other moments than events do: the time since the last one is often left out.
         idle_known = self._tensor((j > 0).astype(np.float32)) * (torch.rand(len(t), device=self.device) < 0.7)
         at, place = self._tensor(w), self._tensor(j)
@@ -166,41 +179,32 @@ class Trainer:
 
         few = torch.randperm(len(t), device=self.device)[: max(1, int(self.train.ranked * len(t)))]
         at, place, user, masked = at[few], place[few], user[few], masked[few]
-        chosen = self._choose(masked)  # (n, h)
+        # As it will serve: the best by the retrieval score, the target only where it is one of them.
+        chosen = masked.detach().topk(min(self.train.ranked_items, masked.shape[1]), dim=1).indices
         items = torch.cat((target[few].unsqueeze(1), columns[at]), 1).gather(1, chosen)
         picked = masked.gather(1, chosen)
         allowed = known[at] & (torch.arange(known.shape[1], device=self.device) <= place.unsqueeze(1))
-        shaped = shaped[few].gather(2, chosen.unsqueeze(1).expand(-1, shaped.shape[1], -1)).transpose(1, 2)
-        hidden = ranker.hidden(
-            user, vectors[items], shaped, picked.clamp(min=-50.0), states[at], allowed.unsqueeze(1)
-        )
+        hidden = ranker.hidden(user, vectors[items], states[at], allowed.unsqueeze(1))
         rank = picked + ranker.rank(hidden).squeeze(-1)
-        response = ranker.response(rank.detach(), user.detach())
-        label = self._tensor(log.positive[t])[few], self._tensor(log.actions[t])[few] - 1
-        binary = self._binary(response, hidden, *label, picked)
-        return retrieval + _softmax_loss(rank, weight[few]) + 0.2 * binary
-
-    def _choose(self, masked: Tensor) -> Tensor:
-        """Columns for the ranker: the target, then hard ones, then random ones."""
-        others = masked[:, 1:]
-        k = min(self.train.hard_negatives, others.shape[1])
-        hard = others.detach().topk(k, dim=1).indices
-        easy = torch.randint(0, others.shape[1], hard.shape, device=self.device)
-        first = torch.zeros_like(hard[:, :1])
-        return torch.cat((first, hard + 1, easy + 1), 1)
-
-    def _binary(
-        self, response: Tensor, hidden: Tensor, positive: Tensor, code: Tensor, picked: Tensor
-    ) -> Tensor:
+        is_target = chosen == 0
         present = picked > 0.5 * NOT_ELIGIBLE
-        label = torch.zeros_like(response)
-        label[:, 0] = positive.float()
-        level = functional.binary_cross_entropy_with_logits(response, label, reduction="none")
-        logits = response.detach().unsqueeze(-1) + self.model.ranker.act(hidden)
-        did = torch.zeros_like(logits)
-        did[torch.arange(len(code)), 0, code] = 1.0
-        acts = functional.binary_cross_entropy_with_logits(logits, did, reduction="none").sum(-1)
-        return ((level + acts) * present).sum() / present.sum()
+        actions = self._actions(
+            rank.detach(), hidden.detach(), is_target, present, self._tensor(log.actions[t])[few] - 1
+        )
+        ranking = torch.logsumexp(rank, 1) - (rank * is_target).sum(1)
+        share = weight[few] * is_target.any(1)
+        loss: Tensor = retrieval + (ranking * share).sum() / (share.sum() + 1e-6) + 0.2 * actions
+        return loss
+
+    def _actions(
+        self, rank: Tensor, hidden: Tensor, is_target: Tensor, present: Tensor, code: Tensor
+    ) -> Tensor:
+        """Loss of the action heads. They move alone: an action that no row has would flatten the rest."""
+        logits = rank.unsqueeze(-1) + self.model.ranker.act(hidden)
+        did = functional.one_hot(code, logits.shape[-1]).unsqueeze(1) * is_target.unsqueeze(-1).float()
+        loss = functional.binary_cross_entropy_with_logits(logits, did, reduction="none").sum(-1)
+        mean: Tensor = (loss * present).sum() / present.sum()
+        return mean
 
     def _tensor(self, array: "NDArray[Any] | Tensor") -> Tensor:
         return torch.as_tensor(array).to(self.device)

@@ -10,6 +10,7 @@ from model_core.config import ModelConfig
 
 TIME_BASIS = 32  # gaps from 0 s to 2**31 s
 NOT_ELIGIBLE = -1e9
+SIGNAL_WEIGHTS = (0.8, 0.2, 0.6)  # to begin with: co-visits, popularity, EASE
 
 
 class TimeGap(nn.Module):
@@ -97,20 +98,19 @@ class Ranker(nn.Module):
         self.user_norm = nn.LayerNorm(dim)
         self.user = nn.Linear(dim, dim)
         self.item_bias = nn.Parameter(torch.zeros(dim))
-        self.signal_weight = nn.Parameter(torch.tensor([0.8] + [0.2] * (config.n_signals - 1)))
+        self.signal_weight = nn.Parameter(torch.tensor(SIGNAL_WEIGHTS))
         self.signal_adapt = nn.Linear(dim, config.n_signals)
         self.signal_scale = nn.Parameter(torch.zeros(config.n_signals))
         nn.init.zeros_(self.signal_adapt.weight)
         nn.init.zeros_(self.signal_adapt.bias)
         self.ask = nn.Linear(dim, dim)
-        self.head = nn.Sequential(
-            nn.Linear(4 * dim + config.n_signals + 1, dim), nn.ReLU(), nn.Linear(dim, hidden)
-        )
+        self.head_norm = nn.LayerNorm(2 * dim)
+        self.head_user = nn.Linear(2 * dim, hidden)
+        self.head_item = nn.Linear(dim, hidden, bias=False)
+        self.hidden_norm = nn.LayerNorm(hidden, elementwise_affine=False)
         self.rank = nn.Linear(hidden, 1)
-        self.level = nn.Linear(dim, 1)
-        self.spread = nn.Parameter(torch.tensor(0.5))
         self.act = nn.Linear(hidden, len(action_weights))
-        for layer in (self.rank, self.act, self.level):
+        for layer in (self.rank, self.act):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         self.register_buffer("platt", torch.tensor([1.0, 0.0]))
@@ -173,36 +173,26 @@ class Ranker(nn.Module):
         vectors: Tensor = (self.user(user) + self.item_bias) / self.config.dim**0.5
         return vectors
 
-    def hidden(
-        self, user: Tensor, vectors: Tensor, signals: Tensor, base: Tensor, states: Tensor, allowed: Tensor
-    ) -> Tensor:
+    def hidden(self, user: Tensor, vectors: Tensor, states: Tensor, allowed: Tensor) -> Tensor:
         """Last hidden layer of the head, each candidate on its own.
+
+        It is what a candidate has in common with the user and with what it finds in the history: a product
+        without constants, so it always tells candidates apart.
 
         Parameters
         ----------
-        user : (B, ..., dim); vectors : (B, ..., M, dim); signals : (B, ..., M, S), transformed;
-        base : (B, ..., M), retrieval scores; states : (B, T, dim); allowed : (B, ..., 1, T) bool
+        user : (B, ..., dim); vectors : (B, ..., M, dim); states : (B, T, dim); allowed : (B, ..., 1, T) bool
 
         Returns
         -------
-        hidden : (B, ..., M, hidden_dim), of norm at most 1
+        hidden : (B, ..., M, hidden_dim), of mean 0 and variance 1 each
         """
         keys = states if user.dim() == 2 else states.unsqueeze(1)
         weight = self.ask(vectors) @ keys.transpose(-1, -2) / self.config.dim**0.5  # (B, ..., M, T)
         found = torch.softmax(weight.masked_fill(~allowed, NOT_ELIGIBLE), dim=-1) @ keys
-        who = user.unsqueeze(-2).expand_as(vectors)
-        x = torch.cat((vectors, found, who * vectors, found * vectors, signals, base.unsqueeze(-1)), dim=-1)
-        hidden: Tensor = torch.tanh(self.head(x))
-        hidden = hidden / float(self.config.hidden_dim) ** 0.5
+        x = self.head_norm(torch.cat((user.unsqueeze(-2).expand_as(found), found), dim=-1))
+        hidden: Tensor = self.hidden_norm(self.head_user(x) * self.head_item(vectors))
         return hidden
-
-    def response(self, rank: Tensor, user: Tensor) -> Tensor:
-        """Log-odds of a positive response, before calibration: (..., M) rank scores, (..., dim) users.
-
-        Rank scores compare the items of one user only; `level` makes them comparable between users.
-        """
-        logit: Tensor = nn.functional.softplus(self.spread) * rank + self.level(user)
-        return logit
 
     def forward(
         self,
@@ -239,16 +229,16 @@ class Ranker(nn.Module):
         top, rows = torch.topk(base.masked_fill(~eligible, NOT_ELIGIBLE), self.config.n_candidates, dim=1)
         valid = torch.gather(eligible, 1, rows)
         at = rows.unsqueeze(1).expand(-1, self.config.n_signals, -1)
-        chosen = torch.gather(shaped, 2, at).transpose(1, 2)  # (B, C, S)
         top = top * valid
-        hidden = self.hidden(user, items[rows], chosen, top, states, known.unsqueeze(1))
+        hidden = self.hidden(user, items[rows], states, known.unsqueeze(1))
         rank = top + self.rank(hidden).squeeze(-1)
-        logit = self.platt[0] * self.response(rank, user) + self.platt[1]
+        logit = self.platt[0] * rank + self.platt[1]
         probability = torch.sigmoid(logit)
         logits = logit.unsqueeze(-1) + self.act(hidden)
         # The signals as they are: a policy can trust or distrust them from the first clicks on.
         plain = torch.tanh(torch.gather(signals, 2, at).transpose(1, 2) / 4)  # (B, C, S)
+        spread = hidden / float(self.config.hidden_dim) ** 0.5  # of norm 1
         features = torch.cat(
-            (torch.ones_like(rank).unsqueeze(-1), probability.unsqueeze(-1), hidden, plain), dim=-1
+            (torch.ones_like(rank).unsqueeze(-1), probability.unsqueeze(-1), spread, plain), dim=-1
         )
         return rows, valid, probability, logits, features

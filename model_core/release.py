@@ -1,4 +1,4 @@
-"""A release: one folder with both graphs, the vocabulary, and a manifest that vouches for them.
+"""A release: one folder with both graphs, EASE, the vocabulary, and a manifest that vouches for them.
 
 manifest.json names the schema, the sizes, the metrics and the SHA-256 of every other file; the version is
 a hash of those, so it tells contents apart and not moments.
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from model_core.config import ModelConfig
 from model_core.vocabulary import Vocabulary
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST, VOCABULARY = "manifest.json", "vocabulary.json"
-ITEM_ENCODER, RANKER = "item_encoder.onnx", "ranker.onnx"
+ITEM_ENCODER, RANKER, EASE = "item_encoder.onnx", "ranker.onnx", "ease.npz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,11 @@ class Release:
     item_rows: dict[str, int]
     metrics: dict[str, Any]
 
+    @property
+    def items(self) -> list[str]:
+        """Ids of the items it knows, by row; row 1 comes first."""
+        return sorted(self.item_rows, key=self.item_rows.__getitem__)
+
     def action_code(self, action: str) -> int:
         """Code of an action in `ScoreBatch.history_actions`."""
         return self.actions.index(action) + 1 if action in self.actions else 0
@@ -67,11 +72,11 @@ def write_manifest(
     metrics: dict[str, Any],
     training: dict[str, Any],
 ) -> str:
-    """Complete a folder that holds both graphs into a release; return its version."""
+    """Complete a folder that holds both graphs and EASE into a release; return its version."""
     (folder / VOCABULARY).write_text(
         json.dumps(asdict(vocabulary), ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
     )
-    checksums = {name: _sha256(folder / name) for name in (ITEM_ENCODER, RANKER, VOCABULARY)}
+    checksums = {name: _sha256(folder / name) for name in (ITEM_ENCODER, RANKER, EASE, VOCABULARY)}
     described = {
         "schema": SCHEMA,
         "files": checksums,

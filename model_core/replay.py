@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.ease import Ease
 from model_core.samples import affinities
 from model_core.scorer import ItemBatch, ScoreBatch
 from model_core.signals import Log, SignalConfig, SignalState
@@ -23,14 +24,21 @@ class Replay:
     """State of a log folded up to `position`, in memory."""
 
     def __init__(
-        self, log: Log, edges: Edges, *, history_length: int, n_affinities: int, signals: SignalConfig
+        self,
+        log: Log,
+        edges: Edges,
+        *,
+        history_length: int,
+        n_affinities: int,
+        signals: SignalConfig,
+        ease: Ease,
     ) -> None:
         self.log = log
         self.edges = edges
         self.history_length = history_length
         self.n_affinities = n_affinities
         self.position = 0
-        self.state = SignalState(log.n_users, log.n_items, signals)
+        self.state = SignalState(log.n_users, log.n_items, signals, ease)
         order = np.argsort(log.users, kind="stable")
         bounds = np.searchsorted(log.users[order], np.arange(log.n_users + 1))
         self._events = [order[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]

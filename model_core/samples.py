@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.config import ModelConfig, TrainConfig
-from model_core.signals import Log, SignalConfig, SignalState
+from model_core.signals import N_SIGNALS, Log, SignalConfig, SignalState, refits
 from model_core.vocabulary import Edges
 
 AFFINITY_HALF_LIFE_MS = 30 * 86_400_000
@@ -20,21 +20,24 @@ class Windows:
 
     events : (w, L) int64 rows of the log in time order, -1 = padding on the right
     targets : (w, 1 + L) int64 rows of the log, -1 = no target here
+    wanted : (w, 1 + L) int64 rows of the log whose item is to be predicted there: the target's own, or a
+        later one of the user
     columns : (w, m) int32 items that the targets of a stretch are told apart from
     """
 
     events: NDArray[np.int64]
     targets: NDArray[np.int64]
+    wanted: NDArray[np.int64]
     columns: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What is known before each target, in the order of `rows`.
+    """What is known before each target, in the order of `rows`; column 0 is the item wanted.
 
     rows : (n,) int64 rows of the log
     index : (len(log),) int64, the sample of a log row, -1 = none
-    signals : (n, S, 1 + m) float16 and seen : (n, 1 + m) bool; column 0 is the target
+    signals : (n, S, 1 + m) float16 and seen : (n, 1 + m) bool
     entities : (n, A) int64, weights : (n, A) float32: what the user was drawn to
     """
 
@@ -49,7 +52,9 @@ class Samples:
 def cut_windows(log: Log, config: ModelConfig, train: TrainConfig, rng: np.random.Generator) -> Windows:
     """Cut every user's events into overlapping stretches, so that each is a target exactly once.
 
-    All but a user's first stretch predict in their second half only: there the history is long.
+    All but a user's first stretch predict in their second half only: there the history is long. A share
+    `train.horizon` of the targets want a positive item that the user met at some later time, any alike: who
+    comes back after a while does not go on where they left.
     """
     length, half = config.history_length, max(1, config.history_length // 2)
     order = np.argsort(log.users, kind="stable")
@@ -75,12 +80,32 @@ def cut_windows(log: Log, config: ModelConfig, train: TrainConfig, rng: np.rando
                 targets.append(target)
     if not events:
         raise ValueError(f"interactions must hold at least one target after the warm-up, got {len(log)} rows")
+    stacked = np.stack(targets)
+    wanted = _look_ahead(log, stacked, train.horizon, rng)
     m = min(train.negatives, log.n_items)
     if m == log.n_items:
         columns = np.tile(np.arange(m, dtype=np.int32), (len(events), 1))
     else:
         columns = np.stack([rng.choice(log.n_items, m, replace=False) for _ in events]).astype(np.int32)
-    return Windows(np.stack(events), np.stack(targets), columns)
+    return Windows(np.stack(events), stacked, wanted, columns)
+
+
+def _look_ahead(
+    log: Log, targets: NDArray[np.int64], share: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Rows wanted at targets: for a share of them a random later positive row of the same user."""
+    wanted = targets.copy()
+    positive = np.flatnonzero(log.positive)
+    order = positive[np.argsort(log.users[positive], kind="stable")]  # positive rows by user, then by time
+    ends = np.searchsorted(log.users[order], np.arange(log.n_users), side="right")
+    place = log.users[order].astype(np.int64) * len(log) + order
+    at = targets[targets >= 0]
+    first = np.searchsorted(place, log.users[at].astype(np.int64) * len(log) + at, side="right")
+    later = ends[log.users[at]] - first
+    ahead = (rng.random(len(at)) < share) & (later > 0)
+    chosen = first + (rng.random(len(at)) * later).astype(np.int64)
+    wanted[targets >= 0] = np.where(ahead, order[np.where(ahead, chosen, 0)], at)
+    return wanted
 
 
 def collect_samples(
@@ -93,8 +118,19 @@ def collect_samples(
     index[rows] = np.arange(len(rows))
     column_of = np.full(len(log), -1, np.int64)
     column_of[rows] = window_row
+    wanted = np.zeros(len(log), np.int32)
+    wanted[rows] = log.items[windows.wanted[window_row, place]]
     state = SignalState(log.n_users, log.n_items, signals)
-    values, seen = state.replay(log, windows.columns, column_of, index, len(rows))
+    values = np.zeros((len(rows), N_SIGNALS, 1 + windows.columns.shape[1]), np.float16)
+    seen = np.zeros(values.shape[::2], np.bool_)
+    for begin, end, ease in refits(log, signals):
+        state.use(ease)
+        here = np.flatnonzero((rows >= begin) & (rows < end))
+        sample_of = np.full(len(log), -1, np.int64)
+        sample_of[rows[here]] = np.arange(len(here))
+        values[here], seen[here] = state.replay(
+            log, windows.columns, column_of, sample_of, wanted, len(here), start=begin, stop=end
+        )
     entities, weights = affinities(log, rows, edges, config.n_affinities)
     return Samples(rows, index, values, seen, entities, weights)
 

@@ -9,7 +9,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from model_core.release import ITEM_ENCODER, RANKER, Release, read_release
+from model_core.ease import Ease
+from model_core.release import EASE, ITEM_ENCODER, RANKER, VOCABULARY, Release, read_release
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,12 @@ class Scorer:
         if threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         self.release: Release = read_release(folder)
+        self.ease = Ease.load(folder / EASE)
+        if self.ease.n_items != len(self.release.item_rows):
+            raise ValueError(
+                f"{EASE} must know the {len(self.release.item_rows)} items of {VOCABULARY}, "
+                f"got {self.ease.n_items}"
+            )
         self._item_encoder = open_session(folder / ITEM_ENCODER, threads=threads)
         self._ranker = open_session(folder / RANKER, threads=threads)
         self.provider: str = self._ranker.get_providers()[0]

@@ -1,16 +1,21 @@
 """The per-item signals of a request, as they stood at the time of each training sample.
 
-A worker keeps co-visits and popularities up to date by itself and gives them to the ranker with every
-request; training replays the log in time order, so a sample sees what the worker would have known before
-it, never its own target.
+A worker keeps co-visits and popularities up to date by itself, sums EASE's weights over what a user liked,
+and gives all three to the ranker with every request; training replays the log in time order, so a sample
+sees what the worker would have known before it, never its own target.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.ease import Ease, fit_ease
+
+N_SIGNALS = 3
 MAX_ITEMS = 8192  # the replay keeps a dense (n, n) float32 table
 
 
@@ -22,7 +27,7 @@ class SignalConfig:
     ``pair_decay ** (d - 1)``, times `pair_other` unless both are positive. The signal of item i is
     ``sum_r read_decay ** r * (1 or read_other) * C[h_r, i] / sqrt(popularity_i + 10)`` over the user's
     `read_window` last events h_r, r = 0 the most recent, 1 for a positive one; beside it goes
-    ``log1p(popularity_i)``, counting positive events.
+    ``log1p(popularity_i)``, counting positive events, and EASE's score from all that the user liked.
     """
 
     window: int = 20
@@ -31,6 +36,11 @@ class SignalConfig:
     read_window: int = 20
     read_decay: float = 0.85
     read_other: float = 0.5
+    ease_penalty: float = 300.0
+    ease_keep: int = 256
+    """Weights per item that a release keeps."""
+    ease_refits: int = 16
+    """How often training refits EASE along the log, so that no sample sees weights that know its target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +73,15 @@ class Log:
 
 
 class SignalState:
-    """Co-visits and popularity of a log replayed so far, in memory and dense: for training and evaluation.
+    """Signals of a log replayed so far, in memory and dense: for training and evaluation.
 
-    The worker's own tables hold the same numbers as long as no item has more neighbours than they keep.
+    The worker's own tables hold the same numbers as long as no item has more neighbours than they keep, and
+    no user more events. EASE's weights stay those given, until `use` gives others.
     """
 
-    def __init__(self, n_users: int, n_items: int, config: SignalConfig | None = None) -> None:
+    def __init__(
+        self, n_users: int, n_items: int, config: SignalConfig | None = None, ease: Ease | None = None
+    ) -> None:
         if n_items > MAX_ITEMS:
             raise ValueError(f"a replay of signals takes at most {MAX_ITEMS} items, got {n_items}")
         config = config or SignalConfig()
@@ -79,13 +92,24 @@ class SignalState:
         self.recent = np.full((n_users, max(config.window, config.read_window)), -1, np.int32)
         self.recent_positive = np.zeros(self.recent.shape, np.bool_)
         self.seen = np.zeros((n_users, n_items), np.bool_)
+        self.liked = np.zeros((n_users, 16), np.int32)
+        self.n_liked = np.zeros(n_users, np.int64)
+        self.ease = np.zeros((n_items, n_items), np.float32)
+        if ease is not None:
+            self.use(ease)
         self._pair = (config.pair_decay ** np.arange(config.window)).astype(np.float32)
         self._read = (config.read_decay ** np.arange(config.read_window)).astype(np.float32)
+
+    def use(self, ease: Ease) -> None:
+        """Score by these weights from now on."""
+        if ease.n_items != self.n_items:
+            raise ValueError(f"EASE must know {self.n_items} items, got {ease.n_items}")
+        self.ease = ease.dense()
 
     def fold(self, log: Log, start: int = 0, stop: int | None = None) -> None:
         """Take in log[start:stop]."""
         none = np.full(len(log), -1, np.int64)
-        self.replay(log, np.zeros((1, 0), np.int32), none, none, 0, start=start, stop=stop)
+        self.replay(log, np.zeros((1, 0), np.int32), none, none, log.items, 0, start=start, stop=stop)
 
     def replay(
         self,
@@ -93,6 +117,7 @@ class SignalState:
         columns: NDArray[np.int32],
         column_of: NDArray[np.int64],
         sample_of: NDArray[np.int64],
+        wanted: NDArray[np.int32],
         n_samples: int,
         *,
         start: int = 0,
@@ -106,37 +131,44 @@ class SignalState:
             Groups of item rows whose signals are wanted.
         column_of, sample_of : (n,) int64
             Of each event, its group and its row in the result; -1 = not a sample.
+        wanted : (n,) int32
+            Item of each sample's column 0.
 
         Returns
         -------
-        signals : (n_samples, 2, 1 + m) float16
-            Column 0 is the event's own item (the target), the others those of its group.
+        signals : (n_samples, 3, 1 + m) float16
+            Column 0 is the item wanted, the others are those of the event's group.
         seen : (n_samples, 1 + m) bool
             Items that the user had met before the event.
         """
-        signals = np.zeros((n_samples, 2, 1 + columns.shape[1]), np.float16)
+        signals = np.zeros((n_samples, N_SIGNALS, 1 + columns.shape[1]), np.float16)
         seen = np.zeros(signals.shape[::2], np.bool_)
         end = len(log) if stop is None else stop
         for begin in range(start, end, 4096):  # numba knows no float16: one stretch at a time in float32
             part = slice(begin, min(begin + 4096, end))
-            wanted = np.flatnonzero(sample_of[part] >= 0)
-            rows = sample_of[part][wanted]
+            here = np.flatnonzero(sample_of[part] >= 0)
+            rows = sample_of[part][here]
             place = np.full(part.stop - part.start, -1, np.int64)
-            place[wanted] = np.arange(len(wanted))
-            out = np.zeros((len(wanted), *signals.shape[1:]), np.float32)
+            place[here] = np.arange(len(here))
+            out = np.zeros((len(here), *signals.shape[1:]), np.float32)
             met = np.zeros(out.shape[::2], np.bool_)
+            self._make_room(log.users[part][log.positive[part]])
             _replay(
                 self.counts,
                 self.popularity,
                 self.recent,
                 self.recent_positive,
                 self.seen,
+                self.liked,
+                self.n_liked,
+                self.ease,
                 log.users[part],
                 log.items[part],
                 log.positive[part],
                 columns,
                 column_of[part],
                 place,
+                wanted[part],
                 out,
                 met,
                 self._pair,
@@ -148,9 +180,17 @@ class SignalState:
             seen[rows] = met
         return signals, seen
 
+    def _make_room(self, users: NDArray[np.int32]) -> None:
+        """Let each of the users like one more item for each time they are named."""
+        needed = int((self.n_liked + np.bincount(users, minlength=len(self.n_liked))).max(initial=0))
+        if needed > self.liked.shape[1]:
+            grown = np.zeros((len(self.liked), needed + needed // 2), np.int32)
+            grown[:, : self.liked.shape[1]] = self.liked
+            self.liked = grown
+
     def read(self, users: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Signals of every item for some users as things stand: (len(users), 2, n_items) float32."""
-        out = np.empty((len(users), 2, self.n_items), np.float32)
+        """Signals of every item for some users as things stand: (len(users), 3, n_items) float32."""
+        out = np.empty((len(users), N_SIGNALS, self.n_items), np.float32)
         for row, user in enumerate(users):
             _score(
                 self.counts,
@@ -161,8 +201,27 @@ class SignalState:
                 np.float32(self.config.read_other),
                 out[row, 0],
             )
+            out[row, 2] = np.maximum(self.ease[self.liked[user, : self.n_liked[user]]].sum(0), 0.0)
         out[:, 1] = np.log1p(self.popularity)
         return out
+
+
+def refits(log: Log, config: SignalConfig) -> Iterator[tuple[int, int, Ease]]:
+    """Cut a log into equal stretches (from, to), each with EASE fitted on what came before it."""
+    bounds = np.linspace(0, len(log), config.ease_refits + 1).astype(np.int64).tolist()
+    for begin, end in pairwise(bounds):
+        yield begin, end, fit_log(log.first(begin), config)
+
+
+def fit_log(log: Log, config: SignalConfig) -> Ease:
+    """EASE of all of a log."""
+    return fit_ease(
+        log.users[log.positive],
+        log.items[log.positive],
+        log.n_items,
+        penalty=config.ease_penalty,
+        keep=config.ease_keep,
+    )
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -186,12 +245,16 @@ def _replay(  # type: ignore[no-untyped-def]
     recent,
     recent_positive,
     seen,
+    liked,
+    n_liked,
+    ease,
     users,
     items,
     positive,
     columns,
     column_of,
     sample_of,
+    wanted,
     signals,
     met,
     pair,
@@ -206,9 +269,13 @@ def _replay(  # type: ignore[no-untyped-def]
             _score(counts, popularity, recent[user], recent_positive[user], read, read_other, scores)
             group, sample = columns[column_of[event]], sample_of[event]
             for k in range(len(group) + 1):
-                other = item if k == 0 else group[k - 1]
+                other = wanted[event] if k == 0 else group[k - 1]
                 signals[sample, 0, k] = scores[other]
                 signals[sample, 1, k] = np.log1p(popularity[other])
+                total = np.float32(0)
+                for n in range(n_liked[user]):
+                    total += ease[liked[user, n], other]
+                signals[sample, 2, k] = max(total, np.float32(0))
                 met[sample, k] = seen[user, other]
         for back in range(len(pair)):
             other = recent[user, back]
@@ -226,3 +293,12 @@ def _replay(  # type: ignore[no-untyped-def]
         recent_positive[user, 0] = positive[event]
         seen[user, item] = True
         popularity[item] += positive[event]
+        if positive[event]:
+            known = n_liked[user]
+            for n in range(n_liked[user]):
+                if liked[user, n] == item:
+                    known = -1
+                    break
+            if known >= 0:
+                liked[user, known] = item
+                n_liked[user] += 1

@@ -17,10 +17,10 @@ from model_core.corpus import Corpus
 from model_core.evaluate import compare
 from model_core.export import export_release
 from model_core.fit import Model, Report, Trainer
-from model_core.release import Release, read_release, write_manifest
+from model_core.release import EASE, Release, read_release, write_manifest
 from model_core.samples import collect_samples, cut_windows
 from model_core.scorer import Scorer
-from model_core.signals import SignalConfig
+from model_core.signals import SignalConfig, fit_log
 
 HELD_OUT = 0.1  # kept out for the metrics when all interactions are to be trained on
 
@@ -92,6 +92,7 @@ def train_release(
 
     with _timed(seconds, "export"):
         report("export", 0.0)
+        fit_log(corpus.log.first(split), signals).save(partial / EASE)
         differences = export_release(partial, model.encoder, model.ranker, n_items=corpus.log.n_items)
         report("export", 1.0)
     with _timed(seconds, "evaluate"):

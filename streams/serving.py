@@ -16,6 +16,7 @@ from model_core.scorer import ScoreBatch
 from model_core.signals import SignalConfig
 from online_learning.types import Candidates
 from streams.batcher import Batcher
+from streams.ease_signal import EaseSignal
 from streams.events import Recommendation, Request, SlateItem, encode
 from streams.shard import Shard
 from streams.state import graph
@@ -82,6 +83,9 @@ class Server:
         self._action_weights = np.array(list(actions.values()), np.float32)
         release = engine.scorer.release
         self._signals = SignalConfig(**release.signals)
+        self._ease = None
+        if (ease := engine.scorer.ease) is not None:
+            self._ease = EaseSignal(ease, release.items, engine.index)
         self._release_action = np.array([release.action_code(name) for name in actions], np.int64)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._room = asyncio.Semaphore(MAX_IN_FLIGHT)
@@ -274,6 +278,8 @@ class Server:
             ),
         )
         signals[:, 1] = np.log1p(co_visitation.total_popularity(parts, n))
+        if self._ease is not None:
+            signals[:, 2] = self._ease.scores([self._liked(job) for job in jobs], n)
         return Prepared(
             batch=ScoreBatch(
                 history=history,
@@ -288,6 +294,11 @@ class Server:
             k=np.array([job.request.k for job in jobs], np.int64),
             seeds=np.array([self._seed(job.request.request_id) for job in jobs], np.uint64),
             fallbacks=fallbacks,
+        )
+
+    def _liked(self, job: Job) -> NDArray[np.int64]:
+        return job.shard.profiles.recent_positives(
+            job.user_row, self._action_is_positive, self._engine.settings.history_limit
         )
 
     def _seed(self, request_id: str) -> int:

@@ -98,6 +98,10 @@ class ItemIndex:
             rows = _find(self._slots, self._keys, keys)
         return rows
 
+    def find_keys(self, keys: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """Rows of items named by their keys, -1 where there is none: (n,) int32."""
+        return _find(self._slots, self._keys, np.ascontiguousarray(keys, np.uint64))
+
     def _add_all(self, ids: Sequence[str]) -> None:
         """Give rows to the items among `ids` that have none."""
         names = [name for name in dict.fromkeys(ids) if name not in self._rows]

@@ -196,7 +196,7 @@ def test_a_damaged_release_is_refused(folder: Path, tmp_path: Path) -> None:
     newer = copy("newer")
     manifest = json.loads((newer / "manifest.json").read_text())
     (newer / "manifest.json").write_text(json.dumps(manifest | {"schema": 99}))
-    with pytest.raises(ValueError, match="release schema must be 1"):
+    with pytest.raises(ValueError, match="release schema must be 2"):
         Scorer(newer)
     with pytest.raises(ValueError, match="release must be a folder with a manifest"):
         Scorer(tmp_path / "nothing")

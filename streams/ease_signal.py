@@ -1,0 +1,47 @@
+"""EASE's part of the signals: from the rows of a worker's items to those of its release, and back."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.ease import Ease
+from streams.state.item_index import ItemIndex, keys_of
+
+
+class EaseSignal:
+    """Scores a worker's items by a release's EASE; items that the release does not know score 0.
+
+    Parameters
+    ----------
+    items
+        The release's items, in the order of EASE's rows.
+    """
+
+    def __init__(self, ease: Ease, items: Sequence[str], index: ItemIndex) -> None:
+        self._ease = ease
+        self._keys = keys_of(items)
+        self._index = index
+        self._known = -1
+        self._rows = np.zeros(0, np.int32)  # row of each of the release's items, -1 = none yet
+        self._place = np.zeros(0, np.int32)  # of each row, the release's item, -1 = unknown to it
+
+    def scores(self, liked: Sequence[NDArray[np.int64]], n: int) -> NDArray[np.float32]:
+        """Score rows 0 to n - 1 by the rows that users liked, repeats allowed: (len(liked), n) float32."""
+        self._number()
+        places = [np.unique(self._place[rows]) for rows in liked]
+        scores = self._ease.scores([place[place >= 0] for place in places])
+        out = np.zeros((len(liked), n), np.float32)
+        here = np.flatnonzero((self._rows >= 0) & (self._rows < n))
+        out[:, self._rows[here]] = scores[:, here]
+        return out
+
+    def _number(self) -> None:
+        """Look the release's items up again when there are new rows."""
+        if self._known == len(self._index):
+            return
+        self._known = len(self._index)
+        self._rows = self._index.find_keys(self._keys)
+        self._place = np.full(self._known, -1, np.int32)
+        here = np.flatnonzero(self._rows >= 0)
+        self._place[self._rows[here]] = here

@@ -1,0 +1,45 @@
+from dataclasses import replace
+
+import numpy as np
+
+from model_core.config import ModelConfig, TrainConfig
+from model_core.samples import cut_windows
+from model_core.signals import Log
+
+CONFIG = ModelConfig(history_length=10)
+TRAIN = TrainConfig(warm_up=0.0, horizon=0.5)
+
+
+def log(n: int = 600) -> Log:
+    rng = np.random.default_rng(0)
+    positive = rng.random(n) < 0.4
+    return Log(
+        rng.integers(9, size=n).astype(np.int32), rng.integers(30, size=n).astype(np.int32),
+        positive + np.int64(1), positive, np.arange(n) * 1000, 9, 30,
+    )  # fmt: skip
+
+
+def test_each_event_is_a_target_once_and_follows_its_history() -> None:
+    events = log()
+    windows = cut_windows(events, CONFIG, TRAIN, np.random.default_rng(0))
+    targets = windows.targets[windows.targets >= 0]
+    assert sorted(targets.tolist()) == list(range(len(events)))
+    for window, row in zip(windows.events, windows.targets, strict=True):
+        for place in np.flatnonzero(row[1:] >= 0):
+            assert window[place] < row[1 + place]
+            assert events.users[window[place]] == events.users[row[1 + place]]
+
+
+def test_a_share_of_the_targets_wants_a_later_positive_item_of_the_same_user() -> None:
+    events = log()
+    windows = cut_windows(events, CONFIG, TRAIN, np.random.default_rng(0))
+    here = windows.targets >= 0
+    targets, wanted = windows.targets[here], windows.wanted[here]
+    ahead = wanted != targets
+    assert 0.35 < ahead.mean() < 0.5  # half, less those after whom nothing positive comes
+    assert (wanted >= targets).all()
+    assert (events.users[wanted] == events.users[targets]).all()
+    assert events.positive[wanted[ahead]].all()
+    assert (windows.wanted[~here] == -1).all()
+    none = cut_windows(events, CONFIG, replace(TRAIN, horizon=0.0), np.random.default_rng(0))
+    assert (none.wanted == none.targets).all()
