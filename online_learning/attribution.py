@@ -207,6 +207,17 @@ class PendingSlates:
                 return Attribution(outcome, slate, position, self.weights[action])
         return _NOTHING[failure]
 
+    def forget(self, user_id: str) -> int:
+        """Take out a user's open slates, which close without a word; return how many there were."""
+        gone = self.users.pop(user_id, [])
+        for slate in gone:
+            del self._by_request[slate.request_id]
+        if gone:
+            self._queue = [entry for entry in self._queue if entry[2].user_id != user_id]
+            heapq.heapify(self._queue)
+        self._evicted = [slate for slate in self._evicted if slate.user_id != user_id]
+        return len(gone)
+
     def close(self, watermark_ms: int) -> list[ClosedSlate]:
         """Take out the slates whose window has ended and those evicted since the last call.
 

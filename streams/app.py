@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import faust
+from aiohttp import web
 from faust.types.auth import AuthProtocol
 
 from streams.agents.clicks import on_clicks
@@ -14,6 +15,7 @@ from streams.agents.content import on_content
 from streams.agents.requests import on_requests
 from streams.agents.users import on_users
 from streams.engine import Engine
+from streams.http import start_http
 from streams.kafka_options import ssl_context
 from streams.settings import Settings
 from streams.topics import topic_name
@@ -35,14 +37,30 @@ class App(faust.App):
     """A Faust application around an engine, which starts before the consumer does."""
 
     engine: Engine
+    _http: web.AppRunner | None = None
 
     async def on_first_start(self) -> None:
         """Do nothing: Faust makes folders for its tables here, and we have none."""
 
     async def on_start(self) -> None:
-        """Start the engine, then everything that feeds it."""
+        """Start to answer HTTP, then the engine, then everything that feeds it."""
+        self._http, url = await start_http(self.engine, self.engine.settings)
+        if self.engine.url is None:
+            self.engine.url = url
+        log.info("listening on %s", url)
         await self.engine.start()
         await super().on_start()
+
+    async def on_shutdown(self) -> None:
+        """Answer HTTP until everything else has ended."""
+        await super().on_shutdown()
+        await self.stop_http()
+
+    async def stop_http(self) -> None:
+        """Stop to answer HTTP, if that is still to be done."""
+        runner, self._http = self._http, None
+        if runner is not None:
+            await runner.cleanup()
 
 
 def create_app(settings: Settings) -> App:

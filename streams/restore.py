@@ -84,7 +84,9 @@ async def _restore_slates(engine: "Engine", shard: Shard, row: PolicyRow) -> Non
             shard.answered.add(served.request_id)
             features = features_of(served, release.feature_dim)
             same_space = served.model_version == release.version
-            if served.timestamp_ms + window > row.closed_ms and len(features) == len(served.slate):
+            forgotten = served.clicks_offset <= shard.profiles.erased_through(served.user_id)
+            still_open = served.timestamp_ms + window > row.closed_ms
+            if still_open and not forgotten and len(features) == len(served.slate):
                 shard.open_slate(served, features)
             shard.count_slate(served, features if same_space else features[:0], record.offset)
         engine.metrics.count_restored("recommendations", len(records))

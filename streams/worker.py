@@ -44,17 +44,12 @@ def worker_command(
 async def run_worker(settings: Settings) -> int:
     """Run a worker in this event loop; return the exit code once it has stopped."""
     from streams.app import create_app
-    from streams.http import start_http
 
     app = create_app(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    runner, url = await start_http(app.engine, settings)
-    if app.engine.url is None:
-        app.engine.url = url
-    log.info("listening on %s", url)
     try:
         starting = asyncio.create_task(app.start())
         waiting = {starting, asyncio.create_task(stop.wait()), asyncio.create_task(app._crashed.wait())}
@@ -67,7 +62,7 @@ async def run_worker(settings: Settings) -> int:
         log.error("not stopped within %.0f s; what was not committed will be read again", STOP_TIMEOUT_S)
         return 1
     finally:
-        await runner.cleanup()
+        await app.stop_http()
     reason = app.crash_reason
     if reason is not None:
         if isinstance(reason, SlatestreamError):

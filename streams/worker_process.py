@@ -9,18 +9,19 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams.errors import SlatestreamError
-from streams.settings import ENV_PREFIX
+from streams.settings import ENV_PREFIX, Settings
 
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.1
+COMMAND = ("streams.cli", "worker")
 HTTP_TIMEOUT_S = 5.0
 # Part of util-linux; without it a parent that is killed leaves its worker running.
 DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
@@ -28,6 +29,12 @@ DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") 
 
 class WorkerError(SlatestreamError):
     """The worker did not start, did not become ready, or ended by itself; the message has its last words."""
+
+
+def same_topics(settings: Settings, **others: Any) -> dict[str, Any]:
+    """Settings of a worker on the topics and in the group of `settings`, and what else it is given."""
+    shared = ("bootstrap_servers", "topic_prefix", "group_id", "partitions")
+    return {name: getattr(settings, name) for name in shared} | others
 
 
 def environment(values: Mapping[str, Any]) -> dict[str, str]:
@@ -74,12 +81,15 @@ class WorkerProcess:
         Names and values of settings, e.g. ``{"topic_prefix": "demo.", "policy": "greedy"}``.
     log
         File that takes what it prints.
+    command
+        Module and arguments that Python runs.
     """
 
-    def __init__(self, settings: Mapping[str, Any], *, log: Path) -> None:
+    def __init__(self, settings: Mapping[str, Any], *, log: Path, command: Sequence[str] = COMMAND) -> None:
         self._port = _free_port()
         self._environment = environment({"http_host": "127.0.0.1", **settings, "http_port": self._port})
         self._log = log
+        self._command = command
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -98,7 +108,7 @@ class WorkerProcess:
         with self._log.open("ab") as output:
             # Its own session: Ctrl-C reaches it through `stop` only, after those who use it have ended.
             self._process = subprocess.Popen(
-                [*DIE_WITH_PARENT, sys.executable, "-m", "streams.cli", "worker"],
+                [*DIE_WITH_PARENT, sys.executable, "-m", *self._command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

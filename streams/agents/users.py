@@ -43,5 +43,7 @@ def _erase(engine: "Engine", shard: Shard, record: Any, rejected: list[Rejected]
     if not record.key:
         rejected.append(Rejected(record, NULL_KEY, "an erasure names its user by the record's key"))
         return 0
-    shard.profiles.erase(record.key.decode(errors="replace"), record.offset)
+    user_id = record.key.decode(errors="replace")
+    if shard.profiles.erase(user_id, record.offset) or shard.profiles.row_of(user_id) < 0:
+        shard.slates.forget(user_id)
     return 1

@@ -24,7 +24,7 @@ from streams.partitioner import partitions_of
 from streams.publisher import Publisher, Row
 from streams.settings import Settings
 from streams.topics import topic_name, topic_partitions
-from streams.worker_process import MetricsReading, WorkerProcess
+from streams.worker_process import MetricsReading, WorkerProcess, same_topics
 
 # Rendering the metrics takes the worker a few milliseconds: looking rarely keeps that out of the figure.
 LOOK_S = 0.25
@@ -65,13 +65,7 @@ def ingest_command(
         say(f"bare aiokafka consumer, nothing decoded: {bare.per_second:,.0f} events/s")
         log = out / "ingest-worker.log"
         log.unlink(missing_ok=True)
-        values = {
-            "bootstrap_servers": settings.bootstrap_servers,
-            "topic_prefix": settings.topic_prefix,
-            "group_id": settings.group_id,
-            "partitions": settings.partitions,
-        }
-        with WorkerProcess(values, log=log) as worker:
+        with WorkerProcess(same_topics(settings), log=log) as worker:
             folded, durable, reading = asyncio.run(_watch(settings, worker, events))
         rows = asyncio.run(_ends(settings, ("user-state", "policy-state")))
         say(f"worker, folded: {folded.per_second:,.0f} events/s over {folded.seconds:.2f} s")

@@ -32,7 +32,7 @@ from streams.demo.taste import LIKED
 from streams.events import Click, Request
 from streams.publisher import Publisher
 from streams.settings import Settings
-from streams.worker_process import WorkerProcess
+from streams.worker_process import WorkerProcess, same_topics
 
 PUBLISHED = {"popularity": 0.099, "co-visitation": 0.173, "EASE": 0.181}
 FIFTHS = 5
@@ -64,13 +64,8 @@ def prequential_command(
             release = train(folder, out / "prequential-release", until=until, seed=seed)
         log = out / "prequential-worker.log"
         log.unlink(missing_ok=True)
-        values = {
-            "bootstrap_servers": settings.bootstrap_servers,
-            "topic_prefix": settings.topic_prefix,
-            "group_id": settings.group_id,
-            "policy": policy,
-            "release": None if release is None else str(release.absolute()),
-        }
+        serving = None if release is None else str(release.absolute())
+        values = same_topics(settings, policy=policy, release=serving)
         with WorkerProcess(values, log=log) as worker:
             worker.wait_ready()
             run = asyncio.run(

@@ -55,7 +55,7 @@ async def publish_rows(
     settings: Settings,
     publisher: Publisher,
     name: str,
-    rows: Iterator[tuple[str, bytes]],
+    rows: Iterator[tuple[str, bytes | None]],
     *,
     progress: Callable[[int], None] = lambda _: None,
 ) -> int:

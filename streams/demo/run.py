@@ -26,7 +26,7 @@ from streams.demo.taste import population
 from streams.demo.users import Simulation, Traffic
 from streams.publisher import Publisher
 from streams.settings import Settings, load_settings
-from streams.worker_process import WorkerProcess, environment
+from streams.worker_process import WorkerProcess, environment, same_topics
 
 UNTIL = 0.6
 
@@ -113,12 +113,7 @@ class _Demo:
                 if release is None:
                     self._say(f"Training on the first {UNTIL:.0%} of the interactions ...")
                     release = train(folder, self._out / "release", until=UNTIL, seed=self._traffic.seed)
-            overrides = {
-                "bootstrap_servers": settings.bootstrap_servers,
-                "topic_prefix": settings.topic_prefix,
-                "group_id": settings.group_id,
-                "release": str(release.absolute()),
-            }
+            overrides = same_topics(settings, release=str(release.absolute()))
             with self._step("worker"):
                 self._say("Starting the worker ...")
                 log = self._out / "worker.log"

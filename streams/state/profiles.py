@@ -203,6 +203,11 @@ class Profiles:
         self.rings.heap[kernels.COVISITS_FIRST] = 1
         return True
 
+    def erased_through(self, user_id: str) -> int:
+        """Offset of the last click folded before a user was erased, -1 if that never happened."""
+        marker = self.erased.get(erased_key(user_id)) if self.erased else None
+        return -1 if marker is None else marker.clicks_offset
+
     def slots_of(self, row: int) -> list[int]:
         """Slots of a user's chunks."""
         links, first = self.rings.links, int(self.rings.users[row, kernels.HEAD])

@@ -1,6 +1,6 @@
 """A worker process on topics of its own, and a client beside it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streams.settings import Settings
-from streams.worker_process import WorkerProcess
+from streams.worker_process import COMMAND, WorkerProcess, same_topics
 from tests.e2e.client import Client
 
 StartWorker = Callable[..., WorkerProcess]
@@ -33,18 +33,11 @@ def start_worker(kafka_settings: Settings, tmp_path: Path) -> Iterator[StartWork
     with ExitStack() as stack:
         count = 0
 
-        def start(**overrides: Any) -> WorkerProcess:
+        def start(*, command: Sequence[str] = COMMAND, **overrides: Any) -> WorkerProcess:
             nonlocal count
             count += 1
-            values = {
-                "bootstrap_servers": kafka_settings.bootstrap_servers,
-                "topic_prefix": kafka_settings.topic_prefix,
-                "group_id": kafka_settings.group_id,
-                "partitions": kafka_settings.partitions,
-                **FAST,
-                **overrides,
-            }
-            worker = WorkerProcess(values, log=tmp_path / f"worker-{count}.log")
+            values = same_topics(kafka_settings, **(FAST | overrides))
+            worker = WorkerProcess(values, log=tmp_path / f"worker-{count}.log", command=command)
             stack.enter_context(worker)
             worker.wait_ready()
             return worker

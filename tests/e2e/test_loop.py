@@ -222,3 +222,13 @@ def test_bad_records_go_to_dead_letters_and_the_ones_around_them_are_used(
     assert all(letter.error for letter in letters)
     assert [letter.value for letter in letters][:3] == [b"", b"{", b"[]"]
     assert worker.metrics().total("dead_letters_total", topic=topic) == len(bad)
+
+
+def test_fausts_own_command_line_starts_the_same_worker(client: Client, start_worker: StartWorker) -> None:
+    worker = start_worker(command=("faust", "-A", "streams.faust_app", "worker", "--without-web"))
+    published(client, worker, *CATALOGUE)
+    client.click("ann", "alien")
+    client.flush()
+    assert "alien" not in item_ids(client.ask("ann", k=5))
+    assert http(worker, "/readyz")[0] == 200
+    assert worker.stop() == 0

@@ -265,3 +265,16 @@ def test_every_slate_closes_once_with_the_rewards_that_were_given_out(steps: lis
     assert sorted(one.slate.request_id for one in closed) == sorted(f"r{i}" for i in range(n_slates))
     for one in closed:
         assert one.rewards.sum() == pytest.approx(given_out.get(one.slate.request_id, 0.0))
+
+
+def test_a_forgotten_users_slates_are_gone_without_a_word_and_the_others_stay() -> None:
+    pending = store(max_open=3)
+    for request_id, user_id, time_ms in (("r1", "u", 1), ("r2", "v", 2), ("r3", "u", 3), ("r4", "v", 4)):
+        pending.add(request_id, user_id, ITEMS, features(), time_ms)
+    assert pending.forget("u") == 1  # r1 had been evicted and was still to be closed
+    assert pending.forget("u") == 0
+    assert pending.attribute("u", "a", "click", 5).outcome is Outcome.UNKNOWN_SLATE
+    assert pending.attribute("v", "a", "click", 5, "r2").reward == 1.0
+    assert [closed.slate.request_id for closed in pending.close(10_000)] == ["r2", "r4"]
+    assert len(pending) == 0
+    assert pending.add("r1", "u", ITEMS, features(), 20_000)
