@@ -8,6 +8,7 @@ It remembers a whole history as a set, where co-visits and the transformer read 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numba
 import numpy as np
@@ -62,7 +63,7 @@ class Ease:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return cls(arrays["bounds"], arrays["items"], arrays["weights"])
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, BadZipFile) as error:
             raise ValueError(f"{str(path)!r} must hold EASE weights: {error}") from None
 
 

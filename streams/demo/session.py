@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import typer
+from kafka.errors import KafkaError
 from rich.console import Console
 
 from streams.broker import EmbeddedBroker
@@ -25,7 +26,7 @@ from streams.topics import TOPICS, admin_client, create_topics, topic_name
 from streams.worker_process import DIE_WITH_PARENT, MetricsReading, WorkerProcess
 
 CATCH_UP_TIMEOUT_S = 120.0
-TRAIN_TIMEOUT_S = 240.0
+TRAIN_TIMEOUT_S = 600.0
 POLL_S = 0.1
 
 
@@ -85,7 +86,7 @@ def _taken(reading: MetricsReading, name: str) -> int:
 def cluster(say: Callable[[str], None], kind: str, **overrides: Any) -> Iterator[Settings]:
     """Give settings of an embedded broker, or of the configured cluster, with fresh topics of our own.
 
-    `kind` begins their names. On a cluster that is not ours they are deleted at the end.
+    `kind` begins their names. On a cluster that is not ours they are deleted at the end, the group too.
     """
     unique = f"{kind}-{uuid.uuid4().hex[:8]}"
     mine: dict[str, Any] = {"topic_prefix": f"{unique}-", "group_id": unique, **overrides}
@@ -98,6 +99,8 @@ def cluster(say: Callable[[str], None], kind: str, **overrides: Any) -> Iterator
         finally:
             with admin_client(settings) as admin:
                 admin.delete_topics([topic_name(settings, name) for name in TOPICS])
+                with contextlib.suppress(KafkaError):  # one that is left behind expires by itself
+                    admin.delete_groups([settings.group_id])
         return
     say("Starting a Kafka broker (the first time its jars are fetched with Maven) ...")
     with EmbeddedBroker() as broker:

@@ -5,6 +5,10 @@ import time
 
 import pytest
 import typer
+from kafka import TopicPartition
+from kafka.admin import KafkaAdminClient
+from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError
+from kafka.structs import OffsetAndMetadata
 from rich.console import Console
 
 from streams.demo.session import caught_up, clean_exit, cluster, keep_checking, race
@@ -12,6 +16,7 @@ from streams.errors import SlatestreamError
 from streams.metrics import Metrics
 from streams.topics import TOPICS, admin_client, describe_topics, topic_name
 from streams.worker_process import MetricsReading, WorkerError
+from tests.e2e.client import wait_until
 
 
 async def forever() -> None:
@@ -72,6 +77,19 @@ async def test_a_worker_that_does_not_catch_up_is_given_up(monkeypatch):
         await caught_up(Worker(ready=False), {"clicks": 5}, print)
 
 
+def commit(admin: KafkaAdminClient, group_id: str, tp: TopicPartition) -> bool:
+    """Give a group an offset; False while the broker's coordinator is not there yet."""
+    try:
+        admin.alter_group_offsets(group_id, {tp: OffsetAndMetadata(0, "", -1)})
+        return group_id in groups(admin)
+    except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError):
+        return False
+
+
+def groups(admin: KafkaAdminClient) -> set[str]:
+    return {group["group_id"] for group in admin.list_groups()}
+
+
 def test_a_cluster_of_others_gets_topics_of_our_own_and_is_left_clean(broker, monkeypatch):
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
     said = []
@@ -79,11 +97,15 @@ def test_a_cluster_of_others_gets_topics_of_our_own_and_is_left_clean(broker, mo
         assert settings.bootstrap_servers == broker.bootstrap_servers
         assert settings.topic_prefix.startswith("test-")
         assert describe_topics(settings) == []
+        clicks = TopicPartition(topic_name(settings, "clicks"), 0)
+        with admin_client(settings) as admin:
+            wait_until(lambda: commit(admin, settings.group_id, clicks), "the group has an offset")
     ours = {topic_name(settings, name) for name in TOPICS}
     deadline = time.monotonic() + 20
     with admin_client(settings) as admin:
         while left := ours & set(admin.list_topics()):
             assert time.monotonic() < deadline, left
+        assert settings.group_id not in groups(admin)
     assert broker.bootstrap_servers in said[0]
 
 
