@@ -44,6 +44,8 @@ class TrainConfig:
     """How long, on what and with which noise a model is trained."""
 
     epochs: int = 8
+    patience: int = 2
+    """Epochs without a lower loss on later interactions after which training ends."""
     seed: int = 0
     batch_windows: int = 16
     """Stretches of user histories per step; each holds up to `history_length` targets."""

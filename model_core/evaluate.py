@@ -55,6 +55,27 @@ def measure(top: NDArray[np.int64], relevant: NDArray[np.bool_]) -> dict[str, fl
     }
 
 
+def recall_by_popularity(
+    top: NDArray[np.int64], relevant: NDArray[np.bool_], counts: NDArray[np.float32], *, buckets: int = 5
+) -> list[float]:
+    """Share of the relevant items that were found, by how popular the item is; rarest first.
+
+    The buckets hold about equally many positive events before the split each.
+
+    Parameters
+    ----------
+    top : (n, 10) int64, relevant : (n, n_items) bool, counts : (n_items,) float32
+    """
+    order = np.argsort(counts, kind="stable")
+    before = np.cumsum(counts[order]) - counts[order] / 2
+    bucket = np.empty(len(counts), np.int64)
+    bucket[order] = np.minimum(buckets * before / max(float(counts.sum()), 1.0), buckets - 1).astype(np.int64)
+    hits = np.take_along_axis(relevant, top, 1)
+    found = np.bincount(bucket[top[hits]], minlength=buckets)
+    wanted = np.bincount(bucket[np.nonzero(relevant)[1]], minlength=buckets)
+    return [float(value) for value in found / np.maximum(wanted, 1)]
+
+
 def popularity(log: Log, split: int, users: NDArray[np.int32]) -> NDArray[np.float32]:
     """Positive events of each item before the split, for every user alike: (n, n_items)."""
     counts = np.bincount(log.items[:split][log.positive[:split]], minlength=log.n_items)
@@ -91,8 +112,23 @@ def start_replay(scorer: Scorer, corpus: Corpus) -> tuple[Replay, NDArray[np.flo
     return replay, scorer.encode_items(item_batch(corpus.text, corpus.edges, corpus.id_rows))
 
 
-def compare(scorer: Scorer, corpus: Corpus, split: int, *, batch: int = 32) -> dict[str, dict[str, float]]:
-    """Metrics of the release and of the baselines, by name; `users` counts who was asked.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How a release and the baselines do on the same users.
+
+    metrics : by model; `users` counts who was asked
+    by_popularity : by model, see `recall_by_popularity`
+    probability, relevant : (n,) float32 and bool, of all candidates of all users
+    """
+
+    metrics: dict[str, dict[str, float]]
+    by_popularity: dict[str, list[float]]
+    probability: NDArray[np.float32]
+    relevant: NDArray[np.bool_]
+
+
+def compare(scorer: Scorer, corpus: Corpus, split: int, *, batch: int = 32) -> Comparison:
+    """Measure the release and the baselines on what follows the split.
 
     Items first met after the split are in the catalogue, as new content would be, though training knew
     their texts and edges only.
@@ -111,11 +147,27 @@ def compare(scorer: Scorer, corpus: Corpus, split: int, *, batch: int = 32) -> d
     ):
         tops[name] = np.argsort(np.where(seen, np.inf, -scores), axis=1, kind="stable")[:, :TOP]
     parts = [np.zeros((0, TOP), np.int64)]
+    probability, relevant = [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
     for begin in range(0, len(truth.users), batch):
         users = truth.users[begin : begin + batch]
         request = replay.requests(users, np.full(len(users), moment))
-        parts.append(scorer.score(request, vectors).rows[:, :TOP])
+        ranked = scorer.score(request, vectors)
+        parts.append(ranked.rows[:, :TOP])
+        probability.append(ranked.scores[ranked.valid])
+        of_user, at = np.nonzero(ranked.valid)
+        relevant.append(truth.relevant[begin + of_user, ranked.rows[of_user, at]])
     tops["slatestream"] = np.concatenate(parts)
-    return {
-        name: {**measure(top, truth.relevant), "users": float(len(truth.users))} for name, top in tops.items()
-    }
+    liked = np.bincount(log.items[:split][log.positive[:split]], minlength=log.n_items).astype(np.float32)
+    return Comparison(
+        metrics={
+            name: {**measure(top, truth.relevant), "users": float(len(truth.users))}
+            for name, top in tops.items()
+        },
+        by_popularity={
+            name: recall_by_popularity(top, truth.relevant, liked)
+            for name, top in tops.items()
+            if name != "co-visits"
+        },
+        probability=np.concatenate(probability),
+        relevant=np.concatenate(relevant),
+    )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from model_core.checkpoint import Checkpoint, Epoch, random_state, set_random_state
 from model_core.config import ModelConfig, TrainConfig
 from model_core.corpus import Corpus
 from model_core.item_encoder import ItemEncoder
@@ -92,10 +93,21 @@ class Trainer:
         )
         self._rng = np.random.default_rng(train.seed)
 
-    def fit(self, epochs: int, *, before: int, report: Report, peak: float = 1.0) -> float:
-        """Run epochs over the targets that lie before row `before` of the log; return the last one's loss.
+    def fit(
+        self,
+        epochs: int,
+        *,
+        before: int,
+        report: Report,
+        peak: float = 1.0,
+        checkpoint: Checkpoint | None = None,
+    ) -> list[Epoch]:
+        """Run epochs over the targets that lie before row `before` of the log; return what each came to.
 
         The learning rate rises to `peak` times the configured one over the first tenth and falls to zero.
+        The weights are in the end those of the epoch with the lowest loss on the rows from `before` on;
+        training ends early when that has not fallen for `train.patience` epochs. With a checkpoint, it goes
+        on where a former one was killed.
         """
         latest = np.maximum(self.windows.targets, self.windows.wanted)
         targets = np.where(latest < before, self.windows.targets, -1)
@@ -103,31 +115,80 @@ class Trainer:
         if not len(usable):
             raise ValueError(f"interactions must hold at least one target, got none before row {before}")
         steps_per_epoch = math.ceil(len(usable) / self.train.batch_windows)
-        total, step, mean = epochs * steps_per_epoch, 0, 0.0
-        self.model.train()
-        for _ in range(epochs):
+        total = epochs * steps_per_epoch
+        history: list[Epoch] = []
+        best = self._state()
+        if checkpoint is not None and (saved := checkpoint.load()) is not None:
+            history = [Epoch(*epoch) for epoch in saved["history"]]
+            best = saved["best"]
+            self.model.load_state_dict(saved["model"])
+            self._optimizer.load_state_dict(saved["optimizer"])
+            set_random_state(self._rng, saved["random"])
+        while len(history) < epochs and not self._stale(history):
+            step = len(history) * steps_per_epoch
             losses = []
+            self.model.train()
             order = self._rng.permutation(usable)
             for begin in range(0, len(order), self.train.batch_windows):
                 rate = self.train.learning_rate * peak * _schedule(step / total)
                 for group in self._optimizer.param_groups:
                     group["lr"] = rate * group["pace"]
                 rows = order[begin : begin + self.train.batch_windows]
-                loss = self._loss(rows, targets[rows])
+                loss, retrieval = self._loss(rows, targets[rows])
                 self._optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
                 self._optimizer.step()
-                losses.append(float(loss.detach()))
+                losses.append(float(retrieval.detach()))
                 step += 1
                 report("train", step / total)
             mean = float(np.mean(losses))
             if not math.isfinite(mean):
                 raise ValueError(f"the training loss must be finite, got {mean}; lower the learning rate")
+            self.model.eval()
+            history.append(Epoch(mean, self.validate(before)))
+            if history[-1].validation <= min(epoch.validation for epoch in history):
+                best = self._state()
+            if checkpoint is not None:
+                checkpoint.save(
+                    {
+                        "history": [(epoch.loss, epoch.validation) for epoch in history],
+                        "best": best,
+                        "model": self.model.state_dict(),
+                        "optimizer": self._optimizer.state_dict(),
+                        "random": random_state(self._rng),
+                    }
+                )
+        self.model.load_state_dict(best)
         self.model.eval()
-        return mean
+        report("train", 1.0)
+        return history
 
-    def _loss(self, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> Tensor:
+    @torch.inference_mode()
+    def validate(self, since: int) -> float:
+        """Mean retrieval loss of the next items from row `since` of the log on; 0 without any."""
+        own = self.windows.targets == self.windows.wanted
+        targets = np.where(own & (self.windows.targets >= since), self.windows.targets, -1)
+        usable = np.flatnonzero((targets >= 0).any(1))
+        total, count = 0.0, 0
+        for begin in range(0, len(usable), self.train.batch_windows):
+            rows = usable[begin : begin + self.train.batch_windows]
+            n = int((targets[rows] >= 0).sum())
+            total += n * float(self._loss(rows, targets[rows], ranking=False)[1])
+            count += n
+        return total / max(count, 1)
+
+    def _state(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def _stale(self, history: list[Epoch]) -> bool:
+        losses = [epoch.validation for epoch in history]
+        return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= self.train.patience
+
+    def _loss(
+        self, rows: NDArray[np.int64], targets: NDArray[np.int64], *, ranking: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Loss of some windows' targets, and the part of it that is retrieval's."""
         log, ranker = self.log, self.model.ranker
         events = self.windows.events[rows]  # (w, L)
         mask = events >= 0
@@ -150,7 +211,8 @@ class Trainer:
         away = shortest * (longest / shortest) ** self._rng.random(len(t))
         idle = np.where(t == targets[w, j], idle, np.maximum(idle, away)) * (j > 0)
         # Requests come at other moments than events do: the time since the last one is often left out.
-        idle_known = self._tensor((j > 0).astype(np.float32)) * (torch.rand(len(t), device=self.device) < 0.7)
+        told = torch.rand(len(t), device=self.device) < (0.7 if self.model.training else 1.0)
+        idle_known = self._tensor((j > 0).astype(np.float32)) * told
         at, place = self._tensor(w), self._tensor(j)
         liked = ranker.liked(
             self._tensor(self.samples.entities[sample]), self._tensor(self.samples.weights[sample])
@@ -176,6 +238,8 @@ class Trainer:
         shift = torch.full_like(masked[:1], correction)
         shift[:, 0] = 0.0
         retrieval = _softmax_loss(masked + shift, weight)
+        if not ranking:
+            return retrieval, retrieval
 
         few = torch.randperm(len(t), device=self.device)[: max(1, int(self.train.ranked * len(t)))]
         at, place, user, masked = at[few], place[few], user[few], masked[few]
@@ -191,10 +255,10 @@ class Trainer:
         actions = self._actions(
             rank.detach(), hidden.detach(), is_target, present, self._tensor(log.actions[t])[few] - 1
         )
-        ranking = torch.logsumexp(rank, 1) - (rank * is_target).sum(1)
+        order = torch.logsumexp(rank, 1) - (rank * is_target).sum(1)
         share = weight[few] * is_target.any(1)
-        loss: Tensor = retrieval + (ranking * share).sum() / (share.sum() + 1e-6) + 0.2 * actions
-        return loss
+        loss: Tensor = retrieval + (order * share).sum() / (share.sum() + 1e-6) + 0.2 * actions
+        return loss, retrieval
 
     def _actions(
         self, rank: Tensor, hidden: Tensor, is_target: Tensor, present: Tensor, code: Tensor

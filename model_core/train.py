@@ -12,11 +12,13 @@ import numpy as np
 import torch
 
 from model_core.calibration import calibrate
+from model_core.checkpoint import Checkpoint, Epoch, fingerprint
 from model_core.config import ModelConfig, TrainConfig
 from model_core.corpus import Corpus
 from model_core.evaluate import compare
 from model_core.export import export_release
 from model_core.fit import Model, Report, Trainer
+from model_core.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
 from model_core.release import EASE, Release, read_release, write_manifest
 from model_core.samples import collect_samples, cut_windows
 from model_core.scorer import Scorer
@@ -49,7 +51,8 @@ def train_release(
 
     What follows the first part is the test behind the metrics; with ``until=1`` the last tenth is kept out
     for that. The same seed gives the same release where the platform's arithmetic allows. The folder
-    appears complete or not at all.
+    appears complete or not at all; a training that was killed goes on after its last whole epoch, by the file
+    `<out>.checkpoint`, when it is started again in the same way.
 
     Parameters
     ----------
@@ -70,8 +73,20 @@ def train_release(
     split = int((until if until < 1.0 else 1.0 - HELD_OUT) * len(corpus.log))
     seconds: dict[str, float] = {}
     with _timed(seconds, "train"):
-        model = fit_model(
-            corpus, split, tuple(weights.values()), config, train, signals, device=device, report=report
+        checkpoint = Checkpoint(
+            out.with_name(out.name + ".checkpoint"), fingerprint(corpus, split, config, train, signals)
+        )
+        out.parent.mkdir(parents=True, exist_ok=True)
+        model, history = fit_model(
+            corpus,
+            split,
+            tuple(weights.values()),
+            config,
+            train,
+            signals,
+            device=device,
+            report=report,
+            checkpoint=checkpoint,
         )
 
     partial = out.with_name(out.name + ".partial")
@@ -87,7 +102,8 @@ def train_release(
             vocabulary=corpus.vocabulary,
             signals=asdict(signals),
             metrics=metrics,
-            training=asdict(train) | {"until": until, "interactions": split},
+            training=asdict(train)
+            | {"until": until, "interactions": split, "history": [asdict(epoch) for epoch in history]},
         )
 
     with _timed(seconds, "export"):
@@ -99,11 +115,15 @@ def train_release(
         report("evaluate", 0.0)
         describe({})
         scorer = Scorer(partial, threads=train.threads)
-        metrics: dict[str, Any] = dict(compare(scorer, corpus, split))
-        describe(metrics | {"onnx_difference": differences})
+        compared = compare(scorer, corpus, split)
+        describe({**compared.metrics, "onnx_difference": differences})
+        plot_learning_curve(partial / "learning-curve.png", history)
+        plot_calibration(partial / "calibration.png", compared.probability, compared.relevant)
+        plot_recall_by_popularity(partial / "recall-by-popularity.png", compared.by_popularity)
         report("evaluate", 1.0)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
+    checkpoint.delete()
     return Trained(read_release(out), seconds)
 
 
@@ -117,11 +137,12 @@ def fit_model(
     *,
     device: str = "auto",
     report: Report = lambda stage, done: None,
-) -> Model:
+    checkpoint: Checkpoint | None = None,
+) -> tuple[Model, list[Epoch]]:
     """Train and calibrate on the first `split` rows of a corpus's log.
 
     The latest rows serve for calibration first, as what the model has not seen; a last, gentle epoch then
-    learns from them too.
+    learns from them too. With a checkpoint, a training that was killed goes on after its last whole epoch.
     """
     log = corpus.log.first(split)
     report("replay", 0.0)
@@ -134,10 +155,10 @@ def fit_model(
     model = Model(corpus, config, train, weights).to(where)
     trainer = Trainer(model, log, windows, samples, train)
     recent = int((1.0 - train.calibration) * split)
-    trainer.fit(train.epochs, before=recent, report=report)
+    history = trainer.fit(train.epochs, before=recent, report=report, checkpoint=checkpoint)
     calibrate(model, corpus, log, recent, signals)
     trainer.fit(1, before=split, report=lambda stage, done: report("finish", done), peak=0.1)
-    return model
+    return model, history
 
 
 @contextmanager

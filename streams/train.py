@@ -45,6 +45,9 @@ def train_command(
 ) -> None:
     """Train a model, check it, measure it beside popularity and item-kNN, and write a release folder.
 
+    Started again after a kill in the same way, it goes on after the last whole epoch. It ends early when it
+    does not predict later interactions any better; the best epoch's weights stay.
+
     A dataset's ratings of 4 and more are the action "like", others "view"; topics bring their own actions.
     """
     if (data is None) == (not from_topics):
@@ -77,7 +80,7 @@ def _train(
     weights = dict(settings.actions)
     with Progress(
         TextColumn("{task.description:<36}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(), console=console,
+        TimeElapsedColumn(), console=console, disable=not console.is_terminal,
     ) as progress:  # fmt: skip
         reporter = _Reporter(progress)
         dataset: Dataset
@@ -104,7 +107,7 @@ def _train(
 
 
 class _Reporter:
-    """Shows the stages of training as bars."""
+    """Shows the stages of training as bars; where nobody watches a terminal, as one line each."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -112,7 +115,10 @@ class _Reporter:
 
     def report(self, stage: str, done: float) -> None:
         if stage not in self._bars:
-            self._bars[stage] = self._progress.add_task(STAGES.get(stage, stage), total=1.0)
+            name = STAGES.get(stage, stage)
+            self._bars[stage] = self._progress.add_task(name, total=1.0)
+            if not self._progress.console.is_terminal:
+                self._progress.console.print(f"{name} ...", highlight=False)
         self._progress.update(self._bars[stage], completed=done)
 
     def stage(self, name: str) -> "_Stage":
@@ -144,4 +150,4 @@ def _show(trained: "Trained", out: Path, console: Console) -> None:
         table.add_row(name, f"{row['recall@10']:.4f}", f"{row['ndcg@10']:.4f}", style=style)
     console.print(table)
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in trained.seconds.items())
-    console.print(f"Release {release.version} in {out} ({spent}).")
+    console.print(f"Release {release.version} in {out} ({spent}), pictures beside it.")

@@ -1,6 +1,8 @@
 """A tiny model, trained once: what every release must hold to."""
 
 import json
+import os
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from model_core.baseline import BaselineScorer
+from model_core.checkpoint import Checkpoint
 from model_core.config import ModelConfig, TrainConfig
 from model_core.corpus import make_corpus
 from model_core.datasets import Dataset, Interactions, Item
@@ -212,3 +216,42 @@ def test_the_same_seed_gives_the_same_release(folder: Path, tmp_path: Path) -> N
 def test_too_little_data_is_refused_with_what_is_missing(data: Dataset) -> None:
     with pytest.raises(ValueError, match=r"user|items must not be empty"):
         corpus(data)
+
+
+def test_a_killed_training_goes_on_where_it_was_and_ends_the_same(folder: Path, tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(stage: str, done: float) -> None:
+        if stage == "train" and done > 0.6:  # in the second of two epochs
+            raise Killed
+
+    seen: list[float] = []
+
+    def note(stage: str, done: float) -> None:
+        if stage == "train":
+            seen.append(done)
+
+    out, checkpoint = tmp_path / "again", tmp_path / "again.checkpoint"
+    settings = {"config": CONFIG, "train": TrainConfig(epochs=2, threads=1)}
+    with pytest.raises(Killed):
+        train_release(corpus(dataset()), WEIGHTS, out, report=kill, **settings)  # type: ignore[arg-type]
+    assert checkpoint.is_file()
+    trained = train_release(corpus(dataset()), WEIGHTS, out, report=note, **settings)  # type: ignore[arg-type]
+    assert min(seen) > 0.5
+    assert trained.release.version == read_release(folder).version
+    assert not checkpoint.exists()
+
+
+def test_a_checkpoint_of_another_training_is_not_used_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    ours, path = {"history": [], "n": torch.zeros(2)}, tmp_path / "a.checkpoint"
+    Checkpoint(path, "mine").save(ours)
+    loaded = Checkpoint(path, "mine").load()
+    assert loaded is not None
+    assert loaded["n"].tolist() == [0.0, 0.0]
+    assert Checkpoint(path, "other").load() is None
+    path.write_bytes(pickle.dumps({"fingerprint": "mine", "run": os.system}))
+    with pytest.raises(ValueError, match="cannot be read, delete it"):
+        Checkpoint(path, "mine").load()
+    Checkpoint(path, "mine").delete()
+    assert Checkpoint(path, "mine").load() is None
