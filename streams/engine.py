@@ -83,6 +83,7 @@ class Engine:
             ),
             temperature=settings.temperature,
             exploration=settings.exploration,
+            epsilon=settings.epsilon,
             propensity_samples=settings.propensity_samples,
         )
         self.covisits = {p: self._new_covisits() for p in range(settings.partitions)}

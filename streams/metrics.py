@@ -20,6 +20,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from online_learning import factory as policies
 from online_learning.attribution import Outcome
 from streams.decoding import REASONS
 
@@ -55,7 +56,7 @@ STAGES = (
 DEAD_LETTER_REASONS = (*REASONS, "internal", "other")
 FALLBACKS = ("none", "no_release", "no_catalogue", "no_candidates", "timeout", "error", "other")
 REWARD_OUTCOMES = (*(outcome.value for outcome in Outcome), "other")
-POLICIES = ("softmax", "thompson", "greedy", "random", "popularity", "none", "other")
+POLICIES = (*policies.POLICIES, "none", "other")
 
 STAGE_BUCKETS = tuple(m * 10.0**e for e in range(-4, 1) for m in (1, 2.5, 5)) + (10.0,)
 BATCH_BUCKETS = tuple(float(4**e) for e in range(9))

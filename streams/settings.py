@@ -88,9 +88,12 @@ class Settings(BaseSettings):
     )
 
     # Learning
-    policy: Literal["softmax", "thompson", "greedy"] = "thompson"
+    policy: Literal["softmax", "thompson", "linucb", "epsilon-greedy", "greedy"] = "thompson"
     temperature: Annotated[float, Field(gt=0)] = Field(0.1, description="Of the softmax policy.")
-    exploration: Annotated[float, Field(ge=0)] = Field(0.1, description="Posterior scale of Thompson.")
+    exploration: Annotated[float, Field(ge=0)] = Field(
+        0.1, description="Posterior scale of Thompson and LinUCB."
+    )
+    epsilon: Fraction = Field(0.1, description="Share of positions that epsilon-greedy fills at random.")
     prior_precision: Annotated[float, Field(gt=0)] = Field(
         20.0, description="Trust in the release's own probabilities before the first click."
     )

@@ -13,6 +13,8 @@ from tests.policy_checks import CHECKS, DIM, FEATURE_SPACE, Make, random_candida
 
 PRIOR = LinearPrior(np.arange(DIM) / DIM, precision=2.0, feature_space=FEATURE_SPACE)
 
+LEARNED = ("softmax", "thompson", "linucb", "epsilon-greedy", "greedy")
+
 
 def maker(name: str) -> Make:
     def make() -> Policy:
@@ -33,11 +35,11 @@ def test_created_policy_has_the_name_it_was_asked_by(name: str) -> None:
 
 
 def test_unknown_policy_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="policy must be one of softmax, thompson, .* got 'ucb'"):
-        create_policy("ucb", PRIOR)
+    with pytest.raises(ValueError, match="policy must be one of softmax, thompson, .* got 'ucb1'"):
+        create_policy("ucb1", PRIOR)
 
 
-@pytest.mark.parametrize("name", ["softmax", "thompson", "greedy"])
+@pytest.mark.parametrize("name", LEARNED)
 def test_update_with_other_statistics_is_refused_and_leaves_the_policy_as_it_was(name: str) -> None:
     policy = maker(name)()
     policy.update(LinearStatistics(DIM, feature_space=FEATURE_SPACE))
@@ -55,7 +57,7 @@ def test_update_with_other_statistics_is_refused_and_leaves_the_policy_as_it_was
     assert policy.version == 0
 
 
-@pytest.mark.parametrize("name", ["softmax", "thompson", "greedy"])
+@pytest.mark.parametrize("name", LEARNED)
 def test_features_of_another_dimension_are_refused(name: str) -> None:
     policy = create_policy(name, LinearPrior(np.zeros(DIM + 1)))
     with pytest.raises(ValueError, match=f"dimension {DIM + 1}, got {DIM}"):
