@@ -21,6 +21,7 @@ def _consumer(settings: Settings) -> AIOKafkaConsumer:
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=FETCH_BYTES,
         fetch_max_wait_ms=20,
+        isolation_level="read_committed",
     )
 
 

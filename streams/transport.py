@@ -7,6 +7,7 @@ consumer's `CommitLedger`, never by the stream (use `stream.noack()`).
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, cast
 
@@ -25,35 +26,31 @@ FETCH_MAX_WAIT_MS = 50
 POLL_TIMEOUT_S = 1.0
 # A poll does not notice that a full buffer has room again: while one is full, polls are short.
 FULL_POLL_S = 0.01
+# How often a poll without records looks whether the position has moved all the same.
+SILENCE_S = 0.05
 
 
 class RecordBatch:
-    """Records of one partition in offset order.
+    """Records of one partition in offset order, and how far they reach.
 
     Attributes
     ----------
     tp : TP
-    records : list of aiokafka.ConsumerRecord, never empty
+    records : list of aiokafka.ConsumerRecord
+        Empty where the log holds nothing but the end of a transaction, or what one took back.
+    last_offset : int
+        Last offset covered: that of the last record, or of what follows it and stands for no record.
     epoch : int
         The ledger's epoch: a batch of an older one must be dropped, its records are read again.
     """
 
-    __slots__ = ("epoch", "records", "tp")
+    __slots__ = ("epoch", "last_offset", "records", "tp")
 
-    def __init__(self, tp: TP, records: list[Any], epoch: int) -> None:
+    def __init__(self, tp: TP, records: list[Any], last_offset: int, epoch: int) -> None:
         self.tp = tp
         self.records = records
+        self.last_offset = last_offset
         self.epoch = epoch
-
-    @property
-    def first_offset(self) -> int:
-        """Offset of the first record."""
-        return int(self.records[0].offset)
-
-    @property
-    def last_offset(self) -> int:
-        """Offset of the last record."""
-        return int(self.records[-1].offset)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -72,7 +69,17 @@ class BatchSchema(faust.Schema[Any, Any]):
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
-    """The thread that owns the aiokafka consumer, set up for batches and co-partitioning."""
+    """The thread that owns the aiokafka consumer, set up for batches and co-partitioning.
+
+    Attributes
+    ----------
+    positions : dict of TP to int
+        Where the consumer stood when the last fetch returned: the next offset of each partition.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.positions: dict[TP, int] = {}
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         conf = self.app.conf
@@ -95,12 +102,48 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
             check_crcs=conf.broker_check_crcs,
+            isolation_level="read_committed",  # what a producer takes back was never said
             metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
 
+    async def _fetch_records(
+        self,
+        consumer: aiokafka.AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,
+        max_records: int | None = None,
+    ) -> RecordMap:
+        """Return what has been fetched; also when nothing has but a position has moved.
+
+        The end of a transaction takes an offset and is no record: aiokafka passes it in silence, and whoever
+        waits for the end of the log would wait for ever.
+        """
+        deadline = time.monotonic() + (timeout or 0.0)
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            records: RecordMap = await super()._fetch_records(
+                consumer, active_partitions, timeout=min(left, SILENCE_S), max_records=max_records
+            )
+            before, self.positions = self.positions, _positions(consumer)
+            if records or self.positions != before or left <= SILENCE_S:
+                return records
+
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Do nothing: Faust's stall detector counts messages, ours are batches (see the lag metric)."""
+
+
+def _positions(consumer: aiokafka.AIOKafkaConsumer) -> dict[TP, int]:
+    """Next offset to fetch of each assigned partition, of those that have one."""
+    subscription = consumer._subscription.subscription
+    if subscription is None or subscription.assignment is None:
+        return {}
+    states = {tp: subscription.assignment.state_value(tp) for tp in subscription.assignment.tps}
+    return {
+        TP(tp.topic, tp.partition): state.position
+        for tp, state in states.items()
+        if state is not None and state.has_valid_position
+    }
 
 
 class Consumer(driver.Consumer):
@@ -128,9 +171,10 @@ class Consumer(driver.Consumer):
                     await asyncio.sleep(FULL_POLL_S)
                     continue
                 timeout = FULL_POLL_S if self._buffered_partitions else POLL_TIMEOUT_S
+                generation = self.app.consumer_generation_id
                 records, active = await self._wait_next_records(timeout)
-                if records and not self.should_stop:
-                    await self._deliver(records, active)
+                if records is not None and not self.should_stop:
+                    await self._deliver(records, active, generation)
                 await asyncio.sleep(0)
         except self.consumer_stopped_errors:
             if not self.app.should_stop:
@@ -139,38 +183,40 @@ class Consumer(driver.Consumer):
             if not self.app.should_stop:
                 raise
 
-    async def _deliver(self, records: RecordMap, active: set[TP] | None) -> None:
-        generation = self.app.consumer_generation_id
-        if not self.flow_active:
-            # Fetched just before a rebalance stopped the flow: nobody will process these records.
+    async def _deliver(self, records: RecordMap, active: set[TP] | None, generation: int) -> None:
+        if not self.flow_active or self.app.consumer_generation_id != generation:
+            # A rebalance came while this was being fetched: whoever owns the partitions reads it again.
             await self.perform_seek()
             return
-        for partition, fetched in records.items():
-            tp = TP(partition.topic, partition.partition)
+        positions = cast(BatchConsumerThread, self._thread).positions
+        by_partition = {TP(tp.topic, tp.partition): fetched for tp, fetched in records.items()}
+        for tp in by_partition.keys() | positions.keys():
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
             if active is not None and tp not in active and tp not in self._buffered_partitions:
                 continue
+            fetched = by_partition.get(tp, [])
             # A seek may deliver records a second time: keep what lies at or after the read position.
             position = self._read_offset[tp] or 0
-            fresh = [r for r in fetched if r.offset >= position] if fetched[0].offset < position else fetched
-            if not fresh:
+            if fetched and fetched[0].offset < position:
+                fetched = [record for record in fetched if record.offset >= position]
+            last = max(fetched[-1].offset if fetched else -1, positions.get(tp, 0) - 1)
+            if last < position:
                 continue
-            last = fresh[-1].offset
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             epoch = self.ledger.open(tp, last)
             self._read_offset[tp] = last + 1
-            await self.callback(self._batch_message(RecordBatch(tp, fresh, epoch), generation))
+            await self.callback(self._batch_message(RecordBatch(tp, fetched, last, epoch), generation))
 
     @staticmethod
     def _batch_message(batch: RecordBatch, generation: int) -> ConsumerMessage:
-        newest = batch.records[-1]
+        newest = batch.records[-1] if batch.records else None
         return ConsumerMessage(
             topic=batch.tp.topic,
             partition=batch.tp.partition,
             offset=batch.last_offset,
-            timestamp=newest.timestamp / 1000,
-            timestamp_type=newest.timestamp_type,
+            timestamp=newest.timestamp / 1000 if newest else time.time(),
+            timestamp_type=newest.timestamp_type if newest else 0,
             headers=None,
             key=None,
             value=cast(Any, batch),

@@ -41,6 +41,7 @@ async def on_clicks(engine: "Engine", batch: RecordBatch) -> None:
         await engine.dead_letter("clicks", columns.rejected)
         shard.clicks.advance(records[-1].offset + 1)
         await asyncio.sleep(0)
+    shard.clicks.advance(batch.last_offset + 1)
 
 
 def _ask(engine: "Engine", shard: Shard, columns: ClickColumns) -> None:

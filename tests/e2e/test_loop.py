@@ -1,14 +1,19 @@
 """The whole loop on a real broker: events in, slates out."""
 
+import asyncio
 import json
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
 
-from streams.events import UserUpdate
+from streams.events import Click, UserUpdate, encode
+from streams.partitioner import partition_of
+from streams.topics import topic_name
 from streams.worker_process import WorkerProcess
 from tests.e2e.client import Client, film, item_ids, wait_until
 from tests.e2e.conftest import StartWorker
@@ -232,3 +237,37 @@ def test_fausts_own_command_line_starts_the_same_worker(client: Client, start_wo
     assert "alien" not in item_ids(client.ask("ann", k=5))
     assert http(worker, "/readyz")[0] == 200
     assert worker.stop() == 0
+
+
+def test_transactions_of_producers_are_read_as_they_were_meant(
+    client: Client, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """What was taken back never happened; the markers, which end the log, keep nobody waiting."""
+
+    async def produce() -> None:
+        settings = client.settings
+        producer = AIOKafkaProducer(
+            bootstrap_servers=settings.bootstrap_servers, transactional_id=settings.topic_prefix
+        )
+        topic, time_ms = topic_name(settings, "clicks"), client.now_ms
+        await producer.start()
+        try:
+            for number, (item, kept) in enumerate((("alien", True), ("blade", False), ("clue", True))):
+                click = encode(Click(f"t{number}", "ann", item, "like", time_ms))
+                await producer.begin_transaction()
+                partition = partition_of("ann", settings.partitions)
+                await producer.send_and_wait(topic, click, b"ann", partition=partition)
+                await (producer.commit_transaction() if kept else producer.abort_transaction())
+        finally:
+            await producer.stop()
+
+    asyncio.run(produce())
+    worker = start_worker()  # and it is ready: all there is has been folded
+    published(client, worker, *CATALOGUE)
+    assert set(item_ids(client.ask("ann", k=5))) == {"blade", "diner", "evita"}
+    client.now_ms += 1000
+    asyncio.run(produce())  # the same events again, while it runs
+    client.click("ann", "diner")
+    client.flush()
+    assert set(item_ids(client.ask("ann", k=5))) == {"blade", "evita"}
+    assert "a request waited" not in (tmp_path / "worker-1.log").read_text()
