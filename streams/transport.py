@@ -7,6 +7,7 @@ consumer's `CommitLedger`, never by the stream (use `stream.noack()`).
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, cast
@@ -14,6 +15,7 @@ from typing import Any, ClassVar, cast
 import aiokafka
 import faust
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import IllegalStateError
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
@@ -183,12 +185,16 @@ class Consumer(driver.Consumer):
             if not self.app.should_stop:
                 raise
 
-    async def _deliver(self, records: RecordMap, active: set[TP] | None, generation: int) -> None:
-        if not self.flow_active or self.app.consumer_generation_id != generation:
-            # A rebalance came while this was being fetched: whoever owns the partitions reads it again.
-            await self.perform_seek()
+    async def _deliver(self, records: RecordMap, active: set[TP] | None, fetched_in: int) -> None:
+        generation = self.app.consumer_generation_id
+        if not self.flow_active:
+            # Fetched just before a rebalance stopped the flow: nobody will process these records.
+            if records:
+                with contextlib.suppress(IllegalStateError):  # already taken away: the rebalance seeks itself
+                    await self.perform_seek()
             return
-        positions = cast(BatchConsumerThread, self._thread).positions
+        # A rebalance since the fetch has moved the positions: then only records count.
+        positions = cast(BatchConsumerThread, self._thread).positions if fetched_in == generation else {}
         by_partition = {TP(tp.topic, tp.partition): fetched for tp, fetched in records.items()}
         for tp in by_partition.keys() | positions.keys():
             if not self.flow_active or self.app.consumer_generation_id != generation:
