@@ -44,7 +44,7 @@ class TrainConfig:
     """How long, on what and with which noise a model is trained."""
 
     epochs: int = 8
-    patience: int = 2
+    patience: int = 6
     """Epochs without a lower loss on later interactions after which training ends."""
     seed: int = 0
     batch_windows: int = 16

@@ -98,7 +98,7 @@ class Ranker(nn.Module):
         self.user_norm = nn.LayerNorm(dim)
         self.user = nn.Linear(dim, dim)
         self.item_bias = nn.Parameter(torch.zeros(dim))
-        self.signal_weight = nn.Parameter(torch.tensor(SIGNAL_WEIGHTS))
+        self.signal_weight = nn.Parameter(torch.log(torch.expm1(torch.tensor(SIGNAL_WEIGHTS))))
         self.signal_adapt = nn.Linear(dim, config.n_signals)
         self.signal_scale = nn.Parameter(torch.zeros(config.n_signals))
         nn.init.zeros_(self.signal_adapt.weight)
@@ -164,8 +164,8 @@ class Ranker(nn.Module):
         return shaped
 
     def signal_weights(self, user: Tensor) -> Tensor:
-        """(..., dim) to (..., S)."""
-        weights: Tensor = self.signal_weight + self.signal_adapt(user)
+        """(..., dim) to (..., S), never negative: more of a signal lowers no score, and none raises none."""
+        weights: Tensor = nn.functional.softplus(self.signal_weight + self.signal_adapt(user))
         return weights
 
     def match(self, user: Tensor) -> Tensor:
