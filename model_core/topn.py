@@ -1,0 +1,247 @@
+"""Top-N by random splits: the protocol of RecBole's general recommenders, its metrics, and how sure they are.
+
+Interactions are split 8:1:1 within each user; every item is ranked except those the user met in training
+(and, at test, in validation); metrics are means over users. The definitions are those of RecBole's
+documentation (https://recbole.io/docs/recbole/recbole.evaluator.metrics.html). Relations between users and
+items are dense bool matrices here, since the scores ranked are dense too.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Disjoint parts of the interactions: train, validation, test : (n_users, n_items) bool."""
+
+    train: Bools
+    validation: Bools
+    test: Bools
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its confidence interval, and the p value of a true mean of zero."""
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+
+
+def random_split(
+    users: NDArray[np.integer],
+    items: NDArray[np.integer],
+    n_users: int,
+    n_items: int,
+    *,
+    seed: int,
+    fractions: tuple[float, float] = (0.1, 0.1),
+) -> Split:
+    """Split each user's distinct items at random; what the held-out parts round off stays in training.
+
+    As in RecBole, a held-out part that would be a fraction of one item gets one while training keeps
+    another; the test part is served first.
+
+    Parameters
+    ----------
+    users, items : (n,) rows
+    fractions
+        Of the validation and of the test part.
+
+    Raises
+    ------
+    ValueError
+        If the fractions are negative or leave nothing to train on.
+    """
+    if min(fractions) < 0 or sum(fractions) >= 1:
+        raise ValueError(f"fractions must be at least 0 and sum to less than 1, got {fractions}")
+    pairs = np.unique(np.asarray(users, np.int64) * n_items + items)
+    pairs = np.random.default_rng(seed).permutation(pairs)
+    pairs = pairs[np.argsort(pairs // n_items, kind="stable")]
+    user, item = pairs // n_items, pairs % n_items
+    size = np.bincount(user, minlength=n_users)
+    place = np.arange(len(pairs)) - (np.cumsum(size) - size)[user]
+    exact = np.outer(fractions, size) + 1e-9  # products such as 0.29 * 100 must not round below 29
+    held = exact.astype(np.int64)
+    train = size - held.sum(0)
+    for part in (1, 0):
+        lifted = (fractions[part] > 0) & (exact[part] < 1) & (train > 1)
+        held[part] += lifted
+        train -= lifted
+    first, second = train[user], (train + held[0])[user]
+    parts = []
+    for chosen in (place < first, (place >= first) & (place < second), place >= second):
+        matrix = np.zeros((n_users, n_items), np.bool_)
+        matrix[user[chosen], item[chosen]] = True
+        parts.append(matrix)
+    return Split(*parts)
+
+
+def top_items(scores: NDArray[np.floating], seen: Bools, k: int) -> Rows:
+    """Rank the k best items a user has not seen: (n_users, k) rows, best first, ties by row.
+
+    Where fewer than k remain, seen items fill the tail.
+
+    Parameters
+    ----------
+    scores : (n_users, n_items), finite
+    seen : (n_users, n_items) bool
+
+    Raises
+    ------
+    ValueError
+        If k is not in [1, n_items].
+    """
+    if not 1 <= k <= scores.shape[1]:
+        raise ValueError(f"k must be in [1, {scores.shape[1]}], got {k}")
+    cost = np.where(seen, np.inf, -scores)
+    last = np.partition(cost, k - 1, axis=1)[:, k - 1 : k]
+    better, tied = cost < last, cost == last
+    chosen = better | (tied & (np.cumsum(tied, axis=1) <= k - better.sum(1, keepdims=True)))
+    rows = np.nonzero(chosen)[1].reshape(-1, k)
+    order = np.argsort(np.take_along_axis(cost, rows, 1), axis=1, kind="stable")
+    return np.take_along_axis(rows, order, 1)
+
+
+def ranking_metrics(top: Rows, relevant: Bools) -> dict[str, Floats]:
+    """Accuracy of each user's list at its length k: recall, ndcg, mrr and hit, each (n_users,).
+
+    With r relevant items: recall is hits / r; ndcg is the sum of 1 / log2(position + 2) over hits, divided by
+    that of min(r, k) hits in front; mrr is 1 / (position + 1) of the first hit; hit says if there is one.
+    Users without a relevant item have NaN, so take means with `numpy.nanmean`.
+
+    Parameters
+    ----------
+    top : (n_users, k) item rows, best first
+    relevant : (n_users, n_items) bool
+    """
+    k = top.shape[1]
+    hits = np.take_along_axis(relevant, top, 1)
+    total = relevant.sum(1)
+    count = np.where(total > 0, total, np.nan)
+    discount = 1.0 / np.log2(np.arange(k) + 2.0)
+    ideal = np.cumsum(discount)[np.clip(total, 1, k) - 1]
+    found = np.where(total > 0, hits.any(1), np.nan)
+    return {
+        "recall": hits.sum(1) / count,
+        "ndcg": np.where(total > 0, hits @ discount / ideal, np.nan),
+        "mrr": found / (hits.argmax(1) + 1),
+        "hit": found,
+    }
+
+
+def coverage(top: Rows, n_items: int) -> float:
+    """Share of the catalogue that somebody is recommended."""
+    return len(np.unique(top)) / n_items
+
+
+def gini(top: Rows, n_items: int) -> float:
+    """Gini index of how often each item is recommended: 0 is all alike, near 1 is one item for everybody."""
+    counts = np.sort(np.bincount(top.ravel(), minlength=n_items))
+    rank = np.arange(1, n_items + 1)
+    return float(((2 * rank - n_items - 1) * counts).sum() / (n_items * counts.sum()))
+
+
+def novelty(top: Rows, met: Bools) -> float:
+    """Mean self-information in bits, -log2 of the share of users who met the item (Zhou et al. 2010).
+
+    An item that nobody met counts as met by one user.
+
+    Parameters
+    ----------
+    met : (n_users, n_items) bool, the training part
+    """
+    share = np.maximum(met.sum(0), 1) / len(met)
+    return float(-np.log2(share)[top].mean())
+
+
+def intra_list_diversity(top: Rows, features: NDArray[np.floating]) -> float:
+    """Mean over users of 1 - cosine between the items of a list (Ziegler et al. 2005), k >= 2.
+
+    Parameters
+    ----------
+    features : (n_items, d); a zero row is unlike everything
+    """
+    k = top.shape[1]
+    norm = np.linalg.norm(features, axis=1, keepdims=True)
+    unit = features / np.where(norm > 0, norm, 1.0)
+    total = unit[top].sum(1)  # (n_users, d); its square sums the cosines of all ordered pairs and of selves
+    selves = (norm[:, 0] > 0)[top].sum(1)
+    return float(1.0 - (((total**2).sum(1) - selves) / (k * (k - 1))).mean())
+
+
+def popularity_buckets(met: Bools, n_buckets: int) -> Rows:
+    """Bucket of each item, 0 the least popular, so that each holds about as many interactions: (n_items,)."""
+    counts = met.sum(0)
+    order = np.argsort(counts, kind="stable")
+    before = np.cumsum(counts[order]) - counts[order]
+    bucket = np.empty(len(counts), np.int64)
+    bucket[order] = before * n_buckets // max(int(counts.sum()), 1)
+    return np.minimum(bucket, n_buckets - 1)
+
+
+def recall_by_bucket(top: Rows, relevant: Bools, buckets: Rows) -> Floats:
+    """Share of all relevant (user, item) pairs of a bucket that the lists hold: (n_buckets,), NaN if none."""
+    n_buckets = int(buckets.max()) + 1
+    listed = np.zeros_like(relevant)
+    np.put_along_axis(listed, top, True, axis=1)
+    found = np.bincount(buckets, (listed & relevant).sum(0), n_buckets)
+    total = np.bincount(buckets, relevant.sum(0), n_buckets)
+    return found / np.where(total > 0, total, np.nan)
+
+
+def estimate(values: NDArray[np.floating], *, level: float = 0.95) -> Estimate:
+    """Mean of independent values, e.g. one a seed, with Student's t interval; a single value has none.
+
+    Parameters
+    ----------
+    values : (n,); NaN is left out
+
+    Raises
+    ------
+    ValueError
+        If there is no value.
+    """
+    values = values[~np.isnan(values)]
+    if not len(values):
+        raise ValueError("values must hold at least one number, got none")
+    mean = float(values.mean())
+    if len(values) == 1:
+        return Estimate(mean, -np.inf, np.inf, 1.0)
+    error = float(values.std(ddof=1)) / len(values) ** 0.5
+    half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * error
+    ratio = abs(mean) / error if error > 0 else (np.inf if mean else 0.0)
+    return Estimate(mean, mean - half, mean + half, float(2 * stats.t.sf(ratio, len(values) - 1)))
+
+
+def paired_difference(
+    ours: NDArray[np.floating], theirs: NDArray[np.floating], *, level: float = 0.95
+) -> Estimate:
+    """Compare two models on the same users and seeds: paired t test over users of ours - theirs.
+
+    A user's values are averaged over seeds first: seeds share their users, so they are not independent.
+
+    Parameters
+    ----------
+    ours, theirs : (n_seeds, n_users) of one metric; NaN where a user was not asked
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    if ours.shape != theirs.shape:
+        raise ValueError(f"ours and theirs must have one shape, got {ours.shape} and {theirs.shape}")
+    difference = ours - theirs
+    asked = ~np.isnan(difference)
+    known = asked.any(0)
+    total = np.where(asked, difference, 0.0).sum(0)[known]
+    return estimate(total / asked.sum(0)[known], level=level)
