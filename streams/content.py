@@ -40,6 +40,10 @@ class ContentEncoder:
         self._text: TextEncoder | None = None
         self._image, self._audio = _media_encoders(settings)
 
+    def start(self) -> None:
+        """Begin to load the text encoder, which takes seconds: the first item need not wait for it."""
+        self._executor.submit(self._load)
+
     def close(self) -> None:
         """Stop the thread."""
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -100,16 +104,24 @@ class ContentEncoder:
     def _texts(self, described: Sequence[Content]) -> "Sequence[NDArray[np.float32] | None]":
         if self._name == NO_ENCODER:
             return [None] * len(described)
-        from model_core.text_encoder import TextEncoder, item_text
-
         if not described:
             return []
-        if self._text is None:
+        from model_core.text_encoder import item_text
+
+        encoder = self._load()
+        assert encoder is not None
+        return list(encoder.encode([item_text(c.title, c.text, c.attributes) for c in described]))
+
+    def _load(self) -> "TextEncoder | None":
+        """Load the text encoder once; an error shows when there is a text to encode."""
+        if self._text is None and self._name != NO_ENCODER:
+            from model_core.text_encoder import TextEncoder
+
             try:
                 self._text = TextEncoder(self._name)
             except ValueError as error:
                 raise ConfigurationError(f"text_encoder: {error}") from error
-        return list(self._text.encode([item_text(c.title, c.text, c.attributes) for c in described]))
+        return self._text
 
 
 def _media_encoders(settings: Settings) -> "tuple[ImageEncoder | None, AudioEncoder | None]":

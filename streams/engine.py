@@ -123,6 +123,7 @@ class Engine:
         log.info("release %s on %s", release.version, self.scorer.provider)
         await self.publisher.start()
         await self._reader.start()
+        self.content.start()
         self.server.start()
         self.items.start(self.crash)
         # What is loaded now stays for good: keep the collector from walking it again and again.
