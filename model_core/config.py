@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+GRAPH_EMBEDDINGS = ("none", "transe", "distmult", "complex", "rotate")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
@@ -72,5 +74,22 @@ class TrainConfig:
     """Share of the interactions, the earliest, that are history but not targets: no signal exists yet."""
     calibration: float = 0.1
     """Share of the interactions, the latest, on which the probability is calibrated."""
+    graph_embedding: str = "none"
+    """Where the tables of items, entities and relations start: at random (none), or at the embeddings of the
+    knowledge graph by transe, distmult, complex or rotate."""
+    graph_epochs: int = 40
+    """At most, of embedding the graph."""
     threads: int = 1
     """A step is many small operations: where cores are shared, a second thread makes them wait."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "patience", "batch_windows", "negatives", "ranked_items", "neighbours"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("dropout", "id_dropout", "horizon", "ranked", "warm_up", "calibration"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if self.learning_rate <= 0.0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if self.graph_embedding not in GRAPH_EMBEDDINGS:
+            raise ValueError(f"graph_embedding must be in {GRAPH_EMBEDDINGS}, got {self.graph_embedding!r}")

@@ -1,5 +1,7 @@
 """A dataset as arrays, with its texts encoded: what training and evaluation work on."""
 
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,17 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.config import ModelConfig
-from model_core.datasets import Dataset, Interactions
+from model_core.datasets import Dataset, Interactions, Item
 from model_core.signals import Log
 from model_core.text_encoder import TextEncoder, item_text
 from model_core.vocabulary import Edges, Vocabulary, pad_edges
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """Item row i of the log is the vocabulary's row i + 1.
 
-    text : (n_items, T) float32, a zero row where an item has no text
+    text : (n_items, T) float32, a zero row where an item has no text; image, audio : alike, of width 0
+        where no item has one
     text_encoder : its name and fingerprint
     """
 
@@ -25,6 +30,8 @@ class Corpus:
     vocabulary: Vocabulary
     edges: Edges
     text: NDArray[np.float32]
+    image: NDArray[np.float32]
+    audio: NDArray[np.float32]
     text_encoder: tuple[str, str]
 
     @property
@@ -60,7 +67,8 @@ def make_corpus(
     Raises
     ------
     ValueError
-        If there are no items, fewer than two users, or an action without a weight.
+        If there are no items, fewer than two users, an action without a weight, or an embedding that is not
+        finite.
     """
     if not dataset.items:
         raise ValueError("items must not be empty: there is nothing to recommend")
@@ -75,7 +83,7 @@ def make_corpus(
     positive = np.array([False, *(weight >= 1 for weight in weights.values())])
     rows = vocabulary.item_rows
     code = np.array([codes[action] for action in actions], np.int64)
-    log = Log(
+    interactions = Log(
         users=user_rows.astype(np.int32),
         items=np.array([rows[item_id] for item_id in dataset.interactions.item_ids.tolist()], np.int32) - 1,
         actions=code,
@@ -87,4 +95,24 @@ def make_corpus(
     unique = list({item.item_id: item for item in dataset.items}.values())
     text = encoder.encode([item_text(item.title, item.text, item.attributes) for item in unique])
     edges = pad_edges(unique, vocabulary, config.n_neighbours)
-    return Corpus(log, vocabulary, edges, text, (encoder.name, encoder.fingerprint))
+    image, audio = _stack("image", unique), _stack("audio", unique)
+    return Corpus(interactions, vocabulary, edges, text, image, audio, (encoder.name, encoder.fingerprint))
+
+
+def _stack(kind: str, items: Sequence[Item]) -> NDArray[np.float32]:
+    """Put embeddings of the commonest width into one array; an item without one has a zero row."""
+    vectors = [getattr(item, kind) for item in items]
+    widths = Counter(len(vector) for vector in vectors if vector is not None)
+    width = widths.most_common(1)[0][0] if widths else 0
+    if len(widths) > 1:
+        log.warning(
+            "%s embeddings must have one width: those of %d count, %d others do not",
+            kind, width, widths.total() - widths[width],
+        )  # fmt: skip
+    stacked = np.zeros((len(items), width), np.float32)
+    for row, (item, vector) in enumerate(zip(items, vectors, strict=True)):
+        if vector is not None and len(vector) == width:
+            if not np.isfinite(vector).all():
+                raise ValueError(f"{kind} of item {item.item_id!r} must be finite, got NaN or infinity")
+            stacked[row] = vector
+    return stacked

@@ -1,12 +1,13 @@
 """Interactions and item descriptions read from files: RecBole's atomic-file format.
 
 A dataset is a folder `<name>/` with `<name>.inter` and, each optional, `.item`, `.kg` + `.link`, `.user`
-(https://recbole.io/docs/user_guide/data/atomic_files.html). Ids stay strings.
+(https://recbole.io/docs/user_guide/data/atomic_files.html), and `.image` and `.audio`: a column `item_id` and
+one of embeddings, which are numbers with spaces between (RecBole's `float_seq`). Ids stay strings.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,8 @@ class Item:
     """One item as its publisher describes it.
 
     `attributes` maps a relation to entities with readable names ({"genre": ["Comedy"]}); `triples` are the
-    knowledge-graph edges, whose entities may be opaque ids. Together they are the item's `edges`.
+    knowledge-graph edges, whose entities may be opaque ids. Together they are the item's `edges`. `image` and
+    `audio` are embeddings by an encoder of the publisher's.
     """
 
     item_id: str
@@ -58,6 +60,8 @@ class Item:
     attributes: dict[str, list[str]] = field(default_factory=dict)
     triples: list[Triple] = field(default_factory=list)
     text: str | None = None
+    image: NDArray[np.float32] | None = field(default=None, compare=False)  # arrays have no one equality
+    audio: NDArray[np.float32] | None = field(default=None, compare=False)
 
     @property
     def genres(self) -> list[str]:
@@ -117,6 +121,8 @@ def load_recbole(folder: Path | str, *, max_triples: int = 24) -> Dataset:
     for item_id in dict.fromkeys(interactions.item_ids.tolist()):
         if item_id not in described:
             items.append(Item(item_id, item_id, triples=triples.get(item_id, [])))
+    images, sounds = (_read_embeddings(stem.with_suffix(f".{kind}"), kind) for kind in ("image", "audio"))
+    items = [replace(item, image=images.get(item.item_id), audio=sounds.get(item.item_id)) for item in items]
     return Dataset(stem.name, interactions, items, _read_users(stem.with_suffix(".user")))
 
 
@@ -190,6 +196,17 @@ def _read_items(path: Path, triples: Mapping[str, list[Triple]]) -> list[Item]:
         attributes = {"genre": names.split()} if names.strip() else {}
         items.append(Item(item_id, full, attributes, triples.get(item_id, [])))
     return items
+
+
+def _read_embeddings(path: Path, kind: str) -> dict[str, NDArray[np.float32]]:
+    if not path.is_file():
+        return {}
+    table = _read_table(path)
+    ids, values = _need(table, path, "item_id", kind)
+    return {
+        item_id: _numbers(value.split(), path, kind).astype(np.float32)
+        for item_id, value in zip(ids, values, strict=True)
+    }
 
 
 def _read_users(path: Path) -> list[User]:

@@ -109,7 +109,7 @@ def start_replay(scorer: Scorer, corpus: Corpus) -> tuple[Replay, NDArray[np.flo
         signals=SignalConfig(**release.signals),
         ease=scorer.ease,
     )
-    return replay, scorer.encode_items(item_batch(corpus.text, corpus.edges, corpus.id_rows))
+    return replay, scorer.encode_items(item_batch(corpus))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,9 @@ AWAY_S = (3_600.0, 90 * 86_400.0)  # how long a user may have been away who is a
 Report = Callable[[str, float], None]
 """Told the stage's name and how much of it is done, from 0 to 1."""
 
+Watch = Callable[[int, Epoch], None]
+"""Told each epoch's number, from 1, and what it came to; may raise to end the training."""
+
 
 class Model(torch.nn.Module):
     """Both networks of a release, and the inputs of all its items, as training needs them."""
@@ -39,7 +42,7 @@ class Model(torch.nn.Module):
         self.ranker = Ranker(config, self.encoder.entities, action_weights, train.dropout)
         self.id_dropout = train.id_dropout
         self.neighbours = train.neighbours
-        batch = item_batch(corpus.text, corpus.edges, corpus.id_rows)
+        batch = item_batch(corpus)
         self.inputs = {
             name: torch.as_tensor(getattr(batch, name))
             for name in ("id_rows", "text", "text_mask", "entities", "relations", "edge_mask")
@@ -101,6 +104,7 @@ class Trainer:
         report: Report,
         peak: float = 1.0,
         checkpoint: Checkpoint | None = None,
+        watch: Watch = lambda number, epoch: None,
     ) -> list[Epoch]:
         """Run epochs over the targets that lie before row `before` of the log; return what each came to.
 
@@ -159,6 +163,7 @@ class Trainer:
                         "random": random_state(self._rng),
                     }
                 )
+            watch(len(history), history[-1])
         self.model.load_state_dict(best)
         self.model.eval()
         report("train", 1.0)

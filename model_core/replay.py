@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.corpus import Corpus
 from model_core.ease import Ease
 from model_core.samples import affinities
 from model_core.scorer import ItemBatch, ScoreBatch
@@ -10,13 +11,13 @@ from model_core.signals import Log, SignalConfig, SignalState
 from model_core.vocabulary import Edges
 
 
-def item_batch(text: NDArray[np.float32], edges: Edges, id_rows: NDArray[np.int64]) -> ItemBatch:
-    """Inputs of the item encoder for items that have text and edges only."""
-    n = len(text)
-    none, absent = np.zeros((n, 0), np.float32), np.zeros(n, np.bool_)
+def item_batch(corpus: Corpus) -> ItemBatch:
+    """Inputs of the item encoder for all items of a corpus; a part that is all zero is missing."""
+    edges = corpus.edges
+    text, image, audio = corpus.text, corpus.image, corpus.audio
     return ItemBatch(
-        text, np.abs(text).sum(1) > 0, none, absent, none, absent,
-        edges.entities, edges.relations, edges.mask, id_rows,
+        text, (text != 0).any(1), image, (image != 0).any(1), audio, (audio != 0).any(1),
+        edges.entities, edges.relations, edges.mask, corpus.id_rows,
     )  # fmt: skip
 
 

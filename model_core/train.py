@@ -17,7 +17,10 @@ from model_core.config import ModelConfig, TrainConfig
 from model_core.corpus import Corpus
 from model_core.evaluate import compare
 from model_core.export import export_release
-from model_core.fit import Model, Report, Trainer
+from model_core.fit import Model, Report, Trainer, Watch
+from model_core.kge import KgeConfig, train_embeddings
+from model_core.knowledge_graph import KnowledgeGraph, split_triples
+from model_core.node_embeddings import initial_weights
 from model_core.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
 from model_core.release import EASE, Release, read_release, write_manifest
 from model_core.samples import collect_samples, cut_windows
@@ -46,6 +49,7 @@ def train_release(
     signals: SignalConfig | None = None,
     device: str = "auto",
     report: Report = lambda stage, done: None,
+    watch: Watch = lambda number, epoch: None,
 ) -> Trained:
     """Train on the first part of a log by time and write the release folder `out`.
 
@@ -87,6 +91,7 @@ def train_release(
             device=device,
             report=report,
             checkpoint=checkpoint,
+            watch=watch,
         )
 
     partial = out.with_name(out.name + ".partial")
@@ -138,6 +143,7 @@ def fit_model(
     device: str = "auto",
     report: Report = lambda stage, done: None,
     checkpoint: Checkpoint | None = None,
+    watch: Watch = lambda number, epoch: None,
 ) -> tuple[Model, list[Epoch]]:
     """Train and calibrate on the first `split` rows of a corpus's log.
 
@@ -153,12 +159,40 @@ def fit_model(
     torch.set_num_threads(train.threads)
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     model = Model(corpus, config, train, weights).to(where)
+    if train.graph_embedding != "none" and corpus.edges.mask.any():
+        start_from_graph(model, corpus, train, device=device, report=report)
     trainer = Trainer(model, log, windows, samples, train)
     recent = int((1.0 - train.calibration) * split)
-    history = trainer.fit(train.epochs, before=recent, report=report, checkpoint=checkpoint)
+    history = trainer.fit(train.epochs, before=recent, report=report, checkpoint=checkpoint, watch=watch)
     calibrate(model, corpus, log, recent, signals)
     trainer.fit(1, before=split, report=lambda stage, done: report("finish", done), peak=0.1)
     return model, history
+
+
+def start_from_graph(
+    model: Model, corpus: Corpus, train: TrainConfig, *, device: str = "auto", report: Report
+) -> None:
+    """Embed the catalogue's knowledge graph, and let the model's tables start there."""
+    names, edges = corpus.vocabulary, corpus.edges
+    items, entities, relations = (
+        list(rows) for rows in (names.item_rows, names.entity_rows, names.relation_rows)
+    )
+    at, column = np.nonzero(edges.mask)
+    graph = KnowledgeGraph.from_triples(
+        (
+            (items[row], relations[relation - 1], entities[entity - 1])
+            for row, relation, entity in zip(
+                at, edges.relations[at, column], edges.entities[at, column], strict=True
+            )
+        ),
+        items,
+    )
+    settings = KgeConfig(
+        model=train.graph_embedding, dim=model.encoder.config.dim, epochs=train.graph_epochs, seed=train.seed
+    )
+    trained = train_embeddings(graph, split_triples(graph, test=0.0), settings, device=device, report=report)
+    start = initial_weights(trained.embeddings, names, model.encoder)
+    model.encoder.load_state_dict(start, strict=False)
 
 
 @contextmanager

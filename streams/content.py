@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import ConfigurationError
-from streams.events import Content, Media
+from streams.events import Content
 from streams.items import AnyScorer
+from streams.media import MediaEncoders
 from streams.settings import Settings
 from streams.state.catalogue import encode_deletion, encode_item_state
 
 if TYPE_CHECKING:
     from model_core.text_encoder import TextEncoder
-    from streams.media import AudioEncoder, ImageEncoder
     from streams.publisher import Row
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class ContentEncoder:
         self._name = scorer.release.text_encoder or settings.text_encoder
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="content")
         self._text: TextEncoder | None = None
-        self._image, self._audio = _media_encoders(settings)
+        self._media = MediaEncoders(settings)
 
     def start(self) -> None:
         """Begin to load the text encoder, which takes seconds: the first item need not wait for it."""
@@ -66,8 +66,8 @@ class ContentEncoder:
             if content is not None:
                 try:
                     media[record.offset] = (
-                        _embedding("image", content.image, self._image),
-                        _embedding("audio", content.audio, self._audio),
+                        self._media.image(content.image),
+                        self._media.audio(content.audio),
                     )
                 except ValueError as error:
                     refused.append((record, str(error)))
@@ -122,32 +122,3 @@ class ContentEncoder:
             except ValueError as error:
                 raise ConfigurationError(f"text_encoder: {error}") from error
         return self._text
-
-
-def _media_encoders(settings: Settings) -> "tuple[ImageEncoder | None, AudioEncoder | None]":
-    if settings.image_encoder is None and settings.audio_encoder is None:
-        return None, None
-    from streams import media
-
-    return (
-        None if settings.image_encoder is None else media.ImageEncoder(settings.image_encoder),
-        None if settings.audio_encoder is None else media.AudioEncoder(settings.audio_encoder),
-    )
-
-
-def _embedding(
-    kind: str, media: Media | None, encoder: "ImageEncoder | AudioEncoder | None"
-) -> NDArray[np.float32] | None:
-    if media is None or (media.embedding is None and media.data is None):
-        return None
-    if media.embedding is not None and media.data is not None:
-        raise ValueError(f"{kind} must have an embedding or data, not both")
-    if media.embedding is not None:
-        vector = np.array(media.embedding, np.float32)
-        if not len(vector) or not np.isfinite(vector).all():
-            raise ValueError(f"{kind}.embedding must be finite numbers, at least one")
-        return vector
-    if encoder is None:
-        raise ValueError(f"{kind}.data needs the setting {kind}_encoder, which is not set")
-    assert media.data is not None
-    return encoder.encode(media.data)

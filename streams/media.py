@@ -11,11 +11,60 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from streams.errors import ConfigurationError
+from streams.events import Media
+from streams.settings import Settings
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 MAX_PIXELS = 50_000_000
 DEFAULT_SIDE = 224
+
+
+class MediaEncoders:
+    """The encoders that the settings name, each loaded where there is one.
+
+    Raises
+    ------
+    ConfigurationError
+        If a file is missing or is no encoder.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        image, audio = settings.image_encoder, settings.audio_encoder
+        self._image = None if image is None else ImageEncoder(image)
+        self._audio = None if audio is None else AudioEncoder(audio)
+
+    def image(self, media: Media | None) -> NDArray[np.float32] | None:
+        """Return the embedding of an image, given or by the encoder; None without an image.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be used.
+        """
+        return _embedding("image", media, self._image)
+
+    def audio(self, media: Media | None) -> NDArray[np.float32] | None:
+        """As `image`, of a sound."""
+        return _embedding("audio", media, self._audio)
+
+
+def _embedding(
+    kind: str, media: Media | None, encoder: "ImageEncoder | AudioEncoder | None"
+) -> NDArray[np.float32] | None:
+    if media is None or (media.embedding is None and media.data is None):
+        return None
+    if media.embedding is not None and media.data is not None:
+        raise ValueError(f"{kind} must have an embedding or data, not both")
+    if media.embedding is not None:
+        vector = np.array(media.embedding, np.float32)
+        if not len(vector) or not np.isfinite(vector).all():
+            raise ValueError(f"{kind}.embedding must be finite numbers, at least one")
+        return vector
+    if encoder is None:
+        raise ValueError(f"{kind}.data needs the setting {kind}_encoder, which is not set")
+    assert media.data is not None
+    return encoder.encode(media.data)
 
 
 class MediaEncoder:

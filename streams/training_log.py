@@ -9,6 +9,7 @@ import numpy as np
 
 from model_core.datasets import Dataset, Interactions, Item
 from streams.events import decode_click, decode_content
+from streams.media import MediaEncoders
 from streams.settings import Settings
 from streams.topic_reader import read_partition
 from streams.topics import topic_name, topic_partitions
@@ -22,6 +23,7 @@ def read_topics(settings: Settings) -> tuple[Dataset, list[str]]:
     """
     clicks = asyncio.run(_read(settings, "clicks"))
     contents = asyncio.run(_read(settings, "content"))
+    media = MediaEncoders(settings)
     items: dict[str, Item] = {}
     for key, value in contents:
         if value is None:
@@ -31,8 +33,18 @@ def read_topics(settings: Settings) -> tuple[Dataset, list[str]]:
             content = decode_content(value)
         except msgspec.MsgspecError:
             continue
+        try:
+            image, audio = media.image(content.image), media.audio(content.audio)
+        except ValueError:
+            continue
         items[content.item_id] = Item(
-            content.item_id, content.title, content.attributes, list(content.triples), content.text
+            content.item_id,
+            content.title,
+            content.attributes,
+            list(content.triples),
+            content.text,
+            image,
+            audio,
         )
     return _dataset(settings, (value for _, value in clicks if value is not None), items)
 
