@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -11,6 +11,16 @@ from rich.table import Table
 
 from streams.errors import SlatestreamError
 from streams.settings import Settings, load_settings
+from streams.train_text import (
+    BatchSize,
+    LearningRate,
+    Lora,
+    MaxExamples,
+    MaxLength,
+    TextEncoderName,
+    TextOptions,
+    train_text,
+)
 
 if TYPE_CHECKING:
     from model_core.datasets import Dataset
@@ -27,21 +37,37 @@ MODELS = ("popularity", "item-kNN", "co-visits", "slatestream")
 
 Data = Annotated[Path | None, typer.Option(help="Folder with a dataset in RecBole's atomic-file format.")]
 FromTopics = Annotated[bool, typer.Option("--from-topics", help="Train on `clicks` and `content` instead.")]
-Out = Annotated[Path, typer.Option(help="Folder of the release; replaced when it exists.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the result, replaced when it exists; build/releases/latest for a release."),
+]
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the interactions.")]
 Until = Annotated[float, typer.Option(help="Train on this first fraction by time; test on the rest.")]
+Task = Annotated[
+    Literal["recommend", "ctr-text", "text-encoder"],
+    typer.Option(
+        help="A release; a classifier of clicks from texts; or a text encoder fine-tuned on clicks."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
 def train_command(
     data: Data = None,
     from_topics: FromTopics = False,
-    out: Out = Path("build/releases/latest"),
+    out: Out = None,
     epochs: Epochs = 6,
     seed: int = 0,
     until: Until = 1.0,
     device: Device = "auto",
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    task: Task = "recommend",
+    text_encoder: TextEncoderName = None,
+    lora: Lora = True,
+    learning_rate: LearningRate = None,
+    max_length: MaxLength = 96,
+    batch_size: BatchSize = 16,
+    max_examples: MaxExamples = 0,
 ) -> None:
     """Train a model, check it, measure it beside popularity and item-kNN, and write a release folder.
 
@@ -53,7 +79,16 @@ def train_command(
     if (data is None) == (not from_topics):
         raise SlatestreamError("train needs exactly one of --data FOLDER and --from-topics")
     console = Console(stderr=True)
-    settings = load_settings(config)
+    settings = load_settings(config, text_encoder=text_encoder)
+    out = out or Path("build/releases/latest" if task == "recommend" else f"build/language/{task}")
+    if task != "recommend":
+        options = TextOptions(
+            task=task, data=data, out=out, epochs=epochs, seed=seed, device=device, lora=lora,
+            learning_rate=learning_rate, max_length=max_length, batch_size=batch_size,
+            max_examples=max_examples,
+        )  # fmt: skip
+        train_text(options, settings)
+        return
     try:
         trained = _train(settings, data, out, epochs, seed, until, device, console)
     except ValueError as error:
