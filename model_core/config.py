@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+FUSIONS = ("sum", "concat", "gated", "deep", "joint")
 GRAPH_EMBEDDINGS = ("none", "transe", "distmult", "complex", "rotate")
 
 
@@ -28,10 +29,14 @@ class ModelConfig:
     text_dim: int = 384
     image_dim: int = 0
     audio_dim: int = 0
+    fusion: str = "sum"
+    """How an item's parts become one vector: sum, concat, gated, deep or joint (`model_core.fusion`)."""
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
             raise ValueError(f"dim must be a multiple of heads={self.heads}, got {self.dim}")
+        if self.fusion not in FUSIONS:
+            raise ValueError(f"fusion must be in {FUSIONS}, got {self.fusion!r}")
         if self.hidden_dim < 1:
             raise ValueError(f"feature_dim must be at least {3 + self.n_signals}, got {self.feature_dim}")
 
@@ -58,6 +63,10 @@ class TrainConfig:
     dropout: float = 0.2
     id_dropout: float = 0.3
     """Share of items whose id is hidden in a step, so that items never seen in training are rankable."""
+    modality_dropout: float = 0.1
+    """Share of an item's text, image, audio and links that is hidden in a step, never all of them."""
+    alignment: float = 0.1
+    """Weight of the loss that draws an item's parts to its id's vector, where the fusion is joint."""
     horizon: float = 0.3
     """Share of targets that want any later positive item of the user instead of the next one."""
     negatives: int = 256
@@ -86,7 +95,15 @@ class TrainConfig:
         for name in ("epochs", "patience", "batch_windows", "negatives", "ranked_items", "neighbours"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("dropout", "id_dropout", "horizon", "ranked", "warm_up", "calibration"):
+        for name in (
+            "dropout",
+            "id_dropout",
+            "modality_dropout",
+            "horizon",
+            "ranked",
+            "warm_up",
+            "calibration",
+        ):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         if self.learning_rate <= 0.0:

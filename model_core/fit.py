@@ -13,12 +13,14 @@ from torch.nn import functional
 from model_core.checkpoint import Checkpoint, Epoch, random_state, set_random_state
 from model_core.config import ModelConfig, TrainConfig
 from model_core.corpus import Corpus
-from model_core.item_encoder import ItemEncoder
+from model_core.fusion import alignment_loss, modality_dropout
+from model_core.item_encoder import ItemEncoder, part_names
 from model_core.ranker import NOT_ELIGIBLE, Ranker
 from model_core.replay import item_batch
 from model_core.samples import Samples, Windows
 from model_core.signals import Log
 
+ALIGNED = 256  # items a step whose parts are drawn to their ids
 AWAY_S = (3_600.0, 90 * 86_400.0)  # how long a user may have been away who is asked about the long run
 
 Report = Callable[[str, float], None]
@@ -41,11 +43,17 @@ class Model(torch.nn.Module):
         )
         self.ranker = Ranker(config, self.encoder.entities, action_weights, train.dropout)
         self.id_dropout = train.id_dropout
+        self.modality_dropout = train.modality_dropout
         self.neighbours = train.neighbours
         batch = item_batch(corpus)
+        self.modalities = tuple(name for name in part_names(config) if name not in ("id", "links"))
         self.inputs = {
             name: torch.as_tensor(getattr(batch, name))
-            for name in ("id_rows", "text", "text_mask", "entities", "relations", "edge_mask")
+            for part in self.modalities
+            for name in (part, f"{part}_mask")
+        } | {
+            name: torch.as_tensor(getattr(batch, name))
+            for name in ("id_rows", "entities", "relations", "edge_mask")
         }
 
     def vectors(self) -> Tensor:
@@ -53,14 +61,32 @@ class Model(torch.nn.Module):
         device = self.ranker.item_bias.device
         inputs = {name: value.to(device) for name, value in self.inputs.items()}
         if self.training:
-            shown = torch.rand(len(inputs["id_rows"]), device=device) >= self.id_dropout
-            inputs["id_rows"] = inputs["id_rows"] * shown
-            drawn = torch.rand(inputs["edge_mask"].shape, device=device) + inputs["edge_mask"]
-            drawn = drawn.topk(min(self.neighbours, drawn.shape[1]), dim=1).indices
-            for name in ("entities", "relations", "edge_mask"):
-                inputs[name] = inputs[name].gather(1, drawn)
+            self._hide(inputs)
         vectors: Tensor = self.encoder(**inputs)
         return vectors
+
+    def alignment(self, items: Tensor) -> Tensor:
+        """Loss of some items' parts that are far from the items' id vectors: (n,) int64 rows to ()."""
+        device = self.ranker.item_bias.device
+        inputs = {name: value.to(device)[items] for name, value in self.inputs.items()}
+        parts, mask = self.encoder.parts(**inputs)
+        aligned = self.encoder.fusion.aligned(parts, mask)
+        return alignment_loss(aligned[:, 1:], mask[:, 1:], parts[:, 0])
+
+    def _hide(self, inputs: dict[str, Tensor]) -> None:
+        """Leave out some ids, modalities and edges, so that items that lack them are read as well."""
+        device = inputs["id_rows"].device
+        shown = torch.rand(len(inputs["id_rows"]), device=device) >= self.id_dropout
+        inputs["id_rows"] = inputs["id_rows"] * shown
+        drawn = torch.rand(inputs["edge_mask"].shape, device=device) + inputs["edge_mask"]
+        drawn = drawn.topk(min(self.neighbours, drawn.shape[1]), dim=1).indices
+        for name in ("entities", "relations", "edge_mask"):
+            inputs[name] = inputs[name].gather(1, drawn)
+        names = [f"{name}_mask" for name in self.modalities]
+        there = torch.stack([*(inputs[name] for name in names), inputs["edge_mask"].any(1)], 1)
+        *kept, linked = modality_dropout(there, self.modality_dropout).unbind(1)
+        inputs |= dict(zip(names, kept, strict=True))
+        inputs["edge_mask"] = inputs["edge_mask"] & linked.unsqueeze(1)
 
 
 class Trainer:
@@ -95,6 +121,8 @@ class Trainer:
             weight_decay=train.weight_decay,
         )
         self._rng = np.random.default_rng(train.seed)
+        self._aligned = model.encoder.config.fusion == "joint" and train.alignment > 0
+        self._known = self._tensor(np.unique(log.items[log.positive])).long()
 
     def fit(
         self,
@@ -263,6 +291,9 @@ class Trainer:
         order = torch.logsumexp(rank, 1) - (rank * is_target).sum(1)
         share = weight[few] * is_target.any(1)
         loss: Tensor = retrieval + (order * share).sum() / (share.sum() + 1e-6) + 0.2 * actions
+        if self._aligned:
+            some = self._known[torch.randperm(len(self._known), device=self.device)[:ALIGNED]]
+            loss = loss + self.train.alignment * self.model.alignment(some)
         return loss, retrieval
 
     def _actions(

@@ -4,14 +4,15 @@ import torch
 from torch import Tensor, nn
 
 from model_core.config import ModelConfig
+from model_core.fusion import Fusion
 
 
 class ItemEncoder(nn.Module):
     """Text, knowledge-graph neighbours, id and optional image and audio to one vector per item.
 
-    Every part that is missing (masked, or id row 0) simply adds nothing, so a new item is placed by the
-    parts it has. The neighbours are summed by attention, whose query is what the other parts say:
-    a graph-attention layer over padded neighbours (Velickovic et al. 2018), with relations as in
+    The parts are fused as `config.fusion` says; one that is missing (masked, or id row 0) adds nothing, so
+    a new item is placed by the parts it has. The neighbours are summed by attention, whose query is what
+    the other parts say: a graph-attention layer over padded neighbours (Velickovic et al. 2018), with relations as in
     Nathani et al. 2019 entering both key and value. Projections apply before and after the sum over edges,
     never to each edge, so the cost is that of reading the embeddings.
     """
@@ -32,6 +33,8 @@ class ItemEncoder(nn.Module):
         self.audio = nn.Linear(config.audio_dim, dim) if config.audio_dim else None
         self.query = nn.Linear(dim, dim)  # the key projection is folded into it
         self.value = nn.Linear(dim, dim, bias=False)
+        self.names = part_names(config)
+        self.fusion = Fusion(config.fusion, dim, self.names)
         self.mix = nn.Sequential(
             nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim)
         )
@@ -62,15 +65,43 @@ class ItemEncoder(nn.Module):
         -------
         vectors : (n, dim) float32
         """
-        own = self.text(text) * text_mask.unsqueeze(-1) + self.items(id_rows)
-        if self.image is not None and image is not None and image_mask is not None:
-            own = own + self.image(image) * image_mask.unsqueeze(-1)
-        if self.audio is not None and audio is not None and audio_mask is not None:
-            own = own + self.audio(audio) * audio_mask.unsqueeze(-1)
+        parts, mask = self.parts(
+            id_rows, text, text_mask, entities, relations, edge_mask, image, image_mask, audio, audio_mask
+        )
+        fused = self.fusion(parts, mask)
+        vectors: Tensor = self.norm(fused + self.mix(fused))
+        return vectors
+
+    def parts(
+        self,
+        id_rows: Tensor,
+        text: Tensor,
+        text_mask: Tensor,
+        entities: Tensor,
+        relations: Tensor,
+        edge_mask: Tensor,
+        image: Tensor | None = None,
+        image_mask: Tensor | None = None,
+        audio: Tensor | None = None,
+        audio_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Project each part: (n, M, dim) in the order of `names`, and which are there: (n, M) bool."""
+        parts = [self.items(id_rows), self.text(text) * text_mask.unsqueeze(-1)]
+        masks = [id_rows > 0, text_mask]
+        for layer, values, there in ((self.image, image, image_mask), (self.audio, audio, audio_mask)):
+            if layer is not None and values is not None and there is not None:
+                parts.append(layer(values) * there.unsqueeze(-1))
+                masks.append(there)
+        own = torch.stack(parts).sum(0)
         edges = self.entities(entities) + self.relations(relations)  # (n, K, dim)
         weight = (edges * self.query(own).unsqueeze(1)).sum(-1) / self.config.dim**0.5  # (n, K)
         weight = torch.softmax(weight.masked_fill(~edge_mask, -1e9), dim=-1) * edge_mask
-        linked = self.value((edges * weight.unsqueeze(-1)).sum(1))
-        fused = own + linked
-        vectors: Tensor = self.norm(fused + self.mix(fused))
-        return vectors
+        parts.append(self.value((edges * weight.unsqueeze(-1)).sum(1)))
+        masks.append(edge_mask.any(1))
+        return torch.stack(parts, 1), torch.stack(masks, 1)
+
+
+def part_names(config: ModelConfig) -> tuple[str, ...]:
+    """Name the parts of an item that a model of these sizes reads, in the order they are stacked."""
+    optional = (("image", config.image_dim), ("audio", config.audio_dim))
+    return ("id", "text", *(name for name, width in optional if width), "links")

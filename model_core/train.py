@@ -71,7 +71,7 @@ def train_release(
         If there is too little to train on, or a graph fails its check against torch.
     """
     train, signals = train or TrainConfig(), signals or SignalConfig()
-    config = replace(config or ModelConfig(), text_dim=corpus.text.shape[1])
+    config = fit_widths(config or ModelConfig(), corpus)
     if not 0.0 < until <= 1.0:
         raise ValueError(f"until must be in (0, 1], got {until}")
     split = int((until if until < 1.0 else 1.0 - HELD_OUT) * len(corpus.log))
@@ -167,6 +167,12 @@ def fit_model(
     calibrate(model, corpus, log, recent, signals)
     trainer.fit(1, before=split, report=lambda stage, done: report("finish", done), peak=0.1)
     return model, history
+
+
+def fit_widths(config: ModelConfig, corpus: Corpus) -> ModelConfig:
+    """Return a copy with the widths of the corpus's embeddings."""
+    widths = {f"{kind}_dim": getattr(corpus, kind).shape[1] for kind in ("text", "image", "audio")}
+    return replace(config, **widths)
 
 
 def start_from_graph(
