@@ -27,11 +27,16 @@ BATCH = 32
 TOP = 10
 
 
-def hits(scorer: Scorer, corpus: Corpus) -> np.ndarray:
-    """Whether each positive event after the warm-up was among the ten: (n,) bool."""
+def hits(scorer: Scorer, corpus: Corpus, *, every: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each (or every n-th) positive event after the warm-up was among the ten, and whose it was.
+
+    Returns
+    -------
+    found : (n,) bool, users : (n,) int32
+    """
     log = corpus.log
     replay, vectors = start_replay(scorer, corpus)
-    asked = np.flatnonzero(log.positive & (np.arange(len(log)) >= int(WARM_UP * len(log))))
+    asked = np.flatnonzero(log.positive & (np.arange(len(log)) >= int(WARM_UP * len(log))))[::every]
     found = []
     for begin in range(0, len(asked), BATCH):
         requests = []
@@ -41,7 +46,7 @@ def hits(scorer: Scorer, corpus: Corpus) -> np.ndarray:
             requests.append(replay.requests(log.users[event : event + 1], log.times_ms[event : event + 1]))
         top = scorer.score(join(requests), vectors).rows[:, :TOP]
         found.append((top == log.items[events, None]).any(1))
-    return np.concatenate(found)
+    return np.concatenate(found), log.users[asked]
 
 
 def main() -> None:
@@ -56,7 +61,7 @@ def main() -> None:
     actions = rating_actions(dataset.interactions)
     corpus = make_corpus(dataset, actions, Settings().actions, encoder, ModelConfig())
     began = time.perf_counter()
-    found = hits(scorer, corpus)
+    found, _ = hits(scorer, corpus)
     seconds = time.perf_counter() - began
     print(f"release {scorer.release.version}: hit@{TOP} {found.mean():.4f} over {len(found)} events")
     print("by fifth of the stream:", " ".join(f"{part.mean():.4f}" for part in np.array_split(found, 5)))
