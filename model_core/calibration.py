@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from model_core.corpus import Corpus
 from model_core.evaluate import future
 from model_core.fit import Model
-from model_core.replay import Replay
-from model_core.signals import Log, SignalConfig, fit_log
+from model_core.served import serve
+from model_core.signals import Log, SignalConfig
 
 MIN_POSITIVE = 20
 
@@ -78,41 +78,21 @@ def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -30, 30))))
 
 
-@torch.inference_mode()
 def calibrate(model: Model, corpus: Corpus, log: Log, since: int, signals: SignalConfig) -> int:
     """Fit the probability on what warm users do from row `since` of the log on; return the labels used.
 
     A candidate's label says whether the user responds to it at any time until the log ends.
     """
     truth = future(log, since)
-    ranker, config = model.ranker, model.ranker.config
-    replay = Replay(
-        log,
-        corpus.edges,
-        history_length=config.history_length,
-        n_affinities=config.n_affinities,
-        signals=signals,
-        ease=fit_log(log.first(since), signals),
-    )
-    replay.advance(since)
-    device = ranker.item_bias.device
-    vectors = model.vectors()
-    missing = max(0, config.n_candidates - len(vectors))
-    vectors = torch.cat((vectors, vectors.new_zeros(missing, config.dim)))
+    row_of = np.zeros(log.n_users, np.int64)
+    row_of[truth.users] = np.arange(len(truth.users))
     scores, labels, owners = [np.zeros(0)], [np.zeros(0, np.bool_)], [np.zeros(0, np.int64)]
-    for begin in range(0, len(truth.users), 64):
-        users = truth.users[begin : begin + 64]
-        batch = replay.requests(users, np.full(len(users), log.times_ms[since]))
-        inputs = {name: getattr(batch, name) for name in batch.__dataclass_fields__}
-        inputs["signals"] = np.pad(inputs["signals"], ((0, 0), (0, 0), (0, missing)))
-        inputs["eligible"] = np.pad(inputs["eligible"], ((0, 0), (0, missing)))
-        outputs = ranker(vectors, **{name: torch.as_tensor(v).to(device) for name, v in inputs.items()})
-        rows, valid, probability = (value.cpu().numpy() for value in outputs[:3])
-        relevant = np.pad(truth.relevant[begin : begin + 64], ((0, 0), (0, missing)))
-        p = np.clip(probability[valid].astype(np.float64), 1e-7, 1 - 1e-7)
+    for served in serve(model, corpus, log, since, truth.users, signals):
+        at, column = np.nonzero(served.valid)
+        p = np.clip(served.probability[at, column].astype(np.float64), 1e-7, 1 - 1e-7)
         scores.append(np.log(p / (1 - p)))
-        labels.append(np.take_along_axis(relevant, rows, 1)[valid])
-        owners.append(np.broadcast_to(users[:, None], rows.shape)[valid].astype(np.int64))
+        labels.append(truth.relevant[row_of[served.users[at]], served.rows[at, column]])
+        owners.append(served.users[at].astype(np.int64))
     slope, intercept = platt(np.concatenate(scores), np.concatenate(labels), np.concatenate(owners))
-    ranker.platt.copy_(torch.tensor([slope, intercept]))
+    model.ranker.platt.copy_(torch.tensor([slope, intercept]))
     return sum(map(len, labels))

@@ -50,7 +50,7 @@ class ModelConfig:
 class TrainConfig:
     """How long, on what and with which noise a model is trained."""
 
-    epochs: int = 8
+    epochs: int = 6
     patience: int = 6
     """Epochs without a lower loss on later interactions after which training ends."""
     seed: int = 0

@@ -12,8 +12,10 @@ from streams.bench.commands import bench_app
 from streams.broker import broker_command
 from streams.demo.run import demo_command, simulate_command
 from streams.errors import SlatestreamError
+from streams.explain import explain_command
 from streams.topics import topics_app
 from streams.train import train_command
+from streams.tune import tune_command
 from streams.worker import worker_command
 
 app = typer.Typer(
@@ -28,6 +30,8 @@ app.command("worker")(worker_command)
 app.command("demo")(demo_command)
 app.command("simulate")(simulate_command)
 app.command("train")(train_command)
+app.command("tune")(tune_command)
+app.command("explain")(explain_command)
 app.add_typer(topics_app, name="topics")
 app.add_typer(bench_app, name="bench")
 

@@ -1,16 +1,17 @@
 """`slatestream train`: a release from a dataset or from the topics."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from streams.errors import SlatestreamError
 from streams.settings import Settings, load_settings
+from streams.stages import Stages, show_stages
 from streams.train_text import (
     BatchSize,
     LearningRate,
@@ -23,16 +24,12 @@ from streams.train_text import (
 )
 
 if TYPE_CHECKING:
-    from model_core.datasets import Dataset
+    from model_core.checkpoint import Epoch
+    from model_core.corpus import Corpus
+    from model_core.fit import Watch
+    from model_core.recipe import Recipe
     from model_core.train import Trained
 
-STAGES = {
-    "replay": "Replaying the log",
-    "train": "Training",
-    "finish": "Last epoch, with the latest events",
-    "export": "Exporting and checking",
-    "evaluate": "Measuring on what follows",
-}
 MODELS = ("popularity", "item-kNN", "co-visits", "slatestream")
 
 Data = Annotated[Path | None, typer.Option(help="Folder with a dataset in RecBole's atomic-file format.")]
@@ -41,7 +38,14 @@ Out = Annotated[
     Path | None,
     typer.Option(help="Folder of the result, replaced when it exists; build/releases/latest for a release."),
 ]
-Epochs = Annotated[int, typer.Option(min=1, help="Passes over the interactions.")]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option(help="TOML file with how the model is made: tables model, train, signals. See `tune`."),
+]
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help="Passes over the interactions; overrides the recipe.")
+]
+Seed = Annotated[int | None, typer.Option(help="Overrides the recipe's.")]
 Until = Annotated[float, typer.Option(help="Train on this first fraction by time; test on the rest.")]
 Task = Annotated[
     Literal["recommend", "ctr-text", "text-encoder"],
@@ -56,10 +60,12 @@ def train_command(
     data: Data = None,
     from_topics: FromTopics = False,
     out: Out = None,
-    epochs: Epochs = 6,
-    seed: int = 0,
+    recipe: RecipeFile = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
     until: Until = 1.0,
     device: Device = "auto",
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's curves.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     task: Task = "recommend",
     text_encoder: TextEncoderName = None,
@@ -83,14 +89,16 @@ def train_command(
     out = out or Path("build/releases/latest" if task == "recommend" else f"build/language/{task}")
     if task != "recommend":
         options = TextOptions(
-            task=task, data=data, out=out, epochs=epochs, seed=seed, device=device, lora=lora,
+            task=task, data=data, out=out, epochs=epochs or 6, seed=seed or 0, device=device, lora=lora,
             learning_rate=learning_rate, max_length=max_length, batch_size=batch_size,
             max_examples=max_examples,
         )  # fmt: skip
         train_text(options, settings)
         return
     try:
-        trained = _train(settings, data, out, epochs, seed, until, device, console)
+        trained = _train(
+            settings, make_recipe(recipe, epochs, seed), data, out, until, device, tensorboard, console
+        )
     except ValueError as error:
         raise SlatestreamError(f"train: {error}") from error
     _show(trained, out, console)
@@ -98,77 +106,83 @@ def train_command(
 
 def _train(
     settings: Settings,
+    recipe: "Recipe",
     data: Path | None,
     out: Path,
-    epochs: int,
-    seed: int,
     until: float,
     device: str,
+    tensorboard: Path | None,
     console: Console,
 ) -> "Trained":
-    from model_core.config import ModelConfig, TrainConfig
-    from model_core.corpus import make_corpus, rating_actions
-    from model_core.datasets import load_recbole
-    from model_core.text_encoder import TextEncoder
     from model_core.train import train_release
 
-    weights = dict(settings.actions)
-    with Progress(
-        TextColumn("{task.description:<36}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(), console=console, disable=not console.is_terminal,
-    ) as progress:  # fmt: skip
-        reporter = _Reporter(progress)
-        dataset: Dataset
-        with reporter.stage("Reading"):
-            if data is not None:
-                dataset = load_recbole(data)
-                actions = rating_actions(dataset.interactions)
-            else:
-                from streams.training_log import read_topics
-
-                dataset, actions = read_topics(settings)
-        with reporter.stage(f"Encoding {len(dataset.items)} texts"):
-            encoder = TextEncoder(settings.text_encoder, device=device)
-            corpus = make_corpus(dataset, actions, weights, encoder, ModelConfig())
+    with show_stages(console) as stages, board(tensorboard) as watch:
+        corpus = read_corpus(settings, recipe, data, device, stages)
         return train_release(
             corpus,
-            weights,
+            settings.actions,
             out,
             until=until,
-            train=TrainConfig(epochs=epochs, seed=seed),
+            config=recipe.model,
+            train=recipe.train,
+            signals=recipe.signals,
             device=device,
-            report=reporter.report,
+            report=stages.report,
+            watch=watch,
         )
 
 
-class _Reporter:
-    """Shows the stages of training as bars; where nobody watches a terminal, as one line each."""
+def read_corpus(
+    settings: Settings, recipe: "Recipe", data: Path | None, device: str, stages: Stages
+) -> "Corpus":
+    """Read a dataset, or the topics without one, and encode its texts.
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._bars: dict[str, TaskID] = {}
+    Raises
+    ------
+    ValueError
+        If it cannot be read or holds too little.
+    """
+    from model_core.corpus import make_corpus, rating_actions
+    from model_core.datasets import load_recbole
+    from model_core.text_encoder import TextEncoder
 
-    def report(self, stage: str, done: float) -> None:
-        if stage not in self._bars:
-            name = STAGES.get(stage, stage)
-            self._bars[stage] = self._progress.add_task(name, total=1.0)
-            if not self._progress.console.is_terminal:
-                self._progress.console.print(f"{name} ...", highlight=False)
-        self._progress.update(self._bars[stage], completed=done)
+    with stages.stage("Reading"):
+        if data is not None:
+            dataset = load_recbole(data)
+            actions = rating_actions(dataset.interactions)
+        else:
+            from streams.training_log import read_topics
 
-    def stage(self, name: str) -> "_Stage":
-        return _Stage(self, name)
+            dataset, actions = read_topics(settings)
+    with stages.stage(f"Encoding {len(dataset.items)} texts"):
+        encoder = TextEncoder(settings.text_encoder, device=device)
+        return make_corpus(dataset, actions, settings.actions, encoder, recipe.model)
 
 
-class _Stage:
-    def __init__(self, reporter: _Reporter, name: str) -> None:
-        self._reporter, self._name = reporter, name
+@contextmanager
+def board(folder: Path | None) -> Iterator["Watch"]:
+    """Write what each epoch comes to for TensorBoard, or nothing without a folder."""
+    if folder is None:
+        yield lambda number, epoch: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
 
-    def __enter__(self) -> None:
-        self._reporter.report(self._name, 0.0)
+    with SummaryWriter(str(folder)) as writer:
 
-    def __exit__(self, *_: object) -> None:
-        self._reporter.report(self._name, 1.0)
+        def watch(number: int, epoch: "Epoch") -> None:
+            writer.add_scalar("loss/training", epoch.loss, number)
+            writer.add_scalar("loss/later", epoch.validation, number)
+
+        yield watch
+
+
+def make_recipe(path: Path | None, epochs: int | None = None, seed: int | None = None) -> "Recipe":
+    """Read a recipe, or take the default one, and override what the command line says."""
+    from model_core.recipe import Recipe, read_recipe
+
+    recipe = Recipe() if path is None else read_recipe(path)
+    given = {"epochs": epochs, "seed": seed}
+    return recipe.changed(train={name: value for name, value in given.items() if value is not None})
 
 
 def _show(trained: "Trained", out: Path, console: Console) -> None:
