@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from online_learning.ranking import certain, check_request, top_k
 from online_learning.sampling import uniforms
-from online_learning.statistics import LinearStatistics
+from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
 _ORDER = 1
@@ -28,7 +28,7 @@ class RandomPolicy:
         propensities = np.where(index >= 0, 1.0 / np.maximum(left, 1), 0.0)
         return Slates(index, propensities.astype(np.float32))
 
-    def update(self, statistics: LinearStatistics) -> None:
+    def update(self, statistics: Statistics) -> None:
         """Do nothing: this policy does not learn."""
 
 
@@ -51,5 +51,5 @@ class PopularityPolicy:
         index = top_k(keys, usable, k)
         return Slates(index, certain(index))
 
-    def update(self, statistics: LinearStatistics) -> None:
+    def update(self, statistics: Statistics) -> None:
         """Do nothing: this policy does not learn."""

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from online_learning.posterior import LinearPrior, infer
 from online_learning.ranking import check_request, slate_lengths, utilities
 from online_learning.sampling import uniforms
-from online_learning.statistics import LinearStatistics
+from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
 _EXPLORE, _WHICH = 1, 2
@@ -63,6 +63,6 @@ class EpsilonGreedyPolicy:
             usable[filled, chosen] = False
         return Slates(index, propensities, posterior.version)
 
-    def update(self, statistics: LinearStatistics) -> None:
+    def update(self, statistics: Statistics) -> None:
         """See `Policy.update`."""
         self._posterior = infer(self._prior, statistics)

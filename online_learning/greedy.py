@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from online_learning.posterior import LinearPrior, infer
 from online_learning.ranking import certain, check_request, top_k, utilities
-from online_learning.statistics import LinearStatistics
+from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
 
@@ -39,6 +39,6 @@ class GreedyPolicy:
         index = top_k(utility, usable, k)
         return Slates(index, certain(index), posterior.version)
 
-    def update(self, statistics: LinearStatistics) -> None:
+    def update(self, statistics: Statistics) -> None:
         """See `Policy.update`."""
         self._posterior = infer(self._prior, statistics)

@@ -10,49 +10,13 @@ from numpy.typing import NDArray
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _compiled(function: _Function) -> _Function:
+def compiled(function: _Function) -> _Function:
+    """Compile a function, with a cache on disk."""
     # Without the GIL: an update of a partition's statistics does not hold up the event loop's thread.
     return cast(_Function, njit(cache=True, nogil=True)(function))
 
 
-@_compiled
-def accumulate_outer(features: NDArray[np.float64], gram: NDArray[np.float64]) -> int:
-    """Add outer(x, x) of every finite row to `gram` in place; return how many rows were used."""
-    n, dim = features.shape
-    used = 0
-    for row in range(n):
-        norm = 0.0
-        for a in range(dim):
-            norm += features[row, a] * features[row, a]
-        if not np.isfinite(norm):
-            continue
-        for a in range(dim):
-            for b in range(dim):
-                gram[a, b] += features[row, a] * features[row, b]
-        used += 1
-    return used
-
-
-@_compiled
-def accumulate_moment(
-    features: NDArray[np.float64], rewards: NDArray[np.float64], moment: NDArray[np.float64]
-) -> int:
-    """Add x * reward of every finite row to `moment` in place; return how many rows were used."""
-    n, dim = features.shape
-    used = 0
-    for row in range(n):
-        norm = 0.0
-        for a in range(dim):
-            norm += features[row, a] * features[row, a]
-        if not np.isfinite(norm) or not np.isfinite(rewards[row] * norm):
-            continue
-        for a in range(dim):
-            moment[a] += features[row, a] * rewards[row]
-        used += 1
-    return used
-
-
-@_compiled
+@compiled
 def count_wins(
     utility: NDArray[np.float32],
     chosen: NDArray[np.int64],
@@ -105,7 +69,7 @@ def count_wins(
     return wins
 
 
-@_compiled
+@compiled
 def _noise_24(counter: int, key: int) -> float:
     # 24 random bits as a number: two rounds of multiply and xor-shift (the finaliser of MurmurHash3).
     # Compiled products of uint32 are uint64, hence the casts.
@@ -113,3 +77,33 @@ def _noise_24(counter: int, key: int) -> float:
     bits = np.uint32((bits ^ (bits >> np.uint32(16))) * np.uint32(0x85EBCA6B))
     bits = np.uint32((bits ^ (bits >> np.uint32(13))) * np.uint32(0xC2B2AE35))
     return np.float64(np.uint32(bits ^ (bits >> np.uint32(16))) >> np.uint32(8))
+
+
+@compiled
+def arm_moments(
+    features: NDArray[np.float64],
+    slots: NDArray[np.int64],
+    mean: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return x @ mean[slot] and x @ covariance[slot] @ x of every candidate.
+
+    Parameters
+    ----------
+    features : (B, C, F) float64
+    slots : (B, C) int64
+    mean, covariance : (A, F) and (A, F, F) float64
+    """
+    n, n_candidates, dim = features.shape
+    means = np.zeros((n, n_candidates))
+    variances = np.zeros((n, n_candidates))
+    for b in range(n):
+        for c in range(n_candidates):
+            slot, row = slots[b, c], features[b, c]
+            for i in range(dim):
+                means[b, c] += row[i] * mean[slot, i]
+                inner = 0.0
+                for j in range(dim):
+                    inner += row[j] * covariance[slot, i, j]
+                variances[b, c] += row[i] * inner
+    return means, variances

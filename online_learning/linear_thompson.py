@@ -7,7 +7,7 @@ from online_learning.kernels import count_wins
 from online_learning.posterior import LinearPosterior, LinearPrior, infer
 from online_learning.ranking import check_request, slate_lengths, utilities
 from online_learning.sampling import normals, uniforms, words
-from online_learning.statistics import LinearStatistics
+from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
 # Streams of random numbers of one request: what chooses the slate is independent of what estimates it.
@@ -19,7 +19,7 @@ _CHOICE_TIES = 4  # of position 0; position j has stream _CHOICE_TIES + j
 TIE_NOISE = 1e-5
 
 # Random numbers made at once: enough that the calls cost nothing, few enough to stay in the cache.
-_NOISE_BLOCK = 65_536
+NOISE_BLOCK = 65_536
 
 
 class LinearThompsonPolicy:
@@ -58,7 +58,7 @@ class LinearThompsonPolicy:
         self.exploration = exploration
         self.samples = samples
         self._prior = prior
-        self._posterior = infer(prior)
+        self._posterior = self._infer(None)
 
     @property
     def version(self) -> int:
@@ -74,7 +74,7 @@ class LinearThompsonPolicy:
         features = np.where(usable[..., None], candidates.features, np.float32(0.0))
         index = self._choose(features, usable, k, seeds, posterior)
         propensities = np.zeros(index.shape, np.float32)
-        step = max(1, _NOISE_BLOCK // (self.samples * features.shape[2]))
+        step = max(1, NOISE_BLOCK // (self.samples * features.shape[2]))
         for first in range(0, len(index), step):
             part = slice(first, first + step)
             propensities[part] = self._estimate(
@@ -82,9 +82,16 @@ class LinearThompsonPolicy:
             )
         return Slates(index, propensities, posterior.version)
 
-    def update(self, statistics: LinearStatistics) -> None:
+    def update(self, statistics: Statistics) -> None:
         """See `Policy.update`."""
-        self._posterior = infer(self._prior, statistics)
+        self._posterior = self._infer(statistics)
+
+    def _infer(self, statistics: Statistics | None) -> LinearPosterior:
+        return infer(self._prior, statistics)
+
+    def _known(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what is added to features @ weights, the same under all weights: (B, C) float32."""
+        return np.zeros(features.shape[:2], np.float32)
 
     def _choose(
         self,
@@ -101,10 +108,11 @@ class LinearThompsonPolicy:
         shown = int(lengths.max(initial=0))
         noise = normals(seeds, shown * dim, stream=_CHOICE).reshape(n, shown, dim)
         weights = self._weights(noise, posterior)
+        known = self._known(features)
         index = np.full((n, int(k.max(initial=0))), -1, np.int64)
         for position in range(shown):
             # One product per position: its rounding, and so the slate, does not depend on k or the batch.
-            utility = np.matmul(features, weights[:, position, :, None])[..., 0]
+            utility = known + np.matmul(features, weights[:, position, :, None])[..., 0]
             ties = TIE_NOISE * uniforms(seeds, n_candidates, stream=_CHOICE_TIES + position)
             best = np.argmax(utility + ties + closed, axis=1)
             filled = position < lengths
@@ -124,9 +132,10 @@ class LinearThompsonPolicy:
         noise = normals(seeds, self.samples * dim, stream=_ESTIMATE).reshape(n, self.samples, dim)
         weights = self._weights(noise, posterior)
         keys = (words(seeds, 1, stream=_ESTIMATE_TIES)[:, 0] >> np.uint64(32)).astype(np.int64)
+        known = self._known(features)
         propensities = np.zeros(index.shape, np.float32)
         for row in range(n):
-            utility = features[row] @ weights[row].T  # (C, S)
+            utility = known[row, :, None] + features[row] @ weights[row].T  # (C, S)
             chosen = index[row, index[row] >= 0]
             wins = count_wins(utility, chosen, usable[row], TIE_NOISE, keys[row])
             propensities[row, : len(chosen)] = (wins + 1) / (self.samples + 1)

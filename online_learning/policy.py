@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.statistics import LinearStatistics
+from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
 
@@ -48,7 +48,7 @@ class Policy(Protocol):
         """
         ...
 
-    def update(self, statistics: LinearStatistics) -> None:
+    def update(self, statistics: Statistics) -> None:
         """Adopt `statistics`, merged over all partitions, in place of those adopted before.
 
         O(F^3) for a policy that learns. On an error the policy keeps what it had. It may be called

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.statistics import LinearStatistics, check_same_space
+from online_learning.statistics import LinearStatistics, Statistics, check_same_space
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class LinearPosterior:
     version: int
 
 
-def infer(prior: LinearPrior, statistics: LinearStatistics | None = None) -> LinearPosterior:
+def infer(prior: LinearPrior, statistics: Statistics | None = None) -> LinearPosterior:
     """Return the posterior over the weights.
 
     precision = prior.precision I + gram / noise_variance,
@@ -74,18 +74,24 @@ def infer(prior: LinearPrior, statistics: LinearStatistics | None = None) -> Lin
     dim = len(prior.weights)
     if statistics is None:
         statistics = LinearStatistics(dim, feature_space=prior.feature_space)
+    if type(statistics) is not LinearStatistics:
+        raise ValueError(f"statistics must be LinearStatistics, got {type(statistics).__name__}")
     check_same_space(dim, prior.feature_space, statistics)
-    precision = statistics.gram / prior.noise_variance
-    precision[np.diag_indices(dim)] += prior.precision
+    return posterior_of(
+        statistics.gram / prior.noise_variance + prior.precision * np.eye(dim),
+        prior.precision * prior.weights + statistics.moment / prior.noise_variance,
+        version=statistics.impressions + statistics.rewards,
+    )
+
+
+def posterior_of(
+    precision: NDArray[np.float64], target: NDArray[np.float64], *, version: int
+) -> LinearPosterior:
+    """Return N(precision^-1 target, precision^-1), or raise ValueError where that is none."""
     try:
         lower = np.linalg.cholesky(precision)
     except np.linalg.LinAlgError:
         raise ValueError("statistics must have a positive semi-definite gram, got one that is not") from None
-    target = prior.precision * prior.weights + statistics.moment / prior.noise_variance
     # precision = L L^T, so L^-T is a square root of its inverse.
-    root = np.linalg.solve(lower, np.eye(dim)).T
-    return LinearPosterior(
-        mean=root @ (root.T @ target),
-        root=root,
-        version=statistics.impressions + statistics.rewards,
-    )
+    root = np.linalg.solve(lower, np.eye(len(target))).T
+    return LinearPosterior(mean=root @ (root.T @ target), root=root, version=version)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.arm_posterior import ArmPosterior
 from online_learning.types import Candidates
 
 
@@ -27,6 +28,26 @@ def utilities(candidates: Candidates, weights: NDArray[Any]) -> tuple[NDArray[An
         raw = (candidates.features @ weights.astype(np.float32)).astype(np.float64)
     usable = candidates.valid & np.isfinite(raw)
     return np.where(usable, raw, -np.inf), usable
+
+
+def arm_utilities(
+    candidates: Candidates, posterior: ArmPosterior
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return mean and deviation of every candidate's expected reward, and which can be used.
+
+    Returns
+    -------
+    mean, deviation : (B, C) float64, 0 where it cannot be used
+    usable : (B, C) bool, valid and of finite mean and deviation
+    """
+    if candidates.arms is None:
+        raise ValueError("arms must be given to a policy with a model per item, got None")
+    dim, wanted = candidates.features.shape[-1], posterior.mean.shape[1]
+    if dim != wanted:
+        raise ValueError(f"features must have the policy's dimension {wanted}, got {dim}")
+    mean, deviation = posterior.moments(candidates.features, candidates.arms)
+    usable = candidates.valid & np.isfinite(mean) & np.isfinite(deviation)
+    return np.where(usable, mean, 0.0), np.where(usable, deviation, 0.0), usable
 
 
 def check_request(candidates: Candidates, k: NDArray[np.int64], seeds: NDArray[np.uint64]) -> None:

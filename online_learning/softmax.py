@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from online_learning.posterior import LinearPrior, infer
 from online_learning.ranking import check_request, top_k, utilities
 from online_learning.sampling import gumbels
-from online_learning.statistics import LinearStatistics
+from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
 _NOISE = 1
@@ -50,7 +50,7 @@ class SoftmaxPolicy:
         index = top_k(keys, usable, k)
         return Slates(index, conditional_propensities(logits, index), posterior.version)
 
-    def update(self, statistics: LinearStatistics) -> None:
+    def update(self, statistics: Statistics) -> None:
         """See `Policy.update`."""
         self._posterior = infer(self._prior, statistics)
 

@@ -18,11 +18,13 @@ class Candidates:
     scores : (B, C) float32, the scorer's output, higher is better
     features : (B, C, F) float32, what a learned policy sees of each candidate
     valid : (B, C) bool, False where there is no candidate
+    arms : (B, C) uint64, which item each candidate is; only policies with a model per item need it
     """
 
     scores: NDArray[np.float32]
     features: NDArray[np.float32]
     valid: NDArray[np.bool_]
+    arms: NDArray[np.uint64] | None = None
 
     def __post_init__(self) -> None:
         shape = self.scores.shape
@@ -34,6 +36,8 @@ class Candidates:
             )
         if self.valid.shape != shape:
             raise ValueError(f"valid must have shape {shape} to go with scores, got {self.valid.shape}")
+        if self.arms is not None and self.arms.shape != shape:
+            raise ValueError(f"arms must have shape {shape} to go with scores, got {self.arms.shape}")
 
 
 @dataclass(frozen=True, slots=True)

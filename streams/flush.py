@@ -50,6 +50,7 @@ class Flusher:
             policy: list[Row] = []
             marks = (shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset)
             if marks != shard.flushed.statistics or feedback:
+                policy += shard.arm_rows()
                 policy.append((statistics_key(shard.partition), encode_policy_row(shard.policy_row())))
             if shared:
                 policy += covisit_rows(shard.covisits, self._engine.index, shard.partition)

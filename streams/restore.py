@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from online_learning.statistics import LinearStatistics
+from online_learning.arm_statistics import ArmStatistics
 from streams.decoding import decode
 from streams.events import decode_click, decode_recommendation
 from streams.progress import Progress
-from streams.shard import STATISTICS_PREFIX, PolicyRow, Shard, decode_policy_row, features_of
+from streams.shard import ARM_PREFIX, STATISTICS_PREFIX, PolicyRow, Shard, decode_policy_row, features_of
 from streams.state.changelog import COVISIT_PREFIX, restore_covisits
 from streams.state.profile_rows import Restore
 from streams.topic_reader import read_partition
@@ -56,6 +56,8 @@ async def _restore_shared(engine: "Engine", shard: Shard) -> PolicyRow | None:
         for key, value in rows:
             if key.startswith(STATISTICS_PREFIX) and value is not None:
                 newest = decode_policy_row(value)
+            elif isinstance(shard.statistics, ArmStatistics) and key.startswith(ARM_PREFIX) and value:
+                shard.statistics.load_row(value)
         engine.metrics.count_restored("policy-state", len(records))
     return newest
 
@@ -63,10 +65,8 @@ async def _restore_shared(engine: "Engine", shard: Shard) -> PolicyRow | None:
 async def _restore_slates(engine: "Engine", shard: Shard, row: PolicyRow) -> None:
     """Open the slates that can still be rewarded, and count those published after the row."""
     release = engine.scorer.release
-    if row.feature_space == release.version:
-        shard.statistics = LinearStatistics.from_bytes(
-            row.statistics, dim=release.feature_dim, feature_space=release.version
-        )
+    if row.feature_space == engine.learning.feature_space and row.statistics:
+        shard.statistics = engine.learning.read(row.statistics)
     shard.rewarded_offset = row.clicks_offset
     shard.recommended_offset = row.recommendations_offset
     shard.watermark_ms = row.closed_ms

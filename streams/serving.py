@@ -353,7 +353,12 @@ class Server:
         scores = engine.scorer.score(prepared.batch, prepared.items)
         scored = time.perf_counter()
         slates = engine.policy.select(
-            Candidates(scores=scores.scores, features=scores.features, valid=scores.valid),
+            Candidates(
+                scores=scores.scores,
+                features=scores.features,
+                valid=scores.valid,
+                arms=engine.index.keys[scores.rows],
+            ),
             k=prepared.k,
             seeds=prepared.seeds,
         )

@@ -88,7 +88,17 @@ class Settings(BaseSettings):
     )
 
     # Learning
-    policy: Literal["softmax", "thompson", "linucb", "epsilon-greedy", "greedy"] = "thompson"
+    policy: Literal[
+        "softmax",
+        "thompson",
+        "thompson-disjoint",
+        "thompson-logistic",
+        "linucb",
+        "linucb-disjoint",
+        "linucb-hybrid",
+        "epsilon-greedy",
+        "greedy",
+    ] = Field("thompson", description="'disjoint' and 'hybrid' keep a model per item shown.")
     temperature: Annotated[float, Field(gt=0)] = Field(0.1, description="Of the softmax policy.")
     exploration: Annotated[float, Field(ge=0)] = Field(
         0.1, description="Posterior scale of Thompson and LinUCB."
@@ -98,6 +108,13 @@ class Settings(BaseSettings):
         20.0, description="Trust in the release's own probabilities before the first click."
     )
     propensity_samples: Positive = Field(256, description="Monte Carlo samples of Thompson's propensities.")
+    reward_half_life_ms: Positive | None = Field(
+        None, description="Age at which the policy trusts a slate half as much; unset, it forgets nothing."
+    )
+    position_bias: Annotated[float, Field(ge=0, le=4)] = Field(
+        0.0,
+        description="Position p is taken to be looked at (p + 1) ** -position_bias as often as the first.",
+    )
     attribution_window_ms: Positive = 30 * 60_000
     seed: int = 0
 

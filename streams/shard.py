@@ -10,16 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.co_visitation import CoVisitation
+from online_learning.arm_statistics import ArmStatistics
 from online_learning.attribution import PendingSlates
-from online_learning.statistics import LinearStatistics
+from online_learning.logistic import LogisticStatistics
+from online_learning.statistics import Statistics
 from streams.decoding import ClickColumns
 from streams.events import Recommendation
 from streams.metrics import Metrics
 from streams.progress import Progress, RecentIds
-from streams.state.item_index import ItemIndex
+from streams.state.item_index import ItemIndex, key_of, keys_of
 from streams.state.profiles import DUPLICATE, REPLAYED, Profiles, fold_clicks
 
 STATISTICS_PREFIX = b"statistics\0"
+ARM_PREFIX = b"arm\0"
 POLICY_ROW_VERSION = 1
 
 
@@ -28,6 +31,8 @@ class PolicyRow(msgspec.Struct, frozen=True, array_like=True):
 
     clicks_offset and recommendations_offset are the last ones in the sums; open_from is where the
     recommendations begin that may still be rewarded; closed_ms is the watermark slates were closed at.
+    statistics is empty where the policy has a model per item: each of these has a row of its own, written
+    before this one.
     """
 
     v: int
@@ -58,6 +63,11 @@ def statistics_key(partition: int) -> bytes:
     return STATISTICS_PREFIX + partition.to_bytes(2, "big")
 
 
+def arm_key(partition: int, arm: int) -> bytes:
+    """Key of a partition's row of one item's bandit statistics."""
+    return ARM_PREFIX + partition.to_bytes(2, "big") + arm.to_bytes(8, "big")
+
+
 @dataclass(slots=True)
 class Flushed:
     """Click positions (next offset) that the changelogs cover, per kind of row."""
@@ -72,13 +82,14 @@ class Shard:
     """State of one partition, and how far each of its topics has been folded.
 
     holding has the offsets of clicks whose own slate (`recommend_on`) is not published yet: their offsets
-    must not be committed. epochs has the ledger epoch per topic.
+    must not be committed. epochs has the ledger epoch per topic. next_reference is where logistic
+    statistics will be developed from the next flush on.
     """
 
     partition: int
     profiles: Profiles
     covisits: CoVisitation
-    statistics: LinearStatistics
+    statistics: Statistics
     slates: PendingSlates
     clicks: Progress = field(default_factory=Progress)
     users: Progress = field(default_factory=Progress)
@@ -91,6 +102,8 @@ class Shard:
     epochs: dict[str, int] = field(default_factory=dict)
     flushed: Flushed = field(default_factory=Flushed)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    position_bias: float = 0.0
+    next_reference: NDArray[np.float64] | None = None
 
     def fold(
         self, columns: ClickColumns, index: ItemIndex, positive: frozenset[str], metrics: Metrics
@@ -126,7 +139,7 @@ class Shard:
     ) -> None:
         """Join clicks with the open slates of their users; those already in the sums are left out."""
         waiting = self.slates.users
-        rewarded: list[NDArray[np.float32]] = []
+        rewarded: list[tuple[NDArray[np.float32], int, int, int]] = []
         for row, user in enumerate(columns.users):
             if user not in waiting or outcomes[row] == DUPLICATE:
                 continue
@@ -142,9 +155,16 @@ class Shard:
                 continue
             earlier = [action for action in found.slate.actions[found.position] if action in positive]
             if len(earlier) == 1:  # the policy learns whether an item was taken, not how often
-                rewarded.append(found.features)
+                rewarded.append((found.features, key_of(click.item_id), found.slate.timestamp_ms, offset))
         if rewarded:
-            self.statistics.add_rewards(np.stack(rewarded), np.ones(len(rewarded)))
+            features, arms, times, offsets = zip(*rewarded, strict=True)
+            self.statistics.add_rewards(
+                np.stack(features),
+                np.ones(len(rewarded)),
+                arms=np.array(arms, np.uint64),
+                times_ms=np.array(times, np.int64),
+                offsets=np.array(offsets, np.int64),
+            )
 
     def open_slate(self, record: Recommendation, features: NDArray[np.float32]) -> None:
         """Let a slate be rewarded from now on."""
@@ -165,10 +185,19 @@ class Shard:
         if offset > self.recommended_offset:
             self.recommended_offset = offset
             if len(features):
-                self.statistics.add_impressions(features)
+                self.statistics.add_impressions(
+                    features,
+                    arms=keys_of(item.item_id for item in record.slate),
+                    times_ms=record.timestamp_ms,
+                    weights=np.arange(1, len(features) + 1) ** -self.position_bias,
+                    offsets=offset,
+                )
 
     def policy_row(self) -> PolicyRow:
         """The bandit's row as of now."""
+        # Only here: what a restart reads again after this row is developed where it was the first time.
+        if self.next_reference is not None and isinstance(self.statistics, LogisticStatistics):
+            self.statistics.develop_at(self.next_reference)
         while self.published and self.published[0][1] not in self.slates:
             self.published.popleft()
         open_from = self.published[0][0] if self.published else self.recommended_offset + 1
@@ -179,8 +208,14 @@ class Shard:
             recommendations_offset=self.recommended_offset,
             open_from=open_from,
             closed_ms=self.watermark_ms,
-            statistics=self.statistics.to_bytes(),
+            statistics=b"" if isinstance(self.statistics, ArmStatistics) else self.statistics.to_bytes(),
         )
+
+    def arm_rows(self) -> list[tuple[bytes, bytes]]:
+        """Rows of the items whose statistics have changed; they go out before `policy_row`."""
+        if not isinstance(self.statistics, ArmStatistics):
+            return []
+        return [(arm_key(self.partition, arm), row) for arm, row in self.statistics.take_dirty()]
 
     def committable_clicks(self) -> int:
         """The last click offset that nothing waits for any more."""

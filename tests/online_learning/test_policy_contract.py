@@ -5,20 +5,20 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from online_learning.factory import POLICIES, create_policy
+from online_learning.factory import POLICIES, Learning, create_policy
 from online_learning.policy import Policy
 from online_learning.posterior import LinearPrior
-from online_learning.statistics import LinearStatistics
-from tests.policy_checks import CHECKS, DIM, FEATURE_SPACE, Make, random_candidates, request
+from online_learning.types import Candidates
+from tests.policy_checks import CHECKS, DIM, FEATURE_SPACE, PRIOR, Make, learning, random_candidates, request
 
-PRIOR = LinearPrior(np.arange(DIM) / DIM, precision=2.0, feature_space=FEATURE_SPACE)
-
-LEARNED = ("softmax", "thompson", "linucb", "epsilon-greedy", "greedy")
+LEARNED = tuple(name for name in POLICIES if name not in ("random", "popularity"))
 
 
 def maker(name: str) -> Make:
+    exploration = 1.2 if name == "thompson-logistic" else 0.3  # log-odds move 4 times as far as p around 1/2
+
     def make() -> Policy:
-        return create_policy(name, PRIOR, temperature=0.2, exploration=0.3, propensity_samples=128)
+        return create_policy(name, PRIOR, temperature=0.2, exploration=exploration, propensity_samples=128)
 
     return make
 
@@ -42,14 +42,17 @@ def test_unknown_policy_name_is_refused_with_the_known_ones() -> None:
 @pytest.mark.parametrize("name", LEARNED)
 def test_update_with_other_statistics_is_refused_and_leaves_the_policy_as_it_was(name: str) -> None:
     policy = maker(name)()
-    policy.update(LinearStatistics(DIM, feature_space=FEATURE_SPACE))
+    policy.update(learning(policy).empty())
     before = policy.select(random_candidates(0), **request(5, 3))
     with pytest.raises(ValueError, match=f"dim {DIM}, got 7"):
-        policy.update(LinearStatistics(7, feature_space=FEATURE_SPACE))
-    with pytest.raises(ValueError, match="feature_space 'release-1', got 'release-2'"):
-        policy.update(LinearStatistics(DIM, feature_space="release-2"))
-    broken = LinearStatistics(DIM, feature_space=FEATURE_SPACE)
-    broken.gram -= 100.0 * np.eye(DIM)
+        policy.update(Learning.of(name, LinearPrior(np.zeros(7), feature_space=FEATURE_SPACE)).empty())
+    with pytest.raises(ValueError, match=r"feature_space 'release-1.*', got 'release-2"):
+        policy.update(Learning.of(name, LinearPrior(np.zeros(DIM), feature_space="release-2")).empty())
+    with pytest.raises(ValueError, match=r"feature_space 'release-1.*', got 'release-1.*half-life 5'"):
+        policy.update(learning(policy, half_life_ms=5).empty())
+    broken = learning(policy).empty()
+    broken.add_impressions(np.eye(DIM), arms=np.zeros(DIM, np.uint64))
+    broken._packed[0] = -100.0
     with pytest.raises(ValueError, match="positive semi-definite"):
         policy.update(broken)
     after = policy.select(random_candidates(0), **request(5, 3))
@@ -71,3 +74,18 @@ def test_request_arrays_that_do_not_fit_are_refused(name: str) -> None:
         policy.select(random_candidates(0), **request(4, 3))
     with pytest.raises(ValueError, match="k must be at least 0, got -1"):
         policy.select(random_candidates(0), **request(5, -1))
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_statistics_of_another_kind_are_refused(name: str) -> None:
+    policy = maker(name)()
+    other = "thompson-disjoint" if learning(policy).kind != "arms" else "thompson"
+    with pytest.raises(ValueError, match=r"statistics must be \w+Statistics, got \w+Statistics"):
+        policy.update(Learning.of(other, PRIOR).empty())
+
+
+@pytest.mark.parametrize("name", [name for name in LEARNED if Learning.of(name, PRIOR).kind == "arms"])
+def test_a_policy_with_a_model_per_item_must_be_told_the_items(name: str) -> None:
+    known = random_candidates(0)
+    with pytest.raises(ValueError, match="arms must be given to a policy with a model per item, got None"):
+        maker(name)().select(Candidates(known.scores, known.features, known.valid), **request(5, 3))

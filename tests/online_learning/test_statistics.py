@@ -144,9 +144,9 @@ def test_a_snapshot_of_other_features_is_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"v": SCHEMA_VERSION + 1}, "schema version 1, got 2"),
-        ({"v": None}, "schema version 1, got None"),
-        ({"gram": b"\0" * 8}, "gram must have 200 bytes .* got 8"),
+        ({"v": SCHEMA_VERSION + 1}, "schema version 2, got 3"),
+        ({"v": None}, "schema version 2, got None"),
+        ({"gram": b"\0" * 8}, "gram must have 120 bytes .* got 8"),
         ({"moment": np.full(DIM, np.nan).tobytes()}, "moment must be finite"),
         ({"impressions": -1}, "impressions and rewards must be at least 0, got -1"),
         ({"dim": 0}, "dim must be at least 1, got 0"),
@@ -163,3 +163,98 @@ def test_a_bad_snapshot_is_refused_with_the_reason(change: dict[str, object], me
 def test_bytes_that_are_no_snapshot_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="not a statistics snapshot"):
         LinearStatistics.from_bytes(data)
+
+
+def decayed(seed: int, half_life: int, rows: np.ndarray | slice = slice(None)) -> LinearStatistics:
+    features, rewards = observations(seed)
+    times = np.random.default_rng(seed).integers(0, 10_000, 60)
+    statistics = LinearStatistics(DIM, half_life_ms=half_life)
+    statistics.add_impressions(features[rows], times_ms=times[rows])
+    statistics.add_rewards(features[rows], rewards[rows], times_ms=times[rows])
+    return statistics
+
+
+HALF_LIVES = st.sampled_from([1, 13, 900, 100_000])
+
+
+@given(seed=st.integers(0, 50), half_life=st.sampled_from([13, 900, 100_000]))
+def test_an_observation_weighs_half_as_much_after_each_half_life(seed: int, half_life: int) -> None:
+    features, rewards = observations(seed)
+    times = np.random.default_rng(seed).integers(0, 10_000, 60)
+    statistics = decayed(seed, half_life)
+    weights = 2.0 ** ((times - times.max()) / half_life)
+    x = features.astype(np.float64)
+    np.testing.assert_allclose(statistics.gram, (x * weights[:, None]).T @ x, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(statistics.moment, x.T @ (weights * rewards), rtol=1e-9, atol=1e-12)
+    assert statistics.latest_ms == times.max()
+
+
+@given(seed=st.integers(0, 50), half_life=HALF_LIVES, cuts=st.lists(st.integers(0, 60), max_size=6))
+def test_forgetting_gives_the_same_bits_however_cut_and_saved(
+    seed: int, half_life: int, cuts: list[int]
+) -> None:
+    features, _ = observations(seed)
+    times = np.random.default_rng(seed).integers(0, 10_000, 60)
+    whole = LinearStatistics(DIM, half_life_ms=half_life)
+    whole.add_impressions(features, times_ms=times)
+    pieces = LinearStatistics(DIM, half_life_ms=half_life)
+    edges = [0, *sorted(cuts), 60]
+    for first, last in zip(edges[:-1], edges[1:], strict=True):
+        pieces.add_impressions(features[first:last], times_ms=times[first:last])
+        pieces = LinearStatistics.from_bytes(pieces.to_bytes())
+    assert pieces.to_bytes() == whole.to_bytes()
+
+
+@given(
+    seed=st.integers(0, 50),
+    half_life=HALF_LIVES,
+    partition=st.lists(st.integers(0, 2), min_size=60, max_size=60),
+)
+def test_forgetting_partitions_merge_in_any_order(seed: int, half_life: int, partition: list[int]) -> None:
+    a, b, c = (decayed(seed, half_life, np.array(partition) == p) for p in range(3))
+    whole = decayed(seed, half_life)
+    assert a + b == b + a
+    for merged in (a + b + c, c + (b + a)):
+        np.testing.assert_allclose(merged.gram, whole.gram, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(merged.moment, whole.moment, rtol=1e-11, atol=1e-12)
+        assert (merged.impressions, merged.latest_ms) == (whole.impressions, whole.latest_ms)
+
+
+def test_a_time_long_past_every_half_life_leaves_nothing_and_breaks_nothing() -> None:
+    statistics = LinearStatistics(2, half_life_ms=1)
+    statistics.add_impressions(np.array([[5.0, 1.0]]), times_ms=0)
+    statistics.add_impressions(np.array([[1.0, 2.0]]), times_ms=10**12)
+    statistics.add_impressions(np.array([[9.0, 9.0]]), times_ms=0)
+    np.testing.assert_array_equal(statistics.gram, [[1.0, 2.0], [2.0, 4.0]])
+
+
+def test_forgetting_needs_the_times() -> None:
+    with pytest.raises(ValueError, match="half_life_ms must be at least 1, got 0"):
+        LinearStatistics(DIM, half_life_ms=0)
+    statistics = LinearStatistics(DIM, half_life_ms=5)
+    with pytest.raises(ValueError, match="times_ms must be given with a half-life, got None"):
+        statistics.add_impressions(np.ones((2, DIM)))
+    with pytest.raises(ValueError, match=r"times_ms must have shape \(2,\) as the features, got \(3,\)"):
+        statistics.add_impressions(np.ones((2, DIM)), times_ms=np.zeros(3, int))
+    with pytest.raises(ValueError, match="half_life_ms must be 5 to be added, got None"):
+        statistics + LinearStatistics(DIM)
+
+
+def test_a_snapshot_of_the_first_schema_is_read() -> None:
+    statistics = filled(1, "release-1")
+    fields = msgspec.msgpack.decode(statistics.to_bytes())
+    old = {key: fields[key] for key in ("dim", "feature_space", "impressions", "rewards", "moment")}
+    data = msgspec.msgpack.encode({"v": 1, "gram": statistics.gram.tobytes(), **old})
+    assert LinearStatistics.from_bytes(data) == statistics
+
+
+def test_an_item_looked_at_half_as_often_is_half_an_impression() -> None:
+    features, _ = observations(4)
+    statistics = LinearStatistics(DIM)
+    assert statistics.add_impressions(features, weights=np.full(60, 0.5)) == 60
+    x = features.astype(np.float64)
+    np.testing.assert_allclose(statistics.gram, 0.5 * x.T @ x, rtol=1e-12)
+    with pytest.raises(ValueError, match="weights must be at least 0, got -1.0"):
+        statistics.add_impressions(features[:1], weights=np.array([-1.0]))
+    with pytest.raises(ValueError, match=r"weights must have shape \(1,\) as the features, got \(2,\)"):
+        statistics.add_impressions(features[:1], weights=np.ones(2))

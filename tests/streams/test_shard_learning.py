@@ -1,0 +1,150 @@
+"""What a shard's slates and clicks leave in the policy's statistics, and what its rows bring back."""
+
+import numpy as np
+import pytest
+
+from model_core.co_visitation import CoVisitation
+from online_learning.attribution import PendingSlates
+from online_learning.factory import Learning
+from online_learning.posterior import LinearPrior
+from streams.decoding import ClickColumns
+from streams.events import Click, Recommendation, SlateItem
+from streams.metrics import Metrics
+from streams.shard import ARM_PREFIX, Shard
+from streams.state.item_index import ItemIndex, key_of, keys_of
+from streams.state.profiles import Profiles
+
+ACTIONS = ("view", "click")
+PRIOR = LinearPrior(np.array([0.3, 0.1, 0.0]), feature_space="release-1")
+
+
+def shard(learning: Learning, position_bias: float = 0.0) -> Shard:
+    return Shard(
+        partition=3,
+        profiles=Profiles(3, history_limit=16, actions=ACTIONS, positive=frozenset({"click"})),
+        covisits=CoVisitation(neighbours=8, window=5),
+        statistics=learning.empty(),
+        slates=PendingSlates(window_ms=60_000, weights={"view": 0.2, "click": 1.0}),
+        position_bias=position_bias,
+    )
+
+
+def slate(number: int) -> tuple[Recommendation, np.ndarray]:
+    rng = np.random.default_rng(number)
+    items = [
+        SlateItem(item_id=f"i{item}", position=position, score=0.5, propensity=1.0, reasons=[])
+        for position, item in enumerate(rng.permutation(6)[:3].tolist())
+    ]
+    features = rng.normal(size=(3, 3)).astype(np.float32)
+    record = Recommendation(
+        request_id=f"r{number}",
+        user_id=f"u{number % 3}",
+        slate=items,
+        policy="any",
+        policy_version=0,
+        propensity_kind="exact",
+        model_version="release-1",
+        features=features.tobytes(),
+        feature_dim=3,
+        timestamp_ms=1_000 * number,
+        latency_ms=1.0,
+        clicks_offset=-1,
+    )
+    return record, features
+
+
+def click_columns(offsets: list[int]) -> ClickColumns:
+    """Click number n takes the second item of slate n."""
+    records = [slate(offset)[0] for offset in offsets]
+    clicks = [
+        Click(
+            event_id=f"e{record.request_id}",
+            user_id=record.user_id,
+            item_id=record.slate[1].item_id,
+            action="click",
+            timestamp_ms=record.timestamp_ms + 10,
+            request_id=record.request_id,
+        )
+        for record in records
+    ]
+    times = np.array([click.timestamp_ms for click in clicks], np.int64)
+    return ClickColumns(
+        clicks=clicks,
+        users=[click.user_id for click in clicks],
+        items=[click.item_id for click in clicks],
+        actions=np.ones(len(clicks), np.uint8),
+        times=times,
+        event_keys=keys_of(click.event_id for click in clicks),
+        offsets=np.array(offsets, np.int64),
+        broker_times=times,
+        rejected=[],
+        key_mismatches=0,
+    )
+
+
+def serve(live: Shard, numbers: range) -> None:
+    for number in numbers:
+        record, features = slate(number)
+        live.open_slate(record, features)
+        live.count_slate(record, features, offset=number)
+
+
+@pytest.mark.parametrize("policy", ["thompson", "thompson-logistic", "thompson-disjoint"])
+@pytest.mark.parametrize("half_life", [None, 5_000])
+def test_slates_and_clicks_reach_the_statistics_with_their_items_and_times(
+    policy: str, half_life: int | None
+) -> None:
+    learning = Learning.of(policy, PRIOR, half_life_ms=half_life)
+    live = shard(learning)
+    serve(live, range(8))
+    live.fold(click_columns(list(range(8))), ItemIndex(), frozenset({"click"}), Metrics())
+    expected = learning.empty()
+    for number in range(8):
+        record, features = slate(number)
+        arms = np.array([key_of(item.item_id) for item in record.slate], np.uint64)
+        expected.add_impressions(features, arms=arms, times_ms=record.timestamp_ms, offsets=number)
+    for number in range(8):
+        record, features = slate(number)
+        arms = np.array([key_of(record.slate[1].item_id)], np.uint64)
+        expected.add_rewards(
+            features[1:2], np.ones(1), arms=arms, times_ms=record.timestamp_ms, offsets=number
+        )
+    assert live.statistics.to_bytes() == expected.to_bytes()
+
+
+def test_rows_of_items_and_what_is_read_again_after_them_give_the_same_statistics() -> None:
+    learning = Learning.of("linucb-disjoint", PRIOR)
+    live = shard(learning)
+    changelog: dict[bytes, bytes] = {}
+    serve(live, range(4))
+    changelog.update(live.arm_rows())
+    assert live.policy_row().statistics == b""
+    serve(live, range(4, 8))
+    changelog.update(live.arm_rows()[:2])  # a crash in the middle of a flush
+    restored = learning.empty()
+    for key, row in changelog.items():
+        assert key.startswith(ARM_PREFIX + b"\0\3")
+        assert restored.load_row(row)
+    again = shard(learning)
+    again.statistics = restored
+    serve(again, range(8))
+    assert again.statistics.to_bytes() == live.statistics.to_bytes()
+
+
+def test_positions_looked_at_less_often_count_less() -> None:
+    learning = Learning.of("thompson", PRIOR)
+    live = shard(learning, position_bias=1.0)
+    serve(live, range(1))
+    _, features = slate(0)
+    x = features.astype(np.float64)
+    np.testing.assert_allclose(live.statistics.gram, (x / np.array([[1], [2], [3]])).T @ x, rtol=1e-12)
+
+
+def test_logistic_statistics_are_developed_elsewhere_from_a_saved_row_on() -> None:
+    learning = Learning.of("thompson-logistic", PRIOR)
+    live = shard(learning)
+    live.next_reference = np.array([0.1, 0.2, 0.3])
+    serve(live, range(2))
+    assert not live.statistics.reference.any()
+    saved = learning.read(live.policy_row().statistics)
+    np.testing.assert_array_equal(saved.reference, [0.1, 0.2, 0.3])
