@@ -6,7 +6,7 @@ a hash of those, so it tells contents apart and not moments.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from model_core.vocabulary import Vocabulary
 
 SCHEMA = 2
 MANIFEST, VOCABULARY = "manifest.json", "vocabulary.json"
+ABOUT = ("version", "metrics", "training")
+"""What of a manifest is said about the contents and is none of them."""
 ITEM_ENCODER, RANKER, EASE = "item_encoder.onnx", "ranker.onnx", "ease.npz"
 
 
@@ -50,6 +52,10 @@ class Release:
     relation_rows: dict[str, int]
     item_rows: dict[str, int]
     metrics: dict[str, Any]
+    action_weights: dict[str, float] = field(default_factory=dict)
+    """Reward weight of each action in training; positive from 1 on."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """How it was trained; `interactions` counts the log's rows that it knows."""
 
     @property
     def items(self) -> list[str]:
@@ -76,18 +82,24 @@ def write_manifest(
     (folder / VOCABULARY).write_text(
         json.dumps(asdict(vocabulary), ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
     )
-    checksums = {name: _sha256(folder / name) for name in (ITEM_ENCODER, RANKER, EASE, VOCABULARY)}
     described = {
         "schema": SCHEMA,
-        "files": checksums,
+        "files": dict.fromkeys((ITEM_ENCODER, RANKER, EASE, VOCABULARY)),
         "dims": asdict(config),
         "actions": actions,
         "text_encoder": {"name": text_encoder[0], "fingerprint": text_encoder[1]},
         "signals": signals,
     }
-    version = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12]
-    manifest = {"version": version, **described, "metrics": metrics, "training": training}
-    text = json.dumps(manifest, indent=2, ensure_ascii=False)
+    return sign_manifest(folder, described | {"metrics": metrics, "training": training})
+
+
+def sign_manifest(folder: Path, manifest: dict[str, Any]) -> str:
+    """Write a manifest with the checksums that its files have now; return the version, a hash of contents."""
+    files = {name: _sha256(folder / name) for name in manifest["files"]}
+    described = manifest | {"files": files}
+    contents = {name: of for name, of in described.items() if name not in ABOUT}
+    version = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:12]
+    text = json.dumps({**described, "version": version}, indent=2, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return version
 
@@ -123,6 +135,8 @@ def read_release(folder: Path) -> Release:
         signals=manifest["signals"],
         prior_weights=prior,
         metrics=manifest["metrics"],
+        action_weights=manifest["actions"],
+        training=manifest.get("training", {}),
         **names,
         **{name: dims[name] for name in sizes},
     )

@@ -10,8 +10,10 @@ import typer
 
 from streams.bench.commands import bench_app
 from streams.broker import broker_command
+from streams.compress import compress_command
 from streams.demo.run import demo_command, simulate_command
 from streams.errors import SlatestreamError
+from streams.evaluate import evaluate_command
 from streams.explain import explain_command
 from streams.topics import topics_app
 from streams.train import train_command
@@ -30,7 +32,9 @@ app.command("worker")(worker_command)
 app.command("demo")(demo_command)
 app.command("simulate")(simulate_command)
 app.command("train")(train_command)
+app.command("evaluate")(evaluate_command)
 app.command("tune")(tune_command)
+app.command("compress")(compress_command)
 app.command("explain")(explain_command)
 app.add_typer(topics_app, name="topics")
 app.add_typer(bench_app, name="bench")

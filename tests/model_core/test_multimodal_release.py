@@ -14,7 +14,7 @@ from model_core.node_embeddings import FAMILIES
 from model_core.replay import item_batch
 from model_core.scorer import Scorer
 from model_core.train import train_release
-from tests.model_core.test_release import CONFIG, N_ITEMS, WEIGHTS, Texts, dataset
+from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, Texts, dataset
 
 IMAGE_DIM, AUDIO_DIM = 6, 5
 

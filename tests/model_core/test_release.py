@@ -11,96 +11,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from model_core.baseline import BaselineScorer
 from model_core.checkpoint import Checkpoint
-from model_core.config import ModelConfig, TrainConfig
-from model_core.corpus import make_corpus
-from model_core.datasets import Dataset, Interactions, Item
+from model_core.config import TrainConfig
+from model_core.datasets import Dataset
 from model_core.release import read_release
-from model_core.scorer import ItemBatch, ScoreBatch, Scorer
+from model_core.scorer import ScoreBatch, Scorer
 from model_core.train import train_release
-
-WEIGHTS = {"view": 0.2, "like": 2.0}
-N_ITEMS = 60
-CONFIG = ModelConfig(dim=16, layers=1, history_length=8, n_neighbours=4, n_affinities=4, feature_dim=12)
-
-
-class Texts:
-    """A text encoder that needs no weights: vectors by the text's hash."""
-
-    name, fingerprint, dim = "texts", "0", 8
-
-    def encode(self, texts: list[str]) -> NDArray[np.float32]:
-        seeds = [sum(map(ord, text)) for text in texts]
-        rows = [np.random.default_rng(seed).normal(size=self.dim) for seed in seeds]
-        return np.array(rows, np.float32).reshape(len(texts), self.dim)
-
-
-def dataset(n_users: int = 30, n_events: int = 900) -> Dataset:
-    rng = np.random.default_rng(0)
-    users = rng.integers(n_users, size=n_events)
-    items = (rng.integers(N_ITEMS // 2, size=n_events) * 2 + users % 2) % N_ITEMS
-    interactions = Interactions(
-        np.array([f"u{u}" for u in users]),
-        np.array([f"i{i}" for i in items]),
-        rng.integers(1, 6, n_events).astype(np.float32),
-        1_700_000_000_000 + 60_000 * np.arange(n_events, dtype=np.int64),
-    )
-    described = [Item(f"i{i}", f"Item {i}", {"kind": [f"k{i % 2}"]}) for i in range(N_ITEMS)]
-    return Dataset("tiny", interactions, described, [])
-
-
-def corpus(data: Dataset):  # type: ignore[no-untyped-def]
-    actions = ["like" if rating >= 3 else "view" for rating in data.interactions.ratings]
-    return make_corpus(data, actions, WEIGHTS, Texts(), CONFIG)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("release") / "tiny"
-    train_release(corpus(dataset()), WEIGHTS, out, config=CONFIG, train=TrainConfig(epochs=2, threads=1))
-    return out
-
-
-@pytest.fixture(scope="module")
-def scorer(folder: Path) -> Scorer:
-    return Scorer(folder)
-
-
-@pytest.fixture(scope="module")
-def vectors(scorer: Scorer) -> NDArray[np.float32]:
-    release = scorer.release
-    n, k = N_ITEMS, release.n_neighbours
-    return scorer.encode_items(
-        ItemBatch(
-            text=Texts().encode([f"Item {i}" for i in range(n)]),
-            text_mask=np.ones(n, np.bool_),
-            image=np.zeros((n, 0), np.float32),
-            image_mask=np.zeros(n, np.bool_),
-            audio=np.zeros((n, 0), np.float32),
-            audio_mask=np.zeros(n, np.bool_),
-            entities=np.zeros((n, k), np.int64),
-            relations=np.zeros((n, k), np.int64),
-            edge_mask=np.zeros((n, k), np.bool_),
-            id_rows=np.array([release.item_rows.get(f"i{i}", 0) for i in range(n)], np.int64),
-        )
-    )
-
-
-def requests(scorer: Scorer, n: int, n_items: int = N_ITEMS) -> ScoreBatch:
-    release, rng = scorer.release, np.random.default_rng(1)
-    length = release.history_length
-    return ScoreBatch(
-        history=rng.integers(-1, N_ITEMS, (n, length)),
-        history_actions=rng.integers(0, 3, (n, length)),
-        history_age_s=np.sort(rng.random((n, length)) * 1e6)[:, ::-1].astype(np.float32),
-        user_entities=np.zeros((n, release.n_affinities), np.int64),
-        user_entity_weights=np.zeros((n, release.n_affinities), np.float32),
-        signals=rng.random((n, release.n_signals, n_items)).astype(np.float32),
-        eligible=np.ones((n, n_items), np.bool_),
-    )
+from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, corpus, dataset, requests
 
 
 def by_item(scores, request: int = 0):  # type: ignore[no-untyped-def]

@@ -7,7 +7,7 @@ from model_core.config import TrainConfig
 from model_core.corpus import make_corpus
 from model_core.recipe import Recipe
 from model_core.tune import Trial, tune
-from tests.model_core.test_release import CONFIG, WEIGHTS, Texts, dataset
+from tests.model_core.tiny import CONFIG, WEIGHTS, Texts, dataset
 
 BASE = Recipe(model=CONFIG, train=TrainConfig(epochs=1))
 N_EVENTS = 400

@@ -1,0 +1,99 @@
+"""What a release's compressed variants cost and bring: size, time, and the slates they change.
+
+    python -m tests.benchmarks.quality_precision --release FOLDER
+
+The users of the release's own test (ML-100K, the split it was trained with) are asked once each by every
+variant, and NDCG@10 is taken on what follows. Times are of the ranker, whole catalogue, on one thread; they
+are compared within the run, alternating between variants.
+"""
+
+import json
+import platform
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from model_core.compress import compress_release
+from model_core.config import ModelConfig
+from model_core.corpus import make_corpus, rating_actions
+from model_core.datasets import load_recbole
+from model_core.evaluate import future, measure, start_replay
+from model_core.release import MANIFEST
+from model_core.scorer import Scorer
+from model_core.text_encoder import TextEncoder
+from streams.settings import Settings
+
+TOP = 10
+BATCHES = (1, 32)
+
+
+def main(
+    release: Annotated[Path, typer.Option(help="A release trained on ML-100K with `train --until`.")],
+    data: Annotated[Path, typer.Option(help="ML-100K in RecBole's files.")] = Path(
+        "~/.cache/slatestream/ml-100k"
+    ),
+    repeats: Annotated[int, typer.Option(min=1)] = 200,
+) -> None:
+    """Compress, serve and compare."""
+    console = Console()
+    manifest = json.loads((release / MANIFEST).read_text(encoding="utf-8"))
+    dataset = load_recbole(data.expanduser())
+    encoder = TextEncoder(manifest["text_encoder"]["name"])
+    actions = rating_actions(dataset.interactions)
+    corpus = make_corpus(dataset, actions, Settings().actions, encoder, ModelConfig())
+    split = int(manifest["training"]["interactions"])
+    truth = future(corpus.log, split)
+    folder = Path(tempfile.mkdtemp())
+    try:
+        scorers = {"fp32": Scorer(release)}
+        for precision in ("fp16", "int8"):
+            compress_release(release, folder / precision, precision)
+            scorers[precision] = Scorer(folder / precision)
+        tops, requests, vectors = {}, {}, {}
+        for name, scorer in scorers.items():
+            replay, vectors[name] = start_replay(scorer, corpus)
+            replay.advance(split)
+            moment = int(corpus.log.times_ms[min(split, len(corpus.log) - 1)])
+            users = truth.users
+            parts = [users[begin : begin + 32] for begin in range(0, len(users), 32)]
+            asked = [replay.requests(part, np.full(len(part), moment)) for part in parts]
+            tops[name] = np.concatenate([scorer.score(r, vectors[name]).rows[:, :TOP] for r in asked])
+            requests = {size: replay.requests(users[:size], np.full(size, moment)) for size in BATCHES}
+        times = {(name, size): [] for name in scorers for size in BATCHES}
+        for _ in range(repeats):
+            for name, size in times:
+                began = time.perf_counter()
+                scorers[name].score(requests[size], vectors[name])
+                times[name, size].append(time.perf_counter() - began)
+        console.print(
+            f"{platform.machine()}, {scorers['fp32'].provider}, one thread; release {manifest['version']}; "
+            f"{len(truth.users)} users, {corpus.log.n_items} items"
+        )
+        table = Table("variant", "graphs, MB", "NDCG@10", "top 10 in common", "1 request, ms", "32, ms")
+        for name in scorers:
+            where = release if name == "fp32" else folder / name
+            size = sum(file.stat().st_size for file in where.glob("*.onnx")) / 1e6
+            common = np.mean(
+                [len(np.intersect1d(*pair)) for pair in zip(tops[name], tops["fp32"], strict=True)]
+            )
+            table.add_row(
+                name,
+                f"{size:.2f}",
+                f"{measure(tops[name], truth.relevant)['ndcg@10']:.4f}",
+                f"{common / TOP:.3f}",
+                *(f"{1e3 * float(np.median(times[name, size])):.2f}" for size in BATCHES),
+            )
+        console.print(table)
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,44 @@
+"""A tiny release, trained once a session."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from model_core.config import TrainConfig
+from model_core.scorer import ItemBatch, Scorer
+from model_core.train import train_release
+from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, Texts, corpus, dataset
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("release") / "tiny"
+    train_release(corpus(dataset()), WEIGHTS, out, config=CONFIG, train=TrainConfig(epochs=2, threads=1))
+    return out
+
+
+@pytest.fixture(scope="session")
+def scorer(folder: Path) -> Scorer:
+    return Scorer(folder)
+
+
+@pytest.fixture(scope="session")
+def vectors(scorer: Scorer) -> NDArray[np.float32]:
+    release = scorer.release
+    n, k = N_ITEMS, release.n_neighbours
+    return scorer.encode_items(
+        ItemBatch(
+            text=Texts().encode([f"Item {i}" for i in range(n)]),
+            text_mask=np.ones(n, np.bool_),
+            image=np.zeros((n, 0), np.float32),
+            image_mask=np.zeros(n, np.bool_),
+            audio=np.zeros((n, 0), np.float32),
+            audio_mask=np.zeros(n, np.bool_),
+            entities=np.zeros((n, k), np.int64),
+            relations=np.zeros((n, k), np.int64),
+            edge_mask=np.zeros((n, k), np.bool_),
+            id_rows=np.array([release.item_rows.get(f"i{i}", 0) for i in range(n)], np.int64),
+        )
+    )
