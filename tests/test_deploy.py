@@ -152,3 +152,10 @@ def test_prometheus_scrapes_the_port_that_the_worker_listens_on() -> None:
     port = compose()["worker"]["environment"]["SLATESTREAM_HTTP_PORT"]
     assert job["static_configs"][0]["targets"] == [f"worker:{port}"]
     assert yaml.safe_load((ROOT / "deploy" / "grafana" / "datasource.yml").read_text())["apiVersion"] == 1
+
+
+def test_the_recipes_can_be_followed() -> None:
+    from model_core.recipe import Recipe, read_recipe
+
+    recipes = {path.name: read_recipe(path) for path in (ROOT / "deploy" / "recipes").glob("*.toml")}
+    assert recipes["ml-100k.toml"] == Recipe(), "it says of itself that it holds the defaults"
