@@ -54,6 +54,8 @@ def make_corpus(
     weights: Mapping[str, float],
     encoder: TextEncoder,
     config: ModelConfig,
+    *,
+    known: Vocabulary | None = None,
 ) -> Corpus:
     """Number everything and encode the items' texts.
 
@@ -63,6 +65,9 @@ def make_corpus(
         The action of each interaction.
     weights
         Every action's reward weight; an action is positive from 1 on.
+    known
+        Names of a release that is to serve the corpus: its rows of entities and relations are used. Items are
+        numbered as the dataset has them all the same.
 
     Raises
     ------
@@ -76,6 +81,8 @@ def make_corpus(
     if unknown:
         raise ValueError(f"actions must be among {sorted(weights)}, got {sorted(unknown)}")
     vocabulary = Vocabulary.of(dataset.items)
+    if known is not None:
+        vocabulary = Vocabulary(vocabulary.item_rows, known.entity_rows, known.relation_rows)
     users, user_rows = np.unique(dataset.interactions.user_ids, return_inverse=True)
     if len(users) < 2:
         raise ValueError(f"interactions must come from at least 2 users, got {len(users)}")

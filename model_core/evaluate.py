@@ -5,15 +5,19 @@ split, for ten items that they have not met; what they respond to afterwards is 
 catalogue are ranked.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from model_core.corpus import Corpus
+from model_core.ease import Ease
 from model_core.replay import Replay, item_batch
 from model_core.scorer import Scorer
 from model_core.signals import Log, SignalConfig
+from model_core.topn import ranking_metrics, top_items
 
 TOP = 10
 
@@ -26,8 +30,8 @@ class Truth:
     relevant: NDArray[np.bool_]
 
 
-def future(log: Log, split: int, *, stop: int | None = None) -> Truth:
-    """Truth of the rows from `split` to `stop`."""
+def future(log: Log, split: int, *, stop: int | None = None, newcomers: bool = False) -> Truth:
+    """Truth of the rows from `split` to `stop`; with newcomers, also of users without a positive before."""
     before = np.zeros((log.n_users, log.n_items), np.bool_)
     before[log.users[:split], log.items[:split]] = True
     warm = np.zeros(log.n_users, np.bool_)
@@ -37,22 +41,16 @@ def future(log: Log, split: int, *, stop: int | None = None) -> Truth:
     positive = log.positive[later]
     after[log.users[later][positive], log.items[later][positive]] = True
     after &= ~before
-    users = np.flatnonzero(warm & after.any(1)).astype(np.int32)
+    users = np.flatnonzero((warm | newcomers) & after.any(1)).astype(np.int32)
     return Truth(users, after[users])
 
 
 def measure(top: NDArray[np.int64], relevant: NDArray[np.bool_]) -> dict[str, float]:
-    """Mean Recall@10 and NDCG@10 of top (n, 10) item rows, best first."""
+    """Mean Recall@10 and NDCG@10 of top (n, 10) item rows, best first; of shorter lists, at their length."""
     if not len(top):
         return {"recall@10": 0.0, "ndcg@10": 0.0}
-    hits = np.take_along_axis(relevant, top, 1)
-    total = relevant.sum(1)
-    discount = 1.0 / np.log2(np.arange(TOP) + 2.0)
-    ideal = np.cumsum(discount)[np.minimum(total, TOP) - 1]
-    return {
-        "recall@10": float((hits.sum(1) / total).mean()),
-        "ndcg@10": float(((hits * discount).sum(1) / ideal).mean()),
-    }
+    found = ranking_metrics(top, relevant)
+    return {"recall@10": float(found["recall"].mean()), "ndcg@10": float(found["ndcg"].mean())}
 
 
 def recall_by_popularity(
@@ -98,18 +96,131 @@ def item_knn(log: Log, split: int, users: NDArray[np.int32], *, neighbours: int 
     return scores
 
 
-def start_replay(scorer: Scorer, corpus: Corpus) -> tuple[Replay, NDArray[np.float32]]:
-    """Get ready to serve a corpus's log by a release: its replay, and the item matrix."""
+def release_rows(scorer: Scorer, corpus: Corpus) -> NDArray[np.int64]:
+    """Row that the release has for each item of a corpus: (n_items,) int64, 0 = unknown to it."""
+    rows = scorer.release.item_rows
+    return np.array([rows.get(name, 0) for name in corpus.vocabulary.item_rows], np.int64)
+
+
+def ease_by_rows(ease: Ease, rows: NDArray[np.int64]) -> Ease:
+    """The same weights, by a corpus's rows; items unknown to the release have none.
+
+    Parameters
+    ----------
+    rows : (n_items,) int64, of `release_rows`
+    """
+    if np.array_equal(rows, np.arange(1, ease.n_items + 1)):
+        return ease
+    n = ease.n_items
+    bounds = np.append(ease.bounds, ease.bounds[-1])  # one more row and column, which are empty
+    matrix = sparse.csr_matrix((ease.weights, ease.items, bounds), (n + 1, n + 1))
+    at = np.where(rows > 0, rows - 1, n)
+    chosen = matrix[at][:, at].sorted_indices()
+    return Ease(chosen.indptr.astype(np.int64), chosen.indices.astype(np.int32), chosen.data)
+
+
+def start_replay(
+    scorer: Scorer, corpus: Corpus, *, new: NDArray[np.bool_] | None = None
+) -> tuple[Replay, NDArray[np.float32]]:
+    """Get ready to serve a corpus's log by a release: its replay, and the item matrix.
+
+    Parameters
+    ----------
+    new : (n_items,) bool
+        Items whose ids the release is not to know even if it does.
+    """
     release = scorer.release
+    rows = release_rows(scorer, corpus)
     replay = Replay(
         corpus.log,
         corpus.edges,
         history_length=release.history_length,
         n_affinities=release.n_affinities,
         signals=SignalConfig(**release.signals),
-        ease=scorer.ease,
+        ease=ease_by_rows(scorer.ease, rows),
     )
-    return replay, scorer.encode_items(item_batch(corpus))
+    if new is not None:
+        rows = np.where(new, 0, rows)
+    batch = item_batch(corpus)
+    image = _fit_width("image", batch.image, release.image_dim)
+    audio = _fit_width("audio", batch.audio, release.audio_dim)
+    return replay, scorer.encode_items(replace(batch, image=image, audio=audio, id_rows=rows))
+
+
+def _fit_width(kind: str, vectors: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """Embeddings as the release takes them: zero, which its mask calls missing, where a corpus has none."""
+    if not vectors.shape[1]:
+        return np.zeros((len(vectors), width), np.float32)
+    if width and vectors.shape[1] != width:
+        raise ValueError(f"{kind} embeddings must have the release's width {width}, got {vectors.shape[1]}")
+    return vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Lists of the truth's users, and how probable the release held its candidates.
+
+    tops : model -> (n, k) int64 item rows, best first; where a user has met nearly all items, met ones fill
+        the tail
+    probability, relevant : (c,) float32 and bool, of all candidates of all users
+    """
+
+    tops: dict[str, NDArray[np.int64]]
+    probability: NDArray[np.float32]
+    relevant: NDArray[np.bool_]
+
+
+def rank(
+    scorer: Scorer,
+    replay: Replay,
+    vectors: NDArray[np.float32],
+    truth: Truth,
+    *,
+    k: int = TOP,
+    among: NDArray[np.bool_] | None = None,
+    baselines: bool = True,
+    batch: int = 32,
+    report: Callable[[float], None] = lambda done: None,
+) -> Ranked:
+    """Ask the release and the baselines, as of the replay's position, for the k best items of each user.
+
+    A baseline that knows nothing of a user goes by popularity.
+
+    Parameters
+    ----------
+    among : (n_items,) bool
+        Items to choose from; all by default.
+    """
+    log, split = replay.log, replay.position
+    moment = int(log.times_ms[min(split, len(log) - 1)])
+    barred = replay.state.seen[truth.users]
+    if among is not None:
+        barred = barred | ~among
+    tops: dict[str, NDArray[np.int64]] = {}
+    if baselines:
+        popular = popularity(log, split, truth.users)
+        for name, scores in (
+            ("popularity", popular),
+            ("item-kNN", item_knn(log, split, truth.users)),
+            ("co-visits", replay.state.read(truth.users)[:, 0]),
+        ):
+            known = scores.any(1, keepdims=True)
+            tops[name] = top_items(np.where(known, scores, popular), barred, k)
+    parts = [np.zeros((0, k), np.int64)]
+    probability, relevant = [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
+    for begin in range(0, len(truth.users), batch):
+        users = truth.users[begin : begin + batch]
+        request = replay.requests(users, np.full(len(users), moment))
+        request = replace(request, eligible=~barred[begin : begin + batch])
+        ranked = scorer.score(request, vectors)
+        spare = (~request.eligible).argmax(1)
+        parts.append(np.where(ranked.valid, ranked.rows, spare[:, None])[:, :k])
+        probability.append(ranked.scores[ranked.valid])
+        of_user, at = np.nonzero(ranked.valid)
+        relevant.append(truth.relevant[begin + of_user, ranked.rows[of_user, at]])
+        report(min(1.0, (begin + batch) / len(truth.users)))
+    tops["slatestream"] = np.concatenate(parts)
+    return Ranked(tops, np.concatenate(probability), np.concatenate(relevant))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,37 +248,18 @@ def compare(scorer: Scorer, corpus: Corpus, split: int, *, batch: int = 32) -> C
     truth = future(log, split)
     replay, vectors = start_replay(scorer, corpus)
     replay.advance(split)
-    moment = int(log.times_ms[min(split, len(log) - 1)])
-    seen = replay.state.seen[truth.users]
-    tops: dict[str, NDArray[np.int64]] = {}
-    for name, scores in (
-        ("popularity", popularity(log, split, truth.users)),
-        ("item-kNN", item_knn(log, split, truth.users)),
-        ("co-visits", replay.state.read(truth.users)[:, 0]),
-    ):
-        tops[name] = np.argsort(np.where(seen, np.inf, -scores), axis=1, kind="stable")[:, :TOP]
-    parts = [np.zeros((0, TOP), np.int64)]
-    probability, relevant = [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
-    for begin in range(0, len(truth.users), batch):
-        users = truth.users[begin : begin + batch]
-        request = replay.requests(users, np.full(len(users), moment))
-        ranked = scorer.score(request, vectors)
-        parts.append(ranked.rows[:, :TOP])
-        probability.append(ranked.scores[ranked.valid])
-        of_user, at = np.nonzero(ranked.valid)
-        relevant.append(truth.relevant[begin + of_user, ranked.rows[of_user, at]])
-    tops["slatestream"] = np.concatenate(parts)
+    ranked = rank(scorer, replay, vectors, truth, k=min(TOP, log.n_items), batch=batch)
     liked = np.bincount(log.items[:split][log.positive[:split]], minlength=log.n_items).astype(np.float32)
     return Comparison(
         metrics={
             name: {**measure(top, truth.relevant), "users": float(len(truth.users))}
-            for name, top in tops.items()
+            for name, top in ranked.tops.items()
         },
         by_popularity={
             name: recall_by_popularity(top, truth.relevant, liked)
-            for name, top in tops.items()
+            for name, top in ranked.tops.items()
             if name != "co-visits"
         },
-        probability=np.concatenate(probability),
-        relevant=np.concatenate(relevant),
+        probability=ranked.probability,
+        relevant=ranked.relevant,
     )

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from model_core.checkpoint import Epoch
+from model_core.topn import Estimate
 
 BINS = 10
 OURS = "slatestream"
@@ -76,4 +77,31 @@ def plot_recall_by_popularity(path: Path, recall: Mapping[str, Sequence[float]])
         axes.bar(at, values, width, label=name, color="#1b7f4b" if name == OURS else None)
     axes.set_xticks(np.arange(n), ["rarest", *([""] * (n - 2)), "most popular"] if n > 1 else ["all"])
     axes.legend()
+    figure.savefig(path)
+
+
+def plot_slices(
+    path: Path, labels: Sequence[str], recall: Mapping[str, Sequence[Estimate]], *, label: str, title: str
+) -> None:
+    """Bars with intervals: one group a slice, one bar a model."""
+    figure, axes = _figure(title, label, "recall")
+    width = 0.8 / max(len(recall), 1)
+    for place, (name, values) in enumerate(recall.items()):
+        at = np.arange(len(values)) + (place - (len(recall) - 1) / 2) * width
+        mean = np.array([value.mean for value in values])
+        # A single user leaves an interval open: no whisker then.
+        below, above = (
+            np.array([abs(value.mean - bound) if np.isfinite(bound) else 0.0 for value, bound in pairs])
+            for pairs in (
+                [(value, value.low) for value in values],
+                [(value, value.high) for value in values],
+            )
+        )
+        axes.bar(
+            at, mean, width, yerr=(below, above), label=name, color="#1b7f4b" if name == OURS else None,
+            error_kw={"elinewidth": 0.8, "capsize": 2},
+        )  # fmt: skip
+    axes.set_xticks(np.arange(len(labels)), labels)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.legend(fontsize=8)
     figure.savefig(path)

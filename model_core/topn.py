@@ -222,6 +222,50 @@ def estimate(values: NDArray[np.floating], *, level: float = 0.95) -> Estimate:
     return Estimate(mean, mean - half, mean + half, float(2 * stats.t.sf(ratio, len(values) - 1)))
 
 
+def bootstrap(
+    values: NDArray[np.floating],
+    weights: NDArray[np.floating] | None = None,
+    *,
+    rng: np.random.Generator,
+    draws: int = 2000,
+    level: float = 0.95,
+) -> Estimate:
+    """Mean over users, sum(values) / sum(weights), with the percentile interval of drawing users anew.
+
+    The p value is the share of draws that lie as far from the mean as the mean from zero, counting the mean
+    itself as a draw (Efron & Tibshirani 1993, "An introduction to the bootstrap", sections 13.3 and 16.4).
+
+    Parameters
+    ----------
+    values : (n,); NaN is left out
+    weights : (n,), at least 0; ones by default
+
+    Raises
+    ------
+    ValueError
+        If there is no value, or the weights sum to zero.
+    """
+    known = ~np.isnan(values)
+    weight = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
+    value, weight = np.asarray(values, np.float64)[known], weight[known]
+    n = len(value)
+    if not n or weight.sum() <= 0:
+        raise ValueError(f"values must hold at least one number with a weight, got {n} without")
+    mean = float(value.sum() / weight.sum())
+    if n == 1:
+        return Estimate(mean, -np.inf, np.inf, 1.0)
+    found = []
+    chunk = max(1, min(draws, 4_000_000 // n))  # a draw costs n numbers
+    for begin in range(0, draws, chunk):
+        times = rng.multinomial(n, np.full(n, 1.0 / n), size=min(chunk, draws - begin))
+        total = times @ weight
+        found.append((times @ value)[total > 0] / total[total > 0])
+    means = np.concatenate(found)
+    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
+    far = np.count_nonzero(np.abs(means - mean) >= abs(mean) - 1e-12)
+    return Estimate(mean, float(low), float(high), (far + 1) / (len(means) + 1))
+
+
 def paired_difference(
     ours: NDArray[np.floating], theirs: NDArray[np.floating], *, level: float = 0.95
 ) -> Estimate:
