@@ -1,17 +1,18 @@
 """A Bayesian linear model of reward per arm: disjoint, or with weights that all arms share."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.arm_statistics import ArmStatistics, find
-from online_learning.kernels import arm_moments
+from online_learning.kernels import arm_moments, top_of_sum
 from online_learning.posterior import LinearPrior
 from online_learning.statistics import Statistics, check_same_space
 
-# Rows of contexts scored at once: the products stay in the cache.
-_BLOCK = 256
+# Contexts for which random numbers are made at once: they stay in the cache.
+_BLOCK = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +54,93 @@ class ArmPosterior:
         with np.errstate(invalid="ignore"):
             return mean, np.sqrt(np.maximum(variance, 0.0))
 
-    def score(self, contexts: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def score(self, contexts: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return mean and standard deviation of the expected reward of every arm in every context.
 
         The quadratic form of a context and an arm is a scalar product of their packed matrices, so that
-        all of them are one matrix product. float32: 7 digits, a tenth of the time of float64 loops.
+        all of them are one matrix product. float32: 7 digits, in a tenth of the time of loops in float64.
 
         Parameters
         ----------
-        contexts : (n, F) float, finite; equal rows are computed once
+        contexts : (n, F) float, finite
 
         Returns
         -------
         (n, A) float32 each, columns as `arms`
         """
-        rows, back = np.unique(np.asarray(contexts, np.float32), axis=0, return_inverse=True)
+        rows = np.asarray(contexts, np.float32)
         left, right = np.tril_indices(rows.shape[1])
         twice = np.where(left == right, 1.0, 2.0)
-        packed = (self.covariance[:-1, left, right] * twice).astype(np.float32).T.copy()
-        weights = self.mean[:-1].astype(np.float32).T
-        deviation = np.empty((len(rows), len(self.arms)), np.float32)
-        for first in range(0, len(rows), _BLOCK):
-            part = rows[first : first + _BLOCK]
-            deviation[first : first + _BLOCK] = (part[:, left] * part[:, right]) @ packed
-        np.sqrt(np.maximum(deviation, 0.0, out=deviation), out=deviation)
-        return (rows @ weights)[back.ravel()], deviation[back.ravel()]
+        packed = (self.covariance[:-1, left, right] * twice).astype(np.float32).T
+        variance = (rows[:, left] * rows[:, right]) @ packed
+        return rows @ self.mean[:-1].astype(np.float32).T, np.sqrt(np.maximum(variance, 0.0))
+
+    def top_ucb(self, contexts: NDArray[Any], *, k: int, exploration: float) -> NDArray[np.uint64]:
+        """Return the k arms of highest mean + exploration * deviation for each context, best first.
+
+        Parameters
+        ----------
+        contexts : (n, F) float, finite; equal ones are computed once
+        k : at most A
+
+        Returns
+        -------
+        (n, k) uint64
+        """
+        rows, back = _distinct(contexts)
+        mean, deviation = self.score(rows)
+        still = np.full((1, len(self.arms)), exploration, np.float32)
+        return self._top(mean, deviation, np.broadcast_to(still, mean.shape), np.arange(len(rows)), k)[back]
+
+    def top_thompson(
+        self, contexts: NDArray[Any], *, k: int, exploration: float, rng: np.random.Generator
+    ) -> NDArray[np.uint64]:
+        """Return the k arms of highest expected reward under weights drawn anew for each context.
+
+        An arm's weights depend on no other's, so it is enough to draw what they expect: see
+        `DisjointThompsonPolicy`. Not for a hybrid belief, whose arms depend on each other.
+
+        Parameters
+        ----------
+        contexts : (n, F) float, finite; what is not drawn is computed once for equal ones
+        k : at most A
+        exploration : scale of the standard deviation
+
+        Returns
+        -------
+        (n, k) uint64
+        """
+        rows, back = _distinct(contexts)
+        mean, deviation = self.score(rows)
+        deviation *= np.float32(exploration)
+        top = np.empty((len(back), k), np.uint64)
+        for first in range(0, len(back), _BLOCK):
+            part = back[first : first + _BLOCK]
+            noise = rng.standard_normal((len(part), len(self.arms)), np.float32)
+            top[first : first + _BLOCK] = self._top(mean, deviation, noise, part, k)
+        return top
+
+    def _top(
+        self,
+        mean: NDArray[np.float32],
+        deviation: NDArray[np.float32],
+        noise: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        k: int,
+    ) -> NDArray[np.uint64]:
+        if not 0 <= k <= len(self.arms):
+            raise ValueError(f"k must be in [0, {len(self.arms)}], the number of arms, got {k}")
+        index = np.zeros((len(rows), k), np.int64)
+        if k:
+            top_of_sum(mean, deviation, noise, rows, index)
+        return self.arms[index]
+
+
+def _distinct(contexts: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    rows = np.ascontiguousarray(contexts, np.float32)
+    keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]
+    _, first, back = np.unique(keys, return_index=True, return_inverse=True)
+    return rows[first], back
 
 
 def infer_disjoint(prior: LinearPrior, statistics: Statistics | None = None) -> ArmPosterior:

@@ -7,6 +7,7 @@ from online_learning.arm_statistics import ArmStatistics
 from online_learning.arm_ucb import DisjointUcbPolicy, HybridUcbPolicy
 from online_learning.baselines import PopularityPolicy, RandomPolicy
 from online_learning.disjoint_thompson import DisjointThompsonPolicy
+from online_learning.diverse_softmax import DiverseSoftmaxPolicy, SlateRules
 from online_learning.epsilon_greedy import EpsilonGreedyPolicy
 from online_learning.greedy import GreedyPolicy
 from online_learning.linear_thompson import LinearThompsonPolicy
@@ -20,6 +21,7 @@ from online_learning.statistics import LinearStatistics, Statistics
 
 POLICIES = (
     "softmax",
+    "diverse-softmax",
     "thompson",
     "thompson-disjoint",
     "thompson-logistic",
@@ -104,6 +106,7 @@ def create_policy(
     exploration: float = 0.3,
     epsilon: float = 0.1,
     propensity_samples: int = 256,
+    rules: SlateRules | None = None,
 ) -> Policy:
     """Return a new policy called `name`, one of `POLICIES`; settings of the others are ignored.
 
@@ -115,6 +118,8 @@ def create_policy(
     match name:
         case "softmax":
             return SoftmaxPolicy(prior, temperature=temperature)
+        case "diverse-softmax":
+            return DiverseSoftmaxPolicy(prior, temperature=temperature, rules=rules)
         case "thompson":
             return LinearThompsonPolicy(prior, exploration=exploration, samples=propensity_samples)
         case "thompson-disjoint":

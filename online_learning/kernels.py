@@ -107,3 +107,38 @@ def arm_moments(
                     inner += row[j] * covariance[slot, i, j]
                 variances[b, c] += row[i] * inner
     return means, variances
+
+
+@compiled
+def top_of_sum(
+    mean: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    out: NDArray[np.int64],
+) -> None:
+    """Write to `out` the columns where mean + deviation * noise is highest, best first.
+
+    Parameters
+    ----------
+    mean, deviation : (U, A) float32
+    noise : (n, A) float32
+    rows : (n,) int64, the row of mean and deviation for each row of noise
+    out : (n, k) int64, k at most A; equal values keep the columns' order
+    """
+    k = out.shape[1]
+    best = np.empty(k, np.float32)
+    for i in range(len(rows)):
+        row, filled = rows[i], 0
+        for column in range(mean.shape[1]):
+            value = mean[row, column] + deviation[row, column] * noise[i, column]
+            if filled == k and not value > best[k - 1]:
+                continue
+            at = min(filled, k - 1)
+            while at > 0 and value > best[at - 1]:
+                best[at] = best[at - 1]
+                out[i, at] = out[i, at - 1]
+                at -= 1
+            best[at] = value
+            out[i, at] = column
+            filled = min(filled + 1, k)

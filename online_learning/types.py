@@ -19,12 +19,20 @@ class Candidates:
     features : (B, C, F) float32, what a learned policy sees of each candidate
     valid : (B, C) bool, False where there is no candidate
     arms : (B, C) uint64, which item each candidate is; only policies with a model per item need it
+    vectors : (B, C, V) float32, what similarity is measured by, of length 1; for diversity
+    groups : (B, C, G) int32, what a candidate is one of (its genres, say), -1 = padding; for caps
+    fresh : (B, C) bool, candidates that have a share of the positions to themselves
+    pinned : (B, C) int, candidates of 0 and more come first, the lowest number at the top; -1 = not pinned
     """
 
     scores: NDArray[np.float32]
     features: NDArray[np.float32]
     valid: NDArray[np.bool_]
     arms: NDArray[np.uint64] | None = None
+    vectors: NDArray[np.float32] | None = None
+    groups: NDArray[np.int32] | None = None
+    fresh: NDArray[np.bool_] | None = None
+    pinned: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         shape = self.scores.shape
@@ -36,8 +44,15 @@ class Candidates:
             )
         if self.valid.shape != shape:
             raise ValueError(f"valid must have shape {shape} to go with scores, got {self.valid.shape}")
-        if self.arms is not None and self.arms.shape != shape:
-            raise ValueError(f"arms must have shape {shape} to go with scores, got {self.arms.shape}")
+        for name in ("arms", "fresh", "pinned"):
+            column = getattr(self, name)
+            if column is not None and column.shape != shape:
+                raise ValueError(f"{name} must have shape {shape} to go with scores, got {column.shape}")
+        for name, letter in (("vectors", "V"), ("groups", "G")):
+            column = getattr(self, name)
+            if column is not None and (column.ndim != 3 or column.shape[:2] != shape):
+                wanted = f"{(*shape, letter)}"
+                raise ValueError(f"{name} must have shape {wanted} to go with scores, got {column.shape}")
 
 
 @dataclass(frozen=True, slots=True)

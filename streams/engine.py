@@ -36,6 +36,7 @@ from streams.shard import (
     Shard,
     decode_policy_row,
 )
+from streams.slate_rules import rules_of
 from streams.state.catalogue import Catalogue
 from streams.state.changelog import COVISIT_PREFIX, restore_covisits
 from streams.state.fold import digest
@@ -91,6 +92,7 @@ class Engine:
             exploration=settings.exploration,
             epsilon=settings.epsilon,
             propensity_samples=settings.propensity_samples,
+            rules=rules_of(settings),
         )
         self.covisits = {p: self._new_covisits() for p in range(settings.partitions)}
         self.foreign_statistics: dict[int, Statistics] = {}

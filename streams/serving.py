@@ -19,6 +19,7 @@ from streams.batcher import Batcher
 from streams.ease_signal import EaseSignal
 from streams.events import Recommendation, Request, SlateItem, encode
 from streams.shard import Shard
+from streams.slate_rules import RuleColumns
 from streams.state import graph
 from streams.transport import RecordBatch
 
@@ -48,6 +49,7 @@ class Prepared:
     items: NDArray[np.float32]
     k: NDArray[np.int64]
     seeds: NDArray[np.uint64]
+    times_ms: list[int]
     fallbacks: list[str | None]
 
 
@@ -83,6 +85,7 @@ class Server:
         self._action_weights = np.array(list(actions.values()), np.float32)
         release = engine.scorer.release
         self._signals = SignalConfig(**release.signals)
+        self._rules = RuleColumns(settings, engine.catalogue)
         self._ease = None
         if (ease := engine.scorer.ease) is not None:
             self._ease = EaseSignal(ease, release.items, engine.index)
@@ -293,6 +296,7 @@ class Server:
             items=items,
             k=np.array([job.request.k for job in jobs], np.int64),
             seeds=np.array([self._seed(job.request.request_id) for job in jobs], np.uint64),
+            times_ms=[job.request.timestamp_ms for job in jobs],
             fallbacks=fallbacks,
         )
 
@@ -358,6 +362,7 @@ class Server:
                 features=scores.features,
                 valid=scores.valid,
                 arms=engine.index.keys[scores.rows],
+                **self._rules.of(scores.rows, prepared.items, prepared.times_ms),
             ),
             k=prepared.k,
             seeds=prepared.seeds,

@@ -90,6 +90,7 @@ class Settings(BaseSettings):
     # Learning
     policy: Literal[
         "softmax",
+        "diverse-softmax",
         "thompson",
         "thompson-disjoint",
         "thompson-logistic",
@@ -99,7 +100,18 @@ class Settings(BaseSettings):
         "epsilon-greedy",
         "greedy",
     ] = Field("thompson", description="'disjoint' and 'hybrid' keep a model per item shown.")
-    temperature: Annotated[float, Field(gt=0)] = Field(0.1, description="Of the softmax policy.")
+    temperature: Annotated[float, Field(gt=0)] = Field(0.1, description="Of the softmax policies.")
+    diversity: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Of diverse-softmax: utility lost by an item that is just like one before it."
+    )
+    group_relation: str | None = Field(
+        None, description="Of diverse-softmax: the attribute whose values `group_cap` is about, e.g. genre."
+    )
+    group_cap: Positive = Field(2, description="Most items of one such value in a slate.")
+    fresh_share: Fraction = Field(
+        0.0, description="Of diverse-softmax: share of positions kept for fresh items among the candidates."
+    )
+    fresh_ms: Positive = Field(7 * 86_400_000, description="How long after published_ms an item is fresh.")
     exploration: Annotated[float, Field(ge=0)] = Field(
         0.1, description="Posterior scale of Thompson and LinUCB."
     )

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable
+from dataclasses import fields
 
 import numpy as np
 from scipy.stats import chisquare, norm
@@ -28,7 +29,19 @@ def random_candidates(seed: int, n: int = 5, n_candidates: int = 30, valid: floa
         features=features,
         valid=rng.random((n, n_candidates)) < valid,
         arms=arms_of(n, n_candidates),
+        vectors=unit(rng.normal(size=(n, n_candidates, 3))),
+        groups=rng.integers(-1, 12, (n, n_candidates, 2)).astype(np.int32),
+        fresh=rng.random((n, n_candidates)) < 0.2,
     )
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def part_of(candidates: Candidates, rows: slice) -> Candidates:
+    columns = ((field.name, getattr(candidates, field.name)) for field in fields(candidates))
+    return Candidates(**{name: None if column is None else column[rows] for name, column in columns})
 
 
 def arms_of(n: int, n_candidates: int) -> np.ndarray:
@@ -99,12 +112,7 @@ def a_slate_does_not_depend_on_the_rest_of_its_batch(make: Make) -> None:
     for row in range(7):
         part = slice(row, row + 1)
         alone = policy.select(
-            Candidates(
-                candidates.scores[part],
-                candidates.features[part],
-                candidates.valid[part],
-                candidates.arms[part],
-            ),
+            part_of(candidates, part),
             k=asked["k"][part],
             seeds=asked["seeds"][part],
         )
@@ -220,7 +228,10 @@ def propensities_are_calibrated(make: Make) -> None:
     features[:, 4] = features[:, 1]  # two alike, between which nothing but chance decides
     valid = np.array([[True, True, True, False, True]])
     arms = np.array([[0, 1, 0, 0, 1]], np.uint64)  # the two alike are one arm: there, too, nothing else does
-    parts = (features[..., 0], features, valid, arms)
+    vectors = unit(np.abs(rng.normal(size=(1, n_candidates, 3))))
+    groups = np.array([[[0], [1], [0], [0], [1]]], np.int32)
+    fresh = np.array([[False, True, True, False, False]])
+    parts = (features[..., 0], features, valid, arms, vectors, groups, fresh)
     many = Candidates(*(np.repeat(part, batch, axis=0) for part in parts))
     policy = make()
     parts = [

@@ -36,13 +36,14 @@ def policies(rng: np.random.Generator) -> None:
     features = rng.normal(scale=0.2, size=(BATCH, N_CANDIDATES, DIM)).astype(np.float32)
     features[..., 0] = 1.0
     scores = rng.random((BATCH, N_CANDIDATES), dtype=np.float32)
-    candidates = Candidates(scores, features, np.ones(scores.shape, bool))
+    arms = np.tile(np.arange(N_CANDIDATES, dtype=np.uint64), (BATCH, 1))
+    candidates = Candidates(scores, features, np.ones(scores.shape, bool), arms)
     k, seeds = np.full(BATCH, K), np.arange(BATCH, dtype=np.uint64)
     prior = LinearPrior(np.eye(DIM)[1])
     for name in POLICIES:
         policy = create_policy(name, prior)
         seconds = best_seconds(lambda policy=policy: policy.select(candidates, k=k, seeds=seeds))
-        print(f"{name:>12}: {BATCH / seconds:>10,.0f} slates/s  {seconds / BATCH * 1e6:>6.0f} us each")
+        print(f"{name:>17}: {BATCH / seconds:>10,.0f} slates/s  {seconds / BATCH * 1e6:>6.0f} us each")
     policy = create_policy("thompson", prior)
     statistics = LinearStatistics(DIM)
     statistics.add_impressions(features.reshape(-1, DIM))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from online_learning.diverse_softmax import SlateRules
 from online_learning.factory import POLICIES, Learning, create_policy
 from online_learning.policy import Policy
 from online_learning.posterior import LinearPrior
@@ -15,10 +16,13 @@ LEARNED = tuple(name for name in POLICIES if name not in ("random", "popularity"
 
 
 def maker(name: str) -> Make:
+    rules = SlateRules(diversity=0.3, cap=1, fresh_share=0.25)
     exploration = 1.2 if name == "thompson-logistic" else 0.3  # log-odds move 4 times as far as p around 1/2
 
     def make() -> Policy:
-        return create_policy(name, PRIOR, temperature=0.2, exploration=exploration, propensity_samples=128)
+        return create_policy(
+            name, PRIOR, temperature=0.2, exploration=exploration, propensity_samples=128, rules=rules
+        )
 
     return make
 
@@ -35,7 +39,7 @@ def test_created_policy_has_the_name_it_was_asked_by(name: str) -> None:
 
 
 def test_unknown_policy_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="policy must be one of softmax, thompson, .* got 'ucb1'"):
+    with pytest.raises(ValueError, match="policy must be one of softmax, diverse-softmax, .* got 'ucb1'"):
         create_policy("ucb1", PRIOR)
 
 
