@@ -18,6 +18,7 @@ from online_learning.factory import Learning, create_policy
 from online_learning.logistic_thompson import LogisticThompsonPolicy
 from online_learning.posterior import LinearPrior
 from online_learning.statistics import Statistics
+from online_learning.warm import warm as warm_policy
 from streams.content import ContentEncoder
 from streams.decoding import Rejected
 from streams.events import Recommendation, Request
@@ -126,6 +127,7 @@ class Engine:
     async def start(self) -> None:
         """Check the topics, connect, and begin to follow the shared state."""
         await asyncio.to_thread(check_topics, self.settings)
+        await asyncio.to_thread(warm_policy, self.policy, self.learning)
         await asyncio.to_thread(warm)  # ten seconds the first time on a machine, one afterwards
         release = self.scorer.release
         self.metrics.set_release(release.version, self.scorer.provider)
