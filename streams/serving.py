@@ -361,7 +361,7 @@ class Server:
                 scores=scores.scores,
                 features=scores.features,
                 valid=scores.valid,
-                arms=engine.index.keys[scores.rows],
+                arms=_keys(engine.index.keys, scores.rows, scores.valid),
                 **self._rules.of(scores.rows, prepared.items, prepared.times_ms),
             ),
             k=prepared.k,
@@ -427,6 +427,15 @@ class Server:
             context=request.context,
             fallback=chosen.fallback,
         )
+
+
+def _keys(
+    keys: NDArray[np.uint64], rows: NDArray[np.int64], valid: NDArray[np.bool_]
+) -> NDArray[np.uint64]:
+    """Keys of candidates, 0 where there is none: the row there may be of no item."""
+    found = np.zeros(rows.shape, np.uint64)
+    found[valid] = keys[rows[valid]]
+    return found
 
 
 def _within(rows: NDArray[np.int32], n: int) -> NDArray[np.int32]:
