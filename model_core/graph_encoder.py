@@ -201,7 +201,8 @@ class AttentionConv(MessagePassing):
         """Weigh each edge's source and relation: (E, dim)."""
         told = x_j + relation
         share = softmax((told * query_i).sum(-1) * self.scale, index)
-        return told * share.unsqueeze(-1)
+        weighed: Tensor = told * share.unsqueeze(-1)
+        return weighed
 
     def padded(self, vectors: Tensor, sources: Tensor, relations: Tensor, weights: Tensor) -> Tensor:
         """Compute over padded neighbours: (n, dim)."""
@@ -209,7 +210,8 @@ class AttentionConv(MessagePassing):
         logits = (told * self.query(vectors).unsqueeze(1)).sum(-1) * self.scale  # (n, W)
         known = weights > 0
         share = torch.softmax(logits.masked_fill(~known, -1e9), -1) * known
-        return (told * share.unsqueeze(-1)).sum(1)
+        out: Tensor = (told * share.unsqueeze(-1)).sum(1)
+        return out
 
 
 class GraphEncoder(nn.Module):
@@ -252,16 +254,14 @@ class GraphEncoder(nn.Module):
         -------
         vectors : (n, dim) float32
         """
-        total = vectors
+        outputs = [vectors]
         for conv in self.convs:
-            vectors = conv.padded(vectors, sources, relations, weights)
-            total = total + vectors
-        return total / (len(self.convs) + 1)
+            outputs.append(conv.padded(outputs[-1], sources, relations, weights))
+        return torch.stack(outputs).mean(0)
 
     def sparse(self, vectors: Tensor, edges: Edges) -> Tensor:
         """Encode all nodes, (n, dim), from edges, with PyG; equals `forward` on the same neighbours."""
-        total = vectors
+        outputs = [vectors]
         for conv in self.convs:
-            vectors = conv(vectors, edges)
-            total = total + vectors
-        return total / (len(self.convs) + 1)
+            outputs.append(conv(outputs[-1], edges))
+        return torch.stack(outputs).mean(0)

@@ -21,6 +21,9 @@ from model_core.fit import Report
 from model_core.graph_encoder import RULES, Edges, GraphEncoder, JoinedGraph, sample_neighbours
 from model_core.topn import ranking_metrics
 
+OTHER_TAILS = 256
+"""Drawn tails that each fact's own is told apart from."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphConfig:
@@ -164,7 +167,8 @@ def train_graph(
             if stale >= config.patience:
                 break
     report("graph", 1.0)
-    return TrainedGraph(*(part.cpu().numpy() for part in best), curve)
+    users, items = best
+    return TrainedGraph(users.cpu().numpy(), items.cpu().numpy(), curve)
 
 
 def validation_ndcg(
@@ -234,13 +238,14 @@ class _Trainer:
         return functional.softplus(against + math.log(n_items / size) - own).mean()
 
     def _knowledge(self) -> Tensor:
-        config, model = self._config, self._model
+        config = self._config
+        nodes, relations = (self._model.get_submodule(name) for name in ("nodes", "relations"))
         rows = self._rng.integers(len(self._facts), size=min(config.facts, len(self._facts)))
         head, relation, tail = torch.as_tensor(self._facts[rows].T).to(self._device)
-        query = functional.normalize(model.nodes(head) + model.relations(relation), dim=1)
-        tails = functional.normalize(model.nodes(tail), dim=1)
-        # The batch's other tails are what a fact's own is told apart from; equal ones are no mistake.
-        logits = query @ tails[: min(256, len(tails))].T / config.temperature
-        logits = logits.masked_fill(tail.unsqueeze(1) == tail[:256], -torch.inf)
+        query = functional.normalize(nodes(head) + relations(relation), dim=1)
+        tails = functional.normalize(nodes(tail), dim=1)
+        # Tails of the draw itself are what a fact's own is told apart from; an equal one is no mistake.
+        logits = query @ tails[:OTHER_TAILS].T / config.temperature
+        logits = logits.masked_fill(tail.unsqueeze(1) == tail[:OTHER_TAILS], -torch.inf)
         own = (query * tails).sum(1, keepdim=True) / config.temperature
         return -functional.log_softmax(torch.cat((own, logits), 1), 1)[:, 0].mean()
