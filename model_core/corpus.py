@@ -72,8 +72,8 @@ def make_corpus(
     Raises
     ------
     ValueError
-        If there are no items, fewer than two users, an action without a weight, or an embedding that is not
-        finite.
+        If there are no items, fewer than two users, an action without a weight, an interaction with an item
+        that is not described, or an embedding that is not finite.
     """
     if not dataset.items:
         raise ValueError("items must not be empty: there is nothing to recommend")
@@ -89,6 +89,9 @@ def make_corpus(
     codes = {action: code for code, action in enumerate(weights, start=1)}
     positive = np.array([False, *(weight >= 1 for weight in weights.values())])
     rows = vocabulary.item_rows
+    strange = set(dataset.interactions.item_ids.tolist()) - rows.keys()
+    if strange:
+        raise ValueError(f"interactions must be with items of the dataset, got {min(strange)!r}")
     code = np.array([codes[action] for action in actions], np.int64)
     interactions = Log(
         users=user_rows.astype(np.int32),
@@ -101,6 +104,9 @@ def make_corpus(
     )
     unique = list({item.item_id: item for item in dataset.items}.values())
     text = encoder.encode([item_text(item.title, item.text, item.attributes) for item in unique])
+    if not np.isfinite(text).all():
+        name = unique[int(np.flatnonzero(~np.isfinite(text).all(1))[0])].item_id
+        raise ValueError(f"text of item {name!r} must have a finite vector, got NaN or infinity")
     edges = pad_edges(unique, vocabulary, config.n_neighbours)
     image, audio = _stack("image", unique), _stack("audio", unique)
     return Corpus(interactions, vocabulary, edges, text, image, audio, (encoder.name, encoder.fingerprint))

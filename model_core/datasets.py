@@ -139,9 +139,12 @@ def _stem(folder: Path) -> Path:
 
 def _read_table(path: Path) -> dict[str, list[str]]:
     """Columns by name without their type suffix."""
-    with path.open(encoding="utf-8") as file:
-        header = [name.split(":")[0] for name in file.readline().rstrip("\n").split("\t")]
-        rows = [line.rstrip("\n").split("\t") for line in file if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} must be text in UTF-8: {error}") from None
+    header = [name.split(":")[0] for name in lines[0].split("\t")]
+    rows = [line.split("\t") for line in lines[1:] if line.strip()]
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise ValueError(f"{path.name} line {number} must have {len(header)} fields, got {len(row)}")
@@ -169,6 +172,8 @@ def _read_interactions(path: Path) -> Interactions:
     if not users:
         raise ValueError(f"{path.name} must hold at least one interaction, got none")
     seconds = _numbers(times, path, "timestamp")
+    if not np.isfinite(seconds).all():
+        raise ValueError(f"{path.name} column 'timestamp' must hold finite numbers, got NaN or infinity")
     ratings = table.get("rating")
     scale = 1000.0 if seconds.max() < 1e11 else 1.0  # before the year 5138 a larger number is in ms
     order = np.argsort(seconds, kind="stable")

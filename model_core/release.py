@@ -6,6 +6,7 @@ a hash of those, so it tells contents apart and not moments.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,7 @@ def sign_manifest(folder: Path, manifest: dict[str, Any]) -> str:
     """Write a manifest with the checksums that its files have now; return the version, a hash of contents."""
     files = {name: _sha256(folder / name) for name in manifest["files"]}
     described = manifest | {"files": files}
-    contents = {name: of for name, of in described.items() if name not in ABOUT}
-    version = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:12]
+    version = _version(described)
     text = json.dumps({**described, "version": version}, indent=2, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return version
@@ -156,8 +156,15 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     missing = {"version", "files", "dims", "actions", "text_encoder", "signals", "metrics"} - manifest.keys()
     if missing:
         raise ValueError(f"{str(path)!r} must name {sorted(missing)[0]!r}, which is missing")
+    if manifest["version"] != (got := _version(manifest)):
+        raise ValueError(f"{str(path)!r} must describe version {manifest['version']}, got contents of {got}")
     checked: dict[str, Any] = manifest
     return checked
+
+
+def _version(manifest: Mapping[str, Any]) -> str:
+    contents = {name: of for name, of in manifest.items() if name not in ABOUT}
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _sha256(path: Path) -> str:
