@@ -35,13 +35,19 @@ MaxLength = Annotated[int, typer.Option(min=4, help="Tokens of a text or pair.",
 BatchSize = Annotated[int, typer.Option(min=1, help="Examples of a step.", rich_help_panel=_PANEL)]
 MaxExamples = Annotated[
     int,
-    typer.Option(min=0, help="Per epoch, drawn anew each; 0 takes all.", rich_help_panel=_PANEL),
+    typer.Option(
+        min=0,
+        help="Per epoch, drawn anew each, and at most measured; 0 takes all (and measures 4,000).",
+        rich_help_panel=_PANEL,
+    ),
 ]
 TextEncoderName = Annotated[
     str | None,
     typer.Option(help="'minilm', a folder or a Hugging Face name; overrides the setting text_encoder."),
 ]
 
+HELD_OUT = 4000
+"""Most held-out examples that are measured; fewer when fewer are trained on."""
 METRICS, PICTURE, CURVES = "metrics.json", "learning-curve.png", "tensorboard"
 
 
@@ -127,6 +133,7 @@ def _train_ctr(options: TextOptions, settings: Settings, log: "TextLog") -> None
         max_tokens=options.max_length,
         lora=LoraSettings() if options.lora else None,
         max_examples=options.max_examples,
+        max_validation=min(options.max_examples or HELD_OUT, HELD_OUT),
         loop=_loop(options),
     )
     rng = np.random.default_rng(options.seed)
@@ -172,6 +179,7 @@ def _train_encoder(options: TextOptions, settings: Settings, log: "TextLog") -> 
         max_tokens=options.max_length,
         lora=LoraSettings() if options.lora else None,
         max_examples=options.max_examples,
+        max_validation=min(options.max_examples or HELD_OUT, HELD_OUT),
         loop=_loop(options),
     )
     parts = split_examples(next_likes(log, config.history))
