@@ -22,7 +22,7 @@ from scipy import sparse
 
 from model_core.multimodal import Interactions, Matrix, Rows, neighbour_graph
 
-GRID = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+GRID = (0.0, 0.03, 0.1, 0.3, 1.0)
 """Weights that `tune_walk` tries for each path but the first, whose weight is 1."""
 
 
@@ -85,9 +85,7 @@ def fit_walk(
         Of each modality (n_items, d) float32; a row of NaN is an item without it.
     """
     config = config or WalkConfig()
-    x = sparse.csr_matrix(
-        (np.ones(len(train.users), np.float32), (train.users, train.items)), (train.n_users, train.n_items)
-    )
+    x = _rows(train)
     size = np.maximum(np.asarray(x.sum(1)).ravel(), 1)
     met = _scaled(x, 1 / size)
     once = covisits(x, size, config)
@@ -137,34 +135,38 @@ def tune_walk(
     weights, reached
     """
     names = [name for name in walk.names if not set(name.split("+")) & set(without)]
-    users, rows = np.unique(held.users, return_inverse=True)
-    seen = np.zeros((len(users), train.n_items), np.bool_)
-    place = np.full(train.n_users, -1)
-    place[users] = np.arange(len(users))
-    known = place[train.users] >= 0
-    seen[place[train.users[known]], train.items[known]] = True
-    paths = {name: walk.path(name, users) for name in names}
+    users = held.users
+    seen = _rows(train)[users].toarray() > 0
+    paths = {name: np.where(seen, 0, walk.path(name, users)) for name in names}
     weights = dict.fromkeys(names, 0.0) | {"met": 1.0}
-
-    def reached(scores: Matrix) -> float:
-        scores[seen] = -np.inf
-        own = scores[rows, held.items][:, None]
-        before, level = (scores[rows] > own).sum(1), (scores[rows] == own).sum(1) - 1
-        rank = before + level / 2  # users' items that no path reaches tie at 0
-        return float(np.where(rank < k, 1 + 1 / np.log2(rank + 2), 0).mean())
-
-    best = reached(paths["met"].copy())
-    total = paths["met"].copy()
+    total = np.where(seen, -np.inf, paths["met"])  # stays so, since what is added there is 0
+    best = _reached(total, held.items, k)
+    tried = np.empty_like(total)
     for _ in range(2):
         for name in names[1:]:
-            rest = total - np.float32(weights[name]) * paths[name]
+            total -= np.float32(weights[name]) * paths[name]
             for value in GRID:
                 if value != weights[name]:
-                    got = reached(rest + np.float32(value) * paths[name])
+                    np.multiply(paths[name], np.float32(value), out=tried)
+                    tried += total
+                    got = _reached(tried, held.items, k)
                     if got > best:
                         best, weights[name] = got, value
-            total = rest + np.float32(weights[name]) * paths[name]
+            total += np.float32(weights[name]) * paths[name]
     return weights, best
+
+
+def _reached(scores: Matrix, items: Rows, k: int) -> float:
+    own = scores[np.arange(len(items)), items][:, None]
+    before = (scores > own).sum(1)
+    rank = before + ((scores == own).sum(1) - 1) / 2  # items that no path reaches tie at 0
+    return float(np.where(rank < k, 1 + 1 / np.log2(rank + 2), 0).mean())
+
+
+def _rows(data: Interactions) -> sparse.csr_matrix:
+    return sparse.csr_matrix(
+        (np.ones(len(data.users), np.float32), (data.users, data.items)), (data.n_users, data.n_items)
+    )
 
 
 def _scaled(matrix: sparse.csr_matrix, weights: NDArray[np.floating]) -> sparse.csr_matrix:

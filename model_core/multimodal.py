@@ -51,18 +51,18 @@ class MultimodalConfig:
     part_dropout: float = 0.2
     targets: int = 3
     """Most interactions of a user to predict in an epoch; at most half of a user's."""
-    batch: int = 4096
+    batch: int = 1024
     negatives: int = 512
     learning_rate: float = 0.01
     decay: float = 1e-4
     """Weight of the mean squared length of the id vectors in a batch."""
-    epochs: int = 60
+    epochs: int = 40
     patience: int = 6
     """Looks at the validation part, one in two epochs, without a better recall before training ends."""
     seed: int = 0
 
     @classmethod
-    def lightgcn(cls, *, seed: int = 0, epochs: int = 60) -> "MultimodalConfig":
+    def lightgcn(cls, *, seed: int = 0, epochs: int = 40) -> "MultimodalConfig":
         """LightGCN with a softmax loss: user vectors, and a graph that holds what is to be predicted."""
         return cls(
             fusion="sum", user_ids=True, leave_out=False, user_discount=0.0, part_dropout=0.0,
