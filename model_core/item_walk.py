@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from model_core.multimodal import Interactions, Matrix, Rows, neighbour_graph
+from model_core.interactions import Interactions, Matrix, Rows, neighbour_graph
 
 GRID = (0.0, 0.03, 0.1, 0.3, 1.0)
 """Weights that `tune_walk` tries for each path but the first, whose weight is 1."""

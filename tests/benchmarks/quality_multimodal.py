@@ -21,8 +21,9 @@ from scipy import sparse
 
 from model_core.fused_linear import ridge_without_self, vector_kernel
 from model_core.fusion import MODES
+from model_core.interactions import Interactions
 from model_core.item_walk import fit_walk, tune_walk
-from model_core.multimodal import Interactions, MultimodalConfig, fit_multimodal
+from model_core.multimodal import MultimodalConfig, fit_multimodal
 from model_core.topn import estimate, paired_difference, ranking_metrics, top_items
 
 K = 20

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from model_core.interactions import Interactions
 from model_core.item_walk import WalkConfig, covisits, fit_walk, tune_walk
-from model_core.multimodal import Interactions
 
 N_USERS, N_ITEMS, N_GROUPS = 50, 24, 3
 GROUP = np.arange(N_ITEMS) % N_GROUPS
