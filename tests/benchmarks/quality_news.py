@@ -159,15 +159,15 @@ def report(news: News, scores: dict[str, np.ndarray], rng: np.random.Generator, 
     floor = list(scores).index(FLOOR)
     print(f"\n{title}: {known.sum():,} impressions of {owner.max() + 1:,} users, 95 % intervals over users")
     columns = "".join(f"{metric:>9}" for metric in METRICS[1:])
-    print(f"{'':<40}{'group AUC':>10}{'interval':>18}{columns}{'AUC - floor':>13}{'interval':>18}")
+    print(f"{'':<40}{'group AUC':>10}{'interval':>19}{columns}{'AUC - floor':>13}{'interval':>20}")
     for at, name in enumerate(measured):
         low, high = np.quantile(drawn[:, at, 0], [0.025, 0.975])
         gain = drawn[:, at, 0] - drawn[:, floor, 0]
         less, more = np.quantile(gain, [0.025, 0.975])
         print(
-            f"{name:<40}{means[at, 0]:>10.4f}{f'{low:.4f} .. {high:.4f}':>18}"
+            f"{name:<40}{means[at, 0]:>10.4f}{f'{low:.4f} .. {high:.4f}':>19}"
             + "".join(f"{value:>9.4f}" for value in means[at, 1:])
-            + f"{means[at, 0] - means[floor, 0]:>+13.4f}{f'{less:+.4f} .. {more:+.4f}':>18}"
+            + f"{means[at, 0] - means[floor, 0]:>+13.4f}{f'{less:+.4f} .. {more:+.4f}':>20}"
         )
 
 
