@@ -33,7 +33,7 @@ class GraphConfig:
     """What a layer computes: linear or attention."""
     dim: int = 64
     layers: int = 2
-    neighbours: int = 64
+    neighbours: int = 512
     """At most, of a node by each relation and direction."""
     temperature: float = 0.15
     """Divides cosines in both losses."""
@@ -43,8 +43,6 @@ class GraphConfig:
     """Weight of the loss of facts beside the interactions' 1."""
     facts: int = 2048
     """Facts drawn a step."""
-    dropout: float = 0.1
-    """Share of the numbers nodes start with that a step hides."""
     learning_rate: float = 0.02
     epochs: int = 300
     """Steps at most; the best by validation is kept."""
@@ -60,8 +58,6 @@ class GraphConfig:
         for name in ("dim", "layers", "neighbours", "negatives", "facts", "epochs", "every", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.temperature <= 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
         if self.knowledge < 0:
@@ -95,11 +91,10 @@ class GraphModel(nn.Module):
         self.encoder = GraphEncoder(config.dim, graph.n_relations, layers=config.layers, rule=config.rule)
         self.relations = nn.Embedding(graph.n_relations, config.dim)
         nn.init.normal_(self.relations.weight, std=0.1)
-        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, edges: Edges) -> Tensor:
         """Encode all nodes: (n, dim) unit vectors."""
-        return functional.normalize(self.encoder.sparse(self.dropout(self.nodes.weight), edges), dim=1)
+        return functional.normalize(self.encoder.sparse(self.nodes.weight, edges), dim=1)
 
 
 Build = Callable[[JoinedGraph, GraphConfig], nn.Module]
@@ -205,16 +200,11 @@ class _Trainer:
     @torch.no_grad()
     def vectors(self) -> tuple[Tensor, Tensor]:
         """Present unit vectors of users and items."""
-        self._model.eval()
         return self._split(self._model(self._edges))
 
     def step(self) -> None:
         """Go over all interactions once, and over some facts."""
-        self._model.train()
-        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
-            torch.manual_seed(int(self._rng.integers(2**31)))  # of the dropout
-            nodes = self._model(self._edges)
-        loss = self._interactions(*self._split(nodes))
+        loss = self._interactions(*self._split(self._model(self._edges)))
         if self._config.knowledge and len(self._facts):
             loss = loss + self._config.knowledge * self._knowledge()
         if not bool(loss.isfinite()):

@@ -116,7 +116,6 @@ def test_the_graph_without_facts_holds_users_and_items_alone() -> None:
     [
         ({"rule": "mean"}, r"rule must be one of \['linear', 'attention'\], got 'mean'"),
         ({"dim": 0}, "dim must be at least 1, got 0"),
-        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
         ({"temperature": 0.0}, "temperature must be positive, got 0.0"),
         ({"knowledge": -1.0}, "knowledge must be at least 0, got -1.0"),
     ],
