@@ -36,6 +36,22 @@ class EaseSignal:
         out[:, self._rows[here]] = scores[:, here]
         return out
 
+    @property
+    def weights(self) -> Ease:
+        """The release's weights, by the release's items."""
+        return self._ease
+
+    def place_of(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """For each of a worker's rows, the release's item, -1 = unknown to it: (n,) int32."""
+        self._number()
+        return self._place[rows]
+
+    def places(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Distinct ones of a worker's rows that the release knows, and its items: (m,) int64 and int32."""
+        rows = np.unique(rows)
+        places = self.place_of(rows)
+        return rows[places >= 0], places[places >= 0]
+
     def _number(self) -> None:
         """Look the release's items up again when there are new rows."""
         if self._known == len(self._index):

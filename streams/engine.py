@@ -22,6 +22,7 @@ from online_learning.warm import warm as warm_policy
 from streams.content import ContentEncoder
 from streams.decoding import Rejected
 from streams.events import Recommendation, Request
+from streams.explainer import Explainer
 from streams.flush import Flusher
 from streams.items import ItemTable, load_scorer
 from streams.ledger import CommitLedger
@@ -101,6 +102,7 @@ class Engine:
         self.publisher = Publisher(settings)
         self.ledger = CommitLedger()
         self.server = Server(self)
+        self.explainer = Explainer(self)
         self.flusher = Flusher(self)
         self._topics = {name: topic_name(settings, name) for name in TOPICS}
         self._consumer: Any = None

@@ -84,11 +84,24 @@ class Request(msgspec.Struct, frozen=True):
     filters: dict[str, list[str]] = {}
 
 
+class Evidence(msgspec.Struct, frozen=True):
+    """Which of a user's items a signal of an item owes most to, of those it sums over ("covisits", "ease").
+
+    share is that item's part of the sum: exact, as of when the record was made; above 1 where other items
+    count against it.
+    """
+
+    signal: str
+    item_id: str
+    share: float
+
+
 class SlateItem(msgspec.Struct, frozen=True):
     """One position of a slate.
 
     propensity is the probability that the logging policy put this item here, given the positions
-    before it. score is the model's output, not a probability.
+    before it. score is the model's output, not a probability. evidence has at most one entry a signal, and
+    none of a signal that adds nothing; `GET /v1/explanations/{user_id}/{item_id}` has the whole account.
     """
 
     item_id: str
@@ -96,6 +109,7 @@ class SlateItem(msgspec.Struct, frozen=True):
     score: float
     propensity: float
     reasons: list[str] = []
+    evidence: list[Evidence] = []
 
 
 class Recommendation(msgspec.Struct, frozen=True):
@@ -156,6 +170,64 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 DEAD_LETTER_BYTES = 262_144
 
+
+class Contribution(msgspec.Struct, frozen=True):
+    """What one thing adds to a score, and the standard error of that where it was sampled.
+
+    kind is "history" (an item of the user's history, as the model reads it), "entity" (the user is near it),
+    "modality" (a part that describes the item), "covisits", "popularity" or "ease". name is the id of the
+    user's item for "history", "covisits" and "ease", the entity, or the modality; label says it in words.
+    """
+
+    kind: str
+    name: str
+    label: str
+    value: float
+    error: float = 0.0
+
+
+class Path(msgspec.Struct, frozen=True):
+    """The strongest way through the knowledge graph from something the user did to the item."""
+
+    item_id: str
+    title: str
+    action: str
+    relation: str
+    entity: str
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Answer of `GET /v1/explanations/{user_id}/{item_id}`: a score taken apart, on no topic.
+
+    base and the values of contributions sum to value, but for completeness_error. unit is "logit": value is
+    ``log(score / (1 - score))`` and base the same of an item and a user of whom nothing is known; or, where
+    no release is served, "level": value is ``score / (1 - score)``. groups has the sum of each kind, of
+    modalities one by one. eligible says whether the item could be in a slate of the user now. orders is how
+    many orders the standard errors come from; 0 when nothing was sampled. runs is how often the model ran.
+    """
+
+    user_id: str
+    item_id: str
+    title: str
+    model_version: str
+    unit: str
+    score: float
+    value: float
+    base: float
+    contributions: list[Contribution]  # the largest first, for or against
+    groups: dict[str, float]
+    completeness_error: float
+    orders: int
+    runs: int
+    eligible: bool
+    summary: str
+    timestamp_ms: int
+    clicks_offset: int
+    path: Path | None = None
+    reasons: list[str] = []
+    fallback: str | None = None
+
+
 encode = msgspec.json.Encoder().encode
 decode_click = msgspec.json.Decoder(Click).decode
 decode_content = msgspec.json.Decoder(Content).decode
@@ -163,4 +235,5 @@ decode_user = msgspec.json.Decoder(UserUpdate).decode
 decode_request = msgspec.json.Decoder(Request).decode
 decode_recommendation = msgspec.json.Decoder(Recommendation).decode
 decode_feedback = msgspec.json.Decoder(Feedback).decode
+decode_explanation = msgspec.json.Decoder(Explanation).decode
 decode_dead_letter = msgspec.json.Decoder(DeadLetter).decode

@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from streams.events import MAX_ID_LENGTH, MAX_SLATE, Request, encode
+from streams.explainer import ExplanationError
 from streams.partitioner import partition_of
 from streams.settings import Settings
 
@@ -24,6 +25,7 @@ async def start_http(engine: "Engine", settings: Settings) -> tuple[web.AppRunne
     app[ENGINE] = engine
     app[SETTINGS] = settings
     app.router.add_get("/v1/recommendations/{user_id}", recommendations)
+    app.router.add_get("/v1/explanations/{user_id}/{item_id}", explanations)
     app.router.add_get("/v1/digest", state_digest)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
@@ -52,6 +54,17 @@ async def recommendations(http: web.Request) -> web.Response:
     except ValueError as error:
         return _error(400, str(error))
     partition = partition_of(request.user_id, engine.settings.partitions)
+    if (refused := _refused_here(http, partition)) is not None:
+        return refused
+    answer = await engine.serve(request, partition, received=time.time())
+    if answer is None:
+        return _error(409, f"request_id {request.request_id!r} has been answered; see `recommendations`")
+    return web.Response(body=encode(answer), content_type="application/json")
+
+
+def _refused_here(http: web.Request, partition: int) -> web.Response | None:
+    """Redirect to the worker that owns the partition, or say why nobody answers now; None when we do."""
+    engine = http.app[ENGINE]
     if not engine.owns(partition):
         owner = engine.owner_url(partition)
         if owner is None:
@@ -59,9 +72,28 @@ async def recommendations(http: web.Request) -> web.Response:
         raise web.HTTPTemporaryRedirect(f"{owner}{http.rel_url}")
     if not engine.is_ready():
         return _error(503, f"not ready: {engine.readiness()}")
-    answer = await engine.serve(request, partition, received=time.time())
-    if answer is None:
-        return _error(409, f"request_id {request.request_id!r} has been answered; see `recommendations`")
+    return None
+
+
+async def explanations(http: web.Request) -> web.Response:
+    """`GET /v1/explanations/{user_id}/{item_id}`: what the item's score for the user is made of, now.
+
+    Answered by the worker that owns the user's partition; any other one redirects to it (307).
+    """
+    engine = http.app[ENGINE]
+    user_id, item_id = http.match_info["user_id"], http.match_info["item_id"]
+    for name, value in (("user_id", user_id), ("item_id", item_id)):
+        if not 1 <= len(value) <= MAX_ID_LENGTH:
+            return _error(400, f"{name} must have 1 to {MAX_ID_LENGTH} characters, got {len(value)}")
+    if http.query:
+        return _error(400, f"unknown parameter {sorted(http.query)[0]!r}; known: none")
+    partition = partition_of(user_id, engine.settings.partitions)
+    if (refused := _refused_here(http, partition)) is not None:
+        return refused
+    try:
+        answer = await engine.explainer.explain(user_id, item_id, partition)
+    except ExplanationError as error:
+        return _error(error.status, str(error))
     return web.Response(body=encode(answer), content_type="application/json")
 
 

@@ -132,7 +132,7 @@ class ItemTable:
             self._wake.clear()
             while self._stale:
                 rows = np.fromiter(list(self._stale)[:ENCODE_BATCH], np.int64)
-                batch = self._batch(rows)
+                batch = self.describe(rows)
                 for row in rows.tolist():
                     del self._stale[row]
                 await loop.run_in_executor(self._executor, self._encode, rows, batch)
@@ -141,8 +141,8 @@ class ItemTable:
                 ready[rows] = True
                 self._ready = ready
 
-    def _batch(self, rows: NDArray[np.int64]) -> ItemBatch:
-        """What the item encoder sees of some rows."""
+    def describe(self, rows: NDArray[np.int64]) -> ItemBatch:
+        """What the item encoder sees of some rows, as the catalogue has them now."""
         release, catalogue = self._scorer.release, self._catalogue
         entities, relations, mask = catalogue.edges(rows, release.n_neighbours)
         known = release.item_rows

@@ -18,6 +18,7 @@ from online_learning.types import Candidates
 from streams.batcher import Batcher
 from streams.ease_signal import EaseSignal
 from streams.events import Recommendation, Request, SlateItem, encode
+from streams.evidence import SignalSources
 from streams.shard import Shard
 from streams.slate_rules import RuleColumns
 from streams.state import graph
@@ -89,6 +90,15 @@ class Server:
         self._ease = None
         if (ease := engine.scorer.ease) is not None:
             self._ease = EaseSignal(ease, release.items, engine.index)
+        self.sources = SignalSources(
+            read=self._signals,
+            length=release.history_length,
+            positive=self._action_is_positive,
+            covisits=engine.covisits,
+            ease=self._ease,
+            index=engine.index,
+            history_limit=settings.history_limit,
+        )
         self._release_action = np.array([release.action_code(name) for name in actions], np.int64)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._room = asyncio.Semaphore(MAX_IN_FLIGHT)
@@ -188,7 +198,7 @@ class Server:
     async def _answer(self, request: Request, shard: Shard, received: float) -> Recommendation:
         metrics = self._engine.metrics
         entered = time.perf_counter()
-        await self._own_clicks(shard)
+        await self.own_clicks(shard)
         metrics.observe_stage("wait", time.perf_counter() - entered)
         row = shard.profiles.row_of(request.user_id)
         chosen = await self._batcher.submit(Job(request, shard, row, time.perf_counter()))
@@ -199,7 +209,7 @@ class Server:
         metrics.observe_stage("request_to_publish", max(0.0, time.time() - received))
         return record
 
-    async def _own_clicks(self, shard: Shard) -> None:
+    async def own_clicks(self, shard: Shard) -> None:
         """Wait, within bounds, until the clicks acknowledged before now have been folded."""
         timeout = self._engine.settings.read_your_writes_ms / 1000
         if not timeout:
@@ -243,11 +253,15 @@ class Server:
     # Event loop: state in, arrays out
 
     def _prepare(self, jobs: Sequence[Job]) -> Prepared:
+        metrics, now = self._engine.metrics, time.perf_counter()
+        metrics.observe_stages("queue", (now - job.queued for job in jobs))
+        metrics.observe_score_batch(len(jobs))
+        return self.prepare(jobs)
+
+    def prepare(self, jobs: Sequence[Job]) -> Prepared:
+        """What the inference thread needs of a batch, as things stand."""
         engine = self._engine
         release = engine.scorer.release
-        now = time.perf_counter()
-        engine.metrics.observe_stages("queue", (now - job.queued for job in jobs))
-        engine.metrics.observe_score_batch(len(jobs))
         items = engine.items.vectors
         n, batch = len(items), len(jobs)
         history = np.full((batch, release.history_length), -1, np.int64)
@@ -285,9 +299,7 @@ class Server:
             signals[:, 2] = self._ease.scores([self._liked(job) for job in jobs], n)
         return Prepared(
             batch=ScoreBatch(
-                history=history,
-                history_actions=codes,
-                history_age_s=ages,
+                **_inside(history, codes, ages, n),
                 user_entities=entities,
                 user_entity_weights=weights,
                 signals=signals,
@@ -401,6 +413,7 @@ class Server:
             action_weights=self._action_weights,
             covisits=list(engine.covisits.values()),
         )
+        evidence = self.sources.strongest(shard.profiles, row, chosen.rows)
         slate = [
             SlateItem(
                 item_id=engine.index.ids[item],
@@ -408,6 +421,7 @@ class Server:
                 score=float(chosen.scores[position]),
                 propensity=float(chosen.propensities[position]),
                 reasons=reasons[position],
+                evidence=evidence[position],
             )
             for position, item in enumerate(chosen.rows.tolist())
         ]
@@ -429,9 +443,21 @@ class Server:
         )
 
 
-def _keys(
-    keys: NDArray[np.uint64], rows: NDArray[np.int64], valid: NDArray[np.bool_]
-) -> NDArray[np.uint64]:
+def _inside(
+    history: NDArray[np.int64], codes: NDArray[np.int64], ages: NDArray[np.float32], n: int
+) -> dict[str, Any]:
+    """Histories without rows from n on: items that were met before they were described have no vector."""
+    if (history >= n).any():
+        kept = (history >= 0) & (history < n)
+        order = np.argsort(kept, axis=1, kind="stable")  # the rest closes up at the right end
+        kept = np.take_along_axis(kept, order, axis=1)
+        history = np.where(kept, np.take_along_axis(history, order, axis=1), -1)
+        codes = np.take_along_axis(codes, order, axis=1) * kept
+        ages = np.take_along_axis(ages, order, axis=1) * kept
+    return {"history": history, "history_actions": codes, "history_age_s": ages}
+
+
+def _keys(keys: NDArray[np.uint64], rows: NDArray[np.int64], valid: NDArray[np.bool_]) -> NDArray[np.uint64]:
     """Keys of candidates, 0 where there is none: the row there may be of no item."""
     found = np.zeros(rows.shape, np.uint64)
     found[valid] = keys[rows[valid]]

@@ -280,6 +280,10 @@ class Catalogue:
         """Row of an entity, -1 if no item ever had it."""
         return self._entities.row_of(name)
 
+    def exists(self, row: int) -> bool:
+        """Whether an item has been described and not deleted."""
+        return 0 <= row < len(self._known) and bool(self._known[row])
+
     def title(self, row: int) -> str:
         """Title of an item, "" if it does not exist."""
         return self._titles.get(row, "")

@@ -5,6 +5,7 @@ their own, and an item that is described after it was clicked counts as well.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -175,7 +176,13 @@ def reasons(
         _stated(catalogue, profiles, user_row, item_rows, found)
         history, weights, codes = _positives(profiles, user_row, now_ms, HALF_LIFE_MS)
         weights = (weights * np.abs(action_weights)[codes]).astype(np.float32)
-        _paths(catalogue, history, weights, [actions[code] for code in codes.tolist()], item_rows, found)
+        names = [actions[code] for code in codes.tolist()]
+        for reasons_of_item, path in zip(
+            found, _paths(catalogue, history, weights, names, item_rows), strict=True
+        ):
+            if path is not None:
+                title = catalogue.title(path.item_row)
+                reasons_of_item.append(because_of(path.action, title, path.relation, path.entity))
         _covisited(catalogue, covisits, history, weights, item_rows, found)
     popularity = total_popularity(covisits, len(index))
     for reasons_of_item, row in zip(found, item_rows.tolist(), strict=True):
@@ -184,6 +191,34 @@ def reasons(
             reasons_of_item.append(POPULAR if popular else NEW)
         del reasons_of_item[MAX_REASONS:]
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """From an item that the user did something with, over an entity, to another item."""
+
+    item_row: int
+    action: str
+    relation: str
+    entity: str
+
+
+def best_paths(
+    catalogue: Catalogue,
+    profiles: Profiles,
+    user_row: int,
+    item_rows: NDArray[np.int64],
+    *,
+    now_ms: int,
+    actions: Sequence[str],
+    action_weights: NDArray[np.float32],
+) -> list[Path | None]:
+    """Find the path that `reasons` speaks of for each item; None where no entity is shared."""
+    if user_row < 0:
+        return [None] * len(item_rows)
+    history, weights, codes = _positives(profiles, user_row, now_ms, HALF_LIFE_MS)
+    weights = (weights * np.abs(action_weights)[codes]).astype(np.float32)
+    return _paths(catalogue, history, weights, [actions[code] for code in codes.tolist()], item_rows)
 
 
 def _stated(
@@ -206,21 +241,28 @@ def _paths(
     weights: NDArray[np.float32],
     actions: list[str],
     items: NDArray[np.int64],
-    found: list[list[str]],
-) -> None:
+) -> list[Path | None]:
     paths = np.zeros((len(items), 2), np.int64)
     n_entities = len(catalogue.entities)
     _best_paths(
         catalogue.edge_table, catalogue.degrees, catalogue.n_live, history, weights, items,
         np.zeros(n_entities, np.float32), np.zeros(n_entities, np.int32), paths,
     )  # fmt: skip
+    found: list[Path | None] = []
     for i, (h, column) in enumerate(paths.tolist()):
-        title = catalogue.title(int(history[h])) if h >= 0 else ""
-        if title:
-            entity, relation = catalogue.edge_table[items[i], column].tolist()
-            found[i].append(
-                because_of(actions[h], title, catalogue.relations[relation], catalogue.entities[entity])
+        if h < 0 or not catalogue.title(int(history[h])):
+            found.append(None)
+            continue
+        entity, relation = catalogue.edge_table[items[i], column].tolist()
+        found.append(
+            Path(
+                item_row=int(history[h]),
+                action=actions[h],
+                relation=catalogue.relations[relation],
+                entity=catalogue.entities[entity],
             )
+        )
+    return found
 
 
 def _covisited(

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from model_core import co_visitation
+from model_core import co_visitation, evidence
 from model_core.co_visitation import CoVisitation
 from model_core.ease import fit_ease
 from streams.events import Click
@@ -21,6 +21,7 @@ from streams.state.profiles import Profiles
 def warm() -> None:
     """Run each kernel once on a few events, with the types that the worker uses."""
     co_visitation.warm()
+    evidence.warm()
     fit_ease(np.zeros(1, np.int32), np.zeros(1, np.int32), 1).scores([np.zeros(1, np.int32)])
     index, profiles = ItemIndex(), Profiles(0, history_limit=32, actions=["like"], positive=["like"])
     covisits, catalogue = CoVisitation(neighbours=32, window=2), Catalogue(index)

@@ -1,0 +1,135 @@
+"""`slatestream explain`: ask the running worker what a user's score for an item is made of."""
+
+import json
+import urllib.error
+import urllib.request
+from typing import Annotated
+from urllib.parse import quote, urlsplit
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from streams.errors import SlatestreamError
+from streams.events import Contribution, Explanation, decode_explanation, encode
+
+BAR = 12  # characters to each side
+TIMEOUT_S = 60.0
+KINDS = {
+    "history": "read by the model",
+    "entity": "near to the user",
+    "modality": "the item",
+    "covisits": "co-visits",
+    "ease": "EASE",
+    "popularity": "popularity",
+}
+
+
+def explain_command(
+    user: Annotated[str, typer.Argument(help="Id of a user that the worker knows.")],
+    item: Annotated[str, typer.Argument(help="Id of an item of the catalogue.")],
+    url: Annotated[
+        str, typer.Option(help="Any worker; it redirects to the one that owns the user.")
+    ] = "http://127.0.0.1:6066",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the answer as it came, for programs.")
+    ] = False,
+    rows: Annotated[int, typer.Option(min=1, help="Contributions shown one by one, the largest.")] = 20,
+) -> None:
+    """Show what a user's score for an item is made of, and the path that leads there.
+
+    Contributions and base sum to the logit of the score. Without a release the score of co-visits and
+    popularity is explained instead.
+    """
+    answer = fetch_explanation(user, item, url)
+    if as_json:
+        print(encode(answer).decode())
+        return
+    _show(answer, rows, Console())
+
+
+def fetch_explanation(user: str, item: str, url: str) -> Explanation:
+    """Ask a worker.
+
+    Raises
+    ------
+    SlatestreamError
+        If the URL is not one of HTTP, nothing answers there, or the answer is a refusal: with its reason.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise SlatestreamError(f"--url must begin with http:// or https://, got {url!r}")
+    asked = f"{url.rstrip('/')}/v1/explanations/{quote(user, safe='')}/{quote(item, safe='')}"
+    try:
+        with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
+            return decode_explanation(answer.read())
+    except urllib.error.HTTPError as error:
+        raise SlatestreamError(f"explain: {_reason(error)}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise SlatestreamError(
+            f"explain: no worker answers at {url} ({reason}); start one with `slatestream worker`, or name "
+            "another with --url"
+        ) from None
+    except msgspec.MsgspecError as error:
+        raise SlatestreamError(f"explain: {url} is no worker of this version: {error}") from None
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    try:
+        return f"{json.loads(error.read())['error']} (HTTP {error.code})"
+    except (ValueError, KeyError, TypeError):
+        return f"the worker answered {error.code} {error.reason}"
+
+
+def _show(answer: Explanation, rows: int, console: Console) -> None:
+    console.print(escape(answer.summary), soft_wrap=True, highlight=False)
+    title = f"{answer.title or answer.item_id} for {answer.user_id}, {answer.unit} by contribution"
+    table = Table(title=escape(title), title_justify="left")
+    for name in (answer.unit, "±", "against | for"):
+        table.add_column(name, justify="right" if name != "against | for" else "left", no_wrap=True)
+    table.add_column("through")
+    table.add_column("what", overflow="fold")
+    table.add_row(f"{answer.base:+.4f}", "", "", "", "base: nothing known of user and item")
+    scale = max((abs(one.value) for one in answer.contributions), default=0.0)
+    for one in answer.contributions[:rows]:
+        table.add_row(*_cells(one, scale))
+    if rest := answer.contributions[rows:]:
+        label = f"{len(rest)} more"
+        table.add_row(*_cells(Contribution("", "", label, sum(one.value for one in rest)), scale))
+    table.add_section()
+    table.add_row(f"{answer.value:+.4f}", "", "", "", f"score {answer.score:.6f}")
+    console.print(table)
+    sampled = f"{answer.orders} sampled orders" if answer.orders else "exact, nothing sampled"
+    console.print(
+        f"completeness error {answer.completeness_error:.1e}, {sampled}, {answer.runs} runs of "
+        f"model {answer.model_version}",
+        highlight=False,
+    )
+    for line in _notes(answer):
+        console.print(escape(line), soft_wrap=True, highlight=False)
+
+
+def _cells(one: Contribution, scale: float) -> tuple[str, str, str, str, str]:
+    length = round(BAR * abs(one.value) / scale) if scale else 0
+    left, right = ("", "█" * length) if one.value >= 0 else ("█" * length, "")
+    colour = "green" if one.value >= 0 else "red"
+    bar = f"[{colour}]{left:>{BAR}}│{right:<{BAR}}[/]"
+    error = f"{one.error:.4f}" if one.error else ""
+    return f"{one.value:+.4f}", error, bar, KINDS.get(one.kind, ""), escape(one.label)
+
+
+def _notes(answer: Explanation) -> list[str]:
+    notes = []
+    if (path := answer.path) is not None:
+        to = answer.title or answer.item_id
+        notes.append(
+            f"path: {answer.user_id} ─{path.action}→ {path.title or path.item_id} ─{path.relation}→ "
+            f"{path.entity} ←{path.relation}─ {to}"
+        )
+    if answer.fallback is not None:
+        notes.append(f"not the model's: {answer.fallback}")
+    if not answer.eligible:
+        notes.append("in no slate of this user now: seen, blocked, or not available")
+    return notes
