@@ -88,6 +88,8 @@ def train_command(
     settings = load_settings(config, text_encoder=text_encoder)
     out = out or Path("build/releases/latest" if task == "recommend" else f"build/language/{task}")
     if task != "recommend":
+        if until != 1.0:
+            raise SlatestreamError(f"--until is for --task recommend, got it with --task {task}")
         options = TextOptions(
             task=task, data=data, out=out, epochs=epochs or 6, seed=seed or 0, device=device, lora=lora,
             learning_rate=learning_rate, max_length=max_length, batch_size=batch_size,

@@ -146,3 +146,11 @@ def test_labels_are_impressions_and_what_was_shown_without_a_click_is_the_negati
     assert metrics["negatives"] == "impressions without a click"
     assert sum(metrics["examples"]) < 800
     assert metrics["config"]["lora"] is None
+
+
+def test_an_option_of_the_other_task_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny: Path
+) -> None:
+    arguments = options("ctr-text", write_data(tmp_path / "films"), tiny, tmp_path / "out")
+    assert run(monkeypatch, *arguments, "--until", 0.5) == 2
+    assert "--until is for --task recommend, got it with --task ctr-text" in capsys.readouterr().err
