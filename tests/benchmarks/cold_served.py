@@ -1,0 +1,149 @@
+"""The served model on films that it has not seen in training."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from model_core.config import ModelConfig, TrainConfig
+from model_core.corpus import make_corpus, rating_actions
+from model_core.datasets import Interactions
+from model_core.ease import Ease
+from model_core.fit import Model
+from model_core.replay import Replay, item_batch
+from model_core.scorer import ItemBatch
+from model_core.signals import SignalConfig
+from model_core.text_encoder import item_text
+from model_core.train import fit_model
+from model_core.vocabulary import Edges
+from tests.benchmarks.cold_films import Films, fit_known
+
+K = 10
+WEIGHTS = {"view": 0.2, "like": 2.0}
+
+
+class Encoded:
+    """The films' texts, encoded already, where a text encoder is asked for."""
+
+    name, fingerprint = "minilm", ""
+
+    def __init__(self, films: Films) -> None:
+        texts = (item_text(item.title, item.text, item.attributes) for item in films.items)
+        self.row_of = {text: row for row, text in enumerate(texts)}
+        self.vectors = films.text
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        return self.vectors[[self.row_of[text] for text in texts]]
+
+
+class Product:
+    """The served model's networks, trained without the held-out items, then shown all of them."""
+
+    def __init__(self, films: Films, known: np.ndarray, new: np.ndarray, epochs: int):
+        encoder: Any = Encoded(films)
+        rows = np.concatenate((known, new))
+        self.order = rows  # its item row r is the films' row order[r]
+        ids = {films.items[row].item_id for row in known}
+        events = films.dataset.interactions
+        kept = np.isin(events.item_ids, sorted(ids))
+        events = Interactions(
+            events.user_ids[kept], events.item_ids[kept], events.ratings[kept], events.timestamps_ms[kept]
+        )
+        items = [films.items[row] for row in known]
+        config, self.signals = ModelConfig(), SignalConfig()
+        small = make_corpus(
+            replace(films.dataset, interactions=events, items=items),
+            rating_actions(events),
+            WEIGHTS,
+            encoder,
+            config,
+        )
+        self.users = np.searchsorted(
+            np.unique(films.dataset.interactions.user_ids), np.unique(events.user_ids)
+        )
+        self.model: Model = fit_model(
+            small, len(small.log), tuple(WEIGHTS.values()), config, TrainConfig(epochs=epochs), self.signals
+        )[0]
+        every = make_corpus(
+            replace(films.dataset, interactions=events, items=[films.items[row] for row in rows]),
+            rating_actions(events), WEIGHTS, encoder, config,
+        )  # fmt: skip
+        # What the vocabulary of training does not name is unknown: new items, and entities of theirs alone.
+        edges = every.edges
+        named = (edges.entities < len(small.vocabulary.entity_rows) + 1) & edges.mask
+        self.batch = replace(
+            item_batch(every),
+            entities=np.where(named, edges.entities, 0),
+            relations=np.where(named, edges.relations, 0),
+            edge_mask=named,
+            id_rows=np.where(np.arange(len(rows)) < len(known), every.id_rows, 0),
+        )
+        self.corpus = every
+        self.n_known = len(known)
+
+    @torch.inference_mode()
+    def lists(self, ease: Ease, popular: np.ndarray, new_only: bool, **hidden: Any) -> np.ndarray:
+        """Ten items a user, (n_users, 10) rows of `order`.
+
+        `popular` is added to the popularity signal; `hidden` replaces inputs of the item encoder.
+        """
+        batch: ItemBatch = replace(self.batch, **hidden)
+        names = ("id_rows", "text", "text_mask", "entities", "relations", "edge_mask")
+        vectors = self.model.encoder(**{name: torch.as_tensor(getattr(batch, name)) for name in names})
+        config, log = self.model.ranker.config, self.corpus.log
+        replay = Replay(
+            log, Edges(batch.entities, batch.relations, batch.edge_mask), signals=self.signals, ease=ease,
+            history_length=config.history_length, n_affinities=config.n_affinities,
+        )  # fmt: skip
+        replay.advance(len(log))
+        lists = []
+        for users in np.array_split(np.arange(log.n_users, dtype=np.int32), max(1, log.n_users // 64)):
+            request = replay.requests(users, np.full(len(users), log.times_ms[-1]))
+            inputs = {name: torch.as_tensor(getattr(request, name)) for name in request.__dataclass_fields__}
+            inputs["signals"][:, 1] += torch.as_tensor(popular)
+            if new_only:
+                inputs["eligible"][:, : self.n_known] = False
+            rows, valid, probability = self.model.ranker(vectors, **inputs)[:3]
+            best = torch.where(valid, probability, -1.0).argsort(dim=1, descending=True, stable=True)[:, :K]
+            lists.append(rows.gather(1, best).numpy())
+        return np.concatenate(lists)
+
+
+def run_product(
+    films: Films, known: np.ndarray, new: np.ndarray, extended: Ease, popular: np.ndarray, epochs: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Per variant the lists among new items and among all, in the films' rows."""
+    product = Product(films, known, new, epochs)
+    place = np.argsort(product.order)
+    plain, full = (
+        reorder(fit_known(films, known), product.order, place),
+        reorder(extended, product.order, place),
+    )
+    fresh = np.arange(len(product.order)) >= product.n_known
+    bare = {"edge_mask": product.batch.edge_mask & ~fresh[:, None]}
+    popular, zero = popular[product.order], np.zeros(len(popular), np.float32)
+    variants: dict[str, tuple[Ease, np.ndarray, dict[str, Any]]] = {
+        "slatestream": (plain, zero, {}),
+        "slatestream, new items without text": (plain, zero, {"text_mask": product.batch.text_mask & ~fresh}),
+        "slatestream, new items without graph": (plain, zero, bare),
+        "slatestream + mapped EASE": (full, zero, {}),
+        "slatestream + mapped EASE, popularity": (full, popular, {}),
+    }
+    lists = {}
+    for name, (ease, added, hidden) in variants.items():
+        pair = []
+        for new_only in (True, False):
+            whole = np.zeros((len(films.liked), K), np.int64)
+            whole[product.users] = product.order[product.lists(ease, added, new_only, **hidden)]
+            pair.append(whole)
+        lists[name] = (pair[0], pair[1])
+    return lists
+
+
+def reorder(ease: Ease, order: np.ndarray, place: np.ndarray) -> Ease:
+    """The same weights over rows in another order."""
+    dense = ease.dense()[np.ix_(order, order)]
+    liked, items = np.nonzero(dense)
+    bounds = np.searchsorted(liked, np.arange(len(place) + 1)).astype(np.int64)
+    return Ease(bounds, items.astype(np.int32), dense[liked, items])
