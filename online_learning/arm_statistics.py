@@ -9,14 +9,8 @@ from numpy.typing import NDArray
 
 from online_learning.decay import check_half_life, first_exponent, power_of_two, row_times, scale_at
 from online_learning.fold_kernels import add_moment, add_outer
-from online_learning.statistics import (
-    check_rewards,
-    check_rows,
-    check_same_space,
-    check_weights,
-    read_floats,
-    unpack,
-)
+from online_learning.observations import check_rewards, check_rows, check_weights, read_floats, unpack
+from online_learning.statistics import check_same_space
 
 SCHEMA_VERSION = 1
 

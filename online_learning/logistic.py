@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.fold_kernels import add_logistic
+from online_learning.observations import read_floats
 from online_learning.posterior import LinearPosterior, LinearPrior, posterior_of
 from online_learning.statistics import (
     LinearStatistics,
     Snapshot,
     Statistics,
     check_same_space,
-    read_floats,
     read_snapshot,
 )
 

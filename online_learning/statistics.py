@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from online_learning.decay import check_half_life, first_exponent, power_of_two, row_times, scale_at
 from online_learning.fold_kernels import add_moment, add_outer
+from online_learning.observations import check_rewards, check_rows, check_weights, read_floats, unpack
 
 SCHEMA_VERSION = 2
 
@@ -316,15 +317,6 @@ class LinearStatistics:
         self._counts = np.array([[snapshot.impressions], [snapshot.rewards]], np.int64)
 
 
-def unpack(packed: NDArray[np.float64], dim: int) -> NDArray[np.float64]:
-    """Return (..., F, F) symmetric matrices from their lower triangles, (..., F (F + 1) / 2)."""
-    full = np.empty((*packed.shape[:-1], dim, dim))
-    rows, columns = np.tril_indices(dim)
-    full[..., rows, columns] = packed
-    full[..., columns, rows] = packed
-    return full
-
-
 def check_same_space(dim: int, feature_space: str, statistics: InSpace) -> None:
     """Raise ValueError unless `statistics` are over `dim` features of `feature_space`."""
     if statistics.dim != dim:
@@ -333,34 +325,6 @@ def check_same_space(dim: int, feature_space: str, statistics: InSpace) -> None:
         raise ValueError(
             f"statistics must be of feature_space {feature_space!r}, got {statistics.feature_space!r}"
         )
-
-
-def check_rows(features: NDArray[Any], dim: int) -> NDArray[np.float64]:
-    """Return (n, F) float64, contiguous; raise ValueError on another shape."""
-    rows = np.ascontiguousarray(features, dtype=np.float64)
-    if rows.ndim != 2 or rows.shape[1] != dim:
-        raise ValueError(f"features must have shape (n, {dim}), got {rows.shape}")
-    return rows
-
-
-def check_rewards(rewards: NDArray[Any], n: int) -> NDArray[np.float64]:
-    """Return (n,) float64, contiguous; raise ValueError on another shape."""
-    values = np.ascontiguousarray(rewards, dtype=np.float64)
-    if values.shape != (n,):
-        raise ValueError(f"rewards must have shape ({n},) as the features, got {values.shape}")
-    return values
-
-
-def check_weights(weights: NDArray[Any] | None, n: int) -> NDArray[np.float64] | float:
-    """Return (n,) float64, or 1 for None; raise ValueError on another shape or a negative weight."""
-    if weights is None:
-        return 1.0
-    values = np.ascontiguousarray(weights, dtype=np.float64)
-    if values.shape != (n,):
-        raise ValueError(f"weights must have shape ({n},) as the features, got {values.shape}")
-    if n and not values.min() >= 0.0:
-        raise ValueError(f"weights must be at least 0, got {values.min()}")
-    return values
 
 
 def read_snapshot(data: bytes) -> Snapshot:
@@ -377,14 +341,3 @@ def read_snapshot(data: bytes) -> Snapshot:
             f"impressions and rewards must be at least 0, got {snapshot.impressions} and {snapshot.rewards}"
         )
     return snapshot
-
-
-def read_floats(data: bytes, shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
-    """Return finite float64 of `shape` from little-endian bytes, or raise ValueError."""
-    wanted = 8 * int(np.prod(shape))
-    if len(data) != wanted:
-        raise ValueError(f"{name} must have {wanted} bytes for shape {shape}, got {len(data)}")
-    values = np.frombuffer(data, "<f8").astype(np.float64).reshape(shape)
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinity")
-    return values
