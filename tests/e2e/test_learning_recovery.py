@@ -11,13 +11,14 @@ from tests.e2e.conftest import StartWorker
 K, SLATES, CLICKED = 3, 12, 5
 
 
-@pytest.mark.parametrize("policy", ["linucb-disjoint", "thompson-logistic"])
+@pytest.mark.parametrize("policy", ["linucb-disjoint", "thompson-logistic", "diverse-softmax"])
 def test_after_kill_9_a_policy_has_learned_from_each_slate_and_click_once(
     client: Client, start_worker: StartWorker, policy: str
 ) -> None:
-    settings = {"policy": policy, "reward_half_life_ms": 86_400_000}
+    rules = {"diversity": 0.5, "group_relation": "genre", "group_cap": 2, "fresh_share": 0.2}
+    settings = {"policy": policy, "reward_half_life_ms": 86_400_000, **rules}
     worker = start_worker(**settings)
-    client.content(*(film(f"i{n}", f"Film {n}") for n in range(8)))
+    client.content(*(film(f"i{n}", f"Film {n}", genre=["Odd" if n % 2 else "Even"]) for n in range(8)))
     wait_until(lambda: len(item_ids(client.ask("nobody", k=8))) == 8, "the films are recommendable")
     for n in range(SLATES):
         slate = client.ask(f"u{n}", k=K)
