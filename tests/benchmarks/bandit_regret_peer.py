@@ -65,9 +65,12 @@ class River:
 
 
 OBP = {"dim": 1 + DIM, "n_actions": N_ACTIONS, "batch_size": BATCH}
-ALPHAS = (0.1, 0.3, 1.0)
+ALPHAS = (0.05, 0.1, 0.3, 1.0)
 LEARNERS = {
-    "mab2rec LinGreedy": (lambda x, s: Mab2rec(LearningPolicy.LinGreedy(epsilon=x), s), (0.02, 0.05, 0.1)),
+    "mab2rec LinGreedy": (
+        lambda x, s: Mab2rec(LearningPolicy.LinGreedy(epsilon=x), s),
+        (0.01, 0.02, 0.05, 0.1),
+    ),
     "mab2rec LinUCB": (lambda x, s: Mab2rec(LearningPolicy.LinUCB(alpha=x), s), ALPHAS),
     "mab2rec LinTS": (lambda x, s: Mab2rec(LearningPolicy.LinTS(alpha=x), s), ALPHAS),
     "obp LinUCB": (lambda x, s: Obp(LinUCB(**OBP, random_state=s, epsilon=x)), ALPHAS),
