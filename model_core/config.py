@@ -86,7 +86,7 @@ class TrainConfig:
     graph_embedding: str = "none"
     """Where the tables of items, entities and relations start: at random (none), or at the embeddings of the
     knowledge graph by transe, distmult, complex or rotate."""
-    graph_epochs: int = 40
+    graph_epochs: int = 15
     """At most, of embedding the graph."""
     threads: int = 1
     """A step is many small operations: where cores are shared, a second thread makes them wait."""
