@@ -27,7 +27,7 @@ OTHER_TAILS = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphConfig:
-    """How the vectors are trained; the defaults were chosen on validation parts of lastfm-kg-mm."""
+    """How the vectors are trained."""
 
     rule: str = "linear"
     """What a layer computes: linear or attention."""
