@@ -12,9 +12,9 @@ class ItemEncoder(nn.Module):
 
     The parts are fused as `config.fusion` says; one that is missing (masked, or id row 0) adds nothing, so
     a new item is placed by the parts it has. The neighbours are summed by attention, whose query is what
-    the other parts say: a graph-attention layer over padded neighbours (Velickovic et al. 2018), with relations as in
-    Nathani et al. 2019 entering both key and value. Projections apply before and after the sum over edges,
-    never to each edge, so the cost is that of reading the embeddings.
+    the other parts say: a graph-attention layer over padded neighbours (Velickovic et al. 2018), with
+    relations as in Nathani et al. 2019 entering both key and value. Projections apply before and after the
+    sum over edges, never to each edge, so the cost is that of reading the embeddings.
     """
 
     def __init__(self, config: ModelConfig, n_items: int, n_entities: int, n_relations: int) -> None:
