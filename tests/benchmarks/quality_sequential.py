@@ -1,0 +1,256 @@
+"""Sequential recommendation on S3-Rec's LastFM and Beauty: leave-one-out, every item ranked.
+
+    python -m tests.benchmarks.quality_sequential --data lastfm
+
+A user's last item is the test, the one before it the validation. All is fitted on what comes before both;
+at the test, the validation item is part of the history that is read. Items of the history are not ranked, as
+in the code of the published figures (it sets their scores to 0). Models end by NDCG@20 on the validation, and
+the weights of the blend with counts are fitted there. What is done is kept in the folder --out, by data,
+model and seed, and read back from there: delete it to measure again.
+"""
+
+import gzip
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+
+from model_core.config import ModelConfig
+from model_core.sequences import (
+    Rows,
+    Scores,
+    Sequences,
+    attribute_edges,
+    bar_history,
+    place_metrics,
+    target_ranks,
+)
+from model_core.sequential import (
+    HistoryModel,
+    SequenceModel,
+    SequentialConfig,
+    SequentialTrainer,
+    score_users,
+)
+from model_core.sequential_signals import SequenceSignals, blend, fit_blend, fit_signals
+from model_core.signals import SignalConfig
+from model_core.topn import estimate, paired_difference
+from model_core.vocabulary import Edges
+from tests.benchmarks.sasrec_peer import SasRec
+
+METRICS = ("HR@5", "HR@10", "HR@20", "NDCG@10")
+BLEND_USERS = 1000
+MODELS = ("signals", "ours", "without attributes", "sasrec full", "sasrec binary")
+PUBLISHED = {
+    "lastfm": "PopRec HR@10 .0440; SASRec HR@10 .0688 NDCG@10 .0390; S3-Rec HR@10 .0743",
+    "beauty": "SASRec HR@10 .0605 NDCG@10 .0318; S3-Rec HR@10 .0647",
+}
+FILES = {"lastfm": "LastFM", "beauty": "Beauty"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is chosen by data: attributes an item has, events read, layers; how ours is trained."""
+
+    attributes: int
+    length: int
+    layers: int
+    read_decay: float
+    train: SequentialConfig
+
+
+RECIPES = {
+    "lastfm": Recipe(
+        attributes=16, length=30, layers=1, read_decay=0.85,
+        train=SequentialConfig(negatives=512, learning_rate=4e-3, batch=64, epochs=40, patience=5),
+    ),
+    "beauty": Recipe(
+        attributes=6, length=20, layers=1, read_decay=0.6,
+        train=SequentialConfig(negatives=1024, learning_rate=2e-3, batch=256, epochs=30, patience=3),
+    ),
+}  # fmt: skip
+SASREC = SequentialConfig(
+    loss="binary", overlap=False, learning_rate=1e-3, weight_decay=0.0, batch=256, epochs=200, patience=10
+)
+
+
+@dataclass(frozen=True)
+class Data:
+    """train, and what comes after it; before_test is train with the validation items."""
+
+    name: str
+    train: Sequences
+    before_test: Sequences
+    validation: Rows
+    test: Rows
+    edges: Edges
+
+
+def load(name: str, folder: Path) -> Data:
+    file = folder / f"{FILES[name]}.txt.gz"
+    if not file.is_file():
+        raise typer.BadParameter(f"{file} must exist: S3-Rec's data, one user a line", param_hint="--folder")
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        histories = [[int(item) - 1 for item in line.split()[1:]] for line in lines]
+    given = json.loads((folder / f"{FILES[name]}_item2attributes.json").read_text("utf-8"))
+    n_items = 1 + max(map(max, histories))
+    attributes = {int(item) - 1: codes for item, codes in given.items()}
+    before_test, test = Sequences.of(histories, n_items).without_last()
+    train, validation = before_test.without_last()
+    edges = attribute_edges(attributes, n_items, RECIPES[name].attributes)
+    return Data(name, train, before_test, validation, test, edges)
+
+
+def popularity_places(data: Data, counted: Sequences) -> Rows:
+    scores = np.tile(counted.popularity().astype(np.float32), (len(data.test), 1))
+    return target_ranks(bar_history(scores, data.before_test, np.arange(len(data.test))), data.test)
+
+
+def no_scores(sequences: Sequences, users: Rows) -> Iterator[tuple[Rows, Scores]]:
+    """Scores of no model: the blend is then of counts alone."""
+    for begin in range(0, len(users), 512):
+        some = users[begin : begin + 512]
+        yield some, bar_history(np.zeros((len(some), sequences.n_items), np.float32), sequences, some)
+
+
+def places(
+    data: Data,
+    scorer: Callable[[Sequences, Rows], Iterator[tuple[Rows, Scores]]],
+    counts: SequenceSignals | None,
+) -> tuple[dict[str, Rows], str]:
+    """Places of the test items by a scorer alone and, with counts, blended with them; and the weights."""
+    everybody = np.arange(len(data.test))
+    weights = None
+    if counts is not None:
+        some = np.sort(np.random.default_rng(0).permutation(everybody)[:BLEND_USERS])
+        scores = np.concatenate([part for _, part in scorer(data.train, some)])
+        weights = fit_blend(scores, counts.read(data.train, some), data.validation[some])
+    found: dict[str, list[Rows]] = {"alone": [], "blend": []}
+    for users, scores in scorer(data.before_test, everybody):
+        found["alone"].append(target_ranks(scores, data.test[users]))
+        if counts is not None and weights is not None:
+            mixed = blend(weights, scores, counts.read(data.before_test, users))
+            found["blend"].append(target_ranks(mixed, data.test[users]))
+    named = ("scores", *counts.names) if counts is not None else ()
+    text = ", ".join(
+        f"{n} {w:.2f}" for n, w in zip(named, weights if weights is not None else (), strict=True)
+    )
+    return {name: np.concatenate(parts) for name, parts in found.items() if parts}, text
+
+
+def trained(data: Data, model: str, seed: int, device: str, epochs: int | None) -> tuple[SequenceModel, str]:
+    """Fit a model; return it and what its training came to."""
+    recipe = RECIPES[data.name]
+    torch.manual_seed(seed)
+    made: HistoryModel | SasRec
+    if model.startswith("sasrec"):
+        made = SasRec(data.train.n_items)
+        config = replace(SASREC, loss="full" if model == "sasrec full" else "binary", seed=seed)
+    else:
+        sizes = ModelConfig(history_length=recipe.length, layers=recipe.layers, text_dim=1)
+        made = HistoryModel(
+            sizes, data.edges, attributes=model == "ours", dropout=0.3, id_dropout=0.1 * (model == "ours")
+        )
+        config = replace(recipe.train, seed=seed)
+    config = replace(config, epochs=min(config.epochs, epochs or config.epochs))
+    trainer = SequentialTrainer(made.to(device), data.train, data.validation, config)
+
+    def report(epoch: int, loss: float, reached: float) -> None:
+        print(f"    epoch {epoch}: loss {loss:.4f}, validation NDCG@20 {reached:.4f}", flush=True)
+
+    history = trainer.fit(report=report)
+    best = int(np.argmax(history))
+    return made, f"best epoch {best} of {len(history)}, validation NDCG@20 {history[best]:.4f}"
+
+
+def measure(data: Data, model: str, seed: int, device: str, epochs: int | None, out: Path) -> dict[str, Rows]:
+    """Places of the test items by a model and seed, from the folder if they lie there."""
+    capped = "" if epochs is None or model == "signals" else f"-{epochs}-epochs"
+    file = out / f"{data.name}-{model.replace(' ', '-')}-{seed}{capped}.npz"
+    if file.is_file():
+        with np.load(file) as kept:
+            return {name: kept[name] for name in kept.files}
+    begun, busy = time.perf_counter(), time.process_time()
+    signals = SignalConfig(read_decay=RECIPES[data.name].read_decay)
+    if model == "signals":
+        alike, text = places(data, no_scores, fit_signals(data.train, data.edges, signals))
+        plain, _ = places(data, no_scores, fit_signals(data.train, None, signals))
+        found, note = {"counts": plain["blend"], "counts and attributes": alike["blend"]}, ""
+    else:
+        fitted, note = trained(data, model, seed, device, epochs)
+        edges = data.edges if model == "ours" else None
+        counts = None if model.startswith("sasrec") else fit_signals(data.train, edges, signals)
+        both, text = places(data, lambda sequences, users: score_users(fitted, sequences, users), counts)
+        found = {model: both["alone"], **({f"{model} + counts": both["blend"]} if "blend" in both else {})}
+    seconds = f"{time.perf_counter() - begun:.0f} s, {time.process_time() - busy:.0f} s of CPU"
+    print(f"  {model}, seed {seed}: {seconds}; {note}; weights: {text or 'none'}", flush=True)
+    out.mkdir(parents=True, exist_ok=True)
+    np.savez(file, **found)
+    return found
+
+
+def report(data: Data, results: dict[str, list[Rows]]) -> None:
+    print(f"\n{'':<30}{'seeds':>6}" + "".join(f"{name:>18}" for name in METRICS))
+    for name, seeds in results.items():
+        cells = []
+        for metric in METRICS:
+            means = [float(place_metrics(found)[metric].mean()) for found in seeds]
+            over = estimate(np.array(means))
+            cells.append(f"{over.mean:.4f}" + (f" ± {over.high - over.mean:.4f}" if len(means) > 1 else ""))
+        print(f"{name:<30}{len(seeds):>6}" + "".join(f"{cell:>18}" for cell in cells))
+    print(f"published: {PUBLISHED[data.name]}")
+    print("\nHR@10, paired over users (mean of seeds), 95 % interval")
+    pairs = [(o, t) for o in ("ours + counts", "ours") for t in (*results, "") if t not in (o, "")]
+    for ours, theirs in pairs:
+        if ours in results and theirs in results:
+            n = min(len(results[ours]), len(results[theirs]))
+            hits = [np.stack([place_metrics(p)["HR@10"] for p in results[m][:n]]) for m in (ours, theirs)]
+            found = paired_difference(*hits)
+            print(f"{ours} - {theirs}: {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]")
+
+
+def main(
+    data: Annotated[str, typer.Option(help="lastfm or beauty")] = "lastfm",
+    folder: Annotated[Path, typer.Option(help="S3-Rec's files")] = Path("../shared/data/s3rec"),
+    seeds: Annotated[int, typer.Option(help="seeds 0, 1, ... of each trained model")] = 3,
+    models: Annotated[str, typer.Option(help="comma-separated, of " + ", ".join(MODELS))] = ",".join(MODELS),
+    epochs: Annotated[int | None, typer.Option(help="at most so many; without it, until no better")] = None,
+    out: Annotated[Path, typer.Option(help="where results are kept")] = Path("build/sequential"),
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    threads: Annotated[int, typer.Option(help="of torch")] = 1,
+) -> None:
+    """Hit rates and NDCG of the next item, ours beside SASRec and counts alone."""
+    chosen = [name.strip() for name in models.split(",") if name.strip()]
+    if data not in FILES:
+        raise typer.BadParameter(f"must be in {sorted(FILES)}, got {data!r}", param_hint="--data")
+    if unknown := set(chosen) - set(MODELS):
+        raise typer.BadParameter(f"must be of {MODELS}, got {sorted(unknown)}", param_hint="--models")
+    torch.set_num_threads(threads)
+    loaded = load(data, folder)
+    print(
+        f"{data}: {len(loaded.test)} users, {loaded.train.n_items} items, leave-one-out, "
+        f"all items ranked but those of the history; at most {epochs or 'as many as needed'} epochs\n"
+        f"{platform.processor() or platform.machine()}, {device}, {threads} thread(s), Python "
+        f"{platform.python_version()}, torch {torch.__version__}",
+        flush=True,
+    )
+    results: dict[str, list[Rows]] = {
+        "popularity": [popularity_places(loaded, loaded.train)],
+        "popularity, validation too": [popularity_places(loaded, loaded.before_test)],
+    }
+    for model in chosen:
+        for seed in range(1 if model == "signals" else seeds):
+            for name, found in measure(loaded, model, seed, device, epochs, out).items():
+                results.setdefault(name, []).append(found)
+    report(loaded, results)
+
+
+if __name__ == "__main__":
+    typer.run(main)
