@@ -140,7 +140,7 @@ def blend(weights: NDArray[np.float32], scores: Scores, signals: Scores) -> Scor
     for weight, signal in zip(weights[1:], signals, strict=True):
         out += weight * np.log(np.float32(FLOOR) + signal)
     out[barred] = LOWEST
-    return out
+    return np.asarray(out, np.float32)
 
 
 def fit_blend(
