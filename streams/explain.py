@@ -66,14 +66,14 @@ def fetch_explanation(user: str, item: str, url: str) -> Explanation:
             return decode_explanation(answer.read())
     except urllib.error.HTTPError as error:
         raise SlatestreamError(f"explain: {_reason(error)}") from None
+    except msgspec.MsgspecError as error:
+        raise SlatestreamError(f"explain: {url} is no worker of this version: {error}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise SlatestreamError(
             f"explain: no worker answers at {url} ({reason}); start one with `slatestream worker`, or name "
             "another with --url"
         ) from None
-    except msgspec.MsgspecError as error:
-        raise SlatestreamError(f"explain: {url} is no worker of this version: {error}") from None
 
 
 def _reason(error: urllib.error.HTTPError) -> str:
