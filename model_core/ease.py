@@ -8,13 +8,16 @@ It remembers a whole history as a set, where co-visits and the transformer read 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 import numba
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import sparse
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def fit_ease(
     *,
     penalty: float = 300.0,
     keep: int = 256,
-    device: str | torch.device = "cpu",
+    device: "str | torch.device" = "cpu",
 ) -> Ease:
     """Fit on positive interactions; one pair twice counts once.
 
@@ -88,6 +91,8 @@ def fit_ease(
     keep
         Weights kept per liked item, the largest in absolute value.
     """
+    import torch  # takes seconds, and a worker only reads weights
+
     known, column = np.unique(items, return_inverse=True)
     if not len(known):
         return Ease(np.zeros(n_items + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))

@@ -6,7 +6,7 @@ import numpy as np
 
 from model_core import co_visitation, evidence
 from model_core.co_visitation import CoVisitation
-from model_core.ease import fit_ease
+from model_core.ease import Ease
 from streams.events import Click
 from streams.partitioner import partition_of
 from streams.state import graph, profile_kernels
@@ -22,7 +22,8 @@ def warm() -> None:
     """Run each kernel once on a few events, with the types that the worker uses."""
     co_visitation.warm()
     evidence.warm()
-    fit_ease(np.zeros(1, np.int32), np.zeros(1, np.int32), 1).scores([np.zeros(1, np.int32)])
+    liked = np.zeros(1, np.int32)
+    Ease(np.array([0, 1], np.int64), liked, np.ones(1, np.float32)).scores([liked])
     index, profiles = ItemIndex(), Profiles(0, history_limit=32, actions=["like"], positive=["like"])
     covisits, catalogue = CoVisitation(neighbours=32, window=2), Catalogue(index)
     log = [
