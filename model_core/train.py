@@ -18,9 +18,6 @@ from model_core.corpus import Corpus
 from model_core.evaluate import compare
 from model_core.export import export_release
 from model_core.fit import Model, Report, Trainer, Watch
-from model_core.kge import KgeConfig, train_embeddings
-from model_core.knowledge_graph import KnowledgeGraph, split_triples
-from model_core.node_embeddings import initial_weights
 from model_core.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
 from model_core.release import EASE, Release, read_release, write_manifest
 from model_core.samples import collect_samples, cut_windows
@@ -179,6 +176,11 @@ def start_from_graph(
     model: Model, corpus: Corpus, train: TrainConfig, *, device: str = "auto", report: Report
 ) -> None:
     """Embed the catalogue's knowledge graph, and let the model's tables start there."""
+    # PyG takes a second to import and warns of what it uses: only who embeds a graph waits for it.
+    from model_core.kge import KgeConfig, train_embeddings
+    from model_core.knowledge_graph import KnowledgeGraph, split_triples
+    from model_core.node_embeddings import initial_weights
+
     names, edges = corpus.vocabulary, corpus.edges
     items, entities, relations = (
         list(rows) for rows in (names.item_rows, names.entity_rows, names.relation_rows)
