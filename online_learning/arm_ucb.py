@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from online_learning.arm_posterior import ArmPosterior, infer_disjoint, infer_hybrid
 from online_learning.posterior import LinearPrior
-from online_learning.ranking import arm_utilities, certain, check_request, top_k
+from online_learning.ranking import arm_utilities, certain, check_request, check_slates, highest, top_k
 from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
@@ -42,14 +42,26 @@ class DisjointUcbPolicy:
         """See `Policy.select`."""
         check_request(candidates, k, seeds)
         posterior = self._posterior
-        mean, deviation, usable = arm_utilities(candidates, posterior)
-        bound = np.where(usable, mean + self.exploration * deviation, -np.inf)
+        bound, usable = self._bound(candidates, posterior)
         index = top_k(bound, usable, k)
         return Slates(index, certain(index), posterior.version)
+
+    def propensities(
+        self, candidates: Candidates, index: NDArray[np.int64], *, seeds: NDArray[np.uint64]
+    ) -> NDArray[np.float32]:
+        """See `Policy.propensities`."""
+        check_slates(candidates, index, seeds)
+        return highest(*self._bound(candidates, self._posterior), index)
 
     def update(self, statistics: Statistics) -> None:
         """See `Policy.update`."""
         self._posterior = self._infer(statistics)
+
+    def _bound(
+        self, candidates: Candidates, posterior: ArmPosterior
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        mean, deviation, usable = arm_utilities(candidates, posterior)
+        return np.where(usable, mean + self.exploration * deviation, -np.inf), usable
 
     def _infer(self, statistics: Statistics | None) -> ArmPosterior:
         return infer_disjoint(self._prior, statistics)

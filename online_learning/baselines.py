@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.ranking import certain, check_request, top_k
+from online_learning.ranking import certain, check_request, check_slates, highest, positions, top_k
 from online_learning.sampling import uniforms
 from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
@@ -28,6 +28,17 @@ class RandomPolicy:
         propensities = np.where(index >= 0, 1.0 / np.maximum(left, 1), 0.0)
         return Slates(index, propensities.astype(np.float32))
 
+    def propensities(
+        self, candidates: Candidates, index: NDArray[np.int64], *, seeds: NDArray[np.uint64]
+    ) -> NDArray[np.float32]:
+        """See `Policy.propensities`."""
+        check_slates(candidates, index, seeds)
+        propensities = np.zeros(index.shape, np.float32)
+        for position, (rows, chosen, left) in enumerate(positions(candidates.valid, index)):
+            open_ = left[np.arange(len(rows)), chosen]
+            propensities[rows, position] = open_ / np.maximum(left.sum(axis=1), 1)
+        return propensities
+
     def update(self, statistics: Statistics) -> None:
         """Do nothing: this policy does not learn."""
 
@@ -46,10 +57,21 @@ class PopularityPolicy:
     def select(self, candidates: Candidates, *, k: NDArray[np.int64], seeds: NDArray[np.uint64]) -> Slates:
         """See `Policy.select`."""
         check_request(candidates, k, seeds)
-        usable = candidates.valid & np.isfinite(candidates.scores)
-        keys = np.where(usable, candidates.scores.astype(np.float64), -np.inf)
+        keys, usable = _by_score(candidates)
         index = top_k(keys, usable, k)
         return Slates(index, certain(index))
 
+    def propensities(
+        self, candidates: Candidates, index: NDArray[np.int64], *, seeds: NDArray[np.uint64]
+    ) -> NDArray[np.float32]:
+        """See `Policy.propensities`."""
+        check_slates(candidates, index, seeds)
+        return highest(*_by_score(candidates), index)
+
     def update(self, statistics: Statistics) -> None:
         """Do nothing: this policy does not learn."""
+
+
+def _by_score(candidates: Candidates) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    usable = candidates.valid & np.isfinite(candidates.scores)
+    return np.where(usable, candidates.scores.astype(np.float64), -np.inf), usable

@@ -9,7 +9,13 @@ from online_learning.arm_posterior import infer_disjoint
 from online_learning.kernels import count_wins
 from online_learning.linear_thompson import NOISE_BLOCK, TIE_NOISE
 from online_learning.posterior import LinearPrior
-from online_learning.ranking import arm_utilities, check_request, slate_lengths
+from online_learning.ranking import (
+    arm_utilities,
+    check_request,
+    check_slates,
+    slate_lengths,
+    usable_positions,
+)
 from online_learning.sampling import normals, uniforms, words
 from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
@@ -58,24 +64,35 @@ class DisjointThompsonPolicy:
         mean, deviation, usable = arm_utilities(candidates, posterior)
         deviation *= self.exploration
         index = _choose(mean, deviation, usable, k, seeds)
-        return Slates(index, self._estimate(mean, deviation, usable, index, seeds), posterior.version)
+        wins = self._wins(mean, deviation, usable, index, seeds)
+        propensities = np.where(index >= 0, (wins + 1) / (self.samples + 1), 0.0)
+        return Slates(index, propensities.astype(np.float32), posterior.version)
+
+    def propensities(
+        self, candidates: Candidates, index: NDArray[np.int64], *, seeds: NDArray[np.uint64]
+    ) -> NDArray[np.float32]:
+        """See `Policy.propensities`."""
+        check_slates(candidates, index, seeds)
+        mean, deviation, usable = arm_utilities(candidates, self._posterior)
+        wins = self._wins(mean, deviation * self.exploration, usable, index, seeds)
+        return (wins / self.samples).astype(np.float32)
 
     def update(self, statistics: Statistics) -> None:
         """See `Policy.update`."""
         self._posterior = infer_disjoint(self._prior, statistics)
 
-    def _estimate(
+    def _wins(
         self,
         mean: NDArray[Any],
         deviation: NDArray[Any],
         usable: NDArray[np.bool_],
         index: NDArray[np.int64],
         seeds: NDArray[np.uint64],
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[np.int64]:
         n, n_candidates = mean.shape
         keys = (words(seeds, 1, stream=_ESTIMATE_TIES)[:, 0] >> np.uint64(32)).astype(np.int64)
         mean, deviation = mean.astype(np.float32), deviation.astype(np.float32)
-        propensities = np.zeros(index.shape, np.float32)
+        wins = np.zeros(index.shape, np.int64)
         step = max(1, NOISE_BLOCK // (self.samples * max(1, n_candidates)))
         for first in range(0, n, step):
             part = slice(first, first + step)
@@ -83,10 +100,10 @@ class DisjointThompsonPolicy:
             utility = noise.reshape(-1, n_candidates, self.samples) * deviation[part, :, None]
             utility += mean[part, :, None]
             for row in range(first, min(first + step, n)):
-                chosen = index[row, index[row] >= 0]
-                wins = count_wins(utility[row - first], chosen, usable[row], TIE_NOISE, keys[row])
-                propensities[row, : len(chosen)] = (wins + 1) / (self.samples + 1)
-        return propensities
+                here = usable_positions(usable[row], index[row])
+                won = count_wins(utility[row - first], index[row, here], usable[row], TIE_NOISE, keys[row])
+                wins[row, here] = won
+        return wins
 
 
 def _choose(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.posterior import LinearPrior, infer
-from online_learning.ranking import check_request, slate_lengths, utilities
+from online_learning.ranking import check_request, check_slates, slate_lengths, utilities
 from online_learning.sampling import uniforms
 from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
@@ -92,27 +92,61 @@ class DiverseSoftmaxPolicy:
         index = np.full((len(k), int(k.max(initial=0))), -1, np.int64)
         propensities = np.zeros(index.shape, np.float32)
         for position in range(shown):
-            open_, fresh = slate.open()
-            logits = (utility - self.rules.diversity * slate.likeness) / self.temperature
-            every, among_fresh = _softmax(logits, open_), _softmax(logits, fresh)
-            some = np.asarray(fresh.any(axis=1))[:, None]
-            share = np.where(some, self.rules.fresh_share, 0.0)
+            every, among_fresh, some = self._parts(utility, slate)
             drawn = np.where(some & for_fresh[:, position, None], among_fresh, every)
-            chosen = _draw(drawn, which[:, position])
-            chance = share * among_fresh + (1.0 - share) * every
             first = slate.pinned()
-            chosen = np.where(first >= 0, first, chosen)
+            chosen = np.where(first >= 0, first, _draw(drawn, which[:, position]))
             filled = np.flatnonzero(position < lengths)
             index[filled, position] = chosen[filled]
-            propensities[filled, position] = np.where(first >= 0, 1.0, chance[np.arange(len(k)), chosen])[
-                filled
-            ]
+            chance = self._chance(every, among_fresh, some, first)
+            propensities[filled, position] = chance[filled, chosen[filled]]
             slate.take(filled, chosen[filled])
         return Slates(index, propensities, posterior.version)
+
+    def propensities(
+        self, candidates: Candidates, index: NDArray[np.int64], *, seeds: NDArray[np.uint64]
+    ) -> NDArray[np.float32]:
+        """See `Policy.propensities`."""
+        check_slates(candidates, index, seeds)
+        utility, usable = utilities(candidates, self._posterior.mean)
+        slate = _Slate(candidates, usable, self.rules)
+        propensities = np.zeros(index.shape, np.float32)
+        for position in range(index.shape[1]):
+            rows = np.flatnonzero(index[:, position] >= 0)
+            if not len(rows):
+                break
+            chosen = index[rows, position]
+            chance = self._chance(*self._parts(utility, slate), slate.pinned())
+            propensities[rows, position] = chance[rows, chosen]
+            slate.take(rows, chosen)
+        return propensities
 
     def update(self, statistics: Statistics) -> None:
         """See `Policy.update`."""
         self._posterior = infer(self._prior, statistics)
+
+    def _parts(
+        self, utility: NDArray[np.float64], slate: "_Slate"
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the softmax over all that is open and over the fresh, and (B, 1) whether some are fresh."""
+        open_, fresh = slate.open()
+        logits = (utility - self.rules.diversity * slate.likeness) / self.temperature
+        return _softmax(logits, open_), _softmax(logits, fresh), np.asarray(fresh.any(axis=1))[:, None]
+
+    def _chance(
+        self,
+        every: NDArray[np.float64],
+        among_fresh: NDArray[np.float64],
+        some: NDArray[np.bool_],
+        pinned: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        """Return (B, C), the probability of each candidate for the next position."""
+        share = np.where(some, self.rules.fresh_share, 0.0)
+        chance: NDArray[np.float64] = share * among_fresh + (1.0 - share) * every
+        rows = np.flatnonzero(pinned >= 0)
+        chance[rows] = 0.0
+        chance[rows, pinned[rows]] = 1.0
+        return chance
 
 
 class _Slate:

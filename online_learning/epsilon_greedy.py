@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.posterior import LinearPrior, infer
-from online_learning.ranking import check_request, slate_lengths, utilities
+from online_learning.ranking import check_request, check_slates, positions, slate_lengths, utilities
 from online_learning.sampling import uniforms
 from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
@@ -52,17 +52,34 @@ class EpsilonGreedyPolicy:
         propensities = np.zeros(index.shape, np.float32)
         for position in range(shown):
             filled = np.flatnonzero(position < lengths)
-            left, rank = usable[filled], np.cumsum(usable[filled], axis=1)
-            best = np.argmax(np.where(left, utility[filled], -np.inf), axis=1)
+            left, rank = usable[filled], np.cumsum(usable[filled], axis=1, dtype=np.int64)
+            best = _best(utility[filled], left)
             any_of_them = np.argmax(rank > np.floor(which[filled, position] * rank[:, -1])[:, None], axis=1)
             chosen = np.where(explore[filled, position], any_of_them, best)
             index[filled, position] = chosen
-            propensities[filled, position] = self.epsilon / rank[:, -1] + (1 - self.epsilon) * (
-                chosen == best
-            )
+            propensities[filled, position] = self._chance(chosen == best, rank[:, -1])
             usable[filled, chosen] = False
         return Slates(index, propensities, posterior.version)
+
+    def propensities(
+        self, candidates: Candidates, index: NDArray[np.int64], *, seeds: NDArray[np.uint64]
+    ) -> NDArray[np.float32]:
+        """See `Policy.propensities`."""
+        check_slates(candidates, index, seeds)
+        utility, usable = utilities(candidates, self._posterior.mean)
+        propensities = np.zeros(index.shape, np.float32)
+        for position, (rows, chosen, left) in enumerate(positions(usable, index)):
+            chance = self._chance(chosen == _best(utility[rows], left), np.maximum(left.sum(axis=1), 1))
+            propensities[rows, position] = np.where(left[np.arange(len(rows)), chosen], chance, 0.0)
+        return propensities
 
     def update(self, statistics: Statistics) -> None:
         """See `Policy.update`."""
         self._posterior = infer(self._prior, statistics)
+
+    def _chance(self, is_best: NDArray[np.bool_], n_left: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.epsilon / n_left + (1 - self.epsilon) * is_best
+
+
+def _best(utility: NDArray[np.float64], left: NDArray[np.bool_]) -> NDArray[np.int64]:
+    return np.asarray(np.argmax(np.where(left, utility, -np.inf), axis=1), np.int64)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.posterior import LinearPrior, infer
-from online_learning.ranking import certain, check_request, top_k, utilities
+from online_learning.ranking import certain, check_request, check_slates, highest, top_k, utilities
 from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
@@ -38,6 +38,13 @@ class GreedyPolicy:
         utility, usable = utilities(candidates, posterior.mean)
         index = top_k(utility, usable, k)
         return Slates(index, certain(index), posterior.version)
+
+    def propensities(
+        self, candidates: Candidates, index: NDArray[np.int64], *, seeds: NDArray[np.uint64]
+    ) -> NDArray[np.float32]:
+        """See `Policy.propensities`."""
+        check_slates(candidates, index, seeds)
+        return highest(*utilities(candidates, self._posterior.mean), index)
 
     def update(self, statistics: Statistics) -> None:
         """See `Policy.update`."""

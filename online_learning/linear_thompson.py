@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from online_learning.kernels import count_wins
 from online_learning.posterior import LinearPosterior, LinearPrior, infer
-from online_learning.ranking import check_request, slate_lengths, utilities
+from online_learning.ranking import check_request, check_slates, slate_lengths, usable_positions, utilities
 from online_learning.sampling import normals, uniforms, words
 from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
@@ -69,18 +69,20 @@ class LinearThompsonPolicy:
         """See `Policy.select`."""
         check_request(candidates, k, seeds)
         posterior = self._posterior
-        _, usable = utilities(candidates, posterior.mean)
-        # A feature that is not finite would spread over the whole matrix product.
-        features = np.where(usable[..., None], candidates.features, np.float32(0.0))
+        features, usable = _usable(candidates, posterior)
         index = self._choose(features, usable, k, seeds, posterior)
-        propensities = np.zeros(index.shape, np.float32)
-        step = max(1, NOISE_BLOCK // (self.samples * features.shape[2]))
-        for first in range(0, len(index), step):
-            part = slice(first, first + step)
-            propensities[part] = self._estimate(
-                features[part], usable[part], index[part], seeds[part], posterior
-            )
-        return Slates(index, propensities, posterior.version)
+        wins = self._wins(features, usable, index, seeds, posterior)
+        propensities = np.where(index >= 0, (wins + 1) / (self.samples + 1), 0.0)
+        return Slates(index, propensities.astype(np.float32), posterior.version)
+
+    def propensities(
+        self, candidates: Candidates, index: NDArray[np.int64], *, seeds: NDArray[np.uint64]
+    ) -> NDArray[np.float32]:
+        """See `Policy.propensities`."""
+        check_slates(candidates, index, seeds)
+        posterior = self._posterior
+        wins = self._wins(*_usable(candidates, posterior), index, seeds, posterior)
+        return (wins / self.samples).astype(np.float32)
 
     def update(self, statistics: Statistics) -> None:
         """See `Policy.update`."""
@@ -120,28 +122,51 @@ class LinearThompsonPolicy:
             closed[rows[filled], best[filled]] = -np.inf
         return index
 
-    def _estimate(
+    def _wins(
         self,
         features: NDArray[np.float32],
         usable: NDArray[np.bool_],
         index: NDArray[np.int64],
         seeds: NDArray[np.uint64],
         posterior: LinearPosterior,
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[np.int64]:
+        """Return (B, K) int64, in how many samples each position has the best of what remained."""
+        wins = np.zeros(index.shape, np.int64)
+        step = max(1, NOISE_BLOCK // (self.samples * features.shape[2]))
+        for first in range(0, len(index), step):
+            part = slice(first, first + step)
+            wins[part] = self._block_wins(features[part], usable[part], index[part], seeds[part], posterior)
+        return wins
+
+    def _block_wins(
+        self,
+        features: NDArray[np.float32],
+        usable: NDArray[np.bool_],
+        index: NDArray[np.int64],
+        seeds: NDArray[np.uint64],
+        posterior: LinearPosterior,
+    ) -> NDArray[np.int64]:
         n, _, dim = features.shape
         noise = normals(seeds, self.samples * dim, stream=_ESTIMATE).reshape(n, self.samples, dim)
         weights = self._weights(noise, posterior)
         keys = (words(seeds, 1, stream=_ESTIMATE_TIES)[:, 0] >> np.uint64(32)).astype(np.int64)
         known = self._known(features)
-        propensities = np.zeros(index.shape, np.float32)
+        wins = np.zeros(index.shape, np.int64)
         for row in range(n):
             utility = known[row, :, None] + features[row] @ weights[row].T  # (C, S)
-            chosen = index[row, index[row] >= 0]
-            wins = count_wins(utility, chosen, usable[row], TIE_NOISE, keys[row])
-            propensities[row, : len(chosen)] = (wins + 1) / (self.samples + 1)
-        return propensities
+            here = usable_positions(usable[row], index[row])
+            wins[row, here] = count_wins(utility, index[row, here], usable[row], TIE_NOISE, keys[row])
+        return wins
 
     def _weights(self, noise: NDArray[np.float32], posterior: LinearPosterior) -> NDArray[np.float32]:
         # (..., F) standard normals to (..., F) weights
         root = (self.exploration * posterior.root).astype(np.float32)
         return noise @ root.T + posterior.mean.astype(np.float32)
+
+
+def _usable(
+    candidates: Candidates, posterior: LinearPosterior
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    _, usable = utilities(candidates, posterior.mean)
+    # A feature that is not finite would spread over the whole matrix product.
+    return np.where(usable[..., None], candidates.features, np.float32(0.0)), usable

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.posterior import LinearPrior, infer
-from online_learning.ranking import certain, check_request, top_k, utilities
+from online_learning.posterior import LinearPosterior, LinearPrior, infer
+from online_learning.ranking import certain, check_request, check_slates, highest, top_k, utilities
 from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
@@ -41,14 +41,26 @@ class LinearUcbPolicy:
         """See `Policy.select`."""
         check_request(candidates, k, seeds)
         posterior = self._posterior
-        utility, usable = utilities(candidates, posterior.mean)
-        # A feature that is not finite would spread over the whole matrix product.
-        features = np.where(usable[..., None], candidates.features, np.float32(0.0))
-        deviation = np.linalg.norm(features @ posterior.root.astype(np.float32), axis=-1)
-        bound = np.where(usable, utility + self.exploration * deviation, -np.inf)
+        bound, usable = self._bound(candidates, posterior)
         index = top_k(bound, usable, k)
         return Slates(index, certain(index), posterior.version)
+
+    def propensities(
+        self, candidates: Candidates, index: NDArray[np.int64], *, seeds: NDArray[np.uint64]
+    ) -> NDArray[np.float32]:
+        """See `Policy.propensities`."""
+        check_slates(candidates, index, seeds)
+        return highest(*self._bound(candidates, self._posterior), index)
 
     def update(self, statistics: Statistics) -> None:
         """See `Policy.update`."""
         self._posterior = infer(self._prior, statistics)
+
+    def _bound(
+        self, candidates: Candidates, posterior: LinearPosterior
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        utility, usable = utilities(candidates, posterior.mean)
+        # A feature that is not finite would spread over the whole matrix product.
+        features = np.where(usable[..., None], candidates.features, np.float32(0.0))
+        deviation = np.linalg.norm(features @ posterior.root.astype(np.float32), axis=-1)
+        return np.where(usable, utility + self.exploration * deviation, -np.inf), usable

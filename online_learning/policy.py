@@ -48,6 +48,28 @@ class Policy(Protocol):
         """
         ...
 
+    def propensities(
+        self, candidates: Candidates, index: NDArray[np.int64], *, seeds: NDArray[np.uint64]
+    ) -> NDArray[np.float32]:
+        """Return how probable each position of given slates is, were this policy to choose.
+
+        The probability that it would put this candidate there, given the positions before, whoever chose
+        them: what weighs another policy's log in off-policy evaluation. Over all candidates of a position
+        it sums to 1. Of the policy's own slates it is what `select` says, if that is exact; an estimate is
+        wins / samples here, unbiased above the line, and never 0 in `select`, where it goes below.
+
+        Parameters
+        ----------
+        candidates : B requests with C candidates each
+        index : (B, K) int64, column of the candidate at each position, none twice; -1 after a slate's end
+        seeds : (B,) uint64, of the samples that estimate; they must be independent of what chose the slates
+
+        Returns
+        -------
+        (B, K) float32; 0 where index is -1 and for what the policy would never choose
+        """
+        ...
+
     def update(self, statistics: Statistics) -> None:
         """Adopt `statistics`, merged over all partitions, in place of those adopted before.
 

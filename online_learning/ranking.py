@@ -1,5 +1,6 @@
 """Steps that several policies share: utilities, slate sizes, top-k."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,44 @@ def check_request(candidates: Candidates, k: NDArray[np.int64], seeds: NDArray[n
         raise ValueError(f"k must be at least 0, got {k.min()}")
 
 
+def check_slates(candidates: Candidates, index: NDArray[np.int64], seeds: NDArray[np.uint64]) -> None:
+    """Raise ValueError when slates or `seeds` do not go with `candidates`."""
+    n, width = candidates.scores.shape
+    if index.ndim != 2 or len(index) != n or seeds.shape != (n,):
+        raise ValueError(
+            f"index and seeds must have shapes ({n}, K) and ({n},), got {index.shape} and {seeds.shape}"
+        )
+    if index.size and not -1 <= index.min() <= index.max() < width:
+        raise ValueError(f"index must be in [-1, {width}), got {index.min()} to {index.max()}")
+
+
+def positions(
+    usable: NDArray[np.bool_], index: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]]:
+    """Go through the positions of slates that have been chosen.
+
+    Yields
+    ------
+    rows : (n,) int64, the slates that reach this position
+    chosen : (n,) int64, the candidate there
+    left : (n, C) bool, the usable candidates that no position before has
+    """
+    left = usable.copy()
+    for position in range(index.shape[1]):
+        rows = np.flatnonzero(index[:, position] >= 0)
+        if not len(rows):
+            return
+        chosen = index[rows, position]
+        yield rows, chosen, left[rows]
+        left[rows, chosen] = False
+
+
+def usable_positions(usable: NDArray[np.bool_], slate: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the positions of one slate, (K,), that have a usable candidate, of (C,)."""
+    filled = np.flatnonzero(slate >= 0)
+    return filled[usable[slate[filled]]]
+
+
 def slate_lengths(usable: NDArray[np.bool_], k: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return (B,) int64, how many positions each slate gets: min(k, usable candidates)."""
     lengths: NDArray[np.int64] = np.minimum(k, usable.sum(axis=1, dtype=np.int64))
@@ -77,6 +116,22 @@ def top_k(keys: NDArray[np.float64], usable: NDArray[np.bool_], k: NDArray[np.in
     filled = np.arange(shown) < slate_lengths(usable, k)[:, None]
     index[:, :shown] = np.where(filled, order, -1)
     return index
+
+
+def highest(
+    keys: NDArray[np.float64], usable: NDArray[np.bool_], index: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return (B, K) float32: 1 where a slate has what `top_k` would put there after the positions before.
+
+    Parameters
+    ----------
+    keys : (B, C) float64, -inf where `usable` is False
+    """
+    propensities = np.zeros(index.shape, np.float32)
+    for position, (rows, chosen, left) in enumerate(positions(usable, index)):
+        best = np.argmax(np.where(left, keys[rows], -np.inf), axis=1)
+        propensities[rows, position] = (chosen == best) & left[np.arange(len(rows)), chosen]
+    return propensities
 
 
 def certain(index: NDArray[np.int64]) -> NDArray[np.float32]:

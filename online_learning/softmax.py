@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.posterior import LinearPrior, infer
-from online_learning.ranking import check_request, top_k, utilities
+from online_learning.ranking import check_request, check_slates, top_k, utilities
 from online_learning.sampling import gumbels
 from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
@@ -50,6 +50,14 @@ class SoftmaxPolicy:
         index = top_k(keys, usable, k)
         return Slates(index, conditional_propensities(logits, index), posterior.version)
 
+    def propensities(
+        self, candidates: Candidates, index: NDArray[np.int64], *, seeds: NDArray[np.uint64]
+    ) -> NDArray[np.float32]:
+        """See `Policy.propensities`."""
+        check_slates(candidates, index, seeds)
+        utility, _ = utilities(candidates, self._posterior.mean)
+        return conditional_propensities(utility / self.temperature, index)
+
     def update(self, statistics: Statistics) -> None:
         """See `Policy.update`."""
         self._posterior = infer(self._prior, statistics)
@@ -65,7 +73,7 @@ def conditional_propensities(logits: NDArray[np.float64], index: NDArray[np.int6
 
     Returns
     -------
-    (B, K) float32, 0 where index is -1
+    (B, K) float32, 0 where index is -1 and for what could not be chosen
 
     Notes
     -----
@@ -81,7 +89,7 @@ def conditional_propensities(logits: NDArray[np.float64], index: NDArray[np.int6
     total = _log_sum_exp(left)
     propensities = np.zeros(index.shape, np.float32)
     for position in reversed(range(index.shape[1])):
-        here = filled[:, position]
+        here = chosen[:, position] > -np.inf
         total = np.logaddexp(total, chosen[:, position])
         propensities[here, position] = np.exp(chosen[here, position] - total[here])
     return propensities

@@ -80,6 +80,17 @@ def test_request_arrays_that_do_not_fit_are_refused(name: str) -> None:
         policy.select(random_candidates(0), **request(5, -1))
 
 
+@pytest.mark.parametrize("name", POLICIES)
+def test_slates_that_do_not_go_with_the_candidates_are_refused(name: str) -> None:
+    policy, candidates, seeds = maker(name)(), random_candidates(0), np.zeros(5, np.uint64)
+    with pytest.raises(
+        ValueError, match=r"index and seeds must have shapes \(5, K\) and \(5,\), got \(4, 2\)"
+    ):
+        policy.propensities(candidates, np.zeros((4, 2), np.int64), seeds=seeds)
+    with pytest.raises(ValueError, match=r"index must be in \[-1, 30\), got 0 to 30"):
+        policy.propensities(candidates, np.array([[0], [1], [2], [3], [30]]), seeds=seeds)
+
+
 @pytest.mark.parametrize("name", LEARNED)
 def test_statistics_of_another_kind_are_refused(name: str) -> None:
     policy = maker(name)()
