@@ -1,10 +1,12 @@
 """Whether a log can bear an estimate: propensities, support and the spread of the weights."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.ope.intervals import cluster_sums
 from online_learning.ope.types import Contributions, Floats, Refused
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
@@ -27,6 +29,7 @@ class Diagnostics:
     mean_weight_error : its standard error
     unchosen : share of rows that the policy would never have chosen (weight 0)
     quantiles : weights at `QUANTILES`, the last is the largest
+    effective_clusters : `effective_size` of the clusters' summed weights; None without clusters
     """
 
     n: int
@@ -36,6 +39,7 @@ class Diagnostics:
     mean_weight_error: float
     unchosen: float
     quantiles: tuple[float, ...]
+    effective_clusters: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Limits:
     ----------
     effective_size : rows
     effective_rewards : rows with a reward; without any, an interval of width 0 would look like certainty
+    effective_clusters : of fewer, a bootstrap that draws clusters is too narrow
     weight_deviation : how far the mean weight may be from 1, once that is over `deviation_errors`
         standard errors; not asked of estimators with a reward model
     deviation_errors : in standard errors of the mean weight
@@ -53,6 +58,7 @@ class Limits:
 
     effective_size: float = 100.0
     effective_rewards: float = 5.0
+    effective_clusters: float = 30.0
     weight_deviation: float = 0.1
     deviation_errors: float = 4.0
 
@@ -64,18 +70,24 @@ def effective_size(weights: Floats) -> Floats:
     return np.asarray(np.divide(sums**2, squares, out=np.zeros_like(squares), where=squares > 0.0))
 
 
-def diagnose(contributions: Contributions, rewards: Floats) -> list[Diagnostics | None]:
+def diagnose(
+    contributions: Contributions, rewards: Floats, clusters: NDArray[Any] | None = None
+) -> list[Diagnostics | None]:
     """Return the diagnostics of each of P policies, None where the estimator uses no weights.
 
     Parameters
     ----------
     rewards : (K, n) float64, as logged
+    clusters : (n,), equal for rows that depend on each other; None where all are independent
     """
     weights = contributions.weights
     if weights is None:
         return [None] * len(contributions.plain)
     n = weights.shape[2]
     sizes = effective_size(weights).min(axis=1)
+    grouped = None
+    if clusters is not None:
+        grouped = effective_size(cluster_sums(weights, clusters)[0]).min(axis=1)
     rewarded = effective_size(weights[:, rewards != 0.0])
     means = weights.mean(axis=2)
     errors = weights.std(axis=2) / np.sqrt(max(n - 1, 1))
@@ -91,6 +103,7 @@ def diagnose(contributions: Contributions, rewards: Floats) -> list[Diagnostics 
             mean_weight_error=float(errors[policy, position]),
             unchosen=float(unchosen[policy]),
             quantiles=tuple(map(float, quantiles[policy])),
+            effective_clusters=None if grouped is None else float(grouped[policy]),
         )
         for policy, position in enumerate(worst)
     ]
@@ -116,6 +129,12 @@ def check_bearable(diagnostics: Diagnostics, limits: Limits, *, modelled: bool) 
             f"effective rewarded rows must be at least {limits.effective_rewards:g}, got "
             f"{got.effective_rewards:.4g}: too few rewards fall where the policy would choose; "
             "use a longer log, a more frequent reward, or the direct method"
+        )
+    if got.effective_clusters is not None and got.effective_clusters < limits.effective_clusters:
+        raise Refused(
+            f"effective clusters must be at least {limits.effective_clusters:g}, got "
+            f"{got.effective_clusters:.4g}: rows of one cluster (a user, say) are not independent; a log of "
+            "more of them bears more, and the direct method needs no weights"
         )
     deviation = abs(got.mean_weight - 1.0)
     if (

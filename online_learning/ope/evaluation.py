@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from online_learning.ope.diagnostics import Diagnostics, Limits, check_bearable, diagnose
 from online_learning.ope.intervals import bootstrap, empirical_bernstein
@@ -66,6 +67,7 @@ def evaluate(
     seed: int = 0,
     limits: Limits | None = None,
     reward_range: tuple[float, float] = (0.0, 1.0),
+    clusters: NDArray[Any] | None = None,
 ) -> dict[str, list[Estimate | Refusal]]:
     """Return, by estimator, an estimate of each of P policies, or the reason why the log bears none.
 
@@ -76,9 +78,15 @@ def evaluate(
     resamples, seed : of the bootstrap
     limits : below which to refuse; None for the defaults
     reward_range : least and most reward of a row; read by "bernstein" only
+    clusters : (n,), equal for rows that depend on each other, such as those of a user, which a bootstrap
+        then draws together; None where all rows are independent, as "bernstein" needs them
     """
     if interval not in ("bootstrap", "bernstein"):
         raise ValueError(f"interval must be 'bootstrap' or 'bernstein', got {interval!r}")
+    if interval == "bernstein" and clusters is not None:
+        raise ValueError(
+            "clusters must be None for interval 'bernstein', whose rows are independent, got some"
+        )
     usable: dict[str, Contributions] = {}
     reasons: dict[str, str] = {}
     for name, estimator in estimators.items():
@@ -89,14 +97,16 @@ def evaluate(
     if interval == "bernstein":
         ends = [_bernstein(contributions, reward_range, level) for contributions in usable.values()]
     else:
-        ends = bootstrap(list(usable.values()), resamples=resamples, level=level, seed=seed)
+        ends = bootstrap(
+            list(usable.values()), resamples=resamples, level=level, seed=seed, clusters=clusters
+        )
     rewards = np.atleast_2d(log.rewards.T)
     results: dict[str, list[Estimate | Refusal]] = {
         name: [Refusal(reasons[name], None)] * len(log.target) if name in reasons else []
         for name in estimators
     }
     for (name, contributions), (lows, highs) in zip(usable.items(), ends, strict=True):
-        found = diagnose(contributions, rewards)
+        found = diagnose(contributions, rewards, clusters)
         for value, low, high, diagnostics in zip(contributions.values(), lows, highs, found, strict=True):
             try:
                 if diagnostics is not None:

@@ -1,8 +1,10 @@
 """Confidence intervals of estimated values."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from online_learning.ope.types import Contributions, Floats
 
@@ -12,19 +14,28 @@ _COUNTS, _LEAST_TOGETHER = 1 << 17, 8
 
 
 def bootstrap(
-    estimates: Sequence[Contributions], *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+    estimates: Sequence[Contributions],
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    clusters: NDArray[Any] | None = None,
 ) -> list[tuple[Floats, Floats]]:
     """Return percentile intervals by resampling rows (Efron & Tibshirani 1993, chapter 13).
 
     All estimators and policies share each resample, so the cost is that of drawing, about 10 ns per row and
-    resample, and one matrix product. A ratio is normalised anew in every resample. Rows are taken as
-    independent: of several rows of one visit, give their sum.
+    resample, and one matrix product. A ratio is normalised anew in every resample.
+
+    Rows are taken as independent unless `clusters` says which belong together: then whole clusters are
+    drawn, as many as there are, and a mean is that over the rows drawn (Davison & Hinkley 1997, "Bootstrap
+    methods and their application", section 3.8).
 
     Parameters
     ----------
     estimates : over the same n rows
     resamples : how many, at least 1
     level : share of repetitions in which the interval should cover the value, in (0, 1)
+    clusters : (n,) of any kind that sorts, equal for rows that depend on each other, such as those of a user
 
     Returns
     -------
@@ -37,7 +48,7 @@ def bootstrap(
     if not estimates:
         return []
     columns = [estimate.columns() for estimate in estimates]
-    means = _resampled_means(np.concatenate(columns), resamples, seed)
+    means = _resampled_means(np.concatenate(columns), resamples, seed, clusters)
     ends = np.cumsum([len(part) for part in columns])[:-1]
     tail = (1.0 - level) / 2.0
     intervals = []
@@ -84,9 +95,29 @@ def empirical_bernstein(
     return mean - width, mean + width
 
 
-def _resampled_means(columns: Floats, resamples: int, seed: int) -> Floats:
+def cluster_sums(columns: Floats, clusters: NDArray[Any]) -> tuple[Floats, Floats]:
+    """Return (..., G) sums over the rows of each cluster and (G,) float64 their numbers.
+
+    Parameters
+    ----------
+    columns : (..., n) float64
+    clusters : (n,)
+    """
+    if clusters.shape != columns.shape[-1:]:
+        raise ValueError(f"clusters must have shape {columns.shape[-1:]} as the rows, got {clusters.shape}")
+    order = np.argsort(clusters, kind="stable")
+    _, starts, sizes = np.unique(clusters[order], return_index=True, return_counts=True)
+    return np.add.reduceat(columns[..., order], starts, axis=-1), sizes.astype(np.float64)
+
+
+def _resampled_means(
+    columns: Floats, resamples: int, seed: int, clusters: NDArray[Any] | None = None
+) -> Floats:
     # (C, n) to (resamples, C): a resample is how often each row was drawn, so its means are one product.
     rng = np.random.default_rng(seed)
+    sizes = np.ones(columns.shape[1])
+    if clusters is not None:
+        columns, sizes = cluster_sums(columns, clusters)
     n = columns.shape[1]
     by_row = np.ascontiguousarray(columns.T)
     means = np.empty((resamples, len(columns)))
@@ -96,7 +127,7 @@ def _resampled_means(columns: Floats, resamples: int, seed: int) -> Floats:
         for i in range(len(block)):
             counts[i] = np.bincount(rng.integers(n, size=n), minlength=n)
         np.matmul(counts[: len(block)], by_row, out=block)
-    means /= n
+        block /= (counts[: len(block)] @ sizes)[:, None]
     return means
 
 

@@ -81,6 +81,21 @@ class LoggedSlates:
                 if getattr(self, name).shape != shape:
                     raise ValueError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
 
+    def first(self, length: int) -> "LoggedSlates":
+        """Return the log of the slates' first `length` positions, whose value it estimates.
+
+        Weights grow with every position, so a log that cannot bear an estimate of whole slates may bear one
+        of their beginnings. `predicted` and `expected`, which speak of all later positions, are left out.
+        """
+        if not 1 <= length <= self.rewards.shape[1]:
+            raise ValueError(f"length must be in [1, {self.rewards.shape[1]}], got {length}")
+        columns = {
+            name: getattr(self, name)[..., :length]
+            for name in ("rewards", "target", "propensities", "shown", "target_marginal", "marginal")
+            if getattr(self, name) is not None
+        }
+        return LoggedSlates(**columns)
+
     @cached_property
     def cumulative(self) -> Floats:
         """(P, K, n) float64, w_1:k; constant after a slate's end. Raises Refused on bad propensities."""

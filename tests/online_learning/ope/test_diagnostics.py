@@ -55,10 +55,19 @@ def test_diagnostics_say_what_the_weights_are() -> None:
             "mean_weight_error": np.std([1, 1, 2, 0], ddof=1) / 2,
             "unchosen": 0.25,
             "quantiles": pytest.approx((1.0, 1.7, 1.97, 2.0)),
+            "effective_clusters": None,
         }
     )
     assert second.effective_size == 4.0
     assert second.mean_weight_error == 0.0
+
+
+def test_clusters_are_counted_by_the_weight_that_they_have_together() -> None:
+    log = LoggedActions(np.ones(6), np.array([[0.5, 0.5, 0.5, 0.5, 0.5, 0.0]]), np.full(6, 0.5))
+    users = np.array(["ann", "bob", "ann", "bob", "cyd", "dan"])
+    (found,) = diagnose(ips(log), log.rewards[None], users)
+    assert found.effective_clusters == pytest.approx(25 / 9)  # 2, 2, 1 and 0
+    assert found.effective_size == pytest.approx(5.0)
 
 
 def test_an_estimator_without_weights_has_no_diagnostics() -> None:
@@ -81,6 +90,7 @@ def test_a_log_that_bears_the_estimate_passes() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"effective_clusters": 7.0}, "effective clusters must be at least 30, got 7: rows of one cluster"),
         ({"effective_size": 12.34}, "effective sample size must be at least 100, got 12.34 of 1000 rows"),
         ({"effective_rewards": 0.0}, "effective rewarded rows must be at least 5, got 0:"),
         ({"mean_weight": 0.6}, r"mean weight must be within 0.1 of 1, got 0.6 \+- 0.02"),

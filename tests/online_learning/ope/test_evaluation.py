@@ -137,6 +137,20 @@ def test_bernstein_intervals_are_valid_wide_and_only_for_means_of_bounded_weight
     assert isinstance(unknown["clipped_ips"][0], Estimate)
 
 
+def test_users_are_drawn_whole_and_too_few_of_them_are_refused() -> None:
+    users = np.arange(N) // 40
+    (apart, _), (together, _) = (
+        evaluate(draw(), {"ips": ips}, clusters=clusters)["ips"] for clusters in (None, users)
+    )
+    assert (together.value, together.diagnostics.n) == (apart.value, N)
+    assert together.diagnostics.effective_clusters == pytest.approx(100, abs=1)
+    assert (together.low, together.high) != (apart.low, apart.high)
+    for refused in evaluate(draw(), {"ips": ips}, clusters=np.arange(N) // 400)["ips"]:
+        assert refused.reason.startswith("effective clusters must be at least 30, got")
+    with pytest.raises(ValueError, match="clusters must be None for interval 'bernstein'"):
+        evaluate(draw(), {"ips": ips}, interval="bernstein", clusters=users)
+
+
 def test_only_weights_known_to_be_bounded_have_a_bernstein_interval_for_slates() -> None:
     log = draw_slates(np.array([0.3, 0.3, 0.2, 0.2]))
     bounded = replace(log, max_weight=8.0)

@@ -80,6 +80,57 @@ def test_a_policy_without_any_weight_has_no_interval_and_spoils_no_others() -> N
     np.testing.assert_array_equal([low, high], [[np.nan, 0.0], [np.nan, 1.0]])
 
 
+def test_copies_of_rows_say_no_more_than_the_rows_where_they_are_one_cluster() -> None:
+    copies = 9
+    few = [ips(draw(4, 200)), snips(draw(4, 200))]
+    rows = np.tile(np.arange(200), copies)
+    many = [
+        Contributions(
+            one.plain[:, rows], None if one.ratio is None else tuple(part[..., rows] for part in one.ratio)
+        )
+        for one in few
+    ]
+    apart, together = bootstrap(many, seed=5), bootstrap(many, seed=5, clusters=rows)
+    for alone, wide, narrow in zip(bootstrap(few, seed=5), together, apart, strict=True):
+        np.testing.assert_allclose(wide, alone, rtol=1e-12)
+        width, too_little = np.diff(wide, axis=0), np.diff(narrow, axis=0)
+        np.testing.assert_allclose(width / too_little, np.sqrt(copies), rtol=0.1)
+
+
+def test_clusters_of_one_row_are_rows() -> None:
+    estimates = [ips(draw(6, 100)), snips(draw(6, 100))]
+    assert str(bootstrap(estimates)) == str(bootstrap(estimates, clusters=np.arange(100)))
+
+
+def test_the_mean_of_a_resample_is_that_of_its_rows_however_many_a_cluster_has() -> None:
+    values, users = np.array([[1.0, 2.0, 6.0, 9.0, 4.0]]), np.array(["b", "a", "b", "c", "b"])
+    of_user = [np.array([2.0]), np.array([1.0, 6.0, 4.0]), np.array([9.0])]
+    drawn = np.random.default_rng(3)
+    means = [np.concatenate([of_user[g] for g in drawn.integers(3, size=3)]).mean() for _ in range(40)]
+    ((low, high),) = bootstrap([Contributions(values)], resamples=40, level=0.8, seed=3, clusters=users)
+    np.testing.assert_allclose([low[0], high[0]], np.quantile(means, [0.1, 0.9]), rtol=1e-12)
+
+
+def test_only_the_bootstrap_of_clusters_covers_where_users_are_alike_in_themselves() -> None:
+    covered = np.zeros(2)  # of 200 logs
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        users = np.repeat(np.arange(60), 8)
+        rewards = rng.normal(size=60)[users] + rng.normal(size=480)
+        for i, clusters in enumerate((None, users)):
+            ((low, high),) = bootstrap(
+                [Contributions(rewards[None])], resamples=150, level=0.9, clusters=clusters
+            )
+            covered[i] += low[0] <= 0.0 <= high[0]
+    assert covered[0] < 120
+    assert 168 <= covered[1] <= 192
+
+
+def test_clusters_of_another_length_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"clusters must have shape \(9,\) as the rows, got \(8,\)"):
+        bootstrap([Contributions(np.ones((1, 9)))], clusters=np.arange(8))
+
+
 def test_nothing_to_resample_gives_nothing() -> None:
     assert bootstrap([]) == []
 

@@ -203,6 +203,20 @@ def test_marginals_that_are_missing_are_asked_for(name: str) -> None:
         SLATE_ESTIMATORS[name](log)
 
 
+@given(seed=seeds)
+def test_the_beginning_of_a_log_is_worth_the_rewards_of_its_first_positions(seed) -> None:
+    world = EverySlate(seed)
+    rewards = world.by_prefix(LENGTH)
+    for length in range(1, LENGTH + 1):
+        begun = world.log(rewards, **world.model()).first(length)
+        value = reward_interaction_ips(begun).plain @ world.chance
+        np.testing.assert_allclose(value, world.wanted @ rewards[:, :length].sum(axis=1), atol=1e-9)
+        assert begun.predicted is None
+    for length in (0, LENGTH + 1):
+        with pytest.raises(ValueError, match=rf"length must be in \[1, 3\], got {length}"):
+            world.log(rewards).first(length)
+
+
 def test_a_model_that_is_missing_is_asked_for() -> None:
     log = LoggedSlates(np.ones((2, 2)), np.ones((1, 2, 2)), np.ones((2, 2)))
     with pytest.raises(ValueError, match="predicted and expected must be given, got none"):
