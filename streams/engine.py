@@ -16,12 +16,14 @@ from online_learning.arm_statistics import ArmStatistics
 from online_learning.attribution import PendingSlates
 from online_learning.factory import Learning, create_policy
 from online_learning.logistic_thompson import LogisticThompsonPolicy
+from online_learning.position_bias import POSITIONS, PositionStatistics, examination, power_law
 from online_learning.posterior import LinearPrior
+from online_learning.rewards import Shaping
 from online_learning.statistics import Statistics
 from online_learning.warm import warm as warm_policy
 from streams.content import ContentEncoder
 from streams.decoding import Rejected
-from streams.events import Recommendation, Request
+from streams.events import MAX_SLATE, Recommendation, Request
 from streams.explainer import Explainer
 from streams.flush import Flusher
 from streams.items import ItemTable, load_scorer
@@ -52,6 +54,7 @@ log = logging.getLogger(__name__)
 
 OWNER_PREFIX = b"owner\0"
 LEARN_INTERVAL_S = 0.2
+POSITIONS_INTERVAL_S = 1.0
 DRAIN_TIMEOUT_S = 10.0
 LAG_INTERVAL_S = 1.0
 CATCH_UP_POLL_S = 0.05
@@ -96,8 +99,12 @@ class Engine:
             propensity_samples=settings.propensity_samples,
             rules=rules_of(settings),
         )
+        given = 0.0 if settings.position_bias == "learned" else settings.position_bias
+        self.examination = power_law(given, MAX_SLATE)
+        self.metrics.set_examination(self.examination[:POSITIONS])
         self.covisits = {p: self._new_covisits() for p in range(settings.partitions)}
         self.foreign_statistics: dict[int, Statistics] = {}
+        self.foreign_positions: dict[int, PositionStatistics] = {}
         self.shards: dict[int, asyncio.Task[Shard]] = {}
         self.publisher = Publisher(settings)
         self.ledger = CommitLedger()
@@ -115,6 +122,7 @@ class Engine:
         )
         self.url: str | None = settings.advertised_url
         self._learned = -1
+        self._positions_seen = 0
         self._learn_after = 0.0
         self._caught_up = False
         self._catching_up: asyncio.Task[None] | None = None
@@ -145,6 +153,7 @@ class Engine:
         loops = (
             (self.flusher.flush_due, self.settings.flush_interval_ms / 1000),
             (self._learn, LEARN_INTERVAL_S),
+            (self._learn_positions, POSITIONS_INTERVAL_S),
             (self._measure_lag, LAG_INTERVAL_S),
         )
         self._tasks = [asyncio.create_task(self._every(seconds, work)) for work, seconds in loops]
@@ -220,6 +229,8 @@ class Engine:
         task.cancel()
         if task.done() and not task.cancelled() and task.exception() is None:
             self.foreign_statistics[partition] = task.result().statistics
+            if (positions := task.result().positions) is not None:
+                self.foreign_positions[partition] = positions
         self._reader.resume(self.topic("policy-state"), partition)
         for name in ("clicks", "users", "requests", "content"):
             self.metrics.drop_lag(name, partition)
@@ -229,6 +240,7 @@ class Engine:
         shard = await restore_shard(self, partition)
         self.covisits[partition] = shard.covisits
         self.foreign_statistics.pop(partition, None)
+        self.foreign_positions.pop(partition, None)
         seconds = time.perf_counter() - started
         self.metrics.restore_seconds.set(seconds)
         self.metrics.observe_stage("restore", seconds)
@@ -260,8 +272,14 @@ class Engine:
             ),
             covisits=self._new_covisits(),
             statistics=self.learning.empty(),
-            position_bias=settings.position_bias,
-            slates=PendingSlates(window_ms=settings.attribution_window_ms, weights=settings.actions),
+            slates=PendingSlates(
+                window_ms=settings.attribution_window_ms,
+                shaping=Shaping(settings.actions, settings.dwell_half_ms, settings.attribution_windows_ms),
+                lateness_ms=settings.allowed_lateness_ms,
+            ),
+            learn_from=settings.learn_from,
+            positions=PositionStatistics() if settings.position_bias == "learned" else None,
+            examination=self.examination,
         )
 
     def _new_covisits(self) -> CoVisitation:
@@ -375,8 +393,12 @@ class Engine:
 
     def _on_foreign_statistics(self, partition: int, value: bytes) -> None:
         row = decode_policy_row(value)
-        if row.feature_space == self.learning.feature_space and row.statistics:
+        if row.feature_space != self.learning.feature_space:
+            return
+        if row.statistics:
             self.foreign_statistics[partition] = self.learning.read(row.statistics)
+        if row.positions:
+            self.foreign_positions[partition] = PositionStatistics.from_bytes(row.positions)
 
     async def end_of_clicks(self, partition: int) -> int:
         """The next offset to be written to a click partition, asked of the broker."""
@@ -403,6 +425,18 @@ class Engine:
         self._learned = seen
         self._learn_after = started + 10.0 * (time.perf_counter() - started)
         self.metrics.policy_version.set(self.policy.version)
+
+    async def _learn_positions(self) -> None:
+        """Estimate how often positions are looked at, when a hundredth more slates have closed."""
+        own = [shard.positions for shard in self.live_shards() if shard.positions is not None]
+        total = sum([*own, *self.foreign_positions.values()], PositionStatistics())
+        if not own or total.shown.sum() <= 1.01 * self._positions_seen:
+            return
+        self._positions_seen = int(total.shown.sum())
+        looked_at = await asyncio.to_thread(examination, total, MAX_SLATE)
+        for shard in self.live_shards():
+            shard.next_examination = looked_at
+        self.metrics.set_examination(looked_at[:POSITIONS])
 
     # Entrances and exits
 

@@ -137,7 +137,11 @@ class Recommendation(msgspec.Struct, frozen=True):
 
 
 class Feedback(msgspec.Struct, frozen=True):
-    """`feedback`, keyed by user_id: a slate with the reward of each position, once it has closed."""
+    """`feedback`, keyed by user_id: a slate with the reward of each position, once it has closed.
+
+    correction tells that the slate has been fed back before, and an event has come since that counts: what
+    is said here takes the place of all that was said of this request_id.
+    """
 
     request_id: str
     user_id: str
@@ -153,6 +157,7 @@ class Feedback(msgspec.Struct, frozen=True):
     timestamp_ms: int
     closed_ms: int
     context: dict[str, Any] | None = None
+    correction: bool = False
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

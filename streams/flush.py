@@ -42,7 +42,7 @@ class Flusher:
         async with shard.lock:
             started = time.perf_counter()
             clicks, users = shard.clicks.position, shard.users.position
-            feedback = _feedback(shard)
+            feedback = _feedback(shard, self._engine.positive)
             # The profiles may need the item rows to be on the changelog before theirs: see their module.
             items_first = shard.profiles.covisits_first
             # Without new clicks since the last flush, waiting would spare no row.
@@ -85,10 +85,10 @@ class Flusher:
                 )
 
 
-def _feedback(shard: Shard) -> list[Row]:
-    """Close the slates whose window has ended; return their rows for `feedback`."""
+def _feedback(shard: Shard, positive: frozenset[str]) -> list[Row]:
+    """Close the slates whose window has ended; return their rows for `feedback`, and corrected ones."""
     rows: list[Row] = []
-    for slate, rewards, _ in shard.slates.close(shard.watermark_ms):
+    for slate, rewards, _, correction in shard.close_slates(positive):
         served: Recommendation = slate.record
         feedback = Feedback(
             request_id=served.request_id,
@@ -105,6 +105,7 @@ def _feedback(shard: Shard) -> list[Row]:
             timestamp_ms=served.timestamp_ms,
             closed_ms=shard.watermark_ms,
             context=served.context,
+            correction=correction,
         )
         rows.append((served.user_id.encode(), encode(feedback)))
     return rows

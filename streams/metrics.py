@@ -120,6 +120,11 @@ class Metrics:
         self._release = self._gauge("release_info", "1 for the release in use.", ("version", "provider"))
         self._restored = self._counter("restored_rows", "Changelog rows read back.", ("topic",))
         self.restore_seconds = self._gauge("restore_seconds", "Duration of the latest restore.")
+        self._examination = self._gauge(
+            "position_examination",
+            "How often a position is taken to be looked at, to the first's 1.",
+            ("position",),
+        )
         self.policy_version = self._gauge("policy_version", "Updates adopted by the policy in use.")
         self.pending_slates = self._gauge("pending_slates", "Slates waiting for their rewards.")
         self.waiting_requests = self._gauge("waiting_requests", "Requests taken and not yet answered.")
@@ -219,6 +224,11 @@ class Metrics:
         """Name the release and the ONNX Runtime provider in use; the former one disappears."""
         self._release.clear()
         self._release.labels(version, provider).set(1)
+
+    def set_examination(self, by_position: Iterable[float]) -> None:
+        """Set how often each position, from the first on, is taken to be looked at."""
+        for position, value in enumerate(by_position):
+            self._examination.labels(str(position)).set(value)
 
     def watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
         """Let a gauge read its value at scrape time instead of being set."""

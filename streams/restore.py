@@ -30,6 +30,7 @@ async def restore_shard(engine: "Engine", partition: int) -> Shard:
     if row is not None:
         await _restore_slates(engine, shard, row)
         await _replay_rewards(engine, shard, row)
+        shard.slates.resume(row.closed_ms)
     await engine.positioned()
     shard.clicks = Progress(engine.start_offset("clicks", partition))
     shard.users = Progress(engine.start_offset("users", partition))
@@ -65,8 +66,10 @@ async def _restore_shared(engine: "Engine", shard: Shard) -> PolicyRow | None:
 async def _restore_slates(engine: "Engine", shard: Shard, row: PolicyRow) -> None:
     """Open the slates that can still be rewarded, and count those published after the row."""
     release = engine.scorer.release
-    if row.feature_space == engine.learning.feature_space and row.statistics:
-        shard.statistics = engine.learning.read(row.statistics)
+    if row.feature_space == engine.learning.feature_space:
+        shard.load_positions(row)
+        if row.statistics:
+            shard.statistics = engine.learning.read(row.statistics)
     shard.rewarded_offset = row.clicks_offset
     shard.recommended_offset = row.recommendations_offset
     shard.watermark_ms = row.closed_ms
@@ -74,7 +77,6 @@ async def _restore_slates(engine: "Engine", shard: Shard, row: PolicyRow) -> Non
         shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset
     )  # fmt: skip
     topic = engine.topic("recommendations")
-    window = engine.settings.attribution_window_ms
     async for records in read_partition(engine.settings, topic, shard.partition, start=row.open_from):
         for record in records:
             try:
@@ -85,19 +87,19 @@ async def _restore_slates(engine: "Engine", shard: Shard, row: PolicyRow) -> Non
             features = features_of(served, release.feature_dim)
             same_space = served.model_version == release.version
             forgotten = served.clicks_offset <= shard.profiles.erased_through(served.user_id)
-            still_open = served.timestamp_ms + window > row.closed_ms
-            if still_open and not forgotten and len(features) == len(served.slate):
+            kept = served.timestamp_ms + shard.slates.keep_ms > row.closed_ms
+            if kept and not forgotten and len(features) == len(served.slate):
                 shard.open_slate(served, features)
             shard.count_slate(served, features if same_space else features[:0], record.offset)
         engine.metrics.count_restored("recommendations", len(records))
 
 
 async def _replay_rewards(engine: "Engine", shard: Shard, row: PolicyRow) -> None:
-    """Mark what the open slates have been rewarded for already: those clicks are in the sums."""
-    open_slates = shard.slates.open_slates()
-    if not open_slates:
+    """Mark what the slates have been rewarded for already: those clicks are in the sums."""
+    slates = shard.slates.slates()
+    if not slates:
         return
-    start = min(slate.after_offset for slate in open_slates) + 1
+    start = min(slate.after_offset for slate in slates) + 1
     if start > row.clicks_offset:
         return
     topic = engine.topic("clicks")
@@ -112,6 +114,7 @@ async def _replay_rewards(engine: "Engine", shard: Shard, row: PolicyRow) -> Non
                     click.action,
                     click.timestamp_ms,
                     click.request_id,
+                    click.dwell_ms,
                     offset=record.offset,
                 )
         if len(kept) < len(records):

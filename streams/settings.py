@@ -123,11 +123,28 @@ class Settings(BaseSettings):
     reward_half_life_ms: Positive | None = Field(
         None, description="Age at which the policy trusts a slate half as much; unset, it forgets nothing."
     )
-    position_bias: Annotated[float, Field(ge=0, le=4)] = Field(
+    position_bias: Annotated[float, Field(ge=0, le=4)] | Literal["learned"] = Field(
         0.0,
-        description="Position p is taken to be looked at (p + 1) ** -position_bias as often as the first.",
+        description="A number b: position p is taken to be looked at (p + 1) ** -b as often as the first. "
+        "'learned': as often as the closed slates say.",
     )
-    attribution_window_ms: Positive = 30 * 60_000
+    learn_from: Literal["response", "reward"] = Field(
+        "response",
+        description="What the policy predicts: whether an item is responded to (by an action of weight 1 or "
+        "more), or the sum of the weights of all actions. Changing it does not change what was learned.",
+    )
+    dwell_half_ms: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="Action -> dwell_ms that earns half its weight: dwell / (dwell + half) of it."
+    )
+    attribution_window_ms: Positive = Field(
+        30 * 60_000, description="How long after a slate its items are rewarded, by event time."
+    )
+    attribution_windows_ms: dict[str, Positive] = Field(
+        {}, description="Action -> a window of its own; what comes after the slate's corrects its feedback."
+    )
+    allowed_lateness_ms: Annotated[int, Field(ge=0)] = Field(
+        0, description="How much later than the watermark an event may come and correct a slate's feedback."
+    )
     seed: int = 0
 
     # HTTP
@@ -137,10 +154,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        for name in ("seen_actions", "recommend_on"):
+        for name in ("seen_actions", "recommend_on", "dwell_half_ms", "attribution_windows_ms"):
             unknown = set(getattr(self, name) or ()) - self.actions.keys()
             if unknown:
                 raise ValueError(f"{name} names {sorted(unknown)}, which `actions` does not define")
+        if self.learn_from == "reward" and self.policy == "thompson-logistic":
+            raise ValueError("learn_from must be 'response' for policy 'thompson-logistic', got 'reward'")
         if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
             raise ValueError(
                 f"security_protocol={self.security_protocol} needs sasl_username and sasl_password"

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 
 from model_core.co_visitation import CoVisitation
 from online_learning.arm_statistics import ArmStatistics
-from online_learning.attribution import PendingSlates
+from online_learning.attribution import ClosedSlate, PendingSlates
 from online_learning.logistic import LogisticStatistics
+from online_learning.position_bias import POSITIONS, PositionStatistics, by_position
 from online_learning.statistics import Statistics
 from streams.decoding import ClickColumns
-from streams.events import Recommendation
+from streams.events import MAX_SLATE, Recommendation
 from streams.metrics import Metrics
 from streams.progress import Progress, RecentIds
 from streams.state.item_index import ItemIndex, key_of, keys_of
@@ -32,7 +34,8 @@ class PolicyRow(msgspec.Struct, frozen=True, array_like=True):
     clicks_offset and recommendations_offset are the last ones in the sums; open_from is where the
     recommendations begin that may still be rewarded; closed_ms is the watermark slates were closed at.
     statistics is empty where the policy has a model per item: each of these has a row of its own, written
-    before this one.
+    before this one. positions is of the slates closed so far, and examination what the slates after this
+    row are weighed by; both are empty where position bias is not learned.
     """
 
     v: int
@@ -42,6 +45,8 @@ class PolicyRow(msgspec.Struct, frozen=True, array_like=True):
     open_from: int
     closed_ms: int
     statistics: bytes
+    positions: bytes = b""
+    examination: tuple[float, ...] = ()
 
 
 encode_policy_row = msgspec.msgpack.Encoder().encode
@@ -82,8 +87,9 @@ class Shard:
     """State of one partition, and how far each of its topics has been folded.
 
     holding has the offsets of clicks whose own slate (`recommend_on`) is not published yet: their offsets
-    must not be committed. epochs has the ledger epoch per topic. next_reference is where logistic
-    statistics will be developed from the next flush on.
+    must not be committed. epochs has the ledger epoch per topic. examination has how often each position
+    is looked at, (MAX_SLATE,) float64. next_examination, and next_reference of logistic statistics, take
+    effect with the next flush.
     """
 
     partition: int
@@ -102,7 +108,10 @@ class Shard:
     epochs: dict[str, int] = field(default_factory=dict)
     flushed: Flushed = field(default_factory=Flushed)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    position_bias: float = 0.0
+    positions: PositionStatistics | None = None
+    examination: NDArray[np.float64] = field(default_factory=lambda: np.ones(MAX_SLATE))
+    learn_from: Literal["response", "reward"] = "response"
+    next_examination: NDArray[np.float64] | None = None
     next_reference: NDArray[np.float64] | None = None
 
     def fold(
@@ -139,7 +148,7 @@ class Shard:
     ) -> None:
         """Join clicks with the open slates of their users; those already in the sums are left out."""
         waiting = self.slates.users
-        rewarded: list[tuple[NDArray[np.float32], int, int, int]] = []
+        rewarded: list[tuple[NDArray[np.float32], float, int, int, int]] = []
         for row, user in enumerate(columns.users):
             if user not in waiting or outcomes[row] == DUPLICATE:
                 continue
@@ -148,19 +157,25 @@ class Shard:
                 continue
             click = columns.clicks[row]
             found = self.slates.attribute(
-                user, click.item_id, click.action, click.timestamp_ms, click.request_id, offset=offset
-            )
+                user, click.item_id, click.action, click.timestamp_ms, click.request_id, click.dwell_ms,
+                offset=offset,
+            )  # fmt: skip
             metrics.count_rewards(found.outcome)
-            if found.slate is None or click.action not in positive:
+            if found.slate is None:
                 continue
-            earlier = [action for action in found.slate.actions[found.position] if action in positive]
-            if len(earlier) == 1:  # the policy learns whether an item was taken, not how often
-                rewarded.append((found.features, key_of(click.item_id), found.slate.timestamp_ms, offset))
+            earned = found.reward
+            if self.learn_from == "response":
+                taken = [action for action in found.slate.actions[found.position] if action in positive]
+                # Whether an item was taken, not how often.
+                earned = found.quality if click.action in positive and len(taken) == 1 else 0.0
+            if earned:
+                arm, time = key_of(click.item_id), found.slate.timestamp_ms
+                rewarded.append((found.features, earned, arm, time, offset))
         if rewarded:
-            features, arms, times, offsets = zip(*rewarded, strict=True)
+            features, earnings, arms, times, offsets = zip(*rewarded, strict=True)
             self.statistics.add_rewards(
                 np.stack(features),
-                np.ones(len(rewarded)),
+                np.array(earnings),
                 arms=np.array(arms, np.uint64),
                 times_ms=np.array(times, np.int64),
                 offsets=np.array(offsets, np.int64),
@@ -189,15 +204,28 @@ class Shard:
                     features,
                     arms=keys_of(item.item_id for item in record.slate),
                     times_ms=record.timestamp_ms,
-                    weights=np.arange(1, len(features) + 1) ** -self.position_bias,
+                    weights=self.examination[: len(features)],
                     offsets=offset,
                 )
 
+    def close_slates(self, positive: frozenset[str]) -> list[ClosedSlate]:
+        """Close the slates whose window has ended, and learn how often their positions are looked at."""
+        closed = self.slates.close(self.watermark_ms)
+        if self.positions is not None:
+            for slate, _, _, correction in closed:
+                if not correction:
+                    scores = np.array([item.score for item in slate.record.slate])
+                    taken = np.array([not positive.isdisjoint(actions) for actions in slate.actions])
+                    self.positions.add(scores, taken)
+        return closed
+
     def policy_row(self) -> PolicyRow:
         """The bandit's row as of now."""
-        # Only here: what a restart reads again after this row is developed where it was the first time.
+        # Only here: what a restart reads again after this row is developed and weighed as the first time.
         if self.next_reference is not None and isinstance(self.statistics, LogisticStatistics):
             self.statistics.develop_at(self.next_reference)
+        if self.next_examination is not None:
+            self.examination = self.next_examination
         while self.published and self.published[0][1] not in self.slates:
             self.published.popleft()
         open_from = self.published[0][0] if self.published else self.recommended_offset + 1
@@ -209,7 +237,15 @@ class Shard:
             open_from=open_from,
             closed_ms=self.watermark_ms,
             statistics=b"" if isinstance(self.statistics, ArmStatistics) else self.statistics.to_bytes(),
+            positions=b"" if self.positions is None else self.positions.to_bytes(),
+            examination=() if self.positions is None else tuple(self.examination[:POSITIONS].tolist()),
         )
+
+    def load_positions(self, row: PolicyRow) -> None:
+        """Go on with what a row says of positions; one from before they were learned says nothing."""
+        if self.positions is not None and row.examination:
+            self.positions = PositionStatistics.from_bytes(row.positions)
+            self.examination = by_position(np.array(row.examination), MAX_SLATE)
 
     def arm_rows(self) -> list[tuple[bytes, bytes]]:
         """Rows of the items whose statistics have changed; they go out before `policy_row`."""

@@ -11,6 +11,7 @@ import numpy as np
 from online_learning.attribution import PendingSlates
 from online_learning.factory import POLICIES, create_policy
 from online_learning.posterior import LinearPrior
+from online_learning.rewards import Shaping
 from online_learning.statistics import LinearStatistics
 from online_learning.types import Candidates
 
@@ -66,7 +67,7 @@ def attribution() -> None:
     items = tuple(f"item-{i}" for i in range(K))
 
     def serve() -> PendingSlates:
-        pending = PendingSlates(window_ms=1_000_000, weights={"click": 1.0})
+        pending = PendingSlates(window_ms=1_000_000, shaping=Shaping({"click": 1.0}))
         for user in range(n_users):
             pending.add(f"request-{user}", f"user-{user}", items, features, user)
         return pending

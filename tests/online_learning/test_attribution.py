@@ -1,11 +1,13 @@
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_learning.attribution import Interaction, OpenSlate, Outcome, PendingSlates, rebuild
+from online_learning.attribution import OpenSlate, Outcome, PendingSlates
+from online_learning.rewards import Shaping
 
 WINDOW = 1_000
 WEIGHTS = {"view": 0.2, "click": 1.0, "dislike": -1.0}
@@ -17,7 +19,7 @@ def features(n: int = 3) -> np.ndarray:
 
 
 def store(**settings: Any) -> PendingSlates:
-    return PendingSlates(**({"window_ms": WINDOW, "weights": WEIGHTS} | settings))
+    return PendingSlates(**({"window_ms": WINDOW, "shaping": Shaping(WEIGHTS)} | settings))
 
 
 def served(*slates: tuple[str, str, tuple[str, ...], int]) -> PendingSlates:
@@ -121,7 +123,7 @@ def test_slates_close_when_their_window_has_ended_in_order_of_time_then_request(
     pending = served(("r2", "u", ITEMS, 100), ("r1", "v", ITEMS, 100), ("r0", "u", ITEMS, 101))
     assert pending.close(99 + WINDOW) == []
     assert [closed.slate.request_id for closed in pending.close(100 + WINDOW)] == ["r1", "r2"]
-    assert [slate.request_id for slate in pending.open_slates()] == ["r0"]
+    assert [slate.request_id for slate in pending.slates()] == ["r0"]
     assert [closed.slate.request_id for closed in pending.close(10**6)] == ["r0"]
     assert pending.close(10**6) == []
     assert len(pending) == 0
@@ -186,10 +188,63 @@ def test_slates_that_make_no_sense_are_refused() -> None:
     assert not pending.has_open("u")
 
 
-@pytest.mark.parametrize("name", ["window_ms", "max_open"])
-def test_bounds_must_be_positive(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
-        store(**{name: 0})
+@pytest.mark.parametrize(("name", "least"), [("window_ms", 1), ("max_open", 1), ("lateness_ms", 0)])
+def test_bounds_must_be_positive(name: str, least: int) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least {least}, got {least - 1}"):
+        store(**{name: least - 1})
+
+
+def test_an_action_with_a_window_of_its_own_corrects_the_closed_slate_once() -> None:
+    pending = store(shaping=Shaping(WEIGHTS | {"purchase": 4.0}, windows_ms={"purchase": 7 * WINDOW}))
+    pending.add("r1", "u", ITEMS, features(), 100)
+    pending.attribute("u", "b", "click", 200, "r1")
+    (closed,) = pending.close(100 + WINDOW)
+    assert (closed.correction, closed.rewards.tolist()) == (False, [0.0, 1.0, 0.0])
+    late_click = pending.attribute("u", "c", "click", 200 + WINDOW, "r1")
+    assert late_click.outcome is Outcome.OUTSIDE_WINDOW
+    bought = pending.attribute("u", "b", "purchase", 100 + 5 * WINDOW)
+    assert (bought.outcome, bought.position, bought.reward) == (Outcome.BY_USER_ITEM, 1, 4.0)
+    assert pending.attribute("u", "b", "purchase", 100 + 5 * WINDOW).outcome is Outcome.ALREADY_REWARDED
+    (again,) = pending.close(100 + 5 * WINDOW)
+    assert (again.correction, again.rewards.tolist()) == (True, [0.0, 5.0, 0.0])
+    assert again.slate.actions == [[], ["click", "purchase"], []]
+    assert pending.close(100 + 7 * WINDOW) == []
+    assert pending.attribute("u", "b", "purchase", 100 + 6 * WINDOW).outcome is Outcome.UNKNOWN_SLATE
+    assert (len(pending), pending.users) == (0, {})
+
+
+@pytest.mark.parametrize(("lateness_ms", "outcome"), [(0, Outcome.UNKNOWN_SLATE), (50, Outcome.BY_USER_ITEM)])
+def test_an_event_that_arrives_late_counts_as_long_as_lateness_is_allowed(
+    lateness_ms: int, outcome: Outcome
+) -> None:
+    pending = store(lateness_ms=lateness_ms)
+    pending.add("r1", "u", ITEMS, features(), 100)
+    pending.close(149 + WINDOW)
+    assert pending.attribute("u", "a", "click", 150).outcome is outcome
+    assert len(pending.close(149 + WINDOW)) == (outcome is Outcome.BY_USER_ITEM)
+    pending.close(150 + WINDOW)
+    assert pending.attribute("u", "a", "view", 150).outcome is Outcome.UNKNOWN_SLATE
+
+
+def test_closed_slates_that_are_kept_make_room_for_new_ones_first() -> None:
+    pending = store(lateness_ms=10 * WINDOW, max_open=2)
+    pending.add("r1", "u", ITEMS, features(), 100)
+    pending.close(100 + WINDOW)
+    pending.add("r0", "v", ITEMS, features(), 50)
+    pending.add("r2", "v", ITEMS, features(), 300)
+    assert [slate.request_id for slate in pending.slates()] == ["r0", "r2"]
+    assert pending.evicted == 0
+
+
+def test_time_spent_earns_its_share() -> None:
+    pending = store(shaping=Shaping(WEIGHTS, dwell_half_ms={"view": 10_000}))
+    pending.add("r1", "u", ITEMS, features(), 100)
+    for item, dwell_ms, share in (("a", 10_000, 0.5), ("b", 30_000, 0.75), ("c", None, 1.0)):
+        found = pending.attribute("u", item, "view", 200, "r1", dwell_ms)
+        assert found.quality == share
+        assert found.reward == pytest.approx(0.2 * share)
+    assert pending.attribute("u", "a", "click", 200, "r1", 10_000).quality == 1.0
+    assert pending.close(10**6)[0].rewards.tolist() == pytest.approx([1.1, 0.15, 0.2])
 
 
 # One step of a partition's life: time passes by `wait`, then something happens.
@@ -210,9 +265,20 @@ CLOSE = st.tuples(st.just("close"), st.integers(0, 500))  # how far the watermar
 STEPS = st.lists(st.tuples(st.integers(0, 300), SERVE | CLICK | CLICK | CLOSE), max_size=60)
 
 
-def live(steps: list[Any]) -> tuple[PendingSlates, list[OpenSlate], list[Interaction], int]:
+class Interaction(NamedTuple):
+    offset: int
+    user_id: str
+    item_id: str
+    action: str
+    timestamp_ms: int
+    request_id: str | None = None
+
+
+def live(
+    steps: list[Any], settings: dict[str, Any]
+) -> tuple[PendingSlates, list[OpenSlate], list[Interaction], int]:
     """Run a store through `steps`; return it with the logs of slates and events and its watermark."""
-    pending, slates, events = store(), [], []
+    pending, slates, events = store(**settings), [], []
     now, watermark = 10_000, 0
     for wait, step in steps:
         now += wait
@@ -231,23 +297,51 @@ def live(steps: list[Any]) -> tuple[PendingSlates, list[OpenSlate], list[Interac
     return pending, slates, events, watermark
 
 
+def rebuilt(
+    slates: list[OpenSlate], events: Iterable[Interaction], watermark: int, settings: dict[str, Any]
+) -> PendingSlates:
+    """A store as after a restart: the slates that are kept, then the events, then what had closed by then."""
+    pending = store(**settings)
+    for slate in slates:
+        if slate.timestamp_ms + pending.keep_ms > watermark:
+            parts = (slate.request_id, slate.user_id, slate.item_ids, slate.features, slate.timestamp_ms)
+            pending.add(*parts, after_offset=slate.after_offset)
+    for event in sorted(events):
+        pending.attribute(*event[1:], offset=event.offset)
+    pending.resume(watermark)
+    return pending
+
+
+LATE = {"shaping": Shaping(WEIGHTS, windows_ms={"view": 1_700}), "lateness_ms": 200}
+
+
+@pytest.mark.parametrize("settings", [{}, LATE], ids=["one window", "windows and lateness"])
 @given(steps=STEPS, shuffle=st.randoms(use_true_random=False))
-def test_a_rebuilt_store_equals_the_one_that_lived(steps: list[Any], shuffle: Any) -> None:
-    lived, slates, events, watermark = live(steps)
+def test_a_rebuilt_store_equals_the_one_that_lived(
+    settings: dict[str, Any], steps: list[Any], shuffle: Any
+) -> None:
+    lived, slates, events, watermark = live(steps, settings)
     shuffle.shuffle(slates)
     shuffle.shuffle(events)
-    again = rebuild(slates, events, window_ms=WINDOW, weights=WEIGHTS, closed_ms=watermark)
-    assert [(slate.request_id, slate.actions) for slate in again.open_slates()] == [
-        (slate.request_id, slate.actions) for slate in lived.open_slates()
+    again = rebuilt(slates, events, watermark, settings)
+    for pending in (lived, again):  # both will say the same of what comes
+        pending.close(watermark)
+    assert [(slate.request_id, slate.actions, slate.closed) for slate in again.slates()] == [
+        (slate.request_id, slate.actions, slate.closed) for slate in lived.slates()
     ]
     assert {user: [slate.request_id for slate in open_] for user, open_ in again.users.items()} == {
         user: [slate.request_id for slate in open_] for user, open_ in lived.users.items()
     }
+    left = [[closed.rewards.tolist() for closed in pending.close(10**9)] for pending in (again, lived)]
+    assert left[0] == left[1]
 
 
+@pytest.mark.parametrize("settings", [{}, LATE], ids=["one window", "windows and lateness"])
 @given(steps=STEPS)
-def test_every_slate_closes_once_with_the_rewards_that_were_given_out(steps: list[Any]) -> None:
-    pending, given_out, closed = store(), {}, []
+def test_every_slate_closes_once_and_its_last_word_is_what_was_given_out(
+    settings: dict[str, Any], steps: list[Any]
+) -> None:
+    pending, given_out, closed = store(**settings), {}, []
     now, n_slates = 10_000, 0
     for wait, step in steps:
         now += wait
@@ -262,9 +356,11 @@ def test_every_slate_closes_once_with_the_rewards_that_were_given_out(steps: lis
         else:
             closed += pending.close(now - step[1])
     closed += pending.close(10**9)
-    assert sorted(one.slate.request_id for one in closed) == sorted(f"r{i}" for i in range(n_slates))
-    for one in closed:
-        assert one.rewards.sum() == pytest.approx(given_out.get(one.slate.request_id, 0.0))
+    first = [one.slate.request_id for one in closed if not one.correction]
+    assert sorted(first) == sorted(f"r{i}" for i in range(n_slates))
+    last = {one.slate.request_id: one.rewards.sum() for one in closed}
+    for request_id, total in last.items():
+        assert total == pytest.approx(given_out.get(request_id, 0.0))
 
 
 def test_a_forgotten_users_slates_are_gone_without_a_word_and_the_others_stay() -> None:

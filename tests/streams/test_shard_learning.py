@@ -1,31 +1,38 @@
 """What a shard's slates and clicks leave in the policy's statistics, and what its rows bring back."""
 
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
 import numpy as np
 import pytest
 
 from model_core.co_visitation import CoVisitation
 from online_learning.attribution import PendingSlates
 from online_learning.factory import Learning
+from online_learning.position_bias import PositionStatistics, power_law
 from online_learning.posterior import LinearPrior
+from online_learning.rewards import Shaping
 from streams.decoding import ClickColumns
 from streams.events import Click, Recommendation, SlateItem
 from streams.metrics import Metrics
-from streams.shard import ARM_PREFIX, Shard
+from streams.shard import ARM_PREFIX, Shard, decode_policy_row, encode_policy_row
 from streams.state.item_index import ItemIndex, key_of, keys_of
 from streams.state.profiles import Profiles
 
 ACTIONS = ("view", "click")
+SHAPING = Shaping({"view": 0.2, "click": 1.0})
 PRIOR = LinearPrior(np.array([0.3, 0.1, 0.0]), feature_space="release-1")
 
 
-def shard(learning: Learning, position_bias: float = 0.0) -> Shard:
+def shard(learning: Learning, **settings: Any) -> Shard:
     return Shard(
         partition=3,
         profiles=Profiles(3, history_limit=16, actions=ACTIONS, positive=frozenset({"click"})),
         covisits=CoVisitation(neighbours=8, window=5),
         statistics=learning.empty(),
-        slates=PendingSlates(window_ms=60_000, weights={"view": 0.2, "click": 1.0}),
-        position_bias=position_bias,
+        slates=PendingSlates(window_ms=60_000, shaping=SHAPING),
+        **settings,
     )
 
 
@@ -56,7 +63,7 @@ def slate(number: int) -> tuple[Recommendation, np.ndarray]:
 def click_columns(offsets: list[int]) -> ClickColumns:
     """Click number n takes the second item of slate n."""
     records = [slate(offset)[0] for offset in offsets]
-    clicks = [
+    return columns(
         Click(
             event_id=f"e{record.request_id}",
             user_id=record.user_id,
@@ -66,16 +73,20 @@ def click_columns(offsets: list[int]) -> ClickColumns:
             request_id=record.request_id,
         )
         for record in records
-    ]
+    )
+
+
+def columns(clicks: Iterable[Click], first_offset: int = 0) -> ClickColumns:
+    clicks = list(clicks)
     times = np.array([click.timestamp_ms for click in clicks], np.int64)
     return ClickColumns(
         clicks=clicks,
         users=[click.user_id for click in clicks],
         items=[click.item_id for click in clicks],
-        actions=np.ones(len(clicks), np.uint8),
+        actions=np.array([ACTIONS.index(click.action) for click in clicks], np.uint8),
         times=times,
         event_keys=keys_of(click.event_id for click in clicks),
-        offsets=np.array(offsets, np.int64),
+        offsets=first_offset + np.arange(len(clicks)),
         broker_times=times,
         rejected=[],
         key_mismatches=0,
@@ -133,7 +144,7 @@ def test_rows_of_items_and_what_is_read_again_after_them_give_the_same_statistic
 
 def test_positions_looked_at_less_often_count_less() -> None:
     learning = Learning.of("thompson", PRIOR)
-    live = shard(learning, position_bias=1.0)
+    live = shard(learning, examination=power_law(1.0, 5))
     serve(live, range(1))
     _, features = slate(0)
     x = features.astype(np.float64)
@@ -148,3 +159,84 @@ def test_logistic_statistics_are_developed_elsewhere_from_a_saved_row_on() -> No
     assert not live.statistics.reference.any()
     saved = learning.read(live.policy_row().statistics)
     np.testing.assert_array_equal(saved.reference, [0.1, 0.2, 0.3])
+
+
+def taken(number: int, position: int, action: str = "click", **fields: Any) -> Click:
+    record, _ = slate(number)
+    values = {
+        "event_id": f"{action} {number} {position}",
+        "user_id": record.user_id,
+        "item_id": record.slate[position].item_id,
+        "action": action,
+        "timestamp_ms": record.timestamp_ms + 10,
+        "request_id": record.request_id,
+    }
+    return Click(**(values | fields))
+
+
+def fold(live: Shard, *clicks: Click, first_offset: int = 0) -> None:
+    live.fold(columns(clicks, first_offset), ItemIndex(), frozenset({"click"}), Metrics())
+
+
+def test_closed_slates_tell_how_often_positions_are_looked_at_and_a_row_brings_it_back() -> None:
+    learning = Learning.of("thompson", PRIOR)
+    live = shard(learning, positions=PositionStatistics())
+    serve(live, range(4))
+    fold(live, taken(0, 1), taken(1, 0), taken(1, 2, "view"))
+    live.watermark_ms = 3_000 + 60_000  # the last slate closes too
+    assert len(live.close_slates(frozenset({"click"}))) == 4
+    assert live.positions is not None
+    assert live.positions.shown.sum(axis=1)[:4].tolist() == [4, 4, 4, 0]
+    assert live.positions.taken.sum(axis=1)[:4].tolist() == [1, 1, 0, 0]
+    assert live.close_slates(frozenset({"click"})) == []
+    live.next_examination = np.linspace(1.0, 0.1, len(live.examination))
+    row = decode_policy_row(encode_policy_row(live.policy_row()))
+    again = shard(learning, positions=PositionStatistics())
+    again.statistics = learning.read(row.statistics)
+    again.load_positions(row)
+    for one in (live, again):  # what comes after the row is weighed alike
+        serve(one, range(4, 8))
+    assert again.positions == live.positions
+    assert again.statistics == live.statistics
+
+
+def test_a_row_from_before_positions_were_learned_is_read() -> None:
+    live = shard(Learning.of("thompson", PRIOR))
+    serve(live, range(2))
+    old = msgspec.msgpack.encode(msgspec.msgpack.decode(encode_policy_row(live.policy_row()))[:7])
+    row = decode_policy_row(old)
+    again = shard(Learning.of("thompson", PRIOR), positions=PositionStatistics())
+    again.load_positions(row)
+    assert again.positions == PositionStatistics()
+    assert (again.examination == 1.0).all()
+
+
+def test_a_policy_learns_responses_by_their_quality_or_all_rewards() -> None:
+    learning = Learning.of("thompson", PRIOR)
+    shaping = Shaping({"view": 0.2, "click": 1.0}, dwell_half_ms={"click": 1_000})
+    clicks = (taken(0, 1, dwell_ms=3_000.0), taken(0, 1, "view"), taken(0, 2, "view"), taken(0, 1))
+    features = slate(0)[1].astype(np.float64)
+    for learn_from, earned in (("response", (0.75, 0.0)), ("reward", (0.95, 0.2))):
+        live = shard(learning, learn_from=learn_from)
+        live.slates = PendingSlates(window_ms=60_000, shaping=shaping)
+        serve(live, range(1))
+        fold(live, *clicks)
+        expected = earned[0] * features[1] + earned[1] * features[2]
+        np.testing.assert_allclose(live.statistics.moment, expected, rtol=1e-12)
+
+
+def test_a_conversion_after_the_slate_has_closed_is_learned_once_and_corrects_it() -> None:
+    live = shard(Learning.of("thompson", PRIOR), learn_from="reward")
+    shaping = Shaping({"view": 0.2, "click": 1.0}, windows_ms={"click": 600_000})
+    live.slates = PendingSlates(window_ms=60_000, shaping=shaping)
+    serve(live, range(1))
+    live.watermark_ms = 60_000
+    (closed,) = live.close_slates(frozenset())
+    assert (closed.correction, closed.rewards.tolist()) == (False, [0.0, 0.0, 0.0])
+    late = taken(0, 2, timestamp_ms=500_000)
+    fold(live, late, msgspec.structs.replace(late, event_id="told again"), first_offset=7)
+    fold(live, late, first_offset=7)  # read again after a restart
+    (corrected,) = live.close_slates(frozenset())
+    assert (corrected.correction, corrected.rewards.tolist()) == (True, [0.0, 0.0, 1.0])
+    np.testing.assert_allclose(live.statistics.moment, slate(0)[1][2], rtol=1e-6)
+    assert live.close_slates(frozenset()) == []
