@@ -26,9 +26,12 @@ def _consumer(settings: Settings) -> AIOKafkaConsumer:
 
 
 async def read_partition(
-    settings: Settings, topic: str, partition: int, *, start: int = 0
+    settings: Settings, topic: str, partition: int, *, start: int = 0, since_ms: int = 0
 ) -> AsyncIterator[Sequence[Any]]:
-    """Yield the records of a partition from offset `start` to its end at the time of the call."""
+    """Yield the records of a partition to its end at the time of the call.
+
+    It begins at the later of offset `start` and the first record that is not from before `since_ms`.
+    """
     tp = TopicPartition(topic, partition)
     consumer = _consumer(settings)
     await consumer.start()
@@ -36,6 +39,9 @@ async def read_partition(
         consumer.assign([tp])
         first = (await consumer.beginning_offsets([tp]))[tp]
         end = (await consumer.end_offsets([tp]))[tp]
+        if since_ms:
+            found = (await consumer.offsets_for_times({tp: since_ms}))[tp]
+            start = max(start, end if found is None else found.offset)
         consumer.seek(tp, max(first, start))
         # The position passes compacted holes and transaction markers that no record stands for.
         while await consumer.position(tp) < end:
@@ -48,7 +54,8 @@ async def read_partition(
 class TailReader:
     """Follows every partition of some topics from the start, for as long as it runs.
 
-    `handler(topic, partition, records)` is called in the event loop with each fetched batch.
+    `handler(topic, partition, records)` is called in the event loop with each fetched batch. With `last`,
+    it begins so many offsets before a partition's end instead.
     """
 
     def __init__(
@@ -56,10 +63,13 @@ class TailReader:
         settings: Settings,
         partitions: Mapping[str, int],
         handler: Callable[[str, int, Sequence[Any]], None],
+        *,
+        last: int | None = None,
     ) -> None:
         self._settings = settings
         self._tps = [TopicPartition(topic, p) for topic, n in partitions.items() for p in range(n)]
         self._handler = handler
+        self._last = last
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         self._positions: dict[tuple[str, int], int] = {}
@@ -72,7 +82,11 @@ class TailReader:
         await self._consumer.start()
         self._consumer.assign(self._tps)
         await self._consumer.seek_to_beginning(*self._tps)
-        self._task = asyncio.create_task(self._follow(await self._consumer.end_offsets(self._tps)))
+        ends = await self._consumer.end_offsets(self._tps)
+        if self._last is not None:
+            for tp, first in (await self._consumer.beginning_offsets(self._tps)).items():
+                self._consumer.seek(tp, max(first, ends[tp] - self._last))
+        self._task = asyncio.create_task(self._follow(ends))
 
     async def stop(self) -> None:
         """Stop reading and disconnect."""

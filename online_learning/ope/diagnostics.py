@@ -119,22 +119,25 @@ def check_bearable(diagnostics: Diagnostics, limits: Limits, *, modelled: bool) 
     got = diagnostics
     if got.effective_size < limits.effective_size:
         raise Refused(
+            "effective_size",
             f"effective sample size must be at least {limits.effective_size:g}, got "
             f"{got.effective_size:.4g} of {got.n} rows (largest weight {got.quantiles[-1]:.4g}); clipped "
             "weights, Switch-DR or DRos may still do, for slates weights by position, the direct method "
-            "needs no weights, and a log with more rows or more exploration bears more"
+            "needs no weights, and a log with more rows or more exploration bears more",
         )
     if got.effective_rewards < limits.effective_rewards:
         raise Refused(
+            "effective_rewards",
             f"effective rewarded rows must be at least {limits.effective_rewards:g}, got "
             f"{got.effective_rewards:.4g}: too few rewards fall where the policy would choose; "
-            "use a longer log, a more frequent reward, or the direct method"
+            "use a longer log, a more frequent reward, or the direct method",
         )
     if got.effective_clusters is not None and got.effective_clusters < limits.effective_clusters:
         raise Refused(
+            "effective_clusters",
             f"effective clusters must be at least {limits.effective_clusters:g}, got "
             f"{got.effective_clusters:.4g}: rows of one cluster (a user, say) are not independent; a log of "
-            "more of them bears more, and the direct method needs no weights"
+            "more of them bears more, and the direct method needs no weights",
         )
     deviation = abs(got.mean_weight - 1.0)
     if (
@@ -143,10 +146,11 @@ def check_bearable(diagnostics: Diagnostics, limits: Limits, *, modelled: bool) 
         and deviation > limits.deviation_errors * got.mean_weight_error
     ):
         raise Refused(
+            "mean_weight",
             f"mean weight must be within {limits.weight_deviation:g} of 1, got {got.mean_weight:.4g} +- "
             f"{got.mean_weight_error:.2g}: the policy chooses what the log never shows, the clip is too "
             "low, or the propensities are wrong; a doubly robust estimator or the direct method can still "
-            "be used, with the reward model answering for what is missing"
+            "be used, with the reward model answering for what is missing",
         )
 
 
@@ -162,7 +166,9 @@ def check_propensities(
     """
     remedy = "the direct method needs none and can still be used"
     if propensities is None:
-        raise Refused(f"propensities must be logged for importance weights, got none; {remedy}")
+        raise Refused(
+            "propensities", f"propensities must be logged for importance weights, got none; {remedy}"
+        )
     bad = ~((propensities > 0.0) & (propensities <= 1.0))
     if shown is not None:
         bad &= shown
@@ -170,9 +176,10 @@ def check_propensities(
     if count:
         where = np.unravel_index(int(bad.argmax()), bad.shape)
         raise Refused(
+            "propensities",
             f"propensities must be in (0, 1], got {propensities[where]} at {tuple(map(int, where))} "
             f"and {count} such of {bad.size}; {remedy}, or leave these rows out if their fault does not "
-            "depend on the action or the reward"
+            "depend on the action or the reward",
         )
     return propensities
 

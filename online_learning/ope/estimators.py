@@ -108,7 +108,9 @@ class LoggedActions:
     def model(self) -> tuple[Floats, Floats]:
         """`expected` (P, n) and the model's errors `rewards - predicted` (n,); Refused without a model."""
         if self.predicted is None or self.expected is None:
-            raise Refused("predicted and expected must be given, got none; ips and snips need no model")
+            raise Refused(
+                "model", "predicted and expected must be given, got none; ips and snips need no model"
+            )
         return self.expected, self.rewards - self.predicted
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from online_learning.ope.diagnostics import Diagnostics, Limits, check_bearable, diagnose
 from online_learning.ope.intervals import bootstrap, empirical_bernstein
-from online_learning.ope.types import Contributions, Floats, Refused
+from online_learning.ope.types import Contributions, Floats, RefusalKind, Refused
 
 Interval = Literal["bootstrap", "bernstein"]
 
@@ -37,10 +37,12 @@ class Refusal:
 
     Attributes
     ----------
+    reason : in words; kind : in one
     diagnostics : None where the weights could not be had
     """
 
     reason: str
+    kind: RefusalKind
     diagnostics: Diagnostics | None
 
 
@@ -88,12 +90,12 @@ def evaluate(
             "clusters must be None for interval 'bernstein', whose rows are independent, got some"
         )
     usable: dict[str, Contributions] = {}
-    reasons: dict[str, str] = {}
+    refusals: dict[str, Refusal] = {}
     for name, estimator in estimators.items():
         try:
             usable[name] = _with_interval(estimator(log), interval)
         except Refused as refused:
-            reasons[name] = str(refused)
+            refusals[name] = Refusal(str(refused), refused.kind, None)
     if interval == "bernstein":
         ends = [_bernstein(contributions, reward_range, level) for contributions in usable.values()]
     else:
@@ -102,8 +104,7 @@ def evaluate(
         )
     rewards = np.atleast_2d(log.rewards.T)
     results: dict[str, list[Estimate | Refusal]] = {
-        name: [Refusal(reasons[name], None)] * len(log.target) if name in reasons else []
-        for name in estimators
+        name: [refusals[name]] * len(log.target) if name in refusals else [] for name in estimators
     }
     for (name, contributions), (lows, highs) in zip(usable.items(), ends, strict=True):
         found = diagnose(contributions, rewards, clusters)
@@ -112,7 +113,7 @@ def evaluate(
                 if diagnostics is not None:
                     check_bearable(diagnostics, limits or Limits(), modelled=contributions.modelled)
             except Refused as refused:
-                results[name].append(Refusal(str(refused), diagnostics))
+                results[name].append(Refusal(str(refused), refused.kind, diagnostics))
             else:
                 results[name].append(Estimate(float(value), float(low), float(high), level, diagnostics))
     return results
@@ -120,11 +121,12 @@ def evaluate(
 
 def _with_interval(contributions: Contributions, interval: Interval) -> Contributions:
     if interval == "bernstein" and contributions.ratio is not None:
-        raise Refused("a self-normalised estimate is no mean of rows; use the bootstrap")
+        raise Refused("interval", "a self-normalised estimate is no mean of rows; use the bootstrap")
     if interval == "bernstein" and contributions.largest_weight == np.inf:
         raise Refused(
+            "interval",
             "largest weight must be known for an empirical Bernstein interval, got inf; set the log's "
-            "max_weight to 1 / the least logged propensity, use clipped weights, or the bootstrap"
+            "max_weight to 1 / the least logged propensity, use clipped weights, or the bootstrap",
         )
     return contributions
 

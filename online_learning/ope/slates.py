@@ -107,8 +107,9 @@ class LoggedSlates:
         """(P, K, n) float64, ratios of the marginals; 1 after a slate's end. Refused on bad ones."""
         if self.target_marginal is None or self.marginal is None:
             raise Refused(
+                "marginals",
                 "target_marginal and marginal must be given, got none; slate_ips and "
-                "reward_interaction_ips need only the conditional propensities"
+                "reward_interaction_ips need only the conditional propensities",
             )
         return self._ratios(self.target_marginal, self.marginal)
 
@@ -183,7 +184,9 @@ def cascade_dr(log: LoggedSlates) -> Contributions:
     model.
     """
     if log.predicted is None or log.expected is None:
-        raise Refused("predicted and expected must be given, got none; reward_interaction_ips needs no model")
+        raise Refused(
+            "model", "predicted and expected must be given, got none; reward_interaction_ips needs no model"
+        )
     weights = log.cumulative
     errors = np.where(log.filled, log.columns - log.predicted.T, 0.0)
     expected = np.where(log.filled, log.expected.swapaxes(1, 2), 0.0)

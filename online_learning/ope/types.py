@@ -1,6 +1,7 @@
 """What estimators give to intervals and diagnostics."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,8 +9,24 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
+RefusalKind = Literal[
+    "propensities",
+    "marginals",
+    "model",
+    "interval",
+    "effective_size",
+    "effective_rewards",
+    "effective_clusters",
+    "mean_weight",
+]
+
+
 class Refused(ValueError):
     """The log cannot bear what was asked; the message says why, the value, and what can still be done."""
+
+    def __init__(self, kind: RefusalKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
