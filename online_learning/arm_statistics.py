@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from online_learning.decay import check_half_life, first_exponent, power_of_two, row_times, scale_at
 from online_learning.fold_kernels import add_moment, add_outer
-from online_learning.observations import check_rewards, check_rows, check_weights, read_floats, unpack
+from online_learning.observations import check_each, check_rows, check_weights, read_floats, unpack
 from online_learning.statistics import check_same_space
 
 SCHEMA_VERSION = 1
 
-IMPRESSIONS, REWARDS = 0, 1
+IMPRESSIONS, REWARDS, AMENDMENTS = 0, 1, 2
 
 
 class _Row(msgspec.Struct, frozen=True, array_like=True):
@@ -28,6 +28,7 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
     clock: tuple[int, int]
     gram: bytes  # lower triangle by rows, float64, little-endian
     moment: bytes
+    amended: int = -1
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -68,7 +69,7 @@ class ArmStatistics:
         self._moment = np.zeros((0, dim))
         self._clocks = np.zeros((0, 2), np.int64)
         self._counts = np.zeros((2, 0), np.int64)
-        self._applied = np.zeros((2, 0), np.int64)
+        self._applied = np.zeros((3, 0), np.int64)
         self._dirty = np.zeros(0, np.bool_)
 
     @property
@@ -150,12 +151,39 @@ class ArmStatistics:
         offsets : (n,) int or one int, where in the log of rewards they stand; see `add_impressions`
         """
         rows = check_rows(features, self.dim)
-        values = check_rewards(rewards, len(rows))
+        values = check_each("rewards", rewards, len(rows))
         times, exponents, factors = row_times(times_ms, len(rows), self.half_life_ms)
         slots, fresh = self._admit(arms, len(rows), offsets, REWARDS)
         used = add_moment(
             rows[fresh], values[fresh], factors[fresh], times[fresh], exponents[fresh], slots[fresh],
             self._packed, self._moment, self._clocks, self._counts[REWARDS],
+        )  # fmt: skip
+        return int(used)
+
+    def amend_impressions(
+        self,
+        features: NDArray[Any],
+        weights: NDArray[Any],
+        *,
+        arms: NDArray[np.uint64] | None = None,
+        times_ms: NDArray[Any] | int | None = None,
+        offsets: NDArray[Any] | int | None = None,
+    ) -> int:
+        """Add to the weights of items already added as impressions and return how many were used.
+
+        Parameters
+        ----------
+        features, weights, times_ms : as of `LinearStatistics.amend_impressions`
+        arms : (n,) uint64, which item each row is
+        offsets : (n,) int or one int, where in the log of rewards stands what amends; see `add_impressions`
+        """
+        rows = check_rows(features, self.dim)
+        values = check_each("weights", weights, len(rows))
+        times, exponents, factors = row_times(times_ms, len(rows), self.half_life_ms)
+        slots, fresh = self._admit(arms, len(rows), offsets, AMENDMENTS)
+        used = add_outer(
+            rows[fresh], (factors * values)[fresh], times[fresh], exponents[fresh], slots[fresh],
+            self._packed, self._moment, self._clocks, np.zeros(len(self._packed), np.int64),
         )  # fmt: skip
         return int(used)
 
@@ -246,7 +274,7 @@ class ArmStatistics:
         self._packed[slot], self._moment[slot] = packed, moment
         self._clocks[slot] = row.clock
         self._counts[:, slot] = row.counts
-        self._applied[:, slot] = row.applied
+        self._applied[:, slot] = (*row.applied, row.amended)
         return True
 
     def _row(self, slot: int) -> bytes:
@@ -259,10 +287,11 @@ class ArmStatistics:
                 feature_space=self.feature_space,
                 half_life_ms=self.half_life_ms or 0,
                 counts=(int(counts[0]), int(counts[1])),
-                applied=(int(applied[0]), int(applied[1])),
+                applied=(int(applied[IMPRESSIONS]), int(applied[REWARDS])),
                 clock=(int(clock[0]), int(clock[1])),
                 gram=self._packed[slot].astype("<f8").tobytes(),
                 moment=self._moment[slot].astype("<f8").tobytes(),
+                amended=int(applied[AMENDMENTS]),
             )
         )
 
@@ -308,7 +337,7 @@ class ArmStatistics:
         clocks = np.array([[first_exponent(self.half_life_ms), 0]], np.int64).repeat(more, axis=0)
         self._clocks = np.concatenate([self._clocks, clocks])
         self._counts = np.concatenate([self._counts, np.zeros((2, more), np.int64)], axis=1)
-        self._applied = np.concatenate([self._applied, np.full((2, more), -1, np.int64)], axis=1)
+        self._applied = np.concatenate([self._applied, np.full((3, more), -1, np.int64)], axis=1)
         self._dirty = np.concatenate([self._dirty, np.zeros(more, np.bool_)])
 
     def _absorb(self, part: "ArmStatistics") -> None:

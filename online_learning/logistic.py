@@ -56,6 +56,10 @@ class LogisticStatistics(LinearStatistics):
             raise ValueError(f"weights must be a finite vector of {self.dim}, got shape {reference.shape}")
         self.reference = reference
 
+    def amend_impressions(self, features: NDArray[Any], weights: NDArray[Any], **_: Any) -> int:
+        """Refuse: a row was developed around weights that are no longer known, so it cannot be taken back."""
+        raise ValueError("impressions must not be amended in logistic statistics")
+
     def __add__(self, other: Self) -> Self:
         total = super().__add__(other)
         if total is not NotImplemented:

@@ -23,11 +23,11 @@ def check_rows(features: NDArray[Any], dim: int) -> NDArray[np.float64]:
     return rows
 
 
-def check_rewards(rewards: NDArray[Any], n: int) -> NDArray[np.float64]:
+def check_each(name: str, numbers: NDArray[Any], n: int) -> NDArray[np.float64]:
     """Return (n,) float64, contiguous; raise ValueError on another shape."""
-    values = np.ascontiguousarray(rewards, dtype=np.float64)
+    values = np.ascontiguousarray(numbers, dtype=np.float64)
     if values.shape != (n,):
-        raise ValueError(f"rewards must have shape ({n},) as the features, got {values.shape}")
+        raise ValueError(f"{name} must have shape ({n},) as the features, got {values.shape}")
     return values
 
 
@@ -35,9 +35,7 @@ def check_weights(weights: NDArray[Any] | None, n: int) -> NDArray[np.float64] |
     """Return (n,) float64, or 1 for None; raise ValueError on another shape or a negative weight."""
     if weights is None:
         return 1.0
-    values = np.ascontiguousarray(weights, dtype=np.float64)
-    if values.shape != (n,):
-        raise ValueError(f"weights must have shape ({n},) as the features, got {values.shape}")
+    values = check_each("weights", weights, n)
     if n and not values.min() >= 0.0:
         raise ValueError(f"weights must be at least 0, got {values.min()}")
     return values

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from online_learning.decay import check_half_life, first_exponent, power_of_two, row_times, scale_at
 from online_learning.fold_kernels import add_moment, add_outer
-from online_learning.observations import check_rewards, check_rows, check_weights, read_floats, unpack
+from online_learning.observations import check_each, check_rows, check_weights, read_floats, unpack
 
 SCHEMA_VERSION = 2
 
@@ -62,6 +62,18 @@ class Statistics(InSpace, Protocol):
         offsets: NDArray[Any] | int | None = None,
     ) -> int:
         """See `LinearStatistics.add_rewards`."""
+        ...
+
+    def amend_impressions(
+        self,
+        features: NDArray[Any],
+        weights: NDArray[Any],
+        *,
+        arms: NDArray[np.uint64] | None = None,
+        times_ms: NDArray[Any] | int | None = None,
+        offsets: NDArray[Any] | int | None = None,
+    ) -> int:
+        """See `LinearStatistics.amend_impressions`."""
         ...
 
     def __add__(self, other: Any) -> Any: ...
@@ -202,12 +214,41 @@ class LinearStatistics:
         offsets : as of `add_impressions`
         """
         rows = check_rows(features, self.dim)
-        values = check_rewards(rewards, len(rows))
+        values = check_each("rewards", rewards, len(rows))
         times, exponents, factors = row_times(times_ms, len(rows), self.half_life_ms)
         slots = np.zeros(len(rows), np.int64)
         used = add_moment(
             rows, values, factors, times, exponents, slots,
             self._packed, self._moment, self._clocks, self._counts[1],
+        )  # fmt: skip
+        return int(used)
+
+    def amend_impressions(
+        self,
+        features: NDArray[Any],
+        weights: NDArray[Any],
+        *,
+        arms: NDArray[np.uint64] | None = None,
+        times_ms: NDArray[Any] | int | None = None,
+        offsets: NDArray[Any] | int | None = None,
+    ) -> int:
+        """Add to the weights of items already added as impressions and return how many were used.
+
+        Parameters
+        ----------
+        features : (n, F) float, the rows that were shown
+        weights : (n,) float; -1 takes a row of weight 1 back, 1 puts it in again
+        arms : which item each row is; not looked at here
+        times_ms : (n,) int or one int, when the items were shown; needed with a half-life
+        offsets : as of `add_impressions`
+        """
+        rows = check_rows(features, self.dim)
+        values = check_each("weights", weights, len(rows))
+        times, exponents, factors = row_times(times_ms, len(rows), self.half_life_ms)
+        slots = np.zeros(len(rows), np.int64)
+        used = add_outer(
+            rows, factors * values, times, exponents, slots,
+            self._packed, self._moment, self._clocks, np.zeros(1, np.int64),
         )  # fmt: skip
         return int(used)
 

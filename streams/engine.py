@@ -278,6 +278,7 @@ class Engine:
                 lateness_ms=settings.allowed_lateness_ms,
             ),
             learn_from=settings.learn_from,
+            cascade=settings.click_model == "cascade",
             positions=PositionStatistics() if settings.position_bias == "learned" else None,
             examination=self.examination,
         )

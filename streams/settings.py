@@ -128,6 +128,11 @@ class Settings(BaseSettings):
         description="A number b: position p is taken to be looked at (p + 1) ** -b as often as the first. "
         "'learned': as often as the closed slates say.",
     )
+    click_model: Literal["position", "cascade"] = Field(
+        "position",
+        description="What of a slate counts as looked at: each position as `position_bias` says, or all down "
+        "to the last one responded to.",
+    )
     learn_from: Literal["response", "reward"] = Field(
         "response",
         description="What the policy predicts: whether an item is responded to (by an action of weight 1 or "
@@ -158,8 +163,12 @@ class Settings(BaseSettings):
             unknown = set(getattr(self, name) or ()) - self.actions.keys()
             if unknown:
                 raise ValueError(f"{name} names {sorted(unknown)}, which `actions` does not define")
-        if self.learn_from == "reward" and self.policy == "thompson-logistic":
-            raise ValueError("learn_from must be 'response' for policy 'thompson-logistic', got 'reward'")
+        if self.policy == "thompson-logistic":
+            for name, wanted in (("learn_from", "response"), ("click_model", "position")):
+                if (got := getattr(self, name)) != wanted:
+                    raise ValueError(f"{name} must be {wanted!r} for policy 'thompson-logistic', got {got!r}")
+        if self.click_model == "cascade" and self.position_bias != 0.0:
+            raise ValueError(f"position_bias must be 0 for click_model 'cascade', got {self.position_bias!r}")
         if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
             raise ValueError(
                 f"security_protocol={self.security_protocol} needs sasl_username and sasl_password"

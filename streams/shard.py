@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from model_core.co_visitation import CoVisitation
 from online_learning.arm_statistics import ArmStatistics
-from online_learning.attribution import ClosedSlate, PendingSlates
+from online_learning.attribution import ClosedSlate, OpenSlate, PendingSlates
+from online_learning.cascade import amended
 from online_learning.logistic import LogisticStatistics
 from online_learning.position_bias import POSITIONS, PositionStatistics, by_position
 from online_learning.statistics import Statistics
@@ -73,6 +74,28 @@ def arm_key(partition: int, arm: int) -> bytes:
     return ARM_PREFIX + partition.to_bytes(2, "big") + arm.to_bytes(8, "big")
 
 
+class _Rows:
+    """Positions of slates with a number each, on their way to the statistics."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[NDArray[np.float32], float, int, int, int]] = []
+
+    def add(self, slate: OpenSlate, position: int, value: float, offset: int) -> None:
+        arm = key_of(slate.item_ids[position])
+        self._rows.append((slate.features[position], value, arm, slate.timestamp_ms, offset))
+
+    def give_to(self, learn: Callable[..., int]) -> None:
+        if self._rows:
+            features, values, arms, times, offsets = zip(*self._rows, strict=True)
+            learn(
+                np.stack(features),
+                np.array(values),
+                arms=np.array(arms, np.uint64),
+                times_ms=np.array(times, np.int64),
+                offsets=np.array(offsets, np.int64),
+            )
+
+
 @dataclass(slots=True)
 class Flushed:
     """Click positions (next offset) that the changelogs cover, per kind of row."""
@@ -88,8 +111,8 @@ class Shard:
 
     holding has the offsets of clicks whose own slate (`recommend_on`) is not published yet: their offsets
     must not be committed. epochs has the ledger epoch per topic. examination has how often each position
-    is looked at, (MAX_SLATE,) float64. next_examination, and next_reference of logistic statistics, take
-    effect with the next flush.
+    is looked at, (MAX_SLATE,) float64; next_examination, and next_reference of logistic statistics, take
+    effect with the next flush. cascade: positions below a slate's last response were not looked at.
     """
 
     partition: int
@@ -111,6 +134,7 @@ class Shard:
     positions: PositionStatistics | None = None
     examination: NDArray[np.float64] = field(default_factory=lambda: np.ones(MAX_SLATE))
     learn_from: Literal["response", "reward"] = "response"
+    cascade: bool = False
     next_examination: NDArray[np.float64] | None = None
     next_reference: NDArray[np.float64] | None = None
 
@@ -146,9 +170,9 @@ class Shard:
         positive: frozenset[str],
         metrics: Metrics,
     ) -> None:
-        """Join clicks with the open slates of their users; those already in the sums are left out."""
+        """Join clicks with the slates of their users; those already in the sums are left out."""
         waiting = self.slates.users
-        rewarded: list[tuple[NDArray[np.float32], float, int, int, int]] = []
+        rewards, amendments = _Rows(), _Rows()
         for row, user in enumerate(columns.users):
             if user not in waiting or outcomes[row] == DUPLICATE:
                 continue
@@ -161,25 +185,22 @@ class Shard:
                 offset=offset,
             )  # fmt: skip
             metrics.count_rewards(found.outcome)
-            if found.slate is None:
+            if (slate := found.slate) is None:
                 continue
-            earned = found.reward
-            if self.learn_from == "response":
-                taken = [action for action in found.slate.actions[found.position] if action in positive]
-                # Whether an item was taken, not how often.
-                earned = found.quality if click.action in positive and len(taken) == 1 else 0.0
-            if earned:
-                arm, time = key_of(click.item_id), found.slate.timestamp_ms
-                rewarded.append((found.features, earned, arm, time, offset))
-        if rewarded:
-            features, earnings, arms, times, offsets = zip(*rewarded, strict=True)
-            self.statistics.add_rewards(
-                np.stack(features),
-                np.array(earnings),
-                arms=np.array(arms, np.uint64),
-                times_ms=np.array(times, np.int64),
-                offsets=np.array(offsets, np.int64),
-            )
+            taken = [p for p, actions in enumerate(slate.actions) if not positive.isdisjoint(actions)]
+            responses = [action for action in slate.actions[found.position] if action in positive]
+            first = click.action in positive and len(responses) == 1
+            if self.learn_from == "reward":
+                rewards.add(slate, found.position, found.reward, offset)
+            elif first:  # whether an item was taken, not how often
+                rewards.add(slate, found.position, found.quality, offset)
+            if self.cascade and first:
+                taken.remove(found.position)
+                positions, weight = amended(taken, found.position, len(slate.item_ids))
+                for position in positions:
+                    amendments.add(slate, position, weight, offset)
+        rewards.give_to(self.statistics.add_rewards)
+        amendments.give_to(self.statistics.amend_impressions)
 
     def open_slate(self, record: Recommendation, features: NDArray[np.float32]) -> None:
         """Let a slate be rewarded from now on."""

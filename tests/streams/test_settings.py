@@ -100,3 +100,26 @@ def test_names_that_kafka_would_refuse_are_refused(name: str, text: str) -> None
     else:
         with pytest.raises(ConfigurationError, match=name):
             load_settings(**{name: text})
+
+
+@pytest.mark.parametrize(
+    ("values", "rule"),
+    [
+        ({"policy": "thompson-logistic", "learn_from": "reward"}, "learn_from must be 'response' for policy"),
+        ({"policy": "thompson-logistic", "click_model": "cascade"}, "click_model must be 'position' for"),
+        ({"click_model": "cascade", "position_bias": "learned"}, "position_bias must be 0 for click_model"),
+        ({"dwell_half_ms": {"stay": 1}}, r"dwell_half_ms names \['stay'\]"),
+        ({"attribution_windows_ms": {"buy": 1}}, r"attribution_windows_ms names \['buy'\]"),
+    ],
+)
+def test_settings_of_learning_that_contradict_each_other_are_refused(
+    values: dict[str, object], rule: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rule):
+        load_settings(**values)
+
+
+@pytest.mark.parametrize("value", ["learned", "0.5", 1.0])
+def test_position_bias_is_learned_or_a_number(monkeypatch: pytest.MonkeyPatch, value: str | float) -> None:
+    monkeypatch.setenv("SLATESTREAM_POSITION_BIAS", str(value))
+    assert str(load_settings().position_bias) == str(value)

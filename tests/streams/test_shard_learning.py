@@ -240,3 +240,36 @@ def test_a_conversion_after_the_slate_has_closed_is_learned_once_and_corrects_it
     assert (corrected.correction, corrected.rewards.tolist()) == (True, [0.0, 0.0, 1.0])
     np.testing.assert_allclose(live.statistics.moment, slate(0)[1][2], rtol=1e-6)
     assert live.close_slates(frozenset()) == []
+
+
+@pytest.mark.parametrize("policy", ["thompson", "linucb-disjoint"])
+def test_in_a_cascade_positions_below_the_last_response_were_not_looked_at(policy: str) -> None:
+    learning = Learning.of(policy, PRIOR, half_life_ms=5_000)
+    live = shard(learning, cascade=True)
+    serve(live, range(3))
+    fold(live, taken(0, 0), taken(1, 1), taken(0, 0, "view"), taken(0, 1), first_offset=3)
+    serve(live, range(3))  # read again, as are the clicks
+    fold(live, taken(0, 0), taken(1, 1), taken(0, 0, "view"), taken(0, 1), first_offset=3)
+    expected = learning.empty()
+    for number, looked_at in ((0, 2), (1, 2), (2, 3)):
+        record, features = slate(number)
+        arms = keys_of(item.item_id for item in record.slate)[:looked_at]
+        expected.add_impressions(features[:looked_at], arms=arms, times_ms=record.timestamp_ms)
+    order = [
+        np.argsort(one.arms) if policy == "linucb-disjoint" else ... for one in (live.statistics, expected)
+    ]
+    seen = live.statistics.gram[order[0]], expected.gram[order[1]]
+    np.testing.assert_allclose(*seen, rtol=1e-9, atol=1e-12)
+    assert live.statistics.impressions == 9  # shown, looked at or not
+
+
+def test_amendments_that_are_read_again_after_a_row_are_left_out() -> None:
+    learning = Learning.of("linucb-disjoint", PRIOR)
+    live = shard(learning, cascade=True)
+    serve(live, range(2))
+    fold(live, taken(0, 0), taken(1, 1), first_offset=2)
+    again = shard(learning, cascade=True)
+    again.statistics = learning.read(live.statistics.to_bytes())
+    serve(again, range(2))
+    fold(again, taken(0, 0), taken(1, 1), first_offset=2)
+    assert again.statistics == live.statistics
