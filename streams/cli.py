@@ -15,6 +15,7 @@ from streams.demo.run import demo_command, simulate_command
 from streams.errors import SlatestreamError
 from streams.evaluate import evaluate_command
 from streams.explain import explain_command
+from streams.ope.command import ope_command
 from streams.topics import topics_app
 from streams.train import train_command
 from streams.tune import tune_command
@@ -36,6 +37,7 @@ app.command("evaluate")(evaluate_command)
 app.command("tune")(tune_command)
 app.command("compress")(compress_command)
 app.command("explain")(explain_command)
+app.command("ope")(ope_command)
 app.add_typer(topics_app, name="topics")
 app.add_typer(bench_app, name="bench")
 

@@ -115,8 +115,10 @@ class SlateItem(msgspec.Struct, frozen=True):
 class Recommendation(msgspec.Struct, frozen=True):
     """`recommendations`, keyed by user_id: a slate as served.
 
-    features is the policy's view of each position, shape (len(slate), feature_dim), row-major float32;
-    with it any other policy can be evaluated on this record. propensity_kind is "exact" or "estimated".
+    features is the policy's view of each position, shape (len(slate), feature_dim), row-major float32.
+    propensity_kind is "exact" or "estimated". candidate_propensities has, for each policy configured as
+    `candidate_policies`, the probability that it would have put the item at each position, given those before
+    it: what off-policy evaluation needs to say what the candidate would earn.
     clicks_offset is the offset of the user's click partition up to which the slate had seen clicks.
     """
 
@@ -133,6 +135,7 @@ class Recommendation(msgspec.Struct, frozen=True):
     latency_ms: float
     clicks_offset: int = -1
     context: dict[str, Any] | None = None
+    candidate_propensities: dict[str, list[float]] = {}
     fallback: str | None = None  # why the slate is not the model's, e.g. "no_release"
 
 
@@ -157,6 +160,7 @@ class Feedback(msgspec.Struct, frozen=True):
     timestamp_ms: int
     closed_ms: int
     context: dict[str, Any] | None = None
+    candidate_propensities: dict[str, list[float]] = {}
     correction: bool = False
 
 

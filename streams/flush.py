@@ -105,6 +105,7 @@ def _feedback(shard: Shard, positive: frozenset[str]) -> list[Row]:
             timestamp_ms=served.timestamp_ms,
             closed_ms=shard.watermark_ms,
             context=served.context,
+            candidate_propensities=served.candidate_propensities,
             correction=correction,
         )
         rows.append((served.user_id.encode(), encode(feedback)))

@@ -1,0 +1,1 @@
+"""Off-policy evaluation of `feedback`: what every candidate policy would earn, beside the live one."""

@@ -1,0 +1,168 @@
+"""Continuous evaluation: follow `feedback`, judge a sliding window, publish the verdicts to Prometheus."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from rich.console import Console
+from rich.live import Live
+
+from streams.demo.session import race
+from streams.errors import SlatestreamError
+from streams.ope.estimates import Sampling
+from streams.ope.log import MALFORMED, Reward, SlateLog
+from streams.ope.report import Report, count, evaluate_columns, table
+from streams.settings import Settings
+from streams.topic_reader import TailReader
+from streams.topics import topic_name, topic_partitions
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What is judged, and how often.
+
+    Attributes
+    ----------
+    slates : the latest so many
+    every_s : seconds from one verdict to the next
+    positions : of each slate, the first so many; None for all
+    """
+
+    slates: int
+    every_s: float
+    reward: Reward
+    estimators: Sequence[str]
+    positions: int | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+class Verdicts(Collector):
+    """The latest report as metrics; a scrape sees a whole one, or none yet."""
+
+    def __init__(self) -> None:
+        self.report: Report | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        """Give what Prometheus reads."""
+        report = self.report
+        if report is None:
+            return
+        by = ["policy", "estimator"]
+        gauges = {
+            name: GaugeMetricFamily(f"slatestream_ope_{name}", text, labels=labels)
+            for name, text, labels in (
+                ("measured", "Reward a slate as served.", ["policy"]),
+                ("value", "Estimated reward a slate of a policy.", by),
+                ("low", "Lower end of its 95 % interval.", by),
+                ("high", "Upper end of its 95 % interval.", by),
+                ("effective_slates", "Slates of equal weight that would be as certain.", by),
+                ("bearable_positions", "First positions that the log bears where it refuses slates.", by),
+                ("refused", "1 where there is no estimate, and why.", [*by, "reason"]),
+            )
+        }
+        for policy, (_, value) in report.measured.items():
+            gauges["measured"].add_metric([policy], value.value)
+        for one in report.verdicts:
+            labels = [one.policy, one.estimator]
+            if one.estimate is not None:
+                for name in ("value", "low", "high"):
+                    gauges[name].add_metric(labels, getattr(one.estimate, name))
+            else:
+                gauges["refused"].add_metric([*labels, one.refused], 1.0)
+                bearable = 0 if one.bears is None else one.bears.positions
+                gauges["bearable_positions"].add_metric(labels, bearable)
+            if one.effective_size is not None:
+                gauges["effective_slates"].add_metric(labels, one.effective_size)
+        yield from gauges.values()
+        yield GaugeMetricFamily("slatestream_ope_slates", "Slates in the window.", report.counts.slates)
+        yield CounterMetricFamily("slatestream_ope_records", "Records read.", report.counts.read)
+        malformed = CounterMetricFamily(
+            "slatestream_ope_malformed", "Records left out, and why.", labels=["reason"]
+        )
+        for reason in MALFORMED:
+            malformed.add_metric([reason], report.counts.malformed.get(reason, 0))
+        yield malformed
+
+
+async def follow(settings: Settings, window: Window, *, port: int, console: Console) -> None:
+    """Judge the latest slates again and again until cancelled.
+
+    Parameters
+    ----------
+    port : on localhost, of the metrics; 0 takes any
+    """
+    partitions = topic_partitions(settings, "feedback")
+    log = SlateLog(frozenset(settings.positive_actions), reward=window.reward, capacity=window.slates)
+
+    def take(_topic: str, _partition: int, records: Sequence[Any]) -> None:
+        for record in records:
+            log.add(record.value)
+
+    verdicts, registry = Verdicts(), CollectorRegistry()
+    registry.register(verdicts)
+    try:
+        server, _ = start_http_server(port, HOST, registry)
+    except OSError as error:
+        raise SlatestreamError(f"--port {port}: {error.strerror}; name another one, or 0 for any") from None
+    console.print(f"metrics on http://{HOST}:{server.server_port}/metrics", highlight=False)
+    reader = TailReader(
+        settings,
+        {topic_name(settings, "feedback"): partitions},
+        take,
+        last=-(-window.slates // partitions),
+    )
+    await reader.start()
+    try:
+        await reader.caught_up.wait()
+        await race(_keep_judging(log, window, verdicts, console), reader.task)
+    finally:
+        await reader.stop()
+        server.shutdown()
+
+
+async def _keep_judging(log: SlateLog, window: Window, verdicts: Verdicts, console: Console) -> None:
+    judged = -1
+    with contextlib.ExitStack() as stack:
+        live = stack.enter_context(Live(console=console, auto_refresh=False)) if console.is_terminal else None
+        while True:
+            if log.read != judged:
+                judged = log.read
+                verdicts.report = report = await _judge(log, window)
+                if live is not None:
+                    live.update(table(report), refresh=True)
+                else:
+                    console.print(line(report), soft_wrap=True, highlight=False)
+            await asyncio.sleep(window.every_s)
+
+
+async def _judge(log: SlateLog, window: Window) -> Report:
+    columns = log.columns()
+    return await asyncio.to_thread(
+        evaluate_columns,
+        columns,
+        count(log, columns),
+        window.reward,
+        window.estimators,
+        window.sampling,
+        window.positions,
+    )
+
+
+def line(report: Report) -> str:
+    """Write a report in one line."""
+    live = report.live()
+    parts = [f"{report.counts.slates:,} slates", f"measured {live.value:.4f}" if live else "nothing measured"]
+    for one in report.verdicts:
+        if one.estimate is None:
+            parts.append(f"{one.policy} refused ({one.refused})")
+        else:
+            value = one.estimate
+            parts.append(f"{one.policy} {value.value:.4f} [{value.low:.4f}, {value.high:.4f}]")
+    return "  ".join(parts)
