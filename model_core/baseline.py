@@ -5,9 +5,10 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.batches import ItemBatch, ScoreBatch
 from model_core.ease import Ease
 from model_core.release import Release
-from model_core.scorer import ItemBatch, ScoreBatch, Scores, best_first
+from model_core.scorer import Scores, best_first
 from model_core.signals import SignalConfig
 
 N_CANDIDATES = 200

@@ -1,93 +1,264 @@
 """EASE for items that nobody has met: their weights, from those of items that are like them.
 
-EASE knows an item by who liked it. Kernel ridge regression (Saunders, Gammerman & Vovk 1998, "Ridge
-regression learning algorithm in dual variables") maps what an item says of itself to its column of EASE's
+EASE knows an item by who liked it. Ridge regression maps what an item says of itself to its column of EASE's
 weights, as attribute-to-feature mappings do for factors (Gantner et al. 2010, "Learning attribute-to-feature
-mappings for cold-start recommendations"). What comes out is EASE again: it serves wherever EASE does.
+mappings for cold-start recommendations"). It is solved in its dual, over items, and kept as a few numbers for
+each entity and each dimension of an embedding, so that an item described today is scored today.
 """
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.linalg import svds
+
+from model_core.batches import ItemBatch
 from model_core.ease import Ease
 
-PENALTY = 10.0
-"""Ridge penalty that suits a kernel whose diagonal is a few ones."""
+EMBEDDINGS = ("text", "image", "audio")
+RANK = 256
+GRAPH_WEIGHTS, PENALTIES = (1.0, 4.0, 16.0), (3.0, 10.0, 30.0)
+COMPARED = 2000
+"""Items among which weight and penalty are chosen."""
+
+Matrix = NDArray[np.float32]
 
 
-def item_mapping(
-    kernel: NDArray[np.floating],
-    known: NDArray[np.integer],
-    new: NDArray[np.integer],
-    *,
-    penalty: float = PENALTY,
-) -> NDArray[np.float32]:
-    """Weights that make new items of known ones: (K + penalty I)^-1 K[known, new], (len(known), len(new)).
+@dataclass(frozen=True, slots=True)
+class Ridge:
+    """How much the graph counts beside each embedding's 1, and the penalty."""
 
-    Parameters
-    ----------
-    kernel : (n_items, n_items), positive semidefinite; sums of `model_core.fused_linear`'s kernels do
-    known, new : item rows without one in common
+    graph_weight: float = 4.0
+    penalty: float = 10.0
 
-    Raises
-    ------
-    ValueError
-        If the penalty is not positive, the kernel is not finite or not square, or an item is in both parts.
+
+@dataclass(frozen=True, slots=True)
+class ItemMapping:
+    """Gives any described item a place; EASE's weights on an item at place z are ``z @ weights``.
+
+    entities : (n_entities + 1, r) float32, by the release's rows; of row 0 zero
+    embeddings : of text, image and audio (d, r) float32, by name
+    centres : their means (d,) float32, by name
+    weights : (r, n_items) float32, by liked item
     """
-    if penalty <= 0:
-        raise ValueError(f"penalty must be positive, got {penalty}")
-    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1]:
-        raise ValueError(f"kernel must be square, got {kernel.shape}")
-    if not np.isfinite(kernel).all():
-        raise ValueError("kernel must be finite, got NaN or infinity")
-    if len(both := np.intersect1d(known, new)):
-        raise ValueError(f"known and new must have no item in common, got row {both[0]} in both")
-    regular = torch.as_tensor(kernel[np.ix_(known, known)], dtype=torch.float64)
-    regular.diagonal().add_(penalty)
-    like = torch.as_tensor(kernel[np.ix_(known, new)], dtype=torch.float64)
-    mapping = torch.cholesky_solve(like, torch.linalg.cholesky(regular))
-    return np.asarray(mapping.numpy(), np.float32)
+
+    entities: Matrix
+    embeddings: Mapping[str, Matrix]
+    centres: Mapping[str, Matrix]
+    weights: Matrix
+
+    def places(self, items: ItemBatch) -> Matrix:
+        """Where items are by what they say of themselves: (n, r); an item without a word is at 0."""
+        size = np.sqrt(np.maximum(items.edge_mask.sum(1, keepdims=True), 1)).astype(np.float32)
+        linked = self.entities[np.where(items.edge_mask, items.entities, 0)].sum(1)
+        places: Matrix = linked / size
+        for name in EMBEDDINGS:
+            places += _directions(items, name, self.centres[name]) @ self.embeddings[name]
+        return places
+
+    def save(self, path: Path) -> None:
+        """Write as .npz; equal mappings give equal bytes."""
+        named: dict[str, Any] = {"entities": self.entities, "weights": self.weights, **self.embeddings}
+        named |= {f"{name}_centre": centre for name, centre in self.centres.items()}
+        with path.open("wb") as file:
+            np.savez(file, **named)
+
+    @classmethod
+    def load(cls, path: Path) -> "ItemMapping":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is not of that kind.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(
+                    arrays["entities"],
+                    {name: arrays[name] for name in EMBEDDINGS},
+                    {name: arrays[f"{name}_centre"] for name in EMBEDDINGS},
+                    arrays["weights"],
+                )
+        except (OSError, KeyError, ValueError, BadZipFile) as error:
+            raise ValueError(f"{str(path)!r} must hold an item mapping: {error}") from None
 
 
-def extend_ease(
-    ease: Ease,
-    mapping: NDArray[np.float32],
-    known: NDArray[np.integer],
-    new: NDArray[np.integer],
-    *,
-    keep: int = 256,
-) -> Ease:
-    """Give new items the weights that `mapping` makes of the known items' ones; the others' weights stay.
+class ItemFeatures:
+    """What items say of themselves, as rows whose inner products are kernels.
+
+    Entities are rows of unit length, embeddings unit vectors about their mean: what all texts share tells no
+    items apart.
+    """
+
+    def __init__(self, items: ItemBatch, n_entities: int) -> None:
+        mask = items.edge_mask
+        row, column = np.nonzero(mask)
+        size = np.sqrt(np.maximum(mask.sum(1), 1))
+        self.entities = sparse.csr_matrix(
+            ((1.0 / size[row]).astype(np.float32), (row, items.entities[row, column])),
+            (len(mask), n_entities + 1),
+        )
+        self.centres = {name: _centre(items, name) for name in EMBEDDINGS}
+        self.embeddings = {name: _directions(items, name, self.centres[name]) for name in EMBEDDINGS}
+        self.graph = np.asarray((self.entities @ self.entities.T).todense(), np.float32)
+        self.content = sum((one @ one.T for one in self.embeddings.values()), np.zeros_like(self.graph))
+
+    def kernel(self, ridge: Ridge, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> Matrix:
+        """Similarity of some items to others: (len(rows), len(columns))."""
+        at = np.ix_(rows, columns)
+        kernel: Matrix = np.float32(ridge.graph_weight) * self.graph[at] + self.content[at]
+        return kernel
+
+    def places(self, mapping: ItemMapping, rows: NDArray[np.integer]) -> Matrix:
+        """`ItemMapping.places` of some items."""
+        places: Matrix = self.entities[rows] @ mapping.entities
+        for name, one in self.embeddings.items():
+            places = places + one[rows] @ mapping.embeddings[name]
+        return places
+
+
+def fit_mapping(ease: Ease, features: ItemFeatures, ridge: Ridge | None = None) -> ItemMapping:
+    """Learn the mapping from the items that EASE knows, keeping `RANK` dimensions at most.
 
     Regression shrinks, and would put new items behind all known ones: what it makes is scaled by one factor,
     so that a new item's weights are as large as a known one's in the root mean square.
 
     Parameters
     ----------
+    features
+        Of all of EASE's items, or more.
+    ridge
+        Chosen by the error on left-out items when it is left out.
+    """
+    known = _known(ease)
+    ridge = ridge or choose_ridge(ease, features)
+    solved, left_out, factor = _solve(ease, features, known, ridge)
+    u, s, v = _truncated(factor * solved)
+    dual = u * s
+    weights = np.zeros((len(v), ease.n_items), np.float32)
+    weights[:, known] = v
+    return ItemMapping(
+        np.asarray(np.float32(ridge.graph_weight) * (features.entities[known].T @ dual), np.float32),
+        {name: one[known].T @ dual for name, one in features.embeddings.items()},
+        features.centres,
+        weights,
+    )
+
+
+def weights_as_new(ease: Ease, features: ItemFeatures, ridge: Ridge) -> Matrix:
+    """Weights that each item would have were it new: (n_items, n_items) float32, row = liked.
+
+    A known item's are made without its own likes: leave-one-out, in closed form.
+    """
+    known = _known(ease)
+    unmet = np.setdiff1d(np.arange(ease.n_items), known)
+    solved, left_out, factor = _solve(ease, features, known, ridge)
+    weights = np.zeros((ease.n_items, ease.n_items), np.float32)
+    weights[np.ix_(known, known)] = (factor * left_out).T
+    weights[np.ix_(known, unmet)] = factor * (features.kernel(ridge, unmet, known) @ solved).T
+    return weights
+
+
+def choose_ridge(ease: Ease, features: ItemFeatures) -> Ridge:
+    """Weight of the graph and penalty that predict left-out items' weights best."""
+    known = _known(ease)
+    some = known[np.linspace(0, len(known) - 1, min(len(known), COMPARED)).astype(np.int64)]
+    wanted = ease.dense()[np.ix_(some, some)].T
+
+    def error(ridge: Ridge) -> float:
+        left_out = _solve(ease, features, some, ridge)[1]
+        return float(np.square(left_out - wanted).sum())
+
+    return min((Ridge(*pair) for pair in product(GRAPH_WEIGHTS, PENALTIES)), key=error)
+
+
+def extend_ease(ease: Ease, weights: Matrix, new: NDArray[np.integer], *, keep: int = 256) -> Ease:
+    """Give new items the weights that `fit_mapping` or a mapping made for them; the others' weights stay.
+
+    Parameters
+    ----------
     ease
         Over all rows; those of `new` must have no weights.
-    mapping : (len(known), len(new)) float32, of `item_mapping`
+    weights : (n_items, len(new)) float32, row = liked
     keep
         Weights on new items kept per liked item, the largest in absolute value.
 
     Raises
     ------
     ValueError
-        If a new item has weights already, or the mapping has another shape.
+        If a new item has weights already, or `weights` has another shape.
     """
-    if mapping.shape != (len(known), len(new)):
-        raise ValueError(f"mapping must be of shape {(len(known), len(new))}, got {mapping.shape}")
+    if weights.shape != (ease.n_items, len(new)):
+        raise ValueError(f"weights must be of shape {(ease.n_items, len(new))}, got {weights.shape}")
     dense = ease.dense()
     if dense[:, new].any():
         raise ValueError("new items must have no weights in EASE, got some")
-    made = dense[:, known] @ mapping
-    if (size := float(np.square(made).mean())) > 0:
-        made *= (float(np.square(dense[:, known]).mean()) / size) ** 0.5
     if keep < len(new):
-        least = np.partition(np.abs(made), -keep, axis=1)[:, -keep, None]
-        made[np.abs(made) < least] = 0.0
-    dense[:, new] = made
+        least = np.partition(np.abs(weights), -keep, axis=1)[:, -keep, None]
+        weights = np.where(np.abs(weights) < least, np.float32(0), weights)
+    dense[:, new] = weights
     liked, items = np.nonzero(dense)
     bounds = np.searchsorted(liked, np.arange(ease.n_items + 1))
     return Ease(bounds.astype(np.int64), items.astype(np.int32), dense[liked, items])
+
+
+def _known(ease: Ease) -> NDArray[np.int64]:
+    return np.flatnonzero(np.diff(ease.bounds))
+
+
+def _solve(
+    ease: Ease, features: ItemFeatures, known: NDArray[np.int64], ridge: Ridge
+) -> tuple[Matrix, Matrix, float]:
+    """Dual coefficients, leave-one-out predictions, both (len(known), len(known)), and the factor for both.
+
+    Row is the item that weights are on. With G = (K + penalty I)^-1 they are G Y and Y - G Y / diag(G)
+    (Rifkin & Lippert 2007, "Notes on regularized least squares", equation 12).
+    """
+    import torch  # takes seconds, and a worker only reads mappings
+
+    wanted = ease.dense()[np.ix_(known, known)].T
+    regular = torch.as_tensor(features.kernel(ridge, known, known), dtype=torch.float64)
+    regular.diagonal().add_(ridge.penalty)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(regular))
+    solved = (inverse @ torch.as_tensor(wanted, dtype=torch.float64)).numpy()
+    left_out = wanted - solved / inverse.diagonal().numpy()[:, None]
+    made = np.square(left_out).sum()
+    factor = float(np.sqrt(np.square(wanted).sum() / made)) if made > 0 else 1.0
+    return solved.astype(np.float32), left_out.astype(np.float32), factor
+
+
+def _truncated(matrix: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+    """Singular value decomposition, of rank `RANK` at most."""
+    if not matrix.any():
+        matrix = np.zeros((len(matrix), 1), np.float32)
+        return matrix, np.zeros(1, np.float32), matrix.T
+    if min(matrix.shape) <= RANK + 1:
+        u, s, v = np.linalg.svd(matrix, full_matrices=False)
+    else:
+        u, s, v = svds(matrix, RANK, v0=np.ones(min(matrix.shape), np.float32))
+    return u.astype(np.float32), s.astype(np.float32), v.astype(np.float32)
+
+
+def _centre(items: ItemBatch, name: str) -> Matrix:
+    vectors, there = getattr(items, name), getattr(items, f"{name}_mask")
+    mean: Matrix = (
+        vectors[there].mean(0, dtype=np.float64).astype(np.float32)
+        if there.any()
+        else np.zeros(vectors.shape[1], np.float32)
+    )
+    return mean
+
+
+def _directions(items: ItemBatch, name: str, centre: Matrix) -> Matrix:
+    vectors = getattr(items, name) - centre
+    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+    there = getattr(items, f"{name}_mask")[:, None] & (norm > 0)
+    unit: Matrix = np.where(there, vectors / np.where(there, norm, 1.0), 0.0).astype(np.float32)
+    return unit

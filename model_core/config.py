@@ -63,6 +63,9 @@ class TrainConfig:
     dropout: float = 0.2
     id_dropout: float = 0.3
     """Share of items whose id is hidden in a step, so that items never seen in training are rankable."""
+    newcomers: float = 0.1
+    """Share of items that a step takes for new: no id, and no signal but what EASE makes of their kind. So
+    DropoutNet (Volkovs, Yu & Poutanen 2017) learns to recommend what nobody has met."""
     modality_dropout: float = 0.1
     """Share of an item's text, image, audio and links that is hidden in a step, never all of them."""
     alignment: float = 0.1
@@ -98,6 +101,7 @@ class TrainConfig:
         for name in (
             "dropout",
             "id_dropout",
+            "newcomers",
             "modality_dropout",
             "horizon",
             "ranked",

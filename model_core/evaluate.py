@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from model_core.batches import ItemBatch
+from model_core.cold_start import extend_ease
 from model_core.corpus import Corpus
 from model_core.ease import Ease
 from model_core.replay import Replay, item_batch
@@ -131,20 +133,33 @@ def start_replay(
     """
     release = scorer.release
     rows = release_rows(scorer, corpus)
+    batch = item_batch(corpus)
+    batch = replace(
+        batch,
+        image=_fit_width("image", batch.image, release.image_dim),
+        audio=_fit_width("audio", batch.audio, release.audio_dim),
+        id_rows=rows if new is None else np.where(new, 0, rows),
+    )
     replay = Replay(
         corpus.log,
         corpus.edges,
         history_length=release.history_length,
         n_affinities=release.n_affinities,
         signals=SignalConfig(**release.signals),
-        ease=ease_by_rows(scorer.ease, rows),
+        ease=_ease_of(scorer, batch, rows),
     )
-    if new is not None:
-        rows = np.where(new, 0, rows)
-    batch = item_batch(corpus)
-    image = _fit_width("image", batch.image, release.image_dim)
-    audio = _fit_width("audio", batch.audio, release.audio_dim)
-    return replay, scorer.encode_items(replace(batch, image=image, audio=audio, id_rows=rows))
+    return replay, scorer.encode_items(batch)
+
+
+def _ease_of(scorer: Scorer, items: ItemBatch, rows: NDArray[np.int64]) -> Ease:
+    """EASE by a corpus's rows; items unknown to the release have the weights of new ones."""
+    ease, unknown = ease_by_rows(scorer.ease, rows), np.flatnonzero(rows == 0)
+    if not len(unknown):
+        return ease
+    known = np.flatnonzero(rows)
+    weights = np.zeros((len(rows), len(unknown)), np.float32)
+    weights[known] = (scorer.mapping.places(items)[unknown] @ scorer.mapping.weights[:, rows[known] - 1]).T
+    return extend_ease(ease, weights, unknown)
 
 
 def _fit_width(kind: str, vectors: NDArray[np.float32], width: int) -> NDArray[np.float32]:

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.baseline import BaselineScorer
-from model_core.scorer import ItemBatch, ScoreBatch, Scorer
+from model_core.batches import ItemBatch, ScoreBatch
+from model_core.scorer import Scorer
 from model_core.shapley import Shapley, shapley
 
 Kind = Literal["history", "entity", "modality", "signal"]

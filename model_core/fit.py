@@ -15,7 +15,7 @@ from model_core.config import ModelConfig, TrainConfig
 from model_core.corpus import Corpus
 from model_core.fusion import alignment_loss, modality_dropout
 from model_core.item_encoder import ItemEncoder, part_names
-from model_core.ranker import NOT_ELIGIBLE, Ranker
+from model_core.ranker import EASE, NOT_ELIGIBLE, Ranker
 from model_core.replay import item_batch
 from model_core.samples import Samples, Windows
 from model_core.signals import Log
@@ -43,6 +43,7 @@ class Model(torch.nn.Module):
         )
         self.ranker = Ranker(config, self.encoder.entities, action_weights, train.dropout)
         self.id_dropout = train.id_dropout
+        self.newcomers = train.newcomers
         self.modality_dropout = train.modality_dropout
         self.neighbours = train.neighbours
         batch = item_batch(corpus)
@@ -56,10 +57,17 @@ class Model(torch.nn.Module):
             for name in ("id_rows", "entities", "relations", "edge_mask")
         }
 
-    def vectors(self) -> Tensor:
-        """Vectors of all items: (n_items, dim); in training the ids of some are hidden."""
+    def draw_newcomers(self) -> Tensor:
+        """Draw which items a step takes for new ones, none outside training: (n_items,) bool."""
+        n, device = len(self.inputs["id_rows"]), self.ranker.item_bias.device
+        return torch.rand(n, device=device) < (self.newcomers if self.training else 0.0)
+
+    def vectors(self, new: Tensor | None = None) -> Tensor:
+        """Vectors of all items: (n_items, dim); the ids of `new` are hidden, in training more."""
         device = self.ranker.item_bias.device
         inputs = {name: value.to(device) for name, value in self.inputs.items()}
+        if new is not None:
+            inputs["id_rows"] = inputs["id_rows"] * ~new
         if self.training:
             self._hide(inputs)
         vectors: Tensor = self.encoder(**inputs)
@@ -228,7 +236,8 @@ class Trainer:
         history = self._tensor(log.items[events] * mask).long()
         times = log.times_ms[events] / 1000.0
         gap = np.maximum(np.diff(times, axis=1, prepend=times[:, :1]), 0.0) * mask
-        vectors = self.model.vectors()
+        new = self.model.draw_newcomers()
+        vectors = self.model.vectors(new)
         tokens = vectors[history] * self._tensor(mask).unsqueeze(-1)
         states, known = ranker.states(
             tokens, self._tensor(log.actions[events] * mask), self._tensor(gap.astype(np.float32)),
@@ -255,14 +264,15 @@ class Trainer:
         target = self._tensor(log.items[t]).long()
         seen = self._tensor(self.samples.seen[sample])
         barred = seen[:, 1:] | (columns[at] == target.unsqueeze(1))
-        shaped = ranker.transform_signals(self._tensor(self.samples.signals[sample]).float(), 1)
+        compared = torch.cat((target.unsqueeze(1), columns[at]), 1)  # (n, 1 + m)
+        signals = self._signals(sample, new[compared])
         match = ranker.match(user)
         # A target's stretch shares its columns, so their vectors are gathered once a stretch.
         wide = torch.zeros(*targets.shape, match.shape[-1], device=self.device)
         wide = wide.index_put((at, place), match)
         against = (wide @ vectors[columns].transpose(1, 2))[at, place]  # (n, m)
         own = (match * vectors[target]).sum(-1, keepdim=True)
-        base = torch.cat((own, against), 1) + (ranker.signal_weights(user).unsqueeze(1) @ shaped).squeeze(1)
+        base = torch.cat((own, against), 1) + ranker.prior(user, signals)
         barred = torch.cat((torch.zeros_like(barred[:, :1]), barred), 1)
         masked = base.masked_fill(barred, NOT_ELIGIBLE)
         weight = self._tensor(self._weight[t])
@@ -278,7 +288,7 @@ class Trainer:
         at, place, user, masked = at[few], place[few], user[few], masked[few]
         # As it will serve: the best by the retrieval score, the target only where it is one of them.
         chosen = masked.detach().topk(min(self.train.ranked_items, masked.shape[1]), dim=1).indices
-        items = torch.cat((target[few].unsqueeze(1), columns[at]), 1).gather(1, chosen)
+        items = compared[few].gather(1, chosen)
         picked = masked.gather(1, chosen)
         allowed = known[at] & (torch.arange(known.shape[1], device=self.device) <= place.unsqueeze(1))
         hidden = ranker.hidden(user, vectors[items], states[at], allowed.unsqueeze(1))
@@ -295,6 +305,13 @@ class Trainer:
             some = self._known[torch.randperm(len(self._known), device=self.device)[:ALIGNED]]
             loss = loss + self.train.alignment * self.model.alignment(some)
         return loss, retrieval
+
+    def _signals(self, sample: NDArray[np.int64], new: Tensor) -> Tensor:
+        """Signals of samples, (n, S, 1 + m); those of new items are what EASE makes of their kind."""
+        signals = self._tensor(self.samples.signals[sample]).float()
+        known, as_new = signals[:, :-1] * ~new.unsqueeze(1), signals[:, -1] * new
+        known[:, EASE] += as_new
+        return known
 
     def _actions(
         self, rank: Tensor, hidden: Tensor, is_target: Tensor, present: Tensor, code: Tensor

@@ -10,6 +10,7 @@ from model_core.config import ModelConfig
 
 TIME_BASIS = 32  # gaps from 0 s to 2**31 s
 NOT_ELIGIBLE = -1e9
+POPULARITY, EASE = 1, 2  # their places among the signals
 SIGNAL_WEIGHTS = (0.8, 0.2, 0.6)  # to begin with: co-visits, popularity, EASE
 
 
@@ -103,6 +104,9 @@ class Ranker(nn.Module):
         self.signal_scale = nn.Parameter(torch.zeros(config.n_signals))
         nn.init.zeros_(self.signal_adapt.weight)
         nn.init.zeros_(self.signal_adapt.bias)
+        self.newcomer = nn.Linear(dim, 1)
+        nn.init.zeros_(self.newcomer.weight)
+        nn.init.zeros_(self.newcomer.bias)
         self.ask = nn.Linear(dim, dim)
         self.head_norm = nn.LayerNorm(2 * dim)
         self.head_user = nn.Linear(2 * dim, hidden)
@@ -168,6 +172,18 @@ class Ranker(nn.Module):
         weights: Tensor = nn.functional.softplus(self.signal_weight + self.signal_adapt(user))
         return weights
 
+    def prior(self, user: Tensor, signals: Tensor) -> Tensor:
+        """Part of the retrieval score that the worker's signals make: (B, dim) and (B, S, M) to (B, M).
+
+        An item that nobody has responded to has no signals rather than bad ones: a level of its own, learned
+        too, lifts it.
+        """
+        shaped = self.transform_signals(signals, 1)
+        new = (signals[:, POPULARITY] <= 0.0).to(signals.dtype)
+        known: Tensor = (self.signal_weights(user).unsqueeze(1) @ shaped).squeeze(1)
+        scores: Tensor = known + self.newcomer(user) * new
+        return scores
+
     def match(self, user: Tensor) -> Tensor:
         """Vector whose inner product with an item's is the learned part of the retrieval score."""
         vectors: Tensor = (self.user(user) + self.item_bias) / self.config.dim**0.5
@@ -205,7 +221,7 @@ class Ranker(nn.Module):
         signals: Tensor,
         eligible: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Serve B requests over N items; see `model_core.scorer.ScoreBatch` for the arguments.
+        """Serve B requests over N items; see `model_core.batches.ScoreBatch` for the arguments.
 
         Returns
         -------
@@ -223,9 +239,7 @@ class Ranker(nn.Module):
         last = torch.where(any_known.unsqueeze(-1), states[:, -1], states[:, 0])
         liked = self.liked(user_entities, user_entity_weights)
         user = self.user_vector(last, age[:, -1], any_known.to(age.dtype), liked)
-        adapted = self.signal_weights(user)  # (B, S)
-        shaped = self.transform_signals(signals, 1)  # (B, S, N)
-        base = self.match(user) @ items.T + (adapted.unsqueeze(1) @ shaped).squeeze(1)
+        base = self.match(user) @ items.T + self.prior(user, signals)
         top, rows = torch.topk(base.masked_fill(~eligible, NOT_ELIGIBLE), self.config.n_candidates, dim=1)
         valid = torch.gather(eligible, 1, rows)
         at = rows.unsqueeze(1).expand(-1, self.config.n_signals, -1)

@@ -1,4 +1,4 @@
-"""A release: one folder with both graphs, EASE, the vocabulary, and a manifest that vouches for them.
+"""A release: a folder with both graphs, EASE, its mapping, the vocabulary, and a manifest that vouches.
 
 manifest.json names the schema, the sizes, the metrics and the SHA-256 of every other file; the version is
 a hash of those, so it tells contents apart and not moments.
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from model_core.config import ModelConfig
 from model_core.vocabulary import Vocabulary
 
-SCHEMA = 2
+SCHEMA = 3
 MANIFEST, VOCABULARY = "manifest.json", "vocabulary.json"
 ABOUT = ("version", "metrics", "training")
 """What of a manifest is said about the contents and is none of them."""
-ITEM_ENCODER, RANKER, EASE = "item_encoder.onnx", "ranker.onnx", "ease.npz"
+ITEM_ENCODER, RANKER, EASE, MAPPING = "item_encoder.onnx", "ranker.onnx", "ease.npz", "item_mapping.npz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,13 @@ def write_manifest(
     metrics: dict[str, Any],
     training: dict[str, Any],
 ) -> str:
-    """Complete a folder that holds both graphs and EASE into a release; return its version."""
+    """Complete a folder that holds both graphs, EASE and its mapping into a release; return its version."""
     (folder / VOCABULARY).write_text(
         json.dumps(asdict(vocabulary), ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
     )
     described = {
         "schema": SCHEMA,
-        "files": dict.fromkeys((ITEM_ENCODER, RANKER, EASE, VOCABULARY)),
+        "files": dict.fromkeys((ITEM_ENCODER, RANKER, EASE, MAPPING, VOCABULARY)),
         "dims": asdict(config),
         "actions": actions,
         "text_encoder": {"name": text_encoder[0], "fingerprint": text_encoder[1]},

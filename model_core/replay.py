@@ -3,10 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.batches import ItemBatch, ScoreBatch
+from model_core.cold_start import ItemFeatures
 from model_core.corpus import Corpus
 from model_core.ease import Ease
 from model_core.samples import affinities
-from model_core.scorer import ItemBatch, ScoreBatch
 from model_core.signals import Log, SignalConfig, SignalState
 from model_core.vocabulary import Edges
 
@@ -19,6 +20,11 @@ def item_batch(corpus: Corpus) -> ItemBatch:
         text, (text != 0).any(1), image, (image != 0).any(1), audio, (audio != 0).any(1),
         edges.entities, edges.relations, edges.mask, corpus.id_rows,
     )  # fmt: skip
+
+
+def item_features(corpus: Corpus) -> ItemFeatures:
+    """What the items of a corpus say of themselves."""
+    return ItemFeatures(item_batch(corpus), len(corpus.vocabulary.entity_rows))
 
 
 class Replay:

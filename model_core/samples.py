@@ -6,6 +6,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.cold_start import ItemFeatures
 from model_core.config import ModelConfig, TrainConfig
 from model_core.signals import N_SIGNALS, Log, SignalConfig, SignalState, refits
 from model_core.vocabulary import Edges
@@ -37,7 +38,8 @@ class Samples:
 
     rows : (n,) int64 rows of the log
     index : (len(log),) int64, the sample of a log row, -1 = none
-    signals : (n, S, 1 + m) float16 and seen : (n, 1 + m) bool
+    signals : (n, S + 1, 1 + m) float16 and seen : (n, 1 + m) bool; the last signal is EASE's of the item were
+        it new
     entities : (n, A) int64, weights : (n, A) float32: what the user was drawn to
     """
 
@@ -109,7 +111,12 @@ def _look_ahead(
 
 
 def collect_samples(
-    log: Log, windows: Windows, edges: Edges, config: ModelConfig, signals: SignalConfig
+    log: Log,
+    windows: Windows,
+    edges: Edges,
+    features: ItemFeatures,
+    config: ModelConfig,
+    signals: SignalConfig,
 ) -> Samples:
     """Replay the log and note what was known before each target."""
     window_row, place = np.nonzero(windows.targets >= 0)
@@ -121,10 +128,10 @@ def collect_samples(
     wanted = np.zeros(len(log), np.int32)
     wanted[rows] = log.items[windows.wanted[window_row, place]]
     state = SignalState(log.n_users, log.n_items, signals)
-    values = np.zeros((len(rows), N_SIGNALS, 1 + windows.columns.shape[1]), np.float16)
+    values = np.zeros((len(rows), N_SIGNALS + 1, 1 + windows.columns.shape[1]), np.float16)
     seen = np.zeros(values.shape[::2], np.bool_)
-    for begin, end, ease in refits(log, signals):
-        state.use(ease)
+    for begin, end, ease, as_new in refits(log, signals, features):
+        state.use(ease, as_new)
         here = np.flatnonzero((rows >= begin) & (rows < end))
         sample_of = np.full(len(log), -1, np.int64)
         sample_of[rows[here]] = np.arange(len(here))

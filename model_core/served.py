@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from model_core.corpus import Corpus
 from model_core.fit import Model
-from model_core.replay import Replay
+from model_core.replay import Replay, item_features
 from model_core.signals import Log, SignalConfig, fit_log
 
 BATCH = 64
@@ -44,7 +44,7 @@ def serve(
         history_length=config.history_length,
         n_affinities=config.n_affinities,
         signals=signals,
-        ease=fit_log(log.first(since), signals),
+        ease=fit_log(log.first(since), signals, item_features(corpus))[0],
     )
     replay.advance(since)
     vectors = model.vectors()

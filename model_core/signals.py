@@ -13,6 +13,14 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.cold_start import (
+    ItemFeatures,
+    ItemMapping,
+    choose_ridge,
+    extend_ease,
+    fit_mapping,
+    weights_as_new,
+)
 from model_core.ease import Ease, fit_ease
 
 N_SIGNALS = 3
@@ -95,16 +103,18 @@ class SignalState:
         self.liked = np.zeros((n_users, 16), np.int32)
         self.n_liked = np.zeros(n_users, np.int64)
         self.ease = np.zeros((n_items, n_items), np.float32)
+        self.ease_as_new = np.zeros((0, 0), np.float32)
         if ease is not None:
             self.use(ease)
         self._pair = (config.pair_decay ** np.arange(config.window)).astype(np.float32)
         self._read = (config.read_decay ** np.arange(config.read_window)).astype(np.float32)
 
-    def use(self, ease: Ease) -> None:
-        """Score by these weights from now on."""
+    def use(self, ease: Ease, as_new: NDArray[np.float32] | None = None) -> None:
+        """Score by these weights from now on; as_new, (n_items, n_items): those of items were they new."""
         if ease.n_items != self.n_items:
             raise ValueError(f"EASE must know {self.n_items} items, got {ease.n_items}")
         self.ease = ease.dense()
+        self.ease_as_new = np.zeros((0, 0), np.float32) if as_new is None else as_new
 
     def fold(self, log: Log, start: int = 0, stop: int | None = None) -> None:
         """Take in log[start:stop]."""
@@ -136,12 +146,13 @@ class SignalState:
 
         Returns
         -------
-        signals : (n_samples, 3, 1 + m) float16
-            Column 0 is the item wanted, the others are those of the event's group.
+        signals : (n_samples, 4, 1 + m) float16
+            Column 0 is the item wanted, the others are those of the event's group. After the three signals
+            comes EASE's of the item were it new; 0 where `use` was not given such weights.
         seen : (n_samples, 1 + m) bool
             Items that the user had met before the event.
         """
-        signals = np.zeros((n_samples, N_SIGNALS, 1 + columns.shape[1]), np.float16)
+        signals = np.zeros((n_samples, N_SIGNALS + 1, 1 + columns.shape[1]), np.float16)
         seen = np.zeros(signals.shape[::2], np.bool_)
         end = len(log) if stop is None else stop
         for begin in range(start, end, 4096):  # numba knows no float16: one stretch at a time in float32
@@ -162,6 +173,7 @@ class SignalState:
                 self.liked,
                 self.n_liked,
                 self.ease,
+                self.ease_as_new,
                 log.users[part],
                 log.items[part],
                 log.positive[part],
@@ -206,15 +218,33 @@ class SignalState:
         return out
 
 
-def refits(log: Log, config: SignalConfig) -> Iterator[tuple[int, int, Ease]]:
-    """Cut a log into equal stretches (from, to), each with EASE fitted on what came before it."""
+def refits(
+    log: Log, config: SignalConfig, features: ItemFeatures
+) -> Iterator[tuple[int, int, Ease, NDArray[np.float32]]]:
+    """Cut a log into equal stretches (from, to), each with EASE fitted on what came before it.
+
+    Items not liked so far have the weights that new items have; the last are those of all items were they
+    new, (n_items, n_items). How the mapping is regularised is chosen once, on the whole log.
+    """
+    ridge = choose_ridge(_fit(log, config), features)
     bounds = np.linspace(0, len(log), config.ease_refits + 1).astype(np.int64).tolist()
     for begin, end in pairwise(bounds):
-        yield begin, end, fit_log(log.first(begin), config)
+        ease = _fit(log.first(begin), config)
+        as_new = weights_as_new(ease, features, ridge)
+        unmet = np.flatnonzero(np.diff(ease.bounds) == 0)
+        yield begin, end, extend_ease(ease, as_new[:, unmet], unmet), as_new
 
 
-def fit_log(log: Log, config: SignalConfig) -> Ease:
-    """EASE of all of a log."""
+def fit_log(log: Log, config: SignalConfig, features: ItemFeatures) -> tuple[Ease, ItemMapping]:
+    """EASE of all of a log, and its mapping, by which items without likes have their weights."""
+    ease = _fit(log, config)
+    mapping = fit_mapping(ease, features)
+    unmet = np.flatnonzero(np.diff(ease.bounds) == 0)
+    weights = mapping.weights.T @ features.places(mapping, unmet).T
+    return extend_ease(ease, weights, unmet, keep=config.ease_keep), mapping
+
+
+def _fit(log: Log, config: SignalConfig) -> Ease:
     return fit_ease(
         log.users[log.positive],
         log.items[log.positive],
@@ -248,6 +278,7 @@ def _replay(  # type: ignore[no-untyped-def]
     liked,
     n_liked,
     ease,
+    ease_as_new,
     users,
     items,
     positive,
@@ -272,10 +303,13 @@ def _replay(  # type: ignore[no-untyped-def]
                 other = wanted[event] if k == 0 else group[k - 1]
                 signals[sample, 0, k] = scores[other]
                 signals[sample, 1, k] = np.log1p(popularity[other])
-                total = np.float32(0)
+                total, as_new = np.float32(0), np.float32(0)
                 for n in range(n_liked[user]):
                     total += ease[liked[user, n], other]
+                    if len(ease_as_new):
+                        as_new += ease_as_new[liked[user, n], other]
                 signals[sample, 2, k] = max(total, np.float32(0))
+                signals[sample, 3, k] = max(as_new, np.float32(0))
                 met[sample, k] = seen[user, other]
         for back in range(len(pair)):
             other = recent[user, back]

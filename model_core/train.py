@@ -19,7 +19,8 @@ from model_core.evaluate import compare
 from model_core.export import export_release
 from model_core.fit import Model, Report, Trainer, Watch
 from model_core.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
-from model_core.release import EASE, Release, read_release, write_manifest
+from model_core.release import EASE, MAPPING, Release, read_release, write_manifest
+from model_core.replay import item_features
 from model_core.samples import collect_samples, cut_windows
 from model_core.scorer import Scorer
 from model_core.signals import SignalConfig, fit_log
@@ -110,7 +111,9 @@ def train_release(
 
     with _timed(seconds, "export"):
         report("export", 0.0)
-        fit_log(corpus.log.first(split), signals).save(partial / EASE)
+        ease, mapping = fit_log(corpus.log.first(split), signals, item_features(corpus))
+        ease.save(partial / EASE)
+        mapping.save(partial / MAPPING)
         differences = export_release(partial, model.encoder, model.ranker, n_items=corpus.log.n_items)
         report("export", 1.0)
     with _timed(seconds, "evaluate"):
@@ -150,7 +153,7 @@ def fit_model(
     log = corpus.log.first(split)
     report("replay", 0.0)
     windows = cut_windows(log, config, train, np.random.default_rng(train.seed))
-    samples = collect_samples(log, windows, corpus.edges, config, signals)
+    samples = collect_samples(log, windows, corpus.edges, item_features(corpus), config, signals)
     report("replay", 1.0)
     torch.manual_seed(train.seed)
     torch.set_num_threads(train.threads)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.co_visitation import CoVisitation, history_weights
-from model_core.evidence import covisit_parts, ease_parts, strongest
+from model_core.evidence import covisit_parts, strongest
 from model_core.signals import SignalConfig
 from streams.ease_signal import EaseSignal
 from streams.events import Evidence
@@ -64,8 +64,7 @@ class SignalSources:
         if self._ease is None:
             return np.zeros(0, np.int64), np.zeros((0, len(items)))
         liked = profiles.recent_positives(user_row, self._positive, self._history_limit)
-        known, places = self._ease.places(liked)
-        return known, ease_parts(self._ease.weights, places, self._ease.place_of(items))
+        return self._ease.parts(liked, items)
 
     def strongest(self, profiles: Profiles, user_row: int, items: NDArray[np.int64]) -> list[list[Evidence]]:
         """For each item of a slate, the item that each signal owes most to; none where a signal is 0."""

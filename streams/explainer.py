@@ -11,8 +11,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from model_core.batches import ItemBatch
 from model_core.explain import MODALITIES, SIGNALS, Attribution, explain_steps, split_signal
-from model_core.scorer import ItemBatch
 from streams.events import Contribution, Explanation, Path, Request
 from streams.serving import Job, Prepared
 from streams.shard import Shard

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.baseline import BaselineScorer
-from model_core.scorer import ItemBatch, Scorer
+from model_core.batches import ItemBatch
+from model_core.scorer import Scorer
+from streams.ease_signal import EaseSignal
 from streams.errors import ConfigurationError
 from streams.settings import Settings
 from streams.state.catalogue import Catalogue
@@ -62,7 +64,11 @@ class ItemTable:
         self._task: asyncio.Task[None] | None = None
         self._entities = np.zeros(0, np.int64)
         self._relations = np.zeros(0, np.int64)
-        self.fallback: str | None = "no_release" if isinstance(scorer, BaselineScorer) else None
+        self.ease: EaseSignal | None = None
+        self.fallback: str | None = "no_release"
+        if isinstance(scorer, Scorer):
+            self.ease = EaseSignal(scorer.ease, scorer.mapping, scorer.release.items, index)
+            self.fallback = None
 
     def start(self, crash: Callable[[BaseException], None]) -> None:
         """Begin to encode what changes; an error that is not an item's own goes to `crash`."""
@@ -166,6 +172,8 @@ class ItemTable:
     def _encode(self, rows: NDArray[np.int64], batch: ItemBatch) -> None:
         """Put new vectors in a new array: a batch being scored, and a device's copy, keep the old one."""
         encoded = self._scorer.encode_items(batch)
+        if self.ease is not None:
+            self.ease.describe(rows, batch)
         needed = max(int(rows.max()) + 1, len(self.vectors))
         if needed > len(self.vectors):
             needed = max(needed, len(self.vectors) * 5 // 4)

@@ -12,11 +12,10 @@ import xxhash
 from numpy.typing import NDArray
 
 from model_core import co_visitation
-from model_core.scorer import ScoreBatch
+from model_core.batches import ScoreBatch
 from model_core.signals import SignalConfig
 from online_learning.types import Candidates
 from streams.batcher import Batcher
-from streams.ease_signal import EaseSignal
 from streams.events import Recommendation, Request, SlateItem, encode
 from streams.evidence import SignalSources
 from streams.shard import Shard
@@ -87,9 +86,7 @@ class Server:
         release = engine.scorer.release
         self._signals = SignalConfig(**release.signals)
         self._rules = RuleColumns(settings, engine.catalogue)
-        self._ease = None
-        if (ease := engine.scorer.ease) is not None:
-            self._ease = EaseSignal(ease, release.items, engine.index)
+        self._ease = engine.items.ease
         self.sources = SignalSources(
             read=self._signals,
             length=release.history_length,

@@ -3,33 +3,32 @@
 import csv
 import gzip
 import json
-import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from model_core.cold_start import extend_ease, item_mapping
+from model_core.batches import ItemBatch
+from model_core.cold_start import ItemFeatures, extend_ease, fit_mapping
 from model_core.datasets import Dataset, Item, load_recbole
 from model_core.ease import Ease, fit_ease
-from model_core.fused_linear import entity_kernel, vector_kernel
 from model_core.text_encoder import TextEncoder, item_text
+from model_core.vocabulary import Vocabulary, pad_edges
 
 FLOORS = ("category popularity", "genre profile", "nearest text", "mean of nearest 5 texts", "mean text")
 
 
 @dataclass(frozen=True)
 class Films:
-    """items and text (n_items, 384) by row; met, liked : (n_users, n_items) bool; kernels by group."""
+    """items and text (n_items, 384) by row; met, liked : (n_users, n_items) bool; genres as 0 and 1."""
 
     dataset: Dataset
     text: np.ndarray
     met: np.ndarray
     liked: np.ndarray
     genres: np.ndarray
-    kernels: dict[str, np.ndarray]
 
     @property
     def items(self) -> list[Item]:
@@ -61,16 +60,8 @@ def read_films(data: Path, side: Path, encoder: TextEncoder) -> Films:
     liked[users[likes], rows[likes]] = True
     names = sorted({genre for item in items for genre in item.genres})
     text = encoder.encode([item_text(item.title, item.text, item.attributes) for item in items])
-    found = [re.search(r"\((\d{4})\)$", item.title) for item in items]
-    years = np.array([float(year.group(1)) if year else 1995.0 for year in found])
-    kernels = {
-        "text": vector_kernel(text),
-        "graph": entity_kernel([item.triples for item in items]),
-        "genres": entity_kernel([item.genres for item in items]),
-        "year": np.exp(-np.abs(years[:, None] - years) / 3.0).astype(np.float32),
-    }
     genres = np.array([[name in item.genres for name in names] for item in items], np.float32)
-    return Films(replace(dataset, items=items), text, met, liked, genres, kernels)
+    return Films(replace(dataset, items=items), text, met, liked, genres)
 
 
 def hold_out(rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -108,26 +99,15 @@ def fit_known(films: Films, known: np.ndarray) -> Ease:
     )
 
 
-def mapped(films: Films, ease: Ease, weights: Mapping[str, float], penalty: float, new: np.ndarray) -> Ease:
-    """EASE with weights for the new items, made from its own by the kernels so weighed."""
-    known, mapping = make_mapping(films, ease, weights, penalty, new)
-    return extend_ease(ease, mapping, known, new, keep=len(new))
-
-
-def make_mapping(
-    films: Films, ease: Ease, weights: Mapping[str, float], penalty: float, new: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Items that somebody liked, and how new ones are made of them: (len(known), len(new))."""
-    known = np.flatnonzero(np.diff(ease.bounds))
-    kernel = np.sum([weight * films.kernels[name] for name, weight in weights.items()], axis=0)
-    return known, item_mapping(kernel, known, new, penalty=penalty)
-
-
-def mapped_popularity(
-    films: Films, ease: Ease, weights: Mapping[str, float], penalty: float, new: np.ndarray
-) -> np.ndarray:
-    """The popularity signal that new items may expect, 0 for all others: (n_items,)."""
-    known, mapping = make_mapping(films, ease, weights, penalty, new)
-    signal = np.zeros(len(films.items), np.float32)
-    signal[new] = np.maximum(np.log1p(films.liked[:, known].sum(0)) @ mapping, 0.0)
-    return signal
+def mapped(films: Films, ease: Ease, new: np.ndarray, without: Collection[str] = ()) -> Ease:
+    """EASE with weights for the new items, made as a release makes them, without "text" or "links"."""
+    vocabulary = Vocabulary.of(films.items)
+    edges, none = pad_edges(films.items, vocabulary, 32), np.zeros(len(films.items), np.bool_)
+    empty = np.zeros((len(none), 0), np.float32)
+    batch = ItemBatch(
+        films.text, none | ("text" not in without), empty, none, empty, none,
+        edges.entities, edges.relations, edges.mask & ("links" not in without), none.astype(np.int64),
+    )  # fmt: skip
+    features = ItemFeatures(batch, len(vocabulary.entity_rows))
+    mapping = fit_mapping(ease, features)
+    return extend_ease(ease, mapping.weights.T @ features.places(mapping, new).T, new, keep=len(new))

@@ -6,18 +6,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from model_core.batches import ItemBatch
+from model_core.cold_start import extend_ease
 from model_core.config import ModelConfig, TrainConfig
 from model_core.corpus import make_corpus, rating_actions
 from model_core.datasets import Interactions
 from model_core.ease import Ease
 from model_core.fit import Model
-from model_core.replay import Replay, item_batch
-from model_core.scorer import ItemBatch
-from model_core.signals import SignalConfig
+from model_core.replay import Replay, item_batch, item_features
+from model_core.signals import SignalConfig, fit_log
 from model_core.text_encoder import item_text
 from model_core.train import fit_model
 from model_core.vocabulary import Edges
-from tests.benchmarks.cold_films import Films, fit_known
+from tests.benchmarks.cold_films import Films
 
 K = 10
 WEIGHTS = {"view": 0.2, "like": 2.0}
@@ -62,6 +63,7 @@ class Product:
         self.users = np.searchsorted(
             np.unique(films.dataset.interactions.user_ids), np.unique(events.user_ids)
         )
+        self.small = small
         self.model: Model = fit_model(
             small, len(small.log), tuple(WEIGHTS.values()), config, TrainConfig(epochs=epochs), self.signals
         )[0]
@@ -82,12 +84,22 @@ class Product:
         self.corpus = every
         self.n_known = len(known)
 
-    @torch.inference_mode()
-    def lists(self, ease: Ease, popular: np.ndarray, new_only: bool, **hidden: Any) -> np.ndarray:
-        """Ten items a user, (n_users, 10) rows of `order`.
+    def ease(self, *, mapped: bool) -> Ease:
+        """What the release's EASE says of all films, new ones included where `mapped`."""
+        small, n = self.small, len(self.order)
+        ease, mapping = fit_log(small.log, self.signals, item_features(small))
+        wide = Ease(
+            np.append(ease.bounds, np.full(n - self.n_known, ease.bounds[-1])), ease.items, ease.weights
+        )
+        if not mapped:
+            return wide
+        new, weights = np.arange(self.n_known, n), np.zeros((n, n - self.n_known), np.float32)
+        weights[: self.n_known] = (mapping.places(self.batch)[new] @ mapping.weights).T
+        return extend_ease(wide, weights, new, keep=len(new))
 
-        `popular` is added to the popularity signal; `hidden` replaces inputs of the item encoder.
-        """
+    @torch.inference_mode()
+    def lists(self, ease: Ease, new_only: bool, **hidden: Any) -> np.ndarray:
+        """Ten items a user, (n_users, 10) rows of `order`; `hidden` replaces inputs of the item encoder."""
         batch: ItemBatch = replace(self.batch, **hidden)
         names = ("id_rows", "text", "text_mask", "entities", "relations", "edge_mask")
         vectors = self.model.encoder(**{name: torch.as_tensor(getattr(batch, name)) for name in names})
@@ -101,7 +113,6 @@ class Product:
         for users in np.array_split(np.arange(log.n_users, dtype=np.int32), max(1, log.n_users // 64)):
             request = replay.requests(users, np.full(len(users), log.times_ms[-1]))
             inputs = {name: torch.as_tensor(getattr(request, name)) for name in request.__dataclass_fields__}
-            inputs["signals"][:, 1] += torch.as_tensor(popular)
             if new_only:
                 inputs["eligible"][:, : self.n_known] = False
             rows, valid, probability = self.model.ranker(vectors, **inputs)[:3]
@@ -111,39 +122,25 @@ class Product:
 
 
 def run_product(
-    films: Films, known: np.ndarray, new: np.ndarray, extended: Ease, popular: np.ndarray, epochs: int
+    films: Films, known: np.ndarray, new: np.ndarray, epochs: int
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Per variant the lists among new items and among all, in the films' rows."""
     product = Product(films, known, new, epochs)
-    place = np.argsort(product.order)
-    plain, full = (
-        reorder(fit_known(films, known), product.order, place),
-        reorder(extended, product.order, place),
-    )
     fresh = np.arange(len(product.order)) >= product.n_known
     bare = {"edge_mask": product.batch.edge_mask & ~fresh[:, None]}
-    popular, zero = popular[product.order], np.zeros(len(popular), np.float32)
-    variants: dict[str, tuple[Ease, np.ndarray, dict[str, Any]]] = {
-        "slatestream": (plain, zero, {}),
-        "slatestream, new items without text": (plain, zero, {"text_mask": product.batch.text_mask & ~fresh}),
-        "slatestream, new items without graph": (plain, zero, bare),
-        "slatestream + mapped EASE": (full, zero, {}),
-        "slatestream + mapped EASE, popularity": (full, popular, {}),
+    variants: dict[str, tuple[bool, dict[str, Any]]] = {
+        "slatestream": (True, {}),
+        "slatestream, networks alone": (False, {}),
+        "networks, new items without text": (False, {"text_mask": product.batch.text_mask & ~fresh}),
+        "networks, new items without graph": (False, bare),
     }
+    eases = {mapped: product.ease(mapped=mapped) for mapped in (True, False)}
     lists = {}
-    for name, (ease, added, hidden) in variants.items():
+    for name, (mapped, hidden) in variants.items():
         pair = []
         for new_only in (True, False):
             whole = np.zeros((len(films.liked), K), np.int64)
-            whole[product.users] = product.order[product.lists(ease, added, new_only, **hidden)]
+            whole[product.users] = product.order[product.lists(eases[mapped], new_only, **hidden)]
             pair.append(whole)
         lists[name] = (pair[0], pair[1])
     return lists
-
-
-def reorder(ease: Ease, order: np.ndarray, place: np.ndarray) -> Ease:
-    """The same weights over rows in another order."""
-    dense = ease.dense()[np.ix_(order, order)]
-    liked, items = np.nonzero(dense)
-    bounds = np.searchsorted(liked, np.arange(len(place) + 1)).astype(np.int64)
-    return Ease(bounds, items.astype(np.int32), dense[liked, items])

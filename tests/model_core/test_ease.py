@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from model_core.batches import ItemBatch
+from model_core.cold_start import ItemFeatures
 from model_core.ease import Ease, fit_ease
 from model_core.signals import Log, SignalConfig, SignalState, fit_log, refits
 from streams.ease_signal import EaseSignal
@@ -65,24 +67,40 @@ def test_it_is_saved_whole_and_the_same_bytes_every_time(tmp_path) -> None:  # t
         Ease.load(tmp_path / "c.npz")
 
 
+def described(n: int) -> ItemBatch:
+    """Items that say something of themselves, unknown to a release from row `N_ITEMS` on."""
+    rng = np.random.default_rng(5)
+    nothing, no, edges = np.zeros((n, 0), np.float32), np.zeros(n, np.bool_), rng.integers(1, 5, (n, 2))
+    return ItemBatch(
+        rng.normal(size=(n, 3)).astype(np.float32), ~no, nothing, no, nothing, no,
+        edges, np.ones_like(edges), np.ones(edges.shape, np.bool_),
+        np.where(np.arange(n) < N_ITEMS, np.arange(n) + 1, 0),
+    )  # fmt: skip
+
+
 def test_refits_never_know_what_comes_after() -> None:
-    events, config = log(), SignalConfig(ease_refits=5)
-    stretches = list(refits(events, config))
-    assert [begin for begin, _, _ in stretches] == [0, *(end for _, end, _ in stretches[:-1])]
+    events, config, features = log(), SignalConfig(ease_refits=5), ItemFeatures(described(N_ITEMS), 4)
+    stretches = list(refits(events, config, features))
+    assert [begin for begin, *_ in stretches] == [0, *(end for _, end, *_ in stretches[:-1])]
     assert stretches[-1][1] == len(events)
-    for begin, _, ease in stretches:
-        np.testing.assert_array_equal(ease.dense(), fit_log(events.first(begin), config).dense())
+    for begin, _, ease, as_new in stretches:
+        before = events.first(begin)
+        known = np.unique(before.items[before.positive])
+        again = fit_log(before, config, features)[0].dense()
+        np.testing.assert_array_equal(ease.dense()[:, known], again[:, known])
+        assert as_new.any() == (begin > 0)
 
 
 def test_the_worker_scores_as_the_replay_did_in_training() -> None:
     """Rows in another order, an item the release does not know, events repeated."""
-    events = log(n=300)
-    ease = fit_log(events.first(150), SignalConfig())
+    events, batch = log(n=300), described(N_ITEMS + 1)
+    features = ItemFeatures(described(N_ITEMS), 4)
+    ease, mapping = fit_log(events.first(150), SignalConfig(), features)
     state = SignalState(N_USERS, N_ITEMS, ease=ease)
     state.fold(events)
     index = ItemIndex()
     names = [f"i{item}" for item in range(N_ITEMS)]
-    signal = EaseSignal(ease, names, index)
+    signal = EaseSignal(ease, mapping, names, index)
     assert signal.scores([np.zeros(0, np.int64)], 1).tolist() == [[0.0]]
     index.rows_of(["other", *reversed(names[:-1])])
     users = np.arange(5, dtype=np.int32)
@@ -96,3 +114,18 @@ def test_the_worker_scores_as_the_replay_did_in_training() -> None:
     np.testing.assert_allclose(scores[:, rows], state.read(users)[:, 2], atol=1e-5)
     assert not scores[:, 0].any()
     assert (signal.scores(liked, 4)[:, :4] == scores[:, :4]).all()
+
+    # The new item is described, and described anew.
+    for text in (0.0, batch.text[-1:]):
+        there = np.arange(len(batch.text)) == N_ITEMS
+        part = ItemBatch(*(getattr(batch, name)[there] for name in batch.__dataclass_fields__))
+        part.text[:] = text
+        signal.describe(np.array([0]), part)
+    weights = mapping.weights.T @ mapping.places(batch)[-1]
+    summed = [weights[np.unique(events.items[(events.users == u) & events.positive])].sum() for u in users]
+    np.testing.assert_allclose(signal.scores(liked, len(index))[:, 0], np.maximum(summed, 0.0), atol=1e-5)
+    np.testing.assert_array_equal(signal.scores(liked, len(index))[:, 1:], scores[:, 1:])
+    known, parts = signal.parts(liked[0], np.array([0, *rows]))
+    assert 0 not in known
+    np.testing.assert_allclose(parts[:, 0].sum(), summed[0], atol=1e-5)
+    np.testing.assert_allclose(np.maximum(parts[:, 1:].sum(0), 0.0), scores[0, rows], atol=1e-5)

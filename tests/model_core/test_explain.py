@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from model_core import shapley as sampling
 from model_core.baseline import BaselineScorer
+from model_core.batches import ItemBatch, ScoreBatch
 from model_core.config import ModelConfig, TrainConfig
 from model_core.corpus import make_corpus
 from model_core.datasets import Dataset, Interactions, Item
 from model_core.explain import Attribution, explain, explain_steps, split_signal
-from model_core.scorer import ItemBatch, ScoreBatch, Scorer
+from model_core.scorer import Scorer
 from model_core.train import train_release
 
 WEIGHTS = {"view": 0.2, "like": 2.0}

@@ -11,13 +11,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from model_core.batches import ItemBatch
 from model_core.corpus import make_corpus
 from model_core.evaluate import ease_by_rows, future, rank, start_replay
 from model_core.export import example_items, example_requests, export_release
 from model_core.item_encoder import ItemEncoder
 from model_core.ranker import Ranker
-from model_core.release import EASE, read_release
-from model_core.scorer import ItemBatch, Scorer, Scores, open_session
+from model_core.release import EASE, MAPPING, read_release
+from model_core.replay import item_features
+from model_core.scorer import Scorer, Scores, open_session
 from model_core.signals import SignalConfig, fit_log
 from model_core.vocabulary import Vocabulary
 from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, Texts, corpus, dataset, requests
@@ -139,10 +141,13 @@ def test_ease_by_other_rows_has_the_same_weights(scorer: Scorer) -> None:
     assert not moved[:, 0].any()
 
 
-def test_ease_is_the_same_bytes_in_a_second_fit(folder: Path, tmp_path: Path) -> None:
-    n = read_release(folder).training["interactions"]
-    fit_log(corpus(dataset()).log.first(n), SignalConfig()).save(tmp_path / EASE)
-    assert (tmp_path / EASE).read_bytes() == (folder / EASE).read_bytes()
+def test_ease_and_its_mapping_are_the_same_bytes_in_a_second_fit(folder: Path, tmp_path: Path) -> None:
+    n, data = read_release(folder).training["interactions"], corpus(dataset())
+    for name, part in zip(
+        (EASE, MAPPING), fit_log(data.log.first(n), SignalConfig(), item_features(data)), strict=True
+    ):
+        part.save(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from model_core.baseline import BaselineScorer
+from model_core.batches import ScoreBatch
 from model_core.checkpoint import Checkpoint
 from model_core.config import TrainConfig
 from model_core.datasets import Dataset
 from model_core.release import read_release
-from model_core.scorer import ScoreBatch, Scorer
+from model_core.scorer import Scorer
 from model_core.train import train_release
 from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, corpus, dataset, requests
 
@@ -119,7 +120,7 @@ def test_a_damaged_release_is_refused(folder: Path, tmp_path: Path) -> None:
     newer = copy("newer")
     manifest = json.loads((newer / "manifest.json").read_text())
     (newer / "manifest.json").write_text(json.dumps(manifest | {"schema": 99}))
-    with pytest.raises(ValueError, match="release schema must be 2"):
+    with pytest.raises(ValueError, match="release schema must be 3"):
         Scorer(newer)
     with pytest.raises(ValueError, match="release must be a folder with a manifest"):
         Scorer(tmp_path / "nothing")
