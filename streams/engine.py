@@ -12,14 +12,10 @@ import numpy as np
 
 from model_core.co_visitation import CoVisitation
 from model_core.signals import SignalConfig
-from online_learning.arm_statistics import ArmStatistics
 from online_learning.attribution import PendingSlates
-from online_learning.factory import Learning, create_policy
-from online_learning.logistic_thompson import LogisticThompsonPolicy
-from online_learning.position_bias import POSITIONS, PositionStatistics, examination, power_law
+from online_learning.position_bias import POSITIONS, PositionStatistics, power_law
 from online_learning.posterior import LinearPrior
 from online_learning.rewards import Shaping
-from online_learning.statistics import Statistics
 from online_learning.warm import warm as warm_policy
 from streams.content import ContentEncoder
 from streams.decoding import Rejected
@@ -27,34 +23,29 @@ from streams.events import MAX_SLATE, Recommendation, Request
 from streams.explainer import Explainer
 from streams.flush import Flusher
 from streams.items import ItemTable, load_scorer
+from streams.learner import LEARN_INTERVAL_S, POSITIONS_INTERVAL_S, Learner
 from streams.ledger import CommitLedger
 from streams.metrics import Metrics
 from streams.partitioner import partitions_of
+from streams.policy_set import PolicySet
 from streams.publisher import Publisher
 from streams.restore import restore_shard
 from streams.serving import Server
 from streams.settings import Settings
-from streams.shard import (
-    ARM_PREFIX,
-    STATISTICS_PREFIX,
-    Shard,
-    decode_policy_row,
-)
-from streams.slate_rules import rules_of
+from streams.shard import ARM_PREFIX, STATISTICS_PREFIX, Shard
 from streams.state.catalogue import Catalogue
 from streams.state.changelog import COVISIT_PREFIX, restore_covisits
 from streams.state.fold import digest
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import Profiles
 from streams.state.warm import warm
-from streams.topic_reader import TailReader
-from streams.topics import TOPICS, check_topics, topic_name
+from streams.topic_reader import TailReader, read_partition
+from streams.topics import TOPICS, check_topics, topic_name, topic_partitions
 
 log = logging.getLogger(__name__)
 
+SHARED = ("item-state", "policy-state", "experiments")  # read by every worker, from the start
 OWNER_PREFIX = b"owner\0"
-LEARN_INTERVAL_S = 0.2
-POSITIONS_INTERVAL_S = 1.0
 DRAIN_TIMEOUT_S = 10.0
 LAG_INTERVAL_S = 1.0
 CATCH_UP_POLL_S = 0.05
@@ -88,23 +79,12 @@ class Engine:
             precision=settings.prior_precision,
             feature_space=release.version,
         )
-        self.learning = Learning.of(settings.policy, prior, half_life_ms=settings.reward_half_life_ms)
-        self.policy = create_policy(
-            settings.policy,
-            prior,
-            half_life_ms=settings.reward_half_life_ms,
-            temperature=settings.temperature,
-            exploration=settings.exploration,
-            epsilon=settings.epsilon,
-            propensity_samples=settings.propensity_samples,
-            rules=rules_of(settings),
-        )
+        self.policies = PolicySet(settings, prior, self.metrics)
+        self.learner = Learner(self.policies, self.live_shards, self.metrics)
         given = 0.0 if settings.position_bias == "learned" else settings.position_bias
         self.examination = power_law(given, MAX_SLATE)
         self.metrics.set_examination(self.examination[:POSITIONS])
         self.covisits = {p: self._new_covisits() for p in range(settings.partitions)}
-        self.foreign_statistics: dict[int, Statistics] = {}
-        self.foreign_positions: dict[int, PositionStatistics] = {}
         self.shards: dict[int, asyncio.Task[Shard]] = {}
         self.publisher = Publisher(settings)
         self.ledger = CommitLedger()
@@ -117,15 +97,13 @@ class Engine:
         self._tasks: list[asyncio.Task[None]] = []
         self._reader = TailReader(
             settings,
-            {self.topic("item-state"): settings.partitions, self.topic("policy-state"): settings.partitions},
+            {self.topic(name): topic_partitions(settings, name) for name in SHARED},
             self._on_shared_records,
         )
         self.url: str | None = settings.advertised_url
-        self._learned = -1
-        self._positions_seen = 0
-        self._learn_after = 0.0
         self._caught_up = False
         self._catching_up: asyncio.Task[None] | None = None
+        self._applying: set[asyncio.Task[None]] = set()
         self._warned: set[str] = set()
 
     def topic(self, name: str) -> str:
@@ -137,12 +115,15 @@ class Engine:
     async def start(self) -> None:
         """Check the topics, connect, and begin to follow the shared state."""
         await asyncio.to_thread(check_topics, self.settings)
-        await asyncio.to_thread(warm_policy, self.policy, self.learning)
+        await asyncio.to_thread(warm_policy, self.policies.live, self.policies.learning)
         await asyncio.to_thread(warm)  # ten seconds the first time on a machine, one afterwards
         release = self.scorer.release
         self.metrics.set_release(release.version, self.scorer.provider)
         log.info("release %s on %s", release.version, self.scorer.provider)
         await self.publisher.start()
+        # Before the first request: a user of a variant must not be served by the live policy in between.
+        async for records in read_partition(self.settings, self.topic("experiments"), 0):
+            await self.policies.apply((record.key, record.value) for record in records)
         await self._reader.start()
         self.content.start()
         self.server.start()
@@ -152,8 +133,8 @@ class Engine:
         gc.freeze()
         loops = (
             (self.flusher.flush_due, self.settings.flush_interval_ms / 1000),
-            (self._learn, LEARN_INTERVAL_S),
-            (self._learn_positions, POSITIONS_INTERVAL_S),
+            (self.learner.learn, LEARN_INTERVAL_S),
+            (self.learner.learn_positions, POSITIONS_INTERVAL_S),
             (self._measure_lag, LAG_INTERVAL_S),
         )
         self._tasks = [asyncio.create_task(self._every(seconds, work)) for work, seconds in loops]
@@ -228,9 +209,7 @@ class Engine:
         task = self.shards.pop(partition)
         task.cancel()
         if task.done() and not task.cancelled() and task.exception() is None:
-            self.foreign_statistics[partition] = task.result().statistics
-            if (positions := task.result().positions) is not None:
-                self.foreign_positions[partition] = positions
+            self.learner.keep(task.result())
         self._reader.resume(self.topic("policy-state"), partition)
         for name in ("clicks", "users", "requests", "content"):
             self.metrics.drop_lag(name, partition)
@@ -239,8 +218,7 @@ class Engine:
         started = time.perf_counter()
         shard = await restore_shard(self, partition)
         self.covisits[partition] = shard.covisits
-        self.foreign_statistics.pop(partition, None)
-        self.foreign_positions.pop(partition, None)
+        self.learner.drop(partition)
         seconds = time.perf_counter() - started
         self.metrics.restore_seconds.set(seconds)
         self.metrics.observe_stage("restore", seconds)
@@ -271,7 +249,7 @@ class Engine:
                 positive=self.positive,
             ),
             covisits=self._new_covisits(),
-            statistics=self.learning.empty(),
+            statistics=self.policies.learning.empty(),
             slates=PendingSlates(
                 window_ms=settings.attribution_window_ms,
                 shaping=Shaping(settings.actions, settings.dwell_half_ms, settings.attribution_windows_ms),
@@ -375,6 +353,12 @@ class Engine:
             self.metrics.count_events("item-state", "accepted", len(records))
             self.items.refresh(changed)
             return
+        if topic == self.topic("experiments"):
+            task = asyncio.create_task(self.policies.apply([(row.key, row.value) for row in records]))
+            self._applying.add(task)
+            task.add_done_callback(self._applying.discard)
+            task.add_done_callback(self._crash_on_error)
+            return
         covisits: list[tuple[bytes, bytes | None]] = []
         for record in records:
             if record.key.startswith(OWNER_PREFIX):
@@ -384,60 +368,15 @@ class Engine:
             elif record.key.startswith(COVISIT_PREFIX):
                 covisits.append((record.key, record.value))
             elif record.key.startswith(STATISTICS_PREFIX):
-                self._on_foreign_statistics(partition, record.value)
-            elif record.key.startswith(ARM_PREFIX) and self.learning.kind == "arms":
-                foreign = self.foreign_statistics.setdefault(partition, self.learning.empty())
-                assert isinstance(foreign, ArmStatistics)
-                foreign.load_row(record.value)
+                self.learner.on_statistics(partition, record.value)
+            elif record.key.startswith(ARM_PREFIX):
+                self.learner.on_arm(partition, record.value)
         if covisits:
             restore_covisits(self.covisits[partition], self.index, covisits)
-
-    def _on_foreign_statistics(self, partition: int, value: bytes) -> None:
-        row = decode_policy_row(value)
-        if row.feature_space != self.learning.feature_space:
-            return
-        if row.statistics:
-            self.foreign_statistics[partition] = self.learning.read(row.statistics)
-        if row.positions:
-            self.foreign_positions[partition] = PositionStatistics.from_bytes(row.positions)
 
     async def end_of_clicks(self, partition: int) -> int:
         """The next offset to be written to a click partition, asked of the broker."""
         return (await self._reader.end_offsets(self.topic("clicks"), [partition]))[partition]
-
-    async def _learn(self) -> None:
-        """Let the policy adopt the merged statistics when they have changed."""
-        # With a model per item this takes longer the more there are: it may have a tenth of the time.
-        started = time.perf_counter()
-        if started < self._learn_after:
-            return
-        parts = [*self.foreign_statistics.values(), *(shard.statistics for shard in self.live_shards())]
-        seen = sum(part.impressions + part.rewards for part in parts)
-        if not parts or seen == self._learned:
-            return
-        with self.metrics.time_stage("learn"):
-            total = self.learning.empty()
-            for part in parts:
-                total = total + part
-            self.policy.update(total)
-        if isinstance(self.policy, LogisticThompsonPolicy):
-            for shard in self.live_shards():
-                shard.next_reference = self.policy.weights
-        self._learned = seen
-        self._learn_after = started + 10.0 * (time.perf_counter() - started)
-        self.metrics.policy_version.set(self.policy.version)
-
-    async def _learn_positions(self) -> None:
-        """Estimate how often positions are looked at, when a hundredth more slates have closed."""
-        own = [shard.positions for shard in self.live_shards() if shard.positions is not None]
-        total = sum([*own, *self.foreign_positions.values()], PositionStatistics())
-        if not own or total.shown.sum() <= 1.01 * self._positions_seen:
-            return
-        self._positions_seen = int(total.shown.sum())
-        looked_at = await asyncio.to_thread(examination, total, MAX_SLATE)
-        for shard in self.live_shards():
-            shard.next_examination = looked_at
-        self.metrics.set_examination(looked_at[:POSITIONS])
 
     # Entrances and exits
 

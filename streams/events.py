@@ -102,6 +102,7 @@ class SlateItem(msgspec.Struct, frozen=True):
     propensity is the probability that the logging policy put this item here, given the positions
     before it. score is the model's output, not a probability. evidence has at most one entry a signal, and
     none of a signal that adds nothing; `GET /v1/explanations/{user_id}/{item_id}` has the whole account.
+    team is the variant that put the item here, where an experiment interleaves two.
     """
 
     item_id: str
@@ -110,6 +111,7 @@ class SlateItem(msgspec.Struct, frozen=True):
     propensity: float
     reasons: list[str] = []
     evidence: list[Evidence] = []
+    team: str | None = None
 
 
 class Recommendation(msgspec.Struct, frozen=True):
@@ -120,6 +122,8 @@ class Recommendation(msgspec.Struct, frozen=True):
     `candidate_policies`, the probability that it would have put the item at each position, given those before
     it: what off-policy evaluation needs to say what the candidate would earn.
     clicks_offset is the offset of the user's click partition up to which the slate had seen clicks.
+    experiment and variant are those the user was exposed to by this slate; variant is None where two are
+    interleaved, and policy then "interleaved".
     """
 
     request_id: str
@@ -137,6 +141,8 @@ class Recommendation(msgspec.Struct, frozen=True):
     context: dict[str, Any] | None = None
     candidate_propensities: dict[str, list[float]] = {}
     fallback: str | None = None  # why the slate is not the model's, e.g. "no_release"
+    experiment: str | None = None
+    variant: str | None = None
 
 
 class Feedback(msgspec.Struct, frozen=True):
@@ -162,6 +168,8 @@ class Feedback(msgspec.Struct, frozen=True):
     context: dict[str, Any] | None = None
     candidate_propensities: dict[str, list[float]] = {}
     correction: bool = False
+    experiment: str | None = None
+    variant: str | None = None
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

@@ -107,6 +107,8 @@ def _feedback(shard: Shard, positive: frozenset[str]) -> list[Row]:
             context=served.context,
             candidate_propensities=served.candidate_propensities,
             correction=correction,
+            experiment=served.experiment,
+            variant=served.variant,
         )
         rows.append((served.user_id.encode(), encode(feedback)))
     return rows

@@ -36,6 +36,7 @@ TOPICS = (
     "user-state",
     "policy-state",
     "model-releases",
+    "experiments",
 )
 OUTCOMES = ("accepted", "duplicate", "replayed", "tombstone", "ignored", "dead_letter", "published", "failed")
 STAGES = (
@@ -56,7 +57,7 @@ STAGES = (
 DEAD_LETTER_REASONS = (*REASONS, "internal", "other")
 FALLBACKS = ("none", "no_release", "no_catalogue", "no_candidates", "timeout", "error", "other")
 REWARD_OUTCOMES = (*(outcome.value for outcome in Outcome), "other")
-POLICIES = (*policies.POLICIES, "none", "other")
+POLICIES = (*policies.POLICIES, "interleaved", "none", "other")
 
 STAGE_BUCKETS = tuple(m * 10.0**e for e in range(-4, 1) for m in (1, 2.5, 5)) + (10.0,)
 BATCH_BUCKETS = tuple(float(4**e) for e in range(9))
@@ -126,6 +127,17 @@ class Metrics:
             ("position",),
         )
         self.policy_version = self._gauge("policy_version", "Updates adopted by the policy in use.")
+        by_variant = ("experiment", "variant")  # few: an experiment is started by hand
+        self._exposures = self._counter("experiment_slates", "Slates of experiments.", by_variant)
+        self._responses = self._counter(
+            "experiment_responses", "Items of experiments' slates that were responded to.", by_variant
+        )
+        self.experiments_running = self._gauge(
+            "experiments_running", "Experiments this worker takes part in."
+        )
+        self.experiments_refused = self._counter(
+            "experiments_refused", "Definitions that this worker cannot run; the log says why."
+        )
         self.pending_slates = self._gauge("pending_slates", "Slates waiting for their rewards.")
         self.waiting_requests = self._gauge("waiting_requests", "Requests taken and not yet answered.")
         self.assigned_partitions = self._gauge("assigned_partitions", "Partitions of this worker.")
@@ -164,6 +176,14 @@ class Metrics:
     def count_rewards(self, outcome: str, n: int = 1) -> None:
         """Add n rewarding events by how they were attributed."""
         self._rewards[outcome if outcome in REWARD_OUTCOMES else "other"].inc(n)
+
+    def count_exposure(self, experiment: str, variant: str | None) -> None:
+        """Add a published slate of an experiment; variant is None where two are interleaved."""
+        self._exposures.labels(experiment, variant or "interleaved").inc()
+
+    def count_response(self, experiment: str, variant: str) -> None:
+        """Add an item that was responded to, by the variant that put it into the slate."""
+        self._responses.labels(experiment, variant).inc()
 
     def count_restored(self, topic: str, rows: int) -> None:
         """Add changelog rows that a restore has read."""

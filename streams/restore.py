@@ -66,10 +66,10 @@ async def _restore_shared(engine: "Engine", shard: Shard) -> PolicyRow | None:
 async def _restore_slates(engine: "Engine", shard: Shard, row: PolicyRow) -> None:
     """Open the slates that can still be rewarded, and count those published after the row."""
     release = engine.scorer.release
-    if row.feature_space == engine.learning.feature_space:
+    if row.feature_space == engine.policies.learning.feature_space:
         shard.load_positions(row)
         if row.statistics:
-            shard.statistics = engine.learning.read(row.statistics)
+            shard.statistics = engine.policies.learning.read(row.statistics)
     shard.rewarded_offset = row.clicks_offset
     shard.recommended_offset = row.recommendations_offset
     shard.watermark_ms = row.closed_ms

@@ -16,8 +16,10 @@ from model_core.batches import ScoreBatch
 from model_core.signals import SignalConfig
 from online_learning.types import Candidates
 from streams.batcher import Batcher
-from streams.events import Recommendation, Request, SlateItem, encode
+from streams.events import Recommendation, Request, encode
 from streams.evidence import SignalSources
+from streams.policy_set import Route, UserView
+from streams.records import Chosen, SlateRecords
 from streams.shard import Shard
 from streams.slate_rules import RuleColumns
 from streams.state import graph
@@ -51,18 +53,7 @@ class Prepared:
     seeds: NDArray[np.uint64]
     times_ms: list[int]
     fallbacks: list[str | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """A slate of item rows, by position."""
-
-    rows: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    propensities: NDArray[np.float32]
-    features: NDArray[np.float32]
-    policy_version: int
-    fallback: str | None
+    routes: list[Route]
 
 
 class Server:
@@ -82,7 +73,6 @@ class Server:
         seen = set(actions if settings.seen_actions is None else settings.seen_actions)
         self._action_is_seen = np.array([name in seen for name in actions], np.bool_)
         self._action_is_positive = np.array([name in engine.positive for name in actions], np.bool_)
-        self._action_weights = np.array(list(actions.values()), np.float32)
         release = engine.scorer.release
         self._signals = SignalConfig(**release.signals)
         self._rules = RuleColumns(settings, engine.catalogue)
@@ -96,6 +86,7 @@ class Server:
             index=engine.index,
             history_limit=settings.history_limit,
         )
+        self._records = SlateRecords(engine, self.sources)
         self._release_action = np.array([release.action_code(name) for name in actions], np.int64)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._room = asyncio.Semaphore(MAX_IN_FLIGHT)
@@ -199,10 +190,12 @@ class Server:
         metrics.observe_stage("wait", time.perf_counter() - entered)
         row = shard.profiles.row_of(request.user_id)
         chosen = await self._batcher.submit(Job(request, shard, row, time.perf_counter()))
-        record = self._record(request, shard, row, chosen, received)
+        record = self._records.make(request, shard, row, chosen, received=received)
         await self._publish(shard, record, chosen.features)
         metrics.count_events("requests", "accepted")
         metrics.count_slates(record.policy, record.fallback)
+        if record.experiment is not None:
+            metrics.count_exposure(record.experiment, record.variant)
         metrics.observe_stage("request_to_publish", max(0.0, time.time() - received))
         return record
 
@@ -307,6 +300,15 @@ class Server:
             seeds=np.array([self._seed(job.request.request_id) for job in jobs], np.uint64),
             times_ms=[job.request.timestamp_ms for job in jobs],
             fallbacks=fallbacks,
+            routes=engine.policies.routes([self._view(job) for job in jobs]),
+        )
+
+    def _view(self, job: Job) -> UserView:
+        profiles, row, user_id = job.shard.profiles, job.user_row, job.request.user_id
+        return (
+            UserView(user_id, profiles.events(row), profiles.attributes(row))
+            if row >= 0
+            else UserView(user_id)
         )
 
     def _liked(self, job: Job) -> NDArray[np.int64]:
@@ -365,14 +367,18 @@ class Server:
         started = time.perf_counter()
         scores = engine.scorer.score(prepared.batch, prepared.items)
         scored = time.perf_counter()
-        slates = engine.policy.select(
+        rules: dict[str, Any] = {}
+        if "diverse-softmax" in engine.policies.names:
+            rules = self._rules.of(scores.rows, prepared.items, prepared.times_ms)
+        selection = engine.policies.select(
             Candidates(
                 scores=scores.scores,
                 features=scores.features,
                 valid=scores.valid,
                 arms=_keys(engine.index.keys, scores.rows, scores.valid),
-                **self._rules.of(scores.rows, prepared.items, prepared.times_ms),
+                **rules,
             ),
+            prepared.routes,
             k=prepared.k,
             seeds=prepared.seeds,
         )
@@ -380,64 +386,20 @@ class Server:
         engine.metrics.observe_stage("policy", time.perf_counter() - scored)
         chosen = []
         for b, fallback in enumerate(prepared.fallbacks):
-            index = slates.index[b][slates.index[b] >= 0]
+            index = selection.index[b][selection.index[b] >= 0]
             chosen.append(
                 Chosen(
                     rows=scores.rows[b, index],
                     scores=scores.scores[b, index],
-                    propensities=slates.propensities[b, : len(index)],
+                    propensities=selection.propensities[b, : len(index)],
                     features=np.ascontiguousarray(scores.features[b, index], np.float32),
-                    policy_version=slates.version,
+                    route=prepared.routes[b],
+                    teams=selection.teams[b, : len(index)],
+                    policy_version=int(selection.versions[b]),
                     fallback=fallback if len(index) else "no_candidates",
                 )
             )
         return chosen
-
-    # Event loop: the record
-
-    def _record(
-        self, request: Request, shard: Shard, row: int, chosen: Chosen, received: float
-    ) -> Recommendation:
-        engine = self._engine
-        reasons = graph.reasons(
-            engine.catalogue,
-            engine.index,
-            shard.profiles,
-            row,
-            chosen.rows,
-            now_ms=request.timestamp_ms,
-            actions=tuple(engine.settings.actions),
-            action_weights=self._action_weights,
-            covisits=list(engine.covisits.values()),
-        )
-        evidence = self.sources.strongest(shard.profiles, row, chosen.rows)
-        slate = [
-            SlateItem(
-                item_id=engine.index.ids[item],
-                position=position,
-                score=float(chosen.scores[position]),
-                propensity=float(chosen.propensities[position]),
-                reasons=reasons[position],
-                evidence=evidence[position],
-            )
-            for position, item in enumerate(chosen.rows.tolist())
-        ]
-        return Recommendation(
-            request_id=request.request_id,
-            user_id=request.user_id,
-            slate=slate,
-            policy=engine.policy.name,
-            policy_version=chosen.policy_version,
-            propensity_kind=engine.policy.propensity_kind,
-            model_version=engine.scorer.release.version,
-            features=chosen.features.astype("<f4").tobytes(),
-            feature_dim=chosen.features.shape[1],
-            timestamp_ms=request.timestamp_ms,
-            latency_ms=round(max(0.0, time.time() - received) * 1000, 3),
-            clicks_offset=shard.clicks.position - 1,
-            context=request.context,
-            fallback=chosen.fallback,
-        )
 
 
 def _inside(

@@ -190,6 +190,9 @@ class Shard:
             taken = [p for p, actions in enumerate(slate.actions) if not positive.isdisjoint(actions)]
             responses = [action for action in slate.actions[found.position] if action in positive]
             first = click.action in positive and len(responses) == 1
+            if first and slate.record.experiment is not None:
+                by = slate.record.variant or slate.record.slate[found.position].team
+                metrics.count_response(slate.record.experiment, by)
             if self.learn_from == "reward":
                 rewards.add(slate, found.position, found.reward, offset)
             elif first:  # whether an item was taken, not how often

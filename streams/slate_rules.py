@@ -33,7 +33,6 @@ class RuleColumns:
     def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
         self._settings = settings
         self._catalogue = catalogue
-        self._needed = settings.policy == "diverse-softmax"
 
     def of(
         self, rows: NDArray[Any], items: NDArray[np.float32], now_ms: Sequence[int]
@@ -48,8 +47,6 @@ class RuleColumns:
         """
         columns: dict[str, NDArray[Any]] = {}
         settings = self._settings
-        if not self._needed:
-            return columns
         if settings.diversity:
             vectors = items[rows]
             length = np.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -90,6 +90,7 @@ TOPICS: Mapping[str, TopicSpec] = {
         TopicSpec("user-state", "compact", broker_time=False),
         TopicSpec("policy-state", "compact", broker_time=False),
         TopicSpec("model-releases", "compact", partitions=1),
+        TopicSpec("experiments", "compact", partitions=1),
     )
 }
 

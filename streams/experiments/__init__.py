@@ -1,0 +1,1 @@
+"""Experiments on live traffic: their definitions on a topic, their record in the log, and the command."""
