@@ -1,6 +1,7 @@
 """A policy by its name, and the statistics it learns from."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from online_learning.arm_statistics import ArmStatistics
@@ -16,6 +17,7 @@ from online_learning.logistic import LogisticStatistics
 from online_learning.logistic_thompson import LogisticThompsonPolicy
 from online_learning.policy import Policy
 from online_learning.posterior import LinearPrior
+from online_learning.rl.release import read_policy_release
 from online_learning.softmax import SoftmaxPolicy
 from online_learning.statistics import LinearStatistics, Statistics
 
@@ -33,6 +35,9 @@ POLICIES = (
     "random",
     "popularity",
 )
+
+RL = "rl"
+"""The policy that is read from a release of its own instead of made from a prior."""
 
 Kind = Literal["linear", "arms", "logistic"]
 
@@ -107,11 +112,18 @@ def create_policy(
     epsilon: float = 0.1,
     propensity_samples: int = 256,
     rules: SlateRules | None = None,
+    policy_release: Path | None = None,
 ) -> Policy:
-    """Return a new policy called `name`, one of `POLICIES`; settings of the others are ignored.
+    """Return a new policy called `name`, one of `POLICIES` or `RL`; settings of the others are ignored.
 
-    It learns from the statistics of `Learning.of` the same name, prior and half-life.
+    It learns from the statistics of `Learning.of` the same name, prior and half-life. RL reads the folder
+    `policy_release`, which must be of the prior's features.
     """
+    if name == RL:
+        if policy_release is None:
+            raise ValueError("policy_release must be a folder when policy is 'rl', got None")
+        space = prior.feature_space
+        return read_policy_release(policy_release, dim=len(prior.weights), feature_space=space).policy()
     if name not in POLICIES:
         raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {name!r}")
     prior = Learning.of(name, prior, half_life_ms=half_life_ms).prior

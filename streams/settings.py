@@ -99,7 +99,11 @@ class Settings(BaseSettings):
         "linucb-hybrid",
         "epsilon-greedy",
         "greedy",
+        "rl",
     ] = Field("thompson", description="'disjoint' and 'hybrid' keep a model per item shown.")
+    policy_release: Path | None = Field(
+        None, description="Of rl: folder written by `train --task policy` on slates of `release`."
+    )
     temperature: Annotated[float, Field(gt=0)] = Field(0.1, description="Of the softmax policies.")
     diversity: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Of diverse-softmax: utility lost by an item that is just like one before it."
