@@ -133,6 +133,7 @@ class PolicySet:
             "epsilon": settings.epsilon,
             "propensity_samples": settings.propensity_samples,
             "rules": rules_of(settings),
+            "policy_release": settings.policy_release,
         }
         self._prior = prior
         self._metrics = metrics
