@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.ranking import certain, check_request, check_slates, highest, positions, top_k
+from online_learning.ranking import boosts, certain, check_request, check_slates, highest, positions, top_k
 from online_learning.sampling import uniforms
 from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
@@ -74,4 +74,5 @@ class PopularityPolicy:
 
 def _by_score(candidates: Candidates) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     usable = candidates.valid & np.isfinite(candidates.scores)
-    return np.where(usable, candidates.scores.astype(np.float64), -np.inf), usable
+    scores = candidates.scores.astype(np.float64) + boosts(candidates)
+    return np.where(usable, scores, -np.inf), usable

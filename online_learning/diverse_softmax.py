@@ -49,8 +49,8 @@ class DiverseSoftmaxPolicy:
     "The use of MMR, diversity-based reranking", SIGIR 1998), drawn from instead of maximised. With
     probability `fresh_share` the draw is among the fresh candidates only, so that
     propensity = fresh_share x softmax among the fresh + (1 - fresh_share) x softmax among all
-    that the cap allows: exact, given the positions before. Pinned candidates come first, with propensity
-    1; they count for the cap and for similarity, but neither holds them back.
+    that the cap allows: exact, given the positions before. Pinned candidates, which come before all others
+    (`online_learning.pinning`), count for the cap and for similarity.
 
     A rule whose column is not in the candidates is not applied.
 
@@ -94,11 +94,10 @@ class DiverseSoftmaxPolicy:
         for position in range(shown):
             every, among_fresh, some = self._parts(utility, slate)
             drawn = np.where(some & for_fresh[:, position, None], among_fresh, every)
-            first = slate.pinned()
-            chosen = np.where(first >= 0, first, _draw(drawn, which[:, position]))
+            chosen = _draw(drawn, which[:, position])
             filled = np.flatnonzero(position < lengths)
             index[filled, position] = chosen[filled]
-            chance = self._chance(every, among_fresh, some, first)
+            chance = self._chance(every, among_fresh, some)
             propensities[filled, position] = chance[filled, chosen[filled]]
             slate.take(filled, chosen[filled])
         return Slates(index, propensities, posterior.version)
@@ -116,7 +115,7 @@ class DiverseSoftmaxPolicy:
             if not len(rows):
                 break
             chosen = index[rows, position]
-            chance = self._chance(*self._parts(utility, slate), slate.pinned())
+            chance = self._chance(*self._parts(utility, slate))
             propensities[rows, position] = chance[rows, chosen]
             slate.take(rows, chosen)
         return propensities
@@ -138,14 +137,10 @@ class DiverseSoftmaxPolicy:
         every: NDArray[np.float64],
         among_fresh: NDArray[np.float64],
         some: NDArray[np.bool_],
-        pinned: NDArray[np.int64],
     ) -> NDArray[np.float64]:
         """Return (B, C), the probability of each candidate for the next position."""
         share = np.where(some, self.rules.fresh_share, 0.0)
         chance: NDArray[np.float64] = share * among_fresh + (1.0 - share) * every
-        rows = np.flatnonzero(pinned >= 0)
-        chance[rows] = 0.0
-        chance[rows, pinned[rows]] = 1.0
         return chance
 
 
@@ -161,9 +156,13 @@ class _Slate:
         self._vectors = candidates.vectors if rules.diversity else None
         self._groups = candidates.groups if rules.cap is not None else None
         self._cap = rules.cap
-        self._pinned = candidates.pinned
         self._of_group = None if self._groups is None else np.zeros(self._groups.shape, np.int64)
         self.likeness = np.zeros(usable.shape)
+        if candidates.pinned is not None:
+            placed = (candidates.pinned >= 0) & ~candidates.valid
+            for column in np.flatnonzero(placed.any(axis=0)):
+                rows = np.flatnonzero(placed[:, column])
+                self.take(rows, np.full(len(rows), column))
 
     def open(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Return which candidates the next position may have, and the fresh ones of these."""
@@ -172,14 +171,6 @@ class _Slate:
             within = allowed & ~np.asarray((self._of_group >= self._cap).any(axis=2))
             allowed = np.where(np.asarray(within.any(axis=1))[:, None], within, allowed)
         return allowed, allowed & self._fresh if self._fresh is not None else np.zeros_like(allowed)
-
-    def pinned(self) -> NDArray[np.int64]:
-        """Return the pinned candidate that comes next, -1 where there is none left."""
-        if self._pinned is None:
-            return np.full(len(self._left), -1, np.int64)
-        waiting = self._left & (self._pinned >= 0)
-        first = np.argmin(np.where(waiting, self._pinned, np.iinfo(np.int64).max), axis=1)
-        return np.where(waiting.any(axis=1), first, -1)
 
     def take(self, rows: NDArray[np.int64], chosen: NDArray[np.int64]) -> None:
         """Put a candidate at the next position of some slates."""

@@ -5,7 +5,14 @@ from numpy.typing import NDArray
 
 from online_learning.kernels import count_wins
 from online_learning.posterior import LinearPosterior, LinearPrior, infer
-from online_learning.ranking import check_request, check_slates, slate_lengths, usable_positions, utilities
+from online_learning.ranking import (
+    boosts,
+    check_request,
+    check_slates,
+    slate_lengths,
+    usable_positions,
+    utilities,
+)
 from online_learning.sampling import normals, uniforms, words
 from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
@@ -70,8 +77,9 @@ class LinearThompsonPolicy:
         check_request(candidates, k, seeds)
         posterior = self._posterior
         features, usable = _usable(candidates, posterior)
-        index = self._choose(features, usable, k, seeds, posterior)
-        wins = self._wins(features, usable, index, seeds, posterior)
+        known = self._known(features) + boosts(candidates)
+        index = self._choose(features, known, usable, k, seeds, posterior)
+        wins = self._wins(features, known, usable, index, seeds, posterior)
         propensities = np.where(index >= 0, (wins + 1) / (self.samples + 1), 0.0)
         return Slates(index, propensities.astype(np.float32), posterior.version)
 
@@ -81,7 +89,9 @@ class LinearThompsonPolicy:
         """See `Policy.propensities`."""
         check_slates(candidates, index, seeds)
         posterior = self._posterior
-        wins = self._wins(*_usable(candidates, posterior), index, seeds, posterior)
+        features, usable = _usable(candidates, posterior)
+        known = self._known(features) + boosts(candidates)
+        wins = self._wins(features, known, usable, index, seeds, posterior)
         return (wins / self.samples).astype(np.float32)
 
     def update(self, statistics: Statistics) -> None:
@@ -98,6 +108,7 @@ class LinearThompsonPolicy:
     def _choose(
         self,
         features: NDArray[np.float32],
+        known: NDArray[np.float32],
         usable: NDArray[np.bool_],
         k: NDArray[np.int64],
         seeds: NDArray[np.uint64],
@@ -110,7 +121,6 @@ class LinearThompsonPolicy:
         shown = int(lengths.max(initial=0))
         noise = normals(seeds, shown * dim, stream=_CHOICE).reshape(n, shown, dim)
         weights = self._weights(noise, posterior)
-        known = self._known(features)
         index = np.full((n, int(k.max(initial=0))), -1, np.int64)
         for position in range(shown):
             # One product per position: its rounding, and so the slate, does not depend on k or the batch.
@@ -125,6 +135,7 @@ class LinearThompsonPolicy:
     def _wins(
         self,
         features: NDArray[np.float32],
+        known: NDArray[np.float32],
         usable: NDArray[np.bool_],
         index: NDArray[np.int64],
         seeds: NDArray[np.uint64],
@@ -135,12 +146,15 @@ class LinearThompsonPolicy:
         step = max(1, NOISE_BLOCK // (self.samples * features.shape[2]))
         for first in range(0, len(index), step):
             part = slice(first, first + step)
-            wins[part] = self._block_wins(features[part], usable[part], index[part], seeds[part], posterior)
+            wins[part] = self._block_wins(
+                features[part], known[part], usable[part], index[part], seeds[part], posterior
+            )
         return wins
 
     def _block_wins(
         self,
         features: NDArray[np.float32],
+        known: NDArray[np.float32],
         usable: NDArray[np.bool_],
         index: NDArray[np.int64],
         seeds: NDArray[np.uint64],
@@ -150,7 +164,6 @@ class LinearThompsonPolicy:
         noise = normals(seeds, self.samples * dim, stream=_ESTIMATE).reshape(n, self.samples, dim)
         weights = self._weights(noise, posterior)
         keys = (words(seeds, 1, stream=_ESTIMATE_TIES)[:, 0] >> np.uint64(32)).astype(np.int64)
-        known = self._known(features)
         wins = np.zeros(index.shape, np.int64)
         for row in range(n):
             utility = known[row, :, None] + features[row] @ weights[row].T  # (C, S)

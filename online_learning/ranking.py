@@ -19,14 +19,14 @@ def utilities(candidates: Candidates, weights: NDArray[Any]) -> tuple[NDArray[An
 
     Returns
     -------
-    utility : (B, C) float64, features @ weights; -inf where it cannot be used
+    utility : (B, C) float64, features @ weights and what boosts add; -inf where it cannot be used
     usable : (B, C) bool, valid and of finite utility (a NaN or infinite feature makes it unusable)
     """
     dim = candidates.features.shape[-1]
     if dim != len(weights):
         raise ValueError(f"features must have the policy's dimension {len(weights)}, got {dim}")
     with np.errstate(invalid="ignore", over="ignore"):
-        raw = (candidates.features @ weights.astype(np.float32)).astype(np.float64)
+        raw = (candidates.features @ weights.astype(np.float32)).astype(np.float64) + boosts(candidates)
     usable = candidates.valid & np.isfinite(raw)
     return np.where(usable, raw, -np.inf), usable
 
@@ -35,6 +35,8 @@ def arm_utilities(
     candidates: Candidates, posterior: ArmPosterior
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Return mean and deviation of every candidate's expected reward, and which can be used.
+
+    Boosts are in the mean.
 
     Returns
     -------
@@ -48,7 +50,14 @@ def arm_utilities(
         raise ValueError(f"features must have the policy's dimension {wanted}, got {dim}")
     mean, deviation = posterior.moments(candidates.features, candidates.arms)
     usable = candidates.valid & np.isfinite(mean) & np.isfinite(deviation)
+    mean = mean + boosts(candidates)
     return np.where(usable, mean, 0.0), np.where(usable, deviation, 0.0), usable
+
+
+def boosts(candidates: Candidates) -> NDArray[np.float32]:
+    """Return (B, C) float32, what is added to each candidate's utility."""
+    given = candidates.boosts
+    return np.zeros(candidates.valid.shape, np.float32) if given is None else given
 
 
 def check_request(candidates: Candidates, k: NDArray[np.int64], seeds: NDArray[np.uint64]) -> None:

@@ -22,7 +22,10 @@ class Candidates:
     vectors : (B, C, V) float32, what similarity is measured by, of length 1; for diversity
     groups : (B, C, G) int32, what a candidate is one of (its genres, say), -1 = padding; for caps
     fresh : (B, C) bool, candidates that have a share of the positions to themselves
-    pinned : (B, C) int, candidates of 0 and more come first, the lowest number at the top; -1 = not pinned
+    pinned : (B, C) int, candidates of 0 and more come first, the lowest number at the top; -1 = not pinned.
+        `online_learning.pinning` puts them there; to a policy, those that are not valid are there already
+    boosts : (B, C) float32, finite, added to a candidate's utility by whatever policy ranks by one: in units
+        of reward, of log-odds for a logistic policy, of the score for one that ranks by it
     """
 
     scores: NDArray[np.float32]
@@ -33,6 +36,7 @@ class Candidates:
     groups: NDArray[np.int32] | None = None
     fresh: NDArray[np.bool_] | None = None
     pinned: NDArray[np.int64] | None = None
+    boosts: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         shape = self.scores.shape
@@ -44,7 +48,7 @@ class Candidates:
             )
         if self.valid.shape != shape:
             raise ValueError(f"valid must have shape {shape} to go with scores, got {self.valid.shape}")
-        for name in ("arms", "fresh", "pinned"):
+        for name in ("arms", "fresh", "pinned", "boosts"):
             column = getattr(self, name)
             if column is not None and column.shape != shape:
                 raise ValueError(f"{name} must have shape {shape} to go with scores, got {column.shape}")

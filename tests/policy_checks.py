@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 from scipy.stats import chisquare, norm
@@ -190,6 +190,24 @@ def the_last_candidate_left_has_propensity_one(make: Make) -> None:
     candidates = random_candidates(12, n_candidates=6, valid=1.0)
     slates = make().select(candidates, **request(5, 6))
     np.testing.assert_allclose(slates.propensities[:, -1], 1.0)
+
+
+def a_boost_moves_a_candidate_up(make: Make) -> None:
+    candidates = random_candidates(19, valid=1.0)
+    boosts = np.zeros(candidates.valid.shape, np.float32)
+    plain = make().select(candidates, **request(5, 8))
+    assert same(make().select(replace(candidates, boosts=boosts), **request(5, 8)), plain)
+    boosts[:, 7] = 1_000.0
+    slates = make().select(replace(candidates, boosts=boosts), **request(5, 8))
+    if make().name != "random":
+        certain = slates.index[:, 0] == 7
+        likely = 1.0 - {"epsilon-greedy": 0.1, "diverse-softmax": 0.25}.get(make().name, 0.0)
+        assert (slates.propensities[certain, 0] >= likely - 1e-6).all()
+        assert certain.mean() >= 0.4
+        own = make().propensities(
+            replace(candidates, boosts=boosts), slates.index[:, :1], seeds=request(5, 1)["seeds"]
+        )
+        np.testing.assert_allclose(own, slates.propensities[:, :1], atol=0.01)
 
 
 def the_version_counts_what_was_learned_from(make: Make) -> None:
@@ -382,6 +400,7 @@ CHECKS: tuple[Callable[[Make], None], ...] = (
     what_is_not_finite_is_not_chosen,
     propensities_are_probabilities_of_the_filled_positions,
     the_last_candidate_left_has_propensity_one,
+    a_boost_moves_a_candidate_up,
     the_version_counts_what_was_learned_from,
     saved_statistics_give_the_same_policy,
     a_pickled_policy_chooses_the_same,

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from online_learning.diverse_softmax import DiverseSoftmaxPolicy, SlateRules
+from online_learning.pinning import others
+from online_learning.pinning import pinned as pinned_columns
 from online_learning.posterior import LinearPrior
 from online_learning.softmax import conditional_propensities
 from online_learning.types import Candidates
@@ -130,18 +132,27 @@ def test_fresh_candidates_get_their_share_of_the_positions() -> None:
     assert share == pytest.approx(0.2, abs=4 * np.sqrt(0.2 * 0.8 / 2_000))
 
 
-def test_pinned_candidates_come_first_in_their_order() -> None:
+def test_pinned_candidates_count_for_the_cap_and_for_similarity() -> None:
     candidates = random_candidates(5, valid=1.0)
     pinned = np.full((5, 30), -1)
-    pinned[:, 7], pinned[:, 3] = 1, 0
-    pinned[2] = -1
-    slates = DiverseSoftmaxPolicy(PRIOR, rules=SlateRules(cap=1)).select(
-        replace(candidates, pinned=pinned), **request(5, 4)
+    pinned[:, 7], pinned[2] = 0, -1
+    rules = SlateRules(cap=1, diversity=0.5)
+    whole = replace(candidates, pinned=pinned)
+    rest = others(whole, top := pinned_columns(whole, np.full(5, 4)))
+    policy = DiverseSoftmaxPolicy(PRIOR, rules=rules)
+    slates = policy.select(rest, **request(5, 3))
+    after = np.full((5, 1), 7)  # the same, had the policy itself put it there
+    after[2] = -1
+    own = policy.propensities(
+        candidates, np.concatenate([after, slates.index], axis=1), seeds=request(5, 1)["seeds"]
     )
-    for row in (0, 1, 3, 4):
-        assert slates.index[row, :2].tolist() == [3, 7]
-        np.testing.assert_array_equal(slates.propensities[row, :2], 1.0)
-    assert (slates.propensities[2] < 1.0).all()
+    rows = [0, 1, 3, 4]
+    np.testing.assert_allclose(own[rows, 1:], slates.propensities[rows], rtol=1e-6)
+    assert (top[rows, 0] == 7).all()
+    group = candidates.groups[:, 7]
+    for row in rows:
+        shown = candidates.groups[row, slates.index[row]]
+        assert not np.isin(shown[shown >= 0], group[row][group[row] >= 0]).any()
 
 
 @pytest.mark.parametrize(
