@@ -66,10 +66,11 @@ class PolicySpec:
                 kind = "a whole number" if known[option] is int else "a number"
                 raise ValueError(f"{option} must be {kind}, got {value!r} in {text!r}") from None
         spec = cls(text, name, options)
-        try:
-            spec.create(LinearPrior(np.zeros(1)))
-        except ValueError as error:
-            raise ValueError(f"{error} in {text!r}") from None
+        if options:
+            try:
+                spec.create(LinearPrior(np.zeros(1)))
+            except ValueError as error:
+                raise ValueError(f"{error} in {text!r}") from None
         return spec
 
     def create(self, prior: LinearPrior, *, half_life_ms: int | None = None, **defaults: Any) -> Policy:

@@ -16,7 +16,6 @@ from online_learning.attribution import PendingSlates
 from online_learning.position_bias import POSITIONS, PositionStatistics, power_law
 from online_learning.posterior import LinearPrior
 from online_learning.rewards import Shaping
-from online_learning.warm import warm as warm_policy
 from streams.content import ContentEncoder
 from streams.decoding import Rejected
 from streams.events import MAX_SLATE, Recommendation, Request
@@ -115,7 +114,7 @@ class Engine:
     async def start(self) -> None:
         """Check the topics, connect, and begin to follow the shared state."""
         await asyncio.to_thread(check_topics, self.settings)
-        await asyncio.to_thread(warm_policy, self.policies.live, self.policies.learning)
+        await asyncio.to_thread(self.policies.warm)
         await asyncio.to_thread(warm)  # ten seconds the first time on a machine, one afterwards
         release = self.scorer.release
         self.metrics.set_release(release.version, self.scorer.provider)

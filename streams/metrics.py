@@ -48,6 +48,7 @@ STAGES = (
     "queue",
     "score",
     "policy",
+    "shadow",
     "publish",
     "request_to_publish",
     "flush",

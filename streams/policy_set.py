@@ -33,6 +33,7 @@ from streams.experiments.definition import (
 )
 from streams.metrics import Metrics
 from streams.settings import Settings
+from streams.shadow import ShadowPolicies
 from streams.slate_rules import rules_of
 from streams.state.item_index import keys_of
 
@@ -140,6 +141,9 @@ class PolicySet:
         self.learning = Learning.of(settings.policy, prior, half_life_ms=self._half_life_ms)
         self.live = create_policy(settings.policy, prior, half_life_ms=self._half_life_ms, **self._defaults)
         self._live = Route((self.live,))
+        self.shadows = ShadowPolicies(
+            settings.candidate_policies, self._create, self.learning, settings.policy
+        )
         self._definitions: dict[str, Experiment] = {}
         self._running: dict[str, _Running] = {}
         self._order: tuple[_Running, ...] = ()
@@ -147,13 +151,19 @@ class PolicySet:
 
     @property
     def names(self) -> frozenset[str]:
-        """Names of the policies that serve."""
+        """Names of the policies that serve, and of those in their shadow."""
         return frozenset(policy.name for policy in self._all())
 
     def _all(self) -> Iterator[Policy]:
         yield self.live
         for running in self._order:
             yield from (policy for policy in running.policies if policy is not self.live)
+        yield from self.shadows
+
+    def warm(self) -> None:
+        """Compile what the policies need before the first request waits for it."""
+        for policy in self._all():
+            warm(policy, self.learning)
 
     # Event loop: what is learned
 
@@ -219,10 +229,12 @@ class PolicySet:
     def _policy(self, text: str) -> Policy:
         if text == LIVE:
             return self.live
-        spec = PolicySpec.parse(text)
-        policy = spec.create(self._prior, half_life_ms=self._half_life_ms, **self._defaults)
+        policy = self._create(PolicySpec.parse(text))
         warm(policy, self.learning)
         return policy
+
+    def _create(self, spec: PolicySpec) -> Policy:
+        return spec.create(self._prior, half_life_ms=self._half_life_ms, **self._defaults)
 
     def _add(self, running: _Running) -> None:
         experiment = running.experiment

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A slate of item rows, by position; teams as of `Selection`."""
+    """A slate of item rows, by position; teams as of `Selection`, shadows : propensities by candidate."""
 
     rows: NDArray[np.int64]
     scores: NDArray[np.float32]
     propensities: NDArray[np.float32]
     features: NDArray[np.float32]
+    shadows: dict[str, list[float]]
     route: Route
     teams: NDArray[np.int8]
     policy_version: int
@@ -64,6 +65,7 @@ class SlateRecords:
             latency_ms=round(max(0.0, time.time() - received) * 1000, 3),
             clicks_offset=shard.clicks.position - 1,
             context=request.context,
+            candidate_propensities=chosen.shadows,
             fallback=chosen.fallback,
             experiment=route.experiment,
             variant=route.variant,

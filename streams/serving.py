@@ -370,20 +370,19 @@ class Server:
         rules: dict[str, Any] = {}
         if "diverse-softmax" in engine.policies.names:
             rules = self._rules.of(scores.rows, prepared.items, prepared.times_ms)
-        selection = engine.policies.select(
-            Candidates(
-                scores=scores.scores,
-                features=scores.features,
-                valid=scores.valid,
-                arms=_keys(engine.index.keys, scores.rows, scores.valid),
-                **rules,
-            ),
-            prepared.routes,
-            k=prepared.k,
-            seeds=prepared.seeds,
+        candidates = Candidates(
+            scores=scores.scores,
+            features=scores.features,
+            valid=scores.valid,
+            arms=_keys(engine.index.keys, scores.rows, scores.valid),
+            **rules,
         )
+        selection = engine.policies.select(candidates, prepared.routes, k=prepared.k, seeds=prepared.seeds)
+        selected = time.perf_counter()
+        shadows = engine.policies.shadows.propensities(candidates, selection.index, seeds=prepared.seeds)
         engine.metrics.observe_stage("score", scored - started)
-        engine.metrics.observe_stage("policy", time.perf_counter() - scored)
+        engine.metrics.observe_stage("policy", selected - scored)
+        engine.metrics.observe_stage("shadow", time.perf_counter() - selected)
         chosen = []
         for b, fallback in enumerate(prepared.fallbacks):
             index = selection.index[b][selection.index[b] >= 0]
@@ -393,6 +392,7 @@ class Server:
                     scores=scores.scores[b, index],
                     propensities=selection.propensities[b, : len(index)],
                     features=np.ascontiguousarray(scores.features[b, index], np.float32),
+                    shadows={name: column[b, : len(index)].tolist() for name, column in shadows.items()},
                     route=prepared.routes[b],
                     teams=selection.teams[b, : len(index)],
                     policy_version=int(selection.versions[b]),

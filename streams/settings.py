@@ -123,6 +123,11 @@ class Settings(BaseSettings):
     prior_precision: Annotated[float, Field(gt=0)] = Field(
         20.0, description="Trust in the release's own probabilities before the first click."
     )
+    candidate_policies: tuple[str, ...] = Field(
+        (),
+        description="Policies to be evaluated and not served, each as name or name:option=value,..., such as "
+        "softmax:temperature=0.05 or greedy: `slatestream ope` says what they would earn.",
+    )
     propensity_samples: Positive = Field(256, description="Monte Carlo samples of Thompson's propensities.")
     reward_half_life_ms: Positive | None = Field(
         None, description="Age at which the policy trusts a slate half as much; unset, it forgets nothing."
