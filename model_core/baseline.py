@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.batches import ItemBatch, ScoreBatch
-from model_core.ease import Ease
 from model_core.release import Release
 from model_core.scorer import Scores, best_first
 from model_core.signals import SignalConfig
@@ -26,7 +25,6 @@ class BaselineScorer:
     provider = "numpy"
 
     def __init__(self) -> None:
-        self.ease: Ease | None = None
         prior = np.zeros(FEATURES, np.float32)
         prior[1] = 1.0
         self.release = Release(

@@ -24,7 +24,7 @@ from model_core.ease import Ease
 EMBEDDINGS = ("text", "image", "audio")
 RANK = 256
 GRAPH_WEIGHTS, PENALTIES = (1.0, 4.0, 16.0), (3.0, 10.0, 30.0)
-COMPARED = 2000
+COMPARED = 1000
 """Items among which weight and penalty are chosen."""
 
 Matrix = NDArray[np.float32]
@@ -224,10 +224,10 @@ def _solve(
     import torch  # takes seconds, and a worker only reads mappings
 
     wanted = ease.dense()[np.ix_(known, known)].T
-    regular = torch.as_tensor(features.kernel(ridge, known, known), dtype=torch.float64)
+    regular = torch.as_tensor(features.kernel(ridge, known, known), dtype=torch.float32)
     regular.diagonal().add_(ridge.penalty)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(regular))
-    solved = (inverse @ torch.as_tensor(wanted, dtype=torch.float64)).numpy()
+    solved = (inverse @ torch.as_tensor(wanted)).numpy()
     left_out = wanted - solved / inverse.diagonal().numpy()[:, None]
     made = np.square(left_out).sum()
     factor = float(np.sqrt(np.square(wanted).sum() / made)) if made > 0 else 1.0

@@ -44,7 +44,7 @@ def serve(
         history_length=config.history_length,
         n_affinities=config.n_affinities,
         signals=signals,
-        ease=fit_log(log.first(since), signals, item_features(corpus))[0],
+        ease=fit_log(log.first(since), signals, item_features(corpus)),
     )
     replay.advance(since)
     vectors = model.vectors()

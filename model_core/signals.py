@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from model_core.cold_start import (
     ItemFeatures,
     ItemMapping,
+    Ridge,
     choose_ridge,
     extend_ease,
     fit_mapping,
@@ -229,19 +230,26 @@ def refits(
     ridge = choose_ridge(_fit(log, config), features)
     bounds = np.linspace(0, len(log), config.ease_refits + 1).astype(np.int64).tolist()
     for begin, end in pairwise(bounds):
-        ease = _fit(log.first(begin), config)
-        as_new = weights_as_new(ease, features, ridge)
-        unmet = np.flatnonzero(np.diff(ease.bounds) == 0)
-        yield begin, end, extend_ease(ease, as_new[:, unmet], unmet), as_new
+        yield begin, end, *_weigh(_fit(log.first(begin), config), config, features, ridge)
 
 
-def fit_log(log: Log, config: SignalConfig, features: ItemFeatures) -> tuple[Ease, ItemMapping]:
-    """EASE of all of a log, and its mapping, by which items without likes have their weights."""
+def fit_log(log: Log, config: SignalConfig, features: ItemFeatures) -> Ease:
+    """EASE of all of a log; items that nobody likes weigh what new ones do."""
     ease = _fit(log, config)
-    mapping = fit_mapping(ease, features)
+    return _weigh(ease, config, features, choose_ridge(ease, features))[0]
+
+
+def map_log(log: Log, config: SignalConfig, features: ItemFeatures) -> ItemMapping:
+    """How items that are described later get their weights in `fit_log` of the same log."""
+    return fit_mapping(_fit(log, config), features)
+
+
+def _weigh(
+    ease: Ease, config: SignalConfig, features: ItemFeatures, ridge: Ridge
+) -> tuple[Ease, NDArray[np.float32]]:
+    as_new = weights_as_new(ease, features, ridge)
     unmet = np.flatnonzero(np.diff(ease.bounds) == 0)
-    weights = mapping.weights.T @ features.places(mapping, unmet).T
-    return extend_ease(ease, weights, unmet, keep=config.ease_keep), mapping
+    return extend_ease(ease, as_new[:, unmet], unmet, keep=config.ease_keep), as_new
 
 
 def _fit(log: Log, config: SignalConfig) -> Ease:

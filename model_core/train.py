@@ -23,7 +23,7 @@ from model_core.release import EASE, MAPPING, Release, read_release, write_manif
 from model_core.replay import item_features
 from model_core.samples import collect_samples, cut_windows
 from model_core.scorer import Scorer
-from model_core.signals import SignalConfig, fit_log
+from model_core.signals import SignalConfig, fit_log, map_log
 
 HELD_OUT = 0.1  # kept out for the metrics when all interactions are to be trained on
 
@@ -111,9 +111,9 @@ def train_release(
 
     with _timed(seconds, "export"):
         report("export", 0.0)
-        ease, mapping = fit_log(corpus.log.first(split), signals, item_features(corpus))
-        ease.save(partial / EASE)
-        mapping.save(partial / MAPPING)
+        log, features = corpus.log.first(split), item_features(corpus)
+        fit_log(log, signals, features).save(partial / EASE)
+        map_log(log, signals, features).save(partial / MAPPING)
         differences = export_release(partial, model.encoder, model.ranker, n_items=corpus.log.n_items)
         report("export", 1.0)
     with _timed(seconds, "evaluate"):

@@ -14,7 +14,7 @@ from model_core.datasets import Interactions
 from model_core.ease import Ease
 from model_core.fit import Model
 from model_core.replay import Replay, item_batch, item_features
-from model_core.signals import SignalConfig, fit_log
+from model_core.signals import SignalConfig, fit_log, map_log
 from model_core.text_encoder import item_text
 from model_core.train import fit_model
 from model_core.vocabulary import Edges
@@ -87,7 +87,8 @@ class Product:
     def ease(self, *, mapped: bool) -> Ease:
         """What the release's EASE says of all films, new ones included where `mapped`."""
         small, n = self.small, len(self.order)
-        ease, mapping = fit_log(small.log, self.signals, item_features(small))
+        features = item_features(small)
+        ease, mapping = (fit(small.log, self.signals, features) for fit in (fit_log, map_log))
         wide = Ease(
             np.append(ease.bounds, np.full(n - self.n_known, ease.bounds[-1])), ease.items, ease.weights
         )

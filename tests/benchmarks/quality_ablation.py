@@ -82,6 +82,8 @@ VARIANTS = {
     "ids only": Variant(_only_ids),
     "no history": Variant(recipe=_model(history_length=1)),
     "no modality dropout": Variant(recipe=_train(modality_dropout=0.0)),
+    "no newcomers": Variant(recipe=_train(newcomers=0.0)),
+    "larger steps": Variant(recipe=_train(batch_windows=32, learning_rate=3e-3)),
     "concat": Variant(recipe=_model(fusion="concat")),
     "gated": Variant(recipe=_model(fusion="gated")),
     "deep": Variant(recipe=_model(fusion="deep")),

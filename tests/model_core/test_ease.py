@@ -4,7 +4,7 @@ import pytest
 from model_core.batches import ItemBatch
 from model_core.cold_start import ItemFeatures
 from model_core.ease import Ease, fit_ease
-from model_core.signals import Log, SignalConfig, SignalState, fit_log, refits
+from model_core.signals import Log, SignalConfig, SignalState, fit_log, map_log, refits
 from streams.ease_signal import EaseSignal
 from streams.state.item_index import ItemIndex
 
@@ -86,7 +86,7 @@ def test_refits_never_know_what_comes_after() -> None:
     for begin, _, ease, as_new in stretches:
         before = events.first(begin)
         known = np.unique(before.items[before.positive])
-        again = fit_log(before, config, features)[0].dense()
+        again = fit_log(before, config, features).dense()
         np.testing.assert_array_equal(ease.dense()[:, known], again[:, known])
         assert as_new.any() == (begin > 0)
 
@@ -95,7 +95,8 @@ def test_the_worker_scores_as_the_replay_did_in_training() -> None:
     """Rows in another order, an item the release does not know, events repeated."""
     events, batch = log(n=300), described(N_ITEMS + 1)
     features = ItemFeatures(described(N_ITEMS), 4)
-    ease, mapping = fit_log(events.first(150), SignalConfig(), features)
+    known = events.first(150)
+    ease, mapping = (fit(known, SignalConfig(), features) for fit in (fit_log, map_log))
     state = SignalState(N_USERS, N_ITEMS, ease=ease)
     state.fold(events)
     index = ItemIndex()
