@@ -14,6 +14,7 @@ from streams.compress import compress_command
 from streams.demo.run import demo_command, simulate_command
 from streams.errors import SlatestreamError
 from streams.evaluate import evaluate_command
+from streams.experiments.commands import experiment_app
 from streams.explain import explain_command
 from streams.ope.command import ope_command
 from streams.topics import topics_app
@@ -39,6 +40,7 @@ app.command("compress")(compress_command)
 app.command("explain")(explain_command)
 app.command("ope")(ope_command)
 app.add_typer(topics_app, name="topics")
+app.add_typer(experiment_app, name="experiment")
 app.add_typer(bench_app, name="bench")
 
 

@@ -18,6 +18,7 @@ from online_learning.experiments.interleaving import (
 )
 from online_learning.experiments.segment import Segment
 from online_learning.factory import Learning, create_policy
+from online_learning.pinning import above, others, pinned
 from online_learning.policy import Policy
 from online_learning.policy_spec import PolicySpec
 from online_learning.posterior import LinearPrior
@@ -145,6 +146,7 @@ class PolicySet:
             settings.candidate_policies, self._create, self.learning, settings.policy
         )
         self._definitions: dict[str, Experiment] = {}
+        self._refused: dict[str, str] = {}
         self._running: dict[str, _Running] = {}
         self._order: tuple[_Running, ...] = ()
         self._statistics: Statistics | None = None
@@ -210,6 +212,9 @@ class PolicySet:
         return experiment
 
     def _refuse(self, name: str, error: ValueError) -> None:
+        if self._refused.get(name) == str(error):
+            return
+        self._refused[name] = str(error)
         self._metrics.experiments_refused.inc()
         log.error("experiment %r is not run here, its users keep the live policy: %s", name, error)
 
@@ -285,7 +290,27 @@ class PolicySet:
         k: NDArray[np.int64],
         seeds: NDArray[np.uint64],
     ) -> Selection:
-        """Choose a slate for each request by the policy that serves it (`Policy.select`)."""
+        """Choose a slate for each request by the policy that serves it, below what is pinned."""
+        top = pinned(candidates, k)
+        if not top.size:
+            return self._select(candidates, routes, k=k, seeds=seeds)
+        below = self._select(others(candidates, top), routes, k=k - (top >= 0).sum(axis=1), seeds=seeds)
+        width = int(k.max())
+        return Selection(
+            above(top, top, below.index, end=-1)[:, :width],
+            above(top, 1.0, below.propensities, end=0.0)[:, :width],
+            below.versions,
+            above(top, -1, below.teams, end=-1)[:, :width],
+        )
+
+    def _select(
+        self,
+        candidates: Candidates,
+        routes: Sequence[Route],
+        *,
+        k: NDArray[np.int64],
+        seeds: NDArray[np.uint64],
+    ) -> Selection:
         distinct = dict.fromkeys(routes)
         if len(distinct) == 1:
             return _select(routes[0], candidates, k, seeds)

@@ -192,7 +192,7 @@ class Shard:
             first = click.action in positive and len(responses) == 1
             if first and slate.record.experiment is not None:
                 by = slate.record.variant or slate.record.slate[found.position].team
-                metrics.count_response(slate.record.experiment, by)
+                metrics.count_response(slate.record.experiment, by or "none")
             if self.learn_from == "reward":
                 rewards.add(slate, found.position, found.reward, offset)
             elif first:  # whether an item was taken, not how often

@@ -1,7 +1,7 @@
 """What an experiment has shown so far: each variant, its difference to the control, and its guardrails."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,10 @@ class SlateColumns:
     latency_ms: NDArray[np.float64]
     fallback: NDArray[np.bool_]
     empty: NDArray[np.bool_]
+
+    def first(self, n: int) -> "SlateColumns":
+        """Return the first n slates."""
+        return SlateColumns(*(getattr(self, column.name)[:n] for column in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,4 +132,4 @@ def _user_totals(columns: SlateColumns, variant: int) -> NDArray[np.float64]:
     """What each user with a closed slate of a variant has earned: (users,) float64."""
     here = columns.closed & (columns.variants == variant)
     _, numbers = np.unique(columns.users[here], return_inverse=True)
-    return np.bincount(numbers, columns.rewards[here])
+    return np.bincount(numbers, columns.rewards[here]).astype(np.float64)  # ints where there is no slate

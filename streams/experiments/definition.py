@@ -9,6 +9,8 @@ from msgspec.structs import replace
 
 from online_learning.experiments.assignment import check_weights
 from online_learning.experiments.segment import Segment
+from online_learning.experiments.sequential import check_level
+from online_learning.experiments.summary import GUARDRAILS
 from online_learning.factory import Learning
 from online_learning.policy_spec import PolicySpec
 
@@ -40,7 +42,9 @@ class Experiment(msgspec.Struct, frozen=True):
     variants : the first is the control
     share : of the users that take part
     segment : only users of it take part (`Segment.parse`); all when None
-    guardrails : bounds that the slates must keep: "latency_p99_ms", "fallback_share", "empty_share"
+    guardrails : bounds that the slates of every variant must keep, by name (`GUARDRAILS`)
+    alpha : probability of a false alarm, however often one looks
+    plan : slates after which the intervals are to be tightest
     """
 
     name: str
@@ -50,6 +54,8 @@ class Experiment(msgspec.Struct, frozen=True):
     share: float = 1.0
     segment: str | None = None
     guardrails: dict[str, float] = {}
+    alpha: float = 0.05
+    plan: float = 10_000.0
     stopped_ms: int | None = None
     v: int = SCHEMA_VERSION
 
@@ -61,6 +67,10 @@ class Experiment(msgspec.Struct, frozen=True):
     def stopped(self, now_ms: int) -> "Experiment":
         """Return it as it stands once stopped."""
         return replace(self, stopped_ms=now_ms)
+
+    def grown(self, share: float) -> "Experiment":
+        """Return it with another share of the users."""
+        return replace(self, share=share)
 
 
 encode_experiment = msgspec.json.Encoder().encode
@@ -113,6 +123,10 @@ def check_experiment(experiment: Experiment, learning: Learning, live: str) -> N
         raise ValueError(f"share must be above 0 and at most 1, got {experiment.share}")
     if experiment.segment is not None:
         Segment.parse(experiment.segment)
+    for name, bound in experiment.guardrails.items():
+        if name not in GUARDRAILS or not bound >= 0.0:
+            raise ValueError(f"guardrails must be {', '.join(GUARDRAILS)}, at least 0, got {name}={bound}")
+    check_level(experiment.alpha, experiment.plan)
     for variant in experiment.variants:
         if variant.policy != LIVE:
             PolicySpec.parse(variant.policy).check_learns_from(learning, live)

@@ -1,0 +1,199 @@
+import logging
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from online_learning.posterior import LinearPrior
+from online_learning.types import Candidates
+from streams.experiments.definition import Experiment, Variant, encode_experiment
+from streams.metrics import Metrics
+from streams.policy_set import PolicySet, UserView
+from streams.settings import load_settings
+
+PRIOR = LinearPrior(np.array([1.0, 0.5, -0.5]))
+USERS = [
+    UserView(f"u{number}", number % 40, {"plan": "gold" if number % 2 else "free"}) for number in range(400)
+]
+LIVE, COOLER = Variant("control"), Variant("cooler", "softmax:temperature=0.01")
+
+
+def policy_set(**settings: Any) -> PolicySet:
+    return PolicySet(load_settings(**({"policy": "softmax"} | settings)), PRIOR, Metrics(process=False))
+
+
+def experiment(name: str = "one", **values: Any) -> Experiment:
+    return Experiment(**({"name": name, "kind": "ab", "variants": [LIVE, COOLER], "started_ms": 1} | values))
+
+
+def rows(*experiments: Experiment) -> list[tuple[bytes, bytes]]:
+    return [(one.name.encode(), encode_experiment(one)) for one in experiments]
+
+
+def shares(policies: PolicySet) -> Counter[tuple[str | None, str | None]]:
+    return Counter((route.experiment, route.variant) for route in policies.routes(USERS))
+
+
+def candidates(n: int, n_candidates: int = 12) -> Candidates:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(n, n_candidates, 3)).astype(np.float32)
+    return Candidates(features[..., 0], features, np.ones((n, n_candidates), np.bool_))
+
+
+def counter(policies: PolicySet, name: str) -> str:
+    lines = policies._metrics.render()[0].decode().splitlines()
+    return next(line.split()[-1] for line in lines if line.startswith(f"slatestream_{name} "))
+
+
+async def test_without_experiments_everybody_is_served_by_the_live_policy() -> None:
+    policies = policy_set()
+    assert shares(policies) == {(None, None): 400}
+    assert policies.names == {"softmax"}
+
+
+async def test_users_are_split_and_stay_where_they_are() -> None:
+    policies = policy_set()
+    await policies.apply(rows(experiment()))
+    found = shares(policies)
+    assert min(found["one", "control"], found["one", "cooler"]) > 150
+    assert policies.routes(USERS) == policies.routes(USERS)
+    control = next(route for route in policies.routes(USERS) if route.variant == "control")
+    assert control.policies == (policies.live,)
+    other = policy_set(policy="softmax")
+    await other.apply(rows(experiment()))
+    assert [route.variant for route in other.routes(USERS)] == [
+        route.variant for route in policies.routes(USERS)
+    ]
+
+
+async def test_stopping_and_a_null_row_bring_the_live_policy_back() -> None:
+    for end in (rows(experiment(stopped_ms=5)), [(b"one", None)]):
+        policies = policy_set()
+        await policies.apply(rows(experiment()))
+        await policies.apply(end)
+        assert shares(policies) == {(None, None): 400}
+        assert counter(policies, "experiments_running") == "0.0"
+
+
+async def test_the_last_row_of_a_name_holds_whatever_was_started_before() -> None:
+    policies = policy_set()
+    await policies.apply(rows(experiment(), experiment(stopped_ms=3), experiment("two")))
+    assert {name for name, _ in shares(policies)} == {"two"}
+
+
+async def test_a_larger_share_moves_nobody_who_takes_part() -> None:
+    policies = policy_set()
+    await policies.apply(rows(experiment(share=0.3)))
+    before = [route.variant for route in policies.routes(USERS)]
+    await policies.apply(rows(experiment(share=0.9)))
+    after = [route.variant for route in policies.routes(USERS)]
+    assert before.count(None) > 200 > 100 > after.count(None)
+    assert all(now == then for then, now in zip(before, after, strict=True) if then is not None)
+
+
+async def test_a_segment_is_served_and_nobody_else() -> None:
+    policies = policy_set()
+    await policies.apply(
+        rows(experiment("new", kind="policy", variants=[Variant("all", "greedy")], segment="events<20"))
+    )
+    for user, route in zip(USERS, policies.routes(USERS), strict=True):
+        assert (route.policy == "greedy") == (user.events < 20)
+    await policies.apply(
+        rows(experiment("new", kind="policy", variants=[Variant("all", "greedy")], segment="plan=gold"))
+    )
+    for user, route in zip(USERS, policies.routes(USERS), strict=True):
+        assert (route.policy == "greedy") == (user.attributes["plan"] == "gold")
+
+
+async def test_who_could_be_in_several_is_in_the_first_started_and_comparisons_go_before_policies() -> None:
+    policies = policy_set()
+    rest = experiment("rest", kind="policy", variants=[Variant("all", "greedy")])
+    await policies.apply(
+        rows(rest, experiment("late", started_ms=9), experiment("early", share=0.5, started_ms=8))
+    )
+    found = Counter(name for name, _ in shares(policies).elements())
+    assert set(found) == {"early", "late"}
+    assert abs(found["early"] - 200) < 40
+
+
+async def test_each_request_gets_what_its_own_policy_would_give_it_alone() -> None:
+    policies = policy_set()
+    await policies.apply(
+        rows(experiment(share=0.7, variants=[LIVE, COOLER, Variant("rest", "epsilon-greedy")]))
+    )
+    n, k = 40, np.arange(40) % 5
+    seeds, asked = np.arange(n, dtype=np.uint64), candidates(n)
+    routes = policies.routes(USERS[:n])
+    assert len(set(routes)) == 4
+    found = policies.select(asked, routes, k=k, seeds=seeds)
+    assert found.index.shape == found.propensities.shape == found.teams.shape == (n, 4)
+    assert (found.teams == -1).all()
+    for route in set(routes):
+        mine = [row for row, one in enumerate(routes) if one is route]
+        whole = route.policies[0].select(asked, k=k, seeds=seeds)
+        assert np.array_equal(found.index[mine], whole.index[mine])
+        assert np.array_equal(found.propensities[mine], whole.propensities[mine])
+
+
+async def test_interleaved_slates_have_both_teams_and_say_how_probable_they_were() -> None:
+    policies = policy_set()
+    await policies.apply(rows(experiment(kind="interleaving", variants=[LIVE, Variant("best", "greedy")])))
+    routes = policies.routes(USERS)
+    assert {(route.policy, route.variant, route.experiment) for route in routes} == {
+        ("interleaved", None, "one")
+    }
+    assert routes[0].propensity_kind == "exact"
+    n = len(USERS)
+    found = policies.select(candidates(n), routes, k=np.full(n, 4), seeds=np.arange(n, dtype=np.uint64))
+    assert (np.sort(found.teams.reshape(n, 2, 2), axis=2) == [0, 1]).all()
+    assert ((found.propensities > 0) & (found.propensities <= 1)).all()
+    thompson = policy_set(policy="thompson", propensity_samples=8)
+    await thompson.apply(rows(experiment(kind="interleaving", variants=[LIVE, Variant("best", "greedy")])))
+    assert thompson.routes(USERS)[0].propensity_kind == "estimated"
+
+
+async def test_a_policy_that_starts_late_knows_what_has_been_learned() -> None:
+    policies = policy_set()
+    statistics = policies.learning.empty()
+    statistics.add_impressions(np.eye(3))
+    policies.update(statistics)
+    await policies.apply(rows(experiment()))
+    assert {route.policies[0].version for route in policies.routes(USERS)} == {3}
+    statistics.add_impressions(np.eye(3))
+    policies.update(statistics)
+    assert {route.policies[0].version for route in policies.routes(USERS)} == {6}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ((b"one", b"{"), "not an experiment"),
+        ((b"one", encode_experiment(experiment(v=2))), "schema 2; this version reads up to 1"),
+        ((b"other", encode_experiment(experiment())), "key must be the experiment's name 'one', got 'other'"),
+        (rows(experiment(variants=[LIVE, Variant("b", "ucb9")]))[0], "got 'ucb9'"),
+        (rows(experiment(variants=[LIVE, Variant("b", "softmax:heat=2")]))[0], "got 'heat=2'"),
+        (
+            rows(experiment(variants=[LIVE, Variant("b", "linucb-disjoint")]))[0],
+            "must learn from the 'linear'",
+        ),
+    ],
+)
+async def test_what_a_worker_cannot_run_leaves_the_live_policy_is_counted_and_logged_once(
+    row: tuple[bytes, bytes], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    policies = policy_set()
+    with caplog.at_level(logging.ERROR, "streams.policy_set"):
+        await policies.apply([row])
+        await policies.apply([row])
+    assert shares(policies) == {(None, None): 400}
+    assert counter(policies, "experiments_refused_total") == "1.0"
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert reason in message
+
+
+async def test_a_worker_runs_so_many_experiments_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    policies = policy_set()
+    await policies.apply(rows(*(experiment(f"e{number}", share=0.01) for number in range(17))))
+    assert counter(policies, "experiments_running") == "16.0"
+    assert "running experiments must be at most 16" in caplog.text
