@@ -117,7 +117,8 @@ class DiverseSoftmaxPolicy:
             chosen = index[rows, position]
             chance = self._chance(*self._parts(utility, slate))
             propensities[rows, position] = chance[rows, chosen]
-            slate.take(rows, chosen)
+            taken = usable[rows, chosen]  # what is pinned is there already
+            slate.take(rows[taken], chosen[taken])
         return propensities
 
     def update(self, statistics: Statistics) -> None:

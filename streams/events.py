@@ -18,6 +18,7 @@ Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 # 1973-03-03: anything smaller is a time in seconds. 2286-11-20: anything larger is in microseconds.
 TimestampMs = Annotated[int, msgspec.Meta(ge=100_000_000_000, le=9_999_999_999_999)]
+Boost = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
 SlateSize = Annotated[int, msgspec.Meta(ge=1, le=MAX_SLATE)]
 
 
@@ -72,6 +73,10 @@ class Request(msgspec.Struct, frozen=True):
 
     candidates restricts the slate to the named items; exclude takes items out; filters keeps the items
     whose attribute has one of the values, e.g. {"genre": ["Comedy", "Drama"]}.
+
+    pinned items come first, in this order, and before those of the settings, whether the user has seen them
+    or not; boosts are added to what the policy thinks of an item, in units of reward. Neither brings an item
+    that is excluded, filtered out, blocked by the user or not available.
     """
 
     request_id: Id
@@ -82,6 +87,8 @@ class Request(msgspec.Struct, frozen=True):
     candidates: list[Id] | None = None
     exclude: list[Id] = []
     filters: dict[str, list[str]] = {}
+    pinned: Annotated[list[Id], msgspec.Meta(max_length=MAX_SLATE)] = []
+    boosts: Annotated[dict[Id, Boost], msgspec.Meta(max_length=MAX_SLATE)] = {}
 
 
 class Evidence(msgspec.Struct, frozen=True):

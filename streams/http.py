@@ -1,5 +1,6 @@
 """The worker's HTTP server: recommendations, health and metrics. Bound to localhost unless told otherwise."""
 
+import math
 import secrets
 import time
 from typing import TYPE_CHECKING
@@ -44,8 +45,9 @@ def _error(status: int, message: str) -> web.Response:
 
 
 async def recommendations(http: web.Request) -> web.Response:
-    """`GET /v1/recommendations/{user_id}?k=10&exclude=a,b&request_id=...`: a slate, now.
+    """`GET /v1/recommendations/{user_id}?k=10&exclude=a,b&pinned=c&boosts=d:0.2&request_id=...`: a slate.
 
+    An id with a comma in it cannot be named here, but on `requests`.
     Answered by the worker that owns the user's partition; any other one redirects to it (307).
     """
     engine = http.app[ENGINE]
@@ -101,9 +103,11 @@ def _parse(http: web.Request, k_default: int) -> Request:
     user_id = http.match_info["user_id"]
     if not 1 <= len(user_id) <= MAX_ID_LENGTH:
         raise ValueError(f"user_id must have 1 to {MAX_ID_LENGTH} characters, got {len(user_id)}")
-    unknown = http.query.keys() - {"k", "exclude", "request_id"}
+    unknown = http.query.keys() - {"k", "exclude", "pinned", "boosts", "request_id"}
     if unknown:
-        raise ValueError(f"unknown parameter {sorted(unknown)[0]!r}; known: k, exclude, request_id")
+        raise ValueError(
+            f"unknown parameter {sorted(unknown)[0]!r}; known: k, exclude, pinned, boosts, request_id"
+        )
     text = http.query.get("k", str(k_default))
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_SLATE:
         raise ValueError(f"k must be a whole number from 1 to {MAX_SLATE}, got {text[:20]!r}")
@@ -112,12 +116,29 @@ def _parse(http: web.Request, k_default: int) -> Request:
         "user_id": user_id,
         "timestamp_ms": int(time.time() * 1000),
         "k": int(text),
-        "exclude": [item for item in http.query.get("exclude", "").split(",") if item],
+        "exclude": _listed(http, "exclude"),
+        "pinned": _listed(http, "pinned"),
+        "boosts": dict(_boost(pair) for pair in _listed(http, "boosts")),
     }
     try:
         return msgspec.convert(values, Request)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
+
+
+def _listed(http: web.Request, name: str) -> list[str]:
+    return [item for item in http.query.get(name, "").split(",") if item]
+
+
+def _boost(pair: str) -> tuple[str, float]:
+    item, _, text = pair.rpartition(":")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"boosts must be item:number pairs, got {pair[:40]!r}")
+    return item, value
 
 
 async def state_digest(http: web.Request) -> web.Response:

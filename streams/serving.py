@@ -18,6 +18,7 @@ from online_learning.types import Candidates
 from streams.batcher import Batcher
 from streams.events import Recommendation, Request, encode
 from streams.evidence import SignalSources
+from streams.extra_candidates import ExtraCandidates, Extras, columns, score_all
 from streams.policy_set import Route, UserView
 from streams.records import Chosen, SlateRecords
 from streams.shard import Shard
@@ -54,6 +55,7 @@ class Prepared:
     times_ms: list[int]
     fallbacks: list[str | None]
     routes: list[Route]
+    extras: Extras | None
 
 
 class Server:
@@ -76,6 +78,7 @@ class Server:
         release = engine.scorer.release
         self._signals = SignalConfig(**release.signals)
         self._rules = RuleColumns(settings, engine.catalogue)
+        self._extras = ExtraCandidates(settings, engine.index, engine.catalogue)
         self._ease = engine.items.ease
         self.sources = SignalSources(
             read=self._signals,
@@ -262,8 +265,11 @@ class Server:
         positive = np.zeros((batch, release.history_length), np.bool_)
         eligible = np.zeros((batch, n), np.bool_)
         fallbacks: list[str | None] = []
+        pinned = []
         for b, job in enumerate(jobs):
-            fallbacks.append(self._eligible(job, eligible[b]))
+            self._allow(job, eligible[b])
+            pinned.append(self._extras.pinned(job.request, eligible[b]))
+            fallbacks.append(self._take_out_seen(job, eligible[b]))
             if job.user_row < 0:
                 continue
             rows, actions, times = job.shard.profiles.history(job.user_row, release.history_length)
@@ -287,6 +293,8 @@ class Server:
         signals[:, 1] = np.log1p(co_visitation.total_popularity(parts, n))
         if self._ease is not None:
             signals[:, 2] = self._ease.scores([self._liked(job) for job in jobs], n)
+        requests = [job.request for job in jobs]
+        seeds = np.array([self._seed(request.request_id) for request in requests], np.uint64)
         return Prepared(
             batch=ScoreBatch(
                 **_inside(history, codes, ages, n),
@@ -296,8 +304,11 @@ class Server:
                 eligible=eligible,
             ),
             items=items,
+            extras=self._extras.of(
+                requests, pinned, eligible, seeds, fresh=self._diverse() and engine.settings.fresh_share > 0
+            ),
             k=np.array([job.request.k for job in jobs], np.int64),
-            seeds=np.array([self._seed(job.request.request_id) for job in jobs], np.uint64),
+            seeds=seeds,
             times_ms=[job.request.timestamp_ms for job in jobs],
             fallbacks=fallbacks,
             routes=engine.policies.routes([self._view(job) for job in jobs]),
@@ -319,8 +330,11 @@ class Server:
     def _seed(self, request_id: str) -> int:
         return int(xxhash.xxh3_64_intdigest(request_id.encode(), seed=self._engine.settings.seed))
 
-    def _eligible(self, job: Job, out: NDArray[np.bool_]) -> str | None:
-        """Mark the items this request may be given; return why the rules were relaxed, if they were."""
+    def _diverse(self) -> bool:
+        return "diverse-softmax" in self._engine.policies.names
+
+    def _allow(self, job: Job, out: NDArray[np.bool_]) -> None:
+        """Mark the items this request may be given, whether the user has seen them or not."""
         engine, request = self._engine, job.request
         engine.catalogue.eligible(request.timestamp_ms, out)
         engine.items.only_encoded(out)
@@ -334,12 +348,16 @@ class Server:
             wanted[_within(engine.catalogue.rows_with(relation, values), len(out))] = True
             out &= wanted
         out[_within(index.known_rows(request.exclude), len(out))] = False
+        if job.user_row >= 0:
+            out[_within(job.shard.profiles.blocked(job.user_row), len(out))] = False
+
+    def _take_out_seen(self, job: Job, out: NDArray[np.bool_]) -> str | None:
+        """Take out what the user has seen; return why a slate is not as it should be, if it is not."""
+        engine = self._engine
         if job.user_row < 0:
             return engine.items.fallback
-        profiles = job.shard.profiles
-        out[_within(profiles.blocked(job.user_row), len(out))] = False
         unrestricted = out.copy()
-        profiles.seen_mask(job.user_row, self._action_is_seen, out)
+        job.shard.profiles.seen_mask(job.user_row, self._action_is_seen, out)
         if not out.any() and unrestricted.any():
             out[:] = unrestricted
             return "all_seen"
@@ -365,10 +383,10 @@ class Server:
     def _run(self, prepared: Prepared) -> list[Chosen]:
         engine = self._engine
         started = time.perf_counter()
-        scores = engine.scorer.score(prepared.batch, prepared.items)
+        scores = score_all(engine.scorer, prepared.batch, prepared.items, prepared.extras)
         scored = time.perf_counter()
         rules: dict[str, Any] = {}
-        if "diverse-softmax" in engine.policies.names:
+        if self._diverse():
             rules = self._rules.of(scores.rows, prepared.items, prepared.times_ms)
         candidates = Candidates(
             scores=scores.scores,
@@ -376,6 +394,7 @@ class Server:
             valid=scores.valid,
             arms=_keys(engine.index.keys, scores.rows, scores.valid),
             **rules,
+            **columns(prepared.extras, scores),
         )
         selection = engine.policies.select(candidates, prepared.routes, k=prepared.k, seeds=prepared.seeds)
         selected = time.perf_counter()

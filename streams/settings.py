@@ -115,6 +115,15 @@ class Settings(BaseSettings):
     fresh_share: Fraction = Field(
         0.0, description="Of diverse-softmax: share of positions kept for fresh items among the candidates."
     )
+    fresh_candidates: Annotated[int, Field(ge=0, le=MAX_SLATE)] = Field(
+        20, description="Fresh items, drawn anew for each request, that are candidates whatever their score."
+    )
+    pinned: Annotated[tuple[str, ...], Field(max_length=MAX_SLATE)] = Field(
+        (), description="Items at the top of every slate, after a request's own: see `Request.pinned`."
+    )
+    boosts: Annotated[dict[str, Annotated[float, Field(ge=-1e6, le=1e6)]], Field(max_length=MAX_SLATE)] = (
+        Field({}, description="Item -> what is added to its utility, in units of reward.")
+    )
     fresh_ms: Positive = Field(7 * 86_400_000, description="How long after published_ms an item is fresh.")
     exploration: Annotated[float, Field(ge=0)] = Field(
         0.1, description="Posterior scale of Thompson and LinUCB."

@@ -7,6 +7,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from online_learning.factory import Learning
+from online_learning.pinning import others, pinned
 from online_learning.policy import Policy
 from online_learning.policy_spec import PolicySpec
 from online_learning.types import Candidates
@@ -52,13 +53,17 @@ class ShadowPolicies:
     ) -> dict[str, NDArray[np.float32]]:
         """Return by policy how probable each position of the slates is under it (`Policy.propensities`).
 
+        What is pinned is there whatever the policy.
+
         Parameters
         ----------
         seeds : (B,) uint64, those that chose the slates; each policy estimates with others of its own
         """
-        return {
-            text: policy.propensities(
-                candidates, index, seeds=seeds ^ np.uint64(xxhash.xxh3_64_intdigest(text.encode()))
-            )
-            for text, policy in self._policies.items()
-        }
+        top = pinned(candidates, (index >= 0).sum(axis=1))
+        below = others(candidates, top) if top.size else candidates
+        found = {}
+        for text, policy in self._policies.items():
+            own = seeds ^ np.uint64(xxhash.xxh3_64_intdigest(text.encode()))
+            found[text] = policy.propensities(below, index, seeds=own)
+            found[text][:, : top.shape[1]][top >= 0] = 1.0
+        return found

@@ -292,6 +292,13 @@ class Catalogue:
         """When an item was published, 0 if it does not say."""
         return int(self._published[row]) if 0 <= row < len(self._known) and self._known[row] else 0
 
+    def published_after(self, since_ms: int, n: int) -> NDArray[np.bool_]:
+        """Return which of the first n item rows say they were published later than `since_ms`: (n,) bool."""
+        known = min(n, len(self._known))
+        after = np.zeros(n, np.bool_)
+        after[:known] = self._known[:known] & (self._published[:known] > since_ms)
+        return after
+
     def eligible(self, now_ms: int, out: NDArray[np.bool_]) -> None:
         """Write into out (N,) which item rows may be served: existing, available, published, not expired."""
         n = min(len(out), len(self._known))

@@ -7,8 +7,8 @@ policy that has learned from 30 impressions. Two of the candidates are alike. Ex
 of two positions is expected as often as the product of its propensities. Estimated ones, whose product is
 biased: each item is expected at the first position as often as the mean of what was logged for it there, and
 at the second, given the first, likewise; (p (S + 1) - 1) / S takes back what keeps a logged p above 0, and
-the variance of the estimates (S samples each) is added to that of the counts. Chi-square over what is expected
-five times or more; "off by" is the largest difference, as a share of all slates. A p value below
+the variance of the estimates (S samples each) is added to that of the counts. Chi-square over what is
+expected five times or more; "off by" is the largest difference, as a share of all slates. A p value below
 0.001 / policies fails the run.
 """
 

@@ -93,6 +93,11 @@ def test_a_request_says_what_it_wants(client: Client, start_worker: StartWorker)
     assert set(item_ids(client.ask("ann", filters={"genre": ["Comedy"]}))) == {"clue", "diner"}
     assert set(item_ids(client.ask("ann", filters={"genre": ["Comedy"], "directed_by": ["nobody"]}))) == set()
     assert len(client.ask("ann", k=2).slate) == 2
+    pinned = client.ask("ann", k=3, pinned=["evita", "no such item", "diner"], exclude=["diner"])
+    assert item_ids(pinned)[0] == "evita"
+    assert pinned.slate[0].propensity == 1.0
+    assert not {"diner", "no such item"} & set(item_ids(pinned))
+    assert item_ids(client.ask("ann", k=2, pinned=["diner"], boosts={"clue": 100.0})) == ["diner", "clue"]
     client.content(
         replace(CATALOGUE[2], available=False),
         replace(CATALOGUE[3], expires_ms=client.now_ms + 60_000),
@@ -118,6 +123,9 @@ def test_seen_and_blocked_items_stay_away_and_a_slate_is_never_empty_without_nee
     wait_until(
         lambda: set(item_ids(client.ask("ann", k=100))) == {"blade", "diner", "evita"}, "clue is blocked"
     )
+    pinned = item_ids(client.ask("ann", k=100, pinned=["clue", "alien"]))
+    assert pinned[0] == "alien"  # seen and pinned; clue, which she has blocked, stays away
+    assert set(pinned) == {"alien", "blade", "diner", "evita"}
     for item in ("blade", "diner", "evita"):
         client.click("ann", item, "like")
     client.flush()
@@ -188,8 +196,11 @@ def test_http_answers_and_says_what_is_wrong(client: Client, start_worker: Start
     assert {item["item_id"] for item in slate["slate"]} <= {"clue", "diner", "evita"}
     assert client.recommendation("h1").slate[0].item_id == slate["slate"][0]["item_id"]
     assert http(worker, "/v1/recommendations/ann?request_id=h1")[0] == 409
+    status, slate = http(worker, "/v1/recommendations/ann?k=2&pinned=evita&boosts=clue:100")
+    assert [item["item_id"] for item in slate["slate"]] == ["evita", "clue"]
     for query, reason in (
         ("k=0", "from 1 to 200"),
+        ("boosts=clue", "boosts must be item:number pairs, got 'clue'"),
         ("k=x", "whole number"),
         ("n=3", "unknown parameter 'n'"),
     ):
