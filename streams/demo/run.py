@@ -17,6 +17,7 @@ from model_core.datasets import Dataset, load_recbole
 from streams.bench.report import machine
 from streams.client import SlateClient
 from streams.demo.dataset import fetch
+from streams.demo.off_policy import ATTRIBUTION_WINDOW_MS, CANDIDATES, evaluate_log
 from streams.demo.plot import click_through_svg
 from streams.demo.publish import click_rows, content_rows, publish_rows, read_past, user_rows
 from streams.demo.session import caught_up, clean_exit, cluster, keep_checking, race, train
@@ -113,7 +114,12 @@ class _Demo:
                 if release is None:
                     self._say(f"Training on the first {UNTIL:.0%} of the interactions ...")
                     release = train(folder, self._out / "release", until=UNTIL, seed=self._traffic.seed)
-            overrides = same_topics(settings, release=str(release.absolute()))
+            overrides = same_topics(
+                settings,
+                release=str(release.absolute()),
+                attribution_window_ms=ATTRIBUTION_WINDOW_MS,
+                candidate_policies=CANDIDATES,
+            )
             with self._step("worker"):
                 self._say("Starting the worker ...")
                 log = self._out / "worker.log"
@@ -124,8 +130,10 @@ class _Demo:
                 asyncio.run(self._replay(settings, dataset, worker))
             with self._step("simulate"):
                 simulation = asyncio.run(self._visits(settings, dataset, worker))
+            with self._step("off_policy"):
+                log_says = asyncio.run(evaluate_log(settings, simulation.visits, seed=self._traffic.seed))
             seconds = self._step_seconds | {"total": time.perf_counter() - self._began}
-            ok = _report(self._console, simulation, self._out, seconds=seconds)
+            ok = _report(self._console, simulation, self._out, seconds=seconds, off_policy=log_says)
             if serve:
                 self._serve(settings, worker)
             return ok

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.demo.arms import ARMS, quantiles_ms
+from streams.demo.off_policy import agrees, print_off_policy
 from streams.demo.users import Simulation
 
 RANDOM_FACTOR = 1.5
@@ -69,7 +70,7 @@ def checks(summary: dict[str, Any]) -> list[Check]:
     """Compare a summary with what the demo promises."""
     visits = summary["visits"]
     rate = {arm: summary["click_through"]["whole"][arm]["value"] for arm in ARMS}
-    return [
+    promises = [
         Check(
             "every request answered",
             visits["asked"] > 0 and visits["answered"] == visits["asked"],
@@ -86,6 +87,10 @@ def checks(summary: dict[str, Any]) -> list[Check]:
             f"{rate['policy']:.4f} against {rate['popularity']:.4f}",
         ),
     ]
+    if "off_policy" in summary:
+        name = "off-policy estimate of the live policy covers the clicks a slate"
+        promises.append(Check(name, *agrees(summary["off_policy"])))
+    return promises
 
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
@@ -106,6 +111,8 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     ratios = [f"{ratio:.2f}" if ratio else "-" for ratio in summary["policy_to_popularity"].values()]
     table.add_row("policy / popularity", ratios[0], "", *ratios[1:])
     console.print(table)
+    if "off_policy" in summary:
+        print_off_policy(console, summary["off_policy"])
     latency = summary["latency"]
     console.print(
         f"request to slate: p50 {latency['p50_ms']:.1f} ms, p99 {latency['p99_ms']:.1f} ms; "
