@@ -79,13 +79,13 @@ class Learner:
             for part in parts:
                 total = total + part
             self._policies.update(total)
-        live = self._policies.live
-        if isinstance(live, LogisticThompsonPolicy):
+        learner = self._policies.learner
+        if isinstance(learner, LogisticThompsonPolicy):
             for shard in shards:
-                shard.next_reference = live.weights
+                shard.next_reference = learner.weights
         self._learned = seen
         self._learn_after = started + 10.0 * (time.perf_counter() - started)
-        self._metrics.policy_version.set(live.version)
+        self._metrics.policy_version.set(learner.version)
 
     async def learn_positions(self) -> None:
         """Estimate how often positions are looked at, when a hundredth more slates have closed."""

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.apprentice import ApprenticePolicy
 from online_learning.experiments.assignment import OUTSIDE, assign
 from online_learning.experiments.interleaving import (
     MEMORYLESS,
@@ -25,6 +26,7 @@ from online_learning.posterior import LinearPrior
 from online_learning.statistics import Statistics
 from online_learning.types import Candidates, PropensityKind
 from online_learning.warm import warm
+from streams.errors import ConfigurationError
 from streams.experiments.definition import (
     LIVE,
     MAX_RUNNING,
@@ -122,6 +124,8 @@ class _Running:
 class PolicySet:
     """Holds every policy that serves, gives all of them what is learned, and sends users to them.
 
+    learner is the policy of the settings; in apprentice mode the incumbent serves for it (`live`).
+
     A user takes part in one experiment at a time: the one started first of those that would have them, and
     comparisons before policies of a part of the users. A definition that this worker cannot run leaves its
     users with the live policy, is counted, and is logged once.
@@ -140,7 +144,12 @@ class PolicySet:
         self._prior = prior
         self._metrics = metrics
         self.learning = Learning.of(settings.policy, prior, half_life_ms=self._half_life_ms)
-        self.live = create_policy(settings.policy, prior, half_life_ms=self._half_life_ms, **self._defaults)
+        self.learner = create_policy(
+            settings.policy, prior, half_life_ms=self._half_life_ms, **self._defaults
+        )
+        self.live: Policy = self.learner
+        if settings.apprentice:
+            self.live = ApprenticePolicy(self.learner, self._incumbent(settings.incumbent))
         self._live = Route((self.live,))
         self.shadows = ShadowPolicies(
             settings.candidate_policies, self._create, self.learning, settings.policy
@@ -154,7 +163,8 @@ class PolicySet:
     @property
     def names(self) -> frozenset[str]:
         """Names of the policies that serve, and of those in their shadow."""
-        return frozenset(policy.name for policy in self._all())
+        names = frozenset(policy.name for policy in self._all())
+        return names | {self.live.incumbent.name} if isinstance(self.live, ApprenticePolicy) else names
 
     def _all(self) -> Iterator[Policy]:
         yield self.live
@@ -164,7 +174,7 @@ class PolicySet:
 
     def warm(self) -> None:
         """Compile what the policies need before the first request waits for it."""
-        for policy in self._all():
+        for policy in (self.learner, *self._all()):
             warm(policy, self.learning)
 
     # Event loop: what is learned
@@ -237,6 +247,12 @@ class PolicySet:
         policy = self._create(PolicySpec.parse(text))
         warm(policy, self.learning)
         return policy
+
+    def _incumbent(self, text: str) -> Policy:
+        try:
+            return self._create(PolicySpec.parse(text))
+        except ValueError as error:
+            raise ConfigurationError(f"Bad configuration:\n  incumbent: {error}") from None
 
     def _create(self, spec: PolicySpec) -> Policy:
         return spec.create(self._prior, half_life_ms=self._half_life_ms, **self._defaults)

@@ -101,6 +101,16 @@ class Settings(BaseSettings):
         "greedy",
         "rl",
     ] = Field("thompson", description="'disjoint' and 'hybrid' keep a model per item shown.")
+    apprentice: bool = Field(
+        False,
+        description="Let `incumbent` serve, and `policy` only learn; with it in `candidate_policies`, "
+        "`slatestream ope` says what it would earn.",
+    )
+    incumbent: str = Field(
+        "greedy",
+        description="Serves in apprentice mode by the release's own probabilities, as name or "
+        "name:option=value,...: greedy takes the most probable items, softmax also explores.",
+    )
     policy_release: Path | None = Field(
         None, description="Of rl: folder written by `train --task policy` on slates of `release`."
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from online_learning.apprentice import ApprenticePolicy
 from online_learning.diverse_softmax import SlateRules
 from online_learning.factory import POLICIES, Learning, create_policy
 from online_learning.policy import Policy
@@ -31,6 +32,16 @@ def maker(name: str) -> Make:
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_policy_keeps_the_contract(name: str, check: Callable[[Make], None]) -> None:
     check(maker(name))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_an_apprentice_keeps_the_contract(check: Callable[[Make], None]) -> None:
+    def make() -> Policy:
+        return ApprenticePolicy(
+            create_policy("linucb", PRIOR), create_policy("softmax", PRIOR, temperature=0.2)
+        )
+
+    check(make)
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -1,5 +1,6 @@
 import logging
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from online_learning.posterior import LinearPrior
 from online_learning.types import Candidates
+from streams.errors import ConfigurationError
 from streams.experiments.definition import Experiment, Variant, encode_experiment
 from streams.metrics import Metrics
 from streams.policy_set import PolicySet, UserView
@@ -197,3 +199,58 @@ async def test_a_worker_runs_so_many_experiments_and_no_more(caplog: pytest.LogC
     await policies.apply(rows(*(experiment(f"e{number}", share=0.01) for number in range(17))))
     assert counter(policies, "experiments_running") == "16.0"
     assert "running experiments must be at most 16" in caplog.text
+
+
+async def test_an_apprentice_learns_while_the_incumbent_serves_as_the_release_made_it() -> None:
+    policies = policy_set(
+        policy="thompson",
+        apprentice=True,
+        incumbent="diverse-softmax:temperature=0.5",
+        candidate_policies=("greedy",),
+    )
+    assert policies.names == {"apprentice", "diverse-softmax", "greedy"}
+    asked = {"k": np.full(50, 3), "seeds": np.arange(50, dtype=np.uint64)}
+    everyone = policies.routes(USERS[:50])
+    before = policies.select(candidates(50), everyone, **asked)
+    greedy_before = policies.shadows.propensities(candidates(50), before.index, seeds=asked["seeds"])[
+        "greedy"
+    ]
+    statistics = policies.learning.empty()
+    statistics.add_impressions(np.repeat(np.eye(3), 200, axis=0))
+    statistics.add_rewards(np.repeat(np.eye(3)[2:], 200, axis=0), np.ones(200))
+    policies.update(statistics)
+    after = policies.select(candidates(50), everyone, **asked)
+    np.testing.assert_array_equal(after.index, before.index)
+    np.testing.assert_array_equal(after.propensities, before.propensities)
+    assert (policies.learner.version, policies.live.name) == (800, "apprentice")
+    assert (after.versions == 800).all()
+    assert everyone[0].policy == "apprentice"
+    assert everyone[0].propensity_kind == "exact"
+    greedy_after = policies.shadows.propensities(candidates(50), before.index, seeds=asked["seeds"])["greedy"]
+    assert (greedy_after != greedy_before).any()  # a candidate policy learns beside it
+    with pytest.raises(ConfigurationError, match="incumbent: policy must be one of .* got 'boss'"):
+        policy_set(apprentice=True, incumbent="boss")
+
+
+async def test_what_is_pinned_comes_first_whoever_serves_and_whoever_is_asked() -> None:
+    policies = policy_set(candidate_policies=("diverse-softmax", "greedy"), group_relation="genre")
+    await policies.apply(rows(experiment(kind="interleaving"), experiment("two", share=0.5)))
+    n = 200
+    pinned = np.full((n, 12), -1)
+    pinned[::2, 5], pinned[::4, 3] = 1, 0
+    given = replace(candidates(n), pinned=pinned)
+    k, seeds = np.where(np.arange(n) % 8, 4, 1), np.arange(n, dtype=np.uint64)
+    chosen = policies.select(given, policies.routes(USERS[:n]), k=k, seeds=seeds)
+    assert chosen.index.shape == chosen.propensities.shape == chosen.teams.shape == (n, 4)
+    assert ((chosen.index >= 0).sum(axis=1) == k).all()
+    assert (chosen.index[::8, 0] == 3).all()
+    assert (chosen.index[4::8, :2] == [3, 5]).all()
+    assert (chosen.index[2::4, 0] == 5).all()
+    shadows = policies.shadows.propensities(given, chosen.index, seeds=seeds)
+    for found in (chosen.propensities, *shadows.values()):
+        assert (found[4::8, :2] == 1.0).all()
+        assert (found[2::4, 0] == 1.0).all()
+    assert shadows["diverse-softmax"][4::8, 2:].mean() < 0.99
+    assert (chosen.teams[4::8, :2] == -1).all()
+    for slate in chosen.index:
+        assert len(set(slate[slate >= 0])) == (slate >= 0).sum()
