@@ -66,6 +66,9 @@ def ope_command(
     It logs with each slate how probable the slate would be under each of them; that is all this needs. Where
     the log cannot bear an estimate, it is refused with the reason, and the longest beginning of the slates
     that can be estimated is given instead.
+
+    Each slate is judged by itself, in the state that the live policy led to: what another policy's slates
+    would have changed for later visits is not in the estimate.
     """
     estimators = _estimators(estimator or list(DEFAULT_ESTIMATORS))
     if reward not in get_args(Reward):
