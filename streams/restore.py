@@ -86,7 +86,8 @@ async def _restore_slates(engine: "Engine", shard: Shard, row: PolicyRow) -> Non
             shard.answered.add(served.request_id)
             features = features_of(served, release.feature_dim)
             same_space = served.model_version == release.version
-            forgotten = served.clicks_offset <= shard.profiles.erased_through(served.user_id)
+            erased = shard.profiles.erased_through(served.user_id)
+            forgotten = erased is not None and served.clicks_offset <= erased
             kept = served.timestamp_ms + shard.slates.keep_ms > row.closed_ms
             if kept and not forgotten and len(features) == len(served.slate):
                 shard.open_slate(served, features)

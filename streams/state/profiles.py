@@ -203,10 +203,10 @@ class Profiles:
         self.rings.heap[kernels.COVISITS_FIRST] = 1
         return True
 
-    def erased_through(self, user_id: str) -> int:
-        """Offset of the last click folded before a user was erased, -1 if that never happened."""
+    def erased_through(self, user_id: str) -> int | None:
+        """Offset of the last click folded before a user was erased (-1: none), None if never erased."""
         marker = self.erased.get(erased_key(user_id)) if self.erased else None
-        return -1 if marker is None else marker.clicks_offset
+        return None if marker is None else marker.clicks_offset
 
     def slots_of(self, row: int) -> list[int]:
         """Slots of a user's chunks."""
