@@ -15,8 +15,12 @@ K, SLATES, CLICKED = 3, 12, 5
 def test_after_kill_9_a_policy_has_learned_from_each_slate_and_click_once(
     client: Client, start_worker: StartWorker, policy: str
 ) -> None:
+    learning = {
+        "linucb-disjoint": {"click_model": "cascade"},
+        "diverse-softmax": {"position_bias": "learned"},
+    }
     rules = {"diversity": 0.5, "group_relation": "genre", "group_cap": 2, "fresh_share": 0.2}
-    settings = {"policy": policy, "reward_half_life_ms": 86_400_000, **rules}
+    settings = {"policy": policy, "reward_half_life_ms": 86_400_000, **rules, **learning.get(policy, {})}
     worker = start_worker(**settings)
     client.content(*(film(f"i{n}", f"Film {n}", genre=["Odd" if n % 2 else "Even"]) for n in range(8)))
     wait_until(lambda: len(item_ids(client.ask("nobody", k=8))) == 8, "the films are recommendable")

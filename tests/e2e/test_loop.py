@@ -141,7 +141,13 @@ def test_a_reward_reaches_the_policy_and_the_closed_slate_reaches_feedback(
     client: Client, start_worker: StartWorker
 ) -> None:
     client.now_ms -= 3_600_000  # a slate closes by event time, but never ahead of the broker's clock
-    worker = start_worker(policy="softmax", attribution_window_ms=60_000)
+    worker = start_worker(
+        policy="softmax",
+        attribution_window_ms=60_000,
+        attribution_windows_ms={"purchase": 600_000},
+        dwell_half_ms={"purchase": 1_000},
+        position_bias="learned",
+    )
     published(client, worker, *CATALOGUE)
     slate = client.ask("ann", k=3)
     assert all(0 < item.propensity <= 1 for item in slate.slate)
@@ -162,6 +168,17 @@ def test_a_reward_reaches_the_policy_and_the_closed_slate_reaches_feedback(
     assert closed.rewards == [0.0, 1.0, 0.0]
     assert closed.actions == [[], ["click"], []]
     assert closed.features == slate.features
+    assert not closed.correction
+    client.click("ann", chosen, "purchase", timestamp_ms=client.now_ms + 240_000, dwell_ms=3_000)
+    client.flush()
+    corrected = wait_until(
+        lambda: [one for one in client.feedback() if one.correction], "the purchase corrects the feedback"
+    )
+    assert [(one.request_id, one.rewards) for one in corrected] == [(slate.request_id, [0.0, 4.0, 0.0])]
+    wait_until(
+        lambda: 0 < worker.metrics().total("position_examination", position="2") < 1,
+        "it is learned that the third position, not taken, may have been overlooked",
+    )
 
 
 def test_the_same_request_id_is_answered_once(client: Client, start_worker: StartWorker) -> None:
