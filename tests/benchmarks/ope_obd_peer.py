@@ -18,8 +18,8 @@ from sklearn.linear_model import LogisticRegression
 
 CAMPAIGN = "all"
 FOLDS = 3
-# Those of obp's examples/obd/conf/hyperparams.yaml.
-MODEL = {"max_iter": 10_000, "C": 1_000}
+# Of obp's examples/synthetic/conf/hyperparams.yaml; examples/obd had others, not known, for its figures.
+MODEL = {"max_iter": 10_000, "C": 100}
 KEPT = ("action", "position", "reward", "pscore")
 
 
