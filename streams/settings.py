@@ -144,6 +144,7 @@ class Settings(BaseSettings):
     )
     candidate_policies: tuple[str, ...] = Field(
         (),
+        max_length=16,
         description="Policies to be evaluated and not served, each as name or name:option=value,..., such as "
         "softmax:temperature=0.05 or greedy: `slatestream ope` says what they would earn.",
     )

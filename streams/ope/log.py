@@ -30,7 +30,7 @@ class LoggedSlate(msgspec.Struct, frozen=True, gc=False):
     rewards: list[float]
     actions: list[list[str]] = []
     policy: str = "unknown"
-    timestamp_ms: int = 0
+    propensity_kind: str = "exact"
     candidate_propensities: dict[str, list[float]] = {}
 
 
@@ -84,6 +84,7 @@ class Columns:
     propensities : (n, K) float64, of the policy that served; NaN in a slate without
     candidates : (n, K) float64 by name, NaN in a slate that has none of this candidate
     users, policies : (n,) str
+    estimated : (n,) bool, whose propensities are estimates from samples
     """
 
     rewards: NDArray[np.float64]
@@ -92,6 +93,7 @@ class Columns:
     candidates: dict[str, NDArray[np.float64]]
     users: NDArray[np.str_]
     policies: NDArray[np.str_]
+    estimated: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -182,6 +184,7 @@ class SlateLog:
             },
             users=np.array([slate.user_id for slate in slates], np.str_),
             policies=np.array([slate.policy for slate in slates], np.str_),
+            estimated=np.array([slate.propensity_kind == "estimated" for slate in slates], np.bool_),
         )
 
     def _rewards(self, slate: LoggedSlate) -> Sequence[float]:

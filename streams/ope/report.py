@@ -23,6 +23,7 @@ class Counts:
     ----------
     repeated : that took the place of an earlier one of the same request
     without_propensities : slates that can be measured and say nothing of other policies
+    estimated : slates whose propensities are estimates
     first_malformed : why the first malformed record was
     """
 
@@ -33,6 +34,7 @@ class Counts:
     slates: int
     users: int
     without_propensities: int
+    estimated: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ def count(log: SlateLog, columns: Columns) -> Counts:
         slates=len(columns),
         users=len(set(columns.users.tolist())),
         without_propensities=columns.without_propensities,
+        estimated=int(columns.estimated.sum()),
     )
 
 
@@ -128,6 +131,11 @@ def notes(report: Report) -> list[str]:
         )
     if counts.without_propensities:
         lines.append(f"{counts.without_propensities:,} slates carry no propensities: only measured")
+    if counts.estimated:
+        lines.append(
+            f"{counts.estimated:,} slates were served with estimated propensities: their weights carry the "
+            "noise of the samples, and over many positions some bias"
+        )
     if bad := sum(counts.malformed.values()):
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(counts.malformed.items()))
         lines.append(

@@ -41,10 +41,17 @@ def policies(rng: np.random.Generator) -> None:
     candidates = Candidates(scores, features, np.ones(scores.shape, bool), arms)
     k, seeds = np.full(BATCH, K), np.arange(BATCH, dtype=np.uint64)
     prior = LinearPrior(np.eye(DIM)[1])
+    shown = create_policy("softmax", prior).select(candidates, k=k, seeds=seeds).index
     for name in POLICIES:
+        if name == "rl":  # it is read from a release
+            continue
         policy = create_policy(name, prior)
         seconds = best_seconds(lambda policy=policy: policy.select(candidates, k=k, seeds=seeds))
-        print(f"{name:>17}: {BATCH / seconds:>10,.0f} slates/s  {seconds / BATCH * 1e6:>6.0f} us each")
+        shadow = best_seconds(lambda policy=policy: policy.propensities(candidates, shown, seeds=seeds))
+        print(
+            f"{name:>17}: {BATCH / seconds:>10,.0f} slates/s  {seconds / BATCH * 1e6:>6.0f} us each; "
+            f"propensities of another's slate {shadow / BATCH * 1e6:>6.0f} us"
+        )
     policy = create_policy("thompson", prior)
     statistics = LinearStatistics(DIM)
     statistics.add_impressions(features.reshape(-1, DIM))

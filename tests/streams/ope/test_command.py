@@ -11,7 +11,7 @@ from streams.ope.command import duration_s
 from streams.ope.estimates import Sampling
 from streams.ope.live import Verdicts, line
 from streams.ope.log import SlateLog
-from streams.ope.report import Report, count, evaluate_columns
+from streams.ope.report import Report, count, evaluate_columns, notes
 from tests.streams.ope.logged import CANDIDATES, POSITIVE, World
 
 
@@ -120,6 +120,17 @@ def test_verdicts_are_metrics_and_what_is_refused_has_no_value() -> None:
     for name in ("value", "low", "high", "effective_slates"):
         assert f'slatestream_ope_{name}{{estimator="snrips",policy="greedy"}}' in text
     assert 'slatestream_ope_measured{policy="live"}' in text
+
+
+def test_estimated_propensities_are_said_to_be_so() -> None:
+    records = World(300).records()
+    assert report_of(*records).counts.estimated == 0
+    estimated = [record.replace(b'"exact"', b'"estimated"') for record in records]
+    report = report_of(*records[:100], *estimated[100:])
+    assert report.counts.estimated == 200
+    assert any(
+        note.startswith("200 slates were served with estimated propensities") for note in notes(report)
+    )
 
 
 def test_a_report_fits_in_a_line() -> None:
