@@ -59,7 +59,16 @@ def fingerprint(
     """Hash of everything that a training depends on."""
     digest = hashlib.sha256(repr((split, asdict(config), asdict(train), asdict(signals))).encode())
     log = corpus.log
-    for array in (log.users, log.items, log.actions, log.times_ms, corpus.text, corpus.edges.entities):
+    for array in (
+        np.zeros(0) if log.positions is None else log.positions,
+        log.users,
+        log.items,
+        log.actions,
+        log.times_ms,
+        corpus.text,
+        corpus.edges.entities,
+        corpus.stated,
+    ):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 

@@ -82,6 +82,11 @@ class TrainConfig:
     """Knowledge-graph edges of an item that a step sees, drawn at random."""
     other_weight: float = 0.3
     """Weight of a target whose action is not positive; a positive one weighs 1."""
+    position_bias: float = 0.0
+    """A click at position p of a slate, from 0, stands for (p + 1) ** position_bias clicks: lower positions are
+    looked at less often (Joachims, Swaminathan & Schnabel 2017). At serving no position is needed."""
+    most_clicks: float = 10.0
+    """The most that a click may stand for: beyond, few clicks would decide."""
     warm_up: float = 0.05
     """Share of the interactions, the earliest, that are history but not targets: no signal exists yet."""
     calibration: float = 0.1
@@ -110,6 +115,10 @@ class TrainConfig:
         ):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if not 0.0 <= self.position_bias <= 4.0:
+            raise ValueError(f"position_bias must be in [0, 4], got {self.position_bias}")
+        if self.most_clicks < 1.0:
+            raise ValueError(f"most_clicks must be at least 1, got {self.most_clicks}")
         if self.learning_rate <= 0.0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         if self.graph_embedding not in GRAPH_EMBEDDINGS:

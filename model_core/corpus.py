@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from model_core.config import ModelConfig
 from model_core.datasets import Dataset, Interactions, Item
 from model_core.signals import Log
+from model_core.stated import common_names, stack_stated
 from model_core.text_encoder import TextEncoder, item_text
 from model_core.vocabulary import Edges, Vocabulary, pad_edges
 
@@ -24,6 +25,7 @@ class Corpus:
     text : (n_items, T) float32, a zero row where an item has no text; image, audio : alike, of width 0
         where no item has one
     text_encoder : its name and fingerprint
+    stated : (n_users, MAX_STATED) int64, entities that users state, 0 = padding (`model_core.stated`)
     """
 
     log: Log
@@ -33,6 +35,7 @@ class Corpus:
     image: NDArray[np.float32]
     audio: NDArray[np.float32]
     text_encoder: tuple[str, str]
+    stated: NDArray[np.int64]
 
     @property
     def id_rows(self) -> NDArray[np.int64]:
@@ -80,7 +83,7 @@ def make_corpus(
     unknown = set(actions) - set(weights)
     if unknown:
         raise ValueError(f"actions must be among {sorted(weights)}, got {sorted(unknown)}")
-    vocabulary = Vocabulary.of(dataset.items)
+    vocabulary = Vocabulary.of(dataset.items, common_names(dataset.users))
     if known is not None:
         vocabulary = Vocabulary(vocabulary.item_rows, known.entity_rows, known.relation_rows)
     users, user_rows = np.unique(dataset.interactions.user_ids, return_inverse=True)
@@ -101,6 +104,7 @@ def make_corpus(
         times_ms=dataset.interactions.timestamps_ms,
         n_users=len(users),
         n_items=len(vocabulary.item_rows),
+        positions=dataset.interactions.positions,
     )
     unique = list({item.item_id: item for item in dataset.items}.values())
     text = encoder.encode([item_text(item.title, item.text, item.attributes) for item in unique])
@@ -109,7 +113,9 @@ def make_corpus(
         raise ValueError(f"text of item {name!r} must have a finite vector, got NaN or infinity")
     edges = pad_edges(unique, vocabulary, config.n_neighbours)
     image, audio = _stack("image", unique), _stack("audio", unique)
-    return Corpus(interactions, vocabulary, edges, text, image, audio, (encoder.name, encoder.fingerprint))
+    stated = stack_stated(dataset.users, users.tolist(), vocabulary.entity_rows)
+    named = (encoder.name, encoder.fingerprint)
+    return Corpus(interactions, vocabulary, edges, text, image, audio, named, stated)
 
 
 def _stack(kind: str, items: Sequence[Item]) -> NDArray[np.float32]:

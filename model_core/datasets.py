@@ -24,12 +24,14 @@ class Interactions:
     user_ids, item_ids : (n,) str
     ratings : (n,) float32; NaN where the file has none
     timestamps_ms : (n,) int64, Unix milliseconds
+    positions : (n,) int64, where in a slate the item stood, from 0; -1 = in none, or not told; None = all so
     """
 
     user_ids: NDArray[np.str_]
     item_ids: NDArray[np.str_]
     ratings: NDArray[np.float32]
     timestamps_ms: NDArray[np.int64]
+    positions: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -42,7 +44,11 @@ class Interactions:
 
     def __getitem__(self, rows: slice) -> "Interactions":
         return Interactions(
-            self.user_ids[rows], self.item_ids[rows], self.ratings[rows], self.timestamps_ms[rows]
+            self.user_ids[rows],
+            self.item_ids[rows],
+            self.ratings[rows],
+            self.timestamps_ms[rows],
+            None if self.positions is None else self.positions[rows],
         )
 
 
@@ -77,10 +83,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One user with the attributes the dataset states, e.g. {"gender": "F", "occupation": "writer"}."""
+    """One user with what they state: {"gender": "F", "occupation": "writer"}, and entities that they like."""
 
     user_id: str
     attributes: dict[str, str] = field(default_factory=dict)
+    preferences: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +185,13 @@ def _read_interactions(path: Path) -> Interactions:
     scale = 1000.0 if seconds.max() < 1e11 else 1.0  # before the year 5138 a larger number is in ms
     order = np.argsort(seconds, kind="stable")
     values = _numbers(ratings, path, "rating") if ratings else np.full(len(users), np.nan)
+    places = table.get("position")
     return Interactions(
         np.asarray(users, np.str_)[order],
         np.asarray(items, np.str_)[order],
         values[order].astype(np.float32),
         (seconds[order] * scale).astype(np.int64),
+        _numbers(places, path, "position").astype(np.int64)[order] if places else None,
     )
 
 

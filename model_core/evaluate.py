@@ -143,6 +143,7 @@ def start_replay(
     replay = Replay(
         corpus.log,
         corpus.edges,
+        corpus.stated,
         history_length=release.history_length,
         n_affinities=release.n_affinities,
         signals=SignalConfig(**release.signals),

@@ -113,8 +113,7 @@ class Trainer:
         self.samples = samples
         self.train = train
         self.device = model.ranker.item_bias.device
-        table = torch.where(torch.as_tensor(log.positive), 1.0, train.other_weight)
-        self._weight = table
+        self._weight = torch.as_tensor(target_weights(log, train))
         # How signals are weighed is few numbers that have far to go.
         named = dict(model.named_parameters())
         signal = [p for name, p in named.items() if name.startswith("ranker.signal_")]
@@ -325,6 +324,15 @@ class Trainer:
 
     def _tensor(self, array: "NDArray[Any] | Tensor") -> Tensor:
         return torch.as_tensor(array).to(self.device)
+
+
+def target_weights(log: Log, train: TrainConfig) -> NDArray[np.float32]:
+    """Weigh each event as a target: by its action, and by how seldom its position is looked at: (n,)."""
+    weights = np.where(log.positive, 1.0, train.other_weight)
+    if log.positions is not None:
+        looked = np.maximum(log.positions, 0) + 1.0
+        weights = weights * np.minimum(looked**train.position_bias, train.most_clicks)
+    return weights.astype(np.float32)
 
 
 def _softmax_loss(logits: Tensor, weight: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from model_core.corpus import Corpus
 from model_core.ease import Ease
 from model_core.samples import affinities
 from model_core.signals import Log, SignalConfig, SignalState
+from model_core.stated import join_stated
 from model_core.vocabulary import Edges
 
 
@@ -34,6 +35,7 @@ class Replay:
         self,
         log: Log,
         edges: Edges,
+        stated: NDArray[np.int64],
         *,
         history_length: int,
         n_affinities: int,
@@ -42,6 +44,7 @@ class Replay:
     ) -> None:
         self.log = log
         self.edges = edges
+        self.stated = stated
         self.history_length = history_length
         self.n_affinities = n_affinities
         self.position = 0
@@ -93,7 +96,8 @@ class Replay:
             len(users),
             self.log.n_items,
         )
-        return affinities(log, np.flatnonzero(asked), self.edges, self.n_affinities)
+        near = affinities(log, np.flatnonzero(asked), self.edges, self.n_affinities)
+        return join_stated(self.stated[users], *near)
 
 
 def join(batches: list[ScoreBatch]) -> ScoreBatch:

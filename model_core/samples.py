@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from model_core.cold_start import ItemFeatures
 from model_core.config import ModelConfig, TrainConfig
 from model_core.signals import N_SIGNALS, Log, SignalConfig, SignalState, refits
+from model_core.stated import join_stated
 from model_core.vocabulary import Edges
 
 AFFINITY_HALF_LIFE_MS = 30 * 86_400_000
@@ -114,11 +115,17 @@ def collect_samples(
     log: Log,
     windows: Windows,
     edges: Edges,
+    stated: NDArray[np.int64],
     features: ItemFeatures,
     config: ModelConfig,
     signals: SignalConfig,
 ) -> Samples:
-    """Replay the log and note what was known before each target."""
+    """Replay the log and note what was known before each target.
+
+    Parameters
+    ----------
+    stated : (n_users, MAX_STATED) int64, of `model_core.stated`
+    """
     window_row, place = np.nonzero(windows.targets >= 0)
     rows = windows.targets[window_row, place]
     index = np.full(len(log), -1, np.int64)
@@ -138,7 +145,8 @@ def collect_samples(
         values[here], seen[here] = state.replay(
             log, windows.columns, column_of, sample_of, wanted, len(here), start=begin, stop=end
         )
-    entities, weights = affinities(log, rows, edges, config.n_affinities)
+    near = affinities(log, rows, edges, config.n_affinities)
+    entities, weights = join_stated(stated[log.users[rows]], *near)
     return Samples(rows, index, values, seen, entities, weights)
 
 

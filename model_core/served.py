@@ -41,6 +41,7 @@ def serve(
     replay = Replay(
         log,
         corpus.edges,
+        corpus.stated,
         history_length=config.history_length,
         n_affinities=config.n_affinities,
         signals=signals,

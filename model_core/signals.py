@@ -60,6 +60,7 @@ class Log:
     actions : (n,) int64 codes from 1 (0 = unknown)
     positive : (n,) bool
     times_ms : (n,) int64
+    positions : (n,) int64, where in a slate the item stood, -1 = in none; None = all so
     """
 
     users: NDArray[np.int32]
@@ -69,6 +70,7 @@ class Log:
     times_ms: NDArray[np.int64]
     n_users: int
     n_items: int
+    positions: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -77,7 +79,7 @@ class Log:
         """Return the first n events; rows of users and items stay as they are."""
         return Log(
             self.users[:n], self.items[:n], self.actions[:n], self.positive[:n], self.times_ms[:n],
-            self.n_users, self.n_items,
+            self.n_users, self.n_items, None if self.positions is None else self.positions[:n],
         )  # fmt: skip
 
 

@@ -153,7 +153,9 @@ def fit_model(
     log = corpus.log.first(split)
     report("replay", 0.0)
     windows = cut_windows(log, config, train, np.random.default_rng(train.seed))
-    samples = collect_samples(log, windows, corpus.edges, item_features(corpus), config, signals)
+    samples = collect_samples(
+        log, windows, corpus.edges, corpus.stated, item_features(corpus), config, signals
+    )
     report("replay", 1.0)
     torch.manual_seed(train.seed)
     torch.set_num_threads(train.threads)

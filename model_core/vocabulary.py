@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,13 @@ class Vocabulary:
     relation_rows: dict[str, int]
 
     @classmethod
-    def of(cls, items: Iterable[Item]) -> "Vocabulary":
-        """Give rows to the items and to what their edges name, in order of appearance."""
+    def of(cls, items: Iterable[Item], stated: Iterable[str] = ()) -> "Vocabulary":
+        """Give rows to the items, to what their edges name and what users state, in order of appearance."""
         items = list(items)
         edges = [edge for item in items for edge in item.edges]
         return cls(
             _number(item.item_id for item in items),
-            _number(entity for _, entity in edges),
+            _number(chain((entity for _, entity in edges), stated)),
             _number(relation for relation, _ in edges),
         )
 

@@ -18,6 +18,7 @@ from streams.serving import Job, Prepared
 from streams.shard import Shard
 from streams.state import graph
 from streams.state.phrases import entity_name, verb
+from streams.user_entities import user_entities
 
 if TYPE_CHECKING:
     from streams.engine import Engine
@@ -117,7 +118,7 @@ class Explainer:
             row=row,
             prepared=prepared,
             parts=engine.items.describe(items),
-            entities=self._entities(shard, user, now_ms),
+            entities=user_entities(engine, shard.profiles, user, now_ms)[2],
             covisits=server.sources.covisits(shard.profiles, user, items),
             ease=server.sources.ease(shard.profiles, user, items),
             verbs=dict(zip(rows.tolist(), [verb(actions[code]) for code in codes.tolist()], strict=True)),
@@ -126,19 +127,6 @@ class Explainer:
             eligible=bool(prepared.batch.eligible[0, row]),
             clicks_offset=shard.clicks.position - 1,
         )  # fmt: skip
-
-    def _entities(self, shard: Shard, user: int, now_ms: int) -> dict[int, str]:
-        """Names of the entities that the user is near, by the release's rows."""
-        engine = self._engine
-        release = engine.scorer.release
-        found, _ = graph.affinities(
-            engine.catalogue, shard.profiles, user, now_ms=now_ms,
-            half_life_ms=engine.settings.affinity_half_life_ms, top=release.n_affinities,
-            n_edges=release.n_neighbours,
-        )  # fmt: skip
-        rows = engine.items.release_entities(found).tolist()
-        names = [engine.catalogue.entities[entity] for entity in found.tolist()]
-        return dict(zip(rows, names, strict=True))
 
     # Inference thread, one step at a time
 

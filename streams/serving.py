@@ -23,8 +23,8 @@ from streams.policy_set import Route, UserView
 from streams.records import Chosen, SlateRecords
 from streams.shard import Shard
 from streams.slate_rules import RuleColumns
-from streams.state import graph
 from streams.transport import RecordBatch
+from streams.user_entities import user_entities
 
 if TYPE_CHECKING:
     from streams.engine import Engine
@@ -278,7 +278,9 @@ class Server:
                 codes[b, -len(rows) :] = self._release_action[actions]
                 ages[b, -len(rows) :] = np.maximum(job.request.timestamp_ms - times, 0) / 1000
                 positive[b, -len(rows) :] = self._action_is_positive[actions]
-            self._affinities(job, entities[b], weights[b])
+            entities[b], weights[b], _ = user_entities(
+                engine, job.shard.profiles, job.user_row, job.request.timestamp_ms
+            )
         signals = np.empty((batch, release.n_signals, n), np.float32)
         parts = list(engine.covisits.values())
         read = self._signals
@@ -362,21 +364,6 @@ class Server:
             out[:] = unrestricted
             return "all_seen"
         return engine.items.fallback
-
-    def _affinities(self, job: Job, entities: NDArray[np.int64], weights: NDArray[np.float32]) -> None:
-        engine = self._engine
-        found, strength = graph.affinities(
-            engine.catalogue,
-            job.shard.profiles,
-            job.user_row,
-            now_ms=job.request.timestamp_ms,
-            half_life_ms=engine.settings.affinity_half_life_ms,
-            top=len(entities),
-            n_edges=engine.scorer.release.n_neighbours,
-        )
-        rows = engine.items.release_entities(found)
-        entities[: len(rows)] = rows
-        weights[: len(rows)] = strength
 
     # Inference thread: arrays in, arrays out
 

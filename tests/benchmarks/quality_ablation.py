@@ -80,6 +80,7 @@ VARIANTS = {
     "no image": Variant(_blank("image")),
     "no graph": Variant(_no_edges),
     "ids only": Variant(_only_ids),
+    "no user attributes": Variant(_blank("stated")),
     "no history": Variant(recipe=_model(history_length=1)),
     "no modality dropout": Variant(recipe=_train(modality_dropout=0.0)),
     "no newcomers": Variant(recipe=_train(newcomers=0.0)),

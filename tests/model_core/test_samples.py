@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 
 from model_core.config import ModelConfig, TrainConfig
+from model_core.fit import target_weights
 from model_core.samples import cut_windows
 from model_core.signals import Log
 
@@ -43,3 +44,32 @@ def test_a_share_of_the_targets_wants_a_later_positive_item_of_the_same_user() -
     assert (windows.wanted[~here] == -1).all()
     none = cut_windows(events, CONFIG, replace(TRAIN, horizon=0.0), np.random.default_rng(0))
     assert (none.wanted == none.targets).all()
+
+
+def test_clicks_weighed_by_position_show_the_taste_behind_the_bias() -> None:
+    rng = np.random.default_rng(0)
+    items, positions = rng.integers(2, size=20_000), rng.integers(4, size=20_000)
+    positions[items == 1] = 3  # liked as much as item 0, and shown where it is looked at a quarter as often
+    clicked = rng.random(20_000) < 0.8 / (positions + 1)
+    clicked &= (items == 1) | (positions == 0)
+    n = int(clicked.sum())
+    events = Log(
+        np.zeros(n, np.int32), items[clicked].astype(np.int32), np.ones(n, np.int64), np.ones(n, np.bool_),
+        np.arange(n), 1, 2, positions[clicked],
+    )  # fmt: skip
+    shown = np.array([((items == 0) & (positions == 0)).sum(), (items == 1).sum()])
+    plain, weighed = (
+        np.bincount(events.items, target_weights(events, TrainConfig(position_bias=bias))) / shown
+        for bias in (0.0, 1.0)
+    )
+    assert plain[1] < 0.35 * plain[0]
+    np.testing.assert_allclose(weighed[0], weighed[1], rtol=0.1)
+
+
+def test_a_click_of_no_slate_weighs_one_and_none_more_than_the_most() -> None:
+    events = replace(log(4), positive=np.ones(4, np.bool_), positions=np.array([-1, 0, 1, 500]))
+    weights = target_weights(events, TrainConfig(position_bias=1.0, most_clicks=7.0))
+    assert weights.tolist() == [1.0, 1.0, 2.0, 7.0]
+    assert (
+        target_weights(replace(events, positions=None), TrainConfig(position_bias=1.0)).tolist() == [1.0] * 4
+    )
