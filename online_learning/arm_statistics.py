@@ -7,14 +7,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.decay import check_half_life, first_exponent, power_of_two, row_times, scale_at
-from online_learning.fold_kernels import add_moment, add_outer
-from online_learning.observations import check_each, check_rows, check_weights, read_floats, unpack
-from online_learning.statistics import check_same_space
+from online_learning.decay import first_exponent, power_of_two
+from online_learning.observations import read_floats, unpack
+from online_learning.sums import AMENDMENTS, IMPRESSIONS, REWARDS, Rows, Sums, check_same_space
 
 SCHEMA_VERSION = 1
-
-IMPRESSIONS, REWARDS, AMENDMENTS = 0, 1, 2
 
 
 class _Row(msgspec.Struct, frozen=True, array_like=True):
@@ -36,7 +33,7 @@ _decode = msgspec.msgpack.Decoder(_Row).decode
 _decode_all = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
-class ArmStatistics:
+class ArmStatistics(Sums):
     """Sufficient statistics of a linear model of reward per arm; see `LinearStatistics` for what they are.
 
     Arms are named by numbers of 64 bits that mean the same everywhere. An arm takes memory from its first
@@ -57,18 +54,9 @@ class ArmStatistics:
     """
 
     def __init__(self, dim: int, *, feature_space: str = "", half_life_ms: int | None = None) -> None:
-        if dim < 1:
-            raise ValueError(f"dim must be at least 1, got {dim}")
-        check_half_life(half_life_ms)
-        self.dim = dim
-        self.feature_space = feature_space
-        self.half_life_ms = half_life_ms
+        super().__init__(dim, feature_space=feature_space, half_life_ms=half_life_ms, slots=0)
         self.arms = np.zeros(0, np.uint64)
         self._order = np.zeros(0, np.int64)  # of the slots, by arm
-        self._packed = np.zeros((0, dim * (dim + 1) // 2))
-        self._moment = np.zeros((0, dim))
-        self._clocks = np.zeros((0, 2), np.int64)
-        self._counts = np.zeros((2, 0), np.int64)
         self._applied = np.zeros((3, 0), np.int64)
         self._dirty = np.zeros(0, np.bool_)
 
@@ -76,21 +64,6 @@ class ArmStatistics:
     def counts(self) -> NDArray[np.int64]:
         """Impressions and rewards of each arm: (2, A) int64, a copy."""
         return self._counts[:, : len(self.arms)].copy()
-
-    @property
-    def impressions(self) -> int:
-        """Impressions added, of all arms."""
-        return int(self._counts[IMPRESSIONS].sum())
-
-    @property
-    def rewards(self) -> int:
-        """Rewards added, of all arms."""
-        return int(self._counts[REWARDS].sum())
-
-    @property
-    def latest_ms(self) -> int:
-        """The latest time added, which the sums are discounted to; 0 without a half-life."""
-        return int(self._clocks[:, 1].max(initial=0))
 
     @property
     def gram(self) -> NDArray[np.float64]:
@@ -105,96 +78,10 @@ class ArmStatistics:
         total: NDArray[np.float64] = self._moment[:n] * self._scale()[:n, None]
         return total
 
-    def add_impressions(
-        self,
-        features: NDArray[Any],
-        *,
-        arms: NDArray[np.uint64] | None = None,
-        times_ms: NDArray[Any] | int | None = None,
-        weights: NDArray[Any] | None = None,
-        offsets: NDArray[Any] | int | None = None,
-    ) -> int:
-        """Add shown items and return how many were used.
-
-        Parameters
-        ----------
-        features, times_ms, weights : as of `LinearStatistics.add_impressions`
-        arms : (n,) uint64, which item each row is
-        offsets : (n,) int or one int, where in the log of impressions they stand; a row at or below what
-            its arm has been applied up to is left out
-        """
-        rows = check_rows(features, self.dim)
-        times, exponents, factors = row_times(times_ms, len(rows), self.half_life_ms)
-        factors = factors * check_weights(weights, len(rows))
-        slots, fresh = self._admit(arms, len(rows), offsets, IMPRESSIONS)
-        used = add_outer(
-            rows[fresh], factors[fresh], times[fresh], exponents[fresh], slots[fresh],
-            self._packed, self._moment, self._clocks, self._counts[IMPRESSIONS],
-        )  # fmt: skip
-        return int(used)
-
-    def add_rewards(
-        self,
-        features: NDArray[Any],
-        rewards: NDArray[Any],
-        *,
-        arms: NDArray[np.uint64] | None = None,
-        times_ms: NDArray[Any] | int | None = None,
-        offsets: NDArray[Any] | int | None = None,
-    ) -> int:
-        """Add rewards of items already added as impressions and return how many were used.
-
-        Parameters
-        ----------
-        features, rewards, times_ms : as of `LinearStatistics.add_rewards`
-        arms : (n,) uint64, which item each row is
-        offsets : (n,) int or one int, where in the log of rewards they stand; see `add_impressions`
-        """
-        rows = check_rows(features, self.dim)
-        values = check_each("rewards", rewards, len(rows))
-        times, exponents, factors = row_times(times_ms, len(rows), self.half_life_ms)
-        slots, fresh = self._admit(arms, len(rows), offsets, REWARDS)
-        used = add_moment(
-            rows[fresh], values[fresh], factors[fresh], times[fresh], exponents[fresh], slots[fresh],
-            self._packed, self._moment, self._clocks, self._counts[REWARDS],
-        )  # fmt: skip
-        return int(used)
-
-    def amend_impressions(
-        self,
-        features: NDArray[Any],
-        weights: NDArray[Any],
-        *,
-        arms: NDArray[np.uint64] | None = None,
-        times_ms: NDArray[Any] | int | None = None,
-        offsets: NDArray[Any] | int | None = None,
-    ) -> int:
-        """Add to the weights of items already added as impressions and return how many were used.
-
-        Parameters
-        ----------
-        features, weights, times_ms : as of `LinearStatistics.amend_impressions`
-        arms : (n,) uint64, which item each row is
-        offsets : (n,) int or one int, where in the log of rewards stands what amends; see `add_impressions`
-        """
-        rows = check_rows(features, self.dim)
-        values = check_each("weights", weights, len(rows))
-        times, exponents, factors = row_times(times_ms, len(rows), self.half_life_ms)
-        slots, fresh = self._admit(arms, len(rows), offsets, AMENDMENTS)
-        used = add_outer(
-            rows[fresh], (factors * values)[fresh], times[fresh], exponents[fresh], slots[fresh],
-            self._packed, self._moment, self._clocks, np.zeros(len(self._packed), np.int64),
-        )  # fmt: skip
-        return int(used)
-
     def __add__(self, other: "ArmStatistics") -> "ArmStatistics":
         if not isinstance(other, ArmStatistics):
             return NotImplemented
-        check_same_space(self.dim, self.feature_space, other)
-        if self.half_life_ms != other.half_life_ms:
-            raise ValueError(
-                f"half_life_ms must be {self.half_life_ms} to be added, got {other.half_life_ms}"
-            )
+        self._check_like(other)
         total = self._empty()
         total._slots(np.union1d(self.arms, other.arms))  # sorted, so that the order of adding does not show
         for part in (self, other):
@@ -298,12 +185,9 @@ class ArmStatistics:
     def _empty(self) -> "ArmStatistics":
         return ArmStatistics(self.dim, feature_space=self.feature_space, half_life_ms=self.half_life_ms)
 
-    def _scale(self) -> Any:
-        return scale_at(self._clocks[:, 0], self.latest_ms, self.half_life_ms)
-
     def _admit(
         self, arms: NDArray[np.uint64] | None, n: int, offsets: NDArray[Any] | int | None, kind: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    ) -> tuple[NDArray[np.int64], Rows]:
         """Return each row's slot, and which rows their arms have not seen yet."""
         if arms is None or np.shape(arms) != (n,):
             got = None if arms is None else np.shape(arms)
@@ -311,7 +195,7 @@ class ArmStatistics:
         slots = self._slots(np.ascontiguousarray(arms, np.uint64))
         self._dirty[slots] = True
         if offsets is None:
-            return slots, np.ones(n, np.bool_)
+            return slots, slice(None)
         at = np.broadcast_to(np.asarray(offsets, np.int64), (n,))
         fresh = at > self._applied[kind, slots]
         np.maximum.at(self._applied[kind], slots, at)

@@ -9,13 +9,8 @@ from numpy.typing import NDArray
 from online_learning.fold_kernels import add_logistic
 from online_learning.observations import read_floats
 from online_learning.posterior import LinearPosterior, LinearPrior, posterior_of
-from online_learning.statistics import (
-    LinearStatistics,
-    Snapshot,
-    Statistics,
-    check_same_space,
-    read_snapshot,
-)
+from online_learning.statistics import LinearStatistics, Snapshot, Statistics, read_snapshot
+from online_learning.sums import check_same_space
 
 # A prior probability outside this is taken as this: log-odds of 0 or 1 have no finite value.
 LEAST_CHANCE = 1e-3
@@ -41,8 +36,6 @@ class LogisticStatistics(LinearStatistics):
     ----------
     reference : (F,) float64, w of the rows to come
     """
-
-    __slots__ = ("_prior", "reference")
 
     def __init__(self, prior: LinearPrior, *, half_life_ms: int | None = None) -> None:
         super().__init__(len(prior.weights), feature_space=prior.feature_space, half_life_ms=half_life_ms)
@@ -86,12 +79,14 @@ class LogisticStatistics(LinearStatistics):
         weights: NDArray[np.float64],
         times: NDArray[np.int64],
         exponents: NDArray[np.int64],
+        slots: NDArray[np.int64],
+        counts: NDArray[np.int64],
     ) -> int:
         used = add_logistic(
             rows, self._prior.weights, LEAST_CHANCE, weights, times, exponents, self.reference,
             self._packed[0], self._moment[0], self._clocks[0],
         )  # fmt: skip
-        self._counts[0, 0] += used
+        counts[0] += used
         return int(used)
 
     def _empty(self) -> Self:

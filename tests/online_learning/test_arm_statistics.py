@@ -124,3 +124,13 @@ def test_bytes_that_are_no_row_or_snapshot_are_refused() -> None:
         ArmStatistics(DIM).load_row(b"\xc1")
     with pytest.raises(ValueError, match="not a statistics snapshot"):
         ArmStatistics.from_bytes(b"\xc1", dim=DIM, feature_space="")
+
+
+def test_a_row_from_before_impressions_were_amended_is_read() -> None:
+    statistics = ArmStatistics(DIM)
+    statistics.add_impressions(np.ones((1, DIM)), arms=np.array([5], np.uint64), offsets=3)
+    ((_, row),) = statistics.take_dirty()
+    old = msgspec.msgpack.encode(msgspec.msgpack.decode(row)[:10])
+    again = ArmStatistics(DIM)
+    assert again.load_row(old)
+    assert again == statistics

@@ -111,3 +111,9 @@ def test_a_snapshot_of_another_half_life_is_refused() -> None:
     data = LogisticStatistics(PRIOR, half_life_ms=7).to_bytes()
     with pytest.raises(ValueError, match="half_life_ms must be None, got 7"):
         LogisticStatistics.read(data, PRIOR)
+
+
+def test_an_impression_cannot_be_taken_back() -> None:
+    statistics = LogisticStatistics(LinearPrior(np.zeros(2)))
+    with pytest.raises(ValueError, match="impressions must not be amended in logistic statistics"):
+        statistics.amend_impressions(np.ones((1, 2)), -np.ones(1))

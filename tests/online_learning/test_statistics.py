@@ -258,3 +258,22 @@ def test_an_item_looked_at_half_as_often_is_half_an_impression() -> None:
         statistics.add_impressions(features[:1], weights=np.array([-1.0]))
     with pytest.raises(ValueError, match=r"weights must have shape \(1,\) as the features, got \(2,\)"):
         statistics.add_impressions(features[:1], weights=np.ones(2))
+
+
+@pytest.mark.parametrize("half_life_ms", [None, 1_000])
+def test_an_impression_that_is_taken_back_leaves_the_sums_as_if_it_had_never_been(
+    half_life_ms: int | None,
+) -> None:
+    features, _ = observations(7)
+    times = np.arange(60) * 100
+    statistics, without = (LinearStatistics(DIM, half_life_ms=half_life_ms) for _ in range(2))
+    statistics.add_impressions(features, times_ms=times)
+    assert statistics.amend_impressions(features[:50], np.full(50, -1.0), times_ms=times[:50]) == 50
+    without.add_impressions(features[50:], times_ms=times[50:])
+    np.testing.assert_allclose(statistics.gram, without.gram, rtol=1e-9, atol=1e-12)
+    assert statistics.impressions == 60  # of those shown, which is what the version counts
+    statistics.amend_impressions(features[:50], np.ones(50), times_ms=times[:50])
+    without.add_impressions(features[:50], times_ms=times[:50])
+    np.testing.assert_allclose(statistics.gram, without.gram, rtol=1e-9)
+    with pytest.raises(ValueError, match=r"weights must have shape \(50,\) as the features, got \(49,\)"):
+        statistics.amend_impressions(features[:50], np.ones(49), times_ms=times[:50])
