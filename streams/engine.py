@@ -122,7 +122,7 @@ class Engine:
         await self.publisher.start()
         # Before the first request: a user of a variant must not be served by the live policy in between.
         async for records in read_partition(self.settings, self.topic("experiments"), 0):
-            await self.policies.apply((record.key, record.value) for record in records)
+            await self.policies.experiments.apply((record.key, record.value) for record in records)
         await self._reader.start()
         self.content.start()
         self.server.start()
@@ -353,7 +353,9 @@ class Engine:
             self.items.refresh(changed)
             return
         if topic == self.topic("experiments"):
-            task = asyncio.create_task(self.policies.apply([(row.key, row.value) for row in records]))
+            task = asyncio.create_task(
+                self.policies.experiments.apply([(row.key, row.value) for row in records])
+            )
             self._applying.add(task)
             task.add_done_callback(self._applying.discard)
             task.add_done_callback(self._crash_on_error)

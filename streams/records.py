@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from streams.events import Recommendation, Request, SlateItem
 from streams.evidence import SignalSources
-from streams.policy_set import Route
+from streams.routes import Route
 from streams.shard import Shard
 from streams.state import graph
 

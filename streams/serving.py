@@ -19,8 +19,8 @@ from streams.batcher import Batcher
 from streams.events import Recommendation, Request, encode
 from streams.evidence import SignalSources
 from streams.extra_candidates import ExtraCandidates, Extras, columns, score_all
-from streams.policy_set import Route, UserView
 from streams.records import Chosen, SlateRecords
+from streams.routes import Route, UserView, choose
 from streams.shard import Shard
 from streams.slate_rules import RuleColumns
 from streams.transport import RecordBatch
@@ -313,7 +313,7 @@ class Server:
             seeds=seeds,
             times_ms=[job.request.timestamp_ms for job in jobs],
             fallbacks=fallbacks,
-            routes=engine.policies.routes([self._view(job) for job in jobs]),
+            routes=engine.policies.experiments.routes([self._view(job) for job in jobs]),
         )
 
     def _view(self, job: Job) -> UserView:
@@ -383,7 +383,7 @@ class Server:
             **rules,
             **columns(prepared.extras, scores),
         )
-        selection = engine.policies.select(candidates, prepared.routes, k=prepared.k, seeds=prepared.seeds)
+        selection = choose(candidates, prepared.routes, k=prepared.k, seeds=prepared.seeds)
         selected = time.perf_counter()
         shadows = engine.policies.shadows.propensities(candidates, selection.index, seeds=prepared.seeds)
         engine.metrics.observe_stage("score", scored - started)

@@ -129,4 +129,7 @@ def check_experiment(experiment: Experiment, learning: Learning, live: str) -> N
     check_level(experiment.alpha, experiment.plan)
     for variant in experiment.variants:
         if variant.policy != LIVE:
-            PolicySpec.parse(variant.policy).check_learns_from(learning, live)
+            spec = PolicySpec.parse(variant.policy)
+            if spec.policy == "popularity":
+                raise ValueError("policy must not be 'popularity', which no worker serves")
+            spec.check_learns_from(learning, live)

@@ -11,7 +11,8 @@ from online_learning.types import Candidates
 from streams.errors import ConfigurationError
 from streams.experiments.definition import Experiment, Variant, encode_experiment
 from streams.metrics import Metrics
-from streams.policy_set import PolicySet, UserView
+from streams.policy_set import PolicySet
+from streams.routes import UserView, choose
 from streams.settings import load_settings
 
 PRIOR = LinearPrior(np.array([1.0, 0.5, -0.5]))
@@ -34,7 +35,7 @@ def rows(*experiments: Experiment) -> list[tuple[bytes, bytes]]:
 
 
 def shares(policies: PolicySet) -> Counter[tuple[str | None, str | None]]:
-    return Counter((route.experiment, route.variant) for route in policies.routes(USERS))
+    return Counter((route.experiment, route.variant) for route in policies.experiments.routes(USERS))
 
 
 def candidates(n: int, n_candidates: int = 12) -> Candidates:
@@ -44,7 +45,7 @@ def candidates(n: int, n_candidates: int = 12) -> Candidates:
 
 
 def counter(policies: PolicySet, name: str) -> str:
-    lines = policies._metrics.render()[0].decode().splitlines()
+    lines = policies.experiments._metrics.render()[0].decode().splitlines()
     return next(line.split()[-1] for line in lines if line.startswith(f"slatestream_{name} "))
 
 
@@ -56,62 +57,62 @@ async def test_without_experiments_everybody_is_served_by_the_live_policy() -> N
 
 async def test_users_are_split_and_stay_where_they_are() -> None:
     policies = policy_set()
-    await policies.apply(rows(experiment()))
+    await policies.experiments.apply(rows(experiment()))
     found = shares(policies)
     assert min(found["one", "control"], found["one", "cooler"]) > 150
-    assert policies.routes(USERS) == policies.routes(USERS)
-    control = next(route for route in policies.routes(USERS) if route.variant == "control")
+    assert policies.experiments.routes(USERS) == policies.experiments.routes(USERS)
+    control = next(route for route in policies.experiments.routes(USERS) if route.variant == "control")
     assert control.policies == (policies.live,)
     other = policy_set(policy="softmax")
-    await other.apply(rows(experiment()))
-    assert [route.variant for route in other.routes(USERS)] == [
-        route.variant for route in policies.routes(USERS)
+    await other.experiments.apply(rows(experiment()))
+    assert [route.variant for route in other.experiments.routes(USERS)] == [
+        route.variant for route in policies.experiments.routes(USERS)
     ]
 
 
 async def test_stopping_and_a_null_row_bring_the_live_policy_back() -> None:
     for end in (rows(experiment(stopped_ms=5)), [(b"one", None)]):
         policies = policy_set()
-        await policies.apply(rows(experiment()))
-        await policies.apply(end)
+        await policies.experiments.apply(rows(experiment()))
+        await policies.experiments.apply(end)
         assert shares(policies) == {(None, None): 400}
         assert counter(policies, "experiments_running") == "0.0"
 
 
 async def test_the_last_row_of_a_name_holds_whatever_was_started_before() -> None:
     policies = policy_set()
-    await policies.apply(rows(experiment(), experiment(stopped_ms=3), experiment("two")))
+    await policies.experiments.apply(rows(experiment(), experiment(stopped_ms=3), experiment("two")))
     assert {name for name, _ in shares(policies)} == {"two"}
 
 
 async def test_a_larger_share_moves_nobody_who_takes_part() -> None:
     policies = policy_set()
-    await policies.apply(rows(experiment(share=0.3)))
-    before = [route.variant for route in policies.routes(USERS)]
-    await policies.apply(rows(experiment(share=0.9)))
-    after = [route.variant for route in policies.routes(USERS)]
+    await policies.experiments.apply(rows(experiment(share=0.3)))
+    before = [route.variant for route in policies.experiments.routes(USERS)]
+    await policies.experiments.apply(rows(experiment(share=0.9)))
+    after = [route.variant for route in policies.experiments.routes(USERS)]
     assert before.count(None) > 200 > 100 > after.count(None)
     assert all(now == then for then, now in zip(before, after, strict=True) if then is not None)
 
 
 async def test_a_segment_is_served_and_nobody_else() -> None:
     policies = policy_set()
-    await policies.apply(
+    await policies.experiments.apply(
         rows(experiment("new", kind="policy", variants=[Variant("all", "greedy")], segment="events<20"))
     )
-    for user, route in zip(USERS, policies.routes(USERS), strict=True):
+    for user, route in zip(USERS, policies.experiments.routes(USERS), strict=True):
         assert (route.policy == "greedy") == (user.events < 20)
-    await policies.apply(
+    await policies.experiments.apply(
         rows(experiment("new", kind="policy", variants=[Variant("all", "greedy")], segment="plan=gold"))
     )
-    for user, route in zip(USERS, policies.routes(USERS), strict=True):
+    for user, route in zip(USERS, policies.experiments.routes(USERS), strict=True):
         assert (route.policy == "greedy") == (user.attributes["plan"] == "gold")
 
 
 async def test_who_could_be_in_several_is_in_the_first_started_and_comparisons_go_before_policies() -> None:
     policies = policy_set()
     rest = experiment("rest", kind="policy", variants=[Variant("all", "greedy")])
-    await policies.apply(
+    await policies.experiments.apply(
         rows(rest, experiment("late", started_ms=9), experiment("early", share=0.5, started_ms=8))
     )
     found = Counter(name for name, _ in shares(policies).elements())
@@ -121,14 +122,14 @@ async def test_who_could_be_in_several_is_in_the_first_started_and_comparisons_g
 
 async def test_each_request_gets_what_its_own_policy_would_give_it_alone() -> None:
     policies = policy_set()
-    await policies.apply(
+    await policies.experiments.apply(
         rows(experiment(share=0.7, variants=[LIVE, COOLER, Variant("rest", "epsilon-greedy")]))
     )
     n, k = 40, np.arange(40) % 5
     seeds, asked = np.arange(n, dtype=np.uint64), candidates(n)
-    routes = policies.routes(USERS[:n])
+    routes = policies.experiments.routes(USERS[:n])
     assert len(set(routes)) == 4
-    found = policies.select(asked, routes, k=k, seeds=seeds)
+    found = choose(asked, routes, k=k, seeds=seeds)
     assert found.index.shape == found.propensities.shape == found.teams.shape == (n, 4)
     assert (found.teams == -1).all()
     for route in set(routes):
@@ -140,19 +141,23 @@ async def test_each_request_gets_what_its_own_policy_would_give_it_alone() -> No
 
 async def test_interleaved_slates_have_both_teams_and_say_how_probable_they_were() -> None:
     policies = policy_set()
-    await policies.apply(rows(experiment(kind="interleaving", variants=[LIVE, Variant("best", "greedy")])))
-    routes = policies.routes(USERS)
+    await policies.experiments.apply(
+        rows(experiment(kind="interleaving", variants=[LIVE, Variant("best", "greedy")]))
+    )
+    routes = policies.experiments.routes(USERS)
     assert {(route.policy, route.variant, route.experiment) for route in routes} == {
         ("interleaved", None, "one")
     }
     assert routes[0].propensity_kind == "exact"
     n = len(USERS)
-    found = policies.select(candidates(n), routes, k=np.full(n, 4), seeds=np.arange(n, dtype=np.uint64))
+    found = choose(candidates(n), routes, k=np.full(n, 4), seeds=np.arange(n, dtype=np.uint64))
     assert (np.sort(found.teams.reshape(n, 2, 2), axis=2) == [0, 1]).all()
     assert ((found.propensities > 0) & (found.propensities <= 1)).all()
     thompson = policy_set(policy="thompson", propensity_samples=8)
-    await thompson.apply(rows(experiment(kind="interleaving", variants=[LIVE, Variant("best", "greedy")])))
-    assert thompson.routes(USERS)[0].propensity_kind == "estimated"
+    await thompson.experiments.apply(
+        rows(experiment(kind="interleaving", variants=[LIVE, Variant("best", "greedy")]))
+    )
+    assert thompson.experiments.routes(USERS)[0].propensity_kind == "estimated"
 
 
 async def test_a_policy_that_starts_late_knows_what_has_been_learned() -> None:
@@ -160,11 +165,11 @@ async def test_a_policy_that_starts_late_knows_what_has_been_learned() -> None:
     statistics = policies.learning.empty()
     statistics.add_impressions(np.eye(3))
     policies.update(statistics)
-    await policies.apply(rows(experiment()))
-    assert {route.policies[0].version for route in policies.routes(USERS)} == {3}
+    await policies.experiments.apply(rows(experiment()))
+    assert {route.policies[0].version for route in policies.experiments.routes(USERS)} == {3}
     statistics.add_impressions(np.eye(3))
     policies.update(statistics)
-    assert {route.policies[0].version for route in policies.routes(USERS)} == {6}
+    assert {route.policies[0].version for route in policies.experiments.routes(USERS)} == {6}
 
 
 @pytest.mark.parametrize(
@@ -185,9 +190,9 @@ async def test_what_a_worker_cannot_run_leaves_the_live_policy_is_counted_and_lo
     row: tuple[bytes, bytes], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     policies = policy_set()
-    with caplog.at_level(logging.ERROR, "streams.policy_set"):
-        await policies.apply([row])
-        await policies.apply([row])
+    with caplog.at_level(logging.ERROR, "streams.experiments.running"):
+        await policies.experiments.apply([row])
+        await policies.experiments.apply([row])
     assert shares(policies) == {(None, None): 400}
     assert counter(policies, "experiments_refused_total") == "1.0"
     (message,) = (record.getMessage() for record in caplog.records)
@@ -196,7 +201,7 @@ async def test_what_a_worker_cannot_run_leaves_the_live_policy_is_counted_and_lo
 
 async def test_a_worker_runs_so_many_experiments_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
     policies = policy_set()
-    await policies.apply(rows(*(experiment(f"e{number}", share=0.01) for number in range(17))))
+    await policies.experiments.apply(rows(*(experiment(f"e{number}", share=0.01) for number in range(17))))
     assert counter(policies, "experiments_running") == "16.0"
     assert "running experiments must be at most 16" in caplog.text
 
@@ -210,8 +215,8 @@ async def test_an_apprentice_learns_while_the_incumbent_serves_as_the_release_ma
     )
     assert policies.names == {"apprentice", "diverse-softmax", "greedy"}
     asked = {"k": np.full(50, 3), "seeds": np.arange(50, dtype=np.uint64)}
-    everyone = policies.routes(USERS[:50])
-    before = policies.select(candidates(50), everyone, **asked)
+    everyone = policies.experiments.routes(USERS[:50])
+    before = choose(candidates(50), everyone, **asked)
     greedy_before = policies.shadows.propensities(candidates(50), before.index, seeds=asked["seeds"])[
         "greedy"
     ]
@@ -219,7 +224,7 @@ async def test_an_apprentice_learns_while_the_incumbent_serves_as_the_release_ma
     statistics.add_impressions(np.repeat(np.eye(3), 200, axis=0))
     statistics.add_rewards(np.repeat(np.eye(3)[2:], 200, axis=0), np.ones(200))
     policies.update(statistics)
-    after = policies.select(candidates(50), everyone, **asked)
+    after = choose(candidates(50), everyone, **asked)
     np.testing.assert_array_equal(after.index, before.index)
     np.testing.assert_array_equal(after.propensities, before.propensities)
     assert (policies.learner.version, policies.live.name) == (800, "apprentice")
@@ -234,13 +239,13 @@ async def test_an_apprentice_learns_while_the_incumbent_serves_as_the_release_ma
 
 async def test_what_is_pinned_comes_first_whoever_serves_and_whoever_is_asked() -> None:
     policies = policy_set(candidate_policies=("diverse-softmax", "greedy"), group_relation="genre")
-    await policies.apply(rows(experiment(kind="interleaving"), experiment("two", share=0.5)))
+    await policies.experiments.apply(rows(experiment(kind="interleaving"), experiment("two", share=0.5)))
     n = 200
     pinned = np.full((n, 12), -1)
     pinned[::2, 5], pinned[::4, 3] = 1, 0
     given = replace(candidates(n), pinned=pinned)
     k, seeds = np.where(np.arange(n) % 8, 4, 1), np.arange(n, dtype=np.uint64)
-    chosen = policies.select(given, policies.routes(USERS[:n]), k=k, seeds=seeds)
+    chosen = choose(given, policies.experiments.routes(USERS[:n]), k=k, seeds=seeds)
     assert chosen.index.shape == chosen.propensities.shape == chosen.teams.shape == (n, 4)
     assert ((chosen.index >= 0).sum(axis=1) == k).all()
     assert (chosen.index[::8, 0] == 3).all()
