@@ -103,6 +103,19 @@ class Columns:
         """How many slates say nothing of how they were chosen."""
         return int(np.isnan(self.propensities).any(axis=1).sum())
 
+    def rows(self, which: NDArray[np.bool_]) -> "Columns":
+        """Return the same of some of the slates."""
+        return replace(
+            self,
+            rewards=self.rewards[which],
+            shown=self.shown[which],
+            propensities=self.propensities[which],
+            candidates={name: column[which] for name, column in self.candidates.items()},
+            users=self.users[which],
+            policies=self.policies[which],
+            estimated=self.estimated[which],
+        )
+
     def first(self, positions: int) -> "Columns":
         """Return the same of the slates' first `positions`."""
         return replace(
