@@ -72,17 +72,17 @@ def measured(columns: Columns, sampling: Sampling) -> dict[str, tuple[int, Value
     found: dict[str, tuple[int, Value]] = {}
     names = np.unique(columns.policies).tolist()
     for name in (LIVE, *names) if len(columns) else ():
-        rows = np.ones(len(columns), np.bool_) if name == LIVE else columns.policies == name
-        earned = Contributions(columns.rewards[rows].sum(axis=1)[None])
+        part = columns if name == LIVE else columns.rows(columns.policies == name)
+        earned = Contributions(part.rewards.sum(axis=1)[None])
         (low, high), *_ = bootstrap(
             [earned],
             resamples=sampling.resamples,
             level=LEVEL,
             seed=sampling.seed,
-            clusters=columns.users[rows],
+            clusters=part.users,
         )
         value = Value(columns.rewards.shape[1], float(earned.values()[0]), float(low[0]), float(high[0]))
-        found[name] = int(rows.sum()), value
+        found[name] = len(part), value
     return found
 
 

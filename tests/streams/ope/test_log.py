@@ -111,6 +111,8 @@ def test_slates_of_any_length_and_with_any_candidates_share_the_columns() -> Non
     assert columns.without_propensities == 1
     begun = columns.first(2)
     assert begun.rewards.shape == begun.shown.shape == begun.candidates["a"].shape == (3, 2)
+    last = columns.rows(np.array([False, False, True]))
+    assert (len(last), last.without_propensities, last.candidates["b"].shape) == (1, 1, (1, 3))
 
 
 def test_what_a_worker_writes_is_read() -> None:
