@@ -55,11 +55,11 @@ def test_the_estimate_from_the_live_log_covers_what_the_policy_earns_itself(name
     seeds = np.arange(N, dtype=np.uint64) * np.uint64(31) + np.uint64(7)
     target = other.propensities(candidates, index, seeds=seeds).astype(float)
     log = LoggedSlates(rewards, np.stack([logged, target]), logged)
+    measured = np.mean(
+        [chances(candidates, choose(other, candidates, seed=s)[0]).sum(axis=1) for s in (4, 5)]
+    )
     for estimator in ("rips", "snrips", "snsips"):
         same, found = evaluate(log, {estimator: SLATE_ESTIMATORS[estimator]}, resamples=300)[estimator]
-        measured = np.mean(
-            [chances(candidates, choose(other, candidates, seed=s)[0]).sum(axis=1) for s in (4, 5)]
-        )
         assert isinstance(found, Estimate)
         assert found.low <= measured <= found.high
         assert found.high - found.low < 0.35 * measured

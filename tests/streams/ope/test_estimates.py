@@ -22,14 +22,14 @@ def by_policy(verdicts: list[Verdict]) -> dict[str, Verdict]:
 
 
 def test_every_candidate_is_worth_what_it_earns_when_it_serves() -> None:
-    world = World(4_000)
+    world = World(2_500)
     found = by_policy(judge(columns_of(*world.records()), sampling=QUICK))
     assert list(found) == [LIVE, *sorted(CANDIDATES)]
     for policy in set(CANDIDATES) - {"greedy"}:  # whole slates of this are too rare in the log
         estimate = found[policy].estimate
         assert estimate is not None
         assert estimate.low <= world.worth(policy) <= estimate.high
-        assert (estimate.positions, found[policy].slates) == (K, 4_000)
+        assert (estimate.positions, found[policy].slates) == (K, 2_500)
     assert found["random"].estimate.value < found["softmax:temperature=0.15"].estimate.value
 
 
