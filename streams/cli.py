@@ -11,12 +11,13 @@ import typer
 from streams.bench.commands import bench_app
 from streams.broker import broker_command
 from streams.compress import compress_command
-from streams.demo.run import demo_command, simulate_command
+from streams.demo.run import demo_command
 from streams.errors import SlatestreamError
 from streams.evaluate import evaluate_command
 from streams.experiments.commands import experiment_app
 from streams.explain import explain_command
 from streams.ope.command import ope_command
+from streams.simulate import simulate_command
 from streams.topics import topics_app
 from streams.train import train_command
 from streams.tune import tune_command

@@ -12,6 +12,14 @@ from rich.table import Table
 from streams.errors import SlatestreamError
 from streams.settings import Settings, load_settings
 from streams.stages import Stages, show_stages
+from streams.train_policy import (
+    Algorithm,
+    FeedbackFile,
+    HeldOut,
+    PolicyOptions,
+    SessionGap,
+    train_policy,
+)
 from streams.train_text import (
     BatchSize,
     LearningRate,
@@ -48,9 +56,10 @@ Epochs = Annotated[
 Seed = Annotated[int | None, typer.Option(help="Overrides the recipe's.")]
 Until = Annotated[float, typer.Option(help="Train on this first fraction by time; test on the rest.")]
 Task = Annotated[
-    Literal["recommend", "ctr-text", "text-encoder"],
+    Literal["recommend", "ctr-text", "text-encoder", "policy"],
     typer.Option(
-        help="A release; a classifier of clicks from texts; or a text encoder fine-tuned on clicks."
+        help="A release; a classifier of clicks from texts; a text encoder fine-tuned on clicks; or a policy "
+        "learned from feedback."
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -74,6 +83,10 @@ def train_command(
     max_length: MaxLength = 96,
     batch_size: BatchSize = 16,
     max_examples: MaxExamples = 0,
+    feedback: FeedbackFile = None,
+    algorithm: Algorithm = "reinforce",
+    session_gap: SessionGap = 30.0,
+    held_out: HeldOut = 0.2,
 ) -> None:
     """Train a model, check it, measure it beside popularity and item-kNN, and write a release folder.
 
@@ -82,14 +95,23 @@ def train_command(
 
     A dataset's ratings of 4 and more are the action "like", others "view"; topics bring their own actions.
     """
-    if (data is None) == (not from_topics):
-        raise SlatestreamError("train needs exactly one of --data FOLDER and --from-topics")
+    source, name = (feedback, "--feedback FILE") if task == "policy" else (data, "--data FOLDER")
+    if (source is None) == (not from_topics):
+        raise SlatestreamError(f"train needs exactly one of {name} and --from-topics")
     console = Console(stderr=True)
     settings = load_settings(config, text_encoder=text_encoder)
-    out = out or Path("build/releases/latest" if task == "recommend" else f"build/language/{task}")
+    folders = {"recommend": "build/releases/latest", "policy": "build/policies/latest"}
+    out = out or Path(folders.get(task, f"build/language/{task}"))
     if task != "recommend":
         if until != 1.0:
             raise SlatestreamError(f"--until is for --task recommend, got it with --task {task}")
+        if task == "policy":
+            learning = PolicyOptions(
+                file=feedback, out=out, algorithm=algorithm, epochs=epochs or 20, seed=seed or 0,
+                device=device, gap_minutes=session_gap, held_out=held_out,
+            )  # fmt: skip
+            train_policy(learning, settings)
+            return
         options = TextOptions(
             task=task, data=data, out=out, epochs=epochs or 6, seed=seed or 0, device=device, lora=lora,
             learning_rate=learning_rate, max_length=max_length, batch_size=batch_size,

@@ -216,7 +216,7 @@ def the_version_counts_what_was_learned_from(make: Make) -> None:
     assert policy.version == 0
     policy.update(statistics)
     learned = statistics.impressions + statistics.rewards
-    assert policy.version == (0 if policy.name in ("random", "popularity") else learned)
+    assert policy.version == (0 if policy.name in ("random", "popularity", "rl") else learned)
     assert policy.select(random_candidates(0), **request(5, 2)).version == policy.version
 
 

@@ -23,6 +23,7 @@ class DqnConfig(LearnerConfig):
         over: its best items stand for all of it
     """
 
+    discount: float = 0.97
     replay: int = 8
     best_of_shown: float = 0.5
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from online_learning.rl.networks import LATER, NOW, LearnerConfig, Network, to_batch
+from online_learning.rl.plackett_luce import log_probabilities
 from online_learning.rl.policy import RlPolicy
 from online_learning.rl.steps import Steps
 
@@ -25,9 +26,11 @@ class Learner(ABC):
     Attributes
     ----------
     actor : the network whose summed outputs are a candidate's score
+    temperature : at which its own policy is meant to explore, in units of scores
     """
 
     name: ClassVar[str]
+    temperature: ClassVar[float] = 1.0
 
     def __init__(self, dim: int, config: LearnerConfig, *, outputs: int) -> None:
         if dim < 1:
@@ -53,6 +56,17 @@ class Learner(ABC):
         """Return what has been learned so far, as a policy that no longer changes."""
         return RlPolicy(self.actor.scorer(), temperature=temperature)
 
+    def propensities(self, steps: Steps, *, temperature: float) -> NDArray[np.float64]:
+        """Return how probable each position of logged slates is under `policy`, given those before.
+
+        (N, K) float64; an estimate where `steps` has only what was shown (see `log_probabilities`).
+        """
+        batch = to_batch(steps, np.arange(len(steps)), self.device)
+        with torch.no_grad():
+            scores = self.actor(batch.features).sum(dim=-1) / temperature
+            given_before, _ = log_probabilities(scores, batch)
+        return np.where(steps.shown, given_before.exp().cpu().numpy().astype(np.float64), 0.0)
+
     def _networks(self, dim: int, outputs: int) -> dict[str, Network]:
         return {"actor": Network(dim, self.config.hidden, outputs=outputs).to(self.device)}
 
@@ -75,7 +89,7 @@ class Learner(ABC):
 
     def _descend(self, loss: Tensor) -> None:
         self._optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._parameters, self.config.largest_gradient)
         self._optimiser.step()
 
@@ -95,7 +109,7 @@ class ActorCritic(Learner):
         """Return (N, 2) float64, what the critic expects of each slate: NOW and LATER."""
         batch = to_batch(steps, np.arange(len(steps)), self.device)
         with torch.no_grad():
-            return self.critic(batch.state()).cpu().numpy().astype(np.float64)
+            return np.asarray(self.critic(batch.state()).cpu().numpy(), np.float64)
 
 
 def advantages(

@@ -32,7 +32,7 @@ class LearnerConfig:
     device : "auto", "cpu" or "cuda"
     """
 
-    discount: float = 0.97
+    discount: float = 0.9
     hidden: tuple[int, ...] = (32, 32)
     learning_rate: float = 3e-3
     batch_size: int = 512

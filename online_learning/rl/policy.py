@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.ranking import check_request, check_slates, top_k
+from online_learning.ranking import boosts, check_request, check_slates, top_k
 from online_learning.sampling import gumbels
 from online_learning.softmax import conditional_propensities
 from online_learning.statistics import Statistics
@@ -110,5 +110,5 @@ class RlPolicy:
             raise ValueError(f"features must have the policy's dimension {self.scorer.dim}, got {dim}")
         usable = candidates.valid & np.isfinite(candidates.features).all(axis=-1)
         features = np.where(usable[..., None], candidates.features, np.float32(0.0))
-        logits = self.scorer(features).astype(np.float64) / self.temperature
+        logits = (self.scorer(features) + boosts(candidates)).astype(np.float64) / self.temperature
         return np.where(usable, logits, -np.inf), usable

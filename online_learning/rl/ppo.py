@@ -24,6 +24,7 @@ class PpoConfig(LearnerConfig):
     entropy : weight of the bonus for being undecided
     """
 
+    discount: float = 0.97
     passes: int = 4
     clip: float = 0.2
     trace: float = 0.95

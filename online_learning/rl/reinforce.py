@@ -23,6 +23,7 @@ class ReinforceConfig(LearnerConfig):
     entropy : weight of the bonus for being undecided
     """
 
+    passes: int = 4
     largest_weight: float = 10.0
     top_k: bool = True
     entropy: float = 0.003

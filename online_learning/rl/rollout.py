@@ -33,6 +33,17 @@ class Played:
         """Clicks of a user over all sessions, on average; bots do not count."""
         return float(self.clicks[~self.bots].mean())
 
+    def figures(self) -> dict[str, float]:
+        """Return reward and its standard error, slates a user, and regret a slate; without bots."""
+        people = ~self.bots
+        clicks, slates = self.clicks[people], self.slates[people]
+        return {
+            "reward": self.reward,
+            "error": float(clicks.std() / np.sqrt(len(clicks))),
+            "slates": float(slates.mean()),
+            "regret": float(self.regret[people].sum() / slates.sum()),
+        }
+
 
 def play(
     simulator: Simulator,
@@ -97,12 +108,12 @@ def _steps(candidates: Candidates, chosen: Slates, clicked: NDArray[np.bool_]) -
 def _joined(kept: list[tuple[NDArray[np.int64], Steps]], n: int) -> Steps:
     """One lot of slates; a user's next is looked up from the end."""
     names = ("features", "valid", "index", "rewards", "propensities")
-    columns = [np.concatenate([getattr(part, name) for _, part in kept]) for name in names]
-    following = np.full(len(columns[0]), -1)
+    columns = {name: np.concatenate([getattr(part, name) for _, part in kept]) for name in names}
+    following = np.full(len(columns["index"]), -1)
     latest, end = np.full(n, -1), len(following)
     for here, _ in reversed(kept):
         rows = np.arange(end - len(here), end)
         following[rows] = latest[here]
         latest[here] = rows
         end -= len(here)
-    return Steps(*columns, following, complete=True)
+    return Steps(**columns, following=following, complete=True)

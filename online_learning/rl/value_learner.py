@@ -22,6 +22,8 @@ class ValueLearner(Learner):
     value of the next slate.
     """
 
+    temperature = 0.1  # scores are clicks here, and items differ by tenths of them
+
     def __init__(self, dim: int, config: LearnerConfig) -> None:
         super().__init__(dim, config, outputs=2)
         self.target = deepcopy(self.actor)

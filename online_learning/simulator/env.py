@@ -1,6 +1,6 @@
 """The simulator behind Gymnasium's interface: one user's session, and many users side by side."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -16,7 +16,7 @@ from online_learning.simulator.taste import Tastes
 Observation = NDArray[np.float32]
 
 
-def observation_space(config: SimulatorConfig) -> spaces.Box:
+def observation_space(config: SimulatorConfig) -> spaces.Space[Any]:
     """(C, 1 + F) float32: of each candidate, whether it can be chosen, and `FEATURES`, all in [0, 1]."""
     return spaces.Box(0.0, 1.0, (config.candidates, 1 + len(FEATURES)), np.float32)
 
@@ -32,7 +32,7 @@ class SlateEnv(gymnasium.Env[Observation, NDArray[np.int64]]):
     `info` has the truth: `expected_clicks` of the slate, and `best_expected_clicks` of the myopic optimum.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    metadata = {"render_modes": []}
 
     def __init__(self, tastes: Tastes, config: SimulatorConfig | None = None) -> None:
         self.config = config or SimulatorConfig()
@@ -76,7 +76,7 @@ class SlateVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     num_envs : users
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.DISABLED}
+    metadata = {"autoreset_mode": AutoresetMode.DISABLED}
 
     def __init__(self, tastes: Tastes, config: SimulatorConfig | None = None, *, num_envs: int) -> None:
         self.config = config or SimulatorConfig()

@@ -79,7 +79,7 @@ class Users:
         ----------
         users : (b,) int64, items : (b, m) int64
         """
-        return np.einsum("bmg,bg->bm", self.tastes.groups[items], self.satiation[users])
+        return np.asarray(np.einsum("bmg,bg->bm", self.tastes.groups[items], self.satiation[users]))
 
     def appeal(self, users: Rows, items: Rows) -> NDArray[np.float64]:
         """Return the probability that users would click items, now, if they looked: (b, m) float64.

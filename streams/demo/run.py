@@ -1,4 +1,4 @@
-"""`slatestream demo` and `slatestream simulate`: the whole loop, watched from outside."""
+"""`slatestream demo`: the whole loop, watched from outside."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ from streams.demo.table import show
 from streams.demo.taste import population
 from streams.demo.users import Simulation, Traffic
 from streams.publisher import Publisher
-from streams.settings import Settings, load_settings
+from streams.settings import Settings
 from streams.worker_process import WorkerProcess, environment, same_topics
 
 UNTIL = 0.6
@@ -40,7 +40,6 @@ Rate = Annotated[float, typer.Option(min=0.1, help="Visits a second.")]
 Slate = Annotated[int, typer.Option("--k", min=1, max=100, help="Items a slate.")]
 Seed = Annotated[int, typer.Option(help="Of users, arrivals and clicks.")]
 Out = Annotated[Path, typer.Option(help="Folder for summary.json, logs and the release.")]
-Until = Annotated[float, typer.Option(min=0.05, max=0.95, help="Share of the past, in time order.")]
 
 
 def demo_command(
@@ -65,30 +64,6 @@ def demo_command(
     with clean_exit(console):
         ok = _Demo(console, out, traffic, n_users=users).run(data, release, serve=serve)
         raise typer.Exit(0 if ok else 1)
-
-
-def simulate_command(
-    data: Data = None,
-    seconds: Seconds = 60.0,
-    users: Users = 400,
-    rate: Rate = 40.0,
-    k: Slate = 10,
-    seed: Seed = 0,
-    out: Out = Path("build/simulate"),
-    until: Until = UNTIL,
-    config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")] = None,
-) -> None:
-    """Send simulated users to a worker that runs already, over the topics of the settings.
-
-    Its topics must hold the dataset's content; what users have done so far is read from `clicks`.
-    """
-    console = Console()
-    settings = load_settings(config)
-    traffic = Traffic(seconds=seconds, rate=rate, k=k, seed=seed)
-    with clean_exit(console):
-        dataset = load_recbole(fetch(data, say=console.print))
-        simulation = asyncio.run(_simulate(console, settings, dataset, traffic, n_users=users, until=until))
-        raise typer.Exit(0 if _report(console, simulation, out) else 1)
 
 
 class _Demo:
@@ -179,7 +154,8 @@ class _Demo:
             {"bootstrap_servers": settings.bootstrap_servers, "topic_prefix": settings.topic_prefix}
         )
         self._say(f"Serving on {worker.url} (try {worker.url}/v1/recommendations/1?k=5). More users:")
-        self._say("  " + " ".join(f"{k}={v}" for k, v in variables.items()) + " slatestream simulate")
+        shown = " ".join(f"{name}={value}" for name, value in variables.items())
+        self._say(f"  {shown} slatestream simulate --topics")
         self._say("Ctrl-C stops broker and worker.")
         while True:
             worker.check()
