@@ -74,6 +74,9 @@ class ExtraCandidates:
         fresh : whether fresh items have positions of their own: then as many as `fresh_candidates` allows
             are wanted, drawn by the request's seed among all that are eligible
         """
+        asked = fresh or self._settings.boosts or any(len(rows) for rows in pinned)
+        if not asked and not any(request.boosts for request in requests):
+            return None
         wanted = np.zeros_like(eligible)
         boosts = []
         for b, request in enumerate(requests):
