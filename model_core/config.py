@@ -66,6 +66,8 @@ class TrainConfig:
     newcomers: float = 0.1
     """Share of items that a step takes for new: no id, and no signal but what EASE makes of their kind. So
     DropoutNet (Volkovs, Yu & Poutanen 2017) learns to recommend what nobody has met."""
+    new_users: float = 0.1
+    """Share of targets before which nothing is known of the user but what they state."""
     modality_dropout: float = 0.1
     """Share of an item's text, image, audio and links that is hidden in a step, never all of them."""
     alignment: float = 0.1
@@ -83,7 +85,7 @@ class TrainConfig:
     other_weight: float = 0.3
     """Weight of a target whose action is not positive; a positive one weighs 1."""
     position_bias: float = 0.0
-    """A click at position p of a slate, from 0, stands for (p + 1) ** position_bias clicks: lower positions are
+    """A click at position p of a slate, from 0, stands for (p + 1) ** position_bias clicks: lower ones are
     looked at less often (Joachims, Swaminathan & Schnabel 2017). At serving no position is needed."""
     most_clicks: float = 10.0
     """The most that a click may stand for: beyond, few clicks would decide."""
@@ -107,6 +109,7 @@ class TrainConfig:
             "dropout",
             "id_dropout",
             "newcomers",
+            "new_users",
             "modality_dropout",
             "horizon",
             "ranked",

@@ -15,7 +15,7 @@ from model_core.config import ModelConfig, TrainConfig
 from model_core.corpus import Corpus
 from model_core.fusion import alignment_loss, modality_dropout
 from model_core.item_encoder import ItemEncoder, part_names
-from model_core.ranker import EASE, NOT_ELIGIBLE, Ranker
+from model_core.ranker import EASE, NOT_ELIGIBLE, POPULARITY, Ranker
 from model_core.replay import item_batch
 from model_core.samples import Samples, Windows
 from model_core.signals import Log
@@ -246,30 +246,31 @@ class Trainer:
         w, j = np.nonzero(targets >= 0)
         sample = self.samples.index[targets[w, j]]
         t = self.windows.wanted[rows][w, j]
+        stranger = self._rng.random(len(t)) < (self.train.new_users if self.model.training else 0.0)
+        j = np.where(stranger, 0, j)
         last = np.where(j > 0, times[w, np.maximum(j - 1, 0)], 0.0)
         idle = np.maximum(log.times_ms[t] / 1000.0 - last, 0.0)
         shortest, longest = AWAY_S
         away = shortest * (longest / shortest) ** self._rng.random(len(t))
-        idle = np.where(t == targets[w, j], idle, np.maximum(idle, away)) * (j > 0)
+        idle = np.where(t == self.samples.rows[sample], idle, np.maximum(idle, away)) * (j > 0)
         # Requests come at other moments than events do: the time since the last one is often left out.
         told = torch.rand(len(t), device=self.device) < (0.7 if self.model.training else 1.0)
         idle_known = self._tensor((j > 0).astype(np.float32)) * told
         at, place = self._tensor(w), self._tensor(j)
-        liked = ranker.liked(
-            self._tensor(self.samples.entities[sample]), self._tensor(self.samples.weights[sample])
-        )
+        liked = self._liked(sample, stranger)
         user = ranker.user_vector(states[at, place], self._tensor(idle.astype(np.float32)), idle_known, liked)
         columns = self._tensor(self.windows.columns[rows]).long()  # (w, m)
         target = self._tensor(log.items[t]).long()
         seen = self._tensor(self.samples.seen[sample])
         barred = seen[:, 1:] | (columns[at] == target.unsqueeze(1))
         compared = torch.cat((target.unsqueeze(1), columns[at]), 1)  # (n, 1 + m)
-        signals = self._signals(sample, new[compared])
+        signals = self._signals(sample, new[compared], self._tensor(stranger))
         match = ranker.match(user)
         # A target's stretch shares its columns, so their vectors are gathered once a stretch.
+        column = self._tensor(np.nonzero(targets >= 0)[1])
         wide = torch.zeros(*targets.shape, match.shape[-1], device=self.device)
-        wide = wide.index_put((at, place), match)
-        against = (wide @ vectors[columns].transpose(1, 2))[at, place]  # (n, m)
+        wide = wide.index_put((at, column), match)
+        against = (wide @ vectors[columns].transpose(1, 2))[at, column]  # (n, m)
         own = (match * vectors[target]).sum(-1, keepdim=True)
         base = torch.cat((own, against), 1) + ranker.prior(user, signals)
         barred = torch.cat((torch.zeros_like(barred[:, :1]), barred), 1)
@@ -305,12 +306,26 @@ class Trainer:
             loss = loss + self.train.alignment * self.model.alignment(some)
         return loss, retrieval
 
-    def _signals(self, sample: NDArray[np.int64], new: Tensor) -> Tensor:
-        """Signals of samples, (n, S, 1 + m); those of new items are what EASE makes of their kind."""
+    def _signals(self, sample: NDArray[np.int64], new: Tensor, stranger: Tensor) -> Tensor:
+        """Signals of samples, (n, S, 1 + m).
+
+        Those of new items, (n, 1 + m) bool, are what EASE makes of their kind; to strangers, (n,) bool, items
+        are popular or not and no more.
+        """
         signals = self._tensor(self.samples.signals[sample]).float()
         known, as_new = signals[:, :-1] * ~new.unsqueeze(1), signals[:, -1] * new
         known[:, EASE] += as_new
+        popularity = known[:, POPULARITY].clone()
+        known = known * ~stranger.view(-1, 1, 1)
+        known[:, POPULARITY] = popularity
         return known
+
+    def _liked(self, sample: NDArray[np.int64], stranger: NDArray[np.bool_]) -> Tensor:
+        """Mean of the entities that users are near; strangers are near what they state."""
+        entities, weights = self.samples.entities[sample], self.samples.weights[sample]
+        said = np.arange(entities.shape[1]) < self.samples.stated[sample][:, None]
+        kept = said | ~stranger[:, None]
+        return self.model.ranker.liked(self._tensor(entities * kept), self._tensor(weights * kept))
 
     def _actions(
         self, rank: Tensor, hidden: Tensor, is_target: Tensor, present: Tensor, code: Tensor

@@ -41,7 +41,8 @@ class Samples:
     index : (len(log),) int64, the sample of a log row, -1 = none
     signals : (n, S + 1, 1 + m) float16 and seen : (n, 1 + m) bool; the last signal is EASE's of the item were
         it new
-    entities : (n, A) int64, weights : (n, A) float32: what the user was drawn to
+    entities : (n, A) int64, weights : (n, A) float32: what the user stated, then what they were drawn to
+    stated : (n,) int64, how many of the entities were stated
     """
 
     rows: NDArray[np.int64]
@@ -50,6 +51,7 @@ class Samples:
     seen: NDArray[np.bool_]
     entities: NDArray[np.int64]
     weights: NDArray[np.float32]
+    stated: NDArray[np.int64]
 
 
 def cut_windows(log: Log, config: ModelConfig, train: TrainConfig, rng: np.random.Generator) -> Windows:
@@ -147,7 +149,8 @@ def collect_samples(
         )
     near = affinities(log, rows, edges, config.n_affinities)
     entities, weights = join_stated(stated[log.users[rows]], *near)
-    return Samples(rows, index, values, seen, entities, weights)
+    said = (stated[log.users[rows]] > 0).sum(1)
+    return Samples(rows, index, values, seen, entities, weights, said)
 
 
 def affinities(

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from streams.cli import main
+from streams.events import UserUpdate
 from streams.settings import Settings
 from streams.train import train_command
 from streams.worker_process import WorkerProcess
@@ -18,6 +19,7 @@ from tests.e2e.test_loop import CATALOGUE, http, published
 
 GENRES = ("western", "musical")
 DIRECTORS = {"western": "Sergio Leone", "musical": "Stanley Donen"}
+HATS = ("stetson", "top hat")
 
 
 def run(monkeypatch: pytest.MonkeyPatch, worker: WorkerProcess, *arguments: str) -> int | str | None:
@@ -52,6 +54,9 @@ def test_a_score_of_a_release_is_taken_apart(
     )
     client.now_ms -= 10_000_000
     for user in range(40):
+        client.send(
+            "users", f"u{user}", UserUpdate(f"u{user}", {"hat": HATS[user % 2], "age": str(20 + user)})
+        )
         for n in rng.sample(range(30), 12):
             client.click(f"u{user}", f"{GENRES[user % 2]}-{n}")
     client.flush()
@@ -85,6 +90,13 @@ def test_a_score_of_a_release_is_taken_apart(
     assert answer["path"]["entity"] in ("western", "Sergio Leone")
     assert answer["path"]["item_id"].startswith("western-")
     assert answer["title"] in answer["summary"]
+    # Nobody has seen this user do anything; what they state is read.
+    client.send("users", "rider", UserUpdate("rider", {"hat": "stetson", "age": "33"}, ["western"]))
+    client.flush()
+    wait_until(lambda: http(worker, f"/v1/explanations/rider/{item}")[0] == 200, "the rider is known")
+    parts = http(worker, f"/v1/explanations/rider/{item}")[1]["contributions"]
+    near = {part["name"] for part in parts if part["kind"] == "entity"}
+    assert near == {"hat=stetson", "age=30s", "western"}
     stranger = http(worker, f"/v1/explanations/stranger/{item}")[1]
     assert stranger["path"] is None
     assert summed(stranger) == pytest.approx(stranger["value"], abs=1e-4)

@@ -1,11 +1,15 @@
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from model_core.config import ModelConfig, TrainConfig
+from model_core.datasets import User
 from model_core.fit import target_weights
 from model_core.samples import cut_windows
-from model_core.signals import Log
+from model_core.signals import Log, SignalConfig
+from model_core.train import fit_model, fit_widths
+from tests.model_core import tiny
 
 CONFIG = ModelConfig(history_length=10)
 TRAIN = TrainConfig(warm_up=0.0, horizon=0.5)
@@ -73,3 +77,24 @@ def test_a_click_of_no_slate_weighs_one_and_none_more_than_the_most() -> None:
     assert (
         target_weights(replace(events, positions=None), TrainConfig(position_bias=1.0)).tolist() == [1.0] * 4
     )
+
+
+def test_a_model_learns_what_users_of_a_kind_want_from_what_they_state_alone() -> None:
+    stated = [User(f"u{n}", {"side": f"s{n % 2}"}) for n in range(60)]
+    data = tiny.corpus(replace(tiny.dataset(n_users=60, n_events=1800), users=stated))
+    train = TrainConfig(epochs=8, batch_windows=8)
+    config = replace(fit_widths(tiny.CONFIG, data), n_candidates=40)
+    model, _ = fit_model(data, 1800, tuple(tiny.WEIGHTS.values()), config, train, SignalConfig())
+    with torch.inference_mode():
+        vectors = model.vectors()
+        entity = torch.tensor([[data.vocabulary.entity_rows[f"side=s{side}"]] for side in range(2)])
+        length = torch.zeros(2, config.history_length)
+        signals = torch.zeros(2, 3, tiny.N_ITEMS)
+        signals[:, 1] = 2.0  # all items are as popular
+        rows = model.ranker(
+            vectors, length.long() - 1, length.long(), length, entity, torch.ones(2, 1), signals,
+            torch.ones(2, tiny.N_ITEMS, dtype=torch.bool),
+        )[0]  # fmt: skip
+    share_odd = (rows[:, :20] % 2).float().mean(1)
+    assert share_odd[0] < 0.25
+    assert share_odd[1] > 0.75
