@@ -36,9 +36,12 @@ class PolicySet:
         }
         self._prior = prior
         self.learning = Learning.of(settings.policy, prior, half_life_ms=self._half_life_ms)
-        self.learner = create_policy(
-            settings.policy, prior, half_life_ms=self._half_life_ms, **self._defaults
-        )
+        try:
+            self.learner = create_policy(
+                settings.policy, prior, half_life_ms=self._half_life_ms, **self._defaults
+            )
+        except ValueError as error:  # a policy release that is missing, damaged or of another model
+            raise ConfigurationError(f"Bad configuration:\n  policy: {error}") from None
         self.live: Policy = self.learner
         if settings.apprentice:
             self.live = ApprenticePolicy(self.learner, self._incumbent(settings.incumbent))
