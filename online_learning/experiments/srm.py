@@ -52,13 +52,13 @@ def sample_ratio_p_value(variants: NDArray[np.int64], weights: Sequence[float]) 
 def win_rate_interval(wins: int, losses: int, *, alpha: float) -> tuple[float, float]:
     """Return bounds of the probability of a win, which hold at every look at once: all rates not refuted.
 
-    The mixture is uniform. The rate is that of the trials that were decided, each of which must be won with
-    this probability whatever came before.
+    The mixture is about 1/2, as of `log_evidence`: a rate far from it is found soon in any case. The trials
+    are those that were decided, each of which must be won with this probability whatever came before.
     """
     if wins < 0 or losses < 0:
         raise ValueError(f"wins and losses must be at least 0, got {wins} and {losses}")
     rates = np.linspace(0.0, 1.0, 10_001)[1:-1]
-    n = wins + losses
-    mixture = gammaln(wins + 1) + gammaln(losses + 1) - gammaln(n + 2)
+    counts = np.array([wins, losses])
+    mixture = log_evidence(counts, [0.5, 0.5]) + xlogy(counts, 0.5).sum()
     kept = rates[mixture - xlogy(wins, rates) - xlogy(losses, 1.0 - rates) < -np.log(alpha)]
     return float(kept[0] if wins else 0.0), float(kept[-1] if losses else 1.0)

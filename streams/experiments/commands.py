@@ -46,8 +46,11 @@ experiment_app = typer.Typer(
 
     `stop` gives all users the live policy again at once.
 
-    With --interleave, two policies fill each slate together, which finds a preference with fewer users. With
-    one variant nothing is compared: it is the policy of a segment, or of all.""",
+    All policies learn from all users' clicks, so what is compared is how they choose, not what each would
+    have learned alone.
+
+    With --interleave, two policies fill each slate together, which finds a preference with fewer slates where
+    many items are clicked. With one variant nothing is compared: it is the policy of a segment, or of all.""",
 )
 
 
