@@ -76,7 +76,8 @@ class Engine:
         prior = LinearPrior(
             release.prior_weights.astype(np.float64),
             precision=settings.prior_precision,
-            feature_space=release.version,
+            # Sums of responses and sums of rewards must not be added.
+            feature_space=release.version + ("/reward" if settings.learn_from == "reward" else ""),
         )
         self.policies = PolicySet(settings, prior, self.metrics)
         self.learner = Learner(self.policies, self.live_shards, self.metrics)

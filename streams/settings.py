@@ -165,7 +165,7 @@ class Settings(BaseSettings):
     learn_from: Literal["response", "reward"] = Field(
         "response",
         description="What the policy predicts: whether an item is responded to (by an action of weight 1 or "
-        "more), or the sum of the weights of all actions. Changing it does not change what was learned.",
+        "more), or the sum of the weights of all actions. When it changes, learning begins anew.",
     )
     dwell_half_ms: dict[str, Annotated[float, Field(gt=0)]] = Field(
         {}, description="Action -> dwell_ms that earns half its weight: dwell / (dwell + half) of it."
@@ -192,10 +192,14 @@ class Settings(BaseSettings):
             unknown = set(getattr(self, name) or ()) - self.actions.keys()
             if unknown:
                 raise ValueError(f"{name} names {sorted(unknown)}, which `actions` does not define")
-        if self.policy == "thompson-logistic":
-            for name, wanted in (("learn_from", "response"), ("click_model", "position")):
-                if (got := getattr(self, name)) != wanted:
-                    raise ValueError(f"{name} must be {wanted!r} for policy 'thompson-logistic', got {got!r}")
+        if self.policy in ("thompson-logistic", "rl") and self.learn_from != "response":
+            raise ValueError(
+                f"learn_from must be 'response' for policy {self.policy!r}, got {self.learn_from!r}"
+            )
+        if self.policy == "thompson-logistic" and self.click_model != "position":
+            raise ValueError(
+                f"click_model must be 'position' for policy {self.policy!r}, got {self.click_model!r}"
+            )
         if self.click_model == "cascade" and self.position_bias != 0.0:
             raise ValueError(f"position_bias must be 0 for click_model 'cascade', got {self.position_bias!r}")
         if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):

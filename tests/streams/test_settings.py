@@ -106,6 +106,10 @@ def test_names_that_kafka_would_refuse_are_refused(name: str, text: str) -> None
     ("values", "rule"),
     [
         ({"policy": "thompson-logistic", "learn_from": "reward"}, "learn_from must be 'response' for policy"),
+        (
+            {"policy": "rl", "learn_from": "reward"},
+            "learn_from must be 'response' for policy 'rl', got 'reward'",
+        ),
         ({"policy": "thompson-logistic", "click_model": "cascade"}, "click_model must be 'position' for"),
         ({"click_model": "cascade", "position_bias": "learned"}, "position_bias must be 0 for click_model"),
         ({"dwell_half_ms": {"stay": 1}}, r"dwell_half_ms names \['stay'\]"),
