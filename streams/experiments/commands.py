@@ -49,8 +49,9 @@ experiment_app = typer.Typer(
     All policies learn from all users' clicks, so what is compared is how they choose, not what each would
     have learned alone.
 
-    With --interleave, two policies fill each slate together, which finds a preference with fewer slates where
-    many items are clicked. With one variant nothing is compared: it is the policy of a segment, or of all.""",
+    With --interleave, two policies fill each slate together, which finds a preference with fewer slates
+    where many items are clicked. With one variant nothing is compared: it is the policy of a segment, or of
+    all.""",
 )
 
 
