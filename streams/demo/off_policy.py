@@ -8,7 +8,7 @@ from rich.table import Table
 
 from streams.demo.arms import Visits
 from streams.ope.command import read_topic
-from streams.ope.estimates import DEFAULT_ESTIMATORS, Sampling
+from streams.ope.estimates import DEFAULT_ESTIMATORS, LIVE, Sampling
 from streams.ope.log import SlateLog
 from streams.ope.report import as_json, count, evaluate_columns
 from streams.settings import Settings
@@ -16,8 +16,7 @@ from streams.settings import Settings
 # Short, so that slates close and are fed back while the demo runs: its users click at once or not at all.
 ATTRIBUTION_WINDOW_MS = 5_000
 CANDIDATES = ("thompson", "greedy", "epsilon-greedy:epsilon=0.1", "random")
-LIVE = CANDIDATES[0]
-"""The policy that serves, as a candidate: its slates are weighed by samples other than those logged."""
+"""The first is the policy that serves: its slates are weighed by samples other than those logged."""
 
 
 async def evaluate_log(settings: Settings, visits: Visits, *, seed: int) -> dict[str, Any]:
@@ -35,16 +34,22 @@ async def evaluate_log(settings: Settings, visits: Visits, *, seed: int) -> dict
 
 
 def agrees(found: dict[str, Any]) -> tuple[bool, str]:
-    """Return whether the estimate of the live policy covers what was counted, and both in words.
+    """Return whether the estimates of the live policy cover what was counted, and all in words.
 
-    A refusal, as after a few seconds, is no estimate and contradicts nothing.
+    Its slates as they were logged must; weighed anew as a candidate's they must too, unless that is refused,
+    as after a few seconds, when there is no estimate that could be wrong.
     """
-    one = next((one for one in found["verdicts"] if one["policy"] == LIVE), None)
-    if one is None or one["estimate"] is None:
-        return True, f"refused ({one['refused'] if one else 'no_slates'}), counted {found['counted']:.3f}"
-    value, low, high = (one["estimate"][name] for name in ("value", "low", "high"))
-    text = f"{value:.3f} [{low:.3f}, {high:.3f}] from {one['slates']:,} logged slates"
-    return low <= found["counted"] <= high, f"{text}, counted {found['counted']:.3f}"
+    passed, parts = True, []
+    verdicts = {one["policy"]: one for one in found["verdicts"]}
+    for policy, how in ((LIVE, "as logged"), (CANDIDATES[0], "weighed anew")):
+        one = verdicts.get(policy)
+        if one is None or one["estimate"] is None:
+            parts.append(f"refused {how} ({one['refused'] if one else 'no_slates'})")
+            continue
+        value, low, high = (one["estimate"][name] for name in ("value", "low", "high"))
+        passed &= low <= found["counted"] <= high
+        parts.append(f"{value:.3f} [{low:.3f}, {high:.3f}] {how}")
+    return passed, f"{', '.join(parts)}; counted {found['counted']:.3f}"
 
 
 def print_off_policy(console: Console, found: dict[str, Any]) -> None:
