@@ -250,6 +250,7 @@ class Engine:
             ),
             covisits=self._new_covisits(),
             statistics=self.policies.learning.empty(),
+            model_version=self.scorer.release.version,
             slates=PendingSlates(
                 window_ms=settings.attribution_window_ms,
                 shaping=Shaping(settings.actions, settings.dwell_half_ms, settings.attribution_windows_ms),

@@ -113,6 +113,7 @@ class Shard:
     must not be committed. epochs has the ledger epoch per topic. examination has how often each position
     is looked at, (MAX_SLATE,) float64; next_examination, and next_reference of logistic statistics, take
     effect with the next flush. cascade: positions below a slate's last response were not looked at.
+    model_version: of the release whose slates are learned from.
     """
 
     partition: int
@@ -120,6 +121,7 @@ class Shard:
     covisits: CoVisitation
     statistics: Statistics
     slates: PendingSlates
+    model_version: str
     clicks: Progress = field(default_factory=Progress)
     users: Progress = field(default_factory=Progress)
     answered: RecentIds = field(default_factory=RecentIds)
@@ -193,6 +195,8 @@ class Shard:
             if first and slate.record.experiment is not None:
                 by = slate.record.variant or slate.record.slate[found.position].team
                 metrics.count_response(slate.record.experiment, by or "none")
+            if not self._learns_from(slate):
+                continue
             if self.learn_from == "reward":
                 rewards.add(slate, found.position, found.reward, offset)
             elif first:  # whether an item was taken, not how often
@@ -204,6 +208,10 @@ class Shard:
                     amendments.add(slate, position, weight, offset)
         rewards.give_to(self.statistics.add_rewards)
         amendments.give_to(self.statistics.amend_impressions)
+
+    def _learns_from(self, slate: OpenSlate) -> bool:
+        # What another release makes of an item means something else.
+        return bool(slate.record.model_version == self.model_version)
 
     def open_slate(self, record: Recommendation, features: NDArray[np.float32]) -> None:
         """Let a slate be rewarded from now on."""
@@ -237,7 +245,7 @@ class Shard:
         closed = self.slates.close(self.watermark_ms)
         if self.positions is not None:
             for slate, _, _, correction in closed:
-                if not correction:
+                if not correction and self._learns_from(slate):
                     scores = np.array([item.score for item in slate.record.slate])
                     taken = np.array([not positive.isdisjoint(actions) for actions in slate.actions])
                     self.positions.add(scores, taken)

@@ -31,6 +31,7 @@ def shard(learning: Learning, **settings: Any) -> Shard:
         profiles=Profiles(3, history_limit=16, actions=ACTIONS, positive=frozenset({"click"})),
         covisits=CoVisitation(neighbours=8, window=5),
         statistics=learning.empty(),
+        model_version="release-1",
         slates=PendingSlates(window_ms=60_000, shaping=SHAPING),
         **settings,
     )
@@ -273,3 +274,15 @@ def test_amendments_that_are_read_again_after_a_row_are_left_out() -> None:
     serve(again, range(2))
     fold(again, taken(0, 0), taken(1, 1), first_offset=2)
     assert again.statistics == live.statistics
+
+
+def test_slates_of_another_release_are_rewarded_and_not_learned_from() -> None:
+    live = shard(Learning.of("thompson", PRIOR), cascade=True, positions=PositionStatistics())
+    record, features = slate(0)
+    live.open_slate(msgspec.structs.replace(record, model_version="release-0"), features)
+    fold(live, taken(0, 1))
+    live.watermark_ms = 60_000
+    (closed,) = live.close_slates(frozenset({"click"}))
+    assert closed.rewards.tolist() == [0.0, 1.0, 0.0]
+    assert live.statistics == Learning.of("thompson", PRIOR).empty()
+    assert live.positions == PositionStatistics()
