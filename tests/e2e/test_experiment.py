@@ -134,6 +134,10 @@ def test_an_experiment_is_started_judged_and_rolled_back_without_a_restart(
     after = ask_all(client, "after")
     assert {(one.experiment, one.policy) for one in after.values()} == {(None, "softmax")}
     assert "no experiment runs" in command("status")
+
+    command("start", "newcomers", "--variant", "all=greedy", "--segment", "events<1")
+    running(worker, 1)
+    assert [client.ask(user, k=2).policy for user in ("never seen", "u0")] == ["greedy", "softmax"]
     assert command("list").count("stopped after") == 2
     assert "experiment hot has run before" in command(
         "start", "hot", "--variant", "a=live", "--variant", "b=greedy", exit_code=1
