@@ -89,7 +89,7 @@ def start_command(
     ] = 10_000,
     config: ConfigFile = None,
 ) -> None:
-    """Start an experiment; running workers take it up within a second.
+    """Start an experiment; running workers take it up at once.
 
     Half of the users are split between the live policy and another:
 
@@ -180,7 +180,7 @@ def status_command(
 
 @experiment_app.command("stop")
 def stop_command(name: Name, config: ConfigFile = None) -> None:
-    """Give all users of an experiment the live policy again, within a second; its record is kept."""
+    """Give all users of an experiment the live policy again, at once; its record is kept."""
     settings = load_settings(config)
 
     async def stop() -> Experiment:
