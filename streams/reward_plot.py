@@ -24,7 +24,7 @@ COLOURS = {
 def plot_rewards(
     path: Path, curves: Mapping[str, NDArray[Any]], ends: Mapping[str, float], *, users: int
 ) -> None:
-    """Draw curves with 95 % intervals over runs, and as diamonds what was measured at the end.
+    """Draw curves, of learners with 95 % intervals over runs, and as diamonds what was measured at the end.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def plot_rewards(
         seen, mean = users * np.arange(1, runs.shape[1] + 1), runs.mean(axis=0)
         colour, style = COLOURS.get(name, "#999999"), "-" if name in LEARNERS else "--"
         axes.plot(seen, mean, style, color=colour, linewidth=1.4, label=name)
-        if len(runs) > 1:
+        if len(runs) > 1 and name in LEARNERS:
             half = student.ppf(0.975, len(runs) - 1) * sem(runs, axis=0)
             axes.fill_between(seen, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
         if name in ends:
