@@ -84,6 +84,7 @@ VARIANTS = {
     "no history": Variant(recipe=_model(history_length=1)),
     "no modality dropout": Variant(recipe=_train(modality_dropout=0.0)),
     "no newcomers": Variant(recipe=_train(newcomers=0.0)),
+    "no strangers": Variant(recipe=_train(new_users=0.0)),
     "larger steps": Variant(recipe=_train(batch_windows=32, learning_rate=3e-3)),
     "concat": Variant(recipe=_model(fusion="concat")),
     "gated": Variant(recipe=_model(fusion="gated")),
