@@ -73,6 +73,13 @@ class Model(torch.nn.Module):
         vectors: Tensor = self.encoder(**inputs)
         return vectors
 
+    @torch.no_grad()
+    def forget_unmet(self, log: Log) -> None:
+        """Take back the ids of items that nobody met: they were but examples of what was not wanted."""
+        met = np.zeros(log.n_items, np.bool_)
+        met[log.items] = True
+        self.encoder.items.weight[1:][torch.as_tensor(~met)] = 0.0
+
     def alignment(self, items: Tensor) -> Tensor:
         """Loss of some items' parts that are far from the items' id vectors: (n,) int64 rows to ()."""
         device = self.ranker.item_bias.device

@@ -166,8 +166,10 @@ def fit_model(
     trainer = Trainer(model, log, windows, samples, train)
     recent = int((1.0 - train.calibration) * split)
     history = trainer.fit(train.epochs, before=recent, report=report, checkpoint=checkpoint, watch=watch)
+    model.forget_unmet(log.first(recent))
     calibrate(model, corpus, log, recent, signals)
     trainer.fit(1, before=split, report=lambda stage, done: report("finish", done), peak=0.1)
+    model.forget_unmet(log)
     return model, history
 
 

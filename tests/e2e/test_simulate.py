@@ -1,6 +1,7 @@
 """Simulated users drive a worker over the topics, and a policy learned from what they did is served."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,14 @@ def test_what_simulated_users_click_becomes_a_policy_that_a_worker_serves(
     assert figures["click_through"] > 0.05
     assert figures["regret"] >= 0
 
-    wait_until(lambda: len(client.feedback()) >= 52, "slates have closed")
+    def closed() -> bool:
+        client.now_ms = int(time.time() * 1000)  # slates close as clicks go on
+        for user in range(16):
+            client.click(f"u{user}", "elsewhere", "view")
+        client.flush()
+        return len(client.feedback()) >= REQUESTS
+
+    wait_until(closed, "slates have closed")
     options = PolicyOptions(
         file=None, out=tmp_path / "policy", algorithm="sarsa", epochs=2, seed=0, device="cpu",
         gap_minutes=30.0, held_out=0.2,

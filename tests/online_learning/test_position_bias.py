@@ -26,7 +26,7 @@ def test_the_true_curve_is_found_whatever_the_order_and_the_scale_of_the_scores(
     order: str, calibration: float
 ) -> None:
     found = examination(simulated(order, 10_000, 1, calibration), 10)
-    np.testing.assert_allclose(found, TRUTH, atol=0.08)
+    np.testing.assert_allclose(found, TRUTH, atol=0.12)
     naive = simulated("by score", 10_000, 1)
     ctr = (naive.taken.sum(axis=1) / naive.shown.sum(axis=1).clip(1))[:10]
     assert np.abs(ctr / ctr[0] - TRUTH).max() > 0.15  # clicks alone, which mix it with relevance, do not
