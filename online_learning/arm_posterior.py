@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from online_learning.arm_statistics import ArmStatistics, find
 from online_learning.kernels import arm_moments, top_of_sum
 from online_learning.posterior import LinearPrior
-from online_learning.statistics import Statistics
-from online_learning.sums import check_same_space
+from online_learning.statistics import Statistics, check_same_space
 
 # Contexts for which random numbers are made at once: they stay in the cache.
 _BLOCK = 64

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from online_learning.decay import first_exponent, power_of_two
 from online_learning.observations import read_floats, unpack
-from online_learning.sums import AMENDMENTS, IMPRESSIONS, REWARDS, Rows, Sums, check_same_space
+from online_learning.statistics import AMENDMENTS, IMPRESSIONS, REWARDS, Rows, Statistics, check_same_space
 
 SCHEMA_VERSION = 1
 
@@ -33,7 +33,7 @@ _decode = msgspec.msgpack.Decoder(_Row).decode
 _decode_all = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
-class ArmStatistics(Sums):
+class ArmStatistics(Statistics):
     """Sufficient statistics of a linear model of reward per arm; see `LinearStatistics` for what they are.
 
     Arms are named by numbers of 64 bits that mean the same everywhere. An arm takes memory from its first

@@ -11,6 +11,7 @@ from online_learning.disjoint_thompson import DisjointThompsonPolicy
 from online_learning.diverse_softmax import DiverseSoftmaxPolicy, SlateRules
 from online_learning.epsilon_greedy import EpsilonGreedyPolicy
 from online_learning.greedy import GreedyPolicy
+from online_learning.linear_statistics import LinearStatistics
 from online_learning.linear_thompson import LinearThompsonPolicy
 from online_learning.linear_ucb import LinearUcbPolicy
 from online_learning.logistic import LogisticStatistics
@@ -19,7 +20,7 @@ from online_learning.policy import Policy
 from online_learning.posterior import LinearPrior
 from online_learning.rl.release import read_policy_release
 from online_learning.softmax import SoftmaxPolicy
-from online_learning.statistics import LinearStatistics, Statistics
+from online_learning.statistics import Statistics
 
 POLICIES = (
     "softmax",

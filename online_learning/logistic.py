@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.fold_kernels import add_logistic
+from online_learning.linear_statistics import LinearStatistics, Snapshot, read_snapshot
 from online_learning.observations import read_floats
 from online_learning.posterior import LinearPosterior, LinearPrior, posterior_of
-from online_learning.statistics import LinearStatistics, Snapshot, Statistics, read_snapshot
-from online_learning.sums import check_same_space
+from online_learning.statistics import Statistics, check_same_space
 
 # A prior probability outside this is taken as this: log-odds of 0 or 1 have no finite value.
 LEAST_CHANCE = 1e-3

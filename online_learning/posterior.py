@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.statistics import LinearStatistics, Statistics
-from online_learning.sums import check_same_space
+from online_learning.linear_statistics import LinearStatistics
+from online_learning.statistics import Statistics, check_same_space
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from streams.serving import Job, Prepared
 from streams.shard import Shard
 from streams.state import graph
 from streams.state.phrases import entity_name, verb
-from streams.user_entities import user_entities
 
 if TYPE_CHECKING:
     from streams.engine import Engine
@@ -44,7 +43,6 @@ class _Subject:
     row: int
     prepared: Prepared
     parts: ItemBatch
-    entities: dict[int, str]
     covisits: tuple[NDArray[np.int64], NDArray[np.float64]]
     ease: tuple[NDArray[np.int64], NDArray[np.float64]]
     verbs: dict[int, str]
@@ -62,6 +60,8 @@ class Explainer:
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
+        rows = engine.scorer.release.entity_rows
+        self._entity_names = {row: name for name, row in rows.items()}
         self._turn = asyncio.Lock()
         self._waiting = 0
 
@@ -118,7 +118,6 @@ class Explainer:
             row=row,
             prepared=prepared,
             parts=engine.items.describe(items),
-            entities=user_entities(engine, shard.profiles, user, now_ms)[2],
             covisits=server.sources.covisits(shard.profiles, user, items),
             ease=server.sources.ease(shard.profiles, user, items),
             verbs=dict(zip(rows.tolist(), [verb(actions[code]) for code in codes.tolist()], strict=True)),
@@ -195,7 +194,7 @@ class Explainer:
             if player.kind == "history":
                 yield self._of_item("history", subject, int(player.key), value, error)
             elif player.kind == "entity":
-                name = subject.entities.get(int(player.key), "")
+                name = self._entity_names.get(int(player.key), "")
                 yield Contribution("entity", name, entity_name(name) or name, value, error)
         if found.unit == "logit":
             wanted = {"image": release.image_dim, "audio": release.audio_dim}

@@ -46,7 +46,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What the inference thread needs of a batch: arrays only, no state."""
+    """What the inference thread needs of a batch: arrays only, no state.
+
+    diverse: whether a policy reads the rules of slates, asked once a batch, for experiments come and go.
+    """
 
     batch: ScoreBatch
     items: NDArray[np.float32]
@@ -55,6 +58,7 @@ class Prepared:
     times_ms: list[int]
     fallbacks: list[str | None]
     routes: list[Route]
+    diverse: bool
     extras: Extras | None
 
 
@@ -278,7 +282,7 @@ class Server:
                 codes[b, -len(rows) :] = self._release_action[actions]
                 ages[b, -len(rows) :] = np.maximum(job.request.timestamp_ms - times, 0) / 1000
                 positive[b, -len(rows) :] = self._action_is_positive[actions]
-            entities[b], weights[b], _ = user_entities(
+            entities[b], weights[b] = user_entities(
                 engine, job.shard.profiles, job.user_row, job.request.timestamp_ms
             )
         signals = np.empty((batch, release.n_signals, n), np.float32)
@@ -296,6 +300,7 @@ class Server:
         if self._ease is not None:
             signals[:, 2] = self._ease.scores([self._liked(job) for job in jobs], n)
         requests = [job.request for job in jobs]
+        diverse = "diverse-softmax" in engine.policies.names
         seeds = np.array([self._seed(request.request_id) for request in requests], np.uint64)
         return Prepared(
             batch=ScoreBatch(
@@ -307,13 +312,14 @@ class Server:
             ),
             items=items,
             extras=self._extras.of(
-                requests, pinned, eligible, seeds, fresh=self._diverse() and engine.settings.fresh_share > 0
+                requests, pinned, eligible, seeds, fresh=diverse and engine.settings.fresh_share > 0
             ),
             k=np.array([job.request.k for job in jobs], np.int64),
             seeds=seeds,
             times_ms=[job.request.timestamp_ms for job in jobs],
             fallbacks=fallbacks,
             routes=engine.policies.experiments.routes([self._view(job) for job in jobs]),
+            diverse=diverse,
         )
 
     def _view(self, job: Job) -> UserView:
@@ -331,9 +337,6 @@ class Server:
 
     def _seed(self, request_id: str) -> int:
         return int(xxhash.xxh3_64_intdigest(request_id.encode(), seed=self._engine.settings.seed))
-
-    def _diverse(self) -> bool:
-        return "diverse-softmax" in self._engine.policies.names
 
     def _allow(self, job: Job, out: NDArray[np.bool_]) -> None:
         """Mark the items this request may be given, whether the user has seen them or not."""
@@ -373,7 +376,7 @@ class Server:
         scores = score_all(engine.scorer, prepared.batch, prepared.items, prepared.extras)
         scored = time.perf_counter()
         rules: dict[str, Any] = {}
-        if self._diverse():
+        if prepared.diverse:
             rules = self._rules.of(scores.rows, prepared.items, prepared.times_ms)
         candidates = Candidates(
             scores=scores.scores,

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from online_learning.rl.networks import LATER, NOW, LearnerConfig, Network, to_batch
+from online_learning.rl.networks import LATER, NOW, Batch, LearnerConfig, Network, to_batch
 from online_learning.rl.plackett_luce import log_probabilities
 from online_learning.rl.policy import RlPolicy
 from online_learning.rl.steps import Steps
@@ -104,6 +104,30 @@ class ActorCritic(Learner):
     def _networks(self, dim: int, outputs: int) -> dict[str, Network]:
         critic = Network(dim, self.config.hidden, outputs=2).to(self.device)
         return super()._networks(dim, outputs) | {"critic": critic}
+
+    @abstractmethod
+    def _actor_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the loss of the actor and its entropy; `batch` has the column `better`, (b, K)."""
+
+    def _improve(
+        self, steps: Steps, better: NDArray[np.float64], later: NDArray[np.float64], *, entropy: float
+    ) -> dict[str, float]:
+        """Descend on actor and critic; return their mean losses.
+
+        Parameters
+        ----------
+        better : (N, K) float64, of `advantages`
+        later : (N,) float64, what the critic is to expect after each slate
+        entropy : weight of the bonus for being undecided
+        """
+        losses = []
+        for rows in self._batches(len(steps)):
+            batch = to_batch(steps, rows, self.device, better=better, now=steps.totals, later=later)
+            of_actor, undecided = self._actor_loss(batch)
+            of_critic = critic_loss(self.critic(batch.state()), batch.columns["now"], batch.columns["later"])
+            self._descend(of_actor - entropy * undecided + of_critic)
+            losses.append((of_actor.item(), of_critic.item(), undecided.item()))
+        return dict(zip(("actor", "critic", "entropy"), np.mean(losses, axis=0).tolist(), strict=True))
 
     def _values(self, steps: Steps) -> NDArray[np.float64]:
         """Return (N, 2) float64, what the critic expects of each slate: NOW and LATER."""

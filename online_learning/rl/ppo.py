@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from online_learning.rl.learner import ActorCritic, advantages, critic_loss
-from online_learning.rl.networks import LATER, NOW, Batch, LearnerConfig, to_batch
+from online_learning.rl.learner import ActorCritic, advantages
+from online_learning.rl.networks import LATER, NOW, Batch, LearnerConfig
 from online_learning.rl.plackett_luce import log_probabilities
 from online_learning.rl.reinforce import entropy_of
 from online_learning.rl.steps import Steps, discounted
@@ -65,16 +65,7 @@ class Ppo(ActorCritic):
         surprise = discounted(errors, steps.following, discount * self.settings.trace)
         surprise -= totals - values[:, NOW]
         better = advantages(steps, values, surprise)
-        later = values[:, LATER] + surprise
-        losses = []
-        for rows in self._batches(len(steps)):
-            batch = to_batch(steps, rows, self.device, better=better, now=totals, later=later)
-            of_actor, entropy = self._actor_loss(batch)
-            columns = batch.columns
-            of_critic = critic_loss(self.critic(batch.state()), columns["now"], columns["later"])
-            self._descend(of_actor - self.settings.entropy * entropy + of_critic)
-            losses.append((of_actor.item(), of_critic.item(), entropy.item()))
-        return dict(zip(("actor", "critic", "entropy"), np.mean(losses, axis=0).tolist(), strict=True))
+        return self._improve(steps, better, values[:, LATER] + surprise, entropy=self.settings.entropy)
 
     def _actor_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         scores = self.actor(batch.features).squeeze(-1)

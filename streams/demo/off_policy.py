@@ -61,5 +61,7 @@ def print_off_policy(console: Console, found: dict[str, Any]) -> None:
         cells = ("refused", one["refused"])
         if (estimate := one["estimate"]) is not None:
             cells = f"{estimate['value']:.3f}", f"{estimate['low']:.3f} .. {estimate['high']:.3f}"
+        else:
+            table.caption = "refused: the live policy shows too little of what that one would"
         table.add_row(one["policy"], *cells)
     console.print(table)

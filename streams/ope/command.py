@@ -91,6 +91,9 @@ def ope_command(
         since = 0 if last is None else int(1000 * (time.time() - duration_s(last)))
         _connected(lambda: asyncio.run(read_topic(settings, log.add, since_ms=since)), settings)
     columns = log.columns()
+    if file is not None and not len(columns):
+        why = f"; the first: {log.first_malformed}" if log.first_malformed else ""
+        raise SlatestreamError(f"{file}: no usable record of feedback in {log.read} lines{why}")
     report = evaluate_columns(columns, count(log, columns), chosen, estimators, sampling, positions)
     show(report, console)
     _write(report, sampling, plot, json_file)
@@ -122,7 +125,7 @@ def read_file(path: Path, add: Callable[[bytes], None]) -> None:
                 if row.strip():
                     add(row)
     except OSError as error:
-        raise SlatestreamError(f"--file {path}: {error.strerror}") from None
+        raise SlatestreamError(f"{path}: {error.strerror}") from None
 
 
 async def read_topic(settings: Settings, add: Callable[[bytes | None], None], *, since_ms: int = 0) -> None:

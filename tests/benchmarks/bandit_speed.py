@@ -24,8 +24,8 @@ import typer
 
 from online_learning.arm_posterior import infer_disjoint
 from online_learning.arm_statistics import ArmStatistics
+from online_learning.linear_statistics import LinearStatistics
 from online_learning.posterior import LinearPrior, infer
-from online_learning.statistics import LinearStatistics
 from tests.benchmarks.policies import best_seconds
 
 DATA = Path("~/.cache/slatestream/ml-100k").expanduser()

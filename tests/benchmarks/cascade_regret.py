@@ -11,8 +11,8 @@ from scipy.stats import t as student
 
 from online_learning.cascade import amended
 from online_learning.factory import create_policy
+from online_learning.linear_statistics import LinearStatistics
 from online_learning.posterior import LinearPrior
-from online_learning.statistics import LinearStatistics
 from online_learning.types import Candidates
 
 DIM, N_CANDIDATES, K, ROUNDS, BATCH = 6, 30, 5, 60, 10

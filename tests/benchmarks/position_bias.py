@@ -16,9 +16,9 @@ import typer
 from scipy.stats import t as student
 
 from online_learning.factory import create_policy
+from online_learning.linear_statistics import LinearStatistics
 from online_learning.position_bias import PositionStatistics, examination, power_law
 from online_learning.posterior import LinearPrior
-from online_learning.statistics import LinearStatistics
 from online_learning.types import Candidates
 
 K, TRUTH = 10, power_law(1.0, 10)

@@ -3,8 +3,8 @@ import pytest
 
 from online_learning.arm_posterior import infer_disjoint, infer_hybrid
 from online_learning.arm_statistics import ArmStatistics
+from online_learning.linear_statistics import LinearStatistics
 from online_learning.posterior import LinearPrior, infer
-from online_learning.statistics import LinearStatistics
 
 DIM, ARMS = 4, np.array([3, 900, 2**63 + 5], np.uint64)
 PRIOR = LinearPrior(np.array([0.5, 0.0, -1.0, 0.2]), precision=1.7, noise_variance=0.3)

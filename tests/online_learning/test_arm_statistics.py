@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from online_learning.arm_statistics import ArmStatistics
-from online_learning.statistics import LinearStatistics
+from online_learning.linear_statistics import LinearStatistics
 
 DIM, N = 3, 40
 HALF_LIVES = st.sampled_from([None, 1, 700, 10_000])

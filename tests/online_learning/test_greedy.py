@@ -1,8 +1,8 @@
 import numpy as np
 
 from online_learning.greedy import GreedyPolicy
+from online_learning.linear_statistics import LinearStatistics
 from online_learning.posterior import LinearPrior
-from online_learning.statistics import LinearStatistics
 from tests.policy_checks import DIM, random_candidates, request
 
 PRIOR = LinearPrior(np.linspace(-1.0, 1.0, DIM))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from online_learning.factory import create_policy
+from online_learning.linear_statistics import LinearStatistics
 from online_learning.posterior import LinearPrior
-from online_learning.statistics import LinearStatistics
 from online_learning.types import Candidates
 
 DIM, N_CANDIDATES, K, BATCH, ROUNDS = 8, 25, 3, 20, 60

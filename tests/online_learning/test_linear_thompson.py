@@ -3,9 +3,9 @@ import pytest
 from scipy.stats import norm
 
 from online_learning.greedy import GreedyPolicy
+from online_learning.linear_statistics import LinearStatistics
 from online_learning.linear_thompson import LinearThompsonPolicy
 from online_learning.posterior import LinearPrior, infer
-from online_learning.statistics import LinearStatistics
 from online_learning.types import Candidates, Slates
 from tests.policy_checks import DIM, random_candidates, request
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from online_learning.greedy import GreedyPolicy
+from online_learning.linear_statistics import LinearStatistics
 from online_learning.linear_ucb import LinearUcbPolicy
 from online_learning.posterior import LinearPrior
-from online_learning.statistics import LinearStatistics
 from online_learning.types import Candidates
 from tests.policy_checks import DIM, random_candidates, request
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from online_learning.linear_statistics import LinearStatistics
 from online_learning.posterior import LinearPrior, infer
-from online_learning.statistics import LinearStatistics
 
 DIM = 4
 

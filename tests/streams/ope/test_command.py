@@ -76,14 +76,14 @@ def test_what_is_refused_is_said_with_what_can_be_done(
     assert picture.exists()
     assert run(monkeypatch, "--file", write(log, *World(300).records(candidates=()))) == 0
     assert "no candidate is in the log: set `candidate_policies`" in " ".join(capsys.readouterr().out.split())
-    assert run(monkeypatch, "--file", write(log, b"nothing here")) == 0
-    assert "refused live by snrips: slates must be in the log, got none" in capsys.readouterr().out
+    assert run(monkeypatch, "--file", write(log, b"nothing here")) == 2
+    assert "no usable record of feedback in 1 lines; the first: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--file", "no-such-file"), "--file no-such-file: No such file or directory"),
+        (("--file", "no-such-file"), "no-such-file: No such file or directory"),
         (("--file", "f", "--from-topics"), "at most one of --file and --from-topics or --last"),
         (("--last", "yesterday"), "--last must be a number and s, m, h or d, such as 1h, got 'yesterday'"),
         (("--file", "f", "--estimator", "magic"), "--estimator must be one of sips, .* or all, got 'magic'"),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_learning.statistics import SCHEMA_VERSION, LinearStatistics
+from online_learning.linear_statistics import SCHEMA_VERSION, LinearStatistics
 
 DIM = 5
 
