@@ -106,7 +106,7 @@ class Product:
         vectors = self.model.encoder(**{name: torch.as_tensor(getattr(batch, name)) for name in names})
         config, log = self.model.ranker.config, self.corpus.log
         replay = Replay(
-            log, Edges(batch.entities, batch.relations, batch.edge_mask), self.corpus.stated,
+            log, Edges(batch.entities, batch.relations, batch.edge_mask), self.small.stated,
             signals=self.signals, ease=ease,
             history_length=config.history_length, n_affinities=config.n_affinities,
         )  # fmt: skip
