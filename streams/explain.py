@@ -15,7 +15,8 @@ from rich.table import Table
 from streams.errors import SlatestreamError
 from streams.events import Contribution, Explanation, decode_explanation, encode
 
-BAR = 12  # characters to each side
+BAR, SHORT_BAR = 12, 5  # characters to each side, in a wide terminal and in a narrow one
+WIDE = 110  # columns
 TIMEOUT_S = 60.0
 KINDS = {
     "history": "read by the model",
@@ -91,15 +92,16 @@ def _show(answer: Explanation, rows: int, console: Console) -> None:
         table.add_column(name, justify="right" if name != "against | for" else "left", no_wrap=True)
     table.add_column("through")
     table.add_column("what", overflow="fold")
-    table.add_row(f"{answer.base:+.4f}", "", "", "", "base: nothing known of user and item")
+    table.add_row(f"{answer.base:+.4f}", "", "", "base", "nothing known of user and item")
+    bar = BAR if console.width >= WIDE else SHORT_BAR
     scale = max((abs(one.value) for one in answer.contributions), default=0.0)
     for one in answer.contributions[:rows]:
-        table.add_row(*_cells(one, scale))
+        table.add_row(*_cells(one, scale, bar))
     if rest := answer.contributions[rows:]:
         label = f"{len(rest)} more"
-        table.add_row(*_cells(Contribution("", "", label, sum(one.value for one in rest)), scale))
+        table.add_row(*_cells(Contribution("", "", label, sum(one.value for one in rest)), scale, bar))
     table.add_section()
-    table.add_row(f"{answer.value:+.4f}", "", "", "", f"score {answer.score:.6f}")
+    table.add_row(f"{answer.value:+.4f}", "", "", "sum", f"score {answer.score:.6f}")
     console.print(table)
     sampled = f"{answer.orders} sampled orders" if answer.orders else "exact, nothing sampled"
     console.print(
@@ -111,11 +113,11 @@ def _show(answer: Explanation, rows: int, console: Console) -> None:
         console.print(escape(line), soft_wrap=True, highlight=False)
 
 
-def _cells(one: Contribution, scale: float) -> tuple[str, str, str, str, str]:
-    length = round(BAR * abs(one.value) / scale) if scale else 0
+def _cells(one: Contribution, scale: float, width: int) -> tuple[str, str, str, str, str]:
+    length = round(width * abs(one.value) / scale) if scale else 0
     left, right = ("", "█" * length) if one.value >= 0 else ("█" * length, "")
     colour = "green" if one.value >= 0 else "red"
-    bar = f"[{colour}]{left:>{BAR}}│{right:<{BAR}}[/]"
+    bar = f"[{colour}]{left:>{width}}│{right:<{width}}[/]"
     error = f"{one.error:.4f}" if one.error else ""
     return f"{one.value:+.4f}", error, bar, KINDS.get(one.kind, ""), escape(one.label)
 

@@ -103,7 +103,7 @@ def test_a_score_of_a_release_is_taken_apart(
 
     assert run(monkeypatch, worker, "u0", item) == 0
     shown = capsys.readouterr().out
-    assert "base: nothing" in shown
+    assert "nothing known of" in shown
     assert "completeness error" in shown
     assert "path: u0" in shown
     assert run(monkeypatch, worker, "u0", item, "--json") == 0
