@@ -114,13 +114,16 @@ def test_what_candidates_would_earn_is_told_from_the_topic(
         env=os.environ | {"COLUMNS": "400"},
     )
     with live:
-        assert live.stdout is not None
-        url = live.stdout.readline().split()[-1]
-        assert "slates" in live.stdout.readline()
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            reading = MetricsReading(answer.read().decode())
-        live.send_signal(signal.SIGINT)
-        rest = live.stdout.read()
+        try:
+            assert live.stdout is not None
+            url = live.stdout.readline().split()[-1]
+            assert "slates" in live.stdout.readline()
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                reading = MetricsReading(answer.read().decode())
+            live.send_signal(signal.SIGINT)
+            rest, _ = live.communicate(timeout=30)
+        finally:
+            live.kill()
     assert (live.returncode, "Traceback" in rest) == (130, False), rest
     assert reading.total("ope_slates") == found["records"]["slates"]
     assert reading.total("ope_malformed_total") == 3
