@@ -1,5 +1,7 @@
 """What can be known of the deployment files without running them."""
 
+import inspect
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -7,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from streams.settings import ENV_PREFIX, Settings
+from streams.ope.command import ope_command
+from streams.settings import ENV_PREFIX, Settings, load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "deploy" / "system-packages.sh"
@@ -146,12 +149,20 @@ def test_the_image_copies_files_that_exist() -> None:
     assert [name for name in copied if not (ROOT / name).exists()] == []
 
 
-def test_prometheus_scrapes_the_port_that_the_worker_listens_on() -> None:
+def test_prometheus_scrapes_the_ports_that_are_listened_on() -> None:
     config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
-    (job,) = config["scrape_configs"]
-    port = compose()["worker"]["environment"]["SLATESTREAM_HTTP_PORT"]
-    assert job["static_configs"][0]["targets"] == [f"worker:{port}"]
+    worker, ope = (job["static_configs"][0]["targets"] for job in config["scrape_configs"])
+    assert worker == [f"worker:{compose()['worker']['environment']['SLATESTREAM_HTTP_PORT']}"]
+    options = inspect.signature(ope_command).parameters
+    assert ope == [f"ope:{options['port'].default}"]
+    assert compose()["ope"]["command"] == ["ope", "--host", "0.0.0.0"]
+    assert "host" in options
     assert yaml.safe_load((ROOT / "deploy" / "grafana" / "datasource.yml").read_text())["apiVersion"] == 1
+
+
+def test_the_compose_files_candidates_are_policies() -> None:
+    named = json.loads(compose()["worker"]["environment"]["SLATESTREAM_CANDIDATE_POLICIES"])
+    assert load_settings(candidate_policies=named).candidate_policies == tuple(named)
 
 
 def test_the_recipes_can_be_followed() -> None:

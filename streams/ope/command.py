@@ -48,7 +48,8 @@ def ope_command(
     ] = "responses",
     window: Annotated[int, typer.Option(min=1, help="Live: the latest so many slates.")] = 20_000,
     every: Annotated[float, typer.Option(min=0.1, help="Live: seconds between two verdicts.")] = 5.0,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Live: of the metrics, on localhost.")] = 6067,
+    host: Annotated[str, typer.Option(help="Live: address the metrics are served on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Live: of the metrics; 0 takes any.")] = 6067,
     resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap, which draws users.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     plot: Annotated[Path | None, typer.Option(help="Draw the intervals into this PNG.")] = None,
@@ -82,7 +83,10 @@ def ope_command(
     if not offline:
         if plot is not None or json_file is not None:
             raise SlatestreamError("--plot and --json need an end: give --file, --from-topics or --last")
-        _live(settings, Window(window, every, chosen, estimators, positions, sampling), port, console)
+        judged = Window(window, every, chosen, estimators, positions, sampling)
+        with clean_exit(console):
+            work = follow(settings, judged, host=host, port=port, console=console)
+            _connected(lambda: asyncio.run(work), settings)
         return
     log = SlateLog(frozenset(settings.positive_actions), reward=chosen)
     if file is not None:
@@ -135,12 +139,6 @@ async def read_topic(settings: Settings, add: Callable[[bytes | None], None], *,
         async for records in read_partition(settings, topic, partition, since_ms=since_ms):
             for record in records:
                 add(record.value)
-
-
-def _live(settings: Settings, window: Window, port: int, console: Console) -> None:
-    with clean_exit(console):
-        work = follow(settings, window, port=port, console=console)
-        _connected(lambda: asyncio.run(work), settings)
 
 
 def _connected(work: Callable[[], None], settings: Settings) -> None:

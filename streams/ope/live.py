@@ -21,8 +21,6 @@ from streams.settings import Settings
 from streams.topic_reader import TailReader
 from streams.topics import topic_name, topic_partitions
 
-HOST = "127.0.0.1"
-
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -91,12 +89,12 @@ class Verdicts(Collector):
         yield malformed
 
 
-async def follow(settings: Settings, window: Window, *, port: int, console: Console) -> None:
+async def follow(settings: Settings, window: Window, *, host: str, port: int, console: Console) -> None:
     """Judge the latest slates again and again until cancelled.
 
     Parameters
     ----------
-    port : on localhost, of the metrics; 0 takes any
+    host, port : where the metrics are served; port 0 takes any
     """
     partitions = topic_partitions(settings, "feedback")
     log = SlateLog(frozenset(settings.positive_actions), reward=window.reward, capacity=window.slates)
@@ -108,10 +106,12 @@ async def follow(settings: Settings, window: Window, *, port: int, console: Cons
     verdicts, registry = Verdicts(), CollectorRegistry()
     registry.register(verdicts)
     try:
-        server, _ = start_http_server(port, HOST, registry)
+        server, _ = start_http_server(port, host, registry)
     except OSError as error:
-        raise SlatestreamError(f"--port {port}: {error.strerror}; name another one, or 0 for any") from None
-    console.print(f"metrics on http://{HOST}:{server.server_port}/metrics", highlight=False)
+        raise SlatestreamError(
+            f"--host {host} --port {port}: {error.strerror}; name another port, or 0 for any"
+        ) from None
+    console.print(f"metrics on http://{host}:{server.server_port}/metrics", highlight=False)
     reader = TailReader(
         settings,
         {topic_name(settings, "feedback"): partitions},
