@@ -1,7 +1,7 @@
 """`slatestream train`: a release from a dataset or from the topics."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from streams.curves import curves
 from streams.errors import SlatestreamError
 from streams.settings import Settings, load_settings
 from streams.stages import Stages, show_stages
@@ -32,7 +33,6 @@ from streams.train_text import (
 )
 
 if TYPE_CHECKING:
-    from model_core.checkpoint import Epoch
     from model_core.corpus import Corpus
     from model_core.fit import Watch
     from model_core.recipe import Recipe
@@ -75,6 +75,10 @@ def train_command(
     until: Until = 1.0,
     device: Device = "auto",
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's curves.")] = None,
+    wandb: Annotated[
+        Path | None,
+        typer.Option(help="Folder for an offline run of Weights & Biases, which `wandb sync` uploads."),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     task: Task = "recommend",
     text_encoder: TextEncoderName = None,
@@ -120,9 +124,9 @@ def train_command(
         train_text(options, settings)
         return
     try:
-        trained = _train(
-            settings, make_recipe(recipe, epochs, seed), data, out, until, device, tensorboard, console
-        )
+        made = make_recipe(recipe, epochs, seed)
+        with curves(tensorboard, wandb, {"until": until} | asdict(made)) as watch:
+            trained = _train(settings, made, data, out, until, device, watch, console)
     except ValueError as error:
         raise SlatestreamError(f"train: {error}") from error
     _show(trained, out, console)
@@ -135,12 +139,12 @@ def _train(
     out: Path,
     until: float,
     device: str,
-    tensorboard: Path | None,
+    watch: "Watch",
     console: Console,
 ) -> "Trained":
     from model_core.train import train_release
 
-    with show_stages(console) as stages, board(tensorboard) as watch:
+    with show_stages(console) as stages:
         corpus = read_corpus(settings, recipe, data, device, stages)
         return train_release(
             corpus,
@@ -181,23 +185,6 @@ def read_corpus(
     with stages.stage(f"Encoding {len(dataset.items)} texts"):
         encoder = TextEncoder(settings.text_encoder, device=device)
         return make_corpus(dataset, actions, settings.actions, encoder, recipe.model)
-
-
-@contextmanager
-def board(folder: Path | None) -> Iterator["Watch"]:
-    """Write what each epoch comes to for TensorBoard, or nothing without a folder."""
-    if folder is None:
-        yield lambda number, epoch: None
-        return
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder)) as writer:
-
-        def watch(number: int, epoch: "Epoch") -> None:
-            writer.add_scalar("loss/training", epoch.loss, number)
-            writer.add_scalar("loss/later", epoch.validation, number)
-
-        yield watch
 
 
 def make_recipe(path: Path | None, epochs: int | None = None, seed: int | None = None) -> "Recipe":

@@ -1,5 +1,6 @@
 """`slatestream train` and `tune` as a user runs them, on a folder of their own."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_train_follows_a_recipe_and_draws_curves(folder: Path, tmp_path: Path) -
     out, curves = tmp_path / "release", tmp_path / "curves"
     text = invoke(
         "train", "--data", folder, "--recipe", folder / "recipe.toml", "--until", 0.8, "--seed", 3,
-        "--out", out, "--tensorboard", curves,
+        "--out", out, "--tensorboard", curves, "--wandb", tmp_path,
     )  # fmt: skip
     assert "Recall@10" in text
     assert read_release(out).dim == 16
@@ -65,6 +66,16 @@ def test_train_follows_a_recipe_and_draws_curves(folder: Path, tmp_path: Path) -
     assert '"fusion": "gated"' in (out / "manifest.json").read_text()
     events = next(curves.glob("events.out.tfevents.*"))
     assert b"loss/later" in events.read_bytes()
+    (run,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    assert b"loss/later" in run.read_bytes()
+
+
+def test_a_package_that_is_asked_for_and_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(SlatestreamError, match=r"--wandb needs .*pip install 'slatestream\[wandb\]'"):
+        invoke("train", "--data", folder, "--wandb", folder)
 
 
 def test_tune_writes_a_recipe_that_train_takes(folder: Path, tmp_path: Path) -> None:
