@@ -43,11 +43,14 @@ def export_release(
     encoder, ranker = encoder.cpu().eval(), ranker.cpu().eval()
     n_items = max(n_items, ranker.config.n_candidates)
     many = example_items(encoder, largest_batch)
-    _export(folder / ITEM_ENCODER, encoder, many, {name: {0: "n"} for name in many}, ("vectors",))
+    dims = {"n": torch.export.Dim("n", min=1)}
+    _export(folder / ITEM_ENCODER, encoder, many, {name: {0: "n"} for name in many}, ("vectors",), dims)
     requests = example_requests(ranker, encoder.entities.num_embeddings, largest_batch, n_items)
     shapes: dict[str, dict[int, str]] = {name: {0: "b"} for name in requests}
     shapes |= {"items": {0: "n"}, "signals": {0: "b", 2: "n"}, "eligible": {0: "b", 1: "n"}}
-    _export(folder / RANKER, ranker, requests, shapes, RANKER_OUTPUTS)
+    # Fewer items than are retrieved cannot be traced; the scorer pads its catalogue to as many.
+    dims = {"b": torch.export.Dim("b", min=1), "n": torch.export.Dim("n", min=ranker.config.n_candidates)}
+    _export(folder / RANKER, ranker, requests, shapes, RANKER_OUTPUTS, dims)
     return {
         "item_encoder": max(_compare_items(folder, encoder, size) for size in (1, largest_batch)),
         "ranker": max(_compare_ranker(folder, ranker, encoder, size, n_items) for size in (1, largest_batch)),
@@ -60,8 +63,8 @@ def _export(
     inputs: dict[str, Tensor],
     shapes: dict[str, dict[int, str]],
     outputs: Sequence[str],
+    dims: dict[str, Any],
 ) -> None:
-    dims: dict[str, Any] = {name: torch.export.Dim(name, min=1) for name in ("b", "n")}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # else it names each op library it lacks
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about dimensions that share a name, as they should

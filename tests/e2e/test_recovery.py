@@ -116,7 +116,8 @@ def test_a_second_worker_takes_over_and_nothing_is_lost_or_doubled(
     traffic(400, 800)
     wait_until(lambda: owned(first) == owned(second) == 2, "the partitions are shared")
     # A worker that does not own the user redirects to the one that does, once it has heard of it.
-    everyone = [(worker, user) for worker in (first, second) for user in ("u1", "u2", "u3", "u4")]
+    asked = [f"recommendations/u{n}" for n in (1, 2, 3, 4)] + [f"explanations/u{n}/i0" for n in (1, 2, 3, 4)]
+    everyone = [(worker, path) for worker in (first, second) for path in asked]
     wait_until(lambda: all(http_status(*each) == 200 for each in everyone), "each worker answers for all")
     assert first.pid is not None
     os.kill(first.pid, signal.SIGKILL)
@@ -137,9 +138,9 @@ def owned(worker: WorkerProcess) -> int:
         return len(json.loads(answer.read())["clicks"])
 
 
-def http_status(worker: WorkerProcess, user: str) -> int:
+def http_status(worker: WorkerProcess, path: str) -> int:
     try:
-        with urllib.request.urlopen(f"{worker.url}/v1/recommendations/{user}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{worker.url}/v1/{path}", timeout=10) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
