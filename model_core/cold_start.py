@@ -15,8 +15,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse.linalg import svds
 
 from model_core.batches import ItemBatch
 from model_core.ease import Ease
@@ -98,6 +96,8 @@ class ItemFeatures:
     """
 
     def __init__(self, items: ItemBatch, n_entities: int) -> None:
+        from scipy import sparse  # takes a second, and a worker only reads a mapping
+
         mask = items.edge_mask
         row, column = np.nonzero(mask)
         size = np.sqrt(np.maximum(mask.sum(1), 1))
@@ -242,6 +242,8 @@ def _truncated(matrix: Matrix) -> tuple[Matrix, Matrix, Matrix]:
     if min(matrix.shape) <= RANK + 1:
         u, s, v = np.linalg.svd(matrix, full_matrices=False)
     else:
+        from scipy.sparse.linalg import svds
+
         u, s, v = svds(matrix, RANK, v0=np.ones(min(matrix.shape), np.float32))
     return u.astype(np.float32), s.astype(np.float32), v.astype(np.float32)
 

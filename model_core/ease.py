@@ -14,7 +14,6 @@ from zipfile import BadZipFile
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +90,8 @@ def fit_ease(
     keep
         Weights kept per liked item, the largest in absolute value.
     """
-    import torch  # takes seconds, and a worker only reads weights
+    import torch  # takes seconds, as does scipy, and a worker only reads weights
+    from scipy import sparse
 
     known, column = np.unique(items, return_inverse=True)
     if not len(known):

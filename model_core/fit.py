@@ -133,6 +133,7 @@ class Trainer:
             ],
             lr=train.learning_rate,
             weight_decay=train.weight_decay,
+            fused=True,
         )
         self._rng = np.random.default_rng(train.seed)
         self._aligned = model.encoder.config.fusion == "joint" and train.alignment > 0

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaln, gammaln
 
 MAX_INNER = 12
 EXACT_OUTER = 10  # up to this many outer players every coalition is asked for, 1024 of them
@@ -114,7 +113,8 @@ def _enumerate(n_outer: int, n_inner: int, chunk: int) -> Game:
     table = yield from _ask((rows[:, None] >> np.arange(n) & 1).astype(np.bool_), chunk)
     size = _sizes(n)[:, None] + _sizes(n_inner)[None, :]  # of each coalition of both kinds
     before = np.minimum(size, players - 1)  # everybody comes before nobody
-    weight = np.exp(gammaln(before + 1.0) + gammaln(players - before) - gammaln(players + 1.0))
+    factorial = _log_factorials(players)
+    weight = np.exp(factorial[before] + factorial[players - 1 - before] - factorial[players])
     values = np.empty(players)
     for player in range(n):
         out = rows[(rows >> player & 1) == 0]
@@ -180,17 +180,30 @@ def _of_order(
 
 def _outer_weights(n: int, n_inner: int) -> NDArray[np.float64]:
     """(n, 1 + n_inner): when the k-th outer player comes, the probability that just these t inner are in."""
-    k, t = np.arange(1.0, n + 1)[:, None], np.arange(1.0 + n_inner)[None, :]
-    weights: NDArray[np.float64] = np.exp(betaln(k + t, n - k + 1 + n_inner - t) - betaln(k, n - k + 1))
+    k, t = np.arange(1, n + 1)[:, None], np.arange(1 + n_inner)[None, :]
+    beta = _log_beta(n + n_inner)
+    weights: NDArray[np.float64] = np.exp(beta(k + t, n - k + 1 + n_inner - t) - beta(k, n - k + 1))
     return weights
 
 
 def _inner_weights(n: int, n_inner: int) -> NDArray[np.float64]:
     """(n + 1, n_inner): when an inner player comes, the probability of k outer and just these t inner."""
-    k, t = np.arange(n + 1.0)[:, None], np.arange(float(n_inner))[None, :]
-    choose = gammaln(n + 1.0) - gammaln(k + 1) - gammaln(n - k + 1)
-    weights: NDArray[np.float64] = np.exp(choose + betaln(k + t + 1, n - k + n_inner - t))
+    k, t = np.arange(n + 1)[:, None], np.arange(n_inner)[None, :]
+    beta, factorial = _log_beta(n + n_inner), _log_factorials(n)
+    choose = factorial[n] - factorial[k] - factorial[n - k]
+    weights: NDArray[np.float64] = np.exp(choose + beta(k + t + 1, n - k + n_inner - t))
     return weights
+
+
+def _log_factorials(n: int) -> NDArray[np.float64]:
+    """Logarithms of 0!, 1!, ..., n!."""
+    return np.concatenate(([0.0], np.cumsum(np.log(np.arange(1.0, n + 1)))))
+
+
+def _log_beta(n: int) -> Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]:
+    """Logarithm of the beta function, of whole numbers that sum to n + 1 at most."""
+    factorial = _log_factorials(n)
+    return lambda a, b: factorial[a - 1] + factorial[b - 1] - factorial[a + b - 1]
 
 
 def _sizes(n: int) -> NDArray[np.int64]:

@@ -1,48 +1,76 @@
 """The `slatestream` command.
 
-Each command lives beside the code that it runs and is registered here with one line. A module imported
-here is imported by every command, so it imports heavy libraries (torch, transformers) inside its functions.
+Each command lives beside the code that it runs and is named here with one line. Its module is imported when
+the command is asked for; what is heavy even then (torch, transformers) it imports inside its functions.
 """
 
+import importlib
 import sys
+from typing import Any
 
 import typer
+import typer.main
+from typer.core import TyperGroup
 
-from streams.bench.commands import bench_app
-from streams.broker import broker_command
-from streams.compress import compress_command
-from streams.demo.run import demo_command
 from streams.errors import SlatestreamError
-from streams.evaluate import evaluate_command
-from streams.experiments.commands import experiment_app
-from streams.explain import explain_command
-from streams.ope.command import ope_command
-from streams.simulate import simulate_command
-from streams.topics import topics_app
-from streams.train import train_command
-from streams.tune import tune_command
-from streams.worker import worker_command
+
+COMMANDS = {
+    "broker": "streams.broker:broker_command",
+    "worker": "streams.worker:worker_command",
+    "demo": "streams.demo.run:demo_command",
+    "simulate": "streams.simulate:simulate_command",
+    "train": "streams.train:train_command",
+    "evaluate": "streams.evaluate:evaluate_command",
+    "tune": "streams.tune:tune_command",
+    "compress": "streams.compress:compress_command",
+    "explain": "streams.explain:explain_command",
+    "ope": "streams.ope.command:ope_command",
+    "topics": "streams.topics:topics_app",
+    "experiment": "streams.experiments.commands:experiment_app",
+    "bench": "streams.bench.commands:bench_app",
+}
+
+
+class Commands(TyperGroup):
+    """Imports a command when it is named, so that a worker does not wait for what benchmarks need."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Name all commands, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import a command; None when there is none of this name, and then all, to suggest one."""
+        for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
+            if name not in self.commands:
+                self.add_command(_load(name))
+        return self.commands.get(cmd_name)
+
+
+def _load(name: str) -> Any:
+    module, _, attribute = COMMANDS[name].partition(":")
+    what = getattr(importlib.import_module(module), attribute)
+    if isinstance(what, typer.Typer):
+        command: Any = typer.main.get_group(what)
+    else:
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        alone.command()(what)
+        command = typer.main.get_command(alone)
+    command.name = name
+    return command
+
 
 app = typer.Typer(
     name="slatestream",
-    help="A recommender that lives on Kafka: events in, slates out.",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("broker")(broker_command)
-app.command("worker")(worker_command)
-app.command("demo")(demo_command)
-app.command("simulate")(simulate_command)
-app.command("train")(train_command)
-app.command("evaluate")(evaluate_command)
-app.command("tune")(tune_command)
-app.command("compress")(compress_command)
-app.command("explain")(explain_command)
-app.command("ope")(ope_command)
-app.add_typer(topics_app, name="topics")
-app.add_typer(experiment_app, name="experiment")
-app.add_typer(bench_app, name="bench")
+
+
+@app.callback()
+def _slatestream() -> None:
+    """A recommender that lives on Kafka: events in, slates out."""
 
 
 def main() -> None:

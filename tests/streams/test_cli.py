@@ -1,9 +1,10 @@
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from streams.cli import main
+from streams.cli import COMMANDS, main
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -45,5 +46,19 @@ def test_the_help_names_every_command(
 ) -> None:
     assert run(monkeypatch, "--help") == 0
     shown = capsys.readouterr().out
-    assert "broker" in shown
-    assert "topics" in shown
+    assert [name for name in COMMANDS if f" {name} " not in shown] == []
+
+
+def test_a_command_that_is_misspelt_is_suggested(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "worke") == 2
+    assert "Did you mean 'worker'" in capsys.readouterr().err
+
+
+def test_a_worker_waits_for_nothing_that_only_others_need() -> None:
+    script = "import sys; import streams.cli, streams.app; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(ran.stdout.split())
+    assert {"numba", "faust"} <= loaded
+    assert loaded & {"torch", "transformers", "matplotlib", "gymnasium", "optuna", "scipy.sparse"} == set()
