@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from online_learning.factory import POLICIES, Learning, create_policy
+from online_learning.factory import POLICIES, RL, Learning, create_policy
 from online_learning.policy import Policy
 from online_learning.posterior import LinearPrior
 
-LEARNS_NOTHING = ("random", "popularity")
+NAMES = (*POLICIES, RL)
+LEARNS_NOTHING = ("random", "popularity", RL)
+"""Policies that go with any statistics."""
 
 _OPTIONS: dict[str, dict[str, type[int] | type[float]]] = {
     "softmax": {"temperature": float},
@@ -31,7 +33,7 @@ class PolicySpec:
     Attributes
     ----------
     text : as it was written, which names the policy in records, tables and metrics
-    policy : one of `POLICIES`
+    policy : one of `NAMES`
     options : arguments of `create_policy`; what is not here is as the live policy has it
     """
 
@@ -49,8 +51,8 @@ class PolicySpec:
             The policy or an option does not exist, is given twice, or its value breaks the policy's rule.
         """
         name, colon, rest = text.partition(":")
-        if name not in POLICIES:
-            raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {name!r} in {text!r}")
+        if name not in NAMES:
+            raise ValueError(f"policy must be one of {', '.join(NAMES)}, got {name!r} in {text!r}")
         known = _OPTIONS.get(name, {})
         options: dict[str, Any] = {}
         for part in rest.split(",") if colon else ():

@@ -58,7 +58,7 @@ STAGES = (
 DEAD_LETTER_REASONS = (*REASONS, "internal", "other")
 FALLBACKS = ("none", "no_release", "no_catalogue", "no_candidates", "timeout", "error", "other")
 REWARD_OUTCOMES = (*(outcome.value for outcome in Outcome), "other")
-POLICIES = (*policies.POLICIES, "apprentice", "interleaved", "none", "other")
+POLICIES = (*policies.POLICIES, policies.RL, "apprentice", "interleaved", "none", "other")
 
 STAGE_BUCKETS = tuple(m * 10.0**e for e in range(-4, 1) for m in (1, 2.5, 5)) + (10.0,)
 BATCH_BUCKETS = tuple(float(4**e) for e in range(9))

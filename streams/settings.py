@@ -112,7 +112,9 @@ class Settings(BaseSettings):
         "name:option=value,...: greedy takes the most probable items, softmax also explores.",
     )
     policy_release: Path | None = Field(
-        None, description="Of rl: folder written by `train --task policy` on slates of `release`."
+        None,
+        description="Of rl, live, as a candidate or in an experiment: the folder written by "
+        "`train --task policy` on slates of `release`.",
     )
     temperature: Annotated[float, Field(gt=0)] = Field(0.1, description="Of the softmax policies.")
     diversity: Annotated[float, Field(ge=0)] = Field(

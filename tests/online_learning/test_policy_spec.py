@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from online_learning.factory import POLICIES, Learning
-from online_learning.policy_spec import PolicySpec
+from online_learning.factory import Learning
+from online_learning.policy_spec import NAMES, PolicySpec
 from online_learning.posterior import LinearPrior
 
 PRIOR = LinearPrior(np.zeros(3))
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_name_alone_is_the_policy_as_it_is_configured(name: str) -> None:
     spec = PolicySpec.parse(name)
     assert (spec.text, spec.policy, spec.options) == (name, name, {})
@@ -31,6 +31,7 @@ def test_options_go_before_what_is_configured_for_all() -> None:
         ("softmax:", "options of softmax must be one of temperature as option=value, got '' in 'softmax:'"),
         ("softmax:epsilon=1", "options of softmax must be one of temperature .* got 'epsilon=1'"),
         ("softmax:temperature", "options of softmax must be one of temperature .* got 'temperature'"),
+        ("rl:temperature=1", "options of rl must be none, got 'temperature=1'"),
         ("greedy:epsilon=1", "options of greedy must be none, got 'epsilon=1'"),
         (
             "softmax:temperature=warm",
@@ -73,3 +74,8 @@ def test_a_candidate_must_learn_from_what_the_live_policy_learns_from(
         ValueError, match=f"'{candidate}' must learn from the '{learning.kind}' statistics of"
     ):
         spec.check_learns_from(learning, live)
+
+
+@pytest.mark.parametrize("live", ["thompson", "thompson-disjoint", "thompson-logistic"])
+def test_a_policy_that_learns_by_releases_goes_with_any_live_one(live: str) -> None:
+    PolicySpec.parse("rl").check_learns_from(Learning.of(live, PRIOR), live)

@@ -1,12 +1,15 @@
 import logging
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from online_learning.posterior import LinearPrior
+from online_learning.rl.policy import Scorer
+from online_learning.rl.release import PolicyRelease
 from online_learning.types import Candidates
 from streams.errors import ConfigurationError
 from streams.experiments.definition import Experiment, Variant, encode_experiment
@@ -197,6 +200,32 @@ async def test_what_a_worker_cannot_run_leaves_the_live_policy_is_counted_and_lo
     assert counter(policies, "experiments_refused_total") == "1.0"
     (message,) = (record.getMessage() for record in caplog.records)
     assert reason in message
+
+
+async def test_a_policy_from_a_release_is_tried_on_a_part_of_the_users_and_in_the_shadow(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer = (np.eye(3, 1, dtype=np.float32), np.zeros(1, np.float32))
+    scorer = Scorer(np.zeros(3, np.float32), np.ones(3, np.float32), (layer,))
+    PolicyRelease(scorer, 0.5, "sarsa", PRIOR.feature_space, {}).write(tmp_path)
+    learned = experiment(variants=[LIVE, Variant("learned", "rl")])
+    policies = policy_set(policy="thompson-disjoint", candidate_policies=("rl",), policy_release=tmp_path)
+    await policies.experiments.apply(rows(learned))
+    assert set(shares(policies)) == {("one", "control"), ("one", "learned")}
+    routes = [route for route in policies.experiments.routes(USERS) if route.variant == "learned"][:50]
+    asked = {"k": np.full(50, 3), "seeds": np.arange(50, dtype=np.uint64)}
+    slates = choose(candidates(50), routes, **asked)
+    assert {(route.policy, route.propensity_kind) for route in routes} == {("rl", "exact")}
+    shadow = policies.shadows.propensities(candidates(50), slates.index, seeds=asked["seeds"])["rl"]
+    np.testing.assert_array_equal(shadow, slates.propensities)
+    policies.update(policies.learning.empty())
+
+    without = policy_set()
+    await without.experiments.apply(rows(learned))
+    assert shares(without) == {(None, None): 400}
+    assert "policy_release must be a folder when policy is 'rl', got None" in caplog.text
+    with pytest.raises(ConfigurationError, match="candidate_policies: policy_release must be a folder"):
+        policy_set(candidate_policies=("rl",))
 
 
 async def test_a_worker_runs_so_many_experiments_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
