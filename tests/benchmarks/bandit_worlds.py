@@ -10,7 +10,7 @@ import numpy as np
 
 ROUNDS, BATCH, N_ACTIONS, DIM = 1_000, 20, 10, 5
 WORLDS = ("linear", "logistic")
-TUNING_SEEDS = range(1_000, 1_006)
+TUNING_SEEDS = range(1_000, 1_020)
 
 
 class World(NamedTuple):

@@ -28,9 +28,11 @@ from model_core.topn import estimate, paired_difference, ranking_metrics, top_it
 
 K = 20
 BLOCK = 1000
-GROUPS = ("floors", "walk", "network", "ablation", "modes", "ease")
+GROUPS = ("floors", "walk", "network", "blend", "ablation", "modes", "ease")
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the walk in a blend
 PUBLISHED = {"LightGCN": 0.0653, "MMGCN": 0.0730, "LATTICE": 0.0843, "BM3": 0.0957, "DiffMM": 0.1129}
 ABLATIONS = {"without image": {"image"}, "without audio": {"audio"}, "without both": {"image", "audio"}}
+GATED = "network gated"
 Scorer = Callable[[np.ndarray], np.ndarray]
 Result = dict[str, np.ndarray]
 
@@ -131,8 +133,9 @@ def walks(data: Data) -> Iterator[tuple[str, str, Scorer]]:
 def networks(data: Data, seed: int, epochs: int, groups: set[str]) -> Iterator[tuple[str, str, Scorer]]:
     ours = MultimodalConfig(seed=seed, epochs=epochs)
     tasks = []
+    if groups & {"network", "blend"}:
+        tasks.append((GATED, ours, data.features))
     if "network" in groups:
-        tasks.append((f"network {ours.fusion}", ours, data.features))
         tasks.append(("LightGCN", MultimodalConfig.lightgcn(seed=seed, epochs=epochs), {}))
     if "ablation" in groups:
         for name, gone in ABLATIONS.items():
@@ -147,6 +150,24 @@ def networks(data: Data, seed: int, epochs: int, groups: set[str]) -> Iterator[t
         yield name, f"{note} of {len(model.curve)}", model.scores
 
 
+def blend(data: Data, networks: list[Scorer], walk: Scorer) -> tuple[str, Scorer]:
+    """Mean of networks and a walk, each with mean 0 and deviation 1 over a user's items."""
+
+    def mixed(share: float) -> Scorer:
+        def scores(users: np.ndarray) -> np.ndarray:
+            network = np.mean([_standard(one(users)) for one in networks], axis=0)
+            return (1 - share) * network + share * _standard(walk(users))
+
+        return scores
+
+    return chosen(data, {f"walk {share}": mixed(share) for share in SHARES})
+
+
+def _standard(scores: np.ndarray) -> np.ndarray:
+    scores = scores - scores.mean(1, keepdims=True)
+    return scores / (scores.std(1, keepdims=True) + 1e-9)
+
+
 def line(name: str, results: list[Result]) -> str:
     """Means over users; the interval is over seeds where there are several, else over users."""
     text = f"{name:<32}"
@@ -159,8 +180,9 @@ def line(name: str, results: list[Result]) -> str:
 
 def differences(results: dict[str, list[Result]]) -> None:
     print("\npaired over users, 95 % interval, recall@20")
-    pairs = [(base, f"{base} {name}") for base in ("walk", "network gated") for name in ABLATIONS]
-    for whole, part in [*pairs, ("walk", "network gated"), ("network gated", "LightGCN")]:
+    pairs = [(base, f"{base} {name}") for base in ("walk", GATED) for name in ABLATIONS]
+    pairs += [("walk", GATED), (GATED, "LightGCN"), ("network and walk", GATED), ("network and walk", "walk")]
+    for whole, part in pairs:
         if whole in results and part in results:
             both = [np.stack([one["recall"] for one in results[name]]) for name in (whole, part)]
             seeds = max(len(values) for values in both)
@@ -214,10 +236,17 @@ def main(
     if "walk" in groups:
         for name, note, scorer in walks(loaded):
             record(name, note, scorer)
-    if groups & {"network", "ablation", "modes"}:
+    gated = []
+    if groups & {"network", "blend", "ablation", "modes"}:
         for seed in range(first_seed, first_seed + seeds):
             for name, note, scorer in networks(loaded, seed, epochs, groups):
                 record(name, f"seed {seed}, {note}", scorer)
+                gated += [scorer] if name == GATED else []
+    if "blend" in groups:
+        walk = next(walks(loaded))[2]
+        for network in gated:
+            record("network and walk", *blend(loaded, [network], walk))
+        record("networks of all seeds and walk", *blend(loaded, gated, walk))
     if "ease" in groups:
         record("EASE", *ease(loaded, sides=(), quick=quick))
         record("EASE with modalities", *ease(loaded, sides=tuple(loaded.features), quick=quick))
