@@ -28,6 +28,11 @@ def wait_until(condition: Callable[[], T], what: str, *, timeout_s: float = DEAD
         time.sleep(0.02)
 
 
+def contributed(answer: dict[str, Any]) -> float:
+    """What an explanation's base and contributions sum to."""
+    return float(answer["base"]) + sum(one["value"] for one in answer["contributions"])
+
+
 class Client:
     """Publishes events and collects what the worker publishes."""
 
