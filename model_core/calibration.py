@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from model_core.corpus import Corpus
 from model_core.evaluate import future
-from model_core.fit import Model
+from model_core.model import Model
 from model_core.served import serve
 from model_core.signals import Log, SignalConfig
 

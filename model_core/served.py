@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from model_core.corpus import Corpus
-from model_core.fit import Model
+from model_core.model import Model
 from model_core.replay import Replay, item_features
 from model_core.signals import Log, SignalConfig, fit_log
 

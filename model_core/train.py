@@ -17,7 +17,8 @@ from model_core.config import ModelConfig, TrainConfig
 from model_core.corpus import Corpus
 from model_core.evaluate import compare
 from model_core.export import export_release
-from model_core.fit import Model, Report, Trainer, Watch
+from model_core.fit import Report, Trainer, Watch
+from model_core.model import Model
 from model_core.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
 from model_core.release import EASE, MAPPING, Release, read_release, write_manifest
 from model_core.replay import item_features

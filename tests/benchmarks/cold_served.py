@@ -12,7 +12,7 @@ from model_core.config import ModelConfig, TrainConfig
 from model_core.corpus import make_corpus, rating_actions
 from model_core.datasets import Interactions
 from model_core.ease import Ease
-from model_core.fit import Model
+from model_core.model import Model
 from model_core.replay import Replay, item_batch, item_features
 from model_core.signals import SignalConfig, fit_log, map_log
 from model_core.text_encoder import item_text

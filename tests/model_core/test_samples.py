@@ -5,7 +5,8 @@ import torch
 
 from model_core.config import ModelConfig, TrainConfig
 from model_core.datasets import User
-from model_core.fit import Model, target_weights
+from model_core.model import Model
+from model_core.objective import target_weights
 from model_core.samples import cut_windows
 from model_core.signals import Log, SignalConfig
 from model_core.train import fit_model, fit_widths
