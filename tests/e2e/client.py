@@ -12,7 +12,7 @@ from streams.kafka_options import kafka_client_options
 from streams.settings import Settings
 from streams.topics import topic_name, topic_partitions
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 T = TypeVar("T")
 
 

@@ -15,7 +15,7 @@ from streams.events import Click, UserUpdate, encode
 from streams.partitioner import partition_of
 from streams.topics import topic_name
 from streams.worker_process import WorkerProcess
-from tests.e2e.client import Client, film, item_ids, wait_until
+from tests.e2e.client import DEADLINE_S, Client, film, item_ids, wait_until
 from tests.e2e.conftest import StartWorker
 
 CATALOGUE = (
@@ -35,12 +35,14 @@ def http(worker: WorkerProcess, path: str) -> tuple[int, Any]:
         return error.code, json.loads(error.read())
 
 
-def published(client: Client, worker: WorkerProcess, *items: Any) -> None:
+def published(client: Client, worker: WorkerProcess, *items: Any, timeout_s: float = DEADLINE_S) -> None:
     """Publish items and wait until they can be recommended."""
     client.content(*items)
     wanted = {item.item_id for item in items}
     wait_until(
-        lambda: wanted <= set(item_ids(client.ask("nobody", k=100))), f"{sorted(wanted)} are recommendable"
+        lambda: wanted <= set(item_ids(client.ask("nobody", k=100))),
+        f"{sorted(wanted)} are recommendable",
+        timeout_s=timeout_s,
     )
 
 
@@ -70,7 +72,7 @@ def test_new_content_is_recommendable_at_once_and_a_deleted_item_never_again(
     client: Client, start_worker: StartWorker
 ) -> None:
     worker = start_worker(text_encoder="minilm")
-    published(client, worker, *CATALOGUE)
+    published(client, worker, *CATALOGUE, timeout_s=150)  # the transformer is loaded first
     client.content(film("fargo", "Fargo (1996)", genre=["Crime"]))
     wait_until(lambda: "fargo" in item_ids(client.ask("ann", k=100)), "fargo is recommendable", timeout_s=5)
     client.send("content", "alien", None)
