@@ -26,7 +26,8 @@ class _Asked:
 
     rows : (n,) int64 rows of the log whose items are wanted
     sample : (n,) int64 rows of the samples; stranger : (n,) bool, whose past is not read
-    at, place : (n,) int64, window of the step and state in it
+    at, column : (n,) int64, window of the step and where in it the target stands
+    place : (n,) int64, the state that answers: the target's own, or a stranger's, which is the first
     idle, idle_known : (n,) float32 seconds since the last event, and 1 where they are told
     """
 
@@ -34,6 +35,7 @@ class _Asked:
     sample: NDArray[np.int64]
     stranger: NDArray[np.bool_]
     at: Tensor
+    column: Tensor
     place: Tensor
     idle: Tensor
     idle_known: Tensor
@@ -84,11 +86,13 @@ class Objective:
         ranker = self.model.ranker
         new = self.model.draw_newcomers()
         vectors = self.model.vectors(new)
-        states, known = self._read(rows, vectors)
-        asked = self._asked(rows, targets)
+        events = self.windows.events[rows]  # (w, L)
+        times = self.log.times_ms[events] / 1000.0
+        states, known = self._read(events, times, vectors)
+        asked = self._asked(self.windows.wanted[rows], times, targets)
         liked = self._liked(asked.sample, asked.stranger)
         user = ranker.user_vector(states[asked.at, asked.place], asked.idle, asked.idle_known, liked)
-        compared, scores = self._compare(rows, targets, asked, user, vectors, new)
+        compared, scores = self._compare(self.windows.columns[rows], asked, user, vectors, new)
         weight = self._tensor(self._weight[asked.rows])
         # Uniform sampling: each column stands for (n - 1) / m items (Bengio & Senecal 2008).
         shift = torch.full_like(
@@ -108,11 +112,11 @@ class Objective:
             loss = loss + self.train.alignment * self.model.alignment(some)
         return loss, retrieval
 
-    def _read(self, rows: NDArray[np.int64], vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def _read(
+        self, events: NDArray[np.int64], times: NDArray[np.float64], vectors: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Read some windows: states (w, 1 + L, dim), and which of them there are, (w, 1 + L) bool."""
-        events = self.windows.events[rows]  # (w, L)
         mask = events >= 0
-        times = self.log.times_ms[events] / 1000.0
         gap = np.maximum(np.diff(times, axis=1, prepend=times[:, :1]), 0.0) * mask
         history = self._tensor(self.log.items[events] * mask).long()
         return self.model.ranker.states(
@@ -122,14 +126,15 @@ class Objective:
             self._tensor(mask),
         )
 
-    def _asked(self, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> "_Asked":
+    def _asked(
+        self, wanted: NDArray[np.int64], times: NDArray[np.float64], targets: NDArray[np.int64]
+    ) -> _Asked:
         """Draw how each of some windows' targets is asked for: by whom, and how long after the last event."""
-        w, j = np.nonzero(targets >= 0)
-        sample = self.samples.index[targets[w, j]]
-        wanted = self.windows.wanted[rows][w, j]
+        w, column = np.nonzero(targets >= 0)
+        sample = self.samples.index[targets[w, column]]
+        wanted = wanted[w, column]
         stranger = self._rng.random(len(w)) < (self.train.new_users if self.model.training else 0.0)
-        j = np.where(stranger, 0, j)
-        times = self.log.times_ms[self.windows.events[rows]] / 1000.0
+        j = np.where(stranger, 0, column)
         last = np.where(j > 0, times[w, np.maximum(j - 1, 0)], 0.0)
         idle = np.maximum(self.log.times_ms[wanted] / 1000.0 - last, 0.0)
         shortest, longest = AWAY_S
@@ -138,31 +143,29 @@ class Objective:
         # Requests come at other moments than events do: the time since the last one is often left out.
         told = torch.rand(len(w), device=self.device) < (0.7 if self.model.training else 1.0)
         return _Asked(
-            wanted, sample, stranger, self._tensor(w), self._tensor(j),
+            wanted, sample, stranger, self._tensor(w), self._tensor(column), self._tensor(j),
             self._tensor(idle.astype(np.float32)), self._tensor((j > 0).astype(np.float32)) * told,
         )  # fmt: skip
 
     def _compare(
         self,
-        rows: NDArray[np.int64],
-        targets: NDArray[np.int64],
-        asked: "_Asked",
+        others: NDArray[np.int32],
+        asked: _Asked,
         user: Tensor,
         vectors: Tensor,
         new: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Retrieval scores (n, 1 + m) of targets and of what they are told apart from, and those items."""
+        """Targets and the (w, m) others that they are told apart from: items (n, 1 + m), and their scores."""
         ranker = self.model.ranker
-        columns = self._tensor(self.windows.columns[rows]).long()  # (w, m)
+        columns = self._tensor(others).long()
         target = self._tensor(self.log.items[asked.rows]).long()
         compared = torch.cat((target.unsqueeze(1), columns[asked.at]), 1)
         signals = self._signals(asked.sample, new[compared], self._tensor(asked.stranger))
         match = ranker.match(user)
         # A target's stretch shares its columns, so their vectors are gathered once a stretch.
-        column = self._tensor(np.nonzero(targets >= 0)[1])
-        wide = torch.zeros(*targets.shape, match.shape[-1], device=self.device)
-        wide = wide.index_put((asked.at, column), match)
-        against = (wide @ vectors[columns].transpose(1, 2))[asked.at, column]  # (n, m)
+        place = (asked.at, asked.column)
+        wide = torch.zeros(len(others), 1 + self.windows.events.shape[1], match.shape[-1], device=self.device)
+        against = (wide.index_put(place, match) @ vectors[columns].transpose(1, 2))[place]  # (n, m)
         own = (match * vectors[target]).sum(-1, keepdim=True)
         scores = torch.cat((own, against), 1) + ranker.prior(user, signals)
         barred = self._tensor(self.samples.seen[asked.sample]) | (compared == target.unsqueeze(1))
@@ -195,7 +198,7 @@ class Objective:
         loss: Tensor = (order * share).sum() / (share.sum() + 1e-6) + 0.2 * actions
         return loss
 
-    def _allowed(self, known: Tensor, asked: "_Asked", few: Tensor) -> Tensor:
+    def _allowed(self, known: Tensor, asked: _Asked, few: Tensor) -> Tensor:
         """States that a target may look at: those up to its own, (n, 1 + L) bool."""
         before = torch.arange(known.shape[1], device=self.device) <= asked.place[few].unsqueeze(1)
         return known[asked.at[few]] & before

@@ -123,7 +123,8 @@ def create_policy(
     if name == RL:
         if policy_release is None:
             raise ValueError("policy_release must be a folder when policy is 'rl', got None")
-        space = prior.feature_space
+        # What follows a slash tells sums of statistics apart, not the features that they are of.
+        space = prior.feature_space.partition("/")[0]
         return read_policy_release(policy_release, dim=len(prior.weights), feature_space=space).policy()
     if name not in POLICIES:
         raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {name!r}")

@@ -30,8 +30,14 @@ def curves(tensorboard: Path | None, wandb: Path | None, settings: Mapping[str, 
     Raises
     ------
     SlatestreamError
-        If Weights & Biases is asked for and not installed.
+        If a folder cannot be made, or Weights & Biases is asked for and not installed.
     """
+    for option, folder in (("--tensorboard", tensorboard), ("--wandb", wandb)):
+        try:
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SlatestreamError(f"{option} {folder} must be a folder: {error.strerror}") from None
     with ExitStack() as stack:
         watches = []
         if tensorboard is not None:
@@ -71,7 +77,6 @@ def _wandb(folder: Path, settings: Mapping[str, Any]) -> Iterator["Watch"]:
         raise SlatestreamError(
             "--wandb needs the package wandb; install it with: pip install 'slatestream[wandb]'"
         ) from None
-    folder.mkdir(parents=True, exist_ok=True)
     with wandb.init(
         mode="offline",
         project=PROJECT,

@@ -107,8 +107,9 @@ def train_command(
     folders = {"recommend": "build/releases/latest", "policy": "build/policies/latest"}
     out = out or Path(folders.get(task, f"build/language/{task}"))
     if task != "recommend":
-        if until != 1.0:
-            raise SlatestreamError(f"--until is for --task recommend, got it with --task {task}")
+        given = {"--until": until != 1.0, "--tensorboard": tensorboard, "--wandb": wandb}
+        for option in (name for name, value in given.items() if value):
+            raise SlatestreamError(f"{option} is for --task recommend, got it with --task {task}")
         if task == "policy":
             learning = PolicyOptions(
                 file=feedback, out=out, algorithm=algorithm, epochs=epochs or 20, seed=seed or 0,

@@ -20,7 +20,14 @@ from online_learning.rl.policy import RlPolicy, Scorer
 SCHEMA = 1
 MANIFEST, WEIGHTS = "manifest.json", "scorer.safetensors"
 KIND = "slatestream policy"
-_NEEDED = {"kind", "schema", "version", "algorithm", "feature_dim", "feature_space", "temperature", "sha256"}
+_NEEDED: dict[str, type | tuple[type, ...]] = {
+    "version": str,
+    "algorithm": str,
+    "feature_dim": int,
+    "feature_space": str,
+    "temperature": (int, float),
+    "sha256": str,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +81,12 @@ def read_policy_release(folder: Path, *, dim: int, feature_space: str) -> Policy
     Raises
     ------
     ValueError
-        A file is missing, foreign or was changed, or the release reads other features.
+        A file is missing, foreign, unreadable or was changed, or the release reads other features.
     """
-    manifest = _read_manifest(folder)
+    try:
+        manifest, data = _read(folder)
+    except OSError as error:
+        raise ValueError(f"policy release {str(folder)!r} cannot be read: {error.strerror}") from None
     if manifest["feature_dim"] != dim:
         raise ValueError(
             f"policy release {str(folder)!r} must read {dim} features, got {manifest['feature_dim']}"
@@ -87,9 +97,6 @@ def read_policy_release(folder: Path, *, dim: int, feature_space: str) -> Policy
             f"{manifest['feature_space']!r}: train it on slates of this model"
         )
     path = folder / WEIGHTS
-    if not path.is_file():
-        raise ValueError(f"policy release {str(folder)!r} must hold {WEIGHTS}, which is missing")
-    data = path.read_bytes()
     if (got := hashlib.sha256(data).hexdigest()) != manifest["sha256"]:
         raise ValueError(f"{str(path)!r} must have SHA-256 {manifest['sha256'][:12]}…, got {got[:12]}…")
     try:
@@ -116,6 +123,13 @@ def _scorer(tensors: dict[str, Any]) -> Scorer:
     return Scorer(tensors["mean"], tensors["scale"], layers)
 
 
+def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
+    manifest = _read_manifest(folder)
+    if not (folder / WEIGHTS).is_file():
+        raise ValueError(f"policy release {str(folder)!r} must hold {WEIGHTS}, which is missing")
+    return manifest, (folder / WEIGHTS).read_bytes()
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
@@ -128,8 +142,12 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{str(path)!r} must be the manifest of a policy release, got another kind")
     if manifest.get("schema") != SCHEMA:
         raise ValueError(f"policy release schema must be {SCHEMA}, got {manifest.get('schema')!r}")
-    if missing := _NEEDED - manifest.keys():
+    if missing := _NEEDED.keys() - manifest.keys():
         raise ValueError(f"{str(path)!r} must name {sorted(missing)[0]!r}, which is missing")
+    for name, kind in _NEEDED.items():
+        if not isinstance(manifest[name], kind):
+            wanted = "a text" if kind is str else "a number"
+            raise ValueError(f"{str(path)!r} must have {wanted} as {name!r}, got {manifest[name]!r}")
     described = {name: of for name, of in manifest.items() if name not in ("version", "training")}
     if manifest["version"] != (got := _version(described)):
         raise ValueError(f"{str(path)!r} must describe version {manifest['version']}, got contents of {got}")

@@ -85,8 +85,9 @@ def ope_command(
             raise SlatestreamError("--plot and --json need an end: give --file, --from-topics or --last")
         judged = Window(window, every, chosen, estimators, positions, sampling)
         with clean_exit(console):
-            work = follow(settings, judged, host=host, port=port, console=console)
-            _connected(lambda: asyncio.run(work), settings)
+            _connected(
+                lambda: asyncio.run(follow(settings, judged, host=host, port=port, console=console)), settings
+            )
         return
     log = SlateLog(frozenset(settings.positive_actions), reward=chosen)
     if file is not None:

@@ -109,7 +109,7 @@ async def follow(settings: Settings, window: Window, *, host: str, port: int, co
         server, _ = start_http_server(port, host, registry)
     except OSError as error:
         raise SlatestreamError(
-            f"--host {host} --port {port}: {error.strerror}; name another port, or 0 for any"
+            f"--host {host} --port {port}: {error.strerror}; name others, port 0 for any"
         ) from None
     console.print(f"metrics on http://{host}:{server.server_port}/metrics", highlight=False)
     reader = TailReader(

@@ -100,6 +100,18 @@ def test_tune_writes_a_recipe_that_train_takes(folder: Path, tmp_path: Path) -> 
             ("train", "--data", "nowhere"),
             "train: data must be a folder of RecBole atomic files, got 'nowhere'",
         ),
+        (
+            ("train", "--data", ".", "--wandb", __file__),
+            "--wandb .*test_train.py must be a folder: File exists",
+        ),
+        (
+            ("train", "--data", ".", "--tensorboard", f"{__file__}/curves"),
+            "--tensorboard .* must be a folder: Not a directory",
+        ),
+        (
+            ("train", "--data", ".", "--task", "ctr-text", "--wandb", "curves"),
+            "--wandb is for --task recommend, got it with --task ctr-text",
+        ),
         (("train", "--data", ".", "--recipe", "none.toml"), "train: recipe 'none.toml' must be a TOML file"),
     ],
 )

@@ -95,6 +95,10 @@ def foreign_manifest(folder: Path) -> None:
     (folder / "manifest.json").write_text('{"schema": 2, "files": {}}')
 
 
+def a_text_for_a_number(folder: Path) -> None:
+    PolicyRelease(scorer(), "warm", "reinforce", FEATURE_SPACE, {}).write(folder)  # type: ignore[arg-type]
+
+
 def newer_schema(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"schema": 9}))
@@ -107,6 +111,7 @@ def newer_schema(folder: Path) -> None:
         (alter_manifest, "must describe version"),
         (foreign_manifest, "manifest of a policy release, got another kind"),
         (newer_schema, "schema must be 1, got 9"),
+        (a_text_for_a_number, "must have a number as 'temperature', got 'warm'"),
         (lambda folder: (folder / "scorer.safetensors").unlink(), "scorer.safetensors, which is missing"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "must be a manifest in JSON"),
         (shutil.rmtree, "must be a folder with a manifest.json"),
@@ -118,6 +123,16 @@ def test_a_damaged_or_foreign_release_is_refused(
     damage(release)
     with pytest.raises(ValueError, match=message):
         read_policy_release(release, dim=DIM, feature_space=FEATURE_SPACE)
+
+
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="cannot be read: File name too long"):
+        read_policy_release(tmp_path / ("x" * 300), dim=DIM, feature_space=FEATURE_SPACE)
+
+
+def test_what_the_live_policy_learns_does_not_matter_to_a_release(release: Path):
+    prior = LinearPrior(np.zeros(DIM), feature_space=f"{FEATURE_SPACE}/reward")
+    assert create_policy("rl", prior, policy_release=release).name == "rl"
 
 
 def test_weights_that_are_no_scorer_are_refused():
