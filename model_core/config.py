@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 FUSIONS = ("sum", "concat", "gated", "deep", "joint")
-EPOCHS, STEPS = 3, 250
 GRAPH_EMBEDDINGS = ("none", "transe", "distmult", "complex", "rotate")
 
 
@@ -51,8 +50,7 @@ class ModelConfig:
 class TrainConfig:
     """How long, on what and with which noise a model is trained."""
 
-    epochs: int | None = None
-    """Passes over the targets; None: three, or as many as make 250 steps."""
+    epochs: int = 6
     patience: int = 6
     """Epochs without a lower loss on later interactions after which training ends."""
     seed: int = 0
@@ -104,9 +102,7 @@ class TrainConfig:
     """A step is many small operations: where cores are shared, a second thread makes them wait."""
 
     def __post_init__(self) -> None:
-        if self.epochs is not None and self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
-        for name in ("patience", "batch_windows", "negatives", "ranked_items", "neighbours"):
+        for name in ("epochs", "patience", "batch_windows", "negatives", "ranked_items", "neighbours"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in (
@@ -130,7 +126,3 @@ class TrainConfig:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         if self.graph_embedding not in GRAPH_EMBEDDINGS:
             raise ValueError(f"graph_embedding must be in {GRAPH_EMBEDDINGS}, got {self.graph_embedding!r}")
-
-    def passes(self, steps: int) -> int:
-        """Return the number of epochs, each of so many steps."""
-        return self.epochs or max(EPOCHS, -(-STEPS // steps))

@@ -49,7 +49,7 @@ class Trainer:
 
     def fit(
         self,
-        epochs: int | None,
+        epochs: int,
         *,
         before: int,
         report: Report,
@@ -58,8 +58,6 @@ class Trainer:
         watch: Watch = lambda number, epoch: None,
     ) -> list[Epoch]:
         """Run epochs over the targets that lie before row `before` of the log; return what each came to.
-
-        Without a number, there are as many as `TrainConfig.passes` says.
 
         The learning rate rises to `peak` times the configured one over the first tenth and falls to zero.
         The weights are in the end those of the epoch with the lowest loss on the rows from `before` on;
@@ -72,7 +70,6 @@ class Trainer:
         if not len(usable):
             raise ValueError(f"interactions must hold at least one target, got none before row {before}")
         steps_per_epoch = math.ceil(len(usable) / self.train.batch_windows)
-        epochs = epochs or self.train.passes(steps_per_epoch)
         total = epochs * steps_per_epoch
         history: list[Epoch] = []
         best = self._state()

@@ -135,7 +135,7 @@ def main(
     variant: Annotated[list[str] | None, typer.Option(help="Only these, beside the whole model.")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 1,
     every: Annotated[int, typer.Option(min=1, help="Ask before every n-th positive event.")] = 4,
-    epochs: Annotated[int | None, typer.Option(min=1, help="By default the recipe's.")] = None,
+    epochs: Annotated[int, typer.Option(min=1)] = 6,
 ) -> None:
     """Train and measure the variants."""
     names = ["whole", *(name for name in variant or VARIANTS if name != "whole")]
@@ -169,7 +169,7 @@ def main(
 
 
 def _measure(
-    variant: Variant, corpus: Corpus, weights: dict[str, float], seed: int, every: int, epochs: int | None
+    variant: Variant, corpus: Corpus, weights: dict[str, float], seed: int, every: int, epochs: int
 ) -> tuple[np.ndarray, np.ndarray]:
     corpus = variant.corpus(corpus)
     recipe = variant.recipe(Recipe().changed(train={"seed": seed, "epochs": epochs}))

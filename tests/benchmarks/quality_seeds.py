@@ -56,7 +56,7 @@ def main(
         f"{platform.machine()}, torch {torch.__version__}, {base.train.threads} thread(s); {len(corpus.log)} "
         f"events, trained on {until:.0%}, seeds 0..{seeds - 1}"
     )
-    found: dict[int | None, NDArray[np.float64]] = {}
+    found: dict[int, NDArray[np.float64]] = {}
     for n in epochs or [base.train.epochs]:
         rows = []
         for seed in range(seeds):
@@ -65,7 +65,7 @@ def main(
             )
             rows.append([*(ours[name] for name in METRICS), seconds])
             console.print(
-                f"{n or 'default'} epochs, seed {seed}: "
+                f"{n} epochs, seed {seed}: "
                 + ", ".join(f"{name} {ours[name]:.4f} (popularity {floor[name]:.4f})" for name in METRICS)
                 + f", {seconds:.0f} s of processor time"
             )
@@ -89,7 +89,7 @@ def _measure(
     return metrics["slatestream"], metrics["popularity"], time.process_time() - begin
 
 
-def _show(console: Console, found: dict[int | None, NDArray[np.float64]], users: int) -> None:
+def _show(console: Console, found: dict[int, NDArray[np.float64]], users: int) -> None:
     """Print means over seeds with Student's 95 % intervals, and differences to the first, paired."""
     table = Table(title=f"{users} users; means over seeds, 95 %")
     for column in ("epochs", *METRICS, "processor s", *(f"{name} against the first" for name in METRICS)):
@@ -98,7 +98,7 @@ def _show(console: Console, found: dict[int | None, NDArray[np.float64]], users:
     for n, rows in found.items():
         deltas = ["" if rows is first else _mean(rows[:, k] - first[:, k]) for k in range(len(METRICS))]
         means = [_mean(rows[:, k]) for k in range(len(METRICS))]
-        table.add_row(str(n or "default"), *means, f"{rows[:, -1].mean():.0f}", *deltas)
+        table.add_row(str(n), *means, f"{rows[:, -1].mean():.0f}", *deltas)
     console.print(table)
 
 
