@@ -167,16 +167,12 @@ class SignalState:
             out = np.zeros((len(here), *signals.shape[1:]), np.float32)
             met = np.zeros(out.shape[::2], np.bool_)
             self._make_room(log.users[part][log.positive[part]])
-            _replay(
+            _replay_covisits(
                 self.counts,
                 self.popularity,
                 self.recent,
                 self.recent_positive,
                 self.seen,
-                self.liked,
-                self.n_liked,
-                self.ease,
-                self.ease_as_new,
                 log.users[part],
                 log.items[part],
                 log.positive[part],
@@ -191,6 +187,14 @@ class SignalState:
                 self._read,
                 np.float32(self.config.read_other),
             )
+            for signal, weights in enumerate((self.ease, self.ease_as_new), 2):
+                if len(weights):
+                    _replay_ease(
+                        self.liked, self.n_liked.copy(), weights, np.argsort(log.users[part], kind="stable"),
+                        log.users[part], log.items[part], log.positive[part],
+                        columns, column_of[part], place, wanted[part], out[:, signal],
+                    )  # fmt: skip
+            _like(self.liked, self.n_liked, log.users[part], log.items[part], log.positive[part])
             signals[rows] = out
             seen[rows] = met
         return signals, seen
@@ -279,16 +283,12 @@ def _score(counts, popularity, recent, positive, weights, other, out):  # type: 
 
 
 @numba.njit(cache=True)
-def _replay(  # type: ignore[no-untyped-def]
+def _replay_covisits(  # type: ignore[no-untyped-def]
     counts,
     popularity,
     recent,
     recent_positive,
     seen,
-    liked,
-    n_liked,
-    ease,
-    ease_as_new,
     users,
     items,
     positive,
@@ -313,13 +313,6 @@ def _replay(  # type: ignore[no-untyped-def]
                 other = wanted[event] if k == 0 else group[k - 1]
                 signals[sample, 0, k] = scores[other]
                 signals[sample, 1, k] = np.log1p(popularity[other])
-                total, as_new = np.float32(0), np.float32(0)
-                for n in range(n_liked[user]):
-                    total += ease[liked[user, n], other]
-                    if len(ease_as_new):
-                        as_new += ease_as_new[liked[user, n], other]
-                signals[sample, 2, k] = max(total, np.float32(0))
-                signals[sample, 3, k] = max(as_new, np.float32(0))
                 met[sample, k] = seen[user, other]
         for back in range(len(pair)):
             other = recent[user, back]
@@ -337,12 +330,56 @@ def _replay(  # type: ignore[no-untyped-def]
         recent_positive[user, 0] = positive[event]
         seen[user, item] = True
         popularity[item] += positive[event]
-        if positive[event]:
-            known = n_liked[user]
-            for n in range(n_liked[user]):
-                if liked[user, n] == item:
-                    known = -1
-                    break
-            if known >= 0:
-                liked[user, known] = item
-                n_liked[user] += 1
+
+
+@numba.njit(cache=True)
+def _replay_ease(  # type: ignore[no-untyped-def]
+    liked, n_liked, weights, order, users, items, positive, columns, column_of, sample_of, wanted, signals
+):
+    """EASE's signal before each sample, user by user: one sum over all items that grows as the user likes.
+
+    `order` sorts the events by user, those of a user in time; items are added to `liked` as by `_like`.
+    """
+    total = np.empty(weights.shape[1], np.float32)
+    last, summed = -1, False
+    for event in order:
+        user = users[event]
+        if user != last:
+            last, summed = user, False
+        if sample_of[event] >= 0:
+            if not summed:  # who has no sample needs no sum
+                total[:] = 0
+                for n in range(n_liked[user]):
+                    _add_row(weights, liked[user, n], total)
+                summed = True
+            group, sample = columns[column_of[event]], sample_of[event]
+            signals[sample, 0] = max(total[wanted[event]], np.float32(0))
+            for k in range(len(group)):
+                signals[sample, k + 1] = max(total[group[k]], np.float32(0))
+        if positive[event] and _is_new(liked, n_liked, user, items[event]):
+            liked[user, n_liked[user]] = items[event]
+            n_liked[user] += 1
+            if summed:
+                _add_row(weights, items[event], total)
+
+
+@numba.njit(cache=True, fastmath=True)
+def _add_row(weights, row, total):  # type: ignore[no-untyped-def]
+    for k in range(len(total)):
+        total[k] += weights[row, k]
+
+
+@numba.njit(cache=True)
+def _is_new(liked, n_liked, user, item):  # type: ignore[no-untyped-def]
+    for n in range(n_liked[user]):
+        if liked[user, n] == item:
+            return False
+    return True
+
+
+@numba.njit(cache=True)
+def _like(liked, n_liked, users, items, positive):  # type: ignore[no-untyped-def]
+    for event in range(len(users)):
+        if positive[event] and _is_new(liked, n_liked, users[event], items[event]):
+            liked[users[event], n_liked[users[event]]] = items[event]
+            n_liked[users[event]] += 1

@@ -3,12 +3,18 @@
 Run `python -m tests.benchmarks.quality_topn --data ~/.cache/slatestream/ml-100k --seeds 5` from the
 repository's root. Whatever is tuned is tuned on the validation part of the seed at hand; its test part is
 read once, by the models so chosen. Models are fitted on the training part only.
+
+`--peer-python PEERS/bin/python` puts the models of implicit and lenskit beside ours: `uv venv PEERS`, then
+`uv pip install --python PEERS/bin/python implicit==0.7.3 lenskit==2025.8.1`. Theirs are chosen as ours are.
 """
 
 import argparse
 import platform
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +46,7 @@ from model_core.topn import (
     top_items,
 )
 
+PEER = Path(__file__).with_name("topn_peer.py")
 K = 10
 BUCKETS = 4
 PENALTIES = (100.0, 200.0, 250.0, 300.0, 400.0, 500.0, 600.0, 800.0)
@@ -146,6 +153,22 @@ def candidates(data: Data, split: Split) -> tuple[dict[str, np.ndarray], list[st
     return models, lines
 
 
+def peers(python: str, split: Split, seed: int) -> Iterator[tuple[str, np.ndarray, str]]:
+    """Give each peer's model as chosen on validation: its name, its scores, and which it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, out = Path(folder) / "train.npz", Path(folder) / "out.npz"
+        np.savez(given, train=split.train)
+        command = [python, str(PEER), str(given), str(out), str(seed)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"the peers failed: {' '.join(command)}\n{done.stderr[-2000:]}")
+        with np.load(out) as scores:
+            reached = {name: ndcg(scores[name], split) for name in scores.files}
+            for model in dict.fromkeys(name.split("|")[0] for name in reached):
+                best = max((name for name in reached if name.startswith(f"{model}|")), key=reached.__getitem__)
+                yield model, scores[best], f"{best.replace('|', ': ')}; NDCG {reached[best]:.4f}"
+
+
 def describe(config: FusedConfig) -> str:
     values = {name: getattr(config, name) for name in FusedConfig.__slots__ if name != "kernels"}
     return ", ".join(f"{name} {value:g}" for name, value in {**values, **config.kernels}.items())
@@ -181,7 +204,7 @@ def report(results: dict[str, Results]) -> None:
     for name in main:
         print(f"{name:<28}" + "".join(f"{value:>12.4f}" for value in np.mean(results[name].buckets, axis=0)))
     print("\npaired over users, 95 % interval")
-    for ours, theirs in [("fused", "EASE"), *(("fused", name) for name in WITHOUT)]:
+    for ours, theirs in [("fused", name) for name in results if name != "fused"]:
         for metric in ("ndcg", "recall", "mrr"):
             pair = [np.stack(results[name].accuracy[metric]) for name in (ours, theirs)]
             found = paired_difference(*pair)
@@ -198,6 +221,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of RecBole atomic files")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=2020)
+    parser.add_argument("--peer-python", help="Python of an environment with implicit and lenskit")
     arguments = parser.parse_args()
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     begun = time.perf_counter()
@@ -213,10 +237,16 @@ def main() -> None:
     for seed in seeds:
         split = random_split(data.users, data.items, data.n_users, data.n_items, seed=seed)
         models, lines = candidates(data, split)
+        if arguments.peer_python:
+            for name, scores, line in peers(arguments.peer_python, split, seed):
+                models[name] = scores
+                lines.append(line)
         for name, scores in models.items():
             record(results.setdefault(name, Results()), scores, split, data)
         print(f"seed {seed}, {time.perf_counter() - begun:.0f} s\n  " + "\n  ".join(lines), flush=True)
     report(results)
+    if not arguments.peer_python:
+        print("skipped: implicit and lenskit, for want of --peer-python")
 
 
 if __name__ == "__main__":
