@@ -371,10 +371,10 @@ def _add_row(weights, row, total):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def _is_new(liked, n_liked, user, item):  # type: ignore[no-untyped-def]
+    known = False
     for n in range(n_liked[user]):
-        if liked[user, n] == item:
-            return False
-    return True
+        known = known or liked[user, n] == item
+    return not known
 
 
 @numba.njit(cache=True)

@@ -165,7 +165,9 @@ def peers(python: str, split: Split, seed: int) -> Iterator[tuple[str, np.ndarra
         with np.load(out) as scores:
             reached = {name: ndcg(scores[name], split) for name in scores.files}
             for model in dict.fromkeys(name.split("|")[0] for name in reached):
-                best = max((name for name in reached if name.startswith(f"{model}|")), key=reached.__getitem__)
+                best = max(
+                    (name for name in reached if name.startswith(f"{model}|")), key=reached.__getitem__
+                )
                 yield model, scores[best], f"{best.replace('|', ': ')}; NDCG {reached[best]:.4f}"
 
 
