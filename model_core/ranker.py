@@ -3,6 +3,8 @@
 Shapes: B requests, L history positions, N catalogue rows, S signals, A entities of a user, C candidates.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,7 @@ TIME_BASIS = 32  # gaps from 0 s to 2**31 s
 NOT_ELIGIBLE = -1e9
 POPULARITY, EASE = 1, 2  # their places among the signals
 SIGNAL_WEIGHTS = (0.8, 0.2, 0.6)  # to begin with: co-visits, popularity, EASE
+HERE_S, AWAY_S = 600.0, 86_400.0  # a user whose last event is as long ago is here, or has been away
 
 
 class TimeGap(nn.Module):
@@ -74,7 +77,8 @@ class Ranker(nn.Module):
 
     Retrieval adds to the match of user and item vector the worker's signals, as
     ``weight_s(user) * log(scale_s + signal_s)``. The head corrects that score with what a candidate's own
-    attention over the history finds; a candidate never sees another one.
+    attention over the history finds; a candidate never sees another one. Each of these parts counts more or
+    less while a user is here (`model_core.balance`).
     """
 
     def __init__(
@@ -117,6 +121,9 @@ class Ranker(nn.Module):
         for layer in (self.rank, self.act):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        # Of each signal, the match and the head, while a user is here.
+        self.register_buffer("gains_here", torch.ones(config.n_signals + 2))
+        self.gains_here: Tensor
         self.register_buffer("platt", torch.tensor([1.0, 0.0]))
         self.platt: Tensor
 
@@ -172,15 +179,27 @@ class Ranker(nn.Module):
         weights: Tensor = nn.functional.softplus(self.signal_weight + self.signal_adapt(user))
         return weights
 
-    def prior(self, user: Tensor, signals: Tensor) -> Tensor:
+    def gains(self, idle_s: Tensor, idle_known: Tensor) -> Tensor:
+        """How much each signal, the match and the head count after so long: (B,) and (B,) to (B, S + 2)."""
+        here, away = math.log2(1.0 + HERE_S), math.log2(1.0 + AWAY_S)
+        share = ((away - torch.log2(1.0 + idle_s.clamp(min=0.0))) / (away - here)).clamp(0.0, 1.0)
+        gains: Tensor = 1.0 + (share * idle_known).unsqueeze(-1) * (self.gains_here - 1.0)
+        return gains
+
+    def prior(self, user: Tensor, signals: Tensor, gains: Tensor | None = None) -> Tensor:
         """Part of the retrieval score that the worker's signals make: (B, dim) and (B, S, M) to (B, M).
 
         An item that nobody has responded to has no signals rather than bad ones: a level of its own, learned
         too, lifts it.
+
+        Parameters
+        ----------
+        gains : (B, S), by which the weights are multiplied
         """
         shaped = self.transform_signals(signals, 1)
         new = (signals[:, POPULARITY] <= 0.0).to(signals.dtype)
-        known: Tensor = (self.signal_weights(user).unsqueeze(1) @ shaped).squeeze(1)
+        weights = self.signal_weights(user) if gains is None else self.signal_weights(user) * gains
+        known: Tensor = (weights.unsqueeze(1) @ shaped).squeeze(1)
         scores: Tensor = known + self.newcomer(user) * new
         return scores
 
@@ -210,6 +229,34 @@ class Ranker(nn.Module):
         hidden: Tensor = self.hidden_norm(self.head_user(x) * self.head_item(vectors))
         return hidden
 
+    def read(
+        self,
+        items: Tensor,
+        history: Tensor,
+        history_actions: Tensor,
+        history_age_s: Tensor,
+        user_entities: Tensor,
+        user_entity_weights: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Read the users of B requests: see `model_core.batches.ScoreBatch` for the arguments.
+
+        Returns
+        -------
+        user (B, dim), states (B, 1 + L, dim), known (B, 1 + L) bool, gains (B, S + 2)
+        """
+        mask = history >= 0
+        tokens = items[history.clamp(min=0)] * mask.unsqueeze(-1)
+        age = history_age_s * mask
+        before = torch.cat((age[:, :1], age[:, :-1]), dim=1)
+        first = torch.cat((mask[:, :1], mask[:, 1:] & ~mask[:, :-1]), dim=1)
+        gap = ((before - age) * ~first).clamp(min=0.0)
+        states, known = self.states(tokens, history_actions, gap, mask)
+        any_known = mask.any(1)
+        last = torch.where(any_known.unsqueeze(-1), states[:, -1], states[:, 0])
+        liked = self.liked(user_entities, user_entity_weights)
+        idle, told = age[:, -1], any_known.to(age.dtype)
+        return self.user_vector(last, idle, told, liked), states, known, self.gains(idle, told)
+
     def forward(
         self,
         items: Tensor,
@@ -228,24 +275,16 @@ class Ranker(nn.Module):
         rows (B, C) int64, valid (B, C) bool, probability (B, C), logits (B, C, n_actions),
         features (B, C, feature_dim); in retrieval order
         """
-        mask = history >= 0
-        tokens = items[history.clamp(min=0)] * mask.unsqueeze(-1)
-        age = history_age_s * mask
-        before = torch.cat((age[:, :1], age[:, :-1]), dim=1)
-        first = torch.cat((mask[:, :1], mask[:, 1:] & ~mask[:, :-1]), dim=1)
-        gap = ((before - age) * ~first).clamp(min=0.0)
-        states, known = self.states(tokens, history_actions, gap, mask)
-        any_known = mask.any(1)
-        last = torch.where(any_known.unsqueeze(-1), states[:, -1], states[:, 0])
-        liked = self.liked(user_entities, user_entity_weights)
-        user = self.user_vector(last, age[:, -1], any_known.to(age.dtype), liked)
-        base = self.match(user) @ items.T + self.prior(user, signals)
+        user, states, known, gains = self.read(
+            items, history, history_actions, history_age_s, user_entities, user_entity_weights
+        )
+        base = gains[:, -2:-1] * (self.match(user) @ items.T) + self.prior(user, signals, gains[:, :-2])
         top, rows = torch.topk(base.masked_fill(~eligible, NOT_ELIGIBLE), self.config.n_candidates, dim=1)
         valid = torch.gather(eligible, 1, rows)
         at = rows.unsqueeze(1).expand(-1, self.config.n_signals, -1)
         top = top * valid
         hidden = self.hidden(user, items[rows], states, known.unsqueeze(1))
-        rank = top + self.rank(hidden).squeeze(-1)
+        rank = top + gains[:, -1:] * self.rank(hidden).squeeze(-1)
         logit = self.platt[0] * rank + self.platt[1]
         probability = torch.sigmoid(logit)
         logits = logit.unsqueeze(-1) + self.act(hidden)

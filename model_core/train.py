@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from model_core.balance import balance
 from model_core.calibration import calibrate
 from model_core.checkpoint import Checkpoint, Epoch, fingerprint
 from model_core.config import ModelConfig, TrainConfig
@@ -148,8 +149,9 @@ def fit_model(
 ) -> tuple[Model, list[Epoch]]:
     """Train and calibrate on the first `split` rows of a corpus's log.
 
-    The latest rows serve for calibration first, as what the model has not seen; a last, gentle epoch then
-    learns from them too. With a checkpoint, a training that was killed goes on after its last whole epoch.
+    The latest rows serve to balance and calibrate the score first, as what the model has not seen; a last,
+    gentle epoch then learns from them too. With a checkpoint, a training that was killed goes on after its
+    last whole epoch.
     """
     log = corpus.log.first(split)
     report("replay", 0.0)
@@ -168,6 +170,9 @@ def fit_model(
     recent = int((1.0 - train.calibration) * split)
     history = trainer.fit(train.epochs, before=recent, report=report, checkpoint=checkpoint, watch=watch)
     model.forget_unmet(log.first(recent))
+    report("balance", 0.0)
+    balance(model, corpus, log, recent, signals)
+    report("balance", 1.0)
     calibrate(model, corpus, log, recent, signals)
     trainer.fit(1, before=split, report=lambda stage, done: report("finish", done), peak=0.1)
     model.forget_unmet(log)

@@ -10,6 +10,7 @@ NAMES = {
     "replay": "Replaying the log",
     "embed": "Embedding the knowledge graph",
     "train": "Training",
+    "balance": "Weighing the parts of the score",
     "finish": "Last epoch, with the latest events",
     "export": "Exporting and checking",
     "evaluate": "Measuring on what follows",
