@@ -5,7 +5,8 @@
 Every variant is trained on the first 20 % of the events; then, in time order, ten items that the user has not
 met are recommended before each positive event, and the event is learned as a worker learns it (history,
 co-visits and popularity; the networks stay). A variant is compared with the whole model on the same events,
-with a bootstrap over users. With side data items have OMDb's plots, posters and named edges besides
+with a bootstrap over users; so are the signals that every score is given, without any network
+(`signals_alone`). With side data items have OMDb's plots, posters and named edges besides
 MovieLens' titles, genres and Freebase's edges; without, the latter only.
 """
 
@@ -36,6 +37,7 @@ from model_core.train import train_release
 from model_core.vocabulary import Edges
 from streams.settings import Settings
 from tests.benchmarks.prequential_offline import WARM_UP, hits
+from tests.benchmarks.signals_alone import prequential
 
 RESAMPLES = 2000
 
@@ -165,6 +167,9 @@ def main(
             hit, users = _measure(VARIANTS[name], corpus, dict(settings.actions), seed, every, epochs)
             found[name].append(hit)
             console.print(f"seed {seed} {name}: hit@10 {hit.mean():.4f}")
+    chosen, hit = prequential(corpus, Recipe().signals, int(WARM_UP * len(corpus.log)), every=every)
+    console.print(f"signals alone, weights of co-visits, popularity, EASE {', '.join(map(str, chosen))}")
+    found["signals alone"].append(hit)
     _show(console, found, users)
 
 

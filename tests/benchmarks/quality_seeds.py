@@ -5,15 +5,13 @@
 A release is trained for each seed as `slatestream train` does it, on the first part of the events, and asked
 once at the split; all items are ranked, those met left out. With several `--epochs` the same seeds are
 trained for each, and compared pair by pair. Seconds are of the processor, from the events to the release.
-Beside them stand the signals that every score is given, without any network: a weighted sum of their
-logarithms, whose weights rank best at an earlier moment.
+Beside them stand the signals that every score is given, without any network (`signals_alone`).
 """
 
 import platform
 import shutil
 import tempfile
 import time
-from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -27,17 +25,12 @@ from scipy import stats
 
 from model_core.corpus import Corpus, make_corpus, rating_actions
 from model_core.datasets import load_recbole
-from model_core.evaluate import TOP, Truth, future, measure
 from model_core.recipe import Recipe, read_recipe
-from model_core.replay import item_features
-from model_core.signals import SignalConfig, SignalState, fit_log
 from model_core.text_encoder import TextEncoder
-from model_core.topn import top_items
 from model_core.train import train_release
 from streams.settings import Settings
+from tests.benchmarks.signals_alone import at_split
 
-WEIGHTS = (0.0, 0.1, 0.3, 0.6, 1.0)
-CHOOSING = 0.1  # the latest share of what comes before the split: weights of signals are chosen on it
 METRICS = ("recall@10", "ndcg@10")
 
 
@@ -65,7 +58,7 @@ def main(
         f"{platform.machine()}, torch {torch.__version__}, {base.train.threads} thread(s); {len(corpus.log)} "
         f"events, trained on {until:.0%}, seeds 0..{seeds - 1}"
     )
-    weights, alone = _signals_alone(corpus, base.signals, until)
+    weights, alone = at_split(corpus, base.signals, int(until * len(corpus.log)))
     console.print(
         "signals alone, weights of co-visits, popularity, EASE "
         + ", ".join(map(str, weights))
@@ -103,35 +96,6 @@ def _measure(
         shutil.rmtree(folder)
     metrics = trained.release.metrics
     return metrics["slatestream"], metrics["popularity"], time.process_time() - begin
-
-
-def _signals_alone(
-    corpus: Corpus, config: SignalConfig, until: float
-) -> tuple[tuple[float, ...], dict[str, float]]:
-    """Weights that rank best by NDCG before the split, and what they reach after it."""
-    split = int(until * len(corpus.log))
-    before = int((1.0 - CHOOSING) * split)
-    truth, signals, met = _signals_at(corpus, config, before, split)
-    grid = [weights for weights in product(WEIGHTS, repeat=signals.shape[1]) if max(weights) > 0.0]
-    best = max(grid, key=lambda weights: _reached(weights, truth, signals, met)["ndcg@10"])
-    return best, _reached(best, *_signals_at(corpus, config, split, None))
-
-
-def _signals_at(
-    corpus: Corpus, config: SignalConfig, split: int, stop: int | None
-) -> tuple[Truth, NDArray[np.float32], NDArray[np.bool_]]:
-    truth = future(corpus.log, split, stop=stop)
-    ease = fit_log(corpus.log.first(split), config, item_features(corpus))
-    state = SignalState(corpus.log.n_users, corpus.log.n_items, config, ease)
-    state.fold(corpus.log, 0, split)
-    return truth, np.log(np.exp(-3.0) + state.read(truth.users)), state.seen[truth.users]
-
-
-def _reached(
-    weights: tuple[float, ...], truth: Truth, signals: NDArray[np.float32], met: NDArray[np.bool_]
-) -> dict[str, float]:
-    scores = np.tensordot(np.array(weights, np.float32), signals, (0, 1))
-    return measure(top_items(scores, met, TOP), truth.relevant)
 
 
 def _show(console: Console, found: dict[int, NDArray[np.float64]], users: int) -> None:

@@ -1,0 +1,78 @@
+"""What the signals that every score is given are worth without any network: the least that a model must beat.
+
+A weighted sum of their logarithms; the weights are those that rank best, by NDCG@10, on the tenth of the
+interactions that comes last before the part that is measured.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.corpus import Corpus
+from model_core.evaluate import TOP, future, measure
+from model_core.replay import item_features
+from model_core.signals import N_SIGNALS, SignalConfig, SignalState, fit_log
+from model_core.topn import top_items
+
+Weights = tuple[float, ...]
+GRID = tuple(w for w in product((0.0, 0.1, 0.3, 0.6, 1.0), repeat=N_SIGNALS) if max(w) == 1.0)
+CHOOSING = 0.1
+FLOOR = np.float32(np.exp(-3.0))  # added to a signal before its logarithm, as a ranker does to begin with
+
+
+def at_split(corpus: Corpus, config: SignalConfig, split: int) -> tuple[Weights, dict[str, float]]:
+    """Weights chosen before row `split`, and metrics of users asked there for what they like later."""
+    before = _ask_at(corpus, config, int((1.0 - CHOOSING) * split), split)
+    best = max(GRID, key=lambda weights: before(weights)["ndcg@10"])
+    return best, _ask_at(corpus, config, split, None)(best)
+
+
+def _ask_at(
+    corpus: Corpus, config: SignalConfig, split: int, stop: int | None
+) -> Callable[[Weights], dict[str, float]]:
+    truth = future(corpus.log, split, stop=stop)
+    state = _state(corpus, config, split)
+    shaped, met = np.log(FLOOR + state.read(truth.users)), state.seen[truth.users]
+
+    def reached(weights: Weights) -> dict[str, float]:
+        scores = np.tensordot(np.array(weights, np.float32), shaped, (0, 1))
+        return measure(top_items(scores, met, TOP), truth.relevant)
+
+    return reached
+
+
+def prequential(
+    corpus: Corpus, config: SignalConfig, split: int, *, every: int = 1
+) -> tuple[Weights, NDArray[np.bool_]]:
+    """Weights chosen before row `split`, and whether each n-th positive event after it was in the ten."""
+    before = int((1.0 - CHOOSING) * split)
+    total = np.zeros(len(GRID))
+    for places in _places(corpus, config, GRID, before, split, 1):
+        total += np.where(places < TOP, 1.0 / np.log2(2.0 + places), 0.0)
+    best = GRID[int(total.argmax())]
+    places = np.concatenate(list(_places(corpus, config, (best,), split, len(corpus.log), every)))
+    return best, places < TOP
+
+
+def _places(
+    corpus: Corpus, config: SignalConfig, grid: tuple[Weights, ...], start: int, stop: int, every: int
+) -> Iterator[NDArray[np.int64]]:
+    """Place of each n-th positive event's item, by each of the weights, before the event: (len(grid),)."""
+    log, weights = corpus.log, np.array(grid, np.float32)
+    state, folded = _state(corpus, config, start), start
+    for event in (start + np.flatnonzero(log.positive[start:stop]))[::every].tolist():
+        state.fold(log, folded, event)
+        folded = event
+        user, item = log.users[event : event + 1], log.items[event]
+        scores = weights @ np.log(FLOOR + state.read(user)[0])
+        scores[:, state.seen[user[0]]] = -np.inf  # who met the item is not shown it
+        yield (scores >= scores[:, item, None]).sum(1) - 1
+
+
+def _state(corpus: Corpus, config: SignalConfig, split: int) -> SignalState:
+    ease = fit_log(corpus.log.first(split), config, item_features(corpus))
+    state = SignalState(corpus.log.n_users, corpus.log.n_items, config, ease)
+    state.fold(corpus.log, 0, split)
+    return state
