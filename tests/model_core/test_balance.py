@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from model_core import balance as module
-from model_core.balance import asked_rows, balance, climb
+from model_core.balance import GAINS, asked_rows, average, balance
 from model_core.config import TrainConfig
 from model_core.model import Model
 from model_core.ranker import AWAY_S, HERE_S, Ranker
@@ -31,27 +31,37 @@ def test_gains_count_in_full_while_a_user_is_here_and_not_at_all_after_a_day() -
     torch.testing.assert_close(gains[3:], torch.ones(3, 5))
 
 
-def test_what_ranks_well_gains_and_what_is_noise_is_left_out() -> None:
+def test_what_ranks_well_counts_and_what_is_noise_is_left_out() -> None:
     rng = torch.Generator().manual_seed(0)
     n, items = 400, 60
     target = torch.randint(0, items, (n,), generator=rng)
-    noise = torch.randn(n, items, generator=rng)
-    telling = torch.randn(n, items, generator=rng)
+    telling, noise = torch.randn(2, n, items, generator=rng)
     telling[torch.arange(n), target] += 2.0
-    parts = torch.stack((telling, 4.0 * noise), 1)
-    gains = climb(parts, torch.zeros(n, items), target)
-    assert gains[1] / gains[0] < 0.1
+    nothing = torch.zeros(n, items)
+    parts = torch.stack((telling, nothing, nothing, 4.0 * noise, nothing), 1)
+    gains = average(parts, nothing.clone(), target)
+    assert gains[3] < 0.05
+    assert gains[0] > 0.5
+    swapped = average(torch.stack((0.3 * noise, nothing, nothing, telling, nothing), 1), nothing, target)
+    assert swapped[3] > 0.8
 
 
-def test_parts_that_tell_nothing_apart_stay_as_trained() -> None:
+def test_what_makes_no_difference_counts_as_in_the_mean_of_all() -> None:
     rng = torch.Generator().manual_seed(0)
-    parts = torch.randn(1, 3, 40, generator=rng).expand(200, -1, -1)  # all users get one slate
+    parts = torch.zeros(200, 5, 40)
     target = torch.randint(0, 40, (200,), generator=rng)
-    score = parts.sum(1)
-    gains = climb(parts, torch.zeros(200, 40), target)
-    better = climb(parts, torch.zeros(200, 40), score.argmax(1))  # nothing is better than being first
-    assert better.tolist() == [1.0, 1.0, 1.0]
-    assert torch.isfinite(gains).all()
+    gains = average(parts, torch.zeros(200, 40), target)
+    torch.testing.assert_close(gains, torch.tensor(GAINS).mean(0))
+
+
+def test_an_item_that_was_met_is_never_above_the_one_wanted() -> None:
+    parts = torch.zeros(150, 5, 30)
+    parts[:, 3, 7] = 9.0  # what only the match puts first
+    target = torch.full((150,), 3)
+    parts[:, 0, 3] = 1.0
+    open_, met = torch.zeros(150, 30), torch.zeros(150, 30)
+    met[:, 7] = -torch.inf
+    assert average(parts, open_, target)[3] < average(parts, met, target)[3]
 
 
 def test_rows_asked_are_first_positive_events_of_users_who_are_here() -> None:
