@@ -188,7 +188,7 @@ class SignalState:
                 np.float32(self.config.read_other),
             )
             for signal, weights in enumerate((self.ease, self.ease_as_new), 2):
-                if len(weights):
+                if len(here) and len(weights):
                     _replay_ease(
                         self.liked, self.n_liked.copy(), weights, np.argsort(log.users[part], kind="stable"),
                         log.users[part], log.items[part], log.positive[part],
