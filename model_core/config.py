@@ -92,7 +92,8 @@ class TrainConfig:
     warm_up: float = 0.05
     """Share of the interactions, the earliest, that are history but not targets: no signal exists yet."""
     calibration: float = 0.1
-    """Share of the interactions, the latest, on which the probability is calibrated."""
+    """Share of the interactions, the latest, on which the score's parts are weighed and its probability is
+    calibrated."""
     graph_embedding: str = "none"
     """Where the tables of items, entities and relations start: at random (none), or at the embeddings of the
     knowledge graph by transe, distmult, complex or rotate."""

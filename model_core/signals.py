@@ -187,14 +187,12 @@ class SignalState:
                 self._read,
                 np.float32(self.config.read_other),
             )
-            for signal, weights in enumerate((self.ease, self.ease_as_new), 2):
-                if len(here) and len(weights):
-                    _replay_ease(
-                        self.liked, self.n_liked.copy(), weights, np.argsort(log.users[part], kind="stable"),
-                        log.users[part], log.items[part], log.positive[part],
-                        columns, column_of[part], place, wanted[part], out[:, signal],
-                    )  # fmt: skip
-            _like(self.liked, self.n_liked, log.users[part], log.items[part], log.positive[part])
+            _replay_ease(
+                self.liked, self.n_liked, self.ease, self.ease_as_new,
+                np.argsort(log.users[part], kind="stable"),
+                log.users[part], log.items[part], log.positive[part],
+                columns, column_of[part], place, wanted[part], out,
+            )  # fmt: skip
             signals[rows] = out
             seen[rows] = met
         return signals, seen
@@ -334,52 +332,56 @@ def _replay_covisits(  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def _replay_ease(  # type: ignore[no-untyped-def]
-    liked, n_liked, weights, order, users, items, positive, columns, column_of, sample_of, wanted, signals
+    liked,
+    n_liked,
+    ease,
+    as_new,
+    order,
+    users,
+    items,
+    positive,
+    columns,
+    column_of,
+    sample_of,
+    wanted,
+    signals,
 ):
-    """EASE's signal before each sample, user by user: one sum over all items that grows as the user likes.
+    """EASE's signals before each sample, user by user: sums over all items that grow as the user likes.
 
-    `order` sorts the events by user, those of a user in time; items are added to `liked` as by `_like`.
+    `order` sorts the events by user, those of a user in time.
     """
-    total = np.empty(weights.shape[1], np.float32)
+    total, total_as_new = np.empty(len(ease), np.float32), np.empty(len(as_new), np.float32)
     last, summed = -1, False
     for event in order:
-        user = users[event]
+        user, item = users[event], items[event]
         if user != last:
             last, summed = user, False
         if sample_of[event] >= 0:
             if not summed:  # who has no sample needs no sum
-                total[:] = 0
+                total[:], total_as_new[:] = 0, 0
                 for n in range(n_liked[user]):
-                    _add_row(weights, liked[user, n], total)
+                    _add_row(ease, liked[user, n], total)
+                    _add_row(as_new, liked[user, n], total_as_new)
                 summed = True
             group, sample = columns[column_of[event]], sample_of[event]
-            signals[sample, 0] = max(total[wanted[event]], np.float32(0))
-            for k in range(len(group)):
-                signals[sample, k + 1] = max(total[group[k]], np.float32(0))
-        if positive[event] and _is_new(liked, n_liked, user, items[event]):
-            liked[user, n_liked[user]] = items[event]
-            n_liked[user] += 1
-            if summed:
-                _add_row(weights, items[event], total)
+            for k in range(len(group) + 1):
+                other = wanted[event] if k == 0 else group[k - 1]
+                signals[sample, 2, k] = max(total[other], np.float32(0))
+                if len(as_new):
+                    signals[sample, 3, k] = max(total_as_new[other], np.float32(0))
+        if positive[event]:
+            known = False
+            for n in range(n_liked[user]):
+                known = known or liked[user, n] == item
+            if not known:
+                liked[user, n_liked[user]] = item
+                n_liked[user] += 1
+                if summed:
+                    _add_row(ease, item, total)
+                    _add_row(as_new, item, total_as_new)
 
 
 @numba.njit(cache=True, fastmath=True)
 def _add_row(weights, row, total):  # type: ignore[no-untyped-def]
     for k in range(len(total)):
         total[k] += weights[row, k]
-
-
-@numba.njit(cache=True)
-def _is_new(liked, n_liked, user, item):  # type: ignore[no-untyped-def]
-    known = False
-    for n in range(n_liked[user]):
-        known = known or liked[user, n] == item
-    return not known
-
-
-@numba.njit(cache=True)
-def _like(liked, n_liked, users, items, positive):  # type: ignore[no-untyped-def]
-    for event in range(len(users)):
-        if positive[event] and _is_new(liked, n_liked, users[event], items[event]):
-            liked[users[event], n_liked[users[event]]] = items[event]
-            n_liked[users[event]] += 1

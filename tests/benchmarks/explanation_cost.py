@@ -8,7 +8,6 @@ spent. Everything is explained a second time with other random orders: where sta
 of the differences between the two lie within 1.96 of their joint standard error.
 """
 
-import json
 import platform
 import time
 from pathlib import Path
@@ -21,16 +20,11 @@ from rich.progress import track
 from rich.table import Table
 
 from model_core.batches import ItemBatch
-from model_core.config import ModelConfig
-from model_core.corpus import make_corpus, rating_actions
-from model_core.datasets import load_recbole
-from model_core.evaluate import future, start_replay
+from model_core.evaluate import start_replay
 from model_core.explain import Attribution, explain
-from model_core.release import MANIFEST
 from model_core.replay import item_batch
 from model_core.scorer import Scorer
-from model_core.text_encoder import TextEncoder
-from streams.settings import Settings
+from tests.benchmarks.released import read_release_test
 
 HISTORIES = ((1, 10), (11, 25), (26, 50))
 """Distinct items that the model reads."""
@@ -47,18 +41,11 @@ def main(
 ) -> None:
     """Explain the first item of every user's slate, twice."""
     console = Console()
-    manifest = json.loads((release / MANIFEST).read_text(encoding="utf-8"))
-    dataset = load_recbole(data.expanduser())
-    encoder = TextEncoder(manifest["text_encoder"]["name"])
-    actions = rating_actions(dataset.interactions)
-    corpus = make_corpus(dataset, actions, Settings().actions, encoder, ModelConfig())
-    split = int(manifest["training"]["interactions"])
+    version, corpus, split, moment, truth = read_release_test(release, data)
     scorer = Scorer(release)
     replay, vectors = start_replay(scorer, corpus)
     replay.advance(split)
-    moment = int(corpus.log.times_ms[min(split, len(corpus.log) - 1)])
-    everybody = future(corpus.log, split).users
-    asked = np.random.default_rng(0).permutation(everybody)[:users]
+    asked = np.random.default_rng(0).permutation(truth.users)[:users]
     described = item_batch(corpus)
     found: list[tuple[Attribution, Attribution, float, float]] = []
     for user in track(asked, description="explaining", console=console):
@@ -79,7 +66,7 @@ def main(
             seconds.append(time.perf_counter() - began)
         found.append((*both, min(seconds), scoring))
     console.print(
-        f"{platform.machine()}, {scorer.provider}, one thread; release {manifest['version']}; "
+        f"{platform.machine()}, {scorer.provider}, one thread; release {version}; "
         f"{corpus.log.n_items} items; tolerance {tolerance:g}, budget {budget}"
     )
     table = Table(
@@ -87,9 +74,9 @@ def main(
         "users",
         "ms, median",
         "p95",
-        "of a slate's",
+        "slates",
         "runs",
-        "largest error",
+        "error",
         "lacks",
         "within 1.96",
     )

@@ -7,7 +7,6 @@ variant, and NDCG@10 is taken on what follows. Times are of the ranker, whole ca
 are compared within the run, alternating between variants.
 """
 
-import json
 import platform
 import shutil
 import tempfile
@@ -21,14 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from model_core.compress import compress_release
-from model_core.config import ModelConfig
-from model_core.corpus import make_corpus, rating_actions
-from model_core.datasets import load_recbole
-from model_core.evaluate import future, measure, start_replay
-from model_core.release import MANIFEST
+from model_core.evaluate import measure, start_replay
 from model_core.scorer import Scorer
-from model_core.text_encoder import TextEncoder
-from streams.settings import Settings
+from tests.benchmarks.released import read_release_test
 
 TOP = 10
 BATCHES = (1, 32)
@@ -43,13 +37,7 @@ def main(
 ) -> None:
     """Compress, serve and compare."""
     console = Console()
-    manifest = json.loads((release / MANIFEST).read_text(encoding="utf-8"))
-    dataset = load_recbole(data.expanduser())
-    encoder = TextEncoder(manifest["text_encoder"]["name"])
-    actions = rating_actions(dataset.interactions)
-    corpus = make_corpus(dataset, actions, Settings().actions, encoder, ModelConfig())
-    split = int(manifest["training"]["interactions"])
-    truth = future(corpus.log, split)
+    version, corpus, split, moment, truth = read_release_test(release, data)
     folder = Path(tempfile.mkdtemp())
     try:
         scorers = {"fp32": Scorer(release)}
@@ -60,7 +48,6 @@ def main(
         for name, scorer in scorers.items():
             replay, vectors[name] = start_replay(scorer, corpus)
             replay.advance(split)
-            moment = int(corpus.log.times_ms[min(split, len(corpus.log) - 1)])
             users = truth.users
             parts = [users[begin : begin + 32] for begin in range(0, len(users), 32)]
             asked = [replay.requests(part, np.full(len(part), moment)) for part in parts]
@@ -73,7 +60,7 @@ def main(
                 scorers[name].score(requests[size], vectors[name])
                 times[name, size].append(time.perf_counter() - began)
         console.print(
-            f"{platform.machine()}, {scorers['fp32'].provider}, one thread; release {manifest['version']}; "
+            f"{platform.machine()}, {scorers['fp32'].provider}, one thread; release {version}; "
             f"{len(truth.users)} users, {corpus.log.n_items} items"
         )
         table = Table("variant", "graphs, MB", "NDCG@10", "top 10 in common", "1 request, ms", "32, ms")

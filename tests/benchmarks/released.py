@@ -1,0 +1,35 @@
+"""A release of ML-100K and what came after its training, as benchmarks of a release ask it."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from model_core.config import ModelConfig
+from model_core.corpus import Corpus, make_corpus, rating_actions
+from model_core.datasets import load_recbole
+from model_core.evaluate import Truth, future
+from model_core.release import MANIFEST
+from model_core.text_encoder import TextEncoder
+from streams.settings import Settings
+
+
+class ReleaseTest(NamedTuple):
+    """split : row of the log where training ended; moment : its time in ms; truth : what is liked later."""
+
+    version: str
+    corpus: Corpus
+    split: int
+    moment: int
+    truth: Truth
+
+
+def read_release_test(release: Path, data: Path) -> ReleaseTest:
+    """Read ML-100K as the release was trained on it."""
+    manifest = json.loads((release / MANIFEST).read_text(encoding="utf-8"))
+    dataset = load_recbole(data.expanduser())
+    encoder = TextEncoder(manifest["text_encoder"]["name"])
+    actions = rating_actions(dataset.interactions)
+    corpus = make_corpus(dataset, actions, Settings().actions, encoder, ModelConfig())
+    split = int(manifest["training"]["interactions"])
+    moment = int(corpus.log.times_ms[min(split, len(corpus.log) - 1)])
+    return ReleaseTest(manifest["version"], corpus, split, moment, future(corpus.log, split))
