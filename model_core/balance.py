@@ -18,7 +18,7 @@ from torch import Tensor
 
 from model_core.corpus import Corpus
 from model_core.model import Model
-from model_core.ranker import HERE_S, POPULARITY
+from model_core.ranker import HERE_S, is_new
 from model_core.replay import Replay, item_features, join
 from model_core.signals import Log, SignalConfig, fit_log
 
@@ -89,11 +89,13 @@ def _parts(
         given, eligible = asked.pop("signals"), asked.pop("eligible")
         user, states, known, _ = ranker.read(vectors, **asked)
         weighed = ranker.signal_weights(user).unsqueeze(-1) * ranker.transform_signals(given, 1)
-        match = (ranker.match(user) @ vectors.T).unsqueeze(1)
+        match = ranker.match(user) @ vectors.T
         everything = vectors.expand(len(user), -1, -1)
         head = ranker.rank(ranker.hidden(user, everything, states, known.unsqueeze(1))).transpose(1, 2)
-        parts.append(torch.cat((weighed, match, head), 1))
-        level = ranker.newcomer(user) * (given[:, POPULARITY] <= 0.0)
+        new = is_new(given)
+        networks = torch.cat((match.unsqueeze(1), head), 1) * (1.0 - new).unsqueeze(1)
+        parts.append(torch.cat((weighed, networks), 1))
+        level = (ranker.newcomer(user) + match) * new
         levels.append(level.masked_fill(~eligible, -torch.inf))
     target = torch.as_tensor(log.items[rows]).long().to(device)
     return torch.cat(parts), torch.cat(levels), target

@@ -141,15 +141,9 @@ def fit_mapping(ease: Ease, features: ItemFeatures, ridge: Ridge | None = None) 
     ridge = ridge or choose_ridge(ease, features)
     solved, left_out, factor = _solve(ease, features, known, ridge)
     u, s, v = _truncated(factor * solved)
-    dual = u * s
     weights = np.zeros((len(v), ease.n_items), np.float32)
     weights[:, known] = v
-    return ItemMapping(
-        np.asarray(np.float32(ridge.graph_weight) * (features.entities[known].T @ dual), np.float32),
-        {name: one[known].T @ dual for name, one in features.embeddings.items()},
-        features.centres,
-        weights,
-    )
+    return ItemMapping(*linear_map(features, known, u * s, ridge), features.centres, weights)
 
 
 def weights_as_new(ease: Ease, features: ItemFeatures, ridge: Ridge) -> Matrix:
@@ -168,15 +162,55 @@ def weights_as_new(ease: Ease, features: ItemFeatures, ridge: Ridge) -> Matrix:
 
 def choose_ridge(ease: Ease, features: ItemFeatures) -> Ridge:
     """Weight of the graph and penalty that predict left-out items' weights best."""
-    known = _known(ease)
-    some = known[np.linspace(0, len(known) - 1, min(len(known), COMPARED)).astype(np.int64)]
-    wanted = ease.dense()[np.ix_(some, some)].T
+    some = _some(_known(ease))
+    return best_ridge(_columns(ease, some), features, some)
+
+
+def best_ridge(wanted: Matrix, features: ItemFeatures, rows: NDArray[np.integer]) -> Ridge:
+    """Weight of the graph and penalty that predict what is wanted of left-out items best.
+
+    Parameters
+    ----------
+    wanted : (len(rows), m) float32, of the items `rows`; at most `COMPARED` of them are looked at
+    """
+    at = _some(np.arange(len(rows)))
 
     def error(ridge: Ridge) -> float:
-        left_out = _solve(ease, features, some, ridge)[1]
-        return float(np.square(left_out - wanted).sum())
+        return float(np.square(wanted[at] - regress(wanted[at], features, rows[at], ridge)[1]).sum())
 
     return min((Ridge(*pair) for pair in product(GRAPH_WEIGHTS, PENALTIES)), key=error)
+
+
+def regress(
+    wanted: Matrix, features: ItemFeatures, rows: NDArray[np.integer], ridge: Ridge
+) -> tuple[Matrix, Matrix]:
+    """Dual coefficients for what is wanted of some items, and leave-one-out predictions of it.
+
+    With G = (K + penalty I)^-1 they are G Y and Y - G Y / diag(G) (Rifkin & Lippert 2007, "Notes on
+    regularized least squares", equation 12).
+
+    Parameters
+    ----------
+    wanted : (len(rows), m) float32
+    """
+    import torch  # takes seconds, and a worker only reads mappings
+
+    regular = torch.as_tensor(features.kernel(ridge, rows, rows), dtype=torch.float32)
+    regular.diagonal().add_(ridge.penalty)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(regular))
+    solved = (inverse @ torch.as_tensor(wanted)).numpy()
+    left_out = wanted - solved / inverse.diagonal().numpy()[:, None]
+    return solved.astype(np.float32), left_out.astype(np.float32)
+
+
+def linear_map(
+    features: ItemFeatures, rows: NDArray[np.integer], dual: Matrix, ridge: Ridge
+) -> tuple[Matrix, dict[str, Matrix]]:
+    """Dual coefficients (len(rows), r) as numbers of each entity, (n_entities + 1, r), and each embedding."""
+    entities = np.float32(ridge.graph_weight) * (features.entities[rows].T @ dual)
+    return np.asarray(entities, np.float32), {
+        name: one[rows].T @ dual for name, one in features.embeddings.items()
+    }
 
 
 def extend_ease(ease: Ease, weights: Matrix, new: NDArray[np.integer], *, keep: int = 256) -> Ease:
@@ -213,25 +247,25 @@ def _known(ease: Ease) -> NDArray[np.int64]:
     return np.flatnonzero(np.diff(ease.bounds))
 
 
+def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most `COMPARED` of some rows, spread evenly."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), COMPARED)).astype(np.int64)]
+
+
+def _columns(ease: Ease, items: NDArray[np.int64]) -> Matrix:
+    """Weights on some items, of the same items: (len(items), len(items)), row = the one they are on."""
+    return ease.dense()[np.ix_(items, items)].T
+
+
 def _solve(
     ease: Ease, features: ItemFeatures, known: NDArray[np.int64], ridge: Ridge
 ) -> tuple[Matrix, Matrix, float]:
-    """Dual coefficients, leave-one-out predictions, both (len(known), len(known)), and the factor for both.
-
-    Row is the item that weights are on. With G = (K + penalty I)^-1 they are G Y and Y - G Y / diag(G)
-    (Rifkin & Lippert 2007, "Notes on regularized least squares", equation 12).
-    """
-    import torch  # takes seconds, and a worker only reads mappings
-
-    wanted = ease.dense()[np.ix_(known, known)].T
-    regular = torch.as_tensor(features.kernel(ridge, known, known), dtype=torch.float32)
-    regular.diagonal().add_(ridge.penalty)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(regular))
-    solved = (inverse @ torch.as_tensor(wanted)).numpy()
-    left_out = wanted - solved / inverse.diagonal().numpy()[:, None]
+    """`regress` for the weights of the known items, and the factor for both of its results."""
+    wanted = _columns(ease, known)
+    solved, left_out = regress(wanted, features, known, ridge)
     made = np.square(left_out).sum()
     factor = float(np.sqrt(np.square(wanted).sum() / made)) if made > 0 else 1.0
-    return solved.astype(np.float32), left_out.astype(np.float32), factor
+    return solved, left_out, factor
 
 
 def _truncated(matrix: Matrix) -> tuple[Matrix, Matrix, Matrix]:

@@ -1,10 +1,11 @@
 """The training loop."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model_core.checkpoint import Checkpoint, Epoch, random_state, set_random_state
@@ -120,19 +121,33 @@ class Trainer:
         report("train", 1.0)
         return history
 
-    @torch.inference_mode()
     def validate(self, since: int) -> float:
         """Mean retrieval loss of the next items from row `since` of the log on; 0 without any."""
+        total, count = 0.0, 0
+        for rows, targets in self._held_out(since):
+            n = int((targets >= 0).sum())
+            with torch.inference_mode():
+                total += n * float(self._objective(rows, targets, ranking=False)[1])
+            count += n
+        return total / max(count, 1)
+
+    def compare(self, since: int, vectors: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+        """`Objective.compare` for the next items from row `since` of the log on."""
+        found = [self._objective.compare(*asked, vectors, new) for asked in self._held_out(since)]
+        if not found:
+            nothing = torch.zeros(0, 1, device=vectors.device)
+            return nothing, nothing.bool()
+        scores, compared_new = zip(*found, strict=True)
+        return torch.cat(scores), torch.cat(compared_new)
+
+    def _held_out(self, since: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Batches of windows, and their targets from row `since` of the log on."""
         own = self.windows.targets == self.windows.wanted
         targets = np.where(own & (self.windows.targets >= since), self.windows.targets, -1)
         usable = np.flatnonzero((targets >= 0).any(1))
-        total, count = 0.0, 0
         for begin in range(0, len(usable), self.train.batch_windows):
             rows = usable[begin : begin + self.train.batch_windows]
-            n = int((targets[rows] >= 0).sum())
-            total += n * float(self._objective(rows, targets[rows], ranking=False)[1])
-            count += n
-        return total / max(count, 1)
+            yield rows, targets[rows]
 
     def _state(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}

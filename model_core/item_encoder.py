@@ -4,17 +4,19 @@ import torch
 from torch import Tensor, nn
 
 from model_core.config import ModelConfig
+from model_core.content_map import ContentMap
 from model_core.fusion import Fusion
 
 
 class ItemEncoder(nn.Module):
     """Text, knowledge-graph neighbours, id and optional image and audio to one vector per item.
 
-    The parts are fused as `config.fusion` says; one that is missing (masked, or id row 0) adds nothing, so
-    a new item is placed by the parts it has. The neighbours are summed by attention, whose query is what
-    the other parts say: a graph-attention layer over padded neighbours (Velickovic et al. 2018), with
-    relations as in Nathani et al. 2019 entering both key and value. Projections apply before and after the
-    sum over edges, never to each edge, so the cost is that of reading the embeddings.
+    The parts are fused as `config.fusion` says; one that is missing (masked, or id row 0) adds nothing. An
+    item that training did not meet gets, once that has ended, the vector of a `ContentMap` instead. The
+    neighbours are summed by attention, whose query is what the other parts say: a graph-attention layer over
+    padded neighbours (Velickovic et al. 2018), with relations as in Nathani et al. 2019 entering both key and
+    value. Projections apply before and after the sum over edges, never to each edge, so the cost is that of
+    reading the embeddings.
     """
 
     def __init__(self, config: ModelConfig, n_items: int, n_entities: int, n_relations: int) -> None:
@@ -39,6 +41,10 @@ class ItemEncoder(nn.Module):
             nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim)
         )
         self.norm = nn.LayerNorm(dim)
+        self.content = ContentMap(config, n_entities)
+        # By id row, whether the fused vector is served: always, until `content` is fitted.
+        self.register_buffer("met", torch.ones(n_items + 1, dtype=torch.bool))
+        self.met: Tensor
 
     def forward(
         self,
@@ -65,6 +71,31 @@ class ItemEncoder(nn.Module):
         -------
         vectors : (n, dim) float32
         """
+        fused = self.fused(
+            id_rows, text, text_mask, entities, relations, edge_mask, image, image_mask, audio, audio_mask
+        )
+        if self.training:
+            return fused
+        given = {"text": (text, text_mask), "image": (image, image_mask), "audio": (audio, audio_mask)}
+        there = {name: (v, m) for name, (v, m) in given.items() if v is not None and m is not None}
+        mapped = self.content(there, entities, edge_mask)
+        vectors: Tensor = torch.where(self.met[id_rows].unsqueeze(-1), fused, mapped)
+        return vectors
+
+    def fused(
+        self,
+        id_rows: Tensor,
+        text: Tensor,
+        text_mask: Tensor,
+        entities: Tensor,
+        relations: Tensor,
+        edge_mask: Tensor,
+        image: Tensor | None = None,
+        image_mask: Tensor | None = None,
+        audio: Tensor | None = None,
+        audio_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Fuse the parts of n items, met or not: (n, dim)."""
         parts, mask = self.parts(
             id_rows, text, text_mask, entities, relations, edge_mask, image, image_mask, audio, audio_mask
         )

@@ -1,9 +1,9 @@
 """Both networks of a release as one torch module, with what training hides from them."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from model_core.cold_start import ItemFeatures
 from model_core.config import ModelConfig, TrainConfig
 from model_core.corpus import Corpus
 from model_core.fusion import alignment_loss, modality_dropout
@@ -57,11 +57,25 @@ class Model(torch.nn.Module):
         return vectors
 
     @torch.no_grad()
-    def forget_unmet(self, log: Log) -> None:
-        """Take back the ids of items that nobody met: they were but examples of what was not wanted."""
-        met = np.zeros(log.n_items, np.bool_)
-        met[log.items] = True
-        self.encoder.items.weight[1:][torch.as_tensor(~met)] = 0.0
+    def settle(self, log: Log, features: ItemFeatures, trust: float = 1.0) -> Tensor:
+        """End a training on a log: what it did not meet is new, and is placed by what it says of itself.
+
+        The ids of such items are taken back: they were but examples of what was not wanted.
+
+        Parameters
+        ----------
+        features : of all items; trust : see `ContentMap.set_to`, whose result is returned
+        """
+        self.eval()
+        device = self.ranker.item_bias.device
+        met = torch.zeros(log.n_items, dtype=torch.bool, device=device)
+        met[torch.as_tensor(log.items).long().to(device)] = True
+        encoder, rows = self.encoder, self.inputs["id_rows"].to(device)
+        encoder.items.weight[rows[~met]] = 0.0
+        encoder.met.zero_()
+        encoder.met[rows[met]] = True
+        inputs = {name: value.to(device) for name, value in self.inputs.items()}
+        return encoder.content.set_to(features, encoder.fused(**inputs), met, trust)
 
     def alignment(self, items: Tensor) -> Tensor:
         """Loss of some items' parts that are far from the items' id vectors: (n,) int64 rows to ()."""

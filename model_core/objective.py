@@ -83,15 +83,9 @@ class Objective:
         targets : (w, 1 + L) int64 rows of the log, -1 = not asked here, as of `Windows`
         ranking : whether the ranker's part is wanted; without it, both losses are retrieval's
         """
-        ranker = self.model.ranker
         new = self.model.draw_newcomers()
         vectors = self.model.vectors(new)
-        events = self.windows.events[rows]  # (w, L)
-        times = self.log.times_ms[events] / 1000.0
-        states, known = self._read(events, times, vectors)
-        asked = self._asked(self.windows.wanted[rows], times, targets)
-        liked = self._liked(asked.sample, asked.stranger)
-        user = ranker.user_vector(states[asked.at, asked.place], asked.idle, asked.idle_known, liked)
+        asked, user, states, known = self._ask(rows, targets, vectors)
         compared, scores = self._compare(self.windows.columns[rows], asked, user, vectors, new)
         weight = self._tensor(self._weight[asked.rows])
         # Uniform sampling: each column stands for (n - 1) / m items (Bengio & Senecal 2008).
@@ -111,6 +105,45 @@ class Objective:
             some = self._known[torch.randperm(len(self._known), device=self.device)[:ALIGNED]]
             loss = loss + self.train.alignment * self.model.alignment(some)
         return loss, retrieval
+
+    @torch.inference_mode()
+    def compare(
+        self, rows: NDArray[np.int64], targets: NDArray[np.int64], vectors: Tensor, new: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Scores of some windows' n targets, in column 0, and of the items they are told apart from.
+
+        Parameters
+        ----------
+        rows, targets : as for a step
+        vectors : (n_items, dim), those of items where they are new; new : (n_items,) bool, which are
+
+        Returns
+        -------
+        scores : (n, 1 + m); new : (n, 1 + m) bool, which are of new items
+        """
+        known = self.model.vectors()
+        asked, user, _, _ = self._ask(rows, targets, known)
+        mixed = torch.where(new.unsqueeze(1), vectors, known)
+        compared, scores = self._compare(self.windows.columns[rows], asked, user, mixed, new)
+        return scores, new[compared]
+
+    def _ask(
+        self, rows: NDArray[np.int64], targets: NDArray[np.int64], vectors: Tensor
+    ) -> tuple[_Asked, Tensor, Tensor, Tensor]:
+        """Draw how n targets are asked for, and read who asks, by the vectors of all items.
+
+        Returns
+        -------
+        asked, user (n, dim), states (w, 1 + L, dim), known (w, 1 + L) bool
+        """
+        times = self.log.times_ms[self.windows.events[rows]] / 1000.0
+        states, known = self._read(self.windows.events[rows], times, vectors)
+        asked = self._asked(self.windows.wanted[rows], times, targets)
+        liked = self._liked(asked.sample, asked.stranger)
+        user = self.model.ranker.user_vector(
+            states[asked.at, asked.place], asked.idle, asked.idle_known, liked
+        )
+        return asked, user, states, known
 
     def _read(
         self, events: NDArray[np.int64], times: NDArray[np.float64], vectors: Tensor

@@ -17,6 +17,11 @@ SIGNAL_WEIGHTS = (0.8, 0.2, 0.6)  # to begin with: co-visits, popularity, EASE
 HERE_S, AWAY_S = 600.0, 86_400.0  # a user whose last event is as long ago is here, or has been away
 
 
+def is_new(signals: Tensor) -> Tensor:
+    """Items that nobody has responded to: (B, S, M) signals to (B, M), 1 where so, else 0."""
+    return (signals[:, POPULARITY] <= 0.0).to(signals.dtype)
+
+
 class TimeGap(nn.Module):
     """A vector of a time gap: piecewise linear in log2(1 + seconds), so no rounding decides a bucket."""
 
@@ -77,8 +82,9 @@ class Ranker(nn.Module):
 
     Retrieval adds to the match of user and item vector the worker's signals, as
     ``weight_s(user) * log(scale_s + signal_s)``. The head corrects that score with what a candidate's own
-    attention over the history finds; a candidate never sees another one. Each of these parts counts more or
-    less while a user is here (`model_core.balance`).
+    attention over the history finds. A candidate never sees another one. Each of these parts counts more or
+    less while a user is here (`model_core.balance`). Of an item that nobody has responded to the head says
+    nothing that helps, so it is not heard, and how much the match counts is for `model_core.newcomers`.
     """
 
     def __init__(
@@ -197,10 +203,9 @@ class Ranker(nn.Module):
         gains : (B, S), by which the weights are multiplied
         """
         shaped = self.transform_signals(signals, 1)
-        new = (signals[:, POPULARITY] <= 0.0).to(signals.dtype)
         weights = self.signal_weights(user) if gains is None else self.signal_weights(user) * gains
         known: Tensor = (weights.unsqueeze(1) @ shaped).squeeze(1)
-        scores: Tensor = known + self.newcomer(user) * new
+        scores: Tensor = known + self.newcomer(user) * is_new(signals)
         return scores
 
     def match(self, user: Tensor) -> Tensor:
@@ -278,13 +283,16 @@ class Ranker(nn.Module):
         user, states, known, gains = self.read(
             items, history, history_actions, history_age_s, user_entities, user_entity_weights
         )
-        base = gains[:, -2:-1] * (self.match(user) @ items.T) + self.prior(user, signals, gains[:, :-2])
+        new = is_new(signals)
+        counts = gains[:, -2:-1] * (1.0 - new) + new
+        base = counts * (self.match(user) @ items.T) + self.prior(user, signals, gains[:, :-2])
         top, rows = torch.topk(base.masked_fill(~eligible, NOT_ELIGIBLE), self.config.n_candidates, dim=1)
         valid = torch.gather(eligible, 1, rows)
         at = rows.unsqueeze(1).expand(-1, self.config.n_signals, -1)
         top = top * valid
         hidden = self.hidden(user, items[rows], states, known.unsqueeze(1))
-        rank = top + gains[:, -1:] * self.rank(hidden).squeeze(-1)
+        heard = gains[:, -1:] * (1.0 - torch.gather(new, 1, rows))
+        rank = top + heard * self.rank(hidden).squeeze(-1)
         logit = self.platt[0] * rank + self.platt[1]
         probability = torch.sigmoid(logit)
         logits = logit.unsqueeze(-1) + self.act(hidden)

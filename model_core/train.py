@@ -20,6 +20,7 @@ from model_core.evaluate import compare
 from model_core.export import export_release
 from model_core.fit import Report, Trainer, Watch
 from model_core.model import Model
+from model_core.newcomers import place_newcomers, settle
 from model_core.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
 from model_core.release import EASE, MAPPING, Release, read_release, write_manifest
 from model_core.replay import item_features
@@ -156,9 +157,8 @@ def fit_model(
     log = corpus.log.first(split)
     report("replay", 0.0)
     windows = cut_windows(log, config, train, np.random.default_rng(train.seed))
-    samples = collect_samples(
-        log, windows, corpus.edges, corpus.stated, item_features(corpus), config, signals
-    )
+    features = item_features(corpus)
+    samples = collect_samples(log, windows, corpus.edges, corpus.stated, features, config, signals)
     report("replay", 1.0)
     torch.manual_seed(train.seed)
     torch.set_num_threads(train.threads)
@@ -169,13 +169,13 @@ def fit_model(
     trainer = Trainer(model, log, windows, samples, train)
     recent = int((1.0 - train.calibration) * split)
     history = trainer.fit(train.epochs, before=recent, report=report, checkpoint=checkpoint, watch=watch)
-    model.forget_unmet(log.first(recent))
     report("balance", 0.0)
+    newcomers = place_newcomers(model, trainer, log.first(recent), features)
     balance(model, corpus, log, recent, signals)
     report("balance", 1.0)
     calibrate(model, corpus, log, recent, signals)
     trainer.fit(1, before=split, report=lambda stage, done: report("finish", done), peak=0.1)
-    model.forget_unmet(log)
+    settle(model, log, features, newcomers)
     return model, history
 
 

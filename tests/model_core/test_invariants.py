@@ -158,6 +158,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ItemEncode
     with torch.no_grad():
         for parameter in (*encoder.parameters(), *ranker.parameters()):
             parameter.add_(0.1 * torch.randn_like(parameter))
+        for value in encoder.content.buffers():  # and of half the items what training did not meet
+            value.normal_(std=0.5)
+        encoder.met.copy_(torch.arange(N_ITEMS + 1) % 2 == 1)
     folder = tmp_path_factory.mktemp("graphs")
     export_release(folder, encoder, ranker, largest_batch=LARGEST, n_items=200)
     return folder, encoder, ranker

@@ -5,7 +5,6 @@ import torch
 
 from model_core.config import ModelConfig, TrainConfig
 from model_core.datasets import User
-from model_core.model import Model
 from model_core.objective import target_weights
 from model_core.samples import cut_windows
 from model_core.signals import Log, SignalConfig
@@ -99,12 +98,3 @@ def test_a_model_learns_what_users_of_a_kind_want_from_what_they_state_alone() -
     share_odd = (rows[:, :20] % 2).float().mean(1)
     assert share_odd[0] < 0.25
     assert share_odd[1] > 0.75
-
-
-def test_ids_of_items_that_nobody_met_are_taken_back() -> None:
-    data = tiny.corpus(tiny.dataset())
-    model = Model(data, fit_widths(tiny.CONFIG, data), TrainConfig(), tuple(tiny.WEIGHTS.values()))
-    met = data.log.first(30)
-    model.forget_unmet(met)
-    there = model.encoder.items.weight[1:].abs().sum(1) > 0
-    assert np.flatnonzero(there.numpy()).tolist() == np.unique(met.items).tolist()
