@@ -5,7 +5,9 @@ root. The interactions are those of the published tables (KGCN's preparation of 
 LightKG and AdaKG use too): the rows of user_artists.dat whose artist the knowledge graph knows, whatever the
 listening count. A graph model is the mean of several trainings: random draws alone move one by more than most
 differences. Whatever is chosen is chosen by NDCG@10 on the validation part of the split at hand; its test
-part is read once, by the models so chosen. Models are fitted on the training part only.
+part is read once, by the models so chosen. Models are fitted on the training part only. Who is whose friend
+(HetRec's user_friends.dat) is side information that the published models do not read: models with it are
+named so, and stand beside those without.
 """
 
 import gzip
@@ -44,7 +46,8 @@ METRICS = ("recall", "mrr", "ndcg", "hit")
 PENALTIES = (40.0, 100.0)
 KERNEL_WEIGHT = 2.0
 USER_PENALTIES = (60.0, 120.0)
-SHARES = (0.0, 0.5, 1.0)
+FRIENDS = (0.0, 10.0, 20.0)
+SHARES = (0.0, 0.5, 1.0, 2.0)
 RANK, TEMPER = 48, 0.25
 BLENDS = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 PUBLISHED = (
@@ -62,6 +65,11 @@ COMPARED = (
     ("graph + fused linear", "EASE"),
     ("graph + fused linear", "graph"),
     ("graph + fused linear", "both without facts"),
+    ("fused linear, friends", "fused linear"),
+    ("graph, friends", "graph"),
+    ("both, friends", "graph + fused linear"),
+    ("both, friends", "LightGCN"),
+    ("both, friends", "EASE"),
 )
 
 Scores = np.ndarray
@@ -70,40 +78,52 @@ Announce = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Data:
-    """users, items : (n,) rows; triples : (m, 3) head, relation, tail, items numbered below the entities."""
+    """users, items : (n,) rows; triples : (m, 3) head, relation, tail, items numbered below the entities.
+
+    friends : (f, 2) rows of users, each pair both ways
+    """
 
     users: np.ndarray
     items: np.ndarray
     n_users: int
     n_items: int
     triples: np.ndarray
+    friends: np.ndarray
 
     @property
     def n_entities(self) -> int:
         return int(self.triples[:, [0, 2]].max()) + 1 - self.n_items
 
-    def graph(self, train: np.ndarray) -> JoinedGraph:
+    def graph(self, train: np.ndarray, *, friends: bool = False) -> JoinedGraph:
         users, items = np.nonzero(train)
         n_nodes = self.n_users + self.n_items + self.n_entities
         facts = self.triples + np.array([self.n_users, 0, self.n_users])
+        if friends:
+            one, other = self.friends[self.friends[:, 0] < self.friends[:, 1]].T
+            relation = np.full_like(one, self.triples[:, 1].max() + 1)
+            facts = np.concatenate((facts, np.stack((one, relation, other), 1)))
         return JoinedGraph.join(
             users, items, facts, n_users=self.n_users, n_items=self.n_items, n_nodes=n_nodes
         )
 
 
 def load(folder: Path) -> Data:
-    """Read user_artists.dat, kg.txt and the artists' entities; artist of entity i is item i."""
+    """Read user_artists.dat, user_friends.dat, kg.txt and artists' entities; artist of entity i is item i."""
     entities = dict(np.loadtxt(folder / "item_index2entity_id.txt", dtype=np.int64).tolist())
-    with gzip.open(folder / "user_artists.dat.gz", "rt") as file:
-        rows = np.loadtxt(file, dtype=np.int64, skiprows=1)
+    rows, friends = (
+        np.loadtxt(folder / f"{name}.dat.gz", dtype=np.int64, skiprows=1)
+        for name in ("user_artists", "user_friends")
+    )
     rows = rows[np.isin(rows[:, 1], list(entities))]
     ids, users = np.unique(rows[:, 0], return_inverse=True)
+    friends = np.searchsorted(ids, friends[np.isin(friends, ids).all(1)])
+    friends = np.unique(np.concatenate((friends, friends[:, ::-1])), axis=0)
     relations: dict[str, int] = {}
     with gzip.open(folder / "kg.txt.gz", "rt") as file:
         facts = [line.split() for line in file]
     triples = [(int(h), relations.setdefault(r, len(relations)), int(t)) for h, r, t in facts]
     items = np.array([entities[artist] for artist in rows[:, 1].tolist()])
-    return Data(users, items, len(ids), len(entities), np.array(triples, np.int64))
+    return Data(users, items, len(ids), len(entities), np.array(triples, np.int64), friends)
 
 
 class PygLightGcn(nn.Module):
@@ -138,8 +158,12 @@ def linear_models(data: Data, split: Split, announce: Announce) -> dict[str, Sco
     }
     chosen, models["EASE"] = best(ease, split)
     announce(f"EASE: penalty {chosen}, {ndcg(models['EASE'], split):.4f}")
-    for name, weight in (("fused linear", KERNEL_WEIGHT), ("fused linear without facts", 0.0)):
-        models[name], chosen = fused(data, split, x, weight)
+    for name, weight, friends in (
+        ("fused linear", KERNEL_WEIGHT, FRIENDS[:1]),
+        ("fused linear without facts", 0.0, FRIENDS[:1]),
+        ("fused linear, friends", KERNEL_WEIGHT, FRIENDS),
+    ):
+        models[name], chosen = fused(data, split, x, weight, friends)
         announce(f"{name}: {chosen}, {ndcg(models[name], split):.4f}")
     return models
 
@@ -154,13 +178,22 @@ def neighbours(data: Data) -> list[list[tuple[int, int]]]:
     return out
 
 
-def fused(data: Data, split: Split, x: np.ndarray, weight: float) -> tuple[Scores, str]:
+def fused(
+    data: Data, split: Split, x: np.ndarray, weight: float, friends: tuple[float, ...]
+) -> tuple[Scores, str]:
     """Choose the items' part, then the users' part and the shares of both others beside it."""
     gram = x.T @ x + weight * entity_kernel(neighbours(data))
     parts = {f"{penalty:g}": ridge_without_self(gram, penalty) for penalty in PENALTIES}
     penalty, scores = best({name: x @ weights for name, weights in parts.items()}, split)
+    circles: list[list[int]] = [[user] for user in range(data.n_users)]
+    for user, friend in data.friends.tolist():
+        circles[user].append(friend)
+    near = entity_kernel(circles)
+    users = {
+        f"{penalty:g}, friends {weight:g}": ridge_without_self(x @ x.T + weight * near, penalty)
+        for penalty, weight in product(USER_PENALTIES, friends)
+    }
     smooth = low_pass(x, RANK, TEMPER)
-    users = {f"{penalty:g}": ridge_without_self(x @ x.T, penalty) for penalty in USER_PENALTIES}
     smooth_scores, user_scores = x @ smooth, {name: weights.T @ x for name, weights in users.items()}
     found = {
         (name, user, low): ndcg(scores + user * user_scores[name] + low * smooth_scores, split)
@@ -180,6 +213,7 @@ def graph_models(
         "LightGCN": (bare, GraphConfig(neighbours=data.n_users), PygLightGcn),
         "graph without facts": (bare, GraphConfig(), GraphModel),
         "graph": (graph, GraphConfig(), GraphModel),
+        "graph, friends": (data.graph(split.train, friends=True), GraphConfig(), GraphModel),
     }
     if variants:
         runs["graph without the loss of facts"] = (graph, GraphConfig(knowledge=0.0), GraphModel)
@@ -224,6 +258,8 @@ def blends(models: dict[str, Scores], split: Split, announce: Announce) -> dict[
         "graph + EASE": ("graph", "EASE"),
         "graph + fused linear": ("graph", "fused linear"),
         "both without facts": ("graph without facts", "fused linear without facts"),
+        "graph + fused linear with friends": ("graph", "fused linear, friends"),
+        "both, friends": ("graph, friends", "fused linear, friends"),
     }
     blended = {}
     for name, (first, second) in pairs.items():
@@ -271,7 +307,8 @@ def main(
     loaded = load(data)
     console.print(
         f"{data.name}: {len(loaded.users)} interactions, {loaded.n_users} users, {loaded.n_items} items, "
-        f"{len(loaded.triples)} facts; random 8:1:1 per user, full ranking, train and validation filtered\n"
+        f"{len(loaded.triples)} facts, {len(loaded.friends) // 2} friendships; "
+        "random 8:1:1 per user, full ranking, train and validation filtered\n"
         f"seeds {list(range(first_seed, first_seed + seeds))}; {platform.machine()}, {threads} thread(s), "
         f"{'CUDA' if torch.cuda.is_available() else 'no CUDA'}, Python {platform.python_version()}, "
         f"torch {torch.__version__}; {trainings} training(s) a graph model; validation NDCG@10 at choices",
