@@ -3,14 +3,15 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_core.config import ModelConfig
 from model_core.datasets import Dataset, Interactions, Item
-from model_core.signals import Log
+from model_core.signals import MAX_ITEMS, Log
 from model_core.stated import common_names, stack_stated
 from model_core.text_encoder import TextEncoder, item_text
 from model_core.vocabulary import Edges, Vocabulary, pad_edges
@@ -62,6 +63,9 @@ def make_corpus(
 ) -> Corpus:
     """Number everything and encode the items' texts.
 
+    Of more than `MAX_ITEMS` items those are taken that are responded to most (of a release's, its own first);
+    the others are left out, and are to a release as any item that it does not know.
+
     Parameters
     ----------
     actions
@@ -83,6 +87,10 @@ def make_corpus(
     unknown = set(actions) - set(weights)
     if unknown:
         raise ValueError(f"actions must be among {sorted(weights)}, got {sorted(unknown)}")
+    strange = set(dataset.interactions.item_ids.tolist()) - {item.item_id for item in dataset.items}
+    if strange:
+        raise ValueError(f"interactions must be with items of the dataset, got {min(strange)!r}")
+    dataset, actions = _commonest(dataset, actions, weights, known)
     vocabulary = Vocabulary.of(dataset.items, common_names(dataset.users))
     if known is not None:
         vocabulary = Vocabulary(vocabulary.item_rows, known.entity_rows, known.relation_rows)
@@ -92,9 +100,6 @@ def make_corpus(
     codes = {action: code for code, action in enumerate(weights, start=1)}
     positive = np.array([False, *(weight >= 1 for weight in weights.values())])
     rows = vocabulary.item_rows
-    strange = set(dataset.interactions.item_ids.tolist()) - rows.keys()
-    if strange:
-        raise ValueError(f"interactions must be with items of the dataset, got {min(strange)!r}")
     code = np.array([codes[action] for action in actions], np.int64)
     interactions = Log(
         users=user_rows.astype(np.int32),
@@ -116,6 +121,32 @@ def make_corpus(
     stated = stack_stated(dataset.users, users.tolist(), vocabulary.entity_rows)
     named = (encoder.name, encoder.fingerprint)
     return Corpus(interactions, vocabulary, edges, text, image, audio, named, stated)
+
+
+def _commonest(
+    dataset: Dataset, actions: Sequence[str], weights: Mapping[str, float], known: Vocabulary | None
+) -> tuple[Dataset, Sequence[str]]:
+    """Keep `MAX_ITEMS` items at most, those with most positive interactions, then with most of any."""
+    described = {item.item_id for item in dataset.items}
+    if len(described) <= MAX_ITEMS:
+        return dataset, actions
+    ids = dataset.interactions.item_ids
+    positive = Counter(ids[[weights[action] >= 1 for action in actions]].tolist())
+    every, own = Counter(ids.tolist()), known.item_rows if known is not None else {}
+    ranked = sorted(described, key=lambda name: (name not in own, -positive[name], -every[name], name))
+    kept = set(ranked[:MAX_ITEMS])
+    there = [name in kept for name in ids.tolist()]
+    log.warning(
+        "%d items are more than the %d that can be learned: those with fewest responses are left out, "
+        "and %d of %d interactions; a release places them as it does new items",
+        len(described), MAX_ITEMS, there.count(False), len(there),
+    )  # fmt: skip
+    fewer = replace(
+        dataset,
+        items=[item for item in dataset.items if item.item_id in kept],
+        interactions=dataset.interactions[np.array(there, np.bool_)],
+    )
+    return fewer, list(compress(actions, there))
 
 
 def _stack(kind: str, items: Sequence[Item]) -> NDArray[np.float32]:

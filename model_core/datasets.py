@@ -42,7 +42,7 @@ class Interactions:
             raise ValueError(f"fraction must be in (0, 1], got {fraction}")
         return self[: int(fraction * len(self))]
 
-    def __getitem__(self, rows: slice) -> "Interactions":
+    def __getitem__(self, rows: slice | NDArray[np.bool_]) -> "Interactions":
         return Interactions(
             self.user_ids[rows],
             self.item_ids[rows],

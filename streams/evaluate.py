@@ -130,13 +130,13 @@ def _evaluate(
             replace(ModelConfig(), n_neighbours=release.n_neighbours),
             known=Vocabulary(release.item_rows, release.entity_rows, release.relation_rows),
         )
-    unique = {item.item_id: item.attributes for item in dataset.items}
+    attributes = {item.item_id: item.attributes for item in dataset.items}
     found = evaluate_release(
         scorer,
         corpus,
         until=until,
         k=k,
-        features=attribute_features(list(unique.values())),
+        features=attribute_features([attributes[name] for name in corpus.vocabulary.item_rows]),
         rng=np.random.default_rng(seed),
         draws=draws,
         report=lambda done: stages.report("evaluate", done),
