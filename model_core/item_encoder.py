@@ -71,9 +71,10 @@ class ItemEncoder(nn.Module):
         -------
         vectors : (n, dim) float32
         """
-        fused = self.fused(
+        parts, mask = self.parts(
             id_rows, text, text_mask, entities, relations, edge_mask, image, image_mask, audio, audio_mask
         )
+        fused = self.fuse(parts, mask)
         if self.training:
             return fused
         given = {"text": (text, text_mask), "image": (image, image_mask), "audio": (audio, audio_mask)}
@@ -82,23 +83,8 @@ class ItemEncoder(nn.Module):
         vectors: Tensor = torch.where(self.met[id_rows].unsqueeze(-1), fused, mapped)
         return vectors
 
-    def fused(
-        self,
-        id_rows: Tensor,
-        text: Tensor,
-        text_mask: Tensor,
-        entities: Tensor,
-        relations: Tensor,
-        edge_mask: Tensor,
-        image: Tensor | None = None,
-        image_mask: Tensor | None = None,
-        audio: Tensor | None = None,
-        audio_mask: Tensor | None = None,
-    ) -> Tensor:
-        """Fuse the parts of n items, met or not: (n, dim)."""
-        parts, mask = self.parts(
-            id_rows, text, text_mask, entities, relations, edge_mask, image, image_mask, audio, audio_mask
-        )
+    def fuse(self, parts: Tensor, mask: Tensor) -> Tensor:
+        """Fuse what `parts` returned, of items met or not: (n, dim)."""
         fused = self.fusion(parts, mask)
         vectors: Tensor = self.norm(fused + self.mix(fused))
         return vectors

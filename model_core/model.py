@@ -75,7 +75,7 @@ class Model(torch.nn.Module):
         encoder.met.zero_()
         encoder.met[rows[met]] = True
         inputs = {name: value.to(device) for name, value in self.inputs.items()}
-        return encoder.content.set_to(features, encoder.fused(**inputs), met, trust)
+        return encoder.content.set_to(features, encoder.fuse(*encoder.parts(**inputs)), met, trust)
 
     def alignment(self, items: Tensor) -> Tensor:
         """Loss of some items' parts that are far from the items' id vectors: (n,) int64 rows to ()."""

@@ -150,15 +150,17 @@ def networks(data: Data, seed: int, epochs: int, groups: set[str]) -> Iterator[t
         yield name, f"{note} of {len(model.curve)}", model.scores
 
 
+def average(networks: list[Scorer]) -> Scorer:
+    """Mean of networks, each with mean 0 and deviation 1 over a user's items."""
+    return lambda users: np.mean([_standard(one(users)) for one in networks], axis=0)
+
+
 def blend(data: Data, networks: list[Scorer], walk: Scorer) -> tuple[str, Scorer]:
-    """Mean of networks and a walk, each with mean 0 and deviation 1 over a user's items."""
+    """Mean of networks, and of those and a walk, with the walk's share chosen on validation."""
+    network = average(networks)
 
     def mixed(share: float) -> Scorer:
-        def scores(users: np.ndarray) -> np.ndarray:
-            network = np.mean([_standard(one(users)) for one in networks], axis=0)
-            return (1 - share) * network + share * _standard(walk(users))
-
-        return scores
+        return lambda users: (1 - share) * _standard(network(users)) + share * _standard(walk(users))
 
     return chosen(data, {f"walk {share}": mixed(share) for share in SHARES})
 
@@ -200,6 +202,7 @@ def main(
     ),
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     first_seed: int = 2020,
+    trainings: Annotated[int, typer.Option(min=1, help="Seeds whose networks are averaged too.")] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="At most, of each network.")] = 40,
     only: Annotated[list[str] | None, typer.Option(help=f"Groups to run: {', '.join(GROUPS)}.")] = None,
     quick: Annotated[bool, typer.Option(help="One seed, 20 epochs, one EASE of each kind.")] = False,
@@ -246,7 +249,10 @@ def main(
         walk = next(walks(loaded))[2]
         for network in gated:
             record("network and walk", *blend(loaded, [network], walk))
-        record("networks of all seeds and walk", *blend(loaded, gated, walk))
+        for begin in range(0, len(gated) - trainings + 1, trainings):
+            some = gated[begin : begin + trainings]
+            record(f"{trainings} networks", "", average(some))
+            record(f"{trainings} networks and walk", *blend(loaded, some, walk))
     if "ease" in groups:
         record("EASE", *ease(loaded, sides=(), quick=quick))
         record("EASE with modalities", *ease(loaded, sides=tuple(loaded.features), quick=quick))
