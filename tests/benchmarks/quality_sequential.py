@@ -213,7 +213,8 @@ def report(data: Data, results: dict[str, list[Rows]]) -> None:
         print(f"{name:<30}{len(seeds):>6}" + "".join(f"{cell:>18}" for cell in cells))
     print(f"published: {PUBLISHED[data.name]}")
     print("\nHR@10, paired over users (mean of seeds), 95 % interval")
-    pairs = [(o, t) for o in ("ours + counts", "ours") for t in (*results, "") if t not in (o, "")]
+    pairs = [(o, t) for o in ("ours + counts", "ours") for t in results if t != o]
+    pairs += [(o, "sasrec full") for o in ("counts", "counts and attributes")]
     for ours, theirs in pairs:
         if ours in results and theirs in results:
             n = min(len(results[ours]), len(results[theirs]))
