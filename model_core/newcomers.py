@@ -1,4 +1,4 @@
-"""How new items stand beside known ones: what they say of themselves, how far to trust it, and their level.
+"""How new items stand beside known ones: how far what they say of themselves is trusted, and their level.
 
 Both are chosen on events that the networks have not learned from, with known items taken for new ones: their
 vectors and EASE's weights are then those of leave-one-out, so no item has a part in what it is measured by.
