@@ -131,14 +131,10 @@ class Trainer:
             count += n
         return total / max(count, 1)
 
-    def compare(self, since: int, vectors: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
-        """`Objective.compare` for the next items from row `since` of the log on."""
-        found = [self._objective.compare(*asked, vectors, new) for asked in self._held_out(since)]
-        if not found:
-            nothing = torch.zeros(0, 1, device=vectors.device)
-            return nothing, nothing.bool()
-        scores, compared_new = zip(*found, strict=True)
-        return torch.cat(scores), torch.cat(compared_new)
+    def compare(self, since: int, vectors: Tensor) -> Tensor:
+        """`Objective.compare` for the next items from row `since` of the log on: (n, 1 + m)."""
+        found = [self._objective.compare(*asked, vectors) for asked in self._held_out(since)]
+        return torch.cat(found) if found else vectors.new_zeros(0, 1)
 
     def _held_out(self, since: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Batches of windows, and their targets from row `since` of the log on."""

@@ -107,25 +107,21 @@ class Objective:
         return loss, retrieval
 
     @torch.inference_mode()
-    def compare(
-        self, rows: NDArray[np.int64], targets: NDArray[np.int64], vectors: Tensor, new: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Scores of some windows' n targets, in column 0, and of the items they are told apart from.
+    def compare(self, rows: NDArray[np.int64], targets: NDArray[np.int64], vectors: Tensor) -> Tensor:
+        """Scores were all items new: of some windows' n targets, and of what these are told apart from.
 
         Parameters
         ----------
         rows, targets : as for a step
-        vectors : (n_items, dim), those of items where they are new; new : (n_items,) bool, which are
+        vectors : (n_items, dim) of the items as new ones; histories are read by the others
 
         Returns
         -------
-        scores : (n, 1 + m); new : (n, 1 + m) bool, which are of new items
+        scores : (n, 1 + m), the targets' in column 0
         """
-        known = self.model.vectors()
-        asked, user, _, _ = self._ask(rows, targets, known)
-        mixed = torch.where(new.unsqueeze(1), vectors, known)
-        compared, scores = self._compare(self.windows.columns[rows], asked, user, mixed, new)
-        return scores, new[compared]
+        asked, user, _, _ = self._ask(rows, targets, self.model.vectors())
+        new = torch.ones(len(vectors), dtype=torch.bool, device=self.device)
+        return self._compare(self.windows.columns[rows], asked, user, vectors, new)[1]
 
     def _ask(
         self, rows: NDArray[np.int64], targets: NDArray[np.int64], vectors: Tensor
