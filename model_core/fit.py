@@ -131,26 +131,16 @@ class Trainer:
             count += n
         return total / max(count, 1)
 
-    def compare(self, since: int, as_new: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`Objective.compare` for the next positive items from row `since` of the log on: (n, 1 + m) each."""
-        found = [
-            self._objective.compare(*asked, as_new)
-            for asked in self._held_out(since, self._objective.log.positive)
-        ]
-        if not found:
-            return torch.zeros(0, 1), torch.zeros(0, 1, dtype=torch.bool)
-        scores, new = zip(*found, strict=True)
-        return torch.cat(scores), torch.cat(new)
+    def compare(self, since: int, vectors: Tensor) -> Tensor:
+        """`Objective.compare` for the next items from row `since` of the log on: (n, 1 + m)."""
+        found = [self._objective.compare(*asked, vectors) for asked in self._held_out(since)]
+        return torch.cat(found) if found else vectors.new_zeros(0, 1)
 
-    def _held_out(
-        self, since: int, wanted: NDArray[np.bool_] | None = None
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Batches of windows, and their targets from row `since` of the log on, of the rows wanted."""
-        there = (self.windows.targets == self.windows.wanted) & (self.windows.targets >= since)
-        if wanted is not None:
-            there &= wanted[self.windows.targets]
-        targets = np.where(there, self.windows.targets, -1)
-        usable = np.flatnonzero(there.any(1))
+    def _held_out(self, since: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Batches of windows, and their targets from row `since` of the log on."""
+        own = self.windows.targets == self.windows.wanted
+        targets = np.where(own & (self.windows.targets >= since), self.windows.targets, -1)
+        usable = np.flatnonzero((targets >= 0).any(1))
         for begin in range(0, len(usable), self.train.batch_windows):
             rows = usable[begin : begin + self.train.batch_windows]
             yield rows, targets[rows]

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from model_core.config import TrainConfig
 from model_core.model import Model
-from model_core.ranker import EASE, NOT_ELIGIBLE, POPULARITY, is_new
+from model_core.ranker import EASE, NOT_ELIGIBLE, POPULARITY
 from model_core.samples import Samples, Windows
 from model_core.signals import Log
 
@@ -86,7 +86,7 @@ class Objective:
         new = self.model.draw_newcomers()
         vectors = self.model.vectors(new)
         asked, user, states, known = self._ask(rows, targets, vectors)
-        compared, scores, _ = self._compare(self.windows.columns[rows], asked, user, vectors, new)
+        compared, scores = self._compare(self.windows.columns[rows], asked, user, vectors, new)
         weight = self._tensor(self._weight[asked.rows])
         # Uniform sampling: each column stands for (n - 1) / m items (Bengio & Senecal 2008).
         shift = torch.full_like(
@@ -107,26 +107,21 @@ class Objective:
         return loss, retrieval
 
     @torch.inference_mode()
-    def compare(
-        self, rows: NDArray[np.int64], targets: NDArray[np.int64], as_new: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Scores of some windows' n targets, in column 0, and of the items that these are told apart from.
+    def compare(self, rows: NDArray[np.int64], targets: NDArray[np.int64], vectors: Tensor) -> Tensor:
+        """Scores were all items new: of some windows' n targets, and of what these are told apart from.
 
         Parameters
         ----------
         rows, targets : as for a step
-        as_new : (n_items, dim) of items were they new: all are then scored as such, by histories as they are
+        vectors : (n_items, dim) of the items as new ones; histories are read by the others
 
         Returns
         -------
-        scores : (n, 1 + m); new : (n, 1 + m) bool, of which nobody had responded to the item
+        scores : (n, 1 + m), the targets' in column 0
         """
-        vectors = self.model.vectors()
-        asked, user, _, _ = self._ask(rows, targets, vectors)
-        new = torch.full((len(vectors),), as_new is not None, device=self.device)
-        vectors = vectors if as_new is None else as_new
-        _, scores, unmet = self._compare(self.windows.columns[rows], asked, user, vectors, new)
-        return scores, unmet
+        asked, user, _, _ = self._ask(rows, targets, self.model.vectors())
+        new = torch.ones(len(vectors), dtype=torch.bool, device=self.device)
+        return self._compare(self.windows.columns[rows], asked, user, vectors, new)[1]
 
     def _ask(
         self, rows: NDArray[np.int64], targets: NDArray[np.int64], vectors: Tensor
@@ -188,13 +183,8 @@ class Objective:
         user: Tensor,
         vectors: Tensor,
         new: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Targets and the (w, m) others that they are told apart from.
-
-        Returns
-        -------
-        items, scores, and whether nobody had responded to them: (n, 1 + m) each
-        """
+    ) -> tuple[Tensor, Tensor]:
+        """Targets and the (w, m) others that they are told apart from: items (n, 1 + m), and their scores."""
         ranker = self.model.ranker
         columns = self._tensor(others).long()
         target = self._tensor(self.log.items[asked.rows]).long()
@@ -209,7 +199,7 @@ class Objective:
         scores = torch.cat((own, against), 1) + ranker.prior(user, signals)
         barred = self._tensor(self.samples.seen[asked.sample]) | (compared == target.unsqueeze(1))
         barred[:, 0] = False
-        return compared, scores.masked_fill(barred, NOT_ELIGIBLE), is_new(signals) > 0
+        return compared, scores.masked_fill(barred, NOT_ELIGIBLE)
 
     def _rank_loss(
         self,

@@ -20,7 +20,7 @@ from model_core.evaluate import compare
 from model_core.export import export_release
 from model_core.fit import Report, Trainer, Watch
 from model_core.model import Model
-from model_core.newcomers import place_newcomers, settle
+from model_core.newcomers import place_newcomers
 from model_core.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
 from model_core.release import EASE, MAPPING, Release, read_release, write_manifest
 from model_core.replay import item_features
@@ -170,12 +170,12 @@ def fit_model(
     recent = int((1.0 - train.calibration) * split)
     history = trainer.fit(train.epochs, before=recent, report=report, checkpoint=checkpoint, watch=watch)
     report("balance", 0.0)
-    newcomers = place_newcomers(model, trainer, log.first(recent), features)
+    trust = place_newcomers(model, trainer, log.first(recent), features)
     balance(model, corpus, log, recent, signals)
     report("balance", 1.0)
     calibrate(model, corpus, log, recent, signals)
     trainer.fit(1, before=split, report=lambda stage, done: report("finish", done), peak=0.1)
-    settle(model, log, features, newcomers)
+    model.settle(log, features, trust)
     return model, history
 
 
