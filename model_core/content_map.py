@@ -22,6 +22,8 @@ class ContentMap(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(config.dim))
         self.mean: Tensor
+        self.register_buffer("trust", torch.ones(()))  # how far from the mean a new item is put, from 0 to 1
+        self.trust: Tensor
         self.register_buffer("entities", torch.zeros(n_entities + 1, config.dim))
         self.entities: Tensor
         for name in EMBEDDINGS:
@@ -41,32 +43,32 @@ class ContentMap(nn.Module):
         """
         size = edge_mask.sum(1, keepdim=True).clamp(min=1).to(self.mean.dtype).sqrt()
         linked = nn.functional.embedding(entities, self.entities) * edge_mask.unsqueeze(-1)
-        vectors: Tensor = self.mean + linked.sum(1) / size
+        about_mean = linked.sum(1) / size
         for name, (values, there) in embeddings.items():
             about = values - self.get_buffer(f"{name}_centre")
             unit = about / about.norm(dim=1, keepdim=True).clamp(min=1e-12) * there.unsqueeze(-1)
-            vectors = vectors + unit @ self.get_buffer(name)
+            about_mean = about_mean + unit @ self.get_buffer(name)
+        vectors: Tensor = self.mean + self.trust * about_mean
         return vectors
 
     @torch.no_grad()
-    def set_to(self, features: ItemFeatures, vectors: Tensor, met: Tensor, trust: float = 1.0) -> Tensor:
-        """Fit on the vectors of the items met; return what each of those would have were it new.
+    def set_to(self, features: ItemFeatures, vectors: Tensor, met: Tensor) -> Tensor:
+        """Fit on the vectors of the items met; return what each item would have were it new.
 
         Parameters
         ----------
         features : of all n items; vectors : (n, dim) float32; met : (n,) bool
-        trust : from 0 to 1, how far from the mean of all a new item's vector is put
 
         Returns
         -------
-        left_out : (n, dim), of each item met without its own part in the fit, of the others as mapped
+        left_out : (n, dim), fully trusted: of an item met without its own part in the fit, else as mapped
         """
         rows = torch.nonzero(met.cpu()).squeeze(1).numpy()
         known: Matrix = vectors[met].cpu().numpy()
         mean = known.mean(0) if len(known) else np.zeros(vectors.shape[1], np.float32)
         ridge = best_ridge(known - mean, features, rows)
         solved, left_out = regress(known - mean, features, rows, ridge)
-        entities, embeddings = linear_map(features, rows, np.float32(trust) * solved, ridge)
+        entities, embeddings = linear_map(features, rows, solved, ridge)
         for name, value in {
             "mean": mean,
             "entities": entities,
@@ -75,6 +77,6 @@ class ContentMap(nn.Module):
         }.items():
             self.get_buffer(name).copy_(torch.as_tensor(value))
         every = np.arange(len(met))
-        made = mean + features.kernel(ridge, every, rows) @ (np.float32(trust) * solved)
-        made[rows] = mean + np.float32(trust) * left_out
+        made = mean + features.kernel(ridge, every, rows) @ solved
+        made[rows] = mean + left_out
         return torch.as_tensor(made.astype(np.float32)).to(vectors.device)

@@ -57,14 +57,18 @@ class Model(torch.nn.Module):
         return vectors
 
     @torch.no_grad()
-    def settle(self, log: Log, features: ItemFeatures, trust: float = 1.0) -> Tensor:
+    def settle(self, log: Log, features: ItemFeatures) -> Tensor:
         """End a training on a log: what it did not meet is new, and is placed by what it says of itself.
 
         The ids of such items are taken back: they were but examples of what was not wanted.
 
         Parameters
         ----------
-        features : of all items; trust : see `ContentMap.set_to`, whose result is returned
+        features : of all items
+
+        Returns
+        -------
+        left_out : (n_items, dim), see `ContentMap.set_to`
         """
         self.eval()
         device = self.ranker.item_bias.device
@@ -75,7 +79,7 @@ class Model(torch.nn.Module):
         encoder.met.zero_()
         encoder.met[rows[met]] = True
         inputs = {name: value.to(device) for name, value in self.inputs.items()}
-        return encoder.content.set_to(features, encoder.fuse(*encoder.parts(**inputs)), met, trust)
+        return encoder.content.set_to(features, encoder.fuse(*encoder.parts(**inputs)), met)
 
     def alignment(self, items: Tensor) -> Tensor:
         """Loss of some items' parts that are far from the items' id vectors: (n,) int64 rows to ()."""

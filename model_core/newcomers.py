@@ -20,15 +20,14 @@ UNTOLD = 0.25
 """Where there are too few events to choose by."""
 
 
-def place_newcomers(model: Model, trainer: Trainer, log: Log, features: ItemFeatures) -> float:
-    """Settle a model trained on a log with the trust that is best on what the trainer has after it."""
+def place_newcomers(model: Model, trainer: Trainer, log: Log, features: ItemFeatures) -> None:
+    """Settle a model trained on a log, with the trust that is best on what the trainer has after it."""
     left_out = model.settle(log, features)
-    mean = model.encoder.content.mean
-    places = {t: _places(trainer.compare(len(log), mean + t * (left_out - mean))) for t in TRUST}
+    content = model.encoder.content
+    about_mean = left_out - content.mean
+    places = {t: _places(trainer.compare(len(log), content.mean + t * about_mean)) for t in TRUST}
     enough = len(places[UNTOLD]) >= MIN_EVENTS
-    trust = max(TRUST, key=lambda t: _gain(places[t])) if enough else UNTOLD
-    model.settle(log, features, trust)
-    return trust
+    content.trust.fill_(max(TRUST, key=lambda t: _gain(places[t])) if enough else UNTOLD)
 
 
 def _places(scores: Tensor) -> Tensor:

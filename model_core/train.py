@@ -170,12 +170,12 @@ def fit_model(
     recent = int((1.0 - train.calibration) * split)
     history = trainer.fit(train.epochs, before=recent, report=report, checkpoint=checkpoint, watch=watch)
     report("balance", 0.0)
-    trust = place_newcomers(model, trainer, log.first(recent), features)
+    place_newcomers(model, trainer, log.first(recent), features)
     balance(model, corpus, log, recent, signals)
     report("balance", 1.0)
     calibrate(model, corpus, log, recent, signals)
     trainer.fit(1, before=split, report=lambda stage, done: report("finish", done), peak=0.1)
-    model.settle(log, features, trust)
+    model.settle(log, features)
     return model, history
 
 

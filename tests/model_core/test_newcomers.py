@@ -33,7 +33,8 @@ def trust_in(data: Dataset) -> float:
     trainer = Trainer(model, corpus.log, windows, samples, TRAIN)
     split = 2 * len(corpus.log) // 3
     trainer.fit(TRAIN.epochs, before=split, report=lambda stage, done: None)
-    return place_newcomers(model, trainer, corpus.log.first(split), features)
+    place_newcomers(model, trainer, corpus.log.first(split), features)
+    return round(float(model.encoder.content.trust), 6)
 
 
 def nameless(data: Dataset, *, telling: bool) -> Dataset:
