@@ -74,7 +74,8 @@ class Trainer:
         total = epochs * steps_per_epoch
         history: list[Epoch] = []
         best = self._state()
-        if checkpoint is not None and (saved := checkpoint.load()) is not None:
+        saved = checkpoint.load() if checkpoint is not None else None
+        if saved is not None and saved["model"].keys() == best.keys():  # else another version wrote it
             history = [Epoch(*epoch) for epoch in saved["history"]]
             best = saved["best"]
             self.model.load_state_dict(saved["model"])
