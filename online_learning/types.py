@@ -23,7 +23,8 @@ class Candidates:
     groups : (B, C, G) int32, what a candidate is one of (its genres, say), -1 = padding; for caps
     fresh : (B, C) bool, candidates that have a share of the positions to themselves
     pinned : (B, C) int, candidates of 0 and more come first, the lowest number at the top; -1 = not pinned.
-        `online_learning.pinning` puts them there; to a policy, those that are not valid are there already
+        `online_learning.policies.pinning` puts them there; to a policy, those that are not valid are there
+        already
     boosts : (B, C) float32, finite, added to a candidate's utility by whatever policy ranks by one: in units
         of reward, of log-odds for a logistic policy, of the score for one that ranks by it
     """

@@ -15,17 +15,17 @@ from typer.core import TyperGroup
 from streams.errors import SlatestreamError
 
 COMMANDS = {
-    "broker": "streams.broker:broker_command",
-    "worker": "streams.worker:worker_command",
+    "broker": "streams.broker.embedded:broker_command",
+    "worker": "streams.commands.worker:worker_command",
     "demo": "streams.demo.run:demo_command",
-    "simulate": "streams.simulate:simulate_command",
-    "train": "streams.train:train_command",
-    "evaluate": "streams.evaluate:evaluate_command",
-    "tune": "streams.tune:tune_command",
-    "compress": "streams.compress:compress_command",
-    "explain": "streams.explain:explain_command",
+    "simulate": "streams.commands.simulate:simulate_command",
+    "train": "streams.commands.train:train_command",
+    "evaluate": "streams.commands.evaluate:evaluate_command",
+    "tune": "streams.commands.tune:tune_command",
+    "compress": "streams.commands.compress:compress_command",
+    "explain": "streams.commands.explain:explain_command",
     "ope": "streams.ope.command:ope_command",
-    "topics": "streams.topics:topics_app",
+    "topics": "streams.kafka.topics:topics_app",
     "experiment": "streams.experiments.commands:experiment_app",
     "bench": "streams.bench.commands:bench_app",
 }

@@ -16,10 +16,10 @@ from streams.events import (
     decode_recommendation,
     encode,
 )
-from streams.kafka_options import aiokafka_client_options
-from streams.partitioner import partition_of
+from streams.kafka.options import aiokafka_client_options
+from streams.kafka.partitioner import partition_of
+from streams.kafka.topics import topic_name, topic_partitions
 from streams.settings import Settings
-from streams.topics import topic_name, topic_partitions
 
 POLL_MS = 200
 ANSWER_TIMEOUT_S = 15.0

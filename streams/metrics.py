@@ -20,8 +20,8 @@ from prometheus_client import (
     generate_latest,
 )
 
-from online_learning import factory as policies
-from online_learning.attribution import Outcome
+from online_learning.attribution.pending_slates import Outcome
+from online_learning.policies import registry as policies
 from streams.decoding import REASONS
 
 TOPICS = (

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import hypothesis
 import pytest
 
-from streams.broker import EmbeddedBroker
+from streams.broker.embedded import EmbeddedBroker
+from streams.kafka.topics import TOPICS, admin_client, create_topics, topic_name
 from streams.settings import ENV_PREFIX, Settings, load_settings
-from streams.topics import TOPICS, admin_client, create_topics, topic_name
 
 # Shared checks assert outside test modules; rewritten, their failures show the values.
 pytest.register_assert_rewrite("tests.policy_checks", "tests.scorer_checks")

@@ -7,10 +7,10 @@ from dataclasses import fields, replace
 import numpy as np
 from scipy.stats import chisquare, norm
 
-from online_learning.factory import Learning
-from online_learning.policy import Policy
-from online_learning.posterior import LinearPrior
-from online_learning.statistics import Statistics
+from online_learning.policies.policy import Policy
+from online_learning.policies.registry import Learning
+from online_learning.statistics.posterior import LinearPrior
+from online_learning.statistics.sums import Statistics
 from online_learning.types import Candidates, Slates
 
 DIM = 6

@@ -43,8 +43,8 @@ def test_a_core_imports_neither_streams_nor_the_other_core(package: str, path: P
     "source",
     [
         "import streams",
-        "import numpy, streams.app as app",
-        "def f():\n    from streams.app import x",
+        "import numpy, streams.worker.app as app",
+        "def f():\n    from streams.worker.app import x",
         "if 1:\n  import streams.x",
     ],
 )

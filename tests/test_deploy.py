@@ -166,7 +166,7 @@ def test_the_compose_files_candidates_are_policies() -> None:
 
 
 def test_the_recipes_can_be_followed() -> None:
-    from model_core.recipe import Recipe, read_recipe
+    from model_core.training.recipe import Recipe, read_recipe
 
     recipes = {path.name: read_recipe(path) for path in (ROOT / "deploy" / "recipes").glob("*.toml")}
     assert recipes["ml-100k.toml"] == Recipe(), "it says of itself that it holds the defaults"

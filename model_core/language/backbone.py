@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from model_core.text_encoder import PACKAGED
+from model_core.release.text_encoder import PACKAGED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from model_core.checkpoint import Checkpoint
 from model_core.language.backbone import Backbone, LoraSettings, mean_of
 from model_core.language.loop import Curves, LoopConfig, Report, Row, best_epoch, find_device, run, silent
 from model_core.language.text_pairs import Pairs, TextLog, spaced
+from model_core.training.checkpoint import Checkpoint
 
 SEPARATOR = "; "
 

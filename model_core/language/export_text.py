@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from model_core.language.ctr_text import SEPARATOR, ClickClassifier, pair_tokens
-from model_core.scorer import open_session
+from model_core.release.scorer import open_session
 
 GRAPH, SETTINGS = "classifier.onnx", "classifier.json"
 INPUTS = ("input_ids", "attention_mask", "item_mask")

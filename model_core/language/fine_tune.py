@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model_core.checkpoint import Checkpoint
 from model_core.language.backbone import Backbone, LoraSettings
 from model_core.language.loop import Curves, LoopConfig, Report, Row, best_epoch, find_device, run, silent
 from model_core.language.text_pairs import Ints, TextLog, histories, spaced
 from model_core.language.user_reader import UserReader
+from model_core.training.checkpoint import Checkpoint
 
 NEVER = -1e9
 """Logit of an item that is no negative: the user liked it too."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_core.checkpoint import Checkpoint
+from model_core.training.checkpoint import Checkpoint
 
 Report = Callable[[str, float], None]
 """Told the stage's name and how much of it is done, from 0 to 1."""

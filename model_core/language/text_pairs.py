@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.datasets import Dataset
-from model_core.text_encoder import item_text
+from model_core.data.datasets import Dataset
+from model_core.release.text_encoder import item_text
 
 Ints = NDArray[np.int32]
 Bools = NDArray[np.bool_]

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.ranking import boosts, check_request, check_slates, top_k
+from online_learning.policies.ranking import boosts, check_request, check_slates, top_k
+from online_learning.policies.softmax import conditional_propensities
 from online_learning.sampling import gumbels
-from online_learning.softmax import conditional_propensities
-from online_learning.statistics import Statistics
+from online_learning.statistics.sums import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
 _NOISE = 1

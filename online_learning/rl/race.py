@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.baselines import PopularityPolicy
-from online_learning.factory import Learning, create_policy
-from online_learning.policy import Policy
-from online_learning.posterior import LinearPrior
+from online_learning.policies.baselines import PopularityPolicy
+from online_learning.policies.policy import Policy
+from online_learning.policies.registry import Learning, create_policy
 from online_learning.rl.learners import LEARNERS, create_learner
 from online_learning.rl.rollout import Played, play
 from online_learning.simulator.config import SimulatorConfig
 from online_learning.simulator.simulator import FEATURES, Simulator
 from online_learning.simulator.taste import Tastes
+from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates, Slates
 
 DIM = len(FEATURES)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.policy import Policy
+from online_learning.policies.policy import Policy
 from online_learning.rl.steps import Steps
 from online_learning.simulator.simulator import Simulator
-from online_learning.statistics import Statistics
+from online_learning.statistics.sums import Statistics
 from online_learning.types import Candidates, Slates
 
 

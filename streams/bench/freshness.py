@@ -24,9 +24,9 @@ from streams.demo.publish import publish_rows
 from streams.demo.session import clean_exit, cluster
 from streams.errors import SlatestreamError
 from streams.events import Click, Content, Recommendation, Request, encode
-from streams.publisher import Publisher
+from streams.kafka.publisher import Publisher
 from streams.settings import Settings
-from streams.worker_process import WorkerProcess, same_topics
+from streams.worker.process import WorkerProcess, same_topics
 
 DEADLINE_S = 30.0
 GENRES = ("Action", "Comedy", "Crime", "Drama", "Horror", "Musical", "Romance", "Western")

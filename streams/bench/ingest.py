@@ -19,12 +19,12 @@ from streams.bench.report import machine, write_report
 from streams.bench.wide import wide_clicks
 from streams.demo.session import clean_exit, cluster
 from streams.errors import SlatestreamError
-from streams.kafka_options import aiokafka_client_options
-from streams.partitioner import partitions_of
-from streams.publisher import Publisher, Row
+from streams.kafka.options import aiokafka_client_options
+from streams.kafka.partitioner import partitions_of
+from streams.kafka.publisher import Publisher, Row
+from streams.kafka.topics import topic_name, topic_partitions
 from streams.settings import Settings
-from streams.topics import topic_name, topic_partitions
-from streams.worker_process import MetricsReading, WorkerProcess, same_topics
+from streams.worker.process import MetricsReading, WorkerProcess, same_topics
 
 # Rendering the metrics takes the worker a few milliseconds: looking rarely keeps that out of the figure.
 LOOK_S = 0.25

@@ -20,7 +20,7 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from model_core.datasets import Dataset, Interactions, load_recbole
+from model_core.data.datasets import Dataset, Interactions, load_recbole
 from streams.bench.references import CoVisits, Ease, Popularity, Reference, prequential_hits
 from streams.bench.report import machine, write_report
 from streams.client import SlateClient
@@ -30,9 +30,9 @@ from streams.demo.publish import click_rows, content_rows, publish_rows, user_ro
 from streams.demo.session import caught_up, clean_exit, cluster, keep_checking, race, train
 from streams.demo.taste import LIKED
 from streams.events import Click, Request
-from streams.publisher import Publisher
+from streams.kafka.publisher import Publisher
 from streams.settings import Settings
-from streams.worker_process import WorkerProcess, same_topics
+from streams.worker.process import WorkerProcess, same_topics
 
 PUBLISHED = {"popularity": 0.099, "co-visitation": 0.173, "EASE": 0.181}
 FIFTHS = 5

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from model_core.datasets import Dataset, Interactions
+from model_core.data.datasets import Dataset, Interactions
 from streams.demo.taste import LIKED
 from streams.events import Click, Content, UserUpdate, decode_click, encode
-from streams.partitioner import partitions_of
-from streams.publisher import Publisher, Row
+from streams.kafka.partitioner import partitions_of
+from streams.kafka.publisher import Publisher, Row
+from streams.kafka.reader import read_partition
+from streams.kafka.topics import topic_name, topic_partitions
 from streams.settings import Settings
-from streams.topic_reader import read_partition
-from streams.topics import topic_name, topic_partitions
 
 CHUNK = 5_000
 POSITIVE = frozenset({"click", "like", "purchase"})

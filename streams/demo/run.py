@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from model_core.datasets import Dataset, load_recbole
+from model_core.data.datasets import Dataset, load_recbole
 from streams.bench.report import machine
 from streams.client import SlateClient
 from streams.demo.dataset import fetch
@@ -25,9 +25,9 @@ from streams.demo.summary import checks, print_summary, summarise
 from streams.demo.table import show
 from streams.demo.taste import population
 from streams.demo.users import Simulation, Traffic
-from streams.publisher import Publisher
+from streams.kafka.publisher import Publisher
 from streams.settings import Settings
-from streams.worker_process import WorkerProcess, environment, same_topics
+from streams.worker.process import WorkerProcess, environment, same_topics
 
 UNTIL = 0.6
 

@@ -19,11 +19,11 @@ import typer
 from kafka.errors import KafkaError
 from rich.console import Console
 
-from streams.broker import EmbeddedBroker
+from streams.broker.embedded import EmbeddedBroker
 from streams.errors import SlatestreamError
+from streams.kafka.topics import TOPICS, admin_client, create_topics, topic_name
 from streams.settings import Settings, load_settings
-from streams.topics import TOPICS, admin_client, create_topics, topic_name
-from streams.worker_process import DIE_WITH_PARENT, MetricsReading, WorkerProcess
+from streams.worker.process import DIE_WITH_PARENT, MetricsReading, WorkerProcess
 
 CATCH_UP_TIMEOUT_S = 120.0
 TRAIN_TIMEOUT_S = 600.0

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.datasets import Dataset
+from model_core.data.datasets import Dataset
 
 LIKED = 4.0
 """A rating from here on is a like."""

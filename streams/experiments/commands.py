@@ -14,8 +14,8 @@ from rich.table import Table
 
 from online_learning.experiments.segment import Segment
 from online_learning.experiments.summary import GUARDRAILS
-from online_learning.factory import Learning
-from online_learning.posterior import LinearPrior
+from online_learning.policies.registry import Learning
+from online_learning.statistics.posterior import LinearPrior
 from streams.errors import SlatestreamError
 from streams.experiments.definition import (
     Experiment,
@@ -27,9 +27,9 @@ from streams.experiments.definition import (
 from streams.experiments.log import read_experiments, read_log
 from streams.experiments.report import make_report
 from streams.experiments.show import as_json, duration, plot, show
-from streams.publisher import Publisher
+from streams.kafka.publisher import Publisher
+from streams.kafka.topics import check_topics, topic_name
 from streams.settings import Settings, load_settings
-from streams.topics import check_topics, topic_name
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from online_learning.experiments.assignment import check_weights
 from online_learning.experiments.segment import Segment
 from online_learning.experiments.sequential import check_level
 from online_learning.experiments.summary import GUARDRAILS
-from online_learning.factory import Learning
-from online_learning.policy_spec import PolicySpec
+from online_learning.policies.policy_spec import PolicySpec
+from online_learning.policies.registry import Learning
 
 SCHEMA_VERSION = 1
 LIVE = "live"

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from online_learning.experiments.interleaving import preferences
 from online_learning.experiments.summary import SlateColumns
 from streams.experiments.definition import Experiment, decode_experiment
+from streams.kafka.reader import read_partition
+from streams.kafka.topics import topic_name, topic_partitions
 from streams.settings import Settings
-from streams.topic_reader import read_partition
-from streams.topics import topic_name, topic_partitions
 
 
 class _Item(msgspec.Struct, gc=False):

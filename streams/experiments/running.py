@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from online_learning.experiments.assignment import OUTSIDE, assign
 from online_learning.experiments.segment import Segment
-from online_learning.factory import Learning
-from online_learning.policy import Policy
-from online_learning.policy_spec import PolicySpec
-from online_learning.statistics import Statistics
-from online_learning.warm import warm
+from online_learning.policies.policy import Policy
+from online_learning.policies.policy_spec import PolicySpec
+from online_learning.policies.registry import Learning
+from online_learning.policies.warm import warm
+from online_learning.statistics.sums import Statistics
 from streams.experiments.definition import (
     LIVE,
     MAX_RUNNING,
@@ -23,7 +23,7 @@ from streams.experiments.definition import (
     decode_experiment,
 )
 from streams.metrics import Metrics
-from streams.routes import Route, UserView
+from streams.serving.routes import Route, UserView
 from streams.state.item_index import keys_of
 
 log = logging.getLogger(__name__)

@@ -15,13 +15,13 @@ from rich.console import Console
 from online_learning.ope.slates import SLATE_ESTIMATORS
 from streams.demo.session import clean_exit
 from streams.errors import SlatestreamError
+from streams.kafka.reader import read_partition
+from streams.kafka.topics import check_topics, topic_name, topic_partitions
 from streams.ope.estimates import DEFAULT_ESTIMATORS, Sampling
 from streams.ope.live import Window, follow
 from streams.ope.log import Reward, SlateLog
 from streams.ope.report import Report, as_json, count, evaluate_columns, show
 from streams.settings import Settings, load_settings
-from streams.topic_reader import read_partition
-from streams.topics import check_topics, topic_name, topic_partitions
 
 SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 

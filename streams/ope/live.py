@@ -14,12 +14,12 @@ from rich.live import Live
 
 from streams.demo.session import race
 from streams.errors import SlatestreamError
+from streams.kafka.reader import TailReader
+from streams.kafka.topics import topic_name, topic_partitions
 from streams.ope.estimates import Sampling
 from streams.ope.log import MALFORMED, Reward, SlateLog
 from streams.ope.report import Report, count, evaluate_columns, table
 from streams.settings import Settings
-from streams.topic_reader import TailReader
-from streams.topics import topic_name, topic_partitions
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.state.changelog import SCHEMA_VERSION, ItemState, decode, encode
+from streams.durability.rows import SCHEMA_VERSION, ItemState, decode, encode
 from streams.state.item_index import ItemIndex
 
 MAX_EDGES = 32

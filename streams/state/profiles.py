@@ -17,9 +17,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.co_visitation import CoVisitation
+from model_core.signals.co_visitation import CoVisitation
+from streams.durability.rows import SCHEMA_VERSION, Erased, chunk_key, erased_key, stated_key
 from streams.state import profile_kernels as kernels
-from streams.state.changelog import SCHEMA_VERSION, Erased, chunk_key, erased_key, stated_key
 from streams.state.item_index import ItemIndex
 from streams.state.profile_kernels import APPLIED, CHUNK, DUPLICATE, REPLAYED
 

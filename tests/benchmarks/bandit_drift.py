@@ -18,8 +18,8 @@ import numpy as np
 import typer
 from scipy.stats import t as student
 
-from online_learning.factory import Learning, create_policy
-from online_learning.posterior import LinearPrior
+from online_learning.policies.registry import Learning, create_policy
+from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
 
 matplotlib.use("Agg")

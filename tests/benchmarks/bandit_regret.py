@@ -21,8 +21,8 @@ import numpy as np
 import typer
 from scipy.stats import t as student
 
-from online_learning.factory import Learning, create_policy
-from online_learning.posterior import LinearPrior
+from online_learning.policies.registry import Learning, create_policy
+from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
 from tests.benchmarks.bandit_worlds import DIM, N_ACTIONS, WORLDS, measure
 

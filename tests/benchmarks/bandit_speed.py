@@ -22,10 +22,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from online_learning.arm_posterior import infer_disjoint
-from online_learning.arm_statistics import ArmStatistics
-from online_learning.linear_statistics import LinearStatistics
-from online_learning.posterior import LinearPrior, infer
+from online_learning.statistics.arm_posterior import infer_disjoint
+from online_learning.statistics.arms import ArmStatistics
+from online_learning.statistics.linear import LinearStatistics
+from online_learning.statistics.posterior import LinearPrior, infer
 from tests.benchmarks.policies import best_seconds
 
 DATA = Path("~/.cache/slatestream/ml-100k").expanduser()

@@ -9,10 +9,10 @@ import numpy as np
 import typer
 from scipy.stats import t as student
 
-from online_learning.cascade import amended
-from online_learning.factory import create_policy
-from online_learning.linear_statistics import LinearStatistics
-from online_learning.posterior import LinearPrior
+from online_learning.attribution.cascade import amended
+from online_learning.policies.registry import create_policy
+from online_learning.statistics.linear import LinearStatistics
+from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
 
 DIM, N_CANDIDATES, K, ROUNDS, BATCH = 6, 30, 5, 60, 10

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from model_core.batches import ItemBatch
-from model_core.cold_start import ItemFeatures, extend_ease, fit_mapping
-from model_core.datasets import Dataset, Item, load_recbole
-from model_core.ease import Ease, fit_ease
-from model_core.text_encoder import TextEncoder, item_text
-from model_core.vocabulary import Vocabulary, pad_edges
+from model_core.data.datasets import Dataset, Item, load_recbole
+from model_core.data.vocabulary import Vocabulary, pad_edges
+from model_core.release.batches import ItemBatch
+from model_core.release.text_encoder import TextEncoder, item_text
+from model_core.signals.cold_start import ItemFeatures, extend_ease, fit_mapping
+from model_core.signals.ease import Ease, fit_ease
 
 FLOORS = ("category popularity", "genre profile", "nearest text", "mean of nearest 5 texts", "mean text")
 

@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from model_core.batches import ItemBatch
-from model_core.cold_start import extend_ease
-from model_core.config import ModelConfig, TrainConfig
-from model_core.corpus import make_corpus, rating_actions
-from model_core.datasets import Interactions
-from model_core.ease import Ease
-from model_core.model import Model
-from model_core.replay import Replay, item_batch, item_features
-from model_core.signals import SignalConfig, fit_log, map_log
-from model_core.text_encoder import item_text
-from model_core.train import fit_model
-from model_core.vocabulary import Edges
+from model_core.data.corpus import make_corpus, rating_actions
+from model_core.data.datasets import Interactions
+from model_core.data.replay import Replay, item_batch, item_features
+from model_core.data.vocabulary import Edges
+from model_core.network.config import ModelConfig, TrainConfig
+from model_core.network.model import Model
+from model_core.release.batches import ItemBatch
+from model_core.release.text_encoder import item_text
+from model_core.signals.cold_start import extend_ease
+from model_core.signals.ease import Ease
+from model_core.signals.sample_signals import SignalConfig, fit_log, map_log
+from model_core.training.train import fit_model
 from tests.benchmarks.cold_films import Films
 
 K = 10

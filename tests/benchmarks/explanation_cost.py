@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from model_core.batches import ItemBatch
-from model_core.evaluate import start_replay
-from model_core.explain import Attribution, explain
-from model_core.replay import item_batch
-from model_core.scorer import Scorer
+from model_core.data.replay import item_batch
+from model_core.evaluation.evaluate import start_replay
+from model_core.explanation.contributions import Attribution, explain
+from model_core.release.batches import ItemBatch
+from model_core.release.scorer import Scorer
 from tests.benchmarks.released import read_release_test
 
 HISTORIES = ((1, 10), (11, 25), (26, 50))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model_core.text_encoder import TextEncoder, item_text
+from model_core.release.text_encoder import TextEncoder, item_text
 
 HISTORY = 8
 RELATIONS = ("hasActor", "hasPlace", "keywords", "publisher")

@@ -12,8 +12,8 @@ import typer
 
 from online_learning.ope.evaluation import Estimate, evaluate
 from online_learning.ope.slates import SLATE_ESTIMATORS, LoggedSlates
-from online_learning.policy_spec import PolicySpec
-from online_learning.posterior import LinearPrior
+from online_learning.policies.policy_spec import PolicySpec
+from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
 from streams.bench.report import machine
 

@@ -21,12 +21,12 @@ from streams.demo.publish import publish_rows
 from streams.demo.session import caught_up, cluster
 from streams.events import Click, Content, Recommendation, Request, encode
 from streams.experiments.definition import Experiment, Variant, encode_experiment
+from streams.kafka.publisher import Publisher
 from streams.ope.command import read_topic
 from streams.ope.estimates import LIVE, Sampling, judge, measured, remedy
 from streams.ope.log import Columns, SlateLog
-from streams.publisher import Publisher
 from streams.settings import Settings
-from streams.worker_process import WorkerProcess, same_topics
+from streams.worker.process import WorkerProcess, same_topics
 
 SERVED = ("epsilon-greedy", "softmax:temperature=0.1", "greedy", "random")
 WEIGHTS = (3.0, 1.0, 1.0, 1.0)  # the first is live and its log is evaluated

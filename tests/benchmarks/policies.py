@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from online_learning.attribution import PendingSlates
-from online_learning.factory import POLICIES, create_policy
-from online_learning.linear_statistics import LinearStatistics
-from online_learning.posterior import LinearPrior
-from online_learning.rewards import Shaping
+from online_learning.attribution.pending_slates import PendingSlates
+from online_learning.attribution.rewards import Shaping
+from online_learning.policies.registry import POLICIES, create_policy
+from online_learning.statistics.linear import LinearStatistics
+from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
 
 BATCH, N_CANDIDATES, K, DIM = 32, 200, 10, 32

@@ -15,10 +15,10 @@ import numpy as np
 import typer
 from scipy.stats import t as student
 
-from online_learning.factory import create_policy
-from online_learning.linear_statistics import LinearStatistics
-from online_learning.position_bias import PositionStatistics, examination, power_law
-from online_learning.posterior import LinearPrior
+from online_learning.policies.registry import create_policy
+from online_learning.statistics.linear import LinearStatistics
+from online_learning.statistics.position_bias import PositionStatistics, examination, power_law
+from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
 
 K, TRUTH = 10, power_law(1.0, 10)

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from model_core.config import ModelConfig
-from model_core.corpus import Corpus, make_corpus, rating_actions
-from model_core.datasets import load_recbole
-from model_core.evaluate import start_replay
-from model_core.replay import join
-from model_core.scorer import Scorer
-from model_core.text_encoder import TextEncoder
+from model_core.data.corpus import Corpus, make_corpus, rating_actions
+from model_core.data.datasets import load_recbole
+from model_core.data.replay import join
+from model_core.evaluation.evaluate import start_replay
+from model_core.network.config import ModelConfig
+from model_core.release.scorer import Scorer
+from model_core.release.text_encoder import TextEncoder
 from streams.settings import Settings
 
 WARM_UP = 0.2

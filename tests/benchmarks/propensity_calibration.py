@@ -19,9 +19,9 @@ import numpy as np
 import typer
 from scipy.stats import chi2
 
-from online_learning.diverse_softmax import SlateRules
-from online_learning.factory import POLICIES, create_policy
-from online_learning.policy import Policy
+from online_learning.policies.diverse_softmax import SlateRules
+from online_learning.policies.policy import Policy
+from online_learning.policies.registry import POLICIES, create_policy
 from online_learning.types import Candidates
 from tests.policy_checks import DIM, PRIOR, random_statistics, unit
 

@@ -27,14 +27,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from model_core.config import ModelConfig
-from model_core.corpus import Corpus, make_corpus, rating_actions
-from model_core.datasets import Dataset, Item, load_recbole
-from model_core.recipe import Recipe
-from model_core.scorer import Scorer
-from model_core.text_encoder import TextEncoder
-from model_core.train import train_release
-from model_core.vocabulary import Edges
+from model_core.data.corpus import Corpus, make_corpus, rating_actions
+from model_core.data.datasets import Dataset, Item, load_recbole
+from model_core.data.vocabulary import Edges
+from model_core.network.config import ModelConfig
+from model_core.release.scorer import Scorer
+from model_core.release.text_encoder import TextEncoder
+from model_core.training.recipe import Recipe
+from model_core.training.train import train_release
 from streams.settings import Settings
 from tests.benchmarks.prequential_offline import WARM_UP, hits
 from tests.benchmarks.signals_alone import prequential

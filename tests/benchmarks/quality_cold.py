@@ -18,9 +18,9 @@ import numpy as np
 import torch
 import typer
 
-from model_core.ease import Ease
-from model_core.text_encoder import TextEncoder
-from model_core.topn import estimate, paired_difference, ranking_metrics, top_items
+from model_core.evaluation.topn import estimate, paired_difference, ranking_metrics, top_items
+from model_core.release.text_encoder import TextEncoder
+from model_core.signals.ease import Ease
 from streams.demo.dataset import fetch
 from tests.benchmarks.cold_films import (
     FLOORS,

@@ -28,10 +28,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn.models import LightGCN
 
-from model_core.ease import fit_ease
-from model_core.fused_linear import FusedLinear, entity_kernel, low_pass, ridge_without_self
-from model_core.graph_encoder import Edges, JoinedGraph
-from model_core.graph_recommender import (
+from model_core.evaluation.topn import (
+    Split,
+    estimate,
+    paired_difference,
+    random_split,
+    ranking_metrics,
+    top_items,
+)
+from model_core.signals.ease import fit_ease
+from tests.benchmarks.rivals.fused_linear import FusedLinear, entity_kernel, low_pass, ridge_without_self
+from tests.benchmarks.rivals.graph_encoder import Edges, JoinedGraph
+from tests.benchmarks.rivals.graph_recommender import (
     GraphConfig,
     GraphModel,
     TrainedGraph,
@@ -39,7 +47,6 @@ from model_core.graph_recommender import (
     validation_ndcg,
     without_facts,
 )
-from model_core.topn import Split, estimate, paired_difference, random_split, ranking_metrics, top_items
 
 K = 10
 METRICS = ("recall", "mrr", "ndcg", "hit")

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model_core.datasets import Dataset, Item, load_recbole
-from model_core.kge import KgeConfig, train_embeddings
-from model_core.knowledge_graph import (
+from model_core.data.datasets import Dataset, Item, load_recbole
+from model_core.graph.kge import KgeConfig, train_embeddings
+from model_core.graph.knowledge_graph import (
     CUTOFFS,
     SIDES,
     KnowledgeGraph,
@@ -33,8 +33,8 @@ from model_core.knowledge_graph import (
     ranking_quality,
     split_triples,
 )
-from model_core.node_embeddings import FAMILIES, NodeEmbeddings, fit_name_map
-from model_core.text_encoder import TextEncoder, item_text
+from model_core.network.node_embeddings import FAMILIES, NodeEmbeddings, fit_name_map
+from model_core.release.text_encoder import TextEncoder, item_text
 
 UNSEEN = 0.1  # of the entities, or of the items
 

@@ -19,12 +19,12 @@ import torch
 import typer
 from scipy import sparse
 
-from model_core.fused_linear import ridge_without_self, vector_kernel
-from model_core.fusion import MODES
-from model_core.interactions import Interactions
-from model_core.item_walk import fit_walk, tune_walk
-from model_core.multimodal import MultimodalConfig, fit_multimodal
-from model_core.topn import estimate, paired_difference, ranking_metrics, top_items
+from model_core.evaluation.topn import estimate, paired_difference, ranking_metrics, top_items
+from model_core.network.fusion import MODES
+from tests.benchmarks.rivals.fused_linear import ridge_without_self, vector_kernel
+from tests.benchmarks.rivals.interactions import Interactions
+from tests.benchmarks.rivals.item_walk import fit_walk, tune_walk
+from tests.benchmarks.rivals.multimodal import MultimodalConfig, fit_multimodal
 
 K = 20
 BLOCK = 1000

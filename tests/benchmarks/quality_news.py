@@ -21,9 +21,7 @@ import numpy as np
 import torch
 import typer
 
-from model_core.language.impressions import METRICS, fit_choice, impression_metrics, resampled_means
 from model_core.language.loop import LoopConfig
-from model_core.language.news_reader import ReaderConfig, Shown, reader_scores, train_reader
 from tests.benchmarks.news_data import (
     News,
     item_statistics,
@@ -34,6 +32,8 @@ from tests.benchmarks.news_data import (
     similarities,
     text_vectors,
 )
+from tests.benchmarks.rivals.impressions import METRICS, fit_choice, impression_metrics, resampled_means
+from tests.benchmarks.rivals.news_reader import ReaderConfig, Shown, reader_scores, train_reader
 
 FOLDS, RESAMPLES = 5, 1000
 FLOOR = "item CTR (floor)"

@@ -19,9 +19,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from model_core.compress import compress_release
-from model_core.evaluate import measure, start_replay
-from model_core.scorer import Scorer
+from model_core.evaluation.evaluate import measure, start_replay
+from model_core.release.compress import compress_release
+from model_core.release.scorer import Scorer
 from tests.benchmarks.released import read_release_test
 
 TOP = 10

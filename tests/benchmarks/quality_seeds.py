@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from model_core.corpus import Corpus, make_corpus, rating_actions
-from model_core.datasets import load_recbole
-from model_core.recipe import Recipe, read_recipe
-from model_core.text_encoder import TextEncoder
-from model_core.train import train_release
+from model_core.data.corpus import Corpus, make_corpus, rating_actions
+from model_core.data.datasets import load_recbole
+from model_core.release.text_encoder import TextEncoder
+from model_core.training.recipe import Recipe, read_recipe
+from model_core.training.train import train_release
 from streams.settings import Settings
 from tests.benchmarks.signals_alone import at_split
 

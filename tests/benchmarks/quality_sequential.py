@@ -22,8 +22,11 @@ import numpy as np
 import torch
 import typer
 
-from model_core.config import ModelConfig
-from model_core.sequences import (
+from model_core.data.vocabulary import Edges
+from model_core.evaluation.topn import estimate, paired_difference
+from model_core.network.config import ModelConfig
+from model_core.signals.sample_signals import SignalConfig
+from tests.benchmarks.rivals.sequences import (
     Rows,
     Scores,
     Sequences,
@@ -32,17 +35,14 @@ from model_core.sequences import (
     place_metrics,
     target_ranks,
 )
-from model_core.sequential import (
+from tests.benchmarks.rivals.sequential import (
     HistoryModel,
     SequenceModel,
     SequentialConfig,
     SequentialTrainer,
     score_users,
 )
-from model_core.sequential_signals import SequenceSignals, blend, fit_blend, fit_signals
-from model_core.signals import SignalConfig
-from model_core.topn import estimate, paired_difference
-from model_core.vocabulary import Edges
+from tests.benchmarks.rivals.sequential_signals import SequenceSignals, blend, fit_blend, fit_signals
 from tests.benchmarks.sasrec_peer import SasRec
 
 METRICS = ("HR@5", "HR@10", "HR@20", "NDCG@10")

@@ -21,17 +21,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model_core.datasets import Dataset, load_recbole
-from model_core.fused_linear import (
-    FusedConfig,
-    entity_kernel,
-    fit_fused,
-    ridge_without_self,
-    tune,
-    vector_kernel,
-)
-from model_core.text_encoder import TextEncoder, item_text
-from model_core.topn import (
+from model_core.data.datasets import Dataset, load_recbole
+from model_core.evaluation.topn import (
     Split,
     coverage,
     estimate,
@@ -44,6 +35,15 @@ from model_core.topn import (
     ranking_metrics,
     recall_by_bucket,
     top_items,
+)
+from model_core.release.text_encoder import TextEncoder, item_text
+from tests.benchmarks.rivals.fused_linear import (
+    FusedConfig,
+    entity_kernel,
+    fit_fused,
+    ridge_without_self,
+    tune,
+    vector_kernel,
 )
 
 PEER = Path(__file__).with_name("topn_peer.py")

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from model_core.config import ModelConfig
-from model_core.corpus import Corpus, make_corpus, rating_actions
-from model_core.datasets import load_recbole
-from model_core.evaluate import Truth, future
-from model_core.release import MANIFEST
-from model_core.text_encoder import TextEncoder
+from model_core.data.corpus import Corpus, make_corpus, rating_actions
+from model_core.data.datasets import load_recbole
+from model_core.evaluation.evaluate import Truth, future
+from model_core.network.config import ModelConfig
+from model_core.release.folder import MANIFEST
+from model_core.release.text_encoder import TextEncoder
 from streams.settings import Settings
 
 

@@ -20,14 +20,14 @@ import typer
 from scipy.stats import sem, ttest_rel, wilcoxon
 from scipy.stats import t as student
 
-from model_core.datasets import load_recbole
+from model_core.data.datasets import load_recbole
 from online_learning.rl.learners import LEARNERS
 from online_learning.rl.race import OPTIMUM, Race
 from online_learning.simulator.config import SimulatorConfig
 from streams.bench.report import machine
+from streams.commands.reward_plot import plot_rewards
+from streams.commands.simulate import fit_tastes
 from streams.demo.dataset import fetch
-from streams.reward_plot import plot_rewards
-from streams.simulate import fit_tastes
 
 SATIATION = SimulatorConfig(sessions=3)
 CONTROL = replace(SATIATION, satiation=0.0, boredom=0.0)

@@ -8,7 +8,7 @@ figures are from (https://github.com/aHuiWang/CIKM2020-S3Rec, models.py): a post
 import torch
 from torch import Tensor, nn
 
-from model_core.sequential import Tokens
+from tests.benchmarks.rivals.sequential import Tokens
 
 
 class SasRec(nn.Module):

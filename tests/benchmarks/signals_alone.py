@@ -10,11 +10,11 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.corpus import Corpus
-from model_core.evaluate import TOP, future, measure
-from model_core.replay import item_features
-from model_core.signals import N_SIGNALS, SignalConfig, SignalState, fit_log
-from model_core.topn import top_items
+from model_core.data.corpus import Corpus
+from model_core.data.replay import item_features
+from model_core.evaluation.evaluate import TOP, future, measure
+from model_core.evaluation.topn import top_items
+from model_core.signals.sample_signals import N_SIGNALS, SignalConfig, SignalState, fit_log
 
 Weights = tuple[float, ...]
 GRID = tuple(w for w in product((0.0, 0.1, 0.3, 0.6, 1.0), repeat=N_SIGNALS) if max(w) == 1.0)

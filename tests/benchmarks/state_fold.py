@@ -8,12 +8,12 @@ import time
 
 import numpy as np
 
-from model_core.co_visitation import CoVisitation, scores
-from streams.state.changelog import covisit_rows, restore_covisits
+from model_core.signals.co_visitation import CoVisitation, scores
+from streams.durability.profile_rows import Restore, dirty_rows
+from streams.durability.rows import covisit_rows, restore_covisits
 from streams.state.item_index import ItemIndex
-from streams.state.profile_rows import Restore, dirty_rows
 from streams.state.profiles import Profiles, fold_clicks
-from streams.state.warm import warm
+from streams.worker.warm_kernels import warm
 
 BATCH = 4096
 ACTIONS = ("view", "click", "like", "purchase", "dislike")

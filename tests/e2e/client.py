@@ -8,9 +8,9 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from streams import events
 from streams.events import Click, Content, Feedback, Recommendation, Request
-from streams.kafka_options import kafka_client_options
+from streams.kafka.options import kafka_client_options
+from streams.kafka.topics import topic_name, topic_partitions
 from streams.settings import Settings
-from streams.topics import topic_name, topic_partitions
 
 DEADLINE_S = 60.0
 T = TypeVar("T")

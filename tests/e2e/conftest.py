@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streams.settings import Settings
-from streams.worker_process import COMMAND, WorkerProcess, same_topics
+from streams.worker.process import COMMAND, WorkerProcess, same_topics
 from tests.e2e.client import Client
 
 StartWorker = Callable[..., WorkerProcess]

@@ -10,7 +10,7 @@ import typer.testing
 from streams.cli import app
 from streams.events import Recommendation, Request
 from streams.settings import Settings
-from streams.worker_process import WorkerProcess, environment, same_topics
+from streams.worker.process import WorkerProcess, environment, same_topics
 from tests.e2e.client import Client, film, item_ids, wait_until
 from tests.e2e.conftest import StartWorker
 

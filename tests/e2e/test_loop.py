@@ -12,9 +12,9 @@ from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
 
 from streams.events import Click, UserUpdate, encode
-from streams.partitioner import partition_of
-from streams.topics import topic_name
-from streams.worker_process import WorkerProcess
+from streams.kafka.partitioner import partition_of
+from streams.kafka.topics import topic_name
+from streams.worker.process import WorkerProcess
 from tests.e2e.client import DEADLINE_S, Client, film, item_ids, wait_until
 from tests.e2e.conftest import StartWorker
 
@@ -260,7 +260,7 @@ def test_bad_records_go_to_dead_letters_and_the_ones_around_them_are_used(
 
 
 def test_fausts_own_command_line_starts_the_same_worker(client: Client, start_worker: StartWorker) -> None:
-    worker = start_worker(command=("faust", "-A", "streams.faust_app", "worker", "--without-web"))
+    worker = start_worker(command=("faust", "-A", "streams.worker.faust_app", "worker", "--without-web"))
     published(client, worker, *CATALOGUE)
     client.click("ann", "alien")
     client.flush()

@@ -12,7 +12,7 @@ import pytest
 
 from streams.cli import main
 from streams.settings import Settings
-from streams.worker_process import DIE_WITH_PARENT, MetricsReading, environment, same_topics
+from streams.worker.process import DIE_WITH_PARENT, MetricsReading, environment, same_topics
 from tests.e2e.client import Client, item_ids, wait_until
 from tests.e2e.conftest import StartWorker
 from tests.e2e.test_loop import CATALOGUE, published

@@ -7,10 +7,10 @@ import urllib.error
 import urllib.request
 from collections import defaultdict
 
-from model_core.signals import SignalConfig
+from model_core.signals.sample_signals import SignalConfig
+from streams.durability.digest import fold
 from streams.events import Click, decode_click
-from streams.state.fold import fold
-from streams.worker_process import WorkerProcess
+from streams.worker.process import WorkerProcess
 from tests.e2e.client import Client, film, wait_until
 from tests.e2e.conftest import StartWorker
 

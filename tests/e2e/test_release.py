@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from model_core.release import read_release
+from model_core.release.folder import read_release
 from streams.cli import main
-from streams.evaluate import evaluate_command
+from streams.commands.evaluate import evaluate_command
+from streams.commands.train import train_command
 from streams.events import UserUpdate
 from streams.settings import Settings
-from streams.train import train_command
-from streams.worker_process import WorkerProcess
+from streams.worker.process import WorkerProcess
 from tests.e2e.client import Client, contributed, film, item_ids, wait_until
 from tests.e2e.conftest import StartWorker
 from tests.e2e.test_loop import http

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from model_core.datasets import Dataset, Interactions, Item, User
+from model_core.data.datasets import Dataset, Interactions, Item, User
 from online_learning.simulator.config import SimulatorConfig
+from streams.commands.simulate_topics import Visit, visit_topics
+from streams.commands.train_policy import PolicyOptions, train_policy
 from streams.settings import Settings
-from streams.simulate_topics import Visit, visit_topics
-from streams.train_policy import PolicyOptions, train_policy
 from tests.e2e.client import Client, wait_until
 from tests.e2e.conftest import StartWorker
 

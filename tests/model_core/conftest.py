@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model_core.batches import ItemBatch
-from model_core.config import TrainConfig
-from model_core.scorer import Scorer
-from model_core.train import train_release
+from model_core.network.config import TrainConfig
+from model_core.release.batches import ItemBatch
+from model_core.release.scorer import Scorer
+from model_core.training.train import train_release
 from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, Texts, corpus, dataset
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.batches import ScoreBatch
-from model_core.config import ModelConfig
-from model_core.corpus import Corpus, make_corpus
-from model_core.datasets import Dataset, Interactions, Item
-from model_core.scorer import Scorer
+from model_core.data.corpus import Corpus, make_corpus
+from model_core.data.datasets import Dataset, Interactions, Item
+from model_core.network.config import ModelConfig
+from model_core.release.batches import ScoreBatch
+from model_core.release.scorer import Scorer
 
 WEIGHTS = {"view": 0.2, "like": 2.0}
 N_ITEMS = 60

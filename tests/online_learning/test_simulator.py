@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from online_learning.baselines import RandomPolicy
+from online_learning.policies.baselines import RandomPolicy
 from online_learning.rl.rollout import play
 from online_learning.simulator.config import SimulatorConfig
 from online_learning.simulator.env import SlateEnv, SlateVectorEnv

@@ -57,7 +57,7 @@ def test_a_command_that_is_misspelt_is_suggested(
 
 
 def test_a_worker_waits_for_nothing_that_only_others_need() -> None:
-    script = "import sys; import streams.cli, streams.app; print(*sys.modules)"
+    script = "import sys; import streams.cli, streams.worker.app; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = set(ran.stdout.split())
     assert {"numba", "faust"} <= loaded

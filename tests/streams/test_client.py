@@ -4,10 +4,10 @@ import pytest
 
 from streams.client import SlateClient
 from streams.events import Click, Recommendation, Request, SlateItem, decode_click, decode_request, encode
-from streams.partitioner import partition_of
-from streams.publisher import Publisher
-from streams.topic_reader import read_partition
-from streams.topics import topic_name
+from streams.kafka.partitioner import partition_of
+from streams.kafka.publisher import Publisher
+from streams.kafka.reader import read_partition
+from streams.kafka.topics import topic_name
 
 
 def slate(request: Request) -> bytes:

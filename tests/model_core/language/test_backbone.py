@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from model_core.language.backbone import Backbone, LoraSettings
-from model_core.text_encoder import TextEncoder
+from model_core.release.text_encoder import TextEncoder
 
 TEXTS = ["space robots part 1", "love", "court trial ; space robots . love letters part 4", "letters part 59"]
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from model_core.checkpoint import Checkpoint
 from model_core.language.backbone import LoraSettings
 from model_core.language.fine_tune import (
     Examples,
@@ -21,7 +20,8 @@ from model_core.language.fine_tune import (
 from model_core.language.loop import LoopConfig
 from model_core.language.text_pairs import TextLog
 from model_core.language.user_reader import UserReader
-from model_core.text_encoder import TextEncoder
+from model_core.release.text_encoder import TextEncoder
+from model_core.training.checkpoint import Checkpoint
 
 
 def config(tiny: str, **loop: object) -> FineTuneConfig:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model_core.checkpoint import Checkpoint
 from model_core.language.loop import LoopConfig, Row, decay_groups, find_device, rate, run
+from model_core.training.checkpoint import Checkpoint
 
 CPU = torch.device("cpu")
 CONFIG = LoopConfig(epochs=4, patience=4, batch_size=8, learning_rate=0.05, warm_up=0.0)

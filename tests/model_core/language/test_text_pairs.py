@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_core.datasets import Dataset, Interactions, Item
+from model_core.data.datasets import Dataset, Interactions, Item
 from model_core.language.text_pairs import (
     TextLog,
     histories,

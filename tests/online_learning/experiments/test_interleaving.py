@@ -8,10 +8,10 @@ from online_learning.experiments.interleaving import (
     preferences,
     team_draft,
 )
-from online_learning.greedy import GreedyPolicy
-from online_learning.policy import Policy
-from online_learning.posterior import LinearPrior
-from online_learning.softmax import SoftmaxPolicy
+from online_learning.policies.greedy import GreedyPolicy
+from online_learning.policies.policy import Policy
+from online_learning.policies.softmax import SoftmaxPolicy
+from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
 
 A = np.array([[0, 1, 2, 3]])

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from online_learning.factory import create_policy
 from online_learning.ope.evaluation import Estimate, evaluate
 from online_learning.ope.slates import SLATE_ESTIMATORS, LoggedSlates
-from online_learning.policy import Policy
-from online_learning.posterior import LinearPrior
+from online_learning.policies.policy import Policy
+from online_learning.policies.registry import create_policy
+from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
 
 N, N_ITEMS, DIM, K = 4_000, 8, 4, 2

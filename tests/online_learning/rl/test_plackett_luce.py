@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from online_learning.policies.softmax import conditional_propensities
 from online_learning.rl.networks import to_batch
 from online_learning.rl.plackett_luce import log_probabilities
 from online_learning.rl.steps import Steps
-from online_learning.softmax import conditional_propensities
 from tests.online_learning.rl_worlds import as_logged
 
 CPU = torch.device("cpu")

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from online_learning.factory import create_policy
-from online_learning.posterior import LinearPrior
+from online_learning.policies.registry import create_policy
 from online_learning.rl.policy import RlPolicy, Scorer
 from online_learning.rl.release import PolicyRelease, read_policy_release
+from online_learning.statistics.posterior import LinearPrior
 from tests.policy_checks import CHECKS, DIM, FEATURE_SPACE, PRIOR, Make, random_candidates, request, same
 
 
@@ -53,8 +53,8 @@ def test_a_release_serves_what_was_written(release: Path):
 def test_serving_imports_no_torch(release: Path):
     code = (
         "import sys, numpy as np; from pathlib import Path; "
-        "from online_learning.factory import create_policy; "
-        "from online_learning.posterior import LinearPrior; "
+        "from online_learning.policies.registry import create_policy; "
+        "from online_learning.statistics.posterior import LinearPrior; "
         f"create_policy('rl', LinearPrior(np.zeros({DIM}), feature_space={FEATURE_SPACE!r}), "
         f"policy_release=Path({str(release)!r})); sys.exit('torch' in sys.modules)"
     )

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from model_core.datasets import Dataset, Interactions, Item
+from model_core.data.datasets import Dataset, Interactions, Item
 from streams.bench.prequential import Replay, Run, figures
 from streams.client import Answer
 from streams.events import SlateItem

@@ -1,12 +1,12 @@
 import numpy as np
 
-from model_core.datasets import Dataset, Interactions, Item, User
+from model_core.data.datasets import Dataset, Interactions, Item, User
 from streams.demo.publish import click_rows, content_rows, publish_rows, read_past, user_rows
 from streams.events import decode_click, decode_content, decode_user
-from streams.partitioner import partition_of
-from streams.publisher import Publisher
-from streams.topic_reader import read_partition
-from streams.topics import topic_name
+from streams.kafka.partitioner import partition_of
+from streams.kafka.publisher import Publisher
+from streams.kafka.reader import read_partition
+from streams.kafka.topics import topic_name
 
 DATASET = Dataset(
     "films",

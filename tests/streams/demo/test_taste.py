@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from model_core.datasets import Dataset, Interactions, Item
+from model_core.data.datasets import Dataset, Interactions, Item
 from streams.demo.taste import Population, draws, examination, population, react
 
 

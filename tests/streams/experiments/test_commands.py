@@ -4,7 +4,7 @@ from typer.testing import CliRunner
 from streams.cli import app
 from streams.errors import SlatestreamError
 from streams.settings import Settings
-from streams.worker_process import environment, same_topics
+from streams.worker.process import environment, same_topics
 
 TWO = ("--variant", "control=live", "--variant", "b=greedy")
 

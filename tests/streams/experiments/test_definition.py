@@ -3,8 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from online_learning.factory import Learning
-from online_learning.posterior import LinearPrior
+from online_learning.policies.registry import Learning
+from online_learning.statistics.posterior import LinearPrior
 from streams.experiments.definition import (
     Variant,
     check_experiment,

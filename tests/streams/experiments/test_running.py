@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from online_learning.posterior import LinearPrior
 from online_learning.rl.policy import Scorer
 from online_learning.rl.release import PolicyRelease
+from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
 from streams.errors import ConfigurationError
 from streams.experiments.definition import Experiment, Variant, encode_experiment
+from streams.learning.policy_set import PolicySet
 from streams.metrics import Metrics
-from streams.policy_set import PolicySet
-from streams.routes import UserView, choose
+from streams.serving.routes import UserView, choose
 from streams.settings import load_settings
 
 PRIOR = LinearPrior(np.array([1.0, 0.5, -0.5]))

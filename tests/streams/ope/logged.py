@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from online_learning.policy_spec import PolicySpec
-from online_learning.posterior import LinearPrior
+from online_learning.policies.policy_spec import PolicySpec
+from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
 from streams.events import Feedback, SlateItem, encode
 

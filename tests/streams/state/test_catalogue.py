@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.durability.rows import SCHEMA_VERSION
 from streams.state.catalogue import MAX_EDGES, Catalogue, encode_deletion, encode_item_state
-from streams.state.changelog import SCHEMA_VERSION
 from streams.state.item_index import ItemIndex
 
 NOW = 1_700_000_000_000

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_core.co_visitation import CoVisitation
+from model_core.signals.co_visitation import CoVisitation
+from streams.durability.digest import fold_batch
 from streams.events import Click
-from streams.state.fold import fold_batch
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import APPLIED, DUPLICATE, REPLAYED, Profiles, fold_clicks
 

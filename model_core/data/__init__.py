@@ -1,0 +1,1 @@
+"""Datasets: reading, vocabularies, held-out splits, training samples and replay."""

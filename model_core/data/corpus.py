@@ -1,0 +1,168 @@
+"""A dataset as arrays, with its texts encoded: what training and evaluation work on."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.data.datasets import Dataset, Interactions, Item
+from model_core.data.vocabulary import Edges, Vocabulary, pad_edges
+from model_core.network.config import ModelConfig
+from model_core.release.text_encoder import TextEncoder, item_text
+from model_core.signals.sample_signals import MAX_ITEMS, Log
+from model_core.signals.stated import common_names, stack_stated
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Item row i of the log is the vocabulary's row i + 1.
+
+    text : (n_items, T) float32, a zero row where an item has no text; image, audio : alike, of width 0
+        where no item has one
+    text_encoder : its name and fingerprint
+    stated : (n_users, MAX_STATED) int64, entities that users state, 0 = padding (`model_core.signals.stated`)
+    """
+
+    log: Log
+    vocabulary: Vocabulary
+    edges: Edges
+    text: NDArray[np.float32]
+    image: NDArray[np.float32]
+    audio: NDArray[np.float32]
+    text_encoder: tuple[str, str]
+    stated: NDArray[np.int64]
+
+    @property
+    def id_rows(self) -> NDArray[np.int64]:
+        """Release rows of the items: (n_items,) int64."""
+        return np.arange(1, self.log.n_items + 1)
+
+
+def rating_actions(
+    interactions: Interactions, *, positive: str = "like", other: str = "view", at_least: float = 4.0
+) -> list[str]:
+    """Name the action of each row by its rating; a row without one is positive."""
+    liked = np.isnan(interactions.ratings) | (interactions.ratings >= at_least)
+    return [positive if yes else other for yes in liked]
+
+
+def make_corpus(
+    dataset: Dataset,
+    actions: Sequence[str],
+    weights: Mapping[str, float],
+    encoder: TextEncoder,
+    config: ModelConfig,
+    *,
+    known: Vocabulary | None = None,
+) -> Corpus:
+    """Number everything and encode the items' texts.
+
+    Of more than `MAX_ITEMS` items those are taken that are responded to most (of a release's, its own first);
+    the others are left out, and are to a release as any item that it does not know.
+
+    Parameters
+    ----------
+    actions
+        The action of each interaction.
+    weights
+        Every action's reward weight; an action is positive from 1 on.
+    known
+        Names of a release that is to serve the corpus: its rows of entities and relations are used. Items are
+        numbered as the dataset has them all the same.
+
+    Raises
+    ------
+    ValueError
+        If there are no items, fewer than two users, an action without a weight, an interaction with an item
+        that is not described, or an embedding that is not finite.
+    """
+    if not dataset.items:
+        raise ValueError("items must not be empty: there is nothing to recommend")
+    unknown = set(actions) - set(weights)
+    if unknown:
+        raise ValueError(f"actions must be among {sorted(weights)}, got {sorted(unknown)}")
+    strange = set(dataset.interactions.item_ids.tolist()) - {item.item_id for item in dataset.items}
+    if strange:
+        raise ValueError(f"interactions must be with items of the dataset, got {min(strange)!r}")
+    dataset, actions = _commonest(dataset, actions, weights, known)
+    vocabulary = Vocabulary.of(dataset.items, common_names(dataset.users))
+    if known is not None:
+        vocabulary = Vocabulary(vocabulary.item_rows, known.entity_rows, known.relation_rows)
+    users, user_rows = np.unique(dataset.interactions.user_ids, return_inverse=True)
+    if len(users) < 2:
+        raise ValueError(f"interactions must come from at least 2 users, got {len(users)}")
+    codes = {action: code for code, action in enumerate(weights, start=1)}
+    positive = np.array([False, *(weight >= 1 for weight in weights.values())])
+    rows = vocabulary.item_rows
+    code = np.array([codes[action] for action in actions], np.int64)
+    interactions = Log(
+        users=user_rows.astype(np.int32),
+        items=np.array([rows[item_id] for item_id in dataset.interactions.item_ids.tolist()], np.int32) - 1,
+        actions=code,
+        positive=positive[code],
+        times_ms=dataset.interactions.timestamps_ms,
+        n_users=len(users),
+        n_items=len(vocabulary.item_rows),
+        positions=dataset.interactions.positions,
+    )
+    unique = list({item.item_id: item for item in dataset.items}.values())
+    text = encoder.encode([item_text(item.title, item.text, item.attributes) for item in unique])
+    if not np.isfinite(text).all():
+        name = unique[int(np.flatnonzero(~np.isfinite(text).all(1))[0])].item_id
+        raise ValueError(f"text of item {name!r} must have a finite vector, got NaN or infinity")
+    edges = pad_edges(unique, vocabulary, config.n_neighbours)
+    image, audio = _stack("image", unique), _stack("audio", unique)
+    stated = stack_stated(dataset.users, users.tolist(), vocabulary.entity_rows)
+    named = (encoder.name, encoder.fingerprint)
+    return Corpus(interactions, vocabulary, edges, text, image, audio, named, stated)
+
+
+def _commonest(
+    dataset: Dataset, actions: Sequence[str], weights: Mapping[str, float], known: Vocabulary | None
+) -> tuple[Dataset, Sequence[str]]:
+    """Keep `MAX_ITEMS` items at most, those with most positive interactions, then with most of any."""
+    described = {item.item_id for item in dataset.items}
+    if len(described) <= MAX_ITEMS:
+        return dataset, actions
+    ids = dataset.interactions.item_ids
+    positive = Counter(ids[[weights[action] >= 1 for action in actions]].tolist())
+    every, own = Counter(ids.tolist()), known.item_rows if known is not None else {}
+    ranked = sorted(described, key=lambda name: (name not in own, -positive[name], -every[name], name))
+    kept = set(ranked[:MAX_ITEMS])
+    there = [name in kept for name in ids.tolist()]
+    log.warning(
+        "%d items are more than the %d that can be learned: those with fewest responses are left out, "
+        "and %d of %d interactions; a release places them as it does new items",
+        len(described), MAX_ITEMS, there.count(False), len(there),
+    )  # fmt: skip
+    fewer = replace(
+        dataset,
+        items=[item for item in dataset.items if item.item_id in kept],
+        interactions=dataset.interactions[np.array(there, np.bool_)],
+    )
+    return fewer, list(compress(actions, there))
+
+
+def _stack(kind: str, items: Sequence[Item]) -> NDArray[np.float32]:
+    """Put embeddings of the commonest width into one array; an item without one has a zero row."""
+    vectors = [getattr(item, kind) for item in items]
+    widths = Counter(len(vector) for vector in vectors if vector is not None)
+    width = widths.most_common(1)[0][0] if widths else 0
+    if len(widths) > 1:
+        log.warning(
+            "%s embeddings must have one width: those of %d count, %d others do not",
+            kind, width, widths.total() - widths[width],
+        )  # fmt: skip
+    stacked = np.zeros((len(items), width), np.float32)
+    for row, (item, vector) in enumerate(zip(items, vectors, strict=True)):
+        if vector is not None and len(vector) == width:
+            if not np.isfinite(vector).all():
+                raise ValueError(f"{kind} of item {item.item_id!r} must be finite, got NaN or infinity")
+            stacked[row] = vector
+    return stacked

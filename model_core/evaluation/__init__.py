@@ -1,0 +1,1 @@
+"""How good a release is: ranking metrics by slices and with intervals."""

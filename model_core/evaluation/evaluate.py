@@ -1,0 +1,281 @@
+"""Held-out quality of a release, with the baselines that it has to beat on the same split.
+
+Each user who has a positive item both before and after the split is asked once, at the moment of the
+split, for ten items that they have not met; what they respond to afterwards is the truth. All items of the
+catalogue are ranked.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from model_core.data.corpus import Corpus
+from model_core.data.replay import Replay, item_batch
+from model_core.evaluation.topn import ranking_metrics, top_items
+from model_core.release.batches import ItemBatch
+from model_core.release.scorer import Scorer
+from model_core.signals.cold_start import extend_ease
+from model_core.signals.ease import Ease
+from model_core.signals.sample_signals import Log, SignalConfig
+
+TOP = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """users : (n,) int32; relevant : (n, n_items) bool, positive after the split and not met before it."""
+
+    users: NDArray[np.int32]
+    relevant: NDArray[np.bool_]
+
+
+def future(log: Log, split: int, *, stop: int | None = None, newcomers: bool = False) -> Truth:
+    """Truth of the rows from `split` to `stop`; with newcomers, also of users without a positive before."""
+    before = np.zeros((log.n_users, log.n_items), np.bool_)
+    before[log.users[:split], log.items[:split]] = True
+    warm = np.zeros(log.n_users, np.bool_)
+    warm[log.users[:split][log.positive[:split]]] = True
+    later = slice(split, stop)
+    after = np.zeros_like(before)
+    positive = log.positive[later]
+    after[log.users[later][positive], log.items[later][positive]] = True
+    after &= ~before
+    users = np.flatnonzero((warm | newcomers) & after.any(1)).astype(np.int32)
+    return Truth(users, after[users])
+
+
+def measure(top: NDArray[np.int64], relevant: NDArray[np.bool_]) -> dict[str, float]:
+    """Mean Recall@10 and NDCG@10 of top (n, 10) item rows, best first; of shorter lists, at their length."""
+    if not len(top):
+        return {"recall@10": 0.0, "ndcg@10": 0.0}
+    found = ranking_metrics(top, relevant)
+    return {"recall@10": float(found["recall"].mean()), "ndcg@10": float(found["ndcg"].mean())}
+
+
+def recall_by_popularity(
+    top: NDArray[np.int64], relevant: NDArray[np.bool_], counts: NDArray[np.float32], *, buckets: int = 5
+) -> list[float]:
+    """Share of the relevant items that were found, by how popular the item is; rarest first.
+
+    The buckets hold about equally many positive events before the split each.
+
+    Parameters
+    ----------
+    top : (n, 10) int64, relevant : (n, n_items) bool, counts : (n_items,) float32
+    """
+    order = np.argsort(counts, kind="stable")
+    before = np.cumsum(counts[order]) - counts[order] / 2
+    bucket = np.empty(len(counts), np.int64)
+    bucket[order] = np.minimum(buckets * before / max(float(counts.sum()), 1.0), buckets - 1).astype(np.int64)
+    hits = np.take_along_axis(relevant, top, 1)
+    found = np.bincount(bucket[top[hits]], minlength=buckets)
+    wanted = np.bincount(bucket[np.nonzero(relevant)[1]], minlength=buckets)
+    return [float(value) for value in found / np.maximum(wanted, 1)]
+
+
+def popularity(log: Log, split: int, users: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Positive events of each item before the split, for every user alike: (n, n_items)."""
+    counts = np.bincount(log.items[:split][log.positive[:split]], minlength=log.n_items)
+    return np.tile(counts.astype(np.float32), (len(users), 1))
+
+
+def item_knn(log: Log, split: int, users: NDArray[np.int32], *, neighbours: int = 50) -> NDArray[np.float32]:
+    """Item-based nearest neighbours (Sarwar et al. 2001): cosine between items' positive users."""
+    met = np.zeros((log.n_users, log.n_items), np.float32)
+    positive = log.positive[:split]
+    met[log.users[:split][positive], log.items[:split][positive]] = 1.0
+    together = met.T @ met
+    norm = np.sqrt(together.diagonal()) + 1e-9
+    similar = together / norm[:, None] / norm[None, :]
+    np.fill_diagonal(similar, 0.0)
+    if neighbours < log.n_items:
+        least = np.partition(similar, -neighbours, axis=1)[:, -neighbours, None]
+        similar[similar < least] = 0.0
+    scores: NDArray[np.float32] = met[users] @ similar
+    return scores
+
+
+def release_rows(scorer: Scorer, corpus: Corpus) -> NDArray[np.int64]:
+    """Row that the release has for each item of a corpus: (n_items,) int64, 0 = unknown to it."""
+    rows = scorer.release.item_rows
+    return np.array([rows.get(name, 0) for name in corpus.vocabulary.item_rows], np.int64)
+
+
+def ease_by_rows(ease: Ease, rows: NDArray[np.int64]) -> Ease:
+    """The same weights, by a corpus's rows; items unknown to the release have none.
+
+    Parameters
+    ----------
+    rows : (n_items,) int64, of `release_rows`
+    """
+    if np.array_equal(rows, np.arange(1, ease.n_items + 1)):
+        return ease
+    n = ease.n_items
+    bounds = np.append(ease.bounds, ease.bounds[-1])  # one more row and column, which are empty
+    matrix = sparse.csr_matrix((ease.weights, ease.items, bounds), (n + 1, n + 1))
+    at = np.where(rows > 0, rows - 1, n)
+    chosen = matrix[at][:, at].sorted_indices()
+    return Ease(chosen.indptr.astype(np.int64), chosen.indices.astype(np.int32), chosen.data)
+
+
+def start_replay(
+    scorer: Scorer, corpus: Corpus, *, new: NDArray[np.bool_] | None = None
+) -> tuple[Replay, NDArray[np.float32]]:
+    """Get ready to serve a corpus's log by a release: its replay, and the item matrix.
+
+    Parameters
+    ----------
+    new : (n_items,) bool
+        Items whose ids the release is not to know even if it does.
+    """
+    release = scorer.release
+    rows = release_rows(scorer, corpus)
+    batch = item_batch(corpus)
+    batch = replace(
+        batch,
+        image=_fit_width("image", batch.image, release.image_dim),
+        audio=_fit_width("audio", batch.audio, release.audio_dim),
+        id_rows=rows if new is None else np.where(new, 0, rows),
+    )
+    replay = Replay(
+        corpus.log,
+        corpus.edges,
+        corpus.stated,
+        history_length=release.history_length,
+        n_affinities=release.n_affinities,
+        signals=SignalConfig(**release.signals),
+        ease=_ease_of(scorer, batch, rows),
+    )
+    return replay, scorer.encode_items(batch)
+
+
+def _ease_of(scorer: Scorer, items: ItemBatch, rows: NDArray[np.int64]) -> Ease:
+    """EASE by a corpus's rows; items unknown to the release have the weights of new ones."""
+    ease, unknown = ease_by_rows(scorer.ease, rows), np.flatnonzero(rows == 0)
+    if not len(unknown):
+        return ease
+    known = np.flatnonzero(rows)
+    weights = np.zeros((len(rows), len(unknown)), np.float32)
+    weights[known] = (scorer.mapping.places(items)[unknown] @ scorer.mapping.weights[:, rows[known] - 1]).T
+    return extend_ease(ease, weights, unknown)
+
+
+def _fit_width(kind: str, vectors: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """Embeddings as the release takes them: zero, which its mask calls missing, where a corpus has none."""
+    if not vectors.shape[1]:
+        return np.zeros((len(vectors), width), np.float32)
+    if width and vectors.shape[1] != width:
+        raise ValueError(f"{kind} embeddings must have the release's width {width}, got {vectors.shape[1]}")
+    return vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Lists of the truth's users, and how probable the release held its candidates.
+
+    tops : model -> (n, k) int64 item rows, best first; where a user has met nearly all items, met ones fill
+        the tail
+    probability, relevant : (c,) float32 and bool, of all candidates of all users
+    """
+
+    tops: dict[str, NDArray[np.int64]]
+    probability: NDArray[np.float32]
+    relevant: NDArray[np.bool_]
+
+
+def rank(
+    scorer: Scorer,
+    replay: Replay,
+    vectors: NDArray[np.float32],
+    truth: Truth,
+    *,
+    k: int = TOP,
+    among: NDArray[np.bool_] | None = None,
+    baselines: bool = True,
+    batch: int = 32,
+    report: Callable[[float], None] = lambda done: None,
+) -> Ranked:
+    """Ask the release and the baselines, as of the replay's position, for the k best items of each user.
+
+    A baseline that knows nothing of a user goes by popularity.
+
+    Parameters
+    ----------
+    among : (n_items,) bool
+        Items to choose from; all by default.
+    """
+    log, split = replay.log, replay.position
+    moment = int(log.times_ms[min(split, len(log) - 1)])
+    barred = replay.state.seen[truth.users]
+    if among is not None:
+        barred = barred | ~among
+    tops: dict[str, NDArray[np.int64]] = {}
+    if baselines:
+        popular = popularity(log, split, truth.users)
+        for name, scores in (
+            ("popularity", popular),
+            ("item-kNN", item_knn(log, split, truth.users)),
+            ("co-visits", replay.state.read(truth.users)[:, 0]),
+        ):
+            known = scores.any(1, keepdims=True)
+            tops[name] = top_items(np.where(known, scores, popular), barred, k)
+    parts = [np.zeros((0, k), np.int64)]
+    probability, relevant = [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
+    for begin in range(0, len(truth.users), batch):
+        users = truth.users[begin : begin + batch]
+        request = replay.requests(users, np.full(len(users), moment))
+        request = replace(request, eligible=~barred[begin : begin + batch])
+        ranked = scorer.score(request, vectors)
+        spare = (~request.eligible).argmax(1)
+        parts.append(np.where(ranked.valid, ranked.rows, spare[:, None])[:, :k])
+        probability.append(ranked.scores[ranked.valid])
+        of_user, at = np.nonzero(ranked.valid)
+        relevant.append(truth.relevant[begin + of_user, ranked.rows[of_user, at]])
+        report(min(1.0, (begin + batch) / len(truth.users)))
+    tops["slatestream"] = np.concatenate(parts)
+    return Ranked(tops, np.concatenate(probability), np.concatenate(relevant))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How a release and the baselines do on the same users.
+
+    metrics : by model; `users` counts who was asked
+    by_popularity : by model, see `recall_by_popularity`
+    probability, relevant : (n,) float32 and bool, of all candidates of all users
+    """
+
+    metrics: dict[str, dict[str, float]]
+    by_popularity: dict[str, list[float]]
+    probability: NDArray[np.float32]
+    relevant: NDArray[np.bool_]
+
+
+def compare(scorer: Scorer, corpus: Corpus, split: int, *, batch: int = 32) -> Comparison:
+    """Measure the release and the baselines on what follows the split.
+
+    Items first met after the split are in the catalogue, as new content would be, though training knew
+    their texts and edges only.
+    """
+    log = corpus.log
+    truth = future(log, split)
+    replay, vectors = start_replay(scorer, corpus)
+    replay.advance(split)
+    ranked = rank(scorer, replay, vectors, truth, k=min(TOP, log.n_items), batch=batch)
+    liked = np.bincount(log.items[:split][log.positive[:split]], minlength=log.n_items).astype(np.float32)
+    return Comparison(
+        metrics={
+            name: {**measure(top, truth.relevant), "users": float(len(truth.users))}
+            for name, top in ranked.tops.items()
+        },
+        by_popularity={
+            name: recall_by_popularity(top, truth.relevant, liked)
+            for name, top in ranked.tops.items()
+            if name != "co-visits"
+        },
+        probability=ranked.probability,
+        relevant=ranked.relevant,
+    )

@@ -1,0 +1,1 @@
+"""The knowledge graph: its triples, and embeddings that complete it."""

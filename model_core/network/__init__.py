@@ -1,0 +1,1 @@
+"""The networks: item encoder, ranker, and the model of both."""

@@ -1,0 +1,1 @@
+"""A release: its files, the scorer that runs it, and smaller variants of it."""

@@ -1,0 +1,172 @@
+"""A release: a folder with both graphs, EASE, its mapping, the vocabulary, and a manifest that vouches.
+
+manifest.json names the schema, the sizes, the metrics and the SHA-256 of every other file; the version is
+a hash of those, so it tells contents apart and not moments.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.data.vocabulary import Vocabulary
+from model_core.network.config import ModelConfig
+
+SCHEMA = 3
+MANIFEST, VOCABULARY = "manifest.json", "vocabulary.json"
+ABOUT = ("version", "metrics", "training")
+"""What of a manifest is said about the contents and is none of them."""
+ITEM_ENCODER, RANKER, EASE, MAPPING = "item_encoder.onnx", "ranker.onnx", "ease.npz", "item_mapping.npz"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What a release says of itself.
+
+    Action codes in a history are positions in `actions` plus 1; 0 is an unknown action or padding.
+    Rows of items, entities and relations start at 1; 0 is an unknown name or padding.
+    """
+
+    version: str
+    actions: tuple[str, ...]
+    dim: int
+    feature_dim: int
+    n_candidates: int
+    history_length: int
+    n_affinities: int
+    n_neighbours: int
+    n_signals: int
+    text_dim: int
+    image_dim: int
+    audio_dim: int
+    text_encoder: str
+    text_encoder_fingerprint: str
+    signals: dict[str, Any]
+    """How the signals were computed in training (`model_core.signals.sample_signals.SignalConfig`)."""
+    prior_weights: NDArray[np.float32]
+    entity_rows: dict[str, int]
+    relation_rows: dict[str, int]
+    item_rows: dict[str, int]
+    metrics: dict[str, Any]
+    action_weights: dict[str, float] = field(default_factory=dict)
+    """Reward weight of each action in training; positive from 1 on."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """How it was trained; `interactions` counts the log's rows that it knows."""
+
+    @property
+    def items(self) -> list[str]:
+        """Ids of the items it knows, by row; row 1 comes first."""
+        return sorted(self.item_rows, key=self.item_rows.__getitem__)
+
+    def action_code(self, action: str) -> int:
+        """Code of an action in `ScoreBatch.history_actions`."""
+        return self.actions.index(action) + 1 if action in self.actions else 0
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    config: ModelConfig,
+    actions: dict[str, float],
+    text_encoder: tuple[str, str],
+    vocabulary: Vocabulary,
+    signals: dict[str, Any],
+    metrics: dict[str, Any],
+    training: dict[str, Any],
+) -> str:
+    """Complete a folder that holds both graphs, EASE and its mapping into a release; return its version."""
+    (folder / VOCABULARY).write_text(
+        json.dumps(asdict(vocabulary), ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
+    )
+    described = {
+        "schema": SCHEMA,
+        "files": dict.fromkeys((ITEM_ENCODER, RANKER, EASE, MAPPING, VOCABULARY)),
+        "dims": asdict(config),
+        "actions": actions,
+        "text_encoder": {"name": text_encoder[0], "fingerprint": text_encoder[1]},
+        "signals": signals,
+    }
+    return sign_manifest(folder, described | {"metrics": metrics, "training": training})
+
+
+def sign_manifest(folder: Path, manifest: dict[str, Any]) -> str:
+    """Write a manifest with the checksums that its files have now; return the version, a hash of contents."""
+    files = {name: _sha256(folder / name) for name in manifest["files"]}
+    described = manifest | {"files": files}
+    version = _version(described)
+    text = json.dumps({**described, "version": version}, indent=2, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    return version
+
+
+def read_release(folder: Path) -> Release:
+    """Read and verify a release folder.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing, was changed, or the schema is newer than this code.
+    """
+    manifest = _read_manifest(folder)
+    for name, wanted in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"release {str(folder)!r} must hold {name}, which is missing")
+        if (got := _sha256(path)) != wanted:
+            raise ValueError(f"release file {str(path)!r} must have SHA-256 {wanted[:12]}…, got {got[:12]}…")
+    names = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
+    dims = manifest["dims"]
+    prior = np.zeros(dims["feature_dim"], np.float32)
+    prior[1] = 1.0
+    sizes = (
+        "dim", "feature_dim", "n_candidates", "history_length", "n_affinities", "n_neighbours", "n_signals",
+        "text_dim", "image_dim", "audio_dim",
+    )  # fmt: skip
+    return Release(
+        version=manifest["version"],
+        actions=tuple(manifest["actions"]),
+        text_encoder=manifest["text_encoder"]["name"],
+        text_encoder_fingerprint=manifest["text_encoder"]["fingerprint"],
+        signals=manifest["signals"],
+        prior_weights=prior,
+        metrics=manifest["metrics"],
+        action_weights=manifest["actions"],
+        training=manifest.get("training", {}),
+        **names,
+        **{name: dims[name] for name in sizes},
+    )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"release must be a folder with a {MANIFEST}, got {str(folder)!r}")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        schema = manifest["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} must be a release manifest in JSON: {error}") from None
+    if schema != SCHEMA:
+        raise ValueError(f"release schema must be {SCHEMA} for this version of slatestream, got {schema!r}")
+    missing = {"version", "files", "dims", "actions", "text_encoder", "signals", "metrics"} - manifest.keys()
+    if missing:
+        raise ValueError(f"{str(path)!r} must name {sorted(missing)[0]!r}, which is missing")
+    if manifest["version"] != (got := _version(manifest)):
+        raise ValueError(f"{str(path)!r} must describe version {manifest['version']}, got contents of {got}")
+    checked: dict[str, Any] = manifest
+    return checked
+
+
+def _version(manifest: Mapping[str, Any]) -> str:
+    contents = {name: of for name, of in manifest.items() if name not in ABOUT}
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,181 @@
+"""Runs a release: items to vectors, requests to ranked candidates, by ONNX Runtime on CUDA or CPU."""
+
+import ctypes
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from model_core.release.batches import ItemBatch, ScoreBatch
+from model_core.release.folder import EASE, ITEM_ENCODER, MAPPING, RANKER, VOCABULARY, Release, read_release
+from model_core.signals.cold_start import ItemMapping
+from model_core.signals.ease import Ease
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """C candidates for each of B requests, best first; equal scores in the order of rows.
+
+    rows : (B, C) int64; valid : (B, C) bool, False where fewer than C items were eligible (those come last)
+    scores : (B, C) float32, the probability of a positive response (= features @ release.prior_weights)
+    logits : (B, C, n_actions) float32; features : (B, C, F) float32, [1, probability, hidden..., signals...]
+    """
+
+    rows: NDArray[np.int64]
+    valid: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+
+def best_first(
+    rows: NDArray[np.int64],
+    valid: NDArray[np.bool_],
+    scores: NDArray[np.float32],
+    logits: NDArray[np.float32],
+    features: NDArray[np.float32],
+) -> Scores:
+    """Sort candidates: valid before invalid, then by falling score, then by row."""
+    order = np.lexsort((rows, -scores, ~valid), axis=-1)
+    at = order[..., None]
+    return Scores(
+        np.take_along_axis(rows, order, 1),
+        np.take_along_axis(valid, order, 1),
+        np.take_along_axis(scores, order, 1),
+        np.take_along_axis(logits, at, 1),
+        np.take_along_axis(features, at, 1),
+    )
+
+
+class Scorer:
+    """One release, loaded and verified. Not for concurrent calls: one thread at a time.
+
+    Parameters
+    ----------
+    require_gpu
+        Refuse to run on the CPU. Otherwise CUDA is used when it is present; `provider` says which it is.
+    threads
+        Of the CPU provider, for one call.
+
+    Raises
+    ------
+    ValueError
+        If the release is damaged or incomplete, or a GPU is required and absent.
+    """
+
+    def __init__(self, folder: Path, *, require_gpu: bool = False, threads: int = 1) -> None:
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
+        self.release: Release = read_release(folder)
+        self.ease = Ease.load(folder / EASE)
+        if self.ease.n_items != len(self.release.item_rows):
+            raise ValueError(
+                f"{EASE} must know the {len(self.release.item_rows)} items of {VOCABULARY}, "
+                f"got {self.ease.n_items}"
+            )
+        self.mapping = ItemMapping.load(folder / MAPPING)
+        self._item_encoder = open_session(folder / ITEM_ENCODER, threads=threads)
+        self._ranker = open_session(folder / RANKER, threads=threads)
+        self.provider: str = self._ranker.get_providers()[0]
+        if require_gpu and self.provider != "CUDAExecutionProvider":
+            raise ValueError(f"require_gpu needs CUDAExecutionProvider, got {self.provider}")
+        self._item_inputs = {spec.name for spec in self._item_encoder.get_inputs()}
+        self._cuda = self.provider == "CUDAExecutionProvider"
+        self._uploaded: tuple[Any, Any] | None = None  # the last item matrix and its copy on the device
+
+    def encode_items(self, batch: ItemBatch) -> NDArray[np.float32]:
+        """Fuse n items into vectors: (n, dim) float32."""
+        if not len(batch.id_rows):
+            return np.zeros((0, self.release.dim), np.float32)
+        inputs = {name: getattr(batch, name) for name in self._item_inputs}
+        vectors: NDArray[np.float32] = self._item_encoder.run(None, inputs)[0]
+        return vectors
+
+    def score(self, batch: ScoreBatch, items: NDArray[np.float32]) -> Scores:
+        """Retrieve and rank candidates for B requests.
+
+        A catalogue of fewer than `n_candidates` rows is padded. On CUDA `items` is copied to the device
+        once per array object: change the catalogue by giving another array, not in place.
+
+        Parameters
+        ----------
+        items : (N, dim) float32
+        """
+        missing = self.release.n_candidates - len(items)
+        signals, eligible = batch.signals, batch.eligible
+        if missing > 0:
+            signals = np.pad(signals, ((0, 0), (0, 0), (0, missing)))
+            eligible = np.pad(eligible, ((0, 0), (0, missing)))
+        inputs = {
+            "history": batch.history,
+            "history_actions": batch.history_actions,
+            "history_age_s": batch.history_age_s,
+            "user_entities": batch.user_entities,
+            "user_entity_weights": batch.user_entity_weights,
+            "signals": signals,
+            "eligible": eligible,
+        }
+        rows, valid, scores, logits, features = self._run(inputs, items, max(missing, 0))
+        return best_first(rows, valid, scores, logits, features)
+
+    def _run(self, inputs: dict[str, Any], items: NDArray[np.float32], missing: int) -> list[Any]:
+        if not self._cuda:
+            padded = np.pad(items, ((0, missing), (0, 0))) if missing else items
+            return list(self._ranker.run(None, {"items": padded, **inputs}))
+        if self._uploaded is None or self._uploaded[0] is not items:
+            padded = np.pad(items, ((0, missing), (0, 0))) if missing else items
+            self._uploaded = (items, ort.OrtValue.ortvalue_from_numpy(padded, "cuda", 0))
+        binding = self._ranker.io_binding()
+        binding.bind_ortvalue_input("items", self._uploaded[1])
+        for name, value in inputs.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(value))
+        for spec in self._ranker.get_outputs():
+            binding.bind_output(spec.name, "cpu")
+        self._ranker.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        return list(binding.copy_outputs_to_cpu())
+
+
+def cuda_devices() -> int:
+    """CUDA devices that the driver shows; 0 without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value
+
+
+_preloaded = False
+
+
+def open_session(path: Path, *, threads: int, exact: bool = False) -> Any:
+    """Open an ONNX graph on CUDA when present, else on the CPU.
+
+    exact turns TensorFloat-32 off, for comparisons.
+    """
+    global _preloaded
+    # The GPU build offers its provider on machines without a GPU too, and complains when it is asked for.
+    cuda = "CUDAExecutionProvider" in ort.get_available_providers() and cuda_devices() > 0
+    if cuda and not _preloaded:
+        ort.preload_dlls()
+        _preloaded = True
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # A waiting thread that spins takes the processor from the broker and the event loop.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if cuda:
+        providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"} if exact else {}))
+    try:
+        return ort.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # onnxruntime's own types differ between its builds
+        raise ValueError(f"{str(path)!r} must be an ONNX graph that can be loaded: {error}") from error

@@ -1,0 +1,61 @@
+"""What a model would serve while it is still in torch: calibration and the search for recipes ask this."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model_core.data.corpus import Corpus
+from model_core.data.replay import Replay, item_features
+from model_core.network.model import Model
+from model_core.signals.sample_signals import Log, SignalConfig, fit_log
+
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """C candidates for each of n users: rows (n, C) int64, valid (n, C) bool, probability (n, C) float32."""
+
+    users: NDArray[np.int32]
+    rows: NDArray[np.int64]
+    valid: NDArray[np.bool_]
+    probability: NDArray[np.float32]
+
+    def top(self, k: int) -> NDArray[np.int64]:
+        """Return each user's k likeliest items: (n, k) int64."""
+        order = np.argsort(np.where(self.valid, -self.probability, np.inf), axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(self.rows, order, 1)
+
+
+@torch.inference_mode()
+def serve(
+    model: Model, corpus: Corpus, log: Log, since: int, users: NDArray[np.int32], signals: SignalConfig
+) -> Iterator[Served]:
+    """Answer users once each at row `since` of the log, from the rows before it, in batches."""
+    ranker, device = model.ranker, model.ranker.item_bias.device
+    model.eval()
+    config = ranker.config
+    replay = Replay(
+        log,
+        corpus.edges,
+        corpus.stated,
+        history_length=config.history_length,
+        n_affinities=config.n_affinities,
+        signals=signals,
+        ease=fit_log(log.first(since), signals, item_features(corpus)),
+    )
+    replay.advance(since)
+    vectors = model.vectors()
+    missing = max(0, config.n_candidates - len(vectors))
+    vectors = torch.cat((vectors, vectors.new_zeros(missing, config.dim)))
+    for begin in range(0, len(users), BATCH):
+        some = users[begin : begin + BATCH]
+        batch = replay.requests(some, np.full(len(some), log.times_ms[min(since, len(log) - 1)]))
+        inputs = {name: getattr(batch, name) for name in batch.__dataclass_fields__}
+        inputs["signals"] = np.pad(inputs["signals"], ((0, 0), (0, 0), (0, missing)))
+        inputs["eligible"] = np.pad(inputs["eligible"], ((0, 0), (0, missing)))
+        outputs = ranker(vectors, **{name: torch.as_tensor(v).to(device) for name, v in inputs.items()})
+        yield Served(some, *(value.cpu().numpy() for value in outputs[:3]))

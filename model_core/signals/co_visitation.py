@@ -1,0 +1,313 @@
+"""Item co-visitation counts: which items the same users respond to, kept in bounded memory.
+
+An event is paired with the `window` events of its user before it, both ways; the one at distance d adds
+``pair_decay ** (d - 1)``, times `pair_other` unless both are positive (as
+`model_core.signals.sample_signals` replays it).
+
+Every item row keeps up to `neighbours` counters under Unbiased Space Saving (Ting 2018, "Data sketches
+for disaggregated subset sum and frequent item estimation", section 4): when there is no free counter the
+smallest one, of count c, takes the newcomer's weight w, and goes over to it with probability w / (c + w).
+Counts so estimate without bias; plain Space-Saving, which always hands over, drowns the strong neighbours
+of popular items (prequential hit@10 of unweighted counts on MovieLens 100k with 256 counters: .158 against
+.113; exact: .173).
+
+The counters lie in groups of 16, and a neighbour belongs to the group that its key's low bits name, so
+one update reads one group (two cache lines) however many counters there are. A row starts with one group
+and doubles when a group overflows, so an item with few neighbours costs 128 bytes.
+
+A row is a function of the events applied to it, their offsets, and item keys: never of row numbers; the
+draws are hashes of the same. Each row carries the offset up to which it has been applied, and an event at
+or below it is a no-op.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.signals import co_visitation_kernels as kernels
+from model_core.signals.co_visitation_kernels import previous_items
+
+__all__ = [
+    "CoVisitation",
+    "history_weights",
+    "pair_counts",
+    "previous_items",
+    "scores",
+    "total_popularity",
+    "warm",
+]
+
+MAX_NEIGHBOURS = 4096
+NEVER = -1  # the applied offset of a row before its first event
+
+
+class CoVisitation:
+    """The co-visitation counts and popularities folded from one partition.
+
+    Parameters
+    ----------
+    neighbours
+        Counters an item may have, rounded up to 16 times a power of two, at most 4096.
+    window, pair_decay, pair_other
+        How events are paired; the defaults are those of `model_core.signals.sample_signals.SignalConfig`.
+    """
+
+    def __init__(
+        self, *, neighbours: int = 256, window: int = 20, pair_decay: float = 0.9, pair_other: float = 0.35
+    ) -> None:
+        if not 1 <= neighbours <= MAX_NEIGHBOURS:
+            raise ValueError(f"neighbours must be in [1, {MAX_NEIGHBOURS}], got {neighbours}")
+        if window < 1:
+            raise ValueError(f"window must be at least 1, got {window}")
+        for name, value in (("pair_decay", pair_decay), ("pair_other", pair_other)):
+            if not 0 < value <= 1:
+                raise ValueError(f"{name} must be in (0, 1], got {value}")
+        self.window = window
+        decay = pair_decay ** np.arange(window) * kernels.UNIT
+        self.pair_weights = np.maximum(np.rint((decay * pair_other, decay)), 1).astype(np.int32)
+        max_level = max(0, (neighbours - 1) // kernels.GROUP).bit_length()
+        self.neighbours = kernels.GROUP << max_level
+        self.n_items = 0
+        heap = np.zeros(kernels.FREE + max_level + 1, np.int64)
+        heap[kernels.FREE :] = -1
+        self._tables = kernels.Tables(
+            groups=_aligned((0, 2, kernels.GROUP), np.dtype(np.int32)),
+            start=np.empty(0, np.int32),
+            level=np.empty(0, np.uint8),
+            low_bits=np.empty(0, np.uint8),
+            applied=np.empty(0, np.int64),
+            popularity=np.empty(0, np.int64),
+            dirty=np.empty(0, np.bool_),
+            dirty_rows=np.empty(0, np.int32),
+            heap=heap,
+        )
+        self._grow_groups()
+
+    @property
+    def tables(self) -> kernels.Tables:
+        """The arrays for kernels; ask again after anything that may grow them."""
+        return self._tables
+
+    @property
+    def popularity(self) -> NDArray[np.int64]:
+        """(n_items,) int64, positive events of every item: a view, valid until the next `grow`."""
+        return self._tables.popularity[: self.n_items]
+
+    @property
+    def applied(self) -> NDArray[np.int64]:
+        """(n_items,) int64, the offset up to which each row has been applied; -1 = never."""
+        return self._tables.applied[: self.n_items]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory in use."""
+        return sum(table.nbytes for table in self._tables)
+
+    def grow(self, keys: NDArray[np.uint64]) -> None:
+        """Make rows for the items whose keys are `keys[n_items:]`.
+
+        Parameters
+        ----------
+        keys : (n,) uint64
+            The portable key of every item row so far, evenly spread in their low bits; rows once given
+            keep their key. A log on its own may use ``np.arange(n, dtype=np.uint64)``.
+        """
+        n = len(keys)
+        if n <= self.n_items:
+            return
+        t = self._tables
+        if n > len(t.start):
+            capacity = max(1024, n + n // 2)
+            self._tables = t = t._replace(
+                start=_resized(t.start, capacity, -1),
+                level=_resized(t.level, capacity, 0),
+                low_bits=_resized(t.low_bits, capacity, 0),
+                applied=_resized(t.applied, capacity, NEVER),
+                popularity=_resized(t.popularity, capacity, 0),
+                dirty=_resized(t.dirty, capacity, False),
+                dirty_rows=_resized(t.dirty_rows, capacity, 0),
+            )
+        t.low_bits[self.n_items : n] = keys[self.n_items :] & np.uint64(0xFF)
+        self.n_items = n
+
+    def _grow_groups(self) -> None:
+        t = self._tables
+        capacity = 2 * len(t.groups) + (self.window + 4) * (self.neighbours // kernels.GROUP)
+        groups = _aligned((capacity, 2, kernels.GROUP), np.dtype(np.int32))
+        groups[: len(t.groups)] = t.groups
+        self._tables = t._replace(groups=groups)
+
+    def observe(
+        self,
+        items: NDArray[np.int32],
+        positive: NDArray[np.bool_],
+        windows: NDArray[np.int32],
+        windows_positive: NDArray[np.bool_],
+        offsets: NDArray[np.int64],
+    ) -> None:
+        """Fold events in order.
+
+        Parameters
+        ----------
+        items : (n,) int32
+            Item row of each event; every row must have been made by `grow`.
+        positive : (n,) bool
+        windows : (n, window) int32
+            Rows of the user's earlier items, most recent first, up to the first -1; the item itself among
+            them does not count.
+        windows_positive : (n, window) bool
+        offsets : (n,) int64
+            Increasing; an event at or below a row's applied offset leaves that row alone.
+        """
+        if windows.shape[1:] != (self.window,):
+            raise ValueError(f"windows must have shape (n, {self.window}), got {windows.shape}")
+        done = 0
+        while True:
+            done = kernels.observe(
+                self._tables, items, positive, windows, windows_positive, offsets, self.pair_weights, done
+            )
+            if done == len(items):
+                return
+            self._grow_groups()
+
+    def take_dirty(self) -> NDArray[np.int32]:
+        """Rows changed since the last call, which are clean from now on."""
+        t = self._tables
+        rows = t.dirty_rows[: t.heap[kernels.DIRTY]].copy()
+        t.dirty[rows] = False
+        t.heap[kernels.DIRTY] = 0
+        return rows
+
+    def neighbours_of(
+        self, rows: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
+        """Read the neighbours of some rows.
+
+        Returns
+        -------
+        bounds : (len(rows) + 1,) int64
+        others, counts : (bounds[-1],) int32
+            The neighbours of rows[i] are others[bounds[i]:bounds[i + 1]], in the order `restore` needs.
+        """
+        t = self._tables
+        total = int(np.where(t.start[rows] >= 0, kernels.GROUP << t.level[rows].astype(np.int64), 0).sum())
+        sizes = np.empty(len(rows), np.int64)
+        others, counts = np.empty(total, np.int32), np.empty(total, np.int32)
+        kernels.gather(t, rows, sizes, others, counts)
+        bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
+        return bounds, others[: bounds[-1]].copy(), counts[: bounds[-1]].copy()
+
+    def restore(
+        self,
+        rows: NDArray[np.int32],
+        applied: NDArray[np.int64],
+        popularity: NDArray[np.int64],
+        bounds: NDArray[np.int64],
+        others: NDArray[np.int32],
+        counts: NDArray[np.int32],
+    ) -> None:
+        """Put saved rows back, in the layout of `neighbours_of`; an older row never replaces a newer one.
+
+        Restored rows are not dirty. Rows saved with more `neighbours` keep the largest counters only.
+        """
+        done = 0
+        while True:
+            done = kernels.restore(self._tables, rows, applied, popularity, bounds, others, counts, done)
+            if done == len(rows):
+                return
+            self._grow_groups()
+
+
+def scores(
+    parts: Sequence[CoVisitation],
+    histories: NDArray[np.int64],
+    n_items: int,
+    weights: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Score every item by its co-visits with each user's history, over all partitions.
+
+    score[b, i] = sum_h weights[b, h] * sum_p C_p[h, i] / sqrt(sum_p popularity_p[i] + 10), the square root
+    tempering popular items.
+
+    Parameters
+    ----------
+    histories : (B, H) int64
+        Item rows of each user's history, negative = padding.
+    weights : (B, H) float32
+        See `history_weights`; 1 when None.
+
+    Returns
+    -------
+    scores : (B, n_items) float32
+    """
+    out = np.zeros((len(histories), n_items), np.float32)
+    # One layout, one compilation: a slice of columns would have another.
+    histories = np.ascontiguousarray(histories)
+    weights = np.ones(histories.shape, np.float32) if weights is None else np.ascontiguousarray(weights)
+    for part in parts:
+        kernels.add_counts(part.tables, histories, weights, out)
+    out /= np.sqrt(total_popularity(parts, n_items) + np.float32(10.0)) * np.float32(kernels.UNIT)
+    return out
+
+
+def history_weights(
+    positive: NDArray[np.bool_], *, read_decay: float, read_other: float
+) -> NDArray[np.float32]:
+    """Weights of histories in `scores`: read_decay ** r, r = 0 the last, times read_other if not positive.
+
+    Parameters
+    ----------
+    positive : (B, H) bool, of each history's events, most recent last
+    """
+    decay = read_decay ** np.arange(positive.shape[1] - 1, -1, -1)
+    return (decay * np.where(positive, 1.0, read_other)).astype(np.float32)
+
+
+def total_popularity(parts: Sequence[CoVisitation], n_items: int) -> NDArray[np.float32]:
+    """Positive events of every item over all partitions: (n_items,) float32."""
+    total = np.zeros(n_items, np.int64)
+    for part in parts:
+        known = part.popularity[:n_items]
+        total[: len(known)] += known
+    return total.astype(np.float32)
+
+
+def pair_counts(
+    parts: Sequence[CoVisitation], history: NDArray[np.int64], items: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Co-visit weights between history and items, over all partitions: (H, n) float32."""
+    out = np.zeros((len(history), len(items)), np.float32)
+    for part in parts:
+        kernels.pair_counts(part.tables, history, items, out)
+    out /= kernels.UNIT
+    return out
+
+
+def warm() -> None:
+    """Compile every kernel, or load it from the cache, so that no event waits for it."""
+    part = CoVisitation(neighbours=32, window=2)
+    part.grow(np.arange(3, dtype=np.uint64))
+    users, items, positive = np.zeros(3, np.int32), np.arange(3, dtype=np.int32), np.ones(3, np.bool_)
+    windows = previous_items(users, items, positive, 2, 1)
+    part.observe(items, positive, *windows, np.arange(3, dtype=np.int64))
+    rows = part.take_dirty()
+    part.restore(rows, part.applied[rows], part.popularity[rows], *part.neighbours_of(rows))
+    history = np.zeros((1, 1), np.int64)
+    scores([part], history, 3)
+    pair_counts([part], history[0], history[0])
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[np.int32]) -> NDArray[np.int32]:
+    """Uninitialised array whose first element starts a cache line."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    raw = np.empty(size + 64, np.uint8)
+    begin = -raw.ctypes.data % 64
+    return raw[begin : begin + size].view(dtype).reshape(shape)
+
+
+def _resized(old: NDArray[Any], capacity: int, fill: object) -> NDArray[Any]:
+    new = np.full((capacity, *old.shape[1:]), fill, old.dtype)
+    new[: len(old)] = old
+    return new

@@ -1,0 +1,300 @@
+"""EASE for items that nobody has met: their weights, from those of items that are like them.
+
+EASE knows an item by who liked it. Ridge regression maps what an item says of itself to its column of EASE's
+weights, as attribute-to-feature mappings do for factors (Gantner et al. 2010, "Learning attribute-to-feature
+mappings for cold-start recommendations"). It is solved in its dual, over items, and kept as a few numbers for
+each entity and each dimension of an embedding, so that an item described today is scored today.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.release.batches import ItemBatch
+from model_core.signals.ease import Ease
+
+EMBEDDINGS = ("text", "image", "audio")
+RANK = 256
+GRAPH_WEIGHTS, PENALTIES = (1.0, 4.0, 16.0), (3.0, 10.0, 30.0)
+COMPARED = 1000
+"""Items among which weight and penalty are chosen."""
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Ridge:
+    """How much the graph counts beside each embedding's 1, and the penalty."""
+
+    graph_weight: float = 4.0
+    penalty: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ItemMapping:
+    """Gives any described item a place; EASE's weights on an item at place z are ``z @ weights``.
+
+    entities : (n_entities + 1, r) float32, by the release's rows; of row 0 zero
+    embeddings : of text, image and audio (d, r) float32, by name
+    centres : their means (d,) float32, by name
+    weights : (r, n_items) float32, by liked item
+    """
+
+    entities: Matrix
+    embeddings: Mapping[str, Matrix]
+    centres: Mapping[str, Matrix]
+    weights: Matrix
+
+    def places(self, items: ItemBatch) -> Matrix:
+        """Where items are by what they say of themselves: (n, r); an item without a word is at 0."""
+        size = np.sqrt(np.maximum(items.edge_mask.sum(1, keepdims=True), 1)).astype(np.float32)
+        linked = self.entities[np.where(items.edge_mask, items.entities, 0)].sum(1)
+        places: Matrix = linked / size
+        for name in EMBEDDINGS:
+            places += _directions(items, name, self.centres[name]) @ self.embeddings[name]
+        return places
+
+    def save(self, path: Path) -> None:
+        """Write as .npz; equal mappings give equal bytes."""
+        named: dict[str, Any] = {"entities": self.entities, "weights": self.weights, **self.embeddings}
+        named |= {f"{name}_centre": centre for name, centre in self.centres.items()}
+        with path.open("wb") as file:
+            np.savez(file, **named)
+
+    @classmethod
+    def load(cls, path: Path) -> "ItemMapping":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is not of that kind.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(
+                    arrays["entities"],
+                    {name: arrays[name] for name in EMBEDDINGS},
+                    {name: arrays[f"{name}_centre"] for name in EMBEDDINGS},
+                    arrays["weights"],
+                )
+        except (OSError, KeyError, ValueError, BadZipFile) as error:
+            raise ValueError(f"{str(path)!r} must hold an item mapping: {error}") from None
+
+
+class ItemFeatures:
+    """What items say of themselves, as rows whose inner products are kernels.
+
+    Entities are rows of unit length, embeddings unit vectors about their mean: what all texts share tells no
+    items apart.
+    """
+
+    def __init__(self, items: ItemBatch, n_entities: int) -> None:
+        from scipy import sparse  # takes a second, and a worker only reads a mapping
+
+        mask = items.edge_mask
+        row, column = np.nonzero(mask)
+        size = np.sqrt(np.maximum(mask.sum(1), 1))
+        self.entities = sparse.csr_matrix(
+            ((1.0 / size[row]).astype(np.float32), (row, items.entities[row, column])),
+            (len(mask), n_entities + 1),
+        )
+        self.centres = {name: _centre(items, name) for name in EMBEDDINGS}
+        self.embeddings = {name: _directions(items, name, self.centres[name]) for name in EMBEDDINGS}
+        self.graph = np.asarray((self.entities @ self.entities.T).todense(), np.float32)
+        self.content = sum((one @ one.T for one in self.embeddings.values()), np.zeros_like(self.graph))
+
+    def kernel(self, ridge: Ridge, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> Matrix:
+        """Similarity of some items to others: (len(rows), len(columns))."""
+        at = np.ix_(rows, columns)
+        kernel: Matrix = np.float32(ridge.graph_weight) * self.graph[at] + self.content[at]
+        return kernel
+
+    def places(self, mapping: ItemMapping, rows: NDArray[np.integer]) -> Matrix:
+        """`ItemMapping.places` of some items."""
+        places: Matrix = self.entities[rows] @ mapping.entities
+        for name, one in self.embeddings.items():
+            places = places + one[rows] @ mapping.embeddings[name]
+        return places
+
+
+def fit_mapping(ease: Ease, features: ItemFeatures, ridge: Ridge | None = None) -> ItemMapping:
+    """Learn the mapping from the items that EASE knows, keeping `RANK` dimensions at most.
+
+    Regression shrinks, and would put new items behind all known ones: what it makes is scaled by one factor,
+    so that a new item's weights are as large as a known one's in the root mean square.
+
+    Parameters
+    ----------
+    features
+        Of all of EASE's items, or more.
+    ridge
+        Chosen by the error on left-out items when it is left out.
+    """
+    known = _known(ease)
+    ridge = ridge or choose_ridge(ease, features)
+    solved, left_out, factor = _solve(ease, features, known, ridge)
+    u, s, v = _truncated(factor * solved)
+    weights = np.zeros((len(v), ease.n_items), np.float32)
+    weights[:, known] = v
+    return ItemMapping(*linear_map(features, known, u * s, ridge), features.centres, weights)
+
+
+def weights_as_new(ease: Ease, features: ItemFeatures, ridge: Ridge) -> Matrix:
+    """Weights that each item would have were it new: (n_items, n_items) float32, row = liked.
+
+    A known item's are made without its own likes: leave-one-out, in closed form.
+    """
+    known = _known(ease)
+    unmet = np.setdiff1d(np.arange(ease.n_items), known)
+    solved, left_out, factor = _solve(ease, features, known, ridge)
+    weights = np.zeros((ease.n_items, ease.n_items), np.float32)
+    weights[np.ix_(known, known)] = (factor * left_out).T
+    weights[np.ix_(known, unmet)] = factor * (features.kernel(ridge, unmet, known) @ solved).T
+    return weights
+
+
+def choose_ridge(ease: Ease, features: ItemFeatures) -> Ridge:
+    """Weight of the graph and penalty that predict left-out items' weights best."""
+    some = _some(_known(ease))
+    return best_ridge(_columns(ease, some), features, some)
+
+
+def best_ridge(wanted: Matrix, features: ItemFeatures, rows: NDArray[np.integer]) -> Ridge:
+    """Weight of the graph and penalty that predict what is wanted of left-out items best.
+
+    Parameters
+    ----------
+    wanted : (len(rows), m) float32, of the items `rows`; at most `COMPARED` of them are looked at
+    """
+    at = _some(np.arange(len(rows)))
+
+    def error(ridge: Ridge) -> float:
+        return float(np.square(wanted[at] - regress(wanted[at], features, rows[at], ridge)[1]).sum())
+
+    return min((Ridge(*pair) for pair in product(GRAPH_WEIGHTS, PENALTIES)), key=error)
+
+
+def regress(
+    wanted: Matrix, features: ItemFeatures, rows: NDArray[np.integer], ridge: Ridge
+) -> tuple[Matrix, Matrix]:
+    """Dual coefficients for what is wanted of some items, and leave-one-out predictions of it.
+
+    With G = (K + penalty I)^-1 they are G Y and Y - G Y / diag(G) (Rifkin & Lippert 2007, "Notes on
+    regularized least squares", equation 12).
+
+    Parameters
+    ----------
+    wanted : (len(rows), m) float32
+    """
+    import torch  # takes seconds, and a worker only reads mappings
+
+    regular = torch.as_tensor(features.kernel(ridge, rows, rows), dtype=torch.float32)
+    regular.diagonal().add_(ridge.penalty)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(regular))
+    solved = (inverse @ torch.as_tensor(wanted)).numpy()
+    left_out = wanted - solved / inverse.diagonal().numpy()[:, None]
+    return solved.astype(np.float32), left_out.astype(np.float32)
+
+
+def linear_map(
+    features: ItemFeatures, rows: NDArray[np.integer], dual: Matrix, ridge: Ridge
+) -> tuple[Matrix, dict[str, Matrix]]:
+    """Dual coefficients (len(rows), r) as numbers of each entity, (n_entities + 1, r), and each embedding."""
+    entities = np.float32(ridge.graph_weight) * (features.entities[rows].T @ dual)
+    return np.asarray(entities, np.float32), {
+        name: one[rows].T @ dual for name, one in features.embeddings.items()
+    }
+
+
+def extend_ease(ease: Ease, weights: Matrix, new: NDArray[np.integer], *, keep: int = 256) -> Ease:
+    """Give new items the weights that `fit_mapping` or a mapping made for them; the others' weights stay.
+
+    Parameters
+    ----------
+    ease
+        Over all rows; those of `new` must have no weights.
+    weights : (n_items, len(new)) float32, row = liked
+    keep
+        Weights on new items kept per liked item, the largest in absolute value.
+
+    Raises
+    ------
+    ValueError
+        If a new item has weights already, or `weights` has another shape.
+    """
+    if weights.shape != (ease.n_items, len(new)):
+        raise ValueError(f"weights must be of shape {(ease.n_items, len(new))}, got {weights.shape}")
+    dense = ease.dense()
+    if dense[:, new].any():
+        raise ValueError("new items must have no weights in EASE, got some")
+    if keep < len(new):
+        least = np.partition(np.abs(weights), -keep, axis=1)[:, -keep, None]
+        weights = np.where(np.abs(weights) < least, np.float32(0), weights)
+    dense[:, new] = weights
+    liked, items = np.nonzero(dense)
+    bounds = np.searchsorted(liked, np.arange(ease.n_items + 1))
+    return Ease(bounds.astype(np.int64), items.astype(np.int32), dense[liked, items])
+
+
+def _known(ease: Ease) -> NDArray[np.int64]:
+    return np.flatnonzero(np.diff(ease.bounds))
+
+
+def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most `COMPARED` of some rows, spread evenly."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), COMPARED)).astype(np.int64)]
+
+
+def _columns(ease: Ease, items: NDArray[np.int64]) -> Matrix:
+    """Weights on some items, of the same items: (len(items), len(items)), row = the one they are on."""
+    return ease.dense()[np.ix_(items, items)].T
+
+
+def _solve(
+    ease: Ease, features: ItemFeatures, known: NDArray[np.int64], ridge: Ridge
+) -> tuple[Matrix, Matrix, float]:
+    """`regress` for the weights of the known items, and the factor for both of its results."""
+    wanted = _columns(ease, known)
+    solved, left_out = regress(wanted, features, known, ridge)
+    made = np.square(left_out).sum()
+    factor = float(np.sqrt(np.square(wanted).sum() / made)) if made > 0 else 1.0
+    return solved, left_out, factor
+
+
+def _truncated(matrix: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+    """Singular value decomposition, of rank `RANK` at most."""
+    if not matrix.any():
+        matrix = np.zeros((len(matrix), 1), np.float32)
+        return matrix, np.zeros(1, np.float32), matrix.T
+    if min(matrix.shape) <= RANK + 1:
+        u, s, v = np.linalg.svd(matrix, full_matrices=False)
+    else:
+        from scipy.sparse.linalg import svds
+
+        u, s, v = svds(matrix, RANK, v0=np.ones(min(matrix.shape), np.float32))
+    return u.astype(np.float32), s.astype(np.float32), v.astype(np.float32)
+
+
+def _centre(items: ItemBatch, name: str) -> Matrix:
+    vectors, there = getattr(items, name), getattr(items, f"{name}_mask")
+    mean: Matrix = (
+        vectors[there].mean(0, dtype=np.float64).astype(np.float32)
+        if there.any()
+        else np.zeros(vectors.shape[1], np.float32)
+    )
+    return mean
+
+
+def _directions(items: ItemBatch, name: str, centre: Matrix) -> Matrix:
+    vectors = getattr(items, name) - centre
+    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+    there = getattr(items, f"{name}_mask")[:, None] & (norm > 0)
+    unit: Matrix = np.where(there, vectors / np.where(there, norm, 1.0), 0.0).astype(np.float32)
+    return unit

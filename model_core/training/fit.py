@@ -1,0 +1,158 @@
+"""The training loop."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model_core.data.samples import Samples, Windows
+from model_core.network.config import TrainConfig
+from model_core.network.model import Model
+from model_core.signals.sample_signals import Log
+from model_core.training.checkpoint import Checkpoint, Epoch, random_state, set_random_state
+from model_core.training.objective import Objective
+
+Report = Callable[[str, float], None]
+"""Told the stage's name and how much of it is done, from 0 to 1."""
+
+Watch = Callable[[int, Epoch], None]
+"""Told each epoch's number, from 1, and what it came to; may raise to end the training."""
+
+
+class Trainer:
+    """Fits a model to samples, by `Objective`."""
+
+    def __init__(
+        self, model: Model, log: Log, windows: Windows, samples: Samples, train: TrainConfig
+    ) -> None:
+        self.model = model
+        self.windows = windows
+        self.train = train
+        # How signals are weighed is few numbers that have far to go.
+        named = dict(model.named_parameters())
+        signal = [p for name, p in named.items() if name.startswith("ranker.signal_")]
+        rest = [p for name, p in named.items() if not name.startswith("ranker.signal_")]
+        self._optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in rest if p.dim() > 1], "pace": 1.0},
+                {"params": [p for p in rest if p.dim() <= 1], "pace": 1.0, "weight_decay": 0.0},
+                {"params": signal, "pace": train.signal_pace, "weight_decay": 0.0},
+            ],
+            lr=train.learning_rate,
+            weight_decay=train.weight_decay,
+            fused=True,
+        )
+        self._rng = np.random.default_rng(train.seed)
+        self._objective = Objective(model, log, windows, samples, train, self._rng)
+
+    def fit(
+        self,
+        epochs: int,
+        *,
+        before: int,
+        report: Report,
+        peak: float = 1.0,
+        checkpoint: Checkpoint | None = None,
+        watch: Watch = lambda number, epoch: None,
+    ) -> list[Epoch]:
+        """Run epochs over the targets that lie before row `before` of the log; return what each came to.
+
+        The learning rate rises to `peak` times the configured one over the first tenth and falls to zero.
+        The weights are in the end those of the epoch with the lowest loss on the rows from `before` on;
+        training ends early when that has not fallen for `train.patience` epochs. With a checkpoint, it goes
+        on where a former one was killed.
+        """
+        latest = np.maximum(self.windows.targets, self.windows.wanted)
+        targets = np.where(latest < before, self.windows.targets, -1)
+        usable = np.flatnonzero((targets >= 0).any(1))
+        if not len(usable):
+            raise ValueError(f"interactions must hold at least one target, got none before row {before}")
+        steps_per_epoch = math.ceil(len(usable) / self.train.batch_windows)
+        total = epochs * steps_per_epoch
+        history: list[Epoch] = []
+        best = self._state()
+        saved = checkpoint.load() if checkpoint is not None else None
+        if saved is not None and saved["model"].keys() == best.keys():  # else another version wrote it
+            history = [Epoch(*epoch) for epoch in saved["history"]]
+            best = saved["best"]
+            self.model.load_state_dict(saved["model"])
+            self._optimizer.load_state_dict(saved["optimizer"])
+            set_random_state(self._rng, saved["random"])
+        while len(history) < epochs and not self._stale(history):
+            step = len(history) * steps_per_epoch
+            losses = []
+            self.model.train()
+            order = self._rng.permutation(usable)
+            for begin in range(0, len(order), self.train.batch_windows):
+                rate = self.train.learning_rate * peak * _schedule(step / total)
+                for group in self._optimizer.param_groups:
+                    group["lr"] = rate * group["pace"]
+                rows = order[begin : begin + self.train.batch_windows]
+                loss, retrieval = self._objective(rows, targets[rows])
+                self._optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+                self._optimizer.step()
+                losses.append(float(retrieval.detach()))
+                step += 1
+                report("train", step / total)
+            mean = float(np.mean(losses))
+            if not math.isfinite(mean):
+                raise ValueError(f"the training loss must be finite, got {mean}; lower the learning rate")
+            self.model.eval()
+            history.append(Epoch(mean, self.validate(before)))
+            if history[-1].validation <= min(epoch.validation for epoch in history):
+                best = self._state()
+            if checkpoint is not None:
+                checkpoint.save(
+                    {
+                        "history": [(epoch.loss, epoch.validation) for epoch in history],
+                        "best": best,
+                        "model": self.model.state_dict(),
+                        "optimizer": self._optimizer.state_dict(),
+                        "random": random_state(self._rng),
+                    }
+                )
+            watch(len(history), history[-1])
+        self.model.load_state_dict(best)
+        self.model.eval()
+        report("train", 1.0)
+        return history
+
+    def validate(self, since: int) -> float:
+        """Mean retrieval loss of the next items from row `since` of the log on; 0 without any."""
+        total, count = 0.0, 0
+        for rows, targets in self._held_out(since):
+            n = int((targets >= 0).sum())
+            with torch.inference_mode():
+                total += n * float(self._objective(rows, targets, ranking=False)[1])
+            count += n
+        return total / max(count, 1)
+
+    def compare(self, since: int, vectors: Tensor) -> Tensor:
+        """`Objective.compare` for the next items from row `since` of the log on: (n, 1 + m)."""
+        found = [self._objective.compare(*asked, vectors) for asked in self._held_out(since)]
+        return torch.cat(found) if found else vectors.new_zeros(0, 1)
+
+    def _held_out(self, since: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Batches of windows, and their targets from row `since` of the log on."""
+        own = self.windows.targets == self.windows.wanted
+        targets = np.where(own & (self.windows.targets >= since), self.windows.targets, -1)
+        usable = np.flatnonzero((targets >= 0).any(1))
+        for begin in range(0, len(usable), self.train.batch_windows):
+            rows = usable[begin : begin + self.train.batch_windows]
+            yield rows, targets[rows]
+
+    def _state(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def _stale(self, history: list[Epoch]) -> bool:
+        losses = [epoch.validation for epoch in history]
+        return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= self.train.patience
+
+
+def _schedule(done: float) -> float:
+    return min(1.0, done / 0.1 + 0.02) * 0.5 * (1.0 + math.cos(math.pi * max(0.0, (done - 0.1) / 0.9)))

@@ -1,0 +1,223 @@
+"""Trains a model from interactions and item descriptions, and writes it as a release."""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from model_core.data.corpus import Corpus
+from model_core.data.replay import item_features
+from model_core.data.samples import collect_samples, cut_windows
+from model_core.evaluation.evaluate import compare
+from model_core.network.config import ModelConfig, TrainConfig
+from model_core.network.model import Model
+from model_core.release.export import export_release
+from model_core.release.folder import EASE, MAPPING, Release, read_release, write_manifest
+from model_core.release.scorer import Scorer
+from model_core.signals.sample_signals import SignalConfig, fit_log, map_log
+from model_core.training.balance import balance
+from model_core.training.calibration import calibrate
+from model_core.training.checkpoint import Checkpoint, Epoch, fingerprint
+from model_core.training.fit import Report, Trainer, Watch
+from model_core.training.newcomers import place_newcomers
+from model_core.training.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
+
+HELD_OUT = 0.1  # kept out for the metrics when all interactions are to be trained on
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What training came to: the release, with its metrics, and the seconds of each stage."""
+
+    release: Release
+    seconds: dict[str, float]
+
+
+def train_release(
+    corpus: Corpus,
+    weights: Mapping[str, float],
+    out: Path,
+    *,
+    until: float = 1.0,
+    config: ModelConfig | None = None,
+    train: TrainConfig | None = None,
+    signals: SignalConfig | None = None,
+    device: str = "auto",
+    report: Report = lambda stage, done: None,
+    watch: Watch = lambda number, epoch: None,
+) -> Trained:
+    """Train on the first part of a log by time and write the release folder `out`.
+
+    What follows the first part is the test behind the metrics; with ``until=1`` the last tenth is kept out
+    for that. The same seed gives the same release where the platform's arithmetic allows. The folder
+    appears complete or not at all; a training that was killed goes on after its last whole epoch, by the file
+    `<out>.checkpoint`, when it is started again in the same way.
+
+    Parameters
+    ----------
+    weights
+        Reward weight of every action, in the order of the release's codes; positive from 1 on.
+    until
+        Fraction of the interactions to train on, in (0, 1].
+
+    Raises
+    ------
+    ValueError
+        If there is too little to train on, or a graph fails its check against torch.
+    """
+    train, signals = train or TrainConfig(), signals or SignalConfig()
+    config = fit_widths(config or ModelConfig(), corpus)
+    if not 0.0 < until <= 1.0:
+        raise ValueError(f"until must be in (0, 1], got {until}")
+    split = int((until if until < 1.0 else 1.0 - HELD_OUT) * len(corpus.log))
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "train"):
+        checkpoint = Checkpoint(
+            out.with_name(out.name + ".checkpoint"), fingerprint(corpus, split, config, train, signals)
+        )
+        out.parent.mkdir(parents=True, exist_ok=True)
+        model, history = fit_model(
+            corpus,
+            split,
+            tuple(weights.values()),
+            config,
+            train,
+            signals,
+            device=device,
+            report=report,
+            checkpoint=checkpoint,
+            watch=watch,
+        )
+
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+
+    def describe(metrics: dict[str, Any]) -> None:
+        write_manifest(
+            partial,
+            config=config,
+            actions=dict(weights),
+            text_encoder=corpus.text_encoder,
+            vocabulary=corpus.vocabulary,
+            signals=asdict(signals),
+            metrics=metrics,
+            training=asdict(train)
+            | {"until": until, "interactions": split, "history": [asdict(epoch) for epoch in history]},
+        )
+
+    with _timed(seconds, "export"):
+        report("export", 0.0)
+        log, features = corpus.log.first(split), item_features(corpus)
+        fit_log(log, signals, features).save(partial / EASE)
+        map_log(log, signals, features).save(partial / MAPPING)
+        differences = export_release(partial, model.encoder, model.ranker, n_items=corpus.log.n_items)
+        report("export", 1.0)
+    with _timed(seconds, "evaluate"):
+        report("evaluate", 0.0)
+        describe({})
+        scorer = Scorer(partial, threads=train.threads)
+        compared = compare(scorer, corpus, split)
+        describe({**compared.metrics, "onnx_difference": differences})
+        plot_learning_curve(partial / "learning-curve.png", history)
+        plot_calibration(partial / "calibration.png", compared.probability, compared.relevant)
+        plot_recall_by_popularity(partial / "recall-by-popularity.png", compared.by_popularity)
+        report("evaluate", 1.0)
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)
+    checkpoint.delete()
+    return Trained(read_release(out), seconds)
+
+
+def fit_model(
+    corpus: Corpus,
+    split: int,
+    weights: tuple[float, ...],
+    config: ModelConfig,
+    train: TrainConfig,
+    signals: SignalConfig,
+    *,
+    device: str = "auto",
+    report: Report = lambda stage, done: None,
+    checkpoint: Checkpoint | None = None,
+    watch: Watch = lambda number, epoch: None,
+) -> tuple[Model, list[Epoch]]:
+    """Train and calibrate on the first `split` rows of a corpus's log.
+
+    The latest rows serve to balance and calibrate the score first, as what the model has not seen; a last,
+    gentle epoch then learns from them too. With a checkpoint, a training that was killed goes on after its
+    last whole epoch.
+    """
+    log = corpus.log.first(split)
+    report("replay", 0.0)
+    windows = cut_windows(log, config, train, np.random.default_rng(train.seed))
+    features = item_features(corpus)
+    samples = collect_samples(log, windows, corpus.edges, corpus.stated, features, config, signals)
+    report("replay", 1.0)
+    torch.manual_seed(train.seed)
+    torch.set_num_threads(train.threads)
+    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    model = Model(corpus, config, train, weights).to(where)
+    if train.graph_embedding != "none" and corpus.edges.mask.any():
+        start_from_graph(model, corpus, train, device=device, report=report)
+    trainer = Trainer(model, log, windows, samples, train)
+    recent = int((1.0 - train.calibration) * split)
+    history = trainer.fit(train.epochs, before=recent, report=report, checkpoint=checkpoint, watch=watch)
+    report("balance", 0.0)
+    place_newcomers(model, trainer, log.first(recent), features)
+    balance(model, corpus, log, recent, signals)
+    report("balance", 1.0)
+    calibrate(model, corpus, log, recent, signals)
+    trainer.fit(1, before=split, report=lambda stage, done: report("finish", done), peak=0.1)
+    model.settle(log, features)
+    return model, history
+
+
+def fit_widths(config: ModelConfig, corpus: Corpus) -> ModelConfig:
+    """Return a copy with the widths of the corpus's embeddings."""
+    widths = {f"{kind}_dim": getattr(corpus, kind).shape[1] for kind in ("text", "image", "audio")}
+    return replace(config, **widths)
+
+
+def start_from_graph(
+    model: Model, corpus: Corpus, train: TrainConfig, *, device: str = "auto", report: Report
+) -> None:
+    """Embed the catalogue's knowledge graph, and let the model's tables start there."""
+    # PyG takes a second to import and warns of what it uses: only who embeds a graph waits for it.
+    from model_core.graph.kge import KgeConfig, train_embeddings
+    from model_core.graph.knowledge_graph import KnowledgeGraph, split_triples
+    from model_core.network.node_embeddings import initial_weights
+
+    names, edges = corpus.vocabulary, corpus.edges
+    items, entities, relations = (
+        list(rows) for rows in (names.item_rows, names.entity_rows, names.relation_rows)
+    )
+    at, column = np.nonzero(edges.mask)
+    graph = KnowledgeGraph.from_triples(
+        (
+            (items[row], relations[relation - 1], entities[entity - 1])
+            for row, relation, entity in zip(
+                at, edges.relations[at, column], edges.entities[at, column], strict=True
+            )
+        ),
+        items,
+    )
+    settings = KgeConfig(
+        model=train.graph_embedding, dim=model.encoder.config.dim, epochs=train.graph_epochs, seed=train.seed
+    )
+    trained = train_embeddings(graph, split_triples(graph, test=0.0), settings, device=device, report=report)
+    start = initial_weights(trained.embeddings, names, model.encoder)
+    model.encoder.load_state_dict(start, strict=False)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds[stage] = round(time.perf_counter() - began, 2)

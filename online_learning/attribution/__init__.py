@@ -1,0 +1,1 @@
+"""Which slate an interaction rewards, and with how much."""

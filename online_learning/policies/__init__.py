@@ -1,0 +1,1 @@
+"""Policies: each turns scored candidates into slates with propensities."""

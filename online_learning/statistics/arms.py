@@ -1,0 +1,261 @@
+"""What the policies with a model per item learn from: sums for each arm by itself."""
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from online_learning.statistics.decay import first_exponent, power_of_two
+from online_learning.statistics.observations import read_floats, unpack
+from online_learning.statistics.sums import (
+    AMENDMENTS,
+    IMPRESSIONS,
+    REWARDS,
+    Rows,
+    Statistics,
+    check_same_space,
+)
+
+SCHEMA_VERSION = 1
+
+
+class _Row(msgspec.Struct, frozen=True, array_like=True):
+    v: int
+    arm: int
+    dim: int
+    feature_space: str
+    half_life_ms: int  # 0: nothing is forgotten
+    counts: tuple[int, int]
+    applied: tuple[int, int]
+    clock: tuple[int, int]
+    gram: bytes  # lower triangle by rows, float64, little-endian
+    moment: bytes
+    amended: int = -1
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Row).decode
+_decode_all = msgspec.msgpack.Decoder(list[bytes]).decode
+
+
+class ArmStatistics(Statistics):
+    """Sufficient statistics of a linear model of reward per arm; see `LinearStatistics` for what they are.
+
+    Arms are named by numbers of 64 bits that mean the same everywhere. An arm takes memory from its first
+    impression on: 8 F (F + 3) / 2 bytes and a little more.
+
+    Each arm is saved in a row of its own. Rows written at different times belong together because every
+    one carries the offsets of the logs up to which it has been applied (`applied`), and adds nothing that
+    is given again.
+
+    Parameters
+    ----------
+    dim, feature_space, half_life_ms : as of `LinearStatistics`
+
+    Attributes
+    ----------
+    arms : (A,) uint64, in the order of their first appearance
+    counts : (2, A) int64, impressions and rewards of each
+    """
+
+    def __init__(self, dim: int, *, feature_space: str = "", half_life_ms: int | None = None) -> None:
+        super().__init__(dim, feature_space=feature_space, half_life_ms=half_life_ms, slots=0)
+        self.arms = np.zeros(0, np.uint64)
+        self._order = np.zeros(0, np.int64)  # of the slots, by arm
+        self._applied = np.zeros((3, 0), np.int64)
+        self._dirty = np.zeros(0, np.bool_)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Impressions and rewards of each arm: (2, A) int64, a copy."""
+        return self._counts[:, : len(self.arms)].copy()
+
+    @property
+    def gram(self) -> NDArray[np.float64]:
+        """Sums of outer(x, x) over impressions, discounted to `latest_ms`: (A, F, F) float64, a copy."""
+        n = len(self.arms)
+        return unpack(self._packed[:n] * self._scale()[:n, None], self.dim)
+
+    @property
+    def moment(self) -> NDArray[np.float64]:
+        """Sums of x * reward over rewards, discounted to `latest_ms`: (A, F) float64, a copy."""
+        n = len(self.arms)
+        total: NDArray[np.float64] = self._moment[:n] * self._scale()[:n, None]
+        return total
+
+    def __add__(self, other: "ArmStatistics") -> "ArmStatistics":
+        if not isinstance(other, ArmStatistics):
+            return NotImplemented
+        self._check_like(other)
+        total = self._empty()
+        total._slots(np.union1d(self.arms, other.arms))  # sorted, so that the order of adding does not show
+        for part in (self, other):
+            total._absorb(part)
+        return total
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ArmStatistics):
+            return NotImplemented
+        return self.to_bytes() == other.to_bytes()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return (
+            f"ArmStatistics(dim={self.dim}, feature_space={self.feature_space!r}, arms={len(self.arms)}, "
+            f"impressions={self.impressions}, rewards={self.rewards})"
+        )
+
+    def copy(self) -> "ArmStatistics":
+        """Return statistics that share no memory with these."""
+        return self + self._empty()
+
+    def to_bytes(self) -> bytes:
+        """Return a versioned msgpack snapshot of all arms; equal statistics give equal bytes."""
+        return _encode([self._row(slot) for slot in self._order.tolist()])
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes, *, dim: int, feature_space: str, half_life_ms: int | None = None
+    ) -> Self:
+        """Read what `to_bytes` wrote, exactly; `load_row` says what it refuses."""
+        statistics = cls(dim, feature_space=feature_space, half_life_ms=half_life_ms)
+        try:
+            rows = _decode_all(data)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"not a statistics snapshot: {error}") from None
+        for row in rows:
+            if not statistics.load_row(row):
+                raise ValueError(f"statistics must be of feature_space {feature_space!r}, got another")
+        statistics._dirty[:] = False
+        return statistics
+
+    def take_dirty(self) -> list[tuple[int, bytes]]:
+        """Return the rows of the arms that have changed since the last call, as (arm, row)."""
+        slots = np.flatnonzero(self._dirty[: len(self.arms)])
+        self._dirty[:] = False
+        return [(int(self.arms[slot]), self._row(int(slot))) for slot in slots]
+
+    def load_row(self, data: bytes) -> bool:
+        """Put in place of an arm's sums those of a row written by `take_dirty`.
+
+        Returns False, and changes nothing, for a row of another feature space.
+
+        Raises
+        ------
+        ValueError
+            The bytes are not a row, are of another schema version, dimension or half-life, or hold values
+            that no stream of observations gives.
+        """
+        try:
+            row = _decode(data)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"not a row of arm statistics: {error}") from None
+        if row.v != SCHEMA_VERSION:
+            raise ValueError(f"arm statistics must have schema version {SCHEMA_VERSION}, got {row.v}")
+        if row.feature_space != self.feature_space:
+            return False
+        check_same_space(self.dim, self.feature_space, row)
+        if (row.half_life_ms or None) != self.half_life_ms:
+            raise ValueError(f"half_life_ms must be {self.half_life_ms}, got {row.half_life_ms or None}")
+        if min(row.counts) < 0:
+            raise ValueError(f"counts must be at least 0, got {row.counts}")
+        packed = read_floats(row.gram, self._packed.shape[1:], "gram")
+        moment = read_floats(row.moment, (self.dim,), "moment")
+        slot = self._slots(np.array([row.arm], np.uint64))[0]
+        self._packed[slot], self._moment[slot] = packed, moment
+        self._clocks[slot] = row.clock
+        self._counts[:, slot] = row.counts
+        self._applied[:, slot] = (*row.applied, row.amended)
+        return True
+
+    def _row(self, slot: int) -> bytes:
+        counts, applied, clock = self._counts[:, slot], self._applied[:, slot], self._clocks[slot]
+        return _encode(
+            _Row(
+                v=SCHEMA_VERSION,
+                arm=int(self.arms[slot]),
+                dim=self.dim,
+                feature_space=self.feature_space,
+                half_life_ms=self.half_life_ms or 0,
+                counts=(int(counts[0]), int(counts[1])),
+                applied=(int(applied[IMPRESSIONS]), int(applied[REWARDS])),
+                clock=(int(clock[0]), int(clock[1])),
+                gram=self._packed[slot].astype("<f8").tobytes(),
+                moment=self._moment[slot].astype("<f8").tobytes(),
+                amended=int(applied[AMENDMENTS]),
+            )
+        )
+
+    def _empty(self) -> "ArmStatistics":
+        return ArmStatistics(self.dim, feature_space=self.feature_space, half_life_ms=self.half_life_ms)
+
+    def _admit(
+        self, arms: NDArray[np.uint64] | None, n: int, offsets: NDArray[Any] | int | None, kind: int
+    ) -> tuple[NDArray[np.int64], Rows]:
+        """Return each row's slot, and which rows their arms have not seen yet."""
+        if arms is None or np.shape(arms) != (n,):
+            got = None if arms is None else np.shape(arms)
+            raise ValueError(f"arms must have shape ({n},) as the features, got {got}")
+        slots = self._slots(np.ascontiguousarray(arms, np.uint64))
+        self._dirty[slots] = True
+        if offsets is None:
+            return slots, slice(None)
+        at = np.broadcast_to(np.asarray(offsets, np.int64), (n,))
+        fresh = at > self._applied[kind, slots]
+        np.maximum.at(self._applied[kind], slots, at)
+        return slots, fresh
+
+    def _slots(self, arms: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return the slots of arms, made where there are none."""
+        slots = find(self.arms, self._order, arms)
+        if (slots < 0).any():
+            self._grow(list(dict.fromkeys(arms[slots < 0].tolist())))
+            slots = find(self.arms, self._order, arms)
+        return slots
+
+    def _grow(self, arms: Iterable[int]) -> None:
+        self.arms = np.concatenate([self.arms, np.array(list(arms), np.uint64)])
+        self._order = np.argsort(self.arms, kind="stable")
+        n, room = len(self.arms), len(self._packed)
+        if n <= room:
+            return
+        more = max(n, 2 * room) - room
+        self._packed = np.concatenate([self._packed, np.zeros((more, self._packed.shape[1]))])
+        self._moment = np.concatenate([self._moment, np.zeros((more, self.dim))])
+        clocks = np.array([[first_exponent(self.half_life_ms), 0]], np.int64).repeat(more, axis=0)
+        self._clocks = np.concatenate([self._clocks, clocks])
+        self._counts = np.concatenate([self._counts, np.zeros((2, more), np.int64)], axis=1)
+        self._applied = np.concatenate([self._applied, np.full((3, more), -1, np.int64)], axis=1)
+        self._dirty = np.concatenate([self._dirty, np.zeros(more, np.bool_)])
+
+    def _absorb(self, part: "ArmStatistics") -> None:
+        n = len(part.arms)
+        slots = self._slots(part.arms)
+        exponents = np.maximum(self._clocks[slots, 0], part._clocks[:n, 0])
+        mine = power_of_two(self._clocks[slots, 0] - exponents)[:, None]
+        theirs = power_of_two(part._clocks[:n, 0] - exponents)[:, None]
+        self._packed[slots] = self._packed[slots] * mine + part._packed[:n] * theirs
+        self._moment[slots] = self._moment[slots] * mine + part._moment[:n] * theirs
+        latest = np.maximum(self._clocks[slots, 1], part._clocks[:n, 1])
+        self._clocks[slots] = np.stack([exponents, latest], axis=1)
+        self._counts[:, slots] += part._counts[:, :n]
+        self._applied[:, slots] = np.maximum(self._applied[:, slots], part._applied[:, :n])
+
+
+def find(arms: NDArray[np.uint64], order: NDArray[np.int64], wanted: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the place in `arms` of each of `wanted`, -1 where it is not there.
+
+    Parameters
+    ----------
+    arms : (A,) uint64, each once
+    order : (A,) int64, argsort of `arms`
+    wanted : (...) uint64
+    """
+    if not len(arms):
+        return np.full(wanted.shape, -1, np.int64)
+    ordered = arms[order]
+    at = np.minimum(np.searchsorted(ordered, wanted), len(arms) - 1)
+    return np.where(ordered[at] == wanted, order[at], -1)

@@ -1,0 +1,98 @@
+"""Bayesian linear regression of reward on features, from sufficient statistics."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_learning.statistics.linear import LinearStatistics
+from online_learning.statistics.sums import Statistics, check_same_space
+
+
+@dataclass(frozen=True, slots=True)
+class LinearPrior:
+    """What is believed before the first impression: w ~ N(weights, I / precision).
+
+    With the last layer of a network as features this is the neural-linear model (Riquelme, Tucker &
+    Snoek, "Deep Bayesian bandits showdown", ICLR 2018).
+
+    Parameters
+    ----------
+    weights : (F,) float, prior mean of the weights; utility of a candidate = its features @ weights
+    precision : trust in `weights`; an impression of features x weighs as much as
+        |x|^2 / noise_variance of it
+    noise_variance : variance of a reward given the features; 0.25 is the most a 0/1 reward can have
+    feature_space : names what the features mean, e.g. a release version; statistics of another one
+        are refused
+    """
+
+    weights: NDArray[np.float64]
+    precision: float = 100.0
+    noise_variance: float = 0.25
+    feature_space: str = ""
+
+    def __post_init__(self) -> None:
+        weights = np.array(self.weights, np.float64)
+        if weights.ndim != 1 or not len(weights) or not np.isfinite(weights).all():
+            raise ValueError(f"weights must be a finite vector of at least 1, got shape {weights.shape}")
+        for name in ("precision", "noise_variance"):
+            value = getattr(self, name)
+            if not 0.0 < value < np.inf:
+                raise ValueError(f"{name} must be finite and above 0, got {value}")
+        weights.setflags(write=False)
+        object.__setattr__(self, "weights", weights)
+
+
+@dataclass(frozen=True, slots=True)
+class LinearPosterior:
+    """The belief after some statistics: w ~ N(mean, root @ root.T).
+
+    Attributes
+    ----------
+    mean : (F,) float64
+    root : (F, F) float64
+    version : impressions and rewards it has seen
+    """
+
+    mean: NDArray[np.float64]
+    root: NDArray[np.float64]
+    version: int
+
+
+def infer(prior: LinearPrior, statistics: Statistics | None = None) -> LinearPosterior:
+    """Return the posterior over the weights.
+
+    precision = prior.precision I + gram / noise_variance,
+    mean = precision^-1 (prior.precision prior.weights + moment / noise_variance);
+    Agrawal & Goyal, "Thompson sampling for contextual bandits with linear payoffs", ICML 2013, with
+    the prior mean at the released weights instead of 0.
+
+    Raises
+    ------
+    ValueError
+        The statistics are of another dimension or feature space, or their gram is not one of real rows.
+    """
+    dim = len(prior.weights)
+    if statistics is None:
+        statistics = LinearStatistics(dim, feature_space=prior.feature_space)
+    if type(statistics) is not LinearStatistics:
+        raise ValueError(f"statistics must be LinearStatistics, got {type(statistics).__name__}")
+    check_same_space(dim, prior.feature_space, statistics)
+    return posterior_of(
+        statistics.gram / prior.noise_variance + prior.precision * np.eye(dim),
+        prior.precision * prior.weights + statistics.moment / prior.noise_variance,
+        version=statistics.impressions + statistics.rewards,
+    )
+
+
+def posterior_of(
+    precision: NDArray[np.float64], target: NDArray[np.float64], *, version: int
+) -> LinearPosterior:
+    """Return N(precision^-1 target, precision^-1), or raise ValueError where that is none."""
+    try:
+        lower = np.linalg.cholesky(precision)
+    except np.linalg.LinAlgError:
+        raise ValueError("statistics must have a positive semi-definite gram, got one that is not") from None
+    # precision = L L^T, so L^-T is a square root of its inverse.
+    root = np.linalg.solve(lower, np.eye(len(target))).T
+    return LinearPosterior(mean=root @ (root.T @ target), root=root, version=version)

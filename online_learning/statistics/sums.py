@@ -1,0 +1,200 @@
+"""What every kind of statistics has in common: sums over observations of a linear model, in slots."""
+
+from abc import ABC, abstractmethod
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_learning.statistics.decay import check_half_life, first_exponent, row_times, scale_at
+from online_learning.statistics.fold_kernels import add_moment, add_outer
+from online_learning.statistics.observations import check_each, check_rows, check_weights
+
+IMPRESSIONS, REWARDS, AMENDMENTS = 0, 1, 2
+
+Rows = NDArray[np.int64] | NDArray[np.bool_] | slice
+
+
+class InSpace(Protocol):
+    """What says which features it is about."""
+
+    @property
+    def dim(self) -> int:
+        """Number of features."""
+        ...
+
+    @property
+    def feature_space(self) -> str:
+        """What the features mean and how they are summed; others refuse to be added."""
+        ...
+
+
+class Statistics(ABC):
+    """Takes in observations; whoever derives from it says which slot a row goes to (`_admit`).
+
+    Parameters
+    ----------
+    dim : number of features F
+    feature_space : names what the features mean
+    half_life_ms : of an observation's weight, at least 1; None forgets nothing
+    slots : how many there are to begin with
+    """
+
+    def __init__(self, dim: int, *, feature_space: str, half_life_ms: int | None, slots: int) -> None:
+        if dim < 1:
+            raise ValueError(f"dim must be at least 1, got {dim}")
+        check_half_life(half_life_ms)
+        self.dim = dim
+        self.feature_space = feature_space
+        self.half_life_ms = half_life_ms
+        self._packed = np.zeros((slots, dim * (dim + 1) // 2))  # see `fold_kernels`
+        self._moment = np.zeros((slots, dim))
+        self._clocks = np.array([[first_exponent(half_life_ms), 0]], np.int64).repeat(slots, axis=0)
+        self._counts = np.zeros((2, slots), np.int64)
+
+    @property
+    def impressions(self) -> int:
+        """Impressions added, however little they weigh by now."""
+        return int(self._counts[IMPRESSIONS].sum())
+
+    @property
+    def rewards(self) -> int:
+        """Rewards added, however little they weigh by now."""
+        return int(self._counts[REWARDS].sum())
+
+    @property
+    def latest_ms(self) -> int:
+        """The latest time added, which the sums are discounted to; 0 without a half-life."""
+        return int(self._clocks[:, 1].max(initial=0))
+
+    def add_impressions(
+        self,
+        features: NDArray[Any],
+        *,
+        arms: NDArray[np.uint64] | None = None,
+        times_ms: NDArray[Any] | int | None = None,
+        weights: NDArray[Any] | None = None,
+        offsets: NDArray[Any] | int | None = None,
+    ) -> int:
+        """Add shown items and return how many were used.
+
+        Parameters
+        ----------
+        features : (n, F) float, one row per shown item; a row with NaN or infinity is left out
+        arms : (n,) uint64, which item each row is; only statistics by item look at it
+        times_ms : (n,) int or one int, when they were shown; needed with a half-life
+        weights : (n,) float, chance that a row was looked at, 1 when not given: an item that is looked at
+            half as often has half the rewards, and half the impressions make up for it
+        offsets : (n,) int or one int, where in the log of impressions they stand; statistics by item leave
+            out a row at or below what its item has been applied up to. The others do not look at it: whoever
+            saves them keeps the offset up to which they go.
+        """
+        rows = check_rows(features, self.dim)
+        times, exponents, factors = row_times(times_ms, len(rows), self.half_life_ms)
+        factors = factors * check_weights(weights, len(rows))
+        slots, fresh = self._admit(arms, len(rows), offsets, IMPRESSIONS)
+        counts = self._counts[IMPRESSIONS]
+        return self._fold(rows[fresh], factors[fresh], times[fresh], exponents[fresh], slots[fresh], counts)
+
+    def amend_impressions(
+        self,
+        features: NDArray[Any],
+        weights: NDArray[Any],
+        *,
+        arms: NDArray[np.uint64] | None = None,
+        times_ms: NDArray[Any] | int | None = None,
+        offsets: NDArray[Any] | int | None = None,
+    ) -> int:
+        """Add to the weights of items already added as impressions and return how many were used.
+
+        Parameters
+        ----------
+        features : (n, F) float, the rows that were shown
+        weights : (n,) float; -1 takes a row of weight 1 back, 1 puts it in again
+        arms, times_ms : as of `add_impressions`
+        offsets : as of `add_impressions`, but in the log of what amends them
+        """
+        rows = check_rows(features, self.dim)
+        times, exponents, factors = row_times(times_ms, len(rows), self.half_life_ms)
+        factors = factors * check_each("weights", weights, len(rows))
+        slots, fresh = self._admit(arms, len(rows), offsets, AMENDMENTS)
+        counts = np.zeros_like(self._counts[IMPRESSIONS])
+        return self._fold(rows[fresh], factors[fresh], times[fresh], exponents[fresh], slots[fresh], counts)
+
+    def add_rewards(
+        self,
+        features: NDArray[Any],
+        rewards: NDArray[Any],
+        *,
+        arms: NDArray[np.uint64] | None = None,
+        times_ms: NDArray[Any] | int | None = None,
+        offsets: NDArray[Any] | int | None = None,
+    ) -> int:
+        """Add rewards of items already added as impressions and return how many were used.
+
+        Parameters
+        ----------
+        features : (n, F) float, the rows that were shown
+        rewards : (n,) float; a reward or a row with NaN or infinity is left out
+        arms : as of `add_impressions`
+        times_ms : (n,) int or one int, when the items were shown (not rewarded); needed with a half-life
+        offsets : as of `add_impressions`, but in the log of rewards
+        """
+        rows = check_rows(features, self.dim)
+        values = check_each("rewards", rewards, len(rows))
+        times, exponents, factors = row_times(times_ms, len(rows), self.half_life_ms)
+        slots, fresh = self._admit(arms, len(rows), offsets, REWARDS)
+        used = add_moment(
+            rows[fresh], values[fresh], factors[fresh], times[fresh], exponents[fresh], slots[fresh],
+            self._packed, self._moment, self._clocks, self._counts[REWARDS],
+        )  # fmt: skip
+        return int(used)
+
+    @abstractmethod
+    def __add__(self, other: Any) -> Self:
+        """Return the statistics of both parts; raise ValueError where they do not go together."""
+
+    @abstractmethod
+    def to_bytes(self) -> bytes:
+        """Return a versioned snapshot; equal statistics give equal bytes."""
+
+    @abstractmethod
+    def _admit(
+        self, arms: NDArray[np.uint64] | None, n: int, offsets: NDArray[Any] | int | None, kind: int
+    ) -> tuple[NDArray[np.int64], Rows]:
+        """Return the slot of each of n rows, and which rows are to be added."""
+
+    def _fold(
+        self,
+        rows: NDArray[np.float64],
+        weights: NDArray[np.float64],
+        times: NDArray[np.int64],
+        exponents: NDArray[np.int64],
+        slots: NDArray[np.int64],
+        counts: NDArray[np.int64],
+    ) -> int:
+        """Add impressions to their slots and to `counts`; return how many were used."""
+        sums = (self._packed, self._moment, self._clocks)
+        return int(add_outer(rows, weights, times, exponents, slots, *sums, counts))
+
+    def _scale(self) -> Any:
+        """Return (slots,), what each slot's sums are multiplied by to be of `latest_ms`."""
+        return scale_at(self._clocks[:, 0], self.latest_ms, self.half_life_ms)
+
+    def _check_like(self, other: "Statistics") -> None:
+        """Raise ValueError unless `other` may be added to these."""
+        check_same_space(self.dim, self.feature_space, other)
+        if self.half_life_ms != other.half_life_ms:
+            raise ValueError(
+                f"half_life_ms must be {self.half_life_ms} to be added, got {other.half_life_ms}"
+            )
+
+
+def check_same_space(dim: int, feature_space: str, statistics: InSpace) -> None:
+    """Raise ValueError unless `statistics` are over `dim` features of `feature_space`."""
+    if statistics.dim != dim:
+        raise ValueError(f"statistics must have dim {dim}, got {statistics.dim}")
+    if statistics.feature_space != feature_space:
+        raise ValueError(
+            f"statistics must be of feature_space {feature_space!r}, got {statistics.feature_space!r}"
+        )

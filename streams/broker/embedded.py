@@ -1,0 +1,282 @@
+"""A real Kafka broker for the demo, the test suite and a laptop: Apache Kafka in KRaft mode, no Docker.
+
+The jars come from Maven once, by `deploy/kafka/pom.xml`, and are kept in a cache. The broker is one JVM,
+controller and broker in one, bound to 127.0.0.1, with a data folder of its own.
+"""
+
+import contextlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Annotated, Self
+
+import typer
+
+from streams.broker.config import write_config
+from streams.broker.jars import find_java, kafka_jars
+from streams.errors import BrokerError
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
+_PORT_ATTEMPTS = 3
+# Part of util-linux, so on every Debian and Ubuntu; without it a killed parent leaves its broker running.
+_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+
+
+class EmbeddedBroker:
+    """A Kafka broker that lives as long as this object is open.
+
+    Use it as a context manager, or call `start` and `close`. `stop` keeps the data, and a `start` after
+    it serves the same data on the same port.
+
+    Parameters
+    ----------
+    port : int
+        Port to listen on; 0 takes a free one.
+    data_dir : Path, optional
+        Where the log lives. A folder that is given is kept; without one a temporary folder is made and
+        removed by `close`.
+    heap : str
+        The JVM's largest heap, as in `-Xmx`.
+
+    Notes
+    -----
+    The JVM is killed when the thread that called `start` ends, however it ends: a killed parent leaves
+    no broker behind. So start it from the main thread, or from one that outlives the broker.
+    """
+
+    def __init__(self, *, port: int = 0, data_dir: Path | None = None, heap: str = "1g") -> None:
+        if not 0 <= port <= 65535:
+            raise ValueError(f"port must be in [0, 65535], got {port}")
+        if not re.fullmatch(r"\d+[kmgKMG]", heap):
+            raise ValueError(f"heap must be a number with k, m or g, such as '1g', got {heap!r}")
+        self._port = port
+        self._given_port = port
+        self._data_dir = data_dir
+        self._is_temporary = data_dir is None
+        self._heap = heap
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """`host:port` for clients; known once the broker has started."""
+        if not self._port:
+            raise BrokerError("the broker has no port before it has started")
+        return f"{HOST}:{self._port}"
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder with the log, the configuration and `broker.log`."""
+        if self._data_dir is None:
+            raise BrokerError("the broker has no data folder before it has started")
+        return self._data_dir
+
+    @property
+    def pid(self) -> int:
+        """Process id of the JVM."""
+        if self._process is None:
+            raise BrokerError("the broker is not running")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the broker and return once it answers a client.
+
+        Raises
+        ------
+        BrokerError
+            When Java or Maven is missing, the port is taken, or the broker does not come up; the message
+            says what to do.
+        """
+        if self._process is not None:
+            raise BrokerError("the broker is already running")
+        java = find_java()
+        jars = kafka_jars()
+        if self._data_dir is None:
+            self._data_dir = Path(tempfile.mkdtemp(prefix="slatestream-kafka-"))
+        self._data_dir = self._data_dir.absolute()
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        for attempt in range(_PORT_ATTEMPTS):
+            port = self._port or _free_port()
+            _check_port_is_free(port)
+            try:
+                self._launch(java, jars, port)
+                break
+            except _PortTaken:
+                # Between choosing a free port and binding it, somebody else may have taken it.
+                if attempt == _PORT_ATTEMPTS - 1:
+                    raise
+        self._port = port
+
+    def stop(self) -> None:
+        """Stop the JVM cleanly, by force after a deadline. The data stays; no-op when not running."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def close(self) -> None:
+        """Stop the JVM and remove the data folder if it is a temporary one."""
+        self.stop()
+        if self._is_temporary and self._data_dir is not None:
+            shutil.rmtree(self._data_dir, ignore_errors=True)
+            self._data_dir = None
+            self._port = self._given_port
+
+    def wait(self) -> int:
+        """Block until the JVM ends by itself, and return its exit code."""
+        if self._process is None:
+            raise BrokerError("the broker is not running")
+        return self._process.wait()
+
+    def log_tail(self, lines: int = 15) -> str:
+        """Return the last lines that the broker logged or printed."""
+        text = ""
+        for name in ("broker.out", "broker.log"):
+            path = self.data_dir / name
+            if path.is_file():
+                text += path.read_text(errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _launch(self, java: str, jars: Path, port: int) -> None:
+        data_dir = self.data_dir
+        properties, log4j = write_config(data_dir, host=HOST, port=port, controller_port=_free_port())
+        classpath = f"{jars}/*"
+        if not (data_dir / "log" / "meta.properties").is_file():
+            _format_storage(java, classpath, properties)
+        # Logs of an earlier run would be mistaken for this one's.
+        (data_dir / "broker.log").unlink(missing_ok=True)
+        command = [
+            *_DIE_WITH_PARENT,
+            *(java, "-Xms256m", f"-Xmx{self._heap}", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"),
+            *("-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={log4j}"),
+            *("-cp", classpath, "kafka.Kafka", str(properties)),
+        ]
+        with (data_dir / "broker.out").open("wb") as output:
+            # Its own session: Ctrl-C must reach the worker first, and the broker only through `stop`.
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            self._await_ready(port)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _await_ready(self, port: int) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if (code := self._process.poll()) is not None:
+                tail = self.log_tail()
+                kind = _PortTaken if "Address already in use" in tail else BrokerError
+                raise kind(f"the Kafka broker ended with code {code} while starting; its last words:\n{tail}")
+            if _answers(port):
+                return
+            time.sleep(0.02)
+        raise BrokerError(
+            f"the Kafka broker did not answer on {HOST}:{port} within {START_TIMEOUT_S:.0f} s; its last "
+            f"words:\n{self.log_tail()}"
+        )
+
+
+class _PortTaken(BrokerError):
+    """A port that looked free was taken before the broker bound it."""
+
+
+def _format_storage(java: str, classpath: str, properties: Path) -> None:
+    cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+    command = [java, "-XX:TieredStopAtLevel=1", "-cp", classpath, "kafka.tools.StorageTool", "format"]
+    command += [f"--cluster-id={cluster_id}", "--config", str(properties)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BrokerError(f"Kafka could not format its data folder:\n{(done.stdout + done.stderr).strip()}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _check_port_is_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise BrokerError(
+                f"port {port} on {HOST} cannot be used ({error.strerror}): stop what listens there, or "
+                "choose another port"
+            ) from None
+
+
+# ApiVersions v0, correlation id 1, no client id: the first thing that any client sends.
+_API_VERSIONS = bytes.fromhex("0000000a 0012 0000 00000001 ffff")
+
+
+def _answers(port: int) -> bool:
+    """Tell whether a broker answers ApiVersions on the port."""
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=5) as connection:
+        connection.sendall(_API_VERSIONS)
+        answer = connection.recv(10, socket.MSG_WAITALL)  # length, correlation id, error code
+        return len(answer) == 10 and answer[4:] == b"\x00\x00\x00\x01\x00\x00"
+    return False
+
+
+def broker_command(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on, on 127.0.0.1.")] = 9092,
+    data_dir: Annotated[Path, typer.Option(help="Where the log is kept.")] = Path("build/kafka"),
+    heap: Annotated[str, typer.Option(help="Largest heap of the JVM.")] = "1g",
+) -> None:
+    """Run a real Kafka broker until Ctrl-C: one node, no Docker."""
+    try:
+        broker = EmbeddedBroker(port=port, data_dir=data_dir, heap=heap)
+    except ValueError as error:
+        raise BrokerError(str(error)) from None
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    typer.echo("Starting Kafka (the first time its jars are fetched with Maven) ...")
+    try:
+        with broker:
+            typer.echo(
+                f"Kafka listens on {broker.bootstrap_servers}, data in {broker.data_dir}; Ctrl-C stops it."
+            )
+            code = broker.wait()
+            tail = broker.log_tail()
+        raise BrokerError(f"the Kafka broker ended with code {code}; its last words:\n{tail}")
+    except KeyboardInterrupt:
+        typer.echo("Kafka stopped.")

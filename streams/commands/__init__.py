@@ -1,0 +1,1 @@
+"""The commands of `slatestream` that are not a subject of their own."""

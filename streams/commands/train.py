@@ -1,0 +1,214 @@
+"""`slatestream train`: a release from a dataset or from the topics."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from streams.commands.stages import Stages, show_stages
+from streams.commands.train_policy import (
+    Algorithm,
+    FeedbackFile,
+    HeldOut,
+    PolicyOptions,
+    SessionGap,
+    train_policy,
+)
+from streams.commands.train_text import (
+    BatchSize,
+    LearningRate,
+    Lora,
+    MaxExamples,
+    MaxLength,
+    TextEncoderName,
+    TextOptions,
+    train_text,
+)
+from streams.commands.training_curves import curves
+from streams.errors import SlatestreamError
+from streams.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from model_core.data.corpus import Corpus
+    from model_core.training.fit import Watch
+    from model_core.training.recipe import Recipe
+    from model_core.training.train import Trained
+
+MODELS = ("popularity", "item-kNN", "co-visits", "slatestream")
+
+Data = Annotated[Path | None, typer.Option(help="Folder with a dataset in RecBole's atomic-file format.")]
+FromTopics = Annotated[bool, typer.Option("--from-topics", help="Train on `clicks` and `content` instead.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the result, replaced when it exists; build/releases/latest for a release."),
+]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option(help="TOML file with how the model is made: tables model, train, signals. See `tune`."),
+]
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help="Passes over the interactions; overrides the recipe.")
+]
+Seed = Annotated[int | None, typer.Option(help="Overrides the recipe's.")]
+Until = Annotated[float, typer.Option(help="Train on this first fraction by time; test on the rest.")]
+Task = Annotated[
+    Literal["recommend", "ctr-text", "text-encoder", "policy"],
+    typer.Option(
+        help="A release; a classifier of clicks from texts; a text encoder fine-tuned on clicks; or a policy "
+        "learned from feedback."
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+def train_command(
+    data: Data = None,
+    from_topics: FromTopics = False,
+    out: Out = None,
+    recipe: RecipeFile = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    until: Until = 1.0,
+    device: Device = "auto",
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's curves.")] = None,
+    wandb: Annotated[
+        Path | None,
+        typer.Option(help="Folder for an offline run of Weights & Biases, which `wandb sync` uploads."),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    task: Task = "recommend",
+    text_encoder: TextEncoderName = None,
+    lora: Lora = True,
+    learning_rate: LearningRate = None,
+    max_length: MaxLength = 96,
+    batch_size: BatchSize = 16,
+    max_examples: MaxExamples = 0,
+    feedback: FeedbackFile = None,
+    algorithm: Algorithm = "reinforce",
+    session_gap: SessionGap = 30.0,
+    held_out: HeldOut = 0.2,
+) -> None:
+    """Train a model, check it, measure it beside popularity and item-kNN, and write a release folder.
+
+    Started again after a kill in the same way, it goes on after the last whole epoch. It ends early when it
+    does not predict later interactions any better; the best epoch's weights stay.
+
+    A dataset's ratings of 4 and more are the action "like", others "view"; topics bring their own actions.
+    """
+    source, name = (feedback, "--feedback FILE") if task == "policy" else (data, "--data FOLDER")
+    if (source is None) == (not from_topics):
+        raise SlatestreamError(f"train needs exactly one of {name} and --from-topics")
+    console = Console(stderr=True)
+    settings = load_settings(config, text_encoder=text_encoder)
+    folders = {"recommend": "build/releases/latest", "policy": "build/policies/latest"}
+    out = out or Path(folders.get(task, f"build/language/{task}"))
+    if task != "recommend":
+        given = {"--until": until != 1.0, "--tensorboard": tensorboard, "--wandb": wandb}
+        for option in (name for name, value in given.items() if value):
+            raise SlatestreamError(f"{option} is for --task recommend, got it with --task {task}")
+        if task == "policy":
+            learning = PolicyOptions(
+                file=feedback, out=out, algorithm=algorithm, epochs=epochs or 20, seed=seed or 0,
+                device=device, gap_minutes=session_gap, held_out=held_out,
+            )  # fmt: skip
+            train_policy(learning, settings)
+            return
+        options = TextOptions(
+            task=task, data=data, out=out, epochs=epochs or 6, seed=seed or 0, device=device, lora=lora,
+            learning_rate=learning_rate, max_length=max_length, batch_size=batch_size,
+            max_examples=max_examples,
+        )  # fmt: skip
+        train_text(options, settings)
+        return
+    try:
+        made = make_recipe(recipe, epochs, seed)
+        with curves(tensorboard, wandb, {"until": until} | asdict(made)) as watch:
+            trained = _train(settings, made, data, out, until, device, watch, console)
+    except ValueError as error:
+        raise SlatestreamError(f"train: {error}") from error
+    _show(trained, out, console)
+
+
+def _train(
+    settings: Settings,
+    recipe: "Recipe",
+    data: Path | None,
+    out: Path,
+    until: float,
+    device: str,
+    watch: "Watch",
+    console: Console,
+) -> "Trained":
+    from model_core.training.train import train_release
+
+    with show_stages(console) as stages:
+        corpus = read_corpus(settings, recipe, data, device, stages)
+        return train_release(
+            corpus,
+            settings.actions,
+            out,
+            until=until,
+            config=recipe.model,
+            train=recipe.train,
+            signals=recipe.signals,
+            device=device,
+            report=stages.report,
+            watch=watch,
+        )
+
+
+def read_corpus(
+    settings: Settings, recipe: "Recipe", data: Path | None, device: str, stages: Stages
+) -> "Corpus":
+    """Read a dataset, or the topics without one, and encode its texts.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read or holds too little.
+    """
+    from model_core.data.corpus import make_corpus, rating_actions
+    from model_core.data.datasets import load_recbole
+    from model_core.release.text_encoder import TextEncoder
+
+    with stages.stage("Reading"):
+        if data is not None:
+            dataset = load_recbole(data)
+            actions = rating_actions(dataset.interactions)
+        else:
+            from streams.commands.training_log import read_topics
+
+            dataset, actions = read_topics(settings)
+    with stages.stage(f"Encoding {len(dataset.items)} texts"):
+        encoder = TextEncoder(settings.text_encoder, device=device)
+        return make_corpus(dataset, actions, settings.actions, encoder, recipe.model)
+
+
+def make_recipe(path: Path | None, epochs: int | None = None, seed: int | None = None) -> "Recipe":
+    """Read a recipe, or take the default one, and override what the command line says."""
+    from model_core.training.recipe import Recipe, read_recipe
+
+    recipe = Recipe() if path is None else read_recipe(path)
+    given = {"epochs": epochs, "seed": seed}
+    return recipe.changed(train={name: value for name, value in given.items() if value is not None})
+
+
+def _show(trained: "Trained", out: Path, console: Console) -> None:
+    release = trained.release
+    metrics: Mapping[str, Any] = release.metrics
+    users = int(metrics["slatestream"]["users"])
+    table = Table(title=f"Held out: {users} users, all items ranked, items already met left out")
+    table.add_column("model")
+    table.add_column("Recall@10", justify="right")
+    table.add_column("NDCG@10", justify="right")
+    for name in MODELS:
+        row = metrics[name]
+        style = "bold" if name == "slatestream" else ""
+        table.add_row(name, f"{row['recall@10']:.4f}", f"{row['ndcg@10']:.4f}", style=style)
+    console.print(table)
+    spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in trained.seconds.items())
+    console.print(f"Release {release.version} in {out} ({spent}), pictures beside it.")

@@ -1,0 +1,101 @@
+"""What training reads from the topics: interactions, the items of `content`, and what `users` state."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from model_core.data.datasets import Dataset, Interactions, Item, User
+from streams.events import decode_click, decode_content, decode_user
+from streams.items.media import MediaEncoders
+from streams.kafka.reader import read_partition
+from streams.kafka.topics import topic_name, topic_partitions
+from streams.settings import Settings
+
+
+def read_topics(settings: Settings) -> tuple[Dataset, list[str]]:
+    """Read all that `clicks`, `content` and `users` hold now: a dataset, and each interaction's action.
+
+    Rows that cannot be decoded, whose action is unknown, or that repeat an event id are left out, as the
+    worker leaves them out. Items that were deleted keep their clicks, with their id for a title.
+    """
+    clicks, contents, users = (asyncio.run(_read(settings, name)) for name in ("clicks", "content", "users"))
+    media = MediaEncoders(settings)
+    items: dict[str, Item] = {}
+    for key, value in contents:
+        if value is None:
+            items.pop((key or b"").decode(errors="replace"), None)
+            continue
+        try:
+            content = decode_content(value)
+        except msgspec.MsgspecError:
+            continue
+        try:
+            image, audio = media.image(content.image), media.audio(content.audio)
+        except ValueError:
+            continue
+        items[content.item_id] = Item(
+            content.item_id,
+            content.title,
+            content.attributes,
+            list(content.triples),
+            content.text,
+            image,
+            audio,
+        )
+    return _dataset(settings, (value for _, value in clicks if value is not None), items, _users(users))
+
+
+def _users(records: Iterable[tuple[bytes | None, bytes | None]]) -> list[User]:
+    """What each user stated last; who was erased has stated nothing."""
+    users: dict[str, User] = {}
+    for key, value in records:
+        if value is None:
+            users.pop((key or b"").decode(errors="replace"), None)
+            continue
+        try:
+            update = decode_user(value)
+        except msgspec.MsgspecError:
+            continue
+        users[update.user_id] = User(update.user_id, update.attributes, update.preferences)
+    return list(users.values())
+
+
+def _dataset(
+    settings: Settings, clicks: Iterable[bytes], items: dict[str, Item], stated: list[User]
+) -> tuple[Dataset, list[str]]:
+    rows: dict[str, tuple[int, str, str, str, int]] = {}
+    for value in clicks:
+        try:
+            click = decode_click(value)
+        except msgspec.MsgspecError:
+            continue
+        if click.action in settings.actions:
+            place = -1 if click.position is None else click.position
+            row = (click.timestamp_ms, click.user_id, click.item_id, click.action, place)
+            rows.setdefault(click.event_id, row)
+    if not rows:
+        raise ValueError("clicks must hold at least one valid event, got none")
+    ordered = sorted(rows.values(), key=lambda row: row[0])
+    times, users, names, actions, places = zip(*ordered, strict=True)
+    for name in dict.fromkeys(names):
+        items.setdefault(name, Item(name, name))
+    interactions = Interactions(
+        np.array(users, np.str_),
+        np.array(names, np.str_),
+        np.full(len(rows), np.nan, np.float32),
+        np.array(times, np.int64),
+        np.array(places, np.int64),
+    )
+    return Dataset("topics", interactions, list(items.values()), stated), list(actions)
+
+
+async def _read(settings: Settings, name: str) -> list[tuple[bytes | None, bytes | None]]:
+    topic = topic_name(settings, name)
+    rows: list[tuple[Any, Any]] = []
+    for partition in range(topic_partitions(settings, name)):
+        async for records in read_partition(settings, topic, partition):
+            rows.extend((record.key, record.value) for record in records)
+    return rows

@@ -1,0 +1,114 @@
+"""The flush: dirty rows go to the changelogs, and only then may the offsets they cover be committed."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from streams.durability.profile_rows import dirty_rows
+from streams.durability.rows import covisit_rows
+from streams.events import Feedback, Recommendation, encode
+from streams.kafka.publisher import Row
+from streams.state.shard import Shard, encode_policy_row, statistics_key
+
+if TYPE_CHECKING:
+    from streams.worker.engine import Engine
+
+
+class Flusher:
+    """Makes an engine's shards durable; an error leaves their offsets uncommitted."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._shared_flushed_at = time.monotonic()
+
+    async def flush_due(self) -> None:
+        """Publish users' rows, and item statistics when it is their time."""
+        due = (
+            time.monotonic() - self._shared_flushed_at
+            >= self._engine.settings.shared_flush_interval_ms / 1000
+        )
+        if due:
+            self._shared_flushed_at = time.monotonic()
+        await asyncio.gather(*(self.flush_shard(shard, shared=due) for shard in self._engine.live_shards()))
+
+    async def flush_all(self) -> None:
+        """Publish every dirty row and complete the offsets they cover."""
+        await asyncio.gather(*(self.flush_shard(shard, shared=True) for shard in self._engine.live_shards()))
+
+    async def flush_shard(self, shard: Shard, *, shared: bool = False) -> None:
+        """Publish the shard's dirty rows, item statistics only when `shared`; complete what they cover."""
+        async with shard.lock:
+            started = time.perf_counter()
+            clicks, users = shard.clicks.position, shard.users.position
+            feedback = _feedback(shard, self._engine.positive)
+            # The profiles may need the item rows to be on the changelog before theirs: see their module.
+            items_first = shard.profiles.covisits_first
+            # Without new clicks since the last flush, waiting would spare no row.
+            shared = shared or items_first or clicks == shard.flushed.users
+            policy: list[Row] = []
+            marks = (shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset)
+            if marks != shard.flushed.statistics or feedback:
+                policy += shard.arm_rows()
+                policy.append((statistics_key(shard.partition), encode_policy_row(shard.policy_row())))
+            if shared:
+                policy += covisit_rows(shard.covisits, self._engine.index, shard.partition)
+                shard.profiles.covisits_flushed()
+            state = dirty_rows(shard.profiles, self._engine.index)
+            publish = partial(self._publish, partition=shard.partition)
+            # A slate's feedback goes out before the row that says the slate is closed.
+            await publish("feedback", feedback)
+            if items_first:
+                await publish("policy-state", policy)
+                await publish("user-state", state)
+            else:
+                await asyncio.gather(publish("user-state", state), publish("policy-state", policy))
+            shard.flushed.users = clicks
+            shard.flushed.statistics = marks
+            if shared:
+                shard.flushed.shared = clicks
+            self._complete(shard, users)
+            if state or policy or feedback:
+                self._engine.metrics.observe_stage("flush", time.perf_counter() - started)
+
+    async def _publish(self, name: str, rows: Sequence[Row], *, partition: int) -> None:
+        if rows:
+            await self._engine.publisher.publish(self._engine.topic(name), partition, rows)
+            self._engine.metrics.count_events(name, "published", len(rows))
+
+    def _complete(self, shard: Shard, users: int) -> None:
+        for name, through in (("clicks", shard.committable_clicks()), ("users", users - 1)):
+            if (epoch := shard.epochs.get(name)) is not None:
+                self._engine.ledger.complete_through(
+                    (self._engine.topic(name), shard.partition), through, epoch
+                )
+
+
+def _feedback(shard: Shard, positive: frozenset[str]) -> list[Row]:
+    """Close the slates whose window has ended; return their rows for `feedback`, and corrected ones."""
+    rows: list[Row] = []
+    for slate, rewards, _, correction in shard.close_slates(positive):
+        served: Recommendation = slate.record
+        feedback = Feedback(
+            request_id=served.request_id,
+            user_id=served.user_id,
+            slate=served.slate,
+            rewards=rewards.tolist(),
+            actions=slate.actions,
+            policy=served.policy,
+            policy_version=served.policy_version,
+            propensity_kind=served.propensity_kind,
+            model_version=served.model_version,
+            features=served.features,
+            feature_dim=served.feature_dim,
+            timestamp_ms=served.timestamp_ms,
+            closed_ms=shard.watermark_ms,
+            context=served.context,
+            candidate_propensities=served.candidate_propensities,
+            correction=correction,
+            experiment=served.experiment,
+            variant=served.variant,
+        )
+        rows.append((served.user_id.encode(), encode(feedback)))
+    return rows

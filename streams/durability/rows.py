@@ -1,0 +1,252 @@
+r"""Rows of the compacted state topics: their keys, their schemas, and how they are packed.
+
+| topic | key | value |
+|---|---|---|
+| user-state | user_id \0 slot | `UserChunk`: 16 events of a user and the counters as of the last |
+| user-state | user_id \0 \xff\xff | `UserStated`: what the user stated |
+| user-state | \xff `actions` | `Actions`: names of the action codes |
+| user-state | \xff `erased` hash | `Erased`: up to where a forgotten user's events do not count |
+| policy-state | `covisit` \0 partition item key | `CoVisits`: neighbours and popularity of an item |
+| item-state | item_id | `ItemState` |
+
+Values are msgpack arrays that begin with a schema version; fields may only be added, at the end. Columns
+inside a row are little-endian bytes. Items are named by their keys (`item_index`).
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from model_core.signals.co_visitation import CoVisitation
+from streams.state.item_index import ItemIndex
+
+SCHEMA_VERSION = 1
+
+COVISIT_PREFIX = b"covisit\0"
+META_PREFIX = b"\xff"  # begins no UTF-8 text, so no user_id
+ACTIONS_KEY = META_PREFIX + b"actions"
+ERASED_PREFIX = META_PREFIX + b"erased"
+STATED_SUFFIX = b"\0\xff\xff"
+
+Row = tuple[bytes, bytes | None]
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class UserChunk(msgspec.Struct, array_like=True, gc=False):
+    """Events n - len(actions) to n - 1 of a user, and the counters as of event n - 1."""
+
+    v: int
+    user_id: str
+    n: int
+    first_ms: int
+    counts: bytes  # int32, per action
+    items: bytes  # uint64 keys
+    actions: bytes  # uint8 codes
+    times: bytes  # int64 ms
+    keys: bytes  # uint64, of the event ids
+    offsets: bytes  # int64
+
+
+class UserStated(msgspec.Struct, array_like=True):
+    """Attributes, preferences and blocked items, from the record at `offset` of `users`."""
+
+    v: int
+    user_id: str
+    offset: int
+    attributes: dict[str, str]
+    preferences: list[str]
+    blocked: bytes  # uint64 item keys
+
+
+class Actions(msgspec.Struct, array_like=True):
+    """Names of the action codes in this partition's rows."""
+
+    v: int
+    names: list[str]
+
+
+class Erased(msgspec.Struct, array_like=True):
+    """A forgotten user: clicks and users records up to these offsets are not theirs any more."""
+
+    v: int
+    clicks_offset: int
+    users_offset: int
+
+
+class CoVisits(msgspec.Struct, array_like=True, gc=False):
+    """An item's counters as of the click at offset `applied`."""
+
+    v: int
+    applied: int
+    popularity: int
+    others: bytes  # uint64 keys of the neighbours, in the order of their counters
+    counts: bytes  # int32
+
+
+class ItemState(msgspec.Struct, array_like=True):
+    """An item as it is served, from the record at (partition, offset) of `content`.
+
+    Embeddings are float16 bytes. deleted marks an item that is never served again until it is republished.
+    """
+
+    v: int
+    item_id: str
+    title: str
+    text: bytes | None
+    image: bytes | None
+    audio: bytes | None
+    attributes: dict[str, list[str]]
+    triples: list[tuple[str, str]]
+    available: bool
+    published_ms: int | None
+    expires_ms: int | None
+    partition: int
+    offset: int
+    deleted: bool = False
+
+
+encode = msgspec.msgpack.Encoder().encode
+
+_decoders: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {
+    schema: msgspec.msgpack.Decoder(schema)
+    for schema in (UserChunk, UserStated, Actions, Erased, CoVisits, ItemState)
+}
+
+
+def decode(schema: type[T], topic: str, key: bytes, value: bytes) -> T:
+    """Read one row.
+
+    Raises
+    ------
+    ValueError
+        If the row is damaged or of a newer schema; the message names its topic, key and version.
+    """
+    try:
+        row: T = _decoders[schema].decode(value)
+    except msgspec.MsgspecError as error:
+        version = _version(value)
+        if version is None or version <= SCHEMA_VERSION:
+            raise ValueError(f"{topic} row {key!r} is damaged: {error}") from None
+    else:
+        version = row.v  # type: ignore[attr-defined]
+        if version <= SCHEMA_VERSION:
+            return row
+    raise ValueError(
+        f"{topic} row {key!r} has schema version {version}; this worker reads up to {SCHEMA_VERSION}"
+    )
+
+
+def decode_all(schema: type[T], topic: str, rows: Sequence[tuple[bytes, bytes]]) -> list[T]:
+    """Read many rows; raises as `decode` does."""
+    decoder = _decoders[schema].decode
+    try:
+        decoded: list[T] = [decoder(value) for _, value in rows]
+    except msgspec.MsgspecError:
+        decoded = []
+    if len(decoded) < len(rows) or any(row.v > SCHEMA_VERSION for row in decoded):  # type: ignore[attr-defined]
+        return [decode(schema, topic, key, value) for key, value in rows]
+    return decoded
+
+
+def _version(value: bytes) -> int | None:
+    try:
+        fields = msgspec.msgpack.decode(value)
+    except msgspec.MsgspecError:
+        return None
+    return fields[0] if isinstance(fields, list) and fields and isinstance(fields[0], int) else None
+
+
+def chunk_key(user_id: str, slot: int) -> bytes:
+    """Key of a user's chunk in user-state."""
+    return user_id.encode() + b"\0" + slot.to_bytes(2, "big")
+
+
+def stated_key(user_id: str) -> bytes:
+    """Key of what a user stated, in user-state."""
+    return user_id.encode() + STATED_SUFFIX
+
+
+def erased_key(user_id: str) -> bytes:
+    """Key of a forgotten user: a hash, for the id itself is to be forgotten."""
+    return ERASED_PREFIX + xxhash.xxh3_128_digest(user_id.encode())
+
+
+def split(column: NDArray[Any], bounds: Sequence[int]) -> list[bytes]:
+    """Cut a column at `bounds` into little-endian bytes, one piece a row."""
+    width = column.dtype.itemsize
+    data = column.astype(column.dtype.newbyteorder("<"), copy=False).tobytes()
+    return [data[begin * width : end * width] for begin, end in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+def joined(pieces: Iterable[bytes], dtype: str) -> NDArray[Any]:
+    """One column from the pieces of many rows; `dtype` as it lies in the rows, e.g. "<u8"."""
+    column = np.frombuffer(b"".join(pieces), dtype)
+    return column.astype(column.dtype.newbyteorder("="), copy=False)
+
+
+def bounds_of(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each of some pieces begins, and the end: (n + 1,) int64."""
+    return np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
+
+
+def covisit_key(partition: int, item_key: int) -> bytes:
+    """Key of an item's co-visits in policy-state."""
+    return COVISIT_PREFIX + partition.to_bytes(2, "big") + item_key.to_bytes(8, "big")
+
+
+def covisit_rows(covisits: CoVisitation, index: ItemIndex, partition: int) -> list[Row]:
+    """Rows of the items whose co-visits changed since the last call; they count as flushed from now on."""
+    rows = covisits.take_dirty()
+    bounds, others, counts = covisits.neighbours_of(rows)
+    ends = bounds.tolist()
+    keys = (covisit_key(partition, key) for key in index.keys[rows].tolist())
+    columns = zip(
+        keys,
+        covisits.applied[rows].tolist(),
+        covisits.popularity[rows].tolist(),
+        split(index.keys[others], ends),
+        split(counts, ends),
+        strict=True,
+    )
+    return [
+        (key, encode(CoVisits(SCHEMA_VERSION, applied, popularity, neighbours, weights)))
+        for key, applied, popularity, neighbours, weights in columns
+    ]
+
+
+def restore_covisits(
+    covisits: CoVisitation, index: ItemIndex, rows: Iterable[tuple[bytes, bytes | None]]
+) -> None:
+    """Put changelog rows back, or another partition's in; an older row never replaces a newer one.
+
+    Raises
+    ------
+    ValueError
+        If a row is damaged or of a newer schema.
+    """
+    kept = [(key, value) for key, value in rows if value is not None]
+    decoded = decode_all(CoVisits, "policy-state", kept)
+    if not decoded:
+        return
+    for (key, _), row in zip(kept, decoded, strict=True):
+        if (
+            len(key) != len(COVISIT_PREFIX) + 10
+            or len(row.others) != 2 * len(row.counts)
+            or len(row.counts) % 4
+        ):
+            raise ValueError(f"policy-state row {key!r} is damaged: its columns do not fit together")
+    items = index.rows_of_keys(joined((key[-8:] for key, _ in kept), ">u8").astype(np.uint64))
+    others = index.rows_of_keys(joined((row.others for row in decoded), "<u8").astype(np.uint64))
+    covisits.grow(index.keys)
+    covisits.restore(
+        items,
+        np.array([row.applied for row in decoded], np.int64),
+        np.array([row.popularity for row in decoded], np.int64),
+        bounds_of(np.array([len(row.counts) // 4 for row in decoded], np.int64)),
+        others,
+        joined((row.counts for row in decoded), "<i4").astype(np.int32),
+    )

@@ -1,0 +1,189 @@
+"""The item side of scoring: the scorer in use and the vectors of every catalogue item."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.release.baseline import BaselineScorer
+from model_core.release.batches import ItemBatch
+from model_core.release.scorer import Scorer
+from streams.errors import ConfigurationError
+from streams.items.ease_signal import EaseSignal
+from streams.settings import Settings
+from streams.state.catalogue import Catalogue
+from streams.state.item_index import ItemIndex
+
+log = logging.getLogger(__name__)
+
+AnyScorer = Scorer | BaselineScorer
+
+ENCODE_BATCH = 256
+# Rows are padded to a multiple of this, growing by a quarter: the graphs see few shapes.
+CAPACITY_STEP = 256
+
+
+def load_scorer(settings: Settings) -> AnyScorer:
+    """Load the configured release, or the baseline when none is set.
+
+    Raises
+    ------
+    ConfigurationError
+        If the release is missing, damaged or of a newer schema, or the GPU that is required is absent.
+    """
+    if settings.release is None:
+        log.warning("no release is set: slates come from co-visits and popularity alone")
+        return BaselineScorer()
+    try:
+        return Scorer(settings.release, require_gpu=settings.require_gpu, threads=settings.inference_threads)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise ConfigurationError(f"release: {settings.release}: {error}") from error
+
+
+class ItemTable:
+    """Vectors of catalogue items, by item row, kept up to date with the catalogue.
+
+    The inference thread replaces `vectors`; rows become eligible when theirs are in place.
+    """
+
+    def __init__(
+        self, index: ItemIndex, catalogue: Catalogue, scorer: AnyScorer, executor: ThreadPoolExecutor
+    ) -> None:
+        self._index = index
+        self._catalogue = catalogue
+        self._scorer = scorer
+        self._executor = executor
+        self.vectors = np.zeros((CAPACITY_STEP, scorer.release.dim), np.float32)
+        self._ready = np.zeros(CAPACITY_STEP, np.bool_)
+        self._stale: dict[int, None] = {}  # rows to encode, oldest change first
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._entities = np.zeros(0, np.int64)
+        self._relations = np.zeros(0, np.int64)
+        self.ease: EaseSignal | None = None
+        self.fallback: str | None = "no_release"
+        if isinstance(scorer, Scorer):
+            self.ease = EaseSignal(scorer.ease, scorer.mapping, scorer.release.items, index)
+            self.fallback = None
+
+    def start(self, crash: Callable[[BaseException], None]) -> None:
+        """Begin to encode what changes; an error that is not an item's own goes to `crash`."""
+
+        def done(task: "asyncio.Task[None]") -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                crash(error)
+
+        self._task = asyncio.create_task(self._work())
+        self._task.add_done_callback(done)
+
+    async def stop(self) -> None:
+        """Stop encoding."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def refresh(self, rows: NDArray[np.int32]) -> None:
+        """Encode these rows again; until then they keep the vectors they have."""
+        for row in rows.tolist():
+            self._stale[row] = None
+        if len(rows):
+            self._wake.set()
+
+    @property
+    def pending(self) -> int:
+        """Rows waiting to be encoded."""
+        return len(self._stale)
+
+    @property
+    def encoded(self) -> int:
+        """Rows that have a vector."""
+        return int(np.count_nonzero(self._ready))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the vectors."""
+        return self.vectors.nbytes
+
+    def only_encoded(self, eligible: NDArray[np.bool_]) -> None:
+        """Take items without a vector out of `eligible`."""
+        known = min(len(eligible), len(self._ready))
+        eligible[:known] &= self._ready[:known]
+        eligible[known:] = False
+
+    def release_entities(self, entities: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Rows of the release's entity table for catalogue entities; 0 for those it does not know."""
+        names = self._catalogue.entities
+        if len(self._entities) < len(names):
+            known = self._scorer.release.entity_rows
+            fresh = [known.get(name, 0) for name in names[len(self._entities) :]]
+            self._entities = np.concatenate((self._entities, np.array(fresh, np.int64)))
+        return _take(self._entities, entities)
+
+    def _release_relations(self, relations: NDArray[np.int16]) -> NDArray[np.int64]:
+        names = self._catalogue.relations
+        if len(self._relations) < len(names):
+            known = self._scorer.release.relation_rows
+            fresh = [known.get(name, 0) for name in names[len(self._relations) :]]
+            self._relations = np.concatenate((self._relations, np.array(fresh, np.int64)))
+        return _take(self._relations, relations)
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._stale:
+                rows = np.fromiter(list(self._stale)[:ENCODE_BATCH], np.int64)
+                batch = self.describe(rows)
+                for row in rows.tolist():
+                    del self._stale[row]
+                await loop.run_in_executor(self._executor, self._encode, rows, batch)
+                ready = np.zeros(len(self.vectors), np.bool_)
+                ready[: len(self._ready)] = self._ready
+                ready[rows] = True
+                self._ready = ready
+
+    def describe(self, rows: NDArray[np.int64]) -> ItemBatch:
+        """What the item encoder sees of some rows, as the catalogue has them now."""
+        release, catalogue = self._scorer.release, self._catalogue
+        entities, relations, mask = catalogue.edges(rows, release.n_neighbours)
+        known = release.item_rows
+        names = [self._index.ids[row] for row in rows.tolist()]
+        text, text_mask = catalogue.embeddings("text", rows, release.text_dim)
+        image, image_mask = catalogue.embeddings("image", rows, release.image_dim)
+        audio, audio_mask = catalogue.embeddings("audio", rows, release.audio_dim)
+        return ItemBatch(
+            text=text,
+            text_mask=text_mask,
+            image=image,
+            image_mask=image_mask,
+            audio=audio,
+            audio_mask=audio_mask,
+            entities=np.where(mask, self.release_entities(entities), 0),
+            relations=np.where(mask, self._release_relations(relations), 0),
+            edge_mask=mask,
+            id_rows=np.array([known.get(name, 0) for name in names], np.int64),
+        )
+
+    def _encode(self, rows: NDArray[np.int64], batch: ItemBatch) -> None:
+        """Put new vectors in a new array: a batch being scored, and a device's copy, keep the old one."""
+        encoded = self._scorer.encode_items(batch)
+        if self.ease is not None:
+            self.ease.describe(rows, batch)
+        needed = max(int(rows.max()) + 1, len(self.vectors))
+        if needed > len(self.vectors):
+            needed = max(needed, len(self.vectors) * 5 // 4)
+            needed += -needed % CAPACITY_STEP
+        vectors = np.zeros((needed, self.vectors.shape[1]), np.float32)
+        vectors[: len(self.vectors)] = self.vectors
+        vectors[rows] = encoded
+        self.vectors = vectors
+
+
+def _take(table: NDArray[np.int64], rows: NDArray[Any]) -> NDArray[np.int64]:
+    """Rows of a table that may still be empty: then every row is padding."""
+    return table[rows] if len(table) else np.zeros(rows.shape, np.int64)

@@ -1,0 +1,1 @@
+"""Kafka: the Faust transport, the commit ledger, publishing, reading, partitioning and topics."""

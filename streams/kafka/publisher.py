@@ -1,0 +1,95 @@
+"""Publishing: rows for one partition go out as whole record batches and come back confirmed."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from streams.kafka.options import aiokafka_client_options
+from streams.settings import Settings
+
+BATCH_BYTES = 512 * 1024
+# What one request may weigh: a single row above BATCH_BYTES still travels, in a batch of its own.
+MAX_REQUEST_BYTES = 2 * 1024 * 1024
+
+Row = tuple[bytes | None, bytes | None]
+
+
+class Publisher:
+    """An idempotent producer (acks=all) that works in batches.
+
+    Rows published to one partition by successive calls keep their order.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._producer: AIOKafkaProducer | None = None
+
+    async def start(self) -> None:
+        """Connect."""
+        self._producer = AIOKafkaProducer(
+            **aiokafka_client_options(self._settings),
+            enable_idempotence=True,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=MAX_REQUEST_BYTES,
+        )
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Send what is buffered and disconnect."""
+        if self._producer is not None:
+            await self._producer.stop()
+            self._producer = None
+
+    @property
+    def producer(self) -> AIOKafkaProducer:
+        """The connected producer."""
+        if self._producer is None:
+            raise RuntimeError("the publisher is not started")
+        return self._producer
+
+    async def publish(self, topic: str, partition: int, rows: Sequence[Row]) -> int:
+        """Publish rows in order; return the offset of the last one once the broker has confirmed all.
+
+        Raises
+        ------
+        aiokafka.errors.KafkaError
+            If the broker refuses a row or cannot be reached in time: nothing may be committed then.
+        """
+        futures = []
+        batch = self.producer.create_batch()
+        now_ms = int(time.time() * 1000)
+        for key, value in rows:
+            if batch.append(timestamp=now_ms, key=key, value=value) is None:
+                futures.append(await self._send(batch, topic, partition))
+                batch = self.producer.create_batch()
+                if batch.append(timestamp=now_ms, key=key, value=value) is None:
+                    raise ValueError(f"a row of {len(value or b'')} bytes for {topic} exceeds {BATCH_BYTES}")
+        if batch.record_count():
+            futures.append(await self._send(batch, topic, partition))
+        if not futures:
+            return -1
+        sent = await asyncio.gather(*futures)
+        last = sent[-1]
+        return int(last.offset + batch.record_count() - 1)
+
+    async def send(self, topic: str, partition: int, key: bytes | None, value: bytes) -> int:
+        """Publish one row together with others sent at the same time; return its confirmed offset."""
+        future = await self.producer.send(topic, value, key, partition=partition)
+        return int((await future).offset)
+
+    async def _send(self, batch: BatchBuilder, topic: str, partition: int) -> "asyncio.Future[Any]":
+        batch.close()
+        sent: asyncio.Future[Any] = await self.producer.send_batch(batch, topic, partition=partition)
+        return sent
+
+    async def publish_all(self, rows: Iterable[tuple[str, int, Row]]) -> None:
+        """Publish rows of several (topic, partition) pairs at once."""
+        grouped: dict[tuple[str, int], list[Row]] = defaultdict(list)
+        for topic, partition, row in rows:
+            grouped[topic, partition].append(row)
+        await asyncio.gather(*(self.publish(*target, group) for target, group in grouped.items()))

@@ -1,0 +1,143 @@
+"""Reading topics without a consumer group: whole partitions for a restore, tails for shared state."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from streams.kafka.options import aiokafka_client_options
+from streams.settings import Settings
+
+FETCH_BYTES = 4 * 1024 * 1024
+POLL_MS = 200
+
+
+def _consumer(settings: Settings) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        **aiokafka_client_options(settings),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=FETCH_BYTES,
+        fetch_max_wait_ms=20,
+        isolation_level="read_committed",
+    )
+
+
+async def read_partition(
+    settings: Settings, topic: str, partition: int, *, start: int = 0, since_ms: int = 0
+) -> AsyncIterator[Sequence[Any]]:
+    """Yield the records of a partition to its end at the time of the call.
+
+    It begins at the later of offset `start` and the first record that is not from before `since_ms`.
+    """
+    tp = TopicPartition(topic, partition)
+    consumer = _consumer(settings)
+    await consumer.start()
+    try:
+        consumer.assign([tp])
+        first = (await consumer.beginning_offsets([tp]))[tp]
+        end = (await consumer.end_offsets([tp]))[tp]
+        if since_ms:
+            found = (await consumer.offsets_for_times({tp: since_ms}))[tp]
+            start = max(start, end if found is None else found.offset)
+        consumer.seek(tp, max(first, start))
+        # The position passes compacted holes and transaction markers that no record stands for.
+        while await consumer.position(tp) < end:
+            for records in (await consumer.getmany(tp, timeout_ms=POLL_MS)).values():
+                yield records
+    finally:
+        await consumer.stop()
+
+
+class TailReader:
+    """Follows every partition of some topics from the start, for as long as it runs.
+
+    `handler(topic, partition, records)` is called in the event loop with each fetched batch. With `last`,
+    it begins so many offsets before a partition's end instead.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        partitions: Mapping[str, int],
+        handler: Callable[[str, int, Sequence[Any]], None],
+        *,
+        last: int | None = None,
+    ) -> None:
+        self._settings = settings
+        self._tps = [TopicPartition(topic, p) for topic, n in partitions.items() for p in range(n)]
+        self._handler = handler
+        self._last = last
+        self._consumer: AIOKafkaConsumer | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._positions: dict[tuple[str, int], int] = {}
+        self._paused: set[TopicPartition] = set()
+        self.caught_up = asyncio.Event()
+
+    async def start(self) -> None:
+        """Connect and begin to read."""
+        self._consumer = _consumer(self._settings)
+        await self._consumer.start()
+        self._consumer.assign(self._tps)
+        await self._consumer.seek_to_beginning(*self._tps)
+        ends = await self._consumer.end_offsets(self._tps)
+        if self._last is not None:
+            for tp, first in (await self._consumer.beginning_offsets(self._tps)).items():
+                self._consumer.seek(tp, max(first, ends[tp] - self._last))
+        self._task = asyncio.create_task(self._follow(ends))
+
+    async def stop(self) -> None:
+        """Stop reading and disconnect."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """The reading task; it ends only with an error or by `stop`."""
+        if self._task is None:
+            raise RuntimeError("the reader is not started")
+        return self._task
+
+    def position(self, topic: str, partition: int) -> int:
+        """The next offset to read; everything before it has been handled."""
+        return self._positions.get((topic, partition), 0)
+
+    def pause(self, topic: str, partition: int) -> None:
+        """Read no more of a partition, until `resume` goes on where this stopped."""
+        tp = TopicPartition(topic, partition)
+        self._paused.add(tp)
+        if self._consumer is not None:
+            self._consumer.pause(tp)
+
+    def resume(self, topic: str, partition: int) -> None:
+        """Read a paused partition again."""
+        tp = TopicPartition(topic, partition)
+        self._paused.discard(tp)
+        if self._consumer is not None:
+            self._consumer.resume(tp)
+
+    async def end_offsets(self, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+        """Ask the broker for the end of the named partitions: the next offset to be written."""
+        if self._consumer is None:
+            raise RuntimeError("the reader is not started")
+        ends = await self._consumer.end_offsets([TopicPartition(topic, p) for p in partitions])
+        return {tp.partition: offset for tp, offset in ends.items()}
+
+    async def _follow(self, ends: Mapping[TopicPartition, int]) -> None:
+        consumer = self._consumer
+        assert consumer is not None
+        behind = {tp for tp, end in ends.items() if end > 0}
+        while True:
+            for tp, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
+                self._handler(tp.topic, tp.partition, records)
+                self._positions[tp.topic, tp.partition] = records[-1].offset + 1
+            for tp in list(behind):
+                if tp in self._paused or await consumer.position(tp) >= ends[tp]:
+                    behind.discard(tp)
+            if not behind:
+                self.caught_up.set()

@@ -1,0 +1,287 @@
+"""A Faust transport whose stream items are whole partition batches.
+
+Registered under the entry-point group `faust.transports` for URLs `kafka-batch://host:port`. Faust keeps
+the consumer group, the assignment, agents, timers and the web server; an item of a stream is a
+`RecordBatch`: every record fetched of one partition, undecoded. Batches are acknowledged through the
+consumer's `CommitLedger`, never by the stream (use `stream.noack()`).
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, cast
+
+import aiokafka
+import faust
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import IllegalStateError
+from faust.transport.consumer import RecordMap
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage, Message
+
+from streams.kafka.ledger import CommitLedger
+
+# A fetch asks for the partitions that are drained at that moment and stays open up to this long when
+# they are empty, while those that fill meanwhile wait for it: so it must be short.
+FETCH_MAX_WAIT_MS = 50
+POLL_TIMEOUT_S = 1.0
+# A poll does not notice that a full buffer has room again: while one is full, polls are short.
+FULL_POLL_S = 0.01
+# How often a poll without records looks whether the position has moved all the same.
+SILENCE_S = 0.05
+
+
+class RecordBatch:
+    """Records of one partition in offset order, and how far they reach.
+
+    Attributes
+    ----------
+    tp : TP
+    records : list of aiokafka.ConsumerRecord
+        Empty where the log holds nothing but the end of a transaction, or what one took back.
+    last_offset : int
+        Last offset covered: that of the last record, or of what follows it and stands for no record.
+    epoch : int
+        The ledger's epoch: a batch of an older one must be dropped, its records are read again.
+    """
+
+    __slots__ = ("epoch", "last_offset", "records", "tp")
+
+    def __init__(self, tp: TP, records: list[Any], last_offset: int, epoch: int) -> None:
+        self.tp = tp
+        self.records = records
+        self.last_offset = last_offset
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+class BatchSchema(faust.Schema[Any, Any]):
+    """Hands a `RecordBatch` through Faust's decoding untouched."""
+
+    def loads_key(self, app: Any, message: Message, **options: Any) -> Any:
+        """Return nothing: keys belong to the records."""
+        return None
+
+    def loads_value(self, app: Any, message: Message, **options: Any) -> Any:
+        """Return the batch itself."""
+        return message.value
+
+
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread that owns the aiokafka consumer, set up for batches and co-partitioning.
+
+    Attributes
+    ----------
+    positions : dict of TP to int
+        Where the consumer stood when the last fetch returned: the next offset of each partition.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.positions: dict[TP, int] = {}
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
+        conf = self.app.conf
+        # Range assignment gives partition p of every topic to the same worker: a shard needs them all.
+        self._assignor = RangePartitionAssignor
+        return aiokafka.AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
+            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
+            partition_assignment_strategy=[self._assignor],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_poll_records=None,
+            max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
+            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            check_crcs=conf.broker_check_crcs,
+            isolation_level="read_committed",  # what a producer takes back was never said
+            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+        )
+
+    async def _fetch_records(
+        self,
+        consumer: aiokafka.AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,
+        max_records: int | None = None,
+    ) -> RecordMap:
+        """Return what has been fetched; also when nothing has but a position has moved.
+
+        The end of a transaction takes an offset and is no record: aiokafka passes it in silence, and whoever
+        waits for the end of the log would wait for ever.
+        """
+        deadline = time.monotonic() + (timeout or 0.0)
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            records: RecordMap = await super()._fetch_records(
+                consumer, active_partitions, timeout=min(left, SILENCE_S), max_records=max_records
+            )
+            before, self.positions = self.positions, _positions(consumer)
+            if records or self.positions != before or left <= SILENCE_S:
+                return records
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Do nothing: Faust's stall detector counts messages, ours are batches (see the lag metric)."""
+
+
+def _positions(consumer: aiokafka.AIOKafkaConsumer) -> dict[TP, int]:
+    """Next offset to fetch of each assigned partition, of those that have one."""
+    subscription = consumer._subscription.subscription
+    if subscription is None or subscription.assignment is None:
+        return {}
+    states = {tp: subscription.assignment.state_value(tp) for tp in subscription.assignment.tps}
+    return {
+        TP(tp.topic, tp.partition): state.position
+        for tp, state in states.items()
+        if state is not None and state.has_valid_position
+    }
+
+
+class Consumer(driver.Consumer):
+    """Faust's aiokafka consumer, delivering `RecordBatch`es and committing by ledger."""
+
+    ledger: CommitLedger
+    #: Offsets from which each assigned partition is read: the committed ones. Known once `positioned`.
+    start_offsets: dict[TP, int]
+    positioned: asyncio.Event
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ledger = CommitLedger()
+        self.start_offsets = {}
+        self.positioned = asyncio.Event()
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Deliver batches until the fetcher stops: one queue item per fetched partition."""
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                if self._buffered_partitions and not self._get_active_partitions():
+                    await asyncio.sleep(FULL_POLL_S)
+                    continue
+                timeout = FULL_POLL_S if self._buffered_partitions else POLL_TIMEOUT_S
+                generation = self.app.consumer_generation_id
+                records, active = await self._wait_next_records(timeout)
+                if records is not None and not self.should_stop:
+                    await self._deliver(records, active, generation)
+                await asyncio.sleep(0)
+        except self.consumer_stopped_errors:
+            if not self.app.should_stop:
+                raise
+        except asyncio.CancelledError:
+            if not self.app.should_stop:
+                raise
+
+    async def _deliver(self, records: RecordMap, active: set[TP] | None, fetched_in: int) -> None:
+        generation = self.app.consumer_generation_id
+        if not self.flow_active:
+            # Fetched just before a rebalance stopped the flow: nobody will process these records.
+            if records:
+                with contextlib.suppress(IllegalStateError):  # already taken away: the rebalance seeks itself
+                    await self.perform_seek()
+            return
+        # A rebalance since the fetch has moved the positions: then only records count.
+        positions = cast(BatchConsumerThread, self._thread).positions if fetched_in == generation else {}
+        by_partition = {TP(tp.topic, tp.partition): fetched for tp, fetched in records.items()}
+        for tp in by_partition.keys() | positions.keys():
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if active is not None and tp not in active and tp not in self._buffered_partitions:
+                continue
+            fetched = by_partition.get(tp, [])
+            # A seek may deliver records a second time: keep what lies at or after the read position.
+            position = self._read_offset[tp] or 0
+            if fetched and fetched[0].offset < position:
+                fetched = [record for record in fetched if record.offset >= position]
+            last = max(fetched[-1].offset if fetched else -1, positions.get(tp, 0) - 1)
+            if last < position:
+                continue
+            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+            epoch = self.ledger.open(tp, last)
+            self._read_offset[tp] = last + 1
+            await self.callback(self._batch_message(RecordBatch(tp, fetched, last, epoch), generation))
+
+    @staticmethod
+    def _batch_message(batch: RecordBatch, generation: int) -> ConsumerMessage:
+        newest = batch.records[-1] if batch.records else None
+        return ConsumerMessage(
+            topic=batch.tp.topic,
+            partition=batch.tp.partition,
+            offset=batch.last_offset,
+            timestamp=newest.timestamp / 1000 if newest else time.time(),
+            timestamp_type=newest.timestamp_type if newest else 0,
+            headers=None,
+            key=None,
+            value=cast(Any, batch),
+            checksum=None,
+            tp=batch.tp,
+            generation_id=generation,
+        )
+
+    def ack(self, message: Message) -> bool:
+        """Do nothing: batches are completed through the ledger."""
+        return False
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Any:
+        return (tp for tp in self.ledger if topics is None or tp in topics or tp[0] in topics)
+
+    async def _commit_tps(self, tps: Iterable[TP], start_new_transaction: bool) -> bool:
+        assignment = self.assignment()
+        offsets = {
+            tp: offset
+            for tp in tps
+            if tp in assignment and (offset := self.ledger.committable(tp)) is not None
+        }
+        if not offsets:
+            return False
+        committed = await self._commit(cast(Mapping[TP, int], offsets))
+        if committed:
+            self.ledger.mark_committed(cast(Any, offsets))
+            self._committed_offset.update(offsets)
+            self.app.monitor.on_tp_commit(offsets)
+        return bool(committed)
+
+    async def perform_seek(self) -> None:
+        """Go back to the committed offsets; what is open beyond them will be read again."""
+        committed = {TP(*tp): offset for tp, offset in (await self.seek_to_committed()).items()}
+        never = [tp for tp, offset in committed.items() if not offset]
+        if never:
+            # aiokafka leaves a partition without a committed offset where it has read to.
+            partitions = [driver.ensure_aiokafka_TP(tp) for tp in never]
+            await self._thread.seek_to_beginning(*partitions)
+            earliest = await self._thread.earliest_offsets(*partitions)
+            committed.update({TP(*tp): offset for tp, offset in earliest.items()})
+        self.ledger.forget(list(self.ledger))
+        for tp, offset in committed.items():
+            self.start_offsets[tp] = offset or 0
+            self._read_offset[tp] = self._committed_offset[tp] = offset or None
+        self.positioned.set()
+
+    def read_offset(self, tp: TP) -> int | None:
+        """The next offset to be delivered, once known."""
+        return self._read_offset[tp]
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Let the application flush and commit, then forget what is open."""
+        await super().on_partitions_revoked(revoked)
+        self.ledger.forget(revoked)
+        self.positioned.clear()
+
+
+class Transport(driver.Transport):
+    """`kafka-batch://`: see the module."""
+
+    Consumer: ClassVar[type[Consumer]] = Consumer

@@ -1,0 +1,1 @@
+"""From a request to a published slate: eligibility, signals, candidates, rules, routes and records."""

@@ -1,0 +1,168 @@
+"""The worker's HTTP server: recommendations, health and metrics. Bound to localhost unless told otherwise."""
+
+import math
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import web
+
+from streams.events import MAX_ID_LENGTH, MAX_SLATE, Request, encode
+from streams.kafka.partitioner import partition_of
+from streams.settings import Settings
+from streams.why.explainer import ExplanationError
+
+if TYPE_CHECKING:
+    from streams.worker.engine import Engine
+
+ENGINE: web.AppKey["Engine"] = web.AppKey("engine")
+SETTINGS = web.AppKey("settings", Settings)
+
+
+async def start_http(engine: "Engine", settings: Settings) -> tuple[web.AppRunner, str]:
+    """Start to serve; return the runner (call its `cleanup`) and the URL it listens on."""
+    app = web.Application()
+    app[ENGINE] = engine
+    app[SETTINGS] = settings
+    app.router.add_get("/v1/recommendations/{user_id}", recommendations)
+    app.router.add_get("/v1/explanations/{user_id}/{item_id}", explanations)
+    app.router.add_get("/v1/digest", state_digest)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
+    await runner.setup()
+    site = web.TCPSite(runner, settings.http_host, settings.http_port)
+    await site.start()
+    port = runner.addresses[0][1]
+    host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
+    return runner, f"http://{host}:{port}"
+
+
+def _error(status: int, message: str) -> web.Response:
+    return web.json_response({"error": message}, status=status)
+
+
+async def recommendations(http: web.Request) -> web.Response:
+    """`GET /v1/recommendations/{user_id}?k=10&exclude=a,b&pinned=c&boosts=d:0.2&request_id=...`: a slate.
+
+    An id with a comma in it cannot be named here, but on `requests`.
+    Answered by the worker that owns the user's partition; any other one redirects to it (307).
+    """
+    engine = http.app[ENGINE]
+    try:
+        request = _parse(http, http.app[SETTINGS].k_default)
+    except ValueError as error:
+        return _error(400, str(error))
+    partition = partition_of(request.user_id, engine.settings.partitions)
+    if (refused := _refused_here(http, partition)) is not None:
+        return refused
+    answer = await engine.serve(request, partition, received=time.time())
+    if answer is None:
+        return _error(409, f"request_id {request.request_id!r} has been answered; see `recommendations`")
+    return web.Response(body=encode(answer), content_type="application/json")
+
+
+def _refused_here(http: web.Request, partition: int) -> web.Response | None:
+    """Redirect to the worker that owns the partition, or say why nobody answers now; None when we do."""
+    engine = http.app[ENGINE]
+    if not engine.owns(partition):
+        owner = engine.owner_url(partition)
+        if owner is None:
+            return _error(503, f"no worker owns partition {partition} yet; try again")
+        raise web.HTTPTemporaryRedirect(f"{owner}{http.rel_url}")
+    if not engine.is_ready():
+        return _error(503, f"not ready: {engine.readiness()}")
+    return None
+
+
+async def explanations(http: web.Request) -> web.Response:
+    """`GET /v1/explanations/{user_id}/{item_id}`: what the item's score for the user is made of, now.
+
+    Answered by the worker that owns the user's partition; any other one redirects to it (307).
+    """
+    engine = http.app[ENGINE]
+    user_id, item_id = http.match_info["user_id"], http.match_info["item_id"]
+    for name, value in (("user_id", user_id), ("item_id", item_id)):
+        if not 1 <= len(value) <= MAX_ID_LENGTH:
+            return _error(400, f"{name} must have 1 to {MAX_ID_LENGTH} characters, got {len(value)}")
+    if http.query:
+        return _error(400, f"unknown parameter {sorted(http.query)[0]!r}; known: none")
+    partition = partition_of(user_id, engine.settings.partitions)
+    if (refused := _refused_here(http, partition)) is not None:
+        return refused
+    try:
+        answer = await engine.explainer.explain(user_id, item_id, partition)
+    except ExplanationError as error:
+        return _error(error.status, str(error))
+    return web.Response(body=encode(answer), content_type="application/json")
+
+
+def _parse(http: web.Request, k_default: int) -> Request:
+    user_id = http.match_info["user_id"]
+    if not 1 <= len(user_id) <= MAX_ID_LENGTH:
+        raise ValueError(f"user_id must have 1 to {MAX_ID_LENGTH} characters, got {len(user_id)}")
+    unknown = http.query.keys() - {"k", "exclude", "pinned", "boosts", "request_id"}
+    if unknown:
+        raise ValueError(
+            f"unknown parameter {sorted(unknown)[0]!r}; known: k, exclude, pinned, boosts, request_id"
+        )
+    text = http.query.get("k", str(k_default))
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_SLATE:
+        raise ValueError(f"k must be a whole number from 1 to {MAX_SLATE}, got {text[:20]!r}")
+    values = {
+        "request_id": http.query.get("request_id") or f"http-{secrets.token_hex(8)}",
+        "user_id": user_id,
+        "timestamp_ms": int(time.time() * 1000),
+        "k": int(text),
+        "exclude": _listed(http, "exclude"),
+        "pinned": _listed(http, "pinned"),
+        "boosts": dict(_boost(pair) for pair in _listed(http, "boosts")),
+    }
+    try:
+        return msgspec.convert(values, Request)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
+
+
+def _listed(http: web.Request, name: str) -> list[str]:
+    return [item for item in http.query.get(name, "").split(",") if item]
+
+
+def _boost(pair: str) -> tuple[str, float]:
+    item, _, text = pair.rpartition(":")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"boosts must be item:number pairs, got {pair[:40]!r}")
+    return item, value
+
+
+async def state_digest(http: web.Request) -> web.Response:
+    """Answer with the digest of the state and the offsets folded; slow, for checks and not for monitoring."""
+    engine = http.app[ENGINE]
+    folded = {shard.partition: shard.clicks.position for shard in engine.live_shards()}
+    return web.json_response({"digest": engine.digest(), "clicks": folded})
+
+
+async def healthz(http: web.Request) -> web.Response:
+    """Answer 200 while the process works."""
+    return web.json_response({"status": "ok"})
+
+
+async def readyz(http: web.Request) -> web.Response:
+    """Answer 200 once state is restored and caught up, else 503 with what is missing."""
+    engine = http.app[ENGINE]
+    ready = engine.is_ready()
+    return web.json_response(engine.readiness(), status=200 if ready else 503)
+
+
+async def metrics(http: web.Request) -> web.Response:
+    """Answer with Prometheus's text format."""
+    engine = http.app[ENGINE]
+    engine.observe_state()
+    body, content_type = engine.metrics.render()
+    return web.Response(body=body, headers={"Content-Type": content_type})

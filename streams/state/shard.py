@@ -1,0 +1,313 @@
+"""A shard: everything folded from partition p of the user-keyed topics."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.signals.co_visitation import CoVisitation
+from online_learning.attribution.cascade import amended
+from online_learning.attribution.pending_slates import ClosedSlate, OpenSlate, PendingSlates
+from online_learning.statistics.arms import ArmStatistics
+from online_learning.statistics.logistic import LogisticStatistics
+from online_learning.statistics.position_bias import POSITIONS, PositionStatistics, by_position
+from online_learning.statistics.sums import Statistics
+from streams.decoding import ClickColumns
+from streams.events import MAX_SLATE, Recommendation
+from streams.kafka.progress import Progress, RecentIds
+from streams.metrics import Metrics
+from streams.state.item_index import ItemIndex, key_of, keys_of
+from streams.state.profiles import DUPLICATE, REPLAYED, Profiles, fold_clicks
+
+STATISTICS_PREFIX = b"statistics\0"
+ARM_PREFIX = b"arm\0"
+POLICY_ROW_VERSION = 1
+
+
+class PolicyRow(msgspec.Struct, frozen=True, array_like=True):
+    """The bandit's changelog row of one partition, in `policy-state`.
+
+    clicks_offset and recommendations_offset are the last ones in the sums; open_from is where the
+    recommendations begin that may still be rewarded; closed_ms is the watermark slates were closed at.
+    statistics is empty where the policy has a model per item: each of these has a row of its own, written
+    before this one. positions is of the slates closed so far, and examination what the slates after this
+    row are weighed by; both are empty where position bias is not learned.
+    """
+
+    v: int
+    feature_space: str
+    clicks_offset: int
+    recommendations_offset: int
+    open_from: int
+    closed_ms: int
+    statistics: bytes
+    positions: bytes = b""
+    examination: tuple[float, ...] = ()
+
+
+encode_policy_row = msgspec.msgpack.Encoder().encode
+_decode_policy_row = msgspec.msgpack.Decoder(PolicyRow).decode
+
+
+def decode_policy_row(value: bytes) -> PolicyRow:
+    """Read a row; a schema of the future is a clear error."""
+    row = _decode_policy_row(value)
+    if row.v > POLICY_ROW_VERSION:
+        raise ValueError(
+            f"policy-state row has schema {row.v}; this version reads up to {POLICY_ROW_VERSION}"
+        )
+    return row
+
+
+def statistics_key(partition: int) -> bytes:
+    """Key of a partition's row of bandit statistics."""
+    return STATISTICS_PREFIX + partition.to_bytes(2, "big")
+
+
+def arm_key(partition: int, arm: int) -> bytes:
+    """Key of a partition's row of one item's bandit statistics."""
+    return ARM_PREFIX + partition.to_bytes(2, "big") + arm.to_bytes(8, "big")
+
+
+class _Rows:
+    """Positions of slates with a number each, on their way to the statistics."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[NDArray[np.float32], float, int, int, int]] = []
+
+    def add(self, slate: OpenSlate, position: int, value: float, offset: int) -> None:
+        arm = key_of(slate.item_ids[position])
+        self._rows.append((slate.features[position], value, arm, slate.timestamp_ms, offset))
+
+    def give_to(self, learn: Callable[..., int]) -> None:
+        if self._rows:
+            features, values, arms, times, offsets = zip(*self._rows, strict=True)
+            learn(
+                np.stack(features),
+                np.array(values),
+                arms=np.array(arms, np.uint64),
+                times_ms=np.array(times, np.int64),
+                offsets=np.array(offsets, np.int64),
+            )
+
+
+@dataclass(slots=True)
+class Flushed:
+    """Click positions (next offset) that the changelogs cover, per kind of row."""
+
+    users: int = 0
+    shared: int = 0
+    statistics: tuple[int, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Shard:
+    """State of one partition, and how far each of its topics has been folded.
+
+    holding has the offsets of clicks whose own slate (`recommend_on`) is not published yet: their offsets
+    must not be committed. epochs has the ledger epoch per topic. examination has how often each position
+    is looked at, (MAX_SLATE,) float64; next_examination, and next_reference of logistic statistics, take
+    effect with the next flush. cascade: positions below a slate's last response were not looked at.
+    model_version: of the release whose slates are learned from.
+    """
+
+    partition: int
+    profiles: Profiles
+    covisits: CoVisitation
+    statistics: Statistics
+    slates: PendingSlates
+    model_version: str
+    clicks: Progress = field(default_factory=Progress)
+    users: Progress = field(default_factory=Progress)
+    answered: RecentIds = field(default_factory=RecentIds)
+    watermark_ms: int = 0
+    rewarded_offset: int = -1
+    recommended_offset: int = -1
+    published: deque[tuple[int, str]] = field(default_factory=deque)
+    holding: set[int] = field(default_factory=set)
+    epochs: dict[str, int] = field(default_factory=dict)
+    flushed: Flushed = field(default_factory=Flushed)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    positions: PositionStatistics | None = None
+    examination: NDArray[np.float64] = field(default_factory=lambda: np.ones(MAX_SLATE))
+    learn_from: Literal["response", "reward"] = "response"
+    cascade: bool = False
+    next_examination: NDArray[np.float64] | None = None
+    next_reference: NDArray[np.float64] | None = None
+
+    def fold(
+        self, columns: ClickColumns, index: ItemIndex, positive: frozenset[str], metrics: Metrics
+    ) -> NDArray[np.uint8]:
+        """Fold accepted clicks into profiles, co-visits and the bandit; return what became of each."""
+        users = self.profiles.rows_of(columns.users)
+        items = index.rows_of(columns.items)
+        outcomes = fold_clicks(
+            self.profiles,
+            self.covisits,
+            index,
+            users=users,
+            items=items,
+            actions=columns.actions,
+            times=columns.times,
+            event_keys=columns.event_keys,
+            offsets=columns.offsets,
+        )
+        if self.slates.users:
+            self._reward(columns, outcomes, positive, metrics)
+        if len(columns):
+            self.rewarded_offset = max(self.rewarded_offset, int(columns.offsets[-1]))
+            newest = np.minimum(columns.times, columns.broker_times).max()
+            self.watermark_ms = max(self.watermark_ms, int(newest))
+        return outcomes
+
+    def _reward(
+        self,
+        columns: ClickColumns,
+        outcomes: NDArray[np.uint8],
+        positive: frozenset[str],
+        metrics: Metrics,
+    ) -> None:
+        """Join clicks with the slates of their users; those already in the sums are left out."""
+        waiting = self.slates.users
+        rewards, amendments = _Rows(), _Rows()
+        for row, user in enumerate(columns.users):
+            if user not in waiting or outcomes[row] == DUPLICATE:
+                continue
+            offset = int(columns.offsets[row])
+            if offset <= self.rewarded_offset:
+                continue
+            click = columns.clicks[row]
+            found = self.slates.attribute(
+                user, click.item_id, click.action, click.timestamp_ms, click.request_id, click.dwell_ms,
+                offset=offset,
+            )  # fmt: skip
+            metrics.count_rewards(found.outcome)
+            if (slate := found.slate) is None:
+                continue
+            taken = [p for p, actions in enumerate(slate.actions) if not positive.isdisjoint(actions)]
+            responses = [action for action in slate.actions[found.position] if action in positive]
+            first = click.action in positive and len(responses) == 1
+            if first and slate.record.experiment is not None:
+                by = slate.record.variant or slate.record.slate[found.position].team
+                metrics.count_response(slate.record.experiment, by or "none")
+            if not self._learns_from(slate):
+                continue
+            if self.learn_from == "reward":
+                rewards.add(slate, found.position, found.reward, offset)
+            elif first:  # whether an item was taken, not how often
+                rewards.add(slate, found.position, found.quality, offset)
+            if self.cascade and first:
+                taken.remove(found.position)
+                positions, weight = amended(taken, found.position, len(slate.item_ids))
+                for position in positions:
+                    amendments.add(slate, position, weight, offset)
+        rewards.give_to(self.statistics.add_rewards)
+        amendments.give_to(self.statistics.amend_impressions)
+
+    def _learns_from(self, slate: OpenSlate) -> bool:
+        # What another release makes of an item means something else.
+        return bool(slate.record.model_version == self.model_version)
+
+    def open_slate(self, record: Recommendation, features: NDArray[np.float32]) -> None:
+        """Let a slate be rewarded from now on."""
+        if record.slate:
+            self.slates.add(
+                record.request_id,
+                record.user_id,
+                tuple(item.item_id for item in record.slate),
+                features,
+                record.timestamp_ms,
+                record=record,
+                after_offset=record.clicks_offset,
+            )
+
+    def count_slate(self, record: Recommendation, features: NDArray[np.float32], offset: int) -> None:
+        """Count a published slate's impressions; a record already in the sums is not counted again."""
+        self.published.append((offset, record.request_id))
+        if offset > self.recommended_offset:
+            self.recommended_offset = offset
+            if len(features):
+                self.statistics.add_impressions(
+                    features,
+                    arms=keys_of(item.item_id for item in record.slate),
+                    times_ms=record.timestamp_ms,
+                    weights=self.examination[: len(features)],
+                    offsets=offset,
+                )
+
+    def close_slates(self, positive: frozenset[str]) -> list[ClosedSlate]:
+        """Close the slates whose window has ended, and learn how often their positions are looked at."""
+        closed = self.slates.close(self.watermark_ms)
+        if self.positions is not None:
+            for slate, _, _, correction in closed:
+                if not correction and self._learns_from(slate):
+                    scores = np.array([item.score for item in slate.record.slate])
+                    taken = np.array([not positive.isdisjoint(actions) for actions in slate.actions])
+                    self.positions.add(scores, taken)
+        return closed
+
+    def policy_row(self) -> PolicyRow:
+        """The bandit's row as of now."""
+        # Only here: what a restart reads again after this row is developed and weighed as the first time.
+        if self.next_reference is not None and isinstance(self.statistics, LogisticStatistics):
+            self.statistics.develop_at(self.next_reference)
+        if self.next_examination is not None:
+            self.examination = self.next_examination
+        while self.published and self.published[0][1] not in self.slates:
+            self.published.popleft()
+        open_from = self.published[0][0] if self.published else self.recommended_offset + 1
+        return PolicyRow(
+            v=POLICY_ROW_VERSION,
+            feature_space=self.statistics.feature_space,
+            clicks_offset=self.rewarded_offset,
+            recommendations_offset=self.recommended_offset,
+            open_from=open_from,
+            closed_ms=self.watermark_ms,
+            statistics=b"" if isinstance(self.statistics, ArmStatistics) else self.statistics.to_bytes(),
+            positions=b"" if self.positions is None else self.positions.to_bytes(),
+            examination=() if self.positions is None else tuple(self.examination[:POSITIONS].tolist()),
+        )
+
+    def load_positions(self, row: PolicyRow) -> None:
+        """Go on with what a row says of positions; one from before they were learned says nothing."""
+        if self.positions is not None and row.examination:
+            self.positions = PositionStatistics.from_bytes(row.positions)
+            self.examination = by_position(np.array(row.examination), MAX_SLATE)
+
+    def arm_rows(self) -> list[tuple[bytes, bytes]]:
+        """Rows of the items whose statistics have changed; they go out before `policy_row`."""
+        if not isinstance(self.statistics, ArmStatistics):
+            return []
+        return [(arm_key(self.partition, arm), row) for arm, row in self.statistics.take_dirty()]
+
+    def committable_clicks(self) -> int:
+        """The last click offset that nothing waits for any more."""
+        flushed = min(self.flushed.users, self.flushed.shared)
+        return min([flushed, *self.holding]) - 1
+
+
+def features_of(record: Recommendation, dim: int) -> NDArray[np.float32]:
+    """Feature rows of a published slate: (len(slate), feature_dim) float32."""
+    rows = np.frombuffer(record.features, "<f4").astype(np.float32)
+    if record.feature_dim != dim or rows.size != len(record.slate) * dim:
+        return np.zeros((0, dim), np.float32)
+    return rows.reshape(len(record.slate), dim)
+
+
+def count_outcomes(outcomes: NDArray[np.uint8], metrics: Metrics, topic: str) -> None:
+    """Count what became of folded rows."""
+    duplicates = int(np.count_nonzero(outcomes == DUPLICATE))
+    replayed = int(np.count_nonzero(outcomes == REPLAYED))
+    counts: Sequence[tuple[str, int]] = (
+        ("accepted", len(outcomes) - duplicates - replayed),
+        ("duplicate", duplicates),
+        ("replayed", replayed),
+    )
+    for outcome, count in counts:
+        if count:
+            metrics.count_events(topic, outcome, count)

@@ -1,0 +1,244 @@
+"""Explanations of scores, made by the worker that owns the user, between the batches that it serves."""
+
+import asyncio
+import copy
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from model_core.explanation.contributions import MODALITIES, SIGNALS, Attribution, explain_steps, split_signal
+from model_core.release.batches import ItemBatch
+from streams.events import Contribution, Explanation, Path, Request
+from streams.serving.server import Job, Prepared
+from streams.state.shard import Shard
+from streams.why import graph_paths as graph
+from streams.why.phrases import entity_name, verb
+
+if TYPE_CHECKING:
+    from streams.worker.engine import Engine
+
+MAX_WAITING = 8
+MAX_DIFFERENCE = 0.01  # of base and contributions from the score; rounding alone stays far below
+
+
+class ExplanationError(Exception):
+    """There is no explanation; `status` is that of the HTTP answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """A user and an item as they stood at one moment, and what the score's parts are called."""
+
+    request: Request
+    shard: Shard
+    row: int
+    prepared: Prepared
+    parts: ItemBatch
+    covisits: tuple[NDArray[np.int64], NDArray[np.float64]]
+    ease: tuple[NDArray[np.int64], NDArray[np.float64]]
+    verbs: dict[int, str]
+    path: graph.Path | None
+    reasons: list[str]
+    eligible: bool
+    clicks_offset: int
+
+
+class Explainer:
+    """Explains one score at a time, in steps of a few milliseconds on the inference thread.
+
+    Each step queues behind the batches being served, so a request waits for one step at most.
+    """
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        rows = engine.scorer.release.entity_rows
+        self._entity_names = {row: name for name, row in rows.items()}
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+
+    async def explain(self, user_id: str, item_id: str, partition: int) -> Explanation:
+        """Explain the score that the item has for the user now, seen and blocked items included.
+
+        Raises
+        ------
+        ExplanationError
+            If the user or the item is not known, the item has no vector yet or changes meanwhile, or too
+            many wait already.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise ExplanationError(503, f"{self._waiting} explanations are being made already; try again")
+        self._waiting += 1
+        try:
+            async with self._turn:
+                shard = await self._engine.shard(partition)
+                await self._engine.server.own_clicks(shard)
+                subject = self._subject(user_id, item_id, shard)
+                return self._compose(subject, item_id, await self._attribute(subject))
+        finally:
+            self._waiting -= 1
+
+    # Event loop: state in, arrays out
+
+    def _subject(self, user_id: str, item_id: str, shard: Shard) -> _Subject:
+        engine, server = self._engine, self._engine.server
+        user, row = shard.profiles.row_of(user_id), engine.index.row_of(item_id)
+        if user < 0:
+            raise ExplanationError(404, f"user {user_id!r} is not known: no click, and nothing stated")
+        if not engine.catalogue.exists(row):
+            raise ExplanationError(404, f"item {item_id!r} is not in the catalogue, or was deleted")
+        now_ms = int(time.time() * 1000)
+        request = Request(request_id=f"explain {item_id}"[:512], user_id=user_id, timestamp_ms=now_ms, k=1)
+        prepared = server.prepare([Job(request, shard, user, time.perf_counter())])
+        encoded = np.ones(len(prepared.items), np.bool_)
+        engine.items.only_encoded(encoded)
+        if row >= len(encoded) or not encoded[row]:
+            raise ExplanationError(503, f"item {item_id!r} is being encoded; try again")
+        items = np.array([row], np.int64)
+        weights = np.array(list(engine.settings.actions.values()), np.float32)
+        actions = tuple(engine.settings.actions)
+        rows, codes, _ = shard.profiles.history(user, engine.settings.history_limit)
+        common = (engine.catalogue, shard.profiles, user, items)
+        (path,) = graph.best_paths(*common, now_ms=now_ms, actions=actions, action_weights=weights)
+        (reasons,) = graph.reasons(
+            engine.catalogue, engine.index, shard.profiles, user, items, now_ms=now_ms, actions=actions,
+            action_weights=weights, covisits=list(engine.covisits.values()),
+        )  # fmt: skip
+        return _Subject(
+            request=request,
+            shard=shard,
+            row=row,
+            prepared=prepared,
+            parts=engine.items.describe(items),
+            covisits=server.sources.covisits(shard.profiles, user, items),
+            ease=server.sources.ease(shard.profiles, user, items),
+            verbs=dict(zip(rows.tolist(), [verb(actions[code]) for code in codes.tolist()], strict=True)),
+            path=path,
+            reasons=reasons,
+            eligible=bool(prepared.batch.eligible[0, row]),
+            clicks_offset=shard.clicks.position - 1,
+        )  # fmt: skip
+
+    # Inference thread, one step at a time
+
+    async def _attribute(self, subject: _Subject) -> Attribution:
+        engine, request = self._engine, subject.request
+        seed = xxhash.xxh3_64_intdigest(
+            f"{request.user_id}\0{engine.index.ids[subject.row]}".encode(), seed=engine.settings.seed
+        )
+        steps: Iterator[Attribution | None] = explain_steps(
+            copy.copy(engine.scorer),  # so that the device keeps the catalogue that the original put there
+            subject.prepared.batch,
+            subject.prepared.items,
+            subject.row,
+            subject.parts,
+            rng=np.random.default_rng(seed),
+        )
+        loop = asyncio.get_running_loop()
+        while (found := await loop.run_in_executor(engine.inference, next, steps)) is None:
+            pass
+        if not abs(found.difference) <= MAX_DIFFERENCE:
+            raise ExplanationError(503, "the item was described anew a moment ago; try again")
+        return found
+
+    # Event loop: the answer
+
+    def _compose(self, subject: _Subject, item_id: str, found: Attribution) -> Explanation:
+        engine = self._engine
+        contributions = sorted(
+            self._contributions(subject, found), key=lambda one: (-abs(one.value), one.kind, one.name)
+        )
+        title, path = engine.catalogue.title(subject.row), subject.path
+        return Explanation(
+            user_id=subject.request.user_id,
+            item_id=item_id,
+            title=title,
+            model_version=engine.scorer.release.version,
+            unit=found.unit,
+            score=found.score,
+            value=found.value,
+            base=found.base,
+            contributions=contributions,
+            groups=_groups(contributions),
+            completeness_error=found.value - found.base - sum(one.value for one in contributions),
+            orders=found.orders,
+            runs=found.runs,
+            eligible=subject.eligible,
+            summary=_summary(title or item_id, found, contributions, subject.reasons),
+            timestamp_ms=subject.request.timestamp_ms,
+            clicks_offset=subject.clicks_offset,
+            path=None if path is None else Path(
+                item_id=engine.index.ids[path.item_row],
+                title=engine.catalogue.title(path.item_row),
+                action=path.action,
+                relation=path.relation,
+                entity=path.entity,
+            ),
+            reasons=subject.reasons,
+            fallback=subject.prepared.fallbacks[0],
+        )  # fmt: skip
+
+    def _contributions(self, subject: _Subject, found: Attribution) -> Iterator[Contribution]:
+        release = self._engine.scorer.release
+        for player, value, error in zip(
+            found.players, found.contributions.tolist(), found.errors.tolist(), strict=True
+        ):
+            if player.kind == "history":
+                yield self._of_item("history", subject, int(player.key), value, error)
+            elif player.kind == "entity":
+                name = self._entity_names.get(int(player.key), "")
+                yield Contribution("entity", name, entity_name(name) or name, value, error)
+        if found.unit == "logit":
+            wanted = {"image": release.image_dim, "audio": release.audio_dim}
+            for name in MODALITIES:
+                if wanted.get(name, True):
+                    yield Contribution("modality", name, f"its {name}", *found.of("modality", name))
+        for name in SIGNALS[: release.n_signals]:
+            value, error = found.of("signal", name)
+            if name == "popularity":
+                yield Contribution(name, name, "how popular it is", value, error)
+                continue
+            rows, parts = subject.covisits if name == "covisits" else subject.ease
+            column = parts[:, 0]
+            shares = split_signal(1.0, column)
+            if value and not shares.any():
+                yield Contribution(name, "", "what the user met", value, error)
+            for row, share in zip(rows.tolist(), shares.tolist(), strict=True):
+                if share:
+                    yield self._of_item(name, subject, row, value * share, error * abs(share))
+
+    def _of_item(self, kind: str, subject: _Subject, row: int, value: float, error: float) -> Contribution:
+        item_id = self._engine.index.ids[row]
+        title = self._engine.catalogue.title(row) or item_id or "an item without a name"
+        return Contribution(kind, item_id, f"{subject.verbs.get(row, 'met')} {title}", value, error)
+
+
+def _groups(contributions: list[Contribution]) -> dict[str, float]:
+    """Sums by kind; of modalities by their names."""
+    groups: dict[str, float] = {}
+    for one in contributions:
+        key = one.name if one.kind == "modality" else one.kind
+        groups[key] = groups.get(key, 0.0) + one.value
+    return groups
+
+
+def _summary(title: str, found: Attribution, contributions: list[Contribution], reasons: list[str]) -> str:
+    """Say what speaks most for the item and against it, and the reasons that a slate would give."""
+    together: dict[str, float] = {}
+    for one in contributions:
+        together[one.label] = together.get(one.label, 0.0) + one.value
+    ordered = sorted(together.items(), key=lambda pair: -abs(pair[1]))
+    pro = [f"{label} ({value:+.2f})" for label, value in ordered if value > 0][:3]
+    con = [f"{label} ({value:+.2f})" for label, value in ordered if value < 0][:2]
+    told = [f"for it: {', '.join(pro)}"] if pro else []
+    told += [f"against it: {', '.join(con)}"] if con else []
+    head = f"{title} scores {found.score:.3f} ({found.unit} {found.value:.2f}, base {found.base:.2f})"
+    return "; ".join([head, *told, *reasons]) + "."

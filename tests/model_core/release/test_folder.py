@@ -1,0 +1,184 @@
+"""A tiny model, trained once: what every release must hold to."""
+
+import json
+import os
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from model_core.data.datasets import Dataset
+from model_core.network.config import TrainConfig
+from model_core.release.baseline import BaselineScorer
+from model_core.release.batches import ScoreBatch
+from model_core.release.folder import read_release
+from model_core.release.scorer import Scorer
+from model_core.training.checkpoint import Checkpoint
+from model_core.training.train import train_release
+from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, corpus, dataset, requests
+
+
+def by_item(scores, request: int = 0):  # type: ignore[no-untyped-def]
+    valid = scores.valid[request]
+    return dict(
+        zip(scores.rows[request][valid].tolist(), scores.scores[request][valid].tolist(), strict=True)
+    )
+
+
+def test_the_graphs_agree_with_torch_and_keep_their_sizes_open(folder: Path) -> None:
+    differences = json.loads((folder / "manifest.json").read_text())["metrics"]["onnx_difference"]
+    assert max(differences.values()) < 1e-4
+    shapes = {
+        spec.name: [dim.dim_param or dim.dim_value for dim in spec.type.tensor_type.shape.dim]
+        for spec in onnx.load(folder / "ranker.onnx").graph.input
+    }
+    assert all(
+        isinstance(size, str) for size in (shapes["history"][0], *shapes["eligible"], shapes["items"][0])
+    )
+
+
+def test_a_score_does_not_depend_on_the_other_candidates(scorer: Scorer, vectors) -> None:  # type: ignore[no-untyped-def]
+    batch = requests(scorer, 1)
+    together = by_item(scorer.score(batch, vectors))
+    assert len(together) == N_ITEMS
+    for item in (0, 7, 59):
+        alone = np.zeros_like(batch.eligible)
+        alone[0, item] = True
+        scored = by_item(scorer.score(replace(batch, eligible=alone), vectors))
+        assert scored.keys() == {item}
+        assert scored[item] == pytest.approx(together[item], abs=1e-5)
+
+
+def test_a_score_does_not_depend_on_the_batch_or_on_padding(scorer: Scorer, vectors) -> None:  # type: ignore[no-untyped-def]
+    batch = requests(scorer, 5)
+    many = scorer.score(batch, vectors)
+    padded = np.concatenate((vectors, np.ones((300, vectors.shape[1]), np.float32)))
+    one = ScoreBatch(
+        *(getattr(batch, name)[2:3] for name in (
+            "history", "history_actions", "history_age_s", "user_entities", "user_entity_weights",
+        )),
+        signals=np.pad(batch.signals[2:3], ((0, 0), (0, 0), (0, 300))),
+        eligible=np.pad(batch.eligible[2:3], ((0, 0), (0, 300))),
+    )  # fmt: skip
+    alone = by_item(scorer.score(one, padded))
+    assert alone == pytest.approx(by_item(many, 2), abs=1e-5)
+
+
+def test_an_ineligible_item_is_never_a_candidate(scorer: Scorer, vectors) -> None:  # type: ignore[no-untyped-def]
+    batch = requests(scorer, 4)
+    batch.eligible[:, ::3] = False
+    scores = scorer.score(batch, vectors)
+    assert not (scores.rows[scores.valid] % 3 == 0).any()
+    assert scores.valid.sum(1).tolist() == [int(batch.eligible[0].sum())] * 4
+    batch.eligible[:] = False
+    assert not scorer.score(batch, vectors).valid.any()
+
+
+def test_an_unknown_user_gets_finite_scores_between_0_and_1(scorer: Scorer, vectors) -> None:  # type: ignore[no-untyped-def]
+    batch = requests(scorer, 1)
+    batch.history[:] = -1
+    batch.signals[:] = 0
+    scores = scorer.score(batch, vectors)
+    found = scores.scores[scores.valid]
+    assert len(found) == N_ITEMS
+    assert ((found > 0) & (found < 1)).all()
+    assert np.isfinite(scores.features[scores.valid]).all()
+
+
+@pytest.mark.parametrize("make", ["release", "baseline"])
+def test_scores_are_the_features_times_the_prior_weights(make: str, scorer: Scorer, vectors) -> None:  # type: ignore[no-untyped-def]
+    used = scorer if make == "release" else BaselineScorer()
+    scores = used.score(requests(used, 3), vectors)  # type: ignore[arg-type]
+    assert (np.diff(scores.scores, axis=1)[scores.valid[:, 1:]] <= 0).all()
+    expected = scores.features @ used.release.prior_weights
+    np.testing.assert_allclose(scores.scores[scores.valid], expected[scores.valid], atol=1e-6)
+
+
+def test_an_item_that_the_release_does_not_know_has_a_vector_from_its_text(scorer: Scorer, vectors) -> None:  # type: ignore[no-untyped-def]
+    assert np.isfinite(vectors).all()
+    assert np.linalg.norm(vectors, axis=1).min() > 0
+
+
+def test_a_damaged_release_is_refused(folder: Path, tmp_path: Path) -> None:
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(folder, tmp_path / name))
+
+    changed = copy("changed")
+    with (changed / "ranker.onnx").open("r+b") as file:
+        file.write(b"\0\0")
+    with pytest.raises(ValueError, match=r"ranker\.onnx' must have SHA-256"):
+        Scorer(changed)
+    missing = copy("missing")
+    (missing / "item_encoder.onnx").unlink()
+    with pytest.raises(ValueError, match="must hold item_encoder.onnx, which is missing"):
+        Scorer(missing)
+    newer = copy("newer")
+    manifest = json.loads((newer / "manifest.json").read_text())
+    (newer / "manifest.json").write_text(json.dumps(manifest | {"schema": 99}))
+    with pytest.raises(ValueError, match="release schema must be 3"):
+        Scorer(newer)
+    with pytest.raises(ValueError, match="release must be a folder with a manifest"):
+        Scorer(tmp_path / "nothing")
+
+
+def test_the_same_seed_gives_the_same_release(folder: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    train_release(corpus(dataset()), WEIGHTS, again, config=CONFIG, train=TrainConfig(epochs=2, threads=1))
+    assert read_release(again).version == read_release(folder).version
+
+
+@pytest.mark.parametrize("data", [dataset(n_users=1), replace(dataset(), items=[])])
+def test_too_little_data_is_refused_with_what_is_missing(data: Dataset) -> None:
+    with pytest.raises(ValueError, match=r"user|items must not be empty"):
+        corpus(data)
+
+
+@pytest.mark.parametrize("version", ["ours", "another"])
+def test_a_killed_training_goes_on_where_it_was_and_ends_the_same(
+    version: str, folder: Path, tmp_path: Path
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(stage: str, done: float) -> None:
+        if stage == "train" and done > 0.6:  # in the second of two epochs
+            raise Killed
+
+    seen: list[float] = []
+
+    def note(stage: str, done: float) -> None:
+        if stage == "train":
+            seen.append(done)
+
+    out, checkpoint = tmp_path / "again", tmp_path / "again.checkpoint"
+    settings = {"config": CONFIG, "train": TrainConfig(epochs=2, threads=1)}
+    with pytest.raises(Killed):
+        train_release(corpus(dataset()), WEIGHTS, out, report=kill, **settings)  # type: ignore[arg-type]
+    assert checkpoint.is_file()
+    if version == "another":  # whose model had other parts: nothing of it can be used
+        state = torch.load(checkpoint, weights_only=True)
+        del state["model"]["encoder.met"]
+        torch.save(state, checkpoint)
+    trained = train_release(corpus(dataset()), WEIGHTS, out, report=note, **settings)  # type: ignore[arg-type]
+    assert (min(seen) > 0.5) == (version == "ours")
+    assert trained.release.version == read_release(folder).version
+    assert not checkpoint.exists()
+
+
+def test_a_checkpoint_of_another_training_is_not_used_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    ours, path = {"history": [], "n": torch.zeros(2)}, tmp_path / "a.checkpoint"
+    Checkpoint(path, "mine").save(ours)
+    loaded = Checkpoint(path, "mine").load()
+    assert loaded is not None
+    assert loaded["n"].tolist() == [0.0, 0.0]
+    assert Checkpoint(path, "other").load() is None
+    path.write_bytes(pickle.dumps({"fingerprint": "mine", "run": os.system}))
+    with pytest.raises(ValueError, match="cannot be read, delete it"):
+        Checkpoint(path, "mine").load()
+    Checkpoint(path, "mine").delete()
+    assert Checkpoint(path, "mine").load() is None

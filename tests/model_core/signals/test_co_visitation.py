@@ -1,0 +1,263 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_core.signals import co_visitation_kernels as kernels
+from model_core.signals.co_visitation import (
+    CoVisitation,
+    history_weights,
+    pair_counts,
+    previous_items,
+    scores,
+    total_popularity,
+)
+from model_core.signals.sample_signals import Log, SignalConfig, SignalState
+
+N_ITEMS = 40
+logs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, N_ITEMS - 1), st.booleans()), max_size=120)
+
+
+def columns(log, window=5):
+    """Arguments of `observe`."""
+    users = np.array([user for user, _, _ in log], np.int32)
+    items = np.array([item for _, item, _ in log], np.int32)
+    positive = np.array([positive for _, _, positive in log], np.bool_)
+    windows = previous_items(users, items, positive, window, 5)
+    return items, positive, *windows, np.arange(len(log), dtype=np.int64)
+
+
+def cut(events, begin=None, end=None):
+    return [column[begin:end] for column in events]
+
+
+def make(neighbours=256, window=5, keys=None):
+    part = CoVisitation(neighbours=neighbours, window=window)
+    part.grow(np.arange(N_ITEMS, dtype=np.uint64) if keys is None else keys)
+    return part
+
+
+def content(part):
+    bounds, others, counts = part.neighbours_of(np.arange(part.n_items, dtype=np.int32))
+    rows = [
+        sorted(zip(others[begin:end].tolist(), counts[begin:end].tolist(), strict=True))
+        for begin, end in zip(bounds, bounds[1:], strict=False)
+    ]
+    return rows, part.popularity.tolist(), part.applied.tolist()
+
+
+def saved(part, rows):
+    return part.applied[rows].copy(), part.popularity[rows].copy(), *part.neighbours_of(rows)
+
+
+def test_previous_items_are_the_users_own_most_recent_first():
+    users, items = np.array([0, 1, 0, 0, 0], np.int32), np.array([3, 9, 4, 5, 6], np.int32)
+    positive = np.array([True, True, False, True, True])
+
+    windows, windows_positive = previous_items(users, items, positive, 2, 2)
+
+    assert windows.tolist() == [[-1, -1], [-1, -1], [3, -1], [4, 3], [5, 4]]
+    assert windows_positive.tolist() == [
+        [False] * 2,
+        [False] * 2,
+        [True, False],
+        [False, True],
+        [True, False],
+    ]
+
+
+@given(logs)
+def test_scores_are_those_that_training_replays_while_the_counters_suffice(log):
+    part = make(window=20)
+    items, positive, *windows, offsets = columns(log, window=20)
+    part.observe(items, positive, *windows, offsets)
+    users = np.array([user for user, _, _ in log], np.int32)
+    config = SignalConfig()
+    dense = SignalState(5, N_ITEMS, config)
+    dense.fold(Log(users, items, offsets + 1, positive, offsets, 5, N_ITEMS))
+
+    histories = dense.recent[:, ::-1].astype(np.int64)
+    weights = history_weights(
+        dense.recent_positive[:, ::-1], read_decay=config.read_decay, read_other=config.read_other
+    )
+    expected = dense.read(np.arange(5, dtype=np.int32))
+    np.testing.assert_allclose(
+        scores([part], histories, N_ITEMS, weights), expected[:, 0], rtol=0.02, atol=1e-6
+    )
+    np.testing.assert_allclose(np.log1p(total_popularity([part], N_ITEMS)), expected[0, 1], rtol=1e-6)
+
+
+def test_pairing_defaults_are_those_of_training():
+    config, part = SignalConfig(), CoVisitation()
+    explicit = CoVisitation(window=config.window, pair_decay=config.pair_decay, pair_other=config.pair_other)
+
+    assert part.window == explicit.window
+    np.testing.assert_array_equal(part.pair_weights, explicit.pair_weights)
+
+
+@given(logs, st.integers(0, 120))
+def test_batch_boundaries_do_not_matter(log, middle):
+    whole, halves = make(neighbours=16), make(neighbours=16)
+    events = columns(log)
+    whole.observe(*events)
+    halves.observe(*cut(events, end=middle))
+    halves.observe(*cut(events, middle))
+
+    assert content(halves) == content(whole)
+
+
+@given(logs, st.integers(0, 120))
+def test_replaying_a_suffix_changes_nothing(log, begin):
+    part = make(neighbours=16)
+    events = columns(log)
+    part.observe(*events)
+    before = content(part)
+    part.take_dirty()
+    part.observe(*cut(events, begin))
+
+    assert content(part) == before
+    assert len(part.take_dirty()) == 0
+
+
+@given(
+    logs,
+    st.sampled_from([16, 32]),
+    st.integers(0, 120),
+    st.integers(0, 120),
+    st.sets(st.integers(0, N_ITEMS - 1)),
+)
+def test_rows_saved_at_different_moments_reach_the_same_state(log, neighbours, first, second, flushed):
+    """Some rows saved after `first` events, the others after `second`; the replay begins at the older."""
+    events = columns(log)
+    live, restored = make(neighbours), make(neighbours)
+    first, second = sorted((min(first, len(log)), min(second, len(log))))
+    early = np.array(sorted(flushed), np.int32)
+    late = np.array(sorted(set(range(N_ITEMS)) - flushed), np.int32)
+    live.observe(*cut(events, end=first))
+    restored.restore(early, *saved(live, early))
+    live.observe(*cut(events, first, second))
+    restored.restore(late, *saved(live, late))
+    live.observe(*cut(events, second))
+
+    restored.observe(*cut(events, first))
+
+    assert content(restored) == content(live)
+
+
+@given(logs, st.randoms(use_true_random=False))
+def test_row_numbers_do_not_matter(log, random):
+    """The same items under other row numbers keep the same neighbours, by key, even when counters run out."""
+    keys = np.array([random.getrandbits(64) for _ in range(N_ITEMS)], np.uint64)
+    order = np.array(random.sample(range(N_ITEMS), N_ITEMS), np.int32)  # new row of every old row
+    moved_keys = np.empty_like(keys)
+    moved_keys[order] = keys
+    part, moved = make(neighbours=16, keys=keys), make(neighbours=16, keys=moved_keys)
+    items, positive, windows, windows_positive, offsets = columns(log)
+    part.observe(items, positive, windows, windows_positive, offsets)
+    moved_windows = np.where(windows < 0, -1, order[windows]).astype(np.int32)
+    moved.observe(order[items], positive, moved_windows, windows_positive, offsets)
+
+    rows, _, _ = content(part)
+    moved_rows, _, _ = content(moved)
+    assert [sorted((order[o], c) for o, c in pairs) for pairs in rows] == [
+        moved_rows[order[row]] for row in range(N_ITEMS)
+    ]
+
+
+def flood(n=20_000):
+    """Item 0 beside n others, every tenth time beside item 1."""
+    part = CoVisitation(neighbours=64, window=1)
+    part.grow(np.random.default_rng(0).integers(0, 2**63, n, dtype=np.uint64))
+    others = np.arange(1, n, dtype=np.int32)
+    others[::10] = 1
+    positive = np.ones(n - 1, np.bool_)
+    part.observe(
+        np.zeros(n - 1, np.int32),
+        positive,
+        others[:, None],
+        positive[:, None],
+        np.arange(n - 1, dtype=np.int64),
+    )
+    return part
+
+
+def test_a_frequent_neighbour_survives_a_flood_of_rare_ones():
+    part = flood()
+    bounds, neighbours, counts = part.neighbours_of(np.zeros(1, np.int32))
+
+    assert bounds[1] == 64
+    assert neighbours[counts.argmax()] == 1
+    found = pair_counts([part], np.array([0]), np.array([1]))
+    assert found[0, 0] == pytest.approx(2000, rel=0.05)
+
+
+def test_counters_keep_the_total_weight_when_they_run_out():
+    part = flood()
+
+    assert part.neighbours_of(np.zeros(1, np.int32))[2].sum() == 19_999 * 1024
+
+
+def test_many_items_with_many_neighbours_grow_the_memory_and_lose_nothing():
+    rng = np.random.default_rng(1)
+    items, users = rng.integers(0, 3000, 5000).astype(np.int32), rng.integers(0, 50, 5000).astype(np.int32)
+    part = CoVisitation(neighbours=4096, window=20, pair_decay=1.0)
+    part.grow(np.arange(1000, dtype=np.uint64))
+    part.grow(np.arange(3000, dtype=np.uint64))
+    positive = np.ones(5000, np.bool_)
+    windows, windows_positive = previous_items(users, items, positive, 20, 50)
+    part.observe(items, positive, windows, windows_positive, np.arange(5000, dtype=np.int64))
+
+    expected = 2 * 1024 * np.count_nonzero((windows >= 0) & (windows != items[:, None]))
+    assert part.neighbours_of(np.arange(3000, dtype=np.int32))[2].sum() == expected
+
+
+def test_scores_add_up_over_partitions_and_temper_popularity():
+    log = [(0, 1, True), (0, 2, True), (1, 1, True), (1, 3, False), (2, 2, True), (2, 1, True)]
+    events = columns(log)
+    one, parts = make(), [make(), make()]
+    one.observe(*events)
+    parts[0].observe(*cut(events, end=4))
+    parts[1].observe(*cut(events, 4))
+    histories = np.array([[-1, 1], [2, 3], [-1, -1]], np.int64)
+
+    found = scores(parts, histories, 5)
+
+    np.testing.assert_array_equal(found, scores([one], histories, 5))
+    assert found[0, 2] == pytest.approx(2 / np.sqrt(2 + 10))
+    assert found[0, 3] == pytest.approx(0.35 / np.sqrt(0 + 10), rel=0.002)
+    assert not found[2].any()
+    assert total_popularity(parts, 60)[:5].tolist() == [0, 3, 2, 0, 0]
+    np.testing.assert_allclose(
+        pair_counts(parts, np.array([1, -1]), np.array([2, 3, 0])), [[2, 0.35, 0], [0, 0, 0]], rtol=0.002
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"neighbours": 0}, r"neighbours must be in \[1, 4096\], got 0"),
+        ({"neighbours": 5000}, r"neighbours must be in \[1, 4096\], got 5000"),
+        ({"window": 0}, "window must be at least 1, got 0"),
+        ({"pair_decay": 0.0}, r"pair_decay must be in \(0, 1\], got 0.0"),
+        ({"pair_other": 1.5}, r"pair_other must be in \(0, 1\], got 1.5"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        CoVisitation(**arguments)
+
+
+def test_windows_of_another_length_are_refused():
+    with pytest.raises(ValueError, match=r"windows must have shape \(n, 5\), got \(1, 4\)"):
+        make().observe(*columns([(0, 1, True)], window=4))
+
+
+def test_slices_of_histories_need_no_compilation_of_their_own():
+    part = make()
+    part.observe(*columns([(0, 1, True), (0, 2, True)]))
+    histories, weights = np.array([[5, 1, 2]], np.int64), np.array([[9, 1, 0.5]], np.float32)
+    found = scores([part], histories[:, 1:], 4, weights[:, 1:])
+    compiled = len(kernels.add_counts.signatures)
+
+    np.testing.assert_array_equal(found, scores([part], histories[:, 1:].copy(), 4, weights[:, 1:].copy()))
+    assert len(kernels.add_counts.signatures) == compiled == 1

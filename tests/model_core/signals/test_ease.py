@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+
+from model_core.release.batches import ItemBatch
+from model_core.signals.cold_start import ItemFeatures
+from model_core.signals.ease import Ease, fit_ease
+from model_core.signals.sample_signals import Log, SignalConfig, SignalState, fit_log, map_log, refits
+from streams.items.ease_signal import EaseSignal
+from streams.state.item_index import ItemIndex
+
+N_USERS, N_ITEMS = 40, 12
+
+
+def pairs(seed: int = 0, n: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(N_USERS, size=n).astype(np.int32), rng.integers(N_ITEMS, size=n).astype(np.int32)
+
+
+def log(seed: int = 0, n: int = 200) -> Log:
+    users, items = pairs(seed, n)
+    positive = np.random.default_rng(seed + 1).random(n) < 0.6
+    return Log(users, items, positive + np.int64(1), positive, np.arange(n) * 1000, N_USERS, N_ITEMS)
+
+
+def test_the_weights_are_those_of_the_closed_form() -> None:
+    users, items = pairs()
+    x = np.zeros((N_USERS, N_ITEMS))
+    x[users, items] = 1
+    inverse = np.linalg.inv(x.T @ x + 7.0 * np.eye(N_ITEMS))
+    expected = -inverse / np.diag(inverse)
+    np.fill_diagonal(expected, 0.0)
+    fitted = fit_ease(users, items, N_ITEMS, penalty=7.0)
+    np.testing.assert_allclose(fitted.dense(), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        fitted.scores([np.array([3, 5], np.int32), np.zeros(0, np.int32)]),
+        np.maximum([expected[3] + expected[5], np.zeros(N_ITEMS)], 0),
+        atol=1e-5,
+    )
+
+
+def test_the_largest_weights_are_kept_and_unknown_items_have_none() -> None:
+    users, items = pairs()
+    items = np.minimum(items, N_ITEMS - 3)
+    every, few = fit_ease(users, items, N_ITEMS), fit_ease(users, items, N_ITEMS, keep=4)
+    full, cut = every.dense(), few.dense()
+    assert ((cut != 0).sum(1)[: N_ITEMS - 2] <= 4).all()
+    for row in range(N_ITEMS - 2):
+        kept = np.flatnonzero(cut[row])
+        assert np.abs(full[row][kept]).min() >= np.sort(np.abs(full[row]))[-4]
+        np.testing.assert_array_equal(cut[row][kept], full[row][kept])
+    assert not full[-2:].any()
+    assert not full[:, -2:].any()
+
+
+def test_nothing_liked_gives_no_weights() -> None:
+    none = np.zeros(0, np.int32)
+    assert not fit_ease(none, none, 3).scores([np.array([1], np.int32)]).any()
+
+
+def test_it_is_saved_whole_and_the_same_bytes_every_time(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    fitted = fit_ease(*pairs(), N_ITEMS)
+    fitted.save(tmp_path / "a.npz")
+    Ease.load(tmp_path / "a.npz").save(tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    (tmp_path / "c.npz").write_bytes(b"no zip")
+    with pytest.raises(ValueError, match="must hold EASE weights"):
+        Ease.load(tmp_path / "c.npz")
+
+
+def described(n: int) -> ItemBatch:
+    """Items that say something of themselves, unknown to a release from row `N_ITEMS` on."""
+    rng = np.random.default_rng(5)
+    nothing, no, edges = np.zeros((n, 0), np.float32), np.zeros(n, np.bool_), rng.integers(1, 5, (n, 2))
+    return ItemBatch(
+        rng.normal(size=(n, 3)).astype(np.float32), ~no, nothing, no, nothing, no,
+        edges, np.ones_like(edges), np.ones(edges.shape, np.bool_),
+        np.where(np.arange(n) < N_ITEMS, np.arange(n) + 1, 0),
+    )  # fmt: skip
+
+
+def test_refits_never_know_what_comes_after() -> None:
+    events, config, features = log(), SignalConfig(ease_refits=5), ItemFeatures(described(N_ITEMS), 4)
+    stretches = list(refits(events, config, features))
+    assert [begin for begin, *_ in stretches] == [0, *(end for _, end, *_ in stretches[:-1])]
+    assert stretches[-1][1] == len(events)
+    for begin, _, ease, as_new in stretches:
+        before = events.first(begin)
+        known = np.unique(before.items[before.positive])
+        again = fit_log(before, config, features).dense()
+        np.testing.assert_array_equal(ease.dense()[:, known], again[:, known])
+        assert as_new.any() == (begin > 0)
+
+
+def test_the_worker_scores_as_the_replay_did_in_training() -> None:
+    """Rows in another order, an item the release does not know, events repeated."""
+    events, batch = log(n=300), described(N_ITEMS + 1)
+    features = ItemFeatures(described(N_ITEMS), 4)
+    known = events.first(150)
+    ease, mapping = (fit(known, SignalConfig(), features) for fit in (fit_log, map_log))
+    state = SignalState(N_USERS, N_ITEMS, ease=ease)
+    state.fold(events)
+    index = ItemIndex()
+    names = [f"i{item}" for item in range(N_ITEMS)]
+    signal = EaseSignal(ease, mapping, names, index)
+    assert signal.scores([np.zeros(0, np.int64)], 1).tolist() == [[0.0]]
+    index.rows_of(["other", *reversed(names[:-1])])
+    users = np.arange(5, dtype=np.int32)
+    liked = []
+    for user in users:
+        chosen = events.items[(events.users == user) & events.positive]
+        rows = index.rows_of([*(names[item] for item in chosen), "other"])
+        liked.append(rows.astype(np.int64))
+    scores = signal.scores(liked, len(index))
+    rows = index.rows_of(names)
+    np.testing.assert_allclose(scores[:, rows], state.read(users)[:, 2], atol=1e-5)
+    assert not scores[:, 0].any()
+    assert (signal.scores(liked, 4)[:, :4] == scores[:, :4]).all()
+
+    # The new item is described, and described anew.
+    for text in (0.0, batch.text[-1:]):
+        there = np.arange(len(batch.text)) == N_ITEMS
+        part = ItemBatch(*(getattr(batch, name)[there] for name in batch.__dataclass_fields__))
+        part.text[:] = text
+        signal.describe(np.array([0]), part)
+    weights = mapping.weights.T @ mapping.places(batch)[-1]
+    summed = [weights[np.unique(events.items[(events.users == u) & events.positive])].sum() for u in users]
+    np.testing.assert_allclose(signal.scores(liked, len(index))[:, 0], np.maximum(summed, 0.0), atol=1e-5)
+    np.testing.assert_array_equal(signal.scores(liked, len(index))[:, 1:], scores[:, 1:])
+    known, parts = signal.parts(liked[0], np.array([0, *rows]))
+    assert 0 not in known
+    np.testing.assert_allclose(parts[:, 0].sum(), summed[0], atol=1e-5)
+    np.testing.assert_allclose(np.maximum(parts[:, 1:].sum(0), 0.0), scores[0, rows], atol=1e-5)

@@ -1,0 +1,96 @@
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from model_core.network.config import TrainConfig
+from model_core.network.model import Model
+from model_core.network.ranker import AWAY_S, HERE_S, Ranker
+from model_core.signals.sample_signals import Log, SignalConfig
+from model_core.training import balance as module
+from model_core.training.balance import GAINS, asked_rows, average, balance
+from model_core.training.train import fit_widths
+from tests.model_core import tiny
+
+
+def small_ranker() -> Ranker:
+    data = tiny.corpus(tiny.dataset())
+    return Model(data, fit_widths(tiny.CONFIG, data), TrainConfig(), tuple(tiny.WEIGHTS.values())).ranker
+
+
+def test_gains_count_in_full_while_a_user_is_here_and_not_at_all_after_a_day() -> None:
+    ranker = small_ranker()
+    ranker.gains_here.copy_(torch.tensor([3.0, 1.0, 0.5, 0.0, 2.0]))
+    idle = torch.tensor([0.0, HERE_S, 6 * HERE_S, AWAY_S, 100 * AWAY_S, 0.0])
+    told = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 0.0])  # the last one has no history
+    gains = ranker.gains(idle, told)
+    torch.testing.assert_close(gains[0], ranker.gains_here)
+    torch.testing.assert_close(gains[1], ranker.gains_here)
+    assert 1.0 < gains[2, 0] < 3.0
+    assert 0.0 < gains[2, 3] < 1.0
+    torch.testing.assert_close(gains[3:], torch.ones(3, 5))
+
+
+def test_what_ranks_well_counts_and_what_is_noise_is_left_out() -> None:
+    rng = torch.Generator().manual_seed(0)
+    n, items = 400, 60
+    target = torch.randint(0, items, (n,), generator=rng)
+    telling, noise = torch.randn(2, n, items, generator=rng)
+    telling[torch.arange(n), target] += 2.0
+    nothing = torch.zeros(n, items)
+    parts = torch.stack((telling, nothing, nothing, 4.0 * noise, nothing), 1)
+    gains = average(parts, nothing.clone(), target)
+    assert gains[3] < 0.05
+    assert gains[0] > 0.5
+    swapped = average(torch.stack((0.3 * noise, nothing, nothing, telling, nothing), 1), nothing, target)
+    assert swapped[3] > 0.8
+
+
+def test_what_makes_no_difference_counts_as_in_the_mean_of_all() -> None:
+    rng = torch.Generator().manual_seed(0)
+    parts = torch.zeros(200, 5, 40)
+    target = torch.randint(0, 40, (200,), generator=rng)
+    gains = average(parts, torch.zeros(200, 40), target)
+    torch.testing.assert_close(gains, torch.tensor(GAINS).mean(0))
+
+
+def test_an_item_that_was_met_is_never_above_the_one_wanted() -> None:
+    parts = torch.zeros(150, 5, 30)
+    parts[:, 3, 7] = 9.0  # what only the match puts first
+    target = torch.full((150,), 3)
+    parts[:, 0, 3] = 1.0
+    open_, met = torch.zeros(150, 30), torch.zeros(150, 30)
+    met[:, 7] = -torch.inf
+    assert average(parts, open_, target)[3] < average(parts, met, target)[3]
+
+
+def test_rows_asked_are_first_positive_events_of_users_who_are_here() -> None:
+    minute = 60_000
+    log = Log(
+        users=np.array([0, 0, 0, 0, 1, 1, 0], np.int32),
+        items=np.array([5, 6, 6, 7, 5, 8, 9], np.int32),
+        actions=np.ones(7, np.int64),
+        positive=np.array([1, 1, 1, 0, 1, 1, 1], bool),
+        times_ms=np.array([0, 1, 2, 3, 4, 5, 60]) * minute,
+        n_users=2,
+        n_items=10,
+    )
+    # Row 0 has nobody before it, 2 is met, 3 is not positive, 4 is a user's first, 6 comes after an hour.
+    assert asked_rows(log, 0).tolist() == [1, 5]
+    assert asked_rows(log, 2).tolist() == [5]
+    assert asked_rows(log, 6).tolist() == []
+
+
+def test_a_log_with_few_events_leaves_all_parts_as_trained(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    data = tiny.corpus(tiny.dataset())
+    model = Model(data, fit_widths(tiny.CONFIG, data), TrainConfig(), tuple(tiny.WEIGHTS.values()))
+    log = data.log
+    few = balance(model, data, log, len(log) - 5, SignalConfig())
+    assert few.tolist() == [1.0] * 5
+    monkeypatch.setattr(module, "MIN_EVENTS", 1)
+    with torch.no_grad():  # a head that shouts at random
+        model.ranker.rank.weight.normal_(std=20.0)
+    times = np.arange(len(log)) * 1000
+    found = balance(model, data, replace(log, times_ms=times), len(log) // 2, SignalConfig())
+    assert found[-1] < 1.0
+    assert model.ranker.gains_here.tolist() == found.tolist()

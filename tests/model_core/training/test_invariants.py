@@ -1,0 +1,224 @@
+"""What holds for every release whatever it is asked, beyond what test_release.py says."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from model_core.data.corpus import make_corpus
+from model_core.data.replay import item_features
+from model_core.data.vocabulary import Vocabulary
+from model_core.evaluation.evaluate import ease_by_rows, future, rank, start_replay
+from model_core.network.item_encoder import ItemEncoder
+from model_core.network.ranker import Ranker
+from model_core.release.batches import ItemBatch
+from model_core.release.export import example_items, example_requests, export_release
+from model_core.release.folder import EASE, MAPPING, read_release
+from model_core.release.scorer import Scorer, Scores, open_session
+from model_core.signals.sample_signals import SignalConfig, fit_log, map_log
+from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, Texts, corpus, dataset, requests
+
+LARGEST = 32
+
+
+def by_item(scores: Scores, request: int = 0) -> dict[int, float]:
+    valid = scores.valid[request]
+    return dict(
+        zip(scores.rows[request][valid].tolist(), scores.scores[request][valid].tolist(), strict=True)
+    )
+
+
+def test_scores_go_with_their_items_when_the_catalogue_is_permuted(scorer: Scorer, vectors: Any) -> None:
+    batch = requests(scorer, 3)
+    order = np.random.default_rng(5).permutation(N_ITEMS)
+    place = np.argsort(order)
+    moved = replace(
+        batch,
+        history=np.where(batch.history >= 0, place[batch.history], -1),
+        signals=batch.signals[:, :, order],
+        eligible=batch.eligible[:, order],
+    )
+    plain, permuted = scorer.score(batch, vectors), scorer.score(moved, vectors[order])
+    for request in range(3):
+        expected = {int(place[item]): score for item, score in by_item(plain, request).items()}
+        assert by_item(permuted, request) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("left", [1, 9, 10, 11])
+def test_no_ineligible_item_fills_a_list_that_runs_short(left: int, scorer: Scorer, vectors: Any) -> None:
+    batch = requests(scorer, 8)
+    rng = np.random.default_rng(left)
+    for row in batch.eligible:
+        row[:] = False
+        row[rng.choice(N_ITEMS, left, replace=False)] = True
+    # What is barred looks better than anything else.
+    signals = np.where(batch.eligible[:, None], batch.signals, 1e4).astype(np.float32)
+    scores = scorer.score(replace(batch, signals=signals), vectors)
+    for request in range(8):
+        top = scores.rows[request, :10][scores.valid[request, :10]]
+        assert len(top) == min(left, 10)
+        assert batch.eligible[request, top].all()
+
+
+def strangers(scorer: Scorer, n: int, **parts: Any) -> ItemBatch:
+    k = scorer.release.n_neighbours
+    none, absent = np.zeros((n, 0), np.float32), np.zeros(n, np.bool_)
+    whole: dict[str, Any] = {
+        "text": np.zeros((n, Texts.dim), np.float32), "text_mask": absent, "image": none,
+        "image_mask": absent, "audio": none, "audio_mask": absent, "entities": np.zeros((n, k), np.int64),
+        "relations": np.zeros((n, k), np.int64), "edge_mask": np.zeros((n, k), np.bool_),
+        "id_rows": np.zeros(n, np.int64),
+    }  # fmt: skip
+    return ItemBatch(**whole | parts)
+
+
+def test_an_item_of_which_nothing_is_known_can_be_ranked(scorer: Scorer, vectors: Any) -> None:
+    blank = scorer.encode_items(strangers(scorer, 2))
+    assert np.isfinite(blank).all()
+    np.testing.assert_array_equal(blank[0], blank[1])
+    catalogue = np.concatenate((vectors, blank))
+    scores = scorer.score(requests(scorer, 2, n_items=N_ITEMS + 2), catalogue)
+    assert set(by_item(scores)) == set(range(N_ITEMS + 2))
+    assert np.isfinite(scores.scores[scores.valid]).all()
+
+
+def test_edges_to_entities_that_the_release_does_not_know_count_for_nothing(scorer: Scorer) -> None:
+    shape = (1, scorer.release.n_neighbours)
+    text = {"text": Texts().encode(["a thing"]), "text_mask": np.ones(1, np.bool_)}
+    plain = scorer.encode_items(strangers(scorer, 1, **text))
+    rng = np.random.default_rng(0)
+    masked = scorer.encode_items(
+        strangers(scorer, 1, **text, entities=rng.integers(1, 3, shape), relations=np.ones(shape, np.int64))
+    )
+    np.testing.assert_allclose(masked, plain, atol=1e-6)
+
+
+def test_a_user_without_an_event_is_answered_like_everyone_else(scorer: Scorer) -> None:
+    data = corpus(dataset())
+    asked = data.log.users[0]
+    kept = data.log.users != asked
+    log = replace(data.log, **{
+        name: getattr(data.log, name)[kept] for name in ("users", "items", "actions", "positive", "times_ms")
+    })  # fmt: skip
+    replay, vectors = start_replay(scorer, replace(data, log=log))
+    replay.advance(len(log))
+    scores = scorer.score(replay.requests(np.array([asked]), log.times_ms[-1:]), vectors)
+    assert len(by_item(scores)) == N_ITEMS
+    assert np.isfinite(scores.features[scores.valid]).all()
+
+
+def test_a_catalogue_in_another_order_with_an_unknown_item_is_ranked_the_same(scorer: Scorer) -> None:
+    data, release = dataset(), scorer.release
+    order = np.random.default_rng(3).permutation(N_ITEMS)
+    unknown = replace(data.items[0], item_id="unknown", title="Unknown")
+    other = replace(data, items=[unknown, *(data.items[i] for i in order)])
+    actions = ["like" if rating >= 3 else "view" for rating in data.interactions.ratings]
+    names = Vocabulary(release.item_rows, release.entity_rows, release.relation_rows)
+    lists = []
+    for made in (
+        corpus(data),
+        make_corpus(other, actions, WEIGHTS, Texts(), CONFIG, known=names),  # type: ignore[arg-type]
+    ):
+        replay, vectors = start_replay(scorer, made)
+        replay.advance(700)
+        ids = np.array(list(made.vocabulary.item_rows))
+        ranked = rank(scorer, replay, vectors, future(made.log, 700), k=5, among=ids != "unknown")
+        lists.append(ids[ranked.tops["slatestream"]])
+    np.testing.assert_array_equal(lists[0], lists[1])
+
+
+def test_ease_by_other_rows_has_the_same_weights(scorer: Scorer) -> None:
+    rows = np.concatenate(([0], np.random.default_rng(1).permutation(N_ITEMS) + 1))
+    moved = ease_by_rows(scorer.ease, rows).dense()
+    np.testing.assert_array_equal(moved[1:, 1:], scorer.ease.dense()[np.ix_(rows[1:] - 1, rows[1:] - 1)])
+    assert not moved[0].any()
+    assert not moved[:, 0].any()
+
+
+def test_ease_and_its_mapping_are_the_same_bytes_in_a_second_fit(folder: Path, tmp_path: Path) -> None:
+    n, data = read_release(folder).training["interactions"], corpus(dataset())
+    for name, fit in ((EASE, fit_log), (MAPPING, map_log)):
+        fit(data.log.first(n), SignalConfig(), item_features(data)).save(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ItemEncoder, Ranker]:
+    """Networks whose every part says something, and their graphs."""
+    torch.manual_seed(0)
+    config = replace(CONFIG, text_dim=Texts.dim, n_candidates=40)
+    encoder = ItemEncoder(config, N_ITEMS, 20, 3)
+    ranker = Ranker(config, encoder.entities, tuple(WEIGHTS.values()), 0.0)
+    with torch.no_grad():
+        for parameter in (*encoder.parameters(), *ranker.parameters()):
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        for value in encoder.content.buffers():  # and of half the items what training did not meet
+            value.normal_(std=0.5)
+        encoder.met.copy_(torch.arange(N_ITEMS + 1) % 2 == 1)
+    folder = tmp_path_factory.mktemp("graphs")
+    export_release(folder, encoder, ranker, largest_batch=LARGEST, n_items=200)
+    return folder, encoder, ranker
+
+
+def outputs(path: Path, inputs: dict[str, torch.Tensor]) -> Sequence[NDArray[Any]]:
+    session = open_session(path, threads=1, exact=True)
+    found: Sequence[NDArray[Any]] = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    return found
+
+
+@pytest.mark.parametrize("b", [1, 7, LARGEST])
+@pytest.mark.parametrize("n_items", [40, 333])
+def test_the_ranker_graph_equals_torch_at_sizes_it_was_not_exported_with(
+    b: int, n_items: int, exported: tuple[Path, ItemEncoder, Ranker]
+) -> None:
+    folder, encoder, ranker = exported
+    with torch.inference_mode():
+        vectors = encoder(**example_items(encoder, n_items, seed=8))
+        inputs = example_requests(ranker, 20, b, n_items, seed=9, vectors=vectors)
+        wanted = [value.numpy() for value in ranker(**inputs)]
+    got = outputs(folder / "ranker.onnx", inputs)
+    for request in range(b):
+        common, ours, theirs = np.intersect1d(got[0][request], wanted[0][request], return_indices=True)
+        assert len(common) == 40
+        for left, right in zip(got[2:], wanted[2:], strict=True):
+            assert np.abs(left[request, ours] - right[request, theirs]).max() < 1e-4
+        tops = [
+            set(rows[request][np.argsort(-np.where(valid[request], probability[request], -1))[:10]].tolist())
+            for rows, valid, probability in (got[:3], wanted[:3])
+        ]
+        assert tops[0] == tops[1]
+
+
+@pytest.mark.parametrize("n", [1, 7, 100])
+def test_the_item_graph_equals_torch_at_sizes_it_was_not_exported_with(
+    n: int, exported: tuple[Path, ItemEncoder, Ranker]
+) -> None:
+    folder, encoder, _ = exported
+    inputs = example_items(encoder, n, seed=4)
+    with torch.inference_mode():
+        wanted = encoder(**inputs).numpy()
+    assert np.abs(outputs(folder / "item_encoder.onnx", inputs)[0] - wanted).max() < 1e-4
+
+
+def test_batch_and_catalogue_are_symbolic_in_both_graphs(exported: tuple[Path, ItemEncoder, Ranker]) -> None:
+    free = {
+        "item_encoder.onnx": dict.fromkeys(
+            ("id_rows", "text", "text_mask", "entities", "relations", "edge_mask"), (0,)
+        ),
+        "ranker.onnx": {
+            "items": (0,), "history": (0,), "history_actions": (0,), "history_age_s": (0,),
+            "user_entities": (0,), "user_entity_weights": (0,), "signals": (0, 2), "eligible": (0, 1),
+        },
+    }  # fmt: skip
+    for name, axes in free.items():
+        graph = onnx.load(exported[0] / name).graph
+        assert {value.name for value in graph.input} == axes.keys()
+        for value in graph.input:
+            open_axes = [axis for axis, dim in enumerate(value.type.tensor_type.shape.dim) if dim.dim_param]
+            assert tuple(open_axes) == axes[value.name], value.name

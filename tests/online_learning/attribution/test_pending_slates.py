@@ -1,0 +1,376 @@
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from online_learning.attribution.pending_slates import OpenSlate, Outcome, PendingSlates
+from online_learning.attribution.rewards import Shaping
+
+WINDOW = 1_000
+WEIGHTS = {"view": 0.2, "click": 1.0, "dislike": -1.0}
+ITEMS = ("a", "b", "c")
+
+
+def features(n: int = 3) -> np.ndarray:
+    return np.arange(2 * n, dtype=np.float32).reshape(n, 2)
+
+
+def store(**settings: Any) -> PendingSlates:
+    return PendingSlates(**({"window_ms": WINDOW, "shaping": Shaping(WEIGHTS)} | settings))
+
+
+def served(*slates: tuple[str, str, tuple[str, ...], int]) -> PendingSlates:
+    pending = store()
+    for request_id, user_id, item_ids, timestamp_ms in slates:
+        pending.add(request_id, user_id, item_ids, features(len(item_ids)), timestamp_ms)
+    return pending
+
+
+def test_a_click_that_names_its_request_rewards_that_slate() -> None:
+    pending = served(("r1", "u", ITEMS, 100), ("r2", "u", ITEMS, 200))
+    found = pending.attribute("u", "b", "click", 300, "r1")
+    assert found.outcome is Outcome.BY_REQUEST
+    assert found.slate is not None
+    assert (found.slate.request_id, found.position, found.reward) == ("r1", 1, 1.0)
+    assert found.features.tolist() == [2.0, 3.0]
+
+
+def test_a_click_without_a_request_rewards_the_latest_slate_with_the_item() -> None:
+    pending = served(("r1", "u", ITEMS, 100), ("r3", "u", ("x", "y"), 300), ("r2", "u", ITEMS, 200))
+    found = pending.attribute("u", "c", "click", 400)
+    assert found.outcome is Outcome.BY_USER_ITEM
+    assert found.slate is not None
+    assert (found.slate.request_id, found.position) == ("r2", 2)
+
+
+def test_a_click_rewards_no_slate_served_after_it() -> None:
+    pending = served(("r1", "u", ITEMS, 100), ("r2", "u", ITEMS, 200))
+    found = pending.attribute("u", "a", "click", 150)
+    assert found.slate is not None
+    assert found.slate.request_id == "r1"
+
+
+@pytest.mark.parametrize(
+    ("event", "outcome"),
+    [
+        (("u", "a", "click", 200, "r9"), Outcome.UNKNOWN_SLATE),
+        (("v", "a", "click", 200, "r1"), Outcome.UNKNOWN_SLATE),  # another user's request
+        (("v", "a", "click", 200, None), Outcome.UNKNOWN_SLATE),
+        (("u", "z", "click", 200, "r1"), Outcome.NOT_IN_SLATE),
+        (("u", "z", "click", 200, None), Outcome.NOT_IN_SLATE),
+        (("u", "a", "click", 99, "r1"), Outcome.OUTSIDE_WINDOW),
+        (("u", "a", "click", 99, None), Outcome.OUTSIDE_WINDOW),
+        (("u", "a", "click", 100 + WINDOW, "r1"), Outcome.OUTSIDE_WINDOW),
+        (("u", "a", "click", 100 + WINDOW, None), Outcome.OUTSIDE_WINDOW),
+        (("u", "a", "teleport", 200, "r1"), Outcome.UNKNOWN_ACTION),
+        (("u", "a", "click", 100, "r1"), Outcome.BY_REQUEST),
+        (("u", "a", "click", 99 + WINDOW, None), Outcome.BY_USER_ITEM),
+    ],
+)
+def test_every_interaction_has_a_defined_outcome(event: tuple[Any, ...], outcome: Outcome) -> None:
+    found = served(("r1", "u", ITEMS, 100)).attribute(*event)
+    assert found.outcome is outcome
+    rewarded = outcome in (Outcome.BY_REQUEST, Outcome.BY_USER_ITEM)
+    assert (found.slate is not None) == (found.position >= 0) == (found.reward != 0.0) == rewarded
+
+
+def test_features_of_a_click_that_rewards_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="got outcome unknown_slate"):
+        _ = store().attribute("u", "a", "click", 0).features
+
+
+def test_the_same_action_rewards_a_position_once_and_other_actions_add_up() -> None:
+    pending = served(("r1", "u", ITEMS, 100))
+    outcomes = [
+        pending.attribute("u", item, action, 200, request_id).outcome
+        for item, action, request_id in [
+            ("a", "click", "r1"),
+            ("a", "click", None),
+            ("a", "click", "r1"),
+            ("a", "view", None),
+            ("b", "click", "r1"),
+        ]
+    ]
+    assert outcomes == [
+        Outcome.BY_REQUEST,
+        Outcome.ALREADY_REWARDED,
+        Outcome.ALREADY_REWARDED,
+        Outcome.BY_USER_ITEM,
+        Outcome.BY_REQUEST,
+    ]
+    (closed,) = pending.close(100 + WINDOW)
+    assert closed.rewards.tolist() == [1.2, 1.0, 0.0]
+    assert closed.slate.actions == [["click", "view"], ["click"], []]
+
+
+def test_a_repeated_click_does_not_move_on_to_an_older_slate() -> None:
+    pending = served(("r1", "u", ITEMS, 100), ("r2", "u", ITEMS, 200))
+    pending.attribute("u", "a", "click", 300)
+    assert pending.attribute("u", "a", "click", 300).outcome is Outcome.ALREADY_REWARDED
+
+
+def test_a_penalty_lowers_the_reward() -> None:
+    pending = served(("r1", "u", ITEMS, 100))
+    assert pending.attribute("u", "c", "dislike", 200).reward == -1.0
+    (closed,) = pending.close(10**6)
+    assert closed.rewards.tolist() == [0.0, 0.0, -1.0]
+
+
+def test_slates_close_when_their_window_has_ended_in_order_of_time_then_request() -> None:
+    pending = served(("r2", "u", ITEMS, 100), ("r1", "v", ITEMS, 100), ("r0", "u", ITEMS, 101))
+    assert pending.close(99 + WINDOW) == []
+    assert [closed.slate.request_id for closed in pending.close(100 + WINDOW)] == ["r1", "r2"]
+    assert [slate.request_id for slate in pending.slates()] == ["r0"]
+    assert [closed.slate.request_id for closed in pending.close(10**6)] == ["r0"]
+    assert pending.close(10**6) == []
+    assert len(pending) == 0
+
+
+def test_a_closed_slate_is_unknown_and_its_user_is_forgotten() -> None:
+    pending = served(("r1", "u", ITEMS, 100), ("r2", "u", ITEMS, 200))
+    pending.close(100 + WINDOW)
+    assert pending.attribute("u", "a", "click", 150, "r1").outcome is Outcome.UNKNOWN_SLATE
+    assert pending.has_open("u")
+    pending.close(200 + WINDOW)
+    assert not pending.has_open("u")
+    assert pending.users == {}
+
+
+def test_the_record_and_the_features_come_back_with_the_closed_slate() -> None:
+    pending, record = store(), object()
+    pending.add("r1", "u", ITEMS, features(), 100, record=record)
+    (closed,) = pending.close(10**6)
+    assert closed.slate.record is record
+    assert np.array_equal(closed.slate.features, features())
+    assert not closed.evicted
+
+
+def test_a_request_that_is_open_already_is_not_added_again() -> None:
+    pending = served(("r1", "u", ITEMS, 100))
+    pending.attribute("u", "a", "click", 200)
+    assert not pending.add("r1", "u", ITEMS, features(), 100)
+    assert len(pending) == 1
+    assert pending.close(10**6)[0].rewards.tolist() == [1.0, 0.0, 0.0]
+
+
+def test_beyond_the_bound_the_oldest_slate_closes_early_with_what_it_earned() -> None:
+    pending = store(max_open=2)
+    pending.add("r1", "u", ITEMS, features(), 100)
+    pending.attribute("u", "b", "click", 150)
+    pending.add("r3", "w", ITEMS, features(), 300)
+    pending.add("r2", "v", ITEMS, features(), 200)
+    assert (len(pending), pending.evicted) == (2, 1)
+    assert not pending.has_open("u")
+    assert pending.attribute("u", "a", "click", 160, "r1").outcome is Outcome.UNKNOWN_SLATE
+    (early,) = pending.close(0)
+    assert (early.slate.request_id, early.evicted) == ("r1", True)
+    assert early.rewards.tolist() == [0.0, 1.0, 0.0]
+    assert pending.close(0) == []
+
+
+def test_an_event_consumed_before_the_slate_was_added_does_not_reward_it() -> None:
+    pending = store()
+    pending.add("r1", "u", ITEMS, features(), 100, after_offset=7)
+    assert pending.attribute("u", "a", "click", 200, "r1", offset=7).outcome is Outcome.UNKNOWN_SLATE
+    assert pending.attribute("u", "a", "click", 200, "r1", offset=8).outcome is Outcome.BY_REQUEST
+
+
+def test_slates_that_make_no_sense_are_refused() -> None:
+    pending = store()
+    with pytest.raises(ValueError, match=r"features must have shape \(3, F\), got \(2, 2\)"):
+        pending.add("r1", "u", ITEMS, features(2), 100)
+    with pytest.raises(ValueError, match=r"item_ids must be distinct, got \('a', 'a'\)"):
+        pending.add("r1", "u", ("a", "a"), features(2), 100)
+    assert len(pending) == 0
+    assert not pending.has_open("u")
+
+
+@pytest.mark.parametrize(("name", "least"), [("window_ms", 1), ("max_open", 1), ("lateness_ms", 0)])
+def test_bounds_must_be_positive(name: str, least: int) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least {least}, got {least - 1}"):
+        store(**{name: least - 1})
+
+
+def test_an_action_with_a_window_of_its_own_corrects_the_closed_slate_once() -> None:
+    pending = store(shaping=Shaping(WEIGHTS | {"purchase": 4.0}, windows_ms={"purchase": 7 * WINDOW}))
+    pending.add("r1", "u", ITEMS, features(), 100)
+    pending.attribute("u", "b", "click", 200, "r1")
+    (closed,) = pending.close(100 + WINDOW)
+    assert (closed.correction, closed.rewards.tolist()) == (False, [0.0, 1.0, 0.0])
+    late_click = pending.attribute("u", "c", "click", 200 + WINDOW, "r1")
+    assert late_click.outcome is Outcome.OUTSIDE_WINDOW
+    bought = pending.attribute("u", "b", "purchase", 100 + 5 * WINDOW)
+    assert (bought.outcome, bought.position, bought.reward) == (Outcome.BY_USER_ITEM, 1, 4.0)
+    assert pending.attribute("u", "b", "purchase", 100 + 5 * WINDOW).outcome is Outcome.ALREADY_REWARDED
+    (again,) = pending.close(100 + 5 * WINDOW)
+    assert (again.correction, again.rewards.tolist()) == (True, [0.0, 5.0, 0.0])
+    assert again.slate.actions == [[], ["click", "purchase"], []]
+    assert pending.close(100 + 7 * WINDOW) == []
+    assert pending.attribute("u", "b", "purchase", 100 + 6 * WINDOW).outcome is Outcome.UNKNOWN_SLATE
+    assert (len(pending), pending.users) == (0, {})
+
+
+@pytest.mark.parametrize(("lateness_ms", "outcome"), [(0, Outcome.UNKNOWN_SLATE), (50, Outcome.BY_USER_ITEM)])
+def test_an_event_that_arrives_late_counts_as_long_as_lateness_is_allowed(
+    lateness_ms: int, outcome: Outcome
+) -> None:
+    pending = store(lateness_ms=lateness_ms)
+    pending.add("r1", "u", ITEMS, features(), 100)
+    pending.close(149 + WINDOW)
+    assert pending.attribute("u", "a", "click", 150).outcome is outcome
+    assert len(pending.close(149 + WINDOW)) == (outcome is Outcome.BY_USER_ITEM)
+    pending.close(150 + WINDOW)
+    assert pending.attribute("u", "a", "view", 150).outcome is Outcome.UNKNOWN_SLATE
+
+
+def test_closed_slates_that_are_kept_make_room_for_new_ones_first() -> None:
+    pending = store(lateness_ms=10 * WINDOW, max_open=2)
+    pending.add("r1", "u", ITEMS, features(), 100)
+    pending.close(100 + WINDOW)
+    pending.add("r0", "v", ITEMS, features(), 50)
+    pending.add("r2", "v", ITEMS, features(), 300)
+    assert [slate.request_id for slate in pending.slates()] == ["r0", "r2"]
+    assert pending.evicted == 0
+
+
+def test_time_spent_earns_its_share() -> None:
+    pending = store(shaping=Shaping(WEIGHTS, dwell_half_ms={"view": 10_000}))
+    pending.add("r1", "u", ITEMS, features(), 100)
+    for item, dwell_ms, share in (("a", 10_000, 0.5), ("b", 30_000, 0.75), ("c", None, 1.0)):
+        found = pending.attribute("u", item, "view", 200, "r1", dwell_ms)
+        assert found.quality == share
+        assert found.reward == pytest.approx(0.2 * share)
+    assert pending.attribute("u", "a", "click", 200, "r1", 10_000).quality == 1.0
+    assert pending.close(10**6)[0].rewards.tolist() == pytest.approx([1.1, 0.15, 0.2])
+
+
+# One step of a partition's life: time passes by `wait`, then something happens.
+SERVE = st.tuples(
+    st.just("serve"),
+    st.sampled_from("uv"),
+    st.lists(st.sampled_from("abcde"), min_size=1, max_size=3, unique=True),
+)
+CLICK = st.tuples(
+    st.just("click"),
+    st.sampled_from("uv"),
+    st.sampled_from("abcde"),
+    st.sampled_from(sorted(WEIGHTS)),
+    st.integers(-400, 400),  # how far the event's time is from now
+    st.none() | st.integers(0, 6),  # how many requests ago the one it names was served
+)
+CLOSE = st.tuples(st.just("close"), st.integers(0, 500))  # how far the watermark is behind
+STEPS = st.lists(st.tuples(st.integers(0, 300), SERVE | CLICK | CLICK | CLOSE), max_size=60)
+
+
+class Interaction(NamedTuple):
+    offset: int
+    user_id: str
+    item_id: str
+    action: str
+    timestamp_ms: int
+    request_id: str | None = None
+
+
+def live(
+    steps: list[Any], settings: dict[str, Any]
+) -> tuple[PendingSlates, list[OpenSlate], list[Interaction], int]:
+    """Run a store through `steps`; return it with the logs of slates and events and its watermark."""
+    pending, slates, events = store(**settings), [], []
+    now, watermark = 10_000, 0
+    for wait, step in steps:
+        now += wait
+        if step[0] == "serve":
+            slate = (f"r{len(slates)}", step[1], tuple(step[2]), features(len(step[2])), now)
+            pending.add(*slate, after_offset=len(events) - 1)
+            slates.append(OpenSlate(*slate, after_offset=len(events) - 1))
+        elif step[0] == "click":
+            request_id = None if step[5] is None else f"r{len(slates) - 1 - step[5]}"
+            event = Interaction(len(events), step[1], step[2], step[3], now + step[4], request_id)
+            pending.attribute(*event[1:], offset=event.offset)
+            events.append(event)
+        else:
+            watermark = max(watermark, now - step[1])
+            pending.close(watermark)
+    return pending, slates, events, watermark
+
+
+def rebuilt(
+    slates: list[OpenSlate], events: Iterable[Interaction], watermark: int, settings: dict[str, Any]
+) -> PendingSlates:
+    """A store as after a restart: the slates that are kept, then the events, then what had closed by then."""
+    pending = store(**settings)
+    for slate in slates:
+        if slate.timestamp_ms + pending.keep_ms > watermark:
+            parts = (slate.request_id, slate.user_id, slate.item_ids, slate.features, slate.timestamp_ms)
+            pending.add(*parts, after_offset=slate.after_offset)
+    for event in sorted(events):
+        pending.attribute(*event[1:], offset=event.offset)
+    pending.resume(watermark)
+    return pending
+
+
+LATE = {"shaping": Shaping(WEIGHTS, windows_ms={"view": 1_700}), "lateness_ms": 200}
+
+
+@pytest.mark.parametrize("settings", [{}, LATE], ids=["one window", "windows and lateness"])
+@given(steps=STEPS, shuffle=st.randoms(use_true_random=False))
+def test_a_rebuilt_store_equals_the_one_that_lived(
+    settings: dict[str, Any], steps: list[Any], shuffle: Any
+) -> None:
+    lived, slates, events, watermark = live(steps, settings)
+    shuffle.shuffle(slates)
+    shuffle.shuffle(events)
+    again = rebuilt(slates, events, watermark, settings)
+    for pending in (lived, again):  # both will say the same of what comes
+        pending.close(watermark)
+    assert [(slate.request_id, slate.actions, slate.closed) for slate in again.slates()] == [
+        (slate.request_id, slate.actions, slate.closed) for slate in lived.slates()
+    ]
+    assert {user: [slate.request_id for slate in open_] for user, open_ in again.users.items()} == {
+        user: [slate.request_id for slate in open_] for user, open_ in lived.users.items()
+    }
+    left = [[closed.rewards.tolist() for closed in pending.close(10**9)] for pending in (again, lived)]
+    assert left[0] == left[1]
+
+
+@pytest.mark.parametrize("settings", [{}, LATE], ids=["one window", "windows and lateness"])
+@given(steps=STEPS)
+def test_every_slate_closes_once_and_its_last_word_is_what_was_given_out(
+    settings: dict[str, Any], steps: list[Any]
+) -> None:
+    pending, given_out, closed = store(**settings), {}, []
+    now, n_slates = 10_000, 0
+    for wait, step in steps:
+        now += wait
+        if step[0] == "serve":
+            pending.add(f"r{n_slates}", step[1], tuple(step[2]), features(len(step[2])), now)
+            n_slates += 1
+        elif step[0] == "click":
+            found = pending.attribute(step[1], step[2], step[3], now + step[4])
+            if found.slate is not None:
+                key = found.slate.request_id
+                given_out[key] = given_out.get(key, 0.0) + found.reward
+        else:
+            closed += pending.close(now - step[1])
+    closed += pending.close(10**9)
+    first = [one.slate.request_id for one in closed if not one.correction]
+    assert sorted(first) == sorted(f"r{i}" for i in range(n_slates))
+    last = {one.slate.request_id: one.rewards.sum() for one in closed}
+    for request_id, total in last.items():
+        assert total == pytest.approx(given_out.get(request_id, 0.0))
+
+
+def test_a_forgotten_users_slates_are_gone_without_a_word_and_the_others_stay() -> None:
+    pending = store(max_open=3)
+    for request_id, user_id, time_ms in (("r1", "u", 1), ("r2", "v", 2), ("r3", "u", 3), ("r4", "v", 4)):
+        pending.add(request_id, user_id, ITEMS, features(), time_ms)
+    assert pending.forget("u") == 1  # r1 had been evicted and was still to be closed
+    assert pending.forget("u") == 0
+    assert pending.attribute("u", "a", "click", 5).outcome is Outcome.UNKNOWN_SLATE
+    assert pending.attribute("v", "a", "click", 5, "r2").reward == 1.0
+    assert [closed.slate.request_id for closed in pending.close(10_000)] == ["r2", "r4"]
+    assert len(pending) == 0
+    assert pending.add("r1", "u", ITEMS, features(), 20_000)

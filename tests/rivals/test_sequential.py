@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+
+from model_core.network.config import ModelConfig
+from model_core.signals.co_visitation import CoVisitation, previous_items, scores
+from tests.benchmarks.rivals.sequences import (
+    Sequences,
+    attribute_edges,
+    bar_history,
+    cut_stretches,
+    place_metrics,
+    target_ranks,
+)
+from tests.benchmarks.rivals.sequential import HistoryModel, SequentialConfig, SequentialTrainer, score_users
+from tests.benchmarks.rivals.sequential_signals import blend, fit_blend, fit_signals, pairs_in_order
+
+N_ITEMS = 12
+
+
+def circle(n_users: int = 60) -> Sequences:
+    """Users who walk through the items one after the other."""
+    starts = np.random.default_rng(0).integers(N_ITEMS, size=n_users)
+    return Sequences.of([[(s + k) % N_ITEMS for k in range(7)] for s in starts], N_ITEMS)
+
+
+def edges():
+    return attribute_edges({item: [1 + item % 3, 1 + item % 3, 4] for item in range(N_ITEMS)}, N_ITEMS, 2)
+
+
+def test_the_last_item_is_split_off_and_the_rest_kept_in_order() -> None:
+    before, last = Sequences.of([[1, 2, 3], [4, 5]], 6).without_last()
+    assert [before.history(user).tolist() for user in range(2)] == [[1, 2], [4]]
+    assert last.tolist() == [3, 5]
+
+
+def test_every_item_but_a_users_first_is_a_target_once() -> None:
+    history = list(range(23))
+    _, targets = cut_stretches(Sequences.of([history], 23), 8)
+    assert sorted(targets[targets >= 0].tolist()) == history[1:]
+
+
+def test_a_target_in_the_history_comes_last_and_ties_go_by_row() -> None:
+    histories = Sequences.of([[0], [1]], 3)
+    values = bar_history(np.ones((2, 3), np.float32), histories, np.arange(2))
+    assert target_ranks(values, np.array([2, 1])).tolist() == [1, 3]
+
+
+def test_metrics_of_places() -> None:
+    found = place_metrics(np.array([0, 10]))
+    assert found["HR@10"].tolist() == [1, 0]
+    assert found["NDCG@20"][1] == pytest.approx(1 / np.log2(12))
+
+
+def test_pairs_both_ways_are_what_the_worker_counts() -> None:
+    train = circle(20)
+    users = np.repeat(np.arange(20, dtype=np.int32), 7)
+    items, positive = train.items.astype(np.int32), np.ones(len(users), np.bool_)
+    part = CoVisitation(window=20)
+    part.grow(np.arange(N_ITEMS, dtype=np.uint64))
+    part.observe(items, positive, *previous_items(users, items, positive, 20, 20), np.arange(len(users)))
+    one = np.arange(N_ITEMS)[:, None]
+    counted = scores([part], one, N_ITEMS) * np.sqrt(train.popularity() + 10)
+    both = pairs_in_order(train, 20, 0.9)
+    np.testing.assert_allclose((both + both.T).toarray(), counted, rtol=0.01, atol=0.05)
+
+
+def test_a_blend_learns_to_trust_the_signal_that_knows() -> None:
+    before, last = circle().without_last()
+    everybody = np.arange(len(before))
+    signals = fit_signals(before, edges())
+    nothing = bar_history(np.zeros((len(before), N_ITEMS), np.float32), before, everybody)
+    read = signals.read(before, everybody)
+    weights = fit_blend(nothing, read, last)
+    assert signals.names == ("popularity", "co-visits", "after", "EASE", "attributes")
+    assert (target_ranks(blend(weights, nothing, read), last) == 0).mean() > 0.9
+
+
+@pytest.mark.parametrize("loss", ["full", "sampled", "binary"])
+def test_training_finds_the_next_item_and_repeats_itself(loss) -> None:
+    before, last = circle().without_last()
+    config = SequentialConfig(loss=loss, negatives=24, epochs=12, batch=16, learning_rate=1e-2)
+    places = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        sizes = ModelConfig(dim=16, layers=1, history_length=6, text_dim=1)
+        trainer = SequentialTrainer(HistoryModel(sizes, edges(), dropout=0.1), before, last, config)
+        trainer.fit(report=lambda *_: None)
+        values = np.concatenate([v for _, v in score_users(trainer.model, before, np.arange(len(before)))])
+        places.append(target_ranks(values, last))
+    assert (places[0] == 0).mean() > 0.7
+    np.testing.assert_array_equal(*places)
+
+
+def test_items_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"item rows must be in \[0, 3\), got 1 to 3"):
+        Sequences.of([[1, 3]], 3)

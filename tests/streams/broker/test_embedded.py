@@ -1,0 +1,152 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import KafkaAdminClient
+
+from streams.broker.embedded import HOST, EmbeddedBroker
+from streams.errors import BrokerError
+
+RUN_COMMAND = "import sys; from streams.cli import main; sys.argv = ['slatestream', *sys.argv[1:]]; main()"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def write_one(bootstrap_servers: str, topic: str, value: bytes) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    admin.create_topics({topic: {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)
+    admin.close()
+    producer = KafkaProducer(bootstrap_servers=bootstrap_servers)
+    producer.send(topic, value, partition=0).get(timeout=10)
+    producer.close()
+
+
+def read_one(bootstrap_servers: str, topic: str) -> bytes:
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest")
+    consumer.assign([TopicPartition(topic, 0)])
+    records = consumer.poll(timeout_ms=10_000)
+    consumer.close()
+    return records[TopicPartition(topic, 0)][0].value
+
+
+def test_a_stopped_broker_starts_again_with_its_data_on_its_port() -> None:
+    with EmbeddedBroker() as broker:
+        address = broker.bootstrap_servers
+        write_one(address, "kept", b"before the stop")
+        broker.stop()
+        broker.start()
+        assert broker.bootstrap_servers == address
+        assert read_one(address, "kept") == b"before the stop"
+        folder = broker.data_dir
+        pid = broker.pid
+    assert not folder.exists()
+    assert not is_alive(pid)
+
+
+def test_a_killed_parent_leaves_no_broker(tmp_path: Path) -> None:
+    script = (
+        "import pathlib, signal; from streams.broker.embedded import EmbeddedBroker; "
+        f"broker = EmbeddedBroker(data_dir=pathlib.Path({str(tmp_path)!r})); broker.start(); "
+        "print(broker.pid, flush=True); signal.pause()"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    with parent.stdout:
+        pid = int(parent.stdout.readline())
+    assert is_alive(pid)
+    parent.kill()
+    parent.wait()
+    assert wait_until(lambda: not is_alive(pid), seconds=10)
+
+
+def test_the_command_serves_until_sigterm_and_keeps_its_data(tmp_path: Path) -> None:
+    port = free_port()
+    data_dir = tmp_path / "data"
+    command = [sys.executable, "-c", RUN_COMMAND, "broker", "--port", str(port), "--data-dir", str(data_dir)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    with process.stdout:
+        lines = [process.stdout.readline(), process.stdout.readline()]
+        assert f"Kafka listens on {HOST}:{port}" in lines[1]
+        write_one(f"{HOST}:{port}", "seen", b"value")
+        process.send_signal(signal.SIGTERM)
+        rest = process.stdout.read()
+    assert process.wait(30) == 0
+    assert rest.endswith("Kafka stopped.\n")
+    assert (data_dir / "log" / "seen-0").is_dir()
+    with socket.socket() as probe:
+        assert probe.connect_ex((HOST, port)) != 0
+
+
+def test_a_port_in_use_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        broker = EmbeddedBroker(port=port, data_dir=tmp_path / "data")
+        with pytest.raises(BrokerError, match=f"port {port} on {HOST} cannot be used"):
+            broker.start()
+    assert not (tmp_path / "data" / "log").exists()
+
+
+def test_a_broker_that_ends_while_starting_shows_its_last_words(tmp_path: Path) -> None:
+    broker = EmbeddedBroker(data_dir=tmp_path, heap="1k")
+    with pytest.raises(BrokerError, match=r"(?s)ended with code 1 while starting.*heap"):
+        broker.start()
+
+
+def test_a_second_start_is_refused(broker: EmbeddedBroker) -> None:
+    with pytest.raises(BrokerError, match="already running"):
+        broker.start()
+
+
+def test_a_broker_that_has_not_started_has_no_address() -> None:
+    broker = EmbeddedBroker()
+    with pytest.raises(BrokerError, match="no port before it has started"):
+        _ = broker.bootstrap_servers
+    with pytest.raises(BrokerError, match="not running"):
+        broker.wait()
+    broker.stop()
+
+
+@pytest.mark.parametrize("heap", ["", "1", "g", "1t", "1g -XX:X"])
+def test_a_heap_that_java_would_not_understand_is_refused(heap: str) -> None:
+    with pytest.raises(ValueError, match="heap must be a number with k, m or g"):
+        EmbeddedBroker(heap=heap)
+
+
+def test_a_port_out_of_range_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"port must be in \[0, 65535\], got 65536"):
+        EmbeddedBroker(port=65536)
+
+
+def test_the_session_broker_runs_in_a_process_group_of_its_own(broker: EmbeddedBroker) -> None:
+    assert os.getpgid(broker.pid) != os.getpgid(0)

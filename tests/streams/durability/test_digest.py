@@ -1,0 +1,204 @@
+"""Whatever happens to a worker, its state is the fold of the log."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_core.signals.co_visitation import CoVisitation
+from streams.durability.digest import digest, fold, fold_batch
+from streams.durability.profile_rows import Restore, dirty_rows
+from streams.durability.rows import covisit_rows, restore_covisits
+from streams.events import Click
+from streams.state.item_index import ItemIndex
+from streams.state.profiles import Profiles
+
+ACTIONS = ("view", "click", "like")
+POSITIVE = ("click", "like")
+SIZES = {"history_limit": 64, "neighbours": 16, "window": 4}
+
+
+def make_log(seed, size, n_users):
+    """Clicks on 26 items; one event in ten repeats the id of the event before."""
+    rng = random.Random(seed)
+    return [
+        (
+            2 * k + 1,
+            Click(
+                event_id=f"e{k - (rng.random() < 0.1)}",
+                user_id=f"u{rng.randrange(n_users)}",
+                item_id=f"i{rng.randrange(26)}",
+                action=rng.choice(ACTIONS),
+                timestamp_ms=1_000_000_000_000 + k,
+            ),
+        )
+        for k in range(size)
+    ]
+
+
+# Drawn by seed: drawn event by event, logs would rarely be long enough for a ring to go round.
+logs = st.builds(make_log, st.integers(0, 2**32), st.integers(0, 300), st.integers(1, 3))
+
+
+def fold_log(log):
+    return fold({0: log}, actions=ACTIONS, positive=POSITIVE, **SIZES)
+
+
+class Worker:
+    """A worker on a broker that keeps `users`, `shared` (compacted topics) and a committed position."""
+
+    def __init__(self, log, users=None, shared=None, committed=0):
+        self.log = log
+        self.users = {} if users is None else users
+        self.shared = {} if shared is None else shared
+        self.position = self.users_flushed = self.shared_flushed = committed
+        self.index = ItemIndex()
+        self.profiles = Profiles(0, history_limit=SIZES["history_limit"], actions=ACTIONS, positive=POSITIVE)
+        self.covisits = CoVisitation(neighbours=SIZES["neighbours"], window=SIZES["window"])
+        restore = Restore(self.profiles, self.index)
+        restore.add(self.users.items())
+        restore.finish()
+        restore_covisits(self.covisits, self.index, self.shared.items())
+
+    @property
+    def committed(self):
+        return min(self.users_flushed, self.shared_flushed)
+
+    def read(self, n):
+        batch = self.log[self.position : self.position + n]
+        fold_batch(self.profiles, self.covisits, self.index, batch)
+        self.position += len(batch)
+
+    def flush(self, *, shared, items=None, users=None):
+        """Publish dirty rows; only the first `items` and `users` of them reach the broker, when given."""
+        shared = shared or self.profiles.covisits_first
+        if shared:
+            rows = covisit_rows(self.covisits, self.index, 0)
+            write(self.shared, rows[:items])
+            if self.profiles.covisits_first and items is not None:
+                return
+        rows = dirty_rows(self.profiles, self.index)
+        write(self.users, rows[:users])
+        if users is None:
+            self.users_flushed = self.position
+            if shared:
+                self.shared_flushed = self.position
+                self.profiles.covisits_flushed()
+
+    def crash(self):
+        return Worker(self.log, self.users, self.shared, self.committed)
+
+    def digest(self):
+        return digest(self.index, {0: self.profiles}, {0: self.covisits})
+
+
+def write(topic, rows):
+    for key, value in rows:
+        if value is None:
+            topic.pop(key, None)
+        else:
+            topic.pop(key, None)  # compaction keeps the latest record, at its place in the log
+            topic[key] = value
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("read"), st.integers(1, 120)),
+        st.tuples(st.just("flush"), st.booleans()),
+        st.tuples(st.just("flush"), st.just(False)),
+        st.tuples(st.just("crash"), st.none()),
+        st.tuples(
+            st.just("crash while flushing"),
+            st.fixed_dictionaries(
+                {
+                    "shared": st.booleans(),
+                    "items": st.one_of(st.none(), st.integers(0, 25)),
+                    "users": st.integers(0, 8),
+                }
+            ),
+        ),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=300)
+@given(logs, steps)
+def test_after_any_crashes_the_state_is_the_fold_of_the_log(log, steps):
+    worker = Worker(log)
+    for step, argument in steps:
+        if step == "read":
+            worker.read(argument)
+        elif step == "flush":
+            worker.flush(shared=argument)
+        else:
+            if step != "crash":
+                worker.flush(**argument)
+            worker = worker.crash()
+    worker.read(len(log))
+
+    assert worker.digest() == fold_log(log).digest()
+
+
+@given(logs, st.integers(0, 300))
+def test_batch_boundaries_do_not_matter(log, middle):
+    whole, halves = Worker(log), Worker(log)
+    whole.read(len(log))
+    halves.read(middle)
+    halves.read(len(log))
+
+    assert halves.digest() == whole.digest()
+
+
+@given(logs, st.integers(0, 300))
+def test_replaying_a_suffix_changes_nothing(log, begin):
+    worker = Worker(log)
+    worker.read(len(log))
+    before = worker.digest()
+    worker.flush(shared=True)
+    worker.position = begin
+    worker.read(len(log))
+
+    assert worker.digest() == before
+    assert dirty_rows(worker.profiles, worker.index) == []
+    assert covisit_rows(worker.covisits, worker.index, 0) == []
+
+
+@given(logs)
+def test_partitions_are_folded_apart(log):
+    parts = {p: [(o, c) for o, c in log if c.user_id == f"u{p}"] for p in (0, 1)}
+    together = fold(parts, actions=ACTIONS, positive=POSITIVE, **SIZES)
+    apart = {p: fold({p: part}, actions=ACTIONS, positive=POSITIVE, **SIZES) for p, part in parts.items()}
+
+    for p, alone in apart.items():
+        assert alone.digest() == digest(together.index, {p: together.profiles[p]}, {p: together.covisits[p]})
+
+
+def test_the_digest_sees_every_part_of_the_state():
+    base = [
+        (k, Click(event_id=f"e{k}", user_id="u", item_id=f"i{k}", action="like", timestamp_ms=10**12 + k))
+        for k in range(5)
+    ]
+    seen = {fold_log(base).digest()}
+    for field, value in (
+        ("event_id", "other"), ("user_id", "other"), ("item_id", "other"), ("action", "view"),
+        ("timestamp_ms", 10**12 + 99),
+    ):  # fmt: skip
+        fields = {name: getattr(base[2][1], name) for name in base[2][1].__struct_fields__}
+        changed = [*base[:2], (2, Click(**{**fields, field: value})), *base[3:]]
+        seen.add(fold_log(changed).digest())
+    seen.add(fold_log(base[:4]).digest())
+    stated = fold_log(base)
+    stated.profiles[0].set_stated(
+        "u", attributes={}, preferences=["Jazz"], blocked=stated.index.rows_of([]), offset=0
+    )
+    seen.add(stated.digest())
+
+    assert len(seen) == 8
+
+
+def test_an_unknown_action_is_no_part_of_a_log():
+    click = Click(event_id="e", user_id="u", item_id="i", action="nod", timestamp_ms=10**12)
+    with pytest.raises(KeyError, match="nod"):
+        fold_log([(0, click)])

@@ -1,0 +1,38 @@
+import asyncio
+
+from streams.kafka.progress import Progress, RecentIds
+
+
+async def test_a_waiter_is_released_when_its_offset_has_been_folded() -> None:
+    progress = Progress(5)
+    waiting = asyncio.create_task(progress.reached(10, timeout_s=5))
+    await asyncio.sleep(0)
+    progress.advance(9)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    progress.advance(10)
+    assert await waiting
+
+
+async def test_what_has_been_folded_already_needs_no_wait() -> None:
+    assert await Progress(10).reached(10, timeout_s=0)
+
+
+async def test_waiting_ends_with_the_deadline() -> None:
+    assert not await Progress().reached(1, timeout_s=0.01)
+
+
+async def test_the_position_never_goes_back() -> None:
+    progress = Progress(7)
+    progress.advance(3)
+    assert progress.position == 7
+
+
+def test_an_id_is_new_once_until_it_is_forgotten() -> None:
+    ids = RecentIds(limit=2)
+    assert ids.add("a")
+    assert not ids.add("a")
+    assert ids.add("b")
+    assert ids.add("c")
+    assert "a" not in ids
+    assert ids.add("a")

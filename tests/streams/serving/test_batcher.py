@@ -1,0 +1,71 @@
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from streams.serving.batcher import Batcher
+
+Doubler = Batcher[int, Sequence[int], int]
+
+
+class Work:
+    """Doubles jobs in the inference thread; `gate` holds the first batch until it is opened."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.running = threading.Event()
+        self.batches: list[list[int]] = []
+
+    def run(self, jobs: Sequence[int]) -> list[int]:
+        self.running.set()
+        self.gate.wait(5)
+        if 13 in jobs:
+            raise ValueError("13 is refused")
+        self.batches.append(list(jobs))
+        return [2 * job for job in jobs]
+
+
+@pytest.fixture
+async def work() -> AsyncIterator[tuple[Work, Doubler]]:
+    work = Work()
+    with ThreadPoolExecutor(1) as executor:
+        batcher: Doubler = Batcher(list, work.run, executor=executor, max_batch=4, max_wait_ms=1)
+        batcher.start()
+        yield work, batcher
+        work.gate.set()
+        await batcher.stop()
+
+
+async def test_jobs_that_come_while_a_batch_runs_form_the_next_batches(work: tuple[Work, Doubler]) -> None:
+    doubler, batcher = work
+    first = asyncio.create_task(batcher.submit(0))
+    assert await asyncio.to_thread(doubler.running.wait, 5)
+    rest = [asyncio.create_task(batcher.submit(job)) for job in range(1, 7)]
+    await asyncio.sleep(0)
+    doubler.gate.set()
+    assert await asyncio.gather(first, *rest) == [0, 2, 4, 6, 8, 10, 12]
+    assert doubler.batches == [[0], [1, 2, 3, 4], [5, 6]]
+
+
+async def test_an_error_reaches_the_jobs_of_its_batch_and_the_next_batch_runs(
+    work: tuple[Work, Doubler],
+) -> None:
+    doubler, batcher = work
+    doubler.gate.set()
+    with pytest.raises(ValueError, match="13 is refused"):
+        await batcher.submit(13)
+    assert await batcher.submit(1) == 2
+
+
+async def test_jobs_still_queued_are_cancelled_when_it_stops(work: tuple[Work, Doubler]) -> None:
+    doubler, batcher = work
+    tasks = [asyncio.create_task(batcher.submit(job)) for job in range(9)]
+    assert await asyncio.to_thread(doubler.running.wait, 5)
+    await batcher.stop()
+    queued = tasks[4:]
+    await asyncio.wait(queued, timeout=5)
+    assert all(task.cancelled() for task in queued)
+    for task in tasks:
+        task.cancel()

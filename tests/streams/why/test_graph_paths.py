@@ -1,0 +1,197 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_core.signals.co_visitation import CoVisitation
+from streams.durability.digest import fold_batch
+from streams.events import Click
+from streams.state.catalogue import Catalogue, encode_item_state
+from streams.state.item_index import ItemIndex
+from streams.state.profiles import Profiles
+from streams.why import graph_paths as graph
+
+ACTIONS = ("view", "click", "like", "dislike")
+WEIGHTS = np.array([0.2, 1, 2, -1], np.float32)
+NOW = 1_700_000_000_000
+DAY = 86_400_000
+
+FILMS = {
+    "Alien": {"directed_by": ["Ridley Scott"], "genre": ["Horror"]},
+    "Blade Runner": {"directed_by": ["Ridley Scott"], "genre": ["Drama"]},
+    "Scream": {"genre": ["Horror"]},
+    "Brazil": {"genre": ["Drama"]},
+    "Amelie": {"genre": ["Comedy", "Romance"]},
+    "Untagged": {},
+    **{f"Filler {k}": {"genre": ["Horror", "Drama"]} for k in range(10)},
+}
+
+
+class World:
+    def __init__(self, films=FILMS):
+        self.index, self.covisits = ItemIndex(), CoVisitation(neighbours=32, window=5)
+        self.catalogue = Catalogue(self.index)
+        self.profiles = Profiles(0, history_limit=1024, actions=ACTIONS, positive=["click", "like"])
+        self.offset = 0
+        for title, attributes in films.items():
+            value = encode_item_state(
+                content_id=title, title=title, text=None, image=None, audio=None, attributes=attributes,
+                triples=[], available=True, published_ms=None, expires_ms=None, partition=0, offset=0,
+            )  # fmt: skip
+            self.catalogue.apply([SimpleNamespace(key=title.encode(), value=value)])
+
+    def act(self, user, item, action="like", age_ms=0):
+        self.offset += 1
+        event = Click(
+            event_id=f"e{self.offset}", user_id=user, item_id=item, action=action, timestamp_ms=NOW - age_ms
+        )
+        fold_batch(self.profiles, self.covisits, self.index, [(self.offset, event)])
+
+    def affinities(self, user="u", **arguments):
+        arguments = {"now_ms": NOW, "half_life_ms": 30 * DAY, "top": 10} | arguments
+        entities, strengths = graph.affinities(
+            self.catalogue, self.profiles, self.profiles.row_of(user), **arguments
+        )
+        names = [self.catalogue.entities[entity] for entity in entities]
+        return dict(zip(names, strengths.tolist(), strict=True))
+
+    def reasons(self, *items, user="u"):
+        return graph.reasons(
+            self.catalogue, self.index, self.profiles, self.profiles.row_of(user),
+            self.index.rows_of(items).astype(np.int64),
+            now_ms=NOW, actions=ACTIONS, action_weights=WEIGHTS, covisits=[self.covisits],
+        )  # fmt: skip
+
+
+def test_affinities_add_up_over_edges_and_fade_with_age():
+    world = World()
+    world.act("u", "Alien", age_ms=30 * DAY)
+    world.act("u", "Blade Runner", age_ms=0)
+    world.act("u", "Scream", action="view")
+
+    found = world.affinities()
+    assert found == pytest.approx({"Ridley Scott": 1.5, "Drama": 1.0, "Horror": 0.5})
+    assert next(iter(found)) == "Ridley Scott"
+    assert list(world.affinities(top=2)) == ["Ridley Scott", "Drama"]
+    assert world.affinities(n_edges=1) == pytest.approx({"Ridley Scott": 1.5})
+    assert world.affinities("nobody") == {}
+
+
+def test_affinities_follow_the_catalogue_of_today():
+    world = World(films={})
+    world.act("u", "Later")
+    assert world.affinities() == {}
+    value = encode_item_state(
+        content_id="Later", title="Later", text=None, image=None, audio=None, attributes={"genre": ["Noir"]},
+        triples=[], available=True, published_ms=None, expires_ms=None, partition=0, offset=0,
+    )  # fmt: skip
+    world.catalogue.apply([SimpleNamespace(key=b"Later", value=value)])
+    assert world.affinities() == pytest.approx({"Noir": 1.0})
+
+
+def test_the_rarest_shared_entity_is_the_reason():
+    world = World()
+    world.act("u", "Alien")
+
+    assert world.reasons("Blade Runner") == [["because you liked Alien: directed by Ridley Scott"]]
+    assert world.reasons("Scream") == [["because you liked Alien: genre Horror"]]
+
+
+def test_the_strongest_event_is_named():
+    world = World()
+    world.act("u", "Scream", age_ms=300 * DAY)
+    world.act("u", "Alien", action="click")
+
+    assert world.reasons("Filler 1") == [["because you looked at Alien: genre Horror"]]
+
+
+def test_an_item_is_no_reason_for_itself_and_views_are_none():
+    world = World()
+    world.act("u", "Amelie")
+    world.act("u", "Brazil", action="view")
+    world.act("u", "Brazil", action="dislike")
+
+    assert world.reasons("Amelie", "Blade Runner") == [["popular right now"], ["new"]]
+
+
+def test_stated_preferences_come_first():
+    world = World()
+    world.act("u", "Amelie")
+    world.profiles.set_stated(
+        "u", attributes={}, preferences=["Comedy", "unknown"], blocked=world.index.rows_of([]), offset=0
+    )
+    world.profiles.set_stated(
+        "quiet", attributes={}, preferences=["Drama"], blocked=world.index.rows_of([]), offset=1
+    )
+
+    assert world.reasons("Amelie")[0][0] == "because you chose genre Comedy"
+    assert world.reasons("Brazil", user="quiet") == [["because you chose genre Drama"]]
+
+
+def test_what_others_liked_together_is_a_reason():
+    world = World()
+    for user in "abc":
+        world.act(user, "Amelie")
+        world.act(user, "Untagged")
+    world.act("u", "Amelie")
+
+    assert world.reasons("Untagged") == [["often enjoyed by people who liked Amelie"]]
+
+
+def test_at_most_two_reasons_are_given():
+    world = World()
+    for user in "abc":
+        world.act(user, "Alien")
+        world.act(user, "Scream")
+    world.act("u", "Alien")
+    world.profiles.set_stated(
+        "u", attributes={}, preferences=["Horror"], blocked=world.index.rows_of([]), offset=0
+    )
+
+    assert world.reasons("Scream") == [
+        ["because you chose genre Horror", "because you liked Alien: genre Horror"]
+    ]
+
+
+def test_strangers_get_what_is_popular_or_new():
+    world = World()
+    world.act("someone", "Alien")
+
+    assert world.reasons("Alien", "Brazil", user="stranger") == [["popular right now"], ["new"]]
+    assert world.reasons(user="stranger") == []
+
+
+def test_a_reason_never_names_what_was_deleted():
+    world = World()
+    world.act("u", "Alien")
+    world.catalogue.apply([SimpleNamespace(key=b"Alien", value=None)])
+
+    assert world.reasons("Blade Runner", "Alien") == [["new"], ["popular right now"]]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*FILMS, "never described"]),
+            st.sampled_from(ACTIONS),
+            st.integers(-(10**13), 10**12),
+        ),
+        max_size=20,
+    ),
+    st.lists(st.integers(-1, 5000), max_size=5),
+    st.sampled_from(["u", "nobody"]),
+)
+def test_every_item_has_a_reason_whatever_comes(events, items, user):
+    world = World()
+    for item, action, age in events:
+        world.act("u", item, action, age)
+    found = graph.reasons(
+        world.catalogue, world.index, world.profiles, world.profiles.row_of(user), np.array(items, np.int64),
+        now_ms=NOW, actions=ACTIONS, action_weights=WEIGHTS, covisits=[world.covisits],
+    )  # fmt: skip
+
+    assert len(found) == len(items)
+    assert all(1 <= len(reasons) <= 2 and all(reasons) for reasons in found)
+    assert all(np.isfinite(strength) for strength in world.affinities().values())
