@@ -61,6 +61,7 @@ REWARD_OUTCOMES = (*(outcome.value for outcome in Outcome), "other")
 POLICIES = (*policies.POLICIES, policies.RL, "apprentice", "interleaved", "none", "other")
 
 STAGE_BUCKETS = tuple(m * 10.0**e for e in range(-4, 1) for m in (1, 2.5, 5)) + (10.0,)
+LAG_BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0)
 BATCH_BUCKETS = tuple(float(4**e) for e in range(9))
 
 
@@ -112,6 +113,9 @@ class Metrics:
         self._batch = {name: batch.labels(name) for name in TOPICS}
         stage = self._histogram("stage_seconds", "Time of one pass of a stage.", ("stage",), STAGE_BUCKETS)
         self._stage = {name: stage.labels(name) for name in STAGES}
+        self._loop_lag = self._histogram(
+            "loop_lag_seconds", "How late the event loop wakes a timer.", (), LAG_BUCKETS
+        )
         self._score_rows = self._histogram(
             "score_batch_requests", "Requests scored together.", (), BATCH_BUCKETS
         )
@@ -210,6 +214,10 @@ class Metrics:
             raise _unknown("stage", stage, STAGES)
         for value in seconds:
             child.observe(value)
+
+    def observe_loop_lag(self, seconds: float) -> None:
+        """Record by how much the event loop was late."""
+        self._loop_lag.observe(seconds)
 
     def observe_score_batch(self, requests: int) -> None:
         """Record how many requests one call of the scorer took."""

@@ -2,47 +2,67 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from streams.durability.profile_rows import dirty_rows
 from streams.durability.rows import covisit_rows
 from streams.events import Feedback, Recommendation, encode
-from streams.kafka.publisher import Row
+from streams.kafka.inputs import Inputs
+from streams.kafka.publisher import Publisher, Row
+from streams.metrics import Metrics
+from streams.settings import Settings
+from streams.state.item_index import ItemIndex
 from streams.state.shard import Shard, encode_policy_row, statistics_key
-
-if TYPE_CHECKING:
-    from streams.worker.engine import Engine
 
 
 class Flusher:
-    """Makes an engine's shards durable; an error leaves their offsets uncommitted."""
+    """Makes shards durable; an error leaves their offsets uncommitted.
 
-    def __init__(self, engine: "Engine") -> None:
-        self._engine = engine
+    Parameters
+    ----------
+    topics : full name on the broker by name
+    shards : returns the shards that are restored and owned
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        topics: Mapping[str, str],
+        shards: Callable[[], list[Shard]],
+        *,
+        index: ItemIndex,
+        inputs: Inputs,
+        publisher: Publisher,
+        metrics: Metrics,
+    ) -> None:
+        self._topics = topics
+        self._shards = shards
+        self._index = index
+        self._inputs = inputs
+        self._publisher = publisher
+        self._metrics = metrics
+        self._positive = frozenset(settings.positive_actions)
+        self._shared_interval_s = settings.shared_flush_interval_ms / 1000
         self._shared_flushed_at = time.monotonic()
 
     async def flush_due(self) -> None:
         """Publish users' rows, and item statistics when it is their time."""
-        due = (
-            time.monotonic() - self._shared_flushed_at
-            >= self._engine.settings.shared_flush_interval_ms / 1000
-        )
+        due = time.monotonic() - self._shared_flushed_at >= self._shared_interval_s
         if due:
             self._shared_flushed_at = time.monotonic()
-        await asyncio.gather(*(self.flush_shard(shard, shared=due) for shard in self._engine.live_shards()))
+        await asyncio.gather(*(self.flush_shard(shard, shared=due) for shard in self._shards()))
 
     async def flush_all(self) -> None:
         """Publish every dirty row and complete the offsets they cover."""
-        await asyncio.gather(*(self.flush_shard(shard, shared=True) for shard in self._engine.live_shards()))
+        await asyncio.gather(*(self.flush_shard(shard, shared=True) for shard in self._shards()))
 
     async def flush_shard(self, shard: Shard, *, shared: bool = False) -> None:
         """Publish the shard's dirty rows, item statistics only when `shared`; complete what they cover."""
         async with shard.lock:
             started = time.perf_counter()
             clicks, users = shard.clicks.position, shard.users.position
-            feedback = _feedback(shard, self._engine.positive)
+            feedback = _feedback(shard, self._positive)
             # The profiles may need the item rows to be on the changelog before theirs: see their module.
             items_first = shard.profiles.covisits_first
             # Without new clicks since the last flush, waiting would spare no row.
@@ -53,9 +73,9 @@ class Flusher:
                 policy += shard.arm_rows()
                 policy.append((statistics_key(shard.partition), encode_policy_row(shard.policy_row())))
             if shared:
-                policy += covisit_rows(shard.covisits, self._engine.index, shard.partition)
+                policy += covisit_rows(shard.covisits, self._index, shard.partition)
                 shard.profiles.covisits_flushed()
-            state = dirty_rows(shard.profiles, self._engine.index)
+            state = dirty_rows(shard.profiles, self._index)
             publish = partial(self._publish, partition=shard.partition)
             # A slate's feedback goes out before the row that says the slate is closed.
             await publish("feedback", feedback)
@@ -70,18 +90,18 @@ class Flusher:
                 shard.flushed.shared = clicks
             self._complete(shard, users)
             if state or policy or feedback:
-                self._engine.metrics.observe_stage("flush", time.perf_counter() - started)
+                self._metrics.observe_stage("flush", time.perf_counter() - started)
 
     async def _publish(self, name: str, rows: Sequence[Row], *, partition: int) -> None:
         if rows:
-            await self._engine.publisher.publish(self._engine.topic(name), partition, rows)
-            self._engine.metrics.count_events(name, "published", len(rows))
+            await self._publisher.publish(self._topics[name], partition, rows)
+            self._metrics.count_events(name, "published", len(rows))
 
     def _complete(self, shard: Shard, users: int) -> None:
         for name, through in (("clicks", shard.committable_clicks()), ("users", users - 1)):
             if (epoch := shard.epochs.get(name)) is not None:
-                self._engine.ledger.complete_through(
-                    (self._engine.topic(name), shard.partition), through, epoch
+                self._inputs.ledger.complete_through(
+                    self._inputs.partition(name, shard.partition), through, epoch
                 )
 
 

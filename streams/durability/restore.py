@@ -1,17 +1,22 @@
 """Rebuilding a shard from the topics: changelog rows first, then the tails of the logs they point into."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
+from online_learning.policies.registry import Learning
 from online_learning.statistics.arms import ArmStatistics
 from streams.decoding import decode
 from streams.durability.profile_rows import Restore
 from streams.durability.rows import COVISIT_PREFIX, restore_covisits
-from streams.events import decode_click, decode_recommendation
+from streams.events import Recommendation, decode_click, decode_recommendation
+from streams.kafka.inputs import Inputs
 from streams.kafka.progress import Progress
 from streams.kafka.reader import read_partition
+from streams.metrics import Metrics
+from streams.settings import Settings
+from streams.state.item_index import ItemIndex
 from streams.state.shard import (
     ARM_PREFIX,
     STATISTICS_PREFIX,
@@ -20,113 +25,140 @@ from streams.state.shard import (
     decode_policy_row,
     features_of,
 )
-
-if TYPE_CHECKING:
-    from streams.worker.engine import Engine
+from streams.state.shard_factory import ShardFactory
 
 
-async def restore_shard(engine: "Engine", partition: int) -> Shard:
-    """Return the shard of a partition as it was when it was last flushed.
+class Restorer:
+    """Rebuilds shards.
 
-    What came after is read again from the committed offsets by the agents, and rows that have seen it
-    already take no notice.
+    Parameters
+    ----------
+    topics : full name on the broker by name
+    model_version, feature_dim : of the release in use
     """
-    shard = engine.new_shard(partition)
-    await _restore_profiles(engine, shard)
-    row = await _restore_shared(engine, shard)
-    if row is not None:
-        await _restore_slates(engine, shard, row)
-        await _replay_rewards(engine, shard, row)
-        shard.slates.resume(row.closed_ms)
-    await engine.positioned()
-    shard.clicks = Progress(engine.start_offset("clicks", partition))
-    shard.users = Progress(engine.start_offset("users", partition))
-    shard.flushed.users = shard.flushed.shared = shard.clicks.position
-    return shard
 
+    def __init__(
+        self,
+        settings: Settings,
+        topics: Mapping[str, str],
+        factory: ShardFactory,
+        learning: Learning,
+        *,
+        model_version: str,
+        feature_dim: int,
+        index: ItemIndex,
+        inputs: Inputs,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._factory = factory
+        self._learning = learning
+        self._model_version = model_version
+        self._feature_dim = feature_dim
+        self._index = index
+        self._inputs = inputs
+        self._metrics = metrics
 
-async def _restore_profiles(engine: "Engine", shard: Shard) -> None:
-    topic = engine.topic("user-state")
-    restore = Restore(shard.profiles, engine.index)
-    async for records in read_partition(engine.settings, topic, shard.partition):
-        restore.add(_rows(records))
-        engine.metrics.count_restored("user-state", len(records))
-    restore.finish()
+    async def restore(self, partition: int) -> Shard:
+        """Return the shard of a partition as it was when it was last flushed.
 
+        What came after is read again from the committed offsets by the agents, and rows that have seen it
+        already take no notice.
+        """
+        shard = self._factory.shard(partition)
+        await self._profiles(shard)
+        row = await self._shared(shard)
+        if row is not None:
+            await self._slates(shard, row)
+            await self._rewards(shard, row)
+            shard.slates.resume(row.closed_ms)
+        await self._inputs.positioned()
+        shard.clicks = Progress(self._inputs.start_offset("clicks", partition))
+        shard.users = Progress(self._inputs.start_offset("users", partition))
+        shard.flushed.users = shard.flushed.shared = shard.clicks.position
+        return shard
 
-async def _restore_shared(engine: "Engine", shard: Shard) -> PolicyRow | None:
-    topic = engine.topic("policy-state")
-    newest: PolicyRow | None = None
-    async for records in read_partition(engine.settings, topic, shard.partition):
-        rows = _rows(records)
-        covisits = [row for row in rows if row[0].startswith(COVISIT_PREFIX)]
-        restore_covisits(shard.covisits, engine.index, covisits)
-        for key, value in rows:
-            if key.startswith(STATISTICS_PREFIX) and value is not None:
-                newest = decode_policy_row(value)
-            elif isinstance(shard.statistics, ArmStatistics) and key.startswith(ARM_PREFIX) and value:
-                shard.statistics.load_row(value)
-        engine.metrics.count_restored("policy-state", len(records))
-    return newest
+    def _read(self, name: str, partition: int, *, start: int = 0) -> AsyncIterator[Sequence[Any]]:
+        return read_partition(self._settings, self._topics[name], partition, start=start)
 
+    async def _profiles(self, shard: Shard) -> None:
+        restore = Restore(shard.profiles, self._index)
+        async for records in self._read("user-state", shard.partition):
+            restore.add(_rows(records))
+            self._metrics.count_restored("user-state", len(records))
+        restore.finish()
 
-async def _restore_slates(engine: "Engine", shard: Shard, row: PolicyRow) -> None:
-    """Open the slates that can still be rewarded, and count those published after the row."""
-    release = engine.scorer.release
-    if row.feature_space == engine.policies.learning.feature_space:
-        shard.load_positions(row)
-        if row.statistics:
-            shard.statistics = engine.policies.learning.read(row.statistics)
-    shard.rewarded_offset = row.clicks_offset
-    shard.recommended_offset = row.recommendations_offset
-    shard.watermark_ms = row.closed_ms
-    shard.flushed.statistics = (
-        shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset
-    )  # fmt: skip
-    topic = engine.topic("recommendations")
-    async for records in read_partition(engine.settings, topic, shard.partition, start=row.open_from):
-        for record in records:
-            try:
-                served = decode_recommendation(record.value)
-            except (msgspec.MsgspecError, TypeError):
-                continue  # not ours: somebody else wrote to the topic
-            shard.answered.add(served.request_id)
-            features = features_of(served, release.feature_dim)
-            same_space = served.model_version == release.version
-            erased = shard.profiles.erased_through(served.user_id)
-            forgotten = erased is not None and served.clicks_offset <= erased
-            kept = served.timestamp_ms + shard.slates.keep_ms > row.closed_ms
-            if kept and not forgotten and len(features) == len(served.slate):
-                shard.open_slate(served, features)
-            shard.count_slate(served, features if same_space else features[:0], record.offset)
-        engine.metrics.count_restored("recommendations", len(records))
+    async def _shared(self, shard: Shard) -> PolicyRow | None:
+        newest: PolicyRow | None = None
+        async for records in self._read("policy-state", shard.partition):
+            rows = _rows(records)
+            covisits = [row for row in rows if row[0].startswith(COVISIT_PREFIX)]
+            restore_covisits(shard.covisits, self._index, covisits)
+            for key, value in rows:
+                if key.startswith(STATISTICS_PREFIX) and value is not None:
+                    newest = decode_policy_row(value)
+                elif isinstance(shard.statistics, ArmStatistics) and key.startswith(ARM_PREFIX) and value:
+                    shard.statistics.load_row(value)
+            self._metrics.count_restored("policy-state", len(records))
+        return newest
 
+    async def _slates(self, shard: Shard, row: PolicyRow) -> None:
+        """Open the slates that can still be rewarded, and count those published after the row."""
+        if row.feature_space == self._learning.feature_space:
+            shard.load_positions(row)
+            if row.statistics:
+                shard.statistics = self._learning.read(row.statistics)
+        shard.rewarded_offset = row.clicks_offset
+        shard.recommended_offset = row.recommendations_offset
+        shard.watermark_ms = row.closed_ms
+        shard.flushed.statistics = (
+            shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset
+        )  # fmt: skip
+        async for records in self._read("recommendations", shard.partition, start=row.open_from):
+            for record in records:
+                try:
+                    served = decode_recommendation(record.value)
+                except (msgspec.MsgspecError, TypeError):
+                    continue  # not ours: somebody else wrote to the topic
+                self._reopen(shard, row, served, record.offset)
+            self._metrics.count_restored("recommendations", len(records))
 
-async def _replay_rewards(engine: "Engine", shard: Shard, row: PolicyRow) -> None:
-    """Mark what the slates have been rewarded for already: those clicks are in the sums."""
-    slates = shard.slates.slates()
-    if not slates:
-        return
-    start = min(slate.after_offset for slate in slates) + 1
-    if start > row.clicks_offset:
-        return
-    topic = engine.topic("clicks")
-    async for records in read_partition(engine.settings, topic, shard.partition, start=start):
-        kept = [record for record in records if record.offset <= row.clicks_offset]
-        decoded = decode(kept, decode_click)
-        for click, record in zip(decoded.values, decoded.records, strict=True):
-            if shard.slates.has_open(click.user_id):
-                shard.slates.attribute(
-                    click.user_id,
-                    click.item_id,
-                    click.action,
-                    click.timestamp_ms,
-                    click.request_id,
-                    click.dwell_ms,
-                    offset=record.offset,
-                )
-        if len(kept) < len(records):
+    def _reopen(self, shard: Shard, row: PolicyRow, served: Recommendation, offset: int) -> None:
+        shard.answered.add(served.request_id)
+        features = features_of(served, self._feature_dim)
+        same_space = served.model_version == self._model_version
+        erased = shard.profiles.erased_through(served.user_id)
+        forgotten = erased is not None and served.clicks_offset <= erased
+        kept = served.timestamp_ms + shard.slates.keep_ms > row.closed_ms
+        if kept and not forgotten and len(features) == len(served.slate):
+            shard.open_slate(served, features)
+        shard.count_slate(served, features if same_space else features[:0], offset)
+
+    async def _rewards(self, shard: Shard, row: PolicyRow) -> None:
+        """Mark what the slates have been rewarded for already: those clicks are in the sums."""
+        slates = shard.slates.slates()
+        if not slates:
             return
+        start = min(slate.after_offset for slate in slates) + 1
+        if start > row.clicks_offset:
+            return
+        async for records in self._read("clicks", shard.partition, start=start):
+            kept = [record for record in records if record.offset <= row.clicks_offset]
+            decoded = decode(kept, decode_click)
+            for click, record in zip(decoded.values, decoded.records, strict=True):
+                if shard.slates.has_open(click.user_id):
+                    shard.slates.attribute(
+                        click.user_id,
+                        click.item_id,
+                        click.action,
+                        click.timestamp_ms,
+                        click.request_id,
+                        click.dwell_ms,
+                        offset=record.offset,
+                    )
+            if len(kept) < len(records):
+                return
 
 
 def _rows(records: Sequence[Any]) -> list[tuple[bytes, bytes | None]]:

@@ -112,6 +112,11 @@ def topic_name(settings: Settings, name: str) -> str:
     return settings.topic_prefix + name
 
 
+def topic_names(settings: Settings) -> dict[str, str]:
+    """Return every topic's name on the broker by its name of the table."""
+    return {name: topic_name(settings, name) for name in TOPICS}
+
+
 def topic_partitions(settings: Settings, name: str) -> int:
     """Return how many partitions the topic should have."""
     fixed = TOPICS[name].partitions

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from online_learning.policies.logistic_thompson import LogisticThompsonPolicy
 from online_learning.statistics.arms import ArmStatistics
@@ -20,10 +20,9 @@ POSITIONS_INTERVAL_S = 1.0
 class Learner:
     """Holds what other workers have learned, by partition, and merges it with what this one's shards have."""
 
-    def __init__(self, policies: PolicySet, shards: Callable[[], list[Shard]], metrics: Metrics) -> None:
+    def __init__(self, policies: PolicySet, metrics: Metrics) -> None:
         self._policies = policies
         self._learning = policies.learning
-        self._shards = shards
         self._metrics = metrics
         self._foreign: dict[int, Statistics] = {}
         self._foreign_positions: dict[int, PositionStatistics] = {}
@@ -63,13 +62,12 @@ class Learner:
 
     # Again and again
 
-    async def learn(self) -> None:
+    async def learn(self, shards: Sequence[Shard]) -> None:
         """Let the policies adopt the merged statistics when they have changed."""
         # With a model per item this takes longer the more there are: it may have a tenth of the time.
         started = time.perf_counter()
         if started < self._learn_after:
             return
-        shards = self._shards()
         parts = [*self._foreign.values(), *(shard.statistics for shard in shards)]
         seen = sum(part.impressions + part.rewards for part in parts)
         if not parts or seen == self._learned:
@@ -87,15 +85,14 @@ class Learner:
         self._learn_after = started + 10.0 * (time.perf_counter() - started)
         self._metrics.policy_version.set(learner.version)
 
-    async def learn_positions(self) -> None:
+    async def learn_positions(self, shards: Sequence[Shard]) -> None:
         """Estimate how often positions are looked at, when a hundredth more slates have closed."""
-        shards = self._shards()
         own = [shard.positions for shard in shards if shard.positions is not None]
         total = sum([*own, *self._foreign_positions.values()], PositionStatistics())
         if not own or total.shown.sum() <= 1.01 * self._positions_seen:
             return
         self._positions_seen = int(total.shown.sum())
         looked_at = await asyncio.to_thread(examination, total, MAX_SLATE)
-        for shard in self._shards():
+        for shard in shards:
             shard.next_examination = looked_at
         self._metrics.set_examination(looked_at[:POSITIONS])

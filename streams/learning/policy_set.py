@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from online_learning.policies.apprentice import ApprenticePolicy
+from online_learning.policies.diverse_softmax import SlateRules
 from online_learning.policies.policy import Policy
 from online_learning.policies.policy_spec import PolicySpec
 from online_learning.policies.registry import Learning, create_policy
@@ -11,11 +12,19 @@ from online_learning.policies.warm import warm
 from online_learning.statistics.posterior import LinearPrior
 from online_learning.statistics.sums import Statistics
 from streams.errors import ConfigurationError
-from streams.experiments.running import RunningExperiments
+from streams.learning.running_experiments import RunningExperiments
 from streams.learning.shadow import ShadowPolicies
 from streams.metrics import Metrics
-from streams.serving.rules import rules_of
 from streams.settings import Settings
+
+
+def rules_of(settings: Settings) -> SlateRules:
+    """Return the rules that the settings ask for."""
+    return SlateRules(
+        diversity=settings.diversity,
+        cap=settings.group_cap if settings.group_relation is not None else None,
+        fresh_share=settings.fresh_share,
+    )
 
 
 class PolicySet:

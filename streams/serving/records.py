@@ -2,19 +2,17 @@
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streams.events import Recommendation, Request, SlateItem
-from streams.serving.routes import Route
+from streams.learning.routes import Route
+from streams.settings import Settings
 from streams.state.shard import Shard
+from streams.state.shared import SharedState
 from streams.why import graph_paths as graph
 from streams.why.signal_sources import SignalSources
-
-if TYPE_CHECKING:
-    from streams.worker.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +33,14 @@ class Chosen:
 class SlateRecords:
     """Makes records in the event loop, from the state as it is then."""
 
-    def __init__(self, engine: "Engine", sources: SignalSources) -> None:
-        self._engine = engine
+    def __init__(
+        self, settings: Settings, shared: SharedState, sources: SignalSources, *, model_version: str
+    ) -> None:
+        self._shared = shared
         self._sources = sources
-        self._actions = tuple(engine.settings.actions)
-        self._action_weights = np.array(list(engine.settings.actions.values()), np.float32)
+        self._model_version = model_version
+        self._actions = tuple(settings.actions)
+        self._action_weights = np.array(list(settings.actions.values()), np.float32)
 
     def make(
         self, request: Request, shard: Shard, row: int, chosen: Chosen, *, received: float
@@ -58,7 +59,7 @@ class SlateRecords:
             policy=route.policy,
             policy_version=chosen.policy_version,
             propensity_kind=route.propensity_kind,
-            model_version=self._engine.scorer.release.version,
+            model_version=self._model_version,
             features=chosen.features.astype("<f4").tobytes(),
             feature_dim=chosen.features.shape[1],
             timestamp_ms=request.timestamp_ms,
@@ -72,23 +73,23 @@ class SlateRecords:
         )
 
     def _slate(self, request: Request, shard: Shard, row: int, chosen: Chosen) -> list[SlateItem]:
-        engine = self._engine
+        shared = self._shared
         reasons = graph.reasons(
-            engine.catalogue,
-            engine.index,
+            shared.catalogue,
+            shared.index,
             shard.profiles,
             row,
             chosen.rows,
             now_ms=request.timestamp_ms,
             actions=self._actions,
             action_weights=self._action_weights,
-            covisits=list(engine.covisits.values()),
+            covisits=shared.parts,
         )
         evidence = self._sources.strongest(shard.profiles, row, chosen.rows)
         teams = chosen.teams.tolist()
         return [
             SlateItem(
-                item_id=engine.index.ids[item],
+                item_id=shared.index.ids[item],
                 position=position,
                 score=float(chosen.scores[position]),
                 propensity=float(chosen.propensities[position]),

@@ -6,21 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.policies.diverse_softmax import SlateRules
 from streams.settings import Settings
 from streams.state.catalogue import Catalogue
 
 # Values of the group relation looked at per item.
 MAX_GROUPS = 8
-
-
-def rules_of(settings: Settings) -> SlateRules:
-    """Return the rules that the settings ask for."""
-    return SlateRules(
-        diversity=settings.diversity,
-        cap=settings.group_cap if settings.group_relation is not None else None,
-        fresh_share=settings.fresh_share,
-    )
 
 
 class RuleColumns:

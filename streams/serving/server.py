@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -16,18 +17,22 @@ from model_core.signals import co_visitation
 from model_core.signals.sample_signals import SignalConfig
 from online_learning.types import Candidates
 from streams.events import Recommendation, Request, encode
+from streams.items.table import AnyScorer, ItemTable
+from streams.kafka.inputs import Inputs
+from streams.kafka.publisher import Publisher
 from streams.kafka.transport import RecordBatch
+from streams.learning.policy_set import PolicySet
+from streams.learning.routes import Route, UserView, choose
+from streams.metrics import Metrics
 from streams.serving.batcher import Batcher
 from streams.serving.extra_candidates import ExtraCandidates, Extras, columns, score_all
 from streams.serving.records import Chosen, SlateRecords
-from streams.serving.routes import Route, UserView, choose
 from streams.serving.rules import RuleColumns
 from streams.serving.user_entities import user_entities
+from streams.settings import Settings
 from streams.state.shard import Shard
+from streams.state.shared import SharedState
 from streams.why.signal_sources import SignalSources
-
-if TYPE_CHECKING:
-    from streams.worker.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -63,45 +68,77 @@ class Prepared:
 
 
 class Server:
-    """Answers requests from Kafka, from clicks and from HTTP alike."""
+    """Answers requests from Kafka, from clicks and from HTTP alike.
 
-    def __init__(self, engine: "Engine") -> None:
-        self._engine = engine
-        settings = engine.settings
+    Parameters
+    ----------
+    inference : the thread that scores
+    end_of_clicks : asks for the next offset to be written to a partition of `clicks`
+    recommendations : full name of the topic that slates go to
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        shared: SharedState,
+        scorer: AnyScorer,
+        items: ItemTable,
+        policies: PolicySet,
+        inference: ThreadPoolExecutor,
+        end_of_clicks: Callable[[int], Awaitable[int]],
+        inputs: Inputs,
+        publisher: Publisher,
+        recommendations: str,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._shared = shared
+        self._scorer = scorer
+        self._items = items
+        self._policies = policies
+        self._inputs = inputs
+        self._end_of_clicks = end_of_clicks
+        self._publisher = publisher
+        self._recommendations = recommendations
+        self._metrics = metrics
         self._batcher: Batcher[Job, Prepared, Chosen] = Batcher(
             self._prepare,
             self._run,
-            executor=engine.inference,
+            executor=inference,
             max_batch=settings.max_batch,
             max_wait_ms=settings.max_wait_ms,
         )
         actions = settings.actions
         seen = set(actions if settings.seen_actions is None else settings.seen_actions)
+        positive = set(settings.positive_actions)
         self._action_is_seen = np.array([name in seen for name in actions], np.bool_)
-        self._action_is_positive = np.array([name in engine.positive for name in actions], np.bool_)
-        release = engine.scorer.release
+        self._action_is_positive = np.array([name in positive for name in actions], np.bool_)
+        release = scorer.release
         self._signals = SignalConfig(**release.signals)
-        self._rules = RuleColumns(settings, engine.catalogue)
-        self._extras = ExtraCandidates(settings, engine.index, engine.catalogue)
-        self._ease = engine.items.ease
+        self._rules = RuleColumns(settings, shared.catalogue)
+        self._extras = ExtraCandidates(settings, shared.index, shared.catalogue)
+        self._ease = items.ease
         self.sources = SignalSources(
             read=self._signals,
             length=release.history_length,
             positive=self._action_is_positive,
-            covisits=engine.covisits,
+            covisits=shared.covisits,
             ease=self._ease,
-            index=engine.index,
+            index=shared.index,
             history_limit=settings.history_limit,
         )
-        self._records = SlateRecords(engine, self.sources)
+        self._records = SlateRecords(settings, shared, self.sources, model_version=release.version)
         self._release_action = np.array([release.action_code(name) for name in actions], np.int64)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._room = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._serving: dict[str, asyncio.Future[None]] = {}
-        self._fresh: dict[int, asyncio.Task[int]] = {}
+        self._fresh: dict[int, asyncio.Future[int]] = {}
+        self._crash: Callable[[BaseException], None] | None = None
 
-    def start(self) -> None:
-        """Begin to score."""
+    def start(self, crash: Callable[[BaseException], None]) -> None:
+        """Begin to score; an error that the worker must not survive goes to `crash`."""
+        self._crash = crash
         self._batcher.start()
 
     async def stop(self) -> None:
@@ -126,7 +163,6 @@ class Server:
         self, shard: Shard, accepted: Sequence[tuple[Request, Any]], batch: RecordBatch
     ) -> None:
         """Serve the requests of a batch; complete its offsets when all are answered."""
-        engine = self._engine
         remaining = len(accepted)
 
         async def one(request: Request, record: Any) -> None:
@@ -134,7 +170,7 @@ class Server:
             await self.serve(request, shard, received=record.timestamp / 1000)
             remaining -= 1
             if not remaining:
-                engine.ledger.complete(batch.tp, batch.last_offset, batch.epoch)
+                self._inputs.ledger.complete(batch.tp, batch.last_offset, batch.epoch)
 
         for request, record in accepted:
             await self._room.acquire()
@@ -160,7 +196,8 @@ class Server:
             if room:
                 self._room.release()
             if not task.cancelled() and (error := task.exception()) is not None:
-                self._engine.crash(error)
+                assert self._crash is not None
+                self._crash(error)
 
         task.add_done_callback(done)
 
@@ -173,7 +210,7 @@ class Server:
         ----------
         received : Unix seconds at which the request entered, for the latency in the record
         """
-        metrics = self._engine.metrics
+        metrics = self._metrics
         if not shard.answered.add(request.request_id):
             metrics.count_events("requests", "duplicate")
             # Read again after a rebalance while the first is in flight: done only when that one is.
@@ -191,7 +228,7 @@ class Server:
         return record
 
     async def _answer(self, request: Request, shard: Shard, received: float) -> Recommendation:
-        metrics = self._engine.metrics
+        metrics = self._metrics
         entered = time.perf_counter()
         await self.own_clicks(shard)
         metrics.observe_stage("wait", time.perf_counter() - entered)
@@ -208,17 +245,17 @@ class Server:
 
     async def own_clicks(self, shard: Shard) -> None:
         """Wait, within bounds, until the clicks acknowledged before now have been folded."""
-        timeout = self._engine.settings.read_your_writes_ms / 1000
+        timeout = self._settings.read_your_writes_ms / 1000
         if not timeout:
             return
-        end = await self._end_of_clicks(shard.partition)
+        end = await self._fresh_end(shard.partition)
         if not await shard.clicks.reached(end, timeout):
             log.warning(
                 "partition %d: a request waited %.1f s for clicks up to offset %d, folded up to %d",
                 shard.partition, timeout, end, shard.clicks.position,
             )  # fmt: skip
 
-    async def _end_of_clicks(self, partition: int) -> int:
+    async def _fresh_end(self, partition: int) -> int:
         """The end of a click partition, asked after now; requests that wait together ask once."""
         pending = self._fresh.get(partition)
         if pending is not None:
@@ -226,40 +263,38 @@ class Server:
             await asyncio.shield(pending)
             pending = self._fresh.get(partition)
         if pending is None or pending.done():
-            pending = asyncio.create_task(self._engine.end_of_clicks(partition))
+            pending = asyncio.ensure_future(self._end_of_clicks(partition))
             self._fresh[partition] = pending
             pending.add_done_callback(lambda task: self._forget(partition, task))
         return await asyncio.shield(pending)
 
-    def _forget(self, partition: int, task: "asyncio.Task[int]") -> None:
+    def _forget(self, partition: int, task: "asyncio.Future[int]") -> None:
         if self._fresh.get(partition) is task:
             del self._fresh[partition]
 
     async def _publish(self, shard: Shard, record: Recommendation, features: NDArray[np.float32]) -> None:
-        engine = self._engine
         # Opened before it is out: nobody can click before, and nobody's click may find it closed.
         shard.open_slate(record, features)
         started = time.perf_counter()
-        offset = await engine.publisher.send(
-            engine.topic("recommendations"), shard.partition, record.user_id.encode(), encode(record)
+        offset = await self._publisher.send(
+            self._recommendations, shard.partition, record.user_id.encode(), encode(record)
         )
-        engine.metrics.observe_stage("publish", time.perf_counter() - started)
-        engine.metrics.count_events("recommendations", "published")
+        self._metrics.observe_stage("publish", time.perf_counter() - started)
+        self._metrics.count_events("recommendations", "published")
         shard.count_slate(record, features, offset)
 
     # Event loop: state in, arrays out
 
     def _prepare(self, jobs: Sequence[Job]) -> Prepared:
-        metrics, now = self._engine.metrics, time.perf_counter()
+        metrics, now = self._metrics, time.perf_counter()
         metrics.observe_stages("queue", (now - job.queued for job in jobs))
         metrics.observe_score_batch(len(jobs))
         return self.prepare(jobs)
 
     def prepare(self, jobs: Sequence[Job]) -> Prepared:
         """What the inference thread needs of a batch, as things stand."""
-        engine = self._engine
-        release = engine.scorer.release
-        items = engine.items.vectors
+        release = self._scorer.release
+        items = self._items.vectors
         n, batch = len(items), len(jobs)
         history = np.full((batch, release.history_length), -1, np.int64)
         codes = np.zeros((batch, release.history_length), np.int64)
@@ -283,10 +318,16 @@ class Server:
                 ages[b, -len(rows) :] = np.maximum(job.request.timestamp_ms - times, 0) / 1000
                 positive[b, -len(rows) :] = self._action_is_positive[actions]
             entities[b], weights[b] = user_entities(
-                engine, job.shard.profiles, job.user_row, job.request.timestamp_ms
+                release,
+                self._shared.catalogue,
+                self._items,
+                job.shard.profiles,
+                job.user_row,
+                now_ms=job.request.timestamp_ms,
+                half_life_ms=self._settings.affinity_half_life_ms,
             )
         signals = np.empty((batch, release.n_signals, n), np.float32)
-        parts = list(engine.covisits.values())
+        parts = self._shared.parts
         read = self._signals
         signals[:, 0] = co_visitation.scores(
             parts,
@@ -300,7 +341,7 @@ class Server:
         if self._ease is not None:
             signals[:, 2] = self._ease.scores([self._liked(job) for job in jobs], n)
         requests = [job.request for job in jobs]
-        diverse = "diverse-softmax" in engine.policies.names
+        diverse = "diverse-softmax" in self._policies.names
         seeds = np.array([self._seed(request.request_id) for request in requests], np.uint64)
         return Prepared(
             batch=ScoreBatch(
@@ -312,13 +353,13 @@ class Server:
             ),
             items=items,
             extras=self._extras.of(
-                requests, pinned, eligible, seeds, fresh=diverse and engine.settings.fresh_share > 0
+                requests, pinned, eligible, seeds, fresh=diverse and self._settings.fresh_share > 0
             ),
             k=np.array([job.request.k for job in jobs], np.int64),
             seeds=seeds,
             times_ms=[job.request.timestamp_ms for job in jobs],
             fallbacks=fallbacks,
-            routes=engine.policies.experiments.routes([self._view(job) for job in jobs]),
+            routes=self._policies.experiments.routes([self._view(job) for job in jobs]),
             diverse=diverse,
         )
 
@@ -332,25 +373,24 @@ class Server:
 
     def _liked(self, job: Job) -> NDArray[np.int64]:
         return job.shard.profiles.recent_positives(
-            job.user_row, self._action_is_positive, self._engine.settings.history_limit
+            job.user_row, self._action_is_positive, self._settings.history_limit
         )
 
     def _seed(self, request_id: str) -> int:
-        return int(xxhash.xxh3_64_intdigest(request_id.encode(), seed=self._engine.settings.seed))
+        return int(xxhash.xxh3_64_intdigest(request_id.encode(), seed=self._settings.seed))
 
     def _allow(self, job: Job, out: NDArray[np.bool_]) -> None:
         """Mark the items this request may be given, whether the user has seen them or not."""
-        engine, request = self._engine, job.request
-        engine.catalogue.eligible(request.timestamp_ms, out)
-        engine.items.only_encoded(out)
-        index = engine.index
+        request, index, catalogue = job.request, self._shared.index, self._shared.catalogue
+        catalogue.eligible(request.timestamp_ms, out)
+        self._items.only_encoded(out)
         if request.candidates is not None:
             wanted = np.zeros_like(out)
             wanted[_within(index.known_rows(request.candidates), len(out))] = True
             out &= wanted
         for relation, values in request.filters.items():
             wanted = np.zeros_like(out)
-            wanted[_within(engine.catalogue.rows_with(relation, values), len(out))] = True
+            wanted[_within(catalogue.rows_with(relation, values), len(out))] = True
             out &= wanted
         out[_within(index.known_rows(request.exclude), len(out))] = False
         if job.user_row >= 0:
@@ -358,22 +398,20 @@ class Server:
 
     def _take_out_seen(self, job: Job, out: NDArray[np.bool_]) -> str | None:
         """Take out what the user has seen; return why a slate is not as it should be, if it is not."""
-        engine = self._engine
         if job.user_row < 0:
-            return engine.items.fallback
+            return self._items.fallback
         unrestricted = out.copy()
         job.shard.profiles.seen_mask(job.user_row, self._action_is_seen, out)
         if not out.any() and unrestricted.any():
             out[:] = unrestricted
             return "all_seen"
-        return engine.items.fallback
+        return self._items.fallback
 
     # Inference thread: arrays in, arrays out
 
     def _run(self, prepared: Prepared) -> list[Chosen]:
-        engine = self._engine
         started = time.perf_counter()
-        scores = score_all(engine.scorer, prepared.batch, prepared.items, prepared.extras)
+        scores = score_all(self._scorer, prepared.batch, prepared.items, prepared.extras)
         scored = time.perf_counter()
         rules: dict[str, Any] = {}
         if prepared.diverse:
@@ -382,16 +420,16 @@ class Server:
             scores=scores.scores,
             features=scores.features,
             valid=scores.valid,
-            arms=_keys(engine.index.keys, scores.rows, scores.valid),
+            arms=_keys(self._shared.index.keys, scores.rows, scores.valid),
             **rules,
             **columns(prepared.extras, scores),
         )
         selection = choose(candidates, prepared.routes, k=prepared.k, seeds=prepared.seeds)
         selected = time.perf_counter()
-        shadows = engine.policies.shadows.propensities(candidates, selection.index, seeds=prepared.seeds)
-        engine.metrics.observe_stage("score", scored - started)
-        engine.metrics.observe_stage("policy", selected - scored)
-        engine.metrics.observe_stage("shadow", time.perf_counter() - selected)
+        shadows = self._policies.shadows.propensities(candidates, selection.index, seeds=prepared.seeds)
+        self._metrics.observe_stage("score", scored - started)
+        self._metrics.observe_stage("policy", selected - scored)
+        self._metrics.observe_stage("shadow", time.perf_counter() - selected)
         chosen = []
         for b, fallback in enumerate(prepared.fallbacks):
             index = selection.index[b][selection.index[b] >= 0]

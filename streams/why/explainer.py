@@ -3,9 +3,9 @@
 import asyncio
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from model_core.explanation.contributions import MODALITIES, SIGNALS, Attribution, explain_steps, split_signal
 from model_core.release.batches import ItemBatch
 from streams.events import Contribution, Explanation, Path, Request
-from streams.serving.server import Job, Prepared
+from streams.items.table import AnyScorer, ItemTable
+from streams.serving.server import Job, Prepared, Server
+from streams.settings import Settings
 from streams.state.shard import Shard
+from streams.state.shared import SharedState
 from streams.why import graph_paths as graph
 from streams.why.phrases import entity_name, verb
-
-if TYPE_CHECKING:
-    from streams.worker.engine import Engine
 
 MAX_WAITING = 8
 MAX_DIFFERENCE = 0.01  # of base and contributions from the score; rounding alone stays far below
@@ -56,11 +56,32 @@ class Explainer:
     """Explains one score at a time, in steps of a few milliseconds on the inference thread.
 
     Each step queues behind the batches being served, so a request waits for one step at most.
+
+    Parameters
+    ----------
+    shard : returns the shard of an owned partition
+    inference : the thread that scores
     """
 
-    def __init__(self, engine: "Engine") -> None:
-        self._engine = engine
-        rows = engine.scorer.release.entity_rows
+    def __init__(
+        self,
+        settings: Settings,
+        shard: Callable[[int], Awaitable[Shard]],
+        *,
+        shared: SharedState,
+        scorer: AnyScorer,
+        items: ItemTable,
+        server: Server,
+        inference: ThreadPoolExecutor,
+    ) -> None:
+        self._settings = settings
+        self._shard = shard
+        self._shared = shared
+        self._scorer = scorer
+        self._items = items
+        self._server = server
+        self._inference = inference
+        rows = scorer.release.entity_rows
         self._entity_names = {row: name for name, row in rows.items()}
         self._turn = asyncio.Lock()
         self._waiting = 0
@@ -79,8 +100,8 @@ class Explainer:
         self._waiting += 1
         try:
             async with self._turn:
-                shard = await self._engine.shard(partition)
-                await self._engine.server.own_clicks(shard)
+                shard = await self._shard(partition)
+                await self._server.own_clicks(shard)
                 subject = self._subject(user_id, item_id, shard)
                 return self._compose(subject, item_id, await self._attribute(subject))
         finally:
@@ -89,35 +110,35 @@ class Explainer:
     # Event loop: state in, arrays out
 
     def _subject(self, user_id: str, item_id: str, shard: Shard) -> _Subject:
-        engine, server = self._engine, self._engine.server
-        user, row = shard.profiles.row_of(user_id), engine.index.row_of(item_id)
+        shared, server = self._shared, self._server
+        user, row = shard.profiles.row_of(user_id), shared.index.row_of(item_id)
         if user < 0:
             raise ExplanationError(404, f"user {user_id!r} is not known: no click, and nothing stated")
-        if not engine.catalogue.exists(row):
+        if not shared.catalogue.exists(row):
             raise ExplanationError(404, f"item {item_id!r} is not in the catalogue, or was deleted")
         now_ms = int(time.time() * 1000)
         request = Request(request_id=f"explain {item_id}"[:512], user_id=user_id, timestamp_ms=now_ms, k=1)
         prepared = server.prepare([Job(request, shard, user, time.perf_counter())])
         encoded = np.ones(len(prepared.items), np.bool_)
-        engine.items.only_encoded(encoded)
+        self._items.only_encoded(encoded)
         if row >= len(encoded) or not encoded[row]:
             raise ExplanationError(503, f"item {item_id!r} is being encoded; try again")
         items = np.array([row], np.int64)
-        weights = np.array(list(engine.settings.actions.values()), np.float32)
-        actions = tuple(engine.settings.actions)
-        rows, codes, _ = shard.profiles.history(user, engine.settings.history_limit)
-        common = (engine.catalogue, shard.profiles, user, items)
+        weights = np.array(list(self._settings.actions.values()), np.float32)
+        actions = tuple(self._settings.actions)
+        rows, codes, _ = shard.profiles.history(user, self._settings.history_limit)
+        common = (shared.catalogue, shard.profiles, user, items)
         (path,) = graph.best_paths(*common, now_ms=now_ms, actions=actions, action_weights=weights)
         (reasons,) = graph.reasons(
-            engine.catalogue, engine.index, shard.profiles, user, items, now_ms=now_ms, actions=actions,
-            action_weights=weights, covisits=list(engine.covisits.values()),
+            shared.catalogue, shared.index, shard.profiles, user, items, now_ms=now_ms, actions=actions,
+            action_weights=weights, covisits=shared.parts,
         )  # fmt: skip
         return _Subject(
             request=request,
             shard=shard,
             row=row,
             prepared=prepared,
-            parts=engine.items.describe(items),
+            parts=self._items.describe(items),
             covisits=server.sources.covisits(shard.profiles, user, items),
             ease=server.sources.ease(shard.profiles, user, items),
             verbs=dict(zip(rows.tolist(), [verb(actions[code]) for code in codes.tolist()], strict=True)),
@@ -130,12 +151,12 @@ class Explainer:
     # Inference thread, one step at a time
 
     async def _attribute(self, subject: _Subject) -> Attribution:
-        engine, request = self._engine, subject.request
+        request = subject.request
         seed = xxhash.xxh3_64_intdigest(
-            f"{request.user_id}\0{engine.index.ids[subject.row]}".encode(), seed=engine.settings.seed
+            f"{request.user_id}\0{self._shared.index.ids[subject.row]}".encode(), seed=self._settings.seed
         )
         steps: Iterator[Attribution | None] = explain_steps(
-            copy.copy(engine.scorer),  # so that the device keeps the catalogue that the original put there
+            copy.copy(self._scorer),  # so that the device keeps the catalogue that the original put there
             subject.prepared.batch,
             subject.prepared.items,
             subject.row,
@@ -143,7 +164,7 @@ class Explainer:
             rng=np.random.default_rng(seed),
         )
         loop = asyncio.get_running_loop()
-        while (found := await loop.run_in_executor(engine.inference, next, steps)) is None:
+        while (found := await loop.run_in_executor(self._inference, next, steps)) is None:
             pass
         if not abs(found.difference) <= MAX_DIFFERENCE:
             raise ExplanationError(503, "the item was described anew a moment ago; try again")
@@ -152,16 +173,16 @@ class Explainer:
     # Event loop: the answer
 
     def _compose(self, subject: _Subject, item_id: str, found: Attribution) -> Explanation:
-        engine = self._engine
+        shared = self._shared
         contributions = sorted(
             self._contributions(subject, found), key=lambda one: (-abs(one.value), one.kind, one.name)
         )
-        title, path = engine.catalogue.title(subject.row), subject.path
+        title, path = shared.catalogue.title(subject.row), subject.path
         return Explanation(
             user_id=subject.request.user_id,
             item_id=item_id,
             title=title,
-            model_version=engine.scorer.release.version,
+            model_version=self._scorer.release.version,
             unit=found.unit,
             score=found.score,
             value=found.value,
@@ -176,8 +197,8 @@ class Explainer:
             timestamp_ms=subject.request.timestamp_ms,
             clicks_offset=subject.clicks_offset,
             path=None if path is None else Path(
-                item_id=engine.index.ids[path.item_row],
-                title=engine.catalogue.title(path.item_row),
+                item_id=shared.index.ids[path.item_row],
+                title=shared.catalogue.title(path.item_row),
                 action=path.action,
                 relation=path.relation,
                 entity=path.entity,
@@ -187,7 +208,7 @@ class Explainer:
         )  # fmt: skip
 
     def _contributions(self, subject: _Subject, found: Attribution) -> Iterator[Contribution]:
-        release = self._engine.scorer.release
+        release = self._scorer.release
         for player, value, error in zip(
             found.players, found.contributions.tolist(), found.errors.tolist(), strict=True
         ):
@@ -216,8 +237,8 @@ class Explainer:
                     yield self._of_item(name, subject, row, value * share, error * abs(share))
 
     def _of_item(self, kind: str, subject: _Subject, row: int, value: float, error: float) -> Contribution:
-        item_id = self._engine.index.ids[row]
-        title = self._engine.catalogue.title(row) or item_id or "an item without a name"
+        item_id = self._shared.index.ids[row]
+        title = self._shared.catalogue.title(row) or item_id or "an item without a name"
         return Contribution(kind, item_id, f"{subject.verbs.get(row, 'met')} {title}", value, error)
 
 

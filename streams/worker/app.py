@@ -1,4 +1,4 @@
-"""The Faust application: four agents on the input topics, around one `Engine`."""
+"""The Faust application: four agents on the input topics, around the parts of a worker."""
 
 import asyncio
 import logging
@@ -11,44 +11,42 @@ from aiohttp import web
 from faust.types.auth import AuthProtocol
 
 from streams.kafka.options import ssl_context
-from streams.kafka.topics import topic_name
 from streams.kafka.transport import BatchSchema, RecordBatch
-from streams.serving.http import start_http
 from streams.settings import Settings
-from streams.worker.agents.clicks import on_clicks
-from streams.worker.agents.content import on_content
-from streams.worker.agents.requests import on_requests
-from streams.worker.agents.users import on_users
-from streams.worker.engine import Engine
+from streams.worker.assembly import Agent, Parts, assemble
+from streams.worker.http import Service, start_http
+from streams.worker.lifecycle import Lifecycle
 
 log = logging.getLogger(__name__)
 
-BatchHandler = Callable[[Engine, RecordBatch], Awaitable[None]]
-
-AGENTS: dict[str, BatchHandler] = {
-    "clicks": on_clicks,
-    "content": on_content,
-    "users": on_users,
-    "requests": on_requests,
-}
-
 
 class App(faust.App):
-    """A Faust application around an engine, which starts before the consumer does."""
+    """A Faust application around a worker's parts, which start before the consumer does."""
 
-    engine: Engine
+    parts: Parts
+    lifecycle: Lifecycle
     _http: web.AppRunner | None = None
 
     async def on_first_start(self) -> None:
         """Do nothing: Faust makes folders for its tables here, and we have none."""
 
     async def on_start(self) -> None:
-        """Start to answer HTTP, then the engine, then everything that feeds it."""
-        self._http, url = await start_http(self.engine, self.engine.settings)
-        if self.engine.url is None:
-            self.engine.url = url
+        """Start to answer HTTP, then the parts, then everything that feeds them."""
+        parts = self.parts
+        service = Service(
+            settings=parts.settings,
+            partitions=parts.partitions,
+            server=parts.server,
+            explainer=parts.explainer,
+            owner_url=parts.shared_topics.owner_url,
+            digest=self.lifecycle.digest,
+            render=self.lifecycle.render_metrics,
+        )
+        self._http, url = await start_http(service)
+        if parts.shared_topics.url is None:
+            parts.shared_topics.url = url
         log.info("listening on %s", url)
-        await self.engine.start()
+        await self.lifecycle.start()
         await super().on_start()
 
     async def on_shutdown(self) -> None:
@@ -82,12 +80,12 @@ def create_app(settings: Settings) -> App:
         web_enabled=False,
         web_tables_enabled=False,
     )
-    engine = Engine(settings, crash=lambda error: _crash(app, error))
-    app.engine = engine
-    for name, handler in AGENTS.items():
-        topic = app.topic(topic_name(settings, name), schema=BatchSchema(), maxsize=8)
-        app.agent(topic, name=name)(_guarded(app, engine, handler))
-    _connect_lifecycle(app, engine, topic_name(settings, "clicks"))
+    app.parts = parts = assemble(settings)
+    app.lifecycle = Lifecycle(parts, crash=lambda error: _crash(app, error))
+    for name, agent in parts.agents.items():
+        topic = app.topic(parts.topics[name], schema=BatchSchema(), maxsize=8)
+        app.agent(topic, name=name)(_guarded(app, name, agent))
+    _connect_lifecycle(app)
     return app
 
 
@@ -97,43 +95,47 @@ def _crash(app: faust.App, error: BaseException) -> None:
         asyncio.ensure_future(app.crash(error))
 
 
-def _guarded(app: faust.App, engine: Engine, handler: BatchHandler) -> Callable[[Any], Awaitable[None]]:
-    """Make an agent of a batch handler: what the handler cannot deal with stops the worker.
+def _guarded(app: App, name: str, take: Agent) -> Callable[[Any], Awaitable[None]]:
+    """Make a Faust agent of one of ours: what it cannot deal with stops the worker.
 
     Faust would restart the agent past the batch that broke it, and the batch would be lost.
     """
 
     async def agent(stream: AsyncIterator[RecordBatch]) -> None:
         async for batch in stream.noack():  # type: ignore[attr-defined]
-            if not engine.ledger.is_current(batch.tp, batch.epoch):
+            if not app.parts.inputs.ledger.is_current(batch.tp, batch.epoch):
                 continue  # read before a rebalance; whoever owns the partition reads it again
             try:
-                await handler(engine, batch)
+                await take(batch)
             except asyncio.CancelledError:
                 raise
             except Exception as error:
                 _crash(app, error)
                 return
 
-    agent.__name__ = handler.__name__
+    agent.__name__ = name
     return agent
 
 
-def _connect_lifecycle(app: faust.App, engine: Engine, clicks: str) -> None:
+def _connect_lifecycle(app: App) -> None:
+    parts, lifecycle = app.parts, app.lifecycle
+
     async def assigned(app: Any, *arguments: Any, **_: Any) -> None:
         (partitions,) = arguments
-        engine.attach(app.consumer)
-        await engine.assign({tp.partition for tp in partitions if tp.topic == clicks})
+        parts.inputs.attach(app.consumer)
+        await parts.partitions.assign(
+            {tp.partition for tp in partitions if tp.topic == parts.topics["clicks"]}
+        )
 
     async def revoked(app: Any, *_: Any, **__: Any) -> None:
-        await engine.flush()
+        await parts.flusher.flush_all()
         await app.consumer.commit()
 
     async def stopping(app: Any, *_: Any, **__: Any) -> None:
-        await engine.drain()
+        await lifecycle.drain()
         if app._consumer is not None:
             await app.consumer.commit()
-        await engine.stop()
+        await lifecycle.stop()
 
     signals: Any = app  # their types know handlers without arguments only
     signals.on_partitions_assigned.connect(assigned)

@@ -2,59 +2,92 @@
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
 
 from streams.decoding import ClickColumns, click_columns
 from streams.events import Request
+from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.placement import Placement
 from streams.kafka.transport import RecordBatch
+from streams.metrics import Metrics
+from streams.serving.server import Server
+from streams.settings import Settings
+from streams.state.item_index import ItemIndex
 from streams.state.shard import Shard, count_outcomes
-
-if TYPE_CHECKING:
-    from streams.worker.engine import Engine
 
 # Rows folded between two looks at the event loop: about 10 ms.
 SLICE = 2048
 
 
-async def on_clicks(engine: "Engine", batch: RecordBatch) -> None:
-    """Fold a batch of clicks; its offsets are completed by the next flush."""
-    shard = await engine.shard(batch.tp.partition)
-    shard.epochs["clicks"] = batch.epoch
-    metrics = engine.metrics
-    metrics.observe_batch("clicks", len(batch))
-    for start in range(0, len(batch), SLICE):
-        records = batch.records[start : start + SLICE]
-        began = time.perf_counter()
-        columns = click_columns(records, engine.action_codes, engine.settings.max_future_ms)
-        decoded = time.perf_counter()
-        known = shard.profiles.n_users
-        outcomes = shard.fold(columns, engine.index, engine.positive, metrics)
-        metrics.observe_stage("decode", decoded - began)
-        metrics.observe_stage("fold", time.perf_counter() - decoded)
-        count_outcomes(outcomes, metrics, "clicks")
-        if columns.key_mismatches:
-            metrics.count_key_mismatches("clicks", columns.key_mismatches)
-        if shard.profiles.n_users > known:
-            engine.check_partition("clicks", shard.partition, shard.profiles.user_ids(known))
-        if engine.settings.recommend_on:
-            _ask(engine, shard, columns)
-        await engine.dead_letter("clicks", columns.rejected)
-        shard.clicks.advance(records[-1].offset + 1)
-        await asyncio.sleep(0)
-    shard.clicks.advance(batch.last_offset + 1)
+class ClickAgent:
+    """Folds batches of clicks; their offsets are completed by the next flush.
 
+    Parameters
+    ----------
+    shard : returns the shard of an owned partition
+    """
 
-def _ask(engine: "Engine", shard: Shard, columns: ClickColumns) -> None:
-    """Request a slate for each click whose action is in `recommend_on`; hold its offset until published."""
-    for row, click in enumerate(columns.clicks):
-        if click.action not in engine.settings.recommend_on:
-            continue
-        request = Request(
-            request_id=f"click:{click.event_id}"[:512],
-            user_id=click.user_id,
-            timestamp_ms=click.timestamp_ms,
-            k=engine.settings.k_default,
-            context=click.context,
-        )
-        offset = int(columns.offsets[row])
-        engine.server.serve_click(shard, request, offset, received=float(columns.broker_times[row]) / 1000)
+    def __init__(
+        self,
+        settings: Settings,
+        shard: Callable[[int], Awaitable[Shard]],
+        *,
+        index: ItemIndex,
+        server: Server,
+        placement: Placement,
+        dead_letters: DeadLetters,
+        metrics: Metrics,
+    ) -> None:
+        self._shard = shard
+        self._index = index
+        self._server = server
+        self._placement = placement
+        self._dead_letters = dead_letters
+        self._metrics = metrics
+        self._codes = {name: code for code, name in enumerate(settings.actions)}
+        self._positive = frozenset(settings.positive_actions)
+        self._max_future_ms = settings.max_future_ms
+        self._recommend_on = frozenset(settings.recommend_on)
+        self._k = settings.k_default
+
+    async def __call__(self, batch: RecordBatch) -> None:
+        """Fold a batch."""
+        shard = await self._shard(batch.tp.partition)
+        shard.epochs["clicks"] = batch.epoch
+        metrics = self._metrics
+        metrics.observe_batch("clicks", len(batch))
+        for start in range(0, len(batch), SLICE):
+            records = batch.records[start : start + SLICE]
+            began = time.perf_counter()
+            columns = click_columns(records, self._codes, self._max_future_ms)
+            decoded = time.perf_counter()
+            known = shard.profiles.n_users
+            outcomes = shard.fold(columns, self._index, self._positive, metrics)
+            metrics.observe_stage("decode", decoded - began)
+            metrics.observe_stage("fold", time.perf_counter() - decoded)
+            count_outcomes(outcomes, metrics, "clicks")
+            if columns.key_mismatches:
+                metrics.count_key_mismatches("clicks", columns.key_mismatches)
+            if shard.profiles.n_users > known:
+                self._placement.check("clicks", shard.partition, shard.profiles.user_ids(known))
+            if self._recommend_on:
+                self._ask(shard, columns)
+            await self._dead_letters.publish("clicks", columns.rejected)
+            shard.clicks.advance(records[-1].offset + 1)
+            await asyncio.sleep(0)
+        shard.clicks.advance(batch.last_offset + 1)
+
+    def _ask(self, shard: Shard, columns: ClickColumns) -> None:
+        """Ask for a slate for each click whose action says so; hold its offset until it is published."""
+        for row, click in enumerate(columns.clicks):
+            if click.action not in self._recommend_on:
+                continue
+            request = Request(
+                request_id=f"click:{click.event_id}"[:512],
+                user_id=click.user_id,
+                timestamp_ms=click.timestamp_ms,
+                k=self._k,
+                context=click.context,
+            )
+            received = float(columns.broker_times[row]) / 1000
+            self._server.serve_click(shard, request, int(columns.offsets[row]), received=received)

@@ -1,45 +1,70 @@
 """`users`: what users state about themselves, and their right to be forgotten."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from streams.decoding import NULL_KEY, Rejected, decode
+from streams.durability.flush import Flusher
 from streams.events import decode_user
+from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.transport import RecordBatch
+from streams.metrics import Metrics
+from streams.state.item_index import ItemIndex
 from streams.state.shard import Shard
 
-if TYPE_CHECKING:
-    from streams.worker.engine import Engine
+
+class UserAgent:
+    """Applies updates and erasures in offset order.
+
+    Parameters
+    ----------
+    shard : returns the shard of an owned partition
+    """
+
+    def __init__(
+        self,
+        shard: Callable[[int], Awaitable[Shard]],
+        *,
+        index: ItemIndex,
+        flusher: Flusher,
+        dead_letters: DeadLetters,
+        metrics: Metrics,
+    ) -> None:
+        self._shard = shard
+        self._index = index
+        self._flusher = flusher
+        self._dead_letters = dead_letters
+        self._metrics = metrics
+
+    async def __call__(self, batch: RecordBatch) -> None:
+        """Apply a batch; an erasure in it is on the changelog before this returns."""
+        shard = await self._shard(batch.tp.partition)
+        shard.epochs["users"] = batch.epoch
+        self._metrics.observe_batch("users", len(batch))
+        decoded = decode([record for record in batch.records if record.value is not None], decode_user)
+        values = {record.offset: value for value, record in zip(decoded.values, decoded.records, strict=True)}
+        rejected = list(decoded.rejected)
+        erased = 0
+        for record in batch.records:
+            if record.value is None:
+                erased += _erase(shard, record, rejected)
+            elif (update := values.get(record.offset)) is not None:
+                shard.profiles.set_stated(
+                    update.user_id,
+                    attributes=update.attributes,
+                    preferences=update.preferences,
+                    blocked=self._index.rows_of(update.blocked_items),
+                    offset=record.offset,
+                )
+        self._metrics.count_events("users", "accepted", len(values))
+        await self._dead_letters.publish("users", rejected)
+        shard.users.advance(batch.last_offset + 1)
+        if erased:
+            self._metrics.count_events("users", "tombstone", erased)
+            await self._flusher.flush_shard(shard)
 
 
-async def on_users(engine: "Engine", batch: RecordBatch) -> None:
-    """Apply updates and erasures in offset order; an erasure is on the changelog before this returns."""
-    shard = await engine.shard(batch.tp.partition)
-    shard.epochs["users"] = batch.epoch
-    engine.metrics.observe_batch("users", len(batch))
-    decoded = decode([record for record in batch.records if record.value is not None], decode_user)
-    values = {record.offset: value for value, record in zip(decoded.values, decoded.records, strict=True)}
-    rejected = list(decoded.rejected)
-    erased = 0
-    for record in batch.records:
-        if record.value is None:
-            erased += _erase(engine, shard, record, rejected)
-        elif (update := values.get(record.offset)) is not None:
-            shard.profiles.set_stated(
-                update.user_id,
-                attributes=update.attributes,
-                preferences=update.preferences,
-                blocked=engine.index.rows_of(update.blocked_items),
-                offset=record.offset,
-            )
-    engine.metrics.count_events("users", "accepted", len(values))
-    await engine.dead_letter("users", rejected)
-    shard.users.advance(batch.last_offset + 1)
-    if erased:
-        engine.metrics.count_events("users", "tombstone", erased)
-        await engine.flusher.flush_shard(shard)
-
-
-def _erase(engine: "Engine", shard: Shard, record: Any, rejected: list[Rejected]) -> int:
+def _erase(shard: Shard, record: Any, rejected: list[Rejected]) -> int:
     if not record.key:
         rejected.append(Rejected(record, NULL_KEY, "an erasure names its user by the record's key"))
         return 0

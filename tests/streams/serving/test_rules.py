@@ -1,6 +1,7 @@
 import numpy as np
 
-from streams.serving.rules import RuleColumns, rules_of
+from streams.learning.policy_set import rules_of
+from streams.serving.rules import RuleColumns
 from streams.settings import load_settings
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex

@@ -3,28 +3,49 @@
 import math
 import secrets
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from streams.events import MAX_ID_LENGTH, MAX_SLATE, Request, encode
 from streams.kafka.partitioner import partition_of
+from streams.serving.server import Server
 from streams.settings import Settings
-from streams.why.explainer import ExplanationError
-
-if TYPE_CHECKING:
-    from streams.worker.engine import Engine
-
-ENGINE: web.AppKey["Engine"] = web.AppKey("engine")
-SETTINGS = web.AppKey("settings", Settings)
+from streams.why.explainer import Explainer, ExplanationError
+from streams.worker.partitions import Partitions
 
 
-async def start_http(engine: "Engine", settings: Settings) -> tuple[web.AppRunner, str]:
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What HTTP answers from.
+
+    Attributes
+    ----------
+    owner_url : where another worker's partition is answered for, None if nobody has said so
+    digest : digest of the state and the next offset of clicks by partition
+    render : body and content type of `/metrics`
+    """
+
+    settings: Settings
+    partitions: Partitions
+    server: Server
+    explainer: Explainer
+    owner_url: Callable[[int], str | None]
+    digest: Callable[[], dict[str, Any]]
+    render: Callable[[], tuple[bytes, str]]
+
+
+SERVICE = web.AppKey("service", Service)
+
+
+async def start_http(service: Service) -> tuple[web.AppRunner, str]:
     """Start to serve; return the runner (call its `cleanup`) and the URL it listens on."""
     app = web.Application()
-    app[ENGINE] = engine
-    app[SETTINGS] = settings
+    app[SERVICE] = service
+    settings = service.settings
     app.router.add_get("/v1/recommendations/{user_id}", recommendations)
     app.router.add_get("/v1/explanations/{user_id}/{item_id}", explanations)
     app.router.add_get("/v1/digest", state_digest)
@@ -50,15 +71,16 @@ async def recommendations(http: web.Request) -> web.Response:
     An id with a comma in it cannot be named here, but on `requests`.
     Answered by the worker that owns the user's partition; any other one redirects to it (307).
     """
-    engine = http.app[ENGINE]
+    service = http.app[SERVICE]
     try:
-        request = _parse(http, http.app[SETTINGS].k_default)
+        request = _parse(http, service.settings.k_default)
     except ValueError as error:
         return _error(400, str(error))
-    partition = partition_of(request.user_id, engine.settings.partitions)
+    partition = partition_of(request.user_id, service.settings.partitions)
     if (refused := _refused_here(http, partition)) is not None:
         return refused
-    answer = await engine.serve(request, partition, received=time.time())
+    shard = await service.partitions.shard(partition)
+    answer = await service.server.serve(request, shard, received=time.time())
     if answer is None:
         return _error(409, f"request_id {request.request_id!r} has been answered; see `recommendations`")
     return web.Response(body=encode(answer), content_type="application/json")
@@ -66,14 +88,14 @@ async def recommendations(http: web.Request) -> web.Response:
 
 def _refused_here(http: web.Request, partition: int) -> web.Response | None:
     """Redirect to the worker that owns the partition, or say why nobody answers now; None when we do."""
-    engine = http.app[ENGINE]
-    if not engine.owns(partition):
-        owner = engine.owner_url(partition)
+    service = http.app[SERVICE]
+    if not service.partitions.owns(partition):
+        owner = service.owner_url(partition)
         if owner is None:
             return _error(503, f"no worker owns partition {partition} yet; try again")
         raise web.HTTPTemporaryRedirect(f"{owner}{http.rel_url}")
-    if not engine.is_ready():
-        return _error(503, f"not ready: {engine.readiness()}")
+    if not service.partitions.is_ready():
+        return _error(503, f"not ready: {service.partitions.readiness()}")
     return None
 
 
@@ -82,18 +104,18 @@ async def explanations(http: web.Request) -> web.Response:
 
     Answered by the worker that owns the user's partition; any other one redirects to it (307).
     """
-    engine = http.app[ENGINE]
+    service = http.app[SERVICE]
     user_id, item_id = http.match_info["user_id"], http.match_info["item_id"]
     for name, value in (("user_id", user_id), ("item_id", item_id)):
         if not 1 <= len(value) <= MAX_ID_LENGTH:
             return _error(400, f"{name} must have 1 to {MAX_ID_LENGTH} characters, got {len(value)}")
     if http.query:
         return _error(400, f"unknown parameter {sorted(http.query)[0]!r}; known: none")
-    partition = partition_of(user_id, engine.settings.partitions)
+    partition = partition_of(user_id, service.settings.partitions)
     if (refused := _refused_here(http, partition)) is not None:
         return refused
     try:
-        answer = await engine.explainer.explain(user_id, item_id, partition)
+        answer = await service.explainer.explain(user_id, item_id, partition)
     except ExplanationError as error:
         return _error(error.status, str(error))
     return web.Response(body=encode(answer), content_type="application/json")
@@ -143,9 +165,7 @@ def _boost(pair: str) -> tuple[str, float]:
 
 async def state_digest(http: web.Request) -> web.Response:
     """Answer with the digest of the state and the offsets folded; slow, for checks and not for monitoring."""
-    engine = http.app[ENGINE]
-    folded = {shard.partition: shard.clicks.position for shard in engine.live_shards()}
-    return web.json_response({"digest": engine.digest(), "clicks": folded})
+    return web.json_response(http.app[SERVICE].digest())
 
 
 async def healthz(http: web.Request) -> web.Response:
@@ -155,14 +175,12 @@ async def healthz(http: web.Request) -> web.Response:
 
 async def readyz(http: web.Request) -> web.Response:
     """Answer 200 once state is restored and caught up, else 503 with what is missing."""
-    engine = http.app[ENGINE]
-    ready = engine.is_ready()
-    return web.json_response(engine.readiness(), status=200 if ready else 503)
+    partitions = http.app[SERVICE].partitions
+    ready = partitions.is_ready()
+    return web.json_response(partitions.readiness(), status=200 if ready else 503)
 
 
 async def metrics(http: web.Request) -> web.Response:
     """Answer with Prometheus's text format."""
-    engine = http.app[ENGINE]
-    engine.observe_state()
-    body, content_type = engine.metrics.render()
+    body, content_type = http.app[SERVICE].render()
     return web.Response(body=body, headers={"Content-Type": content_type})

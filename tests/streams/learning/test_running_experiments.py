@@ -14,8 +14,8 @@ from online_learning.types import Candidates
 from streams.errors import ConfigurationError
 from streams.experiments.definition import Experiment, Variant, encode_experiment
 from streams.learning.policy_set import PolicySet
+from streams.learning.routes import UserView, choose
 from streams.metrics import Metrics
-from streams.serving.routes import UserView, choose
 from streams.settings import load_settings
 
 PRIOR = LinearPrior(np.array([1.0, 0.5, -0.5]))
@@ -193,7 +193,7 @@ async def test_what_a_worker_cannot_run_leaves_the_live_policy_is_counted_and_lo
     row: tuple[bytes, bytes], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     policies = policy_set()
-    with caplog.at_level(logging.ERROR, "streams.experiments.running"):
+    with caplog.at_level(logging.ERROR, "streams.learning.running_experiments"):
         await policies.experiments.apply([row])
         await policies.experiments.apply([row])
     assert shares(policies) == {(None, None): 400}

@@ -22,8 +22,8 @@ from streams.experiments.definition import (
     check_experiment,
     decode_experiment,
 )
+from streams.learning.routes import Route, UserView
 from streams.metrics import Metrics
-from streams.serving.routes import Route, UserView
 from streams.state.item_index import keys_of
 
 log = logging.getLogger(__name__)

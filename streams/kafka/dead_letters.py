@@ -1,0 +1,32 @@
+"""Dead letters: records that could not be used, published with their bytes and the reason."""
+
+import logging
+from collections.abc import Sequence
+
+from streams.decoding import Rejected
+from streams.kafka.publisher import Publisher
+from streams.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+
+class DeadLetters:
+    """Publishes refused records to `topic` and counts them."""
+
+    def __init__(self, publisher: Publisher, topic: str, metrics: Metrics) -> None:
+        self._publisher = publisher
+        self._topic = topic
+        self._metrics = metrics
+
+    async def publish(self, name: str, rejected: Sequence[Rejected]) -> None:
+        """Publish refused records of the topic `name`; returns once the broker has them."""
+        if not rejected:
+            return
+        await self._publisher.publish(self._topic, 0, [bad.dead_letter() for bad in rejected])
+        for bad in rejected:
+            self._metrics.count_dead_letters(name, bad.reason)
+        first = rejected[0]
+        log.warning(
+            "%d record(s) of %s to dead-letters; the first, partition %d offset %d: %s",
+            len(rejected), name, first.record.partition, first.record.offset, first.error,
+        )  # fmt: skip

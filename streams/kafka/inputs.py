@@ -1,0 +1,60 @@
+"""What a worker knows of its input topics: where it began to read, and what may be committed."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from streams.kafka.ledger import CommitLedger
+
+
+class Inputs:
+    """The consumer of the worker's group as the rest of the worker sees it.
+
+    Faust makes the consumer when it starts, so it is attached then; until then nothing is open and nothing
+    is assigned.
+
+    Parameters
+    ----------
+    topics : full name on the broker by name
+    """
+
+    def __init__(self, topics: Mapping[str, str]) -> None:
+        self._topics = topics
+        self._names = {full: name for name, full in topics.items()}
+        self._consumer: Any = None
+        self._attached = asyncio.Event()
+        self._empty = CommitLedger()
+
+    def attach(self, consumer: Any) -> None:
+        """Use this `transport.Consumer`'s ledger and offsets."""
+        self._consumer = consumer
+        self._attached.set()
+
+    @property
+    def ledger(self) -> CommitLedger:
+        """Which offsets may be committed."""
+        ledger: CommitLedger = self._empty if self._consumer is None else self._consumer.ledger
+        return ledger
+
+    def partition(self, name: str, partition: int) -> tuple[str, int]:
+        """Topic and partition as the ledger names them."""
+        return self._topics[name], partition
+
+    async def positioned(self) -> None:
+        """Wait until it is known from where this worker reads."""
+        await self._attached.wait()
+        await self._consumer.positioned.wait()
+
+    def start_offset(self, name: str, partition: int) -> int:
+        """Offset from which this worker reads a topic's partition: the committed one."""
+        return int(self._consumer.start_offsets.get(self.partition(name, partition), 0))
+
+    def lags(self) -> Iterator[tuple[str, int, int]]:
+        """Yield name, partition and records not yet read of what is assigned, as far as it is known."""
+        consumer = self._consumer
+        if consumer is None:
+            return
+        for tp in consumer.assignment():
+            end, read = consumer.highwater(tp), consumer.read_offset(tp)
+            if end is not None and tp.topic in self._names:
+                yield self._names[tp.topic], tp.partition, max(0, end - (read or 0))

@@ -1,0 +1,70 @@
+"""Makes empty shards, as the settings and the release want them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.sample_signals import SignalConfig
+from online_learning.attribution.pending_slates import PendingSlates
+from online_learning.attribution.rewards import Shaping
+from online_learning.policies.registry import Learning
+from online_learning.statistics.position_bias import PositionStatistics, power_law
+from streams.events import MAX_SLATE
+from streams.settings import Settings
+from streams.state.profiles import Profiles
+from streams.state.shard import Shard
+
+
+class ShardFactory:
+    """Makes shards.
+
+    Parameters
+    ----------
+    learning : what the policies learn from
+    model_version : of the release in use
+    signals : how that release's training counted co-visits
+    """
+
+    def __init__(
+        self, settings: Settings, learning: Learning, *, model_version: str, signals: SignalConfig
+    ) -> None:
+        self._settings = settings
+        self._learning = learning
+        self._model_version = model_version
+        self._signals = signals
+        given = 0.0 if settings.position_bias == "learned" else settings.position_bias
+        self.examination: NDArray[np.float64] = power_law(given, MAX_SLATE)
+
+    def shard(self, partition: int) -> Shard:
+        """Return the empty shard of a partition."""
+        settings = self._settings
+        return Shard(
+            partition=partition,
+            profiles=Profiles(
+                partition,
+                history_limit=settings.history_limit,
+                actions=tuple(settings.actions),
+                positive=settings.positive_actions,
+            ),
+            covisits=self.covisits(),
+            statistics=self._learning.empty(),
+            model_version=self._model_version,
+            slates=PendingSlates(
+                window_ms=settings.attribution_window_ms,
+                shaping=Shaping(settings.actions, settings.dwell_half_ms, settings.attribution_windows_ms),
+                lateness_ms=settings.allowed_lateness_ms,
+            ),
+            learn_from=settings.learn_from,
+            cascade=settings.click_model == "cascade",
+            positions=PositionStatistics() if settings.position_bias == "learned" else None,
+            examination=self.examination,
+        )
+
+    def covisits(self) -> CoVisitation:
+        """Return empty counts, paired as the release's training paired them."""
+        return CoVisitation(
+            neighbours=self._settings.covisit_neighbours,
+            window=self._signals.window,
+            pair_decay=self._signals.pair_decay,
+            pair_other=self._signals.pair_other,
+        )

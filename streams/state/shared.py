@@ -1,0 +1,25 @@
+"""State that every worker holds of all partitions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from model_core.signals.co_visitation import CoVisitation
+from streams.state.catalogue import Catalogue
+from streams.state.item_index import ItemIndex
+
+
+@dataclass(frozen=True, slots=True)
+class SharedState:
+    """The items, and what all users together say of them.
+
+    covisits has the counts of each partition; those of an owned partition are its shard's own.
+    """
+
+    index: ItemIndex
+    catalogue: Catalogue
+    covisits: dict[int, CoVisitation] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> Sequence[CoVisitation]:
+        """The counts of all partitions."""
+        return list(self.covisits.values())

@@ -1,0 +1,134 @@
+"""The life of a worker: started in order, kept busy, drained, stopped."""
+
+import asyncio
+import gc
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from streams.durability.digest import digest
+from streams.kafka.topics import check_topics
+from streams.learning.learner import LEARN_INTERVAL_S, POSITIONS_INTERVAL_S
+from streams.worker.assembly import Parts
+from streams.worker.loop_lag import measure_loop_lag
+from streams.worker.warm_kernels import warm
+
+log = logging.getLogger(__name__)
+
+DRAIN_TIMEOUT_S = 10.0
+LAG_INTERVAL_S = 1.0
+
+
+class Lifecycle:
+    """Starts and stops the parts of a worker.
+
+    Parameters
+    ----------
+    crash
+        Called with an error that the worker must not survive: it stops without committing.
+    """
+
+    def __init__(self, parts: Parts, *, crash: Callable[[BaseException], None]) -> None:
+        self._parts = parts
+        self._crash = crash
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Check the topics, connect, and begin to follow the shared state."""
+        parts, settings = self._parts, self._parts.settings
+        await asyncio.to_thread(check_topics, settings)
+        await asyncio.to_thread(parts.policies.warm)
+        await asyncio.to_thread(warm)
+        release = parts.scorer.release
+        parts.metrics.set_release(release.version, parts.scorer.provider)
+        log.info("release %s on %s", release.version, parts.scorer.provider)
+        await parts.publisher.start()
+        parts.partitions.start(self._crash)
+        await parts.shared_topics.start(self._crash)
+        parts.content.start()
+        parts.server.start(self._crash)
+        parts.items.start(self._crash)
+        # What is loaded now stays for good: keep the collector from walking it again and again.
+        gc.collect()
+        gc.freeze()
+        flush_s = settings.flush_interval_ms / 1000
+        self._tasks = [
+            asyncio.create_task(self._every(flush_s, parts.flusher.flush_due)),
+            asyncio.create_task(self._every(LEARN_INTERVAL_S, self._learn)),
+            asyncio.create_task(self._every(POSITIONS_INTERVAL_S, self._learn_positions)),
+            asyncio.create_task(self._every(LAG_INTERVAL_S, self._measure_lag)),
+            asyncio.create_task(measure_loop_lag(parts.metrics.observe_loop_lag)),
+        ]
+
+    async def drain(self) -> None:
+        """Answer the requests in flight, within a deadline, and flush everything."""
+        await self._parts.server.drain(DRAIN_TIMEOUT_S)
+        await self._parts.flusher.flush_all()
+
+    async def stop(self) -> None:
+        """Disconnect; call `drain` before to lose no work."""
+        parts = self._parts
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await parts.partitions.stop()
+        await parts.server.stop()
+        await parts.items.stop()
+        await parts.shared_topics.stop()
+        await parts.publisher.stop()
+        parts.inference.shutdown(wait=False, cancel_futures=True)
+        parts.content.close()
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                self._crash(error)
+                return
+
+    def _learn(self) -> Coroutine[Any, Any, None]:
+        return self._parts.learner.learn(self._parts.partitions.live())
+
+    def _learn_positions(self) -> Coroutine[Any, Any, None]:
+        return self._parts.learner.learn_positions(self._parts.partitions.live())
+
+    async def _measure_lag(self) -> None:
+        for name, partition, records in self._parts.inputs.lags():
+            self._parts.metrics.set_lag(name, partition, records)
+
+    # What HTTP asks for
+
+    def digest(self) -> dict[str, Any]:
+        """Digest of the owned shards, that of the offline fold of the same clicks, and the offsets folded."""
+        shards = self._parts.partitions.live()
+        profiles = {shard.partition: shard.profiles for shard in shards}
+        covisits = {shard.partition: shard.covisits for shard in shards}
+        return {
+            "digest": digest(self._parts.shared.index, profiles, covisits),
+            "clicks": {shard.partition: shard.clicks.position for shard in shards},
+        }
+
+    def render_metrics(self) -> tuple[bytes, str]:
+        """Body and content type of `/metrics`, the gauges of what is held in memory being of now."""
+        parts, metrics = self._parts, self._parts.metrics
+        shards = parts.partitions.live()
+        profiles = [shard.profiles for shard in shards]
+        metrics.set_state(
+            "users", rows=sum(p.n_live for p in profiles), nbytes=sum(p.nbytes for p in profiles)
+        )
+        catalogue, covisits = parts.shared.catalogue, parts.shared.parts
+        metrics.set_state("items", rows=catalogue.n_live, nbytes=catalogue.nbytes)
+        metrics.set_state(
+            "covisits",
+            rows=sum(part.n_items for part in covisits),
+            nbytes=sum(part.nbytes for part in covisits),
+        )
+        metrics.set_state("vectors", rows=parts.items.encoded, nbytes=parts.items.nbytes)
+        metrics.pending_slates.set(sum(len(shard.slates) for shard in shards))
+        metrics.waiting_requests.set(parts.server.in_flight)
+        parts.partitions.is_ready()
+        return metrics.render()

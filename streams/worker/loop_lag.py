@@ -1,0 +1,15 @@
+"""How late the event loop is: what every callback that holds it costs all the others."""
+
+import asyncio
+from collections.abc import Callable
+
+PERIOD_S = 0.01
+
+
+async def measure_loop_lag(observe: Callable[[float], None]) -> None:
+    """Sleep again and again, and observe by how many seconds each waking is late."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + PERIOD_S
+        await asyncio.sleep(PERIOD_S)
+        observe(max(0.0, loop.time() - due))

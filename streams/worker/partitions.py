@@ -1,0 +1,176 @@
+"""The partitions that a worker owns: assigned, restored, dropped, and when they are ready."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from streams.items.table import ItemTable
+from streams.kafka.inputs import Inputs
+from streams.learning.learner import Learner
+from streams.metrics import Metrics
+from streams.state.shard import Shard
+from streams.state.shared import SharedState
+from streams.worker.shared_topics import SharedTopics
+
+log = logging.getLogger(__name__)
+
+CATCH_UP_POLL_S = 0.05
+USER_TOPICS = ("clicks", "users")
+INPUTS = ("clicks", "users", "requests", "content")
+
+
+class Partitions:
+    """Holds the shards of the owned partitions.
+
+    Parameters
+    ----------
+    restore : returns the shard of a partition as it was when it was last flushed
+    """
+
+    def __init__(
+        self,
+        restore: Callable[[int], Awaitable[Shard]],
+        *,
+        inputs: Inputs,
+        shared: SharedState,
+        shared_topics: SharedTopics,
+        items: ItemTable,
+        learner: Learner,
+        metrics: Metrics,
+    ) -> None:
+        self._restore_shard = restore
+        self._inputs = inputs
+        self._shared = shared
+        self._shared_topics = shared_topics
+        self._items = items
+        self._learner = learner
+        self._metrics = metrics
+        self._shards: dict[int, asyncio.Task[Shard]] = {}
+        self._caught_up = False
+        self._catching_up: asyncio.Task[None] | None = None
+        self._crash: Callable[[BaseException], None] | None = None
+
+    def start(self, crash: Callable[[BaseException], None]) -> None:
+        """Give errors that the worker must not survive to `crash` from now on."""
+        self._crash = crash
+
+    async def stop(self) -> None:
+        """Stop to catch up."""
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+            await asyncio.gather(self._catching_up, return_exceptions=True)
+
+    async def assign(self, partitions: set[int]) -> None:
+        """Own exactly these partitions: keep those owned already, restore the new ones, drop the rest."""
+        for partition in self._shards.keys() - partitions:
+            self._drop(partition)
+        for partition in partitions - self._shards.keys():
+            self._shards[partition] = self._watched(self._restore(partition))
+            self._shared_topics.own(partition)
+        self._metrics.assigned_partitions.set(len(partitions))
+        self._caught_up = not partitions
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+        self._catching_up = self._watched(self._catch_up(set(partitions)))
+        await self._shared_topics.announce(partitions)
+
+    def _watched(self, work: Any) -> "asyncio.Task[Any]":
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._crash_on_error)
+        return task
+
+    def _crash_on_error(self, task: "asyncio.Task[Any]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and self._crash is not None:
+            self._crash(error)
+
+    def _drop(self, partition: int) -> None:
+        task = self._shards.pop(partition)
+        task.cancel()
+        if _restored(task):
+            self._learner.keep(task.result())
+        self._shared_topics.disown(partition)
+        for name in INPUTS:
+            self._metrics.drop_lag(name, partition)
+
+    async def _restore(self, partition: int) -> Shard:
+        started = time.perf_counter()
+        shard = await self._restore_shard(partition)
+        self._shared.covisits[partition] = shard.covisits
+        self._learner.drop(partition)
+        seconds = time.perf_counter() - started
+        self._metrics.restore_seconds.set(seconds)
+        self._metrics.observe_stage("restore", seconds)
+        log.info("partition %d restored in %.2f s", partition, seconds)
+        return shard
+
+    async def shard(self, partition: int) -> Shard:
+        """Return the shard of an owned partition, once it is restored."""
+        return await asyncio.shield(self._shards[partition])
+
+    def live(self) -> list[Shard]:
+        """Shards restored and owned, by partition."""
+        return [task.result() for _, task in sorted(self._shards.items()) if _restored(task)]
+
+    def owns(self, partition: int) -> bool:
+        """Whether this worker answers for a partition."""
+        return partition in self._shards
+
+    # Readiness
+
+    def readiness(self) -> dict[str, Any]:
+        """Return what readiness consists of."""
+        return {
+            "catalogue_caught_up": self._shared_topics.caught_up,
+            "topics_caught_up": self._caught_up,
+            "items_encoded": self._items.pending == 0,
+            "partitions": len(self._shards),
+            "partitions_restored": len(self.live()),
+        }
+
+    def is_ready(self) -> bool:
+        """Whether state is restored and caught up."""
+        state = self.readiness()
+        ready = (
+            state["catalogue_caught_up"]
+            and state["topics_caught_up"]
+            and state["items_encoded"]
+            and 0 < state["partitions"] == state["partitions_restored"]
+        )
+        self._metrics.ready.set(ready)
+        return bool(ready)
+
+    async def _catch_up(self, partitions: set[int]) -> None:
+        """Be ready once everything that the topics held at the assignment has been folded."""
+        ends = {
+            name: await self._shared_topics.end_offsets(name, partitions)
+            for name in (*USER_TOPICS, "content")
+        }
+        while not all(
+            self._folded(name, partition) >= end
+            for name, of_partition in ends.items()
+            for partition, end in of_partition.items()
+            if partition in self._shards
+        ):
+            await asyncio.sleep(CATCH_UP_POLL_S)
+        # What was folded of content comes back as item-state.
+        shown = await self._shared_topics.end_offsets("item-state", partitions)
+        while any(self._shared_topics.position("item-state", p) < end for p, end in shown.items()):
+            await asyncio.sleep(CATCH_UP_POLL_S)
+        self._caught_up = True
+
+    def _folded(self, name: str, partition: int) -> int:
+        """The next offset to fold of an input topic, 0 while its shard is being restored."""
+        task = self._shards[partition]
+        if not _restored(task):
+            return 0
+        shard = task.result()
+        if name == "content":
+            done = self._inputs.ledger.position(self._inputs.partition(name, partition))
+            return max(done, self._inputs.start_offset(name, partition))
+        return shard.clicks.position if name == "clicks" else shard.users.position
+
+
+def _restored(task: "asyncio.Task[Shard]") -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None

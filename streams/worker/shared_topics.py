@@ -1,0 +1,169 @@
+"""Follows the topics that every worker reads from the start: items, statistics, experiments."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from streams.durability.rows import COVISIT_PREFIX, restore_covisits
+from streams.items.table import ItemTable
+from streams.kafka.publisher import Publisher
+from streams.kafka.reader import TailReader, read_partition
+from streams.kafka.topics import topic_partitions
+from streams.learning.learner import Learner
+from streams.learning.running_experiments import RunningExperiments
+from streams.metrics import Metrics
+from streams.settings import Settings
+from streams.state.shard import ARM_PREFIX, STATISTICS_PREFIX
+from streams.state.shared import SharedState
+
+log = logging.getLogger(__name__)
+
+FOLLOWED = ("item-state", "policy-state", "experiments")
+OWNER_PREFIX = b"owner\0"
+
+
+class SharedTopics:
+    """Reads `FOLLOWED` and gives each row to who uses it; knows which worker owns which partition.
+
+    Rows of `policy-state` of an owned partition are left out: this worker writes them.
+
+    Parameters
+    ----------
+    topics : full name on the broker by name
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        topics: Mapping[str, str],
+        *,
+        shared: SharedState,
+        items: ItemTable,
+        learner: Learner,
+        experiments: RunningExperiments,
+        publisher: Publisher,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._shared = shared
+        self._items = items
+        self._learner = learner
+        self._experiments = experiments
+        self._publisher = publisher
+        self._metrics = metrics
+        self._owned: set[int] = set()
+        self._owners: dict[int, str] = {}
+        self._crash: Callable[[BaseException], None] = _log
+        self._applying: set[asyncio.Task[None]] = set()
+        self._reader = TailReader(
+            settings, {topics[name]: topic_partitions(settings, name) for name in FOLLOWED}, self._handle
+        )
+        self._handlers: dict[str, Callable[[int, Sequence[Any]], None]] = {
+            topics["item-state"]: self._on_items,
+            topics["policy-state"]: self._on_policy_rows,
+            topics["experiments"]: self._on_experiments,
+        }
+        self.url: str | None = settings.advertised_url
+        """Where this worker is reached; announced for the partitions that it owns."""
+
+    async def start(self, crash: Callable[[BaseException], None]) -> None:
+        """Read the experiments to their end, and begin to follow; an error goes to `crash`."""
+        self._crash = crash
+        # Before the first request: a user of a variant must not be served by the live policy in between.
+        async for records in read_partition(self._settings, self._topics["experiments"], 0):
+            await self._experiments.apply((record.key, record.value) for record in records)
+        await self._reader.start()
+        self._reader.task.add_done_callback(self._crash_on_error)
+
+    async def stop(self) -> None:
+        """Stop to follow."""
+        await self._reader.stop()
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything has been read that was there at the start."""
+        return self._reader.caught_up.is_set()
+
+    def position(self, name: str, partition: int) -> int:
+        """Next offset to read of a followed topic."""
+        return self._reader.position(self._topics[name], partition)
+
+    async def end_offsets(self, name: str, partitions: Iterable[int]) -> dict[int, int]:
+        """Ask the broker for the next offsets to be written, of any topic."""
+        return await self._reader.end_offsets(self._topics[name], sorted(partitions))
+
+    async def end_of_clicks(self, partition: int) -> int:
+        """Ask the broker for the next offset to be written to a partition of `clicks`."""
+        return (await self.end_offsets("clicks", [partition]))[partition]
+
+    # Ownership
+
+    def own(self, partition: int) -> None:
+        """Leave out the rows of a partition from now on: its shard has what they say."""
+        self._owned.add(partition)
+        self._reader.pause(self._topics["policy-state"], partition)
+
+    def disown(self, partition: int) -> None:
+        """Follow a partition's rows again."""
+        self._owned.discard(partition)
+        self._reader.resume(self._topics["policy-state"], partition)
+
+    def owner_url(self, partition: int) -> str | None:
+        """Where the owner of another worker's partition is reached, as it announced itself."""
+        url = self._owners.get(partition)
+        return None if url == self.url else url
+
+    async def announce(self, partitions: Iterable[int]) -> None:
+        """Tell all workers that these partitions are answered for here."""
+        if self.url is None:
+            return
+        url = self.url.encode()
+        await self._publisher.publish_all(
+            (self._topics["policy-state"], partition, (OWNER_PREFIX + partition.to_bytes(2, "big"), url))
+            for partition in partitions
+        )
+
+    # Rows
+
+    def _handle(self, topic: str, partition: int, records: Sequence[Any]) -> None:
+        self._handlers[topic](partition, records)
+
+    def _on_items(self, partition: int, records: Sequence[Any]) -> None:
+        changed = self._shared.catalogue.apply(records)
+        self._metrics.count_events("item-state", "accepted", len(records))
+        self._items.refresh(changed)
+
+    def _on_experiments(self, partition: int, records: Sequence[Any]) -> None:
+        self._spawn(self._experiments.apply([(row.key, row.value) for row in records]))
+
+    def _on_policy_rows(self, partition: int, records: Sequence[Any]) -> None:
+        covisits: list[tuple[bytes, bytes | None]] = []
+        for record in records:
+            if record.key.startswith(OWNER_PREFIX):
+                self._owners[partition] = (record.value or b"").decode()
+            elif partition in self._owned:
+                continue
+            elif record.key.startswith(COVISIT_PREFIX):
+                covisits.append((record.key, record.value))
+            elif record.key.startswith(STATISTICS_PREFIX):
+                self._learner.on_statistics(partition, record.value)
+            elif record.key.startswith(ARM_PREFIX):
+                self._learner.on_arm(partition, record.value)
+        if covisits:
+            restore_covisits(self._shared.covisits[partition], self._shared.index, covisits)
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._applying.add(task)
+        task.add_done_callback(self._applying.discard)
+        task.add_done_callback(self._crash_on_error)
+
+    def _crash_on_error(self, task: "asyncio.Future[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._crash(error)
+
+
+def _log(error: BaseException) -> None:
+    log.critical("an error before the start: %r", error, exc_info=error)
