@@ -4,15 +4,12 @@ Each command lives beside the code that it runs and is named here with one line.
 the command is asked for; what is heavy even then (torch, transformers) it imports inside its functions.
 """
 
-import importlib
 import sys
-from typing import Any
 
 import typer
-import typer.main
-from typer.core import TyperGroup
 
 from streams.errors import SlatestreamError
+from streams.lazy_commands import LazyCommands
 
 COMMANDS = {
     "broker": "streams.broker.embedded:broker_command",
@@ -31,32 +28,10 @@ COMMANDS = {
 }
 
 
-class Commands(TyperGroup):
+class Commands(LazyCommands):
     """Imports a command when it is named, so that a worker does not wait for what benchmarks need."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Name all commands, in the order of the help."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import a command; None when there is none of this name, and then all, to suggest one."""
-        for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
-            if name not in self.commands:
-                self.add_command(_load(name))
-        return self.commands.get(cmd_name)
-
-
-def _load(name: str) -> Any:
-    module, _, attribute = COMMANDS[name].partition(":")
-    what = getattr(importlib.import_module(module), attribute)
-    if isinstance(what, typer.Typer):
-        command: Any = typer.main.get_group(what)
-    else:
-        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        alone.command()(what)
-        command = typer.main.get_command(alone)
-    command.name = name
-    return command
+    table = COMMANDS
 
 
 app = typer.Typer(

@@ -1,12 +1,27 @@
-"""The `slatestream bench` commands."""
+"""The `slatestream bench` commands, each named here with one line and imported when it is asked for."""
 
 import typer
 
-from streams.bench.freshness import freshness_command
-from streams.bench.ingest import ingest_command
-from streams.bench.prequential import prequential_command
+from streams.lazy_commands import LazyCommands
 
-bench_app = typer.Typer(no_args_is_help=True, help="Measure speed and quality through the real topics.")
-bench_app.command("freshness")(freshness_command)
-bench_app.command("ingest")(ingest_command)
-bench_app.command("prequential")(prequential_command)
+COMMANDS = {
+    "ingest": "streams.bench.ingest:ingest_command",
+    "serve": "streams.bench.serve:serve_command",
+    "ready": "streams.bench.ready:ready_command",
+    "freshness": "streams.bench.freshness:freshness_command",
+    "prequential": "streams.bench.prequential:prequential_command",
+}
+
+
+class BenchCommands(LazyCommands):
+    """The benchmarks by name."""
+
+    table = COMMANDS
+
+
+bench_app = typer.Typer(cls=BenchCommands, no_args_is_help=True)
+
+
+@bench_app.callback()
+def _bench() -> None:
+    """Measure speed and quality through the real topics, each beside a calibration of the same run."""

@@ -1,21 +1,117 @@
-"""What every benchmark says beside its figures."""
+"""What every benchmark says beside its figures: the machine, its load, a table, a JSON file, a picture."""
 
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import util
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
+Say = Callable[[str], None]
+
+PIPED_WIDTH = 180
+
+
+def speaker(console: Console) -> Say:
+    """Return a function that prints one line as it is."""
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    return say
+
 
 def machine() -> str:
-    """Describe the machine that the figures were taken on."""
-    python = platform.python_version()
-    return f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python {python}"
+    """Describe the machine that the figures were taken on, and what else it was doing."""
+    facts = machine_facts()
+    return (
+        f"{facts['cores']} cores, {facts['cpu']}, {facts['memory_gib']:.0f} GiB, {facts['system']}, "
+        f"Python {facts['python']}, load {facts['load_1_min']:.1f}"
+    )
 
 
-def write_report(path: Path, figures: Mapping[str, Any], say: Callable[[str], None]) -> None:
-    """Write figures and the machine as JSON, and say where."""
+def machine_facts() -> dict[str, Any]:
+    """Return the same as fields; the load is the average of processes that ran or waited in a minute."""
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "cpu": _named("/proc/cpuinfo", "model name") or platform.machine(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "load_1_min": round(os.getloadavg()[0], 2),
+    }
+
+
+def _named(path: str, name: str) -> str | None:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), None)
+
+
+def print_table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table; numbers stand to the right, and None is a dash."""
+    table = Table(title=title, title_justify="left")
+    for column in range(len(columns)):
+        texts = all(isinstance(row[column], str) for row in rows)
+        table.add_column(columns[column], justify="left" if texts else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(cell, row))
+    # Piped output is as wide as it needs to be: a table folded at 80 columns is hard to read.
+    wide = console if console.is_terminal else Console(file=console.file, width=PIPED_WIDTH)
+    wide.print(table, markup=False, highlight=False)
+
+
+def cell(value: Any) -> str:
+    """Write a figure with as many digits as it is good for.
+
+    >>> [cell(value) for value in (None, 12345, 12345.6, 23.45, 0.0567, "p50")]
+    ['-', '12,345', '12,346', '23.4', '0.057', 'p50']
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
+        return f"{value:,.{digits}f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def write_report(path: Path, figures: Mapping[str, Any], say: Say) -> None:
+    """Write figures, the machine and the moment as JSON, and say where."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**figures, "machine": machine()}, indent=2) + "\n")
+    described = {**figures, "machine": machine_facts(), "taken": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    path.write_text(json.dumps(described, indent=2) + "\n")
     say(f"Figures in {path}")
+
+
+def plot_curves(
+    path: Path,
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    x: str,
+    y: str,
+    title: str,
+    say: Say,
+) -> None:
+    """Draw named curves of (x, y) points on logarithmic axes; without matplotlib, say what is left out."""
+    if util.find_spec("matplotlib") is None:
+        say(f"{path.name} is left out: it needs matplotlib")
+        return
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name, points in curves.items():
+        axes.plot(*zip(*sorted(points), strict=True), marker="o", label=name)
+    axes.set(xlabel=x, ylabel=y, title=title, xscale="log", yscale="log")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    say(f"Picture in {path}")

@@ -69,6 +69,16 @@ class MetricsReading:
             if sample in names and labels.items() <= have.items()
         )
 
+    def buckets(self, name: str, **labels: str) -> dict[float, float]:
+        """Sum a histogram's cumulative counts by upper bound; `slatestream_` may be left out of its name."""
+        names = (f"{name}_bucket", f"slatestream_{name}_bucket")
+        found: dict[float, float] = {}
+        for sample, have, value in self._samples:
+            if sample in names and labels.items() <= have.items():
+                bound = float(have["le"])
+                found[bound] = found.get(bound, 0.0) + value
+        return found
+
 
 class WorkerProcess:
     """A worker with the environment of this process and some settings of its own.
@@ -83,11 +93,21 @@ class WorkerProcess:
         File that takes what it prints.
     command
         Module and arguments that Python runs.
+    variables
+        What else its environment has.
     """
 
-    def __init__(self, settings: Mapping[str, Any], *, log: Path, command: Sequence[str] = COMMAND) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        log: Path,
+        command: Sequence[str] = COMMAND,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self._port = _free_port()
-        self._environment = environment({"http_host": "127.0.0.1", **settings, "http_port": self._port})
+        given = environment({"http_host": "127.0.0.1", **settings, "http_port": self._port})
+        self._environment = {**(variables or {}), **given}
         self._log = log
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
@@ -155,6 +175,12 @@ class WorkerProcess:
                 return MetricsReading(answer.read().decode())
         except (OSError, urllib.error.URLError):
             return None
+
+    def resident_bytes(self) -> int:
+        """Memory of the process that is in use, as the kernel counts it."""
+        self.check()
+        fields = Path(f"/proc/{self.pid}/statm").read_text().split()
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def stop(self) -> int | None:
         """Ask it to end, by force after a deadline; return its exit code, None if it was not running."""

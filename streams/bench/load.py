@@ -1,0 +1,171 @@
+"""Load generators, each a process of its own so that its Python takes nothing from what it measures.
+
+`python -m streams.bench.load` reads one JSON line that says what to send, prints "ready", waits for a line
+with the moment to begin (`time.monotonic`, which processes of one machine share), and prints its figures as
+one JSON line when it is done. `LoadProcess` is the other end.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any, Self
+
+import msgspec
+
+from streams.errors import SlatestreamError
+from streams.settings import Settings
+from streams.worker.process import DIE_WITH_PARENT
+
+LEAD_S = 0.2
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """What a generator sends.
+
+    users are u0 to u<users - 1>, all alike likely. drain_s is how long after the last request answers are
+    waited for; a request without one by then is unanswered.
+    """
+
+    kind: str  # "kafka", "http", "clicks" or "hop"
+    rate: float
+    seconds: float
+    users: int
+    items: int = 0
+    k: int = 10
+    seed: int = 0
+    drain_s: float = 10.0
+    client: dict[str, str] = {}  # librdkafka's options
+    to: str = ""  # topic that takes the requests or the clicks
+    back: str = ""  # topic of the answers
+    partitions: int = 1
+    host: str = ""
+    port: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many are sent."""
+        return max(1, round(self.rate * self.seconds))
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of it. latencies holds every request, unanswered ones with the time they waited.
+
+    late_ms is how much later than due the generator itself sent 99 % of what it sent: where it is not small,
+    the machine could not make the load.
+    """
+
+    sent: int
+    answered: int
+    unanswered: int
+    refused: int
+    fallbacks: int
+    seconds: float
+    late_ms: float
+    latencies: str | None = None
+
+    @property
+    def per_second(self) -> float:
+        """Answers a second, from the start to the last of them."""
+        return self.answered / self.seconds if self.seconds > 0 else 0.0
+
+
+def librdkafka_options(settings: Settings) -> dict[str, str]:
+    """Return the connection options of librdkafka's clients."""
+    options = {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "security.protocol": settings.security_protocol,
+    }
+    if settings.ssl_cafile is not None:
+        options["ssl.ca.location"] = str(settings.ssl_cafile)
+    if settings.security_protocol.startswith("SASL"):
+        assert settings.sasl_password is not None  # a rule of Settings
+        options["sasl.mechanism"] = settings.sasl_mechanism
+        options["sasl.username"] = str(settings.sasl_username)
+        options["sasl.password"] = settings.sasl_password.get_secret_value()
+    return options
+
+
+class LoadProcess:
+    """A generator that is ready to begin. It is killed with the process that started it."""
+
+    def __init__(self, work: Work) -> None:
+        self._kind = work.kind
+        self._process = subprocess.Popen(
+            [*DIE_WITH_PARENT, sys.executable, "-m", "streams.bench.load"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._write(json.dumps(msgspec.to_builtins(work)))
+        self._read("ready")
+
+    def begin(self, at: float) -> None:
+        """Let it send from this moment of `time.monotonic` on."""
+        self._write(repr(at))
+
+    def result(self) -> Outcome:
+        """Wait until it is done."""
+        return msgspec.json.decode(self._read(), type=Outcome)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def _read(self, wanted: str | None = None) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        if not line or (wanted is not None and line != wanted):
+            raise SlatestreamError(
+                f"the {self._kind} load generator ended with code {self._process.wait()} and said {line!r}"
+            )
+        return line
+
+
+def run_together(*works: Work) -> list[Outcome]:
+    """Run generators from one moment on, and return what became of each."""
+    started: list[LoadProcess] = []
+    try:
+        for work in works:
+            started.append(LoadProcess(work))
+        at = time.monotonic() + LEAD_S
+        for process in started:
+            process.begin(at)
+        return [process.result() for process in started]
+    finally:
+        for process in started:
+            process.__exit__()
+
+
+def main() -> None:
+    """Be a generator."""
+    work = msgspec.json.decode(sys.stdin.readline(), type=Work)
+    # What each needs is imported by it alone: a generator starts in a moment.
+    if work.kind == "http":
+        from streams.bench.load_http import generate
+    elif work.kind == "clicks":
+        from streams.bench.load_clicks import generate
+    else:
+        from streams.bench.load_kafka import generate
+
+    def begin() -> float:
+        print("ready", flush=True)
+        return float(sys.stdin.readline())
+
+    outcome: Any = generate(work, begin)
+    print(msgspec.json.encode(outcome).decode(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

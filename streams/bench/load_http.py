@@ -1,0 +1,162 @@
+"""Requests over HTTP at a constant rate: keep-alive connections, as many as the answers need.
+
+A small client of its own, because one that costs as much as the server would measure itself.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+
+from streams.bench.latency import Latencies, due
+from streams.bench.load import Outcome, Work
+
+MAX_CONNECTIONS = 512
+FALLBACK = b'"fallback":"'
+
+
+class Connection(asyncio.Protocol):
+    """One request at a time; `finished(connection, status, body)` is called with each answer."""
+
+    def __init__(self, finished: Callable[["Connection", int, bytes], None]) -> None:
+        self._finished = finished
+        self._buffer = bytearray()
+        self._transport: asyncio.Transport | None = None
+        self.due = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def ask(self, path: str, host: str, moment: float) -> None:
+        """Send a request that was due at `moment`."""
+        assert self._transport is not None
+        self.due = moment
+        self._transport.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+
+    def data_received(self, data: bytes) -> None:
+        """Collect an answer; both its head and its length must have come."""
+        self._buffer += data
+        head = self._buffer.find(b"\r\n\r\n")
+        if head < 0:
+            return
+        status, length = parse_head(bytes(self._buffer[:head]))
+        end = head + 4 + length
+        if len(self._buffer) < end:
+            return
+        body = bytes(self._buffer[head + 4 : end])
+        del self._buffer[:end]
+        self._finished(self, status, body)
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+def parse_head(head: bytes) -> tuple[int, int]:
+    r"""Return the status and the length of the body that an answer's first lines announce.
+
+    >>> parse_head(b"HTTP/1.1 200 OK\r\nContent-Type: x\r\ncontent-length: 12")
+    (200, 12)
+    """
+    first, *lines = head.split(b"\r\n")
+    for line in lines:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(first.split()[1]), int(value)
+    raise ValueError(f"an answer must have a Content-Length, got {head[:200]!r}")
+
+
+class _Client:
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._idle: list[Connection] = []
+        self._all: list[Connection] = []
+        self._waiting: set[Connection] = set()
+        self._queued: list[tuple[str, float]] = []
+        self.answers, self.late = Latencies(), Latencies()
+        self.answered = self.refused = self.fallbacks = self.sent = 0
+        self.last = 0.0
+        self.done = asyncio.Event()
+
+    async def connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        _, made = await loop.create_connection(
+            lambda: Connection(self._finished), self._work.host, self._work.port
+        )
+        self._all.append(made)
+        self._take(made)
+
+    def _take(self, connection: Connection) -> None:
+        if self._queued:
+            path, moment = self._queued.pop(0)
+            self._waiting.add(connection)
+            connection.ask(path, self._work.host, moment)
+        else:
+            self._idle.append(connection)
+
+    def _finished(self, connection: Connection, status: int, body: bytes) -> None:
+        self._waiting.discard(connection)
+        now = time.monotonic()
+        if status == 200:
+            self.answers.add(now - connection.due)
+            self.answered += 1
+            self.fallbacks += FALLBACK in body
+        else:
+            self.refused += 1
+        self.last = now
+        self._take(connection)
+        if self.sent == self._work.count and not self._waiting and not self._queued:
+            self.done.set()
+
+    def send(self, user: str, moment: float) -> None:
+        self.sent += 1
+        self.late.add(time.monotonic() - moment)
+        self._queued.append((f"/v1/recommendations/{user}?k={self._work.k}", moment))
+        if self._idle:
+            self._take(self._idle.pop())
+        elif len(self._all) < MAX_CONNECTIONS:
+            asyncio.ensure_future(self.connect())
+
+    async def run(self, begin: Callable[[], float]) -> Outcome:
+        work, rng = self._work, random.Random(self._work.seed)
+        for _ in range(8):
+            await self.connect()
+        start = begin()
+        for number in range(work.count):
+            moment = start + due(number, work.rate)
+            if (wait := moment - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            self.send(f"u{rng.randrange(work.users)}", moment)
+        try:
+            async with asyncio.timeout(work.drain_s):
+                await self.done.wait()
+        except TimeoutError:
+            pass
+        now = time.monotonic()
+        left = [connection.due for connection in self._waiting] + [moment for _, moment in self._queued]
+        for moment in left:
+            self.answers.add(now - moment)
+        for connection in self._all:
+            connection.close()
+        return Outcome(
+            sent=self.sent,
+            answered=self.answered,
+            unanswered=len(left),
+            refused=self.refused,
+            fallbacks=self.fallbacks,
+            seconds=self.last - start,
+            late_ms=self.late.at(99.0),
+            latencies=self.answers.encoded(),
+        )
+
+
+def generate(work: Work, begin: Callable[[], float]) -> Outcome:
+    """Send what is due, each on an idle connection or a new one."""
+
+    async def run() -> Outcome:
+        return await _Client(work).run(begin)
+
+    return asyncio.run(run())

@@ -1,0 +1,176 @@
+"""What a serving benchmark serves: a release of random weights, a catalogue, and users with histories.
+
+The graphs are the real ones, exported as training exports them, and only their weights are random: how long
+a request takes depends on shapes, not on what was learned. The release knows `KNOWN` items by name, with EASE
+weights; the rest of a catalogue is placed by its text and attributes, as are items newer than a training.
+"""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.kafka.partitioner import partitions_of
+from streams.kafka.publisher import Publisher, Row
+from streams.kafka.topics import topic_name, topic_partitions
+from streams.settings import DEFAULT_ACTIONS, Settings
+from streams.state.catalogue import encode_item_state
+
+KNOWN = 1_700
+TEXT_DIM = 384
+GENRES = 40
+TEXTS = 4_096
+CHUNK = 10_000
+
+Rows = Iterator[tuple[str, bytes]]
+
+
+def item_attributes(number: int) -> dict[str, list[str]]:
+    """Attributes of item `number`: three edges of the knowledge graph, shared with many others."""
+    return {
+        "genre": [f"genre-{number % GENRES}", f"genre-{number * 7 % GENRES}"],
+        "maker": [f"maker-{number % 997}"],
+    }
+
+
+class RandomTexts:
+    """Vectors instead of texts, for a release whose items come with theirs; it is named "none"."""
+
+    name, fingerprint, dim = "none", "random", TEXT_DIM
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def encode(self, texts: list[str]) -> NDArray[np.float32]:
+        """Unit vectors of random direction: (n, dim) float32."""
+        vectors = self._rng.standard_normal((len(texts), self.dim), np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
+
+
+def random_release(folder: Path, *, known: int = KNOWN, seed: int = 0) -> Path:
+    """Write a release of random weights with items i0 to i<known - 1>; one that is there is kept."""
+    if (folder / "manifest.json").is_file():
+        return folder
+    # A worker's process never needs these, and they take seconds.
+    import torch
+
+    from model_core.data.corpus import make_corpus
+    from model_core.data.datasets import Dataset, Interactions, Item
+    from model_core.data.replay import item_features
+    from model_core.network.config import ModelConfig, TrainConfig
+    from model_core.network.model import Model
+    from model_core.release.export import export_release
+    from model_core.release.folder import EASE, MAPPING, write_manifest
+    from model_core.signals.sample_signals import SignalConfig, fit_log, map_log
+
+    rng, n, n_users = np.random.default_rng(seed), 40 * known, known
+    interactions = Interactions(
+        np.array([f"u{u}" for u in rng.integers(n_users, size=n)]),
+        np.array([f"i{i}" for i in (known * rng.random(n) ** 3).astype(int)]),
+        np.full(n, 5.0, np.float32),
+        1_700_000_000_000 + 60_000 * np.arange(n, dtype=np.int64),
+    )
+    items = [Item(f"i{i}", f"Item {i}", item_attributes(i)) for i in range(known)]
+    config, signals, weights = ModelConfig(), SignalConfig(), dict(DEFAULT_ACTIONS)
+    corpus = make_corpus(
+        Dataset("random", interactions, items, []),
+        ["like"] * n,
+        weights,
+        RandomTexts(seed),  # type: ignore[arg-type]
+        config,
+    )
+    torch.manual_seed(seed)
+    model = Model(corpus, config, TrainConfig(), tuple(weights.values()))
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    features = item_features(corpus)
+    fit_log(corpus.log, signals, features).save(partial / EASE)
+    map_log(corpus.log, signals, features).save(partial / MAPPING)
+    export_release(partial, model.encoder, model.ranker, n_items=known)
+    write_manifest(
+        partial,
+        config=config,
+        actions=weights,
+        text_encoder=corpus.text_encoder,
+        vocabulary=corpus.vocabulary,
+        signals=asdict(signals),
+        metrics={},
+        training={"random": True, "interactions": 0},
+    )
+    partial.rename(folder)
+    return folder
+
+
+def catalogue_rows(items: int, partitions: int, *, seed: int = 0) -> Rows:
+    """Key and item-state value of items i0, i1, ..., as the worker would have made them from content."""
+    texts = RandomTexts(seed).encode([""] * min(items, TEXTS))
+    for start in range(0, items, CHUNK):
+        names = [f"i{number}" for number in range(start, min(items, start + CHUNK))]
+        where = partitions_of(names, partitions).tolist()
+        for number, (name, partition) in enumerate(zip(names, where, strict=True), start):
+            yield (
+                name,
+                encode_item_state(
+                    content_id=name,
+                    title=f"Item {number}",
+                    text=texts[number % len(texts)],
+                    image=None,
+                    audio=None,
+                    attributes=item_attributes(number),
+                    triples=[],
+                    available=True,
+                    published_ms=None,
+                    expires_ms=None,
+                    partition=partition,
+                    offset=number,
+                ),
+            )
+
+
+def history_rows(users: int, items: int, *, each: int = 20, seed: int = 0) -> Rows:
+    """Key and value of clicks: `each` likes of users u0, u1, ..., of popular items more than of others."""
+    rng = np.random.default_rng(seed)
+    start_ms = int(time.time() * 1000) - 60_000 * each
+    for turn in range(each):
+        liked = (items * rng.random(users) ** 3).astype(np.int64).tolist()
+        for user, item in enumerate(liked):
+            yield (
+                f"u{user}",
+                b'{"event_id":"h%d-%d","user_id":"u%d","item_id":"i%d","action":"like","timestamp_ms":%d}'
+                % (turn, user, user, item, start_ms + 60_000 * turn),
+            )
+
+
+def publish_all(
+    settings: Settings, name: str, rows: Rows, *, progress: Callable[[int], None] = lambda _: None
+) -> int:
+    """Publish keyed rows to the topic called `name`; return how many there were."""
+    return asyncio.run(_publish_all(settings, name, rows, progress))
+
+
+async def _publish_all(settings: Settings, name: str, rows: Rows, progress: Callable[[int], None]) -> int:
+    topic, partitions = topic_name(settings, name), topic_partitions(settings, name)
+    publisher = Publisher(settings)
+    await publisher.start()
+    total = 0
+    try:
+        while chunk := list(islice(rows, CHUNK)):
+            where = partitions_of([key for key, _ in chunk], partitions).tolist()
+            placed: list[tuple[str, int, Row]] = [
+                (topic, partition, (key.encode(), value))
+                for partition, (key, value) in zip(where, chunk, strict=True)
+            ]
+            await publisher.publish_all(placed)
+            total += len(chunk)
+            progress(total)
+    finally:
+        await publisher.stop()
+    return total

@@ -1,0 +1,39 @@
+"""Commands that are imported when they are asked for: a group of many pays for the one it runs."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import typer
+import typer.main
+from typer.core import TyperGroup
+
+
+class LazyCommands(TyperGroup):
+    """A group whose commands are named by a table, as "module:attribute", in the order of the help."""
+
+    table: ClassVar[Mapping[str, str]] = {}
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Name all commands, in the order of the help."""
+        return list(self.table)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import a command; None when there is none of this name, and then all, to suggest one."""
+        for name in [cmd_name] if cmd_name in self.table else self.table:
+            if name not in self.commands:
+                self.add_command(_load(name, self.table[name]))
+        return self.commands.get(cmd_name)
+
+
+def _load(name: str, where: str) -> Any:
+    module, _, attribute = where.partition(":")
+    what = getattr(importlib.import_module(module), attribute)
+    if isinstance(what, typer.Typer):
+        command: Any = typer.main.get_group(what)
+    else:
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        alone.command()(what)
+        command = typer.main.get_command(alone)
+    command.name = name
+    return command

@@ -1,0 +1,57 @@
+"""The benchmarks run: on a small load, against the real broker and a real worker."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from streams.bench.ready import ready_command
+from streams.bench.serve import serve_command
+from streams.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _on_the_broker_of_the_tests(kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka_settings.bootstrap_servers)
+
+
+def test_serve_measures_both_ways_with_clicks_beside(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    serve_command(
+        rates="20",
+        items="300",
+        clicks="0,500",
+        over="kafka,http",
+        seconds=1.0,
+        users=50,
+        limit_ms=0.0,
+        release=None,
+        baseline=True,
+        set_=["text_encoder=none"],
+        seed=1,
+        out=tmp_path,
+    )
+    report = json.loads((tmp_path / "serve.json").read_text())
+    loads = report["loads"]
+    assert [(load["over"], load["clicks"]) for load in loads] == [
+        ("kafka", 0.0), ("kafka", 500.0), ("http", 0.0), ("http", 500.0),
+    ]  # fmt: skip
+    for load in loads:
+        assert (load["sent"], load["unanswered"], load["refused"]) == (20, 0, 0)
+        assert 0 < load["p50_ms"] <= load["p99_ms"] <= load["max_ms"]
+        assert load["fallbacks"] == 20, "there is no release"
+        assert {"score", "policy", "request_to_publish"} <= {stage["name"] for stage in load["stages"]}
+    assert report["hop"]["p50_ms"] > 0
+    shown = capsys.readouterr().out
+    assert "machine: " in shown
+    assert "Slates at a constant rate" in shown
+
+
+def test_ready_measures_a_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    ready_command(
+        times=1, idle=0.0, kinds="none", release=None, cold=False, set_=["text_encoder=none"], out=tmp_path
+    )
+    report = json.loads((tmp_path / "ready.json").read_text())
+    assert [row["what"] for row in report["medians"]] == ["without a release"]
+    assert report["medians"][0]["ready_s"] > report["imports_s"] > 0
+    assert report["medians"][0]["idle_mib"] > 50
+    assert "importing the libraries alone" in capsys.readouterr().out

@@ -1,0 +1,74 @@
+import asyncio
+
+import pytest
+
+from streams.bench.load import Work, librdkafka_options
+from streams.bench.load_http import Connection, generate, parse_head
+from streams.settings import load_settings
+
+
+def test_a_load_has_as_many_requests_as_its_rate_and_time_say():
+    work = {"kind": "kafka", "users": 1}
+    assert Work(rate=50.0, seconds=2.0, **work).count == 100
+    assert Work(rate=0.1, seconds=1.0, **work).count == 1
+
+
+def test_credentials_reach_librdkafka_under_its_own_names():
+    settings = load_settings(
+        bootstrap_servers="a:1,b:2", security_protocol="SASL_SSL", sasl_username="u", sasl_password="p"
+    )
+    assert librdkafka_options(settings) == {
+        "bootstrap.servers": "a:1,b:2",
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": "u",
+        "sasl.password": "p",
+    }
+
+
+def test_an_answer_that_comes_in_pieces_is_read_once_whole():
+    answers: list[tuple[int, bytes]] = []
+    connection = Connection(lambda _, status, body: answers.append((status, body)))
+    whole = b"HTTP/1.1 503 Busy\r\nX: y\r\nContent-Length: 5\r\n\r\nhello"
+    for byte in whole + whole[:10]:
+        connection.data_received(bytes([byte]))
+    assert answers == [(503, b"hello")]
+
+
+def test_an_answer_without_a_length_is_refused():
+    with pytest.raises(ValueError, match="must have a Content-Length, got b'HTTP/1.1 200 OK"):
+        parse_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked")
+
+
+async def test_a_server_that_stalls_is_charged_for_everybody_who_waits():
+    """One request in a hundred stalls the server for .3 s: an open loop sees many slow answers, not one."""
+    seen = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal seen
+        while await reader.readline():
+            while (await reader.readline()).strip():
+                pass
+            seen += 1
+            if seen == 20:
+                loop = asyncio.get_running_loop()
+                until = loop.time() + 0.3
+                while loop.time() < until:  # holds the loop as a long callback would
+                    pass
+            body = b'{"fallback":"no_release"}' if seen % 2 else b"{}"
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    work = Work(kind="http", rate=100.0, seconds=1.0, users=10, host=host, port=port, drain_s=30.0)
+    begin = asyncio.get_running_loop().time
+    async with server:
+        outcome = await asyncio.to_thread(generate, work, begin)
+    assert (outcome.sent, outcome.answered, outcome.unanswered, outcome.refused) == (100, 100, 0, 0)
+    assert outcome.fallbacks == 50
+    from streams.bench.latency import Latencies
+
+    latencies = Latencies(outcome.latencies)
+    assert latencies.at(95.0) > 50.0, "about thirty requests were due during the stall"
+    assert latencies.at(100.0) > 250.0
