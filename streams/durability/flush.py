@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from streams.clock import Clock
 from streams.durability.profile_rows import dirty_rows
 from streams.durability.rows import covisit_rows
 from streams.events import Feedback, Recommendation, encode
 from streams.kafka.inputs import Inputs
-from streams.kafka.publisher import Publisher, Row
+from streams.kafka.log import RowPublisher
+from streams.kafka.publisher import Row
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.item_index import ItemIndex
@@ -33,8 +35,9 @@ class Flusher:
         *,
         index: ItemIndex,
         inputs: Inputs,
-        publisher: Publisher,
+        publisher: RowPublisher,
         metrics: Metrics,
+        clock: Clock,
     ) -> None:
         self._topics = topics
         self._shards = shards
@@ -44,13 +47,14 @@ class Flusher:
         self._metrics = metrics
         self._positive = frozenset(settings.positive_actions)
         self._shared_interval_s = settings.shared_flush_interval_ms / 1000
-        self._shared_flushed_at = time.monotonic()
+        self._clock = clock
+        self._shared_flushed_at = clock.monotonic()
 
     async def flush_due(self) -> None:
         """Publish users' rows, and item statistics when it is their time."""
-        due = time.monotonic() - self._shared_flushed_at >= self._shared_interval_s
+        due = self._clock.monotonic() - self._shared_flushed_at >= self._shared_interval_s
         if due:
-            self._shared_flushed_at = time.monotonic()
+            self._shared_flushed_at = self._clock.monotonic()
         await asyncio.gather(*(self.flush_shard(shard, shared=due) for shard in self._shards()))
 
     async def flush_all(self) -> None:

@@ -12,10 +12,9 @@ from streams.durability.profile_rows import Restore
 from streams.durability.rows import COVISIT_PREFIX, restore_covisits
 from streams.events import Recommendation, decode_click, decode_recommendation
 from streams.kafka.inputs import Inputs
+from streams.kafka.log import Log
 from streams.kafka.progress import Progress
-from streams.kafka.reader import read_partition
 from streams.metrics import Metrics
-from streams.settings import Settings
 from streams.state.item_index import ItemIndex
 from streams.state.shard import (
     ARM_PREFIX,
@@ -39,7 +38,7 @@ class Restorer:
 
     def __init__(
         self,
-        settings: Settings,
+        log: Log,
         topics: Mapping[str, str],
         factory: ShardFactory,
         learning: Learning,
@@ -50,7 +49,7 @@ class Restorer:
         inputs: Inputs,
         metrics: Metrics,
     ) -> None:
-        self._settings = settings
+        self._log = log
         self._topics = topics
         self._factory = factory
         self._learning = learning
@@ -80,7 +79,7 @@ class Restorer:
         return shard
 
     def _read(self, name: str, partition: int, *, start: int = 0) -> AsyncIterator[Sequence[Any]]:
-        return read_partition(self._settings, self._topics[name], partition, start=start)
+        return self._log.read(self._topics[name], partition, start=start)
 
     async def _profiles(self, shard: Shard) -> None:
         restore = Restore(shard.profiles, self._index)

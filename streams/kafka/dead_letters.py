@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from streams.decoding import Rejected
-from streams.kafka.publisher import Publisher
+from streams.kafka.log import RowPublisher
 from streams.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 class DeadLetters:
     """Publishes refused records to `topic` and counts them."""
 
-    def __init__(self, publisher: Publisher, topic: str, metrics: Metrics) -> None:
+    def __init__(self, publisher: RowPublisher, topic: str, metrics: Metrics) -> None:
         self._publisher = publisher
         self._topic = topic
         self._metrics = metrics

@@ -19,7 +19,7 @@ from online_learning.types import Candidates
 from streams.events import Recommendation, Request, encode
 from streams.items.table import AnyScorer, ItemTable
 from streams.kafka.inputs import Inputs
-from streams.kafka.publisher import Publisher
+from streams.kafka.log import RowPublisher
 from streams.kafka.transport import RecordBatch
 from streams.learning.policy_set import PolicySet
 from streams.learning.routes import Route, UserView, choose
@@ -88,7 +88,7 @@ class Server:
         inference: ThreadPoolExecutor,
         end_of_clicks: Callable[[int], Awaitable[int]],
         inputs: Inputs,
-        publisher: Publisher,
+        publisher: RowPublisher,
         recommendations: str,
         metrics: Metrics,
     ) -> None:

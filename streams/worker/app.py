@@ -10,6 +10,8 @@ import faust
 from aiohttp import web
 from faust.types.auth import AuthProtocol
 
+from streams.items.table import load_scorer
+from streams.kafka.log import KafkaLog
 from streams.kafka.options import ssl_context
 from streams.kafka.transport import BatchSchema, RecordBatch
 from streams.settings import Settings
@@ -80,7 +82,7 @@ def create_app(settings: Settings) -> App:
         web_enabled=False,
         web_tables_enabled=False,
     )
-    app.parts = parts = assemble(settings)
+    app.parts = parts = assemble(settings, KafkaLog(settings), load_scorer(settings))
     app.lifecycle = Lifecycle(parts, crash=lambda error: _crash(app, error))
     for name, agent in parts.agents.items():
         topic = app.topic(parts.topics[name], schema=BatchSchema(), maxsize=8)

@@ -9,14 +9,15 @@ import numpy as np
 from model_core.signals.sample_signals import SignalConfig
 from online_learning.statistics.position_bias import POSITIONS
 from online_learning.statistics.posterior import LinearPrior
+from streams.clock import SYSTEM_CLOCK, Clock
 from streams.durability.flush import Flusher
 from streams.durability.restore import Restorer
 from streams.items.content import ContentEncoder
-from streams.items.table import AnyScorer, ItemTable, load_scorer
+from streams.items.table import AnyScorer, ItemTable
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
+from streams.kafka.log import Log, RowPublisher
 from streams.kafka.placement import Placement
-from streams.kafka.publisher import Publisher
 from streams.kafka.topics import topic_names
 from streams.kafka.transport import RecordBatch
 from streams.learning.learner import Learner
@@ -54,7 +55,7 @@ class Parts:
     policies: PolicySet
     learner: Learner
     inputs: Inputs
-    publisher: Publisher
+    publisher: RowPublisher
     shared_topics: SharedTopics
     partitions: Partitions
     flusher: Flusher
@@ -63,10 +64,9 @@ class Parts:
     agents: dict[str, Agent]
 
 
-def assemble(settings: Settings) -> Parts:
-    """Return the parts of a worker with these settings."""
+def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
+    """Return the parts of a worker that reads and writes `log`."""
     metrics, topics = Metrics(), topic_names(settings)
-    scorer = load_scorer(settings)
     inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
     index = ItemIndex()
     policies = PolicySet(settings, _prior(settings, scorer), metrics)
@@ -80,14 +80,14 @@ def assemble(settings: Settings) -> Parts:
     shared = SharedState(index, Catalogue(index), {p: factory.covisits() for p in range(settings.partitions)})
     items = ItemTable(index, shared.catalogue, scorer, inference)
     content = ContentEncoder(settings, scorer)
-    inputs, publisher = Inputs(topics), Publisher(settings)
+    inputs, publisher = Inputs(topics), log.publisher()
     learner = Learner(policies, metrics)
     shared_topics = SharedTopics(
-        settings, topics, shared=shared, items=items, learner=learner, experiments=policies.experiments,
+        settings, log, topics, shared=shared, items=items, learner=learner, experiments=policies.experiments,
         publisher=publisher, metrics=metrics,
     )  # fmt: skip
     restorer = Restorer(
-        settings, topics, factory, policies.learning, model_version=scorer.release.version,
+        log, topics, factory, policies.learning, model_version=scorer.release.version,
         feature_dim=scorer.release.feature_dim, index=index, inputs=inputs, metrics=metrics,
     )  # fmt: skip
     partitions = Partitions(
@@ -95,8 +95,9 @@ def assemble(settings: Settings) -> Parts:
         learner=learner, metrics=metrics,
     )  # fmt: skip
     flusher = Flusher(
-        settings, topics, partitions.live, index=index, inputs=inputs, publisher=publisher, metrics=metrics
-    )
+        settings, topics, partitions.live, index=index, inputs=inputs, publisher=publisher, metrics=metrics,
+        clock=clock,
+    )  # fmt: skip
     server = Server(
         settings, shared=shared, scorer=scorer, items=items, policies=policies, inference=inference,
         end_of_clicks=shared_topics.end_of_clicks, inputs=inputs, publisher=publisher,

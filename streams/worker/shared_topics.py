@@ -7,8 +7,7 @@ from typing import Any
 
 from streams.durability.rows import COVISIT_PREFIX, restore_covisits
 from streams.items.table import ItemTable
-from streams.kafka.publisher import Publisher
-from streams.kafka.reader import TailReader, read_partition
+from streams.kafka.log import Log, RowPublisher
 from streams.kafka.topics import topic_partitions
 from streams.learning.learner import Learner
 from streams.learning.running_experiments import RunningExperiments
@@ -36,16 +35,17 @@ class SharedTopics:
     def __init__(
         self,
         settings: Settings,
+        log: Log,
         topics: Mapping[str, str],
         *,
         shared: SharedState,
         items: ItemTable,
         learner: Learner,
         experiments: RunningExperiments,
-        publisher: Publisher,
+        publisher: RowPublisher,
         metrics: Metrics,
     ) -> None:
-        self._settings = settings
+        self._log = log
         self._topics = topics
         self._shared = shared
         self._items = items
@@ -57,8 +57,8 @@ class SharedTopics:
         self._owners: dict[int, str] = {}
         self._crash: Callable[[BaseException], None] = _log
         self._applying: set[asyncio.Task[None]] = set()
-        self._reader = TailReader(
-            settings, {topics[name]: topic_partitions(settings, name) for name in FOLLOWED}, self._handle
+        self._reader = log.follow(
+            {topics[name]: topic_partitions(settings, name) for name in FOLLOWED}, self._handle
         )
         self._handlers: dict[str, Callable[[int, Sequence[Any]], None]] = {
             topics["item-state"]: self._on_items,
@@ -72,7 +72,7 @@ class SharedTopics:
         """Read the experiments to their end, and begin to follow; an error goes to `crash`."""
         self._crash = crash
         # Before the first request: a user of a variant must not be served by the live policy in between.
-        async for records in read_partition(self._settings, self._topics["experiments"], 0):
+        async for records in self._log.read(self._topics["experiments"], 0):
             await self._experiments.apply((record.key, record.value) for record in records)
         await self._reader.start()
         self._reader.task.add_done_callback(self._crash_on_error)

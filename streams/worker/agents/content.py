@@ -8,7 +8,7 @@ from streams.events import Content, decode_content
 from streams.items.content import ContentEncoder
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
-from streams.kafka.publisher import Publisher
+from streams.kafka.log import RowPublisher
 from streams.kafka.transport import RecordBatch
 from streams.metrics import Metrics
 
@@ -23,7 +23,7 @@ class ContentAgent:
         self,
         encoder: ContentEncoder,
         *,
-        publisher: Publisher,
+        publisher: RowPublisher,
         item_state: str,
         inputs: Inputs,
         dead_letters: DeadLetters,

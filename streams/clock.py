@@ -1,0 +1,19 @@
+"""What time it is, for whoever waits or dates by it: a test moves a clock of its own by hand."""
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Tells the time in seconds."""
+
+    def time(self) -> float:
+        """Return Unix time."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return a time that never goes back, counted from wherever."""
+        ...
+
+
+SYSTEM_CLOCK: Clock = time

@@ -1,0 +1,102 @@
+"""Where a worker reads and writes: what its parts ask of topics, and Kafka as what answers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from streams.kafka.publisher import Publisher, Row
+from streams.kafka.reader import TailReader, read_partition
+from streams.settings import Settings
+
+Handler = Callable[[str, int, Sequence[Any]], None]
+
+
+class RowPublisher(Protocol):
+    """Publishes rows; see `publisher.Publisher`, whose contract this is."""
+
+    async def start(self) -> None:
+        """Connect."""
+
+    async def stop(self) -> None:
+        """Send what is buffered and disconnect."""
+
+    async def publish(self, topic: str, partition: int, rows: Sequence[Row], /) -> int:
+        """Publish rows in order; return the offset of the last one once all are confirmed, -1 of none."""
+        ...
+
+    async def send(self, topic: str, partition: int, key: bytes | None, value: bytes, /) -> int:
+        """Publish one row together with others sent at the same time; return its confirmed offset."""
+        ...
+
+    async def publish_all(self, rows: Iterable[tuple[str, int, Row]], /) -> None:
+        """Publish rows of several (topic, partition) pairs at once."""
+
+
+class Tail(Protocol):
+    """Follows every partition of some topics; see `reader.TailReader`, whose contract this is."""
+
+    caught_up: asyncio.Event
+
+    async def start(self) -> None:
+        """Begin to read."""
+
+    async def stop(self) -> None:
+        """Stop reading."""
+
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """The reading task; it ends only with an error or by `stop`."""
+        ...
+
+    def position(self, topic: str, partition: int) -> int:
+        """The next offset to read; everything before it has been handled."""
+        ...
+
+    def pause(self, topic: str, partition: int) -> None:
+        """Read no more of a partition, until `resume` goes on where this stopped."""
+
+    def resume(self, topic: str, partition: int) -> None:
+        """Read a paused partition again."""
+
+    async def end_offsets(self, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+        """Return the next offsets to be written, by partition, of any topic."""
+        ...
+
+
+class Log(Protocol):
+    """Topics of records in partitions. Nothing connects before what is returned here is used."""
+
+    def publisher(self) -> RowPublisher:
+        """Return a publisher, to be started."""
+        ...
+
+    def read(
+        self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0
+    ) -> AsyncIterator[Sequence[Any]]:
+        """Yield the records of a partition to its end at the time of the call; see `read_partition`."""
+        ...
+
+    def follow(self, partitions: Mapping[str, int], handler: Handler) -> Tail:
+        """Return a reader, to be started, of all the partitions of topics, from their start."""
+        ...
+
+
+class KafkaLog:
+    """The topics of the brokers that the settings name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def publisher(self) -> Publisher:
+        """Return a publisher, to be started."""
+        return Publisher(self._settings)
+
+    def read(
+        self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0
+    ) -> AsyncIterator[Sequence[Any]]:
+        """Yield the records of a partition to its end at the time of the call; see `read_partition`."""
+        return read_partition(self._settings, topic, partition, start=start, since_ms=since_ms)
+
+    def follow(self, partitions: Mapping[str, int], handler: Handler) -> TailReader:
+        """Return a reader, to be started, of all the partitions of topics, from their start."""
+        return TailReader(self._settings, partitions, handler)
