@@ -5,8 +5,6 @@ the batch, the order or the thread. The mixing function is splitmix64's (Steele,
 splittable pseudorandom number generators", OOPSLA 2014, with the constants of its reference code).
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +13,6 @@ Seeds = NDArray[np.uint64]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLY_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MULTIPLY_2 = np.uint64(0x94D049BB133111EB)
-_LOW_32 = np.uint64(0xFFFFFFFF)
 
 
 def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -52,19 +49,3 @@ def gumbels(seeds: Seeds, n: int, *, stream: int) -> NDArray[np.float64]:
     """Return (B, n) float64 standard Gumbel numbers."""
     exponential = -np.log(uniforms(seeds, n, stream=stream))
     return np.asarray(-np.log(exponential))
-
-
-def normals(seeds: Seeds, n: int, *, stream: int) -> NDArray[np.float32]:
-    """Return (B, n) float32 standard normal numbers (Box & Muller 1958), at most 6.8 in size."""
-    raw = words(seeds, (n + 1) // 2, stream=stream)
-    radius = np.sqrt(-2.0 * np.log(_half(raw >> np.uint64(32))))
-    angle = np.float32(2.0 * np.pi) * _half(raw & _LOW_32)
-    pairs = np.empty((*raw.shape, 2), np.float32)
-    np.multiply(radius, np.cos(angle), out=pairs[..., 0])
-    np.multiply(radius, np.sin(angle), out=pairs[..., 1])
-    return pairs.reshape(len(raw), 2 * raw.shape[1])[:, :n]
-
-
-def _half(bits: NDArray[Any]) -> NDArray[np.float32]:
-    # Never 0, so the logarithm is finite; 1 after rounding is harmless (radius 0).
-    return (bits.astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-32)

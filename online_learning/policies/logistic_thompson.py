@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.policies.linear_thompson import LinearThompsonPolicy
-from online_learning.statistics.logistic import infer_logistic, log_odds
+from online_learning.statistics.logistic import infer_logistic
 from online_learning.statistics.posterior import LinearPosterior
 from online_learning.statistics.sums import Statistics
 
@@ -30,12 +30,10 @@ class LogisticThompsonPolicy(LinearThompsonPolicy):
     @property
     def weights(self) -> NDArray[np.float64]:
         """Mean of the weights added to the prior's log-odds, (F,) float64: where to develop next."""
-        return self._posterior.mean.copy()
+        return self._adopted.mean.astype(np.float64)
 
     def _infer(self, statistics: Statistics | None) -> LinearPosterior:
         return infer_logistic(self._prior, statistics)
 
-    def _known(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        chance = features @ self._prior.weights.astype(np.float32)
-        known: NDArray[np.float32] = log_odds(chance).astype(np.float32)
-        return known
+    def _known_weights(self) -> NDArray[np.float32]:
+        return self._prior.weights.astype(np.float32)

@@ -22,9 +22,7 @@ def utilities(candidates: Candidates, weights: NDArray[Any]) -> tuple[NDArray[An
     utility : (B, C) float64, features @ weights and what boosts add; -inf where it cannot be used
     usable : (B, C) bool, valid and of finite utility (a NaN or infinite feature makes it unusable)
     """
-    dim = candidates.features.shape[-1]
-    if dim != len(weights):
-        raise ValueError(f"features must have the policy's dimension {len(weights)}, got {dim}")
+    check_dim(candidates, len(weights))
     with np.errstate(invalid="ignore", over="ignore"):
         raw = (candidates.features @ weights.astype(np.float32)).astype(np.float64) + boosts(candidates)
     usable = candidates.valid & np.isfinite(raw)
@@ -45,9 +43,7 @@ def arm_utilities(
     """
     if candidates.arms is None:
         raise ValueError("arms must be given to a policy with a model per item, got None")
-    dim, wanted = candidates.features.shape[-1], posterior.mean.shape[1]
-    if dim != wanted:
-        raise ValueError(f"features must have the policy's dimension {wanted}, got {dim}")
+    check_dim(candidates, posterior.mean.shape[1])
     mean, deviation = posterior.moments(candidates.features, candidates.arms)
     usable = candidates.valid & np.isfinite(mean) & np.isfinite(deviation)
     mean = mean + boosts(candidates)
@@ -58,6 +54,13 @@ def boosts(candidates: Candidates) -> NDArray[np.float32]:
     """Return (B, C) float32, what is added to each candidate's utility."""
     given = candidates.boosts
     return np.zeros(candidates.valid.shape, np.float32) if given is None else given
+
+
+def check_dim(candidates: Candidates, dim: int) -> None:
+    """Raise ValueError when the candidates have another number of features."""
+    got = candidates.features.shape[-1]
+    if got != dim:
+        raise ValueError(f"features must have the policy's dimension {dim}, got {got}")
 
 
 def check_request(candidates: Candidates, k: NDArray[np.int64], seeds: NDArray[np.uint64]) -> None:
@@ -99,12 +102,6 @@ def positions(
         chosen = index[rows, position]
         yield rows, chosen, left[rows]
         left[rows, chosen] = False
-
-
-def usable_positions(usable: NDArray[np.bool_], slate: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the positions of one slate, (K,), that have a usable candidate, of (C,)."""
-    filled = np.flatnonzero(slate >= 0)
-    return filled[usable[slate[filled]]]
 
 
 def slate_lengths(usable: NDArray[np.bool_], k: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.kernels import arm_moments, top_of_sum
-from online_learning.statistics.arms import ArmStatistics, find
+from online_learning.statistics.arm_kernels import arm_moments, top_of_sum
+from online_learning.statistics.arms import ArmStatistics
 from online_learning.statistics.posterior import LinearPrior
 from online_learning.statistics.sums import Statistics, check_same_space
 
@@ -24,12 +24,15 @@ class ArmPosterior:
     arms : (A,) uint64, ascending
     mean : (A + 1, F) float64; the last row is of an arm that has no statistics
     covariance : (A + 1, F, F) float64
+    columns : (A + 1, F (F + 1) / 2) float32, columns of the lower triangular root of each covariance,
+        root.T @ root: half of it, and its squares cannot become negative
     version : impressions and rewards it has seen
     """
 
     arms: NDArray[np.uint64]
     mean: NDArray[np.float64]
     covariance: NDArray[np.float64]
+    columns: NDArray[np.float32]
     version: int
 
     def moments(
@@ -46,13 +49,12 @@ class ArmPosterior:
         -------
         (B, C) float64 each; NaN or infinite where the features are
         """
-        slots = find(self.arms, np.arange(len(self.arms)), arms)
-        slots[slots < 0] = len(self.arms)
-        mean, variance = arm_moments(
-            np.ascontiguousarray(features, np.float64), slots, self.mean, self.covariance
-        )
-        with np.errstate(invalid="ignore"):
-            return mean, np.sqrt(np.maximum(variance, 0.0))
+        mean, deviation = np.empty((2, *arms.shape))
+        arm_moments(
+            np.ascontiguousarray(features, np.float32), arms, self.arms, self.mean, self.columns,
+            mean, deviation,
+        )  # fmt: skip
+        return mean, deviation
 
     def score(self, contexts: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return mean and standard deviation of the expected reward of every arm in every context.
@@ -159,13 +161,15 @@ def infer_disjoint(prior: LinearPrior, statistics: Statistics | None = None) -> 
     statistics = _checked(prior, statistics)
     dim, order = len(prior.weights), np.argsort(statistics.arms)
     eye = prior.precision * np.eye(dim)
-    covariance = _inverse(statistics.gram[order] / prior.noise_variance + eye)
+    roots = _roots(np.concatenate([statistics.gram[order] / prior.noise_variance + eye, eye[None]]))
+    covariance = np.matmul(roots.swapaxes(1, 2), roots)
     target = prior.precision * prior.weights + statistics.moment[order] / prior.noise_variance
-    mean = np.matmul(covariance, target[:, :, None])[:, :, 0]
+    mean = np.matmul(covariance[:-1], target[:, :, None])[:, :, 0]
     return ArmPosterior(
         arms=statistics.arms[order],
         mean=np.concatenate([mean, prior.weights[None]]),
-        covariance=np.concatenate([covariance, np.eye(dim)[None] / prior.precision]),
+        covariance=covariance,
+        columns=_columns(roots),
         version=statistics.impressions + statistics.rewards,
     )
 
@@ -204,10 +208,14 @@ def infer_hybrid(
     weights = shared_covariance @ (prior.precision * prior.weights + said)
     own = np.matmul(inverse, (moment - gram @ weights)[:, :, None])[:, :, 0]
     covariance = inverse + np.matmul(np.matmul(pull, shared_covariance), pull)
+    covariance = np.concatenate([covariance, (shared_covariance + eye / arm_precision)[None]])
+    # From the last row to the first, a lower triangular root is the upper one that is wanted here, turned.
+    lower = np.linalg.cholesky(covariance[:, ::-1, ::-1])[:, ::-1, ::-1]
     return ArmPosterior(
         arms=statistics.arms[order],
         mean=np.concatenate([weights + own, weights[None]]),
-        covariance=np.concatenate([covariance, (shared_covariance + eye / arm_precision)[None]]),
+        covariance=covariance,
+        columns=_columns(lower.swapaxes(1, 2)),
         version=statistics.impressions + statistics.rewards,
     )
 
@@ -222,11 +230,22 @@ def _checked(prior: LinearPrior, statistics: Statistics | None) -> ArmStatistics
     return statistics
 
 
-def _inverse(precision: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the inverses of (A, F, F) positive definite matrices."""
+def _roots(precision: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return lower triangular roots of the inverses of (A, F, F) matrices: root.T @ root is the inverse."""
     try:
-        root = np.linalg.inv(np.linalg.cholesky(precision))
+        return np.asarray(np.linalg.inv(np.linalg.cholesky(precision)))
     except np.linalg.LinAlgError:
         raise ValueError("statistics must have a positive semi-definite gram, got one that is not") from None
-    inverse: NDArray[np.float64] = np.matmul(root.swapaxes(1, 2), root)
+
+
+def _inverse(precision: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the inverses of (A, F, F) positive definite matrices."""
+    roots = _roots(precision)
+    inverse: NDArray[np.float64] = np.matmul(roots.swapaxes(1, 2), roots)
     return inverse
+
+
+def _columns(roots: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return (A, F (F + 1) / 2) float32, the columns of lower triangular matrices from their diagonals on."""
+    columns, rows = np.triu_indices(roots.shape[1])
+    return roots[:, rows, columns].astype(np.float32)

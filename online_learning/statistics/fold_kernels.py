@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.kernels import compiled
+from online_learning.compiled import compiled
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.kernels import compiled
+from online_learning.compiled import compiled
 
 SCHEMA_VERSION = 1
 

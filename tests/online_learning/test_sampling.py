@@ -6,9 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from online_learning.sampling import gumbels, mix, normals, uniforms, words
+from online_learning.sampling import gumbels, mix, uniforms, words
+from online_learning.sampling_kernels import fill_normals, normal_pair, start_of, uniform, word
 
 SEEDS = np.arange(200, dtype=np.uint64)
+
+
+def normals(seeds: np.ndarray, n: int, *, stream: int) -> np.ndarray:
+    """(B, n) of what the kernels draw."""
+    drawn = np.empty((len(seeds), 2, (n + 1) // 2), np.float32)
+    for row, seed in enumerate(seeds):
+        fill_normals(np.uint64(start_of(seed, stream)), 0, drawn[row, 0], drawn[row, 1])
+    return drawn.swapaxes(1, 2).reshape(len(seeds), -1)[:, :n]
+
+
 GENERATORS = [words, uniforms, gumbels, normals]
 uint64 = st.integers(0, 2**64 - 1)
 
@@ -86,7 +97,35 @@ def test_uniforms_reach_neither_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0.0 < low < 1e-15
     assert 1.0 - 1e-15 < high < 1.0
     assert np.isfinite(gumbels(SEEDS[:1], 2, stream=0)).all()
-    assert np.isfinite(normals(SEEDS[:1], 4, stream=0)).all()
+    for high in (0, 2**32 - 1):
+        for low in (0, 2**32 - 1):
+            assert np.isfinite(normal_pair(np.uint32(high), np.uint32(low))).all()
+
+
+def test_compiled_loops_draw_the_same_words_and_uniforms() -> None:
+    starts = [np.uint64(start_of(seed, 3)) for seed in SEEDS[:20]]
+    drawn = [[word(start, at) for at in range(5)] for start in starts]
+    assert drawn == words(SEEDS[:20], 5, stream=3).tolist()
+    drawn = [[uniform(start, at) for at in range(5)] for start in starts]
+    assert drawn == uniforms(SEEDS[:20], 5, stream=3).tolist()
+
+
+def test_normals_can_be_drawn_from_anywhere_in_their_stream() -> None:
+    start, whole, part = (
+        np.uint64(start_of(np.uint64(9), 1)),
+        np.empty((2, 20), np.float32),
+        np.empty((2, 7), np.float32),
+    )
+    fill_normals(start, 0, whole[0], whole[1])
+    fill_normals(start, 5, part[0], part[1])
+    assert np.array_equal(part, whole[:, 5:12])
+
+
+def test_the_tails_of_normals_are_those_of_the_distribution() -> None:
+    drawn = np.abs(normals(SEEDS, 50_000, stream=2))
+    for reach in (3.0, 4.0, 5.0):
+        expected = 2.0 * stats.norm.sf(reach) * drawn.size
+        assert abs((drawn > reach).sum() - expected) < 4.0 * np.sqrt(expected)
 
 
 def test_the_two_normals_of_a_pair_are_independent() -> None:

@@ -4,6 +4,8 @@ from scipy.stats import norm
 
 from online_learning.policies.greedy import GreedyPolicy
 from online_learning.policies.linear_thompson import LinearThompsonPolicy
+from online_learning.policies.thompson_kernels import ESTIMATE
+from online_learning.sampling_kernels import fill_normals, start_of
 from online_learning.statistics.linear import LinearStatistics
 from online_learning.statistics.posterior import LinearPrior, infer
 from online_learning.types import Candidates, Slates
@@ -130,3 +132,26 @@ def test_with_evidence_it_settles_on_the_best() -> None:
 def test_bad_settings_are_refused(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LinearThompsonPolicy(PRIOR, **settings)
+
+
+@pytest.mark.parametrize("exploration", [0.05, 0.3, 3.0])
+def test_propensities_are_those_of_samples_of_every_candidate(exploration: float) -> None:
+    """Candidates that cannot win are left out of the samples: it must not show."""
+    samples, n_candidates = 200, 60
+    candidates = random_candidates(7, n=20, n_candidates=n_candidates, valid=0.9)
+    policy = LinearThompsonPolicy(PRIOR, exploration=exploration, samples=samples)
+    asked = request(20, 5)
+    slates = policy.select(candidates, **asked)
+    posterior, half = infer(PRIOR), DIM // 2
+    for row in range(20):
+        drawn = np.empty((DIM, samples), np.float32)
+        start = np.uint64(start_of(asked["seeds"][row], ESTIMATE))
+        for pair in range(half):
+            fill_normals(start, pair * samples, drawn[2 * pair], drawn[2 * pair + 1])
+        weights = posterior.mean[:, None] + exploration * posterior.root @ drawn
+        utility = np.where(candidates.valid[row][:, None], candidates.features[row] @ weights, -np.inf)
+        for position, chosen in enumerate(slates.index[row]):
+            wins = (np.argmax(utility, axis=0) == chosen).sum()
+            # One sample may be nearer than the noise that decides between candidates that are alike.
+            assert abs((wins + 1) / (samples + 1) - slates.propensities[row, position]) < 1.5 / samples
+            utility[chosen] = -np.inf
