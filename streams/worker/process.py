@@ -27,6 +27,13 @@ HTTP_TIMEOUT_S = 5.0
 DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
 
+def process_cpu_seconds(pid: int) -> float:
+    """Seconds of processor time of a process and all its threads so far."""
+    # After the name, which may hold spaces and parentheses: state is field 3, utime 14, stime 15.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class WorkerError(SlatestreamError):
     """The worker did not start, did not become ready, or ended by itself; the message has its last words."""
 
@@ -181,6 +188,12 @@ class WorkerProcess:
         self.check()
         fields = Path(f"/proc/{self.pid}/statm").read_text().split()
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def cpu_seconds(self) -> float:
+        """Processor time of the process and its threads since its start."""
+        self.check()
+        assert self.pid is not None
+        return process_cpu_seconds(self.pid)
 
     def stop(self) -> int | None:
         """Ask it to end, by force after a deadline; return its exit code, None if it was not running."""

@@ -3,14 +3,11 @@ from dataclasses import replace
 import pytest
 
 from streams.bench.load import Outcome
+from streams.bench.loaded import Load, Measured, Over, line
 from streams.bench.ready import Start, cold_variables, summary
 from streams.bench.serve import (
-    Load,
-    Measured,
-    Over,
     curves_of,
     limit_line,
-    line,
     numbers,
     settings_given,
     stage_table,
@@ -25,7 +22,7 @@ def measured(p99: float = 20.0, *, unanswered: int = 0, refused: int = 0, items:
     outcome = Outcome(100, 100 - unanswered, unanswered, refused, 0, 2.0, 1.0)
     latency = {"p50_ms": 5.0, "p95_ms": 10.0, "p99_ms": p99, "p99_9_ms": 30.0, "max_ms": 40.0}
     stages = [Stage("policy", 9, 4.0, 8.0, 0.5), Stage("request_to_publish", 9, 8.0, 9.0, None)]
-    return Measured(Load(Over.KAFKA, items, 50.0, 0.0), outcome, None, latency, stages, None)
+    return Measured(Load(Over.KAFKA, items, 50.0, 0.0), outcome, None, latency, stages, None, 9.0)
 
 
 def test_a_limit_is_kept_only_when_everybody_was_answered():
