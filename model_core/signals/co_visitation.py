@@ -173,12 +173,16 @@ class CoVisitation:
             self._grow_groups()
 
     def take_dirty(self) -> NDArray[np.int32]:
-        """Rows changed since the last call, which are clean from now on."""
+        """Rows changed since the last call, which are clean from now on; see `put_back`."""
         t = self._tables
         rows = t.dirty_rows[: t.heap[kernels.DIRTY]].copy()
         t.dirty[rows] = False
         t.heap[kernels.DIRTY] = 0
         return rows
+
+    def put_back(self, rows: NDArray[np.int32]) -> None:
+        """Make rows dirty again that `take_dirty` gave out and that could not be saved."""
+        kernels.mark(self._tables, rows)
 
     def neighbours_of(
         self, rows: NDArray[np.int32]
@@ -293,6 +297,7 @@ def warm() -> None:
     windows = previous_items(users, items, positive, 2, 1)
     part.observe(items, positive, *windows, np.arange(3, dtype=np.int64))
     rows = part.take_dirty()
+    part.put_back(rows)
     part.restore(rows, part.applied[rows], part.popularity[rows], *part.neighbours_of(rows))
     history = np.zeros((1, 1), np.int64)
     scores([part], history, 3)

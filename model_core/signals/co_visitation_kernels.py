@@ -220,6 +220,17 @@ def observe(
 
 
 @njit
+def mark(t: Tables, rows: Rows) -> None:
+    """Make rows dirty."""
+    dirty, dirty_rows, heap = t.dirty, t.dirty_rows, t.heap
+    for row in rows:
+        if not dirty[row]:
+            dirty[row] = True
+            dirty_rows[heap[DIRTY]] = row
+            heap[DIRTY] += 1
+
+
+@njit
 def restore(
     t: Tables,
     rows: Rows,

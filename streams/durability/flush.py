@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from streams.clock import Clock
-from streams.durability.profile_rows import dirty_rows
-from streams.durability.rows import covisit_rows
+from streams.durability.profile_rows import take_profiles
+from streams.durability.rows import Taken, take_covisits
 from streams.events import Feedback, Recommendation, encode
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import RowPublisher
@@ -72,22 +72,34 @@ class Flusher:
             # Without new clicks since the last flush, waiting would spare no row.
             shared = shared or items_first or clicks == shard.flushed.users
             policy: list[Row] = []
+            taken: list[Taken] = []
             marks = (shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset)
             if marks != shard.flushed.statistics or feedback:
                 policy += shard.arm_rows()
                 policy.append((statistics_key(shard.partition), encode_policy_row(shard.policy_row())))
             if shared:
-                policy += covisit_rows(shard.covisits, self._index, shard.partition)
-                shard.profiles.covisits_flushed()
-            state = dirty_rows(shard.profiles, self._index)
+                covisits = take_covisits(shard.covisits, self._index, shard.partition)
+                policy += covisits.rows
+                taken.append(covisits)
+                shard.profiles.covisits_taken()
+            users_rows = take_profiles(shard.profiles, self._index)
+            state = users_rows.rows
+            taken.append(users_rows)
             publish = partial(self._publish, partition=shard.partition)
-            # A slate's feedback goes out before the row that says the slate is closed.
-            await publish("feedback", feedback)
-            if items_first:
-                await publish("policy-state", policy)
-                await publish("user-state", state)
-            else:
-                await asyncio.gather(publish("user-state", state), publish("policy-state", policy))
+            try:
+                # A slate's feedback goes out before the row that says the slate is closed.
+                await publish("feedback", feedback)
+                if items_first:
+                    await publish("policy-state", policy)
+                    await publish("user-state", state)
+                else:
+                    await asyncio.gather(publish("user-state", state), publish("policy-state", policy))
+            except BaseException:
+                for rows in taken:
+                    rows.put_back()
+                if shared:
+                    shard.profiles.covisits_failed()
+                raise
             shard.flushed.users = clicks
             shard.flushed.statistics = marks
             if shared:

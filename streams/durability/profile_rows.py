@@ -14,6 +14,7 @@ from streams.durability.rows import (
     Actions,
     Erased,
     Row,
+    Taken,
     UserChunk,
     UserStated,
     bounds_of,
@@ -29,26 +30,34 @@ from streams.state.profiles import Profiles, Stated
 TOPIC = "user-state"
 
 
-def dirty_rows(profiles: Profiles, index: ItemIndex) -> list[Row]:
-    """Rows of what changed since the last call, events in the order of their offsets."""
+def take_profiles(profiles: Profiles, index: ItemIndex) -> Taken:
+    """Take the rows of what changed since the last call, events in the order of their offsets."""
     rows: list[Row] = []
-    if profiles.flush_names:
+    names = profiles.flush_names
+    if names:
         rows.append((ACTIONS_KEY, changelog.encode(Actions(SCHEMA_VERSION, list(profiles.actions)))))
         profiles.flush_names = False
-    rows += [(key, changelog.encode(profiles.erased[key])) for key in profiles.dirty_erased]
+    erased, profiles.dirty_erased = profiles.dirty_erased, set()
+    rows += [(key, changelog.encode(profiles.erased[key])) for key in erased]
     r = profiles.rings
     chunks = r.dirty_chunks[: r.heap[kernels.DIRTY]].copy()
     r.dirty[chunks] = False
     r.heap[kernels.DIRTY] = 0
     rows += _chunk_rows(profiles, index, chunks)
-    for user in sorted(profiles.dirty_stated):
-        rows.append(_stated_row(profiles, user, index))
-    if profiles.tombstones:
-        rows += [(key, None) for key in sorted(profiles.tombstones.difference(key for key, _ in rows))]
-    profiles.dirty_erased.clear()
-    profiles.dirty_stated.clear()
-    profiles.tombstones.clear()
-    return rows
+    stated, profiles.dirty_stated = profiles.dirty_stated, set()
+    rows += [_stated_row(profiles, user, index) for user in sorted(stated)]
+    tombstones, profiles.tombstones = profiles.tombstones, set()
+    if tombstones:
+        rows += [(key, None) for key in sorted(tombstones.difference(key for key, _ in rows))]
+
+    def put_back() -> None:
+        profiles.flush_names |= names
+        profiles.dirty_erased |= erased
+        profiles.dirty_stated |= stated & profiles.stated.keys()  # a user may have been erased meanwhile
+        profiles.tombstones |= tombstones
+        kernels.mark_chunks(profiles.rings, chunks)
+
+    return Taken(rows, put_back)
 
 
 def _stated_row(profiles: Profiles, user: int, index: ItemIndex) -> Row:

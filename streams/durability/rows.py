@@ -13,7 +13,8 @@ Values are msgpack arrays that begin with a schema version; fields may only be a
 inside a row are little-endian bytes. Items are named by their keys (`item_index`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -34,6 +35,18 @@ STATED_SUFFIX = b"\0\xff\xff"
 
 Row = tuple[bytes, bytes | None]
 T = TypeVar("T", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Rows taken for the changelog: what they say counts as saved, unless they are put back.
+
+    put_back : makes all of it dirty again. Whoever takes rows and does not get them confirmed must call it,
+        before rows are taken again; what has changed meanwhile stays dirty.
+    """
+
+    rows: Sequence[Row]
+    put_back: Callable[[], None]
 
 
 class UserChunk(msgspec.Struct, array_like=True, gc=False):
@@ -198,9 +211,15 @@ def covisit_key(partition: int, item_key: int) -> bytes:
     return COVISIT_PREFIX + partition.to_bytes(2, "big") + item_key.to_bytes(8, "big")
 
 
-def covisit_rows(covisits: CoVisitation, index: ItemIndex, partition: int) -> list[Row]:
-    """Rows of the items whose co-visits changed since the last call; they count as flushed from now on."""
+def take_covisits(covisits: CoVisitation, index: ItemIndex, partition: int) -> Taken:
+    """Take the rows of the items whose co-visits changed since the last call."""
     rows = covisits.take_dirty()
+    return Taken(_covisit_rows(covisits, index, partition, rows), lambda: covisits.put_back(rows))
+
+
+def _covisit_rows(
+    covisits: CoVisitation, index: ItemIndex, partition: int, rows: NDArray[np.int32]
+) -> list[Row]:
     bounds, others, counts = covisits.neighbours_of(rows)
     ends = bounds.tolist()
     keys = (covisit_key(partition, key) for key in index.keys[rows].tolist())

@@ -310,9 +310,10 @@ def restore(
 
 @njit
 def mark_chunks(r: Rings, chunks: Rows) -> None:
-    """Mark chunks as changed."""
+    """Mark chunks as changed; one that has no owner any more is left out."""
     for chunk in chunks:
-        _mark(r.dirty, r.dirty_chunks, r.heap, chunk)
+        if r.links[chunk, OWNER] >= 0:
+            _mark(r.dirty, r.dirty_chunks, r.heap, chunk)
 
 
 @njit

@@ -226,10 +226,14 @@ class Profiles:
         """Whether the item rows must be confirmed before the users' rows are sent."""
         return bool(self.rings.heap[kernels.COVISITS_FIRST])
 
-    def covisits_flushed(self) -> None:
-        """Note that the item rows taken just before the users' rows are confirmed, with all before them."""
+    def covisits_taken(self) -> None:
+        """Note that item rows are taken, just before the users' rows; if they fail, `covisits_failed`."""
         self.rings.users[:, kernels.GUARD] = self.rings.users[:, kernels.N]
         self.rings.heap[kernels.COVISITS_FIRST] = 0
+
+    def covisits_failed(self) -> None:
+        """Note that item rows that were taken have not been confirmed: the next flush sends them first."""
+        self.rings.heap[kernels.COVISITS_FIRST] = 1
 
     # Reads
 

@@ -8,8 +8,8 @@ from model_core.signals import co_visitation, evidence
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.ease import Ease
 from streams.durability.digest import fold_batch
-from streams.durability.profile_rows import Restore, dirty_rows
-from streams.durability.rows import covisit_rows
+from streams.durability.profile_rows import Restore, take_profiles
+from streams.durability.rows import take_covisits
 from streams.events import Click
 from streams.kafka.partitioner import partition_of
 from streams.state import profile_kernels
@@ -32,9 +32,9 @@ def warm() -> None:
         for k in range(3)
     ]
     fold_batch(profiles, covisits, index, log)
-    covisit_rows(covisits, index, 0)
+    take_covisits(covisits, index, 0)
     restore = Restore(Profiles(0, history_limit=32, actions=["like"], positive=["like"]), index)
-    restore.add(dirty_rows(profiles, index))
+    restore.add(take_profiles(profiles, index).rows)
     restore.finish()
     profile_kernels.mark_chunks(profiles.rings, np.zeros(1, np.int32))
     state = encode_item_state(

@@ -9,8 +9,8 @@ import time
 import numpy as np
 
 from model_core.signals.co_visitation import CoVisitation, scores
-from streams.durability.profile_rows import Restore, dirty_rows
-from streams.durability.rows import covisit_rows, restore_covisits
+from streams.durability.profile_rows import Restore, take_profiles
+from streams.durability.rows import restore_covisits, take_covisits
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import Profiles, fold_clicks
 from streams.worker.warm_kernels import warm
@@ -55,10 +55,10 @@ def main(n: int) -> None:
 
 def rows(profiles: Profiles, covisits: CoVisitation, index: ItemIndex) -> None:
     began = time.process_time()
-    users = dirty_rows(profiles, index)
+    users = take_profiles(profiles, index).rows
     report("users' rows out", len(users), began, sum(len(value or b"") for _, value in users))
     began = time.process_time()
-    items = covisit_rows(covisits, index, 0)
+    items = take_covisits(covisits, index, 0).rows
     report("items' rows out", len(items), began, sum(len(value or b"") for _, value in items))
     index = ItemIndex()
     restore = Restore(Profiles(0, history_limit=1024, actions=ACTIONS, positive=POSITIVE), index)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from model_core.signals.co_visitation import CoVisitation
 from streams.durability.digest import digest, fold, fold_batch
-from streams.durability.profile_rows import Restore, dirty_rows
-from streams.durability.rows import covisit_rows, restore_covisits
+from streams.durability.profile_rows import Restore, take_profiles
+from streams.durability.rows import restore_covisits, take_covisits
 from streams.events import Click
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import Profiles
@@ -71,20 +71,26 @@ class Worker:
         self.position += len(batch)
 
     def flush(self, *, shared, items=None, users=None):
-        """Publish dirty rows; only the first `items` and `users` of them reach the broker, when given."""
-        shared = shared or self.profiles.covisits_first
+        """Publish dirty rows; with `items` or `users`, the broker takes only so many of them and refuses."""
+        items_first = self.profiles.covisits_first
+        shared = shared or items_first
+        taken = []
         if shared:
-            rows = covisit_rows(self.covisits, self.index, 0)
-            write(self.shared, rows[:items])
-            if self.profiles.covisits_first and items is not None:
-                return
-        rows = dirty_rows(self.profiles, self.index)
-        write(self.users, rows[:users])
-        if users is None:
+            taken.append(take_covisits(self.covisits, self.index, 0))
+            self.profiles.covisits_taken()
+            write(self.shared, taken[0].rows[:items])
+        taken.append(take_profiles(self.profiles, self.index))
+        if not (shared and items_first and items is not None):
+            write(self.users, taken[-1].rows[:users])
+        if items is None and users is None:
             self.users_flushed = self.position
             if shared:
                 self.shared_flushed = self.position
-                self.profiles.covisits_flushed()
+            return
+        for rows in taken:
+            rows.put_back()
+        if shared:
+            self.profiles.covisits_failed()
 
     def crash(self):
         return Worker(self.log, self.users, self.shared, self.committed)
@@ -109,7 +115,7 @@ steps = st.lists(
         st.tuples(st.just("flush"), st.just(False)),
         st.tuples(st.just("crash"), st.none()),
         st.tuples(
-            st.just("crash while flushing"),
+            st.sampled_from(("crash while flushing", "refused flush")),
             st.fixed_dictionaries(
                 {
                     "shared": st.booleans(),
@@ -132,6 +138,8 @@ def test_after_any_crashes_the_state_is_the_fold_of_the_log(log, steps):
             worker.read(argument)
         elif step == "flush":
             worker.flush(shared=argument)
+        elif step == "refused flush":
+            worker.flush(**argument)
         else:
             if step != "crash":
                 worker.flush(**argument)
@@ -139,6 +147,8 @@ def test_after_any_crashes_the_state_is_the_fold_of_the_log(log, steps):
     worker.read(len(log))
 
     assert worker.digest() == fold_log(log).digest()
+    worker.flush(shared=True)
+    assert worker.crash().digest() == fold_log(log).digest()
 
 
 @given(logs, st.integers(0, 300))
@@ -161,8 +171,8 @@ def test_replaying_a_suffix_changes_nothing(log, begin):
     worker.read(len(log))
 
     assert worker.digest() == before
-    assert dirty_rows(worker.profiles, worker.index) == []
-    assert covisit_rows(worker.covisits, worker.index, 0) == []
+    assert take_profiles(worker.profiles, worker.index).rows == []
+    assert take_covisits(worker.covisits, worker.index, 0).rows == []
 
 
 @given(logs)

@@ -6,8 +6,16 @@ from hypothesis import strategies as st
 
 from model_core.signals.co_visitation import CoVisitation
 from streams.durability.digest import digest, fold_batch
-from streams.durability.profile_rows import Restore, all_rows, dirty_rows
-from streams.durability.rows import ACTIONS_KEY, SCHEMA_VERSION, Actions, chunk_key, encode, stated_key
+from streams.durability.profile_rows import Restore, all_rows, take_profiles
+from streams.durability.rows import (
+    ACTIONS_KEY,
+    ERASED_PREFIX,
+    SCHEMA_VERSION,
+    Actions,
+    chunk_key,
+    encode,
+    stated_key,
+)
 from streams.events import Click
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import APPLIED, REPLAYED, Profiles
@@ -48,20 +56,46 @@ def history(profiles, index, user="u"):
 @given(st.integers(0, 150), st.integers(1, 3))
 def test_rows_bring_back_the_same_state(n, n_users):
     profiles, index = folded([click(k, f"u{k % n_users}") for k in range(n)])
-    rows = dirty_rows(profiles, index)
+    rows = take_profiles(profiles, index).rows
     again, index_again = restored(rows)
 
     assert digest(index_again, {0: again}, {}) == digest(index, {0: profiles}, {})
-    assert dirty_rows(profiles, index) == []
-    assert dirty_rows(again, index_again) == []
+    assert take_profiles(profiles, index).rows == []
+    assert take_profiles(again, index_again).rows == []
 
 
 def test_only_what_changed_is_written_again():
     profiles, index = folded([click(k, f"u{k % 10}") for k in range(160)])
-    dirty_rows(profiles, index)
+    take_profiles(profiles, index)
     fold_batch(profiles, CoVisitation(window=4), index, [click(160, "u3"), click(161, "u3")])
 
-    assert [key for key, _ in dirty_rows(profiles, index)] == [chunk_key("u3", 1)]
+    assert [key for key, _ in take_profiles(profiles, index).rows] == [chunk_key("u3", 1)]
+
+
+def test_rows_that_are_put_back_are_taken_again():
+    profiles, index = folded([click(k, f"u{k % 10}") for k in range(160)])
+    profiles.set_stated("u0", attributes={}, preferences=["Jazz"], blocked=index.rows_of([]), offset=3)
+    profiles.erase("u1")
+    first = take_profiles(profiles, index)
+    first.put_back()
+    second = take_profiles(profiles, index)
+
+    assert sorted(second.rows) == sorted(first.rows)
+    assert take_profiles(profiles, index).rows == []
+
+
+def test_what_is_put_back_of_a_user_erased_meanwhile_is_only_the_tombstones():
+    profiles, index = folded([click(k) for k in range(20)])
+    profiles.set_stated("u", attributes={}, preferences=["Jazz"], blocked=index.rows_of([]), offset=3)
+    taken = take_profiles(profiles, index)
+    profiles.erase("u")
+    taken.put_back()
+    rows = dict(take_profiles(profiles, index).rows)
+
+    assert [key for key, value in rows.items() if value is None] == [
+        chunk_key("u", 0), chunk_key("u", 1), stated_key("u"),
+    ]  # fmt: skip
+    assert all(key.startswith((ACTIONS_KEY, ERASED_PREFIX)) for key, value in rows.items() if value)
 
 
 def test_stated_data_come_back():
@@ -69,7 +103,7 @@ def test_stated_data_come_back():
     profiles.set_stated(
         "quiet", attributes={"age": "30"}, preferences=["Jazz"], blocked=index.rows_of(["x"]), offset=5
     )
-    again, index_again = restored(dirty_rows(profiles, index))
+    again, index_again = restored(take_profiles(profiles, index).rows)
 
     row = again.row_of("quiet")
     assert again.preferences(row) == ["Jazz"]
@@ -82,9 +116,9 @@ def test_an_erasure_removes_every_row_and_outlives_a_restart():
     log = [click(k, f"u{k % 2}") for k in range(100)]
     profiles, index = folded(log)
     profiles.set_stated("u0", attributes={}, preferences=["Jazz"], blocked=index.rows_of([]), offset=3)
-    topic = dict(dirty_rows(profiles, index))
+    topic = dict(take_profiles(profiles, index).rows)
     profiles.erase("u0", 4)
-    rows = dirty_rows(profiles, index)
+    rows = take_profiles(profiles, index).rows
     topic.update(rows)
 
     live = {key: value for key, value in topic.items() if value is not None}
@@ -102,7 +136,7 @@ def test_an_erasure_removes_every_row_and_outlives_a_restart():
 def test_a_user_erased_before_the_first_flush_leaves_no_event_behind():
     profiles, index = folded([click(k) for k in range(40)])
     profiles.erase("u", 0)
-    rows = dirty_rows(profiles, index)
+    rows = take_profiles(profiles, index).rows
 
     assert not any(value is not None and b"\xa1u" in value for _, value in rows)
     assert all_rows(profiles, index) == []
@@ -112,7 +146,7 @@ def test_a_user_erased_before_the_first_flush_leaves_no_event_behind():
 def test_another_history_limit_keeps_the_last_events(before, after):
     log = [click(k) for k in range(135)]
     profiles, index = folded(log, history_limit=before)
-    topic = dict(dirty_rows(profiles, index))
+    topic = dict(take_profiles(profiles, index).rows)
     old = history(profiles, index)
     for begin in (135, 150):
         again, index_again = restored(topic.items(), history_limit=after)
@@ -122,7 +156,7 @@ def test_another_history_limit_keeps_the_last_events(before, after):
         assert len(kept) >= min(after, before) - 15
         fold_batch(again, CoVisitation(window=4), index_again, [click(begin + k) for k in range(15)])
         old = history(again, index_again)
-        for key, value in dirty_rows(again, index_again):
+        for key, value in take_profiles(again, index_again).rows:
             if value is None:
                 del topic[key]
             else:
@@ -133,24 +167,28 @@ def test_another_history_limit_keeps_the_last_events(before, after):
 
 def test_actions_may_be_added_and_reordered():
     profiles, index = folded([click(k, action=ACTIONS[k % 3]) for k in range(40)])
-    again, index_again = restored(dirty_rows(profiles, index), actions=("like", "buy", "click", "view"))
+    again, index_again = restored(
+        take_profiles(profiles, index).rows, actions=("like", "buy", "click", "view")
+    )
     index_again.rows_of([f"i{k}" for k in range(11)])
 
     assert history(again, index_again) == history(profiles, index)
     assert again.counts(0).tolist() == [13, 0, 13, 14]
-    third, index_third = restored(dirty_rows(again, index_again), actions=("like", "buy", "click", "view"))
+    third, index_third = restored(
+        take_profiles(again, index_again).rows, actions=("like", "buy", "click", "view")
+    )
     assert third.counts(0).tolist() == [13, 0, 13, 14]
 
 
 def test_an_action_with_events_cannot_be_taken_away():
     profiles, index = folded([click(0)])
     with pytest.raises(ValueError, match=r"actions must keep \['view'\], which user-state has events of"):
-        restored(dirty_rows(profiles, index), actions=("click", "like"))
+        restored(take_profiles(profiles, index).rows, actions=("click", "like"))
 
 
 def test_tombstones_in_the_changelog_remove_rows():
     profiles, index = folded([click(0, "a"), click(1, "b")])
-    rows = dirty_rows(profiles, index)
+    rows = take_profiles(profiles, index).rows
     again, _ = restored([*rows, (chunk_key("a", 0), None), (chunk_key("never", 0), None)])
 
     assert again.user_ids() == ["b"]
@@ -164,7 +202,7 @@ def test_profiles_in_use_are_not_restored_over():
 
 def damaged(change):
     profiles, index = folded([click(k) for k in range(3)])
-    rows = dirty_rows(profiles, index)
+    rows = take_profiles(profiles, index).rows
     key, value = rows[-1]
     return [*rows[:-1], (key, change(value))]
 
@@ -217,8 +255,8 @@ def test_a_damaged_row_is_named(change):
 
 def test_action_names_are_written_once():
     profiles, index = folded([click(0)])
-    rows = dict(dirty_rows(profiles, index))
+    rows = dict(take_profiles(profiles, index).rows)
 
     assert rows[ACTIONS_KEY] == encode(Actions(SCHEMA_VERSION, list(ACTIONS)))
-    assert dirty_rows(profiles, index) == []
+    assert take_profiles(profiles, index).rows == []
     assert np.array_equal(profiles.counts(0), [0, 1, 0])

@@ -249,7 +249,7 @@ def test_a_user_near_the_ring_size_between_flushes_asks_for_item_rows_first():
     assert not profiles.covisits_first
     fold_batch(profiles, covisits, index, [click(50)])
     assert profiles.covisits_first
-    profiles.covisits_flushed()
+    profiles.covisits_taken()
     fold_batch(profiles, covisits, index, [click(51)])
     assert not profiles.covisits_first
 
