@@ -42,12 +42,7 @@ class Lifecycle:
         release = parts.scorer.release
         parts.metrics.set_release(release.version, parts.scorer.provider)
         log.info("release %s on %s", release.version, parts.scorer.provider)
-        await parts.publisher.start()
-        parts.partitions.start(self._crash)
-        await parts.shared_topics.start(self._crash)
-        parts.content.start()
-        parts.server.start(self._crash)
-        parts.items.start(self._crash)
+        await self.connect()
         # What is loaded now stays for good: keep the collector from walking it again and again.
         gc.collect()
         gc.freeze()
@@ -59,6 +54,16 @@ class Lifecycle:
             asyncio.create_task(self._every(LAG_INTERVAL_S, self._measure_lag)),
             asyncio.create_task(measure_loop_lag(parts.metrics.observe_loop_lag)),
         ]
+
+    async def connect(self) -> None:
+        """Start the parts: the worker does what it is asked, and nothing by the clock."""
+        parts = self._parts
+        await parts.publisher.start()
+        parts.partitions.start(self._crash)
+        await parts.shared_topics.start(self._crash)
+        parts.content.start()
+        parts.server.start(self._crash)
+        parts.items.start(self._crash)
 
     async def drain(self) -> None:
         """Answer the requests in flight, within a deadline, and flush everything."""

@@ -1,0 +1,68 @@
+"""The consumer of a worker's group on a log in memory."""
+
+import asyncio
+from collections.abc import Iterable
+
+from faust.types import TP
+
+from streams.kafka.ledger import CommitLedger
+from streams.kafka.transport import RecordBatch
+from streams.testing.source import FETCH_RECORDS, Source
+
+
+class MemoryConsumer:
+    """As `streams.kafka.transport.Consumer` shows itself to a worker's parts: batches, ledger and offsets."""
+
+    def __init__(self, log: Source) -> None:
+        self._log = log
+        self._read: dict[TP, int] = {}
+        self.ledger = CommitLedger()
+        self.start_offsets: dict[TP, int] = {}
+        self.positioned = asyncio.Event()
+
+    def assign(self, partitions: Iterable[TP]) -> None:
+        """Own exactly these; reading begins where the group has committed to."""
+        self.ledger.forget(list(self.ledger))
+        self._read = {
+            tp: max(self._log.committed.get(tp, 0), self._log.begin_offset(*tp)) for tp in sorted(partitions)
+        }
+        self.start_offsets = dict(self._read)
+        self.positioned.set()
+
+    def assignment(self) -> set[TP]:
+        """Return what is owned."""
+        return set(self._read)
+
+    def highwater(self, tp: TP) -> int:
+        """Return the next offset to be written."""
+        return self._log.end_offset(*tp)
+
+    def read_offset(self, tp: TP) -> int | None:
+        """Return the next offset to be delivered."""
+        return self._read.get(tp)
+
+    def poll(self, topic: str, most: int = FETCH_RECORDS) -> RecordBatch | None:
+        """Return the next batch of a topic, of at most so many records; None when all has been read.
+
+        Raises
+        ------
+        Aborted
+            If an ABORT is next.
+        """
+        for tp, position in self._read.items():
+            if tp.topic == topic and position < self._log.end_offset(*tp):
+                records, after = self._log.fetch(*tp, position, most)
+                epoch = self.ledger.open(tp, after - 1)
+                self._read[tp] = after
+                return RecordBatch(tp, records, after - 1, epoch)
+        return None
+
+    def commit(self) -> dict[tuple[str, int], int]:
+        """Commit what the ledger says may be; return it."""
+        offsets: dict[tuple[str, int], int] = {}
+        for tp in self._read:
+            if (offset := self.ledger.committable(tp)) is not None:
+                offsets[tp] = offset
+        self._log.committed.update(offsets)
+        self.ledger.mark_committed(offsets)
+        return offsets

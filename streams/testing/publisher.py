@@ -1,0 +1,78 @@
+"""A publisher to a log in memory."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from streams.kafka.publisher import Row
+from streams.testing.source import Source
+
+
+class MemoryPublisher:
+    """As `streams.kafka.publisher.Publisher`: the same batches, so the same are refused."""
+
+    def __init__(self, log: Source) -> None:
+        self._log = log
+        self._started = False
+
+    async def start(self) -> None:
+        """Begin to take rows."""
+        self._started = True
+
+    async def stop(self) -> None:
+        """Take no more rows."""
+        self._started = False
+
+    async def publish(self, topic: str, partition: int, rows: Sequence[Row], /) -> int:
+        """Publish rows in order; return the offset of the last one, -1 of none.
+
+        Raises
+        ------
+        aiokafka.errors.KafkaError
+            If a batch is refused; batches before and after it may have been written all the same.
+        """
+        refused: KafkaError | None = None
+        last = -1
+        for batch, nbytes in self._batches(rows):
+            await asyncio.sleep(0)
+            try:
+                last = self._write(topic, partition, batch, nbytes)
+            except KafkaError as error:
+                refused = refused or error
+        await asyncio.sleep(0)
+        if refused is not None:
+            raise refused
+        return last
+
+    async def send(self, topic: str, partition: int, key: bytes | None, value: bytes, /) -> int:
+        """Publish one row; return its offset."""
+        return await self.publish(topic, partition, [(key, value)])
+
+    async def publish_all(self, rows: Iterable[tuple[str, int, Row]], /) -> None:
+        """Publish rows of several (topic, partition) pairs at once."""
+        grouped: dict[tuple[str, int], list[Row]] = defaultdict(list)
+        for topic, partition, row in rows:
+            grouped[topic, partition].append(row)
+        await asyncio.gather(*(self.publish(*target, group) for target, group in grouped.items()))
+
+    def _write(self, topic: str, partition: int, batch: Sequence[Row], nbytes: int) -> int:
+        if not self._started:
+            raise RuntimeError("the publisher is not started")
+        return self._log.write(topic, partition, batch, nbytes)
+
+    def _batches(self, rows: Sequence[Row]) -> list[tuple[list[Row], int]]:
+        """Cut rows into batches, each with its bytes on the wire."""
+        batches: list[tuple[list[Row], int]] = []
+        builder, held = BatchBuilder(self._log.batch_bytes, 0), list[Row]()
+        for key, value in rows:
+            if builder.append(timestamp=0, key=key, value=value) is None:
+                batches.append((held, builder.size()))
+                builder, held = BatchBuilder(self._log.batch_bytes, 0), []
+                builder.append(timestamp=0, key=key, value=value)
+            held.append((key, value))
+        if held:
+            batches.append((held, builder.size()))
+        return batches

@@ -1,0 +1,86 @@
+"""A reader that follows topics of a log in memory."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from streams.kafka.log import Handler
+from streams.testing.source import FETCH_RECORDS, Source
+
+
+class MemoryTail:
+    """As `streams.kafka.reader.TailReader`."""
+
+    def __init__(self, log: Source, partitions: Mapping[str, int], handler: Handler) -> None:
+        self._log = log
+        self._next = {(topic, p): 0 for topic, n in partitions.items() for p in range(n)}
+        self._handled: dict[tuple[str, int], int] = {}
+        self._handler = handler
+        self._paused: set[tuple[str, int]] = set()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.caught_up = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin to read."""
+        ends = {place: self._log.end_offset(*place) for place in self._next}
+        self._log.watchers.add(self)
+        self._task = asyncio.create_task(self._follow(ends))
+
+    async def stop(self) -> None:
+        """Stop reading."""
+        self._log.watchers.discard(self)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """The reading task; it ends only with an error or by `stop`."""
+        if self._task is None:
+            raise RuntimeError("the reader is not started")
+        return self._task
+
+    def position(self, topic: str, partition: int) -> int:
+        """The next offset to read; everything before it has been handled."""
+        return self._handled.get((topic, partition), 0)
+
+    def pause(self, topic: str, partition: int) -> None:
+        """Read no more of a partition, until `resume` goes on where this stopped."""
+        self._paused.add((topic, partition))
+
+    def resume(self, topic: str, partition: int) -> None:
+        """Read a paused partition again."""
+        self._paused.discard((topic, partition))
+        self.wake()
+
+    async def end_offsets(self, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+        """Return the next offsets to be written, by partition, of any topic."""
+        await asyncio.sleep(0)
+        return {partition: self._log.end_offset(topic, partition) for partition in partitions}
+
+    def wake(self) -> None:
+        """Look whether there is something to read."""
+        self._wake.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything has been read that is not paused."""
+        return all(self._log.end_offset(*place) <= self._next[place] for place in self._open())
+
+    def _open(self) -> list[tuple[str, int]]:
+        return [place for place in self._next if place not in self._paused]
+
+    async def _follow(self, ends: Mapping[tuple[str, int], int]) -> None:
+        while True:
+            for place in self._open():
+                records, after = self._log.fetch(*place, self._next[place], FETCH_RECORDS)
+                if records:
+                    self._handler(*place, records)
+                    self._handled[place] = records[-1].offset + 1
+                self._next[place] = after
+            if all(self._next[place] >= ends[place] for place in self._open()):
+                self.caught_up.set()
+            if self.idle:
+                self._wake.clear()
+                await self._wake.wait()
+            await asyncio.sleep(0)
