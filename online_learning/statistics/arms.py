@@ -56,16 +56,22 @@ class ArmStatistics(Statistics):
 
     Attributes
     ----------
-    arms : (A,) uint64, in the order of their first appearance
+    arms : (A,) uint64
     counts : (2, A) int64, impressions and rewards of each
     """
 
     def __init__(self, dim: int, *, feature_space: str = "", half_life_ms: int | None = None) -> None:
         super().__init__(dim, feature_space=feature_space, half_life_ms=half_life_ms, slots=0)
-        self.arms = np.zeros(0, np.uint64)
-        self._order = np.zeros(0, np.int64)  # of the slots, by arm
+        self._slot_of: dict[int, int] = {}
+        self._names = np.zeros(0, np.uint64)  # with room for more, as all arrays by slot
         self._applied = np.zeros((3, 0), np.int64)
         self._dirty = np.zeros(0, np.bool_)
+        self._untaken = np.zeros(0, np.bool_)
+
+    @property
+    def arms(self) -> NDArray[np.uint64]:
+        """The arms in the order of their first appearance: (A,) uint64, read only."""
+        return self._names[: len(self._slot_of)]
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -90,7 +96,9 @@ class ArmStatistics(Statistics):
             return NotImplemented
         self._check_like(other)
         total = self._empty()
-        total._slots(np.union1d(self.arms, other.arms))  # sorted, so that the order of adding does not show
+        total._slots(
+            np.union1d(self.arms, other.arms).tolist()
+        )  # sorted, so that the order of adding does not show
         for part in (self, other):
             total._absorb(part)
         return total
@@ -114,7 +122,7 @@ class ArmStatistics(Statistics):
 
     def to_bytes(self) -> bytes:
         """Return a versioned msgpack snapshot of all arms; equal statistics give equal bytes."""
-        return _encode([self._row(slot) for slot in self._order.tolist()])
+        return _encode([self._row(slot) for slot in np.argsort(self.arms).tolist()])
 
     @classmethod
     def from_bytes(
@@ -132,14 +140,27 @@ class ArmStatistics(Statistics):
         statistics._dirty[:] = False
         return statistics
 
-    def take_dirty(self) -> list[tuple[int, bytes]]:
+    def summary(self) -> bytes:
+        """Return b"": every arm has a row of its own."""
+        return b""
+
+    def take_rows(self) -> list[tuple[int, bytes]]:
         """Return the rows of the arms that have changed since the last call, as (arm, row)."""
         slots = np.flatnonzero(self._dirty[: len(self.arms)])
-        self._dirty[:] = False
+        self._dirty[slots] = False
         return [(int(self.arms[slot]), self._row(int(slot))) for slot in slots]
 
+    def put_back(self, parts: Iterable[int]) -> None:
+        """See `Statistics.put_back`."""
+        self._dirty[self._slots(parts)] = True
+
+    def load_rows(self, rows: Iterable[bytes]) -> None:
+        """See `Statistics.load_rows` and `load_row`."""
+        for row in rows:
+            self.load_row(row)
+
     def load_row(self, data: bytes) -> bool:
-        """Put in place of an arm's sums those of a row written by `take_dirty`.
+        """Put in place of an arm's sums those of a row written by `take_rows`.
 
         Returns False, and changes nothing, for a row of another feature space.
 
@@ -164,12 +185,42 @@ class ArmStatistics(Statistics):
             raise ValueError(f"counts must be at least 0, got {row.counts}")
         packed = read_floats(row.gram, self._packed.shape[1:], "gram")
         moment = read_floats(row.moment, (self.dim,), "moment")
-        slot = self._slots(np.array([row.arm], np.uint64))[0]
+        slot = self._slots([row.arm])[0]
         self._packed[slot], self._moment[slot] = packed, moment
         self._clocks[slot] = row.clock
         self._counts[:, slot] = row.counts
         self._applied[:, slot] = (*row.applied, row.amended)
+        self._untaken[slot] = True
         return True
+
+    def take_changes(self, most: int) -> "ArmStatistics | None":
+        """See `Statistics.take_changes`; a part is an arm."""
+        slots = np.flatnonzero(self._untaken[: len(self.arms)])[:most]
+        if not len(slots):
+            return None
+        self._untaken[slots] = False
+        changes = self._empty()
+        changes._put(self.arms[slots].tolist(), self, slots)
+        return changes
+
+    def touch(self) -> None:
+        """See `Statistics.touch`."""
+        self._untaken[: len(self.arms)] = True
+
+    def replace(self, changes: "ArmStatistics") -> None:
+        """See `Statistics.replace`."""
+        self._check_like(changes)
+        self._put(changes.arms.tolist(), changes, np.arange(len(changes.arms)))
+
+    def _put(self, arms: list[int], source: "ArmStatistics", at: NDArray[np.int64]) -> None:
+        slots = self._slots(arms)
+        for mine, others in (
+            (self._packed, source._packed), (self._moment, source._moment), (self._clocks, source._clocks)
+        ):  # fmt: skip
+            mine[slots] = others[at]
+        self._counts[:, slots] = source._counts[:, at]
+        self._applied[:, slots] = source._applied[:, at]
+        self._untaken[slots] = True
 
     def _row(self, slot: int) -> bytes:
         counts, applied, clock = self._counts[:, slot], self._applied[:, slot], self._clocks[slot]
@@ -199,8 +250,8 @@ class ArmStatistics(Statistics):
         if arms is None or np.shape(arms) != (n,):
             got = None if arms is None else np.shape(arms)
             raise ValueError(f"arms must have shape ({n},) as the features, got {got}")
-        slots = self._slots(np.ascontiguousarray(arms, np.uint64))
-        self._dirty[slots] = True
+        slots = self._slots(np.asarray(arms, np.uint64).tolist())
+        self._dirty[slots] = self._untaken[slots] = True
         if offsets is None:
             return slots, slice(None)
         at = np.broadcast_to(np.asarray(offsets, np.int64), (n,))
@@ -208,32 +259,36 @@ class ArmStatistics(Statistics):
         np.maximum.at(self._applied[kind], slots, at)
         return slots, fresh
 
-    def _slots(self, arms: NDArray[np.uint64]) -> NDArray[np.int64]:
+    def _slots(self, arms: Iterable[int]) -> NDArray[np.int64]:
         """Return the slots of arms, made where there are none."""
-        slots = find(self.arms, self._order, arms)
-        if (slots < 0).any():
-            self._grow(list(dict.fromkeys(arms[slots < 0].tolist())))
-            slots = find(self.arms, self._order, arms)
-        return slots
+        known = self._slot_of
+        found = [slot if (slot := known.get(arm)) is not None else self._make(arm) for arm in arms]
+        return np.array(found, np.int64)
 
-    def _grow(self, arms: Iterable[int]) -> None:
-        self.arms = np.concatenate([self.arms, np.array(list(arms), np.uint64)])
-        self._order = np.argsort(self.arms, kind="stable")
-        n, room = len(self.arms), len(self._packed)
-        if n <= room:
-            return
-        more = max(n, 2 * room) - room
+    def _make(self, arm: int) -> int:
+        slot = len(self._slot_of)
+        if slot == len(self._names):
+            self._grow(max(16, slot))
+        self._slot_of[arm] = slot
+        self._names[slot] = arm
+        return slot
+
+    def _grow(self, more: int) -> None:
+        """Make room for more arms: as many again, so that an arm is moved twice at most on average."""
+        clocks = np.array([[first_exponent(self.half_life_ms), 0]], np.int64).repeat(more, axis=0)
+        flags = np.zeros(more, np.bool_)
+        self._names = np.concatenate([self._names, np.zeros(more, np.uint64)])
         self._packed = np.concatenate([self._packed, np.zeros((more, self._packed.shape[1]))])
         self._moment = np.concatenate([self._moment, np.zeros((more, self.dim))])
-        clocks = np.array([[first_exponent(self.half_life_ms), 0]], np.int64).repeat(more, axis=0)
         self._clocks = np.concatenate([self._clocks, clocks])
         self._counts = np.concatenate([self._counts, np.zeros((2, more), np.int64)], axis=1)
         self._applied = np.concatenate([self._applied, np.full((3, more), -1, np.int64)], axis=1)
-        self._dirty = np.concatenate([self._dirty, np.zeros(more, np.bool_)])
+        self._dirty = np.concatenate([self._dirty, flags])
+        self._untaken = np.concatenate([self._untaken, flags])
 
     def _absorb(self, part: "ArmStatistics") -> None:
         n = len(part.arms)
-        slots = self._slots(part.arms)
+        slots = self._slots(part.arms.tolist())
         exponents = np.maximum(self._clocks[slots, 0], part._clocks[:n, 0])
         mine = power_of_two(self._clocks[slots, 0] - exponents)[:, None]
         theirs = power_of_two(part._clocks[:n, 0] - exponents)[:, None]
@@ -243,19 +298,4 @@ class ArmStatistics(Statistics):
         self._clocks[slots] = np.stack([exponents, latest], axis=1)
         self._counts[:, slots] += part._counts[:, :n]
         self._applied[:, slots] = np.maximum(self._applied[:, slots], part._applied[:, :n])
-
-
-def find(arms: NDArray[np.uint64], order: NDArray[np.int64], wanted: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return the place in `arms` of each of `wanted`, -1 where it is not there.
-
-    Parameters
-    ----------
-    arms : (A,) uint64, each once
-    order : (A,) int64, argsort of `arms`
-    wanted : (...) uint64
-    """
-    if not len(arms):
-        return np.full(wanted.shape, -1, np.int64)
-    ordered = arms[order]
-    at = np.minimum(np.searchsorted(ordered, wanted), len(arms) - 1)
-    return np.where(ordered[at] == wanted, order[at], -1)
+        self._untaken[slots] = True

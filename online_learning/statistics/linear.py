@@ -104,6 +104,24 @@ class LinearStatistics(Statistics):
         """Return statistics that share no memory with these."""
         return self + self._empty()
 
+    def take_changes(self, most: int) -> Self | None:
+        """See `Statistics.take_changes`; there is one part, the whole."""
+        if not self._changed:
+            return None
+        self._changed = False
+        return self.copy()
+
+    def touch(self) -> None:
+        """See `Statistics.touch`."""
+        self._changed = True
+
+    def replace(self, changes: Self) -> None:
+        """See `Statistics.replace`."""
+        self._check_like(changes)
+        for name in ("_packed", "_moment", "_clocks", "_counts"):
+            setattr(self, name, getattr(changes, name).copy())
+        self._changed = True
+
     def to_bytes(self) -> bytes:
         """Return a versioned msgpack snapshot; equal statistics give equal bytes."""
         return _encode(self._snapshot())

@@ -48,6 +48,16 @@ class LogisticStatistics(LinearStatistics):
         if reference.shape != (self.dim,) or not np.isfinite(reference).all():
             raise ValueError(f"weights must be a finite vector of {self.dim}, got shape {reference.shape}")
         self.reference = reference
+        self._changed = True
+
+    def next_reference(self) -> NDArray[np.float64]:
+        """Return the weights believed in now, (F,) float64."""
+        return infer_logistic(self._prior, self).mean
+
+    def replace(self, changes: Self) -> None:
+        """See `Statistics.replace`."""
+        super().replace(changes)
+        self.reference = changes.reference.copy()
 
     def amend_impressions(self, features: NDArray[Any], weights: NDArray[Any], **_: Any) -> int:
         """Refuse: a row was developed around weights that are no longer known, so it cannot be taken back."""
@@ -86,6 +96,7 @@ class LogisticStatistics(LinearStatistics):
             rows, self._prior.weights, LEAST_CHANCE, weights, times, exponents, self.reference,
             self._packed[0], self._moment[0], self._clocks[0],
         )  # fmt: skip
+        self._changed = True
         counts[0] += used
         return int(used)
 

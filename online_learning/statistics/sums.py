@@ -1,6 +1,7 @@
 """What every kind of statistics has in common: sums over observations of a linear model, in slots."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -51,6 +52,7 @@ class Statistics(ABC):
         self._moment = np.zeros((slots, dim))
         self._clocks = np.array([[first_exponent(half_life_ms), 0]], np.int64).repeat(slots, axis=0)
         self._counts = np.zeros((2, slots), np.int64)
+        self._changed = True
 
     @property
     def impressions(self) -> int:
@@ -144,6 +146,7 @@ class Statistics(ABC):
         values = check_each("rewards", rewards, len(rows))
         times, exponents, factors = row_times(times_ms, len(rows), self.half_life_ms)
         slots, fresh = self._admit(arms, len(rows), offsets, REWARDS)
+        self._changed = True
         used = add_moment(
             rows[fresh], values[fresh], factors[fresh], times[fresh], exponents[fresh], slots[fresh],
             self._packed, self._moment, self._clocks, self._counts[REWARDS],
@@ -157,6 +160,47 @@ class Statistics(ABC):
     @abstractmethod
     def to_bytes(self) -> bytes:
         """Return a versioned snapshot; equal statistics give equal bytes."""
+
+    # How they are saved: as a whole, or each part in a row of its own
+
+    def summary(self) -> bytes:
+        """Return what is saved as a whole: `to_bytes`, or b"" where every part has a row of its own."""
+        return self.to_bytes()
+
+    def take_rows(self) -> list[tuple[int, bytes]]:
+        """Return the rows of the parts that have changed since the last call, as (the part's number, row)."""
+        return []
+
+    def put_back(self, parts: Iterable[int]) -> None:  # noqa: B027 - a whole has no parts
+        """Let `take_rows` give the rows of these parts again: they were taken and not saved."""
+
+    def load_rows(self, rows: Iterable[bytes]) -> None:  # noqa: B027 - a whole has no rows
+        """Take in rows of `take_rows`, each in place of its part as it was; what is saved whole has none."""
+
+    # How they are learned from beside whoever adds to them
+
+    @abstractmethod
+    def take_changes(self, most: int) -> Self | None:
+        """Return a copy of what has changed since it was last taken, of `most` parts at most.
+
+        None when nothing has. Call it until then, and give what it returns to `replace` of others, which
+        then are a copy of these: no call takes long, however many parts there are.
+        """
+
+    @abstractmethod
+    def touch(self) -> None:
+        """Let everything count as changed for `take_changes`: whoever takes from now on has nothing yet."""
+
+    @abstractmethod
+    def replace(self, changes: Self) -> None:
+        """Put what another has taken (`take_changes`) in place of these parts as they were."""
+
+    def next_reference(self) -> NDArray[np.float64] | None:
+        """Return where rows to come are best developed (`develop_at`), None where nothing is developed."""
+        return None
+
+    def develop_at(self, weights: NDArray[Any]) -> None:  # noqa: B027 - sums of outcomes need no point
+        """Develop the rows to come around `weights`, (F,) float, where rows are developed at all."""
 
     @abstractmethod
     def _admit(
@@ -174,6 +218,7 @@ class Statistics(ABC):
         counts: NDArray[np.int64],
     ) -> int:
         """Add impressions to their slots and to `counts`; return how many were used."""
+        self._changed = True
         sums = (self._packed, self._moment, self._clocks)
         return int(add_outer(rows, weights, times, exponents, slots, *sums, counts))
 

@@ -15,7 +15,7 @@ from streams.kafka.publisher import Row
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.item_index import ItemIndex
-from streams.state.shard import Shard, encode_policy_row, statistics_key
+from streams.state.shard import Shard, arm_key, encode_policy_row, statistics_key
 
 
 class Flusher:
@@ -75,7 +75,9 @@ class Flusher:
             taken: list[Taken] = []
             marks = (shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset)
             if marks != shard.flushed.statistics or feedback:
-                policy += shard.arm_rows()
+                parts = _take_parts(shard)
+                policy += parts.rows
+                taken.append(parts)
                 policy.append((statistics_key(shard.partition), encode_policy_row(shard.policy_row())))
             if shared:
                 covisits = take_covisits(shard.covisits, self._index, shard.partition)
@@ -119,6 +121,13 @@ class Flusher:
                 self._inputs.ledger.complete_through(
                     self._inputs.partition(name, shard.partition), through, epoch
                 )
+
+
+def _take_parts(shard: Shard) -> Taken:
+    """Rows of the parts of the statistics that have changed; they go out before the row of the whole."""
+    taken = shard.statistics.take_rows()
+    rows = [(arm_key(shard.partition, part), row) for part, row in taken]
+    return Taken(rows, lambda: shard.statistics.put_back(part for part, _ in taken))
 
 
 def _feedback(shard: Shard, positive: frozenset[str]) -> list[Row]:

@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 
 from online_learning.policies.registry import Learning
-from online_learning.statistics.arms import ArmStatistics
 from streams.decoding import decode
 from streams.durability.profile_rows import Restore
 from streams.durability.rows import COVISIT_PREFIX, restore_covisits
@@ -97,8 +96,8 @@ class Restorer:
             for key, value in rows:
                 if key.startswith(STATISTICS_PREFIX) and value is not None:
                     newest = decode_policy_row(value)
-                elif isinstance(shard.statistics, ArmStatistics) and key.startswith(ARM_PREFIX) and value:
-                    shard.statistics.load_row(value)
+                elif key.startswith(ARM_PREFIX) and value:
+                    shard.statistics.load_rows([value])
             self._metrics.count_restored("policy-state", len(records))
         return newest
 

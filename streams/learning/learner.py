@@ -2,10 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from online_learning.policies.logistic_thompson import LogisticThompsonPolicy
-from online_learning.statistics.arms import ArmStatistics
+import numpy as np
+from numpy.typing import NDArray
+
 from online_learning.statistics.position_bias import POSITIONS, PositionStatistics, examination
 from online_learning.statistics.sums import Statistics
 from streams.events import MAX_SLATE
@@ -16,9 +18,26 @@ from streams.state.shard import Shard, decode_policy_row
 LEARN_INTERVAL_S = 0.2
 POSITIONS_INTERVAL_S = 1.0
 
+# Parts of statistics that are copied in one callback of the event loop: a model of 70 features has 20 kB.
+PARTS_AT_ONCE = 64
+
+
+@dataclass(slots=True)
+class _Copy:
+    """What a thread may read while the event loop goes on adding to `source`; pieces are yet to be put in."""
+
+    source: Statistics
+    statistics: Statistics
+    pieces: list[Statistics] = field(default_factory=list)
+
 
 class Learner:
-    """Holds what other workers have learned, by partition, and merges it with what this one's shards have."""
+    """Holds what other workers have learned, by partition, and merges it with what this one's shards have.
+
+    Sums are added to on the event loop and learned from in a thread. Between them stands a copy by partition,
+    brought up to date a few parts at a time: no callback copies more than `PARTS_AT_ONCE`, and matrices are
+    inverted in the thread alone.
+    """
 
     def __init__(self, policies: PolicySet, metrics: Metrics) -> None:
         self._policies = policies
@@ -26,7 +45,7 @@ class Learner:
         self._metrics = metrics
         self._foreign: dict[int, Statistics] = {}
         self._foreign_positions: dict[int, PositionStatistics] = {}
-        self._learned = -1
+        self._copies: dict[int, _Copy] = {}
         self._learn_after = 0.0
         self._positions_seen = 0
 
@@ -54,11 +73,8 @@ class Learner:
             self._foreign_positions[partition] = PositionStatistics.from_bytes(row.positions)
 
     def on_arm(self, partition: int, value: bytes) -> None:
-        """Take in one item's row of another worker's partition."""
-        if self._learning.kind == "arms":
-            foreign = self._foreign.setdefault(partition, self._learning.empty())
-            assert isinstance(foreign, ArmStatistics)
-            foreign.load_row(value)
+        """Take in the row of one part of the statistics of another worker's partition."""
+        self._foreign.setdefault(partition, self._learning.empty()).load_rows([value])
 
     # Again and again
 
@@ -68,22 +84,42 @@ class Learner:
         started = time.perf_counter()
         if started < self._learn_after:
             return
-        parts = [*self._foreign.values(), *(shard.statistics for shard in shards)]
-        seen = sum(part.impressions + part.rewards for part in parts)
-        if not parts or seen == self._learned:
+        sources = self._foreign | {shard.partition: shard.statistics for shard in shards}
+        if not await self._copy_changes(sources):
             return
         with self._metrics.time_stage("learn"):
-            total = self._learning.empty()
-            for part in parts:
-                total = total + part
-            self._policies.update(total)
-        learner = self._policies.learner
-        if isinstance(learner, LogisticThompsonPolicy):
+            reference = await asyncio.to_thread(self._adopt, list(self._copies.values()))
+        if reference is not None:
             for shard in shards:
-                shard.next_reference = learner.weights
-        self._learned = seen
+                shard.next_reference = reference
         self._learn_after = started + 10.0 * (time.perf_counter() - started)
-        self._metrics.policy_version.set(learner.version)
+        self._metrics.policy_version.set(self._policies.learner.version)
+
+    async def _copy_changes(self, sources: Mapping[int, Statistics]) -> bool:
+        """Copy what has changed in pieces, and return whether anything has."""
+        changed = self._copies.keys() != sources.keys()
+        for partition in self._copies.keys() - sources.keys():
+            del self._copies[partition]
+        for partition, source in sources.items():
+            copy = self._copies.get(partition)
+            if copy is None or copy.source is not source:
+                source.touch()
+                copy = self._copies[partition] = _Copy(source, self._learning.empty())
+            while (piece := source.take_changes(PARTS_AT_ONCE)) is not None:
+                copy.pieces.append(piece)
+                await asyncio.sleep(0)
+            changed = changed or bool(copy.pieces)
+        return changed
+
+    def _adopt(self, copies: Sequence[_Copy]) -> NDArray[np.float64] | None:
+        """Let the policies adopt the sum of the copies, in a thread; return where to develop rows to come."""
+        total = self._learning.empty()
+        for copy in copies:
+            while copy.pieces:
+                copy.statistics.replace(copy.pieces.pop(0))
+            total = total + copy.statistics
+        self._policies.update(total)
+        return total.next_reference()
 
     async def learn_positions(self, shards: Sequence[Shard]) -> None:
         """Estimate how often positions are looked at, when a hundredth more slates have closed."""

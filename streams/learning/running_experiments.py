@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,12 @@ class _Running:
     def policies(self) -> Iterator[Policy]:
         """The policies of all variants."""
         return (policy for route in self.routes for policy in route.policies)
+
+    def learn(self, statistics: Statistics, live: Policy) -> None:
+        """Let the policies adopt merged statistics, but the live one, which has."""
+        for policy in self.policies:
+            if policy is not live:
+                policy.update(statistics)
 
     def assign(self, users: Sequence[UserView], keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return which of the routes serves each user, or `OUTSIDE`."""
@@ -85,6 +92,7 @@ class RunningExperiments:
         self._running: dict[str, _Running] = {}
         self._order: tuple[_Running, ...] = ()
         self._statistics: Statistics | None = None
+        self._lock = threading.Lock()  # what is learned, and who learns it, change together
 
     def __iter__(self) -> Iterator[Policy]:
         """The policies of the variants, the live one left out."""
@@ -92,9 +100,11 @@ class RunningExperiments:
             yield from (policy for policy in running.policies if policy is not self._live)
 
     def update(self, statistics: Statistics) -> None:
-        """Let the policies adopt merged statistics, and those of experiments to come."""
-        self._statistics = statistics
-        for policy in self:
+        """Let the policies adopt merged statistics, and those of experiments to come; runs in a thread."""
+        with self._lock:
+            self._statistics = statistics
+            policies = tuple(self)
+        for policy in policies:
             policy.update(statistics)
 
     async def apply(self, rows: Iterable[tuple[bytes | None, bytes | None]]) -> None:
@@ -116,8 +126,11 @@ class RunningExperiments:
                 self._refuse(name, error)
                 self._remove(name)
                 continue
-            if self._definitions.get(name) is experiment:
-                self._add(running)
+            learned: Statistics | None = None
+            while self._definitions.get(name) is experiment and not self._add(running, learned):
+                learned = self._statistics
+                assert learned is not None
+                await asyncio.to_thread(running.learn, learned, self._live)
 
     def _read(self, name: str, value: bytes | None) -> Experiment | None:
         if value is None:
@@ -158,17 +171,19 @@ class RunningExperiments:
         warm(policy, self._learning)
         return policy
 
-    def _add(self, running: _Running) -> None:
+    def _add(self, running: _Running, learned: Statistics | None) -> bool:
+        """Let an experiment begin; return False when its policies must learn something newer before."""
         experiment = running.experiment
         if experiment.name not in self._running and len(self._running) >= MAX_RUNNING:
             self._refuse(experiment.name, ValueError(f"running experiments must be at most {MAX_RUNNING}"))
-            return
-        if self._statistics is not None:
-            for policy in running.policies:
-                policy.update(self._statistics)
-        self._running[experiment.name] = running
-        self._sort()
+            return True
+        with self._lock:
+            if learned is not self._statistics:
+                return False
+            self._running[experiment.name] = running
+            self._sort()
         log.info("experiment %s runs: %s, share %g", experiment.name, experiment.kind, experiment.share)
+        return True
 
     def _remove(self, name: str) -> None:
         if self._running.pop(name, None) is not None:

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from model_core.signals.co_visitation import CoVisitation
 from online_learning.attribution.cascade import amended
 from online_learning.attribution.pending_slates import ClosedSlate, OpenSlate, PendingSlates
-from online_learning.statistics.arms import ArmStatistics
-from online_learning.statistics.logistic import LogisticStatistics
 from online_learning.statistics.position_bias import POSITIONS, PositionStatistics, by_position
 from online_learning.statistics.sums import Statistics
 from streams.decoding import ClickColumns
@@ -34,9 +32,9 @@ class PolicyRow(msgspec.Struct, frozen=True, array_like=True):
 
     clicks_offset and recommendations_offset are the last ones in the sums; open_from is where the
     recommendations begin that may still be rewarded; closed_ms is the watermark slates were closed at.
-    statistics is empty where the policy has a model per item: each of these has a row of its own, written
-    before this one. positions is of the slates closed so far, and examination what the slates after this
-    row are weighed by; both are empty where position bias is not learned.
+    statistics is empty where each part of them has a row of its own, written before this one. positions is
+    of the slates closed so far, and examination what the slates after this row are weighed by; both are
+    empty where position bias is not learned.
     """
 
     v: int
@@ -70,7 +68,7 @@ def statistics_key(partition: int) -> bytes:
 
 
 def arm_key(partition: int, arm: int) -> bytes:
-    """Key of a partition's row of one item's bandit statistics."""
+    """Key of a partition's row of one part, an item's, of bandit statistics."""
     return ARM_PREFIX + partition.to_bytes(2, "big") + arm.to_bytes(8, "big")
 
 
@@ -254,7 +252,7 @@ class Shard:
     def policy_row(self) -> PolicyRow:
         """The bandit's row as of now."""
         # Only here: what a restart reads again after this row is developed and weighed as the first time.
-        if self.next_reference is not None and isinstance(self.statistics, LogisticStatistics):
+        if self.next_reference is not None:
             self.statistics.develop_at(self.next_reference)
         if self.next_examination is not None:
             self.examination = self.next_examination
@@ -268,7 +266,7 @@ class Shard:
             recommendations_offset=self.recommended_offset,
             open_from=open_from,
             closed_ms=self.watermark_ms,
-            statistics=b"" if isinstance(self.statistics, ArmStatistics) else self.statistics.to_bytes(),
+            statistics=self.statistics.summary(),
             positions=b"" if self.positions is None else self.positions.to_bytes(),
             examination=() if self.positions is None else tuple(self.examination[:POSITIONS].tolist()),
         )
@@ -278,12 +276,6 @@ class Shard:
         if self.positions is not None and row.examination:
             self.positions = PositionStatistics.from_bytes(row.positions)
             self.examination = by_position(np.array(row.examination), MAX_SLATE)
-
-    def arm_rows(self) -> list[tuple[bytes, bytes]]:
-        """Rows of the items whose statistics have changed; they go out before `policy_row`."""
-        if not isinstance(self.statistics, ArmStatistics):
-            return []
-        return [(arm_key(self.partition, arm), row) for arm, row in self.statistics.take_dirty()]
 
     def committable_clicks(self) -> int:
         """The last click offset that nothing waits for any more."""

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
@@ -54,7 +57,7 @@ def test_rows_saved_at_different_times_are_made_whole_by_reading_the_log_again(
     live, changelog = ArmStatistics(DIM, half_life_ms=700), {}
     edges = [0, *sorted(saved)]
     for first, last in zip(edges[:-1], edges[1:], strict=True):
-        changelog.update(fold(live, seed, slice(first, last)).take_dirty())
+        changelog.update(fold(live, seed, slice(first, last)).take_rows())
     restored = ArmStatistics(DIM, half_life_ms=700)
     for row in changelog.values():
         restored.load_row(row)
@@ -79,10 +82,10 @@ def test_merged_partitions_equal_one_stream_in_any_order(seed: int, partition: l
 
 def test_only_what_changed_is_saved_again() -> None:
     statistics = fold(ArmStatistics(DIM), 0)
-    assert {arm for arm, _ in statistics.take_dirty()} == set(statistics.arms.tolist())
-    assert statistics.take_dirty() == []
+    assert {arm for arm, _ in statistics.take_rows()} == set(statistics.arms.tolist())
+    assert statistics.take_rows() == []
     statistics.add_impressions(np.ones((1, DIM)), arms=statistics.arms[2:3])
-    assert [arm for arm, _ in statistics.take_dirty()] == [int(statistics.arms[2])]
+    assert [arm for arm, _ in statistics.take_rows()] == [int(statistics.arms[2])]
 
 
 def test_arms_must_be_given_for_every_row() -> None:
@@ -104,7 +107,7 @@ def test_arms_must_be_given_for_every_row() -> None:
     ],
 )
 def test_a_bad_row_is_refused_with_the_reason(at: int, value: object, message: str) -> None:
-    _, row = fold(ArmStatistics(DIM), 0).take_dirty()[0]
+    _, row = fold(ArmStatistics(DIM), 0).take_rows()[0]
     fields = msgspec.msgpack.decode(row)
     fields[at] = value
     with pytest.raises(ValueError, match=message):
@@ -113,7 +116,7 @@ def test_a_bad_row_is_refused_with_the_reason(at: int, value: object, message: s
 
 def test_a_row_of_another_release_is_left_alone() -> None:
     statistics = ArmStatistics(DIM, feature_space="release-2")
-    assert not any(statistics.load_row(row) for _, row in fold(ArmStatistics(DIM), 0).take_dirty())
+    assert not any(statistics.load_row(row) for _, row in fold(ArmStatistics(DIM), 0).take_rows())
     assert len(statistics.arms) == 0
     with pytest.raises(ValueError, match="feature_space 'release-2', got another"):
         ArmStatistics.from_bytes(fold(ArmStatistics(DIM), 0).to_bytes(), dim=DIM, feature_space="release-2")
@@ -129,8 +132,45 @@ def test_bytes_that_are_no_row_or_snapshot_are_refused() -> None:
 def test_a_row_from_before_impressions_were_amended_is_read() -> None:
     statistics = ArmStatistics(DIM)
     statistics.add_impressions(np.ones((1, DIM)), arms=np.array([5], np.uint64), offsets=3)
-    ((_, row),) = statistics.take_dirty()
+    ((_, row),) = statistics.take_rows()
     old = msgspec.msgpack.encode(msgspec.msgpack.decode(row)[:10])
     again = ArmStatistics(DIM)
     assert again.load_row(old)
     assert again == statistics
+
+
+def test_rows_that_were_not_saved_are_given_again() -> None:
+    statistics = fold(ArmStatistics(DIM), 0)
+    taken = statistics.take_rows()
+    statistics.put_back(arm for arm, _ in taken[:2])
+    assert sorted(statistics.take_rows()) == sorted(taken[:2])
+
+
+def elements_moved(monkeypatch: pytest.MonkeyPatch, rows: list[bytes]) -> int:
+    """How many elements the functions of numpy that cost more the more arms there are have been given."""
+    moved = 0
+
+    def counted(name: str) -> Callable[..., Any]:
+        plain = getattr(np, name)
+
+        def count(*given: Any, **options: Any) -> Any:
+            nonlocal moved
+            moved += sum(np.size(part) for part in (given[0] if name == "concatenate" else given))
+            return plain(*given, **options)
+
+        return count
+
+    with monkeypatch.context() as patched:
+        for name in ("concatenate", "argsort", "searchsorted", "flatnonzero", "unique", "sort"):
+            patched.setattr(np, name, counted(name))
+        ArmStatistics(DIM).load_rows(rows)
+    return moved
+
+
+def test_loading_twice_as_many_rows_moves_twice_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    statistics = ArmStatistics(DIM)
+    arms = np.arange(4096, dtype=np.uint64)[::-1].copy()
+    statistics.add_impressions(np.ones((4096, DIM)), arms=arms)
+    rows = [row for _, row in statistics.take_rows()]
+    half, whole = (elements_moved(monkeypatch, rows[:n]) for n in (2048, 4096))
+    assert 0 < whole < 2.2 * half

@@ -1,0 +1,119 @@
+import asyncio
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from online_learning.statistics.posterior import LinearPrior
+from online_learning.statistics.sums import Statistics
+from streams.learning import learner as learner_module
+from streams.learning.learner import Learner
+from streams.learning.policy_set import PolicySet
+from streams.metrics import Metrics
+from streams.settings import load_settings
+from streams.state.shard import PolicyRow, Shard, encode_policy_row
+from tests.streams.state.test_shard_learning import shard
+
+PRIOR = LinearPrior(np.array([1.0, 0.5, -0.5]))
+ARMS = np.arange(200, dtype=np.uint64)
+
+
+class Watched(PolicySet):
+    """Remembers what was adopted and in which thread."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(load_settings(**settings), PRIOR, Metrics(process=False))
+        self.adopted: list[bytes] = []
+        self.threads: set[int] = set()
+
+    def update(self, statistics: Statistics) -> None:
+        self.threads.add(threading.get_ident())
+        self.adopted.append(statistics.to_bytes())
+        super().update(statistics)
+
+
+def learning_shard(policies: PolicySet, seed: int = 0) -> Shard:
+    made = shard(policies.learning)
+    add(made, seed)
+    return made
+
+
+def add(made: Shard, seed: int) -> None:
+    rows = np.random.default_rng(seed).normal(size=(200, 3))
+    made.statistics.add_impressions(rows, arms=ARMS)
+    made.statistics.add_rewards(rows[:50], np.ones(50), arms=ARMS[:50])
+
+
+def ready(policies: PolicySet) -> Learner:
+    return Learner(policies, Metrics(process=False))
+
+
+async def learn(learner: Learner, shards: list[Shard]) -> None:
+    learner._learn_after = 0.0  # it may have a tenth of the time: not to wait for here
+    await learner.learn(shards)
+
+
+@pytest.mark.parametrize("policy", ["thompson", "thompson-disjoint", "linucb-hybrid", "thompson-logistic"])
+async def test_what_is_adopted_is_the_sum_of_all_partitions_made_in_a_thread(policy: str) -> None:
+    policies = Watched(policy=policy)
+    learner, own = ready(policies), learning_shard(policies, 1)
+    other = learning_shard(policies, 2).statistics
+    row = PolicyRow(1, other.feature_space, 0, 0, 0, 0, other.summary())
+    learner.on_statistics(9, encode_policy_row(row))
+    for _, value in other.take_rows():
+        learner.on_arm(9, value)
+    await learn(learner, [own])
+    assert policies.adopted[-1] == (other + own.statistics).to_bytes()
+    assert threading.get_ident() not in policies.threads
+    assert policies.learner.version == 500
+
+
+@pytest.mark.parametrize("policy", ["thompson", "thompson-disjoint"])
+async def test_nothing_is_learned_again_until_something_changes(policy: str) -> None:
+    policies = Watched(policy=policy)
+    learner, own = ready(policies), learning_shard(policies)
+    await learn(learner, [own])
+    await learn(learner, [own])
+    assert len(policies.adopted) == 1
+    add(own, 3)
+    await learn(learner, [own])
+    assert policies.adopted[1:] == [(own.statistics + policies.learning.empty()).to_bytes()]
+
+
+async def test_a_partition_that_goes_and_comes_back_is_copied_anew() -> None:
+    policies = Watched(policy="thompson-disjoint")
+    learner, own = ready(policies), learning_shard(policies, 1)
+    await learn(learner, [own])
+    learner.keep(own)
+    await learn(learner, [])
+    assert policies.learner.version == 250
+    learner.drop(own.partition)
+    again = learning_shard(policies, 4)
+    await learn(learner, [again])
+    assert policies.adopted[-1] == (again.statistics + policies.learning.empty()).to_bytes()
+
+
+async def test_the_event_loop_runs_between_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner_module, "PARTS_AT_ONCE", 16)
+    policies = Watched(policy="thompson-disjoint")
+    learner, own = ready(policies), learning_shard(policies)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while not policies.adopted:
+            turns += 1
+            await asyncio.sleep(0)
+
+    await asyncio.gather(learn(learner, [own]), count())
+    assert turns >= 200 // 16
+    assert policies.learner.version == 250
+
+
+async def test_shards_are_told_where_to_develop_logistic_rows() -> None:
+    policies = Watched(policy="thompson-logistic")
+    learner, own = ready(policies), learning_shard(policies)
+    await learn(learner, [own])
+    assert own.next_reference is not None
+    np.testing.assert_allclose(own.next_reference, policies.learner.weights, rtol=1e-5)  # type: ignore[attr-defined]
