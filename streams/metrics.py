@@ -38,17 +38,18 @@ TOPICS = (
     "model-releases",
     "experiments",
 )
-OUTCOMES = ("accepted", "duplicate", "replayed", "tombstone", "ignored", "dead_letter", "published", "failed")
+OUTCOMES = ("accepted", "duplicate", "replayed", "tombstone", "dead_letter", "published", "refused")
 STAGES = (
     "decode",
     "fold",
-    "join",
-    "encode",
     "wait",
     "queue",
+    "gather",
+    "prepare",
     "score",
     "policy",
     "shadow",
+    "explain",
     "publish",
     "request_to_publish",
     "flush",
@@ -56,7 +57,7 @@ STAGES = (
     "learn",
 )
 DEAD_LETTER_REASONS = (*REASONS, "internal", "other")
-FALLBACKS = ("none", "no_release", "no_catalogue", "no_candidates", "timeout", "error", "other")
+FALLBACKS = ("none", "no_release", "no_candidates", "all_seen", "overloaded", "other")
 REWARD_OUTCOMES = (*(outcome.value for outcome in Outcome), "other")
 POLICIES = (*policies.POLICIES, policies.RL, "apprentice", "interleaved", "none", "other")
 

@@ -82,7 +82,15 @@ class Settings(BaseSettings):
     inference_threads: Positive = 1
     k_default: Annotated[int, Field(ge=1, le=MAX_SLATE)] = 10
     max_batch: Annotated[int, Field(ge=1, le=1024)] = 32
-    max_wait_ms: Annotated[float, Field(ge=0, le=1_000)] = 2.0
+    max_in_flight: Positive = Field(
+        256, description="Requests being answered at a time; `when_overloaded` says what becomes of more."
+    )
+    max_in_flight_bytes: Positive = Field(64 * 1024 * 1024, description="The same by their size.")
+    when_overloaded: Literal["refuse", "fallback"] = Field(
+        "refuse",
+        description="What becomes of a request when there is no room: it waits in its topic, and over HTTP "
+        "is refused with 503; or it is answered from a list of popular items (fallback 'overloaded').",
+    )
     read_your_writes_ms: Annotated[int, Field(ge=0, le=60_000)] = Field(
         1_000, description="How long a request may wait for the clicks acknowledged before it."
     )

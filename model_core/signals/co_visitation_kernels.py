@@ -286,7 +286,9 @@ def add_counts(t: Tables, histories: Pairs, weights: Floats, out: Floats) -> Non
             row = histories[user, k]
             if row < 0 or row >= len(start) or start[row] < 0:
                 continue
-            for group in range(start[row], start[row] + (1 << level[row])):
+            # Another thread may be folding: what has just moved can lie beyond the groups seen here.
+            end = min(start[row] + (1 << level[row]), len(groups))
+            for group in range(start[row], end):
                 for slot in range(GROUP):
                     other = groups[group, 0, slot]
                     if other >= 0 and other < out.shape[1]:

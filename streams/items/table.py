@@ -16,6 +16,7 @@ from streams.errors import ConfigurationError
 from streams.items.ease_signal import EaseSignal
 from streams.settings import Settings
 from streams.state.catalogue import Catalogue
+from streams.state.item_columns import grown
 from streams.state.item_index import ItemIndex
 
 log = logging.getLogger(__name__)
@@ -23,8 +24,8 @@ log = logging.getLogger(__name__)
 AnyScorer = Scorer | BaselineScorer
 
 ENCODE_BATCH = 256
-# Rows are padded to a multiple of this, growing by a quarter: the graphs see few shapes.
-CAPACITY_STEP = 256
+MIN_CAPACITY = 256
+STEPS = 8  # between one capacity and the next, twice as large: the graphs see few shapes
 
 
 def load_scorer(settings: Settings) -> AnyScorer:
@@ -47,19 +48,39 @@ def load_scorer(settings: Settings) -> AnyScorer:
 class ItemTable:
     """Vectors of catalogue items, by item row, kept up to date with the catalogue.
 
-    The inference thread replaces `vectors`; rows become eligible when theirs are in place.
+    The inference thread writes them in place, between the batches that it scores, and is the only one to
+    read them.
+
+    Parameters
+    ----------
+    encoded
+        Called in the event loop with rows whose vectors are in place.
+
+    Attributes
+    ----------
+    vectors : (n, dim) float32
+        A view of the rows in use, and a few more. It is another one after each change, so that whoever keeps
+        a copy of it, on a device say, sees that it is out of date.
     """
 
     def __init__(
-        self, index: ItemIndex, catalogue: Catalogue, scorer: AnyScorer, executor: ThreadPoolExecutor
+        self,
+        index: ItemIndex,
+        catalogue: Catalogue,
+        scorer: AnyScorer,
+        executor: ThreadPoolExecutor,
+        encoded: Callable[[NDArray[np.int64]], None],
     ) -> None:
         self._index = index
         self._catalogue = catalogue
         self._scorer = scorer
         self._executor = executor
-        self.vectors = np.zeros((CAPACITY_STEP, scorer.release.dim), np.float32)
-        self._ready = np.zeros(CAPACITY_STEP, np.bool_)
+        self._encoded = encoded
+        self._matrix = np.zeros((MIN_CAPACITY, scorer.release.dim), np.float32)
+        self._used = 0
+        self.vectors = self._matrix[:]
         self._stale: dict[int, None] = {}  # rows to encode, oldest change first
+        self._taken = 0  # rows taken from there and not yet encoded
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._entities = np.zeros(0, np.int64)
@@ -87,32 +108,21 @@ class ItemTable:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def refresh(self, rows: NDArray[np.int32]) -> None:
-        """Encode these rows again; until then they keep the vectors they have."""
-        for row in rows.tolist():
-            self._stale[row] = None
-        if len(rows):
+        """Encode rows of the catalogue that changed; until then they keep the vectors they have."""
+        described = rows[self._catalogue.windows.known[rows]] if len(rows) else rows
+        self._stale.update(dict.fromkeys(described.tolist()))
+        if len(described):
             self._wake.set()
 
     @property
     def pending(self) -> int:
         """Rows waiting to be encoded."""
-        return len(self._stale)
-
-    @property
-    def encoded(self) -> int:
-        """Rows that have a vector."""
-        return int(np.count_nonzero(self._ready))
+        return len(self._stale) + self._taken
 
     @property
     def nbytes(self) -> int:
         """Memory of the vectors."""
-        return self.vectors.nbytes
-
-    def only_encoded(self, eligible: NDArray[np.bool_]) -> None:
-        """Take items without a vector out of `eligible`."""
-        known = min(len(eligible), len(self._ready))
-        eligible[:known] &= self._ready[:known]
-        eligible[known:] = False
+        return self._matrix.nbytes
 
     def release_entities(self, entities: NDArray[np.int32]) -> NDArray[np.int64]:
         """Rows of the release's entity table for catalogue entities; 0 for those it does not know."""
@@ -137,15 +147,15 @@ class ItemTable:
             await self._wake.wait()
             self._wake.clear()
             while self._stale:
-                rows = np.fromiter(list(self._stale)[:ENCODE_BATCH], np.int64)
-                batch = self.describe(rows)
-                for row in rows.tolist():
-                    del self._stale[row]
-                await loop.run_in_executor(self._executor, self._encode, rows, batch)
-                ready = np.zeros(len(self.vectors), np.bool_)
-                ready[: len(self._ready)] = self._ready
-                ready[rows] = True
-                self._ready = ready
+                # All at once: a dictionary that is emptied from its front is walked from there each time.
+                taken, self._stale = np.fromiter(self._stale, np.int64, len(self._stale)), {}
+                self._taken = len(taken)
+                for start in range(0, len(taken), ENCODE_BATCH):
+                    rows = taken[start : start + ENCODE_BATCH]
+                    batch = self.describe(rows)
+                    await loop.run_in_executor(self._executor, self._encode, rows, batch)
+                    self._encoded(rows)
+                    self._taken -= len(rows)
 
     def describe(self, rows: NDArray[np.int64]) -> ItemBatch:
         """What the item encoder sees of some rows, as the catalogue has them now."""
@@ -170,18 +180,19 @@ class ItemTable:
         )
 
     def _encode(self, rows: NDArray[np.int64], batch: ItemBatch) -> None:
-        """Put new vectors in a new array: a batch being scored, and a device's copy, keep the old one."""
+        """Put new vectors in place, in the inference thread."""
         encoded = self._scorer.encode_items(batch)
         if self.ease is not None:
             self.ease.describe(rows, batch)
-        needed = max(int(rows.max()) + 1, len(self.vectors))
-        if needed > len(self.vectors):
-            needed = max(needed, len(self.vectors) * 5 // 4)
-            needed += -needed % CAPACITY_STEP
-        vectors = np.zeros((needed, self.vectors.shape[1]), np.float32)
-        vectors[: len(self.vectors)] = self.vectors
-        vectors[rows] = encoded
-        self.vectors = vectors
+        self._used = max(self._used, int(rows.max()) + 1)
+        capacity = len(self._matrix)
+        if self._used > capacity:
+            while self._used > capacity:
+                capacity *= 2
+            self._matrix = grown(self._matrix, capacity)
+        self._matrix[rows] = encoded
+        step = max(MIN_CAPACITY, capacity // STEPS)
+        self.vectors = self._matrix[: self._used + -self._used % step]
 
 
 def _take(table: NDArray[np.int64], rows: NDArray[Any]) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from streams.kafka.ends import EndOffsets
 from streams.kafka.publisher import Publisher, Row
 from streams.kafka.reader import TailReader, read_partition
 from streams.settings import Settings
@@ -63,6 +64,20 @@ class Tail(Protocol):
         ...
 
 
+class Ends(Protocol):
+    """Asks where partitions end; see `ends.EndOffsets`, whose contract this is."""
+
+    async def start(self) -> None:
+        """Connect."""
+
+    async def stop(self) -> None:
+        """Disconnect."""
+
+    async def of(self, topic: str, partitions: Iterable[int], /) -> dict[int, int]:
+        """Return the next offset to be written to each of some partitions, by partition."""
+        ...
+
+
 class Log(Protocol):
     """Topics of records in partitions. Nothing connects before what is returned here is used."""
 
@@ -78,6 +93,10 @@ class Log(Protocol):
 
     def follow(self, partitions: Mapping[str, int], handler: Handler) -> Tail:
         """Return a reader, to be started, of all the partitions of topics, from their start."""
+        ...
+
+    def ends(self) -> Ends:
+        """Return what knows where partitions end, to be started."""
         ...
 
 
@@ -100,3 +119,7 @@ class KafkaLog:
     def follow(self, partitions: Mapping[str, int], handler: Handler) -> TailReader:
         """Return a reader, to be started, of all the partitions of topics, from their start."""
         return TailReader(self._settings, partitions, handler)
+
+    def ends(self) -> EndOffsets:
+        """Return what knows where partitions end, to be started."""
+        return EndOffsets(self._settings)

@@ -11,9 +11,9 @@ P = TypeVar("P")
 
 
 class Batcher(Generic[J, P, R]):
-    """Collects jobs until there are `max_batch` or `max_wait_ms` have passed, then runs them together.
+    """Runs jobs together: at once when the thread is free, else all that have come while it was busy.
 
-    While a batch is being run the next one fills, so the batch size follows the load by itself.
+    So the batch size follows the load by itself, and a job that comes alone waits for nobody.
 
     Parameters
     ----------
@@ -21,6 +21,8 @@ class Batcher(Generic[J, P, R]):
         Builds the input of a batch; called in the event loop, where the state may be read.
     run
         Does the work; called in the inference thread. Returns one result a job, in order.
+    max_batch
+        Most jobs run together.
     """
 
     def __init__(
@@ -30,13 +32,11 @@ class Batcher(Generic[J, P, R]):
         *,
         executor: ThreadPoolExecutor,
         max_batch: int,
-        max_wait_ms: float,
     ) -> None:
         self._prepare = prepare
         self._run = run
         self._executor = executor
         self._max_batch = max_batch
-        self._max_wait_s = max_wait_ms / 1000
         self._queue: asyncio.Queue[tuple[J, asyncio.Future[R]]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
 
@@ -65,19 +65,8 @@ class Batcher(Generic[J, P, R]):
 
     async def _collect(self) -> list[tuple[J, asyncio.Future[R]]]:
         batch = [await self._queue.get()]
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._max_wait_s
-        while len(batch) < self._max_batch:
-            if self._queue.empty():
-                remaining = deadline - loop.time()
-                if remaining <= 0:
-                    break
-                try:
-                    batch.append(await asyncio.wait_for(self._queue.get(), remaining))
-                except TimeoutError:
-                    break
-            else:
-                batch.append(self._queue.get_nowait())
+        while len(batch) < self._max_batch and not self._queue.empty():
+            batch.append(self._queue.get_nowait())
         return batch
 
     async def _work(self) -> None:

@@ -12,6 +12,7 @@ from model_core.release.scorer import Scores
 from online_learning.sampling import mix
 from streams.events import Request
 from streams.items.table import AnyScorer
+from streams.serving.allowed_rows import Allowed
 from streams.settings import Settings
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
@@ -25,12 +26,12 @@ class Extras:
 
     Attributes
     ----------
-    wanted : (B, N) bool, item rows that must be candidates
+    wanted : for each request the rows that must be candidates, ascending
     pinned : for each request the rows that are pinned, in their order
     boosts : for each request rows, and what is added to their utility
     """
 
-    wanted: NDArray[np.bool_]
+    wanted: Sequence[Rows]
     pinned: Sequence[Rows]
     boosts: Sequence[tuple[Rows, NDArray[np.float32]]]
 
@@ -47,57 +48,51 @@ class ExtraCandidates:
         self._index = index
         self._catalogue = catalogue
 
-    def pinned(self, request: Request, allowed: NDArray[np.bool_]) -> Rows:
-        """Return the rows to pin, the request's own before those of the settings.
-
-        Parameters
-        ----------
-        allowed : (N,) bool, what the request may be given, whether the user has seen it or not
-        """
-        return self._rows((*request.pinned, *self._settings.pinned), allowed)
-
     def of(
-        self,
-        requests: Sequence[Request],
-        pinned: Sequence[Rows],
-        eligible: NDArray[np.bool_],
-        seeds: NDArray[np.uint64],
-        *,
-        fresh: bool,
+        self, requests: Sequence[Request], allowed: Allowed, seeds: NDArray[np.uint64], *, fresh: bool
     ) -> Extras | None:
         """Return what a batch wants; None where it wants nothing.
 
+        A request's own pinned items come before those of the settings; they may be such as the user has
+        seen.
+
         Parameters
         ----------
-        pinned : for each request what `pinned` says
-        eligible : (B, N) bool
         fresh : whether fresh items have positions of their own: then as many as `fresh_candidates` allows
-            are wanted, drawn by the request's seed among all that are eligible
+            are wanted, drawn by the request's seed among all that the request may be given
         """
-        asked = fresh or self._settings.boosts or any(len(rows) for rows in pinned)
-        if not asked and not any(request.boosts for request in requests):
+        always = fresh or self._settings.boosts or self._settings.pinned
+        if not always and not any(request.pinned or request.boosts for request in requests):
             return None
-        wanted = np.zeros_like(eligible)
-        boosts = []
+        new = self._published_after(requests, allowed.eligible) if fresh else []
+        wanted, pinned, boosts = [], [], []
         for b, request in enumerate(requests):
-            wanted[b, pinned[b]] = True
+            top = self._rows((*request.pinned, *self._settings.pinned))
+            top = top[allowed.permits(b, top, seen=True)]
             given = self._settings.boosts | request.boosts
-            rows = self._rows(given, eligible[b])
+            rows = self._rows(given)
+            rows = rows[allowed.permits(b, rows, seen=False)]
             values = [given[self._index.ids[row]] for row in rows.tolist()]
+            drawn = self._drawn(new[b], b, allowed, seeds[b]) if fresh else rows[:0]
+            pinned.append(top)
             boosts.append((rows, np.array(values, np.float32)))
-            wanted[b, rows] = True
-            if fresh:
-                wanted[b, self._fresh(request, eligible[b], seeds[b])] = True
-        return Extras(wanted, pinned, boosts) if wanted.any() else None
+            wanted.append(np.unique(np.concatenate((top, rows, drawn))))
+        return Extras(wanted, pinned, boosts) if any(map(len, wanted)) else None
 
-    def _rows(self, ids: Iterable[str], allowed: NDArray[np.bool_]) -> Rows:
-        rows = self._index.known_rows(dict.fromkeys(ids)).astype(np.int64)
-        rows = rows[rows < len(allowed)]
-        return rows[allowed[rows]]
+    def _rows(self, ids: Iterable[str]) -> Rows:
+        return self._index.known_rows(dict.fromkeys(ids)).astype(np.int64)
 
-    def _fresh(self, request: Request, eligible: NDArray[np.bool_], seed: np.uint64) -> Rows:
-        since = request.timestamp_ms - self._settings.fresh_ms
-        rows = np.flatnonzero(eligible & self._catalogue.published_after(since, len(eligible)))
+    def _published_after(self, requests: Sequence[Request], eligible: NDArray[np.bool_]) -> list[Rows]:
+        """For each request the items that are fresh at its time."""
+        since = np.array([request.timestamp_ms for request in requests], np.int64) - self._settings.fresh_ms
+        known = np.flatnonzero(eligible)
+        published = self._catalogue.published_ms(known)
+        some = published > since.min()
+        known, published = known[some], published[some]
+        return [known[published > time_ms] for time_ms in since.tolist()]
+
+    def _drawn(self, new: Rows, request: int, allowed: Allowed, seed: np.uint64) -> Rows:
+        rows = new[allowed.permits(request, new, seen=False)]
         # By the items' keys: their rows differ between workers.
         return rows[np.argsort(mix(self._index.keys[rows] ^ seed))[: self._settings.fresh_candidates]]
 
@@ -114,14 +109,15 @@ def score_all(
     scores = scorer.score(batch, items)
     if extras is None:
         return scores
-    missing = extras.wanted.copy()
-    requests, columns = np.nonzero(scores.valid)
-    missing[requests, scores.rows[requests, columns]] = False
-    lacking = np.flatnonzero(missing.any(axis=1))
+    missing = [rows[~np.isin(rows, scores.rows[b, scores.valid[b]])] for b, rows in enumerate(extras.wanted)]
+    lacking = np.flatnonzero([len(rows) > 0 for rows in missing])
     if not len(lacking):
         return scores
     parts = {column.name: getattr(batch, column.name)[lacking] for column in fields(ScoreBatch)}
-    return _beside(scores, scorer.score(ScoreBatch(**parts | {"eligible": missing[lacking]}), items), lacking)
+    eligible = np.zeros_like(parts["eligible"])
+    for place, request in enumerate(lacking.tolist()):
+        eligible[place, missing[request]] = True
+    return _beside(scores, scorer.score(ScoreBatch(**parts | {"eligible": eligible}), items), lacking)
 
 
 def _beside(scores: Scores, more: Scores, requests: NDArray[np.int64]) -> Scores:

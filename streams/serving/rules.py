@@ -1,6 +1,5 @@
 """What the rules of a slate need to know of its candidates: vectors, groups, freshness."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ class RuleColumns:
         self._catalogue = catalogue
 
     def of(
-        self, rows: NDArray[Any], items: NDArray[np.float32], now_ms: Sequence[int]
+        self, rows: NDArray[Any], items: NDArray[np.float32], now_ms: NDArray[np.int64]
     ) -> dict[str, NDArray[Any]]:
         """Return the columns by name.
 
@@ -33,7 +32,7 @@ class RuleColumns:
         ----------
         rows : (B, C) int, item rows
         items : (n, D) float32, item vectors
-        now_ms : time of each of the B requests
+        now_ms : (B,) int64, time of each request
         """
         columns: dict[str, NDArray[Any]] = {}
         settings = self._settings
@@ -44,9 +43,8 @@ class RuleColumns:
         if settings.group_relation is not None:
             columns["groups"] = self._groups(rows, settings.group_relation)
         if settings.fresh_share:
-            since = np.asarray(now_ms, np.int64)[:, None] - settings.fresh_ms
-            published = np.array([self._catalogue.published_ms(row) for row in rows.ravel().tolist()])
-            columns["fresh"] = published.reshape(rows.shape) > since
+            since = now_ms[:, None] - settings.fresh_ms
+            columns["fresh"] = self._catalogue.published_ms(rows) > since
         return columns
 
     def _groups(self, rows: NDArray[Any], relation: str) -> NDArray[np.int32]:

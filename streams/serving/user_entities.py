@@ -1,4 +1,4 @@
-"""Entities that a user is near, as the model reads them: those they state, then those of their history."""
+"""Entities that users are near, as the model reads them: those they state, then those of their history."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,40 +7,30 @@ from model_core.release.folder import Release
 from model_core.signals.stated import MAX_STATED, join_stated, stated_names, stated_rows
 from streams.items.table import ItemTable
 from streams.state.catalogue import Catalogue
-from streams.state.profiles import Profiles
+from streams.state.people import People
 from streams.why import graph_paths as graph
 
 
 def user_entities(
-    release: Release,
-    catalogue: Catalogue,
-    items: ItemTable,
-    profiles: Profiles,
-    user_row: int,
-    *,
-    now_ms: int,
-    half_life_ms: int,
+    release: Release, catalogue: Catalogue, items: ItemTable, people: People, liked: graph.Positives
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Read what a user states and likes, as of `now_ms`.
+    """Read what users state and like.
 
     Returns
     -------
-    entities : (n_affinities,) int64 rows of the release, 0 = unknown to it or padding
-    weights : (n_affinities,) float32
+    entities : (B, n_affinities) int64 rows of the release, 0 = unknown to it or padding
+    weights : (B, n_affinities) float32
     """
-    found, strength = graph.affinities(
-        catalogue, profiles, user_row, now_ms=now_ms,
-        half_life_ms=half_life_ms, top=release.n_affinities,
-        n_edges=release.n_neighbours,
-    )  # fmt: skip
-    entities = np.zeros((1, release.n_affinities), np.int64)
-    weights = np.zeros((1, release.n_affinities), np.float32)
-    entities[0, : len(found)], weights[0, : len(found)] = items.release_entities(found), strength
-    said = stated_names(profiles.attributes(user_row), profiles.preferences(user_row))
-    known = stated_rows(said, release.entity_rows)
-    if not known:
-        return entities[0], weights[0]
-    stated = np.zeros((1, MAX_STATED), np.int64)
-    stated[0, : len(known)] = known
-    joined, heavy = join_stated(stated, entities, weights)
-    return joined[0], heavy[0]
+    found, weights = graph.affinities(
+        catalogue, liked, top=release.n_affinities, n_edges=release.n_neighbours
+    )
+    entities = np.where(found >= 0, items.release_entities(np.maximum(found, 0)), 0)
+    stated = np.zeros((len(people), MAX_STATED), np.int64)
+    for b, said in enumerate(people.stated):
+        if said.attributes or said.preferences:
+            known = stated_rows(stated_names(said.attributes, said.preferences), release.entity_rows)
+            stated[b, : len(known)] = known
+    some = stated.any(axis=1)
+    if some.any():
+        entities[some], weights[some] = join_stated(stated[some], entities[some], weights[some])
+    return entities, weights

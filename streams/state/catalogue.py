@@ -7,11 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.durability.rows import SCHEMA_VERSION, ItemState, decode, encode
+from streams.state.item_columns import FOR_EVER, ItemVectors, Windows, grown
 from streams.state.item_index import ItemIndex
+from streams.state.postings import Postings
 
 MAX_EDGES = 32
-FOR_EVER = np.iinfo(np.int64).max
 EMBEDDINGS = ("text", "image", "audio")
+ENTITY_BITS = 32  # a pair of relation and entity is one number: the entity in the low bits
+ENTITY = (1 << ENTITY_BITS) - 1
 
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -103,37 +106,6 @@ class Names:
         return row
 
 
-class _Vectors:
-    """Embeddings of one kind, by item row; one table for every dimension that occurs."""
-
-    def __init__(self) -> None:
-        self.tables: dict[int, tuple[NDArray[np.float16], NDArray[np.bool_]]] = {}
-
-    def put(self, row: int, data: bytes | None, capacity: int) -> None:
-        for _, mask in self.tables.values():
-            if row < len(mask):
-                mask[row] = False
-        if not data:
-            return
-        vector = np.frombuffer(data, "<f2")
-        table, mask = self.tables.get(
-            len(vector), (np.zeros((0, len(vector)), np.float16), np.zeros(0, np.bool_))
-        )
-        if row >= len(mask):
-            table, mask = _grown(table, capacity), _grown(mask, capacity)
-            self.tables[len(vector)] = table, mask
-        table[row], mask[row] = vector, True
-
-    def read(self, rows: NDArray[Any], dim: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        vectors, mask = np.zeros((len(rows), dim), np.float32), np.zeros(len(rows), np.bool_)
-        if dim in self.tables:
-            table, present = self.tables[dim]
-            inside = np.flatnonzero((rows >= 0) & (rows < len(present)))
-            inside = inside[present[rows[inside]]]
-            vectors[inside], mask[inside] = table[rows[inside]], True
-        return vectors, mask
-
-
 class Catalogue:
     """Items by row of the index. An item exists from its first row until it is deleted."""
 
@@ -142,22 +114,21 @@ class Catalogue:
         self.n_live = 0
         self.truncated_edges = 0
         self._entities, self._relations = Names(), Names()
-        self._titles: dict[int, str] = {}
-        self._pairs: dict[int, list[tuple[int, int]]] = {}
-        self._rows_with: dict[tuple[int, int], dict[int, None]] = {}
-        self._vectors = {kind: _Vectors() for kind in EMBEDDINGS}
+        self._titles: list[str] = []
+        self._postings = Postings()
+        self._beyond: dict[int, list[int]] = {}  # pairs of an item that its row of edges has no room for
+        self._vectors = {kind: ItemVectors() for kind in EMBEDDINGS}
         self._degrees = np.zeros(1024, np.int32)
-        self._known = np.zeros(0, np.bool_)
-        self._available = np.zeros(0, np.bool_)
-        self._published = np.zeros(0, np.int64)
-        self._expires = np.zeros(0, np.int64)
+        self._windows = Windows(
+            np.zeros(0, np.bool_), np.zeros(0, np.bool_), np.zeros(0, np.int64), np.zeros(0, np.int64)
+        )
         self._source = np.zeros((0, 2), np.int64)  # partition and offset of the content
         self._edges = np.zeros((0, MAX_EDGES, 2), np.int32)  # entity and relation, -1 = padding
 
     # Fold
 
     def apply(self, records: Iterable[Any]) -> NDArray[np.int32]:
-        """Fold records of `item-state` (`.key`, `.value`); return the rows whose content is new or changed.
+        """Fold records of `item-state` (`.key`, `.value`); return the rows that changed, deleted ones too.
 
         A row made from an older record of the same content partition than the known one is left out: it
         was written by a worker that read an earlier part of the log again.
@@ -167,85 +138,118 @@ class Catalogue:
         ValueError
             If a row is damaged or of a newer schema.
         """
-        changed: dict[int, None] = {}
+        states: list[ItemState | None] = []
+        names: list[str] = []
         for record in records:
             if record.key is None:
                 continue
             value = record.value
             state = decode(ItemState, "item-state", record.key, value) if value is not None else None
-            item_id = state.item_id if state else record.key.decode(errors="replace")
-            row = int(self._index.rows_of([item_id])[0])
-            self._reserve(row)
-            if self._apply(row, state):
-                changed[row] = None
-            else:
-                changed.pop(row, None)
-        return np.fromiter(changed, np.int32, len(changed))
+            states.append(state)
+            names.append(state.item_id if state else record.key.decode(errors="replace"))
+        if not names:
+            return np.zeros(0, np.int32)
+        rows = self._index.rows_of(names)
+        self._reserve(int(rows.max()))
+        latest = self._latest(rows, states)
+        changed = np.fromiter(latest, np.int32, len(latest))
+        self._put(changed, list(latest.values()))
+        return changed
 
-    def _apply(self, row: int, state: ItemState | None) -> bool:
-        partition, offset = self._source[row].tolist()
-        if state is None:
-            self._remove(row)
-            self._source[row, 1] = offset + 1  # what is read again up to here stays deleted
-            return False
-        if state.partition == partition and state.offset < offset:
-            return bool(self._known[row])
-        self._remove(row)
-        self._source[row] = state.partition, state.offset
-        if state.deleted:
-            return False
-        self._known[row] = True
-        self._available[row] = state.available
-        self._published[row] = state.published_ms or 0
-        self._expires[row] = state.expires_ms if state.expires_ms is not None else FOR_EVER
-        self._titles[row] = state.title
-        for kind in EMBEDDINGS:
-            self._vectors[kind].put(row, getattr(state, kind), len(self._known))
-        self._link(row, state)
-        self.n_live += 1
-        return True
+    def _latest(
+        self, rows: NDArray[np.int32], states: Sequence[ItemState | None]
+    ) -> dict[int, ItemState | None]:
+        """Return the last word on each row, None = deleted, and note where it comes from."""
+        latest: dict[int, ItemState | None] = {}
+        sources: dict[int, tuple[int, int]] = {}
+        for row, state, stored in zip(rows.tolist(), states, self._source[rows].tolist(), strict=True):
+            partition, offset = sources.get(row, stored)
+            if state is None:
+                sources[row] = partition, offset + 1  # what is read again up to here stays deleted
+                latest[row] = None
+            elif state.partition != partition or state.offset >= offset:
+                sources[row] = state.partition, state.offset
+                latest[row] = None if state.deleted else state
+        if sources:
+            self._source[list(sources)] = list(sources.values())
+        return latest
 
-    def _link(self, row: int, state: ItemState) -> None:
-        edges = [(relation, name) for relation, names in state.attributes.items() for name in names]
-        pairs = [
-            (self._relations.add(relation), self._entities.add(name))
-            for relation, name in dict.fromkeys(edges + state.triples)
+    def _put(self, rows: NDArray[np.int32], states: Sequence[ItemState | None]) -> None:
+        """Write distinct rows, a column at a time."""
+        windows = self._windows
+        known = np.array([state is not None for state in states], np.bool_)
+        was_known = windows.known[rows]
+        self.n_live += int(known.sum()) - int(was_known.sum())
+        self._link(rows, states, was_known)
+        for row, state in zip(rows.tolist(), states, strict=True):
+            self._titles[row] = state.title if state else ""
+        for kind, vectors in self._vectors.items():
+            vectors.put(rows, [getattr(state, kind, None) for state in states], len(windows.known))
+        windows.available[rows] = [state is not None and state.available for state in states]
+        windows.published[rows] = [(state and state.published_ms) or 0 for state in states]
+        windows.expires[rows] = [
+            FOR_EVER if state is None or state.expires_ms is None else state.expires_ms for state in states
         ]
-        while len(self._entities.names) > len(self._degrees):
-            self._degrees = _grown(self._degrees, 2 * len(self._degrees))
-        for pair in pairs:
-            self._rows_with.setdefault(pair, {})[row] = None
-            self._degrees[pair[1]] += 1
-        self._pairs[row] = pairs
-        self.truncated_edges += max(0, len(pairs) - MAX_EDGES)
-        for column, (relation, entity) in enumerate(pairs[:MAX_EDGES]):
-            self._edges[row, column] = entity, relation
+        windows.known[rows] = known
 
-    def _remove(self, row: int) -> None:
-        if not self._known[row]:
-            return
-        self.n_live -= 1
-        self._known[row] = False
-        del self._titles[row]
-        pairs = self._pairs.pop(row)
-        for pair in pairs:
-            self._degrees[pair[1]] -= 1
-            del self._rows_with[pair][row]
-            if not self._rows_with[pair]:
-                del self._rows_with[pair]
-        self.truncated_edges -= max(0, len(pairs) - MAX_EDGES)
-        self._edges[row] = -1
-        for vectors in self._vectors.values():
-            vectors.put(row, None, len(self._known))
+    def _link(
+        self, rows: NDArray[np.int32], states: Sequence[ItemState | None], was_known: NDArray[np.bool_]
+    ) -> None:
+        entered: list[int] = []  # entities that gain an item, and below those that lose one
+        left: list[int] = []
+        at: list[int] = []  # cells of the edge table
+        values: list[int] = []
+        for row, state, known in zip(rows.tolist(), states, was_known.tolist(), strict=True):
+            before = self._pairs_of(row) if known else []
+            pairs = [] if state is None else self._pairs(state)
+            new, old = dict.fromkeys(pairs), dict.fromkeys(before)
+            gone = [pair for pair in before if pair not in new]
+            come = [pair for pair in pairs if pair not in old]
+            self._postings.remove(gone, row)
+            self._postings.add(come, row)
+            left += [pair & ENTITY for pair in gone]
+            entered += [pair & ENTITY for pair in come]
+            if len(before) > MAX_EDGES:
+                self.truncated_edges -= len(self._beyond.pop(row))
+            if len(pairs) > MAX_EDGES:
+                self._beyond[row] = pairs[MAX_EDGES:]
+                self.truncated_edges += len(pairs) - MAX_EDGES
+            kept = pairs[:MAX_EDGES]
+            at += range(row * MAX_EDGES, row * MAX_EDGES + len(kept))
+            values += kept
+        while len(self._entities.names) > len(self._degrees):
+            self._degrees = grown(self._degrees, 2 * len(self._degrees))
+        np.add.at(self._degrees, entered, 1)
+        np.subtract.at(self._degrees, left, 1)
+        self._edges[rows[was_known]] = -1
+        cells = self._edges.reshape(-1, 2)
+        packed = np.array(values, np.int64)
+        cells[at, 0], cells[at, 1] = packed & ENTITY, packed >> ENTITY_BITS
+
+    def _pairs(self, state: ItemState) -> list[int]:
+        """Relation and entity of each edge, as one number, attributes before triples, without repeats."""
+        entity, relation = self._entities.add, self._relations.add
+        pairs = []
+        for name, values in state.attributes.items():
+            code = relation(name) << ENTITY_BITS
+            pairs += [code | entity(value) for value in values]
+        pairs += [relation(name) << ENTITY_BITS | entity(value) for name, value in state.triples]
+        return list(dict.fromkeys(pairs))
+
+    def _pairs_of(self, row: int) -> list[int]:
+        """Those that a row has now."""
+        edges = self._edges[row].astype(np.int64)
+        edges = edges[edges[:, 0] >= 0]
+        return [*(edges[:, 1] << ENTITY_BITS | edges[:, 0]).tolist(), *self._beyond.get(row, [])]
 
     def _reserve(self, row: int) -> None:
-        if row < len(self._known):
+        if row < len(self._source):
             return
         capacity = max(1024, 2 * row)
-        self._known, self._available = _grown(self._known, capacity), _grown(self._available, capacity)
-        self._published, self._expires = _grown(self._published, capacity), _grown(self._expires, capacity)
-        self._source = _grown(self._source, capacity, -1)
-        self._edges = _grown(self._edges, capacity, -1)
+        self._titles += [""] * (capacity - len(self._titles))
+        self._source = grown(self._source, capacity, -1)
+        self._edges = grown(self._edges, capacity, -1)
+        self._windows = Windows(*(grown(column, capacity) for column in self._windows))
 
     # Reads
 
@@ -262,9 +266,14 @@ class Catalogue:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        arrays = (self._known, self._available, self._published, self._expires, self._source, self._edges)
-        tables = [pair for vectors in self._vectors.values() for pair in vectors.tables.values()]
-        return sum(array.nbytes for array in arrays) + sum(t.nbytes + m.nbytes for t, m in tables)
+        arrays = (*self._windows, self._source, self._edges)
+        vectors = sum(table.nbytes for table in self._vectors.values())
+        return vectors + sum(array.nbytes for array in arrays)
+
+    @property
+    def windows(self) -> Windows:
+        """When items may be served; ask again after anything that may grow it."""
+        return self._windows
 
     @property
     def edge_table(self) -> NDArray[np.int32]:
@@ -282,38 +291,44 @@ class Catalogue:
 
     def exists(self, row: int) -> bool:
         """Whether an item has been described and not deleted."""
-        return 0 <= row < len(self._known) and bool(self._known[row])
+        known = self._windows.known
+        return 0 <= row < len(known) and bool(known[row])
 
     def title(self, row: int) -> str:
         """Title of an item, "" if it does not exist."""
-        return self._titles.get(row, "")
+        return self._titles[row] if 0 <= row < len(self._titles) else ""
 
-    def published_ms(self, row: int) -> int:
-        """When an item was published, 0 if it does not say."""
-        return int(self._published[row]) if 0 <= row < len(self._known) and self._known[row] else 0
-
-    def published_after(self, since_ms: int, n: int) -> NDArray[np.bool_]:
-        """Return which of the first n item rows say they were published later than `since_ms`: (n,) bool."""
-        known = min(n, len(self._known))
-        after = np.zeros(n, np.bool_)
-        after[:known] = self._known[:known] & (self._published[:known] > since_ms)
-        return after
+    def published_ms(self, rows: NDArray[Any]) -> NDArray[np.int64]:
+        """When items were published, 0 where one does not say or does not exist: as the shape of `rows`."""
+        windows = self._windows
+        inside = (rows >= 0) & (rows < len(windows.known))
+        at = np.where(inside, rows, 0)
+        if not len(windows.known):
+            return np.zeros(rows.shape, np.int64)
+        return np.where(inside & windows.known[at], windows.published[at], 0)
 
     def eligible(self, now_ms: int, out: NDArray[np.bool_]) -> None:
         """Write into out (N,) which item rows may be served: existing, available, published, not expired."""
-        n = min(len(out), len(self._known))
+        windows = self._windows
+        n = min(len(out), len(windows.known))
         out[n:] = False
-        np.logical_and(self._known[:n], self._available[:n], out=out[:n])
-        out[:n] &= self._published[:n] <= now_ms
-        out[:n] &= self._expires[:n] > now_ms
+        out[:n] = windows.open(now_ms, slice(n))
 
     def rows_with(self, relation: str, values: Iterable[str]) -> NDArray[np.int32]:
-        """Rows of the items that have an edge of this relation to one of the values: (n,) int32."""
+        """Rows of the items that have an edge of this relation to one of the values: (n,) int32, ascending.
+
+        Not to be written into.
+        """
+        found = self.postings(relation, values)
+        return found[0] if len(found) == 1 else np.unique(np.concatenate([_NO_ROWS, *found]))
+
+    def postings(self, relation: str, values: Iterable[str]) -> list[NDArray[np.int32]]:
+        """Return what `rows_with` unites, a list of rows for each value; any thread may read them."""
         code = self._relations.row_of(relation)
-        found: dict[int, None] = {}
-        for value in values:
-            found.update(self._rows_with.get((code, self._entities.row_of(value)), {}))
-        return np.fromiter(found, np.int32, len(found))
+        if code < 0:
+            return []
+        entities = {self._entities.row_of(value) for value in values} - {-1}
+        return [self._postings.rows(code << ENTITY_BITS | entity) for entity in entities]
 
     def edges(
         self, rows: NDArray[Any], k: int
@@ -346,7 +361,4 @@ class Catalogue:
         return self._vectors[kind].read(rows, dim)
 
 
-def _grown(array: NDArray[Any], capacity: int, fill: int = 0) -> NDArray[Any]:
-    new = np.full((capacity, *array.shape[1:]), fill, array.dtype)
-    new[: len(array)] = array
-    return new
+_NO_ROWS = np.zeros(0, np.int32)

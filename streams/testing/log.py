@@ -15,7 +15,7 @@ from streams.kafka.topics import TOPICS, topic_name, topic_partitions
 from streams.settings import Settings
 from streams.testing.publisher import MemoryPublisher
 from streams.testing.source import FETCH_RECORDS, Aborted, Watcher
-from streams.testing.tail import MemoryTail
+from streams.testing.tail import MemoryEnds, MemoryTail
 
 
 @dataclass(slots=True)
@@ -82,6 +82,10 @@ class MemoryLog:
     def follow(self, partitions: Mapping[str, int], handler: Handler) -> MemoryTail:
         """Return a reader, to be started, of all the partitions of topics, from their start."""
         return MemoryTail(self, partitions, handler)
+
+    def ends(self) -> MemoryEnds:
+        """Return what knows where partitions end, to be started."""
+        return MemoryEnds(self)
 
     async def read(
         self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0

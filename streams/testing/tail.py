@@ -1,7 +1,7 @@
 """A reader that follows topics of a log in memory."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from streams.kafka.log import Handler
 from streams.testing.source import FETCH_RECORDS, Source
@@ -84,3 +84,21 @@ class MemoryTail:
                 self._wake.clear()
                 await self._wake.wait()
             await asyncio.sleep(0)
+
+
+class MemoryEnds:
+    """As `streams.kafka.ends.EndOffsets`."""
+
+    def __init__(self, log: Source) -> None:
+        self._log = log
+
+    async def start(self) -> None:
+        """Do nothing: there is nobody to connect to."""
+
+    async def stop(self) -> None:
+        """Do nothing."""
+
+    async def of(self, topic: str, partitions: Iterable[int], /) -> dict[int, int]:
+        """Return the next offset to be written to each of some partitions, by partition."""
+        await asyncio.sleep(0)
+        return {partition: self._log.end_offset(topic, partition) for partition in partitions}

@@ -1,6 +1,7 @@
 """Reasons in words."""
 
 import re
+from functools import lru_cache
 
 _VERBS = {"like": "liked", "click": "looked at", "view": "viewed", "purchase": "bought"}
 _PREPOSITIONS = ("by", "in", "of", "from", "with", "at", "for", "to", "on")
@@ -29,6 +30,7 @@ def entity_name(entity: str) -> str:
     return "" if _OPAQUE.fullmatch(name.replace(" ", "_")) else name
 
 
+@lru_cache(maxsize=1 << 16)
 def link(relation: str, entity: str) -> str:
     """Say what two items share: "directed by Ridley Scott", "genre Comedy", "the same director"."""
     kind, name = relation_name(relation), entity_name(entity)

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from model_core.signals.co_visitation import CoVisitation, history_weights
 from model_core.signals.evidence import covisit_parts, strongest
 from model_core.signals.sample_signals import SignalConfig
-from streams.events import Evidence
 from streams.items.ease_signal import EaseSignal
-from streams.state.item_index import ItemIndex
-from streams.state.profiles import Profiles
+from streams.state.people import People
+
+Parts = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
 class SignalSources:
@@ -36,46 +36,53 @@ class SignalSources:
         positive: NDArray[np.bool_],
         covisits: Mapping[int, CoVisitation],
         ease: EaseSignal | None,
-        index: ItemIndex,
-        history_limit: int,
     ) -> None:
         self._read = read
         self._window = min(read.read_window, length)
         self._positive = positive
         self._covisits = covisits
         self._ease = ease
-        self._index = index
-        self._history_limit = history_limit
 
-    def covisits(
-        self, profiles: Profiles, user_row: int, items: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Items of the user's last events, and what each adds to the co-visits of each of `items`."""
-        rows, actions, _ = profiles.history(user_row, self._window)
+    @property
+    def has_ease(self) -> bool:
+        """Whether EASE is one of the signals."""
+        return self._ease is not None
+
+    def window(self, people: People) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the events that co-visits are read from, (B, W) rows, -1 = padding, and their weights."""
+        rows = np.ascontiguousarray(people.items[:, -self._window :])
+        actions = people.actions[:, -self._window :]
+        positive = self._positive[actions] & (actions >= 0)
         weights = history_weights(
-            self._positive[actions][None], read_decay=self._read.read_decay, read_other=self._read.read_other
-        )[0]
-        return covisit_parts(list(self._covisits.values()), rows, weights, items)
+            positive, read_decay=self._read.read_decay, read_other=self._read.read_other
+        )
+        return rows, weights
 
-    def ease(
-        self, profiles: Profiles, user_row: int, items: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Items that the user liked, and what each adds to EASE's score of each of `items`."""
+    def covisits(self, people: People, user: int, items: NDArray[np.int64]) -> Parts:
+        """Items of a user's last events, and what each adds to the co-visits of each of `items`."""
+        rows, weights = self.window(people)
+        return covisit_parts(list(self._covisits.values()), rows[user], weights[user], items)
+
+    def ease(self, people: People, user: int, items: NDArray[np.int64]) -> Parts:
+        """Items that a user liked, and what each adds to EASE's score of each of `items`."""
         if self._ease is None:
             return np.zeros(0, np.int64), np.zeros((0, len(items)))
-        liked = profiles.recent_positives(user_row, self._positive, self._history_limit)
-        return self._ease.parts(liked, items)
+        return self._ease.parts(people.liked[user].astype(np.int64), items)
 
-    def strongest(self, profiles: Profiles, user_row: int, items: NDArray[np.int64]) -> list[list[Evidence]]:
-        """For each item of a slate, the item that each signal owes most to; none where a signal is 0."""
-        found: list[list[Evidence]] = [[] for _ in range(len(items))]
-        if user_row < 0 or not len(items):
-            return found
-        for signal, read in (("covisits", self.covisits), ("ease", self.ease)):
-            rows, parts = read(profiles, user_row, items)
-            best, share = strongest(parts)
-            for i, (place, part) in enumerate(zip(best.tolist(), share.tolist(), strict=True)):
-                # A row restored from its key alone has no id until somebody names the item.
-                if place >= 0 and (item_id := self._index.ids[rows[place]]):
-                    found[i].append(Evidence(signal=signal, item_id=item_id, share=round(part, 4)))
-        return found
+    def strongest_ease(self, people: People, slates: NDArray[np.int64]) -> Parts:
+        """For each item of a slate the liked item that EASE owes most to, and its share of the sum.
+
+        Returns
+        -------
+        rows : (B, K) int64, -1 where there is none; share : (B, K) float64
+        """
+        rows, shares = np.full(slates.shape, -1, np.int64), np.zeros(slates.shape)
+        for b, slate in enumerate(slates):
+            here = np.flatnonzero(slate >= 0)
+            if len(people.liked[b]) and len(here):
+                liked, parts = self.ease(people, b, slate[here])
+                place, share = strongest(parts)
+                found = place >= 0
+                rows[b, here[found]] = liked[place[found]]
+                shares[b, here] = share
+        return rows, shares

@@ -40,6 +40,7 @@ class App(faust.App):
             partitions=parts.partitions,
             server=parts.server,
             explainer=parts.explainer,
+            metrics=parts.metrics,
             owner_url=parts.shared_topics.owner_url,
             digest=self.lifecycle.digest,
             render=self.lifecycle.render_metrics,

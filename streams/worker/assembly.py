@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -16,20 +17,27 @@ from streams.items.content import ContentEncoder
 from streams.items.table import AnyScorer, ItemTable
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
-from streams.kafka.log import Log, RowPublisher
+from streams.kafka.log import Ends, Log, RowPublisher
 from streams.kafka.placement import Placement
 from streams.kafka.topics import topic_names
 from streams.kafka.transport import RecordBatch
 from streams.learning.learner import Learner
 from streams.learning.policy_set import PolicySet
 from streams.metrics import Metrics
+from streams.serving.eligibility import Eligibility
+from streams.serving.explainer import Explainer
+from streams.serving.own_clicks import OwnClicks
+from streams.serving.popular import PopularSlates
+from streams.serving.request_batch import RequestBatches
 from streams.serving.server import Server
+from streams.serving.slates import SlateMaker
 from streams.settings import Settings
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
 from streams.state.shard_factory import ShardFactory
 from streams.state.shared import SharedState
-from streams.why.explainer import Explainer
+from streams.why.signal_sources import SignalSources
+from streams.why.slate_reasons import SlateReasons
 from streams.worker.agents.clicks import ClickAgent
 from streams.worker.agents.content import ContentAgent
 from streams.worker.agents.requests import RequestAgent
@@ -51,6 +59,8 @@ class Parts:
     inference: ThreadPoolExecutor
     shared: SharedState
     items: ItemTable
+    eligibility: Eligibility
+    ends: Ends
     content: ContentEncoder
     policies: PolicySet
     learner: Learner
@@ -78,13 +88,14 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     )
     metrics.set_examination(factory.examination[:POSITIONS])
     shared = SharedState(index, Catalogue(index), {p: factory.covisits() for p in range(settings.partitions)})
-    items = ItemTable(index, shared.catalogue, scorer, inference)
+    eligibility = Eligibility(shared.catalogue, now_ms=int(clock.time() * 1000))
+    items = ItemTable(index, shared.catalogue, scorer, inference, eligibility.mark_encoded)
     content = ContentEncoder(settings, scorer)
     inputs, publisher = Inputs(topics), log.publisher()
     learner = Learner(policies, metrics)
     shared_topics = SharedTopics(
-        settings, log, topics, shared=shared, items=items, learner=learner, experiments=policies.experiments,
-        publisher=publisher, metrics=metrics,
+        settings, log, topics, shared=shared, items=items, eligibility=eligibility, learner=learner,
+        experiments=policies.experiments, publisher=publisher, metrics=metrics,
     )  # fmt: skip
     restorer = Restorer(
         log, topics, factory, policies.learning, model_version=scorer.release.version,
@@ -98,14 +109,11 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         settings, topics, partitions.live, index=index, inputs=inputs, publisher=publisher, metrics=metrics,
         clock=clock,
     )  # fmt: skip
-    server = Server(
-        settings, shared=shared, scorer=scorer, items=items, policies=policies, inference=inference,
-        end_of_clicks=shared_topics.end_of_clicks, inputs=inputs, publisher=publisher,
-        recommendations=topics["recommendations"], metrics=metrics,
-    )  # fmt: skip
-    explainer = Explainer(
-        settings, partitions.shard, shared=shared, scorer=scorer, items=items, server=server,
-        inference=inference,
+    ends = log.ends()
+    server, explainer = _serving(
+        settings, topics, partitions, shared=shared, scorer=scorer, items=items, eligibility=eligibility,
+        policies=policies, inference=inference, ends=ends, inputs=inputs, publisher=publisher,
+        metrics=metrics, clock=clock,
     )  # fmt: skip
     dead_letters = DeadLetters(publisher, topics["dead-letters"], metrics)
     placement = Placement(settings.partitions, metrics)
@@ -128,10 +136,62 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     }  # fmt: skip
     return Parts(
         settings=settings, topics=topics, metrics=metrics, scorer=scorer, inference=inference, shared=shared,
-        items=items, content=content, policies=policies, learner=learner, inputs=inputs, publisher=publisher,
-        shared_topics=shared_topics, partitions=partitions, flusher=flusher, server=server,
-        explainer=explainer, agents=agents,
+        items=items, eligibility=eligibility, ends=ends, content=content, policies=policies, learner=learner,
+        inputs=inputs, publisher=publisher, shared_topics=shared_topics, partitions=partitions,
+        flusher=flusher, server=server, explainer=explainer, agents=agents,
     )  # fmt: skip
+
+
+def _serving(
+    settings: Settings,
+    topics: dict[str, str],
+    partitions: Partitions,
+    *,
+    shared: SharedState,
+    scorer: AnyScorer,
+    items: ItemTable,
+    eligibility: Eligibility,
+    policies: PolicySet,
+    inference: ThreadPoolExecutor,
+    ends: Ends,
+    inputs: Inputs,
+    publisher: RowPublisher,
+    metrics: Metrics,
+    clock: Clock,
+) -> tuple[Server, Explainer]:
+    release, names = scorer.release, tuple(settings.actions)
+    positive = np.array([name in settings.positive_actions for name in names], np.bool_)
+    seen = names if settings.seen_actions is None else settings.seen_actions
+    counts_as_seen = np.array([name in seen for name in names], np.bool_)
+    sources = SignalSources(
+        read=SignalConfig(**release.signals), length=release.history_length, positive=positive,
+        covisits=shared.covisits, ease=items.ease,
+    )  # fmt: skip
+    reasons = SlateReasons(
+        catalogue=shared.catalogue, index=shared.index, covisits=shared.covisits, sources=sources,
+        actions=names, action_weights=np.array(list(settings.actions.values()), np.float32),
+        positive=positive,
+    )  # fmt: skip
+    batches = RequestBatches(
+        settings, shared=shared, scorer=scorer, items=items, eligibility=eligibility, policies=policies,
+        sources=sources, counts_as_seen=counts_as_seen, positive=positive, clock=clock,
+    )  # fmt: skip
+    own_clicks = OwnClicks(partial(ends.of, topics["clicks"]), timeout_ms=settings.read_your_writes_ms)
+    server = Server(
+        settings, batches=batches,
+        slates=SlateMaker(
+            settings, shared=shared, scorer=scorer, policies=policies, batches=batches, reasons=reasons,
+            metrics=metrics,
+        ),
+        popular=PopularSlates(shared, eligibility, counts_as_seen=counts_as_seen), own_clicks=own_clicks,
+        inference=inference, inputs=inputs, publisher=publisher, recommendations=topics["recommendations"],
+        model_version=release.version, metrics=metrics,
+    )  # fmt: skip
+    explainer = Explainer(
+        settings, partitions.shard, shared=shared, scorer=scorer, items=items, eligibility=eligibility,
+        batches=batches, sources=sources, slate_reasons=reasons, own_clicks=own_clicks, inference=inference,
+    )  # fmt: skip
+    return server, explainer
 
 
 def _prior(settings: Settings, scorer: AnyScorer) -> LinearPrior:

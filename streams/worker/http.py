@@ -12,9 +12,11 @@ from aiohttp import web
 
 from streams.events import MAX_ID_LENGTH, MAX_SLATE, Request, encode
 from streams.kafka.partitioner import partition_of
+from streams.metrics import Metrics
+from streams.serving.explainer import Explainer, ExplanationError
+from streams.serving.gate import Overloaded
 from streams.serving.server import Server
 from streams.settings import Settings
-from streams.why.explainer import Explainer, ExplanationError
 from streams.worker.partitions import Partitions
 
 
@@ -25,6 +27,7 @@ class Service:
     Attributes
     ----------
     owner_url : where another worker's partition is answered for, None if nobody has said so
+    metrics : counts what is refused
     digest : digest of the state and the next offset of clicks by partition
     render : body and content type of `/metrics`
     """
@@ -33,6 +36,7 @@ class Service:
     partitions: Partitions
     server: Server
     explainer: Explainer
+    metrics: Metrics
     owner_url: Callable[[int], str | None]
     digest: Callable[[], dict[str, Any]]
     render: Callable[[], tuple[bytes, str]]
@@ -80,7 +84,13 @@ async def recommendations(http: web.Request) -> web.Response:
     if (refused := _refused_here(http, partition)) is not None:
         return refused
     shard = await service.partitions.shard(partition)
-    answer = await service.server.serve(request, shard, received=time.time())
+    try:
+        answer = await service.server.answer(request, shard, received=time.time())
+    except Overloaded as error:
+        service.metrics.count_events("requests", "refused")
+        refusal = _error(503, f"overloaded: {error}; try again")
+        refusal.headers["Retry-After"] = "1"
+        return refusal
     if answer is None:
         return _error(409, f"request_id {request.request_id!r} has been answered; see `recommendations`")
     return web.Response(body=encode(answer), content_type="application/json")

@@ -59,6 +59,7 @@ class Lifecycle:
         """Start the parts: the worker does what it is asked, and nothing by the clock."""
         parts = self._parts
         await parts.publisher.start()
+        await parts.ends.start()
         parts.partitions.start(self._crash)
         await parts.shared_topics.start(self._crash)
         parts.content.start()
@@ -67,6 +68,7 @@ class Lifecycle:
 
     async def drain(self) -> None:
         """Answer the requests in flight, within a deadline, and flush everything."""
+        self._parts.server.close()
         await self._parts.server.drain(DRAIN_TIMEOUT_S)
         await self._parts.flusher.flush_all()
 
@@ -81,6 +83,7 @@ class Lifecycle:
         await parts.items.stop()
         await parts.shared_topics.stop()
         await parts.publisher.stop()
+        await parts.ends.stop()
         parts.inference.shutdown(wait=False, cancel_futures=True)
         parts.content.close()
 
@@ -132,7 +135,7 @@ class Lifecycle:
             rows=sum(part.n_items for part in covisits),
             nbytes=sum(part.nbytes for part in covisits),
         )
-        metrics.set_state("vectors", rows=parts.items.encoded, nbytes=parts.items.nbytes)
+        metrics.set_state("vectors", rows=parts.eligibility.n_encoded, nbytes=parts.items.nbytes)
         metrics.pending_slates.set(sum(len(shard.slates) for shard in shards))
         metrics.waiting_requests.set(parts.server.in_flight)
         parts.partitions.is_ready()

@@ -12,6 +12,7 @@ from streams.kafka.topics import topic_partitions
 from streams.learning.learner import Learner
 from streams.learning.running_experiments import RunningExperiments
 from streams.metrics import Metrics
+from streams.serving.eligibility import Eligibility
 from streams.settings import Settings
 from streams.state.shard import ARM_PREFIX, STATISTICS_PREFIX
 from streams.state.shared import SharedState
@@ -40,6 +41,7 @@ class SharedTopics:
         *,
         shared: SharedState,
         items: ItemTable,
+        eligibility: Eligibility,
         learner: Learner,
         experiments: RunningExperiments,
         publisher: RowPublisher,
@@ -49,6 +51,7 @@ class SharedTopics:
         self._topics = topics
         self._shared = shared
         self._items = items
+        self._eligibility = eligibility
         self._learner = learner
         self._experiments = experiments
         self._publisher = publisher
@@ -94,10 +97,6 @@ class SharedTopics:
         """Ask the broker for the next offsets to be written, of any topic."""
         return await self._reader.end_offsets(self._topics[name], sorted(partitions))
 
-    async def end_of_clicks(self, partition: int) -> int:
-        """Ask the broker for the next offset to be written to a partition of `clicks`."""
-        return (await self.end_offsets("clicks", [partition]))[partition]
-
     # Ownership
 
     def own(self, partition: int) -> None:
@@ -133,6 +132,7 @@ class SharedTopics:
     def _on_items(self, partition: int, records: Sequence[Any]) -> None:
         changed = self._shared.catalogue.apply(records)
         self._metrics.count_events("item-state", "accepted", len(records))
+        self._eligibility.changed(changed)
         self._items.refresh(changed)
 
     def _on_experiments(self, partition: int, records: Sequence[Any]) -> None:

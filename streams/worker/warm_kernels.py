@@ -7,6 +7,7 @@ import numpy as np
 from model_core.signals import co_visitation, evidence
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.ease import Ease
+from model_core.signals.sample_signals import SignalConfig
 from streams.durability.digest import fold_batch
 from streams.durability.profile_rows import Restore, take_profiles
 from streams.durability.rows import take_covisits
@@ -15,8 +16,11 @@ from streams.kafka.partitioner import partition_of
 from streams.state import profile_kernels
 from streams.state.catalogue import Catalogue, encode_item_state
 from streams.state.item_index import ItemIndex
+from streams.state.people import gather
 from streams.state.profiles import Profiles
 from streams.why import graph_paths as graph
+from streams.why.signal_sources import SignalSources
+from streams.why.slate_reasons import SlateReasons
 
 
 def warm() -> None:
@@ -42,12 +46,23 @@ def warm() -> None:
         available=True, published_ms=None, expires_ms=None, partition=0, offset=0,
     )  # fmt: skip
     catalogue.apply([SimpleNamespace(key=b"0", value=state)])
+    profiles.history(0, 2)
     profiles.recent_positives(0, profiles.positive, 2)
     profiles.seen_mask(0, profiles.positive, np.ones(3, np.bool_))
-    graph.affinities(catalogue, profiles, 0, now_ms=10**12, top=2)
-    graph.reasons(
-        catalogue, index, profiles, 0, np.arange(3), now_ms=10**12, actions=["like"],
-        action_weights=np.ones(1, np.float32), covisits=[covisits],
-    )  # fmt: skip
+    _warm_reasons(profiles, covisits, catalogue, index)
     partition_of("u", 2)
     profiles.erase("u")
+
+
+def _warm_reasons(profiles: Profiles, covisits: CoVisitation, catalogue: Catalogue, index: ItemIndex) -> None:
+    everything, now_ms = np.ones(1, np.bool_), np.full(1, 10**12)
+    people = gather([(profiles, 0)], last=graph.READ, counts_as_seen=everything, positive=everything)
+    sources = SignalSources(
+        read=SignalConfig(), length=20, positive=everything, covisits={0: covisits}, ease=None
+    )
+    why = SlateReasons(
+        catalogue=catalogue, index=index, covisits={0: covisits}, sources=sources, actions=["like"],
+        action_weights=np.ones(1, np.float32), positive=everything,
+    )  # fmt: skip
+    why.of(people, np.arange(3)[None], now_ms=now_ms, popularity=np.ones(3, np.float32))
+    graph.affinities(catalogue, graph.positives(people, everything, now_ms=now_ms), top=2)

@@ -14,7 +14,7 @@ from streams.testing.events import MemoryEvents
 from streams.testing.log import MemoryLog
 from streams.testing.worker import MemoryWorker
 
-QUIET = {"text_encoder": "none", "partitions": 2, "max_wait_ms": 0, "policy": "greedy", "history_limit": 64}
+QUIET = {"text_encoder": "none", "partitions": 2, "policy": "greedy", "history_limit": 64}
 
 
 @dataclass(frozen=True)

@@ -71,13 +71,13 @@ class ClickAgent:
             if shard.profiles.n_users > known:
                 self._placement.check("clicks", shard.partition, shard.profiles.user_ids(known))
             if self._recommend_on:
-                self._ask(shard, columns)
+                await self._ask(shard, columns)
             await self._dead_letters.publish("clicks", columns.rejected)
             shard.clicks.advance(records[-1].offset + 1)
             await asyncio.sleep(0)
         shard.clicks.advance(batch.last_offset + 1)
 
-    def _ask(self, shard: Shard, columns: ClickColumns) -> None:
+    async def _ask(self, shard: Shard, columns: ClickColumns) -> None:
         """Ask for a slate for each click whose action says so; hold its offset until it is published."""
         for row, click in enumerate(columns.clicks):
             if click.action not in self._recommend_on:
@@ -90,4 +90,4 @@ class ClickAgent:
                 context=click.context,
             )
             received = float(columns.broker_times[row]) / 1000
-            self._server.serve_click(shard, request, int(columns.offsets[row]), received=received)
+            await self._server.serve_click(shard, request, int(columns.offsets[row]), received=received)

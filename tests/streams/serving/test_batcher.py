@@ -31,7 +31,7 @@ class Work:
 async def work() -> AsyncIterator[tuple[Work, Doubler]]:
     work = Work()
     with ThreadPoolExecutor(1) as executor:
-        batcher: Doubler = Batcher(list, work.run, executor=executor, max_batch=4, max_wait_ms=1)
+        batcher: Doubler = Batcher(list, work.run, executor=executor, max_batch=4)
         batcher.start()
         yield work, batcher
         work.gate.set()

@@ -9,6 +9,7 @@ import pytest
 from model_core.release.baseline import N_CANDIDATES, BaselineScorer
 from model_core.release.batches import ScoreBatch
 from streams.events import Request, decode_request
+from streams.serving.allowed_rows import Allowed
 from streams.serving.extra_candidates import ExtraCandidates, Extras, columns, score_all
 from streams.settings import load_settings
 from streams.state.catalogue import Catalogue
@@ -49,9 +50,11 @@ def wanted(
     requests: list[Request], eligible: np.ndarray, fresh: bool = False, **settings: Any
 ) -> Extras | None:
     extras = ExtraCandidates(load_settings(**settings), *catalogue())
-    pinned = [extras.pinned(one, allowed) for one, allowed in zip(requests, eligible, strict=True)]
-    seeds = np.arange(len(requests), dtype=np.uint64)
-    return extras.of(requests, pinned, eligible, seeds, fresh=fresh)
+    shared = eligible.any(axis=0)
+    denied = [np.flatnonzero(shared & ~row).astype(np.int32) for row in eligible]
+    none = [None] * len(requests)
+    allowed = Allowed(shared, denied, denied, limited=none, fallbacks=none)
+    return extras.of(requests, allowed, np.arange(len(requests), dtype=np.uint64), fresh=fresh)
 
 
 def test_a_request_that_wants_nothing_costs_nothing() -> None:
@@ -95,7 +98,7 @@ def test_what_may_not_be_given_is_neither_pinned_nor_boosted() -> None:
     assert extras is not None
     assert extras.pinned[0].tolist() == [6]
     assert extras.boosts[0][0].tolist() == []
-    assert np.flatnonzero(extras.wanted[0]).tolist() == [6]
+    assert extras.wanted[0].tolist() == [6]
 
 
 def test_fresh_items_are_drawn_for_each_request_and_each_gets_its_chance() -> None:
@@ -104,14 +107,14 @@ def test_fresh_items_are_drawn_for_each_request_and_each_gets_its_chance() -> No
     eligible[:, FRESH[0]] = False
     extras = wanted(requests, eligible, fresh=True, fresh_candidates=10)
     assert extras is not None
-    assert (extras.wanted.sum(axis=1) == 10).all()
-    drawn = extras.wanted.sum(axis=0)
+    assert all(len(rows) == 10 for rows in extras.wanted)
+    drawn = np.bincount(np.concatenate(extras.wanted), minlength=N)
     assert np.flatnonzero(drawn).tolist() == list(FRESH)[1:]
     share = 10 / (len(FRESH) - 1)
     assert np.abs(drawn[FRESH[1] :] / n - share).max() < 4.5 * np.sqrt(share * (1 - share) / n)
     again = wanted(requests, eligible, fresh=True, fresh_candidates=10)
     assert again is not None
-    np.testing.assert_array_equal(again.wanted, extras.wanted)
+    np.testing.assert_array_equal(np.stack(again.wanted), np.stack(extras.wanted))
 
 
 @pytest.mark.parametrize("boosts", [{"i1": 2e6}, {"": 1.0}, {f"i{n}": 1.0 for n in range(201)}])

@@ -77,11 +77,11 @@ def test_eligibility_follows_availability_and_dates(changes, expected):
     assert eligible(*make(described("a", **changes))) == expected
 
 
-def test_the_changed_rows_are_those_to_encode_again():
+def test_the_rows_that_changed_are_told_and_among_them_those_that_are_gone():
     catalogue, index = make()
     records = [described("a"), described("b"), described("a", offset=1, title="New"), tombstone("b")]
 
-    assert catalogue.apply(records).tolist() == [index.row_of("a")]
+    assert catalogue.apply(records).tolist() == [index.row_of("a"), index.row_of("b")]
     assert catalogue.title(index.row_of("a")) == "New"
     assert catalogue.apply([]).tolist() == []
 

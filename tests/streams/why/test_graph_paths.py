@@ -5,16 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.co_visitation import CoVisitation, total_popularity
+from model_core.signals.sample_signals import SignalConfig
 from streams.durability.digest import fold_batch
 from streams.events import Click
 from streams.state.catalogue import Catalogue, encode_item_state
 from streams.state.item_index import ItemIndex
+from streams.state.people import gather
 from streams.state.profiles import Profiles
 from streams.why import graph_paths as graph
+from streams.why.signal_sources import SignalSources
+from streams.why.slate_reasons import SlateReasons
 
 ACTIONS = ("view", "click", "like", "dislike")
 WEIGHTS = np.array([0.2, 1, 2, -1], np.float32)
+POSITIVE = np.array([False, True, True, False])
 NOW = 1_700_000_000_000
 DAY = 86_400_000
 
@@ -49,20 +54,36 @@ class World:
         )
         fold_batch(self.profiles, self.covisits, self.index, [(self.offset, event)])
 
-    def affinities(self, user="u", **arguments):
-        arguments = {"now_ms": NOW, "half_life_ms": 30 * DAY, "top": 10} | arguments
-        entities, strengths = graph.affinities(
-            self.catalogue, self.profiles, self.profiles.row_of(user), **arguments
+    def people(self, *users):
+        rows = [(self.profiles, self.profiles.row_of(user)) for user in users]
+        return gather(rows, last=graph.READ, counts_as_seen=np.ones(4, np.bool_), positive=POSITIVE)
+
+    def affinities(self, user="u", *, half_life_ms=30 * DAY, top=10, **arguments):
+        liked = graph.positives(
+            self.people(user), POSITIVE, now_ms=np.array([NOW]), half_life_ms=half_life_ms
         )
-        names = [self.catalogue.entities[entity] for entity in entities]
-        return dict(zip(names, strengths.tolist(), strict=True))
+        entities, strengths = graph.affinities(self.catalogue, liked, top=top, **arguments)
+        found = entities[0][entities[0] >= 0]
+        names = [self.catalogue.entities[entity] for entity in found]
+        return dict(zip(names, strengths[0, : len(found)].tolist(), strict=True))
+
+    def explain(self, slates):
+        """Explain slates, user by user: item rows, -1 = padding."""
+        sources = SignalSources(
+            read=SignalConfig(), length=20, positive=POSITIVE, covisits={0: self.covisits}, ease=None
+        )
+        why = SlateReasons(
+            catalogue=self.catalogue, index=self.index, covisits={0: self.covisits}, sources=sources,
+            actions=ACTIONS, action_weights=WEIGHTS, positive=POSITIVE,
+        )  # fmt: skip
+        return why.of(
+            self.people(*slates), np.array(list(slates.values()), np.int64), now_ms=np.full(len(slates), NOW),
+            popularity=total_popularity([self.covisits], len(self.index)),
+        )  # fmt: skip
 
     def reasons(self, *items, user="u"):
-        return graph.reasons(
-            self.catalogue, self.index, self.profiles, self.profiles.row_of(user),
-            self.index.rows_of(items).astype(np.int64),
-            now_ms=NOW, actions=ACTIONS, action_weights=WEIGHTS, covisits=[self.covisits],
-        )  # fmt: skip
+        (slate,) = self.explain({user: self.index.rows_of(items)})
+        return [why.reasons for why in slate]
 
 
 def test_affinities_add_up_over_edges_and_fade_with_age():
@@ -187,11 +208,35 @@ def test_every_item_has_a_reason_whatever_comes(events, items, user):
     world = World()
     for item, action, age in events:
         world.act("u", item, action, age)
-    found = graph.reasons(
-        world.catalogue, world.index, world.profiles, world.profiles.row_of(user), np.array(items, np.int64),
-        now_ms=NOW, actions=ACTIONS, action_weights=WEIGHTS, covisits=[world.covisits],
-    )  # fmt: skip
+    (slate,) = world.explain({user: np.array(items, np.int64)})
+    found = [why.reasons for why in slate]
 
     assert len(found) == len(items)
     assert all(1 <= len(reasons) <= 2 and all(reasons) for reasons in found)
     assert all(np.isfinite(strength) for strength in world.affinities().values())
+
+
+def test_slates_of_a_batch_are_explained_as_they_are_alone():
+    world = World()
+    for user in "abc":
+        world.act(user, "Alien")
+        world.act(user, "Scream")
+    world.act("u", "Amelie")
+    rows = world.index.rows_of(["Blade Runner", "Scream", "Brazil"]).tolist()
+    slates = {"a": [rows[0], -1, -1], "u": rows, "nobody": [rows[2], rows[1], -1]}
+
+    together = world.explain(slates)
+    assert together == [world.explain({user: slate})[0] for user, slate in slates.items()]
+
+
+def test_evidence_names_the_item_that_co_visits_owe_most_to():
+    world = World()
+    for user in "abc":
+        world.act(user, "Alien")
+        world.act(user, "Scream")
+    world.act("u", "Amelie")
+    world.act("u", "Alien")
+    (slate,) = world.explain({"u": world.index.rows_of(["Scream", "Brazil"])})
+
+    assert [(one.signal, one.item_id, one.share) for one in slate[0].evidence] == [("covisits", "Alien", 1.0)]
+    assert slate[1].evidence == []

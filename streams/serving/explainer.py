@@ -9,18 +9,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import xxhash
-from numpy.typing import NDArray
 
 from model_core.explanation.contributions import MODALITIES, SIGNALS, Attribution, explain_steps, split_signal
 from model_core.release.batches import ItemBatch
 from streams.events import Contribution, Explanation, Path, Request
 from streams.items.table import AnyScorer, ItemTable
-from streams.serving.server import Job, Prepared, Server
+from streams.serving.eligibility import Eligibility
+from streams.serving.own_clicks import OwnClicks
+from streams.serving.request_batch import Job, Prepared, RequestBatches
 from streams.settings import Settings
 from streams.state.shard import Shard
 from streams.state.shared import SharedState
 from streams.why import graph_paths as graph
 from streams.why.phrases import entity_name, verb
+from streams.why.signal_sources import Parts, SignalSources
+from streams.why.slate_reasons import SlateReasons
 
 MAX_WAITING = 8
 MAX_DIFFERENCE = 0.01  # of base and contributions from the score; rounding alone stays far below
@@ -39,12 +42,11 @@ class _Subject:
     """A user and an item as they stood at one moment, and what the score's parts are called."""
 
     request: Request
-    shard: Shard
     row: int
     prepared: Prepared
     parts: ItemBatch
-    covisits: tuple[NDArray[np.int64], NDArray[np.float64]]
-    ease: tuple[NDArray[np.int64], NDArray[np.float64]]
+    covisits: Parts
+    ease: Parts
     verbs: dict[int, str]
     path: graph.Path | None
     reasons: list[str]
@@ -71,7 +73,11 @@ class Explainer:
         shared: SharedState,
         scorer: AnyScorer,
         items: ItemTable,
-        server: Server,
+        eligibility: Eligibility,
+        batches: RequestBatches,
+        sources: SignalSources,
+        slate_reasons: SlateReasons,
+        own_clicks: OwnClicks,
         inference: ThreadPoolExecutor,
     ) -> None:
         self._settings = settings
@@ -79,8 +85,15 @@ class Explainer:
         self._shared = shared
         self._scorer = scorer
         self._items = items
-        self._server = server
+        self._eligibility = eligibility
+        self._batches = batches
+        self._sources = sources
+        self._slate_reasons = slate_reasons
+        self._own_clicks = own_clicks
         self._inference = inference
+        self._actions = tuple(settings.actions)
+        self._positive = np.array([name in settings.positive_actions for name in self._actions], np.bool_)
+        self._action_weights = np.array(list(settings.actions.values()), np.float32)
         rows = scorer.release.entity_rows
         self._entity_names = {row: name for name, row in rows.items()}
         self._turn = asyncio.Lock()
@@ -101,52 +114,61 @@ class Explainer:
         try:
             async with self._turn:
                 shard = await self._shard(partition)
-                await self._server.own_clicks(shard)
-                subject = self._subject(user_id, item_id, shard)
+                await self._own_clicks.wait(shard)
+                subject = await self._subject(user_id, item_id, shard)
                 return self._compose(subject, item_id, await self._attribute(subject))
         finally:
             self._waiting -= 1
 
-    # Event loop: state in, arrays out
+    # Event loop: state in
 
-    def _subject(self, user_id: str, item_id: str, shard: Shard) -> _Subject:
-        shared, server = self._shared, self._server
+    async def _subject(self, user_id: str, item_id: str, shard: Shard) -> _Subject:
+        shared = self._shared
         user, row = shard.profiles.row_of(user_id), shared.index.row_of(item_id)
         if user < 0:
             raise ExplanationError(404, f"user {user_id!r} is not known: no click, and nothing stated")
         if not shared.catalogue.exists(row):
             raise ExplanationError(404, f"item {item_id!r} is not in the catalogue, or was deleted")
+        if not self._eligibility.is_encoded(row):
+            raise ExplanationError(503, f"item {item_id!r} is being encoded; try again")
         now_ms = int(time.time() * 1000)
         request = Request(request_id=f"explain {item_id}"[:512], user_id=user_id, timestamp_ms=now_ms, k=1)
-        prepared = server.prepare([Job(request, shard, user, time.perf_counter())])
-        encoded = np.ones(len(prepared.items), np.bool_)
-        self._items.only_encoded(encoded)
-        if row >= len(encoded) or not encoded[row]:
-            raise ExplanationError(503, f"item {item_id!r} is being encoded; try again")
-        items = np.array([row], np.int64)
-        weights = np.array(list(self._settings.actions.values()), np.float32)
-        actions = tuple(self._settings.actions)
+        gathered = self._batches.gather([Job(request, shard, user, time.perf_counter())])
+        parts = self._items.describe(np.array([row], np.int64))
         rows, codes, _ = shard.profiles.history(user, self._settings.history_limit)
-        common = (shared.catalogue, shard.profiles, user, items)
-        (path,) = graph.best_paths(*common, now_ms=now_ms, actions=actions, action_weights=weights)
-        (reasons,) = graph.reasons(
-            shared.catalogue, shared.index, shard.profiles, user, items, now_ms=now_ms, actions=actions,
-            action_weights=weights, covisits=shared.parts,
-        )  # fmt: skip
+        verbs = {
+            item: verb(self._actions[code]) for item, code in zip(rows.tolist(), codes.tolist(), strict=True)
+        }
+        clicks_offset = shard.clicks.position - 1
+        prepared = await asyncio.get_running_loop().run_in_executor(
+            self._inference, self._batches.prepare, gathered
+        )
+        path, reasons, covisits, ease = await asyncio.to_thread(self._sources_of, prepared, row)
         return _Subject(
             request=request,
-            shard=shard,
             row=row,
             prepared=prepared,
-            parts=self._items.describe(items),
-            covisits=server.sources.covisits(shard.profiles, user, items),
-            ease=server.sources.ease(shard.profiles, user, items),
-            verbs=dict(zip(rows.tolist(), [verb(actions[code]) for code in codes.tolist()], strict=True)),
+            parts=parts,
+            covisits=covisits,
+            ease=ease,
+            verbs=verbs,
             path=path,
             reasons=reasons,
-            eligible=bool(prepared.batch.eligible[0, row]),
-            clicks_offset=shard.clicks.position - 1,
+            eligible=bool(prepared.allowed.permits(0, np.array([row]), seen=False)[0]),
+            clicks_offset=clicks_offset,
+        )
+
+    def _sources_of(self, prepared: Prepared, row: int) -> tuple[graph.Path | None, list[str], Parts, Parts]:
+        """Return where the score comes from: path, reasons, and items that the signals are sums over."""
+        people, items, now_ms = prepared.people, np.array([row], np.int64), prepared.times_ms
+        liked = graph.positives(people, self._positive, now_ms=now_ms)
+        ((path,),) = graph.best_paths(
+            self._shared.catalogue, liked, items[None], actions=self._actions,
+            action_weights=self._action_weights,
         )  # fmt: skip
+        ((why,),) = self._slate_reasons.of(people, items[None], now_ms=now_ms, popularity=prepared.popularity)
+        sources = self._sources
+        return path, why.reasons, sources.covisits(people, 0, items), sources.ease(people, 0, items)
 
     # Inference thread, one step at a time
 
@@ -204,7 +226,7 @@ class Explainer:
                 entity=path.entity,
             ),
             reasons=subject.reasons,
-            fallback=subject.prepared.fallbacks[0],
+            fallback=subject.prepared.allowed.fallbacks[0],
         )  # fmt: skip
 
     def _contributions(self, subject: _Subject, found: Attribution) -> Iterator[Contribution]:

@@ -1,0 +1,110 @@
+"""Admission: how many requests, and bytes of them, may be in flight at a time, whatever way they came."""
+
+import asyncio
+from collections import deque
+from typing import Self
+
+
+class Overloaded(Exception):
+    """There is no room for a request, or the worker is about to stop."""
+
+
+class Ticket:
+    """The room that an admitted request takes up, until the end of a `with`."""
+
+    __slots__ = ("_gate", "_nbytes")
+
+    def __init__(self, gate: "Gate", nbytes: int) -> None:
+        self._gate = gate
+        self._nbytes = nbytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._gate._leave(self._nbytes)
+
+
+class Gate:
+    """Bounds what is in flight, by count and by bytes; one request alone is always let in.
+
+    What waits is let in in the order in which it came, and nothing passes it by.
+
+    Parameters
+    ----------
+    max_requests, max_bytes
+        Of all requests admitted and not yet answered.
+    """
+
+    def __init__(self, *, max_requests: int, max_bytes: int) -> None:
+        for name, value in (("max_requests", max_requests), ("max_bytes", max_bytes)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self._max_requests = max_requests
+        self._max_bytes = max_bytes
+        self.in_flight = 0
+        self.nbytes = 0
+        self._closed = False
+        self._waiting: deque[tuple[int, asyncio.Future[Ticket]]] = deque()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for room."""
+        return len(self._waiting)
+
+    def admit(self, nbytes: int) -> Ticket:
+        """Let a request in at once.
+
+        Raises
+        ------
+        Overloaded
+            If there is no room, or the gate is closed.
+        """
+        if self._waiting or not self._has_room(nbytes):
+            raise Overloaded(f"{self.in_flight} requests in flight")
+        return self._enter(nbytes)
+
+    async def wait(self, nbytes: int) -> Ticket:
+        """Let a request in when there is room."""
+        if not self._waiting and self._has_room(nbytes):
+            return self._enter(nbytes)
+        future: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
+        self._waiting.append((nbytes, future))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():  # let in and cancelled at the same moment
+                self._leave(nbytes)
+            raise
+
+    def close(self) -> None:
+        """Let nothing in any more, so that `drained` comes true; what waits goes on waiting."""
+        self._closed = True
+
+    async def drained(self) -> None:
+        """Wait until nothing is in flight."""
+        await self._empty.wait()
+
+    def _has_room(self, nbytes: int) -> bool:
+        if self._closed:
+            return False
+        fits = self.in_flight < self._max_requests and self.nbytes + nbytes <= self._max_bytes
+        return fits or not self.in_flight
+
+    def _enter(self, nbytes: int) -> Ticket:
+        self.in_flight += 1
+        self.nbytes += nbytes
+        self._empty.clear()
+        return Ticket(self, nbytes)
+
+    def _leave(self, nbytes: int) -> None:
+        self.in_flight -= 1
+        self.nbytes -= nbytes
+        while self._waiting and (self._waiting[0][1].done() or self._has_room(self._waiting[0][0])):
+            size, future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(self._enter(size))
+        if not self.in_flight:
+            self._empty.set()

@@ -1,0 +1,217 @@
+"""A batch of requests: gathered from the state in the event loop, worked out in the inference thread."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from model_core.release.batches import ScoreBatch
+from model_core.signals import co_visitation
+from streams.clock import Clock
+from streams.events import Request
+from streams.items.table import AnyScorer, ItemTable
+from streams.learning.policy_set import PolicySet
+from streams.learning.routes import Route, UserView
+from streams.serving.allowed_rows import Allowed, AllowedRows, Wanted
+from streams.serving.eligibility import Eligibility
+from streams.serving.extra_candidates import ExtraCandidates, Extras
+from streams.serving.user_entities import user_entities
+from streams.settings import Settings
+from streams.state.people import People, gather
+from streams.state.shard import Shard
+from streams.state.shared import SharedState
+from streams.why import graph_paths as graph
+from streams.why.signal_sources import SignalSources
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request on its way to the scorer; user_row is -1 for a user never seen."""
+
+    request: Request
+    shard: Shard
+    user_row: int
+    queued: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What must be read together, at one moment, in the event loop: O(what the users have done).
+
+    diverse: whether a policy reads the rules of slates, asked once a batch, for experiments come and go.
+    """
+
+    wanted: Wanted
+    routes: Sequence[Route]
+    diverse: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch as it is scored: arrays only, no state.
+
+    items : (N, dim) float32; popularity : (N,) float32, log1p of the positive events of each item
+    k : (B,) int64; seeds : (B,) uint64; times_ms : (B,) int64
+    """
+
+    people: People
+    requests: Sequence[Request]
+    batch: ScoreBatch
+    items: NDArray[np.float32]
+    popularity: NDArray[np.float32]
+    allowed: Allowed
+    k: NDArray[np.int64]
+    seeds: NDArray[np.uint64]
+    times_ms: NDArray[np.int64]
+    routes: Sequence[Route]
+    diverse: bool
+    extras: Extras | None
+
+
+class RequestBatches:
+    """Makes batches: `gather` in the event loop, then `prepare` in the inference thread.
+
+    Parameters
+    ----------
+    counts_as_seen, positive : (n_actions,) bool
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        shared: SharedState,
+        scorer: AnyScorer,
+        items: ItemTable,
+        eligibility: Eligibility,
+        policies: PolicySet,
+        sources: SignalSources,
+        counts_as_seen: NDArray[np.bool_],
+        positive: NDArray[np.bool_],
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._shared = shared
+        self._release = scorer.release
+        self._items = items
+        self._eligibility = eligibility
+        self._policies = policies
+        self._sources = sources
+        self._allowed = AllowedRows(eligibility, shared.index)
+        self._extras = ExtraCandidates(settings, shared.index, shared.catalogue)
+        actions = settings.actions
+        self._counts_as_seen, self._positive = counts_as_seen, positive
+        self._clock = clock
+        self._release_action = np.array([self._release.action_code(name) for name in actions], np.int64)
+        self._last = max(self._release.history_length, graph.READ)
+
+    # Event loop
+
+    def gather(self, jobs: Sequence[Job]) -> Gathered:
+        """Read what users have done and said, and what may be served, as things stand."""
+        self._eligibility.advance(int(self._clock.time() * 1000))
+        people = gather(
+            [(job.shard.profiles, job.user_row) for job in jobs],
+            last=self._last,
+            counts_as_seen=self._counts_as_seen,
+            positive=self._positive,
+        )
+        requests = [job.request for job in jobs]
+        users = [
+            UserView(request.user_id, events, said.attributes)
+            for request, events, said in zip(requests, people.events.tolist(), people.stated, strict=True)
+        ]
+        postings = self._shared.catalogue.postings
+        return Gathered(
+            wanted=Wanted(
+                requests=requests,
+                people=people,
+                bits=self._eligibility.bits,
+                on_time=[self._eligibility.holds(request.timestamp_ms) for request in requests],
+                filters=[
+                    [postings(relation, values) for relation, values in request.filters.items()]
+                    for request in requests
+                ],
+            ),
+            routes=self._policies.experiments.routes(users),
+            diverse="diverse-softmax" in self._policies.names,
+        )
+
+    # Inference thread
+
+    def prepare(self, gathered: Gathered) -> Prepared:
+        """Work out what the scorer and the policies are given."""
+        wanted, people = gathered.wanted, gathered.wanted.people
+        requests, items = wanted.requests, self._items.vectors
+        n = len(items)
+        allowed = self._allowed.of(wanted, n, fallback=self._items.fallback)
+        times_ms = np.array([request.timestamp_ms for request in requests], np.int64)
+        seeds = np.array([self._seed(request.request_id) for request in requests], np.uint64)
+        popularity = np.log1p(co_visitation.total_popularity(self._shared.parts, n))
+        fresh = gathered.diverse and self._settings.fresh_share > 0
+        return Prepared(
+            people=people,
+            requests=requests,
+            batch=self._score_batch(people, times_ms, allowed, popularity),
+            items=items,
+            popularity=popularity,
+            allowed=allowed,
+            k=np.array([request.k for request in requests], np.int64),
+            seeds=seeds,
+            times_ms=times_ms,
+            routes=gathered.routes,
+            diverse=gathered.diverse,
+            extras=self._extras.of(requests, allowed, seeds, fresh=fresh),
+        )
+
+    def _score_batch(
+        self,
+        people: People,
+        times_ms: NDArray[np.int64],
+        allowed: Allowed,
+        popularity: NDArray[np.float32],
+    ) -> ScoreBatch:
+        n = len(popularity)
+        liked = graph.positives(
+            people, self._positive, now_ms=times_ms, half_life_ms=self._settings.affinity_half_life_ms
+        )
+        entities, weights = user_entities(self._release, self._shared.catalogue, self._items, people, liked)
+        signals = np.empty((len(people), self._release.n_signals, n), np.float32)
+        signals[:, 0] = co_visitation.scores(self._shared.parts, *self._read(people, n))
+        signals[:, 1] = popularity
+        if (ease := self._items.ease) is not None:
+            signals[:, 2] = ease.scores([rows.astype(np.int64) for rows in people.liked], n)
+        return ScoreBatch(
+            **self._history(people, times_ms, n),
+            user_entities=entities,
+            user_entity_weights=weights,
+            signals=signals,
+            eligible=allowed.dense(),
+        )
+
+    def _read(self, people: People, n: int) -> tuple[NDArray[np.int64], int, NDArray[np.float32]]:
+        rows, weights = self._sources.window(people)
+        return rows, n, weights
+
+    def _history(self, people: People, times_ms: NDArray[np.int64], n: int) -> dict[str, NDArray[Any]]:
+        """Histories as the release reads them, without items that were met and never described."""
+        length = self._release.history_length
+        rows, actions = people.items[:, -length:], people.actions[:, -length:]
+        ages = (np.maximum(times_ms[:, None] - people.times[:, -length:], 0) / 1000).astype(np.float32)
+        kept = (rows >= 0) & (rows < n)
+        # The rest closes up at the right end.
+        order = np.argsort(kept, axis=1, kind="stable")
+        kept = np.take_along_axis(kept, order, axis=1)
+        rows = np.take_along_axis(rows, order, axis=1)
+        codes = np.take_along_axis(self._release_action[actions], order, axis=1)
+        return {
+            "history": np.where(kept, rows, -1),
+            "history_actions": codes * kept,
+            "history_age_s": np.take_along_axis(ages, order, axis=1) * kept,
+        }
+
+    def _seed(self, request_id: str) -> int:
+        return int(xxhash.xxh3_64_intdigest(request_id.encode(), seed=self._settings.seed))

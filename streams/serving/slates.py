@@ -1,0 +1,94 @@
+"""From a prepared batch to its slates, in the inference thread: score, choose, explain."""
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.release.scorer import Scores
+from online_learning.types import Candidates
+from streams.items.table import AnyScorer
+from streams.learning.policy_set import PolicySet
+from streams.learning.routes import choose
+from streams.metrics import Metrics
+from streams.serving.extra_candidates import columns, score_all
+from streams.serving.records import Chosen, chosen_slates
+from streams.serving.request_batch import Gathered, Prepared, RequestBatches
+from streams.serving.rules import RuleColumns
+from streams.settings import Settings
+from streams.state.shared import SharedState
+from streams.why.slate_reasons import SlateReasons
+
+
+class SlateMaker:
+    """Makes the slates of batches. One thread at a time."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        shared: SharedState,
+        scorer: AnyScorer,
+        policies: PolicySet,
+        batches: RequestBatches,
+        reasons: SlateReasons,
+        metrics: Metrics,
+    ) -> None:
+        self._index = shared.index
+        self._scorer = scorer
+        self._policies = policies
+        self._batches = batches
+        self._reasons = reasons
+        self._rules = RuleColumns(settings, shared.catalogue)
+        self._metrics = metrics
+
+    def make(self, gathered: Gathered) -> list[Chosen]:
+        """Return a slate for each request, in order."""
+        started = time.perf_counter()
+        batch = self._batches.prepare(gathered)
+        prepared = time.perf_counter()
+        scores = score_all(self._scorer, batch.batch, batch.items, batch.extras)
+        scored = time.perf_counter()
+        candidates = self._candidates(batch, scores)
+        selection = choose(candidates, batch.routes, k=batch.k, seeds=batch.seeds)
+        selected = time.perf_counter()
+        shadows = self._policies.shadows.propensities(candidates, selection.index, seeds=batch.seeds)
+        shadowed = time.perf_counter()
+        slates = np.where(
+            selection.index >= 0, np.take_along_axis(scores.rows, np.maximum(selection.index, 0), 1), -1
+        )
+        why = self._reasons.of(batch.people, slates, now_ms=batch.times_ms, popularity=batch.popularity)
+        chosen = chosen_slates(
+            scores, selection, why, shadows=shadows, routes=batch.routes, fallbacks=batch.allowed.fallbacks,
+            index=self._index,
+        )  # fmt: skip
+        for stage, seconds in (
+            ("prepare", prepared - started),
+            ("score", scored - prepared),
+            ("policy", selected - scored),
+            ("shadow", shadowed - selected),
+            ("explain", time.perf_counter() - shadowed),
+        ):
+            self._metrics.observe_stage(stage, seconds)
+        return chosen
+
+    def _candidates(self, batch: Prepared, scores: Scores) -> Candidates:
+        rules: dict[str, Any] = {}
+        if batch.diverse:
+            rules = self._rules.of(scores.rows, batch.items, batch.times_ms)
+        return Candidates(
+            scores=scores.scores,
+            features=scores.features,
+            valid=scores.valid,
+            arms=_keys(self._index.keys, scores.rows, scores.valid),
+            **rules,
+            **columns(batch.extras, scores),
+        )
+
+
+def _keys(keys: NDArray[np.uint64], rows: NDArray[np.int64], valid: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Keys of candidates, 0 where there is none: the row there may be of no item."""
+    found = np.zeros(rows.shape, np.uint64)
+    found[valid] = keys[rows[valid]]
+    return found

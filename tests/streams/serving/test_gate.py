@@ -1,0 +1,103 @@
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.serving.gate import Gate, Overloaded
+
+
+async def test_what_has_no_room_is_refused_until_there_is_room_again():
+    gate = Gate(max_requests=2, max_bytes=100)
+    with gate.admit(10):
+        with gate.admit(10), pytest.raises(Overloaded, match="2 requests in flight"):
+            gate.admit(10)
+        assert gate.in_flight == 1
+        with gate.admit(10):
+            assert gate.nbytes == 20
+    assert (gate.in_flight, gate.nbytes) == (0, 0)
+
+
+async def test_bytes_are_bounded_but_one_request_alone_always_comes_in():
+    gate = Gate(max_requests=10, max_bytes=100)
+    with gate.admit(1000), pytest.raises(Overloaded):
+        gate.admit(1)
+    with gate.admit(60), pytest.raises(Overloaded):
+        gate.admit(41)
+
+
+async def test_what_waits_comes_in_in_order_and_is_not_passed_by():
+    gate = Gate(max_requests=1, max_bytes=100)
+    first = gate.admit(1)
+    waiting = [asyncio.ensure_future(gate.wait(1)) for _ in range(2)]
+    await asyncio.sleep(0)
+    with first:
+        pass
+    with pytest.raises(Overloaded):
+        gate.admit(1)
+    with await waiting[0]:
+        await asyncio.sleep(0)
+        assert not waiting[1].done()
+    with await waiting[1]:
+        pass
+    assert gate.in_flight == 0
+
+
+@pytest.mark.parametrize("already_let_in", [False, True])
+async def test_who_gives_up_waiting_takes_no_room(already_let_in):
+    gate = Gate(max_requests=1, max_bytes=100)
+    ticket = gate.admit(1)
+    waiting = asyncio.ensure_future(gate.wait(1))
+    await asyncio.sleep(0)
+    if already_let_in:
+        with ticket:
+            pass
+        waiting.cancel()
+    else:
+        waiting.cancel()
+        await asyncio.sleep(0)
+        with ticket:
+            pass
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert (gate.in_flight, gate.nbytes, gate.waiting) == (0, 0, 0)
+    gate.admit(1)
+
+
+async def test_a_closed_gate_drains():
+    gate = Gate(max_requests=5, max_bytes=100)
+    with gate.admit(1):
+        gate.close()
+        with pytest.raises(Overloaded):
+            gate.admit(1)
+        drained = asyncio.ensure_future(gate.drained())
+        await asyncio.sleep(0)
+        assert not drained.done()
+    await asyncio.wait_for(drained, 5)
+
+
+@pytest.mark.parametrize("bound", ["max_requests", "max_bytes"])
+def test_a_gate_has_bounds(bound):
+    with pytest.raises(ValueError, match=f"{bound} must be at least 1, got 0"):
+        Gate(**({"max_requests": 1, "max_bytes": 1} | {bound: 0}))
+
+
+@given(st.lists(st.one_of(st.integers(1, 60), st.none()), max_size=40))
+async def test_the_bounds_hold_whatever_comes_and_goes(script):
+    """A number is a request of that size, None the end of the oldest one."""
+    gate = Gate(max_requests=3, max_bytes=100)
+    inside, waiting = [], []
+    for size in script:
+        if size is not None:
+            waiting.append(asyncio.ensure_future(gate.wait(size)))
+        elif inside:
+            inside.pop(0).__exit__()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        inside += [task.result() for task in waiting if task.done()]
+        waiting = [task for task in waiting if not task.done()]
+        assert len(inside) == gate.in_flight <= 3
+        assert gate.nbytes <= 100
+        assert not waiting or gate.in_flight
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
