@@ -10,8 +10,12 @@ class ConfigurationError(SlatestreamError):
 
 
 class BrokerError(SlatestreamError):
-    """The embedded broker cannot be built, started or stopped; the message says what to do."""
+    """A broker cannot be started, or does not do what is asked of it; the message says what to do."""
 
 
 class TopicError(SlatestreamError):
     """A topic is missing or differs from what is wanted."""
+
+
+class OwnershipLost(Exception):
+    """Another worker answers for the partition now: what is held of it here counts no more."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -60,7 +61,9 @@ async def run_worker(settings: Settings) -> int:
         await asyncio.wait_for(app.stop(), STOP_TIMEOUT_S)
     except TimeoutError:
         log.error("not stopped within %.0f s; what was not committed will be read again", STOP_TIMEOUT_S)
-        return 1
+        logging.shutdown()
+        # A thread that waits for the broker would hold the interpreter's own way out, perhaps for ever.
+        os._exit(1)
     finally:
         await app.stop_http()
     reason = app.crash_reason

@@ -1,49 +1,53 @@
 """The flush: dirty rows go to the changelogs, and only then may the offsets they cover be committed."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable
 
 from streams.clock import Clock
 from streams.durability.profile_rows import take_profiles
 from streams.durability.rows import Taken, take_covisits
+from streams.errors import OwnershipLost
 from streams.events import Feedback, Recommendation, encode
 from streams.kafka.inputs import Inputs
-from streams.kafka.log import RowPublisher
 from streams.kafka.publisher import Row
+from streams.kafka.state_writers import StateWriters
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.item_index import ItemIndex
 from streams.state.shard import Shard, arm_key, encode_policy_row, statistics_key
 
+log = logging.getLogger(__name__)
+
 
 class Flusher:
-    """Makes shards durable; an error leaves their offsets uncommitted.
+    """Makes shards durable; after an error nothing more is written, and no offset is completed.
 
     Parameters
     ----------
-    topics : full name on the broker by name
     shards : returns the shards that are restored and owned
+    lost : called with a shard whose partition is another worker's
     """
 
     def __init__(
         self,
         settings: Settings,
-        topics: Mapping[str, str],
         shards: Callable[[], list[Shard]],
         *,
+        lost: Callable[[Shard], None],
         index: ItemIndex,
         inputs: Inputs,
-        publisher: RowPublisher,
+        writers: StateWriters,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
-        self._topics = topics
         self._shards = shards
+        self._lost = lost
         self._index = index
         self._inputs = inputs
-        self._publisher = publisher
+        self._writers = writers
+        self._abandoned = False
         self._metrics = metrics
         self._positive = frozenset(settings.positive_actions)
         self._shared_interval_s = settings.shared_flush_interval_ms / 1000
@@ -51,69 +55,78 @@ class Flusher:
         self._shared_flushed_at = clock.monotonic()
 
     async def flush_due(self) -> None:
-        """Publish users' rows, and item statistics when it is their time."""
+        """Write users' rows, and item statistics when it is their time."""
         due = self._clock.monotonic() - self._shared_flushed_at >= self._shared_interval_s
         if due:
             self._shared_flushed_at = self._clock.monotonic()
         await asyncio.gather(*(self.flush_shard(shard, shared=due) for shard in self._shards()))
 
     async def flush_all(self) -> None:
-        """Publish every dirty row and complete the offsets they cover."""
+        """Write every dirty row and complete the offsets they cover."""
         await asyncio.gather(*(self.flush_shard(shard, shared=True) for shard in self._shards()))
 
     async def flush_shard(self, shard: Shard, *, shared: bool = False) -> None:
-        """Publish the shard's dirty rows, item statistics only when `shared`; complete what they cover."""
+        """Write the shard's dirty rows, item statistics only when `shared`; complete what they cover.
+
+        A shard whose partition another worker writes by now is given to `lost`.
+        """
         async with shard.lock:
+            if self._abandoned:
+                return
             started = time.perf_counter()
             clicks, users = shard.clicks.position, shard.users.position
-            feedback = _feedback(shard, self._positive)
-            # The profiles may need the item rows to be on the changelog before theirs: see their module.
-            items_first = shard.profiles.covisits_first
             # Without new clicks since the last flush, waiting would spare no row.
-            shared = shared or items_first or clicks == shard.flushed.users
-            policy: list[Row] = []
-            taken: list[Taken] = []
+            shared = shared or shard.profiles.covisits_first or clicks == shard.flushed.users
             marks = (shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset)
-            if marks != shard.flushed.statistics or feedback:
-                parts = _take_parts(shard)
-                policy += parts.rows
-                taken.append(parts)
-                policy.append((statistics_key(shard.partition), encode_policy_row(shard.policy_row())))
-            if shared:
-                covisits = take_covisits(shard.covisits, self._index, shard.partition)
-                policy += covisits.rows
-                taken.append(covisits)
-                shard.profiles.covisits_taken()
-            users_rows = take_profiles(shard.profiles, self._index)
-            state = users_rows.rows
-            taken.append(users_rows)
-            publish = partial(self._publish, partition=shard.partition)
-            try:
-                # A slate's feedback goes out before the row that says the slate is closed.
-                await publish("feedback", feedback)
-                if items_first:
-                    await publish("policy-state", policy)
-                    await publish("user-state", state)
-                else:
-                    await asyncio.gather(publish("user-state", state), publish("policy-state", policy))
-            except BaseException:
-                for rows in taken:
-                    rows.put_back()
-                if shared:
-                    shard.profiles.covisits_failed()
-                raise
+            taken, groups = self._take(shard, shared=shared, learned=marks != shard.flushed.statistics)
+            if groups:
+                try:
+                    await self._writers.write(shard.partition, groups)
+                except OwnershipLost as error:
+                    log.warning("%s", error)
+                    self._lost(shard)
+                    return
+                except BaseException:
+                    # Slates are closed whose feedback is not out: what is held here may not be written again.
+                    self._abandoned = True
+                    for part in taken:
+                        part.put_back()
+                    if shared:
+                        shard.profiles.covisits_failed()
+                    raise
             shard.flushed.users = clicks
             shard.flushed.statistics = marks
             if shared:
                 shard.flushed.shared = clicks
             self._complete(shard, users)
-            if state or policy or feedback:
+            for name, rows in groups:
+                self._metrics.count_events(name, "published", len(rows))
+            if groups:
                 self._metrics.observe_stage("flush", time.perf_counter() - started)
 
-    async def _publish(self, name: str, rows: Sequence[Row], *, partition: int) -> None:
-        if rows:
-            await self._publisher.publish(self._topics[name], partition, rows)
-            self._metrics.count_events(name, "published", len(rows))
+    def _take(
+        self, shard: Shard, *, shared: bool, learned: bool
+    ) -> tuple[list[Taken], list[tuple[str, list[Row]]]]:
+        """Take the dirty rows of a shard, by topic; slates whose window has ended are closed."""
+        feedback = _feedback(shard, self._positive)
+        policy: list[Row] = []
+        taken: list[Taken] = []
+        if learned or feedback:
+            parts = _take_parts(shard)
+            policy += parts.rows
+            taken.append(parts)
+            policy.append((statistics_key(shard.partition), encode_policy_row(shard.policy_row())))
+        if shared:
+            covisits = take_covisits(shard.covisits, self._index, shard.partition)
+            policy += covisits.rows
+            taken.append(covisits)
+            shard.profiles.covisits_taken()
+        users = take_profiles(shard.profiles, self._index)
+        taken.append(users)
+        groups: list[tuple[str, list[Row]]] = [
+            ("feedback", feedback), ("policy-state", policy), ("user-state", list(users.rows)),
+        ]  # fmt: skip
+        return taken, [(name, rows) for name, rows in groups if rows]
 
     def _complete(self, shard: Shard, users: int) -> None:
         for name, through in (("clicks", shard.committable_clicks()), ("users", users - 1)):

@@ -13,6 +13,7 @@ from streams.events import Recommendation, decode_click, decode_recommendation
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import Log
 from streams.kafka.progress import Progress
+from streams.kafka.state_writers import StateWriters
 from streams.metrics import Metrics
 from streams.state.item_index import ItemIndex
 from streams.state.shard import (
@@ -46,6 +47,7 @@ class Restorer:
         feature_dim: int,
         index: ItemIndex,
         inputs: Inputs,
+        writers: StateWriters,
         metrics: Metrics,
     ) -> None:
         self._log = log
@@ -56,14 +58,16 @@ class Restorer:
         self._feature_dim = feature_dim
         self._index = index
         self._inputs = inputs
+        self._writers = writers
         self._metrics = metrics
 
     async def restore(self, partition: int) -> Shard:
-        """Return the shard of a partition as it was when it was last flushed.
+        """Take over a partition from whoever wrote it, and return its shard as it was last flushed.
 
         What came after is read again from the committed offsets by the agents, and rows that have seen it
         already take no notice.
         """
+        await self._writers.open(partition)
         shard = self._factory.shard(partition)
         await self._profiles(shard)
         row = await self._shared(shard)

@@ -36,6 +36,11 @@ class Inputs:
         ledger: CommitLedger = self._empty if self._consumer is None else self._consumer.ledger
         return ledger
 
+    @property
+    def owned(self) -> bool:
+        """Whether the group has answered lately enough that what was assigned is surely still ours."""
+        return self._consumer is not None and bool(self._consumer.lease.valid)
+
     def partition(self, name: str, partition: int) -> tuple[str, int]:
         """Topic and partition as the ledger names them."""
         return self._topics[name], partition

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from streams.kafka.ends import EndOffsets
@@ -20,6 +21,10 @@ class RowPublisher(Protocol):
 
     async def stop(self) -> None:
         """Send what is buffered and disconnect."""
+
+    def transaction(self) -> AbstractAsyncContextManager[None]:
+        """Publish what the body publishes as a whole, or nothing of it when the body fails."""
+        ...
 
     async def publish(self, topic: str, partition: int, rows: Sequence[Row], /) -> int:
         """Publish rows in order; return the offset of the last one once all are confirmed, -1 of none."""
@@ -81,8 +86,8 @@ class Ends(Protocol):
 class Log(Protocol):
     """Topics of records in partitions. Nothing connects before what is returned here is used."""
 
-    def publisher(self) -> RowPublisher:
-        """Return a publisher, to be started."""
+    def publisher(self, *, transactional_id: str | None = None) -> RowPublisher:
+        """Return a publisher, to be started; one with a transactional id fences those before it."""
         ...
 
     def read(
@@ -106,9 +111,9 @@ class KafkaLog:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def publisher(self) -> Publisher:
-        """Return a publisher, to be started."""
-        return Publisher(self._settings)
+    def publisher(self, *, transactional_id: str | None = None) -> Publisher:
+        """Return a publisher, to be started; one with a transactional id fences those before it."""
+        return Publisher(self._settings, transactional_id=transactional_id)
 
     def read(
         self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -23,10 +24,15 @@ class Publisher:
     """An idempotent producer (acks=all) that works in batches.
 
     Rows published to one partition by successive calls keep their order.
+
+    Parameters
+    ----------
+    transactional_id : given, everything is published within `transaction`
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, transactional_id: str | None = None) -> None:
         self._settings = settings
+        self._transactional_id = transactional_id
         self._producer: AIOKafkaProducer | None = None
 
     async def start(self) -> None:
@@ -34,6 +40,7 @@ class Publisher:
         self._producer = AIOKafkaProducer(
             **aiokafka_client_options(self._settings),
             enable_idempotence=True,
+            transactional_id=self._transactional_id,
             max_batch_size=BATCH_BYTES,
             max_request_size=MAX_REQUEST_BYTES,
         )
@@ -51,6 +58,12 @@ class Publisher:
         if self._producer is None:
             raise RuntimeError("the publisher is not started")
         return self._producer
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Publish what the body publishes as a whole, or nothing of it when the body fails."""
+        async with self.producer.transaction():
+            yield
 
     async def publish(self, topic: str, partition: int, rows: Sequence[Row]) -> int:
         """Publish rows in order; return the offset of the last one once the broker has confirmed all.

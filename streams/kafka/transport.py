@@ -8,9 +8,10 @@ consumer's `CommitLedger`, never by the stream (use `stream.noack()`).
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import aiokafka
 import faust
@@ -20,7 +21,10 @@ from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 
+from streams.kafka.lease import Lease
 from streams.kafka.ledger import CommitLedger
+
+log = logging.getLogger(__name__)
 
 # A fetch asks for the partitions that are drained at that moment and stays open up to this long when
 # they are empty, while those that fill meanwhile wait for it: so it must be short.
@@ -30,6 +34,21 @@ POLL_TIMEOUT_S = 1.0
 FULL_POLL_S = 0.01
 # How often a poll without records looks whether the position has moved all the same.
 SILENCE_S = 0.05
+
+
+class Membership(NamedTuple):
+    """Who this worker is to its group, and in which generation; -1 once the group has forgotten it."""
+
+    member_id: str
+    generation: int
+
+    def follows(self, earlier: "Membership | None") -> bool:
+        """Whether nobody else can have owned anything between the earlier membership and this one."""
+        return (
+            earlier is not None
+            and self.member_id == earlier.member_id
+            and self.generation == earlier.generation + 1
+        )
 
 
 class RecordBatch:
@@ -131,6 +150,44 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             if records or self.positions != before or left <= SILENCE_S:
                 return records
 
+    async def on_start(self) -> None:
+        """Start to consume; every answer of the group renews the lease."""
+        await super().on_start()
+        lease = cast(Consumer, self.consumer).lease
+        coordinator = self._ensure_consumer()._coordinator
+        heartbeat, rejoin = coordinator._do_heartbeat, coordinator._do_rejoin_group
+
+        async def renewing_heartbeat() -> bool:
+            answered: bool = await heartbeat()
+            if answered:
+                lease.renew()
+            elif coordinator.generation < 0:
+                lease.end()
+            return answered
+
+        async def renewing_rejoin(subscription: Any) -> bool:
+            joined: bool = await rejoin(subscription)
+            if joined:
+                lease.renew()
+            return joined
+
+        def crash(error: BaseException) -> Any:
+            log.critical("the group refuses this worker: %r", error)
+            self.app.loop.call_soon_threadsafe(lambda: asyncio.ensure_future(self.app.crash(error)))
+            return push_error(error)
+
+        push_error = coordinator._push_error_to_user
+        # aiokafka tells nobody when the group has last answered, and of what the group refuses for good it
+        # tells only who polls, which nobody does without partitions.
+        coordinator._do_heartbeat, coordinator._do_rejoin_group = renewing_heartbeat, renewing_rejoin
+        coordinator._push_error_to_user = crash
+
+    @property
+    def membership(self) -> Membership:
+        """See `Consumer.membership`."""
+        coordinator = self._ensure_consumer()._coordinator
+        return Membership(coordinator.member_id, coordinator.generation)
+
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Do nothing: Faust's stall detector counts messages, ours are batches (see the lag metric)."""
 
@@ -155,12 +212,20 @@ class Consumer(driver.Consumer):
     #: Offsets from which each assigned partition is read: the committed ones. Known once `positioned`.
     start_offsets: dict[TP, int]
     positioned: asyncio.Event
+    #: Valid as long as the group has answered within its session.
+    lease: Lease
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ledger = CommitLedger()
         self.start_offsets = {}
         self.positioned = asyncio.Event()
+        self.lease = Lease(self.app.conf.broker_session_timeout)
+
+    @property
+    def membership(self) -> Membership:
+        """Who this worker is to its group now."""
+        return cast(BatchConsumerThread, self._thread).membership
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)

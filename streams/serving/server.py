@@ -1,11 +1,13 @@
 """Serving: from a request to a published slate, whatever way the request came."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from streams.errors import OwnershipLost
 from streams.events import Recommendation, Request, encode
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import RowPublisher
@@ -20,6 +22,8 @@ from streams.serving.request_batch import Gathered, Job, RequestBatches
 from streams.serving.slates import SlateMaker
 from streams.settings import Settings
 from streams.state.shard import Shard
+
+log = logging.getLogger(__name__)
 
 CHEAP = 4  # requests answered from the cheap path at a time, for each one that may be in flight
 
@@ -177,10 +181,14 @@ class Server:
 
         async def one(ticket: Ticket) -> None:
             with ticket:
-                if cheap:
-                    await self._once(request, shard, self._cheap(request, shard, received))
-                else:
-                    await self.serve(request, shard, received=received, waits=waits)
+                try:
+                    if cheap:
+                        await self._once(request, shard, self._cheap(request, shard, received))
+                    else:
+                        await self.serve(request, shard, received=received, waits=waits)
+                except OwnershipLost as lost:
+                    log.warning("request %.40s is left to the owner: %s", request.request_id, lost)
+                    return
                 answered()
 
         task = asyncio.create_task(one(ticket))
@@ -243,15 +251,21 @@ class Server:
             clicks_offset=shard.clicks.position - 1,
             received=received,
         )
+        self._check_owned(shard)
         # Opened before it is out: nobody can click before, and nobody's click may find it closed.
         shard.open_slate(record, chosen.features)
         shard.count_slate(record, chosen.features, await self._publish(shard, record, received))
         return record
 
     async def _cheap(self, request: Request, shard: Shard, received: float) -> Recommendation:
+        self._check_owned(shard)
         record = self._popular.slate(request, shard, received=received)
         await self._publish(shard, record, received)
         return record
+
+    def _check_owned(self, shard: Shard) -> None:
+        if not self._inputs.owned:
+            raise OwnershipLost(f"partition {shard.partition}: the group has not answered in a session")
 
     async def _publish(self, shard: Shard, record: Recommendation, received: float) -> int:
         """Publish a record and return its offset."""

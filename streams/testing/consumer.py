@@ -5,8 +5,9 @@ from collections.abc import Iterable
 
 from faust.types import TP
 
+from streams.kafka.lease import Lease
 from streams.kafka.ledger import CommitLedger
-from streams.kafka.transport import RecordBatch
+from streams.kafka.transport import Membership, RecordBatch
 from streams.testing.source import FETCH_RECORDS, Source
 
 
@@ -19,9 +20,13 @@ class MemoryConsumer:
         self.ledger = CommitLedger()
         self.start_offsets: dict[TP, int] = {}
         self.positioned = asyncio.Event()
+        self.membership = Membership("memory", 0)
+        self.lease = Lease(float("inf"))
+        self.lease.renew()
 
     def assign(self, partitions: Iterable[TP]) -> None:
         """Own exactly these; reading begins where the group has committed to."""
+        self.membership = Membership("memory", self.membership.generation + 1)
         self.ledger.forget(list(self.ledger))
         self._read = {
             tp: max(self._log.committed.get(tp, 0), self._log.begin_offset(*tp)) for tp in sorted(partitions)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka.errors import MessageSizeTooLargeError, UnknownTopicOrPartitionError
+from aiokafka.errors import MessageSizeTooLargeError, ProducerFenced, UnknownTopicOrPartitionError
 from aiokafka.structs import ConsumerRecord
 
 from streams.clock import Clock
@@ -56,6 +56,7 @@ class MemoryLog:
         self._partitions = {(t, p): _Partition() for t, n in partitions.items() for p in range(n)}
         self._clock = clock
         self._left: int | None = None
+        self._epochs: dict[str, int] = {}
         self.limits = dict(limits or {})
         self.batch_bytes = batch_bytes
         self.committed: dict[tuple[str, int], int] = {}
@@ -75,9 +76,9 @@ class MemoryLog:
 
     # What a worker does: `streams.kafka.log.Log`
 
-    def publisher(self) -> MemoryPublisher:
-        """Return a publisher, to be started."""
-        return MemoryPublisher(self)
+    def publisher(self, *, transactional_id: str | None = None) -> MemoryPublisher:
+        """Return a publisher, to be started; one with a transactional id fences those before it."""
+        return MemoryPublisher(self, transactional_id=transactional_id)
 
     def follow(self, partitions: Mapping[str, int], handler: Handler) -> MemoryTail:
         """Return a reader, to be started, of all the partitions of topics, from their start."""
@@ -110,13 +111,51 @@ class MemoryLog:
         Aborted
             If the worker was to die before this.
         """
+        self._count_batch()
+        self.check_size(topic, nbytes)
+        return self.append(topic, partition, rows)
+
+    def write_all(
+        self, batches: Sequence[tuple[str, int, Iterable[Row], int]], transactional_id: str, epoch: int, /
+    ) -> None:
+        """Write the (topic, partition, rows, bytes) of a transaction; its end takes an offset too.
+
+        Raises
+        ------
+        aiokafka.errors.ProducerFenced
+            If another publisher has the transactional id by now.
+        Aborted
+            If the worker was to die before the end: the broker then takes all of it back.
+        """
+        if self._epochs.get(transactional_id) != epoch:
+            raise ProducerFenced
+        try:
+            for _ in batches:
+                self._count_batch()
+        except Aborted:
+            for topic, partition, rows, _ in batches:
+                self.skip(topic, partition, len(list(rows)) + 1)
+            raise
+        for topic, partition, rows, _ in batches:
+            self.append(topic, partition, rows)
+        for target in dict.fromkeys((topic, partition) for topic, partition, _, _ in batches):
+            self.skip(*target)
+
+    def fence(self, transactional_id: str, /) -> int:
+        """Let only one publisher of a transactional id write from now on; return its epoch."""
+        self._epochs[transactional_id] = self._epochs.get(transactional_id, 0) + 1
+        return self._epochs[transactional_id]
+
+    def check_size(self, topic: str, nbytes: int, /) -> None:
+        """Raise MessageSizeTooLargeError if the topic takes no batch of so many bytes."""
+        if nbytes > self.limits.get(topic, nbytes):
+            raise MessageSizeTooLargeError(f"{topic}: a batch of {nbytes} bytes, limit {self.limits[topic]}")
+
+    def _count_batch(self) -> None:
         if self._left is not None:
             if not self._left:
                 raise Aborted("the worker has died while it published")
             self._left -= 1
-        if nbytes > self.limits.get(topic, nbytes):
-            raise MessageSizeTooLargeError(f"{topic}: a batch of {nbytes} bytes, limit {self.limits[topic]}")
-        return self.append(topic, partition, rows)
 
     # What a producer does
 

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
@@ -14,13 +15,28 @@ from streams.testing.source import Source
 class MemoryPublisher:
     """As `streams.kafka.publisher.Publisher`: the same batches, so the same are refused."""
 
-    def __init__(self, log: Source) -> None:
+    def __init__(self, log: Source, *, transactional_id: str | None = None) -> None:
         self._log = log
+        self._id = transactional_id
+        self._epoch = 0
+        self._held: list[tuple[str, int, Sequence[Row], int]] | None = None  # of the open transaction
         self._started = False
 
     async def start(self) -> None:
-        """Begin to take rows."""
+        """Begin to take rows; a publisher of the same transactional id is fenced from now on."""
         self._started = True
+        if self._id is not None:
+            self._epoch = self._log.fence(self._id)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Publish what the body publishes as a whole, or nothing of it when the body fails."""
+        self._held = []
+        try:
+            yield
+            self._log.write_all(self._held, self._id or "", self._epoch)
+        finally:
+            self._held = None
 
     async def stop(self) -> None:
         """Take no more rows."""
@@ -61,6 +77,10 @@ class MemoryPublisher:
     def _write(self, topic: str, partition: int, batch: Sequence[Row], nbytes: int) -> int:
         if not self._started:
             raise RuntimeError("the publisher is not started")
+        if self._held is not None:
+            self._log.check_size(topic, nbytes)
+            self._held.append((topic, partition, batch, nbytes))
+            return -1
         return self._log.write(topic, partition, batch, nbytes)
 
     def _batches(self, rows: Sequence[Row]) -> list[tuple[list[Row], int]]:

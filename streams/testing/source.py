@@ -1,6 +1,6 @@
 """What readers and writers in memory ask of a log."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from streams.kafka.publisher import Row
@@ -34,6 +34,18 @@ class Source(Protocol):
     def write(self, topic: str, partition: int, rows: Iterable[Row], nbytes: int, /) -> int:
         """Write a worker's record batch; return the offset of its last record."""
         ...
+
+    def write_all(
+        self, batches: Sequence[tuple[str, int, Iterable[Row], int]], transactional_id: str, epoch: int, /
+    ) -> None:
+        """Write the batches of a transaction, all of them or none."""
+
+    def fence(self, transactional_id: str, /) -> int:
+        """Let only one publisher of a transactional id write from now on; return its epoch."""
+        ...
+
+    def check_size(self, topic: str, nbytes: int, /) -> None:
+        """Raise if the topic takes no batch of so many bytes."""
 
     def begin_offset(self, topic: str, partition: int) -> int:
         """Offset from which there may be records."""

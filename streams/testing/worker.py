@@ -65,7 +65,7 @@ class MemoryWorker:
         topics = [self.parts.topics[name] for name in USER_INPUTS]
         self.consumer.assign(TP(topic, p) for topic in topics for p in owned)
         self.parts.inputs.attach(self.consumer)
-        await self.parts.partitions.assign(owned)
+        await self.parts.partitions.assign(owned, membership=self.consumer.membership)
         for partition in owned:
             await self.parts.partitions.shard(partition)
         await self.settle()

@@ -10,6 +10,7 @@ import faust
 from aiohttp import web
 from faust.types.auth import AuthProtocol
 
+from streams.errors import OwnershipLost
 from streams.items.table import load_scorer
 from streams.kafka.log import KafkaLog
 from streams.kafka.options import ssl_context
@@ -112,6 +113,8 @@ def _guarded(app: App, name: str, take: Agent) -> Callable[[Any], Awaitable[None
                 await take(batch)
             except asyncio.CancelledError:
                 raise
+            except OwnershipLost as lost:
+                log.warning("%s of %s: left to the partition's owner: %s", batch.tp, name, lost)
             except Exception as error:
                 _crash(app, error)
                 return
@@ -126,18 +129,24 @@ def _connect_lifecycle(app: App) -> None:
     async def assigned(app: Any, *arguments: Any, **_: Any) -> None:
         (partitions,) = arguments
         parts.inputs.attach(app.consumer)
-        await parts.partitions.assign(
-            {tp.partition for tp in partitions if tp.topic == parts.topics["clicks"]}
-        )
+        owned = {tp.partition for tp in partitions if tp.topic == parts.topics["clicks"]}
+        await parts.partitions.assign(owned, membership=app.consumer.membership)
 
     async def revoked(app: Any, *_: Any, **__: Any) -> None:
+        if app.consumer.membership.generation < 0:
+            # The group has gone on without us: others own the partitions, perhaps for a while already.
+            if parts.partitions.live():
+                log.warning("the group has forgotten this worker: its partitions are restored anew")
+            parts.partitions.lose_all()
+            return
         await parts.flusher.flush_all()
         await app.consumer.commit()
 
     async def stopping(app: Any, *_: Any, **__: Any) -> None:
-        await lifecycle.drain()
-        if app._consumer is not None:
-            await app.consumer.commit()
+        if app.crash_reason is None:
+            await lifecycle.drain()
+            if app._consumer is not None:
+                await app.consumer.commit()
         await lifecycle.stop()
 
     signals: Any = app  # their types know handlers without arguments only

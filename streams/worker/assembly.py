@@ -19,6 +19,7 @@ from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import Ends, Log, RowPublisher
 from streams.kafka.placement import Placement
+from streams.kafka.state_writers import StateWriters
 from streams.kafka.topics import topic_names
 from streams.kafka.transport import RecordBatch
 from streams.learning.learner import Learner
@@ -66,6 +67,7 @@ class Parts:
     learner: Learner
     inputs: Inputs
     publisher: RowPublisher
+    writers: StateWriters
     shared_topics: SharedTopics
     partitions: Partitions
     flusher: Flusher
@@ -97,17 +99,18 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         settings, log, topics, shared=shared, items=items, eligibility=eligibility, learner=learner,
         experiments=policies.experiments, publisher=publisher, metrics=metrics,
     )  # fmt: skip
+    writers = StateWriters(settings, log, topics)
     restorer = Restorer(
         log, topics, factory, policies.learning, model_version=scorer.release.version,
-        feature_dim=scorer.release.feature_dim, index=index, inputs=inputs, metrics=metrics,
+        feature_dim=scorer.release.feature_dim, index=index, inputs=inputs, writers=writers, metrics=metrics,
     )  # fmt: skip
     partitions = Partitions(
         restorer.restore, inputs=inputs, shared=shared, shared_topics=shared_topics, items=items,
         learner=learner, metrics=metrics,
     )  # fmt: skip
     flusher = Flusher(
-        settings, topics, partitions.live, index=index, inputs=inputs, publisher=publisher, metrics=metrics,
-        clock=clock,
+        settings, partitions.live, lost=partitions.lose, index=index, inputs=inputs, writers=writers,
+        metrics=metrics, clock=clock,
     )  # fmt: skip
     ends = log.ends()
     server, explainer = _serving(
@@ -137,8 +140,8 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     return Parts(
         settings=settings, topics=topics, metrics=metrics, scorer=scorer, inference=inference, shared=shared,
         items=items, eligibility=eligibility, ends=ends, content=content, policies=policies, learner=learner,
-        inputs=inputs, publisher=publisher, shared_topics=shared_topics, partitions=partitions,
-        flusher=flusher, server=server, explainer=explainer, agents=agents,
+        inputs=inputs, publisher=publisher, writers=writers, shared_topics=shared_topics,
+        partitions=partitions, flusher=flusher, server=server, explainer=explainer, agents=agents,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from streams.errors import OwnershipLost
 from streams.events import MAX_ID_LENGTH, MAX_SLATE, Request, encode
 from streams.kafka.partitioner import partition_of
 from streams.metrics import Metrics
@@ -83,9 +84,11 @@ async def recommendations(http: web.Request) -> web.Response:
     partition = partition_of(request.user_id, service.settings.partitions)
     if (refused := _refused_here(http, partition)) is not None:
         return refused
-    shard = await service.partitions.shard(partition)
     try:
+        shard = await service.partitions.shard(partition)
         answer = await service.server.answer(request, shard, received=time.time())
+    except OwnershipLost:
+        return _error(503, f"partition {partition} is going to another worker; try again")
     except Overloaded as error:
         service.metrics.count_events("requests", "refused")
         refusal = _error(503, f"overloaded: {error}; try again")

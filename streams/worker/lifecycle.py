@@ -82,6 +82,7 @@ class Lifecycle:
         await parts.server.stop()
         await parts.items.stop()
         await parts.shared_topics.stop()
+        await parts.writers.close_all()
         await parts.publisher.stop()
         await parts.ends.stop()
         parts.inference.shutdown(wait=False, cancel_futures=True)

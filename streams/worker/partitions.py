@@ -6,8 +6,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from streams.errors import OwnershipLost
 from streams.items.table import ItemTable
 from streams.kafka.inputs import Inputs
+from streams.kafka.transport import Membership
 from streams.learning.learner import Learner
 from streams.metrics import Metrics
 from streams.state.shard import Shard
@@ -48,6 +50,8 @@ class Partitions:
         self._learner = learner
         self._metrics = metrics
         self._shards: dict[int, asyncio.Task[Shard]] = {}
+        self._assigned = False
+        self._membership: Membership | None = None
         self._caught_up = False
         self._catching_up: asyncio.Task[None] | None = None
         self._crash: Callable[[BaseException], None] | None = None
@@ -62,19 +66,38 @@ class Partitions:
             self._catching_up.cancel()
             await asyncio.gather(self._catching_up, return_exceptions=True)
 
-    async def assign(self, partitions: set[int]) -> None:
-        """Own exactly these partitions: keep those owned already, restore the new ones, drop the rest."""
+    async def assign(self, partitions: set[int], *, membership: Membership) -> None:
+        """Own exactly these partitions: keep those owned all along, restore the others, drop the rest.
+
+        What was owned before counts only when this membership follows the last one: if not, others may have
+        owned and changed it in between.
+        """
+        if not membership.follows(self._membership):
+            self.lose_all()
+        self._membership = membership
         for partition in self._shards.keys() - partitions:
             self._drop(partition)
         for partition in partitions - self._shards.keys():
             self._shards[partition] = self._watched(self._restore(partition))
             self._shared_topics.own(partition)
         self._metrics.assigned_partitions.set(len(partitions))
+        self._assigned = True
         self._caught_up = not partitions
         if self._catching_up is not None:
             self._catching_up.cancel()
         self._catching_up = self._watched(self._catch_up(set(partitions)))
         await self._shared_topics.announce(partitions)
+
+    def lose(self, shard: Shard) -> None:
+        """Drop a partition that another worker writes by now; the group will say who owns what."""
+        task = self._shards.get(shard.partition)
+        if task is not None and _restored(task) and task.result() is shard:
+            self._drop(shard.partition)
+
+    def lose_all(self) -> None:
+        """Drop every partition: others may own them by now."""
+        for partition in list(self._shards):
+            self._drop(partition)
 
     def _watched(self, work: Any) -> "asyncio.Task[Any]":
         task = asyncio.create_task(work)
@@ -106,8 +129,22 @@ class Partitions:
         return shard
 
     async def shard(self, partition: int) -> Shard:
-        """Return the shard of an owned partition, once it is restored."""
-        return await asyncio.shield(self._shards[partition])
+        """Return the shard of an owned partition, once it is restored.
+
+        Raises
+        ------
+        OwnershipLost
+            If the partition is not, or not any more, this worker's.
+        """
+        task = self._shards.get(partition)
+        if task is None:
+            raise OwnershipLost(f"partition {partition} is not owned by this worker")
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise OwnershipLost(f"partition {partition} went to another worker") from None
+            raise
 
     def live(self) -> list[Shard]:
         """Shards restored and owned, by partition."""
@@ -125,18 +162,20 @@ class Partitions:
             "catalogue_caught_up": self._shared_topics.caught_up,
             "topics_caught_up": self._caught_up,
             "items_encoded": self._items.pending == 0,
+            "assigned": self._assigned,
             "partitions": len(self._shards),
             "partitions_restored": len(self.live()),
         }
 
     def is_ready(self) -> bool:
-        """Whether state is restored and caught up."""
+        """Whether state is restored and caught up; a standby, which owns nothing, is ready to take over."""
         state = self.readiness()
         ready = (
             state["catalogue_caught_up"]
             and state["topics_caught_up"]
             and state["items_encoded"]
-            and 0 < state["partitions"] == state["partitions_restored"]
+            and state["assigned"]
+            and state["partitions"] == state["partitions_restored"]
         )
         self._metrics.ready.set(ready)
         return bool(ready)

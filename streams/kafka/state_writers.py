@@ -1,0 +1,80 @@
+"""Writing the state of partitions: one transaction a flush, by the latest owner only.
+
+Each partition has a transactional id of its own. Whoever opens it last is the only one who can write under
+it (Kafka's producer fencing, KIP-98): a worker that lost the partition without noticing is refused by the
+broker, and what it had begun is taken back. So a flush is there as a whole or not at all, and never comes
+from a former owner.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from aiokafka.errors import ProducerFenced
+
+from streams.errors import BrokerError, OwnershipLost
+from streams.kafka.log import Log, RowPublisher
+from streams.kafka.publisher import Row
+from streams.settings import Settings
+
+# A transaction that was cut off is taken back at once; only a broker that cannot keeps us waiting.
+OPEN_TIMEOUT_S = 60.0
+
+
+class StateWriters:
+    """One fenced writer for each owned partition.
+
+    Parameters
+    ----------
+    topics : full name on the broker by name
+    """
+
+    def __init__(self, settings: Settings, log: Log, topics: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._log = log
+        self._topics = topics
+        self._writers: dict[int, RowPublisher] = {}
+
+    async def open(self, partition: int) -> None:
+        """Become the writer of a partition: whoever was before can write nothing more."""
+        await self.close(partition)
+        name = f"{self._settings.topic_prefix}{self._settings.group_id}-state-{partition}"
+        writer = self._log.publisher(transactional_id=name)
+        try:
+            await asyncio.wait_for(writer.start(), OPEN_TIMEOUT_S)
+        except TimeoutError:
+            raise BrokerError(
+                f"the broker has not let this worker write for partition {partition} within "
+                f"{OPEN_TIMEOUT_S:.0f} s: it has not ended the transaction of {name!r} that came before "
+                "(`kafka-transactions.sh describe --transactional-id` says why)"
+            ) from None
+        self._writers[partition] = writer
+
+    async def close(self, partition: int) -> None:
+        """Stop to write for a partition."""
+        writer = self._writers.pop(partition, None)
+        if writer is not None:
+            await writer.stop()
+
+    async def close_all(self) -> None:
+        """Stop to write."""
+        await asyncio.gather(*(self.close(partition) for partition in list(self._writers)))
+
+    async def write(self, partition: int, groups: Sequence[tuple[str, Sequence[Row]]]) -> None:
+        """Write rows to topics, by name, all of them or none.
+
+        Raises
+        ------
+        OwnershipLost
+            If another worker writes for this partition now.
+        aiokafka.errors.KafkaError
+            If the broker refuses a row or cannot be reached in time: nothing has been written then.
+        """
+        writer = self._writers.get(partition)
+        if writer is None:
+            raise OwnershipLost(f"partition {partition} is not written by this worker")
+        try:
+            async with writer.transaction():
+                for name, rows in groups:
+                    await writer.publish(self._topics[name], partition, rows)
+        except ProducerFenced as error:
+            raise OwnershipLost(f"partition {partition} is written by another worker now") from error
