@@ -145,6 +145,11 @@ class Metrics:
             "experiments_refused", "Definitions that this worker cannot run; the log says why."
         )
         self.pending_slates = self._gauge("pending_slates", "Slates waiting for their rewards.")
+        self.pending_slates_bytes = self._gauge("pending_slates_bytes", "What they take of memory, about.")
+        self.slates_given_up = self._gauge(
+            "pending_slates_given_up",
+            "Slates of the partitions owned that had to go before their window ended, for want of room.",
+        )
         self.waiting_requests = self._gauge("waiting_requests", "Requests taken and not yet answered.")
         self.assigned_partitions = self._gauge("assigned_partitions", "Partitions of this worker.")
         self.ready = self._gauge("ready", "1 when restored and caught up.")

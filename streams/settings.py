@@ -189,6 +189,11 @@ class Settings(BaseSettings):
     allowed_lateness_ms: Annotated[int, Field(ge=0)] = Field(
         0, description="How much later than the watermark an event may come and correct a slate's feedback."
     )
+    pending_slates_bytes: Positive = Field(
+        128 * 1024**2,
+        description="Most memory of a partition's slates that can still be rewarded (about 10 kB each): "
+        "beyond, the oldest are given up without feedback and counted.",
+    )
     seed: int = 0
 
     # HTTP

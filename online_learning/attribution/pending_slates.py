@@ -15,6 +15,7 @@ import heapq
 from bisect import insort
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import count
 from math import fsum
 from typing import Any, NamedTuple
 
@@ -22,6 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.attribution.rewards import Shaping
+
+# Measured with tracemalloc on slates as served, with their records.
+SLATE_BYTES, ITEM_BYTES = 1_500, 500
+
+MAX_BYTES = 128 * 1024**2
 
 
 class Outcome(StrEnum):
@@ -46,8 +52,6 @@ class OpenSlate:
     record : whatever the caller wants back with the slate when it closes
     after_offset : offset of the interactions' partition up to which it had been consumed when the slate
         was added: an interaction at or below it cannot have been caused by the slate
-    actions : rewarded actions per position, in order of arrival
-    amounts : what each of them earned
     closed : its window has ended; it is kept for what comes late
     """
 
@@ -59,18 +63,46 @@ class OpenSlate:
     record: Any = None
     after_offset: int = -1
     closed: bool = field(init=False, default=False)
-    actions: list[list[str]] = field(init=False)
-    amounts: list[list[float]] = field(init=False)
-    positions: dict[str, int] = field(init=False, repr=False)
+    # By position; most slates earn nothing, and containers that are not there cost nothing.
+    _earned: "dict[int, list[tuple[str, float]]] | None" = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.positions = {item_id: position for position, item_id in enumerate(self.item_ids)}
-        if len(self.positions) != len(self.item_ids):
+        if len(set(self.item_ids)) != len(self.item_ids):
             raise ValueError(f"item_ids must be distinct, got {self.item_ids}")
         if self.features.ndim != 2 or len(self.features) != len(self.item_ids):
             raise ValueError(f"features must have shape ({len(self.item_ids)}, F), got {self.features.shape}")
-        self.actions = [[] for _ in self.item_ids]
-        self.amounts = [[] for _ in self.item_ids]
+
+    @property
+    def actions(self) -> list[list[str]]:
+        """Rewarded actions per position, in order of arrival."""
+        return [[action for action, _ in self._at(position)] for position in range(len(self.item_ids))]
+
+    @property
+    def amounts(self) -> list[list[float]]:
+        """What each of the actions earned."""
+        return [[amount for _, amount in self._at(position)] for position in range(len(self.item_ids))]
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes of memory, about: its features twice, for the record has them too, and its items."""
+        return SLATE_BYTES + len(self.item_ids) * ITEM_BYTES + 2 * self.features.nbytes
+
+    def position_of(self, item_id: str) -> int | None:
+        """Return where an item stands, None if it is not in the slate."""
+        return self.item_ids.index(item_id) if item_id in self.item_ids else None
+
+    def has(self, position: int, action: str) -> bool:
+        """Tell whether a position has been rewarded for an action."""
+        return any(action == one for one, _ in self._at(position))
+
+    def earn(self, position: int, action: str, amount: float) -> None:
+        """Reward a position."""
+        if self._earned is None:
+            self._earned = {}
+        self._earned.setdefault(position, []).append((action, amount))
+
+    def _at(self, position: int) -> list[tuple[str, float]]:
+        return [] if self._earned is None else self._earned.get(position, [])
 
 
 class Attribution(NamedTuple):
@@ -98,14 +130,16 @@ class ClosedSlate(NamedTuple):
     """A slate whose window has ended.
 
     `rewards` is (k,) float64, the sum of what was earned at each position, 0 where nothing happened.
-    `evicted` tells that it closed before its window ended, for want of room; `correction`, that it had
-    closed before, and what is told now takes the place of what was told then.
+    `correction` tells that it had closed before, and what is told now takes the place of what was told then.
     """
 
     slate: OpenSlate
     rewards: NDArray[np.float64]
-    evicted: bool = False
     correction: bool = False
+
+
+# When it was served, its request, a number that no other entry has, and the slate: what ends first is least.
+_Entry = tuple[int, str, int, OpenSlate]
 
 
 class PendingSlates:
@@ -116,37 +150,40 @@ class PendingSlates:
     window_ms : how long a slate can be rewarded, from its time (included) to this much later (excluded)
     shaping : what each action earns, and windows of its own
     lateness_ms : how far behind the watermark an event may arrive and still correct a closed slate
-    max_open : bound on memory: with more slates, the oldest are given up; those that were still open close
-        early and are counted in `evicted`
+    max_bytes : bound on memory, as `OpenSlate.nbytes` has it: beyond, the oldest are given up, closed ones
+        first; the latest one added always stays
 
     Attributes
     ----------
     keep_ms : how long a slate is kept
     users : slates per user, oldest first; users without any have no entry. Read only; it is there so
         that a column of user ids can be filtered by `user_id in pending.users`.
-    evicted : how many slates were closed early
+    evicted : slates given up before their window had ended
+    nbytes : what the slates take of memory, about
     """
 
     def __init__(
-        self, *, window_ms: int, shaping: Shaping, lateness_ms: int = 0, max_open: int = 1_000_000
+        self, *, window_ms: int, shaping: Shaping, lateness_ms: int = 0, max_bytes: int = MAX_BYTES
     ) -> None:
         for name, value, least in (
-            ("window_ms", window_ms, 1), ("max_open", max_open, 1), ("lateness_ms", lateness_ms, 0)
+            ("window_ms", window_ms, 1), ("max_bytes", max_bytes, 1), ("lateness_ms", lateness_ms, 0)
         ):  # fmt: skip
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         self.window_ms = window_ms
         self.shaping = shaping
         self.keep_ms = max(window_ms, *shaping.windows_ms.values(), 0) + lateness_ms
-        self.max_open = max_open
+        self.max_bytes = max_bytes
+        self.nbytes = 0
         self.users: dict[str, list[OpenSlate]] = {}
         self.evicted = 0
         self._by_request: dict[str, OpenSlate] = {}
-        # Heaps of what is open and of what is closed and kept: what ends first is on top.
-        self._open: list[tuple[int, str, OpenSlate]] = []
-        self._kept: list[tuple[int, str, OpenSlate]] = []
-        self._evicted: list[OpenSlate] = []
+        # Heaps of what is open and of what is closed and kept: what ends first is on top. What was forgotten
+        # stays in them, emptied, until its time.
+        self._open: list[_Entry] = []
+        self._kept: list[_Entry] = []
         self._corrected: dict[str, OpenSlate] = {}
+        self._numbers = count()
 
     def __len__(self) -> int:
         return len(self._by_request)
@@ -182,14 +219,17 @@ class PendingSlates:
         slate = OpenSlate(request_id, user_id, item_ids, features, timestamp_ms, record, after_offset)
         self._by_request[request_id] = slate
         insort(self.users.setdefault(user_id, []), slate, key=_closing_order)
-        heapq.heappush(self._open, (timestamp_ms, request_id, slate))
-        if len(self._by_request) > self.max_open:
-            if self._kept:
-                self._give_up(self._kept)
-            else:
-                self._evicted.append(self._give_up(self._open))
-                self.evicted += 1
+        heapq.heappush(self._open, (timestamp_ms, request_id, next(self._numbers), slate))
+        self.nbytes += slate.nbytes
+        while self.nbytes > self.max_bytes and len(self._by_request) > 1:
+            self._make_room()
         return True
+
+    def _make_room(self) -> None:
+        given_up = self._pop(self._kept) if self._kept else self._pop(self._open)
+        if given_up is not None:
+            self.evicted += not given_up.closed
+            self._give_up(given_up)
 
     def attribute(
         self,
@@ -224,18 +264,17 @@ class PendingSlates:
         for slate in reversed(slates):
             if offset is not None and offset <= slate.after_offset:
                 continue
-            position = slate.positions.get(item_id)
+            position = slate.position_of(item_id)
             if position is None:
                 if failure is Outcome.UNKNOWN_SLATE:
                     failure = Outcome.NOT_IN_SLATE
             elif not 0 <= timestamp_ms - slate.timestamp_ms < window_ms:
                 failure = Outcome.OUTSIDE_WINDOW
-            elif action in slate.actions[position]:
+            elif slate.has(position, action):
                 return _NOTHING[Outcome.ALREADY_REWARDED]
             else:
                 reward = self.shaping.reward(action, dwell_ms)
-                slate.actions[position].append(action)
-                slate.amounts[position].append(reward)
+                slate.earn(position, action, reward)
                 if slate.closed:
                     self._corrected[slate.request_id] = slate
                 quality = self.shaping.quality(action, dwell_ms)
@@ -248,32 +287,27 @@ class PendingSlates:
         for slate in gone:
             del self._by_request[slate.request_id]
             self._corrected.pop(slate.request_id, None)
-        if gone:
-            for heap in (self._open, self._kept):
-                heap[:] = [entry for entry in heap if entry[2].user_id != user_id]
-                heapq.heapify(heap)
-        self._evicted = [slate for slate in self._evicted if slate.user_id != user_id]
+            self.nbytes -= slate.nbytes
+            slate.record, slate.features = None, slate.features[:0]
         return len(gone)
 
     def close(self, watermark_ms: int) -> list[ClosedSlate]:
-        """Return the slates whose window has ended, those evicted and those corrected since the last call.
+        """Return the slates whose window has ended, and those corrected since the last call.
 
-        Evicted slates come first, then those that close now and then the corrected ones, by time and
-        request_id: an order that does not depend on how they were added. Slates that are kept no longer
-        are forgotten.
+        Those that close now come first, then the corrected ones, by time and request_id: an order that does
+        not depend on how they were added. Slates that are kept no longer are forgotten.
 
         Parameters
         ----------
         watermark_ms : no interaction of an earlier time is to be expected
         """
-        closed = [self._closed(slate, evicted=True) for slate in self._evicted]
-        self._evicted.clear()
-        closed += [self._closed(slate) for slate in self._close(watermark_ms)]
+        closed = [self._closed(slate) for slate in self._close(watermark_ms)]
         corrected = sorted(self._corrected.values(), key=_closing_order)
         closed += [self._closed(slate, correction=True) for slate in corrected]
         self._corrected.clear()
         while self._kept and self._kept[0][0] + self.keep_ms <= watermark_ms:
-            self._give_up(self._kept)
+            if (slate := self._pop(self._kept)) is not None:
+                self._give_up(slate)
         return closed
 
     def resume(self, watermark_ms: int) -> None:
@@ -283,24 +317,29 @@ class PendingSlates:
     def _close(self, watermark_ms: int) -> list[OpenSlate]:
         closed = []
         while self._open and self._open[0][0] + self.window_ms <= watermark_ms:
-            entry = heapq.heappop(self._open)
-            heapq.heappush(self._kept, entry)
-            entry[2].closed = True
-            closed.append(entry[2])
+            slate = self._pop(self._open)
+            if slate is not None:
+                heapq.heappush(self._kept, (slate.timestamp_ms, slate.request_id, next(self._numbers), slate))
+                slate.closed = True
+                closed.append(slate)
         return closed
 
-    def _give_up(self, heap: list[tuple[int, str, OpenSlate]]) -> OpenSlate:
-        _, request_id, slate = heapq.heappop(heap)
-        del self._by_request[request_id]
+    def _pop(self, heap: list[_Entry]) -> OpenSlate | None:
+        """Take out what ends first; None where it has been forgotten meanwhile."""
+        _, request_id, _, slate = heapq.heappop(heap)
+        return slate if self._by_request.get(request_id) is slate else None
+
+    def _give_up(self, slate: OpenSlate) -> None:
+        del self._by_request[slate.request_id]
+        self.nbytes -= slate.nbytes
         others = self.users[slate.user_id]
         others.remove(slate)
         if not others:
             del self.users[slate.user_id]
-        return slate
 
-    def _closed(self, slate: OpenSlate, *, evicted: bool = False, correction: bool = False) -> ClosedSlate:
+    def _closed(self, slate: OpenSlate, *, correction: bool = False) -> ClosedSlate:
         rewards = [fsum(amounts) for amounts in slate.amounts]
-        return ClosedSlate(slate, np.array(rewards, np.float64), evicted, correction)
+        return ClosedSlate(slate, np.array(rewards, np.float64), correction)
 
 
 def _closing_order(slate: OpenSlate) -> tuple[int, str]:

@@ -75,6 +75,8 @@ class Flusher:
                 return
             started = time.perf_counter()
             clicks, users = shard.clicks.position, shard.users.position
+            idle = self._inputs.folded_to_end("clicks", shard.partition, shard.clicks.position)
+            shard.move_on(self._clock.monotonic(), idle=idle)
             # Without new clicks since the last flush, waiting would spare no row.
             shared = shared or shard.profiles.covisits_first or clicks == shard.flushed.users
             marks = (shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset)
@@ -146,7 +148,7 @@ def _take_parts(shard: Shard) -> Taken:
 def _feedback(shard: Shard, positive: frozenset[str]) -> list[Row]:
     """Close the slates whose window has ended; return their rows for `feedback`, and corrected ones."""
     rows: list[Row] = []
-    for slate, rewards, _, correction in shard.close_slates(positive):
+    for slate, rewards, correction in shard.close_slates(positive):
         served: Recommendation = slate.record
         feedback = Feedback(
             request_id=served.request_id,

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from faust.types import TP
+
 from streams.kafka.ledger import CommitLedger
 
 
@@ -53,6 +55,14 @@ class Inputs:
     def start_offset(self, name: str, partition: int) -> int:
         """Offset from which this worker reads a topic's partition: the committed one."""
         return int(self._consumer.start_offsets.get(self.partition(name, partition), 0))
+
+    def folded_to_end(self, name: str, partition: int, position: int) -> bool:
+        """Whether everything before `position` is all that the broker is known to have."""
+        tp = TP(*self.partition(name, partition))
+        if self._consumer is None or tp not in self._consumer.assignment():
+            return False
+        end = self._consumer.highwater(tp)
+        return end is not None and position >= int(end)
 
     def lags(self) -> Iterator[tuple[str, int, int]]:
         """Yield name, partition and records not yet read of what is assigned, as far as it is known."""

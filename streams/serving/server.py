@@ -255,6 +255,7 @@ class Server:
         # Opened before it is out: nobody can click before, and nobody's click may find it closed.
         shard.open_slate(record, chosen.features)
         shard.count_slate(record, chosen.features, await self._publish(shard, record, received))
+        shard.saw(request.timestamp_ms, int(received * 1000))
         return record
 
     async def _cheap(self, request: Request, shard: Shard, received: float) -> Recommendation:

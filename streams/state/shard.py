@@ -26,6 +26,9 @@ STATISTICS_PREFIX = b"statistics\0"
 ARM_PREFIX = b"arm\0"
 POLICY_ROW_VERSION = 1
 
+# How long a click may be on its way to the broker when all that are there have been folded.
+IDLE_MS = 10_000
+
 
 class PolicyRow(msgspec.Struct, frozen=True, array_like=True):
     """The bandit's changelog row of one partition, in `policy-state`.
@@ -112,6 +115,11 @@ class Shard:
     is looked at, (MAX_SLATE,) float64; next_examination, and next_reference of logistic statistics, take
     effect with the next flush. cascade: positions below a slate's last response were not looked at.
     model_version: of the release whose slates are learned from.
+
+    watermark_ms is the event time before which no click is to be expected: that of the newest click, never
+    ahead of the broker's clock. Where all clicks have been folded it goes on without one, with the requests
+    that were answered (`saw`) and, `IDLE_MS` behind, with the time that passes (`move_on`): else slates that
+    nobody clicks on would never close, and nobody would learn that they earned nothing.
     """
 
     partition: int
@@ -137,6 +145,8 @@ class Shard:
     cascade: bool = False
     next_examination: NDArray[np.float64] | None = None
     next_reference: NDArray[np.float64] | None = None
+    _newest_ms: int = 0
+    _idle_since: float | None = None
 
     def fold(
         self, columns: ClickColumns, index: ItemIndex, positive: frozenset[str], metrics: Metrics
@@ -159,9 +169,31 @@ class Shard:
             self._reward(columns, outcomes, positive, metrics)
         if len(columns):
             self.rewarded_offset = max(self.rewarded_offset, int(columns.offsets[-1]))
-            newest = np.minimum(columns.times, columns.broker_times).max()
-            self.watermark_ms = max(self.watermark_ms, int(newest))
+            newest = int(np.minimum(columns.times, columns.broker_times).max())
+            self.saw(newest, newest)
+            self.watermark_ms = max(self.watermark_ms, newest)
         return outcomes
+
+    def saw(self, event_ms: int, broker_ms: int) -> None:
+        """Note the time of an event, and of its record on the broker."""
+        newest = min(event_ms, broker_ms)
+        if newest > self._newest_ms:
+            self._newest_ms, self._idle_since = newest, None
+
+    def move_on(self, now_s: float, *, idle: bool) -> None:
+        """Move the watermark on without a click; called again and again.
+
+        Parameters
+        ----------
+        now_s : of a clock that never goes back
+        idle : every click that the broker is known to have has been folded
+        """
+        if not idle or self._idle_since is None:
+            self._newest_ms = max(self._newest_ms, self.watermark_ms)
+            self._idle_since = now_s
+        if idle:
+            passed = int(1000 * (now_s - self._idle_since)) - IDLE_MS
+            self.watermark_ms = max(self.watermark_ms, self._newest_ms + max(0, passed))
 
     def _reward(
         self,
@@ -242,7 +274,7 @@ class Shard:
         """Close the slates whose window has ended, and learn how often their positions are looked at."""
         closed = self.slates.close(self.watermark_ms)
         if self.positions is not None:
-            for slate, _, _, correction in closed:
+            for slate, _, correction in closed:
                 if not correction and self._learns_from(slate):
                     scores = np.array([item.score for item in slate.record.slate])
                     taken = np.array([not positive.isdisjoint(actions) for actions in slate.actions])

@@ -53,6 +53,7 @@ class ShardFactory:
                 window_ms=settings.attribution_window_ms,
                 shaping=Shaping(settings.actions, settings.dwell_half_ms, settings.attribution_windows_ms),
                 lateness_ms=settings.allowed_lateness_ms,
+                max_bytes=settings.pending_slates_bytes,
             ),
             learn_from=settings.learn_from,
             cascade=settings.click_model == "cascade",

@@ -138,6 +138,8 @@ class Lifecycle:
         )
         metrics.set_state("vectors", rows=parts.eligibility.n_encoded, nbytes=parts.items.nbytes)
         metrics.pending_slates.set(sum(len(shard.slates) for shard in shards))
+        metrics.pending_slates_bytes.set(sum(shard.slates.nbytes for shard in shards))
+        metrics.slates_given_up.set(sum(shard.slates.evicted for shard in shards))
         metrics.waiting_requests.set(parts.server.in_flight)
         parts.partitions.is_ready()
         return metrics.render()

@@ -1,3 +1,4 @@
+import tracemalloc
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from online_learning.attribution.pending_slates import OpenSlate, Outcome, PendingSlates
 from online_learning.attribution.rewards import Shaping
+from streams.events import Recommendation, SlateItem
 
 WINDOW = 1_000
 WEIGHTS = {"view": 0.2, "click": 1.0, "dislike": -1.0}
@@ -145,7 +147,7 @@ def test_the_record_and_the_features_come_back_with_the_closed_slate() -> None:
     (closed,) = pending.close(10**6)
     assert closed.slate.record is record
     assert np.array_equal(closed.slate.features, features())
-    assert not closed.evicted
+    assert not closed.correction
 
 
 def test_a_request_that_is_open_already_is_not_added_again() -> None:
@@ -156,19 +158,67 @@ def test_a_request_that_is_open_already_is_not_added_again() -> None:
     assert pending.close(10**6)[0].rewards.tolist() == [1.0, 0.0, 0.0]
 
 
-def test_beyond_the_bound_the_oldest_slate_closes_early_with_what_it_earned() -> None:
-    pending = store(max_open=2)
+def room_for(n: int) -> int:
+    """Bytes of n slates of three items."""
+    return n * OpenSlate("r", "u", ITEMS, features(), 0).nbytes
+
+
+def test_beyond_the_bound_the_oldest_slate_is_given_up_without_a_word() -> None:
+    pending = store(max_bytes=room_for(2))
     pending.add("r1", "u", ITEMS, features(), 100)
     pending.attribute("u", "b", "click", 150)
     pending.add("r3", "w", ITEMS, features(), 300)
     pending.add("r2", "v", ITEMS, features(), 200)
-    assert (len(pending), pending.evicted) == (2, 1)
+    assert (len(pending), pending.evicted, pending.nbytes) == (2, 1, room_for(2))
     assert not pending.has_open("u")
     assert pending.attribute("u", "a", "click", 160, "r1").outcome is Outcome.UNKNOWN_SLATE
-    (early,) = pending.close(0)
-    assert (early.slate.request_id, early.evicted) == ("r1", True)
-    assert early.rewards.tolist() == [0.0, 1.0, 0.0]
     assert pending.close(0) == []
+    assert [closed.slate.request_id for closed in pending.close(10**6)] == ["r2", "r3"]
+    assert pending.nbytes == 0
+
+
+def test_a_slate_larger_than_the_bound_is_kept_alone() -> None:
+    pending = store(max_bytes=1)
+    for number in range(3):
+        pending.add(f"r{number}", "u", ITEMS, features(), number)
+        assert f"r{number}" in pending
+    assert (len(pending), pending.evicted) == (1, 2)
+
+
+def test_a_correction_that_is_known_is_told_though_its_slate_is_given_up() -> None:
+    pending = store(lateness_ms=10 * WINDOW, max_bytes=room_for(2))
+    pending.add("r1", "u", ITEMS, features(), 100)
+    pending.close(100 + WINDOW)
+    pending.attribute("u", "a", "click", 150, "r1")
+    for number in range(2, 5):
+        pending.add(f"r{number}", "v", ITEMS, features(), 100 * number)
+    told = pending.close(0)
+    assert [(one.slate.request_id, one.correction, one.rewards.tolist()) for one in told] == [
+        ("r1", True, [1.0, 0.0, 0.0])
+    ]
+    assert pending.evicted == 1  # r2: its window was open
+
+
+def test_what_slates_are_said_to_take_is_what_they_take() -> None:
+    def add(number: int) -> None:
+        rows = np.random.default_rng(number).random((10, 40), np.float32)
+        items = tuple(f"item-{number}-{i}" for i in range(10))
+        slate = [SlateItem(item, number, 0.1 * number, 0.5) for item in items]
+        record = Recommendation(
+            f"request-{number}", f"user-{number}", slate, "thompson", number + 1000, "estimated", "release",
+            rows.tobytes(), 40, 10**12 + number, 1.5 * number, number + 10**6,
+        )  # fmt: skip
+        pending.add(record.request_id, record.user_id, items, rows, record.timestamp_ms, record=record)
+
+    pending = store(max_bytes=10**9)
+    add(0)
+    tracemalloc.start()
+    before, told = tracemalloc.get_traced_memory()[0], pending.nbytes
+    for number in range(1, 2001):
+        add(number)
+    taken = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert 0.7 < (pending.nbytes - told) / taken < 1.5
 
 
 def test_an_event_consumed_before_the_slate_was_added_does_not_reward_it() -> None:
@@ -188,7 +238,7 @@ def test_slates_that_make_no_sense_are_refused() -> None:
     assert not pending.has_open("u")
 
 
-@pytest.mark.parametrize(("name", "least"), [("window_ms", 1), ("max_open", 1), ("lateness_ms", 0)])
+@pytest.mark.parametrize(("name", "least"), [("window_ms", 1), ("max_bytes", 1), ("lateness_ms", 0)])
 def test_bounds_must_be_positive(name: str, least: int) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least {least}, got {least - 1}"):
         store(**{name: least - 1})
@@ -227,7 +277,7 @@ def test_an_event_that_arrives_late_counts_as_long_as_lateness_is_allowed(
 
 
 def test_closed_slates_that_are_kept_make_room_for_new_ones_first() -> None:
-    pending = store(lateness_ms=10 * WINDOW, max_open=2)
+    pending = store(lateness_ms=10 * WINDOW, max_bytes=room_for(2))
     pending.add("r1", "u", ITEMS, features(), 100)
     pending.close(100 + WINDOW)
     pending.add("r0", "v", ITEMS, features(), 50)
@@ -364,13 +414,21 @@ def test_every_slate_closes_once_and_its_last_word_is_what_was_given_out(
 
 
 def test_a_forgotten_users_slates_are_gone_without_a_word_and_the_others_stay() -> None:
-    pending = store(max_open=3)
+    pending = store()
     for request_id, user_id, time_ms in (("r1", "u", 1), ("r2", "v", 2), ("r3", "u", 3), ("r4", "v", 4)):
         pending.add(request_id, user_id, ITEMS, features(), time_ms)
-    assert pending.forget("u") == 1  # r1 had been evicted and was still to be closed
+    assert pending.forget("u") == 2
     assert pending.forget("u") == 0
     assert pending.attribute("u", "a", "click", 5).outcome is Outcome.UNKNOWN_SLATE
     assert pending.attribute("v", "a", "click", 5, "r2").reward == 1.0
     assert [closed.slate.request_id for closed in pending.close(10_000)] == ["r2", "r4"]
-    assert len(pending) == 0
+    assert (len(pending), pending.nbytes) == (0, 0)
     assert pending.add("r1", "u", ITEMS, features(), 20_000)
+
+
+def test_a_request_that_was_forgotten_may_come_again() -> None:
+    pending = served(("r1", "u", ITEMS, 100))
+    pending.forget("u")
+    assert pending.add("r1", "v", ITEMS, features(), 100)
+    assert pending.attribute("v", "a", "click", 150, "r1").reward == 1.0
+    assert [closed.slate.user_id for closed in pending.close(10_000)] == ["v"]
