@@ -62,11 +62,12 @@ class MemoryConsumer:
                 return RecordBatch(tp, records, after - 1, epoch)
         return None
 
-    def commit(self) -> dict[tuple[str, int], int]:
-        """Commit what the ledger says may be; return it."""
+    def commit(self, topics: Iterable[str]) -> dict[tuple[str, int], int]:
+        """Commit what the ledger says may be of some topics; return it."""
+        wanted = set(topics)
         offsets: dict[tuple[str, int], int] = {}
         for tp in self._read:
-            if (offset := self.ledger.committable(tp)) is not None:
+            if tp.topic in wanted and (offset := self.ledger.committable(tp)) is not None:
                 offsets[tp] = offset
         self._log.committed.update(offsets)
         self.ledger.mark_committed(offsets)

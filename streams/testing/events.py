@@ -19,6 +19,7 @@ from streams.events import (
     decode_dead_letter,
     decode_feedback,
     decode_recommendation,
+    decode_user,
     encode,
 )
 from streams.kafka.partitioner import partition_of
@@ -108,6 +109,11 @@ class MemoryEvents:
             except (msgspec.MsgspecError, TypeError):
                 continue
         return found
+
+    def stated(self) -> list[tuple[int, UserUpdate, int]]:
+        """Offset, value and partition of what users state, by partition and offset."""
+        records = self._log.records(self._full("users"))
+        return [(r.offset, decode_user(r.value), r.partition) for r in records if r.value is not None]
 
     def _heard(self, name: str, decode: Callable[[Any], T]) -> list[T]:
         return [decode(record.value) for record in self._log.records(self._full(name))]

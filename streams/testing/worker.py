@@ -93,9 +93,12 @@ class MemoryWorker:
         """Publish every dirty row."""
         await self.parts.flusher.flush_all()
 
-    def commit(self) -> dict[tuple[str, int], int]:
-        """Commit what may be committed; return it, by full topic name and partition."""
-        return self.consumer.commit()
+    def commit(self, *names: str) -> dict[tuple[str, int], int]:
+        """Commit what may be committed of some inputs, without names of all; return it by partition.
+
+        A broker may take the commit of one partition and lose that of another.
+        """
+        return self.consumer.commit(self.parts.topics[name] for name in names or USER_INPUTS)
 
     async def settle(self) -> None:
         """Wait until nothing is on its way: requests, rows of followed topics, items to be encoded."""

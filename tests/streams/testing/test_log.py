@@ -147,8 +147,8 @@ def test_what_a_transaction_took_back_is_a_batch_without_records() -> None:
     assert batch is not None
     assert (batch.records, batch.last_offset) == ([], 2)
     consumer.ledger.complete(batch.tp, batch.last_offset, batch.epoch)
-    assert consumer.commit() == {("t", 0): 3}
-    assert consumer.commit() == {}
+    assert consumer.commit(["t"]) == {("t", 0): 3}
+    assert consumer.commit(["t"]) == {}
 
 
 def test_a_consumer_goes_on_where_the_group_has_committed() -> None:
@@ -159,7 +159,7 @@ def test_a_consumer_goes_on_where_the_group_has_committed() -> None:
     first.poll("t", 1)
     assert done is not None
     first.ledger.complete(done.tp, done.last_offset, done.epoch)
-    first.commit()
+    first.commit(["t"])
     second = consumer_of(log)
     batch = second.poll("t")
     assert batch is not None
