@@ -8,6 +8,8 @@
 | action not in `actions` | dead letter, `unknown_action` |
 | null value where it means nothing (`clicks`, `requests`) | dead letter, `null_value` |
 | null value on `content` or `users` without a key | dead letter, `null_key` |
+| image or sound that cannot be decoded or encoded | dead letter, `media` |
+| text that cannot be encoded | dead letter, `text` |
 | key missing or different from the user_id | accepted: the value names the user; counted `key_mismatch` |
 | user's key belongs to another partition | accepted where it is; counted as wrong partition |
 | unknown item | accepted: the item may be described later |
@@ -27,9 +29,9 @@ from streams.events import DEAD_LETTER_BYTES, Click, DeadLetter, Request, decode
 
 T = TypeVar("T")
 
-REASONS = ("invalid", "timestamp", "future", "unknown_action", "null_value", "null_key", "media")
+REASONS = ("invalid", "timestamp", "future", "unknown_action", "null_value", "null_key", "media", "text")
 
-INVALID, TIMESTAMP, FUTURE, UNKNOWN_ACTION, NULL_VALUE, NULL_KEY, MEDIA = REASONS
+INVALID, TIMESTAMP, FUTURE, UNKNOWN_ACTION, NULL_VALUE, NULL_KEY, MEDIA, TEXT = REASONS
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,17 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import util
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from model_core.release.text_encoder import PACKAGED
+from model_core.release.text_encoder import MAX_TOKENS, find_source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,8 @@ class Backbone(nn.Module):
         "minilm" (from a Python package, needs no network), a folder in Hugging Face layout, or a Hugging Face
         name in the local cache or within reach.
     max_tokens
-        Longest text, or pair of texts, in tokens; the rest is cut off.
+        Longest text, or pair of texts, in tokens; the rest is cut off. As many as are served, and as the
+        encoder reads, when None.
     lora
         None trains every weight; else the weights stay and adapters are trained.
 
@@ -54,12 +55,13 @@ class Backbone(nn.Module):
     """
 
     def __init__(
-        self, name: str = "minilm", *, max_tokens: int = 64, lora: LoraSettings | None = None
+        self, name: str = "minilm", *, max_tokens: int | None = 64, lora: LoraSettings | None = None
     ) -> None:
         super().__init__()
+        self.tokenizer, model, self._missing = _load(name)
+        limit = int(getattr(model.config, "max_position_embeddings", MAX_TOKENS))
+        max_tokens = min(limit, MAX_TOKENS) if max_tokens is None else max_tokens
         self.name, self.max_tokens = name, max_tokens
-        self.tokenizer, model = _load(name)
-        limit = int(getattr(model.config, "max_position_embeddings", max_tokens))
         if not 4 <= max_tokens <= limit:
             raise ValueError(f"max_tokens must be in [4, {limit}] for {name!r}, got {max_tokens}")
         if self.tokenizer.pad_token is None:
@@ -67,6 +69,8 @@ class Backbone(nn.Module):
         self.dim = int(model.config.hidden_size)
         self._types = int(getattr(model.config, "type_vocab_size", 0) or 0)
         if lora is not None:
+            from peft import LoraConfig, get_peft_model  # takes a second, and only adapters need it
+
             settings = LoraConfig(
                 r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear"
             )
@@ -89,7 +93,7 @@ class Backbone(nn.Module):
         return states
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Vectors of unit length, pooled as `TextEncoder` does: (b, dim)."""
+        """Vectors of unit length, pooled as an exported encoder pools: (b, dim)."""
         return nn.functional.normalize(
             mean_of(self.hidden(input_ids, attention_mask), attention_mask), dim=-1
         )
@@ -113,8 +117,13 @@ class Backbone(nn.Module):
         place[torch.tensor(order, dtype=torch.long, device=device)] = torch.arange(len(order), device=device)
         return torch.cat(parts)[place]
 
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """Return the weights that were read: what a head was given at random is none of them."""
+        read = {name: value for name, value in self.model.state_dict().items() if name not in self._missing}
+        return {name: value.cpu().numpy() for name, value in read.items()}
+
     def save(self, folder: Path) -> None:
-        """Write a folder that `TextEncoder` and Hugging Face load: safetensors, adapters merged in.
+        """Write a folder that Hugging Face loads, and that can be exported: safetensors, adapters merged in.
 
         A kill meanwhile leaves no half-written file under a name that is read.
         """
@@ -137,26 +146,19 @@ def mean_of(hidden: Tensor, mask: Tensor) -> Tensor:
     return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
-def _load(name: str) -> tuple[Any, Any]:
-    source = _find(name)
+def _load(name: str) -> tuple[Any, Any, frozenset[str]]:
+    """Return the tokenizer, the model, and the names of weights that its files lack."""
+    source = find_source(name)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModel.from_pretrained(source, dtype=torch.float32, weights_only=True)
+        model, told = AutoModel.from_pretrained(
+            source, dtype=torch.float32, weights_only=True, output_loading_info=True
+        )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             "text_encoder must be 'minilm', a folder with a transformer, or a Hugging Face name in the cache "
             f"or reachable, got {name!r}: {reason}"
         ) from error
-    return tokenizer, model
-
-
-def _find(name: str) -> str:
-    if name not in PACKAGED:
-        return name
-    package, folder = PACKAGED[name]
-    found = util.find_spec(package)
-    if found is None or found.origin is None:
-        raise ValueError(f"text_encoder {name!r} needs the Python package {package.replace('_', '-')}")
-    return str(Path(found.origin).parent / folder)
+    return tokenizer, model, frozenset(told["missing_keys"])

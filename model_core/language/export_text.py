@@ -1,24 +1,73 @@
-"""The click classifier as one ONNX graph, checked against torch, and its reader."""
+"""Transformers as ONNX graphs, checked against torch: text encoders and click classifiers."""
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import onnx
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import AutoTokenizer
 
-from model_core.language.ctr_text import SEPARATOR, ClickClassifier, pair_tokens
+from model_core.language import onnx_clicks
+from model_core.language.backbone import Backbone
+from model_core.language.ctr_text import SEPARATOR, ClickClassifier
+from model_core.release.bert_graph import describe, save_tokenizer
+from model_core.release.folder import TEXT_ENCODER
 from model_core.release.scorer import open_session
+from model_core.release.text_encoder import INPUTS, PROBE, TextEncoder, fingerprint_of
 
-GRAPH, SETTINGS = "classifier.onnx", "classifier.json"
-INPUTS = ("input_ids", "attention_mask", "item_mask")
 OPSET = 18
 TOLERANCE = 1e-4
+EXAMPLES = (PROBE, "", "A short text", "Once upon a time there was a story. " * 9, "cut off at its end " * 99)
+
+
+def export_encoder(name: str, out: Path, *, max_tokens: int | None = None) -> None:
+    """Write the two files of an exported encoder, of any architecture, into the folder `out`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such encoder, or its graph differs from torch by `TOLERANCE` or more.
+    """
+    backbone = Backbone(name, max_tokens=max_tokens).eval()
+    path = out / TEXT_ENCODER
+    _write(path, backbone, backbone.tokens(EXAMPLES), INPUTS, "vectors")
+    model = onnx.load(str(path))
+    width = model.graph.output[0].type.tensor_type.shape.dim[1]
+    width.dim_value = backbone.dim
+    describe(model, name=name, fingerprint=fingerprint_of(backbone.weights()))
+    onnx.save(model, str(path))
+    save_tokenizer(
+        backbone.tokenizer.backend_tokenizer,
+        out,
+        pad=backbone.tokenizer.pad_token,
+        max_tokens=backbone.max_tokens,
+    )
+    _check_encoder(TextEncoder(out), backbone)
+
+
+def check_encoder(encoder: TextEncoder) -> float:
+    """Compare an exported encoder with the transformer that it was exported from.
+
+    Returns
+    -------
+    difference
+        Largest absolute difference of a number of a vector.
+
+    Raises
+    ------
+    ValueError
+        If that is `TOLERANCE` or more, or the transformer is not there any more.
+    """
+    return _check_encoder(encoder, Backbone(encoder.name, max_tokens=None).eval())
+
+
+def _check_encoder(encoder: TextEncoder, backbone: Backbone) -> float:
+    with torch.inference_mode():
+        wanted = backbone.encode(EXAMPLES).numpy()
+    return _check(TEXT_ENCODER, float(np.abs(encoder.encode(EXAMPLES) - wanted).max()))
 
 
 class _Probability(nn.Module):
@@ -35,7 +84,7 @@ class _Probability(nn.Module):
 def export_classifier(
     folder: Path, classifier: ClickClassifier, histories: Sequence[str], items: Sequence[str]
 ) -> float:
-    """Write `classifier.onnx` into the folder of a saved classifier and compare it with torch.
+    """Complete the folder of a saved classifier into one that `OnnxClicks` reads, and compare it with torch.
 
     Parameters
     ----------
@@ -54,76 +103,56 @@ def export_classifier(
     """
     module = _Probability(classifier).cpu().eval()
     many = classifier.tokens(list(histories), list(items))
-    path = folder / GRAPH
-    with _no_fast_path():
-        _write(path, module, many)
-        session = open_session(path, threads=1, exact=True)
-        alone = [classifier.tokens([h], [i]) for h, i in zip(histories, items, strict=True)]
-        differences = [_difference(module, session, inputs) for inputs in (many, *alone)]
-    worst = max(differences)
-    if not worst < TOLERANCE:
+    path = folder / onnx_clicks.GRAPH
+    _write(path, module, many, onnx_clicks.INPUTS, "probability")
+    session = open_session(path, threads=1, exact=True)
+    alone = [classifier.tokens([h], [i]) for h, i in zip(histories, items, strict=True)]
+    worst = 0.0
+    for inputs in (many, *alone):
+        with torch.inference_mode():
+            wanted = module(**inputs).numpy()
+        got = session.run(None, {name: value.numpy() for name, value in inputs.items()})[0]
+        worst = max(worst, float(np.abs(got.astype(np.float64) - wanted).max()))
+    try:
+        _check(onnx_clicks.GRAPH, worst)
+    except ValueError:
         path.unlink()
-        raise ValueError(f"{GRAPH} must agree with torch to {TOLERANCE}, got {worst:.2e}")
-    settings = {"max_tokens": classifier.backbone.max_tokens, "separator": SEPARATOR}
-    (folder / SETTINGS).write_text(json.dumps(settings) + "\n", encoding="utf-8")
+        raise
+    backbone = classifier.backbone
+    save_tokenizer(
+        backbone.tokenizer.backend_tokenizer,
+        folder,
+        pad=backbone.tokenizer.pad_token,
+        max_tokens=backbone.max_tokens,
+    )
+    settings = {"separator": SEPARATOR}
+    (folder / onnx_clicks.SETTINGS).write_text(json.dumps(settings) + "\n", encoding="utf-8")
     return worst
 
 
-class OnnxClicks:
-    """Reads an exported classifier: texts in, probabilities of a click out.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds no exported classifier.
-    """
-
-    def __init__(self, folder: Path, *, threads: int = 1) -> None:
-        if not (folder / GRAPH).is_file() or not (folder / SETTINGS).is_file():
-            raise ValueError(f"classifier must be a folder with {GRAPH} and {SETTINGS}, got {str(folder)!r}")
-        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        self._max_tokens, self._separator = int(settings["max_tokens"]), str(settings["separator"])
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self._session = open_session(folder / GRAPH, threads=threads)
-
-    def probabilities(self, liked: Sequence[Sequence[str]], items: Sequence[str]) -> NDArray[np.float32]:
-        """Compute the probability of a click for pairs: (n,) float32.
-
-        Parameters
-        ----------
-        liked
-            For each pair the titles that the user liked, the most recent last.
-        items
-            For each pair what `item_text` says of the item.
-        """
-        joined = [self._separator.join(reversed(titles)) for titles in liked]
-        tokens = pair_tokens(self._tokenizer, self._max_tokens, joined, items)
-        found = self._session.run(None, {name: value.numpy() for name, value in tokens.items()})[0]
-        return np.asarray(found, np.float32)
-
-
-def _write(path: Path, module: nn.Module, inputs: dict[str, Tensor]) -> None:
+def _write(
+    path: Path, module: nn.Module, inputs: Mapping[str, Tensor], names: Sequence[str], output: str
+) -> None:
     # Tracing suits a transformer, which has no branches, and takes a hundredth of torch.export's time; what
     # it may freeze by mistake, such as a length, shows in the comparison at several sizes.
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings(), _no_fast_path():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
-            tuple(inputs[name] for name in INPUTS),
+            tuple(inputs[name] for name in names),
             str(path),
             opset_version=OPSET,
             dynamo=False,
-            input_names=list(INPUTS),
-            output_names=["probability"],
-            dynamic_axes={name: {0: "b", 1: "t"} for name in INPUTS} | {"probability": {0: "b"}},
+            input_names=list(names),
+            output_names=[output],
+            dynamic_axes={name: {0: "b", 1: "t"} for name in names} | {output: {0: "b"}},
         )
 
 
-def _difference(module: nn.Module, session: Any, inputs: dict[str, Tensor]) -> float:
-    with torch.inference_mode():
-        wanted = module(**inputs).numpy()
-    got = session.run(None, {name: value.numpy() for name, value in inputs.items()})[0]
-    return float(np.abs(got.astype(np.float64) - wanted).max())
+def _check(name: str, difference: float) -> float:
+    if not difference < TOLERANCE:
+        raise ValueError(f"{name} must agree with torch to {TOLERANCE}, got {difference:.2e}")
+    return difference
 
 
 class _no_fast_path:  # noqa: N801

@@ -81,7 +81,7 @@ class FineTuned:
     best_epoch: int
 
     def save(self, folder: Path) -> None:
-        """Write a folder that `TextEncoder` loads; adapters are merged in."""
+        """Write a folder that can be exported; adapters are merged in."""
         self.backbone.save(folder)
 
 

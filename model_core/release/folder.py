@@ -1,4 +1,4 @@
-"""A release: a folder with both graphs, EASE, its mapping, the vocabulary, and a manifest that vouches.
+"""A release: a folder with the graphs, EASE, its mapping, the vocabulary, and a manifest that vouches.
 
 manifest.json names the schema, the sizes, the metrics and the SHA-256 of every other file; the version is
 a hash of those, so it tells contents apart and not moments.
@@ -22,6 +22,7 @@ MANIFEST, VOCABULARY = "manifest.json", "vocabulary.json"
 ABOUT = ("version", "metrics", "training")
 """What of a manifest is said about the contents and is none of them."""
 ITEM_ENCODER, RANKER, EASE, MAPPING = "item_encoder.onnx", "ranker.onnx", "ease.npz", "item_mapping.npz"
+TEXT_ENCODER, TOKENIZER = "text_encoder.onnx", "tokenizer.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Release:
     """Reward weight of each action in training; positive from 1 on."""
     training: dict[str, Any] = field(default_factory=dict)
     """How it was trained; `interactions` counts the log's rows that it knows."""
+    carries_text_encoder: bool = False
+    """Whether the export of its text encoder is among its files."""
 
     @property
     def items(self) -> list[str]:
@@ -79,13 +82,17 @@ def write_manifest(
     metrics: dict[str, Any],
     training: dict[str, Any],
 ) -> str:
-    """Complete a folder that holds both graphs, EASE and its mapping into a release; return its version."""
+    """Complete a folder that holds both graphs, EASE and its mapping into a release; return its version.
+
+    An exported text encoder is part of the release when the folder holds one.
+    """
     (folder / VOCABULARY).write_text(
         json.dumps(asdict(vocabulary), ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
     )
+    carried = (TEXT_ENCODER, TOKENIZER) if (folder / TEXT_ENCODER).is_file() else ()
     described = {
         "schema": SCHEMA,
-        "files": dict.fromkeys((ITEM_ENCODER, RANKER, EASE, MAPPING, VOCABULARY)),
+        "files": dict.fromkeys((ITEM_ENCODER, RANKER, EASE, MAPPING, VOCABULARY, *carried)),
         "dims": asdict(config),
         "actions": actions,
         "text_encoder": {"name": text_encoder[0], "fingerprint": text_encoder[1]},
@@ -137,6 +144,7 @@ def read_release(folder: Path) -> Release:
         metrics=manifest["metrics"],
         action_weights=manifest["actions"],
         training=manifest.get("training", {}),
+        carries_text_encoder=TEXT_ENCODER in manifest["files"],
         **names,
         **{name: dims[name] for name in sizes},
     )

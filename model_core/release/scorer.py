@@ -154,10 +154,11 @@ def cuda_devices() -> int:
 _preloaded = False
 
 
-def open_session(path: Path, *, threads: int, exact: bool = False) -> Any:
+def open_session(path: Path, *, threads: int, exact: bool = False, arena: bool = True) -> Any:
     """Open an ONNX graph on CUDA when present, else on the CPU.
 
-    exact turns TensorFloat-32 off, for comparisons.
+    exact turns TensorFloat-32 off, for comparisons. Without an arena the CPU's memory is given back after
+    each call: for a graph that runs seldom, on inputs of any size.
     """
     global _preloaded
     # The GPU build offers its provider on machines without a GPU too, and complains when it is asked for.
@@ -169,6 +170,7 @@ def open_session(path: Path, *, threads: int, exact: bool = False) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     # A waiting thread that spins takes the processor from the broker and the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")

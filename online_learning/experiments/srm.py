@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln, xlogy
 
 # The mixture's weight in observations: it looks for deviations of the order of 1 / sqrt(100).
 CONCENTRATION = 100.0
@@ -25,6 +24,8 @@ def log_evidence(counts: Any, probabilities: Any, *, concentration: float = CONC
     counts : (..., V) int
     probabilities : (..., V) float, above 0, summing to 1
     """
+    from scipy.special import gammaln, xlogy  # half a second that only reports wait for
+
     counts = np.asarray(counts, np.float64)
     probabilities = np.asarray(probabilities, np.float64)
     prior = concentration * probabilities
@@ -55,6 +56,8 @@ def win_rate_interval(wins: int, losses: int, *, alpha: float) -> tuple[float, f
     The mixture is about 1/2, as of `log_evidence`: a rate far from it is found soon in any case. The trials
     are those that were decided, each of which must be won with this probability whatever came before.
     """
+    from scipy.special import xlogy
+
     if wins < 0 or losses < 0:
         raise ValueError(f"wins and losses must be at least 0, got {wins} and {losses}")
     rates = np.linspace(0.0, 1.0, 10_001)[1:-1]

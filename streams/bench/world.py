@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.release.folder import TEXT_ENCODER
 from streams.kafka.partitioner import partitions_of
 from streams.kafka.publisher import Publisher, Row
 from streams.kafka.topics import topic_name, topic_partitions
@@ -40,7 +41,7 @@ def item_attributes(number: int) -> dict[str, list[str]]:
 
 
 class RandomTexts:
-    """Vectors instead of texts, for a release whose items come with theirs; it is named "none"."""
+    """Vectors instead of texts, for a release whose items come with theirs."""
 
     name, fingerprint, dim = "none", "random", TEXT_DIM
 
@@ -55,8 +56,8 @@ class RandomTexts:
 
 
 def random_release(folder: Path, *, known: int = KNOWN, seed: int = 0) -> Path:
-    """Write a release of random weights with items i0 to i<known - 1>; one that is there is kept."""
-    if (folder / "manifest.json").is_file():
+    """Write a release, if missing, that knows i0 to i<known - 1>: random weights, a real text encoder."""
+    if (folder / TEXT_ENCODER).is_file():
         return folder
     # A worker's process never needs these, and they take seconds.
     import torch
@@ -69,6 +70,7 @@ def random_release(folder: Path, *, known: int = KNOWN, seed: int = 0) -> Path:
     from model_core.release.export import export_release
     from model_core.release.folder import EASE, MAPPING, write_manifest
     from model_core.signals.sample_signals import SignalConfig, fit_log, map_log
+    from streams.items.text_encoder import named_encoder
 
     rng, n, n_users = np.random.default_rng(seed), 40 * known, known
     interactions = Interactions(
@@ -94,17 +96,20 @@ def random_release(folder: Path, *, known: int = KNOWN, seed: int = 0) -> Path:
     features = item_features(corpus)
     fit_log(corpus.log, signals, features).save(partial / EASE)
     map_log(corpus.log, signals, features).save(partial / MAPPING)
+    encoder = named_encoder("minilm")
+    encoder.copy_to(partial)
     export_release(partial, model.encoder, model.ranker, n_items=known)
     write_manifest(
         partial,
         config=config,
         actions=weights,
-        text_encoder=corpus.text_encoder,
+        text_encoder=(encoder.name, encoder.fingerprint),
         vocabulary=corpus.vocabulary,
         signals=asdict(signals),
         metrics={},
         training={"random": True, "interactions": 0},
     )
+    shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,7 +109,7 @@ def _evaluate(
     from model_core.evaluation.slices import attribute_features
     from model_core.network.config import ModelConfig
     from model_core.release.scorer import Scorer
-    from model_core.release.text_encoder import TextEncoder
+    from streams.items.text_encoder import release_encoder
 
     with stages.stage("Loading the release"):
         scorer = Scorer(folder)
@@ -116,12 +117,7 @@ def _evaluate(
     with stages.stage("Reading"):
         dataset, actions = _read(settings, data)
     with stages.stage(f"Encoding {len(dataset.items)} texts"):
-        encoder = TextEncoder(release.text_encoder, device=device)
-        if encoder.fingerprint != release.text_encoder_fingerprint:
-            raise ValueError(
-                f"text encoder {encoder.name!r} must be the release's, with the fingerprint "
-                f"{release.text_encoder_fingerprint}, got {encoder.fingerprint}"
-            )
+        encoder = release_encoder(folder, release, threads=os.cpu_count() or 1)
         corpus = make_corpus(
             dataset,
             actions,

@@ -1,5 +1,6 @@
 """`slatestream train`: a release from a dataset or from the topics."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -34,6 +35,7 @@ from streams.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from model_core.data.corpus import Corpus
+    from model_core.release.text_encoder import TextEncoder
     from model_core.training.fit import Watch
     from model_core.training.recipe import Recipe
     from model_core.training.train import Trained
@@ -143,10 +145,14 @@ def _train(
     watch: "Watch",
     console: Console,
 ) -> "Trained":
+    from model_core.language.export_text import check_encoder
     from model_core.training.train import train_release
 
     with show_stages(console) as stages:
-        corpus = read_corpus(settings, recipe, data, device, stages)
+        encoder = load_encoder(settings, stages)
+        corpus = read_corpus(settings, recipe, data, encoder, stages)
+        with stages.stage("Checking the text encoder"):
+            check_encoder(encoder)
         return train_release(
             corpus,
             settings.actions,
@@ -155,14 +161,29 @@ def _train(
             config=recipe.model,
             train=recipe.train,
             signals=recipe.signals,
+            text_encoder=encoder,
             device=device,
             report=stages.report,
             watch=watch,
         )
 
 
+def load_encoder(settings: Settings, stages: Stages) -> "TextEncoder":
+    """Load the configured text encoder.
+
+    Raises
+    ------
+    ValueError
+        If there is no such encoder.
+    """
+    from streams.items.text_encoder import named_encoder
+
+    with stages.stage("Loading the text encoder"):
+        return named_encoder(settings.text_encoder, threads=os.cpu_count() or 1)
+
+
 def read_corpus(
-    settings: Settings, recipe: "Recipe", data: Path | None, device: str, stages: Stages
+    settings: Settings, recipe: "Recipe", data: Path | None, encoder: "TextEncoder", stages: Stages
 ) -> "Corpus":
     """Read a dataset, or the topics without one, and encode its texts.
 
@@ -173,7 +194,6 @@ def read_corpus(
     """
     from model_core.data.corpus import make_corpus, rating_actions
     from model_core.data.datasets import load_recbole
-    from model_core.release.text_encoder import TextEncoder
 
     with stages.stage("Reading"):
         if data is not None:
@@ -184,7 +204,6 @@ def read_corpus(
 
             dataset, actions = read_topics(settings)
     with stages.stage(f"Encoding {len(dataset.items)} texts"):
-        encoder = TextEncoder(settings.text_encoder, device=device)
         return make_corpus(dataset, actions, settings.actions, encoder, recipe.model)
 
 

@@ -8,7 +8,16 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.commands.stages import show_stages
-from streams.commands.train import Data, Device, FromTopics, RecipeFile, Seed, make_recipe, read_corpus
+from streams.commands.train import (
+    Data,
+    Device,
+    FromTopics,
+    RecipeFile,
+    Seed,
+    load_encoder,
+    make_recipe,
+    read_corpus,
+)
 from streams.errors import SlatestreamError
 from streams.settings import load_settings
 
@@ -61,7 +70,7 @@ def tune_command(
     try:
         base = make_recipe(recipe, seed=seed)
         with show_stages(console) as stages:
-            corpus = read_corpus(settings, base, data, device, stages)
+            corpus = read_corpus(settings, base, data, load_encoder(settings, stages), stages)
             n = len(corpus.log)
             best = tune(
                 corpus,

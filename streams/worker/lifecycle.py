@@ -36,6 +36,7 @@ class Lifecycle:
     async def start(self) -> None:
         """Check the topics, connect, and begin to follow the shared state."""
         parts, settings = self._parts, self._parts.settings
+        parts.content.start()  # takes a while, beside the rest
         await asyncio.to_thread(check_topics, settings)
         await asyncio.to_thread(parts.policies.warm)
         await asyncio.to_thread(warm)
@@ -65,6 +66,7 @@ class Lifecycle:
         parts.content.start()
         parts.server.start(self._crash)
         parts.items.start(self._crash)
+        await parts.content.ready()  # from here on it may own content
 
     async def drain(self) -> None:
         """Answer the requests in flight, within a deadline, and flush everything."""

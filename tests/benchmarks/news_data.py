@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from model_core.release.text_encoder import TextEncoder, item_text
+from model_core.release.text_encoder import item_text
+from streams.items.text_encoder import named_encoder
 
 HISTORY = 8
 RELATIONS = ("hasActor", "hasPlace", "keywords", "publisher")
 PRIOR_CLICKS, PRIOR_SHOWN = 2.0, 12.0
-MAX_TOKENS, ABSTRACT = 64, 400
+ABSTRACT = 400
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ def one_hot(values: list[str], most: int) -> np.ndarray:
 
 def text_vectors(news: News, cache: Path) -> np.ndarray:
     """Encode the texts with the frozen encoder, once: (n_items, dim)."""
-    encoder = TextEncoder("minilm", device="cpu", max_tokens=MAX_TOKENS)
-    digest = hashlib.sha256(repr((encoder.fingerprint, MAX_TOKENS, news.texts)).encode()).hexdigest()[:16]
+    encoder = named_encoder("minilm")
+    digest = hashlib.sha256(repr((encoder.fingerprint, news.texts)).encode()).hexdigest()[:16]
     path = cache / f"news-vectors-{digest}.npy"
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)

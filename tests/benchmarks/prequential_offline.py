@@ -19,7 +19,7 @@ from model_core.data.replay import join
 from model_core.evaluation.evaluate import start_replay
 from model_core.network.config import ModelConfig
 from model_core.release.scorer import Scorer
-from model_core.release.text_encoder import TextEncoder
+from streams.items.text_encoder import release_encoder
 from streams.settings import Settings
 
 WARM_UP = 0.2
@@ -57,7 +57,7 @@ def main() -> None:
     options = parser.parse_args()
     scorer = Scorer(options.release, threads=1)
     dataset = load_recbole(options.data)
-    encoder = TextEncoder(scorer.release.text_encoder)
+    encoder = release_encoder(options.release, scorer.release)
     actions = rating_actions(dataset.interactions)
     corpus = make_corpus(dataset, actions, Settings().actions, encoder, ModelConfig())
     began = time.perf_counter()

@@ -32,9 +32,9 @@ from model_core.data.datasets import Dataset, Item, load_recbole
 from model_core.data.vocabulary import Edges
 from model_core.network.config import ModelConfig
 from model_core.release.scorer import Scorer
-from model_core.release.text_encoder import TextEncoder
 from model_core.training.recipe import Recipe
 from model_core.training.train import train_release
+from streams.items.text_encoder import named_encoder
 from streams.settings import Settings
 from tests.benchmarks.prequential_offline import WARM_UP, hits
 from tests.benchmarks.signals_alone import prequential
@@ -150,7 +150,7 @@ def main(
             raise typer.BadParameter(f"there is no folder {sidedata}")
         dataset = with_side_data(dataset, sidedata)
     settings = Settings()
-    encoder = TextEncoder(settings.text_encoder)
+    encoder = named_encoder(settings.text_encoder)
     config = ModelConfig()
     corpus = make_corpus(dataset, rating_actions(dataset.interactions), settings.actions, encoder, config)
     console.print(

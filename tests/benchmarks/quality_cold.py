@@ -19,9 +19,9 @@ import torch
 import typer
 
 from model_core.evaluation.topn import estimate, paired_difference, ranking_metrics, top_items
-from model_core.release.text_encoder import TextEncoder
 from model_core.signals.ease import Ease
 from streams.demo.dataset import fetch
+from streams.items.text_encoder import named_encoder
 from tests.benchmarks.cold_films import (
     FLOORS,
     Films,
@@ -123,7 +123,7 @@ def main(
         raise typer.BadParameter(f"{side} has no {missing[0]}", param_hint="--side")
     begun = time.perf_counter()
     torch.set_num_threads(1)
-    encoder = TextEncoder("minilm", device="cpu")
+    encoder = named_encoder("minilm")
     films = read_films(fetch(data), side, encoder)
     n = len(films.items)
     print(

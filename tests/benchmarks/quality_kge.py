@@ -34,7 +34,8 @@ from model_core.graph.knowledge_graph import (
     split_triples,
 )
 from model_core.network.node_embeddings import FAMILIES, NodeEmbeddings, fit_name_map
-from model_core.release.text_encoder import TextEncoder, item_text
+from model_core.release.text_encoder import item_text
+from streams.items.text_encoder import named_encoder
 
 UNSEEN = 0.1  # of the entities, or of the items
 
@@ -106,7 +107,7 @@ def compare_unseen(items: list[Item], kind: str, config: KgeConfig, seed: int) -
     learned = train_embeddings(graph, split, config).embeddings
     seconds = time.perf_counter() - began
     seen = np.intersect1d(nodes, split.train[:, [0, 2]])
-    text = TextEncoder().encode(texts)
+    text = named_encoder("minilm").encode(texts)
     first = nodes[0]
     by_name = fit_name_map(text[seen - first], learned.nodes[seen]).vectors(text[unseen - first])
     # A name such as "person: ..." tells the kind too, which is much of what can be known of a node.

@@ -25,9 +25,9 @@ from scipy import stats
 
 from model_core.data.corpus import Corpus, make_corpus, rating_actions
 from model_core.data.datasets import load_recbole
-from model_core.release.text_encoder import TextEncoder
 from model_core.training.recipe import Recipe, read_recipe
 from model_core.training.train import train_release
+from streams.items.text_encoder import named_encoder
 from streams.settings import Settings
 from tests.benchmarks.signals_alone import at_split
 
@@ -51,7 +51,7 @@ def main(
         dataset,
         rating_actions(dataset.interactions),
         settings.actions,
-        TextEncoder(settings.text_encoder),
+        named_encoder(settings.text_encoder),
         base.model,
     )
     console.print(

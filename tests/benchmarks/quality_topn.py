@@ -36,7 +36,8 @@ from model_core.evaluation.topn import (
     recall_by_bucket,
     top_items,
 )
-from model_core.release.text_encoder import TextEncoder, item_text
+from model_core.release.text_encoder import item_text
+from streams.items.text_encoder import named_encoder
 from tests.benchmarks.rivals.fused_linear import (
     FusedConfig,
     entity_kernel,
@@ -91,7 +92,7 @@ def prepare(dataset: Dataset) -> Data:
     attributes = {user.user_id: user.attributes for user in dataset.users}
     names = sorted({genre for item in dataset.items for genre in item.genres})
     genres = np.array([[name in item.genres for name in names] for item in dataset.items], np.float32)
-    encoder = TextEncoder("minilm", device="cpu")
+    encoder = named_encoder("minilm")
     # Titles alone: genres are a group of their own, and the ablation must be able to take them away.
     text = encoder.encode([item_text(item.title, item.text) for item in dataset.items])
     return Data(

@@ -8,8 +8,8 @@ from model_core.data.corpus import Corpus, make_corpus, rating_actions
 from model_core.data.datasets import load_recbole
 from model_core.evaluation.evaluate import Truth, future
 from model_core.network.config import ModelConfig
-from model_core.release.folder import MANIFEST
-from model_core.release.text_encoder import TextEncoder
+from model_core.release.folder import MANIFEST, read_release
+from streams.items.text_encoder import release_encoder
 from streams.settings import Settings
 
 
@@ -27,7 +27,7 @@ def read_release_test(release: Path, data: Path) -> ReleaseTest:
     """Read ML-100K as the release was trained on it."""
     manifest = json.loads((release / MANIFEST).read_text(encoding="utf-8"))
     dataset = load_recbole(data.expanduser())
-    encoder = TextEncoder(manifest["text_encoder"]["name"])
+    encoder = release_encoder(release, read_release(release))
     actions = rating_actions(dataset.interactions)
     corpus = make_corpus(dataset, actions, Settings().actions, encoder, ModelConfig())
     split = int(manifest["training"]["interactions"])

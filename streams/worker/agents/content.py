@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from streams.decoding import MEDIA, NULL_KEY, Rejected, decode
+from streams.decoding import NULL_KEY, Rejected, decode
 from streams.events import Content, decode_content
 from streams.items.content import ContentEncoder
 from streams.kafka.dead_letters import DeadLetters
@@ -50,7 +50,7 @@ class ContentAgent:
         changes = _newest(tombstones, zip(decoded.values, decoded.records, strict=True))
         for start in range(0, len(changes), SLICE):
             rows, refused = await self._encoder.rows(changes[start : start + SLICE])
-            rejected += [Rejected(record, MEDIA, error) for record, error in refused]
+            rejected += refused
             if rows:
                 await self._publisher.publish(self._item_state, batch.tp.partition, rows)
         self._metrics.count_events("content", "accepted", len(decoded.values))

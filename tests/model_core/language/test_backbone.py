@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from model_core.language.backbone import Backbone, LoraSettings
-from model_core.release.text_encoder import TextEncoder
+from tests.tiny_encoder import exported
 
 TEXTS = ["space robots part 1", "love", "court trial ; space robots . love letters part 4", "letters part 59"]
 
@@ -30,9 +30,9 @@ def test_the_merged_folder_encodes_as_the_adapted_model_does(tiny: str, tmp_path
     backbone = adapted(tiny if name == "tiny" else name)
     wanted = vectors(backbone)
     backbone.save(tmp_path / "encoder")
-    served = TextEncoder(str(tmp_path / "encoder"), device="cpu", max_tokens=32).encode(TEXTS)
+    served = exported(str(tmp_path / "encoder"), tmp_path / "served", max_tokens=32).encode(TEXTS)
     np.testing.assert_allclose(served, wanted, atol=1e-5)
-    untrained = TextEncoder(tiny if name == "tiny" else name, device="cpu", max_tokens=32).encode(TEXTS)
+    untrained = exported(tiny if name == "tiny" else name, tmp_path / "untrained").encode(TEXTS)
     assert np.abs(untrained - wanted).max() > 1e-2
 
 

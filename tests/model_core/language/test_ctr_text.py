@@ -14,8 +14,9 @@ from model_core.language.ctr_text import (
     train_ctr,
 )
 from model_core.language.curves import TensorBoard, plot_epochs
-from model_core.language.export_text import OnnxClicks, export_classifier
+from model_core.language.export_text import export_classifier
 from model_core.language.loop import LoopConfig
+from model_core.language.onnx_clicks import OnnxClicks
 from model_core.language.text_pairs import Pairs, TextLog, make_pairs, split_by_time
 
 
@@ -88,7 +89,7 @@ def test_the_item_mask_covers_the_items_tokens_only_and_the_oldest_likes_are_cut
 
 
 def test_a_folder_without_an_exported_classifier_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="classifier must be a folder with classifier.onnx and"):
+    with pytest.raises(ValueError, match="classifier must be a folder with classifier.onnx, "):
         OnnxClicks(tmp_path)
 
 

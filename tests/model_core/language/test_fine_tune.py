@@ -20,8 +20,8 @@ from model_core.language.fine_tune import (
 from model_core.language.loop import LoopConfig
 from model_core.language.text_pairs import TextLog
 from model_core.language.user_reader import UserReader
-from model_core.release.text_encoder import TextEncoder
 from model_core.training.checkpoint import Checkpoint
+from tests.tiny_encoder import exported
 
 
 def config(tiny: str, **loop: object) -> FineTuneConfig:
@@ -110,7 +110,7 @@ def test_fine_tuning_finds_later_likes_better_and_its_folder_serves_it(
     tuned.save(tmp_path / "encoder")
     with torch.inference_mode():
         wanted = tuned.backbone.encode(log.titles).numpy()
-    served = TextEncoder(str(tmp_path / "encoder"), device="cpu").encode(log.titles)
+    served = exported(str(tmp_path / "encoder"), tmp_path / "served").encode(log.titles)
     np.testing.assert_allclose(served, wanted, atol=1e-5)
 
 

@@ -10,9 +10,9 @@ import pytest
 from model_core.data.corpus import make_corpus, rating_actions
 from model_core.data.datasets import load_recbole
 from model_core.network.config import ModelConfig, TrainConfig
-from model_core.release.text_encoder import TextEncoder
 from model_core.training.train import train_release
 from streams.cli import main
+from streams.items.text_encoder import named_encoder
 
 WEIGHTS = {"view": 0.2, "like": 2.0}
 N_ITEMS, N_EVENTS, SPLIT = 40, 1000, 800
@@ -45,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def release(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = ModelConfig(dim=16, layers=1, history_length=8, n_neighbours=4, n_affinities=4, feature_dim=12)
     dataset = load_recbole(data)
-    actions, encoder = rating_actions(dataset.interactions), TextEncoder("minilm", device="cpu")
+    actions, encoder = rating_actions(dataset.interactions), named_encoder("minilm")
     corpus = make_corpus(dataset, actions, WEIGHTS, encoder, config)
     out = tmp_path_factory.mktemp("release") / "tiny"
     train_release(corpus, WEIGHTS, out, until=0.8, config=config, train=TrainConfig(epochs=1))

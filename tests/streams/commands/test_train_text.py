@@ -8,10 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
-from model_core.release.text_encoder import TextEncoder
 from streams.cli import main
 from streams.commands import train_text
-from tests.tiny_encoder import KINDS, write_tiny_encoder
+from tests.tiny_encoder import KINDS, exported, write_tiny_encoder
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +94,11 @@ def test_a_killed_training_goes_on_and_ends_as_an_uninterrupted_one(
     assert (tmp_path / "k.checkpoint").is_file()
     assert run(monkeypatch, *options("text-encoder", data, tiny, tmp_path / "k")) == 0
     texts = [f"{kind} part 1" for kind in KINDS]
-    vectors = [TextEncoder(str(tmp_path / name)).encode(texts) for name in ("whole", "k")]
+    vectors = [
+        exported(str(tmp_path / name), tmp_path / f"{name}-served").encode(texts) for name in ("whole", "k")
+    ]
     np.testing.assert_array_equal(*vectors)
-    untrained = TextEncoder(str(tiny)).encode(texts)
+    untrained = exported(str(tiny), tmp_path / "untrained").encode(texts)
     assert np.abs(vectors[0] - untrained).max() > 1e-3
 
 
