@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 PropensityKind = Literal["exact", "estimated"]
 
+PRIOR_PRECISION = 20.0
+"""Trust in a policy's prior weights where nothing else is said; see `LinearPrior`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidates:

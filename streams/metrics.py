@@ -59,7 +59,7 @@ STAGES = (
 DEAD_LETTER_REASONS = (*REASONS, "internal", "other")
 FALLBACKS = ("none", "no_release", "no_candidates", "all_seen", "overloaded", "other")
 REWARD_OUTCOMES = (*(outcome.value for outcome in Outcome), "other")
-POLICIES = (*policies.POLICIES, policies.RL, "apprentice", "interleaved", "none", "other")
+POLICIES = (*policies.REGISTRY, "apprentice", "interleaved", "none", "other")
 
 STAGE_BUCKETS = tuple(m * 10.0**e for e in range(-4, 1) for m in (1, 2.5, 5)) + (10.0,)
 LAG_BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0)

@@ -6,7 +6,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -14,6 +14,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from online_learning.policies.options import EpsilonOptions, SoftmaxOptions, ThompsonOptions
+from online_learning.types import PRIOR_PRECISION
 from streams.errors import ConfigurationError
 from streams.events import MAX_SLATE
 
@@ -96,19 +98,7 @@ class Settings(BaseSettings):
     )
 
     # Learning
-    policy: Literal[
-        "softmax",
-        "diverse-softmax",
-        "thompson",
-        "thompson-disjoint",
-        "thompson-logistic",
-        "linucb",
-        "linucb-disjoint",
-        "linucb-hybrid",
-        "epsilon-greedy",
-        "greedy",
-        "rl",
-    ] = Field("thompson", description="'disjoint' and 'hybrid' keep a model per item shown.")
+    policy: str = Field("thompson", description="'disjoint' and 'hybrid' keep a model per item shown.")
     apprentice: bool = Field(
         False,
         description="Let `incumbent` serve, and `policy` only learn; with it in `candidate_policies`, "
@@ -124,7 +114,9 @@ class Settings(BaseSettings):
         description="Of rl, live, as a candidate or in an experiment: the folder written by "
         "`train --task policy` on slates of `release`.",
     )
-    temperature: Annotated[float, Field(gt=0)] = Field(0.1, description="Of the softmax policies.")
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        SoftmaxOptions().temperature, description="Of the softmax policies."
+    )
     diversity: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Of diverse-softmax: utility lost by an item that is just like one before it."
     )
@@ -146,11 +138,13 @@ class Settings(BaseSettings):
     )
     fresh_ms: Positive = Field(7 * 86_400_000, description="How long after published_ms an item is fresh.")
     exploration: Annotated[float, Field(ge=0)] = Field(
-        0.1, description="Posterior scale of Thompson and LinUCB."
+        ThompsonOptions().exploration, description="Posterior scale of Thompson and LinUCB."
     )
-    epsilon: Fraction = Field(0.1, description="Share of positions that epsilon-greedy fills at random.")
+    epsilon: Fraction = Field(
+        EpsilonOptions().epsilon, description="Share of positions that epsilon-greedy fills at random."
+    )
     prior_precision: Annotated[float, Field(gt=0)] = Field(
-        20.0, description="Trust in the release's own probabilities before the first click."
+        PRIOR_PRECISION, description="Trust in the release's own probabilities before the first click."
     )
     candidate_policies: tuple[str, ...] = Field(
         (),
@@ -158,7 +152,9 @@ class Settings(BaseSettings):
         description="Policies to be evaluated and not served, each as name or name:option=value,..., such as "
         "softmax:temperature=0.05 or greedy: `slatestream ope` says what they would earn.",
     )
-    propensity_samples: Positive = Field(256, description="Monte Carlo samples of Thompson's propensities.")
+    propensity_samples: Positive = Field(
+        ThompsonOptions().propensity_samples, description="Monte Carlo samples of Thompson's propensities."
+    )
     reward_half_life_ms: Positive | None = Field(
         None, description="Age at which the policy trusts a slate half as much; unset, it forgets nothing."
     )
@@ -201,17 +197,29 @@ class Settings(BaseSettings):
     http_port: Annotated[int, Field(ge=0, le=65535)] = 6066
     advertised_url: str | None = Field(None, description="How other workers' clients reach this one.")
 
+    @field_validator("policy")
+    @classmethod
+    def _check_policy(cls, name: str) -> str:
+        from online_learning.policies.registry import find  # with its compiled kernels: not to read settings
+
+        if not find(name).served:
+            raise ValueError(f"policy must not be {name!r}, which no worker serves")
+        return name
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         for name in ("seen_actions", "recommend_on", "dwell_half_ms", "attribution_windows_ms"):
             unknown = set(getattr(self, name) or ()) - self.actions.keys()
             if unknown:
                 raise ValueError(f"{name} names {sorted(unknown)}, which `actions` does not define")
-        if self.policy in ("thompson-logistic", "rl") and self.learn_from != "response":
+        from online_learning.policies.registry import find
+
+        learns_from = find(self.policy).learns_from
+        if (learns_from is None or learns_from.kind == "logistic") and self.learn_from != "response":
             raise ValueError(
                 f"learn_from must be 'response' for policy {self.policy!r}, got {self.learn_from!r}"
             )
-        if self.policy == "thompson-logistic" and self.click_model != "position":
+        if learns_from is not None and learns_from.kind == "logistic" and self.click_model != "position":
             raise ValueError(
                 f"click_model must be 'position' for policy {self.policy!r}, got {self.click_model!r}"
             )

@@ -10,12 +10,6 @@ from online_learning.sampling import mix, uniforms
 _COINS = 1 << 20  # above every stream that a policy uses
 _OTHER = np.uint64(0xD1B54A32D192ED03)
 
-# Policies whose next choice depends on the items left over only, whoever has chosen those before: what they
-# would put next is their whole ranking's next item that is left.
-MEMORYLESS = frozenset(
-    {"softmax", "greedy", "random", "popularity", "linucb", "linucb-disjoint", "linucb-hybrid"}
-)
-
 # In place of an estimate of 0, by which nothing could be weighed.
 SMALLEST = 1e-4
 
@@ -78,8 +72,9 @@ def draft_propensities(first: NDArray[np.float32], second: NDArray[np.float32]) 
     does; that the first team began has, by Bayes' rule from the item it would have put there, probability
     r = p1 / (p1 + p2) of the position before, and q = r p2 + (1 - r) p1. The coins are not conditioned on.
 
-    Exact when both policies are `MEMORYLESS` and what they say is exact. Otherwise a policy's ranking says a
-    little less of its next choice than it would itself, and the result is an approximation.
+    Exact when both policies are memoryless (`RegisteredPolicy`) and what they say is exact. Otherwise a
+    policy's ranking says a little less of its next choice than it would itself, and the result is an
+    approximation.
 
     Parameters
     ----------

@@ -23,6 +23,7 @@ class ApprenticePolicy:
     """
 
     name = "apprentice"
+    memoryless = False
 
     def __init__(self, apprentice: Policy, incumbent: Policy) -> None:
         self.apprentice = apprentice

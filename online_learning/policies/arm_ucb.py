@@ -1,8 +1,12 @@
 """LinUCB with a model per item: disjoint, or hybrid with weights that all items share."""
 
+from typing import Any, ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.policies.options import HybridOptions, OptimismOptions
+from online_learning.policies.policy import RegisteredPolicy
 from online_learning.policies.ranking import (
     arm_utilities,
     certain,
@@ -12,12 +16,13 @@ from online_learning.policies.ranking import (
     top_k,
 )
 from online_learning.statistics.arm_posterior import ArmPosterior, infer_disjoint, infer_hybrid
+from online_learning.statistics.arms import ArmStatistics
 from online_learning.statistics.posterior import LinearPrior
 from online_learning.statistics.sums import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
 
-class DisjointUcbPolicy:
+class DisjointUcbPolicy(RegisteredPolicy):
     """Ranks by mean + exploration * standard deviation of each item's own model.
 
     Li, Chu, Langford & Schapire, "A contextual-bandit approach to personalized news article
@@ -27,16 +32,17 @@ class DisjointUcbPolicy:
     Parameters
     ----------
     prior : belief about the weights of every item before its first impression
-    exploration : standard deviations of optimism
+    options : see `OptimismOptions`
     """
 
     name = "linucb-disjoint"
+    learns_from = ArmStatistics
+    Options: ClassVar[type] = OptimismOptions
+    memoryless = True
     propensity_kind: PropensityKind = "exact"
 
-    def __init__(self, prior: LinearPrior, *, exploration: float = 0.3) -> None:
-        if not 0.0 <= exploration < np.inf:
-            raise ValueError(f"exploration must be finite and at least 0, got {exploration}")
-        self.exploration = exploration
+    def __init__(self, prior: LinearPrior, **options: Any) -> None:
+        self.exploration = self.Options(**options).exploration
         self._prior = prior
         self._posterior = self._infer(None)
 
@@ -82,20 +88,16 @@ class HybridUcbPolicy(DisjointUcbPolicy):
     Parameters
     ----------
     prior : belief about the shared weights before the first impression
-    exploration : standard deviations of optimism
-    arm_precision : how close to the shared weights an item's own are believed to be
+    options : see `HybridOptions`
     """
 
     name = "linucb-hybrid"
+    Options = HybridOptions
 
-    def __init__(
-        self, prior: LinearPrior, *, exploration: float = 0.3, arm_precision: float | None = None
-    ) -> None:
-        arm_precision = prior.precision if arm_precision is None else arm_precision
-        if not 0.0 < arm_precision < np.inf:
-            raise ValueError(f"arm_precision must be finite and above 0, got {arm_precision}")
-        self.arm_precision = arm_precision
-        super().__init__(prior, exploration=exploration)
+    def __init__(self, prior: LinearPrior, **options: Any) -> None:
+        told = self.Options(**options)
+        self.arm_precision = prior.precision if told.arm_precision is None else told.arm_precision
+        super().__init__(prior, **options)
 
     def _infer(self, statistics: Statistics | None) -> ArmPosterior:
         return infer_hybrid(self._prior, statistics, arm_precision=self.arm_precision)

@@ -1,8 +1,11 @@
 """What a learning policy is measured against on the same traffic. Neither learns."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.policies.policy import Policy, RegisteredPolicy
 from online_learning.policies.ranking import (
     boosts,
     certain,
@@ -13,18 +16,26 @@ from online_learning.policies.ranking import (
     top_k,
 )
 from online_learning.sampling import uniforms
+from online_learning.statistics.posterior import LinearPrior
 from online_learning.statistics.sums import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
 _ORDER = 1
 
 
-class RandomPolicy:
+class RandomPolicy(RegisteredPolicy):
     """Draws uniformly without replacement: propensity 1 / (candidates left) at each position."""
 
     name = "random"
+    learns_from = None
+    memoryless = True
     propensity_kind: PropensityKind = "exact"
     version = 0
+
+    @classmethod
+    def make(cls, prior: LinearPrior, **options: Any) -> Policy:
+        """See `RegisteredPolicy.make`; the prior is not looked at."""
+        return cls(**options)
 
     def select(self, candidates: Candidates, *, k: NDArray[np.int64], seeds: NDArray[np.uint64]) -> Slates:
         """See `Policy.select`."""
@@ -51,7 +62,7 @@ class RandomPolicy:
         """Do nothing: this policy does not learn."""
 
 
-class PopularityPolicy:
+class PopularityPolicy(RegisteredPolicy):
     """Ranks by the candidates' own scores, with propensity 1.
 
     It is the popularity baseline when the caller gives popularities as scores. A candidate whose score
@@ -59,8 +70,16 @@ class PopularityPolicy:
     """
 
     name = "popularity"
+    learns_from = None
+    memoryless = True
+    served = False
     propensity_kind: PropensityKind = "exact"
     version = 0
+
+    @classmethod
+    def make(cls, prior: LinearPrior, **options: Any) -> Policy:
+        """See `RegisteredPolicy.make`; the prior is not looked at."""
+        return cls(**options)
 
     def select(self, candidates: Candidates, *, k: NDArray[np.int64], seeds: NDArray[np.uint64]) -> Slates:
         """See `Policy.select`."""

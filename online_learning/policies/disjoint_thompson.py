@@ -1,17 +1,22 @@
 """Thompson sampling with a linear model per item, with estimated propensities."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.policies.options import ThompsonOptions
+from online_learning.policies.policy import RegisteredPolicy
 from online_learning.policies.ranking import arm_utilities, check_request, check_slates
 from online_learning.policies.thompson_kernels import arm_thompson
 from online_learning.statistics.arm_posterior import ArmPosterior, infer_disjoint
+from online_learning.statistics.arms import ArmStatistics
 from online_learning.statistics.posterior import LinearPrior
 from online_learning.statistics.sums import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
 
-class DisjointThompsonPolicy:
+class DisjointThompsonPolicy(RegisteredPolicy):
     """Fills each position with the best remaining candidate under fresh weights of every item's own model.
 
     No item's weights depend on another's (`infer_disjoint`), so drawing them and drawing the rewards that
@@ -21,20 +26,18 @@ class DisjointThompsonPolicy:
     Parameters
     ----------
     prior : belief about the weights of every item before its first impression
-    exploration : scale of the posterior's standard deviation; 0 ranks by the mean
-    samples : draws per request that estimate its propensities; cost grows in proportion
+    options : see `ThompsonOptions`
     """
 
     name = "thompson-disjoint"
+    Options = ThompsonOptions
+    learns_from = ArmStatistics
     propensity_kind: PropensityKind = "estimated"
 
-    def __init__(self, prior: LinearPrior, *, exploration: float = 0.3, samples: int = 256) -> None:
-        if not 0.0 <= exploration < np.inf:
-            raise ValueError(f"exploration must be finite and at least 0, got {exploration}")
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, got {samples}")
-        self.exploration = exploration
-        self.samples = samples
+    def __init__(self, prior: LinearPrior, **options: Any) -> None:
+        told = self.Options(**options)
+        self.exploration = told.exploration
+        self.samples = told.propensity_samples
         self._prior = prior
         self._posterior = infer_disjoint(prior)
 

@@ -1,10 +1,12 @@
 """Softmax, position after position, with rules between the positions and exact propensities."""
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.policies.options import DiverseSoftmaxOptions, SlateRules
+from online_learning.policies.policy import RegisteredPolicy
 from online_learning.policies.ranking import check_request, check_slates, slate_lengths, utilities
 from online_learning.sampling import uniforms
 from online_learning.statistics.posterior import LinearPrior, infer
@@ -14,34 +16,7 @@ from online_learning.types import Candidates, PropensityKind, Slates
 _FRESH, _WHICH = 1, 2
 
 
-@dataclass(frozen=True, slots=True)
-class SlateRules:
-    """What the positions of a slate have to do with each other.
-
-    Parameters
-    ----------
-    diversity : utility that a candidate loses when it is the same as one before it (similarity 1), in
-        units of reward; needs `Candidates.vectors`
-    cap : most candidates of one group in a slate; needs `Candidates.groups`. Where nothing else is left,
-        the cap does not hold.
-    fresh_share : probability that a position is kept for fresh candidates, as long as there are some;
-        needs `Candidates.fresh`
-    """
-
-    diversity: float = 0.0
-    cap: int | None = None
-    fresh_share: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.diversity < np.inf:
-            raise ValueError(f"diversity must be finite and at least 0, got {self.diversity}")
-        if self.cap is not None and self.cap < 1:
-            raise ValueError(f"cap must be at least 1, got {self.cap}")
-        if not 0.0 <= self.fresh_share <= 1.0:
-            raise ValueError(f"fresh_share must be in [0, 1], got {self.fresh_share}")
-
-
-class DiverseSoftmaxPolicy:
+class DiverseSoftmaxPolicy(RegisteredPolicy):
     """Draws each position from a softmax over what is left, given what stands before it.
 
     A candidate's utility is the posterior mean of its reward, less `diversity` times its highest cosine
@@ -57,20 +32,17 @@ class DiverseSoftmaxPolicy:
     Parameters
     ----------
     prior : belief about the weights before the first update
-    temperature : in units of reward; towards 0 the policy becomes greedy
-    rules : see `SlateRules`
+    options : see `DiverseSoftmaxOptions`
     """
 
     name = "diverse-softmax"
+    Options = DiverseSoftmaxOptions
     propensity_kind: PropensityKind = "exact"
 
-    def __init__(
-        self, prior: LinearPrior, *, temperature: float = 0.1, rules: SlateRules | None = None
-    ) -> None:
-        if not 0.0 < temperature < np.inf:
-            raise ValueError(f"temperature must be finite and above 0, got {temperature}")
-        self.temperature = temperature
-        self.rules = SlateRules() if rules is None else rules
+    def __init__(self, prior: LinearPrior, **options: Any) -> None:
+        told = self.Options(**options)
+        self.temperature = told.temperature
+        self.rules = told.rules or SlateRules()
         self._prior = prior
         self._posterior = infer(prior)
 

@@ -1,8 +1,12 @@
 """Epsilon-greedy: mostly the highest expected reward, now and then anything, with exact propensities."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.policies.options import EpsilonOptions
+from online_learning.policies.policy import RegisteredPolicy
 from online_learning.policies.ranking import check_request, check_slates, positions, slate_lengths, utilities
 from online_learning.sampling import uniforms
 from online_learning.statistics.posterior import LinearPrior, infer
@@ -12,7 +16,7 @@ from online_learning.types import Candidates, PropensityKind, Slates
 _EXPLORE, _WHICH = 1, 2
 
 
-class EpsilonGreedyPolicy:
+class EpsilonGreedyPolicy(RegisteredPolicy):
     """Fills each position with the best remaining candidate, or with probability epsilon with any of them.
 
     Utility is the posterior mean of the reward. The propensity of a position is
@@ -21,16 +25,15 @@ class EpsilonGreedyPolicy:
     Parameters
     ----------
     prior : belief about the weights before the first update
-    epsilon : probability of exploring, per position
+    options : see `EpsilonOptions`
     """
 
     name = "epsilon-greedy"
+    Options = EpsilonOptions
     propensity_kind: PropensityKind = "exact"
 
-    def __init__(self, prior: LinearPrior, *, epsilon: float = 0.1) -> None:
-        if not 0.0 <= epsilon <= 1.0:
-            raise ValueError(f"epsilon must be in [0, 1], got {epsilon}")
-        self.epsilon = epsilon
+    def __init__(self, prior: LinearPrior, **options: Any) -> None:
+        self.epsilon = self.Options(**options).epsilon
         self._prior = prior
         self._posterior = infer(prior)
 

@@ -3,13 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.policies.policy import RegisteredPolicy
 from online_learning.policies.ranking import certain, check_request, check_slates, highest, top_k, utilities
 from online_learning.statistics.posterior import LinearPrior, infer
 from online_learning.statistics.sums import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
 
-class GreedyPolicy:
+class GreedyPolicy(RegisteredPolicy):
     """Ranks by the posterior mean of the reward; every propensity is 1.
 
     Its log supports no off-policy evaluation of anything else: what it does not choose has probability 0.
@@ -20,6 +21,7 @@ class GreedyPolicy:
     """
 
     name = "greedy"
+    memoryless = True
     propensity_kind: PropensityKind = "exact"
 
     def __init__(self, prior: LinearPrior) -> None:

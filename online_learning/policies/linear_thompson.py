@@ -1,10 +1,13 @@
 """Thompson sampling on a linear model of reward, with estimated propensities."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.policies.options import ThompsonOptions
+from online_learning.policies.policy import RegisteredPolicy
 from online_learning.policies.ranking import boosts, check_dim, check_request, check_slates
 from online_learning.policies.thompson_kernels import linear_thompson
 from online_learning.statistics.posterior import LinearPosterior, LinearPrior, infer
@@ -14,7 +17,7 @@ from online_learning.types import Candidates, PropensityKind, Slates
 _NOTHING = np.zeros(0, np.float32)
 
 
-class LinearThompsonPolicy:
+class LinearThompsonPolicy(RegisteredPolicy):
     """Fills each position with the best remaining candidate under fresh weights from the posterior.
 
     Weights are drawn from N(mean, exploration^2 covariance) (Thompson 1933; Agrawal & Goyal 2013), once
@@ -36,20 +39,17 @@ class LinearThompsonPolicy:
     Parameters
     ----------
     prior : belief about the weights before the first update
-    exploration : scale of the posterior's standard deviation; 0 ranks by the mean
-    samples : draws per request that estimate its propensities; cost grows in proportion
+    options : see `ThompsonOptions`
     """
 
     name = "thompson"
+    Options = ThompsonOptions
     propensity_kind: PropensityKind = "estimated"
 
-    def __init__(self, prior: LinearPrior, *, exploration: float = 0.3, samples: int = 256) -> None:
-        if not 0.0 <= exploration < np.inf:
-            raise ValueError(f"exploration must be finite and at least 0, got {exploration}")
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, got {samples}")
-        self.exploration = exploration
-        self.samples = samples
+    def __init__(self, prior: LinearPrior, **options: Any) -> None:
+        told = self.Options(**options)
+        self.exploration = told.exploration
+        self.samples = told.propensity_samples
         self._prior = prior
         self._adopt(self._infer(None))
 

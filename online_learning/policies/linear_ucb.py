@@ -1,15 +1,19 @@
 """LinUCB: the highest upper confidence bound first."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.policies.options import OptimismOptions
+from online_learning.policies.policy import RegisteredPolicy
 from online_learning.policies.ranking import certain, check_request, check_slates, highest, top_k, utilities
 from online_learning.statistics.posterior import LinearPosterior, LinearPrior, infer
 from online_learning.statistics.sums import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
 
-class LinearUcbPolicy:
+class LinearUcbPolicy(RegisteredPolicy):
     """Ranks by posterior mean + exploration * posterior standard deviation of the reward.
 
     One linear model is shared by all items (Li, Chu, Langford & Schapire, "A contextual-bandit approach to
@@ -19,16 +23,16 @@ class LinearUcbPolicy:
     Parameters
     ----------
     prior : belief about the weights before the first update
-    exploration : standard deviations of optimism
+    options : see `OptimismOptions`
     """
 
     name = "linucb"
+    Options = OptimismOptions
+    memoryless = True
     propensity_kind: PropensityKind = "exact"
 
-    def __init__(self, prior: LinearPrior, *, exploration: float = 0.3) -> None:
-        if not 0.0 <= exploration < np.inf:
-            raise ValueError(f"exploration must be finite and at least 0, got {exploration}")
-        self.exploration = exploration
+    def __init__(self, prior: LinearPrior, **options: Any) -> None:
+        self.exploration = self.Options(**options).exploration
         self._prior = prior
         self._posterior = infer(prior)
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.policies.linear_thompson import LinearThompsonPolicy
-from online_learning.statistics.logistic import infer_logistic
+from online_learning.statistics.logistic import LogisticStatistics, infer_logistic
 from online_learning.statistics.posterior import LinearPosterior
 from online_learning.statistics.sums import Statistics
 
@@ -22,10 +22,11 @@ class LogisticThompsonPolicy(LinearThompsonPolicy):
     ----------
     prior : features @ prior.weights is the probability of a reward before the first impression; precision
         is that of the weights added to its log-odds
-    exploration, samples : as of `LinearThompsonPolicy`
+    options : see `ThompsonOptions`
     """
 
     name = "thompson-logistic"
+    learns_from = LogisticStatistics
 
     @property
     def weights(self) -> NDArray[np.float64]:

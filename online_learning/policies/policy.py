@@ -1,16 +1,49 @@
 """The protocol every policy follows."""
 
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.policies.options import NoOptions
+from online_learning.statistics.linear import LinearStatistics
+from online_learning.statistics.posterior import LinearPrior
 from online_learning.statistics.sums import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
 
+class RegisteredPolicy:
+    """What a policy's class says of itself; `online_learning.policies.registry` finds it by `name`.
+
+    Attributes
+    ----------
+    name : how the policy is called in settings, records and metrics
+    learns_from : the statistics it reads; None for a policy that learns nothing, or by other means
+    Options : what it can be told; a dataclass of `online_learning.policies.options`
+    served : whether a worker may serve it
+    memoryless : whether its next choice depends on the items left over only, whoever has chosen those before
+    """
+
+    name: ClassVar[str]
+    learns_from: ClassVar[type[Statistics] | None] = LinearStatistics
+    Options: ClassVar[type] = NoOptions
+    served: ClassVar[bool] = True
+    memoryless: ClassVar[bool] = False
+
+    @classmethod
+    def make(cls, prior: LinearPrior, **options: Any) -> "Policy":
+        """Return a new policy; `options` are those of `Options`."""
+        made: Policy = cls(prior, **options)  # type: ignore[call-arg, assignment]
+        return made
+
+
 class Policy(Protocol):
     """Chooses slates from scored candidates, and learns from merged statistics."""
+
+    @property
+    def memoryless(self) -> bool:
+        """See `RegisteredPolicy`."""
+        ...
 
     @property
     def name(self) -> str:

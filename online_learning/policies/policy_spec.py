@@ -1,29 +1,13 @@
 """A policy in one line of text: its name and the settings in which it differs, `softmax:temperature=0.05`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from online_learning.policies.policy import Policy
-from online_learning.policies.registry import POLICIES, RL, Learning, create_policy
+from online_learning.policies.registry import REGISTRY, Learning, create_policy, find
 from online_learning.statistics.posterior import LinearPrior
-
-NAMES = (*POLICIES, RL)
-LEARNS_NOTHING = ("random", "popularity", RL)
-"""Policies that go with any statistics."""
-
-_OPTIONS: dict[str, dict[str, type[int] | type[float]]] = {
-    "softmax": {"temperature": float},
-    "diverse-softmax": {"temperature": float},
-    "thompson": {"exploration": float, "propensity_samples": int},
-    "thompson-disjoint": {"exploration": float, "propensity_samples": int},
-    "thompson-logistic": {"exploration": float, "propensity_samples": int},
-    "linucb": {"exploration": float},
-    "linucb-disjoint": {"exploration": float},
-    "linucb-hybrid": {"exploration": float},
-    "epsilon-greedy": {"epsilon": float},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +17,7 @@ class PolicySpec:
     Attributes
     ----------
     text : as it was written, which names the policy in records, tables and metrics
-    policy : one of `NAMES`
+    policy : name of a policy
     options : arguments of `create_policy`; what is not here is as the live policy has it
     """
 
@@ -51,9 +35,9 @@ class PolicySpec:
             The policy or an option does not exist, is given twice, or its value breaks the policy's rule.
         """
         name, colon, rest = text.partition(":")
-        if name not in NAMES:
-            raise ValueError(f"policy must be one of {', '.join(NAMES)}, got {name!r} in {text!r}")
-        known = _OPTIONS.get(name, {})
+        if name not in REGISTRY:
+            raise ValueError(f"policy must be one of {', '.join(REGISTRY)}, got {name!r} in {text!r}")
+        known = _numbers(find(name).Options)
         options: dict[str, Any] = {}
         for part in rest.split(",") if colon else ():
             option, equals, value = part.partition("=")
@@ -79,11 +63,18 @@ class PolicySpec:
         """Return the policy; `defaults` are the arguments of `create_policy` that the text does not give."""
         return create_policy(self.policy, prior, half_life_ms=half_life_ms, **(defaults | self.options))
 
-    def check_learns_from(self, learning: Learning, live: str) -> None:
-        """Raise ValueError unless the policy can read the statistics that the `live` one learns from."""
-        kind = Learning.of(self.policy, learning.prior).kind
-        if self.policy not in LEARNS_NOTHING and kind != learning.kind:
+    def check_served_with(self, learning: Learning, live: str) -> None:
+        """Raise ValueError unless a worker serves this policy and it reads what the `live` one does."""
+        policy = find(self.policy)
+        if not policy.served:
+            raise ValueError(f"policy must not be {self.policy!r}, which no worker serves")
+        if policy.learns_from is not None and policy.learns_from is not learning.statistics:
             raise ValueError(
                 f"candidate policy {self.text!r} must learn from the {learning.kind!r} statistics of the "
-                f"live policy {live!r}, but needs {kind!r}"
+                f"live policy {live!r}, but needs {policy.learns_from.kind!r}"
             )
+
+
+def _numbers(options: type) -> dict[str, type[int] | type[float]]:
+    """Options that are one number each, and so can be written in a line."""
+    return {one.name: type(one.default) for one in fields(options) if isinstance(one.default, int | float)}

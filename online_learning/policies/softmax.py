@@ -1,8 +1,12 @@
 """Softmax over slates: Plackett-Luce sampling with exact propensities."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.policies.options import SoftmaxOptions
+from online_learning.policies.policy import RegisteredPolicy
 from online_learning.policies.ranking import check_request, check_slates, top_k, utilities
 from online_learning.sampling import gumbels
 from online_learning.statistics.posterior import LinearPrior, infer
@@ -12,7 +16,7 @@ from online_learning.types import Candidates, PropensityKind, Slates
 _NOISE = 1
 
 
-class SoftmaxPolicy:
+class SoftmaxPolicy(RegisteredPolicy):
     """Draws position after position with probability proportional to exp(utility / temperature).
 
     This is the Plackett-Luce model (Plackett, "The analysis of permutations", 1975). Perturbing the
@@ -22,16 +26,16 @@ class SoftmaxPolicy:
     Parameters
     ----------
     prior : belief about the weights before the first update
-    temperature : in units of reward; towards 0 the policy becomes greedy
+    options : see `SoftmaxOptions`
     """
 
     name = "softmax"
+    Options = SoftmaxOptions
+    memoryless = True
     propensity_kind: PropensityKind = "exact"
 
-    def __init__(self, prior: LinearPrior, *, temperature: float = 0.1) -> None:
-        if not 0.0 < temperature < np.inf:
-            raise ValueError(f"temperature must be finite and above 0, got {temperature}")
-        self.temperature = temperature
+    def __init__(self, prior: LinearPrior, **options: Any) -> None:
+        self.temperature = self.Options(**options).temperature
         self._prior = prior
         self._posterior = infer(prior)
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.policies.options import ReleaseOptions
+from online_learning.policies.policy import RegisteredPolicy
 from online_learning.policies.ranking import boosts, check_request, check_slates, top_k
 from online_learning.policies.softmax import conditional_propensities
 from online_learning.sampling import gumbels
@@ -65,7 +67,7 @@ class Scorer:
         return np.asarray(values.sum(axis=-1), np.float32)
 
 
-class RlPolicy:
+class RlPolicy(RegisteredPolicy):
     """Draws position after position with probability proportional to exp(score / temperature).
 
     The Plackett-Luce model, as `SoftmaxPolicy`, on a network's scores. It learns by a new release, not from
@@ -78,6 +80,8 @@ class RlPolicy:
     """
 
     name = "rl"
+    learns_from = None
+    Options = ReleaseOptions
     propensity_kind: PropensityKind = "exact"
     version = 0
 

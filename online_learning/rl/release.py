@@ -15,7 +15,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from online_learning.policies.policy import Policy
 from online_learning.rl.policy import RlPolicy, Scorer
+from online_learning.statistics.posterior import LinearPrior
 
 SCHEMA = 1
 MANIFEST, WEIGHTS = "manifest.json", "scorer.safetensors"
@@ -156,3 +158,17 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 def _version(described: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class ReleasedPolicy(RlPolicy):
+    """The policy of a release folder, as the registry makes it."""
+
+    @classmethod
+    def make(cls, prior: LinearPrior, **options: Any) -> Policy:
+        """Read the folder `policy_release`, which must be of the prior's features."""
+        folder = cls.Options(**options).policy_release
+        if folder is None:
+            raise ValueError("policy_release must be a folder when policy is 'rl', got None")
+        # What follows a slash tells sums of statistics apart, not the features that they are of.
+        space = prior.feature_space.partition("/")[0]
+        return read_policy_release(folder, dim=len(prior.weights), feature_space=space).policy()

@@ -60,6 +60,8 @@ class ArmStatistics(Statistics):
     counts : (2, A) int64, impressions and rewards of each
     """
 
+    kind = "arms"
+
     def __init__(self, dim: int, *, feature_space: str = "", half_life_ms: int | None = None) -> None:
         super().__init__(dim, feature_space=feature_space, half_life_ms=half_life_ms, slots=0)
         self._slot_of: dict[int, int] = {}
@@ -67,6 +69,17 @@ class ArmStatistics(Statistics):
         self._applied = np.zeros((3, 0), np.int64)
         self._dirty = np.zeros(0, np.bool_)
         self._untaken = np.zeros(0, np.bool_)
+
+    @classmethod
+    def blank(cls, prior: Any, *, half_life_ms: int | None) -> Self:
+        """See `Statistics.blank`."""
+        return cls(len(prior.weights), feature_space=prior.feature_space, half_life_ms=half_life_ms)
+
+    @classmethod
+    def read_for(cls, data: bytes, prior: Any, *, half_life_ms: int | None) -> Self:
+        """See `Statistics.read_for`."""
+        dim, space = len(prior.weights), prior.feature_space
+        return cls.from_bytes(data, dim=dim, feature_space=space, half_life_ms=half_life_ms)
 
     @property
     def arms(self) -> NDArray[np.uint64]:

@@ -54,8 +54,20 @@ class LinearStatistics(Statistics):
     half_life_ms : in the unit of the times, at least 1; None forgets nothing
     """
 
+    kind = "linear"
+
     def __init__(self, dim: int, *, feature_space: str = "", half_life_ms: int | None = None) -> None:
         super().__init__(dim, feature_space=feature_space, half_life_ms=half_life_ms, slots=1)
+
+    @classmethod
+    def blank(cls, prior: Any, *, half_life_ms: int | None) -> Self:
+        """See `Statistics.blank`."""
+        return cls(len(prior.weights), feature_space=prior.feature_space, half_life_ms=half_life_ms)
+
+    @classmethod
+    def read_for(cls, data: bytes, prior: Any, *, half_life_ms: int | None) -> Self:
+        """See `Statistics.read_for`."""
+        return cls.from_bytes(data, dim=len(prior.weights), feature_space=prior.feature_space)
 
     @property
     def gram(self) -> NDArray[np.float64]:

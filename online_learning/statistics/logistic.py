@@ -37,6 +37,8 @@ class LogisticStatistics(LinearStatistics):
     reference : (F,) float64, w of the rows to come
     """
 
+    kind = "logistic"
+
     def __init__(self, prior: LinearPrior, *, half_life_ms: int | None = None) -> None:
         super().__init__(len(prior.weights), feature_space=prior.feature_space, half_life_ms=half_life_ms)
         self._prior = prior
@@ -72,7 +74,12 @@ class LogisticStatistics(LinearStatistics):
         return total
 
     @classmethod
-    def read(cls, data: bytes, prior: LinearPrior, *, half_life_ms: int | None = None) -> Self:
+    def blank(cls, prior: LinearPrior, *, half_life_ms: int | None) -> Self:
+        """See `Statistics.blank`."""
+        return cls(prior, half_life_ms=half_life_ms)
+
+    @classmethod
+    def read_for(cls, data: bytes, prior: LinearPrior, *, half_life_ms: int | None = None) -> Self:
         """Read what `to_bytes` wrote, exactly; see `LinearStatistics.from_bytes` for what is refused."""
         snapshot = read_snapshot(data)
         statistics = cls(prior, half_life_ms=half_life_ms)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from online_learning.statistics.linear import LinearStatistics
 from online_learning.statistics.sums import Statistics, check_same_space
+from online_learning.types import PRIOR_PRECISION
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class LinearPrior:
     """
 
     weights: NDArray[np.float64]
-    precision: float = 100.0
+    precision: float = PRIOR_PRECISION
     noise_variance: float = 0.25
     feature_space: str = ""
 

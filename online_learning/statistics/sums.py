@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ class InSpace(Protocol):
 class Statistics(ABC):
     """Takes in observations; whoever derives from it says which slot a row goes to (`_admit`).
 
+    `kind` names what derives from it: in feature spaces, so that kinds never meet, and in messages.
+
     Parameters
     ----------
     dim : number of features F
@@ -40,6 +42,8 @@ class Statistics(ABC):
     half_life_ms : of an observation's weight, at least 1; None forgets nothing
     slots : how many there are to begin with
     """
+
+    kind: ClassVar[str]
 
     def __init__(self, dim: int, *, feature_space: str, half_life_ms: int | None, slots: int) -> None:
         if dim < 1:
@@ -53,6 +57,16 @@ class Statistics(ABC):
         self._clocks = np.array([[first_exponent(half_life_ms), 0]], np.int64).repeat(slots, axis=0)
         self._counts = np.zeros((2, slots), np.int64)
         self._changed = True
+
+    @classmethod
+    @abstractmethod
+    def blank(cls, prior: Any, *, half_life_ms: int | None) -> Self:
+        """Return statistics of nothing, of the dimension and feature space of a `LinearPrior`."""
+
+    @classmethod
+    @abstractmethod
+    def read_for(cls, data: bytes, prior: Any, *, half_life_ms: int | None) -> Self:
+        """Return what `to_bytes` wrote, if it goes with the prior; raise ValueError on anything else."""
 
     @property
     def impressions(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from online_learning.policies.apprentice import ApprenticePolicy
-from online_learning.policies.diverse_softmax import SlateRules
+from online_learning.policies.options import SlateRules
 from online_learning.policies.policy import Policy
 from online_learning.policies.policy_spec import PolicySpec
 from online_learning.policies.registry import Learning, create_policy

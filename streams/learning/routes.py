@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.experiments.interleaving import (
-    MEMORYLESS,
     draft_propensities,
     other_seeds,
     team_draft,
@@ -41,7 +40,7 @@ class Route:
         """Whether the slates' propensities are exact."""
         if len(self.policies) == 1:
             return self.policies[0].propensity_kind
-        return "exact" if all(policy.name in MEMORYLESS for policy in self.policies) else "estimated"
+        return "exact" if all(policy.memoryless for policy in self.policies) else "estimated"
 
 
 @dataclass(frozen=True, slots=True)

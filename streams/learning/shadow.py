@@ -38,9 +38,7 @@ class ShadowPolicies:
                 spec = PolicySpec.parse(text)
                 if text in self._policies:
                     raise ValueError(f"policies must be different, got {text!r} twice")
-                if spec.policy == "popularity":
-                    raise ValueError("policy must not be 'popularity', which no worker serves")
-                spec.check_learns_from(learning, live)
+                spec.check_served_with(learning, live)
                 self._policies[text] = make(spec)
         except ValueError as error:
             raise ConfigurationError(f"Bad configuration:\n  candidate_policies: {error}") from None

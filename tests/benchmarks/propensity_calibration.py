@@ -19,7 +19,7 @@ import numpy as np
 import typer
 from scipy.stats import chi2
 
-from online_learning.policies.diverse_softmax import SlateRules
+from online_learning.policies.options import SlateRules
 from online_learning.policies.policy import Policy
 from online_learning.policies.registry import POLICIES, create_policy
 from online_learning.types import Candidates

@@ -49,9 +49,9 @@ def test_every_setting_at_fault_is_named_with_its_value_and_rule() -> None:
     assert lines[0] == "Bad configuration:"
     assert "  partitions: Input should be greater than or equal to 1, got 0" in lines
     assert (
-        "  policy: Input should be 'softmax', 'diverse-softmax', 'thompson', 'thompson-disjoint', "
-        "'thompson-logistic', 'linucb', 'linucb-disjoint', 'linucb-hybrid', 'epsilon-greedy', 'greedy' or "
-        "'rl', got 'best'" in lines
+        "  policy: Value error, policy must be one of softmax, diverse-softmax, thompson, thompson-disjoint, "
+        "thompson-logistic, linucb, linucb-disjoint, linucb-hybrid, epsilon-greedy, greedy, random, "
+        "popularity, rl, got 'best', got 'best'" in lines
     )
     assert "  history_limit: Input should be a multiple of 16, got 17" in lines
 

@@ -4,7 +4,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from online_learning.policies.diverse_softmax import DiverseSoftmaxPolicy, SlateRules
+from online_learning.policies.diverse_softmax import DiverseSoftmaxPolicy
+from online_learning.policies.options import SlateRules
 from online_learning.policies.pinning import others
 from online_learning.policies.pinning import pinned as pinned_columns
 from online_learning.policies.softmax import conditional_propensities

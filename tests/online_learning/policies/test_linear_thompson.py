@@ -35,7 +35,7 @@ def two_items() -> tuple[np.ndarray, LinearStatistics, float]:
 
 def select_two_items(n: int, samples: int) -> tuple[Slates, float]:
     features, statistics, p = two_items()
-    policy = LinearThompsonPolicy(PRIOR, exploration=0.5, samples=samples)
+    policy = LinearThompsonPolicy(PRIOR, exploration=0.5, propensity_samples=samples)
     policy.update(statistics)
     return policy.select(repeated(features, n), **request(n, 2)), p
 
@@ -65,7 +65,7 @@ def test_frequencies_of_many_candidates_match_the_mean_estimate() -> None:
     n, samples = 10_000, 128
     features = np.random.default_rng(1).normal(scale=0.3, size=(8, DIM))
     policy = LinearThompsonPolicy(
-        LinearPrior(PRIOR.weights / 10, precision=2.0), exploration=0.5, samples=samples
+        LinearPrior(PRIOR.weights / 10, precision=2.0), exploration=0.5, propensity_samples=samples
     )
     slates = policy.select(repeated(features, n), **request(n, 1))
     tried = 0
@@ -85,7 +85,9 @@ def test_frequencies_of_many_candidates_match_the_mean_estimate() -> None:
 def test_candidates_of_equal_features_share_their_chance() -> None:
     n, samples = 2_000, 256
     features = np.tile(np.random.default_rng(2).normal(size=DIM), (10, 1))
-    slates = LinearThompsonPolicy(PRIOR, samples=samples).select(repeated(features, n), **request(n, 3))
+    slates = LinearThompsonPolicy(PRIOR, propensity_samples=samples).select(
+        repeated(features, n), **request(n, 3)
+    )
     counts = np.bincount(slates.index[:, 0], minlength=10)
     assert np.abs(counts - n / 10).max() < 5 * np.sqrt(n * 0.1 * 0.9)
     for position in range(3):
@@ -97,7 +99,9 @@ def test_candidates_of_equal_features_share_their_chance() -> None:
 
 def test_a_propensity_is_never_below_one_over_samples_plus_one() -> None:
     candidates = random_candidates(3, n=40, n_candidates=200, valid=1.0)
-    slates = LinearThompsonPolicy(PRIOR, exploration=5.0, samples=9).select(candidates, **request(40, 20))
+    slates = LinearThompsonPolicy(PRIOR, exploration=5.0, propensity_samples=9).select(
+        candidates, **request(40, 20)
+    )
     assert slates.propensities.min() == pytest.approx(0.1)
 
 
@@ -126,7 +130,7 @@ def test_with_evidence_it_settles_on_the_best() -> None:
     [
         ({"exploration": -0.1}, "exploration must be finite and at least 0, got -0.1"),
         ({"exploration": np.inf}, "exploration must be finite and at least 0, got inf"),
-        ({"samples": 0}, "samples must be at least 1, got 0"),
+        ({"propensity_samples": 0}, "propensity_samples must be at least 1, got 0"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, float], message: str) -> None:
@@ -139,7 +143,7 @@ def test_propensities_are_those_of_samples_of_every_candidate(exploration: float
     """Candidates that cannot win are left out of the samples: it must not show."""
     samples, n_candidates = 200, 60
     candidates = random_candidates(7, n=20, n_candidates=n_candidates, valid=0.9)
-    policy = LinearThompsonPolicy(PRIOR, exploration=exploration, samples=samples)
+    policy = LinearThompsonPolicy(PRIOR, exploration=exploration, propensity_samples=samples)
     asked = request(20, 5)
     slates = policy.select(candidates, **asked)
     posterior, half = infer(PRIOR), DIM // 2

@@ -1,16 +1,18 @@
 """Every policy keeps the contract of tests/policy_checks.py."""
 
 from collections.abc import Callable
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from online_learning.policies.apprentice import ApprenticePolicy
-from online_learning.policies.diverse_softmax import SlateRules
+from online_learning.policies.options import SlateRules
 from online_learning.policies.policy import Policy
-from online_learning.policies.registry import POLICIES, Learning, create_policy
+from online_learning.policies.registry import POLICIES, REGISTRY, Learning, create_policy, find
 from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
+from streams.settings import Settings
 from tests.policy_checks import CHECKS, DIM, FEATURE_SPACE, PRIOR, Make, learning, random_candidates, request
 
 LEARNED = tuple(name for name in POLICIES if name not in ("random", "popularity"))
@@ -115,3 +117,25 @@ def test_a_policy_with_a_model_per_item_must_be_told_the_items(name: str) -> Non
     known = random_candidates(0)
     with pytest.raises(ValueError, match="arms must be given to a policy with a model per item, got None"):
         maker(name)().select(Candidates(known.scores, known.features, known.valid), **request(5, 3))
+
+
+def test_an_option_that_no_policy_has_is_refused_with_those_there_are() -> None:
+    with pytest.raises(
+        ValueError, match="options must be among temperature, rules, exploration, .* got explration"
+    ):
+        create_policy("thompson", PRIOR, explration=0.3)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_the_registry_has_a_policy_under_the_name_its_class_says(name: str) -> None:
+    assert find(name).name == name
+    assert find(name).Options() == find(name).Options()  # every option has a default
+
+
+def test_settings_have_the_defaults_of_the_options() -> None:
+    settings = Settings()
+    for policy in REGISTRY.values():
+        for option in fields(policy.Options):
+            if option.name not in ("rules", "arm_precision"):  # made of others; of the prior's
+                assert getattr(settings, option.name) == option.default
+    assert settings.prior_precision == LinearPrior(np.zeros(1)).precision

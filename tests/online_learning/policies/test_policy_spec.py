@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from online_learning.policies.policy_spec import NAMES, PolicySpec
-from online_learning.policies.registry import Learning
+from online_learning.policies.policy_spec import PolicySpec
+from online_learning.policies.registry import REGISTRY, Learning
 from online_learning.statistics.posterior import LinearPrior
 
 PRIOR = LinearPrior(np.zeros(3))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", REGISTRY)
 def test_a_name_alone_is_the_policy_as_it_is_configured(name: str) -> None:
     spec = PolicySpec.parse(name)
     assert (spec.text, spec.policy, spec.options) == (name, name, {})
@@ -67,15 +67,15 @@ def test_a_candidate_must_learn_from_what_the_live_policy_learns_from(
     learning = Learning.of(live, PRIOR)
     spec = PolicySpec.parse(candidate)
     if fits:
-        spec.check_learns_from(learning, live)
+        spec.check_served_with(learning, live)
         spec.create(PRIOR).update(learning.empty())
         return
     with pytest.raises(
         ValueError, match=f"'{candidate}' must learn from the '{learning.kind}' statistics of"
     ):
-        spec.check_learns_from(learning, live)
+        spec.check_served_with(learning, live)
 
 
 @pytest.mark.parametrize("live", ["thompson", "thompson-disjoint", "thompson-logistic"])
 def test_a_policy_that_learns_by_releases_goes_with_any_live_one(live: str) -> None:
-    PolicySpec.parse("rl").check_learns_from(Learning.of(live, PRIOR), live)
+    PolicySpec.parse("rl").check_served_with(Learning.of(live, PRIOR), live)
