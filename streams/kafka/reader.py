@@ -11,6 +11,7 @@ from streams.settings import Settings
 
 FETCH_BYTES = 4 * 1024 * 1024
 POLL_MS = 200
+SLICE = 128  # records handled between two looks at the event loop: a few milliseconds
 
 
 def _consumer(settings: Settings) -> AIOKafkaConsumer:
@@ -54,8 +55,8 @@ async def read_partition(
 class TailReader:
     """Follows every partition of some topics from the start, for as long as it runs.
 
-    `handler(topic, partition, records)` is called in the event loop with each fetched batch. With `last`,
-    it begins so many offsets before a partition's end instead.
+    `handler(topic, partition, records)` is called in the event loop with `SLICE` records of a fetched batch
+    at a time. With `last`, it begins so many offsets before a partition's end instead.
     """
 
     def __init__(
@@ -134,8 +135,11 @@ class TailReader:
         behind = {tp for tp, end in ends.items() if end > 0}
         while True:
             for tp, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
-                self._handler(tp.topic, tp.partition, records)
-                self._positions[tp.topic, tp.partition] = records[-1].offset + 1
+                for start in range(0, len(records), SLICE):
+                    part = records[start : start + SLICE]
+                    self._handler(tp.topic, tp.partition, part)
+                    self._positions[tp.topic, tp.partition] = part[-1].offset + 1
+                    await asyncio.sleep(0)
             for tp in list(behind):
                 if tp in self._paused or await consumer.position(tp) >= ends[tp]:
                     behind.discard(tp)

@@ -42,10 +42,10 @@ class Posting:
             self._n += 1
             return
         if n == len(self._rows):
-            self._rows = np.resize(self._rows, 2 * n)
+            self._rows = np.concatenate((self._rows, self._rows))
         if self._alive is not None:
             if n >= len(self._alive):
-                self._alive = np.resize(self._alive, 2 * n)
+                self._alive = np.concatenate((self._alive, np.zeros(n, np.bool_)))
             self._alive[n] = True
         self._rows[n] = row
         self._n += 1

@@ -1,0 +1,90 @@
+import asyncio
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from streams.kafka.progress import Progress
+from streams.serving.own_clicks import OwnClicks
+
+
+def shard(partition=0, position=0):
+    return SimpleNamespace(partition=partition, clicks=Progress(position))
+
+
+class Broker:
+    """Answers one question at a time, when told to."""
+
+    def __init__(self):
+        self.asked = []
+        self.answers = asyncio.Queue()
+
+    async def ends(self, partitions):
+        self.asked.append(sorted(partitions))
+        answer = await self.answers.get()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def turn():
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_request_waits_until_the_clicks_before_it_are_folded():
+    broker, one = Broker(), shard(position=3)
+    own = OwnClicks(broker.ends, timeout_ms=60_000)
+    waiting = asyncio.ensure_future(own.wait(one))
+    broker.answers.put_nowait({0: 5})
+    await turn()
+    one.clicks.advance(4)
+    await turn()
+    assert not waiting.done()
+    one.clicks.advance(5)
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_requests_that_come_during_a_question_share_the_next_one_whatever_their_partition():
+    broker = Broker()
+    own = OwnClicks(broker.ends, timeout_ms=60_000)
+    first = asyncio.ensure_future(own.wait(shard(0)))
+    await turn()
+    rest = [asyncio.ensure_future(own.wait(shard(partition))) for partition in (1, 0, 1)]
+    await turn()
+    assert broker.asked == [[0]]
+    broker.answers.put_nowait({0: 0})
+    await turn()
+    assert first.done()
+    assert broker.asked == [[0], [0, 1]]
+    broker.answers.put_nowait({0: 0, 1: 0})
+    await asyncio.wait_for(asyncio.gather(*rest), 5)
+
+
+async def test_every_wait_ends_in_time(caplog):
+    broker = Broker()
+    own = OwnClicks(broker.ends, timeout_ms=5)
+    with caplog.at_level(logging.WARNING):
+        await asyncio.wait_for(own.wait(shard()), 5)  # the broker says nothing
+        broker.answers.put_nowait({0: 9})
+        await asyncio.wait_for(own.wait(shard()), 5)  # nor are the clicks ever folded
+    assert [record.message for record in caplog.records] == [
+        "partition 0: the broker did not say in time where clicks end"
+    ], "said once for a burst"
+    await own.stop()
+
+
+async def test_an_error_of_the_broker_reaches_who_waits_and_the_next_question_is_asked():
+    broker, one = Broker(), shard(position=1)
+    own = OwnClicks(broker.ends, timeout_ms=60_000)
+    broker.answers.put_nowait(ValueError("no such topic"))
+    with pytest.raises(ValueError, match="no such topic"):
+        await own.wait(one)
+    broker.answers.put_nowait({0: 1})
+    await asyncio.wait_for(own.wait(one), 5)
+
+
+async def test_without_a_time_to_wait_nobody_is_asked():
+    broker = Broker()
+    await OwnClicks(broker.ends, timeout_ms=0).wait(shard())
+    assert broker.asked == []

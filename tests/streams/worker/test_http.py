@@ -1,0 +1,68 @@
+"""The HTTP server on the parts of a worker whose log is in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+from streams.testing.worker import MemoryWorker
+from streams.worker.http import Service, start_http
+from tests.streams.conftest import MakeMemory
+
+
+@asynccontextmanager
+async def http(worker: MemoryWorker) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+    parts = worker.parts
+    while not parts.partitions.is_ready():
+        await asyncio.sleep(0)
+    runner, url = await start_http(
+        Service(
+            settings=parts.settings,
+            partitions=parts.partitions,
+            server=parts.server,
+            explainer=parts.explainer,
+            metrics=parts.metrics,
+            owner_url=parts.shared_topics.owner_url,
+            digest=dict,
+            render=parts.metrics.render,
+        )
+    )
+    try:
+        async with aiohttp.ClientSession() as client:
+            yield client, f"{url}/v1/recommendations/u"
+    finally:
+        await runner.cleanup()
+
+
+async def test_what_has_no_room_is_told_when_to_come_again(make_memory: MakeMemory) -> None:
+    memory = make_memory(partitions=1, max_in_flight=1, http_port=0)
+    memory.events.content("a")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        async with http(worker) as (client, url):
+            async with client.get(url) as answer:
+                assert answer.status == 200
+                assert [item["item_id"] for item in (await answer.json())["slate"]] == ["a"]
+            answers = await asyncio.gather(*(client.get(url) for _ in range(8)))
+            refused = [answer for answer in answers if answer.status == 503]
+            assert {answer.status for answer in answers} == {200, 503}
+            assert all(answer.headers["Retry-After"] == "1" for answer in refused)
+            assert "overloaded" in (await refused[0].json())["error"]
+            body, _ = worker.parts.metrics.render()
+            counted = f'slatestream_events_total{{outcome="refused",topic="requests"}} {len(refused)}.0'
+            assert counted in body.decode()
+
+
+async def test_in_fallback_mode_what_has_no_room_has_popular_items(make_memory: MakeMemory) -> None:
+    memory = make_memory(partitions=1, max_in_flight=1, http_port=0, when_overloaded="fallback")
+    memory.events.content("a")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        worker.parts.server.refresh_popular()
+        async with http(worker) as (client, url):
+            answers = await asyncio.gather(*(client.get(url) for _ in range(5)))
+            slates = [await answer.json() for answer in answers]
+            assert {answer.status for answer in answers} == {200}
+            assert {slate["fallback"] for slate in slates} == {"no_release", "overloaded"}
+            assert all([item["item_id"] for item in slate["slate"]] == ["a"] for slate in slates)
