@@ -10,6 +10,7 @@
 | null value on `content` or `users` without a key | dead letter, `null_key` |
 | image or sound that cannot be decoded or encoded | dead letter, `media` |
 | text that cannot be encoded | dead letter, `text` |
+| item or user whose row no changelog takes | dead letter, `too_large` |
 | key missing or different from the user_id | accepted: the value names the user; counted `key_mismatch` |
 | user's key belongs to another partition | accepted where it is; counted as wrong partition |
 | unknown item | accepted: the item may be described later |
@@ -29,9 +30,12 @@ from streams.events import DEAD_LETTER_BYTES, Click, DeadLetter, Request, decode
 
 T = TypeVar("T")
 
-REASONS = ("invalid", "timestamp", "future", "unknown_action", "null_value", "null_key", "media", "text")
+REASONS = (
+    "invalid", "timestamp", "future", "unknown_action", "null_value", "null_key", "media", "text",
+    "too_large",
+)  # fmt: skip
 
-INVALID, TIMESTAMP, FUTURE, UNKNOWN_ACTION, NULL_VALUE, NULL_KEY, MEDIA, TEXT = REASONS
+INVALID, TIMESTAMP, FUTURE, UNKNOWN_ACTION, NULL_VALUE, NULL_KEY, MEDIA, TEXT, TOO_LARGE = REASONS
 
 
 @dataclass(frozen=True, slots=True)

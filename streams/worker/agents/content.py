@@ -1,14 +1,17 @@
 """`content`: validate, encode once per change, publish to `item-state` for every worker."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from streams.decoding import NULL_KEY, Rejected, decode
+from aiokafka.errors import MessageSizeTooLargeError
+
+from streams.decoding import NULL_KEY, TOO_LARGE, Rejected, decode
 from streams.events import Content, decode_content
 from streams.items.content import ContentEncoder
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import RowPublisher
+from streams.kafka.publisher import Row
 from streams.kafka.transport import RecordBatch
 from streams.metrics import Metrics
 
@@ -47,28 +50,57 @@ class ContentAgent:
             for record in tombstones
             if not record.key
         ]
-        changes = _newest(tombstones, zip(decoded.values, decoded.records, strict=True))
-        for start in range(0, len(changes), SLICE):
-            rows, refused = await self._encoder.rows(changes[start : start + SLICE])
+        versions = _versions(tombstones, zip(decoded.values, decoded.records, strict=True))
+        while versions:
+            refused = await self._take(versions, batch.tp.partition)
             rejected += refused
-            if rows:
-                await self._publisher.publish(self._item_state, batch.tp.partition, rows)
+            versions = _before({bad.record.offset for bad in refused}, versions)
         self._metrics.count_events("content", "accepted", len(decoded.values))
         self._metrics.count_events("content", "tombstone", len(tombstones))
         await self._dead_letters.publish("content", rejected)
         self._inputs.ledger.complete(batch.tp, batch.last_offset, batch.epoch)
 
+    async def _take(self, versions: "Versions", partition: int) -> list[Rejected]:
+        """Encode and publish the newest version of each item; return those that cannot be used."""
+        newest = sorted((held[-1] for held in versions.values()), key=lambda change: change[0].offset)
+        rejected: list[Rejected] = []
+        for start in range(0, len(newest), SLICE):
+            changes = newest[start : start + SLICE]
+            rows, refused = await self._encoder.rows(changes)
+            rejected += refused
+            offsets = {bad.record.offset for bad in refused}
+            records = [record for record, _ in changes if record.offset not in offsets]
+            rejected += await self._publish(partition, rows, records)
+        return rejected
 
-def _newest(
-    tombstones: Iterable[Any], described: Iterable[tuple[Content, Any]]
-) -> list[tuple[Any, Content | None]]:
-    """Keep the last word on each item: rows before it would be overwritten at once."""
-    newest: dict[str, tuple[Any, Content | None]] = {}
-    for record in tombstones:
-        if record.key:
-            newest[record.key.decode(errors="replace")] = (record, None)
-    for value, record in described:
-        held = newest.get(value.item_id)
-        if held is None or held[0].offset < record.offset:
-            newest[value.item_id] = (record, value)
-    return sorted(newest.values(), key=lambda change: change[0].offset)
+    async def _publish(self, partition: int, rows: Sequence[Row], records: Sequence[Any]) -> list[Rejected]:
+        """Publish rows, and return the records of those that the topic is too small for."""
+        try:
+            await self._publisher.publish(self._item_state, partition, rows)
+            return []
+        except MessageSizeTooLargeError:
+            if len(rows) == 1:
+                size = len(rows[0][1] or b"")
+                return [Rejected(records[0], TOO_LARGE, f"{self._item_state} takes no row of {size} bytes")]
+        alone = [await self._publish(partition, [row], [of]) for row, of in zip(rows, records, strict=True)]
+        return [bad for found in alone for bad in found]
+
+
+Versions = dict[str, list[tuple[Any, Content | None]]]
+
+
+def _versions(tombstones: Iterable[Any], described: Iterable[tuple[Content, Any]]) -> Versions:
+    """What is said of each item, oldest first: rows before the last one would be overwritten at once."""
+    said = [(record.key.decode(errors="replace"), record, None) for record in tombstones if record.key]
+    said += [(value.item_id, record, value) for value, record in described]  # type: ignore[misc]
+    versions: Versions = {}
+    for name, record, value in sorted(said, key=lambda one: one[1].offset):
+        versions.setdefault(name, []).append((record, value))
+    return versions
+
+
+def _before(refused: set[int], versions: Versions) -> Versions:
+    """What was said before the versions that were refused, of items that have something before."""
+    return {
+        name: held[:-1] for name, held in versions.items() if held[-1][0].offset in refused and len(held) > 1
+    }

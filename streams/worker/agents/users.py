@@ -3,14 +3,18 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from streams.decoding import NULL_KEY, Rejected, decode
+from streams.decoding import NULL_KEY, TOO_LARGE, Rejected, decode
 from streams.durability.flush import Flusher
-from streams.events import decode_user
+from streams.events import UserUpdate, decode_user, encode
 from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.topics import TOPICS
 from streams.kafka.transport import RecordBatch
 from streams.metrics import Metrics
 from streams.state.item_index import ItemIndex
 from streams.state.shard import Shard
+
+# The rest is left to what Kafka puts around a row.
+MAX_ROW_BYTES = TOPICS["user-state"].max_message_bytes - 4096
 
 
 class UserAgent:
@@ -44,11 +48,17 @@ class UserAgent:
         decoded = decode([record for record in batch.records if record.value is not None], decode_user)
         values = {record.offset: value for value, record in zip(decoded.values, decoded.records, strict=True)}
         rejected = list(decoded.rejected)
-        erased = 0
+        erased = applied = 0
         for record in batch.records:
             if record.value is None:
                 erased += _erase(shard, record, rejected)
-            elif (update := values.get(record.offset)) is not None:
+            elif (update := values.get(record.offset)) is None:
+                continue
+            elif (size := _row_bytes(update)) > MAX_ROW_BYTES:
+                error = f"what a user states must fit into {MAX_ROW_BYTES} bytes, got {size}"
+                rejected.append(Rejected(record, TOO_LARGE, error))
+            else:
+                applied += 1
                 shard.profiles.set_stated(
                     update.user_id,
                     attributes=update.attributes,
@@ -56,12 +66,18 @@ class UserAgent:
                     blocked=self._index.rows_of(update.blocked_items),
                     offset=record.offset,
                 )
-        self._metrics.count_events("users", "accepted", len(values))
+        self._metrics.count_events("users", "accepted", applied)
         await self._dead_letters.publish("users", rejected)
         shard.users.advance(batch.last_offset + 1)
         if erased:
             self._metrics.count_events("users", "tombstone", erased)
             await self._flusher.flush_shard(shard)
+
+
+def _row_bytes(update: UserUpdate) -> int:
+    """Size of the changelog row of what a user states: blocked items become keys of 8 bytes there."""
+    said = encode((update.user_id, update.attributes, update.preferences))
+    return len(said) + 8 * len(update.blocked_items)
 
 
 def _erase(shard: Shard, record: Any, rejected: list[Rejected]) -> int:
