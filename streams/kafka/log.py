@@ -86,8 +86,10 @@ class Ends(Protocol):
 class Log(Protocol):
     """Topics of records in partitions. Nothing connects before what is returned here is used."""
 
-    def publisher(self, *, transactional_id: str | None = None) -> RowPublisher:
-        """Return a publisher, to be started; one with a transactional id fences those before it."""
+    def publisher(
+        self, *, transactional_id: str | None = None, may_send: Callable[[], bool] | None = None
+    ) -> RowPublisher:
+        """Return a publisher, to be started; see `publisher.Publisher`."""
         ...
 
     def read(
@@ -111,9 +113,11 @@ class KafkaLog:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def publisher(self, *, transactional_id: str | None = None) -> Publisher:
-        """Return a publisher, to be started; one with a transactional id fences those before it."""
-        return Publisher(self._settings, transactional_id=transactional_id)
+    def publisher(
+        self, *, transactional_id: str | None = None, may_send: Callable[[], bool] | None = None
+    ) -> Publisher:
+        """Return a publisher, to be started; see `publisher.Publisher`."""
+        return Publisher(self._settings, transactional_id=transactional_id, may_send=may_send)
 
     def read(
         self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0

@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from streams.errors import OwnershipLost
 from streams.kafka.options import aiokafka_client_options
 from streams.settings import Settings
 
@@ -28,11 +29,19 @@ class Publisher:
     Parameters
     ----------
     transactional_id : given, everything is published within `transaction`
+    may_send : asked right before rows go out; while it says no, they fail with OwnershipLost
     """
 
-    def __init__(self, settings: Settings, *, transactional_id: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        transactional_id: str | None = None,
+        may_send: Callable[[], bool] | None = None,
+    ) -> None:
         self._settings = settings
         self._transactional_id = transactional_id
+        self._may_send = may_send
         self._producer: AIOKafkaProducer | None = None
 
     async def start(self) -> None:
@@ -45,6 +54,8 @@ class Publisher:
             max_request_size=MAX_REQUEST_BYTES,
         )
         await self._producer.start()
+        if self._may_send is not None:
+            _guard(self._producer, self._may_send)
 
     async def stop(self) -> None:
         """Send what is buffered and disconnect."""
@@ -106,3 +117,22 @@ class Publisher:
         for topic, partition, row in rows:
             grouped[topic, partition].append(row)
         await asyncio.gather(*(self.publish(*target, group) for target, group in grouped.items()))
+
+
+def _guard(producer: AIOKafkaProducer, may_send: Callable[[], bool]) -> None:
+    """Ask before the producer hands rows to its sockets: it may have slept with them.
+
+    aiokafka has no hook for it. What is taken out here has no sequence number yet, so nothing is missed.
+    """
+    accumulator = producer._message_accumulator
+    drain = accumulator.drain_by_nodes
+
+    def guarded(*arguments: Any, **options: Any) -> Any:
+        if not may_send():
+            for waiting in accumulator._batches.values():
+                while waiting:
+                    waiting.popleft().failure(OwnershipLost("the group has not answered in a session"))
+            accumulator._batches.clear()
+        return drain(*arguments, **options)
+
+    accumulator.drain_by_nodes = guarded

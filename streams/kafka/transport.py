@@ -158,17 +158,19 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         heartbeat, rejoin = coordinator._do_heartbeat, coordinator._do_rejoin_group
 
         async def renewing_heartbeat() -> bool:
+            asked = lease.now()
             answered: bool = await heartbeat()
             if answered:
-                lease.renew()
+                lease.renew(asked)
             elif coordinator.generation < 0:
                 lease.end()
             return answered
 
         async def renewing_rejoin(subscription: Any) -> bool:
+            asked = lease.now()
             joined: bool = await rejoin(subscription)
             if joined:
-                lease.renew()
+                lease.renew(asked)
             return joined
 
         def crash(error: BaseException) -> Any:

@@ -25,6 +25,7 @@ from streams.state.shard import Shard
 
 log = logging.getLogger(__name__)
 
+OWNED_POLL_S = 0.02
 CHEAP = 4  # requests answered from the cheap path at a time, for each one that may be in flight
 
 
@@ -37,6 +38,7 @@ class Server:
     Parameters
     ----------
     inference : the thread that scores
+    publisher : sends only while this worker is sure of its partitions
     recommendations : full name of the topic that slates go to
     model_version : of the release that makes the slates
     """
@@ -251,7 +253,7 @@ class Server:
             clicks_offset=shard.clicks.position - 1,
             received=received,
         )
-        self._check_owned(shard)
+        await self._sure_of(shard)
         # Opened before it is out: nobody can click before, and nobody's click may find it closed.
         shard.open_slate(record, chosen.features)
         shard.count_slate(record, chosen.features, await self._publish(shard, record, received))
@@ -259,21 +261,29 @@ class Server:
         return record
 
     async def _cheap(self, request: Request, shard: Shard, received: float) -> Recommendation:
-        self._check_owned(shard)
+        await self._sure_of(shard)
         record = self._popular.slate(request, shard, received=received)
         await self._publish(shard, record, received)
         return record
 
-    def _check_owned(self, shard: Shard) -> None:
-        if not self._inputs.owned:
-            raise OwnershipLost(f"partition {shard.partition}: the group has not answered in a session")
+    async def _sure_of(self, shard: Shard) -> None:
+        """Return when the partition is surely ours; wait while the group does not answer."""
+        while not self._inputs.owned and not shard.dropped:
+            await asyncio.sleep(OWNED_POLL_S)
+        if shard.dropped:
+            raise OwnershipLost(f"partition {shard.partition} is not this worker's any more")
+
+    async def _send(self, shard: Shard, key: bytes, value: bytes) -> int:
+        while True:
+            try:
+                return await self._publisher.send(self._recommendations, shard.partition, key, value)
+            except OwnershipLost:
+                await self._sure_of(shard)  # not sent; if the partition is still ours, it is sent then
 
     async def _publish(self, shard: Shard, record: Recommendation, received: float) -> int:
         """Publish a record and return its offset."""
         metrics, started = self._metrics, time.perf_counter()
-        offset = await self._publisher.send(
-            self._recommendations, shard.partition, record.user_id.encode(), encode(record)
-        )
+        offset = await self._send(shard, record.user_id.encode(), encode(record))
         metrics.observe_stage("publish", time.perf_counter() - started)
         metrics.count_events("recommendations", "published")
         metrics.count_events("requests", "accepted")

@@ -114,7 +114,8 @@ class Shard:
     must not be committed. epochs has the ledger epoch per topic. examination has how often each position
     is looked at, (MAX_SLATE,) float64; next_examination, and next_reference of logistic statistics, take
     effect with the next flush. cascade: positions below a slate's last response were not looked at.
-    model_version: of the release whose slates are learned from.
+    model_version: of the release whose slates are learned from. dropped: the partition is another worker's by
+    now, or will be restored anew.
 
     watermark_ms is the event time before which no click is to be expected: that of the newest click, never
     ahead of the broker's clock. Where all clicks have been folded it goes on without one, with the requests
@@ -143,6 +144,7 @@ class Shard:
     examination: NDArray[np.float64] = field(default_factory=lambda: np.ones(MAX_SLATE))
     learn_from: Literal["response", "reward"] = "response"
     cascade: bool = False
+    dropped: bool = False
     next_examination: NDArray[np.float64] | None = None
     next_reference: NDArray[np.float64] | None = None
     _newest_ms: int = 0

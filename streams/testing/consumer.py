@@ -22,7 +22,7 @@ class MemoryConsumer:
         self.positioned = asyncio.Event()
         self.membership = Membership("memory", 0)
         self.lease = Lease(float("inf"))
-        self.lease.renew()
+        self.lease.renew(self.lease.now())
 
     def assign(self, partitions: Iterable[TP]) -> None:
         """Own exactly these; reading begins where the group has committed to."""

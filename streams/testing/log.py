@@ -1,7 +1,7 @@
 """A log in memory: topics of records in partitions, as a broker keeps them."""
 
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,9 +76,11 @@ class MemoryLog:
 
     # What a worker does: `streams.kafka.log.Log`
 
-    def publisher(self, *, transactional_id: str | None = None) -> MemoryPublisher:
-        """Return a publisher, to be started; one with a transactional id fences those before it."""
-        return MemoryPublisher(self, transactional_id=transactional_id)
+    def publisher(
+        self, *, transactional_id: str | None = None, may_send: Callable[[], bool] | None = None
+    ) -> MemoryPublisher:
+        """Return a publisher, to be started; see `streams.kafka.publisher.Publisher`."""
+        return MemoryPublisher(self, transactional_id=transactional_id, may_send=may_send)
 
     def follow(self, partitions: Mapping[str, int], handler: Handler) -> MemoryTail:
         """Return a reader, to be started, of all the partitions of topics, from their start."""

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from streams.errors import OwnershipLost
 from streams.kafka.publisher import Row
 from streams.testing.source import Source
 
@@ -15,8 +16,15 @@ from streams.testing.source import Source
 class MemoryPublisher:
     """As `streams.kafka.publisher.Publisher`: the same batches, so the same are refused."""
 
-    def __init__(self, log: Source, *, transactional_id: str | None = None) -> None:
+    def __init__(
+        self,
+        log: Source,
+        *,
+        transactional_id: str | None = None,
+        may_send: Callable[[], bool] | None = None,
+    ) -> None:
         self._log = log
+        self._may_send = may_send
         self._id = transactional_id
         self._epoch = 0
         self._held: list[tuple[str, int, Sequence[Row], int]] | None = None  # of the open transaction
@@ -77,6 +85,8 @@ class MemoryPublisher:
     def _write(self, topic: str, partition: int, batch: Sequence[Row], nbytes: int) -> int:
         if not self._started:
             raise RuntimeError("the publisher is not started")
+        if self._may_send is not None and not self._may_send():
+            raise OwnershipLost("the group has not answered in a session")
         if self._held is not None:
             self._log.check_size(topic, nbytes)
             self._held.append((topic, partition, batch, nbytes))

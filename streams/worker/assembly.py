@@ -69,6 +69,7 @@ class Parts:
     learner: Learner
     inputs: Inputs
     publisher: RowPublisher
+    slates: RowPublisher
     writers: StateWriters
     shared_topics: SharedTopics
     partitions: Partitions
@@ -96,6 +97,7 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     items = ItemTable(index, shared.catalogue, scorer, inference, eligibility.mark_encoded)
     content = ContentEncoder(partial(open_text_encoder, settings, scorer.release), MediaEncoders(settings))
     inputs, publisher = Inputs(topics), log.publisher()
+    slates = log.publisher(may_send=lambda: inputs.owned)
     learner = Learner(policies, metrics)
     shared_topics = SharedTopics(
         settings, log, topics, shared=shared, items=items, eligibility=eligibility, learner=learner,
@@ -117,7 +119,7 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     ends = log.ends()
     server, explainer = _serving(
         settings, topics, partitions, shared=shared, scorer=scorer, items=items, eligibility=eligibility,
-        policies=policies, inference=inference, ends=ends, inputs=inputs, publisher=publisher,
+        policies=policies, inference=inference, ends=ends, inputs=inputs, publisher=slates,
         metrics=metrics, clock=clock,
     )  # fmt: skip
     dead_letters = DeadLetters(publisher, topics["dead-letters"], metrics)
@@ -142,7 +144,7 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     return Parts(
         settings=settings, topics=topics, metrics=metrics, scorer=scorer, inference=inference, shared=shared,
         items=items, eligibility=eligibility, ends=ends, content=content, policies=policies, learner=learner,
-        inputs=inputs, publisher=publisher, writers=writers, shared_topics=shared_topics,
+        inputs=inputs, publisher=publisher, slates=slates, writers=writers, shared_topics=shared_topics,
         partitions=partitions, flusher=flusher, server=server, explainer=explainer, agents=agents,
     )  # fmt: skip
 

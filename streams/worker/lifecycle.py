@@ -59,7 +59,7 @@ class Lifecycle:
     async def connect(self) -> None:
         """Start the parts: the worker does what it is asked, and nothing by the clock."""
         parts = self._parts
-        await parts.publisher.start()
+        await asyncio.gather(parts.publisher.start(), parts.slates.start())
         await parts.ends.start()
         parts.partitions.start(self._crash)
         await parts.shared_topics.start(self._crash)
@@ -86,6 +86,7 @@ class Lifecycle:
         await parts.shared_topics.stop()
         await parts.writers.close_all()
         await parts.publisher.stop()
+        await parts.slates.stop()
         await parts.ends.stop()
         parts.inference.shutdown(wait=False, cancel_futures=True)
         parts.content.close()

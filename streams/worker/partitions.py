@@ -112,6 +112,7 @@ class Partitions:
         task = self._shards.pop(partition)
         task.cancel()
         if _restored(task):
+            task.result().dropped = True
             self._learner.keep(task.result())
         self._shared_topics.disown(partition)
         for name in INPUTS:
