@@ -8,6 +8,7 @@ COMMANDS = {
     "ingest": "streams.bench.ingest:ingest_command",
     "serve": "streams.bench.serve:serve_command",
     "ready": "streams.bench.ready:ready_command",
+    "policy": "streams.bench.policy:policy_command",
     "freshness": "streams.bench.freshness:freshness_command",
     "prequential": "streams.bench.prequential:prequential_command",
 }
