@@ -37,7 +37,9 @@ $(STAMP): pyproject.toml deploy/constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c deploy/constraints.txt \
-		--build-constraints deploy/constraints.txt -e ".[dev]"
+		--build-constraints deploy/constraints.txt -e ".[dev,train]"
+	@echo "Compiling the kernels, so that no worker has to wait for them"
+	@$(BIN)/python -m streams.worker.warm_kernels
 	@touch $@
 
 # Asks for all that is missing at once, Python's part too.
@@ -46,8 +48,8 @@ java:
 
 # Pins every package, transitive ones too, for every Python from 3.11 on. It names no registry.
 constraints: env
-	printf 'hatchling\nuv\n' | $(BIN)/uv pip compile pyproject.toml - --extra dev --upgrade --universal \
-		--python-version 3.11 --no-header --no-annotate --quiet --output-file deploy/constraints.txt
+	printf 'hatchling\nuv\n' | $(BIN)/uv pip compile pyproject.toml - --extra dev --extra train --upgrade \
+		--universal --python-version 3.11 --no-header --no-annotate --quiet --output-file deploy/constraints.txt
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,12 +1,16 @@
 """Where this machine keeps what it made or fetched once and needs again."""
 
+import atexit
 import logging
 import os
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def cache_folder() -> Path:
@@ -20,8 +24,21 @@ def writable_folder(folder: Path) -> Path:
     if (why := unwritable(folder)) is None:
         return folder
     instead = Path(tempfile.mkdtemp(prefix="slatestream-"))
+    atexit.register(shutil.rmtree, instead, ignore_errors=True)
     log.warning("%s cannot be written (%s): %s takes its place until this process ends", folder, why, instead)
     return instead
+
+
+def keep_kernels_writable() -> None:
+    """Give compiled kernels a place, before numba is imported: it dies at import where it finds none.
+
+    It keeps them beside the sources, or where NUMBA_CACHE_DIR says; where that cannot be written, the cache
+    folder takes its place.
+    """
+    said = os.environ.get("NUMBA_CACHE_DIR")
+    beside = [Path(said)] if said else [ROOT / name for name in ("streams", "model_core", "online_learning")]
+    if any(unwritable(folder) is not None for folder in beside):
+        os.environ["NUMBA_CACHE_DIR"] = str(writable_folder(cache_folder() / "kernels"))
 
 
 def unwritable(folder: Path) -> str | None:

@@ -8,8 +8,15 @@ import sys
 
 import typer
 
+from streams.cache import keep_kernels_writable
 from streams.errors import SlatestreamError
 from streams.lazy_commands import LazyCommands
+
+TRAIN = (
+    "gymnasium", "matplotlib", "onnxscript", "optuna", "peft", "scipy", "tensorboard", "torch",
+    "torch_geometric", "transformers",
+)  # fmt: skip
+"""Packages of the extra `train`, as they are imported."""
 
 COMMANDS = {
     "broker": "streams.broker.embedded:broker_command",
@@ -50,10 +57,16 @@ def _slatestream() -> None:
 
 def main() -> None:
     """Run the command line; an error that the user can act on is a message, not a traceback."""
+    keep_kernels_writable()
     try:
         app()
     except SlatestreamError as error:
         print(f"slatestream: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in TRAIN:
+            raise
+        print(f"slatestream: needs {error.name}: pip install 'slatestream[train]'", file=sys.stderr)
         sys.exit(2)
 
 

@@ -1,6 +1,10 @@
-"""Compile every kernel of the state, or load it from the cache, before the first event waits for it."""
+"""Compile every kernel of the state, or load it from the cache, before the first event waits for it.
+
+`python -m streams.worker.warm_kernels` compiles them, and those of every policy, for all workers to come.
+"""
 
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 
@@ -66,3 +70,21 @@ def _warm_reasons(profiles: Profiles, covisits: CoVisitation, catalogue: Catalog
     )  # fmt: skip
     why.of(people, np.arange(3)[None], now_ms=now_ms, popularity=np.ones(3, np.float32))
     graph.affinities(catalogue, graph.positives(people, everything, now_ms=now_ms), top=2)
+
+
+def main() -> None:
+    """Compile all that any worker may need."""
+    from online_learning.statistics.posterior import LinearPrior
+    from streams.learning.policy_set import PolicySet
+    from streams.metrics import Metrics
+    from streams.settings import Settings
+
+    warm()
+    prior = LinearPrior(np.array([0.0, 1.0, 0.0, 0.0]), precision=20.0, feature_space="")
+    for name in get_args(Settings.model_fields["policy"].annotation):
+        if name != "rl":  # learned elsewhere, and made of the kernels of the others
+            PolicySet(Settings.model_validate({"policy": name}), prior, Metrics()).warm()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,12 @@
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from streams.cli import COMMANDS, main
+from streams.cli import COMMANDS, TRAIN, main
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -62,3 +64,20 @@ def test_a_worker_waits_for_nothing_that_only_others_need() -> None:
     loaded = set(ran.stdout.split())
     assert {"numba", "faust"} <= loaded
     assert loaded & {"torch", "transformers", "matplotlib", "gymnasium", "optuna", "scipy.sparse"} == set()
+
+
+def test_the_extra_that_trains_is_named_where_a_package_of_it_is_missing() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.argv = ['slatestream', 'train', '--data', 'none']; "
+        "from streams.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "slatestream: needs torch: pip install 'slatestream[train]'"
+    assert "Traceback" not in done.stderr
+
+
+def test_the_packages_that_train_are_those_of_the_extra() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    wanted = {re.split("[><=]", line)[0] for line in project["optional-dependencies"]["train"]}
+    assert {name.replace("_", "-") for name in TRAIN} == wanted

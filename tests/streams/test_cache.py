@@ -1,0 +1,68 @@
+"""A machine that cannot be written to is served all the same."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streams import cache
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPILE = (
+    "from streams.cache import keep_kernels_writable; keep_kernels_writable();"
+    "import numpy as np;"
+    "from model_core.signals.ease import Ease;"
+    "liked = np.zeros(1, np.int32);"
+    "print(Ease(np.array([0, 1]), liked, np.ones(1, np.float32)).scores([liked]).tolist());"
+    "import os; print(os.environ.get('NUMBA_CACHE_DIR', 'beside'))"
+)
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    cache.writable_folder.cache_clear()
+
+
+def compiled(**environment: str) -> tuple[str, str]:
+    """Compile a kernel in a process of its own: its result, and where it is kept."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    result, where = done.stdout.splitlines()
+    return result, where + done.stderr
+
+
+def test_kernels_are_kept_beside_their_sources() -> None:
+    result, where = compiled()
+    assert (result, where) == ("[[1.0]]", "beside")
+
+
+def test_kernels_that_cannot_be_kept_where_they_should_be_are_kept_in_the_cache_folder(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    result, where = compiled(NUMBA_CACHE_DIR=str(tmp_path / "file" / "x"), XDG_CACHE_HOME=str(tmp_path))
+    assert (result, where) == ("[[1.0]]", str(tmp_path / "slatestream" / "kernels"))
+    assert list((tmp_path / "slatestream" / "kernels").rglob("*.nbc"))
+
+
+def test_without_any_place_kernels_are_kept_until_the_process_ends_and_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    nowhere = str(tmp_path / "file")
+    result, where = compiled(NUMBA_CACHE_DIR=nowhere, XDG_CACHE_HOME=nowhere, TMPDIR=str(tmp_path))
+    assert result == "[[1.0]]"
+    assert where.startswith(str(tmp_path / "slatestream-"))
+    assert "kernels cannot be written (Not a directory): " in where
+
+
+def test_a_folder_that_can_be_written_stays_the_one(tmp_path: Path) -> None:
+    assert cache.writable_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert (tmp_path / "a" / "b").is_dir()
+    assert not list((tmp_path / "a" / "b").iterdir())
