@@ -26,7 +26,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from streams.click_kernels import EVENT, FIELDS, ITEM, USER, other_keys, read_clicks, texts
 from streams.events import DEAD_LETTER_BYTES, Click, DeadLetter, Request, decode_click, encode
+from streams.kafka.columns import OFFSET, Record, RecordColumns
 
 T = TypeVar("T")
 
@@ -104,62 +106,120 @@ def _hint(reason: str, error: str) -> str:
 class ClickColumns:
     """Accepted clicks of one partition batch, as columns of equal length n.
 
-    users, items : list of str
+    data : (bytes,) uint8, in which the ids lie
+    spans : (3, n, 2) int64, begin and size in `data` of the UTF-8 bytes of user, item and event id
+    keys : (3, n) uint64, xxh3 of the ids
     actions : (n,) uint8, codes of `Settings.actions` in its order
     times : (n,) int64, event time in ms
-    event_keys : (n,) uint64, xxh3 of the event id
     offsets : (n,) int64
+    broker_times : (n,) int64, ms
+    records : of the batch, refused ones included; rows : (n,) int64, those of the clicks among them
     """
 
-    clicks: list[Click]
-    users: list[str]
-    items: list[str]
+    data: NDArray[np.uint8]
+    spans: NDArray[np.int64]
+    keys: NDArray[np.uint64]
     actions: NDArray[np.uint8]
     times: NDArray[np.int64]
-    event_keys: NDArray[np.uint64]
     offsets: NDArray[np.int64]
     broker_times: NDArray[np.int64]
+    records: RecordColumns
+    rows: NDArray[np.int64]
     rejected: list[Rejected]
     key_mismatches: int
 
     def __len__(self) -> int:
-        return len(self.users)
+        return len(self.rows)
+
+    @property
+    def users(self) -> list[str]:
+        """Ids of the users, one a click."""
+        return self._texts(USER)
+
+    @property
+    def items(self) -> list[str]:
+        """Ids of the items."""
+        return self._texts(ITEM)
+
+    @property
+    def event_keys(self) -> NDArray[np.uint64]:
+        """(n,) uint64, xxh3 of the event ids."""
+        keys: NDArray[np.uint64] = self.keys[EVENT]
+        return keys
+
+    def _texts(self, which: int) -> list[str]:
+        raw = self.data.tobytes()
+        return [raw[begin : begin + size].decode() for begin, size in self.spans[which].tolist()]
+
+    def click(self, row: int) -> Click:
+        """One of the clicks, with all its fields."""
+        value = self.records[int(self.rows[row])].value
+        assert value is not None  # it has been read
+        return decode_click(value)
 
 
 def click_columns(
     records: Sequence[Any], action_codes: Mapping[str, int], max_future_ms: int
 ) -> ClickColumns:
-    """Decode a batch of click records into columns, refusing what breaks a rule."""
-    decoded = decode(records, decode_click)
-    clicks, kept, rejected = decoded.values, decoded.records, decoded.rejected
-    n = len(clicks)
+    """Read a batch of click records as columns, refusing what breaks a rule."""
+    batch = RecordColumns.of(records)
+    n, table, data = len(batch), batch.table, batch.data
     unknown = len(action_codes)
-    actions = np.fromiter((action_codes.get(c.action, unknown) for c in clicks), np.int64, n)
-    times = np.fromiter((c.timestamp_ms for c in clicks), np.int64, n)
-    broker_times = np.fromiter((r.timestamp for r in kept), np.int64, n)
-    bad = (actions == unknown) | (times > broker_times + max_future_ms)
-    if bad.any():
-        for row in np.flatnonzero(bad):
-            rejected.append(_refuse_click(kept[row], clicks[row], int(actions[row]) == unknown, action_codes))
-        good = np.flatnonzero(~bad)
-        clicks = [clicks[row] for row in good]
-        kept = [kept[row] for row in good]
-        actions, times, broker_times = actions[good], times[good], broker_times[good]
-        n = len(clicks)
-    users = [c.user_id for c in clicks]
-    digest = xxhash.xxh3_64_intdigest
+    names, name_bounds = texts(tuple(name.encode() for name in action_codes))
+    spans, numbers = np.zeros((3, n, 2), np.int64), np.zeros((n, 2), np.int64)
+    keys, read = np.zeros((3, n), np.uint64), np.empty(n, np.bool_)
+    read_clicks(data, table, *FIELDS, names, name_bounds, spans, numbers, keys, read)
+    rejected: list[Rejected] = []
+    if not read.all():
+        data, rejected = _read_others(batch, action_codes, data, spans, numbers, keys, read)
+    broker_times = batch.timestamps
+    bad = read & ((numbers[:, 0] == unknown) | (numbers[:, 1] > broker_times + max_future_ms))
+    for row in np.flatnonzero(bad).tolist():
+        rejected.append(_refuse_click(batch[row], numbers[row, 0] == unknown, action_codes))
+    rows = np.flatnonzero(read & ~bad)
+    if len(rows) < n:
+        spans, numbers, keys = spans[:, rows], numbers[rows], keys[:, rows]
+    kept = table[rows]
     return ClickColumns(
-        clicks=clicks,
-        users=users,
-        items=[c.item_id for c in clicks],
-        actions=actions.astype(np.uint8),
-        times=times,
-        event_keys=np.fromiter((digest(c.event_id.encode()) for c in clicks), np.uint64, n),
-        offsets=np.fromiter((r.offset for r in kept), np.int64, n),
-        broker_times=broker_times,
+        data=data,
+        spans=spans,
+        keys=keys,
+        actions=numbers[:, 0].astype(np.uint8),
+        times=np.ascontiguousarray(numbers[:, 1]),
+        offsets=np.ascontiguousarray(kept[:, OFFSET]),
+        broker_times=broker_times[rows],
+        records=batch,
+        rows=rows,
         rejected=rejected,
-        key_mismatches=key_mismatches(kept, users),
+        key_mismatches=other_keys(data, kept, spans),
     )
+
+
+def _read_others(
+    batch: RecordColumns,
+    action_codes: Mapping[str, int],
+    data: NDArray[np.uint8],
+    spans: NDArray[np.int64],
+    numbers: NDArray[np.int64],
+    keys: NDArray[np.uint64],
+    read: NDArray[np.bool_],
+) -> tuple[NDArray[np.uint8], list[Rejected]]:
+    """Let msgspec read what the kernel left; return the bytes with their ids added, and the refused."""
+    left = np.flatnonzero(~read).tolist()
+    decoded = decode([batch[row] for row in left], decode_click)
+    row_of = dict(zip(batch.offsets[left].tolist(), left, strict=True))
+    pieces, end = [data.tobytes()], len(data)
+    for click, record in zip(decoded.values, decoded.records, strict=True):
+        row = row_of[record.offset]
+        read[row] = True
+        numbers[row] = action_codes.get(click.action, len(action_codes)), click.timestamp_ms
+        for which, text in enumerate((click.user_id, click.item_id, click.event_id)):
+            encoded = text.encode()
+            spans[which, row] = end, len(encoded)
+            keys[which, row] = xxhash.xxh3_64_intdigest(encoded)
+            pieces.append(encoded)
+            end += len(encoded)
+    return np.frombuffer(b"".join(pieces), np.uint8), decoded.rejected
 
 
 def key_mismatches(records: Sequence[Any], users: Sequence[str]) -> int:
@@ -167,7 +227,14 @@ def key_mismatches(records: Sequence[Any], users: Sequence[str]) -> int:
     return sum(r.key != user.encode() for r, user in zip(records, users, strict=True))
 
 
-def _refuse_click(record: Any, click: Click, unknown: bool, action_codes: Mapping[str, int]) -> Rejected:
+def warm() -> ClickColumns:
+    """Compile the reading of clicks, or load it from the cache; return the columns of one click."""
+    value = b'{"event_id":"e","user_id":"u","item_id":"i","action":"like","timestamp_ms":1000000000000}'
+    return click_columns([Record("clicks", 0, 0, 10**12, b"u", value)], {"like": 0}, 0)
+
+
+def _refuse_click(record: Any, unknown: bool, action_codes: Mapping[str, int]) -> Rejected:
+    click = decode_click(record.value)
     if unknown:
         known = ", ".join(action_codes)
         return Rejected(record, UNKNOWN_ACTION, f"unknown action {click.action!r}; `actions` defines {known}")

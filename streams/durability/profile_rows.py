@@ -61,7 +61,7 @@ def take_profiles(profiles: Profiles, index: ItemIndex) -> Taken:
 
 
 def _stated_row(profiles: Profiles, user: int, index: ItemIndex) -> Row:
-    said, user_id = profiles.stated[user], profiles.ids[user]
+    said, user_id = profiles.stated[user], profiles.ids.text(user)
     blocked = index.keys[said.blocked].astype("<u8").tobytes()
     value = UserStated(SCHEMA_VERSION, user_id, said.offset, said.attributes, said.preferences, blocked)
     return stated_key(user_id), changelog.encode(value)
@@ -95,7 +95,7 @@ def _chunk_rows(profiles: Profiles, index: ItemIndex, chunks: NDArray[np.int32])
         split(index.keys[items[:size]], ends), split(actions[:size], ends), split(times[:size], ends),
         split(keys[:size], ends), split(offsets[:size], ends),
     )  # fmt: skip
-    ids = [profiles.ids[owner] for owner in owners]
+    ids = [profiles.ids.text(owner) for owner in owners]
     encode, suffix = changelog.encode, [b"\0" + slot.to_bytes(2, "big") for slot in range(profiles.n_slots)]
     rows: list[Row] = [
         (user.encode() + suffix[slot], encode(UserChunk(SCHEMA_VERSION, user, *values)))
@@ -201,7 +201,7 @@ class Restore:
         if not len(moved) and len(kept) == len(keys):
             return
         wanted = {
-            chunk_key(profiles.ids[owner], slot)
+            chunk_key(profiles.ids.text(owner), slot)
             for owner, slot in links[: len(kept), [kernels.OWNER, kernels.SLOT]].tolist()
         }
         profiles.tombstones.update(set(keys) - wanted)

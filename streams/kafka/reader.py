@@ -6,6 +6,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from streams.kafka.column_fetch import fetch_columns
+from streams.kafka.columns import RecordColumns
 from streams.kafka.options import aiokafka_client_options
 from streams.settings import Settings
 
@@ -28,7 +30,7 @@ def _consumer(settings: Settings) -> AIOKafkaConsumer:
 
 async def read_partition(
     settings: Settings, topic: str, partition: int, *, start: int = 0, since_ms: int = 0
-) -> AsyncIterator[Sequence[Any]]:
+) -> AsyncIterator[RecordColumns]:
     """Yield the records of a partition to its end at the time of the call.
 
     It begins at the later of offset `start` and the first record that is not from before `since_ms`.
@@ -36,6 +38,7 @@ async def read_partition(
     tp = TopicPartition(topic, partition)
     consumer = _consumer(settings)
     await consumer.start()
+    fetch_columns(consumer)
     try:
         consumer.assign([tp])
         first = (await consumer.beginning_offsets([tp]))[tp]
@@ -46,7 +49,7 @@ async def read_partition(
         consumer.seek(tp, max(first, start))
         # The position passes compacted holes and transaction markers that no record stands for.
         while await consumer.position(tp) < end:
-            for records in (await consumer.getmany(tp, timeout_ms=POLL_MS)).values():
+            for (records,) in (await consumer.getmany(tp, timeout_ms=POLL_MS)).values():
                 yield records
     finally:
         await consumer.stop()
@@ -81,6 +84,7 @@ class TailReader:
         """Connect and begin to read."""
         self._consumer = _consumer(self._settings)
         await self._consumer.start()
+        fetch_columns(self._consumer)
         self._consumer.assign(self._tps)
         await self._consumer.seek_to_beginning(*self._tps)
         ends = await self._consumer.end_offsets(self._tps)
@@ -134,7 +138,7 @@ class TailReader:
         assert consumer is not None
         behind = {tp for tp, end in ends.items() if end > 0}
         while True:
-            for tp, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
+            for tp, (records,) in (await consumer.getmany(timeout_ms=POLL_MS)).items():
                 for start in range(0, len(records), SLICE):
                     part = records[start : start + SLICE]
                     self._handler(tp.topic, tp.partition, part)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, cast
 
 import aiokafka
@@ -21,6 +21,8 @@ from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 
+from streams.kafka.column_fetch import fetch_columns
+from streams.kafka.columns import RecordColumns
 from streams.kafka.lease import Lease
 from streams.kafka.ledger import CommitLedger
 
@@ -57,7 +59,7 @@ class RecordBatch:
     Attributes
     ----------
     tp : TP
-    records : list of aiokafka.ConsumerRecord
+    records : RecordColumns, or any sequence of records
         Empty where the log holds nothing but the end of a transaction, or what one took back.
     last_offset : int
         Last offset covered: that of the last record, or of what follows it and stands for no record.
@@ -67,7 +69,7 @@ class RecordBatch:
 
     __slots__ = ("epoch", "last_offset", "records", "tp")
 
-    def __init__(self, tp: TP, records: list[Any], last_offset: int, epoch: int) -> None:
+    def __init__(self, tp: TP, records: Sequence[Any], last_offset: int, epoch: int) -> None:
         self.tp = tp
         self.records = records
         self.last_offset = last_offset
@@ -75,6 +77,9 @@ class RecordBatch:
 
     def __len__(self) -> int:
         return len(self.records)
+
+
+_NOTHING = RecordColumns.of([])
 
 
 class BatchSchema(faust.Schema[Any, Any]):
@@ -151,8 +156,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
                 return records
 
     async def on_start(self) -> None:
-        """Start to consume; every answer of the group renews the lease."""
+        """Start to consume, in columns; every answer of the group renews the lease."""
         await super().on_start()
+        fetch_columns(self._ensure_consumer())
         lease = cast(Consumer, self.consumer).lease
         coordinator = self._ensure_consumer()._coordinator
         heartbeat, rejoin = coordinator._do_heartbeat, coordinator._do_rejoin_group
@@ -262,18 +268,18 @@ class Consumer(driver.Consumer):
             return
         # A rebalance since the fetch has moved the positions: then only records count.
         positions = cast(BatchConsumerThread, self._thread).positions if fetched_in == generation else {}
-        by_partition = {TP(tp.topic, tp.partition): fetched for tp, fetched in records.items()}
+        by_partition = {TP(tp.topic, tp.partition): fetched for tp, (fetched,) in records.items()}
         for tp in by_partition.keys() | positions.keys():
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
             if active is not None and tp not in active and tp not in self._buffered_partitions:
                 continue
-            fetched = by_partition.get(tp, [])
+            fetched = by_partition.get(tp, _NOTHING)
             # A seek may deliver records a second time: keep what lies at or after the read position.
             position = self._read_offset[tp] or 0
-            if fetched and fetched[0].offset < position:
-                fetched = [record for record in fetched if record.offset >= position]
-            last = max(fetched[-1].offset if fetched else -1, positions.get(tp, 0) - 1)
+            if len(fetched) and fetched.offsets[0] < position:
+                fetched = fetched.since(position)
+            last = max(int(fetched.offsets[-1]) if len(fetched) else -1, positions.get(tp, 0) - 1)
             if last < position:
                 continue
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
@@ -283,7 +289,7 @@ class Consumer(driver.Consumer):
 
     @staticmethod
     def _batch_message(batch: RecordBatch, generation: int) -> ConsumerMessage:
-        newest = batch.records[-1] if batch.records else None
+        newest = batch.records[-1] if len(batch) else None
         return ConsumerMessage(
             topic=batch.tp.topic,
             partition=batch.tp.partition,

@@ -60,6 +60,7 @@ class ItemIndex:
         self.ids: list[str] = []
         self._rows: dict[str, int] = {}
         self._keys = np.zeros(1024, np.uint64)
+        self._named = np.zeros(1025, np.bool_)  # of every row, and a last False
         self._slots = np.full(4096, -1, np.int32)  # hash table of rows, never more than half full
 
     def __len__(self) -> int:
@@ -78,6 +79,25 @@ class ItemIndex:
         except KeyError:
             self._add_all(ids)
             return np.array([known[name] for name in ids], np.int32)
+
+    def rows_of_bytes(
+        self, data: NDArray[np.uint8], spans: NDArray[np.int64], keys: NDArray[np.uint64]
+    ) -> NDArray[np.int32]:
+        """Rows of items as `rows_of`, by the bytes of their ids and their keys: (n,) int32.
+
+        Parameters
+        ----------
+        spans : (n, 2) int64, begin and size of each id's UTF-8 bytes in `data`
+        keys : (n,) uint64
+        """
+        rows = _find(self._slots, self._keys, keys)
+        nameless = np.flatnonzero(~self._named[rows])  # a row of -1 looks at the last cell, which is False
+        if len(nameless):
+            _, first = np.unique(keys[nameless], return_index=True)
+            pieces = spans[nameless[np.sort(first)]].tolist()
+            self._add_all([data[begin : begin + size].tobytes().decode() for begin, size in pieces])
+            rows = _find(self._slots, self._keys, keys)
+        return rows
 
     def known_rows(self, ids: Iterable[str]) -> NDArray[np.int32]:
         """Rows of those of the items that have one: (at most n,) int32."""
@@ -112,15 +132,18 @@ class ItemIndex:
             if row >= 0:
                 self._rows[name] = row
                 self.ids[row] = self.ids[row] or name
+                self._named[row] = True
         self._make(keys[fresh], [name for name, new in zip(names, fresh.tolist(), strict=True) if new])
 
     def _make(self, keys: NDArray[np.uint64], names: list[str] | None) -> None:
         begin, end = len(self.ids), len(self.ids) + len(keys)
         if end > len(self._keys):
             self._keys = np.resize(self._keys, 2 * end)
+            self._named = np.append(self._named[:begin], np.zeros(2 * end + 1 - begin, np.bool_))
         self._keys[begin:end] = keys
         self.ids += names or [""] * len(keys)
         if names is not None:
+            self._named[begin:end] = True
             self._rows.update(zip(names, range(begin, end), strict=True))
         if 2 * end > len(self._slots):
             self._slots = np.full(1 << (4 * end).bit_length(), -1, np.int32)

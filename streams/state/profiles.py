@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from model_core.signals.co_visitation import CoVisitation
 from streams.durability.rows import SCHEMA_VERSION, Erased, chunk_key, erased_key, stated_key
 from streams.state import profile_kernels as kernels
+from streams.state.id_table import IdTable
 from streams.state.item_index import ItemIndex
 from streams.state.profile_kernels import APPLIED, CHUNK, DUPLICATE, REPLAYED
 
@@ -64,7 +65,7 @@ class Profiles:
         self.actions = tuple(actions)
         self.positive = np.array([name in positive for name in actions], np.bool_)
         self.n_slots = history_limit // CHUNK
-        self.ids: list[str] = []  # "" = forgotten
+        self.ids = IdTable()
         self.stated: dict[int, Stated] = {}
         self.erased: dict[bytes, Erased] = {}  # by changelog key
         self.position = -1
@@ -72,7 +73,6 @@ class Profiles:
         self.dirty_stated: set[int] = set()
         self.dirty_erased: set[bytes] = set()
         self.tombstones: set[bytes] = set()
-        self._rows: dict[str, int] = {}
         heap = np.zeros(4, np.int64)
         heap[kernels.FREE] = -1
         self.rings = kernels.Rings(
@@ -100,38 +100,46 @@ class Profiles:
     @property
     def n_live(self) -> int:
         """Users known."""
-        return len(self._rows)
+        return self.ids.n_live
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return sum(array.nbytes for array in self.rings)
+        return self.ids.nbytes + sum(array.nbytes for array in self.rings)
 
     def user_ids(self, start: int = 0) -> list[str]:
         """Ids of the rows from `start` on."""
-        return self.ids[start:]
+        return [self.ids.text(row) for row in range(start, len(self.ids))]
 
     def row_of(self, user_id: str) -> int:
         """Row of a user, -1 if unknown."""
-        return self._rows.get(user_id, -1)
+        return self.ids.row_of(user_id)
 
     def rows_of(self, user_ids: Sequence[str]) -> NDArray[np.int32]:
         """Rows of users, made where there are none: (n,) int32. Do not keep them across `erase`."""
-        known = self._rows
-        try:
-            return np.array([known[user] for user in user_ids], np.int32)
-        except KeyError:
-            return np.array([known[u] if u in known else self._add(u) for u in user_ids], np.int32)
+        known = len(self.ids)
+        rows = self.ids.rows_of_texts(user_ids)
+        self._begin_users(known)
+        return rows
 
-    def _add(self, user_id: str) -> int:
-        row = len(self.ids)
-        self.ids.append(user_id)
-        self._rows[user_id] = row
-        if row == len(self.rings.users):
-            self._grow_users(2 * row)
-        if self.erased and (marker := self.erased.get(erased_key(user_id))) is not None:
-            self.rings.users[row, kernels.OFFSET] = marker.clicks_offset
-        return row
+    def rows_of_bytes(
+        self, data: NDArray[np.uint8], spans: NDArray[np.int64], hashes: NDArray[np.uint64]
+    ) -> NDArray[np.int32]:
+        """Rows of users as `rows_of`, by the bytes of their ids; see `IdTable.rows_of`."""
+        known = len(self.ids)
+        rows = self.ids.rows_of(data, spans, hashes)
+        self._begin_users(known)
+        return rows
+
+    def _begin_users(self, known: int) -> None:
+        """Make room for the users whose rows are `known` and later."""
+        n = len(self.ids)
+        if n > len(self.rings.users):
+            self._grow_users(n + n // 2)
+        if self.erased:
+            for row in range(known, n):
+                if (marker := self.erased.get(erased_key(self.ids.text(row)))) is not None:
+                    self.rings.users[row, kernels.OFFSET] = marker.clicks_offset
 
     def _grow_users(self, capacity: int) -> None:
         r = self.rings
@@ -186,13 +194,12 @@ class Profiles:
         Clicks folded so far, and `users` records up to `offset`, do not bring the user back when they are
         read again; later ones begin a new user. The counts of items keep what the user added to them.
         """
-        row = self._rows.get(user_id)
-        if row is None or offset < self.stated.get(row, _NOTHING).offset and offset >= 0:
+        row = self.row_of(user_id)
+        if row < 0 or offset < self.stated.get(row, _NOTHING).offset and offset >= 0:
             return False
-        del self._rows[user_id]
         slots = self.slots_of(row)
         kernels.release(self.rings, row)
-        self.ids[row] = ""
+        self.ids.forget(row)
         self.stated.pop(row, None)
         self.dirty_stated.discard(row)
         self.tombstones.update(chunk_key(user_id, slot) for slot in slots)

@@ -15,6 +15,7 @@ from online_learning.attribution.cascade import amended
 from online_learning.attribution.pending_slates import ClosedSlate, OpenSlate, PendingSlates
 from online_learning.statistics.position_bias import POSITIONS, PositionStatistics, by_position
 from online_learning.statistics.sums import Statistics
+from streams.click_kernels import ITEM, USER
 from streams.decoding import ClickColumns
 from streams.events import MAX_SLATE, Recommendation
 from streams.kafka.progress import Progress, RecentIds
@@ -154,8 +155,8 @@ class Shard:
         self, columns: ClickColumns, index: ItemIndex, positive: frozenset[str], metrics: Metrics
     ) -> NDArray[np.uint8]:
         """Fold accepted clicks into profiles, co-visits and the bandit; return what became of each."""
-        users = self.profiles.rows_of(columns.users)
-        items = index.rows_of(columns.items)
+        users = self.profiles.rows_of_bytes(columns.data, columns.spans[USER], columns.keys[USER])
+        items = index.rows_of_bytes(columns.data, columns.spans[ITEM], columns.keys[ITEM])
         outcomes = fold_clicks(
             self.profiles,
             self.covisits,
@@ -213,7 +214,7 @@ class Shard:
             offset = int(columns.offsets[row])
             if offset <= self.rewarded_offset:
                 continue
-            click = columns.clicks[row]
+            click = columns.click(row)
             found = self.slates.attribute(
                 user, click.item_id, click.action, click.timestamp_ms, click.request_id, click.dwell_ms,
                 offset=offset,

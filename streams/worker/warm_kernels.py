@@ -12,10 +12,13 @@ from model_core.signals import co_visitation, evidence
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.ease import Ease
 from model_core.signals.sample_signals import SignalConfig
+from streams import decoding
+from streams.click_kernels import ITEM, USER
 from streams.durability.digest import fold_batch
 from streams.durability.profile_rows import Restore, take_profiles
 from streams.durability.rows import take_covisits
 from streams.events import Click
+from streams.kafka import columns
 from streams.kafka.partitioner import partition_of
 from streams.state import profile_kernels
 from streams.state.catalogue import Catalogue, encode_item_state
@@ -39,6 +42,10 @@ def warm() -> None:
         (k, Click(event_id=f"{k}", user_id="u", item_id=f"{k}", action="like", timestamp_ms=10**12))
         for k in range(3)
     ]
+    columns.warm()
+    clicks = decoding.warm()
+    index.rows_of_bytes(clicks.data, clicks.spans[ITEM], clicks.keys[ITEM])
+    profiles.rows_of_bytes(clicks.data, clicks.spans[USER], clicks.keys[USER])
     fold_batch(profiles, covisits, index, log)
     take_covisits(covisits, index, 0)
     restore = Restore(Profiles(0, history_limit=32, actions=["like"], positive=["like"]), index)

@@ -4,8 +4,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+import numpy as np
+
 from streams.decoding import ClickColumns, click_columns
 from streams.events import Request
+from streams.kafka.columns import RecordColumns
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.placement import Placement
 from streams.kafka.transport import RecordBatch
@@ -15,8 +18,8 @@ from streams.settings import Settings
 from streams.state.item_index import ItemIndex
 from streams.state.shard import Shard, count_outcomes
 
-# Rows folded between two looks at the event loop: about 10 ms.
-SLICE = 2048
+# Rows folded between two looks at the event loop: 2 to 4 ms.
+SLICE = 768
 
 
 class ClickAgent:
@@ -47,7 +50,7 @@ class ClickAgent:
         self._codes = {name: code for code, name in enumerate(settings.actions)}
         self._positive = frozenset(settings.positive_actions)
         self._max_future_ms = settings.max_future_ms
-        self._recommend_on = frozenset(settings.recommend_on)
+        self._asks = np.array([name in settings.recommend_on for name in settings.actions], np.bool_)
         self._k = settings.k_default
 
     async def __call__(self, batch: RecordBatch) -> None:
@@ -56,8 +59,9 @@ class ClickAgent:
         shard.epochs["clicks"] = batch.epoch
         metrics = self._metrics
         metrics.observe_batch("clicks", len(batch))
+        fetched = RecordColumns.of(batch.records)
         for start in range(0, len(batch), SLICE):
-            records = batch.records[start : start + SLICE]
+            records = fetched[start : start + SLICE]
             began = time.perf_counter()
             columns = click_columns(records, self._codes, self._max_future_ms)
             decoded = time.perf_counter()
@@ -70,18 +74,17 @@ class ClickAgent:
                 metrics.count_key_mismatches("clicks", columns.key_mismatches)
             if shard.profiles.n_users > known:
                 self._placement.check("clicks", shard.partition, shard.profiles.user_ids(known))
-            if self._recommend_on:
+            if self._asks.any():
                 await self._ask(shard, columns)
             await self._dead_letters.publish("clicks", columns.rejected)
-            shard.clicks.advance(records[-1].offset + 1)
+            shard.clicks.advance(int(records.offsets[-1]) + 1)
             await asyncio.sleep(0)
         shard.clicks.advance(batch.last_offset + 1)
 
     async def _ask(self, shard: Shard, columns: ClickColumns) -> None:
         """Ask for a slate for each click whose action says so; hold its offset until it is published."""
-        for row, click in enumerate(columns.clicks):
-            if click.action not in self._recommend_on:
-                continue
+        for row in np.flatnonzero(self._asks[columns.actions]).tolist():
+            click = columns.click(row)
             request = Request(
                 request_id=f"click:{click.event_id}"[:512],
                 user_id=click.user_id,

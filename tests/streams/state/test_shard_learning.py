@@ -13,13 +13,16 @@ from online_learning.attribution.rewards import Shaping
 from online_learning.policies.registry import Learning
 from online_learning.statistics.position_bias import PositionStatistics, power_law
 from online_learning.statistics.posterior import LinearPrior
+from streams import decoding
 from streams.decoding import ClickColumns
 from streams.events import Click, Recommendation, SlateItem
+from streams.kafka.columns import Record
 from streams.metrics import Metrics
 from streams.state.item_index import ItemIndex, key_of, keys_of
 from streams.state.profiles import Profiles
 from streams.state.shard import ARM_PREFIX, Shard, arm_key, decode_policy_row, encode_policy_row
 
+BEGIN_MS = 10**12
 ACTIONS = ("view", "click")
 SHAPING = Shaping({"view": 0.2, "click": 1.0})
 PRIOR = LinearPrior(np.array([0.3, 0.1, 0.0]), feature_space="release-1")
@@ -54,7 +57,7 @@ def slate(number: int) -> tuple[Recommendation, np.ndarray]:
         model_version="release-1",
         features=features.tobytes(),
         feature_dim=3,
-        timestamp_ms=1_000 * number,
+        timestamp_ms=BEGIN_MS + 1_000 * number,
         latency_ms=1.0,
         clicks_offset=-1,
     )
@@ -78,20 +81,11 @@ def click_columns(offsets: list[int]) -> ClickColumns:
 
 
 def columns(clicks: Iterable[Click], first_offset: int = 0) -> ClickColumns:
-    clicks = list(clicks)
-    times = np.array([click.timestamp_ms for click in clicks], np.int64)
-    return ClickColumns(
-        clicks=clicks,
-        users=[click.user_id for click in clicks],
-        items=[click.item_id for click in clicks],
-        actions=np.array([ACTIONS.index(click.action) for click in clicks], np.uint8),
-        times=times,
-        event_keys=keys_of(click.event_id for click in clicks),
-        offsets=first_offset + np.arange(len(clicks)),
-        broker_times=times,
-        rejected=[],
-        key_mismatches=0,
-    )
+    records = [
+        Record("clicks", 3, offset, click.timestamp_ms, click.user_id.encode(), msgspec.json.encode(click))
+        for offset, click in enumerate(clicks, first_offset)
+    ]
+    return decoding.click_columns(records, {name: code for code, name in enumerate(ACTIONS)}, 0)
 
 
 def serve(live: Shard, numbers: range) -> None:
@@ -188,7 +182,7 @@ def test_closed_slates_tell_how_often_positions_are_looked_at_and_a_row_brings_i
     live = shard(learning, positions=PositionStatistics())
     serve(live, range(4))
     fold(live, taken(0, 1), taken(1, 0), taken(1, 2, "view"))
-    live.watermark_ms = 3_000 + 60_000  # the last slate closes too
+    live.watermark_ms = BEGIN_MS + 3_000 + 60_000  # the last slate closes too
     assert len(live.close_slates(frozenset({"click"}))) == 4
     assert live.positions is not None
     assert live.positions.shown.sum(axis=1)[:4].tolist() == [4, 4, 4, 0]
@@ -235,10 +229,10 @@ def test_a_conversion_after_the_slate_has_closed_is_learned_once_and_corrects_it
     shaping = Shaping({"view": 0.2, "click": 1.0}, windows_ms={"click": 600_000})
     live.slates = PendingSlates(window_ms=60_000, shaping=shaping)
     serve(live, range(1))
-    live.watermark_ms = 60_000
+    live.watermark_ms = BEGIN_MS + 60_000
     (closed,) = live.close_slates(frozenset())
     assert (closed.correction, closed.rewards.tolist()) == (False, [0.0, 0.0, 0.0])
-    late = taken(0, 2, timestamp_ms=500_000)
+    late = taken(0, 2, timestamp_ms=BEGIN_MS + 500_000)
     fold(live, late, msgspec.structs.replace(late, event_id="told again"), first_offset=7)
     fold(live, late, first_offset=7)  # read again after a restart
     (corrected,) = live.close_slates(frozenset())
@@ -285,7 +279,7 @@ def test_slates_of_another_release_are_rewarded_and_not_learned_from() -> None:
     record, features = slate(0)
     live.open_slate(msgspec.structs.replace(record, model_version="release-0"), features)
     fold(live, taken(0, 1))
-    live.watermark_ms = 60_000
+    live.watermark_ms = BEGIN_MS + 60_000
     (closed,) = live.close_slates(frozenset({"click"}))
     assert closed.rewards.tolist() == [0.0, 1.0, 0.0]
     assert live.statistics == Learning.of("thompson", PRIOR).empty()

@@ -1,0 +1,130 @@
+"""Makes an aiokafka consumer hand out `RecordColumns`: one for everything fetched of a partition.
+
+aiokafka turns every record into a Python object. Here its fetcher keeps doing what it does about requests,
+positions and errors; only the step from bytes to records is replaced. What was fetched with an aborted
+transaction in it, or in an old format, still goes through aiokafka's own reading, for it needs its rules.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from aiokafka import AIOKafkaConsumer
+from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import calc_crc32c
+
+from streams.kafka.columns import HEADER, RecordColumns, Table, batches, read_batches, read_records
+
+CODEC, CONTROL = 7, 32  # bits of a batch's attributes: compression; the end of a transaction, no records
+CRC, CHECKED = 17, 21  # where a batch has its checksum, and from where it is taken
+
+_decoders: dict[int, Callable[[bytes], bytes]] = {
+    1: gzip_decode,
+    2: snappy_decode,
+    3: lz4_decode,
+    4: zstd_decode,
+}
+
+
+class _KeptRecords:
+    """aiokafka's `MemoryRecords` that also keeps the bytes it was made of."""
+
+    __slots__ = ("_records", "data")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._records = MemoryRecords(data)
+
+    def has_next(self) -> bool:
+        return bool(self._records.has_next())
+
+    def next_batch(self) -> Any:
+        return self._records.next_batch()
+
+    def size_in_bytes(self) -> int:
+        return int(self._records.size_in_bytes())
+
+
+# For every consumer of the process: it does what aiokafka's does.
+fetcher.MemoryRecords = _KeptRecords
+
+
+def fetch_columns(consumer: AIOKafkaConsumer) -> None:
+    """Let a started consumer return, per partition, a list of at most one `RecordColumns`."""
+    consumer._fetcher._records = _Results(consumer._fetcher._records)
+
+
+class _Results(dict[Any, Any]):
+    """The fetcher's results by partition; takes the records of each apart as columns."""
+
+    def __setitem__(self, tp: Any, result: Any) -> None:
+        if isinstance(result, fetcher.FetchResult):
+            result._partition_records = _Columns(result._partition_records)
+        super().__setitem__(tp, result)
+
+
+class _Columns:
+    """In the place of aiokafka's `PartitionRecords`: an iterator over at most one `RecordColumns`."""
+
+    def __init__(self, records: Any) -> None:
+        self._records = records
+        self.next_fetch_offset: int = records.next_fetch_offset
+
+    def __iter__(self) -> Iterator[RecordColumns]:
+        columns = self._read()
+        if len(columns):
+            yield columns
+
+    def _read(self) -> RecordColumns:
+        records = self._records
+        tp, raw = records._tp, records._records.data
+        data = np.frombuffer(raw, np.uint8)
+        found = np.empty((len(data) // HEADER + 1, 8), np.int64)
+        found = found[: batches(data, found)]
+        if records._aborted_transactions or np.any(found[:, 2] < 0):
+            columns = RecordColumns.of(list(records))
+            self.next_fetch_offset = records.next_fetch_offset
+            return columns
+        if records._check_crcs:
+            _check(tp, raw, found)
+        after = int(found[-1, 7]) if len(found) else self.next_fetch_offset
+        found = found[found[:, 2] & CONTROL == 0]
+        table = np.empty((int(found[:, 3].sum()), 6), np.int64)
+        since = self.next_fetch_offset
+        if np.any(found[:, 2] & CODEC):
+            raw, n = _decompressed(raw, found, since, table)
+        else:
+            n = read_batches(data, found, since, table)
+        if n < 0:
+            raise CorruptRecordException(f"the records of a batch of {tp} do not fit into it")
+        self.next_fetch_offset = after
+        return RecordColumns(tp.topic, tp.partition, raw, table[:n])
+
+
+def _check(tp: Any, raw: bytes, found: Table) -> None:
+    for begin, end in found[:, :2].tolist():
+        expected = int.from_bytes(raw[begin + CRC : begin + CHECKED], "big")
+        if calc_crc32c(raw[begin + CHECKED : end]) != expected:
+            raise CorruptRecordException(f"Invalid CRC - {tp}")
+
+
+def _decompressed(raw: bytes, found: Table, since: int, table: Table) -> tuple[bytes, int]:
+    """Read batches of which some are compressed; return the bytes of all, and how many records they have."""
+    pieces: list[bytes] = []
+    n, begun = 0, 0
+    for row in found:
+        piece = raw[row[0] + HEADER : row[1]]
+        if codec := int(row[2]) & CODEC:
+            piece = _decoders[codec](piece)
+        data = np.frombuffer(piece, np.uint8)
+        upto = read_records(data, 0, len(data), row[3:7], since, table, n)
+        if upto < 0:
+            return b"", -1
+        table[n:upto, 2] += begun
+        table[n:upto, 4] += begun
+        pieces.append(piece)
+        n, begun = upto, begun + len(piece)
+    return b"".join(pieces), n

@@ -1,0 +1,220 @@
+"""Records of a partition as columns: the bytes that the broker sent, and where in them each record lies.
+
+No Python object is made for a record until somebody asks for it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+OFFSET, TIMESTAMP, KEY, KEY_SIZE, VALUE, VALUE_SIZE = range(6)  # columns; a size of -1 is a null
+HEADER = 61  # bytes before the records of a batch, format 2
+
+Data = NDArray[np.uint8]
+Table = NDArray[np.int64]
+
+njit = numba.njit(cache=True, nogil=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record; the names are those of aiokafka's records."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    timestamp_type: int = 0
+
+
+class RecordColumns(Sequence[Record]):
+    """A sequence of records in offset order.
+
+    Attributes
+    ----------
+    raw : bytes that keys and values lie in
+    table : (n, 6) int64, see the columns named above; positions are bytes of `raw`
+    """
+
+    __slots__ = ("partition", "raw", "table", "topic")
+
+    def __init__(self, topic: str, partition: int, raw: bytes, table: Table) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.raw = raw
+        self.table = table
+
+    @classmethod
+    def of(cls, records: Sequence[Any]) -> "RecordColumns":
+        """Columns of records that are objects of one partition."""
+        if isinstance(records, cls):
+            return records
+        table = np.empty((len(records), 6), np.int64)
+        pieces: list[bytes] = []
+        end = 0
+        for row, record in zip(table, records, strict=True):
+            row[OFFSET], row[TIMESTAMP] = record.offset, record.timestamp
+            for column, piece in ((KEY, record.key), (VALUE, record.value)):
+                row[column], row[column + 1] = end, -1 if piece is None else len(piece)
+                if piece is not None:
+                    pieces.append(piece)
+                    end += len(piece)
+        first = records[0] if len(records) else None
+        return cls(first.topic if first else "", first.partition if first else 0, b"".join(pieces), table)
+
+    @property
+    def data(self) -> Data:
+        """The bytes as an array: a view."""
+        return np.frombuffer(self.raw, np.uint8)
+
+    @property
+    def offsets(self) -> Table:
+        """(n,) int64: a view."""
+        return self.table[:, OFFSET]
+
+    @property
+    def timestamps(self) -> Table:
+        """(n,) int64 ms: a view."""
+        return self.table[:, TIMESTAMP]
+
+    def since(self, offset: int) -> "RecordColumns":
+        """Return the records at or after an offset."""
+        return self[int(np.searchsorted(self.offsets, offset)) :]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> "RecordColumns": ...
+    def __getitem__(self, index: int | slice) -> "Record | RecordColumns":
+        if isinstance(index, slice):
+            return RecordColumns(self.topic, self.partition, self.raw, self.table[index])
+        return self._record(self.table[index].tolist())
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(self._record, self.table.tolist())
+
+    def _record(self, row: list[int]) -> Record:
+        offset, timestamp, key, key_size, value, value_size = row
+        raw = self.raw
+        return Record(
+            self.topic,
+            self.partition,
+            offset,
+            timestamp,
+            None if key_size < 0 else raw[key : key + key_size],
+            None if value_size < 0 else raw[value : value + value_size],
+        )
+
+
+def warm() -> None:
+    """Compile the reading of batches, or load it from the cache."""
+    data, found, table = np.zeros(0, np.uint8), np.zeros((0, 8), np.int64), np.zeros((0, 6), np.int64)
+    data.flags.writeable = False  # as fetched bytes are
+    batches(data, found)
+    read_batches(data, found, 0, table)
+    read_records(data, 0, 0, np.zeros(4, np.int64), 0, table, 0)
+
+
+@njit
+def _number(data: Data, at: int, size: int) -> int:
+    """Big-endian signed integer of `size` bytes."""
+    value = np.int64(data[at]) - (np.int64(256) if data[at] > 127 else np.int64(0))
+    for k in range(1, size):
+        value = (value << np.int64(8)) | np.int64(data[at + k])
+    return int(value)
+
+
+@njit
+def _varint(data: Data, at: int, end: int) -> tuple[Any, Any]:
+    """Read a zigzag varint; return it and where the next byte is, beyond `end` when it does not fit."""
+    value = np.uint64(0)
+    shift = np.uint64(0)
+    while at < end and shift < np.uint64(64):
+        byte = np.uint64(data[at])
+        at += 1
+        value |= (byte & np.uint64(127)) << shift
+        if byte < np.uint64(128):
+            return np.int64(value >> np.uint64(1)) ^ -np.int64(value & np.uint64(1)), np.int64(at)
+        shift += np.uint64(7)
+    return np.int64(0), np.int64(end + 1)
+
+
+@njit
+def read_records(data: Data, at: int, end: int, header: Table, since: int, table: Table, n: int) -> int:
+    """Append the records of one batch that lie in data[at:end] and are not before offset `since`.
+
+    header : (4,) int64: number of records, base offset, first timestamp, and the timestamp of all or -1.
+    Returns the number of rows then, -1 if the batch is damaged.
+    """
+    for _ in range(header[0]):
+        size, at = _varint(data, at, end)
+        stop = at + size
+        if size < 0 or stop > end:
+            return -1
+        after, at = _varint(data, at + 1, stop)
+        delta, at = _varint(data, at, stop)
+        key_size, at = _varint(data, at, stop)
+        key = at
+        at += max(key_size, 0)
+        value_size, at = _varint(data, at, stop)
+        value = at
+        if value + max(value_size, 0) > stop:
+            return -1
+        at = stop
+        if header[1] + delta < since:
+            continue
+        table[n, OFFSET] = header[1] + delta
+        table[n, TIMESTAMP] = header[2] + after if header[3] < 0 else header[3]
+        table[n, KEY] = key
+        table[n, KEY_SIZE] = max(key_size, -1)
+        table[n, VALUE] = value
+        table[n, VALUE_SIZE] = max(value_size, -1)
+        n += 1
+    return n if at == end else -1
+
+
+@njit
+def batches(data: Data, out: Table) -> int:
+    """Write where the whole batches lie: out (k, 8) int64; return how many, at most k, there are.
+
+    A row is begin, end, attributes, number of records, base offset, first timestamp, timestamp of all or -1,
+    next offset; the attributes are -1 of a batch of an older format.
+    """
+    n = 0
+    at = 0
+    while n < len(out) and at + 17 <= len(data):
+        end = at + 12 + _number(data, at + 8, 4)
+        if end > len(data) or end < at + 17:
+            break
+        row = out[n]
+        row[0], row[1], row[2] = at, end, -1
+        if data[at + 16] == 2 and end >= at + HEADER:
+            row[2] = _number(data, at + 21, 2)
+            row[3] = _number(data, at + 57, 4)
+            row[4] = _number(data, at, 8)
+            row[5] = _number(data, at + 27, 8)
+            row[6] = _number(data, at + 35, 8) if row[2] & 8 else -1
+            row[7] = row[4] + _number(data, at + 23, 4) + 1
+        n += 1
+        at = end
+    return n
+
+
+@njit
+def read_batches(data: Data, found: Table, since: int, table: Table) -> int:
+    """Write the records of uncompressed batches, found by `batches`; as `read_records`."""
+    n = 0
+    for k in range(len(found)):
+        n = read_records(data, found[k, 0] + HEADER, found[k, 1], found[k, 3:7], since, table, n)
+        if n < 0:
+            return -1
+    return n
