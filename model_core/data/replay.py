@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from model_core.data.corpus import Corpus
 from model_core.data.samples import affinities
 from model_core.data.vocabulary import Edges
-from model_core.release.batches import ItemBatch, ScoreBatch
+from model_core.release.batches import ItemBatch, ScoreBatch, SparseRows, sparse_signals
 from model_core.signals.cold_start import ItemFeatures
 from model_core.signals.ease import Ease
 from model_core.signals.sample_signals import Log, SignalConfig, SignalState
@@ -73,8 +73,18 @@ class Replay:
                 actions[row, -len(events) :] = self.log.actions[events]
                 ages[row, -len(events) :] = (times_ms[row] - self.log.times_ms[events]) / 1000.0
         entities, weights = self._affinities(users, times_ms)
+        popularity, signals, values = sparse_signals(self.state.read(users))
         return ScoreBatch(
-            history, actions, ages, entities, weights, self.state.read(users), ~self.state.seen[users]
+            history=history,
+            history_actions=actions,
+            history_age_s=ages,
+            user_entities=entities,
+            user_entity_weights=weights,
+            popularity=popularity,
+            signals=signals,
+            signal_values=values,
+            eligible=np.ones(self.log.n_items, np.bool_),
+            excluded=SparseRows.of([np.flatnonzero(seen) for seen in self.state.seen[users]]),
         )
 
     def _affinities(
@@ -98,13 +108,3 @@ class Replay:
         )
         near = affinities(log, np.flatnonzero(asked), self.edges, self.n_affinities)
         return join_stated(self.stated[users], *near)
-
-
-def join(batches: list[ScoreBatch]) -> ScoreBatch:
-    """Put requests together into one batch."""
-    return ScoreBatch(
-        *(
-            np.concatenate([getattr(batch, name) for batch in batches])
-            for name in ScoreBatch.__dataclass_fields__
-        )
-    )

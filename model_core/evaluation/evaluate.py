@@ -227,9 +227,10 @@ def rank(
     for begin in range(0, len(truth.users), batch):
         users = truth.users[begin : begin + batch]
         request = replay.requests(users, np.full(len(users), moment))
-        request = replace(request, eligible=~barred[begin : begin + batch])
+        if among is not None:
+            request = replace(request, eligible=among)
         ranked = scorer.score(request, vectors)
-        spare = (~request.eligible).argmax(1)
+        spare = barred[begin : begin + batch].argmax(1)
         parts.append(np.where(ranked.valid, ranked.rows, spare[:, None])[:, :k])
         probability.append(ranked.scores[ranked.valid])
         of_user, at = np.nonzero(ranked.valid)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from model_core.explanation.shapley import Shapley, shapley
 from model_core.release.baseline import BaselineScorer
-from model_core.release.batches import ItemBatch, ScoreBatch
+from model_core.release.batches import ItemBatch, ScoreBatch, SparseRows, sparse_signals
 from model_core.release.scorer import Scorer
 
 Kind = Literal["history", "entity", "modality", "signal"]
@@ -191,9 +191,8 @@ def _score_alone(
     scorer: Scorer | BaselineScorer, request: ScoreBatch, items: NDArray[np.float32], row: int
 ) -> float:
     """Score an item as it is served, whatever else is: the only eligible one is a candidate."""
-    eligible = np.zeros((1, len(items)), np.bool_)
-    eligible[0, row] = True
-    return float(scorer.score(replace(request, eligible=eligible), items).scores[0, 0])
+    alone = replace(request.only(SparseRows.of([np.array([row])])), eligible=np.ones(len(items), np.bool_))
+    return float(scorer.score(alone, items).scores[0, 0])
 
 
 def _logit(probability: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
@@ -208,10 +207,8 @@ def _explain_baseline(
 ) -> Attribution:
     """The baseline's level is a sum already: co-visits, and what is left without them."""
     score = _score_alone(scorer, request, items, row)
-    without = request.signals.copy()
-    without[:, 0] = 0
-    rest = _score_alone(scorer, replace(request, signals=without), items, row)
-    added = np.array([request.signals[0, 0, row], rest / (1 - rest)], np.float64)
+    rest = _score_alone(scorer, request.without_signals(), items, row)
+    added = np.array([request.signals_of(0, row)[0], rest / (1 - rest)], np.float64)
     return Attribution(
         unit="level",
         score=score,
@@ -251,7 +248,7 @@ class _Game:
         self._of_entity = np.full(request.user_entities.shape[1], -1)
         self._of_entity[near] = len(met) + np.arange(len(near))
         described = _described(parts)
-        signals = request.signals[0, :, row]
+        signals = request.signals_of(0, row)
         present = np.flatnonzero(signals > 0)
         self.inner = [Player("modality", name) for name in described]
         self.inner += [Player("signal", SIGNALS[s]) for s in present.tolist()]
@@ -278,19 +275,22 @@ class _Game:
         order = np.argsort(events, axis=1, kind="stable")  # those that stay close up at the right end
         kept = np.take_along_axis(events, order, axis=1)
         near = there[:, self._of_entity]
+        popularity, signals, signal_values = sparse_signals(np.repeat(self._signals[None], n, axis=0))
         batch = ScoreBatch(
             history=np.where(kept, self._history[order], -1),
             history_actions=np.where(kept, request.history_actions[0][order], 0),
             history_age_s=np.where(kept, request.history_age_s[0][order], np.float32(0)),
             user_entities=np.where(near, request.user_entities[0], 0),
             user_entity_weights=np.where(near, request.user_entity_weights[0], np.float32(0)),
-            signals=np.repeat(self._signals[None], n, axis=0),
-            eligible=np.zeros((n, len(self._items)), np.bool_),
+            popularity=popularity,
+            signals=signals,
+            signal_values=signal_values,
+            eligible=self._eligible[0],
+            excluded=SparseRows.none(n),
         )
         out = np.zeros((n, self._n_subsets))
         for group in self._eligible:
-            batch.eligible[:] = group
-            scores = self._scorer.score(batch, self._items)
+            scores = self._scorer.score(replace(batch, eligible=group), self._items)
             of, at = np.nonzero(scores.valid)
             out[of, scores.rows[of, at]] = _logit(scores.scores[of, at])
         return out

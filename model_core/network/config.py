@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 FUSIONS = ("sum", "concat", "gated", "deep", "joint")
+POPULARITY, EASE = 1, 2  # their places among the signals; co-visits come first
 GRAPH_EMBEDDINGS = ("none", "transe", "distmult", "complex", "rotate")
 
 

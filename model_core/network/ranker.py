@@ -1,4 +1,4 @@
-"""From a user's history to the best candidates of a whole catalogue, in one graph.
+"""From a user's history to the best candidates of a whole catalogue.
 
 Shapes: B requests, L history positions, N catalogue rows, S signals, A entities of a user, C candidates.
 """
@@ -8,11 +8,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from model_core.network.config import ModelConfig
+from model_core.network.config import POPULARITY, ModelConfig
 
 TIME_BASIS = 32  # gaps from 0 s to 2**31 s
 NOT_ELIGIBLE = -1e9
-POPULARITY, EASE = 1, 2  # their places among the signals
 SIGNAL_WEIGHTS = (0.8, 0.2, 0.6)  # to begin with: co-visits, popularity, EASE
 HERE_S, AWAY_S = 600.0, 86_400.0  # a user whose last event is as long ago is here, or has been away
 
@@ -237,8 +236,8 @@ class Ranker(nn.Module):
 
     def read(
         self,
-        items: Tensor,
-        history: Tensor,
+        tokens: Tensor,
+        mask: Tensor,
         history_actions: Tensor,
         history_age_s: Tensor,
         user_entities: Tensor,
@@ -246,22 +245,60 @@ class Ranker(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Read the users of B requests: see `model_core.release.batches.ScoreBatch` for the arguments.
 
+        Parameters
+        ----------
+        tokens : (B, L, dim), vectors of the history's items; what stands in padding does not matter
+        mask : (B, L) bool, False = padding
+
         Returns
         -------
         user (B, dim), states (B, 1 + L, dim), known (B, 1 + L) bool, gains (B, S + 2)
         """
-        mask = history >= 0
-        tokens = items[history.clamp(min=0)] * mask.unsqueeze(-1)
         age = history_age_s * mask
         before = torch.cat((age[:, :1], age[:, :-1]), dim=1)
         first = torch.cat((mask[:, :1], mask[:, 1:] & ~mask[:, :-1]), dim=1)
         gap = ((before - age) * ~first).clamp(min=0.0)
-        states, known = self.states(tokens, history_actions, gap, mask)
+        states, known = self.states(tokens * mask.unsqueeze(-1), history_actions, gap, mask)
         any_known = mask.any(1)
         last = torch.where(any_known.unsqueeze(-1), states[:, -1], states[:, 0])
         liked = self.liked(user_entities, user_entity_weights)
         idle, told = age[:, -1], any_known.to(age.dtype)
         return self.user_vector(last, idle, told, liked), states, known, self.gains(idle, told)
+
+    def judge(
+        self,
+        user: Tensor,
+        states: Tensor,
+        known: Tensor,
+        head_gain: Tensor,
+        vectors: Tensor,
+        retrieved: Tensor,
+        signals: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rank C candidates of B requests, each on its own.
+
+        Parameters
+        ----------
+        user, states, known : of `read`; head_gain : (B, 1), the last of its gains
+        vectors : (B, C, dim); retrieved : (B, C) retrieval scores; signals : (B, C, S)
+
+        Returns
+        -------
+        probability (B, C), logits (B, C, n_actions), features (B, C, feature_dim)
+        """
+        hidden = self.hidden(user, vectors, states, known.unsqueeze(1))
+        heard = head_gain * (1.0 - is_new(signals.transpose(1, 2)))
+        rank = retrieved + heard * self.rank(hidden).squeeze(-1)
+        logit = self.platt[0] * rank + self.platt[1]
+        probability = torch.sigmoid(logit)
+        logits = logit.unsqueeze(-1) + self.act(hidden)
+        # The signals as they are: a policy can trust or distrust them from the first clicks on.
+        plain = torch.tanh(signals / 4)
+        spread = hidden / float(self.config.hidden_dim) ** 0.5  # of norm 1
+        features = torch.cat(
+            (torch.ones_like(rank).unsqueeze(-1), probability.unsqueeze(-1), spread, plain), dim=-1
+        )
+        return probability, logits, features
 
     def forward(
         self,
@@ -274,33 +311,32 @@ class Ranker(nn.Module):
         signals: Tensor,
         eligible: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Serve B requests over N items; see `model_core.release.batches.ScoreBatch` for the arguments.
+        """Answer B requests over N items at once, from dense signals: what a release must agree with.
+
+        Parameters
+        ----------
+        items : (N, dim); signals : (B, S, N); eligible : (B, N) bool; the rest as of `ScoreBatch`
 
         Returns
         -------
         rows (B, C) int64, valid (B, C) bool, probability (B, C), logits (B, C, n_actions),
-        features (B, C, feature_dim); in retrieval order
+        features (B, C, feature_dim); in retrieval order, C at most N
         """
         user, states, known, gains = self.read(
-            items, history, history_actions, history_age_s, user_entities, user_entity_weights
+            items[history.clamp(min=0)],
+            history >= 0,
+            history_actions,
+            history_age_s,
+            user_entities,
+            user_entity_weights,
         )
         new = is_new(signals)
         counts = gains[:, -2:-1] * (1.0 - new) + new
         base = counts * (self.match(user) @ items.T) + self.prior(user, signals, gains[:, :-2])
-        top, rows = torch.topk(base.masked_fill(~eligible, NOT_ELIGIBLE), self.config.n_candidates, dim=1)
+        n_candidates = min(self.config.n_candidates, len(items))
+        top, rows = torch.topk(base.masked_fill(~eligible, NOT_ELIGIBLE), n_candidates, dim=1)
         valid = torch.gather(eligible, 1, rows)
         at = rows.unsqueeze(1).expand(-1, self.config.n_signals, -1)
-        top = top * valid
-        hidden = self.hidden(user, items[rows], states, known.unsqueeze(1))
-        heard = gains[:, -1:] * (1.0 - torch.gather(new, 1, rows))
-        rank = top + heard * self.rank(hidden).squeeze(-1)
-        logit = self.platt[0] * rank + self.platt[1]
-        probability = torch.sigmoid(logit)
-        logits = logit.unsqueeze(-1) + self.act(hidden)
-        # The signals as they are: a policy can trust or distrust them from the first clicks on.
-        plain = torch.tanh(torch.gather(signals, 2, at).transpose(1, 2) / 4)  # (B, C, S)
-        spread = hidden / float(self.config.hidden_dim) ** 0.5  # of norm 1
-        features = torch.cat(
-            (torch.ones_like(rank).unsqueeze(-1), probability.unsqueeze(-1), spread, plain), dim=-1
-        )
-        return rows, valid, probability, logits, features
+        given = torch.gather(signals, 2, at).transpose(1, 2)  # (B, C, S)
+        judged = self.judge(user, states, known, gains[:, -1:], items[rows], top * valid, given)
+        return rows, valid, *judged

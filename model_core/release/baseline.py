@@ -5,8 +5,10 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.network.config import POPULARITY
 from model_core.release.batches import ItemBatch, ScoreBatch
 from model_core.release.folder import Release
+from model_core.release.retrieval import Query, retrieve
 from model_core.release.scorer import Scores, best_first
 from model_core.signals.sample_signals import SignalConfig
 
@@ -56,19 +58,26 @@ class BaselineScorer:
 
     def score(self, batch: ScoreBatch, items: NDArray[np.float32]) -> Scores:
         """Rank by the signals; see `Scorer.score`."""
-        missing = max(0, N_CANDIDATES - batch.signals.shape[2])
-        signals = np.pad(batch.signals, ((0, 0), (0, 0), (0, missing)))
-        eligible = np.pad(batch.eligible, ((0, 0), (0, missing)))
-        level = signals[:, 0] + _POPULARITY_SHARE * signals[:, 1]
-        masked = np.where(eligible, level, np.float32(-1.0))
-        # Sorted by falling level, then by row: a stable sort keeps rows in order.
-        rows = np.argsort(-masked, axis=1, kind="stable")[:, :N_CANDIDATES]
-        valid = np.take_along_axis(eligible, rows, 1)
-        score = np.take_along_axis(level / (1 + level), rows, 1)
-        covisits = np.take_along_axis(signals[:, 0], rows, 1)
-        popularity = np.take_along_axis(signals[:, 1], rows, 1)
+        n, nothing = len(batch.history), np.zeros((len(batch.history), 1), np.float32)
+        query = Query(
+            match=nothing,
+            weight=np.full(n, _POPULARITY_SHARE),
+            gain=nothing[:, 0],
+            newcomer=nothing[:, 0],
+            level=batch.popularity,
+            own=np.ascontiguousarray(batch.signal_values[:, 0]),
+            always=nothing[:, 0],
+        )
+        silent = np.zeros((len(batch.popularity), 1), np.float32)
+        found = retrieve(batch, silent, query, N_CANDIDATES, _no_match)
+        score = found.scores / (1 + found.scores)
+        covisits, popularity = found.signals[:, :, 0], found.signals[:, :, POPULARITY]
         features = np.stack(
             (np.ones_like(score), score, covisits / (1 + covisits), popularity / (5 + popularity)), axis=-1
         )
-        logits = np.zeros((*rows.shape, 0), np.float32)
-        return best_first(rows.astype(np.int64), valid, score, logits, features.astype(np.float32))
+        logits = np.zeros((*score.shape, 0), np.float32)
+        return best_first(found.rows, found.valid, score, logits, features)
+
+
+def _no_match(match: NDArray[np.float32], items: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.zeros((len(match), len(items)), np.float32)

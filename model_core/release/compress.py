@@ -11,7 +11,15 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from model_core.release.folder import ITEM_ENCODER, MANIFEST, RANKER, Release, read_release, sign_manifest
+from model_core.release.folder import (
+    ITEM_ENCODER,
+    MANIFEST,
+    RANKER,
+    USER,
+    Release,
+    read_release,
+    sign_manifest,
+)
 
 Precision = Literal["int8", "fp16"]
 
@@ -48,7 +56,7 @@ def compress_release(folder: Path, out: Path, precision: Precision) -> Release:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name in manifest["files"]:
-        if name in (ITEM_ENCODER, RANKER):
+        if name in (ITEM_ENCODER, USER, RANKER):
             _convert(folder / name, partial / name, precision)
         else:
             shutil.copyfile(folder / name, partial / name)

@@ -1,4 +1,4 @@
-"""Both graphs as ONNX files, checked against torch before anyone may serve them."""
+"""The graphs as ONNX files, checked against torch before anyone may serve them."""
 
 import logging
 import warnings
@@ -12,21 +12,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model_core.network.config import ModelConfig
+from model_core.network.config import POPULARITY, ModelConfig
 from model_core.network.item_encoder import ItemEncoder
 from model_core.network.ranker import Ranker
-from model_core.release.folder import ITEM_ENCODER, RANKER
-from model_core.release.scorer import open_session
+from model_core.network.stages import CandidateStage, UserStage
+from model_core.release.batches import ScoreBatch, sparse_eligible, sparse_signals
+from model_core.release.folder import ITEM_ENCODER, MATCH, RANKER, RANKER_OUTPUTS, USER, USER_OUTPUTS
+from model_core.release.scorer import Graphs, open_session
+from model_core.release.served import dense_inputs
 
-OPSET = 18
+OPSET, IR_VERSION = 18, 10
 TOLERANCE = 1e-4
-RANKER_OUTPUTS = ("rows", "valid", "probability", "logits", "features")
 
 
 def export_release(
     folder: Path, encoder: ItemEncoder, ranker: Ranker, *, largest_batch: int = 32, n_items: int = 1000
 ) -> dict[str, float]:
-    """Write both graphs and compare them with torch at batch 1 and the largest.
+    """Write the graphs and compare them with torch at batch 1 and the largest.
 
     Returns
     -------
@@ -41,30 +43,52 @@ def export_release(
     """
     torch.backends.mha.set_fastpath_enabled(False)
     encoder, ranker = encoder.cpu().eval(), ranker.cpu().eval()
-    n_items = max(n_items, ranker.config.n_candidates)
     many = example_items(encoder, largest_batch)
-    dims = {"n": torch.export.Dim("n", min=1)}
-    _export(folder / ITEM_ENCODER, encoder, many, {name: {0: "n"} for name in many}, ("vectors",), dims)
-    requests = example_requests(ranker, encoder.entities.num_embeddings, largest_batch, n_items)
-    shapes: dict[str, dict[int, str]] = {name: {0: "b"} for name in requests}
-    shapes |= {"items": {0: "n"}, "signals": {0: "b", 2: "n"}, "eligible": {0: "b", 1: "n"}}
-    # Fewer items than are retrieved cannot be traced; the scorer pads its catalogue to as many.
-    dims = {"b": torch.export.Dim("b", min=1), "n": torch.export.Dim("n", min=ranker.config.n_candidates)}
-    _export(folder / RANKER, ranker, requests, shapes, RANKER_OUTPUTS, dims)
+    _export(folder / ITEM_ENCODER, encoder, many, {name: ("n",) for name in many}, ("vectors",))
+    users = example_users(ranker, encoder.entities.num_embeddings, largest_batch)
+    _export(folder / USER, UserStage(ranker), users, {name: ("b",) for name in users}, USER_OUTPUTS)
+    with torch.inference_mode():
+        read = dict(zip(USER_OUTPUTS, UserStage(ranker)(**users), strict=True))
+    candidates = example_candidates(ranker, read)
+    _export(
+        folder / RANKER,
+        CandidateStage(ranker),
+        candidates,
+        {name: ("b", "c") if name in ("vectors", "retrieved", "signals") else ("b",) for name in candidates},
+        RANKER_OUTPUTS,
+    )
+    _write_match(folder / MATCH, ranker.config.dim)
     return {
         "item_encoder": max(_compare_items(folder, encoder, size) for size in (1, largest_batch)),
         "ranker": max(_compare_ranker(folder, ranker, encoder, size, n_items) for size in (1, largest_batch)),
     }
 
 
+def _write_match(path: Path, dim: int) -> None:
+    """Write the product of users and items, which ONNX Runtime makes on as many threads as it is told."""
+    floats = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Gemm", ["match", "items"], ["product"], transB=1)],
+        "match",
+        [
+            onnx.helper.make_tensor_value_info("match", floats, ["b", dim]),
+            onnx.helper.make_tensor_value_info("items", floats, ["n", dim]),
+        ],
+        [onnx.helper.make_tensor_value_info("product", floats, ["b", "n"])],
+    )
+    opsets = [onnx.helper.make_opsetid("", OPSET)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION), str(path))
+
+
 def _export(
     path: Path,
     module: nn.Module,
     inputs: dict[str, Tensor],
-    shapes: dict[str, dict[int, str]],
+    axes: dict[str, tuple[str, ...]],
     outputs: Sequence[str],
-    dims: dict[str, Any],
 ) -> None:
+    """Write a graph; `axes` names the first axes of each input, which stay open."""
+    dims = {name: torch.export.Dim(name, min=1) for named in axes.values() for name in named}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # else it names each op library it lacks
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about dimensions that share a name, as they should
@@ -78,14 +102,14 @@ def _export(
             input_names=list(inputs),
             output_names=list(outputs),
             dynamic_shapes={
-                name: {axis: dims[dim] for axis, dim in axes.items()} for name, axes in shapes.items()
+                name: {axis: dims[dim] for axis, dim in enumerate(named)} for name, named in axes.items()
             },
         )
     assert program is not None
     program.save(str(path), external_data=False)
     model = onnx.load(str(path))
     for value in model.graph.input:
-        for axis in shapes[value.name]:
+        for axis in range(len(axes[value.name])):
             if not value.type.tensor_type.shape.dim[axis].dim_param:
                 raise ValueError(f"{path.name} axis {axis} of {value.name!r} must be symbolic, is fixed")
     if model.opset_import[0].version != OPSET:
@@ -115,28 +139,57 @@ def example_items(encoder: ItemEncoder, n: int, seed: int = 0) -> dict[str, Tens
     return inputs
 
 
-def example_requests(
-    ranker: Ranker, n_entities: int, b: int, n_items: int, seed: int = 0, vectors: Tensor | None = None
-) -> dict[str, Tensor]:
-    """Random requests, among them users without any history and users with a full one."""
+def example_users(ranker: Ranker, n_entities: int, b: int, seed: int = 0) -> dict[str, Tensor]:
+    """Random users, among them some without any history and some with a full one."""
     rng = torch.Generator().manual_seed(seed)
     config: ModelConfig = ranker.config
-    length = torch.randint(0, config.history_length + 1, (b,), generator=rng)
-    history = torch.randint(0, n_items, (b, config.history_length), generator=rng)
-    padding = torch.arange(config.history_length).unsqueeze(0) < (config.history_length - length).unsqueeze(1)
-    age = torch.rand(b, config.history_length, generator=rng).cumsum(1).flip(1) * 1e5
-    n_actions = len(ranker.action_own)
-    items = torch.randn(n_items, config.dim, generator=rng) if vectors is None else vectors
+    shape = (b, config.history_length)
+    length = torch.randint(0, config.history_length + 1, (b, 1), generator=rng)
+    mask = torch.arange(config.history_length) >= config.history_length - length
+    actions = torch.randint(0, len(ranker.action_own) + 1, shape, generator=rng)
     return {
-        "items": items,
-        "history": history.masked_fill(padding, -1),
-        "history_actions": torch.randint(0, n_actions + 1, history.shape, generator=rng) * ~padding,
-        "history_age_s": age,
+        "tokens": torch.randn(*shape, config.dim, generator=rng),
+        "mask": mask,
+        "history_actions": actions * mask,
+        "history_age_s": torch.rand(shape, generator=rng).cumsum(1).flip(1) * 1e5,
         "user_entities": torch.randint(0, n_entities, (b, config.n_affinities), generator=rng),
         "user_entity_weights": torch.rand(b, config.n_affinities, generator=rng),
-        "signals": torch.rand(b, config.n_signals, n_items, generator=rng) * 3,
-        "eligible": torch.rand(b, n_items, generator=rng) < 0.9,
     }
+
+
+def example_candidates(ranker: Ranker, users: dict[str, Tensor], seed: int = 0) -> dict[str, Tensor]:
+    """Random candidates of users that `UserStage` has read."""
+    rng = torch.Generator().manual_seed(seed)
+    config, b = ranker.config, len(users["user"])
+    return {
+        **{name: users[name] for name in ("user", "states", "known")},
+        "head_gain": users["gains"][:, 1:],
+        "vectors": torch.randn(b, config.n_candidates, config.dim, generator=rng),
+        "retrieved": torch.randn(b, config.n_candidates, generator=rng),
+        "signals": torch.rand(b, config.n_candidates, config.n_signals, generator=rng) * 3,
+    }
+
+
+def example_requests(ranker: Ranker, n_entities: int, b: int, n_items: int, seed: int = 0) -> ScoreBatch:
+    """Random requests; of a tenth of all items a user may not be given one, and few have any signal."""
+    users = example_users(ranker, n_entities, b, seed)
+    rng = np.random.default_rng(seed)
+    signals = rng.random((b, ranker.config.n_signals, n_items), np.float32) * 3
+    signals *= rng.random(signals.shape) < 0.3
+    signals[:, POPULARITY] = signals[0, POPULARITY]
+    popularity, there, values = sparse_signals(signals)
+    history = rng.integers(0, n_items, users["mask"].shape)
+    return ScoreBatch(
+        history=np.where(users["mask"].numpy(), history, -1),
+        history_actions=users["history_actions"].numpy(),
+        history_age_s=users["history_age_s"].numpy(),
+        user_entities=users["user_entities"].numpy(),
+        user_entity_weights=users["user_entity_weights"].numpy(),
+        popularity=popularity,
+        signals=there,
+        signal_values=values,
+        **sparse_eligible(rng.random((b, n_items)) < 0.9),
+    )
 
 
 def _compare_items(folder: Path, encoder: ItemEncoder, n: int) -> float:
@@ -149,30 +202,32 @@ def _compare_items(folder: Path, encoder: ItemEncoder, n: int) -> float:
 
 
 def _compare_ranker(folder: Path, ranker: Ranker, encoder: ItemEncoder, b: int, n_items: int) -> float:
+    """Serve random requests by the graphs, and by torch from dense arrays."""
     with torch.inference_mode():
         vectors = encoder(**example_items(encoder, n_items, seed=2))
-        inputs = example_requests(ranker, encoder.entities.num_embeddings, b, n_items, 3, vectors)
-        wanted = [value.numpy() for value in ranker(**inputs)]
-    session = open_session(folder / RANKER, threads=1, exact=True)
-    got = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+        batch = example_requests(ranker, encoder.entities.num_embeddings, b, n_items, seed=3)
+        wanted = [value.numpy() for value in ranker(vectors, **dense_inputs(batch))]
+    graphs = Graphs(folder, n_candidates=ranker.config.n_candidates, threads=1, exact=True)
+    scores = graphs.score(batch, vectors.numpy())
+    got = [scores.rows, scores.valid, scores.scores, scores.logits, scores.features]
     difference = 0.0
     for request in range(b):
+        ours, theirs = ([part[request][parts[1][request]] for part in parts] for parts in (got, wanted))
         # Items that tie at the edge of retrieval may be taken in another order: compare by item.
-        common, ours, theirs = np.intersect1d(got[0][request], wanted[0][request], return_indices=True)
-        if len(common) < 0.99 * got[0].shape[1]:
+        common, at, their_at = np.intersect1d(ours[0], theirs[0], return_indices=True)
+        if len(common) < 0.99 * len(theirs[0]):
             raise ValueError(f"{RANKER} must retrieve torch's candidates, got {len(common)} in common")
-        for left, right in zip(got[2:], wanted[2:], strict=True):
-            difference = max(difference, _check(RANKER, left[request, ours], right[request, theirs]))
-        _check_top_ten([value[request] for value in got[:3]], [value[request] for value in wanted[:3]])
+        for left, right in zip(ours[2:], theirs[2:], strict=True):
+            difference = max(difference, _check(RANKER, left[at], right[their_at]))
+        _check_top_ten(ours[0][:10], theirs[0], theirs[2])
     return difference
 
 
-def _check_top_ten(got: Sequence[NDArray[Any]], wanted: Sequence[NDArray[Any]]) -> None:
-    """Compare rows, valid, probability of a request: items that differ by rounding may change places."""
-    scores = dict(zip(wanted[0].tolist(), np.where(wanted[1], wanted[2], -1.0).tolist(), strict=True))
+def _check_top_ten(rows: NDArray[Any], wanted: NDArray[Any], probability: NDArray[Any]) -> None:
+    """See that ten rows are the likeliest of those wanted: such as differ by rounding may change places."""
+    scores = dict(zip(wanted.tolist(), probability.tolist(), strict=True))
     tenth = sorted(scores.values())[-10:][0]
-    rows = got[0][np.argsort(-np.where(got[1], got[2], -1.0), kind="stable")[:10]].tolist()
-    worst = min(scores.get(row, -1.0) for row in rows)
+    worst = min(scores.get(row, -1.0) for row in rows.tolist())
     if worst < tenth - TOLERANCE:
         raise ValueError(f"{RANKER} must rank torch's ten best first, got one of {worst:.6f} < {tenth:.6f}")
 

@@ -17,11 +17,15 @@ from numpy.typing import NDArray
 from model_core.data.vocabulary import Vocabulary
 from model_core.network.config import ModelConfig
 
-SCHEMA = 3
+SCHEMA = 5
 MANIFEST, VOCABULARY = "manifest.json", "vocabulary.json"
 ABOUT = ("version", "metrics", "training")
 """What of a manifest is said about the contents and is none of them."""
-ITEM_ENCODER, RANKER, EASE, MAPPING = "item_encoder.onnx", "ranker.onnx", "ease.npz", "item_mapping.npz"
+ITEM_ENCODER, USER, MATCH, RANKER = "item_encoder.onnx", "user.onnx", "match.onnx", "ranker.onnx"
+EASE, MAPPING = "ease.npz", "item_mapping.npz"
+USER_OUTPUTS = ("user", "states", "known", "match", "weights", "scales", "newcomer", "gains")
+"""See `model_core.network.stages`; of the ranker alike."""
+RANKER_OUTPUTS = ("probability", "logits", "features")
 TEXT_ENCODER, TOKENIZER = "text_encoder.onnx", "tokenizer.json"
 
 
@@ -82,7 +86,7 @@ def write_manifest(
     metrics: dict[str, Any],
     training: dict[str, Any],
 ) -> str:
-    """Complete a folder that holds both graphs, EASE and its mapping into a release; return its version.
+    """Complete a folder that holds the graphs, EASE and its mapping into a release; return its version.
 
     An exported text encoder is part of the release when the folder holds one.
     """
@@ -92,7 +96,7 @@ def write_manifest(
     carried = (TEXT_ENCODER, TOKENIZER) if (folder / TEXT_ENCODER).is_file() else ()
     described = {
         "schema": SCHEMA,
-        "files": dict.fromkeys((ITEM_ENCODER, RANKER, EASE, MAPPING, VOCABULARY, *carried)),
+        "files": dict.fromkeys((ITEM_ENCODER, USER, MATCH, RANKER, EASE, MAPPING, VOCABULARY, *carried)),
         "dims": asdict(config),
         "actions": actions,
         "text_encoder": {"name": text_encoder[0], "fingerprint": text_encoder[1]},
@@ -117,7 +121,7 @@ def read_release(folder: Path) -> Release:
     Raises
     ------
     ValueError
-        If a file is missing, was changed, or the schema is newer than this code.
+        If a file is missing, was changed, or the schema is not the one of this code.
     """
     manifest = _read_manifest(folder)
     for name, wanted in manifest["files"].items():
@@ -160,7 +164,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{str(path)!r} must be a release manifest in JSON: {error}") from None
     if schema != SCHEMA:
-        raise ValueError(f"release schema must be {SCHEMA} for this version of slatestream, got {schema!r}")
+        raise ValueError(
+            f"release schema must be {SCHEMA} for this version of slatestream, got {schema!r}: train it again"
+        )
     missing = {"version", "files", "dims", "actions", "text_encoder", "signals", "metrics"} - manifest.keys()
     if missing:
         raise ValueError(f"{str(path)!r} must name {sorted(missing)[0]!r}, which is missing")

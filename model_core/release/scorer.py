@@ -9,8 +9,22 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from model_core.network.config import POPULARITY
 from model_core.release.batches import ItemBatch, ScoreBatch
-from model_core.release.folder import EASE, ITEM_ENCODER, MAPPING, RANKER, VOCABULARY, Release, read_release
+from model_core.release.folder import (
+    EASE,
+    ITEM_ENCODER,
+    MAPPING,
+    MATCH,
+    RANKER,
+    RANKER_OUTPUTS,
+    USER,
+    USER_OUTPUTS,
+    VOCABULARY,
+    Release,
+    read_release,
+)
+from model_core.release.retrieval import Query, retrieve
 from model_core.signals.cold_start import ItemMapping
 from model_core.signals.ease import Ease
 
@@ -50,6 +64,89 @@ def best_first(
     )
 
 
+class Graphs:
+    """The graphs of a release, and retrieval between them. One thread at a time.
+
+    Parameters
+    ----------
+    folder
+        Holds the graphs; nothing else in it is read.
+    threads
+        Of the CPU provider, for one call.
+    exact
+        See `open_session`.
+    """
+
+    def __init__(self, folder: Path, *, n_candidates: int, threads: int = 1, exact: bool = False) -> None:
+        self._n_candidates = n_candidates
+        self._item_encoder, self._user, self._match, self._ranker = (
+            open_session(folder / name, threads=threads, exact=exact)
+            for name in (ITEM_ENCODER, USER, MATCH, RANKER)
+        )
+        self.provider: str = self._ranker.get_providers()[0]
+        self._item_inputs = {spec.name for spec in self._item_encoder.get_inputs()}
+
+    def encode_items(self, batch: ItemBatch) -> NDArray[np.float32]:
+        """See `Scorer.encode_items`."""
+        inputs = {name: getattr(batch, name) for name in self._item_inputs}
+        vectors: NDArray[np.float32] = self._item_encoder.run(None, inputs)[0]
+        return vectors
+
+    def score(self, batch: ScoreBatch, items: NDArray[np.float32]) -> Scores:
+        """See `Scorer.score`."""
+        items = items[: len(batch.popularity)]
+        user = self._read_users(batch, items)
+        found = retrieve(batch, items, self._query(batch, user), self._n_candidates, self._product)
+        probability, logits, features = self._ranker.run(
+            RANKER_OUTPUTS,
+            {
+                "user": user["user"],
+                "states": user["states"],
+                "known": user["known"],
+                "head_gain": user["gains"][:, 1:],
+                "vectors": found.vectors,
+                "retrieved": found.scores,
+                "signals": found.signals,
+            },
+        )
+        return best_first(found.rows, found.valid, probability, logits, features)
+
+    def _read_users(self, batch: ScoreBatch, items: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        mask = batch.history >= 0
+        tokens = np.zeros((*mask.shape, items.shape[1]), np.float32)
+        tokens[mask] = items[batch.history[mask]]
+        inputs = {
+            "tokens": tokens,
+            "mask": mask,
+            "history_actions": batch.history_actions,
+            "history_age_s": batch.history_age_s,
+            "user_entities": batch.user_entities,
+            "user_entity_weights": batch.user_entity_weights,
+        }
+        return dict(zip(USER_OUTPUTS, self._user.run(USER_OUTPUTS, inputs), strict=True))
+
+    def _query(self, batch: ScoreBatch, user: dict[str, NDArray[Any]]) -> Query:
+        """A signal counts ``weight * log(scale + signal)``: where it is 0 that is the same for all items."""
+        weights, scales = user["weights"], user["scales"][0]
+        sparse = np.arange(len(scales)) != POPULARITY
+        floor = np.log(scales[sparse])
+        more = np.log(scales[sparse] + batch.signal_values) - floor
+        of_row = np.repeat(weights[:, sparse], np.diff(batch.signals.bounds), axis=0)
+        return Query(
+            match=user["match"],
+            weight=weights[:, POPULARITY],
+            gain=user["gains"][:, 0],
+            newcomer=user["newcomer"][:, 0],
+            level=np.log(scales[POPULARITY] + batch.popularity),
+            own=(of_row * more).sum(1),
+            always=weights[:, sparse] @ floor,
+        )
+
+    def _product(self, match: NDArray[np.float32], items: NDArray[np.float32]) -> NDArray[np.float32]:
+        product: NDArray[np.float32] = self._match.run(None, {"match": match, "items": items})[0]
+        return product
+
+
 class Scorer:
     """One release, loaded and verified. Not for concurrent calls: one thread at a time.
 
@@ -77,66 +174,26 @@ class Scorer:
                 f"got {self.ease.n_items}"
             )
         self.mapping = ItemMapping.load(folder / MAPPING)
-        self._item_encoder = open_session(folder / ITEM_ENCODER, threads=threads)
-        self._ranker = open_session(folder / RANKER, threads=threads)
-        self.provider: str = self._ranker.get_providers()[0]
+        self._graphs = Graphs(folder, n_candidates=self.release.n_candidates, threads=threads)
+        self.provider = self._graphs.provider
         if require_gpu and self.provider != "CUDAExecutionProvider":
             raise ValueError(f"require_gpu needs CUDAExecutionProvider, got {self.provider}")
-        self._item_inputs = {spec.name for spec in self._item_encoder.get_inputs()}
-        self._cuda = self.provider == "CUDAExecutionProvider"
-        self._uploaded: tuple[Any, Any] | None = None  # the last item matrix and its copy on the device
 
     def encode_items(self, batch: ItemBatch) -> NDArray[np.float32]:
         """Fuse n items into vectors: (n, dim) float32."""
         if not len(batch.id_rows):
             return np.zeros((0, self.release.dim), np.float32)
-        inputs = {name: getattr(batch, name) for name in self._item_inputs}
-        vectors: NDArray[np.float32] = self._item_encoder.run(None, inputs)[0]
-        return vectors
+        return self._graphs.encode_items(batch)
 
     def score(self, batch: ScoreBatch, items: NDArray[np.float32]) -> Scores:
         """Retrieve and rank candidates for B requests.
 
-        A catalogue of fewer than `n_candidates` rows is padded. On CUDA `items` is copied to the device
-        once per array object: change the catalogue by giving another array, not in place.
-
         Parameters
         ----------
-        items : (N, dim) float32
+        items : (N, dim) float32, at least as many rows as the batch has; they may be written in place
+            between calls
         """
-        missing = self.release.n_candidates - len(items)
-        signals, eligible = batch.signals, batch.eligible
-        if missing > 0:
-            signals = np.pad(signals, ((0, 0), (0, 0), (0, missing)))
-            eligible = np.pad(eligible, ((0, 0), (0, missing)))
-        inputs = {
-            "history": batch.history,
-            "history_actions": batch.history_actions,
-            "history_age_s": batch.history_age_s,
-            "user_entities": batch.user_entities,
-            "user_entity_weights": batch.user_entity_weights,
-            "signals": signals,
-            "eligible": eligible,
-        }
-        rows, valid, scores, logits, features = self._run(inputs, items, max(missing, 0))
-        return best_first(rows, valid, scores, logits, features)
-
-    def _run(self, inputs: dict[str, Any], items: NDArray[np.float32], missing: int) -> list[Any]:
-        if not self._cuda:
-            padded = np.pad(items, ((0, missing), (0, 0))) if missing else items
-            return list(self._ranker.run(None, {"items": padded, **inputs}))
-        if self._uploaded is None or self._uploaded[0] is not items:
-            padded = np.pad(items, ((0, missing), (0, 0))) if missing else items
-            self._uploaded = (items, ort.OrtValue.ortvalue_from_numpy(padded, "cuda", 0))
-        binding = self._ranker.io_binding()
-        binding.bind_ortvalue_input("items", self._uploaded[1])
-        for name, value in inputs.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(value))
-        for spec in self._ranker.get_outputs():
-            binding.bind_output(spec.name, "cpu")
-        self._ranker.run_with_iobinding(binding)
-        binding.synchronize_outputs()
-        return list(binding.copy_outputs_to_cpu())
+        return self._graphs.score(batch, items)
 
 
 def cuda_devices() -> int:

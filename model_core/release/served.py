@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from model_core.data.corpus import Corpus
 from model_core.data.replay import Replay, item_features
 from model_core.network.model import Model
+from model_core.release.batches import PER_USER, ScoreBatch, dense_eligible, dense_signals
 from model_core.signals.sample_signals import Log, SignalConfig, fit_log
 
 BATCH = 64
@@ -49,13 +51,15 @@ def serve(
     )
     replay.advance(since)
     vectors = model.vectors()
-    missing = max(0, config.n_candidates - len(vectors))
-    vectors = torch.cat((vectors, vectors.new_zeros(missing, config.dim)))
     for begin in range(0, len(users), BATCH):
         some = users[begin : begin + BATCH]
         batch = replay.requests(some, np.full(len(some), log.times_ms[min(since, len(log) - 1)]))
-        inputs = {name: getattr(batch, name) for name in batch.__dataclass_fields__}
-        inputs["signals"] = np.pad(inputs["signals"], ((0, 0), (0, 0), (0, missing)))
-        inputs["eligible"] = np.pad(inputs["eligible"], ((0, 0), (0, missing)))
-        outputs = ranker(vectors, **{name: torch.as_tensor(v).to(device) for name, v in inputs.items()})
+        outputs = ranker(vectors, **dense_inputs(batch, device))
         yield Served(some, *(value.cpu().numpy() for value in outputs[:3]))
+
+
+def dense_inputs(batch: ScoreBatch, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Return what `Ranker` takes in torch: a batch whose signals and eligible items are dense."""
+    arrays = {name: getattr(batch, name) for name in PER_USER}
+    arrays |= {"signals": dense_signals(batch), "eligible": dense_eligible(batch)}
+    return {name: torch.as_tensor(array).to(device) for name, array in arrays.items()}

@@ -28,18 +28,22 @@ from numpy.typing import NDArray
 
 from model_core.signals import co_visitation_kernels as kernels
 from model_core.signals.co_visitation_kernels import previous_items
+from model_core.signals.sparse import Sums, merge_signals
 
 __all__ = [
     "CoVisitation",
     "history_weights",
     "pair_counts",
+    "pair_weights",
     "previous_items",
-    "scores",
+    "sparse_scores",
+    "tempered",
     "total_popularity",
     "warm",
 ]
 
 MAX_NEIGHBOURS = 4096
+WEIGHT_UNIT = 1 << 16
 NEVER = -1  # the applied offset of a row before its first event
 
 
@@ -65,8 +69,7 @@ class CoVisitation:
             if not 0 < value <= 1:
                 raise ValueError(f"{name} must be in (0, 1], got {value}")
         self.window = window
-        decay = pair_decay ** np.arange(window) * kernels.UNIT
-        self.pair_weights = np.maximum(np.rint((decay * pair_other, decay)), 1).astype(np.int32)
+        self.pair_weights = pair_weights(window, pair_decay, pair_other)
         max_level = max(0, (neighbours - 1) // kernels.GROUP).bit_length()
         self.neighbours = kernels.GROUP << max_level
         self.n_items = 0
@@ -224,49 +227,74 @@ class CoVisitation:
             self._grow_groups()
 
 
-def scores(
+def pair_weights(window: int, pair_decay: float, pair_other: float) -> NDArray[np.int32]:
+    """What a pair adds at each distance, in units: (2, window) int32; row 1 when both are positive."""
+    decay = pair_decay ** np.arange(window) * kernels.UNIT
+    return np.maximum(np.rint((decay * pair_other, decay)), 1).astype(np.int32)
+
+
+def sparse_scores(
     parts: Sequence[CoVisitation],
     histories: NDArray[np.int64],
-    n_items: int,
-    weights: NDArray[np.float32] | None = None,
-) -> NDArray[np.float32]:
-    """Score every item by its co-visits with each user's history, over all partitions.
+    weights: NDArray[np.int64],
+    popularity: NDArray[np.float32],
+) -> Sums:
+    """Score items by their co-visits with each user's history, over all partitions.
 
-    score[b, i] = sum_h weights[b, h] * sum_p C_p[h, i] / sqrt(sum_p popularity_p[i] + 10), the square root
+    The score of item i is sum_h weights[b, h] * sum_p C_p[h, i] / sqrt(popularity[i] + 10), the square root
     tempering popular items.
 
     Parameters
     ----------
     histories : (B, H) int64
         Item rows of each user's history, negative = padding.
-    weights : (B, H) float32
-        See `history_weights`; 1 when None.
+    weights : (B, H) int64
+        See `history_weights`.
+    popularity : (N,) float32
+        See `total_popularity`; items from N on are left out.
 
     Returns
     -------
-    scores : (B, n_items) float32
+    bounds : (B + 1,) int64; rows : (M,) int32; values : (M,) float32, of the items with any co-visit
     """
-    out = np.zeros((len(histories), n_items), np.float32)
     # One layout, one compilation: a slice of columns would have another.
     histories = np.ascontiguousarray(histories)
-    weights = np.ones(histories.shape, np.float32) if weights is None else np.ascontiguousarray(weights)
-    for part in parts:
-        kernels.add_counts(part.tables, histories, weights, out)
-    out /= np.sqrt(total_popularity(parts, n_items) + np.float32(10.0)) * np.float32(kernels.UNIT)
-    return out
+    amounts = np.ascontiguousarray(weights, np.float64)
+    tables = [part.tables for part in parts]
+    room = sum(_room(one, histories) for one in tables)
+    others, counts = np.empty(room, np.int32), np.empty(room, np.float64)
+    bounds, end = np.zeros((len(parts), len(histories) + 1), np.int64), 0
+    for one, of_part in zip(tables, bounds, strict=True):
+        end = kernels.gather_weighted(one, histories, amounts, of_part, others, counts, end)
+    found, rows, sums = kernels.add_up(bounds, others, counts, len(popularity))
+    return found, rows, tempered(sums, popularity[rows])
+
+
+def _room(tables: kernels.Tables, histories: NDArray[np.int64]) -> int:
+    """Counters of these rows, twice: while they are read, each row may grow once."""
+    rows = histories[(histories >= 0) & (histories < len(tables.start))]
+    return 2 * int((kernels.GROUP << tables.level[rows].astype(np.int64)).sum())
+
+
+def tempered(sums: NDArray[np.float64], popularity: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores of items from their weighted counts, in units, and their popularities."""
+    scale = 1.0 / (kernels.UNIT * WEIGHT_UNIT)
+    return (sums * scale / np.sqrt(popularity.astype(np.float64) + 10.0)).astype(np.float32)
 
 
 def history_weights(
     positive: NDArray[np.bool_], *, read_decay: float, read_other: float
-) -> NDArray[np.float32]:
-    """Weights of histories in `scores`: read_decay ** r, r = 0 the last, times read_other if not positive.
+) -> NDArray[np.int64]:
+    """Weights of histories in `sparse_scores`, whole numbers of 1 / WEIGHT_UNIT.
+
+    That of an event is read_decay ** r, r = 0 the last, times read_other if it is not positive.
 
     Parameters
     ----------
     positive : (B, H) bool, of each history's events, most recent last
     """
     decay = read_decay ** np.arange(positive.shape[1] - 1, -1, -1)
-    return (decay * np.where(positive, 1.0, read_other)).astype(np.float32)
+    return np.rint(decay * np.where(positive, 1.0, read_other) * WEIGHT_UNIT).astype(np.int64)
 
 
 def total_popularity(parts: Sequence[CoVisitation], n_items: int) -> NDArray[np.float32]:
@@ -300,7 +328,8 @@ def warm() -> None:
     part.put_back(rows)
     part.restore(rows, part.applied[rows], part.popularity[rows], *part.neighbours_of(rows))
     history = np.zeros((1, 1), np.int64)
-    scores([part], history, 3)
+    weights = history_weights(np.ones((1, 1), np.bool_), read_decay=1.0, read_other=1.0)
+    merge_signals([sparse_scores([part], history, weights, total_popularity([part], 3))] * 2)
     pair_counts([part], history[0], history[0])
 
 

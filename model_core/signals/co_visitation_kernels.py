@@ -6,6 +6,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.signals import sparse
+
 GROUP = 16  # counters in a group: 16 int32 fill a cache line
 
 UNIT = 1024  # counts are integers of 1 / UNIT: sums come out the same in any order
@@ -20,6 +22,7 @@ Groups = NDArray[np.int32]
 Windows = NDArray[np.int32]
 Pairs = NDArray[np.int64]
 Floats = NDArray[np.float32]
+Sums = NDArray[np.float64]
 
 njit = numba.njit(cache=True, nogil=True)
 
@@ -278,21 +281,65 @@ def gather(t: Tables, rows: Rows, sizes: Cells, others: Rows, counts: Rows) -> N
 
 
 @njit
-def add_counts(t: Tables, histories: Pairs, weights: Floats, out: Floats) -> None:
-    """Add the weighted co-visit counts of each history, in units, to out (B, n_items)."""
+def gather_weighted(
+    t: Tables,
+    histories: Pairs,
+    weights: Sums,
+    bounds: Cells,
+    others: Rows,
+    amounts: Sums,
+    end: int,
+) -> int:
+    """Append the counts of each history's neighbours, times its weight; return where they end now.
+
+    Rows may change meanwhile in another thread: what there is no room for, or no group, is left out.
+
+    histories, weights : (B, H); bounds : (B + 1,), where each request's part begins, written here
+    """
     groups, start, level = t.groups, t.start, t.level
+    bounds[0] = end
     for user in range(histories.shape[0]):
         for k in range(histories.shape[1]):
             row = histories[user, k]
-            if row < 0 or row >= len(start) or start[row] < 0:
+            if row < 0 or row >= len(start):
                 continue
-            # Another thread may be folding: what has just moved can lie beyond the groups seen here.
-            end = min(start[row] + (1 << level[row]), len(groups))
-            for group in range(start[row], end):
+            first, size = start[row], 1 << level[row]
+            if first < 0:
+                continue
+            for group in range(first, min(first + size, len(groups))):
+                if end + GROUP > len(others):
+                    break
                 for slot in range(GROUP):
                     other = groups[group, 0, slot]
-                    if other >= 0 and other < out.shape[1]:
-                        out[user, other] += weights[user, k] * np.float32(groups[group, 1, slot])
+                    if other >= 0:
+                        others[end] = other
+                        amounts[end] = weights[user, k] * groups[group, 1, slot]
+                        end += 1
+        bounds[user + 1] = end
+    return end
+
+
+@njit
+def add_up(bounds: Pairs, others: Rows, amounts: Sums, n_items: int) -> tuple[Cells, Rows, Sums]:
+    """Sum what `gather_weighted` appended: bounds (parts, B + 1); rows from n_items on fall out.
+
+    Returns
+    -------
+    bounds (B + 1,), rows (M,), sums (M,) of each request
+    """
+    n_requests = bounds.shape[1] - 1
+    total, marks = np.zeros(n_items), np.zeros((n_items + 63) >> 6, np.uint64)
+    found = np.zeros(n_requests + 1, np.int64)
+    rows, sums = np.empty(1024, np.int32), np.empty(1024, np.float64)
+    n = 0
+    for b in range(n_requests):
+        for part in range(bounds.shape[0]):
+            for k in range(bounds[part, b], bounds[part, b + 1]):
+                if others[k] < n_items:
+                    sparse.add(total, marks, others[k], amounts[k])
+        rows, sums, n = sparse.take(total, marks, rows, sums, n)
+        found[b + 1] = n
+    return found, rows[:n].copy(), sums[:n].copy()
 
 
 @njit

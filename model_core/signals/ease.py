@@ -5,18 +5,48 @@ items and G = X'X + penalty * I, the weight of item j for item i is -P[j, i] / P
 It remembers a whole history as a set, where co-visits and the transformer read its latest part in order.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from zipfile import BadZipFile
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.signals import sparse
+from model_core.signals.sparse import Sums
+
 if TYPE_CHECKING:
     import torch
+
+UNIT = float(1 << 30)
+"""Weights are summed as whole numbers of 1 / UNIT, see `model_core.signals.sparse`."""
+
+njit = numba.njit(cache=True, nogil=True)
+
+
+class Rows(NamedTuple):
+    """Where EASE's items stand among a worker's, and which others it scores.
+
+    row_of : (n_items,) int32, row of each item, -1 = none
+    size : (n_items,) int32, others that each liked item has a weight on
+    new_rows : (n_items, k) int32, their rows; new_weights : (n_items, k) float32
+    """
+
+    row_of: NDArray[np.int32]
+    size: NDArray[np.int32]
+    new_rows: NDArray[np.int32]
+    new_weights: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, ease: "Ease") -> "Rows":
+        """The items themselves and no others."""
+        n = ease.n_items
+        return cls(
+            np.arange(n, dtype=np.int32), np.zeros(n, np.int32),
+            np.zeros((n, 0), np.int32), np.zeros((n, 0), np.float32),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +65,30 @@ class Ease:
         """Items known."""
         return len(self.bounds) - 1
 
-    def scores(self, liked: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
-        """Sum the weights of distinct liked items, and cut what is negative: (len(liked), n_items)."""
-        out = np.zeros((len(liked), self.n_items), np.float32)
-        for row, items in enumerate(liked):
-            _add(self.bounds, self.items, self.weights, items.astype(np.int32, copy=False), out[row])
-        return np.maximum(out, 0.0, out=out)
+    def sparse_scores(
+        self,
+        bounds: NDArray[np.int64],
+        liked: NDArray[np.int32],
+        rows: Rows | None = None,
+        n: int | None = None,
+    ) -> Sums:
+        """Sum the weights of what each of B users liked, repeats once, and leave out what is not positive.
+
+        Parameters
+        ----------
+        bounds : (B + 1,) int64, liked : (m,) int32 items; negative ones are not known
+        rows : `Rows`, where others than these items are to be scored
+        n
+            Rows to score, from 0 on; `n_items` when None.
+
+        Returns
+        -------
+        bounds : (B + 1,) int64; rows : (M,) int32; values : (M,) float32
+        """
+        rows = rows or Rows.of(self)
+        n = self.n_items if n is None else n
+        found, at, sums = _sum(bounds, liked, self.bounds, self.items, self.weights, *rows, n)
+        return found, at, (sums / UNIT).astype(np.float32)
 
     def dense(self) -> NDArray[np.float32]:
         """Weights as a matrix: (n_items, n_items), row = liked."""
@@ -118,8 +166,35 @@ def fit_ease(
     )
 
 
-@numba.njit(cache=True, nogil=True)
-def _add(bounds, items, weights, liked, out):  # type: ignore[no-untyped-def]
-    for item in liked:
-        for k in range(bounds[item], bounds[item + 1]):
-            out[items[k]] += weights[k]
+@njit
+def _sum(  # type: ignore[no-untyped-def]
+    liked_bounds, liked, bounds, items, weights, row_of, size, new_rows, new_weights, n_rows
+):
+    total, marks = np.zeros(n_rows), np.zeros((n_rows + 63) >> 6, np.uint64)
+    last = np.full(len(bounds) - 1, -1, np.int64)
+    found = np.zeros(len(liked_bounds), np.int64)
+    rows, sums = np.empty(1024, np.int32), np.empty(1024, np.float64)
+    n = 0
+    for b in range(len(liked_bounds) - 1):
+        begin = n
+        for at in range(liked_bounds[b], liked_bounds[b + 1]):
+            item = liked[at]
+            if item < 0 or last[item] == b:
+                continue
+            last[item] = b
+            for k in range(bounds[item], bounds[item + 1]):
+                row = row_of[items[k]]
+                if 0 <= row < n_rows:
+                    sparse.add(total, marks, row, np.rint(np.float64(weights[k]) * UNIT))
+            for k in range(size[item]):
+                if new_rows[item, k] < n_rows:
+                    sparse.add(
+                        total, marks, new_rows[item, k], np.rint(np.float64(new_weights[item, k]) * UNIT)
+                    )
+        rows, sums, end = sparse.take(total, marks, rows, sums, n)
+        for k in range(begin, end):
+            if sums[k] > 0:
+                rows[n], sums[n] = rows[k], sums[k]
+                n += 1
+        found[b + 1] = n
+    return found, rows[:n].copy(), sums[:n].copy()

@@ -13,6 +13,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.signals.co_visitation import WEIGHT_UNIT, history_weights, pair_weights, tempered
+from model_core.signals.co_visitation_kernels import UNIT as COUNT_UNIT
 from model_core.signals.cold_start import (
     ItemFeatures,
     ItemMapping,
@@ -22,10 +24,11 @@ from model_core.signals.cold_start import (
     fit_mapping,
     weights_as_new,
 )
-from model_core.signals.ease import Ease, fit_ease
+from model_core.signals.ease import UNIT, Ease, fit_ease
 
 N_SIGNALS = 3
-MAX_ITEMS = 8192  # the replay keeps a dense (n, n) float32 table
+COUNTED = float(COUNT_UNIT * WEIGHT_UNIT)
+MAX_ITEMS = 8192  # the replay keeps a dense (n, n) table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +101,7 @@ class SignalState:
         config = config or SignalConfig()
         self.config = config
         self.n_items = n_items
-        self.counts = np.zeros((n_items, n_items), np.float32)
+        self.counts = np.zeros((n_items, n_items), np.int32)
         self.popularity = np.zeros(n_items, np.float32)
         self.recent = np.full((n_users, max(config.window, config.read_window)), -1, np.int32)
         self.recent_positive = np.zeros(self.recent.shape, np.bool_)
@@ -109,8 +112,17 @@ class SignalState:
         self.ease_as_new = np.zeros((0, 0), np.float32)
         if ease is not None:
             self.use(ease)
-        self._pair = (config.pair_decay ** np.arange(config.window)).astype(np.float32)
-        self._read = (config.read_decay ** np.arange(config.read_window)).astype(np.float32)
+        self._pair = pair_weights(config.window, config.pair_decay, config.pair_other)
+        self._read = np.stack(
+            [
+                history_weights(
+                    np.full((1, config.read_window), positive),
+                    read_decay=config.read_decay,
+                    read_other=config.read_other,
+                )[0, ::-1]
+                for positive in (False, True)
+            ]
+        ).astype(np.float64)
 
     def use(self, ease: Ease, as_new: NDArray[np.float32] | None = None) -> None:
         """Score by these weights from now on; as_new, (n_items, n_items): those of items were they new."""
@@ -183,9 +195,7 @@ class SignalState:
                 out,
                 met,
                 self._pair,
-                np.float32(self.config.pair_other),
                 self._read,
-                np.float32(self.config.read_other),
             )
             _replay_ease(
                 self.liked, self.n_liked, self.ease, self.ease_as_new,
@@ -208,17 +218,12 @@ class SignalState:
     def read(self, users: NDArray[np.int32]) -> NDArray[np.float32]:
         """Signals of every item for some users as things stand: (len(users), 3, n_items) float32."""
         out = np.empty((len(users), N_SIGNALS, self.n_items), np.float32)
+        sums = np.empty(self.n_items)
         for row, user in enumerate(users):
-            _score(
-                self.counts,
-                self.popularity,
-                self.recent[user],
-                self.recent_positive[user],
-                self._read,
-                np.float32(self.config.read_other),
-                out[row, 0],
-            )
-            out[row, 2] = np.maximum(self.ease[self.liked[user, : self.n_liked[user]]].sum(0), 0.0)
+            _sum(self.counts, self.recent[user], self.recent_positive[user], self._read, sums)
+            out[row, 0] = tempered(sums, self.popularity)
+            liked = self.ease[self.liked[user, : self.n_liked[user]]]
+            out[row, 2] = np.maximum(np.rint(liked.astype(np.float64) * UNIT).sum(0), 0.0) / UNIT
         out[:, 1] = np.log1p(self.popularity)
         return out
 
@@ -266,18 +271,17 @@ def _fit(log: Log, config: SignalConfig) -> Ease:
     )
 
 
-@numba.njit(cache=True, fastmath=True)
-def _score(counts, popularity, recent, positive, weights, other, out):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True)
+def _sum(counts, recent, positive, weights, out):  # type: ignore[no-untyped-def]
+    """Co-visits with a user's last items, as `co_visitation.sparse_scores` sums them: whole numbers."""
     out[:] = 0
-    for back in range(len(weights)):
+    for back in range(weights.shape[1]):
         item = recent[back]
         if item < 0:
             break
-        weight = weights[back] * (np.float32(1) if positive[back] else other)
+        weight = weights[1 if positive[back] else 0, back]
         for k in range(len(out)):
             out[k] += weight * counts[item, k]
-    for k in range(len(out)):
-        out[k] /= np.sqrt(popularity[k] + np.float32(10))
 
 
 @numba.njit(cache=True)
@@ -297,28 +301,26 @@ def _replay_covisits(  # type: ignore[no-untyped-def]
     signals,
     met,
     pair,
-    pair_other,
     read,
-    read_other,
 ):
-    scores = np.empty(len(popularity), np.float32)
+    sums = np.empty(len(popularity))
     for event in range(len(users)):
         user, item = users[event], items[event]
         if sample_of[event] >= 0:
-            _score(counts, popularity, recent[user], recent_positive[user], read, read_other, scores)
+            _sum(counts, recent[user], recent_positive[user], read, sums)
             group, sample = columns[column_of[event]], sample_of[event]
             for k in range(len(group) + 1):
                 other = wanted[event] if k == 0 else group[k - 1]
-                signals[sample, 0, k] = scores[other]
+                signals[sample, 0, k] = sums[other] / np.sqrt(np.float64(popularity[other]) + 10.0) / COUNTED
                 signals[sample, 1, k] = np.log1p(popularity[other])
                 met[sample, k] = seen[user, other]
-        for back in range(len(pair)):
+        for back in range(pair.shape[1]):
             other = recent[user, back]
             if other < 0:
                 break
             if other != item:
                 both = positive[event] and recent_positive[user, back]
-                weight = pair[back] * (np.float32(1) if both else pair_other)
+                weight = pair[1 if both else 0, back]
                 counts[item, other] += weight
                 counts[other, item] += weight
         for back in range(recent.shape[1] - 1, 0, -1):
@@ -350,7 +352,7 @@ def _replay_ease(  # type: ignore[no-untyped-def]
 
     `order` sorts the events by user, those of a user in time.
     """
-    total, total_as_new = np.empty(len(ease), np.float32), np.empty(len(as_new), np.float32)
+    total, total_as_new = np.empty(len(ease)), np.empty(len(as_new))
     last, summed = -1, False
     for event in order:
         user, item = users[event], items[event]
@@ -366,9 +368,9 @@ def _replay_ease(  # type: ignore[no-untyped-def]
             group, sample = columns[column_of[event]], sample_of[event]
             for k in range(len(group) + 1):
                 other = wanted[event] if k == 0 else group[k - 1]
-                signals[sample, 2, k] = max(total[other], np.float32(0))
+                signals[sample, 2, k] = max(total[other], 0.0) / UNIT
                 if len(as_new):
-                    signals[sample, 3, k] = max(total_as_new[other], np.float32(0))
+                    signals[sample, 3, k] = max(total_as_new[other], 0.0) / UNIT
         if positive[event]:
             known = False
             for n in range(n_liked[user]):
@@ -381,7 +383,7 @@ def _replay_ease(  # type: ignore[no-untyped-def]
                     _add_row(as_new, item, total_as_new)
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True)
 def _add_row(weights, row, total):  # type: ignore[no-untyped-def]
     for k in range(len(total)):
-        total[k] += weights[row, k]
+        total[k] += np.rint(np.float64(weights[row, k]) * UNIT)

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model_core.data.corpus import Corpus
-from model_core.data.replay import Replay, item_features, join
+from model_core.data.replay import Replay, item_features
 from model_core.network.model import Model
 from model_core.network.ranker import HERE_S, is_new
+from model_core.release.served import dense_inputs
 from model_core.signals.sample_signals import Log, SignalConfig, fit_log
 
 GAINS = tuple(
@@ -84,10 +85,10 @@ def _parts(
         for row in rows[begin : begin + BATCH]:
             replay.advance(int(row))
             requests.append(replay.requests(log.users[row : row + 1], log.times_ms[row : row + 1]))
-        batch = join(requests)
-        asked = {name: torch.as_tensor(getattr(batch, name)).to(device) for name in batch.__slots__}
-        given, eligible = asked.pop("signals"), asked.pop("eligible")
-        user, states, known, _ = ranker.read(vectors, **asked)
+        each = [dense_inputs(request, device) for request in requests]
+        asked = {name: torch.cat([one[name] for one in each]) for name in each[0]}
+        given, eligible, history = (asked.pop(name) for name in ("signals", "eligible", "history"))
+        user, states, known, _ = ranker.read(vectors[history.clamp(min=0)], history >= 0, **asked)
         weighed = ranker.signal_weights(user).unsqueeze(-1) * ranker.transform_signals(given, 1)
         match = ranker.match(user) @ vectors.T
         everything = vectors.expand(len(user), -1, -1)

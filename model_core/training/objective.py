@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from model_core.data.samples import Samples, Windows
-from model_core.network.config import TrainConfig
+from model_core.network.config import EASE, POPULARITY, TrainConfig
 from model_core.network.model import Model
-from model_core.network.ranker import EASE, NOT_ELIGIBLE, POPULARITY
+from model_core.network.ranker import NOT_ELIGIBLE
 from model_core.signals.sample_signals import Log
 
 ALIGNED = 256  # items a step whose parts are drawn to their ids

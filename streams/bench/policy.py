@@ -38,7 +38,7 @@ class Figures:
 
 
 class Graph:
-    """The ranker's graph with random weights, exported as training exports it, and a batch for it."""
+    """The graphs of a release with random weights, exported as training exports it, and a batch for it."""
 
     def __init__(self, folder: Path, *, features: int, items: int) -> None:
         # Only who exports needs these, and they take seconds.
@@ -49,7 +49,7 @@ class Graph:
         from model_core.network.ranker import Ranker
         from model_core.release.export import export_release
         from model_core.release.folder import RANKER
-        from model_core.release.scorer import open_session
+        from model_core.release.scorer import Graphs
 
         torch.manual_seed(0)
         config = ModelConfig(feature_dim=features)
@@ -60,17 +60,18 @@ class Graph:
         if not (folder / RANKER).is_file():
             folder.mkdir(parents=True, exist_ok=True)
             export_release(folder, encoder, self._ranker, n_items=items)
-        self._session = open_session(folder / RANKER, threads=1)
+        self._graphs = Graphs(folder, n_candidates=config.n_candidates)
 
     def batch(self, n: int) -> tuple[Callable[[], Any], Candidates]:
         """Return what scores n random requests, and the candidates that come of it."""
-        from model_core.release.export import RANKER_OUTPUTS, example_requests
+        from model_core.release.export import example_requests
 
         requests = example_requests(self._ranker, ENTITIES, n, self._items)
-        inputs = {name: value.numpy() for name, value in requests.items()}
-        outputs = dict(zip(RANKER_OUTPUTS, self._session.run(None, inputs), strict=True))
-        candidates = candidates_of(outputs["features"], outputs["probability"], outputs["valid"])
-        return lambda: self._session.run(None, inputs), candidates
+        width = self._ranker.config.dim
+        vectors = np.random.default_rng(0).standard_normal((self._items, width), np.float32)
+        scores = self._graphs.score(requests, vectors)
+        candidates = candidates_of(scores.features, scores.scores, scores.valid)
+        return lambda: self._graphs.score(requests, vectors), candidates
 
 
 def candidates_of(

@@ -1,18 +1,21 @@
 """EASE's part of the signals: from the rows of a worker's items to those of its release, and back.
 
 Items that the release does not know are scored by what they say of themselves (see
-`model_core.signals.cold_start`).
+`model_core.signals.cold_start`): of what its mapping makes of them, the largest weights of each liked item
+are kept, as many as EASE keeps of those it knows.
 """
 
 from collections.abc import Sequence
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from model_core.release.batches import ItemBatch
 from model_core.signals.cold_start import ItemMapping
-from model_core.signals.ease import Ease
+from model_core.signals.ease import Ease, Rows
 from model_core.signals.evidence import ease_parts
+from model_core.signals.sparse import Sums
 from streams.state.item_index import ItemIndex, keys_of
 
 
@@ -23,46 +26,48 @@ class EaseSignal:
     ----------
     items
         The release's items, in the order of EASE's rows.
+    keep
+        Weights on new items kept per liked item, the largest in absolute value.
     """
 
-    def __init__(self, ease: Ease, mapping: ItemMapping, items: Sequence[str], index: ItemIndex) -> None:
+    def __init__(
+        self, ease: Ease, mapping: ItemMapping, items: Sequence[str], index: ItemIndex, *, keep: int = 256
+    ) -> None:
         self._ease = ease
         self._mapping = mapping
         self._keys = keys_of(items)
         self._index = index
         self._known = -1
-        self._rows = np.zeros(0, np.int32)  # row of each of the release's items, -1 = none yet
         self._place = np.zeros(0, np.int32)  # of each row, the release's item, -1 = unknown to it
-        # Rows of new items, in order, and where they are: replaced as a pair by the thread that encodes.
-        self._new = (np.zeros(0, np.int64), np.zeros((0, len(mapping.weights)), np.float32))
+        n = ease.n_items
+        self._rows = Rows(
+            np.full(n, -1, np.int32),
+            np.zeros(n, np.int32),
+            np.zeros((n, keep), np.int32),
+            np.zeros((n, keep), np.float32),
+        )
 
     def describe(self, rows: NDArray[np.int64], items: ItemBatch) -> None:
         """Learn what these rows say of themselves now; those that the release knows do not need it."""
         new = items.id_rows == 0
         if not new.any():
             return
-        old_rows, old_places = self._new
-        kept = ~np.isin(old_rows, rows[new])
-        rows = np.concatenate((old_rows[kept], rows[new]))
-        places = np.concatenate((old_places[kept], self._mapping.places(items)[new]))
-        order = np.argsort(rows)
-        self._new = rows[order], places[order]
+        weights = self._mapping.places(items)[new] @ self._mapping.weights
+        _replace(*self._rows[1:], np.sort(rows[new]), weights[np.argsort(rows[new])])
 
-    def scores(self, liked: Sequence[NDArray[np.int64]], n: int) -> NDArray[np.float32]:
-        """Score rows 0 to n - 1 by the rows that users liked, repeats allowed: (len(liked), n) float32."""
+    def sparse_scores(self, bounds: NDArray[np.int64], liked: NDArray[np.int64], n: int) -> Sums:
+        """Score rows 0 to n - 1 by the rows that B users liked, repeats allowed.
+
+        Parameters
+        ----------
+        bounds : (B + 1,) int64, liked : (m,) int64 rows
+
+        Returns
+        -------
+        bounds : (B + 1,) int64; rows : (M,) int32; values : (M,) float32
+        """
         self._number()
-        places = [np.unique(self._place[rows]) for rows in liked]
-        scores = self._ease.scores([place[place >= 0] for place in places])
-        out = np.zeros((len(liked), n), np.float32)
-        here = np.flatnonzero((self._rows >= 0) & (self._rows < n))
-        out[:, self._rows[here]] = scores[:, here]
-        new, where = self._new
-        if len(new):
-            weights = self._mapping.weights
-            drawn = np.stack([weights[:, place[place >= 0]].sum(1) for place in places])
-            new, where = new[new < n], where[new < n]
-            out[:, new] = np.maximum(drawn @ where.T, 0.0)
-        return out
+        return self._ease.sparse_scores(bounds, self._place[liked], self._rows, n)
 
     def parts(
         self, liked: NDArray[np.int64], items: NDArray[np.int64]
@@ -79,9 +84,10 @@ class EaseSignal:
         rows = rows[self._place[rows] >= 0]
         places = self._place[rows]
         parts = ease_parts(self._ease, places, self._place[items])
-        new, where = self._new
-        for column in np.flatnonzero(np.isin(items, new)):
-            parts[:, column] = where[np.searchsorted(new, items[column])] @ self._mapping.weights[:, places]
+        for column in np.flatnonzero(self._place[items] < 0):
+            there = self._rows.new_rows[places] == items[column]
+            there &= np.arange(there.shape[1]) < self._rows.size[places][:, None]
+            parts[:, column] = np.where(there, self._rows.new_weights[places], 0.0).sum(1)
         return rows, parts
 
     def _number(self) -> None:
@@ -89,7 +95,41 @@ class EaseSignal:
         if self._known == len(self._index):
             return
         self._known = len(self._index)
-        self._rows = self._index.find_keys(self._keys)
+        self._rows.row_of[:] = self._index.find_keys(self._keys)
         self._place = np.full(self._known, -1, np.int32)
-        here = np.flatnonzero(self._rows >= 0)
-        self._place[self._rows[here]] = here
+        here = np.flatnonzero(self._rows.row_of >= 0)
+        self._place[self._rows.row_of[here]] = here
+
+
+def warm() -> None:
+    """Compile the kernel, or load it from the cache."""
+    none, row = Rows(np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros((1, 1), np.int32),
+                     np.zeros((1, 1), np.float32)), np.zeros(1, np.int64)  # fmt: skip
+    _replace(*none[1:], row, np.ones((1, 1), np.float32))
+
+
+@numba.njit(cache=True, nogil=True)
+def _replace(size, new_rows, new_weights, rows, weights):  # type: ignore[no-untyped-def]
+    """Take the entries of some rows, ascending, out, and put in their weights, (len(rows), n_items)."""
+    for item in range(len(size)):
+        kept = 0
+        for k in range(size[item]):
+            at = np.searchsorted(rows, new_rows[item, k])
+            if at == len(rows) or rows[at] != new_rows[item, k]:
+                new_rows[item, kept], new_weights[item, kept] = new_rows[item, k], new_weights[item, k]
+                kept += 1
+        least = -1  # the smallest of a full list, looked up again after each change
+        for i in range(len(rows)):
+            weight = weights[i, item]
+            if weight == 0:
+                continue
+            if kept < new_rows.shape[1]:
+                new_rows[item, kept], new_weights[item, kept] = rows[i], weight
+                kept += 1
+                continue
+            if least < 0:
+                least = int(np.argmin(np.abs(new_weights[item])))
+            if abs(weight) > abs(new_weights[item, least]):
+                new_rows[item, least], new_weights[item, least] = rows[i], weight
+                least = -1
+        size[item] = kept

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from model_core.release.baseline import BaselineScorer
 from model_core.release.batches import ItemBatch
 from model_core.release.scorer import Scorer
+from model_core.signals.sample_signals import SignalConfig
 from streams.errors import ConfigurationError
 from streams.items.ease_signal import EaseSignal
 from streams.settings import Settings
@@ -88,7 +89,8 @@ class ItemTable:
         self.ease: EaseSignal | None = None
         self.fallback: str | None = "no_release"
         if isinstance(scorer, Scorer):
-            self.ease = EaseSignal(scorer.ease, scorer.mapping, scorer.release.items, index)
+            keep = SignalConfig(**scorer.release.signals).ease_keep
+            self.ease = EaseSignal(scorer.ease, scorer.mapping, scorer.release.items, index, keep=keep)
             self.fallback = None
 
     def start(self, crash: Callable[[BaseException], None]) -> None:

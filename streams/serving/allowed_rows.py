@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.release.batches import SparseRows
 from streams.events import Request
 from streams.serving.eligibility import Eligibility
 from streams.state.item_columns import grown
@@ -45,16 +46,10 @@ class Allowed:
         limit = self.limited[request]
         return permitted if limit is None else permitted & is_among(rows, limit)
 
-    def dense(self) -> NDArray[np.bool_]:
-        """Return what each request may be given: (B, N) bool."""
-        out = np.tile(self.eligible, (len(self.denied), 1))
-        for b, limit in enumerate(self.limited):
-            if limit is not None:
-                only = np.zeros(len(self.eligible), np.bool_)
-                only[limit] = True
-                out[b] &= only
-            out[b, self.unseen[b]] = False
-        return out
+    def limits(self) -> tuple[SparseRows, NDArray[np.bool_]]:
+        """Return the rows that requests are limited to, and which requests are: (B,) bool."""
+        mask = np.array([limit is not None for limit in self.limited], np.bool_)
+        return SparseRows.of([_NONE if limit is None else limit for limit in self.limited]), mask
 
 
 @dataclass(frozen=True, slots=True)

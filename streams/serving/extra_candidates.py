@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.release.batches import ScoreBatch
+from model_core.release.batches import ScoreBatch, SparseRows
 from model_core.release.scorer import Scores
 from online_learning.sampling import mix
 from streams.events import Request
@@ -113,11 +113,8 @@ def score_all(
     lacking = np.flatnonzero([len(rows) > 0 for rows in missing])
     if not len(lacking):
         return scores
-    parts = {column.name: getattr(batch, column.name)[lacking] for column in fields(ScoreBatch)}
-    eligible = np.zeros_like(parts["eligible"])
-    for place, request in enumerate(lacking.tolist()):
-        eligible[place, missing[request]] = True
-    return _beside(scores, scorer.score(ScoreBatch(**parts | {"eligible": eligible}), items), lacking)
+    wanted = SparseRows.of([missing[request] for request in lacking.tolist()])
+    return _beside(scores, scorer.score(batch.take(lacking).only(wanted), items), lacking)
 
 
 def _beside(scores: Scores, more: Scores, requests: NDArray[np.int64]) -> Scores:

@@ -8,8 +8,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from model_core.release.batches import ScoreBatch
+from model_core.release.batches import ScoreBatch, SparseRows
 from model_core.signals import co_visitation
+from model_core.signals.sparse import merge_signals
 from streams.clock import Clock
 from streams.events import Request
 from streams.items.table import AnyScorer, ItemTable
@@ -150,14 +151,15 @@ class RequestBatches:
         allowed = self._allowed.of(wanted, n, fallback=self._items.fallback)
         times_ms = np.array([request.timestamp_ms for request in requests], np.int64)
         seeds = np.array([self._seed(request.request_id) for request in requests], np.uint64)
-        popularity = np.log1p(co_visitation.total_popularity(self._shared.parts, n))
+        counts = co_visitation.total_popularity(self._shared.parts, n)
+        batch = self._score_batch(people, times_ms, allowed, counts)
         fresh = gathered.diverse and self._settings.fresh_share > 0
         return Prepared(
             people=people,
             requests=requests,
-            batch=self._score_batch(people, times_ms, allowed, popularity),
+            batch=batch,
             items=items,
-            popularity=popularity,
+            popularity=batch.popularity,
             allowed=allowed,
             k=np.array([request.k for request in requests], np.int64),
             seeds=seeds,
@@ -172,29 +174,31 @@ class RequestBatches:
         people: People,
         times_ms: NDArray[np.int64],
         allowed: Allowed,
-        popularity: NDArray[np.float32],
+        counts: NDArray[np.float32],
     ) -> ScoreBatch:
-        n = len(popularity)
+        n = len(counts)
         liked = graph.positives(
             people, self._positive, now_ms=times_ms, half_life_ms=self._settings.affinity_half_life_ms
         )
         entities, weights = user_entities(self._release, self._shared.catalogue, self._items, people, liked)
-        signals = np.empty((len(people), self._release.n_signals, n), np.float32)
-        signals[:, 0] = co_visitation.scores(self._shared.parts, *self._read(people, n))
-        signals[:, 1] = popularity
+        found = [co_visitation.sparse_scores(self._shared.parts, *self._sources.window(people), counts)]
         if (ease := self._items.ease) is not None:
-            signals[:, 2] = ease.scores([rows.astype(np.int64) for rows in people.liked], n)
+            bounds = np.cumsum([0, *map(len, people.liked)])
+            found.append(ease.sparse_scores(bounds, np.concatenate(people.liked), n))
+        signals, signal_values = merge_signals(found)
+        limited, mask = allowed.limits()
         return ScoreBatch(
             **self._history(people, times_ms, n),
             user_entities=entities,
             user_entity_weights=weights,
+            popularity=np.log1p(counts),
             signals=signals,
-            eligible=allowed.dense(),
+            signal_values=signal_values,
+            eligible=allowed.eligible,
+            excluded=SparseRows.of(allowed.unseen),
+            limited=limited,
+            limited_mask=mask,
         )
-
-    def _read(self, people: People, n: int) -> tuple[NDArray[np.int64], int, NDArray[np.float32]]:
-        rows, weights = self._sources.window(people)
-        return rows, n, weights
 
     def _history(self, people: People, times_ms: NDArray[np.int64], n: int) -> dict[str, NDArray[Any]]:
         """Histories as the release reads them, without items that were met and never described."""

@@ -48,7 +48,7 @@ class SignalSources:
         """Whether EASE is one of the signals."""
         return self._ease is not None
 
-    def window(self, people: People) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def window(self, people: People) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the events that co-visits are read from, (B, W) rows, -1 = padding, and their weights."""
         rows = np.ascontiguousarray(people.items[:, -self._window :])
         actions = people.actions[:, -self._window :]

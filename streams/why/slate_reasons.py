@@ -82,7 +82,9 @@ class SlateReasons:
         window, weights = self._sources.window(people)
         counts = self._pair_counts(np.concatenate((liked.items, window), axis=1), slates)
         together = self._together(liked, counts[:, : liked.items.shape[1]], slates)
-        evidence = self._evidence(people, slates, window, weights, counts[:, liked.items.shape[1] :])
+        evidence = self._evidence(
+            people, slates, window, weights.astype(np.float32), counts[:, liked.items.shape[1] :]
+        )
         paths = graph.best_paths(
             self._catalogue, liked, slates, actions=self._actions, action_weights=self._action_weights
         )

@@ -8,6 +8,7 @@ from typing import get_args
 
 import numpy as np
 
+from model_core.release import retrieval
 from model_core.signals import co_visitation, evidence
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.ease import Ease
@@ -18,6 +19,7 @@ from streams.durability.digest import fold_batch
 from streams.durability.profile_rows import Restore, take_profiles
 from streams.durability.rows import take_covisits
 from streams.events import Click
+from streams.items import ease_signal
 from streams.kafka import columns
 from streams.kafka.partitioner import partition_of
 from streams.state import profile_kernels
@@ -33,9 +35,12 @@ from streams.why.slate_reasons import SlateReasons
 def warm() -> None:
     """Run each kernel once on a few events, with the types that the worker uses."""
     co_visitation.warm()
+    retrieval.warm()
+    ease_signal.warm()
     evidence.warm()
     liked = np.zeros(1, np.int32)
-    Ease(np.array([0, 1], np.int64), liked, np.ones(1, np.float32)).scores([liked])
+    bounds = np.array([0, 1], np.int64)
+    Ease(bounds, liked, np.ones(1, np.float32)).sparse_scores(bounds, liked)
     index, profiles = ItemIndex(), Profiles(0, history_limit=32, actions=["like"], positive=["like"])
     covisits, catalogue = CoVisitation(neighbours=32, window=2), Catalogue(index)
     log = [

@@ -15,7 +15,6 @@ import numpy as np
 
 from model_core.data.corpus import Corpus, make_corpus, rating_actions
 from model_core.data.datasets import load_recbole
-from model_core.data.replay import join
 from model_core.evaluation.evaluate import start_replay
 from model_core.network.config import ModelConfig
 from model_core.release.scorer import Scorer
@@ -23,7 +22,6 @@ from streams.items.text_encoder import release_encoder
 from streams.settings import Settings
 
 WARM_UP = 0.2
-BATCH = 32
 TOP = 10
 
 
@@ -37,16 +35,12 @@ def hits(scorer: Scorer, corpus: Corpus, *, every: int = 1) -> tuple[np.ndarray,
     log = corpus.log
     replay, vectors = start_replay(scorer, corpus)
     asked = np.flatnonzero(log.positive & (np.arange(len(log)) >= int(WARM_UP * len(log))))[::every]
-    found = []
-    for begin in range(0, len(asked), BATCH):
-        requests = []
-        events = asked[begin : begin + BATCH]
-        for event in events:
-            replay.advance(int(event))
-            requests.append(replay.requests(log.users[event : event + 1], log.times_ms[event : event + 1]))
-        top = scorer.score(join(requests), vectors).rows[:, :TOP]
-        found.append((top == log.items[events, None]).any(1))
-    return np.concatenate(found), log.users[asked]
+    found = np.zeros(len(asked), np.bool_)
+    for place, event in enumerate(asked.tolist()):
+        replay.advance(event)
+        request = replay.requests(log.users[event : event + 1], log.times_ms[event : event + 1])
+        found[place] = log.items[event] in scorer.score(request, vectors).rows[0, :TOP]
+    return found, log.users[asked]
 
 
 def main() -> None:

@@ -1,12 +1,15 @@
 """A dataset small enough to train on in a test: two kinds of users, each with their kind of items."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from model_core.data.corpus import Corpus, make_corpus
 from model_core.data.datasets import Dataset, Interactions, Item
-from model_core.network.config import ModelConfig
-from model_core.release.batches import ScoreBatch
+from model_core.network.config import POPULARITY, ModelConfig
+from model_core.release.baseline import BaselineScorer
+from model_core.release.batches import ScoreBatch, sparse_eligible, sparse_signals
 from model_core.release.scorer import Scorer
 
 WEIGHTS = {"view": 0.2, "like": 2.0}
@@ -44,15 +47,23 @@ def corpus(data: Dataset) -> Corpus:
     return make_corpus(data, actions, WEIGHTS, Texts(), CONFIG)  # type: ignore[arg-type]
 
 
-def requests(scorer: Scorer, n: int, n_items: int = N_ITEMS) -> ScoreBatch:
+def requests(scorer: Scorer | BaselineScorer, n: int, n_items: int = N_ITEMS) -> ScoreBatch:
     release, rng = scorer.release, np.random.default_rng(1)
     length = release.history_length
+    signals = rng.random((n, release.n_signals, n_items)).astype(np.float32)
+    signals[:, POPULARITY] = signals[0, POPULARITY]
     return ScoreBatch(
         history=rng.integers(-1, N_ITEMS, (n, length)),
         history_actions=rng.integers(0, 3, (n, length)),
         history_age_s=np.sort(rng.random((n, length)) * 1e6)[:, ::-1].astype(np.float32),
         user_entities=np.zeros((n, release.n_affinities), np.int64),
         user_entity_weights=np.zeros((n, release.n_affinities), np.float32),
-        signals=rng.random((n, release.n_signals, n_items)).astype(np.float32),
-        eligible=np.ones((n, n_items), np.bool_),
+        **with_signals(signals),
+        **sparse_eligible(np.ones((n, n_items), np.bool_)),
     )
+
+
+def with_signals(signals: NDArray[np.float32]) -> dict[str, Any]:
+    """Parts of a batch with dense signals (B, S, N)."""
+    popularity, there, values = sparse_signals(signals)
+    return {"popularity": popularity, "signals": there, "signal_values": values}

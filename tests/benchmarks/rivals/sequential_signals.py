@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from scipy import optimize, sparse
 
 from model_core.data.vocabulary import Edges
+from model_core.release.batches import SparseRows
 from model_core.signals.ease import Ease, fit_ease
 from model_core.signals.sample_signals import MAX_ITEMS, SignalConfig
+from model_core.signals.sparse import scatter
 from tests.benchmarks.rivals.sequences import LOWEST, Rows, Scores, Sequences
 
 FLOOR = 0.05  # added to a signal before its logarithm: what exp(-3) is to an untrained `Ranker`
@@ -58,7 +60,8 @@ class SequenceSignals:
             (history @ self.after).toarray() / temper,
         ]
         if self.ease is not None:
-            parts.append(self.ease.scores([sequences.history(user).astype(np.int32) for user in users]))
+            liked = SparseRows.of([sequences.history(user) for user in users])
+            parts.append(scatter(self.ease.sparse_scores(liked.bounds, liked.rows), self.ease.n_items))
         if self.attributes is not None:
             parts.append(((history @ self.attributes) @ self.attributes.T).toarray())
         return np.stack(parts).astype(np.float32)

@@ -22,7 +22,7 @@ from model_core.signals.sample_signals import SignalConfig
 from model_core.training.train import fit_model
 from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, Texts, corpus, dataset, requests
 
-FILES = ("item_encoder.onnx", "ranker.onnx", "ease.npz", "vocabulary.json")
+FILES = ("item_encoder.onnx", "user.onnx", "match.onnx", "ranker.onnx", "ease.npz", "vocabulary.json")
 
 
 class Vectors(Texts):

@@ -15,9 +15,10 @@ from model_core.explanation import shapley as sampling
 from model_core.explanation.contributions import Attribution, explain, explain_steps, split_signal
 from model_core.network.config import ModelConfig, TrainConfig
 from model_core.release.baseline import BaselineScorer
-from model_core.release.batches import ItemBatch, ScoreBatch
+from model_core.release.batches import ItemBatch, ScoreBatch, sparse_eligible
 from model_core.release.scorer import Scorer
 from model_core.training.train import train_release
+from tests.model_core.tiny import with_signals
 
 WEIGHTS = {"view": 0.2, "like": 2.0}
 N_ITEMS, N_EVENTS, IMAGE = 40, 500, 4
@@ -106,8 +107,8 @@ def request(scorer: Scorer, history: list[int], seed: int = 0, *, entities: int 
         history_age_s=(np.sort(rng.random((1, length)) * 1e6)[:, ::-1] * known).astype(np.float32),
         user_entities=near,
         user_entity_weights=(rng.random(near.shape) * (near > 0)).astype(np.float32),
-        signals=rng.random((1, release.n_signals, N_ITEMS)).astype(np.float32) * 3,
-        eligible=np.ones((1, N_ITEMS), np.bool_),
+        **with_signals(rng.random((1, release.n_signals, N_ITEMS)).astype(np.float32) * 3),
+        **sparse_eligible(np.ones((1, N_ITEMS), np.bool_)),
     )
 
 
@@ -159,7 +160,7 @@ def test_a_part_that_is_missing_adds_nothing(scorer: Scorer, items: NDArray[np.f
     vectors = items.copy()
     vectors[5] = scorer.encode_items(bare)[0]
     asked = request(scorer, [1, 2])
-    asked.signals[0, 1, 5] = 0
+    asked.popularity[5] = 0
     found = explained(scorer, vectors, asked, 5, parts=bare)
     assert abs(found.difference) < 1e-4
     assert found.of("modality", "image") == found.of("modality", "id") == (0.0, 0.0)
@@ -195,8 +196,8 @@ def test_padding_changes_nothing_whatever_it_holds_and_wherever_it_lies(
 def test_an_event_taken_away_is_one_that_never_was(scorer: Scorer, items: NDArray[np.float32]) -> None:
     """The sampled players' coalitions are ordinary requests: the last one without an item is that request."""
     history = [3, 9, 3, 8]
-    asked = request(scorer, history, entities=0)
-    asked.signals[:] = 0
+    asked = request(scorer, history, entities=0).without_signals()
+    asked.popularity[:] = 0
     bare = described(scorer, [4])
     bare = replace(bare, text_mask=bare.image_mask & False, id_rows=bare.id_rows * 0)  # 4 has no links
     bare = replace(bare, image_mask=np.zeros(1, np.bool_))
@@ -205,8 +206,8 @@ def test_an_event_taken_away_is_one_that_never_was(scorer: Scorer, items: NDArra
     found = explained(scorer, vectors, asked, 4, parts=bare)
     kept = asked.history != 3
     ages = asked.history_age_s[kept & (asked.history >= 0)]
-    without = request(scorer, [9, 8], entities=0)
-    without.signals[:] = 0
+    without = request(scorer, [9, 8], entities=0).without_signals()
+    without.popularity[:] = 0
     without.history_age_s[0, -2:] = ages
     without.history_actions[0, -2:] = asked.history_actions[kept & (asked.history >= 0)]
     less = explained(scorer, vectors, without, 4, parts=bare)
@@ -246,7 +247,7 @@ def test_without_a_release_the_level_is_taken_apart_exactly(
     found = explain(
         BaselineScorer(), asked, items, row, described(scorer, [row]), rng=np.random.default_rng(0)
     )
-    covisits, popularity = asked.signals[0, :2, row].tolist()
+    covisits, popularity = asked.signals_of(0, row)[:2].tolist()
     assert found.unit == "level"
     assert found.base == 0.0
     assert found.of("signal", "covisits")[0] == pytest.approx(covisits)

@@ -5,14 +5,16 @@ from hypothesis import strategies as st
 
 from model_core.signals import co_visitation_kernels as kernels
 from model_core.signals.co_visitation import (
+    WEIGHT_UNIT,
     CoVisitation,
     history_weights,
     pair_counts,
     previous_items,
-    scores,
+    sparse_scores,
     total_popularity,
 )
 from model_core.signals.sample_signals import Log, SignalConfig, SignalState
+from model_core.signals.sparse import scatter
 
 N_ITEMS = 40
 logs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, N_ITEMS - 1), st.booleans()), max_size=120)
@@ -35,6 +37,13 @@ def make(neighbours=256, window=5, keys=None):
     part = CoVisitation(neighbours=neighbours, window=window)
     part.grow(np.arange(N_ITEMS, dtype=np.uint64) if keys is None else keys)
     return part
+
+
+def dense_scores(parts, histories, n_items, weights):
+    found = sparse_scores(parts, histories, weights, total_popularity(parts, n_items))
+    for begin, end in zip(found[0], found[0][1:], strict=False):
+        assert (np.diff(found[1][begin:end]) > 0).all()
+    return scatter(found, n_items)
 
 
 def content(part):
@@ -81,9 +90,7 @@ def test_scores_are_those_that_training_replays_while_the_counters_suffice(log):
         dense.recent_positive[:, ::-1], read_decay=config.read_decay, read_other=config.read_other
     )
     expected = dense.read(np.arange(5, dtype=np.int32))
-    np.testing.assert_allclose(
-        scores([part], histories, N_ITEMS, weights), expected[:, 0], rtol=0.02, atol=1e-6
-    )
+    np.testing.assert_array_equal(dense_scores([part], histories, N_ITEMS, weights), expected[:, 0])
     np.testing.assert_allclose(np.log1p(total_popularity([part], N_ITEMS)), expected[0, 1], rtol=1e-6)
 
 
@@ -220,9 +227,11 @@ def test_scores_add_up_over_partitions_and_temper_popularity():
     parts[1].observe(*cut(events, 4))
     histories = np.array([[-1, 1], [2, 3], [-1, -1]], np.int64)
 
-    found = scores(parts, histories, 5)
+    weights = np.full(histories.shape, WEIGHT_UNIT)
 
-    np.testing.assert_array_equal(found, scores([one], histories, 5))
+    found = dense_scores(parts, histories, 5, weights)
+
+    np.testing.assert_array_equal(found, dense_scores([one], histories, 5, weights))
     assert found[0, 2] == pytest.approx(2 / np.sqrt(2 + 10))
     assert found[0, 3] == pytest.approx(0.35 / np.sqrt(0 + 10), rel=0.002)
     assert not found[2].any()
@@ -255,9 +264,10 @@ def test_windows_of_another_length_are_refused():
 def test_slices_of_histories_need_no_compilation_of_their_own():
     part = make()
     part.observe(*columns([(0, 1, True), (0, 2, True)]))
-    histories, weights = np.array([[5, 1, 2]], np.int64), np.array([[9, 1, 0.5]], np.float32)
-    found = scores([part], histories[:, 1:], 4, weights[:, 1:])
-    compiled = len(kernels.add_counts.signatures)
+    histories, weights = np.array([[5, 1, 2]], np.int64), np.array([[9, 4, 2]], np.int64)
+    found = dense_scores([part], histories[:, 1:], 4, weights[:, 1:])
+    compiled = len(kernels.gather_weighted.signatures)
 
-    np.testing.assert_array_equal(found, scores([part], histories[:, 1:].copy(), 4, weights[:, 1:].copy()))
-    assert len(kernels.add_counts.signatures) == compiled == 1
+    again = dense_scores([part], histories[:, 1:].copy(), 4, weights[:, 1:].copy())
+    np.testing.assert_array_equal(found, again)
+    assert len(kernels.gather_weighted.signatures) == compiled == 1

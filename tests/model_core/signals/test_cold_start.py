@@ -14,6 +14,7 @@ from model_core.signals.cold_start import (
     weights_as_new,
 )
 from model_core.signals.ease import Ease, fit_ease
+from tests.model_core.signals.test_ease import dense_scores
 
 N_ITEMS, N_USERS, N_ENTITIES, N_KNOWN = 24, 200, 6, 20
 KNOWN, NEW = np.arange(N_KNOWN), np.arange(N_KNOWN, N_ITEMS)
@@ -90,7 +91,7 @@ def test_a_new_item_goes_to_those_who_like_its_kind_and_known_items_stay() -> No
     weights = by_mapping(fit_mapping(ease, ItemFeatures(batch, N_ENTITIES)), batch)
     extended = extend_ease(ease, weights[:, NEW], NEW)
     np.testing.assert_array_equal(extended.dense()[:, KNOWN], ease.dense()[:, KNOWN])
-    scores = extended.scores([np.array([0, 2, 4], np.int32), np.array([1, 3, 5], np.int32)])[:, NEW]
+    scores = dense_scores(extended, [np.array([0, 2, 4]), np.array([1, 3, 5])])[:, NEW]
     assert scores[0, [0, 2]].min() > scores[0, [1, 3]].max()
     assert scores[1, [1, 3]].min() > scores[1, [0, 2]].max()
 

@@ -5,6 +5,7 @@ from model_core.release.batches import ItemBatch
 from model_core.signals.cold_start import ItemFeatures
 from model_core.signals.ease import Ease, fit_ease
 from model_core.signals.sample_signals import Log, SignalConfig, SignalState, fit_log, map_log, refits
+from model_core.signals.sparse import scatter
 from streams.items.ease_signal import EaseSignal
 from streams.state.item_index import ItemIndex
 
@@ -14,6 +15,16 @@ N_USERS, N_ITEMS = 40, 12
 def pairs(seed: int = 0, n: int = 200) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     return rng.integers(N_USERS, size=n).astype(np.int32), rng.integers(N_ITEMS, size=n).astype(np.int32)
+
+
+def dense_scores(ease: Ease, liked: list[np.ndarray]) -> np.ndarray:
+    bounds = np.cumsum([0, *map(len, liked)])
+    return scatter(ease.sparse_scores(bounds, np.concatenate(liked).astype(np.int32)), ease.n_items)
+
+
+def scores_of(signal: EaseSignal, liked: list[np.ndarray], n: int) -> np.ndarray:
+    bounds = np.cumsum([0, *map(len, liked)])
+    return scatter(signal.sparse_scores(bounds, np.concatenate(liked), n), n)
 
 
 def log(seed: int = 0, n: int = 200) -> Log:
@@ -32,7 +43,7 @@ def test_the_weights_are_those_of_the_closed_form() -> None:
     fitted = fit_ease(users, items, N_ITEMS, penalty=7.0)
     np.testing.assert_allclose(fitted.dense(), expected, atol=1e-5)
     np.testing.assert_allclose(
-        fitted.scores([np.array([3, 5], np.int32), np.zeros(0, np.int32)]),
+        dense_scores(fitted, [np.array([3, 5]), np.zeros(0, np.int64)]),
         np.maximum([expected[3] + expected[5], np.zeros(N_ITEMS)], 0),
         atol=1e-5,
     )
@@ -54,7 +65,7 @@ def test_the_largest_weights_are_kept_and_unknown_items_have_none() -> None:
 
 def test_nothing_liked_gives_no_weights() -> None:
     none = np.zeros(0, np.int32)
-    assert not fit_ease(none, none, 3).scores([np.array([1], np.int32)]).any()
+    assert not dense_scores(fit_ease(none, none, 3), [np.array([1])]).any()
 
 
 def test_it_is_saved_whole_and_the_same_bytes_every_time(tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -102,7 +113,7 @@ def test_the_worker_scores_as_the_replay_did_in_training() -> None:
     index = ItemIndex()
     names = [f"i{item}" for item in range(N_ITEMS)]
     signal = EaseSignal(ease, mapping, names, index)
-    assert signal.scores([np.zeros(0, np.int64)], 1).tolist() == [[0.0]]
+    assert scores_of(signal, [np.zeros(0, np.int64)], 1).tolist() == [[0.0]]
     index.rows_of(["other", *reversed(names[:-1])])
     users = np.arange(5, dtype=np.int32)
     liked = []
@@ -110,11 +121,11 @@ def test_the_worker_scores_as_the_replay_did_in_training() -> None:
         chosen = events.items[(events.users == user) & events.positive]
         rows = index.rows_of([*(names[item] for item in chosen), "other"])
         liked.append(rows.astype(np.int64))
-    scores = signal.scores(liked, len(index))
+    scores = scores_of(signal, liked, len(index))
     rows = index.rows_of(names)
-    np.testing.assert_allclose(scores[:, rows], state.read(users)[:, 2], atol=1e-5)
+    np.testing.assert_array_equal(scores[:, rows], state.read(users)[:, 2])
     assert not scores[:, 0].any()
-    assert (signal.scores(liked, 4)[:, :4] == scores[:, :4]).all()
+    assert (scores_of(signal, liked, 4)[:, :4] == scores[:, :4]).all()
 
     # The new item is described, and described anew.
     for text in (0.0, batch.text[-1:]):
@@ -124,8 +135,8 @@ def test_the_worker_scores_as_the_replay_did_in_training() -> None:
         signal.describe(np.array([0]), part)
     weights = mapping.weights.T @ mapping.places(batch)[-1]
     summed = [weights[np.unique(events.items[(events.users == u) & events.positive])].sum() for u in users]
-    np.testing.assert_allclose(signal.scores(liked, len(index))[:, 0], np.maximum(summed, 0.0), atol=1e-5)
-    np.testing.assert_array_equal(signal.scores(liked, len(index))[:, 1:], scores[:, 1:])
+    np.testing.assert_allclose(scores_of(signal, liked, len(index))[:, 0], np.maximum(summed, 0.0), atol=1e-5)
+    np.testing.assert_array_equal(scores_of(signal, liked, len(index))[:, 1:], scores[:, 1:])
     known, parts = signal.parts(liked[0], np.array([0, *rows]))
     assert 0 not in known
     np.testing.assert_allclose(parts[:, 0].sum(), summed[0], atol=1e-5)

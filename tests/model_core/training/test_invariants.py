@@ -17,12 +17,13 @@ from model_core.data.vocabulary import Vocabulary
 from model_core.evaluation.evaluate import ease_by_rows, future, rank, start_replay
 from model_core.network.item_encoder import ItemEncoder
 from model_core.network.ranker import Ranker
-from model_core.release.batches import ItemBatch
+from model_core.release.batches import ItemBatch, dense_signals, sparse_eligible
 from model_core.release.export import example_items, example_requests, export_release
 from model_core.release.folder import EASE, MAPPING, read_release
-from model_core.release.scorer import Scorer, Scores, open_session
+from model_core.release.scorer import Graphs, Scorer, Scores, open_session
+from model_core.release.served import dense_inputs
 from model_core.signals.sample_signals import SignalConfig, fit_log, map_log
-from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, Texts, corpus, dataset, requests
+from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, Texts, corpus, dataset, requests, with_signals
 
 LARGEST = 32
 
@@ -41,8 +42,7 @@ def test_scores_go_with_their_items_when_the_catalogue_is_permuted(scorer: Score
     moved = replace(
         batch,
         history=np.where(batch.history >= 0, place[batch.history], -1),
-        signals=batch.signals[:, :, order],
-        eligible=batch.eligible[:, order],
+        **with_signals(dense_signals(batch)[:, :, order]),
     )
     plain, permuted = scorer.score(batch, vectors), scorer.score(moved, vectors[order])
     for request in range(3):
@@ -54,16 +54,18 @@ def test_scores_go_with_their_items_when_the_catalogue_is_permuted(scorer: Score
 def test_no_ineligible_item_fills_a_list_that_runs_short(left: int, scorer: Scorer, vectors: Any) -> None:
     batch = requests(scorer, 8)
     rng = np.random.default_rng(left)
-    for row in batch.eligible:
-        row[:] = False
+    eligible = np.zeros((8, N_ITEMS), np.bool_)
+    for row in eligible:
         row[rng.choice(N_ITEMS, left, replace=False)] = True
     # What is barred looks better than anything else.
-    signals = np.where(batch.eligible[:, None], batch.signals, 1e4).astype(np.float32)
-    scores = scorer.score(replace(batch, signals=signals), vectors)
+    signals = np.where(eligible[:, None], dense_signals(batch), 1e4).astype(np.float32)
+    signals[:, 1] = batch.popularity
+    parts = with_signals(signals) | sparse_eligible(eligible, np.arange(8) % 2 == 0)
+    scores = scorer.score(replace(batch, **parts), vectors)
     for request in range(8):
         top = scores.rows[request, :10][scores.valid[request, :10]]
         assert len(top) == min(left, 10)
-        assert batch.eligible[request, top].all()
+        assert eligible[request, top].all()
 
 
 def strangers(scorer: Scorer, n: int, **parts: Any) -> ItemBatch:
@@ -173,26 +175,25 @@ def outputs(path: Path, inputs: dict[str, torch.Tensor]) -> Sequence[NDArray[Any
 
 
 @pytest.mark.parametrize("b", [1, 7, LARGEST])
-@pytest.mark.parametrize("n_items", [40, 333])
-def test_the_ranker_graph_equals_torch_at_sizes_it_was_not_exported_with(
+@pytest.mark.parametrize("n_items", [40, 333, 5000])
+def test_what_is_served_equals_torch_at_sizes_it_was_not_exported_with(
     b: int, n_items: int, exported: tuple[Path, ItemEncoder, Ranker]
 ) -> None:
     folder, encoder, ranker = exported
+    batch = example_requests(ranker, 20, b, n_items, seed=9)
     with torch.inference_mode():
         vectors = encoder(**example_items(encoder, n_items, seed=8))
-        inputs = example_requests(ranker, 20, b, n_items, seed=9, vectors=vectors)
-        wanted = [value.numpy() for value in ranker(**inputs)]
-    got = outputs(folder / "ranker.onnx", inputs)
+        wanted = [value.numpy() for value in ranker(vectors, **dense_inputs(batch))]
+    graphs = Graphs(folder, n_candidates=40, exact=True)
+    got = graphs.score(batch, vectors.numpy())
     for request in range(b):
-        common, ours, theirs = np.intersect1d(got[0][request], wanted[0][request], return_indices=True)
-        assert len(common) == 40
-        for left, right in zip(got[2:], wanted[2:], strict=True):
-            assert np.abs(left[request, ours] - right[request, theirs]).max() < 1e-4
-        tops = [
-            set(rows[request][np.argsort(-np.where(valid[request], probability[request], -1))[:10]].tolist())
-            for rows, valid, probability in (got[:3], wanted[:3])
-        ]
-        assert tops[0] == tops[1]
+        rows, valid = wanted[0][request], wanted[1][request]
+        assert got.valid[request, : valid.sum()].all()
+        assert got.valid[request].sum() == valid.sum()
+        ours = {row: at for at, row in enumerate(got.rows[request, : valid.sum()].tolist())}
+        at = [ours[row] for row in rows[valid].tolist()]
+        for left, right in zip((got.scores, got.logits, got.features), wanted[2:], strict=True):
+            assert np.abs(left[request, at] - right[request, valid]).max(initial=0.0) < 1e-5
 
 
 @pytest.mark.parametrize("n", [1, 7, 100])
@@ -206,14 +207,20 @@ def test_the_item_graph_equals_torch_at_sizes_it_was_not_exported_with(
     assert np.abs(outputs(folder / "item_encoder.onnx", inputs)[0] - wanted).max() < 1e-4
 
 
-def test_batch_and_catalogue_are_symbolic_in_both_graphs(exported: tuple[Path, ItemEncoder, Ranker]) -> None:
-    free = {
-        "item_encoder.onnx": dict.fromkeys(
-            ("id_rows", "text", "text_mask", "entities", "relations", "edge_mask"), (0,)
-        ),
+def test_sizes_of_batch_catalogue_and_candidates_are_open_in_all_graphs(
+    exported: tuple[Path, ItemEncoder, Ranker],
+) -> None:
+    of_item = ("id_rows", "text", "text_mask", "entities", "relations", "edge_mask")
+    of_user = (
+        "tokens", "mask", "history_actions", "history_age_s", "user_entities", "user_entity_weights",
+    )  # fmt: skip
+    free: dict[str, dict[str, tuple[int, ...]]] = {
+        "item_encoder.onnx": dict.fromkeys(of_item, (0,)),
+        "user.onnx": dict.fromkeys(of_user, (0,)),
+        "match.onnx": {"match": (0,), "items": (0,)},
         "ranker.onnx": {
-            "items": (0,), "history": (0,), "history_actions": (0,), "history_age_s": (0,),
-            "user_entities": (0,), "user_entity_weights": (0,), "signals": (0, 2), "eligible": (0, 1),
+            "user": (0,), "states": (0,), "known": (0,), "head_gain": (0,), "vectors": (0, 1),
+            "retrieved": (0, 1), "signals": (0, 1),
         },
     }  # fmt: skip
     for name, axes in free.items():

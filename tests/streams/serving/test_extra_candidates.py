@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model_core.release.baseline import N_CANDIDATES, BaselineScorer
-from model_core.release.batches import ScoreBatch
+from model_core.release.batches import ScoreBatch, SparseRows, dense_eligible
 from streams.events import Request, decode_request
 from streams.serving.allowed_rows import Allowed
 from streams.serving.extra_candidates import ExtraCandidates, Extras, columns, score_all
@@ -29,16 +29,17 @@ def catalogue() -> tuple[ItemIndex, Catalogue]:
 
 
 def batch(n_requests: int) -> ScoreBatch:
-    signals = np.zeros((n_requests, 2, N), np.float32)
-    signals[:, 1] = np.arange(N, 0, -1)  # popularity: retrieval brings the first
     return ScoreBatch(
         history=np.full((n_requests, 1), -1),
         history_actions=np.zeros((n_requests, 1), np.int64),
         history_age_s=np.zeros((n_requests, 1), np.float32),
         user_entities=np.zeros((n_requests, 1), np.int64),
         user_entity_weights=np.zeros((n_requests, 1), np.float32),
-        signals=signals,
-        eligible=np.ones((n_requests, N), np.bool_),
+        popularity=np.arange(N, 0, -1, np.float32),  # retrieval brings the first
+        signals=SparseRows.none(n_requests),
+        signal_values=np.zeros((0, 1), np.float32),
+        eligible=np.ones(N, np.bool_),
+        excluded=SparseRows.none(n_requests),
     )
 
 
@@ -70,7 +71,7 @@ def test_a_request_that_wants_nothing_costs_nothing() -> None:
 def test_pinned_and_boosted_items_are_candidates_with_the_scores_they_have_anyway() -> None:
     scorer, asked, items = BaselineScorer(), batch(3), np.zeros((N, 1), np.float32)
     requests = [request(0), request(1, pinned=["i250", "i3"], boosts={"i249": 0.5, "i7": -1.0}), request(2)]
-    extras = wanted(requests, asked.eligible, pinned=("i9", "i3"), boosts={"i7": 1.0})
+    extras = wanted(requests, dense_eligible(asked), pinned=("i9", "i3"), boosts={"i7": 1.0})
     scores = score_all(scorer, asked, items, extras)
     assert scores.rows.shape == (3, N_CANDIDATES + 2)
     assert scores.valid.sum(axis=1).tolist() == [N_CANDIDATES, N_CANDIDATES + 2, N_CANDIDATES]

@@ -1,0 +1,168 @@
+"""Retrieval: the best items of a whole catalogue for each request, exactly.
+
+Score and order do not depend on what else is in the batch; equal scores come in the order of rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.network.config import POPULARITY
+from model_core.release import retrieval_kernels as kernels
+from model_core.release.batches import ScoreBatch, SparseRows
+
+BLOCK = 4096
+"""Items whose vectors and scores stay in the processor's cache between product and selection."""
+
+Floats = NDArray[np.float32]
+Product = Callable[[Floats, Floats], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What B requests ask of an item; see `retrieval_kernels` for how it is added up.
+
+    match : (B, dim) float32; weight, gain, newcomer : (B,) float32
+    level : (N,) float32, of the items, which `weight` weighs
+    own : (M,) float32, what is added for each row of the batch's `signals`
+    always : (B,) float32, added to all items of a request alike
+    """
+
+    match: Floats
+    weight: Floats
+    gain: Floats
+    newcomer: Floats
+    level: Floats
+    own: Floats
+    always: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """C candidates for each of B requests, by row; where there are fewer, the rest is 0 and not valid.
+
+    rows : (B, C) int64; valid : (B, C) bool; scores : (B, C) float32
+    signals : (B, C, S) float32; vectors : (B, C, dim) float32
+    """
+
+    rows: NDArray[np.int64]
+    valid: NDArray[np.bool_]
+    scores: Floats
+    signals: Floats
+    vectors: Floats
+
+
+def retrieve(batch: ScoreBatch, items: Floats, query: Query, n_candidates: int, product: Product) -> Found:
+    """Find the best candidates of each request.
+
+    Parameters
+    ----------
+    items : (N, dim) float32
+    product
+        Makes ``match @ items.T`` of (b, dim) and (n, dim): (b, n), which may be overwritten.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are not of the same items or widths.
+    """
+    wanted = (len(batch.popularity), query.match.shape[1])
+    if items.shape != wanted:
+        raise ValueError(f"items must have shape {wanted}, got {items.shape}")
+    if len(batch.eligible) != len(items):
+        raise ValueError(f"eligible must have {len(items)} rows, got {len(batch.eligible)}")
+    n_requests = len(query.match)
+    best = np.empty((n_requests, n_candidates), np.float32)
+    rows = np.zeros((n_requests, n_candidates), np.int64)
+    sizes = np.zeros(n_requests, np.int64)
+    mask = np.zeros(n_requests, np.bool_) if batch.limited_mask is None else batch.limited_mask
+    few, all_ = np.flatnonzero(mask), np.flatnonzero(~mask)
+    if len(few):
+        _search_few(batch, items, query, few, (best, rows, sizes))
+    if len(all_):
+        _search_all(batch, items, query, all_, product, (best, rows, sizes))
+    valid = np.arange(n_candidates) < sizes[:, None]
+    rows[~valid] = np.iinfo(np.int64).max
+    rows.sort(axis=1)
+    rows[~valid] = 0
+    return _described(batch, items, query, rows, sizes, valid)
+
+
+def _search_all(
+    batch: ScoreBatch,
+    items: Floats,
+    query: Query,
+    asking: NDArray[np.int64],
+    product: Product,
+    best: tuple[Floats, NDArray[np.int64], NDArray[np.int64]],
+) -> None:
+    match = query.match[asking]
+    cursors = np.stack((batch.signals.bounds[:-1], batch.excluded.bounds[:-1]), axis=1)
+    for begin in range(0, len(items), BLOCK):
+        kernels.keep_best(
+            product(match, items[begin : begin + BLOCK]), begin, asking,
+            batch.popularity, query.level, batch.eligible, query.weight, query.gain, query.newcomer,
+            batch.signals.bounds, batch.signals.rows, query.own,
+            batch.excluded.bounds, batch.excluded.rows, cursors, *best,
+        )  # fmt: skip
+
+
+def _search_few(
+    batch: ScoreBatch,
+    items: Floats,
+    query: Query,
+    asking: NDArray[np.int64],
+    best: tuple[Floats, NDArray[np.int64], NDArray[np.int64]],
+) -> None:
+    limited = batch.limited or SparseRows.none(len(query.match))
+    kernels.keep_best_of_few(
+        items, query.match, asking, limited.bounds, limited.rows,
+        batch.popularity, query.level, batch.eligible, query.weight, query.gain, query.newcomer,
+        batch.signals.bounds, batch.signals.rows, query.own,
+        batch.excluded.bounds, batch.excluded.rows, *best,
+    )  # fmt: skip
+
+
+def _described(
+    batch: ScoreBatch,
+    items: Floats,
+    query: Query,
+    rows: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    valid: NDArray[np.bool_],
+) -> Found:
+    scores = np.zeros(rows.shape, np.float32)
+    signals = np.zeros((*rows.shape, batch.signal_values.shape[1] + 1), np.float32)
+    vectors = np.zeros((*rows.shape, items.shape[1]), np.float32)
+    kernels.describe(
+        items, query.match, batch.popularity, query.level, query.weight, query.gain, query.newcomer,
+        batch.signals.bounds, batch.signals.rows, query.own, batch.signal_values, POPULARITY,
+        rows, sizes, scores, signals, vectors,
+    )  # fmt: skip
+    return Found(rows, valid, scores + query.always[:, None] * valid, signals, vectors)
+
+
+def warm() -> None:
+    """Compile every kernel, or load it from the cache, so that no request waits for it."""
+    one = np.ones(1, np.float32)
+    query = Query(
+        match=one[:, None], weight=one, gain=one, newcomer=one, level=one, own=one, always=np.zeros_like(one)
+    )
+    row = SparseRows.of([np.zeros(1, np.int64)])
+    nobody = np.zeros((1, 1), np.int64)
+    batch = ScoreBatch(
+        history=nobody,
+        history_actions=nobody,
+        history_age_s=one[:, None],
+        user_entities=nobody,
+        user_entity_weights=one[:, None],
+        popularity=one,
+        signals=row,
+        signal_values=one[:, None],
+        eligible=np.ones(1, np.bool_),
+        excluded=SparseRows.none(1),
+    )
+    for asked in (batch, batch.only(row)):
+        retrieve(asked, one[:, None], query, 1, lambda match, items: match @ items.T)
