@@ -1,8 +1,10 @@
 """`slatestream bench ingest`: events a second of one worker, full path, on the wide topic.
 
 The worker decodes every click, folds it into profiles, co-visits and the join with slates, writes its
-changelogs and commits. Beside it, in the same run on the same broker, a bare aiokafka consumer reads the
-same records and does nothing with them: the ratio is what remains comparable between noisy machines.
+changelogs and commits. It is ready before the events come: they are written in a transaction, which shows
+all of them at once when it is committed. With `--cold` they are there before the worker is started, and the
+seconds count from the start of its process. Afterwards a bare aiokafka consumer reads the same records from
+the same broker and does nothing with them: the ratio is what remains comparable between noisy machines.
 """
 
 import asyncio
@@ -47,6 +49,7 @@ class Rate:
 def ingest_command(
     events: Annotated[int, typer.Option(min=1_000, help="Clicks to ingest.")] = 1_000_000,
     seed: Annotated[int, typer.Option(help="Of the clicks.")] = 1,
+    cold: Annotated[bool, typer.Option("--cold", help="Start the worker when the clicks are there.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for ingest.json and the worker's log.")] = Path(
         "build/bench"
     ),
@@ -58,16 +61,24 @@ def ingest_command(
         console.print(text, markup=False, soft_wrap=True)
 
     with clean_exit(console), cluster(say, "ingest", partitions=4) as settings:
+        log = out / "ingest-worker.log"
+        log.unlink(missing_ok=True)
+        worker = WorkerProcess(same_topics(settings), log=log)
         say(f"Producing {events:,} clicks (seed {seed}) ...")
-        produced = asyncio.run(_produce(settings, events, seed))
+        if cold:
+            produced = asyncio.run(_produce(settings, events, seed))
+        began = time.perf_counter()
+        with worker:
+            if not cold:
+                worker.wait_ready()
+                produced = asyncio.run(_produce(settings, events, seed))
+                began = time.perf_counter()
+            folded, durable, reading = asyncio.run(_watch(settings, worker, events, began))
         say(f"  {produced['users']:,} users, {produced['bytes']:,} bytes of JSON")
         bare = asyncio.run(_bare_consumer(settings, events))
         say(f"bare aiokafka consumer, nothing decoded: {bare.per_second:,.0f} events/s")
-        log = out / "ingest-worker.log"
-        log.unlink(missing_ok=True)
-        with WorkerProcess(same_topics(settings), log=log) as worker:
-            folded, durable, reading = asyncio.run(_watch(settings, worker, events))
         rows = asyncio.run(_ends(settings, ("user-state", "policy-state")))
+        say("the worker was started when the clicks were there" if cold else "the worker was ready")
         say(f"worker, folded: {folded.per_second:,.0f} events/s over {folded.seconds:.2f} s")
         say(f"worker, changelog confirmed and committed: {durable.per_second:,.0f} events/s")
         say(f"worker / bare consumer: {folded.per_second / bare.per_second:.3f}")
@@ -79,6 +90,7 @@ def ingest_command(
             {
                 "events": events,
                 "seed": seed,
+                "cold": cold,
                 **produced,
                 "folded": asdict(folded) | {"per_second": folded.per_second},
                 "durable": asdict(durable) | {"per_second": durable.per_second},
@@ -94,20 +106,21 @@ def ingest_command(
 
 async def _produce(settings: Settings, events: int, seed: int) -> dict[str, int]:
     topic, partitions = topic_name(settings, "clicks"), topic_partitions(settings, "clicks")
-    publisher = Publisher(settings)
+    publisher = Publisher(settings, transactional_id=f"{settings.topic_prefix}bench-ingest")
     users: set[str] = set()
     size = 0
     await publisher.start()
     try:
-        for chunk in wide_clicks(events, seed=seed):
-            where = partitions_of([user for user, _ in chunk], partitions).tolist()
-            rows: list[tuple[str, int, Row]] = [
-                (topic, partition, (user.encode(), value))
-                for partition, (user, value) in zip(where, chunk, strict=True)
-            ]
-            await publisher.publish_all(rows)
-            users.update(user for user, _ in chunk)
-            size += sum(len(value) for _, value in chunk)
+        async with publisher.transaction():
+            for chunk in wide_clicks(events, seed=seed):
+                where = partitions_of([user for user, _ in chunk], partitions).tolist()
+                rows: list[tuple[str, int, Row]] = [
+                    (topic, partition, (user.encode(), value))
+                    for partition, (user, value) in zip(where, chunk, strict=True)
+                ]
+                await publisher.publish_all(rows)
+                users.update(user for user, _ in chunk)
+                size += sum(len(value) for _, value in chunk)
     finally:
         await publisher.stop()
     return {"users": len(users), "bytes": size}
@@ -135,31 +148,21 @@ async def _bare_consumer(settings: Settings, events: int) -> Rate:
         await consumer.stop()
 
 
-async def _watch(settings: Settings, worker: WorkerProcess, events: int) -> tuple[Rate, Rate, MetricsReading]:
-    """Follow a worker until it has folded every event and until it has committed them all.
-
-    Both rates count from the last look at which nothing had been folded, or from the first look if
-    something already had; so the start of the process is not in them.
-    """
-    began: tuple[float, int] | None = None
+async def _watch(
+    settings: Settings, worker: WorkerProcess, events: int, began: float
+) -> tuple[Rate, Rate, MetricsReading]:
+    """Follow a worker until it has folded every event and until it has committed them all, since `began`."""
     folded_at: float | None = None
     last, moved = 0, time.monotonic()
     while True:
-        look = time.perf_counter()
         reading = await asyncio.to_thread(worker.metrics)
-        if reading is not None:
-            done = int(reading.total("events_total", topic="clicks"))
-            if began is None or done == 0:
-                began = (look, done)
-            if done > last:
-                last, moved = done, time.monotonic()
-        if reading is not None and began is not None and last >= events:
+        if reading is not None and (done := int(reading.total("events_total", topic="clicks"))) > last:
+            last, moved = done, time.monotonic()
+        if reading is not None and last >= events:
             folded_at = folded_at or time.perf_counter()
             if await _committed(settings) >= events:
-                start, already = began
-                count = events - already
                 now = time.perf_counter()
-                return Rate(count, folded_at - start), Rate(count, now - start), reading
+                return Rate(events, folded_at - began), Rate(events, now - began), reading
         if time.monotonic() - moved > STALL_S:
             raise SlatestreamError(
                 f"the worker stands at {last:,} of {events:,} events:\n{worker.log_tail()}"

@@ -90,6 +90,7 @@ class Publisher:
         for key, value in rows:
             if batch.append(timestamp=now_ms, key=key, value=value) is None:
                 futures.append(await self._send(batch, topic, partition))
+                await asyncio.sleep(0)  # a batch of thousands of rows is enough for one turn of the loop
                 batch = self.producer.create_batch()
                 if batch.append(timestamp=now_ms, key=key, value=value) is None:
                     raise ValueError(f"a row of {len(value or b'')} bytes for {topic} exceeds {BATCH_BYTES}")
