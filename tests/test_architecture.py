@@ -1,7 +1,7 @@
 """The packages point one way: streams uses the cores, and a core uses neither streams nor the other core."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -54,3 +54,109 @@ def test_the_walk_sees_an_import_wherever_it_stands(source: str) -> None:
 
 def test_both_cores_are_walked() -> None:
     assert {package for package, _ in core_modules()} == {"model_core", "online_learning"}
+
+
+# Circles that may be there; one that grows beyond what is listed is not allowed.
+MODULE_CIRCLES = (
+    (
+        "streams.bench.load",
+        "streams.bench.load_clicks",
+        "streams.bench.load_http",
+        "streams.bench.load_kafka",
+    ),
+    ("streams.commands.simulate", "streams.commands.simulate_topics"),
+)
+FOLDER_CIRCLES = (
+    (
+        "model_core.data", "model_core.evaluation", "model_core.graph", "model_core.network",
+        "model_core.release", "model_core.signals", "model_core.training",
+    ),
+    ("online_learning.policies", "online_learning.rl"),
+    ("streams.bench", "streams.demo", "streams.ope"),
+    ("streams.durability", "streams.state"),
+)  # fmt: skip
+PACKAGES = ("streams", "model_core", "online_learning")
+
+
+def import_graph(root: Path, packages: Iterable[str] = PACKAGES) -> dict[str, set[str]]:
+    """Which module of the packages imports which, wherever the import stands, under TYPE_CHECKING too."""
+    paths = {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in packages
+        for path in sorted((root / package).rglob("*.py"))
+    }
+    graph: dict[str, set[str]] = {}
+    for module, path in paths.items():
+        wanted = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                wanted |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                # A name that is no module is something in the module.
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                wanted |= (names & paths.keys()) or {node.module}
+        graph[module] = (wanted & paths.keys()) - {module}
+    return graph
+
+
+def circles(graph: Mapping[str, Iterable[str]]) -> set[tuple[str, ...]]:
+    """Groups of nodes of which each leads to every other, sorted."""
+    reached = {node: _reached(graph, node) for node in graph}
+    groups = {
+        tuple(sorted({node} | {other for other in reached[node] if node in reached[other]})) for node in graph
+    }
+    return {group for group in groups if len(group) > 1}
+
+
+def unlisted(found: Iterable[Iterable[str]], listed: Iterable[Iterable[str]]) -> list[Iterable[str]]:
+    """Circles that are no part of a listed one."""
+    return [circle for circle in found if not any(set(circle) <= set(allowed) for allowed in listed)]
+
+
+def _reached(graph: Mapping[str, Iterable[str]], start: str) -> set[str]:
+    found: set[str] = set()
+    waiting = [start]
+    while waiting:
+        fresh = set(graph[waiting.pop()]) - found
+        found |= fresh
+        waiting += fresh
+    return found
+
+
+def folder_graph(modules: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
+    """Which folder imports from which; a module that stands in no folder of its package is one by itself."""
+
+    def folder(module: str) -> str:
+        return ".".join(module.split(".")[:2])
+
+    graph: dict[str, set[str]] = {}
+    for module, wanted in modules.items():
+        graph.setdefault(folder(module), set()).update({folder(other) for other in wanted} - {folder(module)})
+    return graph
+
+
+def test_no_modules_import_each_other_in_a_circle_but_those_that_are_listed() -> None:
+    assert unlisted(circles(import_graph(ROOT)), MODULE_CIRCLES) == []
+
+
+def test_no_folders_import_each_other_in_a_circle_but_those_that_are_listed() -> None:
+    assert unlisted(circles(folder_graph(import_graph(ROOT))), FOLDER_CIRCLES) == []
+
+
+def test_a_circle_is_seen_wherever_its_imports_stand(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    (folder / "one").mkdir(parents=True)
+    (folder / "two").mkdir()
+    (folder / "one" / "a.py").write_text("from p.one import b\nimport p.two.d\n")
+    (folder / "one" / "b.py").write_text("def f():\n    from p.two.c import x\n")
+    (folder / "two" / "c.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from p.one.a import y\n"
+    )
+    (folder / "two" / "d.py").write_text("import os\n")
+    graph = import_graph(tmp_path, ["p"])
+
+    assert graph["p.one.a"] == {"p.one.b", "p.two.d"}
+    assert circles(graph) == {("p.one.a", "p.one.b", "p.two.c")}
+    assert circles(folder_graph(graph)) == {("p.one", "p.two")}
+    assert unlisted(circles(graph), [("p.one.a", "p.one.b")]) == [("p.one.a", "p.one.b", "p.two.c")]
+    assert unlisted(circles(graph), [("p.one.a", "p.one.b", "p.one.e", "p.two.c")]) == []

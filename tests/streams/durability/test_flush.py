@@ -1,0 +1,116 @@
+"""The flush on a log in memory: what is durable, in which order, and what may be committed then."""
+
+import pytest
+from aiokafka.errors import MessageSizeTooLargeError
+
+from streams.kafka.partitioner import partition_of
+from tests.streams.conftest import MakeMemory, Memory
+
+PLACE = partition_of("u", 2)
+
+
+def topics_of(memory: Memory, since: int = 0) -> list[str]:
+    """Topics written to, in the order of arrival, each once in a row."""
+    names = [topic for topic, _, _ in memory.log.order[since:]]
+    return [name for at, name in enumerate(names) if at == 0 or name != names[at - 1]]
+
+
+@pytest.mark.parametrize("refusing", ["user-state", "policy-state"])
+async def test_what_is_refused_is_neither_committed_nor_lost(memory: Memory, refusing: str) -> None:
+    """Nor by the flush of a worker that stops on the error."""
+    for n in range(3):
+        memory.events.click("u", f"i{n}")
+    memory.log.limits[refusing] = 60
+    async with memory.worker() as worker:
+        await worker.deliver("clicks")
+        before = worker.digest()
+        with pytest.raises(MessageSizeTooLargeError):
+            await worker.flush()
+        await worker.flush()
+        assert worker.commit() == {}
+    assert memory.log.records("user-state") == memory.log.records("policy-state") == []
+
+    memory.log.limits[refusing] = 1_000_000
+    async with memory.worker() as worker:
+        await worker.deliver("clicks")
+        assert worker.digest() == before
+        await worker.flush()
+        assert worker.commit() == {("clicks", PLACE): 3}
+    async with memory.worker() as worker:
+        assert worker.digest() == before
+
+
+async def test_a_slates_feedback_is_out_before_the_row_that_says_it_is_closed(memory: Memory) -> None:
+    memory.events.content("a")
+    memory.events.request("u")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await worker.flush()
+        begin = len(memory.log.order)
+        memory.clock.move(memory.settings.attribution_window_ms + 1)
+        memory.events.click("u", "a", "view")
+        await worker.deliver()
+        await worker.flush()
+        assert topics_of(memory, begin) == ["clicks", "feedback", "policy-state", "user-state"]
+        (closed,) = memory.events.feedback()
+        assert closed.rewards == [0.0]
+
+
+async def test_item_statistics_wait_for_their_interval_and_hold_the_offsets_until_then(
+    memory: Memory,
+) -> None:
+    memory.events.click("u", "a")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await worker.parts.flusher.flush_due()
+        assert [r for r in memory.log.records("user-state") if r.key.startswith(b"u\0")]
+        assert not [r for r in memory.log.records("policy-state") if r.key.startswith(b"covisit\0")]
+        assert worker.commit() == {}
+        memory.events.click("u", "b")
+        await worker.deliver()
+        memory.clock.move(memory.settings.shared_flush_interval_ms)
+        await worker.parts.flusher.flush_due()
+        assert [r for r in memory.log.records("policy-state") if r.key.startswith(b"covisit\0")]
+        assert worker.commit() == {("clicks", PLACE): 2}
+
+
+async def test_nothing_is_written_when_nothing_has_changed(memory: Memory) -> None:
+    memory.events.click("u", "a")
+    memory.events.user("u", preferences=["jazz"])
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await worker.flush()
+        begin = len(memory.log.order)
+        await worker.flush()
+        await worker.parts.flusher.flush_due()
+        assert memory.log.order[begin:] == []
+
+
+async def test_a_batch_is_flushed_as_a_whole_or_not_at_all(make_memory: MakeMemory) -> None:
+    for batches in range(4):
+        memory = make_memory(batch_bytes=300)
+        for n in range(40):
+            memory.events.click("u", f"i{n % 6}")
+        async with memory.worker() as worker:
+            await worker.deliver("clicks")
+            memory.log.die_after(batches)
+            with pytest.raises(Exception, match="died while it published"):
+                await worker.flush()
+        assert memory.log.records("user-state", PLACE) == memory.log.records("policy-state", PLACE) == []
+
+
+async def test_a_worker_that_lost_its_partition_writes_nothing_more(memory: Memory) -> None:
+    """Another has taken over, and this one has not heard of it."""
+    memory.events.click("u", "a")
+    async with memory.worker() as frozen:
+        await frozen.deliver("clicks")
+        async with memory.worker() as owner:
+            await owner.deliver("clicks")
+            await owner.flush()
+            rows = memory.log.records("user-state")
+            memory.events.click("u", "b")
+            await frozen.deliver("clicks")
+            await frozen.flush()
+            assert memory.log.records("user-state") == rows
+            assert frozen.commit() == {}
+            assert PLACE not in [shard.partition for shard in frozen.parts.partitions.live()]

@@ -1,0 +1,56 @@
+"""What every worker follows, on a log in memory."""
+
+from streams.experiments.definition import Experiment, Variant, encode_experiment
+from streams.kafka.partitioner import partition_of
+from streams.worker.shared_topics import OWNER_PREFIX
+from tests.streams.conftest import MakeMemory, Memory
+
+PLACE = partition_of("u", 2)
+
+
+async def test_an_item_that_one_worker_encodes_is_served_by_all(memory: Memory) -> None:
+    async with memory.worker() as one, memory.worker() as other:
+        memory.events.content("a", title="A")
+        await one.deliver("content")
+        await other.settle()
+        for worker in (one, other):
+            catalogue, index = worker.parts.shared.catalogue, worker.parts.shared.index
+            assert catalogue.title(index.row_of("a")) == "A"
+            assert worker.parts.items.pending == 0
+
+
+async def test_a_worker_that_comes_later_knows_the_items_of_a_compacted_topic(memory: Memory) -> None:
+    async with memory.worker() as worker:
+        for title in ("first", "second"):
+            memory.events.content("a", title=title)
+            await worker.deliver("content", most=1)
+    memory.log.compact("item-state")
+    async with memory.worker() as later:
+        catalogue, index = later.parts.shared.catalogue, later.parts.shared.index
+        assert catalogue.title(index.row_of("a")) == "second"
+
+
+async def test_users_of_an_experiment_are_served_by_it_from_the_first_request_on(memory: Memory) -> None:
+    definition = Experiment(
+        name="x", kind="ab", started_ms=1_700_000_000_000, share=1.0,
+        variants=[Variant(name, "softmax:temperature=0.5") for name in ("a", "b")],
+    )  # fmt: skip
+    memory.log.append("experiments", 0, [(b"x", encode_experiment(definition))])
+    memory.events.content("a")
+    memory.events.request("u")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        (slate,) = memory.events.recommendations()
+        assert (slate.experiment, slate.policy) == ("x", "softmax")
+
+
+async def test_each_worker_says_where_it_is_reached_and_hears_of_the_others(make_memory: MakeMemory) -> None:
+    memory = make_memory(advertised_url="http://one")
+    async with memory.worker() as worker:
+        parts = worker.parts.shared_topics
+        assert parts.owner_url(PLACE) is None  # it is this one
+        key = OWNER_PREFIX + PLACE.to_bytes(2, "big")
+        assert [r.value for r in memory.log.records("policy-state", PLACE) if r.key == key] == [b"http://one"]
+        memory.log.append("policy-state", PLACE, [(key, b"http://other")])
+        await worker.assign([1 - PLACE])
+        assert parts.owner_url(PLACE) == "http://other"
