@@ -70,11 +70,11 @@ class Restorer:
         await self._writers.open(partition)
         shard = self._factory.shard(partition)
         await self._profiles(shard)
-        row = await self._shared(shard)
-        if row is not None:
-            await self._slates(shard, row)
-            await self._rewards(shard, row)
-            shard.slates.resume(row.closed_ms)
+        # Without a row, slates may be out all the same: from before the first flush.
+        row = await self._shared(shard) or shard.policy_row()
+        await self._slates(shard, row)
+        await self._rewards(shard, row)
+        shard.slates.resume(row.closed_ms)
         await self._inputs.positioned()
         shard.clicks = Progress(self._inputs.start_offset("clicks", partition))
         shard.users = Progress(self._inputs.start_offset("users", partition))

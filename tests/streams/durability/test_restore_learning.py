@@ -1,0 +1,105 @@
+"""What a worker has learned from slates and clicks survives its death, and no slate is told of twice."""
+
+import asyncio
+from typing import Any
+
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from streams.testing.source import Aborted
+from streams.testing.worker import MemoryWorker
+from tests.streams.conftest import Memory
+
+USERS = ("u0", "u1")
+said = st.one_of(
+    st.tuples(st.just("request"), st.sampled_from(USERS)),
+    st.tuples(st.just("click"), st.sampled_from(USERS), st.integers(0, 2)),
+)
+deeds = st.one_of(
+    st.tuples(st.just("flush")),
+    st.tuples(st.just("commit")),
+    st.tuples(st.just("move"), st.sampled_from((1_000, 20_000, 70_000))),
+    st.tuples(st.just("die"), st.integers(0, 4)),
+)
+
+
+class Story:
+    """Plays a script; with `mortal` false, those who should die flush instead."""
+
+    def __init__(self, *, mortal: bool) -> None:
+        self.memory = Memory.of(partitions=1, policy="thompson", attribution_window_ms=60_000)
+        self.mortal = mortal
+        for n in range(8):
+            self.memory.events.content(f"i{n}")
+
+    async def play(self, script: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+        """Return what is known in the end: impressions, rewards, slates and their last feedback."""
+        memory = self.memory
+        worker = await self._do(await self._born(), _deliver)
+        for step in script:
+            match step:
+                case ("request", user):
+                    memory.events.request(user, k=3)
+                case ("click", user, position):
+                    self._click(user, position)
+                case ("move", ms):
+                    memory.clock.move(ms)
+                case ("commit",):
+                    worker.commit()
+                case ("die", batches) if self.mortal:
+                    memory.log.die_after(batches)
+            worker = await self._do(worker, _deliver)
+            if step[0] in ("flush", "die"):
+                worker = await self._do(worker, MemoryWorker.flush)
+                memory.log.revive()
+        memory.clock.move(200_000)
+        for user in USERS:
+            memory.events.click(user, "i0", "view")
+        worker = await self._do(worker, _deliver)
+        await worker.flush()
+        (shard,) = worker.parts.partitions.live()
+        await worker.__aexit__()
+        slates = {
+            one.request_id: [item.item_id for item in one.slate] for one in memory.events.recommendations()
+        }
+        assert len(slates) == len(memory.events.recommendations())
+        first = [one.request_id for one in memory.events.feedback() if not one.correction]
+        assert len(first) == len(set(first))
+        rewards = {one.request_id: one.rewards for one in memory.events.feedback()}
+        return shard.statistics.impressions, shard.statistics.rewards, slates, rewards
+
+    def _click(self, user: str, position: int) -> None:
+        shown = [slate for slate in self.memory.events.recommendations() if slate.user_id == user]
+        if shown and position < len(shown[-1].slate):
+            newest = shown[-1]
+            self.memory.events.click(user, newest.slate[position].item_id, request_id=newest.request_id)
+
+    async def _do(self, worker: MemoryWorker, deed: Any) -> MemoryWorker:
+        try:
+            await deed(worker)
+            return worker
+        except Aborted:
+            self.memory.log.revive()
+            await worker.__aexit__()
+            return await self._do(await self._born(), _deliver)
+
+    async def _born(self) -> MemoryWorker:
+        worker = self.memory.worker()
+        await worker.__aenter__()
+        return worker
+
+
+async def _deliver(worker: MemoryWorker) -> None:
+    await worker.deliver("content", "clicks", "requests", most=3)
+
+
+@settings(max_examples=25, phases=(Phase.explicit, Phase.generate))
+@given(st.lists(st.one_of(said, said, deeds), min_size=8, max_size=20))
+def test_after_a_death_between_any_two_batches_as_much_is_learned_and_told_as_without(
+    script: list[tuple[Any, ...]],
+) -> None:
+    async def both() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        return await Story(mortal=True).play(script), await Story(mortal=False).play(script)
+
+    died, lived = asyncio.run(both())
+    assert died == lived

@@ -1,0 +1,83 @@
+"""Batches and the ledger on logs with gaps: what is committed is what was done, and nothing is stuck."""
+
+from faust.types import TP
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.testing.clock import HandClock
+from streams.testing.consumer import MemoryConsumer
+from streams.testing.log import MemoryLog
+
+PLACE = TP("t", 0)
+
+# Records and gaps, how many records a batch may have, and the order in which batches are done.
+logs = st.lists(st.tuples(st.booleans(), st.integers(1, 5)), max_size=12)
+
+
+def made(pieces: list[tuple[bool, int]]) -> MemoryLog:
+    log = MemoryLog({"t": 1}, HandClock())
+    for records, n in pieces:
+        if records:
+            log.append("t", 0, [(b"k", b"v")] * n)
+        else:
+            log.skip("t", 0, n)
+    return log
+
+
+def consumer_of(log: MemoryLog) -> MemoryConsumer:
+    consumer = MemoryConsumer(log)
+    consumer.assign([PLACE])
+    return consumer
+
+
+@given(logs, st.integers(1, 4), st.randoms(use_true_random=False))
+def test_batches_done_in_any_order_commit_the_longest_done_prefix_and_in_the_end_all(
+    pieces, most, draw
+) -> None:
+    log = made(pieces)
+    consumer = consumer_of(log)
+    batches = []
+    while (batch := consumer.poll("t", most)) is not None:
+        batches.append(batch)
+    assert [r.offset for batch in batches for r in batch.records] == [r.offset for r in log.records("t")]
+    waiting = list(batches)
+    draw.shuffle(waiting)
+    while waiting:
+        done = waiting.pop()
+        consumer.ledger.complete(PLACE, done.last_offset, done.epoch)
+        consumer.commit(["t"])
+        undone = [batch for batch in batches if batch in waiting]
+        begin = batches[batches.index(undone[0]) - 1].last_offset + 1 if undone else log.end_offset("t", 0)
+        if undone and undone[0] is batches[0]:
+            begin = 0
+        assert log.committed.get(PLACE, 0) == begin
+    assert log.committed.get(PLACE, 0) == log.end_offset("t", 0)
+
+
+@given(logs, st.integers(1, 4), st.integers(0, 6))
+def test_a_consumer_that_follows_another_reads_exactly_what_was_not_committed(pieces, most, done) -> None:
+    log = made(pieces)
+    first, read = consumer_of(log), []
+    for _ in range(done):
+        if (batch := first.poll("t", most)) is not None:
+            first.ledger.complete(PLACE, batch.last_offset, batch.epoch)
+            read += [record.offset for record in batch.records]
+    first.commit(["t"])
+    second = consumer_of(log)
+    while (batch := second.poll("t", most)) is not None:
+        read += [record.offset for record in batch.records]
+    assert read == [record.offset for record in log.records("t")]
+
+
+def test_work_from_before_an_assignment_completes_nothing_after_it() -> None:
+    log = made([(True, 3)])
+    consumer = consumer_of(log)
+    stale = consumer.poll("t")
+    assert stale is not None
+    consumer.assign([PLACE])
+    fresh = consumer.poll("t")
+    assert fresh is not None
+    consumer.ledger.complete(PLACE, stale.last_offset, stale.epoch)
+    assert consumer.commit(["t"]) == {}
+    consumer.ledger.complete(PLACE, fresh.last_offset, fresh.epoch)
+    assert consumer.commit(["t"]) == {PLACE: 3}
