@@ -73,7 +73,10 @@ FOLDER_CIRCLES = (
     ),
     ("online_learning.policies", "online_learning.rl"),
     ("streams.bench", "streams.demo", "streams.ope"),
-    ("streams.durability", "streams.state"),
+    (
+        "streams.click_kernels", "streams.decoding", "streams.durability", "streams.kafka",
+        "streams.metrics", "streams.state",
+    ),
 )  # fmt: skip
 PACKAGES = ("streams", "model_core", "online_learning")
 

@@ -28,7 +28,7 @@ async def test_what_is_refused_is_neither_committed_nor_lost(memory: Memory, ref
             await worker.flush()
         await worker.flush()
         assert worker.commit() == {}
-    assert memory.log.records("user-state") == memory.log.records("policy-state") == []
+    assert memory.log.records("user-state", PLACE) == memory.log.records("policy-state", PLACE) == []
 
     memory.log.limits[refusing] = 1_000_000
     async with memory.worker() as worker:
