@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from online_learning.policies.options import DiverseSoftmaxOptions, SlateRules
 from online_learning.policies.policy import RegisteredPolicy
 from online_learning.policies.ranking import check_request, check_slates, slate_lengths, utilities
+from online_learning.policies.slate_kernels import diverse_softmax
 from online_learning.sampling import uniforms
-from online_learning.statistics.posterior import LinearPrior, infer
+from online_learning.statistics.posterior import LinearPosterior, LinearPrior, infer
 from online_learning.statistics.sums import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
@@ -55,23 +56,11 @@ class DiverseSoftmaxPolicy(RegisteredPolicy):
         """See `Policy.select`."""
         check_request(candidates, k, seeds)
         posterior = self._posterior
-        utility, usable = utilities(candidates, posterior.mean)
-        slate = _Slate(candidates, usable, self.rules)
-        lengths = slate_lengths(usable, k)
-        shown = int(lengths.max(initial=0))
-        for_fresh = uniforms(seeds, shown, stream=_FRESH) < self.rules.fresh_share
-        which = uniforms(seeds, shown, stream=_WHICH)
-        index = np.full((len(k), int(k.max(initial=0))), -1, np.int64)
-        propensities = np.zeros(index.shape, np.float32)
-        for position in range(shown):
-            every, among_fresh, some = self._parts(utility, slate)
-            drawn = np.where(some & for_fresh[:, position, None], among_fresh, every)
-            chosen = _draw(drawn, which[:, position])
-            filled = np.flatnonzero(position < lengths)
-            index[filled, position] = chosen[filled]
-            chance = self._chance(every, among_fresh, some)
-            propensities[filled, position] = chance[filled, chosen[filled]]
-            slate.take(filled, chosen[filled])
+        lengths, width = np.minimum(k, candidates.valid.shape[1]), int(k.max(initial=0))
+        index = np.full((len(k), width), -1, np.int64)
+        for_fresh = uniforms(seeds, int(lengths.max(initial=0)), stream=_FRESH)
+        which = uniforms(seeds, for_fresh.shape[1], stream=_WHICH)
+        propensities = self._run(candidates, posterior, k, for_fresh, which, index, choosing=True)
         return Slates(index, propensities, posterior.version)
 
     def propensities(
@@ -79,100 +68,38 @@ class DiverseSoftmaxPolicy(RegisteredPolicy):
     ) -> NDArray[np.float32]:
         """See `Policy.propensities`."""
         check_slates(candidates, index, seeds)
-        utility, usable = utilities(candidates, self._posterior.mean)
-        slate = _Slate(candidates, usable, self.rules)
-        propensities = np.zeros(index.shape, np.float32)
-        for position in range(index.shape[1]):
-            rows = np.flatnonzero(index[:, position] >= 0)
-            if not len(rows):
-                break
-            chosen = index[rows, position]
-            chance = self._chance(*self._parts(utility, slate))
-            propensities[rows, position] = chance[rows, chosen]
-            taken = usable[rows, chosen]  # what is pinned is there already
-            slate.take(rows[taken], chosen[taken])
-        return propensities
+        nothing, no_k = np.zeros((len(index), 0)), np.zeros(len(index), np.int64)
+        slates = np.ascontiguousarray(index, np.int64)
+        return self._run(candidates, self._posterior, no_k, nothing, nothing, slates, choosing=False)
 
     def update(self, statistics: Statistics) -> None:
         """See `Policy.update`."""
         self._posterior = infer(self._prior, statistics)
 
-    def _parts(
-        self, utility: NDArray[np.float64], slate: "_Slate"
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-        """Return the softmax over all that is open and over the fresh, and (B, 1) whether some are fresh."""
-        open_, fresh = slate.open()
-        logits = (utility - self.rules.diversity * slate.likeness) / self.temperature
-        return _softmax(logits, open_), _softmax(logits, fresh), np.asarray(fresh.any(axis=1))[:, None]
-
-    def _chance(
+    def _run(
         self,
-        every: NDArray[np.float64],
-        among_fresh: NDArray[np.float64],
-        some: NDArray[np.bool_],
-    ) -> NDArray[np.float64]:
-        """Return (B, C), the probability of each candidate for the next position."""
-        share = np.where(some, self.rules.fresh_share, 0.0)
-        chance: NDArray[np.float64] = share * among_fresh + (1.0 - share) * every
-        return chance
-
-
-class _Slate:
-    """What the positions filled so far mean for the next one; of a batch of slates.
-
-    likeness : (B, C) float64, highest similarity to a position before, at least 0
-    """
-
-    def __init__(self, candidates: Candidates, usable: NDArray[np.bool_], rules: SlateRules) -> None:
-        self._left = usable.copy()
-        self._fresh = candidates.fresh if candidates.fresh is not None and rules.fresh_share else None
-        self._vectors = candidates.vectors if rules.diversity else None
-        self._groups = candidates.groups if rules.cap is not None else None
-        self._cap = rules.cap
-        self._of_group = None if self._groups is None else np.zeros(self._groups.shape, np.int64)
-        self.likeness = np.zeros(usable.shape)
-        if candidates.pinned is not None:
-            placed = (candidates.pinned >= 0) & ~candidates.valid
-            for column in np.flatnonzero(placed.any(axis=0)):
-                rows = np.flatnonzero(placed[:, column])
-                self.take(rows, np.full(len(rows), column))
-
-    def open(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which candidates the next position may have, and the fresh ones of these."""
-        allowed = self._left
-        if self._of_group is not None and self._cap is not None:
-            within = allowed & ~np.asarray((self._of_group >= self._cap).any(axis=2))
-            allowed = np.where(np.asarray(within.any(axis=1))[:, None], within, allowed)
-        return allowed, allowed & self._fresh if self._fresh is not None else np.zeros_like(allowed)
-
-    def take(self, rows: NDArray[np.int64], chosen: NDArray[np.int64]) -> None:
-        """Put a candidate at the next position of some slates."""
-        self._left[rows, chosen] = False
-        if self._vectors is not None:
-            mine = self._vectors[rows, chosen]
-            alike = np.matmul(self._vectors[rows], mine[:, :, None])[..., 0]
-            self.likeness[rows] = np.maximum(self.likeness[rows], np.where(np.isfinite(alike), alike, 0.0))
-        if self._groups is not None and self._of_group is not None:
-            for group in self._groups[rows, chosen].T:
-                same = (self._groups[rows] == group[:, None, None]) & (group >= 0)[:, None, None]
-                self._of_group[rows] += same
-
-
-def _softmax(logits: NDArray[np.float64], of: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return (B, C) probabilities, all 0 where there is nothing to choose from."""
-    masked = np.where(of, logits, -np.inf)
-    top = masked.max(axis=1, initial=-np.inf)
-    weights = np.exp(masked - np.where(np.isfinite(top), top, 0.0)[:, None])
-    total = weights.sum(axis=1, keepdims=True)
-    chances: NDArray[np.float64] = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0.0)
-    return chances
-
-
-def _draw(chances: NDArray[np.float64], where: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return (B,) int64, a column drawn by its chance; where : (B,) uniform numbers."""
-    if not chances.shape[1]:
-        return np.zeros(len(chances), np.int64)
-    cumulated = np.cumsum(chances, axis=1)
-    # Rounding must not lead past the last column that has a chance.
-    below = np.minimum(where * cumulated[:, -1], np.nextafter(cumulated[:, -1], 0.0))
-    return np.asarray(np.argmax(cumulated > below[:, None], axis=1), np.int64)
+        candidates: Candidates,
+        posterior: LinearPosterior,
+        k: NDArray[np.int64],
+        for_fresh: NDArray[np.float64],
+        which: NDArray[np.float64],
+        index: NDArray[np.int64],
+        *,
+        choosing: bool,
+    ) -> NDArray[np.float32]:
+        utility, usable = utilities(candidates, posterior.mean)
+        n, rules, pinned = len(usable), self.rules, candidates.pinned
+        placed = np.zeros_like(usable) if pinned is None else (pinned >= 0) & ~candidates.valid
+        vectors = candidates.vectors if rules.diversity else None
+        groups = candidates.groups if rules.cap is not None else None
+        fresh = candidates.fresh if rules.fresh_share else None
+        propensities = np.zeros(index.shape, np.float32)
+        diverse_softmax(
+            utility, usable, placed,
+            np.zeros((n, 0, 1), np.float32) if vectors is None else np.ascontiguousarray(vectors, np.float32),
+            np.zeros((n, 0, 1), np.int32) if groups is None else np.ascontiguousarray(groups, np.int32),
+            np.zeros((n, 0), np.bool_) if fresh is None else np.ascontiguousarray(fresh),
+            (float(self.temperature), float(rules.diversity), rules.cap or 0, float(rules.fresh_share)),
+            slate_lengths(usable, k), for_fresh, which, index, propensities, choosing,
+        )  # fmt: skip
+        return propensities

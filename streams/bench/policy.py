@@ -11,6 +11,7 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
+from online_learning.policies.options import SlateRules
 from online_learning.policies.policy import Policy
 from online_learning.policies.registry import POLICIES, Learning, create_policy
 from online_learning.statistics.posterior import LinearPrior
@@ -22,6 +23,7 @@ from streams.errors import ConfigurationError
 ENTITIES, RELATIONS, GENRES = 3_000, 8, 19
 LEARNED, REWARDED = 20_000, 2_000  # impressions and rewards that every policy has learned from
 LEAST_TIMES = 5
+RULES = SlateRules(diversity=0.1, cap=2, fresh_share=0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def learned(name: str, features: int, samples: int) -> tuple[Policy, float]:
     weights = np.zeros(features)
     weights[1] = 1.0  # the graph's second feature is the probability of a response
     prior = LinearPrior(weights)
-    policy = create_policy(name, prior, propensity_samples=samples)
+    policy = create_policy(name, prior, propensity_samples=samples, rules=RULES)
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((LEARNED, features)).astype(np.float32)
     arms = rng.integers(0, 1_700, LEARNED).astype(np.uint64)
@@ -160,7 +162,7 @@ def policy_command(
     """Measure each policy's slates and rewards a second, and its time as a share of the scoring graph's.
 
     The graph is the ranker's own with random weights and 200 candidates; graph and policy run in turn, on
-    one thread. Every policy has learned from 20,000 random impressions.
+    one thread. Every policy has learned from 20,000 random impressions; diverse-softmax has all its rules.
     """
     console = Console()
     say = speaker(console)
