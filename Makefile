@@ -1,24 +1,30 @@
 # make demo   a real Kafka broker, a model trained on real data, a worker, simulated users
 # make test   the whole suite
-# Both create the environment first, and install through apt what the system lacks.
+# make bench  two minutes that tell whether ingest, serving or the start became slower
+# All create the environment first, and install through apt what the system lacks.
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+BENCH_ARGS ?=
+RATIOS := tests/benchmarks/ratios.json
 
 # With a cluster of one's own, the embedded broker and so Java are not needed by the demo.
 BROKER := $(if $(KAFKA_BOOTSTRAP_SERVERS),,java)
 
 .NOTPARALLEL:
-.PHONY: demo test lint format env java constraints clean
+.PHONY: demo test bench lint format env java constraints clean
 
 demo: $(BROKER) env
 	$(BIN)/slatestream demo $(DEMO_ARGS)
 
 test: java env
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+bench: java env
+	$(BIN)/slatestream bench quick --against $(RATIOS) $(BENCH_ARGS)
 
 lint: env
 	$(BIN)/ruff check .

@@ -9,6 +9,12 @@ COMMANDS = {
     "serve": "streams.bench.serve:serve_command",
     "ready": "streams.bench.ready:ready_command",
     "policy": "streams.bench.policy:policy_command",
+    "restore": "streams.bench.restore:restore_command",
+    "memory": "streams.bench.memory:memory_command",
+    "score": "streams.bench.score:score_command",
+    "scale": "streams.bench.scale:scale_command",
+    "quick": "streams.bench.quick:quick_command",
+    "sizing": "streams.bench.sizing:sizing_command",
     "freshness": "streams.bench.freshness:freshness_command",
     "prequential": "streams.bench.prequential:prequential_command",
 }

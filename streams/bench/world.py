@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.release.folder import TEXT_ENCODER
+from model_core.network.config import ModelConfig
+from model_core.release.folder import read_release
 from streams.kafka.partitioner import partitions_of
 from streams.kafka.publisher import Publisher, Row
 from streams.kafka.topics import topic_name, topic_partitions
@@ -55,9 +56,15 @@ class RandomTexts:
         return vectors
 
 
-def random_release(folder: Path, *, known: int = KNOWN, seed: int = 0) -> Path:
-    """Write a release, if missing, that knows i0 to i<known - 1>: random weights, a real text encoder."""
-    if (folder / TEXT_ENCODER).is_file():
+def random_release(
+    folder: Path, *, known: int = KNOWN, seed: int = 0, config: ModelConfig | None = None
+) -> Path:
+    """Write a release, if missing, that knows i0 to i<known - 1>: random weights, a real text encoder.
+
+    Its sizes are those of `config`, by default those that a training has by default. One that this version
+    cannot read is made anew.
+    """
+    if _is_usable(folder):
         return folder
     # A worker's process never needs these, and they take seconds.
     import torch
@@ -65,7 +72,7 @@ def random_release(folder: Path, *, known: int = KNOWN, seed: int = 0) -> Path:
     from model_core.data.corpus import make_corpus
     from model_core.data.datasets import Dataset, Interactions, Item
     from model_core.data.replay import item_features
-    from model_core.network.config import ModelConfig, TrainConfig
+    from model_core.network.config import TrainConfig
     from model_core.network.model import Model
     from model_core.release.export import export_release
     from model_core.release.folder import EASE, MAPPING, write_manifest
@@ -80,7 +87,7 @@ def random_release(folder: Path, *, known: int = KNOWN, seed: int = 0) -> Path:
         1_700_000_000_000 + 60_000 * np.arange(n, dtype=np.int64),
     )
     items = [Item(f"i{i}", f"Item {i}", item_attributes(i)) for i in range(known)]
-    config, signals, weights = ModelConfig(), SignalConfig(), dict(DEFAULT_ACTIONS)
+    config, signals, weights = config or ModelConfig(), SignalConfig(), dict(DEFAULT_ACTIONS)
     corpus = make_corpus(
         Dataset("random", interactions, items, []),
         ["like"] * n,
@@ -112,6 +119,13 @@ def random_release(folder: Path, *, known: int = KNOWN, seed: int = 0) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder
+
+
+def _is_usable(folder: Path) -> bool:
+    try:
+        return read_release(folder).carries_text_encoder
+    except ValueError:
+        return False
 
 
 def catalogue_rows(items: int, partitions: int, *, seed: int = 0) -> Rows:
@@ -149,8 +163,8 @@ def history_rows(users: int, items: int, *, each: int = 20, seed: int = 0) -> Ro
         for user, item in enumerate(liked):
             yield (
                 f"u{user}",
-                b'{"event_id":"h%d-%d","user_id":"u%d","item_id":"i%d","action":"like","timestamp_ms":%d}'
-                % (turn, user, user, item, start_ms + 60_000 * turn),
+                b'{"event_id":"h%d-%d-%d","user_id":"u%d","item_id":"i%d","action":"like","timestamp_ms":%d}'
+                % (seed, turn, user, user, item, start_ms + 60_000 * turn),
             )
 
 

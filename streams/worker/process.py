@@ -207,6 +207,13 @@ class WorkerProcess:
             process.kill()
             return process.wait()
 
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
     def log_tail(self, lines: int = 15) -> str:
         """Return the last lines that it printed."""
         if not self._log.is_file():

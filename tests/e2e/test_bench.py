@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from streams.bench.ready import ready_command
+from streams.bench.restore import restore_command
 from streams.bench.serve import serve_command
 from streams.settings import Settings
 
@@ -55,3 +56,14 @@ def test_ready_measures_a_start(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert report["medians"][0]["ready_s"] > report["imports_s"] > 0
     assert report["medians"][0]["idle_mib"] > 50
     assert "importing the libraries alone" in capsys.readouterr().out
+
+
+def test_restore_kills_a_worker_and_follows_it_back(tmp_path: Path):
+    restore_command(users="300", each=2, set_=["session_timeout_ms=1500"], out=tmp_path)
+    (restored,) = json.loads((tmp_path / "restore.json").read_text())["restored"]
+    assert restored["events"] == 600
+    assert restored["rows"] > restored["policy_rows"] > 0
+    assert restored["rows"] - restored["policy_rows"] >= 300, "a row of every user"
+    assert 0 < restored["restore_s"] < restored["ready_s"]
+    assert restored["rows_per_second"] > 0
+    assert restored["bare_rows_per_second"] > 0

@@ -5,12 +5,13 @@ from collections import Counter
 
 import pytest
 
+from streams.bench.folding import Mark
 from streams.bench.wide import wide_clicks
 from streams.broker.embedded import EmbeddedBroker
 from streams.settings import load_settings
 from streams.worker.process import process_cpu_seconds
 from tests.benchmarks.peers.engines import ENGINES
-from tests.benchmarks.peers.run import Result, by_marks, main, median
+from tests.benchmarks.peers.run import Result, main, median, result_of
 from tests.benchmarks.peers.topic import Span, await_outputs, fill, make_topic, outputs_of, read_span
 
 
@@ -24,13 +25,12 @@ def test_seconds_are_those_between_two_outputs():
     assert span.seconds(1) == 1.5
 
 
-def test_rates_come_from_marks_and_leave_out_what_was_done_before_the_first():
-    marks = [(100, 10.0), (500, 12.0), (600, 13.0), (1_100, 14.0)]
-    result = by_marks("x", "X", 1_100, marks, began=3.0, cpu_s=0.0011)
-    assert result.per_second == 250.0
-    assert result.second_half == 500.0, "from the first look past the half"
+def test_a_worker_is_charged_for_its_start_as_a_peer_is():
+    marks = [Mark(0, 10.0, 2.0), Mark(1_000, 12.0, 3.0)]
+    result = result_of("slatestream", "X", 1_000, marks, began=2.0)
+    assert result.per_second == 500.0
     assert result.from_start == 100.0
-    assert result.cpu_us == pytest.approx(1.0)
+    assert result.cpu_us == pytest.approx(3_000.0)
 
 
 def test_the_run_in_the_middle_is_shown():

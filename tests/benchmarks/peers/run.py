@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from confluent_kafka import Consumer, TopicPartition
 from rich.console import Console
 
+from streams.bench.folding import Mark, bare_consumer, folding_of, follow
+from streams.bench.load import librdkafka_options
 from streams.bench.plan import Plan
 from streams.bench.report import Say, machine, print_table, speaker, write_report
 from streams.demo.session import clean_exit, cluster
@@ -147,20 +148,9 @@ def median(results: list[Result]) -> Result:
 
 def bare(settings: Settings, wide: Wide) -> Result:
     """Consume with librdkafka and decode nothing."""
-    consumer = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": "none"})
-    began = time.perf_counter()
-    marks: list[tuple[int, float]] = [(0, began)]
-    try:
-        consumer.assign([TopicPartition(wide.name, p, 0) for p in range(PARTITIONS)])
-        while marks[-1][0] < wide.events:
-            records = consumer.consume(num_messages=10_000, timeout=5.0)
-            if not records:
-                raise SlatestreamError(f"a bare consumer got {marks[-1][0]:,} of {wide.events:,} events")
-            marks.append((marks[-1][0] + len(records), time.perf_counter()))
-    finally:
-        consumer.close()
-    first = marks[1]  # the connection is no part of consuming
-    return by_marks("bare", "librdkafka consumer, nothing decoded", wide.events, [first, *marks[2:]], began)
+    began = time.monotonic()
+    marks = bare_consumer(librdkafka_options(settings), wide.name, PARTITIONS, wide.events)
+    return result_of("bare", "librdkafka consumer, nothing decoded", wide.events, marks, began)
 
 
 def ours(settings: Settings, events: int, log: Path) -> Result:
@@ -170,43 +160,24 @@ def ours(settings: Settings, events: int, log: Path) -> Result:
     fresh = settings.model_copy(update={"group_id": unique, "topic_prefix": f"{unique}-"})
     create_topics(fresh)
     fill(fresh, topic_name(fresh, "clicks"), events)
-    began = time.perf_counter()
+    began = time.monotonic()
     with WorkerProcess(same_topics(fresh, text_encoder="none"), log=log) as worker:
-        marks: list[tuple[int, float]] = []
-        deadline = time.monotonic() + ENGINE_TIMEOUT_S
-        while not marks or marks[-1][0] < events:
-            reading = worker.metrics()
-            folded = 0 if reading is None else int(reading.total("events_total", topic="clicks"))
-            if not marks or folded > marks[-1][0]:
-                marks.append((folded, time.perf_counter()))
-            elif not folded:
-                marks = [(0, time.perf_counter())]
-            if time.monotonic() > deadline:
-                raise SlatestreamError(f"the worker folded {folded:,} of {events:,}:\n{worker.log_tail()}")
-            time.sleep(LOOK_S)
-        cpu_s = worker.cpu_seconds()
-    return by_marks(OURS, "slatestream worker, full path", events, marks, began, cpu_s)
+        marks = follow(worker, events=events)
+    return result_of(OURS, "slatestream worker, full path", events, marks, began)
 
 
-def by_marks(
-    name: str,
-    title: str,
-    events: int,
-    marks: list[tuple[int, float]],
-    began: float,
-    cpu_s: float | None = None,
-) -> Result:
-    """Rates from (events done, moment) marks; the first is where counting begins."""
-    (first, start), (last, end) = marks[0], marks[-1]
-    half = next(mark for mark in marks if mark[0] >= (first + last) / 2)
+def result_of(name: str, title: str, events: int, marks: list[Mark], began: float) -> Result:
+    """Rates from marks; processor time counts from the start of the process, as a peer's does."""
+    folding, last = folding_of(marks), marks[-1]
+    from_start = last.events / (last.at - began)
     return Result(
         name,
         title,
         events,
-        per_second=(last - first) / max(end - start, 1e-9),
-        second_half=(last - half[0]) / max(end - half[1], 1e-9) if last > half[0] else 0.0,
-        from_start=last / (end - began),
-        cpu_us=None if cpu_s is None else cpu_s / last * 1e6,
+        folding.per_second,
+        folding.second_half,
+        from_start,
+        folding.cpu_us if name == "bare" else last.cpu_s / last.events * 1e6,
     )
 
 
