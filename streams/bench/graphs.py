@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.release.batches import ScoreBatch
+from model_core.release.batches import ScoreBatch, SparseRows
 from model_core.release.scorer import Scorer
 
 SHARE_OF_SIGNALS = 0.02
@@ -33,19 +33,19 @@ def random_requests(scorer: Scorer, requests: int, items: int, *, seed: int = 0)
     """Requests of users with full histories, to whom signals speak for two items in a hundred."""
     release, rng = scorer.release, np.random.default_rng(seed)
     shape = (requests, release.history_length)
-    signals = rng.random((requests, release.n_signals, items), np.float32)
-    signals[rng.random(signals.shape) > SHARE_OF_SIGNALS] = 0.0
-    signals[:, 1] = np.log1p(rng.integers(0, 1_000, items))  # popularity is the same for all
-    eligible = np.ones((requests, items), np.bool_)
-    np.put_along_axis(eligible, rng.integers(0, items, (requests, SEEN)), values=False, axis=1)
+    spoken_for = max(1, round(SHARE_OF_SIGNALS * items))
+    signals = SparseRows.of([rng.integers(0, items, spoken_for) for _ in range(requests)])
     return ScoreBatch(
         history=rng.integers(0, items, shape),
         history_actions=rng.integers(1, len(release.actions) + 1, shape),
         history_age_s=np.sort(rng.random(shape, np.float32) * 1e6, axis=1)[:, ::-1].copy(),
         user_entities=rng.integers(0, len(release.entity_rows) + 1, (requests, release.n_affinities)),
         user_entity_weights=rng.random((requests, release.n_affinities), np.float32),
+        popularity=np.log1p(rng.integers(0, 1_000, items)).astype(np.float32),
         signals=signals,
-        eligible=eligible,
+        signal_values=rng.random((len(signals.rows), release.n_signals - 1), np.float32),
+        eligible=np.ones(items, np.bool_),
+        excluded=SparseRows.of([rng.integers(0, items, SEEN) for _ in range(requests)]),
     )
 
 
