@@ -215,7 +215,7 @@ def open_session(path: Path, *, threads: int, exact: bool = False, arena: bool =
     """Open an ONNX graph on CUDA when present, else on the CPU.
 
     exact turns TensorFloat-32 off, for comparisons. Without an arena the CPU's memory is given back after
-    each call: for a graph that runs seldom, on inputs of any size.
+    each call, and weights are held once, not packed a second time: for a graph that runs seldom, on any size.
     """
     global _preloaded
     # The GPU build offers its provider on machines without a GPU too, and complains when it is asked for.
@@ -228,6 +228,7 @@ def open_session(path: Path, *, threads: int, exact: bool = False, arena: bool =
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
+    options.add_session_config_entry("session.disable_prepacking", "0" if arena else "1")
     # A waiting thread that spins takes the processor from the broker and the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
