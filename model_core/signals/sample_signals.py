@@ -8,6 +8,7 @@ sees what the worker would have known before it, never its own target.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numba
 import numpy as np
@@ -53,6 +54,11 @@ class SignalConfig:
     """Weights per item that a release keeps."""
     ease_refits: int = 16
     """How often training refits EASE along the log, so that no sample sees weights that know its target."""
+
+    @property
+    def pairing(self) -> dict[str, Any]:
+        """How events are paired, as `CoVisitation` takes it."""
+        return {"window": self.window, "pair_decay": self.pair_decay, "pair_other": self.pair_other}
 
 
 @dataclass(frozen=True, slots=True)

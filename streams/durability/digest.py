@@ -7,6 +7,7 @@ differently, or got to the same state through restarts, agree.
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def fold(
     positive: Collection[str],
     history_limit: int,
     neighbours: int,
-    window: int,
+    pairing: Mapping[str, Any],
 ) -> Folded:
     """Fold click logs from the beginning.
 
@@ -48,11 +49,13 @@ def fold(
     ----------
     logs
         By partition, the offset and value of every accepted click, offsets increasing.
+    pairing
+        How events are paired: `window`, `pair_decay` and `pair_other` of `CoVisitation`, as of the release.
     """
     folded = Folded(ItemIndex())
     for partition, log in logs.items():
         profiles = Profiles(partition, history_limit=history_limit, actions=actions, positive=positive)
-        covisits = CoVisitation(neighbours=neighbours, window=window)
+        covisits = CoVisitation(neighbours=neighbours, **pairing)
         folded.profiles[partition], folded.covisits[partition] = profiles, covisits
         events = list(log)
         for begin in range(0, len(events), FOLD_BATCH):

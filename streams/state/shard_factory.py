@@ -63,9 +63,4 @@ class ShardFactory:
 
     def covisits(self) -> CoVisitation:
         """Return empty counts, paired as the release's training paired them."""
-        return CoVisitation(
-            neighbours=self._settings.covisit_neighbours,
-            window=self._signals.window,
-            pair_decay=self._signals.pair_decay,
-            pair_other=self._signals.pair_other,
-        )
+        return CoVisitation(neighbours=self._settings.covisit_neighbours, **self._signals.pairing)

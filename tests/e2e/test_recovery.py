@@ -39,7 +39,7 @@ def folded_digest(client: Client) -> str:
         positive=settings.positive_actions,
         history_limit=settings.history_limit,
         neighbours=settings.covisit_neighbours,
-        window=SignalConfig().window,
+        pairing=SignalConfig().pairing,
     )
     return folded.digest()
 

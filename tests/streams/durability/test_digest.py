@@ -16,7 +16,8 @@ from streams.state.profiles import Profiles
 
 ACTIONS = ("view", "click", "like")
 POSITIVE = ("click", "like")
-SIZES = {"history_limit": 64, "neighbours": 16, "window": 4}
+PAIRING = {"window": 4, "pair_decay": 0.7, "pair_other": 0.2}
+SIZES = {"history_limit": 64, "neighbours": 16, "pairing": PAIRING}
 
 
 def make_log(seed, size, n_users):
@@ -55,7 +56,7 @@ class Worker:
         self.position = self.users_flushed = self.shared_flushed = committed
         self.index = ItemIndex()
         self.profiles = Profiles(0, history_limit=SIZES["history_limit"], actions=ACTIONS, positive=POSITIVE)
-        self.covisits = CoVisitation(neighbours=SIZES["neighbours"], window=SIZES["window"])
+        self.covisits = CoVisitation(neighbours=SIZES["neighbours"], **PAIRING)
         restore = Restore(self.profiles, self.index)
         restore.add(self.users.items())
         restore.finish()
@@ -212,3 +213,14 @@ def test_an_unknown_action_is_no_part_of_a_log():
     click = Click(event_id="e", user_id="u", item_id="i", action="nod", timestamp_ms=10**12)
     with pytest.raises(KeyError, match="nod"):
         fold_log([(0, click)])
+
+
+def test_a_digest_is_of_one_way_to_pair_events():
+    log = make_log(0, 40, 3)
+    found = {
+        fold(
+            {0: log}, actions=ACTIONS, positive=POSITIVE, **(SIZES | {"pairing": PAIRING | changed})
+        ).digest()
+        for changed in ({}, {"pair_decay": 0.9}, {"pair_other": 0.9}, {"window": 2})
+    }
+    assert len(found) == 4

@@ -125,7 +125,7 @@ def folded(memory: Memory) -> str:
         positive=config.positive_actions,
         history_limit=config.history_limit,
         neighbours=config.covisit_neighbours,
-        window=SignalConfig().window,
+        pairing=SignalConfig().pairing,
     )
     for offset, update, partition in memory.events.stated():
         state.profiles[partition].set_stated(
