@@ -5,6 +5,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+from aiokafka.errors import KafkaError
+
 from streams.state.shard import Shard
 
 log = logging.getLogger(__name__)
@@ -15,7 +17,7 @@ Ends = Callable[[Iterable[int]], Awaitable[Mapping[int, int]]]
 
 
 class OwnClicks:
-    """Lets requests wait, within bounds, until the clicks before them are folded.
+    """Lets requests wait, within bounds, until the clicks before them are folded; then they go on without.
 
     Where a click partition ends must be asked after a request has come in. All requests that come while a
     question is on its way share the next one, whatever their partitions: there is one at a time.
@@ -42,6 +44,9 @@ class OwnClicks:
             end = await asyncio.wait_for(self._end(shard.partition), self._timeout_s)
         except TimeoutError:
             self._warn("partition %d: the broker did not say in time where clicks end", shard.partition)
+            return
+        except KafkaError as error:
+            self._warn("partition %d: the broker does not say where clicks end: %r", shard.partition, error)
             return
         left = self._timeout_s - (time.monotonic() - started)
         if not await shard.clicks.reached(end, max(left, 0.0)):

@@ -2,7 +2,7 @@ import asyncio
 import logging
 from types import SimpleNamespace
 
-import pytest
+from aiokafka.errors import NodeNotReadyError
 
 from streams.kafka.progress import Progress
 from streams.serving.own_clicks import OwnClicks
@@ -74,14 +74,16 @@ async def test_every_wait_ends_in_time(caplog):
     await own.stop()
 
 
-async def test_an_error_of_the_broker_reaches_who_waits_and_the_next_question_is_asked():
-    broker, one = Broker(), shard(position=1)
+async def test_where_the_broker_does_not_answer_a_request_goes_on_without_and_the_log_says_so(caplog):
+    broker, one = Broker(), shard(position=3)
     own = OwnClicks(broker.ends, timeout_ms=60_000)
-    broker.answers.put_nowait(ValueError("no such topic"))
-    with pytest.raises(ValueError, match="no such topic"):
-        await own.wait(one)
-    broker.answers.put_nowait({0: 1})
+    broker.answers.put_nowait(NodeNotReadyError("away"))
+    with caplog.at_level(logging.WARNING):
+        await asyncio.wait_for(own.wait(one), 5)
+    assert "does not say where clicks end" in caplog.text
+    broker.answers.put_nowait({0: 3})
     await asyncio.wait_for(own.wait(one), 5)
+    assert broker.asked == [[0], [0]]
 
 
 async def test_without_a_time_to_wait_nobody_is_asked():
