@@ -248,4 +248,5 @@ def _inverse(precision: NDArray[np.float64]) -> NDArray[np.float64]:
 def _columns(roots: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return (A, F (F + 1) / 2) float32, the columns of lower triangular matrices from their diagonals on."""
     columns, rows = np.triu_indices(roots.shape[1])
-    return roots[:, rows, columns].astype(np.float32)
+    # Indexing leaves an arm's numbers far apart in memory.
+    return np.ascontiguousarray(roots[:, rows, columns], np.float32)
