@@ -16,6 +16,9 @@ from model_core.release.batches import ScoreBatch, SparseRows
 BLOCK = 4096
 """Items whose vectors and scores stay in the processor's cache between product and selection."""
 
+BUFFER = 4
+"""Candidates held before the best are selected, times the number wanted."""
+
 Floats = NDArray[np.float32]
 Product = Callable[[Floats, Floats], Floats]
 
@@ -74,15 +77,16 @@ def retrieve(batch: ScoreBatch, items: Floats, query: Query, n_candidates: int, 
     if len(batch.eligible) != len(items):
         raise ValueError(f"eligible must have {len(items)} rows, got {len(batch.eligible)}")
     n_requests = len(query.match)
-    best = np.empty((n_requests, n_candidates), np.float32)
-    rows = np.zeros((n_requests, n_candidates), np.int64)
+    best = np.empty((n_requests, BUFFER * n_candidates), np.float32)
+    rows = np.zeros((n_requests, BUFFER * n_candidates), np.int64)
     sizes = np.zeros(n_requests, np.int64)
     mask = np.zeros(n_requests, np.bool_) if batch.limited_mask is None else batch.limited_mask
     few, all_ = np.flatnonzero(mask), np.flatnonzero(~mask)
     if len(few):
-        _search_few(batch, items, query, few, (best, rows, sizes))
+        _search_few(batch, items, query, few, n_candidates, (best, rows, sizes))
     if len(all_):
-        _search_all(batch, items, query, all_, product, (best, rows, sizes))
+        _search_all(batch, items, query, all_, product, n_candidates, (best, rows, sizes))
+    rows = np.ascontiguousarray(rows[:, :n_candidates])
     valid = np.arange(n_candidates) < sizes[:, None]
     rows[~valid] = np.iinfo(np.int64).max
     rows.sort(axis=1)
@@ -96,17 +100,20 @@ def _search_all(
     query: Query,
     asking: NDArray[np.int64],
     product: Product,
+    n_candidates: int,
     best: tuple[Floats, NDArray[np.int64], NDArray[np.int64]],
 ) -> None:
     match = query.match[asking]
+    least = np.full(len(query.match), -np.inf, np.float32)
     cursors = np.stack((batch.signals.bounds[:-1], batch.excluded.bounds[:-1]), axis=1)
     for begin in range(0, len(items), BLOCK):
         kernels.keep_best(
             product(match, items[begin : begin + BLOCK]), begin, asking,
             batch.popularity, query.level, batch.eligible, query.weight, query.gain, query.newcomer,
             batch.signals.bounds, batch.signals.rows, query.own,
-            batch.excluded.bounds, batch.excluded.rows, cursors, *best,
+            batch.excluded.bounds, batch.excluded.rows, cursors, n_candidates, *best, least,
         )  # fmt: skip
+    kernels.finish(asking, n_candidates, *best)
 
 
 def _search_few(
@@ -114,6 +121,7 @@ def _search_few(
     items: Floats,
     query: Query,
     asking: NDArray[np.int64],
+    n_candidates: int,
     best: tuple[Floats, NDArray[np.int64], NDArray[np.int64]],
 ) -> None:
     limited = batch.limited or SparseRows.none(len(query.match))
@@ -121,7 +129,7 @@ def _search_few(
         items, query.match, asking, limited.bounds, limited.rows,
         batch.popularity, query.level, batch.eligible, query.weight, query.gain, query.newcomer,
         batch.signals.bounds, batch.signals.rows, query.own,
-        batch.excluded.bounds, batch.excluded.rows, *best,
+        batch.excluded.bounds, batch.excluded.rows, n_candidates, *best,
     )  # fmt: skip
 
 
@@ -164,5 +172,6 @@ def warm() -> None:
         eligible=np.ones(1, np.bool_),
         excluded=SparseRows.none(1),
     )
+    kernels.own_parts(row.bounds, one[:, None], one[:, None], one, one, one.copy())
     for asked in (batch, batch.only(row)):
         retrieve(asked, one[:, None], query, 1, lambda match, items: match @ items.T)

@@ -4,9 +4,13 @@ An item i of popularity p scores for request b, with m = the inner product of th
 
     weight[b] * level[i] + (gain[b] * m  if p > 0 else  m + newcomer[b]) + what is the request's own of i.
 
-The best are kept in a heap whose root is the worst: the lowest score, and of equal ones the last row. Rows
-come in ascending order, so a row that ties with the root never replaces it, and no order of blocks shows.
+Of equal scores the first row is the best. Rows come in ascending order, so one that ties with the worst of
+the best never replaces it, and no order of blocks shows. Of a whole catalogue whatever beats the best so far
+is put into a buffer, of which the best are selected when it is full; of a few rows they are kept in a heap
+whose root is the worst.
 """
+
+from typing import Any
 
 import numba
 import numpy as np
@@ -63,6 +67,58 @@ def _keep(scores: Floats, rows: Longs, size: int, score: float, row: int) -> int
 
 
 @njit
+def own_parts(
+    bounds: Longs, values: Floats, weights: Floats, scales: Floats, floor: Floats, out: Floats
+) -> None:
+    """Write what signals of an item's own add to its score, over what they add where they are 0.
+
+    values : (M, S) for rows of requests that `bounds` parts; weights : (B, S); scales : (S,)
+    floor : (S,) logarithms of scales; out : (M,)
+    """
+    for b in range(len(bounds) - 1):
+        for k in range(bounds[b], bounds[b + 1]):
+            total = np.float32(0)
+            for s in range(values.shape[1]):
+                value = values[k, s]
+                if value > np.float32(0):
+                    total += weights[b, s] * (np.log(scales[s] + value) - floor[s])
+            out[k] = total
+
+
+@njit
+def _select(scores: Floats, rows: Longs, size: int, wanted: int) -> Any:  # np.float32
+    """Put the best `wanted` of the first `size` first, and return the lowest score of these.
+
+    Hoare, "Algorithm 65: find", 1961.
+    """
+    low, high, last = 0, size - 1, wanted - 1
+    while low < high:
+        middle = (low + high) >> 1
+        score, row = scores[middle], rows[middle]
+        i, j = low, high
+        while i <= j:
+            while scores[i] > score or (scores[i] == score and rows[i] < row):
+                i += 1
+            while scores[j] < score or (scores[j] == score and rows[j] > row):
+                j -= 1
+            if i <= j:
+                scores[i], scores[j] = scores[j], scores[i]
+                rows[i], rows[j] = rows[j], rows[i]
+                i += 1
+                j -= 1
+        if last <= j:
+            high = j
+        elif last >= i:
+            low = i
+        else:
+            break
+    least = scores[0]
+    for i in range(1, wanted):
+        least = min(least, scores[i])
+    return least
+
+
+@njit
 def keep_best(
     matches: Floats,
     begin: int,
@@ -79,15 +135,19 @@ def keep_best(
     out_bounds: Longs,
     out_rows: Rows,
     cursors: Longs,
+    wanted: int,
     best: Floats,
     best_rows: Longs,
     sizes: Longs,
+    least: Floats,
 ) -> None:
     """Take a block of items into the best of some requests.
 
     matches : (len(asking), n), inner products with rows from `begin` on; overwritten
     asking : the requests, of those that all else is of
     cursors : (B, 2), where the lists of own parts and of excluded rows have been read up to
+    best, best_rows : (B, more than `wanted`), of which the first `sizes` are candidates to be the best
+    least : (B,), what a score must beat
     """
     nothing = np.float32(-np.inf)
     end = begin + matches.shape[1]
@@ -110,14 +170,24 @@ def keep_best(
             scores[out_rows[k] - begin] = nothing
             k += 1
         cursors[b, 1] = k
-        heap, rows, size = best[b], best_rows[b], sizes[b]
-        least = heap[0] if size == len(heap) else nothing
+        kept, rows, size, bar = best[b], best_rows[b], sizes[b], least[b]
         for i in range(len(scores)):
-            if scores[i] > least:
-                size = _keep(heap, rows, size, scores[i], begin + i)
-                if size == len(heap):
-                    least = heap[0]
-        sizes[b] = size
+            if scores[i] > bar:
+                kept[size], rows[size] = scores[i], begin + i
+                size += 1
+                if size == len(kept):
+                    bar = _select(kept, rows, size, wanted)
+                    size = wanted
+        sizes[b], least[b] = size, bar
+
+
+@njit
+def finish(asking: Longs, wanted: int, best: Floats, best_rows: Longs, sizes: Longs) -> None:
+    """Leave the best `wanted` of each request."""
+    for b in asking:
+        if sizes[b] > wanted:
+            _select(best[b], best_rows[b], sizes[b], wanted)
+            sizes[b] = wanted
 
 
 @njit
@@ -138,6 +208,7 @@ def keep_best_of_few(
     own: Floats,
     out_bounds: Longs,
     out_rows: Rows,
+    wanted: int,
     best: Floats,
     best_rows: Longs,
     sizes: Longs,
@@ -146,7 +217,7 @@ def keep_best_of_few(
     nothing = np.float32(-np.inf)
     for b in asking:
         inside, out = bounds[b], out_bounds[b]
-        heap, rows, size = best[b], best_rows[b], 0
+        heap, rows, size = best[b, :wanted], best_rows[b, :wanted], 0
         for at in range(few_bounds[b], few_bounds[b + 1]):
             row = few_rows[at]
             if row >= len(eligible) or not eligible[row]:

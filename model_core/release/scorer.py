@@ -25,6 +25,7 @@ from model_core.release.folder import (
     read_release,
 )
 from model_core.release.retrieval import Query, retrieve
+from model_core.release.retrieval_kernels import own_parts
 from model_core.signals.cold_start import ItemMapping
 from model_core.signals.ease import Ease
 
@@ -130,16 +131,17 @@ class Graphs:
         weights, scales = user["weights"], user["scales"][0]
         sparse = np.arange(len(scales)) != POPULARITY
         floor = np.log(scales[sparse])
-        more = np.log(scales[sparse] + batch.signal_values) - floor
-        of_row = np.repeat(weights[:, sparse], np.diff(batch.signals.bounds), axis=0)
+        own = np.empty(len(batch.signals.rows), np.float32)
+        own_weights = np.ascontiguousarray(weights[:, sparse])
+        own_parts(batch.signals.bounds, batch.signal_values, own_weights, scales[sparse], floor, own)
         return Query(
             match=user["match"],
             weight=weights[:, POPULARITY],
             gain=user["gains"][:, 0],
             newcomer=user["newcomer"][:, 0],
             level=np.log(scales[POPULARITY] + batch.popularity),
-            own=(of_row * more).sum(1),
-            always=weights[:, sparse] @ floor,
+            own=own,
+            always=own_weights @ floor,
         )
 
     def _product(self, match: NDArray[np.float32], items: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ and an item that is described after it was clicked counts as well. All work on a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,8 +78,7 @@ def affinities(
     return entities, strengths
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(NamedTuple):
     """From an item that the user did something with, over an entity, to another item."""
 
     item_row: int
@@ -108,15 +108,20 @@ def best_paths(
         edges, catalogue.degrees, catalogue.n_live, n_entities, liked.items, weighed(liked, action_weights),
         items, found,
     )  # fmt: skip
-    paths: list[list[Path | None]] = []
-    for b, columns in enumerate(found.tolist()):
-        of_slate: list[Path | None] = []
-        for i, (h, column) in enumerate(columns):
-            of_slate.append(
-                None if h < 0 else _path(catalogue, edges, liked, b, h, actions, items[b, i], column)
-            )
-        paths.append(of_slate)
-    return paths
+    met, column = found[..., 0], found[..., 1]
+    there = met >= 0
+    users = np.arange(len(items))[:, None]
+    links = edges[np.where(there, items, 0), np.maximum(column, 0)]  # (B, K, 2)
+    columns = (
+        there, liked.items[users, met], liked.actions[users, met], links[..., 0], links[..., 1],
+    )  # fmt: skip
+    return [
+        [
+            _path(catalogue, row, actions[action], entity, relation) if found else None
+            for found, row, action, entity, relation in zip(*of_slate, strict=True)
+        ]
+        for of_slate in zip(*(values.tolist() for values in columns), strict=True)
+    ]
 
 
 def weighed(liked: Positives, action_weights: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -125,23 +130,10 @@ def weighed(liked: Positives, action_weights: NDArray[np.float32]) -> NDArray[np
     return weights.astype(np.float32, copy=False)
 
 
-def _path(
-    catalogue: Catalogue,
-    edges: NDArray[np.int32],
-    liked: Positives,
-    b: int,
-    h: int,
-    actions: Sequence[str],
-    item: int,
-    column: int,
-) -> Path | None:
-    row = int(liked.items[b, h])
-    entity, relation = edges[item, column].tolist()
+def _path(catalogue: Catalogue, row: int, action: str, entity: int, relation: int) -> Path | None:
+    # The edges may have changed since the path was found.
     if entity < 0 or not catalogue.title(row):
         return None
     return Path(
-        item_row=row,
-        action=actions[liked.actions[b, h]],
-        relation=catalogue.relations[relation],
-        entity=catalogue.entities[entity],
+        item_row=row, action=action, relation=catalogue.relations[relation], entity=catalogue.entities[entity]
     )
