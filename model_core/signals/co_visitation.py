@@ -204,7 +204,7 @@ class CoVisitation:
         others, counts = np.empty(total, np.int32), np.empty(total, np.int32)
         kernels.gather(t, rows, sizes, others, counts)
         bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
-        return bounds, others[: bounds[-1]].copy(), counts[: bounds[-1]].copy()
+        return bounds, others[: bounds[-1]], counts[: bounds[-1]]
 
     def restore(
         self,

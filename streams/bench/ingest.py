@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from rich.console import Console
 
 from streams.bench.report import machine, write_report
+from streams.bench.stages import loop_lag_ms
 from streams.bench.wide import wide_clicks
 from streams.demo.session import clean_exit, cluster
 from streams.errors import SlatestreamError
@@ -73,6 +74,7 @@ def ingest_command(
                 worker.wait_ready()
                 produced = asyncio.run(_produce(settings, events, seed))
                 began = time.perf_counter()
+            before = worker.metrics()
             folded, durable, reading = asyncio.run(_watch(settings, worker, events, began))
         say(f"  {produced['users']:,} users, {produced['bytes']:,} bytes of JSON")
         bare = asyncio.run(_bare_consumer(settings, events))
@@ -82,6 +84,8 @@ def ingest_command(
         say(f"worker, folded: {folded.per_second:,.0f} events/s over {folded.seconds:.2f} s")
         say(f"worker, changelog confirmed and committed: {durable.per_second:,.0f} events/s")
         say(f"worker / bare consumer: {folded.per_second / bare.per_second:.3f}")
+        lag_ms = loop_lag_ms(before, reading) if before is not None else None
+        say(f"the worker's event loop was late by up to {lag_ms or 0:,.0f} ms (p99.9)")
         say(f"changelog rows: {rows['user-state']:,} user-state, {rows['policy-state']:,} policy-state")
         say(f"resident memory: {reading.total('process_resident_memory_bytes') / 2**20:,.0f} MiB")
         say(f"machine: {machine()}")
@@ -97,6 +101,7 @@ def ingest_command(
                 "bare_consumer": asdict(bare) | {"per_second": bare.per_second},
                 "ratio": folded.per_second / bare.per_second,
                 "changelog_rows": rows,
+                "loop_lag_p99_9_ms": lag_ms,
                 "resident_bytes": reading.total("process_resident_memory_bytes"),
                 "outcomes": _outcomes(reading),
             },

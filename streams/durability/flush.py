@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 
 from streams.clock import Clock
 from streams.durability.profile_rows import take_profiles
-from streams.durability.rows import Taken, take_covisits
+from streams.durability.rows import PackedRows, Taken, take_covisits
 from streams.errors import OwnershipLost
 from streams.events import Feedback, Recommendation, encode
 from streams.kafka.inputs import Inputs
@@ -48,6 +48,7 @@ class Flusher:
         self._inputs = inputs
         self._writers = writers
         self._abandoned = False
+        self._turn = asyncio.Lock()  # each shard's rows are copied in a turn of the loop of their own
         self._metrics = metrics
         self._positive = frozenset(settings.positive_actions)
         self._shared_interval_s = settings.shared_flush_interval_ms / 1000
@@ -71,6 +72,8 @@ class Flusher:
         A shard whose partition another worker writes by now is given to `lost`.
         """
         async with shard.lock:
+            async with self._turn:
+                await asyncio.sleep(0)
             if self._abandoned:
                 return
             started = time.perf_counter()
@@ -83,6 +86,7 @@ class Flusher:
             taken, groups = self._take(shard, shared=shared, learned=marks != shard.flushed.statistics)
             if groups:
                 try:
+                    await asyncio.to_thread(_pack, taken)
                     await self._writers.write(shard.partition, groups)
                 except OwnershipLost as error:
                     log.warning("%s", error)
@@ -108,8 +112,11 @@ class Flusher:
 
     def _take(
         self, shard: Shard, *, shared: bool, learned: bool
-    ) -> tuple[list[Taken], list[tuple[str, list[Row]]]]:
-        """Take the dirty rows of a shard, by topic; slates whose window has ended are closed."""
+    ) -> tuple[list[Taken], list[tuple[str, Collection[Row]]]]:
+        """Take the dirty rows of a shard, by topic; slates whose window has ended are closed.
+
+        They are copied here, between two events, and packed later.
+        """
         feedback = _feedback(shard, self._positive)
         policy: list[Row] = []
         taken: list[Taken] = []
@@ -118,16 +125,15 @@ class Flusher:
             policy += parts.rows
             taken.append(parts)
             policy.append((statistics_key(shard.partition), encode_policy_row(shard.policy_row())))
+        groups: list[tuple[str, Collection[Row]]] = [("feedback", feedback), ("policy-state", policy)]
         if shared:
             covisits = take_covisits(shard.covisits, self._index, shard.partition)
-            policy += covisits.rows
+            groups.append(("policy-state", covisits.rows))
             taken.append(covisits)
             shard.profiles.covisits_taken()
         users = take_profiles(shard.profiles, self._index)
         taken.append(users)
-        groups: list[tuple[str, list[Row]]] = [
-            ("feedback", feedback), ("policy-state", policy), ("user-state", list(users.rows)),
-        ]  # fmt: skip
+        groups.append(("user-state", users.rows))
         return taken, [(name, rows) for name, rows in groups if rows]
 
     def _complete(self, shard: Shard, users: int) -> None:
@@ -136,6 +142,12 @@ class Flusher:
                 self._inputs.ledger.complete_through(
                     self._inputs.partition(name, shard.partition), through, epoch
                 )
+
+
+def _pack(taken: Iterable[Taken]) -> None:
+    for part in taken:
+        if isinstance(part.rows, PackedRows):
+            part.rows.pack()
 
 
 def _take_parts(shard: Shard) -> Taken:

@@ -1,10 +1,11 @@
 """Profiles to changelog rows and back."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.durability import packing
 from streams.durability import rows as changelog
 from streams.durability.rows import (
     ACTIONS_KEY,
@@ -13,6 +14,7 @@ from streams.durability.rows import (
     STATED_SUFFIX,
     Actions,
     Erased,
+    PackedRows,
     Row,
     Taken,
     UserChunk,
@@ -20,7 +22,6 @@ from streams.durability.rows import (
     bounds_of,
     chunk_key,
     joined,
-    split,
     stated_key,
 )
 from streams.state import profile_kernels as kernels
@@ -43,12 +44,13 @@ def take_profiles(profiles: Profiles, index: ItemIndex) -> Taken:
     chunks = r.dirty_chunks[: r.heap[kernels.DIRTY]].copy()
     r.dirty[chunks] = False
     r.heap[kernels.DIRTY] = 0
-    rows += _chunk_rows(profiles, index, chunks)
+    pack = _packer(profiles, index, chunks)
     stated, profiles.dirty_stated = profiles.dirty_stated, set()
-    rows += [_stated_row(profiles, user, index) for user in sorted(stated)]
+    after = [_stated_row(profiles, user, index) for user in sorted(stated)]
     tombstones, profiles.tombstones = profiles.tombstones, set()
     if tombstones:
-        rows += [(key, None) for key in sorted(tombstones.difference(key for key, _ in rows))]
+        written = {key for key, _ in (*rows, *PackedRows(len(chunks), pack), *after)}
+        after += [(key, None) for key in sorted(tombstones - written)]
 
     def put_back() -> None:
         profiles.flush_names |= names
@@ -57,7 +59,7 @@ def take_profiles(profiles: Profiles, index: ItemIndex) -> Taken:
         profiles.tombstones |= tombstones
         kernels.mark_chunks(profiles.rings, chunks)
 
-    return Taken(rows, put_back)
+    return Taken(PackedRows(len(chunks), pack, before=rows, after=after), put_back)
 
 
 def _stated_row(profiles: Profiles, user: int, index: ItemIndex) -> Row:
@@ -72,37 +74,42 @@ def all_rows(profiles: Profiles, index: ItemIndex) -> list[Row]:
     r = profiles.rings
     used = int(r.heap[kernels.USED])
     chunks = np.flatnonzero(r.links[:used, kernels.OWNER] >= 0).astype(np.int32)
-    rows = _chunk_rows(profiles, index, chunks)
+    rows = list(PackedRows(len(chunks), _packer(profiles, index, chunks)))
     return rows + [_stated_row(profiles, user, index) for user in sorted(profiles.stated)]
 
 
-def _chunk_rows(profiles: Profiles, index: ItemIndex, chunks: NDArray[np.int32]) -> list[Row]:
-    if not len(chunks):
-        return []
-    r = profiles.rings
-    most = len(chunks) * kernels.CHUNK
-    heads = np.empty((len(chunks), 4), np.int64)
-    counts = np.empty((len(chunks), len(profiles.actions)), np.int32)
-    items, actions = np.empty(most, np.int32), np.empty(most, np.uint8)
-    times, keys, offsets = np.empty(most, np.int64), np.empty(most, np.uint64), np.empty(most, np.int64)
-    kernels.gather(r, chunks, heads, counts, items, actions, times, keys, offsets)
-    bounds = bounds_of(heads[:, 1])
-    ends, size = bounds.tolist(), int(bounds[-1])
-    owners, slots = r.links[chunks, kernels.OWNER].tolist(), r.links[chunks, kernels.SLOT].tolist()
-    per_row = np.arange(0, counts.size + 1, max(1, counts.shape[1])).tolist()
-    columns = (
-        heads[:, 0].tolist(), heads[:, 2].tolist(), split(counts.ravel(), per_row),
-        split(index.keys[items[:size]], ends), split(actions[:size], ends), split(times[:size], ends),
-        split(keys[:size], ends), split(offsets[:size], ends),
-    )  # fmt: skip
-    ids = [profiles.ids.text(owner) for owner in owners]
-    encode, suffix = changelog.encode, [b"\0" + slot.to_bytes(2, "big") for slot in range(profiles.n_slots)]
-    rows: list[Row] = [
-        (user.encode() + suffix[slot], encode(UserChunk(SCHEMA_VERSION, user, *values)))
-        for user, slot, *values in zip(ids, slots, *columns, strict=True)
-    ]
-    # Whatever prefix of the rows is durable is then a state that the partition was in.
-    return [rows[i] for i in np.argsort(heads[:, 3], kind="stable")]
+def _packer(
+    profiles: Profiles, index: ItemIndex, chunks: NDArray[np.int32]
+) -> Callable[[], tuple[packing.Data, NDArray[np.int64]]]:
+    """Copy what chunks are now; return what makes rows of the copy."""
+    r, n = profiles.rings, len(chunks)
+    slab, starts = profiles.ids.slab
+    owners = r.links[chunks, kernels.OWNER]
+    copy = kernels.Chunks(
+        heads=np.empty((n, 6), np.int64),
+        counts=np.empty((n, len(profiles.actions)), np.int32),
+        items=np.empty((n, kernels.CHUNK), np.int32),
+        actions=np.empty((n, kernels.CHUNK), np.uint8),
+        times=np.empty((n, kernels.CHUNK), np.int64),
+        keys=np.empty((n, kernels.CHUNK), np.uint64),
+        offsets=np.empty((n, kernels.CHUNK), np.int64),
+        names=np.empty(int((starts[owners + 1] - starts[owners]).sum()), np.uint8),
+    )
+    kernels.gather(r, chunks, slab, starts, copy)
+    item_keys = index.keys
+
+    def pack() -> tuple[packing.Data, NDArray[np.int64]]:
+        # Whatever prefix of the rows is durable is then a state that the partition was in.
+        order = np.argsort(copy.heads[:, kernels.NEWEST], kind="stable")
+        room = 2 * len(copy.names) + n * packing.CHUNK_BYTES + copy.counts.nbytes
+        out, spans = np.empty(room, np.uint8), np.empty((n, 3), np.int64)
+        times, keys, offsets = (packing.as_bytes(c) for c in (copy.times, copy.keys, copy.offsets))
+        size = packing.pack_chunks(
+            copy, order, times, keys, offsets, packing.as_bytes(item_keys), out, spans
+        )  # fmt: skip
+        return out[:size], spans
+
+    return pack
 
 
 class Restore:

@@ -13,7 +13,7 @@ Values are msgpack arrays that begin with a schema version; fields may only be a
 inside a row are little-endian bytes. Items are named by their keys (`item_index`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,11 +23,12 @@ import xxhash
 from numpy.typing import NDArray
 
 from model_core.signals.co_visitation import CoVisitation
+from streams.durability import packing
 from streams.state.item_index import ItemIndex
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = packing.VERSION
 
-COVISIT_PREFIX = b"covisit\0"
+COVISIT_PREFIX = packing.COVISIT_PREFIX.tobytes()
 META_PREFIX = b"\xff"  # begins no UTF-8 text, so no user_id
 ACTIONS_KEY = META_PREFIX + b"actions"
 ERASED_PREFIX = META_PREFIX + b"erased"
@@ -45,8 +46,56 @@ class Taken:
         before rows are taken again; what has changed meanwhile stays dirty.
     """
 
-    rows: Sequence[Row]
+    rows: Collection[Row]
     put_back: Callable[[], None]
+
+
+class PackedRows(Collection[Row]):
+    """Rows that lie in one buffer; each becomes Python's when it is come to.
+
+    Parameters
+    ----------
+    n : number of packed rows
+    pack : returns their bytes, one row after the other, and (n, 3) where in these keys and values begin and
+        values end
+    before, after : other rows that go first and last
+    """
+
+    def __init__(
+        self,
+        n: int,
+        pack: Callable[[], tuple[packing.Data, NDArray[np.int64]]],
+        *,
+        before: Sequence[Row] = (),
+        after: Sequence[Row] = (),
+    ) -> None:
+        self._n = n
+        self._pack: Callable[[], tuple[packing.Data, NDArray[np.int64]]] | None = pack
+        self._before, self._after = before, after
+        self._data, self._spans = np.zeros(0, np.uint8), np.zeros((0, 3), np.int64)
+
+    def pack(self) -> None:
+        """Pack the rows, if they are not: what takes long of them. It may be called from another thread."""
+        if self._pack is not None:
+            self._data, self._spans = self._pack()
+            self._pack = None
+
+    def __len__(self) -> int:
+        return len(self._before) + self._n + len(self._after)
+
+    def __contains__(self, row: object) -> bool:
+        return any(row == other for other in self)
+
+    def __iter__(self) -> Iterator[Row]:
+        self.pack()
+        yield from self._before
+        for begin in range(0, self._n, 1024):
+            spans = self._spans[begin : begin + 1024]
+            first = int(spans[0, packing.KEY])
+            raw = self._data[first : int(spans[-1, packing.END])].tobytes()
+            for key, value, end in (spans - first).tolist():
+                yield raw[key:value], raw[value:end]
+        yield from self._after
 
 
 class UserChunk(msgspec.Struct, array_like=True, gc=False):
@@ -188,13 +237,6 @@ def erased_key(user_id: str) -> bytes:
     return ERASED_PREFIX + xxhash.xxh3_128_digest(user_id.encode())
 
 
-def split(column: NDArray[Any], bounds: Sequence[int]) -> list[bytes]:
-    """Cut a column at `bounds` into little-endian bytes, one piece a row."""
-    width = column.dtype.itemsize
-    data = column.astype(column.dtype.newbyteorder("<"), copy=False).tobytes()
-    return [data[begin * width : end * width] for begin, end in zip(bounds[:-1], bounds[1:], strict=True)]
-
-
 def joined(pieces: Iterable[bytes], dtype: str) -> NDArray[Any]:
     """One column from the pieces of many rows; `dtype` as it lies in the rows, e.g. "<u8"."""
     column = np.frombuffer(b"".join(pieces), dtype)
@@ -219,22 +261,22 @@ def take_covisits(covisits: CoVisitation, index: ItemIndex, partition: int) -> T
 
 def _covisit_rows(
     covisits: CoVisitation, index: ItemIndex, partition: int, rows: NDArray[np.int32]
-) -> list[Row]:
+) -> PackedRows:
+    """Copy what the rows say; they are packed later."""
     bounds, others, counts = covisits.neighbours_of(rows)
-    ends = bounds.tolist()
-    keys = (covisit_key(partition, key) for key in index.keys[rows].tolist())
-    columns = zip(
-        keys,
-        covisits.applied[rows].tolist(),
-        covisits.popularity[rows].tolist(),
-        split(index.keys[others], ends),
-        split(counts, ends),
-        strict=True,
-    )
-    return [
-        (key, encode(CoVisits(SCHEMA_VERSION, applied, popularity, neighbours, weights)))
-        for key, applied, popularity, neighbours, weights in columns
-    ]
+    applied, popularity = covisits.applied[rows], covisits.popularity[rows]
+    keys = index.keys
+
+    def pack() -> tuple[packing.Data, NDArray[np.int64]]:
+        out = np.empty(len(rows) * packing.COVISIT_BYTES + 12 * len(others), np.uint8)
+        spans = np.empty((len(rows), 3), np.int64)
+        size = packing.pack_covisits(
+            partition, keys[rows], packing.as_bytes(keys), applied, popularity, bounds, others,
+            packing.as_bytes(counts), out, spans,
+        )  # fmt: skip
+        return out[:size], spans
+
+    return PackedRows(len(rows), pack)
 
 
 def restore_covisits(

@@ -1,7 +1,7 @@
 """Where a worker reads and writes: what its parts ask of topics, and Kafka as what answers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ class RowPublisher(Protocol):
         """Publish what the body publishes as a whole, or nothing of it when the body fails."""
         ...
 
-    async def publish(self, topic: str, partition: int, rows: Sequence[Row], /) -> int:
+    async def publish(self, topic: str, partition: int, rows: Collection[Row], /) -> int:
         """Publish rows in order; return the offset of the last one once all are confirmed, -1 of none."""
         ...
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -76,7 +76,7 @@ class Publisher:
         async with self.producer.transaction():
             yield
 
-    async def publish(self, topic: str, partition: int, rows: Sequence[Row]) -> int:
+    async def publish(self, topic: str, partition: int, rows: Collection[Row]) -> int:
         """Publish rows in order; return the offset of the last one once the broker has confirmed all.
 
         Raises

@@ -7,7 +7,7 @@ from a former owner.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from aiokafka.errors import ProducerFenced
 
@@ -59,7 +59,7 @@ class StateWriters:
         """Stop to write."""
         await asyncio.gather(*(self.close(partition) for partition in list(self._writers)))
 
-    async def write(self, partition: int, groups: Sequence[tuple[str, Sequence[Row]]]) -> None:
+    async def write(self, partition: int, groups: Sequence[tuple[str, Collection[Row]]]) -> None:
         """Write rows to topics, by name, all of them or none.
 
         Raises

@@ -19,6 +19,7 @@ APPLIED, REPLAYED, DUPLICATE = 0, 1, 2  # what became of an event
 N, OFFSET, FIRST_MS, HEAD, STORED, GUARD = 0, 1, 2, 3, 4, 5  # columns of `users`, which has 8: a cache line
 PREV, NEXT, OWNER, SLOT = 0, 1, 2, 3  # columns of `links`
 USED, FREE, DIRTY, COVISITS_FIRST = 0, 1, 2, 3  # cells of `heap`
+EVENTS, SIZE, FIRST, NEWEST, CHUNK_SLOT, NAME_END = 0, 1, 2, 3, 4, 5  # columns of `Chunks.heads`
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
@@ -45,6 +46,20 @@ class Rings(NamedTuple):
     dirty: Flags  # (capacity,)
     dirty_chunks: Rows  # (capacity,) the first heap[DIRTY] are dirty
     heap: Ints  # chunks used, first free chunk, dirty chunks, 1 if item rows must be flushed first
+
+
+class Chunks(NamedTuple):
+    """A copy of n chunks, as they go to the changelog and come from it."""
+
+    # (n, 6) events ever, size, first event's time, newest offset, slot, where the user's id ends
+    heads: Ints
+    counts: Rows  # (n, n_actions) as of the newest event
+    items: Rows  # (n, 16)
+    actions: Bytes  # (n, 16)
+    times: Ints  # (n, 16) ms
+    keys: Keys  # (n, 16)
+    offsets: Ints  # (n, 16)
+    names: Bytes  # the users' ids, one after the other
 
 
 @njit
@@ -246,22 +261,23 @@ def release(r: Rings, user: int) -> None:
 
 
 @njit
-def gather(
-    r: Rings, chunks: Rows, heads: Ints, counts: Rows, items: Rows, actions: Bytes, times: Ints, keys: Keys,
-    offsets: Ints,
-) -> None:  # fmt: skip
-    """Write out chunks: heads[i] = (events ever, size, first event's time, newest offset), counts, columns.
+def gather(r: Rings, chunks: Rows, slab: Bytes, starts: Ints, c: Chunks) -> None:
+    """Copy chunks, and the numbers as of each chunk's newest event.
 
-    The numbers are as of the chunk's newest event, so that the chunks of a user say the same whichever
-    of them reach the changelog.
+    Because of the latter the chunks of a user say the same whichever of them reach the changelog.
+
+    slab, starts : the users' ids, see `IdTable.slab`
+    c : written; its arrays have the lengths that are needed
     """
     users, all_counts, all_actions, links = r.users, r.counts, r.actions, r.links
+    heads, counts, names = c.heads, c.counts, c.names
     end = 0
     for i in range(len(chunks)):
         chunk = chunks[i]
         user = links[chunk, OWNER]
         n = users[user, N]
-        counts[i] = all_counts[user]
+        for k in range(counts.shape[1]):
+            counts[i, k] = all_counts[user, k]
         other = users[user, HEAD]
         while other != chunk:
             size = (n - 1) % CHUNK + 1
@@ -269,18 +285,22 @@ def gather(
                 counts[i, all_actions[other, k]] -= 1
             n -= size
             other = links[other, PREV]
-        size = (n - 1) % CHUNK + 1
-        heads[i, 0] = n
-        heads[i, 1] = size
-        heads[i, 2] = users[user, FIRST_MS]
-        heads[i, 3] = r.offsets[chunk, size - 1]
-        for k in range(size):
-            items[end] = r.items[chunk, k]
-            actions[end] = r.actions[chunk, k]
-            times[end] = r.times[chunk, k]
-            keys[end] = r.keys[chunk, k]
-            offsets[end] = r.offsets[chunk, k]
+        for k in range(starts[user], starts[user + 1]):
+            names[end] = slab[k]
             end += 1
+        size = (n - 1) % CHUNK + 1
+        heads[i, EVENTS] = n
+        heads[i, SIZE] = size
+        heads[i, FIRST] = users[user, FIRST_MS]
+        heads[i, NEWEST] = r.offsets[chunk, size - 1]
+        heads[i, CHUNK_SLOT] = links[chunk, SLOT]
+        heads[i, NAME_END] = end
+        for k in range(CHUNK):
+            c.items[i, k] = r.items[chunk, k]
+            c.actions[i, k] = all_actions[chunk, k]
+            c.times[i, k] = r.times[chunk, k]
+            c.keys[i, k] = r.keys[chunk, k]
+            c.offsets[i, k] = r.offsets[chunk, k]
 
 
 @njit

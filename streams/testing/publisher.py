@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka.errors import KafkaError
@@ -50,7 +50,7 @@ class MemoryPublisher:
         """Take no more rows."""
         self._started = False
 
-    async def publish(self, topic: str, partition: int, rows: Sequence[Row], /) -> int:
+    async def publish(self, topic: str, partition: int, rows: Collection[Row], /) -> int:
         """Publish rows in order; return the offset of the last one, -1 of none.
 
         Raises
@@ -93,7 +93,7 @@ class MemoryPublisher:
             return -1
         return self._log.write(topic, partition, batch, nbytes)
 
-    def _batches(self, rows: Sequence[Row]) -> list[tuple[list[Row], int]]:
+    def _batches(self, rows: Collection[Row]) -> list[tuple[list[Row], int]]:
         """Cut rows into batches, each with its bytes on the wire."""
         batches: list[tuple[list[Row], int]] = []
         builder, held = BatchBuilder(self._log.batch_bytes, 0), list[Row]()

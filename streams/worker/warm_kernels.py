@@ -52,7 +52,7 @@ def warm() -> None:
     index.rows_of_bytes(clicks.data, clicks.spans[ITEM], clicks.keys[ITEM])
     profiles.rows_of_bytes(clicks.data, clicks.spans[USER], clicks.keys[USER])
     fold_batch(profiles, covisits, index, log)
-    take_covisits(covisits, index, 0)
+    list(take_covisits(covisits, index, 0).rows)
     restore = Restore(Profiles(0, history_limit=32, actions=["like"], positive=["like"]), index)
     restore.add(take_profiles(profiles, index).rows)
     restore.finish()

@@ -79,10 +79,10 @@ class Worker:
         if shared:
             taken.append(take_covisits(self.covisits, self.index, 0))
             self.profiles.covisits_taken()
-            write(self.shared, taken[0].rows[:items])
+            write(self.shared, list(taken[0].rows)[:items])
         taken.append(take_profiles(self.profiles, self.index))
         if not (shared and items_first and items is not None):
-            write(self.users, taken[-1].rows[:users])
+            write(self.users, list(taken[-1].rows)[:users])
         if items is None and users is None:
             self.users_flushed = self.position
             if shared:
@@ -172,8 +172,8 @@ def test_replaying_a_suffix_changes_nothing(log, begin):
     worker.read(len(log))
 
     assert worker.digest() == before
-    assert take_profiles(worker.profiles, worker.index).rows == []
-    assert take_covisits(worker.covisits, worker.index, 0).rows == []
+    assert list(take_profiles(worker.profiles, worker.index).rows) == []
+    assert list(take_covisits(worker.covisits, worker.index, 0).rows) == []
 
 
 @given(logs)

@@ -33,20 +33,20 @@ def content(covisits, index):
 
 def test_rows_bring_co_visits_back_under_other_row_numbers():
     covisits, index = observed()
-    rows = take_covisits(covisits, index, 3).rows
+    rows = list(take_covisits(covisits, index, 3).rows)
     assert {key for key, _ in rows} == {covisit_key(3, key) for key in index.keys.tolist()}
-    assert take_covisits(covisits, index, 3).rows == []
+    assert list(take_covisits(covisits, index, 3).rows) == []
 
     other_index, other = ItemIndex(), CoVisitation(neighbours=32, window=5)
     restore_covisits(other, other_index, reversed(rows))
     other_index.rows_of([f"i{k}" for k in range(60)])
     assert content(other, other_index) == content(covisits, index)
-    assert take_covisits(other, other_index, 3).rows == []
+    assert list(take_covisits(other, other_index, 3).rows) == []
 
 
 def test_an_older_row_never_replaces_a_newer_one():
     covisits, index = observed(200)
-    old = take_covisits(covisits, index, 0).rows
+    old = list(take_covisits(covisits, index, 0).rows)
     newer, newer_index = observed(500)
     before = content(newer, newer_index)
     restore_covisits(newer, newer_index, old)
@@ -56,7 +56,7 @@ def test_an_older_row_never_replaces_a_newer_one():
 
 def test_fewer_counters_keep_the_total():
     covisits, index = observed()
-    rows = take_covisits(covisits, index, 0).rows
+    rows = list(take_covisits(covisits, index, 0).rows)
     smaller, smaller_index = CoVisitation(neighbours=16, window=5), ItemIndex()
     restore_covisits(smaller, smaller_index, rows)
 
