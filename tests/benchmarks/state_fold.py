@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from model_core.signals.co_visitation import CoVisitation, scores
+from model_core.signals.co_visitation import WEIGHT_UNIT, CoVisitation, sparse_scores, total_popularity
 from streams.durability.profile_rows import Restore, take_profiles
 from streams.durability.rows import restore_covisits, take_covisits
 from streams.state.item_index import ItemIndex
@@ -84,9 +84,11 @@ def reads(profiles: Profiles, covisits: CoVisitation, index: ItemIndex) -> None:
     for _ in range(100):
         histories, _, _ = profiles.histories(batch, 20)
     print(f"histories of 32 users: {(time.process_time() - began) * 1e4:.0f} us")
+    popularity = total_popularity([covisits] * 4, len(index))
+    weights = np.full(histories.shape, WEIGHT_UNIT)
     began = time.process_time()
     for _ in range(20):
-        scores([covisits] * 4, histories, len(index))
+        sparse_scores([covisits] * 4, histories, weights, popularity)
     milliseconds = (time.process_time() - began) * 50
     print(f"scores of 32 users x {len(index):,} items, 4 partitions: {milliseconds:.1f} ms")
 

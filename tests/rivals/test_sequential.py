@@ -3,7 +3,14 @@ import pytest
 import torch
 
 from model_core.network.config import ModelConfig
-from model_core.signals.co_visitation import CoVisitation, previous_items, scores
+from model_core.signals.co_visitation import (
+    WEIGHT_UNIT,
+    CoVisitation,
+    previous_items,
+    sparse_scores,
+    total_popularity,
+)
+from model_core.signals.sparse import scatter
 from tests.benchmarks.rivals.sequences import (
     Sequences,
     attribute_edges,
@@ -60,7 +67,9 @@ def test_pairs_both_ways_are_what_the_worker_counts() -> None:
     part.grow(np.arange(N_ITEMS, dtype=np.uint64))
     part.observe(items, positive, *previous_items(users, items, positive, 20, 20), np.arange(len(users)))
     one = np.arange(N_ITEMS)[:, None]
-    counted = scores([part], one, N_ITEMS) * np.sqrt(train.popularity() + 10)
+    whole = np.full(one.shape, WEIGHT_UNIT)
+    found = sparse_scores([part], one, whole, total_popularity([part], N_ITEMS))
+    counted = scatter(found, N_ITEMS) * np.sqrt(train.popularity() + 10)
     both = pairs_in_order(train, 20, 0.9)
     np.testing.assert_allclose((both + both.T).toarray(), counted, rtol=0.01, atol=0.05)
 

@@ -79,3 +79,8 @@ def test_jars_are_fetched_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert kafka_jars.kafka_jars() == first
     assert [jar.name for jar in first.iterdir()] == ["kafka.jar"]
     assert (tmp_path / "runs").read_text() == "run\n"
+
+
+def test_a_checkout_uses_its_own_pom_and_build_folder():
+    root = Path(__file__).resolve().parents[3]
+    assert kafka_jars.find_pom() == root / "deploy" / "kafka" / "pom.xml"
