@@ -13,61 +13,12 @@ from typing import Any, Self
 
 import msgspec
 
+from streams.bench.work import Outcome, Work
 from streams.errors import SlatestreamError
 from streams.settings import Settings
 from streams.worker.process import DIE_WITH_PARENT
 
 LEAD_S = 0.2
-
-
-class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """What a generator sends.
-
-    users are u0 to u<users - 1>, all alike likely. drain_s is how long after the last request answers are
-    waited for; a request without one by then is unanswered.
-    """
-
-    kind: str  # "kafka", "http", "clicks" or "hop"
-    rate: float
-    seconds: float
-    users: int
-    items: int = 0
-    k: int = 10
-    seed: int = 0
-    drain_s: float = 10.0
-    client: dict[str, str] = {}  # librdkafka's options
-    to: str = ""  # topic that takes the requests or the clicks
-    back: str = ""  # topic of the answers
-    partitions: int = 1
-    host: str = ""
-    port: int = 0
-
-    @property
-    def count(self) -> int:
-        """How many are sent."""
-        return max(1, round(self.rate * self.seconds))
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What became of it. latencies holds every request, unanswered ones with the time they waited.
-
-    late_ms is how much later than due the generator itself sent 99 % of what it sent: where it is not small,
-    the machine could not make the load.
-    """
-
-    sent: int
-    answered: int
-    unanswered: int
-    refused: int
-    fallbacks: int
-    seconds: float
-    late_ms: float
-    latencies: str | None = None
-
-    @property
-    def per_second(self) -> float:
-        """Answers a second, from the start to the last of them."""
-        return self.answered / self.seconds if self.seconds > 0 else 0.0
 
 
 def librdkafka_options(settings: Settings) -> dict[str, str]:

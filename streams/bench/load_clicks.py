@@ -7,8 +7,8 @@ from itertools import chain
 from confluent_kafka import Producer
 
 from streams.bench.latency import Latencies, due
-from streams.bench.load import Outcome, Work
 from streams.bench.wide import wide_clicks
+from streams.bench.work import Outcome, Work
 from streams.kafka.partitioner import partitions_of
 
 TICK_S = 0.005

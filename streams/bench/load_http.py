@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from streams.bench.latency import Latencies, due
-from streams.bench.load import Outcome, Work
+from streams.bench.work import Outcome, Work
 
 MAX_CONNECTIONS = 512
 FALLBACK = b'"fallback":"'

@@ -11,7 +11,7 @@ import msgspec
 from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 
 from streams.bench.latency import Latencies, due
-from streams.bench.load import Outcome, Work
+from streams.bench.work import Outcome, Work
 from streams.events import Request, encode
 from streams.kafka.partitioner import partitions_of
 

@@ -10,9 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from streams.bench.latency import Latencies, Limit, find_limit
-from streams.bench.load import Outcome, Work, librdkafka_options, run_together
+from streams.bench.load import librdkafka_options, run_together
 from streams.bench.report import Say
 from streams.bench.stages import Stage, loop_lag_ms, stages_between
+from streams.bench.work import Outcome, Work
 from streams.bench.world import catalogue_rows, history_rows, publish_all
 from streams.demo.session import cluster
 from streams.errors import SlatestreamError

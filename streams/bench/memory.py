@@ -11,10 +11,11 @@ import typer
 from rich.console import Console
 
 from streams.bench.folding import follow
-from streams.bench.load import LoadProcess, Work, librdkafka_options
+from streams.bench.load import LoadProcess, librdkafka_options
 from streams.bench.plan import Plan
 from streams.bench.report import Say, machine, print_table, speaker, write_report
 from streams.bench.serve import settings_given
+from streams.bench.work import Work
 from streams.bench.world import CHUNK, Rows, catalogue_rows, history_rows, publish_all
 from streams.demo.session import clean_exit, cluster
 from streams.errors import SlatestreamError

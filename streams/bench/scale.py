@@ -13,11 +13,12 @@ from rich.console import Console
 
 from streams.bench.folding import folding_of, follow
 from streams.bench.latency import Latencies
-from streams.bench.load import Work, librdkafka_options, run_together
+from streams.bench.load import librdkafka_options, run_together
 from streams.bench.plan import Plan
 from streams.bench.report import machine, plot_curves, print_table, speaker, write_report
 from streams.bench.serve import settings_given, whole_numbers
 from streams.bench.wide import wide_clicks
+from streams.bench.work import Work
 from streams.bench.world import catalogue_rows, publish_all, random_release
 from streams.demo.session import clean_exit, cluster
 from streams.kafka.topics import topic_name

@@ -12,8 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from model_core.data.datasets import Dataset, load_recbole
+from model_core.data.datasets import load_recbole
 from streams.commands.stages import show_stages
+from streams.commands.tastes import fit_tastes
 from streams.demo.dataset import fetch
 from streams.demo.session import clean_exit
 from streams.errors import SlatestreamError
@@ -111,32 +112,6 @@ def make_config(**given: Any) -> "SimulatorConfig":
     from online_learning.simulator.config import SimulatorConfig
 
     return SimulatorConfig(**{name: value for name, value in given.items() if value is not None})
-
-
-def fit_tastes(dataset: Dataset, *, seed: int) -> "Tastes":
-    """Fit tastes on a dataset's ratings: users in order of their ids, items in that of the dataset.
-
-    Raises
-    ------
-    ValueError
-        If the dataset has no ratings.
-    """
-    from online_learning.simulator.taste import Tastes
-
-    events = dataset.interactions
-    row_of = {item.item_id: row for row, item in enumerate(dataset.items)}
-    genres = sorted({genre for item in dataset.items for genre in item.genres})
-    column = {genre: place for place, genre in enumerate(genres)}
-    groups = np.zeros((len(dataset.items), max(1, len(genres))), np.bool_)
-    for row, item in enumerate(dataset.items):
-        groups[row, [column[genre] for genre in item.genres]] = True
-    return Tastes.fit(
-        np.unique(events.user_ids, return_inverse=True)[1].astype(np.int64),
-        np.array([row_of[item_id] for item_id in events.item_ids.tolist()], np.int64),
-        events.ratings,
-        groups,
-        rng=np.random.default_rng(seed),
-    )
 
 
 def _race(

@@ -18,7 +18,7 @@ from model_core.data.datasets import Dataset
 from online_learning.simulator.config import SimulatorConfig
 from online_learning.simulator.users import Users
 from streams.client import SlateClient
-from streams.commands.simulate import fit_tastes
+from streams.commands.tastes import fit_tastes
 from streams.demo.publish import content_rows, publish_rows, user_rows
 from streams.errors import SlatestreamError
 from streams.events import Click, Recommendation, Request

@@ -26,7 +26,7 @@ from online_learning.rl.race import OPTIMUM, Race
 from online_learning.simulator.config import SimulatorConfig
 from streams.bench.report import machine
 from streams.commands.reward_plot import plot_rewards
-from streams.commands.simulate import fit_tastes
+from streams.commands.tastes import fit_tastes
 from streams.demo.dataset import fetch
 
 SATIATION = SimulatorConfig(sessions=3)

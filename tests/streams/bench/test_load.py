@@ -2,8 +2,9 @@ import asyncio
 
 import pytest
 
-from streams.bench.load import Work, librdkafka_options
+from streams.bench.load import librdkafka_options
 from streams.bench.load_http import Connection, generate, parse_head
+from streams.bench.work import Work
 from streams.settings import load_settings
 
 

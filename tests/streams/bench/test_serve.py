@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import pytest
 
-from streams.bench.load import Outcome
 from streams.bench.loaded import Load, Measured, Over, line
 from streams.bench.ready import Start, cold_variables, summary
 from streams.bench.serve import (
@@ -15,6 +14,7 @@ from streams.bench.serve import (
     whole_numbers,
 )
 from streams.bench.stages import Stage
+from streams.bench.work import Outcome
 from streams.errors import ConfigurationError
 
 

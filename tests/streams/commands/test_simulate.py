@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from model_core.data.datasets import load_recbole
-from streams.commands.simulate import fit_tastes, simulate_command
+from streams.commands.simulate import simulate_command
 from streams.commands.simulate_topics import Visits
+from streams.commands.tastes import fit_tastes
 from streams.errors import SlatestreamError
 
 
