@@ -110,6 +110,8 @@ def best_paths(
     )  # fmt: skip
     met, column = found[..., 0], found[..., 1]
     there = met >= 0
+    if not there.any():  # a catalogue without an item has no edge to look at either
+        return [[None] * items.shape[1] for _ in items]
     users = np.arange(len(items))[:, None]
     links = edges[np.where(there, items, 0), np.maximum(column, 0)]  # (B, K, 2)
     columns = (

@@ -209,3 +209,12 @@ async def test_clicks_ask_for_slates_and_hold_their_offsets_until_then(make_memo
         (shard,) = worker.parts.partitions.live()
         assert len(memory.events.recommendations()) == 10
         assert not shard.holding
+
+
+async def test_without_any_item_a_request_is_answered_with_an_empty_slate(memory: Memory):
+    async with memory.worker() as worker:
+        memory.events.click("u", "a")  # an item that nobody has described
+        await worker.deliver()
+        for user in ("u", "stranger"):
+            slate = await slate_of(memory, worker, user)
+            assert (items(slate), slate.fallback) == ([], "no_candidates")
