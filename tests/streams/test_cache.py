@@ -15,7 +15,8 @@ COMPILE = (
     "import numpy as np;"
     "from model_core.signals.ease import Ease;"
     "liked = np.zeros(1, np.int32);"
-    "print(Ease(np.array([0, 1]), liked, np.ones(1, np.float32)).scores([liked]).tolist());"
+    "ease = Ease(np.array([0, 1]), liked, np.ones(1, np.float32));"
+    "print(ease.sparse_scores(np.array([0, 1]), liked)[2].tolist());"
     "import os; print(os.environ.get('NUMBA_CACHE_DIR', 'beside'))"
 )
 
@@ -41,7 +42,7 @@ def compiled(**environment: str) -> tuple[str, str]:
 
 def test_kernels_are_kept_beside_their_sources() -> None:
     result, where = compiled()
-    assert (result, where) == ("[[1.0]]", "beside")
+    assert (result, where) == ("[1.0]", "beside")
 
 
 def test_kernels_that_cannot_be_kept_where_they_should_be_are_kept_in_the_cache_folder(
@@ -49,7 +50,7 @@ def test_kernels_that_cannot_be_kept_where_they_should_be_are_kept_in_the_cache_
 ) -> None:
     (tmp_path / "file").touch()
     result, where = compiled(NUMBA_CACHE_DIR=str(tmp_path / "file" / "x"), XDG_CACHE_HOME=str(tmp_path))
-    assert (result, where) == ("[[1.0]]", str(tmp_path / "slatestream" / "kernels"))
+    assert (result, where) == ("[1.0]", str(tmp_path / "slatestream" / "kernels"))
     assert list((tmp_path / "slatestream" / "kernels").rglob("*.nbc"))
 
 
@@ -57,7 +58,7 @@ def test_without_any_place_kernels_are_kept_until_the_process_ends_and_that_is_s
     (tmp_path / "file").touch()
     nowhere = str(tmp_path / "file")
     result, where = compiled(NUMBA_CACHE_DIR=nowhere, XDG_CACHE_HOME=nowhere, TMPDIR=str(tmp_path))
-    assert result == "[[1.0]]"
+    assert result == "[1.0]"
     assert where.startswith(str(tmp_path / "slatestream-"))
     assert "kernels cannot be written (Not a directory): " in where
 

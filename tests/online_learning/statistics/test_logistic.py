@@ -76,7 +76,7 @@ def test_saving_and_resuming_changes_nothing(seed: int, cut: int) -> None:
     live = LogisticStatistics(PRIOR)
     live.develop_at(np.array([0.3, 0.0, -0.7]))
     fold(live, rows[:cut], clicked[:cut])
-    resumed = LogisticStatistics.read(live.to_bytes(), PRIOR)
+    resumed = LogisticStatistics.read_for(live.to_bytes(), PRIOR)
     assert fold(resumed, rows[cut:], clicked[cut:]) == fold(live, rows[cut:], clicked[cut:])
 
 
@@ -110,7 +110,7 @@ def test_a_reference_that_is_no_weights_is_refused() -> None:
 def test_a_snapshot_of_another_half_life_is_refused() -> None:
     data = LogisticStatistics(PRIOR, half_life_ms=7).to_bytes()
     with pytest.raises(ValueError, match="half_life_ms must be None, got 7"):
-        LogisticStatistics.read(data, PRIOR)
+        LogisticStatistics.read_for(data, PRIOR)
 
 
 def test_an_impression_cannot_be_taken_back() -> None:
