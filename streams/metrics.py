@@ -1,11 +1,13 @@
 """What a worker tells Prometheus: counters, gauges and histograms, observed per batch.
 
-Every label value is one of a fixed set named here, so the number of series does not grow with users,
-items or what a sender writes. Labels are bound once, at construction; the hot path adds numbers only.
-Units are seconds, bytes and plain counts.
+Every label value is one of a fixed set (`streams.metric_tables`), so the number of series does not grow with
+users, items or what a sender writes. A series is there from the start where its zero says something, and
+else from its first number on. The hot path adds numbers only. Units are seconds, bytes and plain counts.
+`deploy/metrics.md` lists them all.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Protocol
@@ -17,57 +19,43 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
-from online_learning.attribution.pending_slates import Outcome
-from online_learning.policies import registry as policies
+from streams import metric_tables as tables
 from streams.decoding import REASONS
 
-TOPICS = (
-    "clicks",
-    "content",
-    "users",
-    "requests",
-    "recommendations",
-    "feedback",
-    "dead-letters",
-    "item-state",
-    "user-state",
-    "policy-state",
-    "model-releases",
-    "experiments",
-)
-OUTCOMES = ("accepted", "duplicate", "replayed", "tombstone", "dead_letter", "published", "refused")
-STAGES = (
-    "decode",
-    "fold",
-    "wait",
-    "queue",
-    "gather",
-    "prepare",
-    "score",
-    "policy",
-    "shadow",
-    "explain",
-    "publish",
-    "request_to_publish",
-    "flush",
-    "restore",
-    "learn",
-)
-DEAD_LETTER_REASONS = (*REASONS, "internal", "other")
-FALLBACKS = ("none", "no_release", "no_candidates", "all_seen", "overloaded", "other")
-REWARD_OUTCOMES = (*(outcome.value for outcome in Outcome), "other")
-POLICIES = (*policies.REGISTRY, "apprentice", "interleaved", "none", "other")
+DEAD_LETTER_REASONS = (*REASONS, "other")
+RARE = 0.01
 
-STAGE_BUCKETS = tuple(m * 10.0**e for e in range(-4, 1) for m in (1, 2.5, 5)) + (10.0,)
-LAG_BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0)
-BATCH_BUCKETS = tuple(float(4**e) for e in range(9))
+disable_created_metrics()  # type: ignore[no-untyped-call]  # Prometheus sees by itself when a counter begins anew
 
 
 class _Addable(Protocol):
     def inc(self, amount: float = 1) -> None: ...
+
+
+class _Stages(Collector):
+    """One histogram whose stages have buckets of their own."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name, self._text = name, text
+        self._parts = {
+            stage: Histogram(name, text, ("stage",), registry=None, buckets=buckets)
+            for stage, buckets in tables.STAGES.items()
+        }
+        self.by_stage = {stage: part.labels(stage) for stage, part in self._parts.items()}
+
+    def collect(self) -> Iterator[Metric]:
+        """Give what Prometheus reads."""
+        whole = Metric(self._name, self._text, "histogram")
+        for part in self._parts.values():
+            for metric in part.collect():
+                whole.samples += metric.samples
+        yield whole
 
 
 def _unknown(kind: str, value: str, allowed: Iterable[str]) -> ValueError:
@@ -77,9 +65,9 @@ def _unknown(kind: str, value: str, allowed: Iterable[str]) -> ValueError:
 class Metrics:
     """All the metrics of one process, on a registry of its own.
 
-    Topics are named without the deployment's prefix. A topic, outcome or stage that is not in the
-    module's tables is a mistake of the caller and raises ValueError; reasons, fallbacks, policies and
-    reward outcomes that are not in theirs are counted as "other", because they may come from outside.
+    Topics are named without the deployment's prefix. A topic, outcome or stage that is not in the tables is
+    a mistake of the caller and raises ValueError; reasons, fallbacks, policies and reward outcomes that are
+    not in theirs are counted as "other", because they may come from outside.
 
     Parameters
     ----------
@@ -91,42 +79,88 @@ class Metrics:
         self.registry = CollectorRegistry()
         if process:
             ProcessCollector(registry=self.registry)
-        self._events = _bind2(
+        self._make_intake()
+        self._make_serving()
+        self._make_learning()
+        self._make_worker()
+
+    def _make_intake(self) -> None:
+        self._events = _bound(
             self._counter("events", "Records by topic and what became of them.", ("topic", "outcome")),
-            TOPICS, OUTCOMES,
-        )  # fmt: skip
-        self._dead = _bind2(
-            self._counter("dead_letters", "Records sent to dead-letters, and why.", ("topic", "reason")),
-            TOPICS, DEAD_LETTER_REASONS,
-        )  # fmt: skip
-        self._slates = _bind2(
-            self._counter("slates", "Slates published.", ("policy", "fallback")), POLICIES, FALLBACKS
+            *((topic, outcome) for topic, outcomes in tables.EVENTS.items() for outcome in outcomes),
         )
-        rewards = self._counter("rewards", "Rewarding events by how they met their slate.", ("outcome",))
-        self._rewards = {name: rewards.labels(name) for name in REWARD_OUTCOMES}
-        wrong = self._counter(
-            "wrong_partition", "Records whose key belongs to another partition (murmur2).", ("topic",)
+        self._dead = self._counter(
+            "dead_letters", "Records sent to dead-letters, and why.", ("topic", "reason")
         )
-        self._wrong = {name: wrong.labels(name) for name in TOPICS}
-        mismatch = self._counter("key_mismatch", "Records whose key is not their user_id.", ("topic",))
-        self._mismatch = {name: mismatch.labels(name) for name in TOPICS}
-        batch = self._histogram("batch_records", "Records per batch.", ("topic",), BATCH_BUCKETS)
-        self._batch = {name: batch.labels(name) for name in TOPICS}
-        stage = self._histogram("stage_seconds", "Time of one pass of a stage.", ("stage",), STAGE_BUCKETS)
-        self._stage = {name: stage.labels(name) for name in STAGES}
-        self._loop_lag = self._histogram(
-            "loop_lag_seconds", "How late the event loop wakes a timer.", (), LAG_BUCKETS
+        self._wrong = _bound(
+            self._counter(
+                "wrong_partition", "Records whose key belongs to another partition (murmur2).", ("topic",)
+            ),
+            *((topic,) for topic in tables.KEYED_BY_USER),
         )
-        self._score_rows = self._histogram(
-            "score_batch_requests", "Requests scored together.", (), BATCH_BUCKETS
+        self._mismatch = _bound(
+            self._counter("key_mismatch", "Records whose key is not their user_id.", ("topic",)),
+            *((topic,) for topic in tables.KEYED_BY_USER),
         )
-        self._lag = self._gauge("lag_records", "Records not yet read.", ("topic", "partition"))
+        batch = self._histogram("batch_records", "Records per batch.", ("topic",), tables.BATCH)
+        self._batch = {topic: batch.labels(topic) for topic in tables.INPUTS}
+        by_partition = ("topic", "partition")
+        self._lag = self._gauge("lag_records", "Records not yet processed.", by_partition)
+        self._lag_s = self._gauge(
+            "lag_seconds", "For how long the oldest of them has been waiting; 0 without any.", by_partition
+        )
         self._lags: set[tuple[str, int]] = set()
-        self._state_rows = self._gauge("state_rows", "Rows held in memory.", ("kind",))
-        self._state_bytes = self._gauge("state_bytes", "Memory of the state's arrays.", ("kind",))
-        self._release = self._gauge("release_info", "1 for the release in use.", ("version", "provider"))
-        self._restored = self._counter("restored_rows", "Changelog rows read back.", ("topic",))
-        self.restore_seconds = self._gauge("restore_seconds", "Duration of the latest restore.")
+        self.broker_reachable = self._gauge(
+            "broker_reachable", "1 while the consumer group has answered within its session timeout."
+        )
+
+    def _make_serving(self) -> None:
+        self._slates = self._counter(
+            "slates", "Slates published; fallback is why one is not the model's.", ("policy", "fallback")
+        )
+        stages = _Stages("slatestream_stage_seconds", "Time of one pass of a stage.")
+        self.registry.register(stages)
+        self._stage = stages.by_stage
+        self._score_rows = self._histogram(
+            "score_batch_requests", "Requests scored together.", (), tables.BATCH
+        )
+        self.waiting_requests = self._gauge("waiting_requests", "Requests taken and not yet answered.")
+        self.own_clicks_missed = self._counter(
+            "own_clicks_missed",
+            "Requests that went on without the clicks before them, as read_your_writes_ms had passed.",
+        )
+        self._http = self._counter("http_requests", "HTTP requests answered.", ("route", "status"))
+        for route, statuses in tables.ROUTES.items():
+            for status in statuses:
+                self._http.labels(route, str(status))
+        seconds = self._histogram(
+            "http_request_seconds", "Time to answer an HTTP request.", ("route",), tables.ANSWER
+        )
+        self._http_seconds = {route: seconds.labels(route) for route in tables.ROUTES}
+
+    def _make_learning(self) -> None:
+        self._rewards = self._counter(
+            "rewards", "Rewarding events by how they met their slate.", ("outcome",)
+        )
+        for outcome in tables.REWARD_OUTCOMES:
+            self._rewards.labels(outcome)
+        self._shown = self._counter(
+            "impressions", "Items of slates whose window has ended, by policy.", ("policy",)
+        )
+        self._responded = self._counter("responses", "Of impressions, those responded to.", ("policy",))
+        self._rare = self._counter(
+            "rare_impressions",
+            f"Of impressions, those whose probability was below {RARE}: each weighs much as evidence.",
+            ("policy",),
+        )
+        self._shown_at = self._counter(
+            "position_impressions",
+            f"The same items by position, from 0; the last, {tables.POSITIONS - 1}, stands for all after it.",
+            ("position",),
+        )
+        self._responded_at = self._counter(
+            "position_responses", "Of position_impressions, those responded to.", ("position",)
+        )
         self._examination = self._gauge(
             "position_examination",
             "How often a position is taken to be looked at, to the first's 1.",
@@ -150,43 +184,98 @@ class Metrics:
             "pending_slates_given_up",
             "Slates of the partitions owned that had to go before their window ended, for want of room.",
         )
-        self.waiting_requests = self._gauge("waiting_requests", "Requests taken and not yet answered.")
-        self.assigned_partitions = self._gauge("assigned_partitions", "Partitions of this worker.")
+
+    def _make_worker(self) -> None:
         self.ready = self._gauge("ready", "1 when restored and caught up.")
+        self.assigned_partitions = self._gauge("assigned_partitions", "Partitions of this worker.")
+        self._restored = self._counter("restored_rows", "Changelog rows read back.", ("topic",))
+        self.restore_seconds = self._gauge("restore_seconds", "Duration of the latest restore.")
+        self._loop_lag = self._histogram(
+            "loop_lag_seconds", "How late the event loop wakes a timer.", (), tables.LOOP_LAG
+        )
+        self._state_rows = self._gauge("state_rows", "Rows held in memory.", ("kind",))
+        self._state_bytes = self._gauge("state_bytes", "Memory of the state's arrays.", ("kind",))
+        self._release = self._gauge("release_info", "1 for the release in use.", ("version", "provider"))
+        self._release_written = self._gauge(
+            "release_timestamp_seconds", "Unix time at which the release in use was written.", ("version",)
+        )
+        self._logged = _bound(
+            self._counter("log_messages", "Warnings and errors logged.", ("source", "level")),
+            *((source, level) for source in tables.LOGGERS for level in tables.LEVELS),
+        )
 
     def count_events(self, topic: str, outcome: str, n: int = 1) -> None:
-        """Add n records of a topic with one outcome of `OUTCOMES`."""
+        """Add n records of a topic with one outcome of its `EVENTS`."""
         child = self._events.get((topic, outcome))
         if child is None:
-            _check_topic(topic)
-            raise _unknown("outcome", outcome, OUTCOMES)
+            _check(topic, tables.EVENTS)
+            raise _unknown("outcome", outcome, tables.EVENTS[topic])
         child.inc(n)
 
     def count_dead_letters(self, topic: str, reason: str, n: int = 1) -> None:
         """Add n dead letters; they are counted as events with outcome "dead_letter" too."""
-        _check_topic(topic)
-        self._dead[topic, reason if reason in DEAD_LETTER_REASONS else "other"].inc(n)
+        _check(topic, tables.INPUTS)
+        self._dead.labels(topic, reason if reason in DEAD_LETTER_REASONS else "other").inc(n)
         self._events[topic, "dead_letter"].inc(n)
 
     def count_wrong_partition(self, topic: str, n: int = 1) -> None:
         """Add n records that another partitioner put where their key does not belong."""
-        _check_topic(topic)
-        self._wrong[topic].inc(n)
+        _check(topic, tables.KEYED_BY_USER)
+        self._wrong[(topic,)].inc(n)
 
     def count_key_mismatches(self, topic: str, n: int = 1) -> None:
         """Add n records whose key is missing or is not the user_id of their value."""
-        _check_topic(topic)
-        self._mismatch[topic].inc(n)
+        _check(topic, tables.KEYED_BY_USER)
+        self._mismatch[(topic,)].inc(n)
 
     def count_slates(self, policy: str, fallback: str | None = None, n: int = 1) -> None:
         """Add n published slates; fallback is `Recommendation.fallback`."""
-        name = policy if policy in POLICIES else "other"
-        why = "none" if fallback is None else fallback if fallback in FALLBACKS else "other"
-        self._slates[name, why].inc(n)
+        why = "none" if fallback is None else fallback if fallback in tables.FALLBACKS else "other"
+        self._slates.labels(_policy(policy), why).inc(n)
+
+    def count_closed(self, slates: Iterable[tuple[str, Sequence[float], Iterable[int]]]) -> None:
+        """Add slates whose window has ended, once each.
+
+        Parameters
+        ----------
+        slates : policy, propensity of each position, and the positions that were responded to
+        """
+        shown: Tally[str] = Tally()
+        rare: Tally[str] = Tally()
+        responded: Tally[str] = Tally()
+        lengths: Tally[int] = Tally()
+        taken: Tally[int] = Tally()
+        for policy, propensities, positions in slates:
+            shown[policy] += len(propensities)
+            rare[policy] += sum(p < RARE for p in propensities)
+            lengths[len(propensities)] += 1
+            for position in positions:
+                responded[policy] += 1
+                taken[position] += 1
+        for policy, n in shown.items():
+            name = _policy(policy)
+            self._shown.labels(name).inc(n)
+            self._rare.labels(name).inc(rare[policy])
+            self._responded.labels(name).inc(responded[policy])
+        for position in range(max(lengths, default=0)):
+            at = str(min(position, tables.POSITIONS - 1))
+            self._shown_at.labels(at).inc(sum(n for length, n in lengths.items() if length > position))
+            self._responded_at.labels(at).inc(taken[position])
+
+    def count_http(self, route: str, status: int, seconds: float) -> None:
+        """Add an answered HTTP request; a route that is not one of `ROUTES` is "other"."""
+        name = route if route in tables.ROUTES else "other"
+        self._http.labels(name, str(status)).inc()
+        self._http_seconds[name].observe(seconds)
+
+    def count_logged(self, logger: str, level: str) -> None:
+        """Add a warning or an error, by the package that logged it."""
+        source = logger.partition(".")[0]
+        self._logged[source if source in tables.LOGGERS else "other", level].inc()
 
     def count_rewards(self, outcome: str, n: int = 1) -> None:
         """Add n rewarding events by how they were attributed."""
-        self._rewards[outcome if outcome in REWARD_OUTCOMES else "other"].inc(n)
+        self._rewards.labels(outcome if outcome in tables.REWARD_OUTCOMES else "other").inc(n)
 
     def count_exposure(self, experiment: str, variant: str | None) -> None:
         """Add a published slate of an experiment; variant is None where two are interleaved."""
@@ -198,26 +287,26 @@ class Metrics:
 
     def count_restored(self, topic: str, rows: int) -> None:
         """Add changelog rows that a restore has read."""
-        _check_topic(topic)
+        _check(topic, tables.RESTORED)
         self._restored.labels(topic).inc(rows)
 
     def observe_batch(self, topic: str, records: int) -> None:
         """Record the size of one fetched partition batch."""
-        _check_topic(topic)
+        _check(topic, tables.INPUTS)
         self._batch[topic].observe(records)
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """Record the duration of one pass of a stage of `STAGES`."""
         child = self._stage.get(stage)
         if child is None:
-            raise _unknown("stage", stage, STAGES)
+            raise _unknown("stage", stage, tables.STAGES)
         child.observe(seconds)
 
     def observe_stages(self, stage: str, seconds: Iterable[float]) -> None:
         """Record several passes of one stage, e.g. the latency of each request of a batch."""
         child = self._stage.get(stage)
         if child is None:
-            raise _unknown("stage", stage, STAGES)
+            raise _unknown("stage", stage, tables.STAGES)
         for value in seconds:
             child.observe(value)
 
@@ -238,27 +327,37 @@ class Metrics:
         finally:
             self.observe_stage(stage, perf_counter() - start)
 
-    def set_lag(self, topic: str, partition: int, records: int) -> None:
-        """Set how many records lie between the read position of a partition and its end."""
-        _check_topic(topic)
+    def set_lag(self, topic: str, partition: int, *, records: int, seconds: float) -> None:
+        """Set how many records of a partition are not yet processed, and how long the oldest has waited."""
+        _check(topic, tables.INPUTS)
         self._lags.add((topic, partition))
         self._lag.labels(topic, str(partition)).set(records)
+        self._lag_s.labels(topic, str(partition)).set(seconds)
 
     def drop_lag(self, topic: str, partition: int) -> None:
         """Forget a partition that is no longer ours; otherwise its last lag would be shown for ever."""
         if (topic, partition) in self._lags:
             self._lags.remove((topic, partition))
-            self._lag.remove(topic, str(partition))
+            for gauge in (self._lag, self._lag_s):
+                gauge.remove(topic, str(partition))
 
     def set_state(self, kind: str, *, rows: int, nbytes: int) -> None:
         """Set the size of one kind of state, e.g. "users", "items", "neighbours", "slates"."""
         self._state_rows.labels(kind).set(rows)
         self._state_bytes.labels(kind).set(nbytes)
 
-    def set_release(self, version: str, provider: str) -> None:
-        """Name the release and the ONNX Runtime provider in use; the former one disappears."""
+    def set_release(self, version: str, provider: str, *, written_s: float | None = None) -> None:
+        """Name the release and the ONNX Runtime provider in use; the former one disappears.
+
+        Parameters
+        ----------
+        written_s : Unix time at which it was written, None when there is no release
+        """
         self._release.clear()
         self._release.labels(version, provider).set(1)
+        self._release_written.clear()
+        if written_s is not None:
+            self._release_written.labels(version).set(written_s)
 
     def set_examination(self, by_position: Iterable[float]) -> None:
         """Set how often each position, from the first on, is taken to be looked at."""
@@ -285,12 +384,14 @@ class Metrics:
         return Histogram(f"slatestream_{name}", text, labels, registry=self.registry, buckets=buckets)
 
 
-def _check_topic(topic: str) -> None:
-    if topic not in TOPICS:
-        raise _unknown("topic", topic, TOPICS)
+def _check(topic: str, allowed: Iterable[str]) -> None:
+    if topic not in allowed:
+        raise _unknown("topic", topic, allowed)
 
 
-def _bind2(
-    metric: Counter, first: tuple[str, ...], second: tuple[str, ...]
-) -> dict[tuple[str, str], _Addable]:
-    return {(a, b): metric.labels(a, b) for a in first for b in second}
+def _policy(name: str) -> str:
+    return name if name in tables.POLICIES else "other"
+
+
+def _bound(metric: Counter, *series: tuple[str, ...]) -> dict[tuple[str, ...], _Addable]:
+    return {labels: metric.labels(*labels) for labels in series}

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 
+from online_learning.attribution.pending_slates import ClosedSlate
 from streams.clock import Clock
 from streams.durability.profile_rows import take_profiles
 from streams.durability.rows import PackedRows, Taken, take_covisits
@@ -117,7 +118,9 @@ class Flusher:
 
         They are copied here, between two events, and packed later.
         """
-        feedback = _feedback(shard, self._positive)
+        closed = shard.close_slates(self._positive)
+        self._metrics.count_closed(_responses(closed, self._positive))
+        feedback = _feedback(shard, closed)
         policy: list[Row] = []
         taken: list[Taken] = []
         if learned or feedback:
@@ -157,10 +160,20 @@ def _take_parts(shard: Shard) -> Taken:
     return Taken(rows, lambda: shard.statistics.put_back(part for part, _ in taken))
 
 
-def _feedback(shard: Shard, positive: frozenset[str]) -> list[Row]:
-    """Close the slates whose window has ended; return their rows for `feedback`, and corrected ones."""
+def _responses(
+    closed: Iterable[ClosedSlate], positive: frozenset[str]
+) -> Iterator[tuple[str, list[float], list[int]]]:
+    """For each slate closed the first time: policy, propensities, and which positions were responded to."""
+    for slate, _, correction in closed:
+        if not correction:
+            taken = [p for p, actions in enumerate(slate.actions) if not positive.isdisjoint(actions)]
+            yield slate.record.policy, [item.propensity for item in slate.record.slate], taken
+
+
+def _feedback(shard: Shard, closed: Iterable[ClosedSlate]) -> list[Row]:
+    """Return the rows for `feedback` of slates whose window has ended, and of corrected ones."""
     rows: list[Row] = []
-    for slate, rewards, correction in shard.close_slates(positive):
+    for slate, rewards, correction in closed:
         served: Recommendation = slate.record
         feedback = Feedback(
             request_id=served.request_id,

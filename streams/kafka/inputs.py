@@ -64,12 +64,12 @@ class Inputs:
         end = self._consumer.highwater(tp)
         return end is not None and position >= int(end)
 
-    def lags(self) -> Iterator[tuple[str, int, int]]:
-        """Yield name, partition and records not yet read of what is assigned, as far as it is known."""
+    def ends(self) -> Iterator[tuple[str, int, int]]:
+        """Yield name, partition and the next offset to be written of what is assigned, as far as known."""
         consumer = self._consumer
         if consumer is None:
             return
         for tp in consumer.assignment():
-            end, read = consumer.highwater(tp), consumer.read_offset(tp)
+            end = consumer.highwater(tp)
             if end is not None and tp.topic in self._names:
-                yield self._names[tp.topic], tp.partition, max(0, end - (read or 0))
+                yield self._names[tp.topic], tp.partition, int(end)

@@ -26,11 +26,13 @@ class OwnClicks:
     ----------
     ends : asks for the next offset to be written to each of some partitions of `clicks`
     timeout_ms : the longest wait; 0 = none
+    missed : called for each request that goes on without
     """
 
-    def __init__(self, ends: Ends, *, timeout_ms: int) -> None:
+    def __init__(self, ends: Ends, *, timeout_ms: int, missed: Callable[[], object] = lambda: None) -> None:
         self._ends = ends
         self._timeout_s = timeout_ms / 1000
+        self._missed = missed
         self._waiting: dict[int, list[asyncio.Future[int]]] = {}
         self._asking: asyncio.Task[None] | None = None
         self._warn_after = 0.0
@@ -83,7 +85,8 @@ class OwnClicks:
             self._asking = None
 
     def _warn(self, message: str, *values: object) -> None:
-        """Say it, but not for every request of a burst."""
+        """Count it and say it, but not for every request of a burst."""
+        self._missed()
         if time.monotonic() >= self._warn_after:
             self._warn_after = time.monotonic() + WARN_EVERY_S
             log.warning(message, *values)

@@ -183,7 +183,11 @@ def _serving(
         settings, shared=shared, scorer=scorer, items=items, eligibility=eligibility, policies=policies,
         sources=sources, counts_as_seen=counts_as_seen, positive=positive, clock=clock,
     )  # fmt: skip
-    own_clicks = OwnClicks(partial(ends.of, topics["clicks"]), timeout_ms=settings.read_your_writes_ms)
+    own_clicks = OwnClicks(
+        partial(ends.of, topics["clicks"]),
+        timeout_ms=settings.read_your_writes_ms,
+        missed=metrics.own_clicks_missed.inc,
+    )
     server = Server(
         settings, batches=batches,
         slates=SlateMaker(

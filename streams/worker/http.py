@@ -18,6 +18,7 @@ from streams.serving.explainer import Explainer, ExplanationError
 from streams.serving.gate import Overloaded
 from streams.serving.server import Server
 from streams.settings import Settings
+from streams.worker.http_metrics import measured
 from streams.worker.partitions import Partitions
 
 
@@ -48,7 +49,7 @@ SERVICE = web.AppKey("service", Service)
 
 async def start_http(service: Service) -> tuple[web.AppRunner, str]:
     """Start to serve; return the runner (call its `cleanup`) and the URL it listens on."""
-    app = web.Application()
+    app = web.Application(middlewares=[measured(service.metrics)])
     app[SERVICE] = service
     settings = service.settings
     app.router.add_get("/v1/recommendations/{user_id}", recommendations)

@@ -3,13 +3,17 @@
 import asyncio
 import gc
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from model_core.release.folder import MANIFEST
 from streams.durability.digest import digest
+from streams.kafka.lags import Waiting
 from streams.kafka.topics import check_topics
 from streams.learning.learner import LEARN_INTERVAL_S, POSITIONS_INTERVAL_S
 from streams.worker.assembly import Parts
+from streams.worker.log_metrics import LogCounter
 from streams.worker.loop_lag import measure_loop_lag
 from streams.worker.warm_kernels import warm
 
@@ -32,16 +36,20 @@ class Lifecycle:
         self._parts = parts
         self._crash = crash
         self._tasks: list[asyncio.Task[None]] = []
+        self._waiting: dict[tuple[str, int], Waiting] = {}
+        self._log_counter = LogCounter(parts.metrics)
 
     async def start(self) -> None:
         """Check the topics, connect, and begin to follow the shared state."""
         parts, settings = self._parts, self._parts.settings
+        logging.getLogger().addHandler(self._log_counter)
         parts.content.start()  # takes a while, beside the rest
         await asyncio.to_thread(check_topics, settings)
         await asyncio.to_thread(parts.policies.warm)
         await asyncio.to_thread(warm)
         release = parts.scorer.release
-        parts.metrics.set_release(release.version, parts.scorer.provider)
+        written = None if settings.release is None else (settings.release / MANIFEST).stat().st_mtime
+        parts.metrics.set_release(release.version, parts.scorer.provider, written_s=written)
         log.info("release %s on %s", release.version, parts.scorer.provider)
         await self.connect()
         # What is loaded now stays for good: keep the collector from walking it again and again.
@@ -90,6 +98,7 @@ class Lifecycle:
         await parts.ends.stop()
         parts.inference.shutdown(wait=False, cancel_futures=True)
         parts.content.close()
+        logging.getLogger().removeHandler(self._log_counter)
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -109,8 +118,19 @@ class Lifecycle:
         return self._parts.learner.learn_positions(self._parts.partitions.live())
 
     async def _measure_lag(self) -> None:
-        for name, partition, records in self._parts.inputs.lags():
-            self._parts.metrics.set_lag(name, partition, records)
+        partitions, now = self._parts.partitions, time.monotonic()
+        earlier, self._waiting = self._waiting, {}
+        for name, partition, end in self._parts.inputs.ends():
+            if not partitions.owns(partition):
+                continue
+            waiting = self._waiting[name, partition] = earlier.get((name, partition)) or Waiting()
+            processed = partitions.processed(name, partition)
+            self._parts.metrics.set_lag(
+                name,
+                partition,
+                records=max(0, end - processed),
+                seconds=waiting.seconds(now, processed=processed, end=end),
+            )
 
     # What HTTP asks for
 
@@ -144,5 +164,6 @@ class Lifecycle:
         metrics.pending_slates_bytes.set(sum(shard.slates.nbytes for shard in shards))
         metrics.slates_given_up.set(sum(shard.slates.evicted for shard in shards))
         metrics.waiting_requests.set(parts.server.in_flight)
+        metrics.broker_reachable.set(parts.inputs.owned)
         parts.partitions.is_ready()
         return metrics.render()

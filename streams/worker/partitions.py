@@ -200,16 +200,21 @@ class Partitions:
             await asyncio.sleep(CATCH_UP_POLL_S)
         self._caught_up = True
 
+    def processed(self, name: str, partition: int) -> int:
+        """Return the next offset to process of an owned partition of an input topic."""
+        task, start = self._shards[partition], self._inputs.start_offset(name, partition)
+        if name in USER_TOPICS:
+            if not _restored(task):
+                return start
+            shard = task.result()
+            return max(start, shard.clicks.position if name == "clicks" else shard.users.position)
+        return max(start, self._inputs.ledger.position(self._inputs.partition(name, partition)))
+
     def _folded(self, name: str, partition: int) -> int:
         """The next offset to fold of an input topic, 0 while its shard is being restored."""
-        task = self._shards[partition]
-        if not _restored(task):
+        if not _restored(self._shards[partition]):
             return 0
-        shard = task.result()
-        if name == "content":
-            done = self._inputs.ledger.position(self._inputs.partition(name, partition))
-            return max(done, self._inputs.start_offset(name, partition))
-        return shard.clicks.position if name == "clicks" else shard.users.position
+        return self.processed(name, partition)
 
 
 def _restored(task: "asyncio.Task[Shard]") -> bool:

@@ -69,6 +69,8 @@ class ClickAgent:
             outcomes = shard.fold(columns, self._index, self._positive, metrics)
             metrics.observe_stage("decode", decoded - began)
             metrics.observe_stage("fold", time.perf_counter() - decoded)
+            # Of the oldest of the slice, its record's time on the broker being the first one's.
+            metrics.observe_stage("click_to_fold", max(0.0, time.time() - records.timestamps[0] / 1000))
             count_outcomes(outcomes, metrics, "clicks")
             if columns.key_mismatches:
                 metrics.count_key_mismatches("clicks", columns.key_mismatches)

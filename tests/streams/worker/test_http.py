@@ -66,3 +66,22 @@ async def test_in_fallback_mode_what_has_no_room_has_popular_items(make_memory: 
             assert {answer.status for answer in answers} == {200}
             assert {slate["fallback"] for slate in slates} == {"no_release", "overloaded"}
             assert all([item["item_id"] for item in slate["slate"]] == ["a"] for slate in slates)
+
+
+async def test_each_answer_is_counted_by_route_and_status(make_memory: MakeMemory) -> None:
+    memory = make_memory(partitions=1, http_port=0)
+    memory.events.content("a")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        async with http(worker) as (client, url):
+            base = url.removesuffix("/v1/recommendations/u")
+            for path in ("/v1/recommendations/u", "/v1/recommendations/u?k=0", "/readyz", "/wp-login.php"):
+                async with client.get(f"{base}{path}"):
+                    pass
+            body = worker.parts.metrics.render()[0].decode()
+    for route, status, n in (
+        ("recommendations", 200, 1), ("recommendations", 400, 1), ("readyz", 200, 1), ("other", 404, 1),
+        ("recommendations", 503, 0),
+    ):  # fmt: skip
+        assert f'slatestream_http_requests_total{{route="{route}",status="{status}"}} {n}.0' in body
+    assert 'slatestream_http_request_seconds_count{route="recommendations"} 2.0' in body

@@ -1,0 +1,70 @@
+"""The label values and buckets of a worker's metrics: what there is to count, and how finely."""
+
+from online_learning.attribution.pending_slates import Outcome
+from online_learning.policies import registry as policies
+
+_READ = ("accepted", "dead_letter")
+EVENTS = {
+    "clicks": (*_READ, "duplicate", "replayed"),
+    "content": (*_READ, "tombstone"),
+    "users": (*_READ, "tombstone"),
+    "requests": (*_READ, "duplicate", "refused"),
+    "recommendations": ("published",),
+    "feedback": ("published",),
+    "item-state": ("accepted",),
+    "user-state": ("published",),
+    "policy-state": ("published",),
+}
+"""What becomes of records, by topic."""
+
+INPUTS = ("clicks", "content", "users", "requests")
+KEYED_BY_USER = ("clicks", "requests")  # where a record's key is held against its user_id
+RESTORED = ("user-state", "policy-state", "recommendations")
+
+FALLBACKS = ("none", "no_release", "no_candidates", "all_seen", "overloaded", "other")
+REWARD_OUTCOMES = tuple(outcome.value for outcome in Outcome)
+POLICIES = (*policies.REGISTRY, "apprentice", "interleaved", "none", "other")
+POSITIONS = 20  # told apart; later ones are counted as the last
+ROUTES = {
+    "recommendations": (200, 307, 400, 409, 500, 503),
+    "explanations": (200, 307, 400, 404, 500, 503),
+    "digest": (200, 500),
+    "healthz": (200, 500),
+    "readyz": (200, 500, 503),
+    "metrics": (200, 500),
+    "other": (404, 405, 500),
+}
+"""HTTP's routes and the statuses that each answers with."""
+
+LOGGERS = ("streams", "aiokafka", "kafka", "faust", "mode", "aiohttp", "asyncio", "other")
+LEVELS = ("warning", "error")
+
+KERNEL = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+ANSWER = (
+    0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+WRITING = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+AGE = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
+STAGES = {
+    "decode": KERNEL,
+    "fold": KERNEL,
+    "wait": ANSWER,
+    "queue": ANSWER,
+    "gather": KERNEL,
+    "prepare": KERNEL,
+    "score": KERNEL,
+    "policy": KERNEL,
+    "shadow": KERNEL,
+    "explain": KERNEL,
+    "publish": ANSWER,
+    "request_to_publish": ANSWER,
+    "click_to_fold": AGE,
+    "flush": WRITING,
+    "restore": AGE,
+    "learn": WRITING,
+}
+"""Upper bounds in seconds of the buckets of each stage."""
+
+LOOP_LAG = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0)
+BATCH = tuple(float(4**e) for e in range(9))
