@@ -173,7 +173,8 @@ def evaluate_release(
         for name, of in values.items()
     }
     report(0.8)
-    met = replay.state.seen[replay.state.seen.any(1)]
+    met = replay.met(np.arange(log.n_users, dtype=np.int32))
+    met = met[met.any(1)]
     beyond = {name: _beyond(top[warm], met, features) for name, top in ranked.tops.items()}
     by_popularity = _by_popularity(ranked, truth, warm, *popularity_slice(log, split), rng, draws)
     report(0.9)

@@ -4,13 +4,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.data.corpus import Corpus
-from model_core.data.samples import affinities
+from model_core.data.samples import reader_of
 from model_core.data.vocabulary import Edges
-from model_core.release.batches import ItemBatch, ScoreBatch, SparseRows, sparse_signals
+from model_core.release.batches import ItemBatch, ScoreBatch, SparseRows
+from model_core.signals.co_visitation import total_popularity
 from model_core.signals.cold_start import ItemFeatures
+from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
-from model_core.signals.sample_signals import Log, SignalConfig, SignalState
-from model_core.signals.stated import join_stated
+from model_core.signals.pasts import Pasts
+from model_core.signals.reader import met
+from model_core.signals.sample_signals import CovisitReplay, Log, UserEvents
 
 
 def item_batch(corpus: Corpus) -> ItemBatch:
@@ -29,7 +32,12 @@ def item_features(corpus: Corpus) -> ItemFeatures:
 
 
 class Replay:
-    """State of a log folded up to `position`, in memory."""
+    """State of a log folded up to `position`, in memory.
+
+    Parameters
+    ----------
+    keys : (n,) uint64, of the items; see `CovisitReplay`
+    """
 
     def __init__(
         self,
@@ -41,70 +49,54 @@ class Replay:
         n_affinities: int,
         signals: SignalConfig,
         ease: Ease,
+        keys: NDArray[np.uint64] | None = None,
     ) -> None:
         self.log = log
-        self.edges = edges
-        self.stated = stated
-        self.history_length = history_length
-        self.n_affinities = n_affinities
-        self.position = 0
-        self.state = SignalState(log.n_users, log.n_items, signals, ease)
-        order = np.argsort(log.users, kind="stable")
-        bounds = np.searchsorted(log.users[order], np.arange(log.n_users + 1))
-        self._events = [order[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        self._stated = stated
+        self._edges = edges.entities.astype(np.int32)
+        self._ease = ease
+        self._described = np.ones(log.n_items, np.bool_)
+        self._events = UserEvents(log, signals.depth)
+        self._counted = CovisitReplay(log, signals, keys=keys)
+        self._reader = reader_of(edges, stated, signals, history_length, n_affinities)
+
+    @property
+    def position(self) -> int:
+        """Row of the log that comes next."""
+        return self._counted.position
 
     def advance(self, position: int) -> None:
         """Fold the log up to (not with) row `position`."""
-        if position < self.position:
-            raise ValueError(f"position must be at least {self.position}, got {position}")
-        self.state.fold(self.log, self.position, position)
-        self.position = position
+        self._counted.advance(position)
 
     def requests(self, users: NDArray[np.int32], times_ms: NDArray[np.int64]) -> ScoreBatch:
         """Make requests of users at given times from what has been folded; items met are not eligible."""
-        length, b = self.history_length, len(users)
-        history = np.full((b, length), -1, np.int64)
-        actions, ages = np.zeros((b, length), np.int64), np.zeros((b, length), np.float32)
-        for row, user in enumerate(users):
-            events = self._events[user]
-            events = events[: np.searchsorted(events, self.position)][-length:]
-            if len(events):
-                history[row, -len(events) :] = self.log.items[events]
-                actions[row, -len(events) :] = self.log.actions[events]
-                ages[row, -len(events) :] = (times_ms[row] - self.log.times_ms[events]) / 1000.0
-        entities, weights = self._affinities(users, times_ms)
-        popularity, signals, values = sparse_signals(self.state.read(users))
+        pasts, described = self._pasts(users), self._described
+        parts = [self._counted.counts]
         return ScoreBatch(
-            history=history,
-            history_actions=actions,
-            history_age_s=ages,
-            user_entities=entities,
-            user_entity_weights=weights,
-            popularity=popularity,
-            signals=signals,
-            signal_values=values,
+            **self._reader.users(
+                pasts, times_ms, described=described, edges=self._edges, stated=self._stated[users]
+            ),
+            **self._reader.signals(
+                pasts,
+                described=described,
+                parts=parts,
+                counts=total_popularity(parts, self.log.n_items),
+                ease=self._ease.sparse_scores,
+            ),
             eligible=np.ones(self.log.n_items, np.bool_),
-            excluded=SparseRows.of([np.flatnonzero(seen) for seen in self.state.seen[users]]),
+            excluded=self._met(pasts),
         )
 
-    def _affinities(
-        self, users: NDArray[np.int32], times_ms: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """As in training: each request is an event after all those folded."""
-        parts = [self._events[user] for user in users]
-        parts = [events[: np.searchsorted(events, self.position)][-512:] for events in parts]
-        rows = np.concatenate([np.append(events, -1) for events in parts])
-        owner = np.repeat(np.arange(len(users)), [len(events) + 1 for events in parts])
-        asked = rows < 0
-        times = np.where(asked, times_ms[owner], self.log.times_ms[rows])
-        log = Log(
-            owner.astype(np.int32),
-            self.log.items[rows],
-            self.log.actions[rows],
-            self.log.positive[rows] & ~asked,
-            times,
-            len(users),
-            self.log.n_items,
-        )
-        near = affinities(log, np.flatnonzero(asked), self.edges, self.n_affinities)
-        return join_stated(self.stated[users], *near)
+    def met(self, users: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Return which items some users have met: (B, n_items)."""
+        rows = self._met(self._pasts(users))
+        dense = np.zeros((len(users), self.log.n_items), np.bool_)
+        dense[np.repeat(np.arange(len(users)), np.diff(rows.bounds)), rows.rows] = True
+        return dense
+
+    def _met(self, pasts: Pasts) -> SparseRows:
+        return met(pasts, np.ones(len(pasts.items), np.bool_), described=self._described)
+
+    def _pasts(self, users: NDArray[np.int32]) -> Pasts:
+        return self._events.before(users, np.full(len(users), self.position))

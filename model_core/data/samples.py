@@ -2,18 +2,26 @@
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from model_core.data.vocabulary import Edges
 from model_core.network.config import ModelConfig, TrainConfig
 from model_core.signals.cold_start import ItemFeatures
-from model_core.signals.sample_signals import N_SIGNALS, Log, SignalConfig, SignalState, refits
-from model_core.signals.stated import join_stated
+from model_core.signals.config import SignalConfig
+from model_core.signals.reader import Reader
+from model_core.signals.sample_signals import (
+    BLOCK,
+    N_SIGNALS,
+    CovisitReplay,
+    Log,
+    UserEvents,
+    ease_before,
+    met_before,
+    refits,
+)
 
-AFFINITY_HALF_LIFE_MS = 30 * 86_400_000
-AFFINITY_HISTORY = 50  # positive events that a user's affinities are drawn from
+N_CODES = 256  # of actions
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,97 +138,52 @@ def collect_samples(
     """
     window_row, place = np.nonzero(windows.targets >= 0)
     rows = windows.targets[window_row, place]
+    wanted = log.items[windows.wanted[window_row, place]]
     index = np.full(len(log), -1, np.int64)
     index[rows] = np.arange(len(rows))
-    column_of = np.full(len(log), -1, np.int64)
-    column_of[rows] = window_row
-    wanted = np.zeros(len(log), np.int32)
-    wanted[rows] = log.items[windows.wanted[window_row, place]]
-    state = SignalState(log.n_users, log.n_items, signals)
-    values = np.zeros((len(rows), N_SIGNALS + 1, 1 + windows.columns.shape[1]), np.float16)
-    seen = np.zeros(values.shape[::2], np.bool_)
-    for begin, end, ease, as_new in refits(log, signals, features):
-        state.use(ease, as_new)
-        here = np.flatnonzero((rows >= begin) & (rows < end))
-        sample_of = np.full(len(log), -1, np.int64)
-        sample_of[rows[here]] = np.arange(len(here))
-        values[here], seen[here] = state.replay(
-            log, windows.columns, column_of, sample_of, wanted, len(here), start=begin, stop=end
-        )
-    near = affinities(log, rows, edges, config.n_affinities)
-    entities, weights = join_stated(stated[log.users[rows]], *near)
-    said = (stated[log.users[rows]] > 0).sum(1)
-    return Samples(rows, index, values, seen, entities, weights, said)
-
-
-def affinities(
-    log: Log, rows: NDArray[np.int64], edges: Edges, n_affinities: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Entities that a user's recent positive items are linked to, before each of some events.
-
-    An edge weighs ``2 ** -(age / half life)``; an entity, the sum over its edges; the heaviest come first.
-
-    Returns
-    -------
-    entities : (len(rows), A) int64 release rows, 0 = padding
-    weights : (len(rows), A) float32
-    """
-    order = np.argsort(log.users, kind="stable")
-    place = np.empty(len(log), np.int64)
-    place[order] = np.arange(len(log))
-    entities = np.zeros((len(rows), n_affinities), np.int64)
-    weights = np.zeros((len(rows), n_affinities), np.float32)
-    n_entities = int(edges.entities.max(initial=0)) + 1
-    _affinities(
-        log.users[order],
-        log.items[order],
-        log.positive[order],
-        log.times_ms[order],
-        place[rows],
-        edges.entities,
-        n_entities,
-        AFFINITY_HISTORY,
-        float(AFFINITY_HALF_LIFE_MS),
-        entities,
-        weights,
+    n_columns = 1 + windows.columns.shape[1]
+    samples = Samples(
+        rows,
+        index,
+        signals=np.zeros((len(rows), N_SIGNALS + 1, n_columns), np.float16),
+        seen=np.zeros((len(rows), n_columns), np.bool_),
+        entities=np.zeros((len(rows), config.n_affinities), np.int64),
+        weights=np.zeros((len(rows), config.n_affinities), np.float32),
+        stated=(stated[log.users[rows]] > 0).sum(1),
     )
-    return entities, weights
+    in_time = np.argsort(rows)
+    events, counted = UserEvents(log, signals.depth), CovisitReplay(log, signals)
+    described = np.ones(log.n_items, np.bool_)
+    reader = reader_of(edges, stated, signals, config.history_length, config.n_affinities)
+    entities = edges.entities.astype(np.int32)
+    for begin, end, ease, as_new in refits(log, signals, features):
+        dense = ease.dense()
+        first, last = np.searchsorted(rows[in_time], (begin, end))
+        for at in range(first, last, BLOCK):
+            here = in_time[at : min(at + BLOCK, last)]
+            users, moments = log.users[rows[here]], rows[here]
+            items = np.concatenate((wanted[here, None], windows.columns[window_row[here]]), axis=1)
+            pasts = events.before(users, moments)
+            covisits, popularity = counted.before(moments, pasts, items, described)
+            samples.signals[here, 0], samples.signals[here, 1] = covisits, popularity
+            for signal, weights in ((2, dense), (3, as_new)):
+                samples.signals[here, signal] = ease_before(users, pasts, items, described, weights)
+            samples.seen[here] = met_before(pasts, items, described)
+            read = reader.users(
+                pasts, log.times_ms[moments], described=described, edges=entities, stated=stated[users]
+            )
+            samples.entities[here], samples.weights[here] = read["user_entities"], read["user_entity_weights"]
+    return samples
 
 
-@numba.njit(cache=True)
-def _affinities(  # type: ignore[no-untyped-def]
-    users, items, positive, times, places, edges, n_entities, history, half_life, entities, weights
-):
-    total = np.zeros(n_entities, np.float32)
-    touched = np.empty(history * edges.shape[1], np.int64)
-    for sample in range(len(places)):
-        here = places[sample]
-        n_touched = 0
-        found = 0
-        back = here - 1
-        while back >= 0 and users[back] == users[here] and found < history:
-            if positive[back]:
-                found += 1
-                weight = np.float32(2.0 ** (-(times[here] - times[back]) / half_life))
-                for k in range(edges.shape[1]):
-                    entity = edges[items[back], k]
-                    if entity > 0:
-                        if total[entity] == 0:
-                            touched[n_touched] = entity
-                            n_touched += 1
-                        total[entity] += weight
-            back -= 1
-        for rank in range(min(entities.shape[1], n_touched)):
-            best, heaviest = -1, np.float32(0)
-            for k in range(n_touched):
-                entity = touched[k]
-                weight = total[entity]
-                if weight > heaviest or (weight == heaviest and weight > 0 and entity < best):
-                    best, heaviest = entity, weight
-            if best < 0:
-                break
-            entities[sample, rank] = best
-            weights[sample, rank] = heaviest
-            total[best] = 0
-        for k in range(n_touched):
-            total[touched[k]] = 0
+def reader_of(
+    edges: Edges, stated: NDArray[np.int64], signals: SignalConfig, history_length: int, n_affinities: int
+) -> Reader:
+    """How a log's users are read: its actions have a release's codes already."""
+    return Reader(
+        signals,
+        history_length=history_length,
+        n_affinities=n_affinities,
+        n_entities=1 + int(max(edges.entities.max(initial=0), stated.max(initial=0))),
+        codes=np.arange(N_CODES),
+    )

@@ -18,8 +18,9 @@ from model_core.evaluation.topn import ranking_metrics, top_items
 from model_core.release.batches import ItemBatch
 from model_core.release.scorer import Scorer
 from model_core.signals.cold_start import extend_ease
+from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
-from model_core.signals.sample_signals import Log, SignalConfig
+from model_core.signals.sample_signals import Log
 
 TOP = 10
 
@@ -209,7 +210,7 @@ def rank(
     """
     log, split = replay.log, replay.position
     moment = int(log.times_ms[min(split, len(log) - 1)])
-    barred = replay.state.seen[truth.users]
+    barred = replay.met(truth.users)
     if among is not None:
         barred = barred | ~among
     tops: dict[str, NDArray[np.int64]] = {}
@@ -218,7 +219,7 @@ def rank(
         for name, scores in (
             ("popularity", popular),
             ("item-kNN", item_knn(log, split, truth.users)),
-            ("co-visits", replay.state.read(truth.users)[:, 0]),
+            ("co-visits", covisits(replay, truth.users)),
         ):
             known = scores.any(1, keepdims=True)
             tops[name] = top_items(np.where(known, scores, popular), barred, k)
@@ -238,6 +239,16 @@ def rank(
         report(min(1.0, (begin + batch) / len(truth.users)))
     tops["slatestream"] = np.concatenate(parts)
     return Ranked(tops, np.concatenate(probability), np.concatenate(relevant))
+
+
+def covisits(replay: Replay, users: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Co-visits of what users did last with each item, as of the replay's position: (n, n_items)."""
+    request = replay.requests(users, np.zeros(len(users), np.int64))
+    signals = request.signals
+    scores = np.zeros((len(users), replay.log.n_items), np.float32)
+    owner = np.repeat(np.arange(len(users)), np.diff(signals.bounds))
+    scores[owner, signals.rows] = request.signal_values[:, 0]
+    return scores
 
 
 @dataclass(frozen=True, slots=True)

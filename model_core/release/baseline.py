@@ -10,7 +10,7 @@ from model_core.release.batches import ItemBatch, ScoreBatch
 from model_core.release.folder import Release
 from model_core.release.retrieval import Query, retrieve
 from model_core.release.scorer import Scores, best_first
-from model_core.signals.sample_signals import SignalConfig
+from model_core.signals.config import SignalConfig
 
 N_CANDIDATES = 200
 FEATURES = 4

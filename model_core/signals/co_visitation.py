@@ -28,21 +28,21 @@ from numpy.typing import NDArray
 
 from model_core.signals import co_visitation_kernels as kernels
 from model_core.signals.co_visitation_kernels import previous_items
+from model_core.signals.config import MAX_NEIGHBOURS
 from model_core.signals.sparse import Sums, merge_signals
 
 __all__ = [
     "CoVisitation",
-    "history_weights",
     "pair_counts",
     "pair_weights",
     "previous_items",
+    "read_weights",
     "sparse_scores",
     "tempered",
     "total_popularity",
     "warm",
 ]
 
-MAX_NEIGHBOURS = 4096
 WEIGHT_UNIT = 1 << 16
 NEVER = -1  # the applied offset of a row before its first event
 
@@ -55,7 +55,7 @@ class CoVisitation:
     neighbours
         Counters an item may have, rounded up to 16 times a power of two, at most 4096.
     window, pair_decay, pair_other
-        How events are paired; the defaults are those of `model_core.signals.sample_signals.SignalConfig`.
+        How events are paired; the defaults are those of `model_core.signals.config.SignalConfig`.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class CoVisitation:
             dirty_rows=np.empty(0, np.int32),
             heap=heap,
         )
-        self._grow_groups()
+        self.make_room()
 
     @property
     def tables(self) -> kernels.Tables:
@@ -135,7 +135,8 @@ class CoVisitation:
         t.low_bits[self.n_items : n] = keys[self.n_items :] & np.uint64(0xFF)
         self.n_items = n
 
-    def _grow_groups(self) -> None:
+    def make_room(self) -> None:
+        """Make groups for more events, when `kernels.observe` has stopped for want of them."""
         t = self._tables
         capacity = 2 * len(t.groups) + (self.window + 4) * (self.neighbours // kernels.GROUP)
         groups = _aligned((capacity, 2, kernels.GROUP), np.dtype(np.int32))
@@ -173,7 +174,7 @@ class CoVisitation:
             )
             if done == len(items):
                 return
-            self._grow_groups()
+            self.make_room()
 
     def take_dirty(self) -> NDArray[np.int32]:
         """Rows changed since the last call, which are clean from now on; see `put_back`."""
@@ -224,7 +225,7 @@ class CoVisitation:
             done = kernels.restore(self._tables, rows, applied, popularity, bounds, others, counts, done)
             if done == len(rows):
                 return
-            self._grow_groups()
+            self.make_room()
 
 
 def pair_weights(window: int, pair_decay: float, pair_other: float) -> NDArray[np.int32]:
@@ -249,7 +250,7 @@ def sparse_scores(
     histories : (B, H) int64
         Item rows of each user's history, negative = padding.
     weights : (B, H) int64
-        See `history_weights`.
+        See `read_weights` and `model_core.signals.pasts.recent`.
     popularity : (N,) float32
         See `total_popularity`; items from N on are left out.
 
@@ -282,19 +283,14 @@ def tempered(sums: NDArray[np.float64], popularity: NDArray[np.float32]) -> NDAr
     return (sums * scale / np.sqrt(popularity.astype(np.float64) + 10.0)).astype(np.float32)
 
 
-def history_weights(
-    positive: NDArray[np.bool_], *, read_decay: float, read_other: float
-) -> NDArray[np.int64]:
-    """Weights of histories in `sparse_scores`, whole numbers of 1 / WEIGHT_UNIT.
+def read_weights(*, window: int, decay: float, other: float) -> NDArray[np.int64]:
+    """Weights of a history's events in `sparse_scores`, whole numbers of 1 / WEIGHT_UNIT: (2, window) int64.
 
-    That of an event is read_decay ** r, r = 0 the last, times read_other if it is not positive.
-
-    Parameters
-    ----------
-    positive : (B, H) bool, of each history's events, most recent last
+    That of the event r before the last is ``decay ** r``; row 0, for events that are not positive, times
+    `other`.
     """
-    decay = read_decay ** np.arange(positive.shape[1] - 1, -1, -1)
-    return np.rint(decay * np.where(positive, 1.0, read_other) * WEIGHT_UNIT).astype(np.int64)
+    weights = decay ** np.arange(window) * WEIGHT_UNIT
+    return np.rint((weights * other, weights)).astype(np.int64)
 
 
 def total_popularity(parts: Sequence[CoVisitation], n_items: int) -> NDArray[np.float32]:
@@ -328,7 +324,7 @@ def warm() -> None:
     part.put_back(rows)
     part.restore(rows, part.applied[rows], part.popularity[rows], *part.neighbours_of(rows))
     history = np.zeros((1, 1), np.int64)
-    weights = history_weights(np.ones((1, 1), np.bool_), read_decay=1.0, read_other=1.0)
+    weights = read_weights(window=1, decay=1.0, other=1.0)[:1]
     merge_signals([sparse_scores([part], history, weights, total_popularity([part], 3))] * 2)
     pair_counts([part], history[0], history[0])
 

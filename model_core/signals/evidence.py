@@ -20,7 +20,7 @@ def covisit_parts(
 
     Parameters
     ----------
-    history, weights : (h,) item rows, -1 = padding, and `co_visitation.history_weights`
+    history, weights : (h,) item rows, -1 = padding, and weights of `pasts.recent`
     items : (k,) int64 rows
 
     Returns

@@ -8,14 +8,14 @@ sees what the worker would have known before it, never its own target.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.signals.co_visitation import WEIGHT_UNIT, history_weights, pair_weights, tempered
-from model_core.signals.co_visitation_kernels import UNIT as COUNT_UNIT
+from model_core.signals import co_visitation_kernels as kernels
+from model_core.signals.co_visitation import CoVisitation, read_weights, tempered
+from model_core.signals.co_visitation_kernels import Tables
 from model_core.signals.cold_start import (
     ItemFeatures,
     ItemMapping,
@@ -25,47 +25,22 @@ from model_core.signals.cold_start import (
     fit_mapping,
     weights_as_new,
 )
+from model_core.signals.config import SignalConfig
 from model_core.signals.ease import UNIT, Ease, fit_ease
+from model_core.signals.pasts import Pasts, chosen, recent
 
 N_SIGNALS = 3
-COUNTED = float(COUNT_UNIT * WEIGHT_UNIT)
-MAX_ITEMS = 8192  # the replay keeps a dense (n, n) table
+MAX_ITEMS = 8192  # EASE is fitted by a dense (n, n) inverse
+BLOCK = 4096
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignalConfig:
-    """How co-visits are counted and read.
-
-    An event pairs its item with those of the user's `window` events before it; the d-th event before adds
-    ``pair_decay ** (d - 1)``, times `pair_other` unless both are positive. The signal of item i is
-    ``sum_r read_decay ** r * (1 or read_other) * C[h_r, i] / sqrt(popularity_i + 10)`` over the user's
-    `read_window` last events h_r, r = 0 the most recent, 1 for a positive one; beside it goes
-    ``log1p(popularity_i)``, counting positive events, and EASE's score from all that the user liked.
-    """
-
-    window: int = 20
-    pair_decay: float = 0.9
-    pair_other: float = 0.35
-    read_window: int = 20
-    read_decay: float = 0.85
-    read_other: float = 0.5
-    ease_penalty: float = 300.0
-    ease_keep: int = 256
-    """Weights per item that a release keeps."""
-    ease_refits: int = 16
-    """How often training refits EASE along the log, so that no sample sees weights that know its target."""
-
-    @property
-    def pairing(self) -> dict[str, Any]:
-        """How events are paired, as `CoVisitation` takes it."""
-        return {"window": self.window, "pair_decay": self.pair_decay, "pair_other": self.pair_other}
+njit = numba.njit(cache=True, nogil=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
     """Interactions as rows, in time order.
 
-    users, items : (n,) int32 rows from 0
+    users, items : (n,) int32 rows from 0; items from `n_items` on are not described
     actions : (n,) int64 codes from 1 (0 = unknown)
     positive : (n,) bool
     times_ms : (n,) int64
@@ -92,146 +67,114 @@ class Log:
         )  # fmt: skip
 
 
-class SignalState:
-    """Signals of a log replayed so far, in memory and dense: for training and evaluation.
+class UserEvents:
+    """A log by user: what somebody had done before any of its rows, `depth` events at most."""
 
-    The worker's own tables hold the same numbers as long as no item has more neighbours than they keep, and
-    no user more events. EASE's weights stay those given, until `use` gives others.
+    def __init__(self, log: Log, depth: int) -> None:
+        self._log = log
+        self._depth = depth
+        self._actions = log.actions.astype(np.uint8)
+        self._order = np.argsort(log.users, kind="stable")
+        self._bounds = np.searchsorted(log.users[self._order], np.arange(log.n_users + 1))
+
+    def before(self, users: NDArray[np.int32], rows: NDArray[np.int64]) -> Pasts:
+        """Return what each of some users had done before a row of the log: (B,) both."""
+        bounds, events = _events_before(self._order, self._bounds, users, rows, self._depth)
+        log = self._log
+        return Pasts(
+            bounds, log.items[events], self._actions[events], log.positive[events], log.times_ms[events]
+        )
+
+
+class CovisitReplay:
+    """Co-visits and popularity of a log, counted as a worker counts them, up to `position`.
+
+    Parameters
+    ----------
+    keys : (n,) uint64, of the items, where counters may run out as those of a worker do
     """
 
-    def __init__(
-        self, n_users: int, n_items: int, config: SignalConfig | None = None, ease: Ease | None = None
-    ) -> None:
-        if n_items > MAX_ITEMS:
-            raise ValueError(f"a replay of signals takes at most {MAX_ITEMS} items, got {n_items}")
-        config = config or SignalConfig()
-        self.config = config
-        self.n_items = n_items
-        self.counts = np.zeros((n_items, n_items), np.int32)
-        self.popularity = np.zeros(n_items, np.float32)
-        self.recent = np.full((n_users, max(config.window, config.read_window)), -1, np.int32)
-        self.recent_positive = np.zeros(self.recent.shape, np.bool_)
-        self.seen = np.zeros((n_users, n_items), np.bool_)
-        self.liked = np.zeros((n_users, 16), np.int32)
-        self.n_liked = np.zeros(n_users, np.int64)
-        self.ease = np.zeros((n_items, n_items), np.float32)
-        self.ease_as_new = np.zeros((0, 0), np.float32)
-        if ease is not None:
-            self.use(ease)
-        self._pair = pair_weights(config.window, config.pair_decay, config.pair_other)
-        self._read = np.stack(
-            [
-                history_weights(
-                    np.full((1, config.read_window), positive),
-                    read_decay=config.read_decay,
-                    read_other=config.read_other,
-                )[0, ::-1]
-                for positive in (False, True)
-            ]
-        ).astype(np.float64)
+    def __init__(self, log: Log, config: SignalConfig, *, keys: NDArray[np.uint64] | None = None) -> None:
+        self.log = log
+        self.position = 0
+        self.counts = CoVisitation(neighbours=config.neighbours, **config.pairing)
+        n = max(log.n_items, int(log.items.max(initial=-1)) + 1)
+        self.counts.grow(np.arange(n, dtype=np.uint64) if keys is None else keys)
+        self._last = np.full((log.n_users, config.window), -1, np.int32)
+        self._last_positive = np.zeros(self._last.shape, np.bool_)
+        self._read = read_weights(window=config.read_window, decay=config.read_decay, other=config.read_other)
 
-    def use(self, ease: Ease, as_new: NDArray[np.float32] | None = None) -> None:
-        """Score by these weights from now on; as_new, (n_items, n_items): those of items were they new."""
-        if ease.n_items != self.n_items:
-            raise ValueError(f"EASE must know {self.n_items} items, got {ease.n_items}")
-        self.ease = ease.dense()
-        self.ease_as_new = np.zeros((0, 0), np.float32) if as_new is None else as_new
+    def advance(self, position: int) -> None:
+        """Count the log up to (not with) row `position`."""
+        none = np.zeros((0, 1), np.int64)
+        self._count(position, none[:, 0], none, none, none.astype(np.int32), none.astype(np.float64),
+                    none.astype(np.float32))  # fmt: skip
 
-    def fold(self, log: Log, start: int = 0, stop: int | None = None) -> None:
-        """Take in log[start:stop]."""
-        none = np.full(len(log), -1, np.int64)
-        self.replay(log, np.zeros((1, 0), np.int32), none, none, log.items, 0, start=start, stop=stop)
-
-    def replay(
-        self,
-        log: Log,
-        columns: NDArray[np.int32],
-        column_of: NDArray[np.int64],
-        sample_of: NDArray[np.int64],
-        wanted: NDArray[np.int32],
-        n_samples: int,
-        *,
-        start: int = 0,
-        stop: int | None = None,
-    ) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
-        """Fold log[start:stop] and note what is known before each event that is a sample.
+    def before(
+        self, rows: NDArray[np.int64], pasts: Pasts, items: NDArray[np.int32], described: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Co-visits and log1p(popularity) of some items before each of some rows of the log: (n, m) both.
 
         Parameters
         ----------
-        columns : (g, m) int32
-            Groups of item rows whose signals are wanted.
-        column_of, sample_of : (n,) int64
-            Of each event, its group and its row in the result; -1 = not a sample.
-        wanted : (n,) int32
-            Item of each sample's column 0.
-
-        Returns
-        -------
-        signals : (n_samples, 4, 1 + m) float16
-            Column 0 is the item wanted, the others are those of the event's group. After the three signals
-            comes EASE's of the item were it new; 0 where `use` was not given such weights.
-        seen : (n_samples, 1 + m) bool
-            Items that the user had met before the event.
+        rows : (n,) int64, ascending, none before `position`; pasts : of the users of these rows
+        items : (n, m) int32; described : (n_items,) bool
         """
-        signals = np.zeros((n_samples, N_SIGNALS + 1, 1 + columns.shape[1]), np.float16)
-        seen = np.zeros(signals.shape[::2], np.bool_)
-        end = len(log) if stop is None else stop
-        for begin in range(start, end, 4096):  # numba knows no float16: one stretch at a time in float32
-            part = slice(begin, min(begin + 4096, end))
-            here = np.flatnonzero(sample_of[part] >= 0)
-            rows = sample_of[part][here]
-            place = np.full(part.stop - part.start, -1, np.int64)
-            place[here] = np.arange(len(here))
-            out = np.zeros((len(here), *signals.shape[1:]), np.float32)
-            met = np.zeros(out.shape[::2], np.bool_)
-            self._make_room(log.users[part][log.positive[part]])
-            _replay_covisits(
-                self.counts,
-                self.popularity,
-                self.recent,
-                self.recent_positive,
-                self.seen,
-                log.users[part],
-                log.items[part],
-                log.positive[part],
-                columns,
-                column_of[part],
-                place,
-                wanted[part],
-                out,
-                met,
-                self._pair,
-                self._read,
-            )
-            _replay_ease(
-                self.liked, self.n_liked, self.ease, self.ease_as_new,
-                np.argsort(log.users[part], kind="stable"),
-                log.users[part], log.items[part], log.positive[part],
-                columns, column_of[part], place, wanted[part], out,
+        histories, weights = recent(pasts, described, self._read)
+        sums, popularity = np.empty(items.shape), np.empty(items.shape, np.float32)
+        end = int(rows[-1]) + 1 if len(rows) else self.position
+        self._count(end, rows, histories, weights, items, sums, popularity)
+        return tempered(sums, popularity), np.log1p(popularity)
+
+    def _count(
+        self,
+        end: int,
+        rows: NDArray[np.int64],
+        histories: NDArray[np.int64],
+        weights: NDArray[np.int64],
+        items: NDArray[np.int32],
+        sums: NDArray[np.float64],
+        popularity: NDArray[np.float32],
+    ) -> None:
+        if end < self.position:
+            raise ValueError(f"position must be at least {self.position}, got {end}")
+        log, done = self.log, 0
+        while self.position < end:
+            self.position, done = _count_and_read(
+                self.counts.tables, self.counts.pair_weights, self._last, self._last_positive,
+                log.users, log.items, log.positive, self.position, end, self.counts.neighbours,
+                rows, histories, weights, items, sums, popularity, done,
             )  # fmt: skip
-            signals[rows] = out
-            seen[rows] = met
-        return signals, seen
+            if self.position < end:
+                self.counts.make_room()
 
-    def _make_room(self, users: NDArray[np.int32]) -> None:
-        """Let each of the users like one more item for each time they are named."""
-        needed = int((self.n_liked + np.bincount(users, minlength=len(self.n_liked))).max(initial=0))
-        if needed > self.liked.shape[1]:
-            grown = np.zeros((len(self.liked), needed + needed // 2), np.int32)
-            grown[:, : self.liked.shape[1]] = self.liked
-            self.liked = grown
 
-    def read(self, users: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Signals of every item for some users as things stand: (len(users), 3, n_items) float32."""
-        out = np.empty((len(users), N_SIGNALS, self.n_items), np.float32)
-        sums = np.empty(self.n_items)
-        for row, user in enumerate(users):
-            _sum(self.counts, self.recent[user], self.recent_positive[user], self._read, sums)
-            out[row, 0] = tempered(sums, self.popularity)
-            liked = self.ease[self.liked[user, : self.n_liked[user]]]
-            out[row, 2] = np.maximum(np.rint(liked.astype(np.float64) * UNIT).sum(0), 0.0) / UNIT
-        out[:, 1] = np.log1p(self.popularity)
-        return out
+def ease_before(
+    users: NDArray[np.int32],
+    pasts: Pasts,
+    items: NDArray[np.int32],
+    described: NDArray[np.bool_],
+    weights: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """EASE's score of some items for each of some pasts, as `Ease.sparse_scores` has it: (n, m) float32.
+
+    Parameters
+    ----------
+    users : (n,) int32, whose pasts these are; of one user they differ little
+    items : (n, m) int32; described : (n_items,) bool
+    weights : (n_items, n_items) float32, row = liked
+    """
+    bounds, liked = chosen(pasts.bounds, pasts.items, pasts.positive, described)
+    out = np.empty(items.shape, np.float32)
+    _carry_sums(users, np.argsort(users, kind="stable"), bounds, liked, weights, items, out)
+    return out
+
+
+def met_before(pasts: Pasts, items: NDArray[np.int32], described: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of some items each past holds: (n, m) bool."""
+    out = np.empty(items.shape, np.bool_)
+    _met(pasts.bounds, pasts.items, len(described), items, out)
+    return out
 
 
 def refits(
@@ -277,119 +220,118 @@ def _fit(log: Log, config: SignalConfig) -> Ease:
     )
 
 
-@numba.njit(cache=True)
-def _sum(counts, recent, positive, weights, out):  # type: ignore[no-untyped-def]
-    """Co-visits with a user's last items, as `co_visitation.sparse_scores` sums them: whole numbers."""
-    out[:] = 0
-    for back in range(weights.shape[1]):
-        item = recent[back]
-        if item < 0:
-            break
-        weight = weights[1 if positive[back] else 0, back]
-        for k in range(len(out)):
-            out[k] += weight * counts[item, k]
-
-
-@numba.njit(cache=True)
-def _replay_covisits(  # type: ignore[no-untyped-def]
-    counts,
-    popularity,
-    recent,
-    recent_positive,
-    seen,
-    users,
-    items,
-    positive,
-    columns,
-    column_of,
-    sample_of,
-    wanted,
-    signals,
-    met,
-    pair,
-    read,
+@njit
+def _events_before(  # type: ignore[no-untyped-def]
+    order, user_bounds, users, rows, depth
 ):
-    sums = np.empty(len(popularity))
-    for event in range(len(users)):
-        user, item = users[event], items[event]
-        if sample_of[event] >= 0:
-            _sum(counts, recent[user], recent_positive[user], read, sums)
-            group, sample = columns[column_of[event]], sample_of[event]
-            for k in range(len(group) + 1):
-                other = wanted[event] if k == 0 else group[k - 1]
-                signals[sample, 0, k] = sums[other] / np.sqrt(np.float64(popularity[other]) + 10.0) / COUNTED
-                signals[sample, 1, k] = np.log1p(popularity[other])
-                met[sample, k] = seen[user, other]
-        for back in range(pair.shape[1]):
-            other = recent[user, back]
-            if other < 0:
-                break
-            if other != item:
-                both = positive[event] and recent_positive[user, back]
-                weight = pair[1 if both else 0, back]
-                counts[item, other] += weight
-                counts[other, item] += weight
-        for back in range(recent.shape[1] - 1, 0, -1):
-            recent[user, back] = recent[user, back - 1]
-            recent_positive[user, back] = recent_positive[user, back - 1]
-        recent[user, 0] = item
-        recent_positive[user, 0] = positive[event]
-        seen[user, item] = True
-        popularity[item] += positive[event]
+    bounds = np.zeros(len(users) + 1, np.int64)
+    first = np.empty(len(users), np.int64)
+    for b in range(len(users)):
+        begin, end = user_bounds[users[b]], user_bounds[users[b] + 1]
+        end = begin + np.searchsorted(order[begin:end], rows[b])
+        first[b] = max(begin, end - depth)
+        bounds[b + 1] = bounds[b] + end - first[b]
+    events = np.empty(bounds[-1], np.int64)
+    for b in range(len(users)):
+        for k in range(bounds[b + 1] - bounds[b]):
+            events[bounds[b] + k] = order[first[b] + k]
+    return bounds, events
 
 
-@numba.njit(cache=True)
-def _replay_ease(  # type: ignore[no-untyped-def]
-    liked,
-    n_liked,
-    ease,
-    as_new,
-    order,
-    users,
-    items,
-    positive,
-    columns,
-    column_of,
-    sample_of,
-    wanted,
-    signals,
-):
-    """EASE's signals before each sample, user by user: sums over all items that grow as the user likes.
+@njit
+def _count_and_read(  # type: ignore[no-untyped-def]
+    t: Tables, pair, last, last_positive, users, log_items, positive, begin, end, neighbours,
+    rows, histories, weights, items, sums, popularity, done,
+):  # fmt: skip
+    """Count the events from `begin` on, and note what is known before each of `rows` from `done` on.
 
-    `order` sorts the events by user, those of a user in time.
+    Returns where it stopped, short of the end when groups run out, and how many rows are done.
     """
-    total, total_as_new = np.empty(len(ease)), np.empty(len(as_new))
-    last, summed = -1, False
-    for event in order:
-        user, item = users[event], items[event]
-        if user != last:
-            last, summed = user, False
-        if sample_of[event] >= 0:
-            if not summed:  # who has no sample needs no sum
-                total[:], total_as_new[:] = 0, 0
-                for n in range(n_liked[user]):
-                    _add_row(ease, liked[user, n], total)
-                    _add_row(as_new, liked[user, n], total_as_new)
-                summed = True
-            group, sample = columns[column_of[event]], sample_of[event]
-            for k in range(len(group) + 1):
-                other = wanted[event] if k == 0 else group[k - 1]
-                signals[sample, 2, k] = max(total[other], 0.0) / UNIT
-                if len(as_new):
-                    signals[sample, 3, k] = max(total_as_new[other], 0.0) / UNIT
-        if positive[event]:
-            known = False
-            for n in range(n_liked[user]):
-                known = known or liked[user, n] == item
-            if not known:
-                liked[user, n_liked[user]] = item
-                n_liked[user] += 1
-                if summed:
-                    _add_row(ease, item, total)
-                    _add_row(as_new, item, total_as_new)
+    total = np.zeros(len(t.start))
+    amounts, others = (
+        np.empty(histories.shape[1] * neighbours),
+        np.empty(histories.shape[1] * neighbours, np.int32),
+    )
+    bounds, offset = np.empty(2, np.int64), np.empty(1, np.int64)
+    amount_of = weights.astype(np.float64)
+    for event in range(begin, end):
+        if done < len(rows) and rows[done] == event:
+            found = kernels.gather_weighted(
+                t, histories[done : done + 1], amount_of[done : done + 1], bounds, others, amounts, 0
+            )
+            for k in range(found):
+                total[others[k]] += amounts[k]
+            for k in range(items.shape[1]):
+                sums[done, k] = total[items[done, k]]
+                popularity[done, k] = t.popularity[items[done, k]]
+            for k in range(found):
+                total[others[k]] = 0.0
+            done += 1
+        user, offset[0] = users[event], event
+        if not kernels.observe(
+            t, log_items[event : event + 1], positive[event : event + 1], last[user : user + 1],
+            last_positive[user : user + 1], offset, pair, 0,
+        ):  # fmt: skip
+            return event, done
+        for back in range(last.shape[1] - 1, 0, -1):
+            last[user, back] = last[user, back - 1]
+            last_positive[user, back] = last_positive[user, back - 1]
+        last[user, 0] = log_items[event]
+        last_positive[user, 0] = positive[event]
+    return end, done
 
 
-@numba.njit(cache=True)
-def _add_row(weights, row, total):  # type: ignore[no-untyped-def]
+@njit
+def _carry_sums(  # type: ignore[no-untyped-def]
+    users, order, bounds, liked, weights, items, out
+):
+    """Sums over distinct liked items, of one past from those of the one before where both are of one user.
+
+    `order` sorts the pasts by user. What is summed are whole numbers, so taking away leaves what was.
+    """
+    total = np.zeros(len(weights))
+    inside = np.zeros(len(weights), np.int64)  # 1 + the last past that an item was liked in; 0 = not summed
+    summed, n = np.empty(len(weights), np.int32), 0
+    user = -1
+    for past in order:
+        if users[past] != user:
+            user = users[past]
+            total[:] = 0
+            for k in range(n):
+                inside[summed[k]] = 0
+            n = 0
+        for at in range(bounds[past], bounds[past + 1]):
+            item = liked[at]
+            if inside[item] == 0:
+                _add_row(weights, item, 1.0, total)
+                summed[n] = item
+                n += 1
+            inside[item] = past + 1
+        kept = 0
+        for k in range(n):
+            if inside[summed[k]] == past + 1:
+                summed[kept] = summed[k]
+                kept += 1
+            else:
+                _add_row(weights, summed[k], -1.0, total)
+                inside[summed[k]] = 0
+        n = kept
+        for k in range(items.shape[1]):
+            out[past, k] = max(total[items[past, k]], 0.0) / UNIT
+
+
+@njit
+def _add_row(weights, row, sign, total):  # type: ignore[no-untyped-def]
     for k in range(len(total)):
-        total[k] += np.rint(np.float64(weights[row, k]) * UNIT)
+        total[k] += sign * np.rint(np.float64(weights[row, k]) * UNIT)
+
+
+@njit
+def _met(bounds, past_items, n_items, items, out):  # type: ignore[no-untyped-def]
+    last = np.full(n_items, -1, np.int64)
+    for past in range(len(bounds) - 1):
+        for k in range(bounds[past], bounds[past + 1]):
+            if past_items[k] < n_items:
+                last[past_items[k]] = past
+        for k in range(items.shape[1]):
+            out[past, k] = last[items[past, k]] == past

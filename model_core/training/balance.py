@@ -21,7 +21,8 @@ from model_core.data.replay import Replay, item_features
 from model_core.network.model import Model
 from model_core.network.ranker import HERE_S, is_new
 from model_core.release.served import dense_inputs
-from model_core.signals.sample_signals import Log, SignalConfig, fit_log
+from model_core.signals.config import SignalConfig
+from model_core.signals.sample_signals import Log, fit_log
 
 GAINS = tuple(
     product((0.5, 1.0, 2.0), (0.0, 1.0), (0.25, 0.5, 1.0, 2.0), (0.0, 0.25, 0.5, 1.0), (0.0, 0.5, 1.0))

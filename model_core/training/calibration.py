@@ -8,7 +8,8 @@ from model_core.data.corpus import Corpus
 from model_core.evaluation.evaluate import future
 from model_core.network.model import Model
 from model_core.release.served import serve
-from model_core.signals.sample_signals import Log, SignalConfig
+from model_core.signals.config import SignalConfig
+from model_core.signals.sample_signals import Log
 
 MIN_POSITIVE = 20
 

@@ -11,7 +11,7 @@ import torch
 
 from model_core.data.corpus import Corpus
 from model_core.network.config import ModelConfig, TrainConfig
-from model_core.signals.sample_signals import SignalConfig
+from model_core.signals.config import SignalConfig
 
 
 @dataclass(frozen=True, slots=True)

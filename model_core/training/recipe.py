@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from model_core.network.config import ModelConfig, TrainConfig
-from model_core.signals.sample_signals import SignalConfig
+from model_core.signals.config import SignalConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,8 @@ from model_core.release.export import export_release
 from model_core.release.folder import EASE, MAPPING, Release, read_release, write_manifest
 from model_core.release.scorer import Scorer
 from model_core.release.text_encoder import TextEncoder
-from model_core.signals.sample_signals import SignalConfig, fit_log, map_log
+from model_core.signals.config import SignalConfig
+from model_core.signals.sample_signals import fit_log, map_log
 from model_core.training.balance import balance
 from model_core.training.calibration import calibrate
 from model_core.training.checkpoint import Checkpoint, Epoch, fingerprint

@@ -76,7 +76,8 @@ def random_release(
     from model_core.network.model import Model
     from model_core.release.export import export_release
     from model_core.release.folder import EASE, MAPPING, write_manifest
-    from model_core.signals.sample_signals import SignalConfig, fit_log, map_log
+    from model_core.signals.config import SignalConfig
+    from model_core.signals.sample_signals import fit_log, map_log
     from streams.items.text_encoder import named_encoder
 
     rng, n, n_users = np.random.default_rng(seed), 40 * known, known

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model_core.release.baseline import BaselineScorer
 from model_core.release.batches import ItemBatch
 from model_core.release.scorer import Scorer
-from model_core.signals.sample_signals import SignalConfig
+from model_core.signals.config import SignalConfig
 from streams.errors import ConfigurationError
 from streams.items.ease_signal import EaseSignal
 from streams.settings import Settings

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.signals.co_visitation import CoVisitation
-from model_core.signals.sample_signals import SignalConfig
+from model_core.signals.config import SignalConfig
 from online_learning.attribution.pending_slates import PendingSlates
 from online_learning.attribution.rewards import Shaping
 from online_learning.policies.registry import Learning
@@ -63,4 +63,4 @@ class ShardFactory:
 
     def covisits(self) -> CoVisitation:
         """Return empty counts, paired as the release's training paired them."""
-        return CoVisitation(neighbours=self._settings.covisit_neighbours, **self._signals.pairing)
+        return CoVisitation(neighbours=self._signals.neighbours, **self._signals.pairing)

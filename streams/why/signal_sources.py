@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.signals.co_visitation import CoVisitation, history_weights
+from model_core.signals.co_visitation import CoVisitation, read_weights
+from model_core.signals.config import SignalConfig
 from model_core.signals.evidence import covisit_parts, strongest
-from model_core.signals.sample_signals import SignalConfig
 from streams.items.ease_signal import EaseSignal
 from streams.state.people import People
 
@@ -53,10 +53,8 @@ class SignalSources:
         rows = np.ascontiguousarray(people.items[:, -self._window :])
         actions = people.actions[:, -self._window :]
         positive = self._positive[actions] & (actions >= 0)
-        weights = history_weights(
-            positive, read_decay=self._read.read_decay, read_other=self._read.read_other
-        )
-        return rows, weights
+        read = read_weights(window=self._window, decay=self._read.read_decay, other=self._read.read_other)
+        return rows, read[positive.astype(np.int64), np.arange(self._window)[::-1]]
 
     def covisits(self, people: People, user: int, items: NDArray[np.int64]) -> Parts:
         """Items of a user's last events, and what each adds to the co-visits of each of `items`."""

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from model_core.signals.sample_signals import SignalConfig
+from model_core.signals.config import SignalConfig
 from online_learning.statistics.position_bias import POSITIONS
 from online_learning.statistics.posterior import LinearPrior
 from streams.clock import SYSTEM_CLOCK, Clock

@@ -11,8 +11,8 @@ import numpy as np
 from model_core.release import retrieval
 from model_core.signals import co_visitation, evidence
 from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
-from model_core.signals.sample_signals import SignalConfig
 from streams import decoding
 from streams.click_kernels import ITEM, USER
 from streams.durability.digest import fold_batch

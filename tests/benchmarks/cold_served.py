@@ -15,8 +15,9 @@ from model_core.network.model import Model
 from model_core.release.batches import ItemBatch
 from model_core.release.text_encoder import item_text
 from model_core.signals.cold_start import extend_ease
+from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
-from model_core.signals.sample_signals import SignalConfig, fit_log, map_log
+from model_core.signals.sample_signals import fit_log, map_log
 from model_core.training.train import fit_model
 from tests.benchmarks.cold_films import Films
 

@@ -25,7 +25,7 @@ import typer
 from model_core.data.vocabulary import Edges
 from model_core.evaluation.topn import estimate, paired_difference
 from model_core.network.config import ModelConfig
-from model_core.signals.sample_signals import SignalConfig
+from model_core.signals.config import SignalConfig
 from tests.benchmarks.rivals.sequences import (
     Rows,
     Scores,

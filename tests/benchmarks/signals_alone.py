@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.data.corpus import Corpus
-from model_core.data.replay import item_features
+from model_core.data.replay import Replay, item_features
 from model_core.evaluation.evaluate import TOP, future, measure
 from model_core.evaluation.topn import top_items
-from model_core.signals.sample_signals import N_SIGNALS, SignalConfig, SignalState, fit_log
+from model_core.release.batches import dense_signals
+from model_core.signals.config import SignalConfig
+from model_core.signals.sample_signals import N_SIGNALS, fit_log
 
 Weights = tuple[float, ...]
 GRID = tuple(w for w in product((0.0, 0.1, 0.3, 0.6, 1.0), repeat=N_SIGNALS) if max(w) == 1.0)
@@ -33,8 +35,8 @@ def _ask_at(
     corpus: Corpus, config: SignalConfig, split: int, stop: int | None
 ) -> Callable[[Weights], dict[str, float]]:
     truth = future(corpus.log, split, stop=stop)
-    state = _state(corpus, config, split)
-    shaped, met = np.log(FLOOR + state.read(truth.users)), state.seen[truth.users]
+    replay = _replay(corpus, config, split)
+    shaped, met = np.log(FLOOR + _signals(replay, truth.users)), replay.met(truth.users)
 
     def reached(weights: Weights) -> dict[str, float]:
         scores = np.tensordot(np.array(weights, np.float32), shaped, (0, 1))
@@ -61,18 +63,24 @@ def _places(
 ) -> Iterator[NDArray[np.int64]]:
     """Place of each n-th positive event's item, by each of the weights, before the event: (len(grid),)."""
     log, weights = corpus.log, np.array(grid, np.float32)
-    state, folded = _state(corpus, config, start), start
+    replay = _replay(corpus, config, start)
     for event in (start + np.flatnonzero(log.positive[start:stop]))[::every].tolist():
-        state.fold(log, folded, event)
-        folded = event
+        replay.advance(event)
         user, item = log.users[event : event + 1], log.items[event]
-        scores = weights @ np.log(FLOOR + state.read(user)[0])
-        scores[:, state.seen[user[0]]] = -np.inf  # who met the item is not shown it
+        scores = weights @ np.log(FLOOR + _signals(replay, user)[0])
+        scores[:, replay.met(user)[0]] = -np.inf  # who met the item is not shown it
         yield (scores >= scores[:, item, None]).sum(1) - 1
 
 
-def _state(corpus: Corpus, config: SignalConfig, split: int) -> SignalState:
+def _signals(replay: Replay, users: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Signals of every item: (n, N_SIGNALS, n_items)."""
+    return dense_signals(replay.requests(users, np.zeros(len(users), np.int64)))
+
+
+def _replay(corpus: Corpus, config: SignalConfig, split: int) -> Replay:
     ease = fit_log(corpus.log.first(split), config, item_features(corpus))
-    state = SignalState(corpus.log.n_users, corpus.log.n_items, config, ease)
-    state.fold(corpus.log, 0, split)
-    return state
+    replay = Replay(
+        corpus.log, corpus.edges, corpus.stated, history_length=1, n_affinities=1, signals=config, ease=ease
+    )
+    replay.advance(split)
+    return replay

@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from collections import defaultdict
 
-from model_core.signals.sample_signals import SignalConfig
+from model_core.signals.config import SignalConfig
 from streams.durability.digest import fold
 from streams.events import Click, decode_click
 from streams.worker.process import WorkerProcess

@@ -14,8 +14,9 @@ from scipy import optimize, sparse
 
 from model_core.data.vocabulary import Edges
 from model_core.release.batches import SparseRows
+from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease, fit_ease
-from model_core.signals.sample_signals import MAX_ITEMS, SignalConfig
+from model_core.signals.sample_signals import MAX_ITEMS
 from model_core.signals.sparse import scatter
 from tests.benchmarks.rivals.sequences import LOWEST, Rows, Scores, Sequences
 

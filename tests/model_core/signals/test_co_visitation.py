@@ -7,13 +7,15 @@ from model_core.signals import co_visitation_kernels as kernels
 from model_core.signals.co_visitation import (
     WEIGHT_UNIT,
     CoVisitation,
-    history_weights,
     pair_counts,
     previous_items,
+    read_weights,
     sparse_scores,
     total_popularity,
 )
-from model_core.signals.sample_signals import Log, SignalConfig, SignalState
+from model_core.signals.config import SignalConfig
+from model_core.signals.pasts import recent
+from model_core.signals.sample_signals import CovisitReplay, Log, UserEvents
 from model_core.signals.sparse import scatter
 
 N_ITEMS = 40
@@ -75,23 +77,35 @@ def test_previous_items_are_the_users_own_most_recent_first():
     ]
 
 
-@given(logs)
-def test_scores_are_those_that_training_replays_while_the_counters_suffice(log):
-    part = make(window=20)
+def log_of(log):
+    """A log of five users, and the row after its last."""
+    items, positive, *_, offsets = columns(log)
+    users = np.array([user for user, _, _ in log], np.int32)
+    return Log(users, items, offsets + 1, positive, offsets, 5, N_ITEMS)
+
+
+@given(logs, st.sampled_from([16, 256]))
+def test_scores_are_those_that_training_replays(log, neighbours):
+    part, config = make(neighbours, window=20), SignalConfig(neighbours=neighbours)
     items, positive, *windows, offsets = columns(log, window=20)
     part.observe(items, positive, *windows, offsets)
-    users = np.array([user for user, _, _ in log], np.int32)
-    config = SignalConfig()
-    dense = SignalState(5, N_ITEMS, config)
-    dense.fold(Log(users, items, offsets + 1, positive, offsets, 5, N_ITEMS))
+    events, described = log_of([*log, *((user, 0, True) for user in range(5))]), np.ones(N_ITEMS, np.bool_)
+    asked, last = np.arange(5, dtype=np.int32), np.arange(len(log), len(log) + 5)
+    pasts = UserEvents(events, config.depth).before(asked, np.full(5, len(log)))
+    rows, weights = recent(pasts, described, read_weights(window=20, decay=0.85, other=0.5))
+    expected = dense_scores([part], rows, N_ITEMS, weights)
 
-    histories = dense.recent[:, ::-1].astype(np.int64)
-    weights = history_weights(
-        dense.recent_positive[:, ::-1], read_decay=config.read_decay, read_other=config.read_other
-    )
-    expected = dense.read(np.arange(5, dtype=np.int32))
-    np.testing.assert_array_equal(dense_scores([part], histories, N_ITEMS, weights), expected[:, 0])
-    np.testing.assert_allclose(np.log1p(total_popularity([part], N_ITEMS)), expected[0, 1], rtol=1e-6)
+    replay, everything = CovisitReplay(events, config), np.tile(np.arange(N_ITEMS, dtype=np.int32), (5, 1))
+    found, popularity = replay.before(last[:1], first(pasts), everything[:1], described)
+    np.testing.assert_array_equal(found, expected[:1])
+    np.testing.assert_array_equal(popularity[0], np.log1p(total_popularity([part], N_ITEMS)))
+    replay.advance(len(events))
+    with pytest.raises(ValueError, match=f"position must be at least {len(events)}, got 0"):
+        replay.advance(0)
+
+
+def first(pasts):
+    return pasts._replace(bounds=pasts.bounds[:2])
 
 
 def test_pairing_defaults_are_those_of_training():
@@ -270,4 +284,4 @@ def test_slices_of_histories_need_no_compilation_of_their_own():
 
     again = dense_scores([part], histories[:, 1:].copy(), 4, weights[:, 1:].copy())
     np.testing.assert_array_equal(found, again)
-    assert len(kernels.gather_weighted.signatures) == compiled == 1
+    assert len(kernels.gather_weighted.signatures) == compiled

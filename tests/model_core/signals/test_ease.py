@@ -3,8 +3,9 @@ import pytest
 
 from model_core.release.batches import ItemBatch
 from model_core.signals.cold_start import ItemFeatures
+from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease, fit_ease
-from model_core.signals.sample_signals import Log, SignalConfig, SignalState, fit_log, map_log, refits
+from model_core.signals.sample_signals import Log, UserEvents, ease_before, fit_log, map_log, refits
 from model_core.signals.sparse import scatter
 from streams.items.ease_signal import EaseSignal
 from streams.state.item_index import ItemIndex
@@ -108,8 +109,6 @@ def test_the_worker_scores_as_the_replay_did_in_training() -> None:
     features = ItemFeatures(described(N_ITEMS), 4)
     known = events.first(150)
     ease, mapping = (fit(known, SignalConfig(), features) for fit in (fit_log, map_log))
-    state = SignalState(N_USERS, N_ITEMS, ease=ease)
-    state.fold(events)
     index = ItemIndex()
     names = [f"i{item}" for item in range(N_ITEMS)]
     signal = EaseSignal(ease, mapping, names, index)
@@ -123,7 +122,10 @@ def test_the_worker_scores_as_the_replay_did_in_training() -> None:
         liked.append(rows.astype(np.int64))
     scores = scores_of(signal, liked, len(index))
     rows = index.rows_of(names)
-    np.testing.assert_array_equal(scores[:, rows], state.read(users)[:, 2])
+    pasts = UserEvents(events, len(events)).before(users, np.full(5, len(events)))
+    everything = np.tile(np.arange(N_ITEMS, dtype=np.int32), (5, 1))
+    replayed = ease_before(users, pasts, everything, np.ones(N_ITEMS, np.bool_), ease.dense())
+    np.testing.assert_array_equal(scores[:, rows], replayed)
     assert not scores[:, 0].any()
     assert (scores_of(signal, liked, 4)[:, :4] == scores[:, :4]).all()
 

@@ -6,7 +6,8 @@ import torch
 from model_core.network.config import TrainConfig
 from model_core.network.model import Model
 from model_core.network.ranker import AWAY_S, HERE_S, Ranker
-from model_core.signals.sample_signals import Log, SignalConfig
+from model_core.signals.config import SignalConfig
+from model_core.signals.sample_signals import Log
 from model_core.training import balance as module
 from model_core.training.balance import GAINS, asked_rows, average, balance
 from model_core.training.train import fit_widths

@@ -22,7 +22,8 @@ from model_core.release.export import example_items, example_requests, export_re
 from model_core.release.folder import EASE, MAPPING, read_release
 from model_core.release.scorer import Graphs, Scorer, Scores, open_session
 from model_core.release.served import dense_inputs
-from model_core.signals.sample_signals import SignalConfig, fit_log, map_log
+from model_core.signals.config import SignalConfig
+from model_core.signals.sample_signals import fit_log, map_log
 from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, Texts, corpus, dataset, requests, with_signals
 
 LARGEST = 32

@@ -9,7 +9,7 @@ from model_core.data.replay import item_features
 from model_core.data.samples import collect_samples, cut_windows
 from model_core.network.config import TrainConfig
 from model_core.network.model import Model
-from model_core.signals.sample_signals import SignalConfig
+from model_core.signals.config import SignalConfig
 from model_core.training import newcomers as module
 from model_core.training.fit import Trainer
 from model_core.training.newcomers import TRUST, UNTOLD, place_newcomers

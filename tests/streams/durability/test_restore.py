@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from model_core.signals.sample_signals import SignalConfig
+from model_core.signals.config import SignalConfig
 from streams.durability.digest import fold
 from streams.kafka.partitioner import partition_of
 from streams.testing.source import Aborted

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_core.signals.co_visitation import CoVisitation, total_popularity
-from model_core.signals.sample_signals import SignalConfig
+from model_core.signals.config import SignalConfig
 from streams.durability.digest import fold_batch
 from streams.events import Click
 from streams.state.catalogue import Catalogue, encode_item_state

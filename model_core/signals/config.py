@@ -1,0 +1,71 @@
+"""How a release reads what users did: its parameters, written by training and read by whoever serves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+MAX_NEIGHBOURS = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalConfig:
+    """What of a user's events counts, and how much.
+
+    The last `depth` events of a user count, and of those the ones whose item is described; see
+    `model_core.signals.pasts`. An event pairs its item with those of the user's `window` events before it;
+    the d-th event before adds ``pair_decay ** (d - 1)``, times `pair_other` unless both are positive. The
+    signal of item i is ``sum_r read_decay ** r * (1 or read_other) * C[h_r, i] / sqrt(popularity_i + 10)``
+    over the user's `read_window` last events h_r, r = 0 the most recent, 1 for a positive one; beside it goes
+    ``log1p(popularity_i)``, counting positive events, and EASE's score from all that the user liked.
+    """
+
+    depth: int = 1009
+    """Events of a user, the last ones, that anything is read from."""
+    affinity_positives: int = 50
+    """Positive events, the last ones, that a user's affinities to entities are drawn from."""
+    affinity_half_life_ms: int = 30 * 86_400_000
+    """Age at which an event adds half as much to an affinity."""
+    neighbours: int = 256
+    """Counters of co-visits that an item has in each partition."""
+    window: int = 20
+    pair_decay: float = 0.9
+    pair_other: float = 0.35
+    read_window: int = 20
+    read_decay: float = 0.85
+    read_other: float = 0.5
+    ease_penalty: float = 300.0
+    ease_keep: int = 256
+    """Weights per item that a release keeps."""
+    ease_refits: int = 16
+    """How often training refits EASE along the log, so that no sample sees weights that know its target."""
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "affinity_positives", "affinity_half_life_ms", "window", "read_window"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 1 <= self.neighbours <= MAX_NEIGHBOURS:
+            raise ValueError(f"neighbours must be in [1, {MAX_NEIGHBOURS}], got {self.neighbours}")
+        for name in ("pair_decay", "pair_other"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
+
+    @classmethod
+    def read(cls, described: Mapping[str, Any]) -> "SignalConfig":
+        """Read what a manifest says; each parameter must be there, for a default may change.
+
+        Raises
+        ------
+        ValueError
+            If one is missing, unknown or out of bounds.
+        """
+        names = {field.name for field in fields(cls)}
+        if names != described.keys():
+            wrong = sorted(names ^ described.keys())[0]
+            state = "missing" if wrong in names else "unknown"
+            raise ValueError(f"signals must be {sorted(names)}, got {wrong!r} {state}")
+        return cls(**described)
+
+    @property
+    def pairing(self) -> dict[str, Any]:
+        """How events are paired, as `CoVisitation` takes it."""
+        return {"window": self.window, "pair_decay": self.pair_decay, "pair_other": self.pair_other}
