@@ -1,6 +1,6 @@
-"""Profiles to changelog rows and back."""
+"""Profiles to changelog rows."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,24 +9,17 @@ from streams.durability import packing
 from streams.durability import rows as changelog
 from streams.durability.rows import (
     ACTIONS_KEY,
-    ERASED_PREFIX,
     SCHEMA_VERSION,
-    STATED_SUFFIX,
     Actions,
-    Erased,
     PackedRows,
     Row,
     Taken,
-    UserChunk,
     UserStated,
-    bounds_of,
-    chunk_key,
-    joined,
     stated_key,
 )
 from streams.state import profile_kernels as kernels
 from streams.state.item_index import ItemIndex
-from streams.state.profiles import Profiles, Stated
+from streams.state.profiles import Profiles
 
 TOPIC = "user-state"
 
@@ -110,143 +103,3 @@ def _packer(
         return out[:size], spans
 
     return pack
-
-
-class Restore:
-    """Rebuilds empty profiles from their changelog: `add` its records in order, then `finish`."""
-
-    def __init__(self, profiles: Profiles, index: ItemIndex) -> None:
-        if profiles.n_users:
-            raise ValueError(f"profiles of partition {profiles.partition} must be empty to be restored")
-        self._profiles = profiles
-        self._index = index
-        self._latest: dict[bytes, bytes] = {}
-
-    def add(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Take in changelog records; the latest of each key counts."""
-        for key, value in records:
-            if value is None:
-                self._latest.pop(key, None)
-            else:
-                self._latest[key] = value
-
-    def finish(self) -> None:
-        """Put the rows in place; none of them is dirty, unless its key has changed with `history_limit`.
-
-        Raises
-        ------
-        ValueError
-            If a row is damaged or of a newer schema, or an action was taken out of the configuration.
-        """
-        codes = self._action_codes(self._latest.pop(ACTIONS_KEY, None))
-        chunks: list[tuple[bytes, bytes]] = []
-        for key, value in self._latest.items():
-            if key.startswith(ERASED_PREFIX):
-                self._profiles.erased[key] = changelog.decode(Erased, TOPIC, key, value)
-            elif key.endswith(STATED_SUFFIX):
-                self._stated(changelog.decode(UserStated, TOPIC, key, value))
-            else:
-                chunks.append((key, value))
-        self._latest = {}
-        if chunks:
-            self._chunks(chunks, codes)
-
-    def _action_codes(self, value: bytes | None) -> NDArray[np.uint8]:
-        """Code of today of every code in the rows."""
-        names = self._profiles.actions
-        if value is None:
-            return np.arange(len(names), dtype=np.uint8)
-        stored = changelog.decode(Actions, TOPIC, ACTIONS_KEY, value).names
-        if missing := [name for name in stored if name not in names]:
-            raise ValueError(
-                f"actions must keep {missing}, which user-state has events of (a weight of 0 will do)"
-            )
-        self._profiles.flush_names = stored != list(names)
-        return np.array([names.index(name) for name in stored], np.uint8)
-
-    def _stated(self, row: UserStated) -> None:
-        user = int(self._profiles.rows_of([row.user_id])[0])
-        blocked = self._index.rows_of_keys(joined([row.blocked], "<u8").astype(np.uint64))
-        self._profiles.stated[user] = Stated(row.offset, row.attributes, row.preferences, blocked)
-
-    def _chunks(self, chunks: list[tuple[bytes, bytes]], codes: NDArray[np.uint8]) -> None:
-        profiles = self._profiles
-        decoded = changelog.decode_all(UserChunk, TOPIC, chunks)
-        keys = [key for key, _ in chunks]
-        _check(decoded, keys, len(codes))
-        users = profiles.rows_of([row.user_id for row in decoded])
-        n = np.array([row.n for row in decoded], np.int64)
-        order = _readable(users, n, profiles.n_slots)
-        rows = [decoded[i] for i in order.tolist()]
-        users, n = users[order], n[order]
-        sizes = np.array([len(row.actions) for row in rows], np.int64)
-        offsets = joined((row.offsets for row in rows), "<i8").astype(np.int64)
-        bounds = bounds_of(sizes)
-        heads = np.stack(
-            (n, sizes, np.array([row.first_ms for row in rows], np.int64), offsets[bounds[1:] - 1]), axis=1
-        )
-        counts = np.zeros((len(rows), len(profiles.actions)), np.int32)
-        counts[:, codes] = joined((row.counts for row in rows), "<i4").reshape(len(rows), len(codes))
-        items = self._index.rows_of_keys(joined((row.items for row in rows), "<u8").astype(np.uint64))
-        profiles.reserve_chunks(len(rows))
-        kernels.restore(
-            profiles.rings, profiles.n_slots, users, heads, counts, bounds, items,
-            codes[joined((row.actions for row in rows), "<u1")],
-            joined((row.times for row in rows), "<i8").astype(np.int64),
-            joined((row.keys for row in rows), "<u8").astype(np.uint64), offsets,
-        )  # fmt: skip
-        profiles.position = max(profiles.position, int(offsets.max()))
-        self._rename([keys[i] for i in order.tolist()], keys)
-        if profiles.flush_names:
-            kernels.mark_chunks(profiles.rings, np.arange(len(rows), dtype=np.int32))
-
-    def _rename(self, kept: list[bytes], keys: list[bytes]) -> None:
-        """After a change of `history_limit`, let the next flush move rows to their new keys."""
-        profiles, links = self._profiles, self._profiles.rings.links
-        slots = joined((key[-2:] for key in kept), ">u2")
-        moved = np.flatnonzero(slots != links[: len(kept), kernels.SLOT]).astype(np.int32)
-        if not len(moved) and len(kept) == len(keys):
-            return
-        wanted = {
-            chunk_key(profiles.ids.text(owner), slot)
-            for owner, slot in links[: len(kept), [kernels.OWNER, kernels.SLOT]].tolist()
-        }
-        profiles.tombstones.update(set(keys) - wanted)
-        kernels.mark_chunks(profiles.rings, moved)
-
-
-def _check(rows: list[UserChunk], keys: list[bytes], n_actions: int) -> None:
-    counts = 4 * n_actions
-    fits = [
-        len(row.items) == len(row.times) == len(row.keys) == len(row.offsets) == 8 * len(row.actions)
-        and len(row.counts) == counts
-        and len(row.actions) == (row.n - 1) % kernels.CHUNK + 1
-        and row.n > 0
-        and max(row.actions) < n_actions
-        for row in rows
-    ]
-    if not all(fits):
-        raise ValueError(
-            f"{TOPIC} row {keys[fits.index(False)]!r} is damaged: its columns do not fit together"
-        )
-
-
-def _readable(users: NDArray[np.int32], n: NDArray[np.int64], n_slots: int) -> NDArray[np.int64]:
-    """Rows of the chunks to restore, by user, oldest first: each user's newest chunks without a gap.
-
-    A gap is a chunk that was not full when a later one was begun, or one that is not there: it comes from a
-    smaller `history_limit` of before.
-    """
-    order = np.lexsort((n, users))
-    owner, sequence = users[order].tolist(), ((n[order] - 1) // kernels.CHUNK).tolist()
-    full = (n[order] % kernels.CHUNK == 0).tolist()
-    keep = [True] * len(order)
-    taken = 0
-    for i in range(len(order) - 1, -1, -1):
-        if i == len(order) - 1 or owner[i] != owner[i + 1]:
-            taken = 1
-        elif keep[i + 1] and sequence[i] == sequence[i + 1] - 1 and full[i] and taken < n_slots:
-            taken += 1
-        else:
-            keep[i] = False
-    return order[np.array(keep, np.bool_)]

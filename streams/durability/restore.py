@@ -1,15 +1,16 @@
 """Rebuilding a shard from the topics: changelog rows first, then the tails of the logs they point into."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 
 from online_learning.policies.registry import Learning
 from streams.decoding import decode
-from streams.durability.profile_rows import Restore
-from streams.durability.rows import COVISIT_PREFIX, restore_covisits
+from streams.durability.covisit_restore import name_covisits, place_covisits, read_covisits
+from streams.durability.profile_restore import Restore
 from streams.events import Recommendation, decode_click, decode_recommendation
+from streams.kafka.columns import RecordColumns
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import Log
 from streams.kafka.progress import Progress
@@ -25,6 +26,9 @@ from streams.state.shard import (
     features_of,
 )
 from streams.state.shard_factory import ShardFactory
+
+# Records handled in one turn of the loop: by kernels, mostly in another thread; one by one in this one.
+MANY, FEW = 8192, 128
 
 
 class Restorer:
@@ -81,28 +85,41 @@ class Restorer:
         shard.flushed.users = shard.flushed.shared = shard.clicks.position
         return shard
 
-    def _read(self, name: str, partition: int, *, start: int = 0) -> AsyncIterator[Sequence[Any]]:
-        return self._log.read(self._topics[name], partition, start=start)
+    async def _read(
+        self, name: str, partition: int, *, start: int = 0, at_once: int = FEW
+    ) -> AsyncIterator[RecordColumns]:
+        """Yield the records of a partition, at most so many in one turn of the loop."""
+        async for records in self._log.read(self._topics[name], partition, start=start):
+            columns = RecordColumns.of(records)
+            for begin in range(0, len(columns), at_once):
+                yield columns[begin : begin + at_once]
+                await asyncio.sleep(0)
+            self._metrics.count_restored(name, len(columns))
 
     async def _profiles(self, shard: Shard) -> None:
+        """Restore the users: bytes in another thread, and only what others read as well in this one."""
         restore = Restore(shard.profiles, self._index)
-        async for records in self._read("user-state", shard.partition):
-            restore.add(_rows(records))
-            self._metrics.count_restored("user-state", len(records))
-        restore.finish()
+        async for records in self._read("user-state", shard.partition, at_once=MANY):
+            batch = await asyncio.to_thread(restore.read, records)
+            await asyncio.to_thread(restore.place, batch, restore.items(batch))
+        restore.finish_left()
+        await asyncio.to_thread(restore.finish_chunks)
+        for _ in restore.finish_stated():
+            await asyncio.sleep(0)
 
     async def _shared(self, shard: Shard) -> PolicyRow | None:
         newest: PolicyRow | None = None
-        async for records in self._read("policy-state", shard.partition):
-            rows = _rows(records)
-            covisits = [row for row in rows if row[0].startswith(COVISIT_PREFIX)]
-            restore_covisits(shard.covisits, self._index, covisits)
-            for key, value in rows:
-                if key.startswith(STATISTICS_PREFIX) and value is not None:
-                    newest = decode_policy_row(value)
-                elif key.startswith(ARM_PREFIX) and value:
-                    shard.statistics.load_rows([value])
-            self._metrics.count_restored("policy-state", len(records))
+        async for records in self._read("policy-state", shard.partition, at_once=MANY):
+            rows, rest = await asyncio.to_thread(read_covisits, records)
+            if len(rows.keys):
+                names = name_covisits(shard.covisits, self._index, rows)
+                await asyncio.to_thread(place_covisits, shard.covisits, rows, *names)
+            for record in rest:
+                key = record.key or b""
+                if key.startswith(STATISTICS_PREFIX) and record.value is not None:
+                    newest = decode_policy_row(record.value)
+                elif key.startswith(ARM_PREFIX) and record.value:
+                    shard.statistics.load_rows([record.value])
         return newest
 
     async def _slates(self, shard: Shard, row: PolicyRow) -> None:
@@ -120,11 +137,10 @@ class Restorer:
         async for records in self._read("recommendations", shard.partition, start=row.open_from):
             for record in records:
                 try:
-                    served = decode_recommendation(record.value)
+                    served = decode_recommendation(record.value or b"")
                 except (msgspec.MsgspecError, TypeError):
                     continue  # not ours: somebody else wrote to the topic
                 self._reopen(shard, row, served, record.offset)
-            self._metrics.count_restored("recommendations", len(records))
 
     def _reopen(self, shard: Shard, row: PolicyRow, served: Recommendation, offset: int) -> None:
         shard.answered.add(served.request_id)
@@ -161,7 +177,3 @@ class Restorer:
                     )
             if len(kept) < len(records):
                 return
-
-
-def _rows(records: Sequence[Any]) -> list[tuple[bytes, bytes | None]]:
-    return [(record.key, record.value) for record in records if record.key is not None]

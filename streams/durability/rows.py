@@ -189,7 +189,7 @@ def decode(schema: type[T], topic: str, key: bytes, value: bytes) -> T:
     """
     try:
         row: T = _decoders[schema].decode(value)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         version = _version(value)
         if version is None or version <= SCHEMA_VERSION:
             raise ValueError(f"{topic} row {key!r} is damaged: {error}") from None
@@ -202,22 +202,10 @@ def decode(schema: type[T], topic: str, key: bytes, value: bytes) -> T:
     )
 
 
-def decode_all(schema: type[T], topic: str, rows: Sequence[tuple[bytes, bytes]]) -> list[T]:
-    """Read many rows; raises as `decode` does."""
-    decoder = _decoders[schema].decode
-    try:
-        decoded: list[T] = [decoder(value) for _, value in rows]
-    except msgspec.MsgspecError:
-        decoded = []
-    if len(decoded) < len(rows) or any(row.v > SCHEMA_VERSION for row in decoded):  # type: ignore[attr-defined]
-        return [decode(schema, topic, key, value) for key, value in rows]
-    return decoded
-
-
 def _version(value: bytes) -> int | None:
     try:
         fields = msgspec.msgpack.decode(value)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return fields[0] if isinstance(fields, list) and fields and isinstance(fields[0], int) else None
 
@@ -277,37 +265,3 @@ def _covisit_rows(
         return out[:size], spans
 
     return PackedRows(len(rows), pack)
-
-
-def restore_covisits(
-    covisits: CoVisitation, index: ItemIndex, rows: Iterable[tuple[bytes, bytes | None]]
-) -> None:
-    """Put changelog rows back, or another partition's in; an older row never replaces a newer one.
-
-    Raises
-    ------
-    ValueError
-        If a row is damaged or of a newer schema.
-    """
-    kept = [(key, value) for key, value in rows if value is not None]
-    decoded = decode_all(CoVisits, "policy-state", kept)
-    if not decoded:
-        return
-    for (key, _), row in zip(kept, decoded, strict=True):
-        if (
-            len(key) != len(COVISIT_PREFIX) + 10
-            or len(row.others) != 2 * len(row.counts)
-            or len(row.counts) % 4
-        ):
-            raise ValueError(f"policy-state row {key!r} is damaged: its columns do not fit together")
-    items = index.rows_of_keys(joined((key[-8:] for key, _ in kept), ">u8").astype(np.uint64))
-    others = index.rows_of_keys(joined((row.others for row in decoded), "<u8").astype(np.uint64))
-    covisits.grow(index.keys)
-    covisits.restore(
-        items,
-        np.array([row.applied for row in decoded], np.int64),
-        np.array([row.popularity for row in decoded], np.int64),
-        bounds_of(np.array([len(row.counts) // 4 for row in decoded], np.int64)),
-        others,
-        joined((row.counts for row in decoded), "<i4").astype(np.int32),
-    )

@@ -3,7 +3,7 @@
 No Python object is made for a record until somebody asks for it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -55,18 +55,24 @@ class RecordColumns(Sequence[Record]):
         """Columns of records that are objects of one partition."""
         if isinstance(records, cls):
             return records
-        table = np.empty((len(records), 6), np.int64)
-        pieces: list[bytes] = []
-        end = 0
-        for row, record in zip(table, records, strict=True):
-            row[OFFSET], row[TIMESTAMP] = record.offset, record.timestamp
-            for column, piece in ((KEY, record.key), (VALUE, record.value)):
-                row[column], row[column + 1] = end, -1 if piece is None else len(piece)
-                if piece is not None:
-                    pieces.append(piece)
-                    end += len(piece)
-        first = records[0] if len(records) else None
-        return cls(first.topic if first else "", first.partition if first else 0, b"".join(pieces), table)
+        columns = cls.of_rows([(record.key, record.value) for record in records])
+        columns.table[:, OFFSET] = [record.offset for record in records]
+        columns.table[:, TIMESTAMP] = [record.timestamp for record in records]
+        if len(records):
+            columns.topic, columns.partition = records[0].topic, records[0].partition
+        return columns
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[tuple[bytes | None, bytes | None]]) -> "RecordColumns":
+        """Columns of keys and values, as the first records of a partition; they have no topic and no time."""
+        pieces = [piece for row in rows for piece in row]
+        sizes = np.array([-1 if piece is None else len(piece) for piece in pieces], np.int64)
+        ends = np.cumsum(np.maximum(sizes, 0))
+        table = np.zeros((len(pieces) // 2, 6), np.int64)
+        table[:, OFFSET] = np.arange(len(table))
+        table[:, KEY], table[:, VALUE] = (ends - np.maximum(sizes, 0)).reshape(-1, 2).T
+        table[:, KEY_SIZE], table[:, VALUE_SIZE] = sizes.reshape(-1, 2).T
+        return cls("", 0, b"".join(piece for piece in pieces if piece is not None), table)
 
     @property
     def data(self) -> Data:

@@ -63,14 +63,8 @@ class Chunks(NamedTuple):
 
 
 @njit
-def _new_chunk(links: Rows, heap: Ints, user: int, head: int, slot: int) -> int:
-    """Take a chunk and put it after `head` in the user's circle."""
-    chunk = heap[FREE]
-    if chunk >= 0:
-        heap[FREE] = links[chunk, NEXT]
-    else:
-        chunk = heap[USED]
-        heap[USED] += 1
+def _link_chunk(links: Rows, chunk: int, user: int, head: int, slot: int) -> None:
+    """Put a chunk after `head` in the user's circle."""
     if head < 0:
         links[chunk, PREV] = chunk
         links[chunk, NEXT] = chunk
@@ -82,6 +76,18 @@ def _new_chunk(links: Rows, heap: Ints, user: int, head: int, slot: int) -> int:
         links[after, PREV] = chunk
     links[chunk, OWNER] = user
     links[chunk, SLOT] = slot
+
+
+@njit
+def _new_chunk(links: Rows, heap: Ints, user: int, head: int, slot: int) -> int:
+    """Take a chunk and put it after `head` in the user's circle."""
+    chunk = heap[FREE]
+    if chunk >= 0:
+        heap[FREE] = links[chunk, NEXT]
+    else:
+        chunk = heap[USED]
+        heap[USED] += 1
+    _link_chunk(links, chunk, user, head, slot)
     return int(chunk)
 
 
@@ -304,28 +310,46 @@ def gather(r: Rings, chunks: Rows, slab: Bytes, starts: Ints, c: Chunks) -> None
 
 
 @njit
-def restore(
-    r: Rings, n_slots: int, users: Rows, heads: Ints, counts: Rows, bounds: Ints, items: Rows, actions: Bytes,
-    times: Ints, keys: Keys, offsets: Ints,
-) -> None:  # fmt: skip
-    """Put chunks back, those of a user following each other from the oldest to the newest without a gap."""
-    all_users, links = r.users, r.links
-    for i in range(len(users)):
-        user, n, begin = users[i], heads[i, 0], bounds[i]
-        slot = ((n - 1) // CHUNK) % n_slots
-        chunk = _new_chunk(links, r.heap, user, all_users[user, HEAD], slot)
+def link(
+    r: Rings, n_slots: int, chunks: Rows, users: Rows, heads: Ints,
+    counts: Rows, codes: Bytes, slab: Bytes, starts: Ints,
+    moved: Flags,
+) -> int:  # fmt: skip
+    """Link chunks, those of a user following each other from the oldest to the newest without a gap.
+
+    codes : of today, by the code in the rows
+    slab, starts : keys of the rows by chunk; moved : written, whose row belongs under another one
+    Returns a chunk with a code that has no name, -1 if there is none.
+    """
+    all_users = r.users
+    for i in range(len(chunks)):
+        chunk, user = chunks[i], users[i]
+        n = heads[chunk, 0]
+        size, slot = (n - 1) % CHUNK + 1, ((n - 1) // CHUNK) % n_slots
+        for k in range(size):
+            if r.actions[chunk, k] >= len(codes):
+                return int(chunk)
+            r.actions[chunk, k] = codes[r.actions[chunk, k]]
+        _link_chunk(r.links, chunk, user, all_users[user, HEAD], slot)
         all_users[user, HEAD] = chunk
         all_users[user, N] = n
-        all_users[user, STORED] += heads[i, 1]
-        all_users[user, FIRST_MS] = heads[i, 2]
-        all_users[user, OFFSET] = heads[i, 3]
-        r.counts[user] = counts[i]
-        for k in range(heads[i, 1]):
-            r.items[chunk, k] = items[begin + k]
-            r.actions[chunk, k] = actions[begin + k]
-            r.times[chunk, k] = times[begin + k]
-            r.keys[chunk, k] = keys[begin + k]
-            r.offsets[chunk, k] = offsets[begin + k]
+        all_users[user, STORED] += size
+        all_users[user, FIRST_MS] = heads[chunk, 1]
+        all_users[user, OFFSET] = heads[chunk, 2]
+        for k in range(len(codes)):
+            r.counts[user, codes[k]] = counts[chunk, k]
+        end = starts[chunk + 1]
+        moved[i] = (np.int64(slab[end - 2]) << 8 | np.int64(slab[end - 1])) != slot
+    return -1
+
+
+@njit
+def free_chunks(r: Rings, chunks: Rows) -> None:
+    """Let chunks that are nobody's be taken."""
+    for chunk in chunks:
+        r.links[chunk, OWNER] = -1
+        r.links[chunk, NEXT] = r.heap[FREE]
+        r.heap[FREE] = chunk
 
 
 @njit

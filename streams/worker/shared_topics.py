@@ -5,8 +5,10 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from streams.durability.rows import COVISIT_PREFIX, restore_covisits
+from streams.durability.covisit_restore import restore_covisits
+from streams.durability.rows import COVISIT_PREFIX
 from streams.items.table import ItemTable
+from streams.kafka.columns import RecordColumns
 from streams.kafka.log import Log, RowPublisher
 from streams.kafka.topics import topic_partitions
 from streams.learning.learner import Learner
@@ -152,7 +154,8 @@ class SharedTopics:
             elif record.key.startswith(ARM_PREFIX):
                 self._learner.on_arm(partition, record.value)
         if covisits:
-            restore_covisits(self._shared.covisits[partition], self._shared.index, covisits)
+            rows = RecordColumns.of_rows(covisits)
+            restore_covisits(self._shared.covisits[partition], self._shared.index, rows)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

@@ -15,12 +15,15 @@ from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
 from streams import decoding
 from streams.click_kernels import ITEM, USER
+from streams.durability.covisit_restore import restore_covisits
 from streams.durability.digest import fold_batch
-from streams.durability.profile_rows import Restore, take_profiles
+from streams.durability.profile_restore import Restore
+from streams.durability.profile_rows import take_profiles
 from streams.durability.rows import take_covisits
 from streams.events import Click
 from streams.items import ease_signal
 from streams.kafka import columns
+from streams.kafka.columns import RecordColumns
 from streams.kafka.partitioner import partition_of
 from streams.state import profile_kernels
 from streams.state.catalogue import Catalogue, encode_item_state
@@ -52,9 +55,10 @@ def warm() -> None:
     index.rows_of_bytes(clicks.data, clicks.spans[ITEM], clicks.keys[ITEM])
     profiles.rows_of_bytes(clicks.data, clicks.spans[USER], clicks.keys[USER])
     fold_batch(profiles, covisits, index, log)
-    list(take_covisits(covisits, index, 0).rows)
+    rows = RecordColumns.of_rows(take_covisits(covisits, index, 0).rows)
+    restore_covisits(CoVisitation(neighbours=32, window=2), index, rows)
     restore = Restore(Profiles(0, history_limit=32, actions=["like"], positive=["like"]), index)
-    restore.add(take_profiles(profiles, index).rows)
+    restore.add(RecordColumns.of_rows(take_profiles(profiles, index).rows))
     restore.finish()
     profile_kernels.mark_chunks(profiles.rings, np.zeros(1, np.int32))
     state = encode_item_state(

@@ -9,8 +9,11 @@ import time
 import numpy as np
 
 from model_core.signals.co_visitation import WEIGHT_UNIT, CoVisitation, sparse_scores, total_popularity
-from streams.durability.profile_rows import Restore, take_profiles
-from streams.durability.rows import restore_covisits, take_covisits
+from streams.durability.covisit_restore import restore_covisits
+from streams.durability.profile_restore import Restore
+from streams.durability.profile_rows import take_profiles
+from streams.durability.rows import take_covisits
+from streams.kafka.columns import RecordColumns
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import Profiles, fold_clicks
 from streams.worker.warm_kernels import warm
@@ -63,12 +66,12 @@ def rows(profiles: Profiles, covisits: CoVisitation, index: ItemIndex) -> None:
     index = ItemIndex()
     restore = Restore(Profiles(0, history_limit=1024, actions=ACTIONS, positive=POSITIVE), index)
     began = time.process_time()
-    restore.add(users)
+    restore.add(RecordColumns.of_rows(users))
     restore.finish()
     report("users' rows in", len(users), began)
     other = CoVisitation(neighbours=covisits.neighbours, window=covisits.window)
     began = time.process_time()
-    restore_covisits(other, index, items)
+    restore_covisits(other, index, RecordColumns.of_rows(items))
     report("items' rows in", len(items), began)
 
 

@@ -7,10 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_core.signals.co_visitation import CoVisitation
+from streams.durability.covisit_restore import restore_covisits
 from streams.durability.digest import digest, fold, fold_batch
-from streams.durability.profile_rows import Restore, take_profiles
-from streams.durability.rows import restore_covisits, take_covisits
+from streams.durability.profile_restore import Restore
+from streams.durability.profile_rows import take_profiles
+from streams.durability.rows import take_covisits
 from streams.events import Click
+from streams.kafka.columns import RecordColumns
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import Profiles
 
@@ -58,9 +61,9 @@ class Worker:
         self.profiles = Profiles(0, history_limit=SIZES["history_limit"], actions=ACTIONS, positive=POSITIVE)
         self.covisits = CoVisitation(neighbours=SIZES["neighbours"], **PAIRING)
         restore = Restore(self.profiles, self.index)
-        restore.add(self.users.items())
+        restore.add(RecordColumns.of_rows(self.users.items()))
         restore.finish()
-        restore_covisits(self.covisits, self.index, self.shared.items())
+        restore_covisits(self.covisits, self.index, RecordColumns.of_rows(self.shared.items()))
 
     @property
     def committed(self):

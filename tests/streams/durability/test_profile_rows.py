@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from model_core.signals.co_visitation import CoVisitation
 from streams.durability.digest import digest, fold_batch
-from streams.durability.profile_rows import Restore, all_rows, take_profiles
+from streams.durability.profile_restore import Restore
+from streams.durability.profile_rows import all_rows, take_profiles
 from streams.durability.rows import (
     ACTIONS_KEY,
     ERASED_PREFIX,
@@ -17,6 +18,7 @@ from streams.durability.rows import (
     stated_key,
 )
 from streams.events import Click
+from streams.kafka.columns import RecordColumns
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import APPLIED, REPLAYED, Profiles
 
@@ -42,7 +44,7 @@ def restored(rows, **arguments):
     profiles, index = make(**arguments), ItemIndex()
     index.rows_of(["another", "numbering", "of", "items"])
     restore = Restore(profiles, index)
-    restore.add(rows)
+    restore.add(RecordColumns.of_rows(rows))
     restore.finish()
     return profiles, index
 

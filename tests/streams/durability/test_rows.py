@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 
 from model_core.signals.co_visitation import CoVisitation, previous_items
-from streams.durability.rows import SCHEMA_VERSION, covisit_key, restore_covisits, take_covisits
+from streams.durability.covisit_restore import restore_covisits
+from streams.durability.rows import SCHEMA_VERSION, covisit_key, take_covisits
+from streams.kafka.columns import RecordColumns
 from streams.state.item_index import ItemIndex
 
 
@@ -38,7 +40,7 @@ def test_rows_bring_co_visits_back_under_other_row_numbers():
     assert list(take_covisits(covisits, index, 3).rows) == []
 
     other_index, other = ItemIndex(), CoVisitation(neighbours=32, window=5)
-    restore_covisits(other, other_index, reversed(rows))
+    restore_covisits(other, other_index, RecordColumns.of_rows(reversed(rows)))
     other_index.rows_of([f"i{k}" for k in range(60)])
     assert content(other, other_index) == content(covisits, index)
     assert list(take_covisits(other, other_index, 3).rows) == []
@@ -49,7 +51,7 @@ def test_an_older_row_never_replaces_a_newer_one():
     old = list(take_covisits(covisits, index, 0).rows)
     newer, newer_index = observed(500)
     before = content(newer, newer_index)
-    restore_covisits(newer, newer_index, old)
+    restore_covisits(newer, newer_index, RecordColumns.of_rows(old))
 
     assert content(newer, newer_index) == before
 
@@ -58,7 +60,7 @@ def test_fewer_counters_keep_the_total():
     covisits, index = observed()
     rows = list(take_covisits(covisits, index, 0).rows)
     smaller, smaller_index = CoVisitation(neighbours=16, window=5), ItemIndex()
-    restore_covisits(smaller, smaller_index, rows)
+    restore_covisits(smaller, smaller_index, RecordColumns.of_rows(rows))
 
     total = sum(count for pairs in content(covisits, index)[2] for _, count in pairs)
     every = np.arange(60, dtype=np.int32)
@@ -69,8 +71,8 @@ def test_fewer_counters_keep_the_total():
 
 def test_tombstones_and_no_rows_are_no_matter():
     covisits, index = CoVisitation(), ItemIndex()
-    restore_covisits(covisits, index, [(covisit_key(0, 1), None)])
-    restore_covisits(covisits, index, [])
+    restore_covisits(covisits, index, RecordColumns.of_rows([(covisit_key(0, 1), None)]))
+    restore_covisits(covisits, index, RecordColumns.of_rows([]))
 
     assert len(index) == 0
 
@@ -92,4 +94,6 @@ def test_rows_that_cannot_be_read_are_named(value, message):
     key = covisit_key(0, 7)
     good = msgspec.msgpack.encode([SCHEMA_VERSION, 1, 1, b"", b""])
     with pytest.raises(ValueError, match=rf"policy-state row b'covisit.*\\x07'.*{message}"):
-        restore_covisits(CoVisitation(), ItemIndex(), [(covisit_key(0, 8), good), (key, value)])
+        restore_covisits(
+            CoVisitation(), ItemIndex(), RecordColumns.of_rows([(covisit_key(0, 8), good), (key, value)])
+        )
