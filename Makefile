@@ -15,12 +15,12 @@ RATIOS := tests/benchmarks/ratios.json
 BROKER := $(if $(KAFKA_BOOTSTRAP_SERVERS),,java)
 
 .NOTPARALLEL:
-.PHONY: demo test bench lint format env java constraints clean
+.PHONY: demo test bench lint format env java tools constraints clean
 
 demo: $(BROKER) env
 	$(BIN)/slatestream demo $(DEMO_ARGS)
 
-test: java env
+test: java tools env
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 bench: java env
@@ -51,6 +51,10 @@ $(STAMP): pyproject.toml deploy/constraints.txt
 # Asks for all that is missing at once, Python's part too.
 java:
 	@PYTHON="$(PYTHON)" sh deploy/system-packages.sh python java
+
+# promtool and prometheus, which the tests of deploy/prometheus and deploy/grafana run.
+tools:
+	@sh deploy/prometheus/tools.sh build/prometheus
 
 # Pins every package, transitive ones too, for every Python from 3.11 on. It names no registry.
 constraints: env
