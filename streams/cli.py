@@ -30,7 +30,7 @@ COMMANDS = {
     "compress": "streams.commands.compress:compress_command",
     "explain": "streams.commands.explain:explain_command",
     "ope": "streams.ope.command:ope_command",
-    "topics": "streams.kafka.topics:topics_app",
+    "topics": "streams.kafka.topic_admin:topics_app",
     "experiment": "streams.experiments.commands:experiment_app",
     "bench": "streams.bench.commands:bench_app",
 }

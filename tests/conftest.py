@@ -8,7 +8,8 @@ import hypothesis
 import pytest
 
 from streams.broker.embedded import EmbeddedBroker
-from streams.kafka.topics import TOPICS, admin_client, create_topics, topic_name
+from streams.kafka.topic_admin import admin_client, create_topics
+from streams.kafka.topics import TOPICS, topic_name
 from streams.settings import ENV_PREFIX, Settings, load_settings
 
 # Shared checks assert outside test modules; rewritten, their failures show the values.

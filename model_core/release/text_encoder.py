@@ -59,6 +59,7 @@ class TextEncoder:
     name : what it was exported from
     fingerprint : of the weights; two encoders with the same one give the same vectors
     dim : length of a vector
+    on_cpu : whether its weights are in the process's memory, and not on a device
 
     Raises
     ------
@@ -84,6 +85,7 @@ class TextEncoder:
                 f"{INPUTS} and a {FINGERPRINT_KEY}, got inputs {sorted(inputs)}"
             )
         self.name, self.fingerprint = about.get(NAME_KEY, ""), about[FINGERPRINT_KEY]
+        self.on_cpu = self._session.get_providers() == ["CPUExecutionProvider"]
         self.dim = int(self._session.get_outputs()[0].shape[1])
         if not np.isfinite(self.encode([PROBE])).all():
             raise ValueError(f"{str(folder / TEXT_ENCODER)!r} must give finite vectors, got NaN or infinity")

@@ -1,6 +1,7 @@
 """`slatestream worker`: run one worker until it is told to stop."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -44,8 +45,12 @@ def worker_command(
 
 async def run_worker(settings: Settings) -> int:
     """Run a worker in this event loop; return the exit code once it has stopped."""
+    # What is imported and made until it runs stays for good: to look for garbage in it takes a while.
+    gc.disable()
     from streams.worker.app import create_app
+    from streams.worker.cached_kernels import load_without_compiler
 
+    load_without_compiler()
     app = create_app(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

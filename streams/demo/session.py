@@ -21,7 +21,8 @@ from rich.console import Console
 
 from streams.broker.embedded import EmbeddedBroker
 from streams.errors import SlatestreamError
-from streams.kafka.topics import TOPICS, admin_client, create_topics, topic_name
+from streams.kafka.topic_admin import admin_client, create_topics
+from streams.kafka.topics import TOPICS, topic_name
 from streams.settings import Settings, load_settings
 from streams.worker.process import DIE_WITH_PARENT, MetricsReading, WorkerProcess
 

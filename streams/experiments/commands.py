@@ -28,7 +28,8 @@ from streams.experiments.log import read_experiments, read_log
 from streams.experiments.report import make_report
 from streams.experiments.show import as_json, duration, plot, show
 from streams.kafka.publisher import Publisher
-from streams.kafka.topics import check_topics, topic_name
+from streams.kafka.topic_admin import check_topics
+from streams.kafka.topics import topic_name
 from streams.settings import Settings, load_settings
 
 T = TypeVar("T")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from model_core.release.text_encoder import TextEncoder, item_text
 from streams.decoding import MEDIA, TEXT, Rejected
+from streams.errors import ConfigurationError
 from streams.events import Content
 from streams.items.media import MediaEncoders
 from streams.kafka.publisher import Row
@@ -18,6 +19,7 @@ from streams.state.catalogue import encode_deletion, encode_item_state
 
 log = logging.getLogger(__name__)
 
+KEEP_S = 10.0
 NOT_FINITE = "text must have a finite vector, got NaN or infinity"
 
 Change = tuple[Any, Content | None]
@@ -33,27 +35,65 @@ class ContentEncoder:
         Returns the text encoder, or None to keep no text vectors. It may take seconds.
     media
         Encodes images and sounds.
+    keep_s
+        How long a text encoder that waits for content is kept: its weights are a third of a worker's memory,
+        and to open it again takes a fraction of a second.
     """
 
-    def __init__(self, open_text: Callable[[], TextEncoder | None], media: MediaEncoders) -> None:
+    def __init__(
+        self, open_text: Callable[[], TextEncoder | None], media: MediaEncoders, *, keep_s: float = KEEP_S
+    ) -> None:
         self._open_text = open_text
         self._media = media
+        self._keep_s = keep_s
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="content")
-        self._text: Future[TextEncoder | None] | None = None
+        self._opening: Future[None] | None = None
+        self._letting_go: asyncio.TimerHandle | None = None
+        # Of the thread alone.
+        self._text: TextEncoder | None = None
+        self._fingerprint: str | None = None
 
     def start(self) -> None:
         """Begin to open the text encoder, if that has not begun."""
-        if self._text is None:
-            self._text = self._executor.submit(self._open_text)
+        if self._opening is None:
+            self._opening = self._executor.submit(self._open)
 
     async def ready(self) -> None:
         """Return once texts can be encoded; what the encoder cannot be opened for is raised."""
-        assert self._text is not None, "start first"
-        await asyncio.wrap_future(self._text)
+        assert self._opening is not None, "start first"
+        await asyncio.wrap_future(self._opening)
+        self._rest()
 
     def close(self) -> None:
         """Stop the thread."""
+        if self._letting_go is not None:
+            self._letting_go.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _rest(self) -> None:
+        """Let the text encoder go if no content comes for a while."""
+        if self._letting_go is not None:
+            self._letting_go.cancel()
+        loop = asyncio.get_running_loop()
+        self._letting_go = loop.call_later(self._keep_s, self._executor.submit, self._let_go)
+
+    def _let_go(self) -> None:
+        if self._text is not None and self._text.on_cpu:
+            self._text = None
+
+    def _open(self) -> None:
+        self._opened()
+
+    def _opened(self) -> TextEncoder | None:
+        if self._text is None:
+            self._text = self._open_text()
+            found = None if self._text is None else self._text.fingerprint
+            if self._fingerprint not in (None, found):
+                raise ConfigurationError(
+                    f"text_encoder: must stay the one with the fingerprint {self._fingerprint}, got {found}"
+                )
+            self._fingerprint = found
+        return self._text
 
     async def rows(self, changes: Sequence[Change]) -> tuple[list[Row], list[Rejected]]:
         """Encode changes, (record, content or None for a deletion).
@@ -63,7 +103,10 @@ class ContentEncoder:
         rows : key and value of each item-state row, in the order of the changes
         refused : records whose text, image or sound cannot be encoded
         """
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._rows, changes)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self._rows, changes)
+        finally:
+            self._rest()
 
     def _rows(self, changes: Sequence[Change]) -> tuple[list[Row], list[Rejected]]:
         refused: list[Rejected] = []
@@ -113,8 +156,7 @@ class ContentEncoder:
 
     def _texts(self, described: Sequence[Content]) -> Sequence[Vector | str | None]:
         """Return each item's vector, None without an encoder, or why its text cannot be encoded."""
-        assert self._text is not None, "start first"
-        encoder = self._text.result()
+        encoder = self._opened() if described else None
         if encoder is None:
             return [None] * len(described)
         texts = [item_text(one.title, one.text, one.attributes) for one in described]

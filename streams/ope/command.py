@@ -16,7 +16,8 @@ from online_learning.ope.slates import SLATE_ESTIMATORS
 from streams.demo.session import clean_exit
 from streams.errors import SlatestreamError
 from streams.kafka.reader import read_partition
-from streams.kafka.topics import check_topics, topic_name, topic_partitions
+from streams.kafka.topic_admin import check_topics
+from streams.kafka.topics import topic_name, topic_partitions
 from streams.ope.estimates import DEFAULT_ESTIMATORS, Sampling
 from streams.ope.live import Window, follow
 from streams.ope.log import Reward, SlateLog

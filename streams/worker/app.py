@@ -8,6 +8,7 @@ from typing import Any
 
 import faust
 from aiohttp import web
+from faust.tables.manager import TableManager
 from faust.types.auth import AuthProtocol
 
 from streams.errors import OwnershipLost
@@ -21,6 +22,15 @@ from streams.worker.http import Service, start_http
 from streams.worker.lifecycle import Lifecycle
 
 log = logging.getLogger(__name__)
+
+
+class NoTables(TableManager):
+    """Begins at once: Faust's own waits a second for tables to be declared, and we have none."""
+
+    async def on_start(self) -> None:
+        """Say that all tables are known, so that the consumer may subscribe."""
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class App(faust.App):
@@ -81,6 +91,7 @@ def create_app(settings: Settings) -> App:
         stream_wait_empty=False,
         topic_allow_declare=False,
         topic_disable_leader=True,
+        TableManager=NoTables,
         web_enabled=False,
         web_tables_enabled=False,
     )

@@ -9,8 +9,8 @@ from typing import Any
 
 from model_core.release.folder import MANIFEST
 from streams.durability.digest import digest
+from streams.kafka.first_look import look
 from streams.kafka.lags import Waiting
-from streams.kafka.topics import check_topics
 from streams.learning.learner import LEARN_INTERVAL_S, POSITIONS_INTERVAL_S
 from streams.worker.assembly import Parts
 from streams.worker.log_metrics import LogCounter
@@ -44,17 +44,15 @@ class Lifecycle:
         parts, settings = self._parts, self._parts.settings
         logging.getLogger().addHandler(self._log_counter)
         parts.content.start()  # takes a while, beside the rest
-        await asyncio.to_thread(check_topics, settings)
-        await asyncio.to_thread(parts.policies.warm)
-        await asyncio.to_thread(warm)
+        await asyncio.gather(look(settings), asyncio.to_thread(self._warm))
         release = parts.scorer.release
         written = None if settings.release is None else (settings.release / MANIFEST).stat().st_mtime
         parts.metrics.set_release(release.version, parts.scorer.provider, written_s=written)
         log.info("release %s on %s", release.version, parts.scorer.provider)
         await self.connect()
         # What is loaded now stays for good: keep the collector from walking it again and again.
-        gc.collect()
         gc.freeze()
+        gc.enable()
         flush_s = settings.flush_interval_ms / 1000
         self._tasks = [
             asyncio.create_task(self._every(flush_s, parts.flusher.flush_due)),
@@ -63,6 +61,10 @@ class Lifecycle:
             asyncio.create_task(self._every(LAG_INTERVAL_S, self._measure_lag)),
             asyncio.create_task(measure_loop_lag(parts.metrics.observe_loop_lag)),
         ]
+
+    def _warm(self) -> None:
+        warm()
+        self._parts.policies.warm()
 
     async def connect(self) -> None:
         """Start the parts: the worker does what it is asked, and nothing by the clock."""

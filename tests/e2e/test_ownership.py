@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from streams.kafka.topics import admin_client, topic_name
+from streams.kafka.topic_admin import admin_client
+from streams.kafka.topics import topic_name
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
 from tests.e2e.client import Client, film, wait_until

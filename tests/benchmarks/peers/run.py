@@ -34,7 +34,8 @@ from streams.bench.plan import Plan
 from streams.bench.report import Say, machine, print_table, speaker, write_report
 from streams.demo.session import clean_exit, cluster
 from streams.errors import SlatestreamError
-from streams.kafka.topics import create_topics, topic_name
+from streams.kafka.topic_admin import create_topics
+from streams.kafka.topics import topic_name
 from streams.settings import Settings
 from streams.worker.process import DIE_WITH_PARENT, WorkerProcess, process_cpu_seconds, same_topics
 from tests.benchmarks.peers.engines import ENGINES, Engine

@@ -91,10 +91,10 @@ def test_settings_are_given_by_name():
 
 
 def test_a_kind_of_start_is_summed_up_by_its_median():
-    starts = [Start("a", seconds, 100.0, 90.0 + seconds) for seconds in (3.0, 1.0, 2.0)]
-    assert summary([*starts, Start("b", 9.0, 1.0, 2.0)]) == [
-        {"what": "a", "starts": 3, "ready_s": 2.0, "ready_mib": 100.0, "idle_mib": 92.0},
-        {"what": "b", "starts": 1, "ready_s": 9.0, "ready_mib": 1.0, "idle_mib": 2.0},
+    starts = [Start("a", seconds, 2.0 * seconds, 100.0, 90.0 + seconds) for seconds in (3.0, 1.0, 2.0)]
+    assert summary([*starts, Start("b", 9.0, 8.0, 1.0, 2.0)]) == [
+        {"what": "a", "starts": 3, "ready_s": 2.0, "cpu_s": 4.0, "ready_mib": 100.0, "idle_mib": 92.0},
+        {"what": "b", "starts": 1, "ready_s": 9.0, "cpu_s": 8.0, "ready_mib": 1.0, "idle_mib": 2.0},
     ]
 
 

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from streams.demo.session import caught_up, clean_exit, cluster, keep_checking, race
 from streams.errors import SlatestreamError
-from streams.kafka.topics import TOPICS, admin_client, describe_topics, topic_name
+from streams.kafka.topic_admin import admin_client, describe_topics
+from streams.kafka.topics import TOPICS, topic_name
 from streams.metrics import Metrics
 from streams.worker.process import MetricsReading, WorkerError
 from tests.e2e.client import wait_until

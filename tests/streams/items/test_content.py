@@ -1,7 +1,9 @@
 """No record may end a worker: what cannot be encoded is refused, and what stands beside it is kept."""
 
+import asyncio
 import io
 import wave
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +25,9 @@ from streams.settings import Settings
 
 class Words:
     """Encodes a text to its length; some words it cannot bear."""
+
+    fingerprint = "words"
+    on_cpu = True
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         if any("explosive" in text for text in texts):
@@ -162,6 +167,91 @@ async def test_what_the_encoder_cannot_be_opened_for_is_raised_before_an_item_co
     encoder.start()
     with pytest.raises(ConfigurationError, match="text_encoder: not there"):
         await encoder.ready()
+    encoder.close()
+
+
+class Openings:
+    """Opens an encoder again and again, and knows those that are still held."""
+
+    def __init__(self, kind: type[Words] = Words) -> None:
+        self.kind = kind
+        self.made = 0
+        self.held: weakref.WeakSet[Words] = weakref.WeakSet()
+
+    def __call__(self) -> Any:
+        self.made += 1
+        encoder = self.kind()
+        self.held.add(encoder)
+        return encoder
+
+
+async def gone(openings: Openings) -> None:
+    async with asyncio.timeout(10):
+        while openings.held:
+            await asyncio.sleep(0.001)
+
+
+async def test_a_text_encoder_that_waits_for_content_is_let_go_and_opened_again_for_the_next(
+    media: MediaEncoders,
+) -> None:
+    openings = Openings()
+    encoder = ContentEncoder(openings, media, keep_s=0.0)
+    encoder.start()
+    await encoder.ready()
+    await gone(openings)
+
+    first, _ = await encoder.rows(changes(Content(item_id="a", title="one")))
+    await gone(openings)
+    second, _ = await encoder.rows(changes(Content(item_id="a", title="one")))
+
+    assert first == second
+    assert openings.made == 3
+    encoder.close()
+
+
+async def test_a_text_encoder_is_kept_as_long_as_content_comes(media: MediaEncoders) -> None:
+    openings = Openings()
+    encoder = ContentEncoder(openings, media, keep_s=3600.0)
+    encoder.start()
+    await encoder.ready()
+    for title in ("one", "two"):
+        await encoder.rows(changes(Content(item_id="a", title=title)))
+
+    assert openings.made == 1
+    encoder.close()
+
+
+async def test_a_text_encoder_on_a_device_is_kept(media: MediaEncoders) -> None:
+    class OnDevice(Words):
+        on_cpu = False
+
+    openings = Openings(OnDevice)
+    encoder = ContentEncoder(openings, media, keep_s=0.0)
+    encoder.start()
+    await encoder.ready()
+    for title in ("one", "two"):
+        await encoder.rows(changes(Content(item_id="a", title=title)))
+        await encoder.rows(changes(None))  # comes after what was to be let go
+
+    assert openings.made == 1
+    encoder.close()
+
+
+async def test_a_text_encoder_that_is_another_one_when_it_is_opened_again_encodes_nothing(
+    media: MediaEncoders,
+) -> None:
+    class Others(Words):
+        fingerprint = "others"
+
+    openings = Openings()
+    encoder = ContentEncoder(openings, media, keep_s=0.0)
+    encoder.start()
+    await encoder.ready()
+    await gone(openings)
+    openings.kind = Others
+
+    with pytest.raises(ConfigurationError, match="must stay the one with the fingerprint words, got others"):
+        await encoder.rows(changes(Content(item_id="a", title="one")))
     encoder.close()
 
 

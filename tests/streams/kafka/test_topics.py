@@ -7,16 +7,8 @@ from typer.testing import CliRunner
 from streams.broker.embedded import EmbeddedBroker
 from streams.errors import TopicError
 from streams.kafka.options import kafka_client_options
-from streams.kafka.topics import (
-    TOPICS,
-    TopicDifference,
-    admin_client,
-    create_topics,
-    describe_topics,
-    topic_name,
-    topic_partitions,
-    topics_app,
-)
+from streams.kafka.topic_admin import admin_client, create_topics, describe_topics, topics_app
+from streams.kafka.topics import TOPICS, TopicDifference, topic_name, topic_partitions
 from streams.settings import Settings, load_settings
 from tests.conftest import SettingsFactory
 

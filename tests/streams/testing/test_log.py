@@ -9,7 +9,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from faust.types import TP
 
 from streams.kafka.log import KafkaLog, Log
-from streams.kafka.topics import admin_client
+from streams.kafka.topic_admin import admin_client
 from streams.testing.clock import HandClock
 from streams.testing.consumer import MemoryConsumer
 from streams.testing.log import MemoryLog

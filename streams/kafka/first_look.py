@@ -1,0 +1,58 @@
+"""What a worker looks at first: whether brokers answer and the topics are there."""
+
+import asyncio
+import logging
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from streams.errors import TopicError
+from streams.kafka.options import aiokafka_client_options
+from streams.kafka.topics import (
+    TOPICS,
+    TopicDifference,
+    check_reachable,
+    refuse_unusable,
+    topic_name,
+    topic_partitions,
+)
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+async def look(settings: Settings) -> None:
+    """Check that every topic exists, with the wanted partitions, and ask for the group's coordinator.
+
+    On a new cluster that question makes the topic of committed offsets, for which the group would wait.
+
+    Raises
+    ------
+    TopicError
+        If the brokers cannot be reached, or the topics are not as a worker needs them.
+    """
+    await asyncio.to_thread(check_reachable, settings.bootstrap_servers)
+    admin = AIOKafkaAdminClient(client_id="slatestream-worker", **aiokafka_client_options(settings))
+    try:
+        await admin.start()
+        try:
+            await admin.find_coordinator(settings.group_id)
+        except KafkaError as error:  # not yet: the group asks until there is one
+            log.debug("no coordinator of group %s yet: %s", settings.group_id, error)
+        found = {row["topic"]: len(row["partitions"]) for row in await admin.describe_topics()}
+    except KafkaError as error:
+        raise TopicError(f"Kafka at {settings.bootstrap_servers} does not answer: {error}") from error
+    finally:
+        await admin.close()
+    refuse_unusable(_differences(settings, found))
+
+
+def _differences(settings: Settings, found: dict[str, int]) -> list[TopicDifference]:
+    differences = []
+    for name in TOPICS:
+        full_name, wanted = topic_name(settings, name), topic_partitions(settings, name)
+        if full_name not in found:
+            differences.append(TopicDifference(full_name, "topic", "exists", None))
+        elif found[full_name] != wanted:
+            differences.append(TopicDifference(full_name, "partitions", str(wanted), str(found[full_name])))
+    return differences

@@ -1,0 +1,46 @@
+"""Compiled kernels from numba's cache, without what numba needs to compile.
+
+To load a kernel numba first makes itself ready to compile one: it imports what it knows of NumPy, and every
+module that a function inlined into the kernel came from, SciPy among them. That is a second of processor time
+and 30 MB, of which machine code from the cache needs nothing. Whatever is missing in the cache is compiled as
+ever, after numba has made itself ready then.
+"""
+
+import sys
+from typing import Any
+
+import numba.core.caching
+import numba.core.environment
+import numba.core.runtime.nrt
+
+# Nothing of this is typed, and mypy knows half of it.
+caching: Any = numba.core.caching
+environment: Any = numba.core.environment
+runtime: Any = numba.core.runtime.nrt
+
+
+def load_without_compiler() -> None:
+    """Let this process load cached kernels at once: for a worker, whose kernels were compiled before."""
+    # Kernels have the names of these two functions, and the methods of this class, in their cached form:
+    # there is no other place to say it.
+    caching.Cache.load_overload = _load_overload
+    environment._rebuild_env = _rebuild_env
+
+
+def _load_overload(self: Any, signature: Any, target_context: Any) -> Any:
+    runtime.rtsys.initialize(target_context)  # arrays that a kernel makes are counted by numba's runtime
+    with self._guard_against_spurious_io_errors():
+        return self._load_overload(signature, target_context)
+
+
+def _rebuild_env(module: str, constants: list[Any], name: str) -> Any:
+    """Make the environment of a function; its globals are for code that no kernel has: the interpreter's."""
+    known = environment.lookup_environment(name)
+    if known is not None:
+        return known
+    imported = sys.modules.get(module)
+    env = environment.Environment({"__name__": module} if imported is None else vars(imported))
+    env.consts[:] = constants
+    env.env_name = name
+    environment.Environment._memo[name] = env
+    return env

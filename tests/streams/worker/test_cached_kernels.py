@@ -1,0 +1,47 @@
+"""A worker loads kernels that were compiled before without numba's compiler, and compiles what is missing."""
+
+import json
+import subprocess
+import sys
+
+# In a process of its own: what other tests import and compile stays in theirs.
+LOAD = """
+import json, sys
+from streams.worker.cached_kernels import load_without_compiler
+load_without_compiler()
+from streams.worker import warm_kernels
+warm_kernels.main()
+loaded = sorted(sys.modules)
+
+import numba, numpy as np
+
+@numba.njit
+def bounded(values, limit):
+    if values.max() > limit:
+        raise ValueError("values must be within the limit")
+    return np.sort(values)
+
+compiled = bounded(np.array([3.0, 1.0]), 4.0).tolist()
+try:
+    bounded(np.array([3.0]), 2.0)
+except ValueError as error:
+    said = str(error)
+print(json.dumps({"loaded": loaded, "compiled": compiled, "said": said}))
+"""
+COMPILES = "numba.np.arraymath"
+
+
+def test_cached_kernels_of_every_policy_are_loaded_without_the_compiler_and_others_are_compiled():
+    found = _load()
+    if COMPILES in found["loaded"]:  # one was missing in the cache, and is there now
+        found = _load()
+
+    assert COMPILES not in found["loaded"]
+    assert "scipy.linalg" not in found["loaded"]
+    assert found["compiled"] == [1.0, 3.0]
+    assert found["said"] == "values must be within the limit"
+
+
+def _load() -> dict:
+    done = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
