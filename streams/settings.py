@@ -14,6 +14,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from model_core.signals.config import MAX_NEIGHBOURS, SignalConfig
 from online_learning.policies.options import EpsilonOptions, SoftmaxOptions, ThompsonOptions
 from online_learning.types import PRIOR_PRECISION
 from streams.errors import ConfigurationError
@@ -66,10 +67,18 @@ class Settings(BaseSettings):
 
     # State
     history_limit: Annotated[int, Field(ge=16, le=8192, multiple_of=16)] = Field(
-        1024, description="Interactions kept per user (the seen filter reaches this far back)."
+        1024,
+        description="Interactions kept per user, 15 more than are read: nothing, the seen filter included, "
+        "reaches farther back. A release says how many it reads, and is refused where fewer are kept.",
     )
-    covisit_neighbours: Positive = Field(256, description="Neighbours kept per item and partition.")
-    affinity_half_life_ms: Positive = Field(30 * 86_400_000, description="Decay of user-entity affinity.")
+    covisit_neighbours: Annotated[int, Field(ge=1, le=MAX_NEIGHBOURS)] = Field(
+        SignalConfig().neighbours,
+        description="Neighbours kept per item and partition, where no release says how many.",
+    )
+    affinity_half_life_ms: Positive = Field(
+        SignalConfig().affinity_half_life_ms,
+        description="Decay of user-entity affinity, where no release says how fast.",
+    )
     flush_interval_ms: Positive = Field(1_000, description="How often dirty rows go to the changelogs.")
     shared_flush_interval_ms: Positive = Field(5_000, description="The same for item statistics.")
 

@@ -18,7 +18,6 @@ from model_core.evaluation.topn import ranking_metrics, top_items
 from model_core.release.batches import ItemBatch
 from model_core.release.scorer import Scorer
 from model_core.signals.cold_start import extend_ease
-from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
 from model_core.signals.sample_signals import Log
 
@@ -147,7 +146,7 @@ def start_replay(
         corpus.stated,
         history_length=release.history_length,
         n_affinities=release.n_affinities,
-        signals=SignalConfig(**release.signals),
+        signals=release.signals,
         ease=_ease_of(scorer, batch, rows),
     )
     return replay, scorer.encode_items(batch)

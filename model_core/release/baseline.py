@@ -1,7 +1,5 @@
 """What serves while there is no release: co-visits, then popularity, behind the scorer's interface."""
 
-from dataclasses import asdict
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,11 +20,16 @@ class BaselineScorer:
 
     With ``s = co-visits + 0.01 * log1p(popularity)`` the score is ``s / (1 + s)``, which lies in [0, 1) and
     keeps the order of s. It is no calibrated probability.
+
+    Parameters
+    ----------
+    signals : how users are read, the default ones when None
     """
 
     provider = "numpy"
 
-    def __init__(self) -> None:
+    def __init__(self, signals: SignalConfig | None = None) -> None:
+        signals = signals or SignalConfig()
         prior = np.zeros(FEATURES, np.float32)
         prior[1] = 1.0
         self.release = Release(
@@ -35,7 +38,7 @@ class BaselineScorer:
             dim=1,
             feature_dim=FEATURES,
             n_candidates=N_CANDIDATES,
-            history_length=SignalConfig().read_window,
+            history_length=signals.read_window,
             n_affinities=1,
             n_neighbours=1,
             n_signals=2,
@@ -44,7 +47,7 @@ class BaselineScorer:
             audio_dim=0,
             text_encoder="",
             text_encoder_fingerprint="",
-            signals=asdict(SignalConfig()),
+            signals=signals,
             prior_weights=prior,
             entity_rows={},
             relation_rows={},

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from model_core.data.vocabulary import Vocabulary
 from model_core.network.config import ModelConfig
+from model_core.signals.config import SignalConfig
 
 SCHEMA = 5
 MANIFEST, VOCABULARY = "manifest.json", "vocabulary.json"
@@ -51,8 +52,8 @@ class Release:
     audio_dim: int
     text_encoder: str
     text_encoder_fingerprint: str
-    signals: dict[str, Any]
-    """How the signals were computed in training (`model_core.signals.sample_signals.SignalConfig`)."""
+    signals: SignalConfig
+    """How training read users, and so does whoever serves it."""
     prior_weights: NDArray[np.float32]
     entity_rows: dict[str, int]
     relation_rows: dict[str, int]
@@ -82,7 +83,7 @@ def write_manifest(
     actions: dict[str, float],
     text_encoder: tuple[str, str],
     vocabulary: Vocabulary,
-    signals: dict[str, Any],
+    signals: SignalConfig,
     metrics: dict[str, Any],
     training: dict[str, Any],
 ) -> str:
@@ -100,7 +101,7 @@ def write_manifest(
         "dims": asdict(config),
         "actions": actions,
         "text_encoder": {"name": text_encoder[0], "fingerprint": text_encoder[1]},
-        "signals": signals,
+        "signals": asdict(signals),
     }
     return sign_manifest(folder, described | {"metrics": metrics, "training": training})
 
@@ -130,6 +131,10 @@ def read_release(folder: Path) -> Release:
             raise ValueError(f"release {str(folder)!r} must hold {name}, which is missing")
         if (got := _sha256(path)) != wanted:
             raise ValueError(f"release file {str(path)!r} must have SHA-256 {wanted[:12]}…, got {got[:12]}…")
+    try:
+        signals = SignalConfig.read(manifest["signals"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{str(folder / MANIFEST)!r}: {error}") from None
     names = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
     dims = manifest["dims"]
     prior = np.zeros(dims["feature_dim"], np.float32)
@@ -143,7 +148,7 @@ def read_release(folder: Path) -> Release:
         actions=tuple(manifest["actions"]),
         text_encoder=manifest["text_encoder"]["name"],
         text_encoder_fingerprint=manifest["text_encoder"]["fingerprint"],
-        signals=manifest["signals"],
+        signals=signals,
         prior_weights=prior,
         metrics=manifest["metrics"],
         action_weights=manifest["actions"],

@@ -5,6 +5,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 MAX_NEIGHBOURS = 4096
+UNTOLD = {
+    "depth": 1009, "affinity_positives": 50, "affinity_half_life_ms": 2_592_000_000, "neighbours": 256,
+}  # fmt: skip
+"""Of releases whose manifest does not say: they were trained when these were the only values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,19 +55,19 @@ class SignalConfig:
 
     @classmethod
     def read(cls, described: Mapping[str, Any]) -> "SignalConfig":
-        """Read what a manifest says; each parameter must be there, for a default may change.
+        """Read what a manifest says. All that it says counts, and but for `UNTOLD` it must say everything.
 
         Raises
         ------
         ValueError
-            If one is missing, unknown or out of bounds.
+            If a parameter is missing, unknown or out of bounds.
         """
         names = {field.name for field in fields(cls)}
-        if names != described.keys():
-            wrong = sorted(names ^ described.keys())[0]
-            state = "missing" if wrong in names else "unknown"
-            raise ValueError(f"signals must be {sorted(names)}, got {wrong!r} {state}")
-        return cls(**described)
+        told: dict[str, Any] = {**UNTOLD, **described}
+        if wrong := sorted(names ^ told.keys()):
+            state = "missing" if wrong[0] in names else "unknown"
+            raise ValueError(f"signals of a release must be {sorted(names)}, got {wrong[0]!r} {state}")
+        return cls(**told)
 
     @property
     def pairing(self) -> dict[str, Any]:

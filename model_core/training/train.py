@@ -111,7 +111,7 @@ def train_release(
             actions=dict(weights),
             text_encoder=corpus.text_encoder,
             vocabulary=corpus.vocabulary,
-            signals=asdict(signals),
+            signals=signals,
             metrics=metrics,
             training=asdict(train)
             | {"until": until, "interactions": split, "history": [asdict(epoch) for epoch in history]},

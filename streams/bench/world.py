@@ -9,7 +9,6 @@ import asyncio
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -113,7 +112,7 @@ def random_release(
         actions=weights,
         text_encoder=(encoder.name, encoder.fingerprint),
         vocabulary=corpus.vocabulary,
-        signals=asdict(signals),
+        signals=signals,
         metrics={},
         training={"random": True, "interactions": 0},
     )

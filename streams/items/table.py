@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from model_core.release.baseline import BaselineScorer
 from model_core.release.batches import ItemBatch
 from model_core.release.scorer import Scorer
-from model_core.signals.config import SignalConfig
 from streams.errors import ConfigurationError
 from streams.items.ease_signal import EaseSignal
+from streams.items.reading import check_settings, signals_of
 from streams.settings import Settings
 from streams.state.catalogue import Catalogue
 from streams.state.item_columns import grown
@@ -35,13 +35,18 @@ def load_scorer(settings: Settings) -> AnyScorer:
     Raises
     ------
     ConfigurationError
-        If the release is missing, damaged or of a newer schema, or the GPU that is required is absent.
+        If the release is missing, damaged or of a newer schema, contradicts a setting, or the GPU that is
+        required is absent.
     """
     if settings.release is None:
         log.warning("no release is set: slates come from co-visits and popularity alone")
-        return BaselineScorer()
+        return BaselineScorer(signals_of(settings))
     try:
-        return Scorer(settings.release, require_gpu=settings.require_gpu, threads=settings.inference_threads)
+        scorer = Scorer(
+            settings.release, require_gpu=settings.require_gpu, threads=settings.inference_threads
+        )
+        check_settings(settings, scorer.release)
+        return scorer
     except (ValueError, OSError, RuntimeError) as error:
         raise ConfigurationError(f"release: {settings.release}: {error}") from error
 
@@ -89,7 +94,7 @@ class ItemTable:
         self.ease: EaseSignal | None = None
         self.fallback: str | None = "no_release"
         if isinstance(scorer, Scorer):
-            keep = SignalConfig(**scorer.release.signals).ease_keep
+            keep = scorer.release.signals.ease_keep
             self.ease = EaseSignal(scorer.ease, scorer.mapping, scorer.release.items, index, keep=keep)
             self.fallback = None
 

@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 
-from model_core.signals.config import SignalConfig
 from online_learning.statistics.position_bias import POSITIONS
 from online_learning.statistics.posterior import LinearPrior
 from streams.clock import SYSTEM_CLOCK, Clock
@@ -89,7 +88,7 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         settings,
         policies.learning,
         model_version=scorer.release.version,
-        signals=SignalConfig(**scorer.release.signals),
+        signals=scorer.release.signals,
     )
     metrics.set_examination(factory.examination[:POSITIONS])
     shared = SharedState(index, Catalogue(index), {p: factory.covisits() for p in range(settings.partitions)})
@@ -171,7 +170,7 @@ def _serving(
     seen = names if settings.seen_actions is None else settings.seen_actions
     counts_as_seen = np.array([name in seen for name in names], np.bool_)
     sources = SignalSources(
-        read=SignalConfig(**release.signals), length=release.history_length, positive=positive,
+        read=release.signals, length=release.history_length, positive=positive,
         covisits=shared.covisits, ease=items.ease,
     )  # fmt: skip
     reasons = SlateReasons(

@@ -4,7 +4,7 @@ import json
 import os
 import pickle
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ import torch
 from model_core.data.datasets import Dataset
 from model_core.network.config import TrainConfig
 from model_core.release.baseline import BaselineScorer
-from model_core.release.folder import read_release
+from model_core.release.folder import read_release, sign_manifest
 from model_core.release.scorer import Scorer
+from model_core.signals.config import UNTOLD, SignalConfig
 from model_core.training.checkpoint import Checkpoint
 from model_core.training.train import train_release
 from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, corpus, dataset, requests
@@ -119,6 +120,23 @@ def test_a_damaged_release_is_refused(folder: Path, tmp_path: Path) -> None:
         Scorer(newer)
     with pytest.raises(ValueError, match="release must be a folder with a manifest"):
         Scorer(tmp_path / "nothing")
+
+
+def test_a_release_says_how_users_are_read(folder: Path, tmp_path: Path) -> None:
+    told = json.loads((folder / "manifest.json").read_text())["signals"]
+    assert told == asdict(SignalConfig())
+    early = {name: value for name, value in told.items() if name not in UNTOLD}
+    assert SignalConfig.read(early) == SignalConfig()  # which was all there was
+    for signals, message in (
+        ({"window": 20}, "got 'ease_keep' missing"),
+        (told | {"speed": 3}, "got 'speed' unknown"),
+        (told | {"depth": 0}, "depth must be at least 1, got 0"),
+    ):
+        strange = Path(shutil.copytree(folder, tmp_path / str(len(message))))
+        manifest = json.loads((strange / "manifest.json").read_text())
+        sign_manifest(strange, manifest | {"signals": signals})
+        with pytest.raises(ValueError, match=f"manifest.json': .*{message}"):
+            read_release(strange)
 
 
 def test_the_same_seed_gives_the_same_release(folder: Path, tmp_path: Path) -> None:

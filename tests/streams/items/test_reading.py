@@ -1,0 +1,47 @@
+"""Settings beside a release that says how users are read."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from model_core.release.baseline import BaselineScorer
+from model_core.signals.config import SignalConfig
+from streams.items.reading import check_settings, signals_of
+from streams.settings import Settings
+
+RELEASE = replace(
+    BaselineScorer(SignalConfig(depth=100, neighbours=64, affinity_half_life_ms=1000)).release,
+    action_weights={"view": 0.2, "like": 2.0, "share": 3.0},
+)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"covisit_neighbours": 256}, "covisit_neighbours must be 64, as in training, or left out, got 256"),
+        (
+            {"affinity_half_life_ms": 7},
+            "affinity_half_life_ms must be 1000, as in training, or left out, got 7",
+        ),
+        ({"history_limit": 112}, "history_limit must be at least 128, .* 100 events deep, got 112, .* 97 "),
+        ({"actions": {"like": 0.5}}, r"actions must have 'like' of at least 1, .* \(2.0\), got 0.5"),
+        ({"actions": {"view": 1.0}}, r"actions must have 'view' below 1, .* \(0.2\), got 1.0"),
+    ],
+)
+def test_a_setting_that_contradicts_the_release_is_refused(setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_settings(Settings(**setting), RELEASE)
+
+
+def test_settings_that_agree_or_were_left_alone_follow_the_release() -> None:
+    check_settings(Settings(), RELEASE)
+    check_settings(
+        Settings(covisit_neighbours=64, history_limit=128, actions={"like": 5.0, "new": 1.0}), RELEASE
+    )
+
+
+def test_without_a_release_the_settings_count_and_their_defaults_are_those_of_training() -> None:
+    assert signals_of(Settings()) == SignalConfig()
+    own = signals_of(Settings(history_limit=64, covisit_neighbours=16, affinity_half_life_ms=5))
+    assert own == replace(SignalConfig(), depth=49, neighbours=16, affinity_half_life_ms=5)
