@@ -13,7 +13,7 @@
 | item or user whose row no changelog takes | dead letter, `too_large` |
 | key missing or different from the user_id | accepted: the value names the user; counted `key_mismatch` |
 | user's key belongs to another partition | accepted where it is; counted as wrong partition |
-| unknown item | accepted: the item may be described later |
+| unknown item | accepted, it may be described later; refused and counted beyond `max_undescribed_items` |
 """
 
 import time

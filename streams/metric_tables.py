@@ -5,7 +5,7 @@ from online_learning.policies import registry as policies
 
 _READ = ("accepted", "dead_letter")
 EVENTS = {
-    "clicks": (*_READ, "duplicate", "replayed"),
+    "clicks": (*_READ, "duplicate", "replayed", "refused"),
     "content": (*_READ, "tombstone"),
     "users": (*_READ, "tombstone"),
     "requests": (*_READ, "duplicate", "refused"),
@@ -19,6 +19,7 @@ EVENTS = {
 
 INPUTS = ("clicks", "content", "users", "requests")
 KEYED_BY_USER = ("clicks", "requests")  # where a record's key is held against its user_id
+RECLAIMED = ("items",)
 RESTORED = ("user-state", "policy-state", "recommendations")
 
 FALLBACKS = ("none", "no_release", "no_candidates", "all_seen", "overloaded", "other")

@@ -184,6 +184,14 @@ class Metrics:
             "pending_slates_given_up",
             "Slates of the partitions owned that had to go before their window ended, for want of room.",
         )
+        self.undescribed_items = self._gauge(
+            "undescribed_items", "Items known that nobody has described, or that were deleted."
+        )
+        self.blocked_items_refused = self._counter(
+            "blocked_items_refused", "Blocked items that nobody has described, for which there was no room."
+        )
+        reclaimed = self._counter("reclaimed", "Rows whose memory was taken back.", ("kind",))
+        self._reclaimed = {name: reclaimed.labels(name) for name in tables.RECLAIMED}
 
     def _make_worker(self) -> None:
         self.ready = self._gauge("ready", "1 when restored and caught up.")
@@ -284,6 +292,10 @@ class Metrics:
     def count_response(self, experiment: str, variant: str) -> None:
         """Add an item that was responded to, by the variant that put it into the slate."""
         self._responses.labels(experiment, variant).inc()
+
+    def count_reclaimed(self, kind: str, rows: int) -> None:
+        """Add rows of one kind of `tables.RECLAIMED` whose memory was taken back."""
+        self._reclaimed[kind].inc(rows)
 
     def count_restored(self, topic: str, rows: int) -> None:
         """Add changelog rows that a restore has read."""

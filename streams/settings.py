@@ -82,6 +82,20 @@ class Settings(BaseSettings):
     flush_interval_ms: Positive = Field(1_000, description="How often dirty rows go to the changelogs.")
     shared_flush_interval_ms: Positive = Field(5_000, description="The same for item statistics.")
 
+    # Bounds
+    max_undescribed_items: Positive = Field(
+        200_000,
+        description="Items of a worker that were clicked or blocked and that nobody has described, or that "
+        "were deleted. Beyond, those longest without a click make room once no user's history has them; "
+        "clicks on items that find none are refused and counted. More than the items of the catalogue where "
+        "clicks are read before content.",
+    )
+    undescribed_ttl_days: Annotated[float, Field(gt=0)] = Field(
+        30.0,
+        description="How long such an item is known after its last click, or longer while a user's history "
+        "has it.",
+    )
+
     # Model and serving
     release: Path | None = Field(None, description="Release folder; popularity and co-visits without one.")
     text_encoder: str = Field(

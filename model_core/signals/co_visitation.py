@@ -188,6 +188,24 @@ class CoVisitation:
         """Make rows dirty again that `take_dirty` gave out and that could not be saved."""
         kernels.mark(self._tables, rows)
 
+    def drop(self, rows: NDArray[np.int32]) -> None:
+        """Make rows as they were before their first event; see `forget` for what names them."""
+        kernels.drop(self._tables, rows[rows < self.n_items])
+
+    def forget(self, gone: NDArray[np.bool_], begin: int, end: int) -> None:
+        """Take the rows marked in `gone`, by row, out of the neighbours of the rows in [begin, end).
+
+        What remains lies as if it had been restored, and is dirty.
+        """
+        rows = kernels.holders(self._tables, gone, begin, min(end, self.n_items))
+        if not len(rows):
+            return
+        bounds, others, counts = self.neighbours_of(rows)
+        kept = ~gone[others]
+        bounds = np.concatenate(([0], np.cumsum(kept)))[bounds]
+        self.restore(rows, self.applied[rows], self.popularity[rows], bounds, others[kept], counts[kept])
+        kernels.mark(self._tables, rows)
+
     def neighbours_of(
         self, rows: NDArray[np.int32]
     ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
@@ -323,6 +341,8 @@ def warm() -> None:
     rows = part.take_dirty()
     part.put_back(rows)
     part.restore(rows, part.applied[rows], part.popularity[rows], *part.neighbours_of(rows))
+    part.forget(np.array([False, False, True]), 0, 3)
+    part.drop(rows[:1])
     history = np.zeros((1, 1), np.int64)
     weights = read_weights(window=1, decay=1.0, other=1.0)[:1]
     merge_signals([sparse_scores([part], history, weights, total_popularity([part], 3))] * 2)

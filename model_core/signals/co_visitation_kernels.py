@@ -234,6 +234,46 @@ def mark(t: Tables, rows: Rows) -> None:
 
 
 @njit
+def drop(t: Tables, rows: Rows) -> None:
+    """Make rows as they were before their first event; none of them is dirty."""
+    groups, start, level, _, applied, popularity, dirty, dirty_rows, heap = t
+    for row in rows:
+        if start[row] >= 0:
+            _release(groups, heap, start[row], level[row])
+        start[row] = -1
+        level[row] = 0
+        applied[row] = -1
+        popularity[row] = 0
+        dirty[row] = False
+    kept = 0
+    for k in range(heap[DIRTY]):
+        if dirty[dirty_rows[k]]:
+            dirty_rows[kept] = dirty_rows[k]
+            kept += 1
+    heap[DIRTY] = kept
+
+
+@njit
+def holders(t: Tables, gone: Flags, begin: int, end: int) -> Rows:
+    """Rows in [begin, end) that have a neighbour among those marked."""
+    groups, start, level = t.groups, t.start, t.level
+    found = np.empty(end - begin, np.int32)
+    n = 0
+    for row in range(begin, end):
+        if start[row] < 0:
+            continue
+        holds = False
+        for group in range(start[row], start[row] + (1 << level[row])):
+            for slot in range(groups.shape[2]):
+                other = groups[group, 0, slot]
+                holds |= other >= 0 and other < len(gone) and gone[other]
+        if holds:
+            found[n] = row
+            n += 1
+    return found[:n]
+
+
+@njit
 def restore(
     t: Tables,
     rows: Rows,

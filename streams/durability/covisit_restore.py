@@ -9,7 +9,7 @@ from model_core.signals.co_visitation import CoVisitation
 from streams.durability import rows as changelog
 from streams.durability import unpacking
 from streams.durability.rows import CoVisits, bounds_of
-from streams.durability.unpacking import APPLIED, KIND, LEFT, OTHER, POPULARITY, READ, SIZE
+from streams.durability.unpacking import APPLIED, GONE, KIND, LEFT, OTHER, POPULARITY, READ, SIZE
 from streams.kafka.columns import Record, RecordColumns
 from streams.state.item_index import ItemIndex
 
@@ -20,11 +20,14 @@ TOPIC = "policy-state"
 class ItemRows:
     """Rows of items that have been read; of one item only the last.
 
+    gone : (m,) uint64, keys of the items whose last row was taken back
+
     keys : (n,) uint64, of the items
     applied, popularity : (n,) int64
     bounds : (n + 1,) int64; others : (bounds[-1],) uint64, counts : (bounds[-1],) int32, their neighbours
     """
 
+    gone: NDArray[np.uint64]
     keys: NDArray[np.uint64]
     applied: NDArray[np.int64]
     popularity: NDArray[np.int64]
@@ -51,15 +54,17 @@ def read_covisits(records: RecordColumns) -> tuple[ItemRows, RecordColumns]:
         data, found, keys = _found(RecordColumns.of_rows([(row.key, row.value) for row in rows]))
         for bad in np.flatnonzero(found[:, KIND] == LEFT).tolist():
             raise ValueError(f"{TOPIC} row {rows[bad].key!r} is damaged: its columns do not fit together")
-    chosen = np.flatnonzero(found[:, KIND] == READ)
+    chosen = np.flatnonzero((found[:, KIND] == READ) | (found[:, KIND] == GONE))
     _, last = np.unique(keys[chosen][::-1], return_index=True)
     chosen = np.sort(chosen[len(chosen) - 1 - last])
+    is_read = found[chosen, KIND] == READ
+    gone, chosen = keys[chosen[~is_read]], chosen[is_read]
     found = found[chosen]
     bounds = bounds_of(found[:, SIZE])
     others, counts = np.empty(bounds[-1], np.uint64), np.empty(bounds[-1], np.int32)
     unpacking.neighbours(data, found, others, counts)
     applied, popularity = found[:, APPLIED].copy(), found[:, POPULARITY].copy()
-    return ItemRows(keys[chosen], applied, popularity, bounds, others, counts), rest
+    return ItemRows(gone, keys[chosen], applied, popularity, bounds, others, counts), rest
 
 
 def _found(
@@ -86,14 +91,20 @@ def restore_covisits(covisits: CoVisitation, index: ItemIndex, records: RecordCo
         If a row is damaged or of a newer schema.
     """
     rows, _ = read_covisits(records)
-    if len(rows.keys):
-        place_covisits(covisits, rows, *name_covisits(covisits, index, rows))
+    place_covisits(covisits, rows, *name_covisits(covisits, index, rows))
 
 
 def name_covisits(
     covisits: CoVisitation, index: ItemIndex, rows: ItemRows
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Make room for the items of rows; return the rows here of the items and of their neighbours."""
+    """Make room for the items of rows, and take back what is gone.
+
+    Returns
+    -------
+    items, others : rows here of the items and of their neighbours
+    """
+    gone = index.find_keys(rows.gone)
+    covisits.drop(gone[gone >= 0])
     items, others = index.rows_of_keys(rows.keys), index.rows_of_keys(rows.others)
     covisits.grow(index.keys)
     return items, others

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from online_learning.attribution.pending_slates import ClosedSlate
 from streams.clock import Clock
 from streams.durability.profile_rows import take_profiles
-from streams.durability.rows import PackedRows, Taken, take_covisits
+from streams.durability.rows import PackedRows, Taken, covisit_key, take_covisits
 from streams.errors import OwnershipLost
 from streams.events import Feedback, Recommendation, encode
 from streams.kafka.inputs import Inputs
@@ -130,6 +130,10 @@ class Flusher:
             policy.append((statistics_key(shard.partition), encode_policy_row(shard.policy_row())))
         groups: list[tuple[str, Collection[Row]]] = [("feedback", feedback), ("policy-state", policy)]
         if shared:
+            # Before the rows: an item that was dropped may have come back.
+            dropped = _take_dropped(shard)
+            groups.append(("policy-state", dropped.rows))
+            taken.append(dropped)
             covisits = take_covisits(shard.covisits, self._index, shard.partition)
             groups.append(("policy-state", covisits.rows))
             taken.append(covisits)
@@ -151,6 +155,13 @@ def _pack(taken: Iterable[Taken]) -> None:
     for part in taken:
         if isinstance(part.rows, PackedRows):
             part.rows.pack()
+
+
+def _take_dropped(shard: Shard) -> Taken:
+    """Tombstones of items that are not counted any more."""
+    keys, shard.dropped_items = shard.dropped_items, set()
+    rows = [(covisit_key(shard.partition, key), None) for key in sorted(keys)]
+    return Taken(rows, lambda: shard.dropped_items.update(keys))
 
 
 def _take_parts(shard: Shard) -> Taken:

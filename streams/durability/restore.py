@@ -111,9 +111,8 @@ class Restorer:
         newest: PolicyRow | None = None
         async for records in self._read("policy-state", shard.partition, at_once=MANY):
             rows, rest = await asyncio.to_thread(read_covisits, records)
-            if len(rows.keys):
-                names = name_covisits(shard.covisits, self._index, rows)
-                await asyncio.to_thread(place_covisits, shard.covisits, rows, *names)
+            names = name_covisits(shard.covisits, self._index, rows)
+            await asyncio.to_thread(place_covisits, shard.covisits, rows, *names)
             for record in rest:
                 key = record.key or b""
                 if key.startswith(STATISTICS_PREFIX) and record.value is not None:

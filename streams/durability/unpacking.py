@@ -178,7 +178,7 @@ def read_covisits(data: Data, table: Table, found: Table, keys: Hashes) -> None:
 
     found : (n, 6) of every record its kind, and of what was read the numbers, how many neighbours it has,
         and where their keys and counts begin
-    keys : (n,) of the items
+    keys : (n,) of the items, those of rows taken back too
     """
     for i in range(len(table)):
         key, key_size, value, size = table[i, KEY], table[i, KEY_SIZE], table[i, VALUE], table[i, VALUE_SIZE]
@@ -190,15 +190,16 @@ def read_covisits(data: Data, table: Table, found: Table, keys: Hashes) -> None:
             same &= data[key + k] == COVISIT_PREFIX[k]
         if not same:
             continue
-        if size < 0:
+        if size < 0 and key_size == COVISIT_KEY:
             found[i, KIND] = GONE
-        elif key_size == COVISIT_KEY and _covisit(data, value, value + size, found[i]):
+        elif size >= 0 and key_size == COVISIT_KEY and _covisit(data, value, value + size, found[i]):
             found[i, KIND] = READ
+        elif size >= 0:
+            found[i, KIND] = LEFT
+        if found[i, KIND] == READ or found[i, KIND] == GONE:
             keys[i] = 0
             for k in range(key_size - 8, key_size):
                 keys[i] = (keys[i] << np.uint64(8)) | np.uint64(data[key + k])
-        else:
-            found[i, KIND] = LEFT
 
 
 @njit

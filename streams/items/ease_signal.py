@@ -37,7 +37,7 @@ class EaseSignal:
         self._mapping = mapping
         self._keys = keys_of(items)
         self._index = index
-        self._known = -1
+        self._version = -1
         self._place = np.zeros(0, np.int32)  # of each row, the release's item, -1 = unknown to it
         n = ease.n_items
         self._rows = Rows(
@@ -54,6 +54,10 @@ class EaseSignal:
             return
         weights = self._mapping.places(items)[new] @ self._mapping.weights
         _replace(*self._rows[1:], np.sort(rows[new]), weights[np.argsort(rows[new])])
+
+    def forget(self, gone: NDArray[np.bool_]) -> None:
+        """Take out what the rows marked in `gone`, by row, said of themselves: other items will have them."""
+        _take_out(*self._rows[1:], gone)
 
     def sparse_scores(self, bounds: NDArray[np.int64], liked: NDArray[np.int64], n: int) -> Sums:
         """Score rows 0 to n - 1 by the rows that B users liked, repeats allowed.
@@ -91,12 +95,12 @@ class EaseSignal:
         return rows, parts
 
     def _number(self) -> None:
-        """Look the release's items up again when there are new rows."""
-        if self._known == len(self._index):
+        """Look the release's items up again when items have come or gone."""
+        if self._version == self._index.version:
             return
-        self._known = len(self._index)
+        self._version = self._index.version
         self._rows.row_of[:] = self._index.find_keys(self._keys)
-        self._place = np.full(self._known, -1, np.int32)
+        self._place = np.full(len(self._index), -1, np.int32)
         here = np.flatnonzero(self._rows.row_of >= 0)
         self._place[self._rows.row_of[here]] = here
 
@@ -106,6 +110,19 @@ def warm() -> None:
     none, row = Rows(np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros((1, 1), np.int32),
                      np.zeros((1, 1), np.float32)), np.zeros(1, np.int64)  # fmt: skip
     _replace(*none[1:], row, np.ones((1, 1), np.float32))
+    _take_out(*none[1:], np.zeros(1, np.bool_))
+
+
+@numba.njit(cache=True, nogil=True)
+def _take_out(size, new_rows, new_weights, gone):  # type: ignore[no-untyped-def]
+    for item in range(len(size)):
+        kept = 0
+        for k in range(size[item]):
+            row = new_rows[item, k]
+            if row >= len(gone) or not gone[row]:
+                new_rows[item, kept], new_weights[item, kept] = row, new_weights[item, k]
+                kept += 1
+        size[item] = kept
 
 
 @numba.njit(cache=True, nogil=True)

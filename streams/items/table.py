@@ -186,6 +186,22 @@ class ItemTable:
             id_rows=np.array([known.get(name, 0) for name in names], np.int64),
         )
 
+    async def clear(self, rows: NDArray[np.int32]) -> None:
+        """Take away the vectors of rows that no item has any more.
+
+        When this returns, the inference thread has done what it was asked to do before.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._clear, rows)
+
+    def _clear(self, rows: NDArray[np.int32]) -> None:
+        here = rows[rows < self._used]
+        self._matrix[here] = 0
+        self.vectors = self.vectors[:]  # another one: see the class
+        if self.ease is not None:
+            gone = np.zeros(self._used, np.bool_)
+            gone[here] = True
+            self.ease.forget(gone)
+
     def _encode(self, rows: NDArray[np.int64], batch: ItemBatch) -> None:
         """Put new vectors in place, in the inference thread."""
         encoded = self._scorer.encode_items(batch)

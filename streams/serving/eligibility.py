@@ -85,6 +85,11 @@ class Eligibility:
             self._encoded[rows] = True
             self._look(rows)
 
+    def forget(self, rows: NDArray[np.int32]) -> None:
+        """Let rows have no vectors any more: other items will have them."""
+        inside = rows[rows < len(self._encoded)]
+        self._bits[inside] = self._encoded[inside] = False
+
     def advance(self, now_ms: int) -> None:
         """Let time go on to `now_ms`; a clock that goes back is waited for."""
         if now_ms <= self._now_ms:

@@ -12,6 +12,7 @@ from streams.state.item_index import ItemIndex
 from streams.state.postings import Postings
 
 MAX_EDGES = 32
+DELETION_S = 86_400
 EMBEDDINGS = ("text", "image", "audio")
 ENTITY_BITS = 32  # a pair of relation and entity is one number: the entity in the low bits
 ENTITY = (1 << ENTITY_BITS) - 1
@@ -131,7 +132,8 @@ class Catalogue:
         """Fold records of `item-state` (`.key`, `.value`); return the rows that changed, deleted ones too.
 
         A row made from an older record of the same content partition than the known one is left out: it
-        was written by a worker that read an earlier part of the log again.
+        was written by a worker that read an earlier part of the log again. Such a worker is not a day behind:
+        an older deletion of an item that has no row makes none.
 
         Raises
         ------
@@ -140,13 +142,20 @@ class Catalogue:
         """
         states: list[ItemState | None] = []
         names: list[str] = []
+        known: dict[str, bool] = {}
         for record in records:
             if record.key is None:
                 continue
             value = record.value
             state = decode(ItemState, "item-state", record.key, value) if value is not None else None
+            name = state.item_id if state else record.key.decode(errors="replace")
+            if state is None or state.deleted:
+                known.setdefault(name, self._index.row_of(name) >= 0)
+                if not known[name] and record.timestamp < 1000 * (self._index.now_s - DELETION_S):
+                    continue
+            known[name] = True
             states.append(state)
-            names.append(state.item_id if state else record.key.decode(errors="replace"))
+            names.append(name)
         if not names:
             return np.zeros(0, np.int32)
         rows = self._index.rows_of(names)
@@ -155,6 +164,10 @@ class Catalogue:
         changed = np.fromiter(latest, np.int32, len(latest))
         self._put(changed, list(latest.values()))
         return changed
+
+    def forget(self, rows: NDArray[np.int32]) -> None:
+        """Let deleted rows be as those of which nothing was ever said."""
+        self._source[rows[rows < len(self._source)]] = -1
 
     def _latest(
         self, rows: NDArray[np.int32], states: Sequence[ItemState | None]
@@ -180,6 +193,7 @@ class Catalogue:
         known = np.array([state is not None for state in states], np.bool_)
         was_known = windows.known[rows]
         self.n_live += int(known.sum()) - int(was_known.sum())
+        self._index.n_described = self.n_live
         self._link(rows, states, was_known)
         for row, state in zip(rows.tolist(), states, strict=True):
             self._titles[row] = state.title if state else ""

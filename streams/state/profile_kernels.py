@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 CHUNK = 16
 DEDUPE_CHUNKS = 2  # full chunks, beside the one being filled, in which a repeated event id is noticed
 
-APPLIED, REPLAYED, DUPLICATE = 0, 1, 2  # what became of an event
+# What became of an event; the last one, of an item that has no row, never comes here.
+APPLIED, REPLAYED, DUPLICATE, REFUSED = 0, 1, 2, 3
 
 N, OFFSET, FIRST_MS, HEAD, STORED, GUARD = 0, 1, 2, 3, 4, 5  # columns of `users`, which has 8: a cache line
 PREV, NEXT, OWNER, SLOT = 0, 1, 2, 3  # columns of `links`
@@ -358,6 +359,17 @@ def mark_chunks(r: Rings, chunks: Rows) -> None:
     for chunk in chunks:
         if r.links[chunk, OWNER] >= 0:
             _mark(r.dirty, r.dirty_chunks, r.heap, chunk)
+
+
+@njit
+def mark_items(r: Rings, out: Flags) -> None:
+    """Write True at the items of all users' events; rows beyond the end are left out."""
+    items, links = r.items, r.links
+    for chunk in range(min(r.heap[USED], len(items))):
+        if links[chunk, OWNER] >= 0:
+            for k in range(CHUNK):
+                if items[chunk, k] < len(out):
+                    out[items[chunk, k]] = True
 
 
 @njit

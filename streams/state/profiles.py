@@ -22,9 +22,9 @@ from streams.durability.rows import SCHEMA_VERSION, Erased, chunk_key, erased_ke
 from streams.state import profile_kernels as kernels
 from streams.state.id_table import IdTable
 from streams.state.item_index import ItemIndex
-from streams.state.profile_kernels import APPLIED, CHUNK, DUPLICATE, REPLAYED
+from streams.state.profile_kernels import APPLIED, CHUNK, DUPLICATE, REFUSED, REPLAYED
 
-__all__ = ["APPLIED", "DUPLICATE", "REPLAYED", "Profiles", "Stated", "fold_clicks"]
+__all__ = ["APPLIED", "DUPLICATE", "REFUSED", "REPLAYED", "Profiles", "Stated", "fold_clicks"]
 
 MAX_HISTORY = 65_535 * CHUNK - 1
 
@@ -225,6 +225,15 @@ class Profiles:
             if chunk == first:
                 break
         return slots
+
+    def mark_items(self, out: NDArray[np.bool_]) -> None:
+        """Write True into out (N,) at the items that users have met or blocked, and maybe at a few more.
+
+        Any thread may do so. What is folded or stated meanwhile may be missed.
+        """
+        kernels.mark_items(self.rings, out)
+        for said in list(self.stated.values()):
+            out[said.blocked[said.blocked < len(out)]] = True
 
     # Flush; the rows are made by `profile_rows`
 

@@ -21,7 +21,7 @@ from streams.events import MAX_SLATE, Recommendation
 from streams.kafka.progress import Progress, RecentIds
 from streams.metrics import Metrics
 from streams.state.item_index import ItemIndex, key_of, keys_of
-from streams.state.profiles import DUPLICATE, REPLAYED, Profiles, fold_clicks
+from streams.state.profiles import DUPLICATE, REFUSED, REPLAYED, Profiles, fold_clicks
 
 STATISTICS_PREFIX = b"statistics\0"
 ARM_PREFIX = b"arm\0"
@@ -116,7 +116,7 @@ class Shard:
     is looked at, (MAX_SLATE,) float64; next_examination, and next_reference of logistic statistics, take
     effect with the next flush. cascade: positions below a slate's last response were not looked at.
     model_version: of the release whose slates are learned from. dropped: the partition is another worker's by
-    now, or will be restored anew.
+    now, or will be restored anew. dropped_items: keys of items whose rows on the changelog are to be deleted.
 
     watermark_ms is the event time before which no click is to be expected: that of the newest click, never
     ahead of the broker's clock. Where all clicks have been folded it goes on without one, with the requests
@@ -146,6 +146,7 @@ class Shard:
     learn_from: Literal["response", "reward"] = "response"
     cascade: bool = False
     dropped: bool = False
+    dropped_items: set[int] = field(default_factory=set)
     next_examination: NDArray[np.float64] | None = None
     next_reference: NDArray[np.float64] | None = None
     _newest_ms: int = 0
@@ -154,19 +155,26 @@ class Shard:
     def fold(
         self, columns: ClickColumns, index: ItemIndex, positive: frozenset[str], metrics: Metrics
     ) -> NDArray[np.uint8]:
-        """Fold accepted clicks into profiles, co-visits and the bandit; return what became of each."""
-        users = self.profiles.rows_of_bytes(columns.data, columns.spans[USER], columns.keys[USER])
+        """Fold accepted clicks into profiles, co-visits and the bandit; return what became of each.
+
+        A click on an item that has no row and gets none is REFUSED: it may earn a reward, and nothing more.
+        """
         items = index.rows_of_bytes(columns.data, columns.spans[ITEM], columns.keys[ITEM])
-        outcomes = fold_clicks(
+        kept: slice | NDArray[np.int64] = slice(None)
+        if len(items) and items.min() < 0:
+            kept = np.flatnonzero(items >= 0)
+        users = self.profiles.rows_of_bytes(columns.data, columns.spans[USER][kept], columns.keys[USER][kept])
+        outcomes = np.full(len(items), REFUSED, np.uint8)
+        outcomes[kept] = fold_clicks(
             self.profiles,
             self.covisits,
             index,
             users=users,
-            items=items,
-            actions=columns.actions,
-            times=columns.times,
-            event_keys=columns.event_keys,
-            offsets=columns.offsets,
+            items=items[kept],
+            actions=columns.actions[kept],
+            times=columns.times[kept],
+            event_keys=columns.event_keys[kept],
+            offsets=columns.offsets[kept],
         )
         if self.slates.users:
             self._reward(columns, outcomes, positive, metrics)
@@ -284,6 +292,13 @@ class Shard:
                     self.positions.add(scores, taken)
         return closed
 
+    def drop_items(self, rows: NDArray[np.int32], index: ItemIndex) -> None:
+        """Let nothing be counted of items any more; `CoVisitation.forget` takes them out of other rows."""
+        known = rows[rows < self.covisits.n_items]
+        counted = known[self.covisits.applied[known] >= 0]
+        self.dropped_items.update(index.keys[counted].tolist())
+        self.covisits.drop(rows)
+
     def policy_row(self) -> PolicyRow:
         """The bandit's row as of now."""
         # Only here: what a restart reads again after this row is developed and weighed as the first time.
@@ -330,10 +345,12 @@ def count_outcomes(outcomes: NDArray[np.uint8], metrics: Metrics, topic: str) ->
     """Count what became of folded rows."""
     duplicates = int(np.count_nonzero(outcomes == DUPLICATE))
     replayed = int(np.count_nonzero(outcomes == REPLAYED))
+    refused = int(np.count_nonzero(outcomes == REFUSED))
     counts: Sequence[tuple[str, int]] = (
-        ("accepted", len(outcomes) - duplicates - replayed),
+        ("accepted", len(outcomes) - duplicates - replayed - refused),
         ("duplicate", duplicates),
         ("replayed", replayed),
+        ("refused", refused),
     )
     for outcome, count in counts:
         if count:

@@ -45,6 +45,7 @@ from streams.worker.agents.content import ContentAgent
 from streams.worker.agents.requests import RequestAgent
 from streams.worker.agents.users import UserAgent
 from streams.worker.partitions import Partitions
+from streams.worker.reclaimer import Reclaimer
 from streams.worker.shared_topics import SharedTopics
 
 Agent = Callable[[RecordBatch], Awaitable[None]]
@@ -73,6 +74,7 @@ class Parts:
     shared_topics: SharedTopics
     partitions: Partitions
     flusher: Flusher
+    reclaimer: Reclaimer
     server: Server
     explainer: Explainer
     agents: dict[str, Agent]
@@ -82,7 +84,7 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     """Return the parts of a worker that reads and writes `log`."""
     metrics, topics = Metrics(), topic_names(settings)
     inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
-    index = ItemIndex()
+    index = ItemIndex(now_s=int(clock.time()))
     policies = PolicySet(settings, _prior(settings, scorer), metrics)
     factory = ShardFactory(
         settings,
@@ -115,6 +117,10 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         settings, partitions.live, lost=partitions.lose, index=index, inputs=inputs, writers=writers,
         metrics=metrics, clock=clock,
     )  # fmt: skip
+    reclaimer = Reclaimer(
+        settings, partitions.live, partitions.incomplete, shared=shared, items=items, eligibility=eligibility,
+        metrics=metrics, clock=clock,
+    )  # fmt: skip
     ends = log.ends()
     server, explainer = _serving(
         settings, topics, partitions, shared=shared, scorer=scorer, items=items, eligibility=eligibility,
@@ -144,7 +150,8 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         settings=settings, topics=topics, metrics=metrics, scorer=scorer, inference=inference, shared=shared,
         items=items, eligibility=eligibility, ends=ends, content=content, policies=policies, learner=learner,
         inputs=inputs, publisher=publisher, slates=slates, writers=writers, shared_topics=shared_topics,
-        partitions=partitions, flusher=flusher, server=server, explainer=explainer, agents=agents,
+        partitions=partitions, flusher=flusher, reclaimer=reclaimer, server=server, explainer=explainer,
+        agents=agents,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from streams.learning.learner import LEARN_INTERVAL_S, POSITIONS_INTERVAL_S
 from streams.worker.assembly import Parts
 from streams.worker.log_metrics import LogCounter
 from streams.worker.loop_lag import measure_loop_lag
+from streams.worker.reclaimer import SWEEP_INTERVAL_S
 from streams.worker.warm_kernels import warm
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Lifecycle:
             asyncio.create_task(self._every(flush_s, parts.flusher.flush_due)),
             asyncio.create_task(self._every(LEARN_INTERVAL_S, self._learn)),
             asyncio.create_task(self._every(POSITIONS_INTERVAL_S, self._learn_positions)),
+            asyncio.create_task(self._every(SWEEP_INTERVAL_S, parts.reclaimer.sweep)),
             asyncio.create_task(self._every(LAG_INTERVAL_S, self._measure_lag)),
             asyncio.create_task(measure_loop_lag(parts.metrics.observe_loop_lag)),
         ]
@@ -154,7 +156,9 @@ class Lifecycle:
         metrics.set_state(
             "users", rows=sum(p.n_live for p in profiles), nbytes=sum(p.nbytes for p in profiles)
         )
-        catalogue, covisits = parts.shared.catalogue, parts.shared.parts
+        catalogue, covisits, index = parts.shared.catalogue, parts.shared.parts, parts.shared.index
+        metrics.set_state("index", rows=len(index), nbytes=index.nbytes)
+        metrics.undescribed_items.set(index.n_undescribed)
         metrics.set_state("items", rows=catalogue.n_live, nbytes=catalogue.nbytes)
         metrics.set_state(
             "covisits",

@@ -151,6 +151,10 @@ class Partitions:
         """Shards restored and owned, by partition."""
         return [task.result() for _, task in sorted(self._shards.items()) if _restored(task)]
 
+    def incomplete(self) -> bool:
+        """Whether the items are still being read, or a partition of this worker is being restored."""
+        return not self._shared_topics.caught_up or len(self.live()) < len(self._shards)
+
     def owns(self, partition: int) -> bool:
         """Whether this worker answers for a partition."""
         return partition in self._shards

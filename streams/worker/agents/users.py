@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import numpy as np
+
 from streams.decoding import NULL_KEY, TOO_LARGE, Rejected, decode
 from streams.durability.flush import Flusher
 from streams.events import UserUpdate, decode_user, encode
@@ -48,7 +50,7 @@ class UserAgent:
         decoded = decode([record for record in batch.records if record.value is not None], decode_user)
         values = {record.offset: value for value, record in zip(decoded.values, decoded.records, strict=True)}
         rejected = list(decoded.rejected)
-        erased = applied = 0
+        erased = applied = unheard_of = 0
         for record in batch.records:
             if record.value is None:
                 erased += _erase(shard, record, rejected)
@@ -59,14 +61,17 @@ class UserAgent:
                 rejected.append(Rejected(record, TOO_LARGE, error))
             else:
                 applied += 1
+                blocked = self._index.admit(update.blocked_items)
+                unheard_of += int(np.count_nonzero(blocked < 0))
                 shard.profiles.set_stated(
                     update.user_id,
                     attributes=update.attributes,
                     preferences=update.preferences,
-                    blocked=self._index.rows_of(update.blocked_items),
+                    blocked=blocked[blocked >= 0],
                     offset=record.offset,
                 )
         self._metrics.count_events("users", "accepted", applied)
+        self._metrics.blocked_items_refused.inc(unheard_of)
         await self._dead_letters.publish("users", rejected)
         shard.users.advance(batch.last_offset + 1)
         if erased:

@@ -285,3 +285,32 @@ def test_slices_of_histories_need_no_compilation_of_their_own():
     again = dense_scores([part], histories[:, 1:].copy(), 4, weights[:, 1:].copy())
     np.testing.assert_array_equal(found, again)
     assert len(kernels.gather_weighted.signatures) == compiled
+
+
+@given(logs, st.sets(st.integers(0, N_ITEMS - 1)))
+def test_forgotten_items_leave_the_others_as_if_restored_without_them(log, forgotten):
+    part, rows = make(neighbours=16), np.arange(N_ITEMS, dtype=np.int32)
+    part.observe(*columns(log))
+    part.take_dirty()
+    before = [dict(row) for row in content(part)[0]]
+    gone = np.isin(rows, list(forgotten))
+    held = [bool(forgotten.intersection(row)) for row in before]
+    part.drop(rows[gone])
+    for begin in range(0, N_ITEMS, 7):
+        part.forget(gone, begin, begin + 7)
+
+    after, popularity, applied = content(part)
+    assert [dict(row) for row in after] == [
+        {} if gone[row] else {other: n for other, n in old.items() if other not in forgotten}
+        for row, old in enumerate(before)
+    ]
+    assert not any(popularity[row] for row in forgotten)
+    assert all(applied[row] == -1 for row in forgotten)
+    assert sorted(part.take_dirty().tolist()) == [row for row in rows if held[row] and not gone[row]]
+    restored = make(neighbours=16)
+    kept = np.flatnonzero(np.array(applied) >= 0).astype(np.int32)
+    restored.restore(kept, *saved(part, kept))
+    more = [*columns([*log, *log])[:4], np.arange(1_000, 1_000 + 2 * len(log), dtype=np.int64)]
+    for one in (part, restored):
+        one.observe(*more)
+    assert content(part) == content(restored)

@@ -30,16 +30,16 @@ def described(item="a", *, offset=0, partition=0, **changes):
 
 
 def tombstone(item="a"):
-    return SimpleNamespace(key=item.encode(), value=None)
+    return SimpleNamespace(key=item.encode(), value=None, timestamp=NOW)
 
 
 def deletion(item="a", *, offset=0, partition=0):
     value = encode_deletion(content_id=item, partition=partition, offset=offset)
-    return SimpleNamespace(key=item.encode(), value=value)
+    return SimpleNamespace(key=item.encode(), value=value, timestamp=NOW)
 
 
-def make(*records):
-    index = ItemIndex()
+def make(*records, now_ms=NOW):
+    index = ItemIndex(now_s=now_ms // 1000)
     catalogue = Catalogue(index)
     catalogue.apply(records)
     return catalogue, index
@@ -50,6 +50,14 @@ def eligible(catalogue, index, now=NOW):
     catalogue.eligible(now, out)
     assert not out[len(index) :].any()
     return {index.ids[row] for row in np.flatnonzero(out)}
+
+
+def test_an_old_deletion_of_an_item_that_is_not_known_makes_no_row():
+    later = NOW + 2 * 86_400_000
+    _, index = make(tombstone("x"), deletion("y", offset=3), now_ms=later)
+    assert len(index) == 0
+    catalogue, index = make(described("y", offset=2), deletion("y", offset=3), now_ms=later)
+    assert (catalogue.n_live, len(index)) == (0, 1)
 
 
 def test_items_are_eligible_once_described():
