@@ -15,6 +15,7 @@ from model_core.release.batches import ItemBatch
 from model_core.signals.cold_start import ItemMapping
 from model_core.signals.ease import Ease, Rows
 from model_core.signals.evidence import ease_parts
+from model_core.signals.joint import LikedItems
 from model_core.signals.sparse import Sums
 from streams.state.item_index import ItemIndex, keys_of
 
@@ -59,19 +60,20 @@ class EaseSignal:
         """Take out what the rows marked in `gone`, by row, said of themselves: other items will have them."""
         _take_out(*self._rows[1:], gone)
 
-    def sparse_scores(self, bounds: NDArray[np.int64], liked: NDArray[np.int64], n: int) -> Sums:
-        """Score rows 0 to n - 1 by the rows that B users liked, repeats allowed.
+    def liked(self, bounds: NDArray[np.int64], rows: NDArray[np.integer]) -> LikedItems:
+        """Return what EASE reads of B users who liked these rows, repeats allowed.
 
         Parameters
         ----------
-        bounds : (B + 1,) int64, liked : (m,) int64 rows
-
-        Returns
-        -------
-        bounds : (B + 1,) int64; rows : (M,) int32; values : (M,) float32
+        bounds : (B + 1,) int64, rows : (m,)
         """
         self._number()
-        return self._ease.sparse_scores(bounds, self._place[liked], self._rows, n)
+        return LikedItems(self._ease, self._rows, self._place, self._place[rows], bounds[:-1], bounds[1:])
+
+    def sparse_scores(self, bounds: NDArray[np.int64], liked: NDArray[np.integer], n: int) -> Sums:
+        """Score rows 0 to n - 1 by what B users liked: bounds (B + 1,), rows (M,) and values (M,) float32."""
+        read = self.liked(bounds, liked)
+        return self._ease.sparse_scores(bounds, read.places, read.rows, n)
 
     def parts(
         self, liked: NDArray[np.int64], items: NDArray[np.int64]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,15 +27,15 @@ class Allowed:
     Attributes
     ----------
     eligible : (N,) bool, what anybody may be given
-    denied : for each request eligible rows that it may not be given, whether seen or not: ascending
+    denied : of each request eligible rows that it may not be given, whether seen or not
     unseen : the same, with what its user has seen
     limited : for each request the only rows that it may be given, ascending; None = no such limit
     fallbacks : for each request why its slate is not as it should be, None if it is
     """
 
     eligible: NDArray[np.bool_]
-    denied: Sequence[Rows]
-    unseen: Sequence[Rows]
+    denied: SparseRows
+    unseen: SparseRows
     limited: Sequence[Rows | None]
     fallbacks: Sequence[str | None]
 
@@ -42,13 +43,15 @@ class Allowed:
         """Tell which of some rows a request may be given; with `seen`, also such as its user has seen."""
         inside = (rows >= 0) & (rows < len(self.eligible))
         permitted = inside & self.eligible[np.where(inside, rows, 0)]
-        permitted &= ~is_among(rows, (self.denied if seen else self.unseen)[request])
+        permitted &= ~is_among(rows, (self.denied if seen else self.unseen).of_request(request))
         limit = self.limited[request]
         return permitted if limit is None else permitted & is_among(rows, limit)
 
     def limits(self) -> tuple[SparseRows, NDArray[np.bool_]]:
         """Return the rows that requests are limited to, and which requests are: (B,) bool."""
         mask = np.array([limit is not None for limit in self.limited], np.bool_)
+        if not mask.any():
+            return SparseRows.none(len(mask)), mask
         return SparseRows.of([_NONE if limit is None else limit for limit in self.limited]), mask
 
 
@@ -81,27 +84,34 @@ class AllowedRows:
         fallback : of slates with nothing else wrong
         """
         eligible, late = self._eligible(wanted, n)
-        n_eligible = int(np.count_nonzero(eligible))
-        denied, unseen, limited = [], [], []
-        fallbacks: list[str | None] = []
-        for b, request in enumerate(wanted.requests):
-            gone = [late[b], wanted.people.stated[b].blocked]
-            if request.exclude:
-                gone.append(self._index.known_rows(request.exclude))
-            no = _eligible_of(eligible, gone)
-            limit = self._limit(request, wanted.filters[b], eligible)
-            seen = _eligible_of(eligible, [no, wanted.people.seen[b]])
-            before, after = (
-                (n_eligible - len(no), n_eligible - len(seen))
-                if limit is None
-                else (len(limit) - is_among(limit, no).sum(), len(limit) - is_among(limit, seen).sum())
-            )
-            all_seen = before > 0 and after == 0
-            denied.append(no)
-            unseen.append(no if all_seen else seen)
-            limited.append(limit)
-            fallbacks.append("all_seen" if all_seen else fallback)
+        gone = [
+            [late[b], wanted.people.stated[b].blocked, self._index.known_rows(request.exclude)]
+            for b, request in enumerate(wanted.requests)
+        ]
+        denied = _eligible_rows(eligible, gone)
+        unseen = _eligible_rows(eligible, [[rows] for rows in wanted.people.seen], denied)
+        limited = [
+            self._limit(request, filters, eligible)
+            for request, filters in zip(wanted.requests, wanted.filters, strict=True)
+        ]
+        all_seen = self._all_seen(int(np.count_nonzero(eligible)), denied, unseen, limited)
+        if all_seen.any():
+            again = [[_NONE if b else rows] for rows, b in zip(wanted.people.seen, all_seen, strict=True)]
+            unseen = _eligible_rows(eligible, again, denied)
+        fallbacks = ["all_seen" if b else fallback for b in all_seen.tolist()]
         return Allowed(eligible, denied, unseen, limited, fallbacks)
+
+    def _all_seen(
+        self, n_eligible: int, denied: SparseRows, unseen: SparseRows, limited: Sequence[Rows | None]
+    ) -> NDArray[np.bool_]:
+        """Tell of which requests all that they may be given has been seen by their user: (B,) bool."""
+        before, after = n_eligible - np.diff(denied.bounds), n_eligible - np.diff(unseen.bounds)
+        for b, limit in enumerate(limited):
+            if limit is not None:
+                before[b] = len(limit) - is_among(limit, denied.of_request(b)).sum()
+                after[b] = len(limit) - is_among(limit, unseen.of_request(b)).sum()
+        found: NDArray[np.bool_] = (before > 0) & (after == 0)
+        return found
 
     def _eligible(self, wanted: Wanted, n: int) -> tuple[NDArray[np.bool_], list[Rows]]:
         """What any request may be given at its own time, and which of that each one may not."""
@@ -140,11 +150,50 @@ def _sorted(lists: Iterable[Rows]) -> Rows:
 
 def _eligible_of(eligible: NDArray[np.bool_], lists: Iterable[Rows]) -> Rows:
     """Distinct rows of some lists that are eligible, ascending."""
-    rows = np.concatenate([_NONE, *lists])
-    if not len(rows):
-        return rows
-    rows = rows[(rows >= 0) & (rows < len(eligible))]
-    return np.unique(rows[eligible[rows]])
+    return _eligible_rows(eligible, [list(lists)]).rows
+
+
+def _eligible_rows(
+    eligible: NDArray[np.bool_], lists: Sequence[Sequence[Rows]], more: SparseRows | None = None
+) -> SparseRows:
+    """Rows of each request's lists that are eligible, and those of `more`."""
+    more = SparseRows.none(len(lists)) if more is None else more
+    bounds = np.zeros(len(lists) + 1, np.int64)
+    np.cumsum([sum(map(len, of_request)) for of_request in lists], out=bounds[1:])
+    if not bounds[-1]:
+        return more
+    rows = np.concatenate([rows for of_request in lists for rows in of_request], dtype=np.int32)
+    return SparseRows(*_select(eligible, bounds, rows, more.bounds, more.rows))
+
+
+@numba.njit(cache=True, nogil=True)
+def _select(eligible, bounds, rows, more_bounds, more_rows):  # type: ignore[no-untyped-def]
+    """Sort and sift what `_eligible_rows` has put together; what is in both lists is kept once."""
+    found = np.empty(len(rows) + len(more_rows), np.int32)
+    found_bounds = np.zeros(len(bounds), np.int64)
+    n = 0
+    for b in range(len(bounds) - 1):
+        begin = n
+        for k in range(bounds[b], bounds[b + 1]):
+            if 0 <= rows[k] < len(eligible) and eligible[rows[k]]:
+                found[n] = rows[k]
+                n += 1
+        for k in range(more_bounds[b], more_bounds[b + 1]):
+            found[n] = more_rows[k]
+            n += 1
+        found[begin:n].sort()
+        end, n = n, begin
+        for k in range(begin, end):
+            if k == begin or found[k] != found[k - 1]:
+                found[n] = found[k]
+                n += 1
+        found_bounds[b + 1] = n
+    return found_bounds, found[:n]
+
+
+def warm() -> None:
+    """Compile the kernel, or load it from the cache."""
+    _eligible_rows(np.ones(1, np.bool_), [[np.zeros(1, np.int32)]])
 
 
 def is_among(rows: NDArray[Any], ascending: NDArray[Any]) -> NDArray[np.bool_]:

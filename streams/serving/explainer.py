@@ -92,7 +92,6 @@ class Explainer:
         self._own_clicks = own_clicks
         self._inference = inference
         self._actions = tuple(settings.actions)
-        self._positive = np.array([name in settings.positive_actions for name in self._actions], np.bool_)
         self._action_weights = np.array(list(settings.actions.values()), np.float32)
         rows = scorer.release.entity_rows
         self._entity_names = {row: name for name, row in rows.items()}
@@ -160,13 +159,14 @@ class Explainer:
 
     def _sources_of(self, prepared: Prepared, row: int) -> tuple[graph.Path | None, list[str], Parts, Parts]:
         """Return where the score comes from: path, reasons, and items that the signals are sums over."""
-        people, items, now_ms = prepared.people, np.array([row], np.int64), prepared.times_ms
-        liked = graph.positives(people, self._positive, now_ms=now_ms)
+        people, liked, items = prepared.people, prepared.liked, np.array([row], np.int64)
         ((path,),) = graph.best_paths(
             self._shared.catalogue, liked, items[None], actions=self._actions,
             action_weights=self._action_weights,
         )  # fmt: skip
-        ((why,),) = self._slate_reasons.of(people, items[None], now_ms=now_ms, popularity=prepared.popularity)
+        ((why,),) = self._slate_reasons.of(
+            people, liked, prepared.window, items[None], popularity=prepared.popularity
+        )
         sources = self._sources
         return path, why.reasons, sources.covisits(people, 0, items), sources.ease(people, 0, items)
 

@@ -8,9 +8,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from model_core.release.batches import ScoreBatch, SparseRows
-from model_core.signals import co_visitation
-from model_core.signals.sparse import merge_signals
+from model_core.release.batches import ScoreBatch
+from model_core.signals.joint import joint_scores
+from model_core.signals.parts import PartsReader
+from model_core.signals.popularity import Popularity
 from streams.clock import Clock
 from streams.events import Request
 from streams.items.table import AnyScorer, ItemTable
@@ -25,7 +26,7 @@ from streams.state.people import People, gather
 from streams.state.shard import Shard
 from streams.state.shared import SharedState
 from streams.why import graph_paths as graph
-from streams.why.signal_sources import SignalSources
+from streams.why.signal_sources import SignalSources, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class Prepared:
     """
 
     people: People
+    liked: graph.Positives
+    window: Window
     requests: Sequence[Request]
     batch: ScoreBatch
     items: NDArray[np.float32]
@@ -108,6 +111,7 @@ class RequestBatches:
         self._clock = clock
         self._release_action = np.array([self._release.action_code(name) for name in actions], np.int64)
         self._last = max(self._release.history_length, graph.READ)
+        self._parts, self._popularity = PartsReader(), Popularity()
 
     # Event loop
 
@@ -151,11 +155,16 @@ class RequestBatches:
         allowed = self._allowed.of(wanted, n, fallback=self._items.fallback)
         times_ms = np.array([request.timestamp_ms for request in requests], np.int64)
         seeds = np.array([self._seed(request.request_id) for request in requests], np.uint64)
-        counts = co_visitation.total_popularity(self._shared.parts, n)
-        batch = self._score_batch(people, times_ms, allowed, counts)
+        liked = graph.positives(
+            people, self._positive, now_ms=times_ms, half_life_ms=self._settings.affinity_half_life_ms
+        )
+        window = self._sources.window(people)
+        batch = self._score_batch(people, liked, window, times_ms, allowed, n)
         fresh = gathered.diverse and self._settings.fresh_share > 0
         return Prepared(
             people=people,
+            liked=liked,
+            window=window,
             requests=requests,
             batch=batch,
             items=items,
@@ -172,30 +181,28 @@ class RequestBatches:
     def _score_batch(
         self,
         people: People,
+        liked: graph.Positives,
+        window: Window,
         times_ms: NDArray[np.int64],
         allowed: Allowed,
-        counts: NDArray[np.float32],
+        n: int,
     ) -> ScoreBatch:
-        n = len(counts)
-        liked = graph.positives(
-            people, self._positive, now_ms=times_ms, half_life_ms=self._settings.affinity_half_life_ms
-        )
         entities, weights = user_entities(self._release, self._shared.catalogue, self._items, people, liked)
-        found = [co_visitation.sparse_scores(self._shared.parts, *self._sources.window(people), counts)]
-        if (ease := self._items.ease) is not None:
-            bounds = np.cumsum([0, *map(len, people.liked)])
-            found.append(ease.sparse_scores(bounds, np.concatenate(people.liked), n))
-        signals, signal_values = merge_signals(found)
+        parts = self._parts.read(self._shared.parts)
+        self._popularity.read(parts, n)
+        signals, signal_values = joint_scores(
+            parts, *window, self._popularity.tempers, self._sources.liked(people)
+        )
         limited, mask = allowed.limits()
         return ScoreBatch(
             **self._history(people, times_ms, n),
             user_entities=entities,
             user_entity_weights=weights,
-            popularity=np.log1p(counts),
+            popularity=self._popularity.levels,
             signals=signals,
             signal_values=signal_values,
             eligible=allowed.eligible,
-            excluded=SparseRows.of(allowed.unseen),
+            excluded=allowed.unseen,
             limited=limited,
             limited_mask=mask,
         )

@@ -8,11 +8,14 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.signals.co_visitation_kernels import GROUP, Tables
+from model_core.signals.co_visitation_kernels import GROUP, UNIT
+from model_core.signals.parts import arrays_of
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Edges = NDArray[np.int32]
+
+COVISITS_THAT_COUNT = 2.0  # together, over all users, weighted by distance
 
 njit = numba.njit(cache=True, nogil=True)
 
@@ -156,56 +159,169 @@ def _paths_of(
 
 
 @njit
-def pair_counts(t: Tables, history: Ints, items: Ints, out: Floats) -> None:
-    """Add the co-visit counts of each user's history and slate, in units, to out (B, H, K)."""
-    groups, start, level, low_bits = t.groups, t.start, t.level, t.low_bits
-    for b in range(len(history)):
-        for h in range(history.shape[1]):
-            row = history[b, h]
-            if row < 0 or row >= len(start) or start[row] < 0:
-                continue
-            for i in range(items.shape[1]):
-                item = items[b, i]
-                if item < 0 or item >= len(start):
-                    continue
-                group = start[row] + (low_bits[item] & ((1 << level[row]) - 1))
-                if group < 0 or group >= len(groups):
-                    continue
-                for slot in range(GROUP):
-                    if groups[group, 0, slot] == item:
-                        out[b, h, i] += groups[group, 1, slot]
+def explain(  # type: ignore[no-untyped-def]
+    parts, liked, actions, weights, window, window_weights, slates, edges, degrees, n_live, n_entities,
+    place, ease_liked, ease_begin, ease_end, ease_bounds, ease_items, ease_weights,
+    size, new_rows, new_weights, found, shares,
+):  # fmt: skip
+    """Write where each item of each slate comes from.
+
+    Parameters
+    ----------
+    parts : (P, ...) int64, of `model_core.signals.parts.Parts`
+    liked, actions, weights : (B, H) int64 and float32, last positive events and what each counts
+    window, window_weights : (B, W) int64, the events that co-visits are read from
+    slates : (B, K) int64 item rows, -1 = no position
+    place : (n,) int32 of each item row, the item of EASE, -1 = unknown to it
+    ease_liked, ... : of `model_core.signals.joint.LikedItems`; places of what users liked
+    found : (B, K, 7) int64, written, -1 where there is none: of the strongest path the item, action,
+        relation and entity; the liked item that it is met with most often; the items that co-visits and
+        EASE owe most to, the latter as a place
+    shares : (B, K, 2) float64, written: their parts of the sums
+    """
+    n_liked, n_window = liked.shape[1], window.shape[1]
+    paths = np.empty((*slates.shape, 2), np.int64)
+    best_paths(edges, degrees, n_live, n_entities, liked, weights, slates, paths)
+    counts = np.empty((n_liked + n_window, slates.shape[1]), np.float32)
+    history = np.empty(n_liked + n_window, np.int64)
+    # Where the items of a slate stand in it: those that EASE knows, and one more of those that it does not.
+    columns, new = np.full(len(ease_bounds), -1, np.int64), np.zeros(len(place), np.uint8)
+    for b in range(len(slates)):
+        _write_paths(edges, liked[b], actions[b], slates[b], paths[b], found[b])
+        history[:n_liked] = liked[b]
+        history[n_liked:] = window[b]
+        _count_pairs(parts, history, slates[b], counts)
+        _met_with(liked[b], weights[b], counts[:n_liked], slates[b], found[b])
+        _strongest_part(window[b], window_weights[b], counts[n_liked:], found[b], shares[b])
+        _strongest_ease(
+            place, ease_liked[ease_begin[b] : ease_end[b]], ease_bounds, ease_items, ease_weights,
+            size, new_rows, new_weights, columns, new, slates[b], found[b], shares[b],
+        )  # fmt: skip
 
 
 @njit
-def strongest_parts(
-    history: Ints, weights: Floats, counts: Floats, best: Ints, share: NDArray[np.float64]
-) -> None:
+def _write_paths(edges, liked, actions, slate, paths, found):  # type: ignore[no-untyped-def]
+    for i in range(len(slate)):
+        found[i] = -1
+        at, column = paths[i, 0], paths[i, 1]
+        # The edges may have changed since the path was found.
+        if at >= 0 and edges[slate[i], column, 0] >= 0:
+            found[i, 0], found[i, 1] = liked[at], actions[at]
+            found[i, 2], found[i, 3] = edges[slate[i], column, 1], edges[slate[i], column, 0]
+
+
+@njit
+def _count_pairs(parts, history, slate, counts):  # type: ignore[no-untyped-def]
+    """Write the co-visit counts of a user's events and a slate, (H, K); an item that recurs is read once."""
+    counts[:] = 0
+    for h in range(len(history)):
+        if history[h] < 0:
+            continue
+        before = 0
+        while history[before] != history[h]:
+            before += 1
+        if before < h:
+            counts[h] = counts[before]
+            continue
+        for part in range(len(parts)):
+            groups, start, level, low_bits = arrays_of(parts[part])
+            _add_counts(groups, start, level, low_bits, history[h], slate, counts[h])
+        counts[h] /= np.float32(UNIT)
+
+
+@njit
+def _add_counts(groups, start, level, low_bits, row, slate, counts):  # type: ignore[no-untyped-def]
+    if row >= len(start) or start[row] < 0:
+        return
+    for i in range(len(slate)):
+        item = slate[i]
+        if item < 0 or item >= len(start):
+            continue
+        group = start[row] + (low_bits[item] & ((1 << level[row]) - 1))
+        if group < 0 or group >= len(groups):
+            continue
+        count = 0  # without an exit, so that the comparisons become vector instructions
+        for slot in range(GROUP):
+            count += groups[group, 1, slot] if groups[group, 0, slot] == item else 0
+        counts[i] += count
+
+
+@njit
+def _met_with(liked, weights, counts, slate, found):  # type: ignore[no-untyped-def]
+    for i in range(len(slate)):
+        best, most = 0, np.float32(-1)
+        for h in range(len(liked)):
+            together = counts[h, i] * weights[h]
+            if together > most:
+                best, most = h, together
+        if len(liked) and counts[best, i] >= COVISITS_THAT_COUNT and liked[best] != slate[i]:
+            found[i, 4] = liked[best]
+
+
+@njit
+def _strongest_part(window, weights, counts, found, shares):  # type: ignore[no-untyped-def]
     """Which item of a history adds most to each item of a slate, and its share of the sum.
 
-    An item's part is its count times the weights of all its events. best : (B, K) row of the item, -1 where
-    the sum is not positive; of equal ones the lowest row
+    An item's part is its count times the weights of all its events; of equal ones the lowest row.
     """
-    size = history.shape[1]
+    size = len(window)
     together = np.empty(size, np.float64)
-    for b in range(len(history)):
-        for h in range(size):  # each item's weight at its first event, 0 at the others
-            together[h] = weights[b, h] if history[b, h] >= 0 else 0.0
-            for other in range(h):
-                if history[b, h] == history[b, other]:
-                    together[other] += together[h]
-                    together[h] = 0.0
-                    break
-        for i in range(best.shape[1]):
-            total = largest = 0.0
-            best[b, i] = -1
-            share[b, i] = 0.0
-            for h in range(size):
-                part = together[h] * counts[b, h, i]
-                total += part
-                if part > largest or (part == largest and part > 0 and history[b, h] < best[b, i]):
-                    largest = part
-                    best[b, i] = history[b, h]
-            if total > 0:
-                share[b, i] = largest / total
+    for h in range(size):  # each item's weight at its first event, 0 at the others
+        together[h] = weights[h] if window[h] >= 0 else 0.0
+        for other in range(h):
+            if window[h] == window[other]:
+                together[other] += together[h]
+                together[h] = 0.0
+                break
+    for i in range(len(found)):
+        total = largest = 0.0
+        best = -1
+        for h in range(size):
+            part = together[h] * counts[h, i]
+            total += part
+            if part > largest or (part == largest and part > 0 and window[h] < best):
+                largest = part
+                best = window[h]
+        found[i, 5] = best if total > 0 else -1
+        shares[i, 0] = largest / total if total > 0 else 0.0
+
+
+@njit
+def _strongest_ease(  # type: ignore[no-untyped-def]
+    place, liked, bounds, items, weights, size, new_rows, new_weights, columns, new, slate, found, shares
+):
+    """The same of EASE, whose sums take an item liked twice once."""
+    for i in range(len(slate)):
+        row = slate[i]
+        if 0 <= row < len(place):
+            if place[row] >= 0:
+                columns[place[row]] = i
             else:
-                best[b, i] = -1
+                new[row] = i + 1
+    total, largest = np.zeros(len(slate)), np.full(len(slate), -np.inf)
+    part = np.empty(len(slate))
+    for m in range(len(liked)):
+        item = liked[m]
+        if item < 0 or np.any(liked[:m] == item):
+            continue
+        part[:] = 0.0
+        for k in range(bounds[item], bounds[item + 1]):
+            if columns[items[k]] >= 0:
+                part[columns[items[k]]] += weights[k]
+        for k in range(size[item]):
+            row = new_rows[item, k]
+            if row < len(new) and new[row]:
+                part[new[row] - 1] += new_weights[item, k]
+        for i in range(len(slate)):
+            total[i] += part[i]
+            if part[i] > largest[i]:
+                largest[i] = part[i]
+                found[i, 6] = item
+    for i in range(len(slate)):
+        if not total[i] > 0:
+            found[i, 6] = -1
+        shares[i, 1] = largest[i] / total[i] if total[i] > 0 else 0.0
+        if 0 <= slate[i] < len(place):
+            new[slate[i]] = 0
+            if place[slate[i]] >= 0:
+                columns[place[slate[i]]] = -1

@@ -183,7 +183,6 @@ def _serving(
     reasons = SlateReasons(
         catalogue=shared.catalogue, index=shared.index, covisits=shared.covisits, sources=sources,
         actions=names, action_weights=np.array(list(settings.actions.values()), np.float32),
-        positive=positive,
     )  # fmt: skip
     batches = RequestBatches(
         settings, shared=shared, scorer=scorer, items=items, eligibility=eligibility, policies=policies,

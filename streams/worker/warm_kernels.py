@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 
 from model_core.release import retrieval
-from model_core.signals import co_visitation, evidence
+from model_core.signals import co_visitation, evidence, joint, popularity
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
@@ -25,6 +25,7 @@ from streams.items import ease_signal
 from streams.kafka import columns
 from streams.kafka.columns import RecordColumns
 from streams.kafka.partitioner import partition_of
+from streams.serving import allowed_rows
 from streams.state import profile_kernels
 from streams.state.catalogue import Catalogue, encode_item_state
 from streams.state.item_index import ItemIndex
@@ -41,6 +42,9 @@ def warm() -> None:
     retrieval.warm()
     ease_signal.warm()
     evidence.warm()
+    joint.warm()
+    popularity.warm()
+    allowed_rows.warm()
     liked = np.zeros(1, np.int32)
     bounds = np.array([0, 1], np.int64)
     Ease(bounds, liked, np.ones(1, np.float32)).sparse_scores(bounds, liked)
@@ -84,10 +88,13 @@ def _warm_reasons(profiles: Profiles, covisits: CoVisitation, catalogue: Catalog
     )
     why = SlateReasons(
         catalogue=catalogue, index=index, covisits={0: covisits}, sources=sources, actions=["like"],
-        action_weights=np.ones(1, np.float32), positive=everything,
+        action_weights=np.ones(1, np.float32),
     )  # fmt: skip
-    why.of(people, np.arange(3)[None], now_ms=now_ms, popularity=np.ones(3, np.float32))
-    graph.affinities(catalogue, graph.positives(people, everything, now_ms=now_ms), top=2)
+    liked = graph.positives(people, everything, now_ms=now_ms)
+    why.of(people, liked, sources.window(people), np.arange(3)[None], popularity=np.ones(3, np.float32))
+    graph.affinities(catalogue, liked, top=2)
+    slate = np.zeros((1, 1), np.int64)
+    graph.best_paths(catalogue, liked, slate, actions=["like"], action_weights=np.ones(1, np.float32))
 
 
 def main() -> None:

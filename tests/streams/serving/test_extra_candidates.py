@@ -52,7 +52,7 @@ def wanted(
 ) -> Extras | None:
     extras = ExtraCandidates(load_settings(**settings), *catalogue())
     shared = eligible.any(axis=0)
-    denied = [np.flatnonzero(shared & ~row).astype(np.int32) for row in eligible]
+    denied = SparseRows.of([np.flatnonzero(shared & ~row) for row in eligible])
     none = [None] * len(requests)
     allowed = Allowed(shared, denied, denied, limited=none, fallbacks=none)
     return extras.of(requests, allowed, np.arange(len(requests), dtype=np.uint64), fresh=fresh)

@@ -74,10 +74,12 @@ class World:
         )
         why = SlateReasons(
             catalogue=self.catalogue, index=self.index, covisits={0: self.covisits}, sources=sources,
-            actions=ACTIONS, action_weights=WEIGHTS, positive=POSITIVE,
+            actions=ACTIONS, action_weights=WEIGHTS,
         )  # fmt: skip
+        people = self.people(*slates)
         return why.of(
-            self.people(*slates), np.array(list(slates.values()), np.int64), now_ms=np.full(len(slates), NOW),
+            people, graph.positives(people, POSITIVE, now_ms=np.full(len(slates), NOW)),
+            sources.window(people), np.array(list(slates.values()), np.int64),
             popularity=total_popularity([self.covisits], len(self.index)),
         )  # fmt: skip
 

@@ -5,15 +5,17 @@ import sys
 CHECK = """
 from numba.core.registry import CPUDispatcher
 from model_core.signals import co_visitation_kernels
+from streams.serving import allowed_rows
 from streams.state import item_index, people, profile_kernels
 from streams.why import kernels as why
 from streams.worker.warm_kernels import warm
 
 warm()
-for module in (co_visitation_kernels, item_index, people, profile_kernels, why):
+for module in (allowed_rows, co_visitation_kernels, item_index, people, profile_kernels, why):
     for name, kernel in vars(module).items():
         inner = name.startswith("_") and module.__name__.endswith("kernels")
-        if isinstance(kernel, CPUDispatcher) and not inner:
+        own = isinstance(kernel, CPUDispatcher) and kernel.py_func.__module__ == module.__name__
+        if own and not inner:
             print(name, len(kernel.nopython_signatures))
 """
 

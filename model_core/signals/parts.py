@@ -1,0 +1,103 @@
+"""The co-visitation tables of all partitions for one compiled call, however many partitions there are.
+
+A call that takes arrays is compiled for their number. So it takes addresses instead, and makes arrays of
+them for as long as it runs; who calls it holds the tables meanwhile.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.co_visitation_kernels import GROUP, Tables
+
+GROUPS, N_GROUPS, START, LEVEL, LOW_BITS, POPULARITY, N_ROWS = range(7)
+WIDTH = 7
+
+njit = numba.njit(cache=True, nogil=True)
+carray: Any = numba.carray  # type: ignore[attr-defined]
+
+
+class Parts(NamedTuple):
+    """Tables of P partitions: their addresses and sizes, (P, WIDTH) int64, and the tables themselves.
+
+    The addresses are good for as long as `held` is.
+    """
+
+    where: NDArray[np.int64]
+    held: tuple[Tables, ...]
+
+
+class PartsReader:
+    """Finds the tables of partitions; those that have not been replaced are not looked at again."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Tables, NDArray[np.int64]]] = {}
+
+    def read(self, covisits: Sequence[CoVisitation]) -> Parts:
+        """Return the tables as they are now; any thread may call it."""
+        found = [self._of(place, part.tables) for place, part in enumerate(covisits)]
+        where = np.array([row for _, row in found], np.int64).reshape(len(found), WIDTH)
+        return Parts(where, tuple(tables for tables, _ in found))
+
+    def _of(self, place: int, tables: Tables) -> tuple[Tables, NDArray[np.int64]]:
+        known = self._known.get(place)
+        if known is None or known[0] is not tables:
+            known = self._known[place] = tables, _addresses(tables)
+        return known
+
+
+def _addresses(tables: Tables) -> NDArray[np.int64]:
+    row = np.zeros(WIDTH, np.int64)
+    row[GROUPS], row[N_GROUPS] = tables.groups.ctypes.data, len(tables.groups)
+    row[START], row[LEVEL] = tables.start.ctypes.data, tables.level.ctypes.data
+    row[LOW_BITS], row[POPULARITY] = tables.low_bits.ctypes.data, tables.popularity.ctypes.data
+    row[N_ROWS] = len(tables.start)
+    return row
+
+
+@intrinsic
+def _address(typing_context: Any, address: Any) -> Any:
+    """Take an integer for an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), generate
+
+
+@intrinsic
+def _trailing_zeros(typing_context: Any, word: Any) -> Any:
+    """Number of the lowest bit that is set, of a word that is not 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), generate
+
+
+_pointer: Any = _address  # as compiled code calls them, without the context
+trailing_zeros: Any = _trailing_zeros
+
+
+@njit
+def arrays_of(where):  # type: ignore[no-untyped-def]
+    """Groups, start, level and low_bits of the partition that a row of `Parts.where` names."""
+    groups = carray(_pointer(where[GROUPS]), (where[N_GROUPS], 2, GROUP), np.int32)
+    start = carray(_pointer(where[START]), (where[N_ROWS],), np.int32)
+    level = carray(_pointer(where[LEVEL]), (where[N_ROWS],), np.uint8)
+    low_bits = carray(_pointer(where[LOW_BITS]), (where[N_ROWS],), np.uint8)
+    return groups, start, level, low_bits
+
+
+@njit
+def popularity_of(where):  # type: ignore[no-untyped-def]
+    """Positive events of each item in the partition that a row of `Parts.where` names."""
+    return carray(_pointer(where[POPULARITY]), (where[N_ROWS],), np.int64)
