@@ -111,6 +111,9 @@ class Settings(BaseSettings):
         256, description="Requests being answered at a time; `when_overloaded` says what becomes of more."
     )
     max_in_flight_bytes: Positive = Field(64 * 1024 * 1024, description="The same by their size.")
+    max_queue_ms: Positive = Field(
+        200, description="The same by the time that it takes to answer them, at the pace of the last batches."
+    )
     when_overloaded: Literal["refuse", "fallback"] = Field(
         "refuse",
         description="What becomes of a request when there is no room: it waits in its topic, and over HTTP "

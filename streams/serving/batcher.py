@@ -1,6 +1,7 @@
 """Dynamic micro-batching: jobs from everywhere become one batch, run by one thread."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
@@ -23,6 +24,8 @@ class Batcher(Generic[J, P, R]):
         Does the work; called in the inference thread. Returns one result a job, in order.
     max_batch
         Most jobs run together.
+    took
+        Told of each batch how many jobs it had and how many seconds passed until its results were there.
     """
 
     def __init__(
@@ -32,11 +35,13 @@ class Batcher(Generic[J, P, R]):
         *,
         executor: ThreadPoolExecutor,
         max_batch: int,
+        took: Callable[[int, float], None] = lambda jobs, seconds: None,
     ) -> None:
         self._prepare = prepare
         self._run = run
         self._executor = executor
         self._max_batch = max_batch
+        self._took = took
         self._queue: asyncio.Queue[tuple[J, asyncio.Future[R]]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
 
@@ -73,6 +78,7 @@ class Batcher(Generic[J, P, R]):
         loop = asyncio.get_running_loop()
         while True:
             batch = await self._collect()
+            began = time.perf_counter()
             try:
                 prepared = self._prepare([job for job, _ in batch])
                 results = await loop.run_in_executor(self._executor, self._run, prepared)
@@ -81,6 +87,7 @@ class Batcher(Generic[J, P, R]):
                     if not future.done():
                         future.set_exception(error)
                 continue
+            self._took(len(batch), time.perf_counter() - began)
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)

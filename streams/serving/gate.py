@@ -1,8 +1,11 @@
-"""Admission: how many requests, and bytes of them, may be in flight at a time, whatever way they came."""
+"""Admission: how many requests, bytes and seconds of work may be in flight, whatever way they came."""
 
 import asyncio
+import math
 from collections import deque
 from typing import Self
+
+FADE = 0.1  # weight of the newest batch in the pace
 
 
 class Overloaded(Exception):
@@ -26,7 +29,7 @@ class Ticket:
 
 
 class Gate:
-    """Bounds what is in flight, by count and by bytes; one request alone is always let in.
+    """Bounds what is in flight, by count, by bytes and by time; one request alone is always let in.
 
     What waits is let in in the order in which it came, and nothing passes it by.
 
@@ -34,14 +37,19 @@ class Gate:
     ----------
     max_requests, max_bytes
         Of all requests admitted and not yet answered.
+    max_queue_s
+        Seconds in which what is in flight can be answered, by the pace of the last batches (`took`).
     """
 
-    def __init__(self, *, max_requests: int, max_bytes: int) -> None:
-        for name, value in (("max_requests", max_requests), ("max_bytes", max_bytes)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+    def __init__(self, *, max_requests: int, max_bytes: int, max_queue_s: float = math.inf) -> None:
+        bounds = (("max_requests", max_requests, 1), ("max_bytes", max_bytes, 1))
+        for name, value, least in (*bounds, ("max_queue_s", max_queue_s, 0)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
         self._max_requests = max_requests
         self._max_bytes = max_bytes
+        self._max_queue_s = max_queue_s
+        self._requests = self._seconds = 0.0  # of the last batches, those long ago fading
         self.in_flight = 0
         self.nbytes = 0
         self._closed = False
@@ -53,6 +61,17 @@ class Gate:
     def waiting(self) -> int:
         """Requests that wait for room."""
         return len(self._waiting)
+
+    @property
+    def pace_s(self) -> float:
+        """Seconds that a request has taken of late, in a batch with others; 0 before the first."""
+        return self._seconds / self._requests if self._requests else 0.0
+
+    def took(self, requests: int, seconds: float) -> None:
+        """Learn that a batch of requests has taken so long, from when it could begin."""
+        self._requests += FADE * (requests - self._requests)
+        self._seconds += FADE * (seconds - self._seconds)
+        self._let_in()
 
     def admit(self, nbytes: int) -> Ticket:
         """Let a request in at once.
@@ -91,7 +110,8 @@ class Gate:
         if self._closed:
             return False
         fits = self.in_flight < self._max_requests and self.nbytes + nbytes <= self._max_bytes
-        return fits or not self.in_flight
+        in_time = (self.in_flight + 1) * self.pace_s <= self._max_queue_s
+        return (fits and in_time) or not self.in_flight
 
     def _enter(self, nbytes: int) -> Ticket:
         self.in_flight += 1
@@ -102,9 +122,12 @@ class Gate:
     def _leave(self, nbytes: int) -> None:
         self.in_flight -= 1
         self.nbytes -= nbytes
+        self._let_in()
+        if not self.in_flight:
+            self._empty.set()
+
+    def _let_in(self) -> None:
         while self._waiting and (self._waiting[0][1].done() or self._has_room(self._waiting[0][0])):
             size, future = self._waiting.popleft()
             if not future.done():
                 future.set_result(self._enter(size))
-        if not self.in_flight:
-            self._empty.set()

@@ -66,11 +66,13 @@ class Server:
         self._recommendations = recommendations
         self._model_version = model_version
         self._metrics = metrics
-        self._batcher: Batcher[Job, Gathered, Chosen] = Batcher(
-            self._gather, slates.make, executor=inference, max_batch=settings.max_batch
-        )
         bounds = (settings.max_in_flight, settings.max_in_flight_bytes)
-        self._gate = Gate(max_requests=bounds[0], max_bytes=bounds[1])
+        self._gate = Gate(
+            max_requests=bounds[0], max_bytes=bounds[1], max_queue_s=settings.max_queue_ms / 1000
+        )
+        self._batcher: Batcher[Job, Gathered, Chosen] = Batcher(
+            self._gather, slates.make, executor=inference, max_batch=settings.max_batch, took=self._gate.took
+        )
         self._cheap_gate = Gate(max_requests=CHEAP * bounds[0], max_bytes=CHEAP * bounds[1])
         self._falls_back = settings.when_overloaded == "fallback"
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -43,6 +43,50 @@ async def test_what_waits_comes_in_in_order_and_is_not_passed_by():
     assert gate.in_flight == 0
 
 
+async def test_no_more_is_let_in_than_can_be_answered_in_time_at_the_pace_of_the_last_batches():
+    gate = Gate(max_requests=1_000, max_bytes=10_000, max_queue_s=0.102)
+    assert gate.pace_s == 0.0
+    inside = [gate.admit(1) for _ in range(50)]
+    gate.took(10, 0.05)
+    assert gate.pace_s == pytest.approx(0.005)
+    with pytest.raises(Overloaded):
+        gate.admit(1)
+    waiting = asyncio.ensure_future(gate.wait(1))
+    while gate.in_flight > 20:
+        inside.pop().__exit__()
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    inside.pop().__exit__()
+    inside.append(await asyncio.wait_for(waiting, 5))
+    assert gate.in_flight == 20
+    for _ in range(200):  # it has become twice as fast, and then a hundred times as slow
+        gate.took(20, 0.05)
+    with gate.admit(1):
+        pass
+    for _ in range(200):
+        gate.took(1, 0.5)
+    assert gate.pace_s == pytest.approx(0.5)
+    with pytest.raises(Overloaded):
+        gate.admit(1)
+    for ticket in inside:
+        ticket.__exit__()
+    with gate.admit(1), pytest.raises(Overloaded):  # one alone always comes in
+        gate.admit(1)
+
+
+async def test_a_better_pace_lets_in_what_waits():
+    gate = Gate(max_requests=10, max_bytes=100, max_queue_s=0.1)
+    gate.took(1, 1.0)
+    with gate.admit(1):
+        waiting = asyncio.ensure_future(gate.wait(1))
+        await asyncio.sleep(0)
+        for _ in range(100):
+            gate.took(100, 0.1)
+        await asyncio.sleep(0)
+        with await waiting:
+            assert gate.in_flight == 2
+
+
 @pytest.mark.parametrize("already_let_in", [False, True])
 async def test_who_gives_up_waiting_takes_no_room(already_let_in):
     gate = Gate(max_requests=1, max_bytes=100)

@@ -180,6 +180,31 @@ async def test_beyond_the_gate_a_request_waits_in_its_topic_or_is_refused(make_m
         assert all(one.fallback != "overloaded" for one in memory.events.recommendations())
 
 
+async def test_more_than_can_be_answered_in_time_is_refused_or_waits_in_its_topic(make_memory: MakeMemory):
+    memory = make_memory(max_queue_ms=1, partitions=1)
+    for item in range(200):
+        memory.events.content(f"{item}", attributes={"genre": ["Drama"]})
+    async with memory.worker() as worker:
+        await worker.deliver()
+        server, (shard,) = worker.parts.server, worker.parts.partitions.live()
+
+        async def ask_together(n, mark):
+            requests = [
+                Request(request_id=f"{mark}{number}", user_id="u", timestamp_ms=now_ms(memory), k=100)
+                for number in range(n)
+            ]
+            asked = [server.answer(request, shard, received=time.time()) for request in requests]
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+        assert not any(isinstance(one, Overloaded) for one in await ask_together(30, "no pace yet"))
+        refused = [isinstance(one, Overloaded) for one in await ask_together(30, "paced")]
+        assert refused[0] is False
+        assert any(refused)
+        wanted = {memory.events.request("u", k=100) for _ in range(30)}
+        await worker.deliver("requests")
+        assert wanted <= {one.request_id for one in memory.events.recommendations()}
+
+
 async def test_a_closed_server_refuses_and_drains(make_memory: MakeMemory):
     memory = make_memory(partitions=1)
     memory.events.content("a")
