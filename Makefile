@@ -15,7 +15,7 @@ RATIOS := tests/benchmarks/ratios.json
 BROKER := $(if $(KAFKA_BOOTSTRAP_SERVERS),,java)
 
 .NOTPARALLEL:
-.PHONY: demo test bench lint format env java tools constraints clean
+.PHONY: demo test bench lint format env java tools dashboards constraints clean
 
 demo: $(BROKER) env
 	$(BIN)/slatestream demo $(DEMO_ARGS)
@@ -55,6 +55,11 @@ java:
 # promtool and prometheus, which the tests of deploy/prometheus and deploy/grafana run.
 tools:
 	@sh deploy/prometheus/tools.sh build/prometheus
+
+# What Grafana shows, from deploy/grafana/dashboards.py, and the table of all metrics.
+dashboards: env
+	$(BIN)/python -m deploy.grafana.dashboards
+	$(BIN)/python -m deploy.metrics
 
 # Pins every package, transitive ones too, for every Python from 3.11 on. It names no registry.
 constraints: env

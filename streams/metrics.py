@@ -9,6 +9,7 @@ else from its first number on. The hot path adds numbers only. Units are seconds
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
@@ -32,6 +33,16 @@ DEAD_LETTER_REASONS = (*REASONS, "other")
 RARE = 0.01
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # Prometheus sees by itself when a counter begins anew
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a metric is: its name as it is scraped, its type, its labels and its help."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    text: str
 
 
 class _Addable(Protocol):
@@ -73,10 +84,15 @@ class Metrics:
     ----------
     process
         Also export the process's memory, processor time and open files (`process_*`).
+
+    Attributes
+    ----------
+    described : every metric but those of the process
     """
 
     def __init__(self, *, process: bool = True) -> None:
         self.registry = CollectorRegistry()
+        self.described: list[Described] = []
         if process:
             ProcessCollector(registry=self.registry)
         self._make_intake()
@@ -118,7 +134,9 @@ class Metrics:
         self._slates = self._counter(
             "slates", "Slates published; fallback is why one is not the model's.", ("policy", "fallback")
         )
-        stages = _Stages("slatestream_stage_seconds", "Time of one pass of a stage.")
+        about = "Time of one pass of a stage."
+        stages = _Stages("slatestream_stage_seconds", about)
+        self.described.append(Described("slatestream_stage_seconds", "histogram", ("stage",), about))
         self.registry.register(stages)
         self._stage = stages.by_stage
         self._score_rows = self._histogram(
@@ -196,7 +214,10 @@ class Metrics:
     def _make_worker(self) -> None:
         self.ready = self._gauge("ready", "1 when restored and caught up.")
         self.assigned_partitions = self._gauge("assigned_partitions", "Partitions of this worker.")
-        self._restored = self._counter("restored_rows", "Changelog rows read back.", ("topic",))
+        self._restored = _bound(
+            self._counter("restored_rows", "Changelog rows read back.", ("topic",)),
+            *((topic,) for topic in tables.RESTORED),
+        )
         self.restore_seconds = self._gauge("restore_seconds", "Duration of the latest restore.")
         self._loop_lag = self._histogram(
             "loop_lag_seconds", "How late the event loop wakes a timer.", (), tables.LOOP_LAG
@@ -300,7 +321,7 @@ class Metrics:
     def count_restored(self, topic: str, rows: int) -> None:
         """Add changelog rows that a restore has read."""
         _check(topic, tables.RESTORED)
-        self._restored.labels(topic).inc(rows)
+        self._restored[(topic,)].inc(rows)
 
     def observe_batch(self, topic: str, records: int) -> None:
         """Record the size of one fetched partition batch."""
@@ -385,15 +406,21 @@ class Metrics:
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+        self._describe(f"{name}_total", "counter", labels, text)
         return Counter(f"slatestream_{name}_total", text, labels, registry=self.registry)
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+        self._describe(name, "gauge", labels, text)
         return Gauge(f"slatestream_{name}", text, labels, registry=self.registry)
 
     def _histogram(
         self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
     ) -> Histogram:
+        self._describe(name, "histogram", labels, text)
         return Histogram(f"slatestream_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+    def _describe(self, name: str, kind: str, labels: tuple[str, ...], text: str) -> None:
+        self.described.append(Described(f"slatestream_{name}", kind, labels, text))
 
 
 def _check(topic: str, allowed: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -137,7 +138,7 @@ def test_the_compose_file_mounts_and_builds_from_files_that_exist() -> None:
             assert (ROOT / build["context"] / build["dockerfile"]).is_file(), name
         for volume in service.get("volumes", []):
             source = volume.partition(":")[0]
-            assert not source.startswith(".") or (ROOT / source).is_file(), volume
+            assert not source.startswith(".") or (ROOT / source).exists(), volume
 
 
 def test_the_image_copies_files_that_exist() -> None:
@@ -170,3 +171,11 @@ def test_the_recipes_can_be_followed() -> None:
 
     recipes = {path.name: read_recipe(path) for path in (ROOT / "deploy" / "recipes").glob("*.toml")}
     assert recipes["ml-100k.toml"] == Recipe(), "it says of itself that it holds the defaults"
+
+
+def test_docker_compose_reads_its_file() -> None:
+    program = Path(sys.executable).with_name("docker-compose")
+    command = [str(program), "--file", str(ROOT / "docker-compose.yml"), "config", "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["services"].keys() == compose().keys()

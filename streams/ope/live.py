@@ -16,6 +16,7 @@ from streams.demo.session import race
 from streams.errors import SlatestreamError
 from streams.kafka.reader import TailReader
 from streams.kafka.topics import topic_name, topic_partitions
+from streams.metrics import Described
 from streams.ope.estimates import Sampling
 from streams.ope.log import MALFORMED, Reward, SlateLog
 from streams.ope.report import Report, count, evaluate_columns, table
@@ -41,52 +42,63 @@ class Window:
     sampling: Sampling = field(default_factory=Sampling)
 
 
+_BY = ("policy", "estimator")
+DESCRIBED = tuple(
+    Described(f"slatestream_ope_{name}", kind, labels, text)
+    for name, kind, labels, text in (
+        ("measured", "gauge", ("policy",), "Reward a slate as served."),
+        ("value", "gauge", _BY, "Estimated reward a slate of a policy."),
+        ("low", "gauge", _BY, "Lower end of its 95 % interval."),
+        ("high", "gauge", _BY, "Upper end of its 95 % interval."),
+        ("effective_slates", "gauge", _BY, "Slates of equal weight that would be as certain."),
+        ("bearable_positions", "gauge", _BY, "First positions that the log bears where it refuses slates."),
+        ("refused", "gauge", (*_BY, "reason"), "1 where there is no estimate, and why."),
+        ("slates", "gauge", (), "Slates in the window."),
+        ("records_total", "counter", (), "Records read."),
+        ("malformed_total", "counter", ("reason",), "Records left out, and why."),
+    )
+)
+"""What `slatestream ope` tells Prometheus."""
+
+
 class Verdicts(Collector):
-    """The latest report as metrics; a scrape sees a whole one, or none yet."""
+    """The latest report as metrics; a scrape sees a whole one, or the names alone."""
 
     def __init__(self) -> None:
         self.report: Report | None = None
 
     def collect(self) -> Iterator[Metric]:
         """Give what Prometheus reads."""
-        report = self.report
-        if report is None:
-            return
-        by = ["policy", "estimator"]
-        gauges = {
-            name: GaugeMetricFamily(f"slatestream_ope_{name}", text, labels=labels)
-            for name, text, labels in (
-                ("measured", "Reward a slate as served.", ["policy"]),
-                ("value", "Estimated reward a slate of a policy.", by),
-                ("low", "Lower end of its 95 % interval.", by),
-                ("high", "Upper end of its 95 % interval.", by),
-                ("effective_slates", "Slates of equal weight that would be as certain.", by),
-                ("bearable_positions", "First positions that the log bears where it refuses slates.", by),
-                ("refused", "1 where there is no estimate, and why.", [*by, "reason"]),
+        families: dict[str, Any] = {
+            one.name: (CounterMetricFamily if one.kind == "counter" else GaugeMetricFamily)(
+                one.name, one.text, labels=one.labels
             )
+            for one in DESCRIBED
         }
-        for policy, (_, value) in report.measured.items():
-            gauges["measured"].add_metric([policy], value.value)
-        for one in report.verdicts:
-            labels = [one.policy, one.estimator]
-            if one.estimate is not None:
-                for name in ("value", "low", "high"):
-                    gauges[name].add_metric(labels, getattr(one.estimate, name))
-            else:
-                gauges["refused"].add_metric([*labels, one.refused], 1.0)
-                bearable = 0 if one.bears is None else one.bears.positions
-                gauges["bearable_positions"].add_metric(labels, bearable)
-            if one.effective_size is not None:
-                gauges["effective_slates"].add_metric(labels, one.effective_size)
-        yield from gauges.values()
-        yield GaugeMetricFamily("slatestream_ope_slates", "Slates in the window.", report.counts.slates)
-        yield CounterMetricFamily("slatestream_ope_records", "Records read.", report.counts.read)
-        malformed = CounterMetricFamily(
-            "slatestream_ope_malformed", "Records left out, and why.", labels=["reason"]
-        )
-        for reason in MALFORMED:
-            malformed.add_metric([reason], report.counts.malformed.get(reason, 0))
-        yield malformed
+        if (report := self.report) is not None:
+            given = {name.removeprefix("slatestream_ope_"): family for name, family in families.items()}
+            _add_verdicts(given, report)
+            given["slates"].add_metric([], report.counts.slates)
+            given["records_total"].add_metric([], report.counts.read)
+            for reason in MALFORMED:
+                given["malformed_total"].add_metric([reason], report.counts.malformed.get(reason, 0))
+        yield from families.values()
+
+
+def _add_verdicts(gauges: dict[str, Any], report: Report) -> None:
+    for policy, (_, value) in report.measured.items():
+        gauges["measured"].add_metric([policy], value.value)
+    for one in report.verdicts:
+        labels = [one.policy, one.estimator]
+        if one.estimate is not None:
+            for name in ("value", "low", "high"):
+                gauges[name].add_metric(labels, getattr(one.estimate, name))
+        else:
+            gauges["refused"].add_metric([*labels, one.refused], 1.0)
+            bearable = 0 if one.bears is None else one.bears.positions
+            gauges["bearable_positions"].add_metric(labels, bearable)
+        if one.effective_size is not None:
+            gauges["effective_slates"].add_metric(labels, one.effective_size)
 
 
 async def follow(settings: Settings, window: Window, *, host: str, port: int, console: Console) -> None:

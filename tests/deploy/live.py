@@ -1,0 +1,193 @@
+"""A worker with traffic, and a Prometheus that scrapes it."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer.testing
+import yaml
+from prometheus_client import start_http_server
+
+from streams.cli import app
+from streams.metrics import Metrics
+from streams.settings import Settings
+from streams.worker.process import DIE_WITH_PARENT, WorkerProcess, environment, same_topics
+from tests.e2e.client import Client, film, wait_until
+
+RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
+FILMS = [film(f"f{number}", f"Film {number}", genre=["Drama"]) for number in range(8)]
+WINDOW_MS = 1_000
+
+
+class Traffic:
+    """Rounds of clicks, requests and HTTP that move every metric."""
+
+    def __init__(self, client: Client, worker: WorkerProcess) -> None:
+        self._client = client
+        self._worker = worker
+        self._round = 0
+        client.content(*FILMS)
+        for number in range(len(FILMS)):
+            self._click("sated", f"f{number}")
+        client.flush()
+
+    def round(self) -> None:
+        """Ask for slates over both ways, click on what they show, and do what goes wrong in practice."""
+        client = self._client
+        self._round += 1
+        for number in range(16):
+            user = f"u{self._round}-{number}"
+            slate = json.loads(self._get(f"/v1/recommendations/{user}?k=3"))
+            if (items := [item["item_id"] for item in slate["slate"]]) and number % 3:
+                self._click(user, items[number % len(items)], request_id=slate["request_id"])
+        client.request("asks-by-topic", k=3)
+        for path in ("/v1/recommendations/sated?k=3", "/v1/recommendations/web?k=0", "/readyz", "/nowhere"):
+            self._get(path)
+        for number in range(12):  # on every partition: later clicks close the slates
+            self._click(f"late{number}", "f0", action="view")
+        client.send("clicks", "bad", b"{")
+        client.send("clicks", "other-key", {"event_id": f"k{self._round}", "user_id": "u0-0", "item_id": "f1",
+                    "action": "click", "timestamp_ms": int(1000 * time.time())})  # fmt: skip
+        client.flush()
+
+    def _click(self, user: str, item: str, **fields: str) -> None:
+        self._client.click(user, item, **fields, timestamp_ms=int(1000 * time.time()))
+
+    def _get(self, path: str) -> bytes:
+        try:
+            with urllib.request.urlopen(f"{self._worker.url}{path}", timeout=10) as answer:
+                body: bytes = answer.read()
+                return body
+        except urllib.error.HTTPError as answer:
+            with answer:
+                return answer.read()
+
+
+@contextmanager
+def off_policy_evaluation(settings: Settings) -> Iterator[str]:
+    """Run `slatestream ope`; give its host:port."""
+    variables = os.environ | environment(same_topics(settings)) | {"COLUMNS": "400"}
+    live = subprocess.Popen(
+        [*DIE_WITH_PARENT, sys.executable, "-u", "-m", "streams.cli", "ope", "--port", "0", "--every", "1"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables,
+    )  # fmt: skip
+    with live:
+        try:
+            assert live.stdout is not None
+            yield urllib.parse.urlsplit(live.stdout.readline().split()[-1]).netloc
+        finally:
+            live.kill()
+
+
+def start_experiment(settings: Settings, worker: WorkerProcess) -> None:
+    """Start an A/B test of the live policy and another, and wait until the worker takes part."""
+    started = typer.testing.CliRunner().invoke(
+        app,
+        [
+            "experiment",
+            "start",
+            "hot",
+            "--variant",
+            "control=live",
+            "--variant",
+            "b=epsilon-greedy:epsilon=1",
+        ],
+        env=environment(same_topics(settings, policy="epsilon-greedy")),
+    )
+    assert started.exit_code == 0, (started.output, started.exception)
+    wait_until(lambda: worker.metrics().total("experiments_running") == 1, "the experiment runs")  # type: ignore[union-attr]
+
+
+@contextmanager
+def metrics_of_a_release() -> Iterator[str]:
+    """Metrics of a worker with a release, which takes PyTorch to make; give their host:port."""
+    metrics = Metrics(process=False)
+    metrics.set_release("v1", "CPUExecutionProvider", written_s=time.time() - 3_600)
+    server, thread = start_http_server(0, "127.0.0.1", metrics.registry)
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class Prometheus:
+    """A Prometheus with the committed rules, quicker than the committed configuration."""
+
+    def __init__(self, program: str, folder: Path, targets: dict[str, list[str]]) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        config = yaml.safe_load((RULES / "prometheus.yml").read_text())
+        config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        assert {job["job_name"] for job in config["scrape_configs"]} == targets.keys()
+        for job in config["scrape_configs"]:
+            job["static_configs"] = [{"targets": targets[job["job_name"]]}]
+        for name in config["rule_files"]:
+            rules = yaml.safe_load((RULES / name).read_text())
+            for group in rules["groups"]:
+                group["interval"] = "1s"
+            (folder / name).write_text(yaml.safe_dump(rules))
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+        self._log = (folder / "prometheus.log").open("wb")
+        self._process = subprocess.Popen(
+            [
+                *DIE_WITH_PARENT, program, f"--config.file={folder / 'prometheus.yml'}",
+                f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=self._log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+        self._log.close()
+
+    def ask(self, path: str, **parameters: str) -> Any:
+        """What its API answers; None while it does not."""
+        url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return json.loads(answer.read())["data"]
+        except urllib.error.HTTPError as error:
+            with error:
+                said = error.read().decode()
+            if error.code != 503:  # 503 while it starts
+                raise AssertionError(f"{parameters}: {said}") from None
+            return None
+        except OSError:
+            return None
+
+    def has(self, query: str) -> bool:
+        """Whether a query gives numbers now."""
+        found = self.ask("query", query=query.replace("$__rate_interval", "10s"))
+        return found is not None and any(one["value"][1] != "NaN" for one in found["result"])
+
+
+def selectors(query: str) -> set[str]:
+    """The series that a query reads."""
+    names = r"(?<![\w:.\"])(?:slatestream[\w:]*|process_\w+|up)(?:\{[^}]*\})?"
+    return {found.replace("{}", "") for found in re.findall(names, query)}
+
+
+def missing(prometheus: Prometheus, traffic: Traffic, queries: set[str], *, within_s: float) -> set[str]:
+    """Send traffic until every query has given numbers; return those that have not in time."""
+    deadline = time.monotonic() + within_s
+    while queries and time.monotonic() < deadline:
+        traffic.round()
+        queries = {query for query in queries if not prometheus.has(query)}
+    return queries

@@ -1,0 +1,100 @@
+"""Every query of dashboards and rules finds data on a real Prometheus that scrapes a live worker."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+import yaml
+
+from deploy.grafana.dashboards import DASHBOARDS
+from streams.broker.embedded import EmbeddedBroker
+from streams.kafka.topics import create_topics
+from streams.settings import load_settings
+from streams.worker.process import WorkerProcess, same_topics
+from tests.deploy.conftest import program
+from tests.deploy.live import (
+    RULES,
+    WINDOW_MS,
+    Prometheus,
+    Traffic,
+    metrics_of_a_release,
+    missing,
+    off_policy_evaluation,
+    selectors,
+    start_experiment,
+)
+from tests.e2e.client import Client, wait_until
+from tests.e2e.conftest import FAST
+
+PANELS = {
+    f"{title}: {panel.title}": {query for query, _ in panel.queries}
+    for title, panels in DASHBOARDS.values()
+    for panel in panels
+}
+
+
+def rules() -> dict[str, str]:
+    """Expression of each rule, by file, name and place."""
+    return {
+        f"{name} {rule.get('record') or rule['alert']} {place}": rule["expr"]
+        for name in ("slo.yml", "alerts.yml")
+        for group in yaml.safe_load((RULES / name).read_text())["groups"]
+        for place, rule in enumerate(group["rules"])
+    }
+
+
+# An alert's expression is empty while it is silent: what it reads must be there.
+RULE_QUERIES = {
+    name: selectors(query) if name.startswith("alerts") else {query, *selectors(query)}
+    for name, query in rules().items()
+}
+QUERIES = {
+    name: queries | {part for query in queries for part in selectors(query)}
+    for name, queries in (PANELS | RULE_QUERIES).items()
+}
+
+
+@pytest.fixture(scope="module")
+def unanswered(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[set[str]]:
+    """Queries that gave nothing, of all; module-wide, for the worker and Prometheus take their time."""
+    prometheus_program, folder = program("prometheus"), tmp_path_factory.mktemp("live")
+    settings = load_settings(
+        bootstrap_servers=broker.bootstrap_servers, topic_prefix="live.", group_id="live", http_port=0
+    )
+    create_topics(settings)
+    values = same_topics(
+        settings,
+        **FAST,
+        policy="epsilon-greedy",
+        epsilon=0.6,
+        candidate_policies=["random", "greedy"],
+        attribution_window_ms=WINDOW_MS,
+    )
+    with ExitStack() as stack:
+        worker = stack.enter_context(WorkerProcess(values, log=folder / "worker.log"))
+        evaluation = stack.enter_context(off_policy_evaluation(settings))
+        client = stack.enter_context(Client(settings))
+        worker.wait_ready()
+        traffic = Traffic(client, worker)
+        start_experiment(settings, worker)
+        workers = [worker.url.removeprefix("http://"), stack.enter_context(metrics_of_a_release())]
+        targets = {"slatestream": workers, "slatestream-ope": [evaluation]}
+        prometheus = Prometheus(prometheus_program, folder, targets)
+        stack.callback(prometheus.stop)
+        wait_until(lambda: prometheus.has("slatestream_ready == 1"), "the worker is scraped")
+        yield missing(prometheus, traffic, set().union(*QUERIES.values()), within_s=40.0)
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_query_of_a_panel_or_a_rule_finds_data(unanswered: set[str], name: str) -> None:
+    assert QUERIES[name] & unanswered == set()
+
+
+def test_a_renamed_metric_would_be_seen() -> None:
+    assert selectors('sum(rate(slatestream_slates_total{policy="x"}[5m])) / slatestream:slo_objective') == {
+        'slatestream_slates_total{policy="x"}',
+        "slatestream:slo_objective",
+    }
+    assert selectors('count(ALERTS{alertstate="firing"}) or up{job="slatestream"}') == {
+        'up{job="slatestream"}'
+    }
