@@ -29,6 +29,7 @@ from streams.state.shard_factory import ShardFactory
 
 # Records handled in one turn of the loop: by kernels, mostly in another thread; one by one in this one.
 MANY, FEW = 8192, 128
+RESTORED = ("user-state", "policy-state", "recommendations")  # counted; clicks are only looked through
 
 
 class Restorer:
@@ -94,7 +95,8 @@ class Restorer:
             for begin in range(0, len(columns), at_once):
                 yield columns[begin : begin + at_once]
                 await asyncio.sleep(0)
-            self._metrics.count_restored(name, len(columns))
+            if name in RESTORED:
+                self._metrics.count_restored(name, len(columns))
 
     async def _profiles(self, shard: Shard) -> None:
         """Restore the users: bytes in another thread, and only what others read as well in this one."""
