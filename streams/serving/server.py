@@ -246,8 +246,7 @@ class Server:
         if waits:
             await self._own_clicks.wait(shard)
         self._metrics.observe_stage("wait", time.perf_counter() - entered)
-        row = shard.profiles.row_of(request.user_id)
-        chosen = await self._batcher.submit(Job(request, shard, row, time.perf_counter()))
+        chosen = await self._batcher.submit(Job(request, shard, time.perf_counter()))
         record = slate_record(
             request,
             chosen,

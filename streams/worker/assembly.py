@@ -44,6 +44,7 @@ from streams.worker.agents.clicks import ClickAgent
 from streams.worker.agents.content import ContentAgent
 from streams.worker.agents.requests import RequestAgent
 from streams.worker.agents.users import UserAgent
+from streams.worker.idle_users import IdleUsers
 from streams.worker.partitions import Partitions
 from streams.worker.reclaimer import Reclaimer
 from streams.worker.shared_topics import SharedTopics
@@ -75,6 +76,7 @@ class Parts:
     partitions: Partitions
     flusher: Flusher
     reclaimer: Reclaimer
+    idle_users: IdleUsers
     server: Server
     explainer: Explainer
     agents: dict[str, Agent]
@@ -121,6 +123,7 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         settings, partitions.live, partitions.incomplete, shared=shared, items=items, eligibility=eligibility,
         metrics=metrics, clock=clock,
     )  # fmt: skip
+    idle_users = IdleUsers(settings, partitions.live, metrics=metrics, clock=clock)
     ends = log.ends()
     server, explainer = _serving(
         settings, topics, partitions, shared=shared, scorer=scorer, items=items, eligibility=eligibility,
@@ -150,7 +153,8 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         settings=settings, topics=topics, metrics=metrics, scorer=scorer, inference=inference, shared=shared,
         items=items, eligibility=eligibility, ends=ends, content=content, policies=policies, learner=learner,
         inputs=inputs, publisher=publisher, slates=slates, writers=writers, shared_topics=shared_topics,
-        partitions=partitions, flusher=flusher, reclaimer=reclaimer, server=server, explainer=explainer,
+        partitions=partitions, flusher=flusher, reclaimer=reclaimer, idle_users=idle_users,
+        server=server, explainer=explainer,
         agents=agents,
     )  # fmt: skip
 
