@@ -124,13 +124,13 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         metrics=metrics, clock=clock,
     )  # fmt: skip
     idle_users = IdleUsers(settings, partitions.live, metrics=metrics, clock=clock)
+    dead_letters = DeadLetters(publisher, topics["dead-letters"], metrics)
     ends = log.ends()
     server, explainer = _serving(
         settings, topics, partitions, shared=shared, scorer=scorer, items=items, eligibility=eligibility,
         policies=policies, inference=inference, ends=ends, inputs=inputs, publisher=slates,
-        metrics=metrics, clock=clock,
+        dead_letters=dead_letters, metrics=metrics, clock=clock,
     )  # fmt: skip
-    dead_letters = DeadLetters(publisher, topics["dead-letters"], metrics)
     placement = Placement(settings.partitions, metrics)
     agents: dict[str, Agent] = {
         "clicks": ClickAgent(
@@ -173,6 +173,7 @@ def _serving(
     ends: Ends,
     inputs: Inputs,
     publisher: RowPublisher,
+    dead_letters: DeadLetters,
     metrics: Metrics,
     clock: Clock,
 ) -> tuple[Server, Explainer]:
@@ -205,7 +206,7 @@ def _serving(
         ),
         popular=PopularSlates(shared, eligibility, counts_as_seen=counts_as_seen), own_clicks=own_clicks,
         inference=inference, inputs=inputs, publisher=publisher, recommendations=topics["recommendations"],
-        model_version=release.version, metrics=metrics,
+        model_version=release.version, dead_letters=dead_letters, metrics=metrics,
     )  # fmt: skip
     explainer = Explainer(
         settings, partitions.shard, shared=shared, scorer=scorer, items=items, eligibility=eligibility,

@@ -93,5 +93,4 @@ class ClickAgent:
                 k=self._k,
                 context=click.context,
             )
-            received = float(columns.broker_times[row]) / 1000
-            await self._server.serve_click(shard, request, int(columns.offsets[row]), received=received)
+            await self._server.serve_click(shard, request, columns.records[int(columns.rows[row])])
