@@ -54,7 +54,9 @@ class ItemMapping:
     def places(self, items: ItemBatch) -> Matrix:
         """Where items are by what they say of themselves: (n, r); an item without a word is at 0."""
         size = np.sqrt(np.maximum(items.edge_mask.sum(1, keepdims=True), 1)).astype(np.float32)
-        linked = self.entities[np.where(items.edge_mask, items.entities, 0)].sum(1)
+        used = items.edge_mask.any(0)  # most items have few edges
+        edges = np.where(items.edge_mask[:, used], items.entities[:, used], 0)
+        linked = self.entities[edges].sum(1)
         places: Matrix = linked / size
         for name in EMBEDDINGS:
             places += _directions(items, name, self.centres[name]) @ self.embeddings[name]

@@ -122,7 +122,6 @@ class UserStated(msgspec.Struct, array_like=True):
     attributes: dict[str, str]
     preferences: list[str]
     blocked: bytes  # uint64 item keys
-    timestamp_ms: int = 0  # of that record
 
 
 class Actions(msgspec.Struct, array_like=True):
@@ -133,15 +132,11 @@ class Actions(msgspec.Struct, array_like=True):
 
 
 class Erased(msgspec.Struct, array_like=True):
-    """A forgotten user: clicks and users records up to these offsets are not theirs any more.
-
-    erased_ms is when it was asked for, 0 if that is not known.
-    """
+    """A forgotten user: clicks and users records up to these offsets are not theirs any more."""
 
     v: int
     clicks_offset: int
     users_offset: int
-    erased_ms: int = 0
 
 
 class CoVisits(msgspec.Struct, array_like=True, gc=False):

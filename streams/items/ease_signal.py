@@ -17,6 +17,7 @@ from model_core.signals.ease import Ease, Rows
 from model_core.signals.evidence import ease_parts
 from model_core.signals.joint import LikedItems
 from model_core.signals.sparse import Sums
+from streams.state.item_columns import grown
 from streams.state.item_index import ItemIndex, keys_of
 
 
@@ -40,6 +41,7 @@ class EaseSignal:
         self._index = index
         self._version = -1
         self._place = np.zeros(0, np.int32)  # of each row, the release's item, -1 = unknown to it
+        self._described = np.zeros(0, np.bool_)  # rows that may have entries
         n = ease.n_items
         self._rows = Rows(
             np.full(n, -1, np.int32),
@@ -53,8 +55,17 @@ class EaseSignal:
         new = items.id_rows == 0
         if not new.any():
             return
-        weights = self._mapping.places(items)[new] @ self._mapping.weights
-        _replace(*self._rows[1:], np.sort(rows[new]), weights[np.argsort(rows[new])])
+        order = np.argsort(rows[new])
+        places, fresh = self._mapping.places(items)[new][order], rows[new][order]
+        if fresh[-1] >= len(self._described):
+            self._described = grown(self._described, 2 * int(fresh[-1]) + 1)
+        if self._described[fresh].any():
+            again = np.zeros(fresh[-1] + 1, np.bool_)
+            again[fresh] = True
+            _take_out(*self._rows[1:], again)
+        self._described[fresh] = True
+        # Of each of the release's items a row in one piece, as they are gone through.
+        _put_in(*self._rows[1:], fresh, self._mapping.weights.T @ places.T)
 
     def forget(self, gone: NDArray[np.bool_]) -> None:
         """Take out what the rows marked in `gone`, by row, said of themselves: other items will have them."""
@@ -109,14 +120,16 @@ class EaseSignal:
 
 def warm() -> None:
     """Compile the kernel, or load it from the cache."""
-    none, row = Rows(np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros((1, 1), np.int32),
-                     np.zeros((1, 1), np.float32)), np.zeros(1, np.int64)  # fmt: skip
-    _replace(*none[1:], row, np.ones((1, 1), np.float32))
+    none = Rows(
+        np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32)
+    )
+    _put_in(*none[1:], np.zeros(1, np.int64), np.ones((1, 1), np.float32))
     _take_out(*none[1:], np.zeros(1, np.bool_))
 
 
 @numba.njit(cache=True, nogil=True)
 def _take_out(size, new_rows, new_weights, gone):  # type: ignore[no-untyped-def]
+    """Take out the entries of the rows marked in `gone`, by row."""
     for item in range(len(size)):
         kept = 0
         for k in range(size[item]):
@@ -128,27 +141,33 @@ def _take_out(size, new_rows, new_weights, gone):  # type: ignore[no-untyped-def
 
 
 @numba.njit(cache=True, nogil=True)
-def _replace(size, new_rows, new_weights, rows, weights):  # type: ignore[no-untyped-def]
-    """Take the entries of some rows, ascending, out, and put in their weights, (len(rows), n_items)."""
+def _put_in(size, new_rows, new_weights, rows, weights):  # type: ignore[no-untyped-def]
+    """Put in the weights, (n_items, len(rows)), of rows that have no entries."""
+    room = new_rows.shape[1]
     for item in range(len(size)):
-        kept = 0
-        for k in range(size[item]):
-            at = np.searchsorted(rows, new_rows[item, k])
-            if at == len(rows) or rows[at] != new_rows[item, k]:
-                new_rows[item, kept], new_weights[item, kept] = new_rows[item, k], new_weights[item, k]
-                kept += 1
-        least = -1  # the smallest of a full list, looked up again after each change
+        kept = size[item]
+        least, bar = -1, np.float32(0.0)  # the smallest of a full list, looked up again after each change
         for i in range(len(rows)):
-            weight = weights[i, item]
-            if weight == 0:
-                continue
-            if kept < new_rows.shape[1]:
-                new_rows[item, kept], new_weights[item, kept] = rows[i], weight
-                kept += 1
+            weight = weights[item, i]
+            if kept < room:
+                if weight != 0:
+                    new_rows[item, kept], new_weights[item, kept] = rows[i], weight
+                    kept += 1
                 continue
             if least < 0:
-                least = int(np.argmin(np.abs(new_weights[item])))
-            if abs(weight) > abs(new_weights[item, least]):
+                least = _smallest(new_weights[item])
+                bar = abs(new_weights[item, least])
+            if abs(weight) > bar:
                 new_rows[item, least], new_weights[item, least] = rows[i], weight
                 least = -1
         size[item] = kept
+
+
+@numba.njit(cache=True, nogil=True)
+def _smallest(values):  # type: ignore[no-untyped-def]
+    """Place of the first value that is the smallest in absolute value."""
+    place = 0
+    for k in range(1, len(values)):
+        if abs(values[k]) < abs(values[place]):
+            place = k
+    return place

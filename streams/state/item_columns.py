@@ -71,7 +71,8 @@ class Windows(NamedTuple):
 
 
 def grown(array: NDArray[Any], capacity: int, fill: int = 0) -> NDArray[Any]:
-    """Return the array with `capacity` rows; new ones are `fill`."""
-    new = np.full((capacity, *array.shape[1:]), fill, array.dtype)
+    """Return the array with `capacity` rows; new ones are `fill`. Zeros take no memory until written to."""
+    shape = (capacity, *array.shape[1:])
+    new = np.full(shape, fill, array.dtype) if fill else np.zeros(shape, array.dtype)
     new[: len(array)] = array
     return new

@@ -127,14 +127,13 @@ def folded(memory: Memory) -> str:
         neighbours=config.covisit_neighbours,
         pairing=SignalConfig().pairing,
     )
-    for record, update in memory.events.stated():
-        state.profiles[record.partition].set_stated(
+    for offset, update, partition in memory.events.stated():
+        state.profiles[partition].set_stated(
             update.user_id,
             attributes=update.attributes,
             preferences=update.preferences,
             blocked=state.index.rows_of(update.blocked_items),
-            offset=record.offset,
-            timestamp_ms=record.timestamp,
+            offset=offset,
         )
     return state.digest()
 

@@ -37,8 +37,7 @@ class World:
 
     def _apply(self, item, value):
         self.offset += 1
-        record = SimpleNamespace(key=item.encode(), value=value, timestamp=self.now)
-        self.eligibility.changed(self.catalogue.apply([record]))
+        self.eligibility.changed(self.catalogue.apply([SimpleNamespace(key=item.encode(), value=value)]))
 
     def encode(self, *items):
         self.eligibility.mark_encoded(self.index.rows_of(items).astype(np.int64))
