@@ -19,8 +19,8 @@ EVENTS = {
 
 INPUTS = ("clicks", "content", "users", "requests")
 KEYED_BY_USER = ("clicks", "requests")  # where a record's key is held against its user_id
-RECLAIMED = ("items",)
-RESTORED = ("user-state", "policy-state", "recommendations")
+RECLAIMED = ("items", "users", "erasures")
+RESTORED = ("user-state", "policy-state", "recommendations", "clicks")
 
 FALLBACKS = ("none", "no_release", "no_candidates", "all_seen", "overloaded", "other")
 REWARD_OUTCOMES = tuple(outcome.value for outcome in Outcome)

@@ -96,6 +96,24 @@ class Settings(BaseSettings):
         "has it.",
     )
 
+    max_users: Positive = Field(
+        1_000_000,
+        description="Users kept per partition: beyond, the longest idle are forgotten, and begin anew when "
+        "they come back.",
+    )
+    user_ttl_days: Annotated[float, Field(gt=0)] | None = Field(
+        365.0,
+        description="How long a user is known after the last event, by event time; unset, for ever.",
+    )
+    erasure_ttl_days: Annotated[float, Field(gt=0)] = Field(
+        100.0,
+        description="How long it is remembered that a user was erased, lest old clicks that are read again "
+        "bring the user back. More than what `clicks` is kept for, 90 days.",
+    )
+    answered_requests: Positive = Field(
+        200_000, description="Ids of answered requests remembered per partition, to answer none twice."
+    )
+
     # Model and serving
     release: Path | None = Field(None, description="Release folder; popularity and co-visits without one.")
     text_encoder: str = Field(

@@ -52,6 +52,7 @@ class OpenSlate:
     record : whatever the caller wants back with the slate when it closes
     after_offset : offset of the interactions' partition up to which it had been consumed when the slate
         was added: an interaction at or below it cannot have been caused by the slate
+    extra_bytes : what the record takes of memory beside its slate
     closed : its window has ended; it is kept for what comes late
     """
 
@@ -62,6 +63,7 @@ class OpenSlate:
     timestamp_ms: int
     record: Any = None
     after_offset: int = -1
+    extra_bytes: int = 0
     closed: bool = field(init=False, default=False)
     # By position; most slates earn nothing, and containers that are not there cost nothing.
     _earned: "dict[int, list[tuple[str, float]]] | None" = field(init=False, default=None)
@@ -85,7 +87,8 @@ class OpenSlate:
     @property
     def nbytes(self) -> int:
         """What it takes of memory, about: its features twice, for the record has them too, and its items."""
-        return SLATE_BYTES + len(self.item_ids) * ITEM_BYTES + 2 * self.features.nbytes
+        of_items = len(self.item_ids) * ITEM_BYTES + 2 * self.features.nbytes
+        return SLATE_BYTES + of_items + self.extra_bytes
 
     def position_of(self, item_id: str) -> int | None:
         """Return where an item stands, None if it is not in the slate."""
@@ -209,6 +212,7 @@ class PendingSlates:
         *,
         record: Any = None,
         after_offset: int = -1,
+        extra_bytes: int = 0,
     ) -> bool:
         """Open a slate; return False, and change nothing, when its request is already open.
 
@@ -216,7 +220,9 @@ class PendingSlates:
         """
         if request_id in self._by_request:
             return False
-        slate = OpenSlate(request_id, user_id, item_ids, features, timestamp_ms, record, after_offset)
+        slate = OpenSlate(
+            request_id, user_id, item_ids, features, timestamp_ms, record, after_offset, extra_bytes
+        )
         self._by_request[request_id] = slate
         insort(self.users.setdefault(user_id, []), slate, key=_closing_order)
         heapq.heappush(self._open, (timestamp_ms, request_id, next(self._numbers), slate))
@@ -224,6 +230,11 @@ class PendingSlates:
         while self.nbytes > self.max_bytes and len(self._by_request) > 1:
             self._make_room()
         return True
+
+    def withdraw(self, request_id: str) -> None:
+        """Take out a slate that was not served after all; it closes without a word."""
+        if (slate := self._by_request.get(request_id)) is not None:
+            self._give_up(slate)
 
     def _make_room(self) -> None:
         given_up = self._pop(self._kept) if self._kept else self._pop(self._open)

@@ -193,11 +193,11 @@ class Restore:
         keep = np.empty(len(chunks), np.bool_)
         restore_kernels.readable(users, self._heads[chunks, 0], profiles.n_slots, keep)
         kept = chunks[keep].astype(np.int32)
-        slab, starts = self._keys.slab
+        slab, spans = self._keys.slab
         moved = np.zeros(len(kept), np.bool_)
         bad = kernels.link(
             profiles.rings, profiles.n_slots, kept, users[keep], self._heads, self._counts, self._codes,
-            slab, starts, moved,
+            slab, spans, moved,
         )  # fmt: skip
         if bad >= 0:
             raise _damaged(self._keys.bytes_of(bad))
@@ -239,10 +239,10 @@ class Restore:
         for key, value in self._others.items():
             if key.startswith(ERASED_PREFIX):
                 self._profiles.erased[key] = changelog.decode(Erased, TOPIC, key, value)
-        slab, starts = self._keys.slab
+        slab, names = self._keys.slab
         data = slab[:]
         data.flags.writeable = False
-        spans = np.stack((starts[chunks], starts[chunks + 1] - starts[chunks] - CHUNK_SUFFIX), axis=1)
+        spans = names[chunks] - np.array([0, CHUNK_SUFFIX])
         hashes, plain = np.empty(len(chunks), np.uint64), np.empty(len(chunks), np.bool_)
         restore_kernels.hash_names(data, spans, hashes, plain)
         for i in np.flatnonzero(~plain).tolist():
@@ -256,7 +256,9 @@ class Restore:
     def _stated(self, row: UserStated) -> None:
         user = int(self._profiles.rows_of([row.user_id])[0])
         blocked = self._index.rows_of_keys(joined([row.blocked], "<u8").astype(np.uint64))
-        self._profiles.stated[user] = Stated(row.offset, row.attributes, row.preferences, blocked)
+        self._profiles.stated[user] = Stated(
+            row.offset, row.attributes, row.preferences, blocked, row.timestamp_ms
+        )
 
     def _rename(self, kept: NDArray[np.int32], moved: NDArray[np.int32], dropped: NDArray[np.int64]) -> None:
         """After a change of `history_limit`, let the next flush move rows to their new keys."""

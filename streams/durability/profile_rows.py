@@ -33,6 +33,8 @@ def take_profiles(profiles: Profiles, index: ItemIndex) -> Taken:
         profiles.flush_names = False
     erased, profiles.dirty_erased = profiles.dirty_erased, set()
     rows += [(key, changelog.encode(profiles.erased[key])) for key in erased]
+    tombstones, profiles.tombstones = profiles.tombstones, set()
+    rows += [(key, None) for key in sorted(tombstones)]  # first: a key may be written anew
     r = profiles.rings
     chunks = r.dirty_chunks[: r.heap[kernels.DIRTY]].copy()
     r.dirty[chunks] = False
@@ -40,14 +42,10 @@ def take_profiles(profiles: Profiles, index: ItemIndex) -> Taken:
     pack = _packer(profiles, index, chunks)
     stated, profiles.dirty_stated = profiles.dirty_stated, set()
     after = [_stated_row(profiles, user, index) for user in sorted(stated)]
-    tombstones, profiles.tombstones = profiles.tombstones, set()
-    if tombstones:
-        written = {key for key, _ in (*rows, *PackedRows(len(chunks), pack), *after)}
-        after += [(key, None) for key in sorted(tombstones - written)]
 
     def put_back() -> None:
         profiles.flush_names |= names
-        profiles.dirty_erased |= erased
+        profiles.dirty_erased |= erased & profiles.erased.keys()
         profiles.dirty_stated |= stated & profiles.stated.keys()  # a user may have been erased meanwhile
         profiles.tombstones |= tombstones
         kernels.mark_chunks(profiles.rings, chunks)
@@ -58,7 +56,9 @@ def take_profiles(profiles: Profiles, index: ItemIndex) -> Taken:
 def _stated_row(profiles: Profiles, user: int, index: ItemIndex) -> Row:
     said, user_id = profiles.stated[user], profiles.ids.text(user)
     blocked = index.keys[said.blocked].astype("<u8").tobytes()
-    value = UserStated(SCHEMA_VERSION, user_id, said.offset, said.attributes, said.preferences, blocked)
+    value = UserStated(
+        SCHEMA_VERSION, user_id, said.offset, said.attributes, said.preferences, blocked, said.timestamp_ms
+    )
     return stated_key(user_id), changelog.encode(value)
 
 
@@ -76,7 +76,7 @@ def _packer(
 ) -> Callable[[], tuple[packing.Data, NDArray[np.int64]]]:
     """Copy what chunks are now; return what makes rows of the copy."""
     r, n = profiles.rings, len(chunks)
-    slab, starts = profiles.ids.slab
+    slab, spans = profiles.ids.slab
     owners = r.links[chunks, kernels.OWNER]
     copy = kernels.Chunks(
         heads=np.empty((n, 6), np.int64),
@@ -86,9 +86,9 @@ def _packer(
         times=np.empty((n, kernels.CHUNK), np.int64),
         keys=np.empty((n, kernels.CHUNK), np.uint64),
         offsets=np.empty((n, kernels.CHUNK), np.int64),
-        names=np.empty(int((starts[owners + 1] - starts[owners]).sum()), np.uint8),
+        names=np.empty(int(spans[owners, 1].sum()), np.uint8),
     )
-    kernels.gather(r, chunks, slab, starts, copy)
+    kernels.gather(r, chunks, slab, spans, copy)
     item_keys = index.keys
 
     def pack() -> tuple[packing.Data, NDArray[np.int64]]:

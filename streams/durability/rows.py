@@ -122,6 +122,7 @@ class UserStated(msgspec.Struct, array_like=True):
     attributes: dict[str, str]
     preferences: list[str]
     blocked: bytes  # uint64 item keys
+    timestamp_ms: int = 0  # of that record
 
 
 class Actions(msgspec.Struct, array_like=True):
@@ -132,11 +133,15 @@ class Actions(msgspec.Struct, array_like=True):
 
 
 class Erased(msgspec.Struct, array_like=True):
-    """A forgotten user: clicks and users records up to these offsets are not theirs any more."""
+    """A forgotten user: clicks and users records up to these offsets are not theirs any more.
+
+    erased_ms is when it was asked for, 0 if that is not known.
+    """
 
     v: int
     clicks_offset: int
     users_offset: int
+    erased_ms: int = 0
 
 
 class CoVisits(msgspec.Struct, array_like=True, gc=False):

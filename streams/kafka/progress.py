@@ -3,6 +3,8 @@
 import asyncio
 from collections import OrderedDict
 
+import xxhash
+
 
 class Progress:
     """The next offset to fold of one partition; requests wait here for the clicks before them."""
@@ -39,20 +41,29 @@ class Progress:
 
 
 class RecentIds:
-    """The last `limit` ids seen: a request whose id is among them has been taken already."""
+    """The last `limit` ids seen: a request whose id is among them has been taken already.
+
+    They are remembered by hashes of 64 bits, so that long ids take no more memory than short ones.
+    """
+
+    BYTES = 180  # that one takes, about
 
     def __init__(self, limit: int = 200_000) -> None:
         self._limit = limit
-        self._ids: OrderedDict[str, None] = OrderedDict()
+        self._ids: OrderedDict[int, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._ids)
 
     def add(self, identifier: str) -> bool:
         """Remember an id; return False if it is among the remembered ones."""
-        if identifier in self._ids:
+        hashed = xxhash.xxh3_64_intdigest(identifier.encode())
+        if hashed in self._ids:
             return False
-        self._ids[identifier] = None
+        self._ids[hashed] = None
         if len(self._ids) > self._limit:
             self._ids.popitem(last=False)
         return True
 
     def __contains__(self, identifier: str) -> bool:
-        return identifier in self._ids
+        return xxhash.xxh3_64_intdigest(identifier.encode()) in self._ids

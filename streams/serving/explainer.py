@@ -132,7 +132,7 @@ class Explainer:
             raise ExplanationError(503, f"item {item_id!r} is being encoded; try again")
         now_ms = int(time.time() * 1000)
         request = Request(request_id=f"explain {item_id}"[:512], user_id=user_id, timestamp_ms=now_ms, k=1)
-        gathered = self._batches.gather([Job(request, shard, user, time.perf_counter())])
+        gathered = self._batches.gather([Job(request, shard, time.perf_counter())])
         parts = self._items.describe(np.array([row], np.int64))
         rows, codes, _ = shard.profiles.history(user, self._settings.history_limit)
         verbs = {

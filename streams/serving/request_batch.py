@@ -31,11 +31,10 @@ from streams.why.signal_sources import SignalSources, Window
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A request on its way to the scorer; user_row is -1 for a user never seen."""
+    """A request on its way to the scorer."""
 
     request: Request
     shard: Shard
-    user_row: int
     queued: float
 
 
@@ -119,7 +118,8 @@ class RequestBatches:
         """Read what users have done and said, and what may be served, as things stand."""
         self._eligibility.advance(int(self._clock.time() * 1000))
         people = gather(
-            [(job.shard.profiles, job.user_row) for job in jobs],
+            # Here, and not before: the row of a user who is forgotten meanwhile is another's.
+            [(job.shard.profiles, job.shard.profiles.row_of(job.request.user_id)) for job in jobs],
             last=self._last,
             counts_as_seen=self._counts_as_seen,
             positive=self._positive,

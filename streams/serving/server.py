@@ -7,10 +7,15 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from aiokafka.errors import MessageSizeTooLargeError
+
+from streams.decoding import TOO_LARGE, Rejected
 from streams.errors import OwnershipLost
 from streams.events import Recommendation, Request, encode
+from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import RowPublisher
+from streams.kafka.topics import TOPICS
 from streams.kafka.transport import RecordBatch
 from streams.metrics import Metrics
 from streams.serving.batcher import Batcher
@@ -26,7 +31,13 @@ from streams.state.shard import Shard
 log = logging.getLogger(__name__)
 
 OWNED_POLL_S = 0.02
+# What is told of a slate when it closes repeats its record, and adds rewards and actions.
+MAX_RECORD_BYTES = TOPICS["feedback"].max_message_bytes - 256 * 1024
 CHEAP = 4  # requests answered from the cheap path at a time, for each one that may be in flight
+
+
+class SlateTooLarge(Exception):
+    """The record of a slate, with the context that it echoes, is more than its topic takes."""
 
 
 class Server:
@@ -56,6 +67,7 @@ class Server:
         publisher: RowPublisher,
         recommendations: str,
         model_version: str,
+        dead_letters: DeadLetters,
         metrics: Metrics,
     ) -> None:
         self._batches = batches
@@ -65,6 +77,7 @@ class Server:
         self._publisher = publisher
         self._recommendations = recommendations
         self._model_version = model_version
+        self._dead_letters = dead_letters
         self._metrics = metrics
         bounds = (settings.max_in_flight, settings.max_in_flight_bytes)
         self._gate = Gate(
@@ -136,15 +149,18 @@ class Server:
 
         for request, record in accepted:
             await self._let_in(
-                request, shard, record.timestamp / 1000, nbytes=len(record.value), answered=answered
-            )
+                request, shard, record.timestamp / 1000, nbytes=len(record.value), answered=answered,
+                source=("requests", record),
+            )  # fmt: skip
 
-    async def serve_click(self, shard: Shard, request: Request, offset: int, *, received: float) -> None:
+    async def serve_click(self, shard: Shard, request: Request, record: Any) -> None:
         """Serve the slate that a folded click asked for; its offset is held until then."""
+        offset = record.offset
         shard.holding.add(offset)
         await self._let_in(
-            request, shard, received, nbytes=0, answered=lambda: shard.holding.discard(offset), waits=False
-        )
+            request, shard, record.timestamp / 1000, nbytes=0, waits=False, source=("clicks", record),
+            answered=lambda: shard.holding.discard(offset),
+        )  # fmt: skip
 
     async def answer(self, request: Request, shard: Shard, *, received: float) -> Recommendation | None:
         """Answer a request that somebody waits for, as `serve` does.
@@ -171,6 +187,7 @@ class Server:
         *,
         nbytes: int,
         answered: Callable[[], None],
+        source: tuple[str, Any],
         waits: bool = True,
     ) -> None:
         """Begin to answer a request of a topic as soon as there is room."""
@@ -193,6 +210,9 @@ class Server:
                 except OwnershipLost as lost:
                     log.warning("request %.40s is left to the owner: %s", request.request_id, lost)
                     return
+                except SlateTooLarge as error:
+                    name, record = source
+                    await self._dead_letters.publish(name, [Rejected(record, TOO_LARGE, str(error))])
                 answered()
 
         task = asyncio.create_task(one(ticket))
@@ -234,6 +254,9 @@ class Server:
         try:
             record = await work
             published.set_result(None)
+        except SlateTooLarge:
+            published.set_result(None)  # it has been dealt with
+            raise
         finally:
             published.cancel()
             del self._serving[request.request_id]
@@ -246,8 +269,7 @@ class Server:
         if waits:
             await self._own_clicks.wait(shard)
         self._metrics.observe_stage("wait", time.perf_counter() - entered)
-        row = shard.profiles.row_of(request.user_id)
-        chosen = await self._batcher.submit(Job(request, shard, row, time.perf_counter()))
+        chosen = await self._batcher.submit(Job(request, shard, time.perf_counter()))
         record = slate_record(
             request,
             chosen,
@@ -256,16 +278,22 @@ class Server:
             received=received,
         )
         await self._sure_of(shard)
+        value = _encoded(record)
         # Opened before it is out: nobody can click before, and nobody's click may find it closed.
         shard.open_slate(record, chosen.features)
-        shard.count_slate(record, chosen.features, await self._publish(shard, record, received))
+        try:
+            offset = await self._publish(shard, record, value, received)
+        except SlateTooLarge:
+            shard.slates.withdraw(record.request_id)
+            raise
+        shard.count_slate(record, chosen.features, offset)
         shard.saw(request.timestamp_ms, int(received * 1000))
         return record
 
     async def _cheap(self, request: Request, shard: Shard, received: float) -> Recommendation:
         await self._sure_of(shard)
         record = self._popular.slate(request, shard, received=received)
-        await self._publish(shard, record, received)
+        await self._publish(shard, record, _encoded(record), received)
         return record
 
     async def _sure_of(self, shard: Shard) -> None:
@@ -279,13 +307,24 @@ class Server:
         while True:
             try:
                 return await self._publisher.send(self._recommendations, shard.partition, key, value)
+            except MessageSizeTooLargeError:
+                return await self._send_alone(shard, key, value)
             except OwnershipLost:
                 await self._sure_of(shard)  # not sent; if the partition is still ours, it is sent then
 
-    async def _publish(self, shard: Shard, record: Recommendation, received: float) -> int:
+    async def _send_alone(self, shard: Shard, key: bytes, value: bytes) -> int:
+        """Send again what went out with others and was more than the topic takes: with its like, or alone."""
+        try:
+            return await self._publisher.publish(self._recommendations, shard.partition, [(key, value)])
+        except MessageSizeTooLargeError:
+            raise SlateTooLarge(
+                f"{self._recommendations} takes no record of {len(value)} bytes, context included"
+            ) from None
+
+    async def _publish(self, shard: Shard, record: Recommendation, value: bytes, received: float) -> int:
         """Publish a record and return its offset."""
         metrics, started = self._metrics, time.perf_counter()
-        offset = await self._send(shard, record.user_id.encode(), encode(record))
+        offset = await self._send(shard, record.user_id.encode(), value)
         metrics.observe_stage("publish", time.perf_counter() - started)
         metrics.count_events("recommendations", "published")
         metrics.count_events("requests", "accepted")
@@ -302,3 +341,13 @@ class Server:
         gathered = self._batches.gather(jobs)
         metrics.observe_stage("gather", time.perf_counter() - now)
         return gathered
+
+
+def _encoded(record: Recommendation) -> bytes:
+    """Encode a record, unless it is too large."""
+    value = encode(record)
+    if len(value) > MAX_RECORD_BYTES:
+        raise SlateTooLarge(
+            f"a slate's record must fit into {MAX_RECORD_BYTES} bytes with its context, got {len(value)}"
+        )
+    return value

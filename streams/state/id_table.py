@@ -18,23 +18,29 @@ Rows = NDArray[np.int32]
 Hashes = NDArray[np.uint64]
 
 _FREE, _FORGOTTEN = -1, -2  # slots without a row; a search goes on past the second
+_ROWS, _VACANT, _END, _FRESH = (
+    0,
+    1,
+    2,
+    3,
+)  # numbers that a call goes on from: rows, vacant ones, bytes, new ones
 
 njit = numba.njit(cache=True, nogil=True)
 
 
 @njit
 def _find(
-    slots: Rows, hashes: Hashes, starts: Ints, slab: Data, data: Data, at: int, size: int, wanted: np.uint64
+    slots: Rows, hashes: Hashes, names: Ints, slab: Data, data: Data, at: int, size: int, wanted: np.uint64
 ) -> int:  # fmt: skip
     """Slot of an id; one that is free if it has none."""
     mask = np.uint64(len(slots) - 1)
     slot = wanted & mask
     while slots[slot] != _FREE:
         row = slots[slot]
-        if row >= 0 and hashes[row] == wanted and starts[row + 1] - starts[row] == size:
+        if row >= 0 and hashes[row] == wanted and names[row, 1] == size:
             same = True
             for k in range(size):
-                same &= slab[starts[row] + k] == data[at + k]
+                same &= slab[names[row, 0] + k] == data[at + k]
             if same:
                 break
         slot = (slot + np.uint64(1)) & mask
@@ -43,22 +49,29 @@ def _find(
 
 @njit
 def _find_all(
-    slots: Rows, hashes: Hashes, starts: Ints, slab: Data, data: Data, spans: Ints, wanted: Hashes, n: int,
-    out: Rows,
-) -> int:  # fmt: skip
-    """Write the rows of ids, made where there are none; return how many rows there are then."""
+    slots: Rows, hashes: Hashes, names: Ints, slab: Data, data: Data, spans: Ints, wanted: Hashes,
+    vacant: Rows, numbers: Ints, out: Rows, fresh: Rows,
+) -> None:  # fmt: skip
+    """Write the rows of ids, made where there are none, and which were made."""
     for k in range(len(out)):
         at, size = spans[k, 0], spans[k, 1]
-        slot = _find(slots, hashes, starts, slab, data, at, size, wanted[k])
+        slot = _find(slots, hashes, names, slab, data, at, size, wanted[k])
         if slots[slot] < 0:
-            slots[slot] = n
-            hashes[n] = wanted[k]
+            if numbers[_VACANT]:
+                numbers[_VACANT] -= 1
+                row = np.int64(vacant[numbers[_VACANT]])
+            else:
+                row = numbers[_ROWS]
+                numbers[_ROWS] += 1
+            slots[slot] = row
+            hashes[row] = wanted[k]
+            names[row, 0], names[row, 1] = numbers[_END], size
             for i in range(size):
-                slab[starts[n] + i] = data[at + i]
-            starts[n + 1] = starts[n] + size
-            n += 1
+                slab[names[row, 0] + i] = data[at + i]
+            numbers[_END] += size
+            fresh[numbers[_FRESH]] = row
+            numbers[_FRESH] += 1
         out[k] = slots[slot]
-    return n
 
 
 @njit
@@ -73,31 +86,58 @@ def _enter(slots: Rows, hashes: Hashes, gone: NDArray[np.bool_], n: int) -> None
         slots[slot] = row
 
 
+@njit
+def _copy(names: Ints, slab: Data, gone: NDArray[np.bool_], n: int, new: Data) -> int:
+    """Copy the bytes of all ids, and note where they lie now; return their number."""
+    end = 0
+    for row in range(n):
+        if gone[row]:
+            continue
+        for k in range(names[row, 1]):
+            new[end + k] = slab[names[row, 0] + k]
+        names[row, 0] = end
+        end += names[row, 1]
+    return end
+
+
 class IdTable:
-    """Id -> row, growing and never renumbered; a forgotten id leaves its row without a name."""
+    """Id -> row. The row of a forgotten id is given to a new one, so do not keep rows across `forget`.
+
+    Attributes
+    ----------
+    fresh : (n,) int32, the rows that were made when rows were last asked for
+    """
 
     def __init__(self) -> None:
-        self._n = 0
         self._n_gone = 0
+        self._n_taken = 0  # slots, forgotten ones included
         self._slots = np.full(4096, _FREE, np.int32)
         self._hashes = np.zeros(1024, np.uint64)
-        self._starts = np.zeros(1025, np.int64)
+        self._names = np.zeros((1024, 2), np.int64)
         self._gone = np.zeros(1024, np.bool_)
+        self._vacant = np.zeros(1024, np.int32)
         self._slab = np.zeros(16 * 1024, np.uint8)
+        self._numbers = np.zeros(4, np.int64)
+        self.fresh = np.zeros(0, np.int32)
 
     def __len__(self) -> int:
-        return self._n
+        return int(self._numbers[_ROWS])
 
     @property
     def n_live(self) -> int:
         """Rows that have a name."""
-        return self._n - self._n_gone
+        return len(self) - self._n_gone
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        arrays = (self._slots, self._hashes, self._starts, self._gone, self._slab)
+        arrays = (self._slots, self._hashes, self._names, self._gone, self._vacant, self._slab)
         return sum(array.nbytes for array in arrays)
+
+    @property
+    def gone(self) -> NDArray[np.bool_]:
+        """(len(self),) bool, rows without a name: a view."""
+        return self._gone[: len(self)]
 
     def text(self, row: int) -> str:
         """The id of a row, "" of a forgotten one."""
@@ -105,19 +145,20 @@ class IdTable:
 
     def bytes_of(self, row: int) -> bytes:
         """UTF-8 bytes of the id of a row."""
-        return self._slab[self._starts[row] : self._starts[row + 1]].tobytes()
+        begin, size = self._names[row].tolist()
+        return self._slab[begin : begin + size].tobytes()
 
     @property
     def slab(self) -> tuple[Data, Ints]:
-        """Bytes of all ids, and where each begins and ends: views, valid until the next id is added."""
-        return self._slab, self._starts[: self._n + 1]
+        """Bytes of all ids; (len(self), 2) where each begins, and its size: views, until an id is added."""
+        return self._slab, self._names[: len(self)]
 
     def row_of(self, text: str) -> int:
         """Row of an id, -1 if it has none."""
         encoded = text.encode()
         data = np.frombuffer(encoded, np.uint8)
         hashed = np.uint64(xxhash.xxh3_64_intdigest(encoded))
-        slot = _find(self._slots, self._hashes, self._starts, self._slab, data, 0, len(data), hashed)
+        slot = _find(self._slots, self._hashes, self._names, self._slab, data, 0, len(data), hashed)
         return max(-1, int(self._slots[slot]))
 
     def rows_of_texts(self, texts: Sequence[str]) -> Rows:
@@ -137,40 +178,54 @@ class IdTable:
         hashes : (n,) uint64, their xxh3
         """
         self._reserve(len(spans), int(spans[:, 1].sum()))
-        out = np.empty(len(spans), np.int32)
-        self._n = _find_all(
-            self._slots, self._hashes, self._starts, self._slab, data, spans, hashes, self._n, out
-        )
+        out, fresh = np.empty(len(spans), np.int32), np.empty(len(spans), np.int32)
+        self._numbers[_FRESH] = 0
+        vacant = int(self._numbers[_VACANT])
+        _find_all(
+            self._slots, self._hashes, self._names, self._slab, data, spans, hashes, self._vacant,
+            self._numbers, out, fresh,
+        )  # fmt: skip
+        self.fresh = fresh[: self._numbers[_FRESH]]
+        self._gone[self.fresh] = False
+        self._n_taken += len(self.fresh)
+        self._n_gone -= vacant - int(self._numbers[_VACANT])
         return out
 
     def forget(self, row: int) -> None:
         """Take a row's name away; the bytes are overwritten."""
-        begin, end = self._starts[row], self._starts[row + 1]
-        name = self._slab[begin:end]
-        slot = _find(
-            self._slots, self._hashes, self._starts, self._slab, name, 0, len(name), self._hashes[row]
-        )
+        begin, size = self._names[row].tolist()
+        name = self._slab[begin : begin + size]
+        slot = _find(self._slots, self._hashes, self._names, self._slab, name, 0, size, self._hashes[row])
         self._slots[slot] = _FORGOTTEN
         name[:] = 0
         self._hashes[row] = 0
+        self._names[row] = 0
         self._gone[row] = True
         self._n_gone += 1
+        self._vacant[self._numbers[_VACANT]] = row
+        self._numbers[_VACANT] += 1
 
     def _reserve(self, rows: int, size: int) -> None:
-        needed = self._n + rows
+        needed = len(self) + max(0, rows - int(self._numbers[_VACANT]))
         if needed > len(self._hashes):
             capacity = needed + needed // 2
             self._hashes = _grown(self._hashes, capacity)
-            self._starts = _grown(self._starts, capacity + 1)
+            self._names = _grown(self._names, capacity)
             self._gone = _grown(self._gone, capacity)
-        if int(self._starts[self._n]) + size > len(self._slab):
-            self._slab = _grown(self._slab, (len(self._slab) + size) * 3 // 2)
-        if 2 * needed > len(self._slots):
-            self._slots = np.full(1 << (3 * needed).bit_length(), _FREE, np.int32)
-            _enter(self._slots, self._hashes, self._gone, self._n)
+            self._vacant = _grown(self._vacant, capacity)
+        if int(self._numbers[_END]) + size > len(self._slab):
+            used = int(self._names[: len(self), 1].sum()) + size
+            new = np.zeros(max(len(self._slab), used * 3 // 2), np.uint8)
+            self._numbers[_END] = _copy(self._names, self._slab, self._gone, len(self), new)
+            self._slab = new
+        if 2 * (self._n_taken + rows) > len(self._slots):
+            live = self.n_live + rows
+            self._slots = np.full(max(4096, 1 << (3 * live).bit_length()), _FREE, np.int32)
+            self._n_taken = self.n_live
+            _enter(self._slots, self._hashes, self._gone, len(self))
 
 
 def _grown(old: NDArray[Any], capacity: int) -> NDArray[Any]:
-    new = np.zeros(capacity, old.dtype)
+    new = np.zeros((capacity, *old.shape[1:]), old.dtype)
     new[: len(old)] = old
     return new

@@ -238,11 +238,13 @@ def fold(
 
 
 @njit
-def release(r: Rings, user: int) -> None:
-    """Forget a user's events; the row stays, empty."""
+def release(r: Rings, gone: Rows) -> None:
+    """Forget users' events; their rows are empty then."""
     users, counts, links, dirty, heap = r.users, r.counts, r.links, r.dirty, r.heap
-    head = users[user, HEAD]
-    if head >= 0:
+    for user in gone:
+        head = users[user, HEAD]
+        if head < 0:
+            continue
         links[links[head, PREV], NEXT] = -2  # ends the walk
         chunk = head
         while chunk >= 0:
@@ -260,20 +262,33 @@ def release(r: Rings, user: int) -> None:
             r.dirty_chunks[kept] = chunk
             kept += 1
     heap[DIRTY] = kept
-    for column in range(users.shape[1]):
-        users[user, column] = 0
-    users[user, HEAD] = -1
-    users[user, OFFSET] = -1
-    counts[user] = 0
+    for user in gone:
+        for column in range(users.shape[1]):
+            users[user, column] = 0
+        users[user, HEAD] = -1
+        users[user, OFFSET] = -1
+        counts[user] = 0
 
 
 @njit
-def gather(r: Rings, chunks: Rows, slab: Bytes, starts: Ints, c: Chunks) -> None:
+def last_times(r: Rings, users: Rows, out: Ints) -> None:
+    """Write when each user's last event was, in ms; 0 where there is none."""
+    for i in range(len(users)):
+        user = users[i]
+        head = r.users[user, HEAD]
+        if head >= len(r.times):  # it came just now, in larger arrays
+            out[i] = 2**62
+        elif head >= 0:
+            out[i] = r.times[head, (r.users[user, N] - 1) % CHUNK]
+
+
+@njit
+def gather(r: Rings, chunks: Rows, slab: Bytes, spans: Ints, c: Chunks) -> None:
     """Copy chunks, and the numbers as of each chunk's newest event.
 
     Because of the latter the chunks of a user say the same whichever of them reach the changelog.
 
-    slab, starts : the users' ids, see `IdTable.slab`
+    slab, spans : the users' ids, see `IdTable.slab`
     c : written; its arrays have the lengths that are needed
     """
     users, all_counts, all_actions, links = r.users, r.counts, r.actions, r.links
@@ -292,7 +307,7 @@ def gather(r: Rings, chunks: Rows, slab: Bytes, starts: Ints, c: Chunks) -> None
                 counts[i, all_actions[other, k]] -= 1
             n -= size
             other = links[other, PREV]
-        for k in range(starts[user], starts[user + 1]):
+        for k in range(spans[user, 0], spans[user, 0] + spans[user, 1]):
             names[end] = slab[k]
             end += 1
         size = (n - 1) % CHUNK + 1
@@ -313,13 +328,13 @@ def gather(r: Rings, chunks: Rows, slab: Bytes, starts: Ints, c: Chunks) -> None
 @njit
 def link(
     r: Rings, n_slots: int, chunks: Rows, users: Rows, heads: Ints,
-    counts: Rows, codes: Bytes, slab: Bytes, starts: Ints,
+    counts: Rows, codes: Bytes, slab: Bytes, spans: Ints,
     moved: Flags,
 ) -> int:  # fmt: skip
     """Link chunks, those of a user following each other from the oldest to the newest without a gap.
 
     codes : of today, by the code in the rows
-    slab, starts : keys of the rows by chunk; moved : written, whose row belongs under another one
+    slab, spans : keys of the rows by chunk; moved : written, whose row belongs under another one
     Returns a chunk with a code that has no name, -1 if there is none.
     """
     all_users = r.users
@@ -339,7 +354,7 @@ def link(
         all_users[user, OFFSET] = heads[chunk, 2]
         for k in range(len(codes)):
             r.counts[user, codes[k]] = counts[chunk, k]
-        end = starts[chunk + 1]
+        end = spans[chunk, 0] + spans[chunk, 1]
         moved[i] = (np.int64(slab[end - 2]) << 8 | np.int64(slab[end - 1])) != slot
     return -1
 

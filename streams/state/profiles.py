@@ -30,19 +30,23 @@ MAX_HISTORY = 65_535 * CHUNK - 1
 
 
 class Stated(msgspec.Struct, frozen=True):
-    """What a user stated in the record at `offset` of `users`; blocked : (n,) int32 item rows."""
+    """What a user stated in the record at `offset` of `users`; blocked : (n,) int32 item rows.
+
+    timestamp_ms is that of the record, 0 if it is not known.
+    """
 
     offset: int
     attributes: dict[str, str]
     preferences: list[str]
     blocked: NDArray[np.int32]
+    timestamp_ms: int = 0
 
 
 _NOTHING = Stated(-1, {}, [], np.zeros(0, np.int32))
 
 
 class Profiles:
-    """The users of one partition; a user is a row, growing and never renumbered.
+    """The users of one partition; a user is a row, which another one may have once that one is forgotten.
 
     Parameters
     ----------
@@ -98,6 +102,11 @@ class Profiles:
         return len(self.ids)
 
     @property
+    def newcomers(self) -> list[str]:
+        """Ids of the users whose rows were made when rows were last asked for."""
+        return [self.ids.text(row) for row in self.ids.fresh.tolist()]
+
+    @property
     def n_live(self) -> int:
         """Users known."""
         return self.ids.n_live
@@ -116,28 +125,26 @@ class Profiles:
         return self.ids.row_of(user_id)
 
     def rows_of(self, user_ids: Sequence[str]) -> NDArray[np.int32]:
-        """Rows of users, made where there are none: (n,) int32. Do not keep them across `erase`."""
-        known = len(self.ids)
+        """Rows of users, made where there are none: (n,) int32. Not to be kept across `erase`, `drop`."""
         rows = self.ids.rows_of_texts(user_ids)
-        self._begin_users(known)
+        self._begin_users()
         return rows
 
     def rows_of_bytes(
         self, data: NDArray[np.uint8], spans: NDArray[np.int64], hashes: NDArray[np.uint64]
     ) -> NDArray[np.int32]:
         """Rows of users as `rows_of`, by the bytes of their ids; see `IdTable.rows_of`."""
-        known = len(self.ids)
         rows = self.ids.rows_of(data, spans, hashes)
-        self._begin_users(known)
+        self._begin_users()
         return rows
 
-    def _begin_users(self, known: int) -> None:
-        """Make room for the users whose rows are `known` and later."""
+    def _begin_users(self) -> None:
+        """Make room for the users whose rows have just been made."""
         n = len(self.ids)
         if n > len(self.rings.users):
             self._grow_users(n + n // 2)
         if self.erased:
-            for row in range(known, n):
+            for row in self.ids.fresh.tolist():
                 if (marker := self.erased.get(erased_key(self.ids.text(row)))) is not None:
                     self.rings.users[row, kernels.OFFSET] = marker.clicks_offset
 
@@ -176,6 +183,7 @@ class Profiles:
         preferences: list[str],
         blocked: NDArray[np.int32],
         offset: int,
+        timestamp_ms: int = 0,
     ) -> bool:
         """Take over what a user states; False if the record at `offset` had been applied before."""
         marker = self.erased.get(erased_key(user_id)) if self.erased else None
@@ -184,11 +192,11 @@ class Profiles:
         row = int(self.rows_of([user_id])[0])
         if offset <= self.stated.get(row, _NOTHING).offset:
             return False
-        self.stated[row] = Stated(offset, attributes, preferences, blocked)
+        self.stated[row] = Stated(offset, attributes, preferences, blocked, timestamp_ms)
         self.dirty_stated.add(row)
         return True
 
-    def erase(self, user_id: str, offset: int = -1) -> bool:
+    def erase(self, user_id: str, offset: int = -1, *, erased_ms: int = 0) -> bool:
         """Forget a user; False if there is nothing to forget. The next flush must send item rows first.
 
         Clicks folded so far, and `users` records up to `offset`, do not bring the user back when they are
@@ -197,18 +205,54 @@ class Profiles:
         row = self.row_of(user_id)
         if row < 0 or offset < self.stated.get(row, _NOTHING).offset and offset >= 0:
             return False
-        slots = self.slots_of(row)
-        kernels.release(self.rings, row)
-        self.ids.forget(row)
-        self.stated.pop(row, None)
-        self.dirty_stated.discard(row)
-        self.tombstones.update(chunk_key(user_id, slot) for slot in slots)
-        self.tombstones.add(stated_key(user_id))
+        self.drop(np.array([row], np.int32))
         key = erased_key(user_id)
-        self.erased[key] = Erased(SCHEMA_VERSION, self.position, offset)
+        self.erased[key] = Erased(SCHEMA_VERSION, self.position, offset, erased_ms)
         self.dirty_erased.add(key)
-        self.rings.heap[kernels.COVISITS_FIRST] = 1
         return True
+
+    def drop(self, rows: NDArray[np.int32]) -> None:
+        """Let users be unknown; they begin anew when they come back. Items keep what was counted.
+
+        What is dropped must be durable, or it may partly come back when its clicks are read again.
+        """
+        for row in rows.tolist():
+            user_id = self.ids.text(row)
+            self.tombstones.update(chunk_key(user_id, slot) for slot in self.slots_of(row))
+            self.tombstones.add(stated_key(user_id))
+            self.ids.forget(row)
+            self.stated.pop(row, None)
+            self.dirty_stated.discard(row)
+        kernels.release(self.rings, rows)
+        self.rings.heap[kernels.COVISITS_FIRST] = 1
+
+    def forget_erasures(self, *, before_ms: int, now_ms: int) -> int:
+        """Take back the marks of users erased before a time; return how many.
+
+        One that does not say when is dated now.
+        """
+        old = [key for key, mark in self.erased.items() if 0 < mark.erased_ms < before_ms]
+        for key in old:
+            del self.erased[key]
+            self.tombstones.add(key)
+        self.dirty_erased.difference_update(old)
+        for key, mark in self.erased.items():
+            if not mark.erased_ms:
+                self.erased[key] = Erased(mark.v, mark.clicks_offset, mark.users_offset, now_ms)
+                self.dirty_erased.add(key)
+        return len(old)
+
+    def last_ms(self, rows: NDArray[np.int32]) -> NDArray[np.int64]:
+        """When users last did or stated something, by their event times: (n,) int64; any thread may ask."""
+        out = np.zeros(len(rows), np.int64)
+        kernels.last_times(self.rings, rows, out)
+        said = [(row, one.timestamp_ms) for row, one in list(self.stated.items())]
+        if said:
+            stated = np.zeros(max(len(self.ids), int(rows.max(initial=0)) + 1), np.int64)
+            at, times = np.array(said, np.int64).T
+            stated[at[at < len(stated)]] = times[at < len(stated)]
+            out = np.maximum(out, stated[rows])
+        return out
 
     def erased_through(self, user_id: str) -> int | None:
         """Offset of the last click folded before a user was erased (-1: none), None if never erased."""

@@ -17,7 +17,7 @@ from online_learning.statistics.position_bias import POSITIONS, PositionStatisti
 from online_learning.statistics.sums import Statistics
 from streams.click_kernels import ITEM, USER
 from streams.decoding import ClickColumns
-from streams.events import MAX_SLATE, Recommendation
+from streams.events import MAX_SLATE, Recommendation, encode
 from streams.kafka.progress import Progress, RecentIds
 from streams.metrics import Metrics
 from streams.state.item_index import ItemIndex, key_of, keys_of
@@ -26,6 +26,9 @@ from streams.state.profiles import DUPLICATE, REFUSED, REPLAYED, Profiles, fold_
 STATISTICS_PREFIX = b"statistics\0"
 ARM_PREFIX = b"arm\0"
 POLICY_ROW_VERSION = 1
+
+# What a request's context takes in memory, times its bytes as JSON.
+CONTEXT_FACTOR = 4
 
 # How long a click may be on its way to the broker when all that are there have been folded.
 IDLE_MS = 10_000
@@ -265,6 +268,7 @@ class Shard:
                 record.timestamp_ms,
                 record=record,
                 after_offset=record.clicks_offset,
+                extra_bytes=CONTEXT_FACTOR * len(encode(record.context)) if record.context else 0,
             )
 
     def count_slate(self, record: Recommendation, features: NDArray[np.float32], offset: int) -> None:

@@ -10,6 +10,7 @@ from online_learning.attribution.rewards import Shaping
 from online_learning.policies.registry import Learning
 from online_learning.statistics.position_bias import PositionStatistics, power_law
 from streams.events import MAX_SLATE
+from streams.kafka.progress import RecentIds
 from streams.settings import Settings
 from streams.state.profiles import Profiles
 from streams.state.shard import Shard
@@ -55,6 +56,7 @@ class ShardFactory:
                 lateness_ms=settings.allowed_lateness_ms,
                 max_bytes=settings.pending_slates_bytes,
             ),
+            answered=RecentIds(settings.answered_requests),
             learn_from=settings.learn_from,
             cascade=settings.click_model == "cascade",
             positions=PositionStatistics() if settings.position_bias == "learned" else None,

@@ -110,10 +110,10 @@ class MemoryEvents:
                 continue
         return found
 
-    def stated(self) -> list[tuple[int, UserUpdate, int]]:
-        """Offset, value and partition of what users state, by partition and offset."""
+    def stated(self) -> list[tuple[Any, UserUpdate]]:
+        """Records of what users state, and their values, by partition and offset."""
         records = self._log.records(self._full("users"))
-        return [(r.offset, decode_user(r.value), r.partition) for r in records if r.value is not None]
+        return [(record, decode_user(record.value)) for record in records if record.value is not None]
 
     def _heard(self, name: str, decode: Callable[[Any], T]) -> list[T]:
         return [decode(record.value) for record in self._log.records(self._full(name))]

@@ -44,6 +44,7 @@ from streams.worker.agents.clicks import ClickAgent
 from streams.worker.agents.content import ContentAgent
 from streams.worker.agents.requests import RequestAgent
 from streams.worker.agents.users import UserAgent
+from streams.worker.idle_users import IdleUsers
 from streams.worker.partitions import Partitions
 from streams.worker.reclaimer import Reclaimer
 from streams.worker.shared_topics import SharedTopics
@@ -75,6 +76,7 @@ class Parts:
     partitions: Partitions
     flusher: Flusher
     reclaimer: Reclaimer
+    idle_users: IdleUsers
     server: Server
     explainer: Explainer
     agents: dict[str, Agent]
@@ -121,13 +123,14 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         settings, partitions.live, partitions.incomplete, shared=shared, items=items, eligibility=eligibility,
         metrics=metrics, clock=clock,
     )  # fmt: skip
+    idle_users = IdleUsers(settings, partitions.live, metrics=metrics, clock=clock)
+    dead_letters = DeadLetters(publisher, topics["dead-letters"], metrics)
     ends = log.ends()
     server, explainer = _serving(
         settings, topics, partitions, shared=shared, scorer=scorer, items=items, eligibility=eligibility,
         policies=policies, inference=inference, ends=ends, inputs=inputs, publisher=slates,
-        metrics=metrics, clock=clock,
+        dead_letters=dead_letters, metrics=metrics, clock=clock,
     )  # fmt: skip
-    dead_letters = DeadLetters(publisher, topics["dead-letters"], metrics)
     placement = Placement(settings.partitions, metrics)
     agents: dict[str, Agent] = {
         "clicks": ClickAgent(
@@ -150,7 +153,8 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         settings=settings, topics=topics, metrics=metrics, scorer=scorer, inference=inference, shared=shared,
         items=items, eligibility=eligibility, ends=ends, content=content, policies=policies, learner=learner,
         inputs=inputs, publisher=publisher, slates=slates, writers=writers, shared_topics=shared_topics,
-        partitions=partitions, flusher=flusher, reclaimer=reclaimer, server=server, explainer=explainer,
+        partitions=partitions, flusher=flusher, reclaimer=reclaimer, idle_users=idle_users,
+        server=server, explainer=explainer,
         agents=agents,
     )  # fmt: skip
 
@@ -169,6 +173,7 @@ def _serving(
     ends: Ends,
     inputs: Inputs,
     publisher: RowPublisher,
+    dead_letters: DeadLetters,
     metrics: Metrics,
     clock: Clock,
 ) -> tuple[Server, Explainer]:
@@ -201,7 +206,7 @@ def _serving(
         ),
         popular=PopularSlates(shared, eligibility, counts_as_seen=counts_as_seen), own_clicks=own_clicks,
         inference=inference, inputs=inputs, publisher=publisher, recommendations=topics["recommendations"],
-        model_version=release.version, metrics=metrics,
+        model_version=release.version, dead_letters=dead_letters, metrics=metrics,
     )  # fmt: skip
     explainer = Explainer(
         settings, partitions.shard, shared=shared, scorer=scorer, items=items, eligibility=eligibility,

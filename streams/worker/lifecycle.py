@@ -11,6 +11,7 @@ from model_core.release.folder import MANIFEST
 from streams.durability.digest import digest
 from streams.kafka.first_look import look
 from streams.kafka.lags import Waiting
+from streams.kafka.progress import RecentIds
 from streams.learning.learner import LEARN_INTERVAL_S, POSITIONS_INTERVAL_S
 from streams.worker.assembly import Parts
 from streams.worker.log_metrics import LogCounter
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 DRAIN_TIMEOUT_S = 10.0
 LAG_INTERVAL_S = 1.0
+ERASURE_BYTES = 300  # that one mark takes, about
 
 
 class Lifecycle:
@@ -59,7 +61,7 @@ class Lifecycle:
             asyncio.create_task(self._every(flush_s, parts.flusher.flush_due)),
             asyncio.create_task(self._every(LEARN_INTERVAL_S, self._learn)),
             asyncio.create_task(self._every(POSITIONS_INTERVAL_S, self._learn_positions)),
-            asyncio.create_task(self._every(SWEEP_INTERVAL_S, parts.reclaimer.sweep)),
+            asyncio.create_task(self._every(SWEEP_INTERVAL_S, self._sweep)),
             asyncio.create_task(self._every(LAG_INTERVAL_S, self._measure_lag)),
             asyncio.create_task(measure_loop_lag(parts.metrics.observe_loop_lag)),
         ]
@@ -115,6 +117,11 @@ class Lifecycle:
                 self._crash(error)
                 return
 
+    async def _sweep(self) -> None:
+        # Users first: then nobody needs what only they have met.
+        await self._parts.idle_users.sweep()
+        await self._parts.reclaimer.sweep()
+
     def _learn(self) -> Coroutine[Any, Any, None]:
         return self._parts.learner.learn(self._parts.partitions.live())
 
@@ -158,6 +165,9 @@ class Lifecycle:
         )
         catalogue, covisits, index = parts.shared.catalogue, parts.shared.parts, parts.shared.index
         metrics.set_state("index", rows=len(index), nbytes=index.nbytes)
+        erasures, answered = sum(len(p.erased) for p in profiles), sum(len(s.answered) for s in shards)
+        metrics.set_state("erasures", rows=erasures, nbytes=ERASURE_BYTES * erasures)
+        metrics.set_state("answered", rows=answered, nbytes=RecentIds.BYTES * answered)
         metrics.undescribed_items.set(index.n_undescribed)
         metrics.set_state("items", rows=catalogue.n_live, nbytes=catalogue.nbytes)
         metrics.set_state(

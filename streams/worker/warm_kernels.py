@@ -72,6 +72,7 @@ def warm() -> None:
     catalogue.apply([SimpleNamespace(key=b"0", value=state)])
     profiles.history(0, 2)
     profiles.recent_positives(0, profiles.positive, 2)
+    profiles.last_ms(np.zeros(1, np.int32))
     profiles.mark_items(np.zeros(3, np.bool_))
     profiles.seen_mask(0, profiles.positive, np.ones(3, np.bool_))
     _warm_reasons(profiles, covisits, catalogue, index)

@@ -65,7 +65,6 @@ class ClickAgent:
             began = time.perf_counter()
             columns = click_columns(records, self._codes, self._max_future_ms)
             decoded = time.perf_counter()
-            known = shard.profiles.n_users
             outcomes = shard.fold(columns, self._index, self._positive, metrics)
             metrics.observe_stage("decode", decoded - began)
             metrics.observe_stage("fold", time.perf_counter() - decoded)
@@ -74,8 +73,8 @@ class ClickAgent:
             count_outcomes(outcomes, metrics, "clicks")
             if columns.key_mismatches:
                 metrics.count_key_mismatches("clicks", columns.key_mismatches)
-            if shard.profiles.n_users > known:
-                self._placement.check("clicks", shard.partition, shard.profiles.user_ids(known))
+            if newcomers := shard.profiles.newcomers:
+                self._placement.check("clicks", shard.partition, newcomers)
             if self._asks.any():
                 await self._ask(shard, columns)
             await self._dead_letters.publish("clicks", columns.rejected)
@@ -94,5 +93,4 @@ class ClickAgent:
                 k=self._k,
                 context=click.context,
             )
-            received = float(columns.broker_times[row]) / 1000
-            await self._server.serve_click(shard, request, int(columns.offsets[row]), received=received)
+            await self._server.serve_click(shard, request, columns.records[int(columns.rows[row])])

@@ -69,6 +69,7 @@ class UserAgent:
                     preferences=update.preferences,
                     blocked=blocked[blocked >= 0],
                     offset=record.offset,
+                    timestamp_ms=record.timestamp,
                 )
         self._metrics.count_events("users", "accepted", applied)
         self._metrics.blocked_items_refused.inc(unheard_of)
@@ -90,6 +91,9 @@ def _erase(shard: Shard, record: Any, rejected: list[Rejected]) -> int:
         rejected.append(Rejected(record, NULL_KEY, "an erasure names its user by the record's key"))
         return 0
     user_id = record.key.decode(errors="replace")
-    if shard.profiles.erase(user_id, record.offset) or shard.profiles.row_of(user_id) < 0:
+    if (
+        shard.profiles.erase(user_id, record.offset, erased_ms=record.timestamp)
+        or shard.profiles.row_of(user_id) < 0
+    ):
         shard.slates.forget(user_id)
     return 1

@@ -432,3 +432,20 @@ def test_a_request_that_was_forgotten_may_come_again() -> None:
     assert pending.add("r1", "v", ITEMS, features(), 100)
     assert pending.attribute("v", "a", "click", 150, "r1").reward == 1.0
     assert [closed.slate.user_id for closed in pending.close(10_000)] == ["v"]
+
+
+def test_what_a_record_takes_beside_its_slate_counts_against_the_bound() -> None:
+    pending = store(max_bytes=100_000)
+    for number in range(10):
+        pending.add(f"r{number}", "u", ITEMS, features(), 100 + number, extra_bytes=40_000)
+    assert [slate.request_id for slate in pending.slates()] == ["r8", "r9"]
+    assert pending.evicted == 8
+
+
+def test_a_slate_that_was_not_served_after_all_is_gone() -> None:
+    pending = served(("r1", "u", ITEMS, 100), ("r2", "u", ITEMS, 200))
+    pending.withdraw("r1")
+    pending.withdraw("r1")
+    assert pending.attribute("u", "b", "click", 300, "r1").outcome is Outcome.UNKNOWN_SLATE
+    assert [slate.slate.request_id for slate in pending.close(10_000)] == ["r2"]
+    assert (len(pending), pending.nbytes) == (0, 0)

@@ -127,13 +127,14 @@ def folded(memory: Memory) -> str:
         neighbours=config.covisit_neighbours,
         pairing=SignalConfig().pairing,
     )
-    for offset, update, partition in memory.events.stated():
-        state.profiles[partition].set_stated(
+    for record, update in memory.events.stated():
+        state.profiles[record.partition].set_stated(
             update.user_id,
             attributes=update.attributes,
             preferences=update.preferences,
             blocked=state.index.rows_of(update.blocked_items),
-            offset=offset,
+            offset=record.offset,
+            timestamp_ms=record.timestamp,
         )
     return state.digest()
 

@@ -37,7 +37,8 @@ class World:
 
     def _apply(self, item, value):
         self.offset += 1
-        self.eligibility.changed(self.catalogue.apply([SimpleNamespace(key=item.encode(), value=value)]))
+        record = SimpleNamespace(key=item.encode(), value=value, timestamp=self.now)
+        self.eligibility.changed(self.catalogue.apply([record]))
 
     def encode(self, *items):
         self.eligibility.mark_encoded(self.index.rows_of(items).astype(np.int64))

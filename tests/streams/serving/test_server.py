@@ -243,3 +243,50 @@ async def test_without_any_item_a_request_is_answered_with_an_empty_slate(memory
         for user in ("u", "stranger"):
             slate = await slate_of(memory, worker, user)
             assert (items(slate), slate.fallback) == ([], "no_candidates")
+
+
+@pytest.mark.parametrize("when_overloaded", ["refuse", "fallback"])
+async def test_a_request_whose_record_no_topic_takes_is_a_dead_letter_and_its_neighbours_are_answered(
+    make_memory: MakeMemory, when_overloaded: str
+):
+    memory = make_memory(when_overloaded=when_overloaded, max_in_flight=1)
+    memory.events.content("a")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        wanted = [memory.events.request("u")]
+        large = memory.events.request("u", context={"page": "x" * 3 * 1024**2})
+        wanted.append(memory.events.request("u"))
+        await worker.deliver("requests")
+
+        (letter,) = memory.events.dead_letters()
+        assert (letter.topic, letter.offset, letter.reason) == ("requests", 1, "too_large")
+        assert letter.truncated
+        assert "context" in letter.error
+        assert sorted(slate.request_id for slate in memory.events.recommendations()) == wanted
+        await worker.flush()
+        assert worker.commit("requests") == {("requests", partition_of("u", 2)): 3}
+        shard = await worker.parts.partitions.shard(partition_of("u", 2))
+        assert large not in shard.slates
+
+
+async def test_a_record_that_the_broker_refuses_is_a_dead_letter_and_those_sent_with_it_go_out(
+    make_memory: MakeMemory,
+):
+    memory = make_memory(recommend_on=["like"])
+    memory.events.content("a")
+    memory.log.limits["recommendations"] = 20_000
+    async with memory.worker() as worker:
+        await worker.deliver()
+        memory.events.click("u", "a", "like", context={"page": "x" * 30_000})
+        memory.events.click("u", "a", "like")
+        memory.events.request("u", context={"page": "x" * 30_000})
+        memory.events.request("u")
+        await worker.deliver()
+        letters = memory.events.dead_letters()
+        assert [(letter.topic, letter.offset) for letter in letters] == [("clicks", 0), ("requests", 0)]
+        assert len(memory.events.recommendations()) == 2
+        await worker.flush()
+        place = partition_of("u", 2)
+        committed = worker.commit("requests", "clicks")
+        assert (committed["requests", place], committed["clicks", place]) == (2, 2)
+        assert len((await worker.parts.partitions.shard(place)).slates) == 2

@@ -189,7 +189,7 @@ def test_strangers_get_what_is_popular_or_new():
 def test_a_reason_never_names_what_was_deleted():
     world = World()
     world.act("u", "Alien")
-    world.catalogue.apply([SimpleNamespace(key=b"Alien", value=None)])
+    world.catalogue.apply([SimpleNamespace(key=b"Alien", value=None, timestamp=0)])
 
     assert world.reasons("Blade Runner", "Alien") == [["new"], ["popular right now"]]
 
