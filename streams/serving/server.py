@@ -7,19 +7,17 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from aiokafka.errors import MessageSizeTooLargeError
-
 from streams.decoding import TOO_LARGE, Rejected
 from streams.errors import OwnershipLost
-from streams.events import Recommendation, Request, encode
+from streams.events import Recommendation, Request
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import RowPublisher
-from streams.kafka.topics import TOPICS
 from streams.kafka.transport import RecordBatch
 from streams.metrics import Metrics
 from streams.serving.batcher import Batcher
 from streams.serving.gate import Gate, Overloaded, Ticket
+from streams.serving.outbox import Outbox, SlateTooLarge
 from streams.serving.own_clicks import OwnClicks
 from streams.serving.popular import PopularSlates
 from streams.serving.records import Chosen, slate_record
@@ -30,14 +28,7 @@ from streams.state.shard import Shard
 
 log = logging.getLogger(__name__)
 
-OWNED_POLL_S = 0.02
-# What is told of a slate when it closes repeats its record, and adds rewards and actions.
-MAX_RECORD_BYTES = TOPICS["feedback"].max_message_bytes - 256 * 1024
 CHEAP = 4  # requests answered from the cheap path at a time, for each one that may be in flight
-
-
-class SlateTooLarge(Exception):
-    """The record of a slate, with the context that it echoes, is more than its topic takes."""
 
 
 class Server:
@@ -74,8 +65,7 @@ class Server:
         self._popular = popular
         self._own_clicks = own_clicks
         self._inputs = inputs
-        self._publisher = publisher
-        self._recommendations = recommendations
+        self._outbox = Outbox(publisher, recommendations, inputs=inputs, metrics=metrics)
         self._model_version = model_version
         self._dead_letters = dead_letters
         self._metrics = metrics
@@ -107,6 +97,7 @@ class Server:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._outbox.stop()
         await self._batcher.stop()
         await self._own_clicks.stop()
 
@@ -277,62 +268,22 @@ class Server:
             clicks_offset=shard.clicks.position - 1,
             received=received,
         )
-        await self._sure_of(shard)
-        value = _encoded(record)
+        await self._outbox.sure_of(shard)
         # Opened before it is out: nobody can click before, and nobody's click may find it closed.
         shard.open_slate(record, chosen.features)
         try:
-            offset = await self._publish(shard, record, value, received)
+            await self._outbox.publish(shard, record, chosen.features, received=received)
         except SlateTooLarge:
             shard.slates.withdraw(record.request_id)
             raise
-        shard.count_slate(record, chosen.features, offset)
         shard.saw(request.timestamp_ms, int(received * 1000))
         return record
 
     async def _cheap(self, request: Request, shard: Shard, received: float) -> Recommendation:
-        await self._sure_of(shard)
+        await self._outbox.sure_of(shard)
         record = self._popular.slate(request, shard, received=received)
-        await self._publish(shard, record, _encoded(record), received)
+        await self._outbox.publish(shard, record, None, received=received)
         return record
-
-    async def _sure_of(self, shard: Shard) -> None:
-        """Return when the partition is surely ours; wait while the group does not answer."""
-        while not self._inputs.owned and not shard.dropped:
-            await asyncio.sleep(OWNED_POLL_S)
-        if shard.dropped:
-            raise OwnershipLost(f"partition {shard.partition} is not this worker's any more")
-
-    async def _send(self, shard: Shard, key: bytes, value: bytes) -> int:
-        while True:
-            try:
-                return await self._publisher.send(self._recommendations, shard.partition, key, value)
-            except MessageSizeTooLargeError:
-                return await self._send_alone(shard, key, value)
-            except OwnershipLost:
-                await self._sure_of(shard)  # not sent; if the partition is still ours, it is sent then
-
-    async def _send_alone(self, shard: Shard, key: bytes, value: bytes) -> int:
-        """Send again what went out with others and was more than the topic takes: with its like, or alone."""
-        try:
-            return await self._publisher.publish(self._recommendations, shard.partition, [(key, value)])
-        except MessageSizeTooLargeError:
-            raise SlateTooLarge(
-                f"{self._recommendations} takes no record of {len(value)} bytes, context included"
-            ) from None
-
-    async def _publish(self, shard: Shard, record: Recommendation, value: bytes, received: float) -> int:
-        """Publish a record and return its offset."""
-        metrics, started = self._metrics, time.perf_counter()
-        offset = await self._send(shard, record.user_id.encode(), value)
-        metrics.observe_stage("publish", time.perf_counter() - started)
-        metrics.count_events("recommendations", "published")
-        metrics.count_events("requests", "accepted")
-        metrics.count_slates(record.policy, record.fallback)
-        if record.experiment is not None:
-            metrics.count_exposure(record.experiment, record.variant)
-        metrics.observe_stage("request_to_publish", max(0.0, time.time() - received))
-        return offset
 
     def _gather(self, jobs: Sequence[Job]) -> Gathered:
         metrics, now = self._metrics, time.perf_counter()
@@ -341,13 +292,3 @@ class Server:
         gathered = self._batches.gather(jobs)
         metrics.observe_stage("gather", time.perf_counter() - now)
         return gathered
-
-
-def _encoded(record: Recommendation) -> bytes:
-    """Encode a record, unless it is too large."""
-    value = encode(record)
-    if len(value) > MAX_RECORD_BYTES:
-        raise SlateTooLarge(
-            f"a slate's record must fit into {MAX_RECORD_BYTES} bytes with its context, got {len(value)}"
-        )
-    return value

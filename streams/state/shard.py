@@ -273,17 +273,25 @@ class Shard:
 
     def count_slate(self, record: Recommendation, features: NDArray[np.float32], offset: int) -> None:
         """Count a published slate's impressions; a record already in the sums is not counted again."""
-        self.published.append((offset, record.request_id))
-        if offset > self.recommended_offset:
-            self.recommended_offset = offset
-            if len(features):
-                self.statistics.add_impressions(
-                    features,
-                    arms=keys_of(item.item_id for item in record.slate),
-                    times_ms=record.timestamp_ms,
-                    weights=self.examination[: len(features)],
-                    offsets=offset,
-                )
+        self.count_slates([(record, features, offset)])
+
+    def count_slates(self, slates: Sequence[tuple[Recommendation, NDArray[np.float32], int]]) -> None:
+        """Count slates, in the order of their offsets, as `count_slate` does each."""
+        self.published.extend((offset, record.request_id) for record, _, offset in slates)
+        fresh = [slate for slate in slates if slate[2] > self.recommended_offset]
+        if fresh:
+            self.recommended_offset = fresh[-1][2]
+        shown = [slate for slate in fresh if len(slate[1])]
+        if not shown:
+            return
+        sizes = [len(features) for _, features, _ in shown]
+        self.statistics.add_impressions(
+            np.concatenate([features for _, features, _ in shown]),
+            arms=keys_of(item.item_id for record, _, _ in shown for item in record.slate),
+            times_ms=np.repeat([record.timestamp_ms for record, _, _ in shown], sizes),
+            weights=np.concatenate([self.examination[:size] for size in sizes]),
+            offsets=np.repeat([offset for _, _, offset in shown], sizes),
+        )
 
     def close_slates(self, positive: frozenset[str]) -> list[ClosedSlate]:
         """Close the slates whose window has ended, and learn how often their positions are looked at."""

@@ -97,6 +97,27 @@ def serve(live: Shard, numbers: range) -> None:
 
 @pytest.mark.parametrize("policy", ["thompson", "thompson-logistic", "thompson-disjoint"])
 @pytest.mark.parametrize("half_life", [None, 5_000])
+def test_slates_that_are_counted_together_are_in_the_sums_as_one_by_one(
+    policy: str, half_life: int | None
+) -> None:
+    learning = Learning.of(policy, PRIOR, half_life_ms=half_life)
+    one_by_one, together = shard(learning), shard(learning)
+    serve(one_by_one, range(9))
+    serve(together, range(3))
+    slates = [(*slate(number), number) for number in range(1, 9)]  # the first two are in the sums already
+    for record, features, _ in slates:
+        together.open_slate(record, features)
+    together.count_slates(slates)
+    together.count_slates([])
+    together.count_slates([(slates[-1][0], slates[-1][1][:0], 9)])  # of another feature space
+    one_by_one.count_slate(slates[-1][0], slates[-1][1][:0], 9)
+
+    rows = [shard.policy_row() for shard in (one_by_one, together)]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("policy", ["thompson", "thompson-logistic", "thompson-disjoint"])
+@pytest.mark.parametrize("half_life", [None, 5_000])
 def test_slates_and_clicks_reach_the_statistics_with_their_items_and_times(
     policy: str, half_life: int | None
 ) -> None:
