@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from online_learning.attribution.pending_slates import ClosedSlate
 from streams.clock import Clock
 from streams.durability.profile_rows import take_profiles
-from streams.durability.rows import PackedRows, Taken, covisit_key, take_covisits
+from streams.durability.rows import Taken, covisit_key, take_covisits
 from streams.errors import OwnershipLost
 from streams.events import Feedback, Recommendation, encode
 from streams.kafka.inputs import Inputs
-from streams.kafka.publisher import Row
+from streams.kafka.packed_rows import PackedRows, Row
 from streams.kafka.state_writers import StateWriters
 from streams.metrics import Metrics
 from streams.settings import Settings

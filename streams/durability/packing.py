@@ -13,6 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.kafka.packed_rows import END, KEY, VALUE
 from streams.state.profile_kernels import CHUNK, CHUNK_SLOT, EVENTS, FIRST, NAME_END, SIZE, Chunks
 
 assert sys.byteorder == "little"
@@ -21,7 +22,6 @@ Data = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
 
-KEY, VALUE, END = 0, 1, 2  # columns of `spans`: where a row's key and value begin, and where the value ends
 VERSION = 1
 # Bytes of a chunk's row beside twice its user's id and the counters: headers and numbers, and 16 events.
 CHUNK_BYTES = 96 + CHUNK * 33

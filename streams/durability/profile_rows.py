@@ -11,12 +11,12 @@ from streams.durability.rows import (
     ACTIONS_KEY,
     SCHEMA_VERSION,
     Actions,
-    PackedRows,
     Row,
     Taken,
     UserStated,
     stated_key,
 )
+from streams.kafka.packed_rows import PackedRows
 from streams.state import profile_kernels as kernels
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import Profiles

@@ -13,7 +13,7 @@ Values are msgpack arrays that begin with a schema version; fields may only be a
 inside a row are little-endian bytes. Items are named by their keys (`item_index`).
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from model_core.signals.co_visitation import CoVisitation
 from streams.durability import packing
+from streams.kafka.packed_rows import PackedRows
 from streams.state.item_index import ItemIndex
 
 SCHEMA_VERSION = packing.VERSION
@@ -48,54 +49,6 @@ class Taken:
 
     rows: Collection[Row]
     put_back: Callable[[], None]
-
-
-class PackedRows(Collection[Row]):
-    """Rows that lie in one buffer; each becomes Python's when it is come to.
-
-    Parameters
-    ----------
-    n : number of packed rows
-    pack : returns their bytes, one row after the other, and (n, 3) where in these keys and values begin and
-        values end
-    before, after : other rows that go first and last
-    """
-
-    def __init__(
-        self,
-        n: int,
-        pack: Callable[[], tuple[packing.Data, NDArray[np.int64]]],
-        *,
-        before: Sequence[Row] = (),
-        after: Sequence[Row] = (),
-    ) -> None:
-        self._n = n
-        self._pack: Callable[[], tuple[packing.Data, NDArray[np.int64]]] | None = pack
-        self._before, self._after = before, after
-        self._data, self._spans = np.zeros(0, np.uint8), np.zeros((0, 3), np.int64)
-
-    def pack(self) -> None:
-        """Pack the rows, if they are not: what takes long of them. It may be called from another thread."""
-        if self._pack is not None:
-            self._data, self._spans = self._pack()
-            self._pack = None
-
-    def __len__(self) -> int:
-        return len(self._before) + self._n + len(self._after)
-
-    def __contains__(self, row: object) -> bool:
-        return any(row == other for other in self)
-
-    def __iter__(self) -> Iterator[Row]:
-        self.pack()
-        yield from self._before
-        for begin in range(0, self._n, 1024):
-            spans = self._spans[begin : begin + 1024]
-            first = int(spans[0, packing.KEY])
-            raw = self._data[first : int(spans[-1, packing.END])].tobytes()
-            for key, value, end in (spans - first).tolist():
-                yield raw[key:value], raw[value:end]
-        yield from self._after
 
 
 class UserChunk(msgspec.Struct, array_like=True, gc=False):

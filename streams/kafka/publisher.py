@@ -3,22 +3,26 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streams.errors import OwnershipLost
 from streams.kafka.options import aiokafka_client_options
+from streams.kafka.packed_rows import PackedBatch, PackedRows, Row
 from streams.settings import Settings
+
+__all__ = ["BATCH_BYTES", "MAX_REQUEST_BYTES", "Publisher", "Row"]
 
 BATCH_BYTES = 512 * 1024
 # What one request may weigh: a single row above BATCH_BYTES still travels, in a batch of its own.
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
 
-Row = tuple[bytes | None, bytes | None]
+Batch: TypeAlias = BatchBuilder | PackedBatch
 
 
 class Publisher:
@@ -59,9 +63,13 @@ class Publisher:
 
     async def stop(self) -> None:
         """Send what is buffered and disconnect."""
-        if self._producer is not None:
-            await self._producer.stop()
-            self._producer = None
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        try:
+            await producer.stop()
+        except ProducerFenced:  # a transaction on its way has been refused; nobody waits for it any more
+            await producer.client.close()
 
     @property
     def producer(self) -> AIOKafkaProducer:
@@ -84,30 +92,42 @@ class Publisher:
         aiokafka.errors.KafkaError
             If the broker refuses a row or cannot be reached in time: nothing may be committed then.
         """
-        futures = []
-        batch = self.producer.create_batch()
+        futures, count = [], 0
         now_ms = int(time.time() * 1000)
+        for batch in self._batches(topic, rows, now_ms):
+            futures.append(await self._send(batch, topic, partition))
+            count = batch.record_count()
+            await asyncio.sleep(0)  # a batch of thousands of rows is enough for one turn of the loop
+        if not futures:
+            return -1
+        sent = await asyncio.gather(*futures)
+        return int(sent[-1].offset + count - 1)
+
+    def _batches(self, topic: str, rows: Iterable[Row], now_ms: int) -> Iterator[Batch]:
+        if not isinstance(rows, PackedRows):
+            yield from self._built(topic, rows, now_ms)
+            return
+        yield from self._built(topic, rows.before, now_ms)
+        yield from rows.batches(BATCH_BYTES, now_ms, transactional=self._transactional_id is not None)
+        yield from self._built(topic, rows.after, now_ms)
+
+    def _built(self, topic: str, rows: Iterable[Row], now_ms: int) -> Iterator[BatchBuilder]:
+        batch = self.producer.create_batch()
         for key, value in rows:
             if batch.append(timestamp=now_ms, key=key, value=value) is None:
-                futures.append(await self._send(batch, topic, partition))
-                await asyncio.sleep(0)  # a batch of thousands of rows is enough for one turn of the loop
+                yield batch
                 batch = self.producer.create_batch()
                 if batch.append(timestamp=now_ms, key=key, value=value) is None:
                     raise ValueError(f"a row of {len(value or b'')} bytes for {topic} exceeds {BATCH_BYTES}")
         if batch.record_count():
-            futures.append(await self._send(batch, topic, partition))
-        if not futures:
-            return -1
-        sent = await asyncio.gather(*futures)
-        last = sent[-1]
-        return int(last.offset + batch.record_count() - 1)
+            yield batch
 
     async def send(self, topic: str, partition: int, key: bytes | None, value: bytes) -> int:
         """Publish one row together with others sent at the same time; return its confirmed offset."""
         future = await self.producer.send(topic, value, key, partition=partition)
         return int((await future).offset)
 
-    async def _send(self, batch: BatchBuilder, topic: str, partition: int) -> "asyncio.Future[Any]":
+    async def _send(self, batch: Batch, topic: str, partition: int) -> "asyncio.Future[Any]":
         batch.close()
         sent: asyncio.Future[Any] = await self.producer.send_batch(batch, topic, partition=partition)
         return sent

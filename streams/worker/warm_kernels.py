@@ -22,7 +22,7 @@ from streams.durability.profile_rows import take_profiles
 from streams.durability.rows import take_covisits
 from streams.events import Click
 from streams.items import ease_signal
-from streams.kafka import columns
+from streams.kafka import columns, packed_rows
 from streams.kafka.columns import RecordColumns
 from streams.kafka.partitioner import partition_of
 from streams.serving import allowed_rows
@@ -55,6 +55,7 @@ def warm() -> None:
         for k in range(3)
     ]
     columns.warm()
+    packed_rows.warm()
     clicks = decoding.warm()
     index.rows_of_bytes(clicks.data, clicks.spans[ITEM], clicks.keys[ITEM])
     profiles.rows_of_bytes(clicks.data, clicks.spans[USER], clicks.keys[USER])

@@ -11,7 +11,6 @@ from streams.durability.profile_rows import take_profiles
 from streams.durability.rows import (
     ACTIONS_KEY,
     CoVisits,
-    PackedRows,
     UserChunk,
     chunk_key,
     decode,
@@ -19,6 +18,7 @@ from streams.durability.rows import (
     take_covisits,
 )
 from streams.events import Click
+from streams.kafka.packed_rows import PackedRows
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import Profiles
 
