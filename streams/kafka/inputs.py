@@ -43,6 +43,11 @@ class Inputs:
         """Whether the group has answered lately enough that what was assigned is surely still ours."""
         return self._consumer is not None and bool(self._consumer.lease.valid)
 
+    def hurry(self) -> None:
+        """Somebody waits for what is to be read."""
+        if self._consumer is not None:
+            self._consumer.pace.hurry()
+
     def partition(self, name: str, partition: int) -> tuple[str, int]:
         """Topic and partition as the ledger names them."""
         return self._topics[name], partition

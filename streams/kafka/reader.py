@@ -13,6 +13,8 @@ from streams.settings import Settings
 
 FETCH_BYTES = 4 * 1024 * 1024
 POLL_MS = 200
+# The broker answers as soon as there is something: a long wait costs nobody anything.
+FETCH_MAX_WAIT_MS = 500
 SLICE = 128  # records handled between two looks at the event loop: a few milliseconds
 
 
@@ -23,7 +25,7 @@ def _consumer(settings: Settings) -> AIOKafkaConsumer:
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=FETCH_BYTES,
-        fetch_max_wait_ms=20,
+        fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
         isolation_level="read_committed",
     )
 

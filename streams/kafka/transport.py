@@ -20,11 +20,13 @@ from aiokafka.errors import IllegalStateError
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
+from mode.utils.futures import maybe_set_exception, maybe_set_result
 
 from streams.kafka.column_fetch import fetch_columns
 from streams.kafka.columns import RecordColumns
 from streams.kafka.lease import Lease
 from streams.kafka.ledger import CommitLedger
+from streams.kafka.pace import Pace
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +108,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.positions: dict[TP, int] = {}
+        self._states: list[tuple[TP, Any]] = []
+        self._states_of: Any = None
+        self._fetches: set[asyncio.Task[None]] = set()
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         conf = self.app.conf
@@ -133,10 +138,31 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
 
+    async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> RecordMap:
+        """Ask the thread for what it has fetched: without the queue that other calls to it go through."""
+        promise: asyncio.Future[RecordMap] = self.parent_loop.create_future()
+        self.thread_loop.call_soon_threadsafe(self._begin_fetch, promise, active_partitions, timeout)
+        return await promise
+
+    def _begin_fetch(
+        self, promise: "asyncio.Future[RecordMap]", active_partitions: set[TP] | None, timeout: float
+    ) -> None:
+        async def fetch() -> None:
+            try:
+                found = await self._fetch_records(self._ensure_consumer(), active_partitions, timeout)
+            except BaseException as error:
+                self.parent_loop.call_soon_threadsafe(maybe_set_exception, promise, error)
+            else:
+                self.parent_loop.call_soon_threadsafe(maybe_set_result, promise, found)
+
+        task = asyncio.ensure_future(fetch())
+        self._fetches.add(task)
+        task.add_done_callback(self._fetches.discard)
+
     async def _fetch_records(
         self,
         consumer: aiokafka.AIOKafkaConsumer,
-        active_partitions: set[TP],
+        active_partitions: set[TP] | None,
         timeout: float | None = None,
         max_records: int | None = None,
     ) -> RecordMap:
@@ -149,11 +175,22 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         while True:
             left = max(0.0, deadline - time.monotonic())
             records: RecordMap = await super()._fetch_records(
-                consumer, active_partitions, timeout=min(left, SILENCE_S), max_records=max_records
+                consumer, cast(Any, active_partitions), timeout=min(left, SILENCE_S), max_records=max_records
             )
-            before, self.positions = self.positions, _positions(consumer)
+            before, self.positions = self.positions, self._positions_of(consumer)
             if records or self.positions != before or left <= SILENCE_S:
                 return records
+
+    def _positions_of(self, consumer: aiokafka.AIOKafkaConsumer) -> dict[TP, int]:
+        """Next offset to fetch of each assigned partition, of those that have one."""
+        subscription = consumer._subscription.subscription
+        assignment = None if subscription is None else subscription.assignment
+        if assignment is not self._states_of:
+            self._states_of, self._states = assignment, []
+            if assignment is not None:
+                states = ((tp, assignment.state_value(tp)) for tp in assignment.tps)
+                self._states = [(TP(tp.topic, tp.partition), state) for tp, state in states]
+        return {tp: state.position for tp, state in self._states if state.has_valid_position}
 
     async def on_start(self) -> None:
         """Start to consume, in columns; every answer of the group renews the lease."""
@@ -200,19 +237,6 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         """Do nothing: Faust's stall detector counts messages, ours are batches (see the lag metric)."""
 
 
-def _positions(consumer: aiokafka.AIOKafkaConsumer) -> dict[TP, int]:
-    """Next offset to fetch of each assigned partition, of those that have one."""
-    subscription = consumer._subscription.subscription
-    if subscription is None or subscription.assignment is None:
-        return {}
-    states = {tp: subscription.assignment.state_value(tp) for tp in subscription.assignment.tps}
-    return {
-        TP(tp.topic, tp.partition): state.position
-        for tp, state in states.items()
-        if state is not None and state.has_valid_position
-    }
-
-
 class Consumer(driver.Consumer):
     """Faust's aiokafka consumer, delivering `RecordBatch`es and committing by ledger."""
 
@@ -222,6 +246,7 @@ class Consumer(driver.Consumer):
     positioned: asyncio.Event
     #: Valid as long as the group has answered within its session.
     lease: Lease
+    pace: Pace
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -229,6 +254,7 @@ class Consumer(driver.Consumer):
         self.start_offsets = {}
         self.positioned = asyncio.Event()
         self.lease = Lease(self.app.conf.broker_session_timeout)
+        self.pace = Pace()
 
     @property
     def membership(self) -> Membership:
@@ -250,7 +276,7 @@ class Consumer(driver.Consumer):
                 records, active = await self._wait_next_records(timeout)
                 if records is not None and not self.should_stop:
                     await self._deliver(records, active, generation)
-                await asyncio.sleep(0)
+                await self.pace.rest(sum(len(fetched) for (fetched,) in (records or {}).values()))
         except self.consumer_stopped_errors:
             if not self.app.should_stop:
                 raise

@@ -258,6 +258,7 @@ class Server:
     ) -> Recommendation:
         entered = time.perf_counter()
         if waits:
+            self._inputs.hurry()
             await self._own_clicks.wait(shard)
         self._metrics.observe_stage("wait", time.perf_counter() - entered)
         chosen = await self._batcher.submit(Job(request, shard, time.perf_counter()))

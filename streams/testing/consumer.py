@@ -7,6 +7,7 @@ from faust.types import TP
 
 from streams.kafka.lease import Lease
 from streams.kafka.ledger import CommitLedger
+from streams.kafka.pace import Pace
 from streams.kafka.transport import Membership, RecordBatch
 from streams.testing.source import FETCH_RECORDS, Source
 
@@ -23,6 +24,7 @@ class MemoryConsumer:
         self.membership = Membership("memory", 0)
         self.lease = Lease(float("inf"))
         self.lease.renew(self.lease.now())
+        self.pace = Pace()
 
     def assign(self, partitions: Iterable[TP]) -> None:
         """Own exactly these; reading begins where the group has committed to."""
