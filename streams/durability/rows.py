@@ -13,7 +13,7 @@ Values are msgpack arrays that begin with a schema version; fields may only be a
 inside a row are little-endian bytes. Items are named by their keys (`item_index`).
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 

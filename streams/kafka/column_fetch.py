@@ -17,6 +17,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
 from streams.kafka.columns import HEADER, RecordColumns, Table, batches, read_batches, read_records
+from streams.kafka.fetch_codec import QuickFetchRequest
 
 CODEC, CONTROL = 7, 32  # bits of a batch's attributes: compression; the end of a transaction, no records
 CRC, CHECKED = 17, 21  # where a batch has its checksum, and from where it is taken
@@ -48,8 +49,9 @@ class _KeptRecords:
         return int(self._records.size_in_bytes())
 
 
-# For every consumer of the process: it does what aiokafka's does.
+# For every consumer of the process: they do what aiokafka's do.
 fetcher.MemoryRecords = _KeptRecords
+fetcher.FetchRequest = QuickFetchRequest
 
 
 def fetch_columns(consumer: AIOKafkaConsumer) -> None:

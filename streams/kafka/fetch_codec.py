@@ -6,9 +6,8 @@ sends one such request after the other with all its partitions, most of them idl
 
 from io import BytesIO
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
-from aiokafka.consumer import fetcher
 from aiokafka.protocol.api import RequestHeader_v1, ResponseHeader_v0
 from aiokafka.protocol.fetch import FetchRequest
 
@@ -27,11 +26,13 @@ _RECORDS = Struct(">ii")  # preferred replica, bytes
 Topics = list[tuple[str, list[tuple[Any, ...]]]]
 
 
-class Answer(NamedTuple):
+class Answer:
     """A response: by topic the partition, error, high watermark, and the rest in the order of the format."""
 
-    topics: Topics
     API_VERSION = VERSION
+
+    def __init__(self, topics: Topics) -> None:
+        self.topics = topics
 
     @classmethod
     def decode(cls, data: BytesIO) -> "Answer":
@@ -71,7 +72,7 @@ class _Asked:
         self._data = data
 
     def build_request_header(self, correlation_id: int, client_id: str) -> RequestHeader_v1:
-        return RequestHeader_v1(self, correlation_id=correlation_id, client_id=client_id)  # type: ignore[arg-type]
+        return RequestHeader_v1(self, correlation_id=correlation_id, client_id=client_id)
 
     def parse_response_header(self, data: BytesIO) -> Any:
         return ResponseHeader_v0.decode(data)
@@ -109,7 +110,3 @@ def _text(view: memoryview, at: int) -> tuple[str, int]:
     (size,) = _SIZE.unpack_from(view, at)
     end = at + _SIZE.size + size
     return str(view[at + _SIZE.size : end], "utf-8"), end
-
-
-# For every consumer of the process: it says what aiokafka's says.
-fetcher.FetchRequest = QuickFetchRequest

@@ -103,7 +103,7 @@ def test_a_refused_changelog_row_ends_the_worker_and_loses_no_click(
     client.flush()
     values = same_topics(client.settings, **FAST)
     with (
-        _max_message_bytes(client.settings, "user-state", 200),
+        _max_message_bytes(client.settings, "user-state", 100),
         WorkerProcess(values, log=tmp_path / "refused.log") as worker,
     ):
         eventually(lambda: not _runs(worker), "the worker has ended")
