@@ -176,12 +176,22 @@ class CoVisitation:
                 return
             self.make_room()
 
-    def take_dirty(self) -> NDArray[np.int32]:
-        """Rows changed since the last call, which are clean from now on; see `put_back`."""
-        t = self._tables
-        rows = t.dirty_rows[: t.heap[kernels.DIRTY]].copy()
+    @property
+    def n_dirty(self) -> int:
+        """Rows changed and not taken yet."""
+        return int(self._tables.heap[kernels.DIRTY])
+
+    def take_dirty(self, most: int | None = None) -> NDArray[np.int32]:
+        """Rows changed since they were last taken, which are clean from now on; see `put_back`.
+
+        With `most`, so many of them at most, those first that changed first.
+        """
+        t, n = self._tables, self.n_dirty
+        taken = n if most is None else min(most, n)
+        rows = t.dirty_rows[:taken].copy()
         t.dirty[rows] = False
-        t.heap[kernels.DIRTY] = 0
+        t.dirty_rows[: n - taken] = t.dirty_rows[taken:n]
+        t.heap[kernels.DIRTY] = n - taken
         return rows
 
     def put_back(self, rows: NDArray[np.int32]) -> None:

@@ -21,6 +21,10 @@ from streams.state.shard import Shard, arm_key, encode_policy_row, statistics_ke
 
 log = logging.getLogger(__name__)
 
+SLICE = 512  # rows copied in one turn of the loop: one or two milliseconds
+
+Group = tuple[str, Collection[Row]]  # rows of a topic, by name
+
 
 class Flusher:
     """Makes shards durable; after an error nothing more is written, and no offset is completed.
@@ -49,7 +53,7 @@ class Flusher:
         self._inputs = inputs
         self._writers = writers
         self._abandoned = False
-        self._turn = asyncio.Lock()  # each shard's rows are copied in a turn of the loop of their own
+        self._turn = asyncio.Lock()  # one shard after the other
         self._metrics = metrics
         self._positive = frozenset(settings.positive_actions)
         self._shared_interval_s = settings.shared_flush_interval_ms / 1000
@@ -73,8 +77,6 @@ class Flusher:
         A shard whose partition another worker writes by now is given to `lost`.
         """
         async with shard.lock:
-            async with self._turn:
-                await asyncio.sleep(0)
             if self._abandoned:
                 return
             started = time.perf_counter()
@@ -82,28 +84,27 @@ class Flusher:
             idle = self._inputs.folded_to_end("clicks", shard.partition, shard.clicks.position)
             shard.move_on(self._clock.monotonic(), idle=idle)
             # Without new clicks since the last flush, waiting would spare no row.
-            shared = shared or shard.profiles.covisits_first or clicks == shard.flushed.users
+            shared = shared or clicks == shard.flushed.users
             marks = (shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset)
-            taken, groups = self._take(shard, shared=shared, learned=marks != shard.flushed.statistics)
-            if groups:
-                try:
-                    await asyncio.to_thread(_pack, taken)
+            take = _Take(shard, self._index)
+            try:
+                groups = self._learned(take, changed=marks != shard.flushed.statistics)
+                groups += await self._folded(take, shared=shared)
+                if groups:
+                    await asyncio.to_thread(_pack, take.taken)
                     await self._writers.write(shard.partition, groups)
-                except OwnershipLost as error:
-                    log.warning("%s", error)
-                    self._lost(shard)
-                    return
-                except BaseException:
-                    # Slates are closed whose feedback is not out: what is held here may not be written again.
-                    self._abandoned = True
-                    for part in taken:
-                        part.put_back()
-                    if shared:
-                        shard.profiles.covisits_failed()
-                    raise
+            except OwnershipLost as error:
+                log.warning("%s", error)
+                self._lost(shard)
+                return
+            except BaseException:
+                # Slates are closed whose feedback is not out: what is held here may not be written again.
+                self._abandoned = True
+                take.put_back()
+                raise
             shard.flushed.users = clicks
             shard.flushed.statistics = marks
-            if shared:
+            if take.shared:
                 shard.flushed.shared = clicks
             self._complete(shard, users)
             for name, rows in groups:
@@ -111,37 +112,36 @@ class Flusher:
             if groups:
                 self._metrics.observe_stage("flush", time.perf_counter() - started)
 
-    def _take(
-        self, shard: Shard, *, shared: bool, learned: bool
-    ) -> tuple[list[Taken], list[tuple[str, Collection[Row]]]]:
-        """Take the dirty rows of a shard, by topic; slates whose window has ended are closed.
-
-        They are copied here, between two events, and packed later.
-        """
+    def _learned(self, take: "_Take", *, changed: bool) -> list[Group]:
+        """Take what the bandit has learned; slates whose window has ended are closed."""
+        shard = take.shard
         closed = shard.close_slates(self._positive)
         self._metrics.count_closed(_responses(closed, self._positive))
         feedback = _feedback(shard, closed)
         policy: list[Row] = []
-        taken: list[Taken] = []
-        if learned or feedback:
-            parts = _take_parts(shard)
-            policy += parts.rows
-            taken.append(parts)
+        if changed or feedback:
+            policy += take.add(_take_parts(shard))
             policy.append((statistics_key(shard.partition), encode_policy_row(shard.policy_row())))
-        groups: list[tuple[str, Collection[Row]]] = [("feedback", feedback), ("policy-state", policy)]
-        if shared:
-            # Before the rows: an item that was dropped may have come back.
-            dropped = _take_dropped(shard)
-            groups.append(("policy-state", dropped.rows))
-            taken.append(dropped)
-            covisits = take_covisits(shard.covisits, self._index, shard.partition)
-            groups.append(("policy-state", covisits.rows))
-            taken.append(covisits)
-            shard.profiles.covisits_taken()
-        users = take_profiles(shard.profiles, self._index)
-        taken.append(users)
-        groups.append(("user-state", users.rows))
-        return taken, [(name, rows) for name, rows in groups if rows]
+        groups: list[Group] = [("feedback", feedback), ("policy-state", policy)]
+        return [(name, rows) for name, rows in groups if rows]
+
+    async def _folded(self, take: "_Take", *, shared: bool) -> list[Group]:
+        """Take users' rows and then item statistics, a slice a turn of the loop; clicks are folded between.
+
+        Each row says up to where it has been applied, so they need not be of one moment. Item rows are taken
+        last: they then have all that the users' rows have.
+        """
+        users: list[Group] = []
+        items: list[Group] = []
+        async with self._turn:
+            for rows in take.users():
+                users.append(("user-state", rows))
+                await asyncio.sleep(0)
+            if shared or take.shard.profiles.covisits_first:
+                for rows in take.covisits():
+                    items.append(("policy-state", rows))
+                    await asyncio.sleep(0)
+        return [(name, rows) for name, rows in (*items, *users) if rows]
 
     def _complete(self, shard: Shard, users: int) -> None:
         for name, through in (("clicks", shard.committable_clicks()), ("users", users - 1)):
@@ -149,6 +149,58 @@ class Flusher:
                 self._inputs.ledger.complete_through(
                     self._inputs.partition(name, shard.partition), through, epoch
                 )
+
+
+class _Take:
+    """What a flush has taken of a shard.
+
+    Attributes
+    ----------
+    taken : all of it, to be put back if it is not written
+    shared : item statistics are among it
+    """
+
+    def __init__(self, shard: Shard, index: ItemIndex) -> None:
+        self.shard = shard
+        self.taken: list[Taken] = []
+        self.shared = False
+        self._index = index
+
+    def add(self, part: Taken) -> Collection[Row]:
+        """Take a part, and return its rows."""
+        self.taken.append(part)
+        return part.rows
+
+    # What changes while slices are taken is left to the next flush: else a busy partition would see no end.
+
+    def users(self) -> Iterator[Collection[Row]]:
+        """Take users' rows, slice by slice."""
+        profiles = self.shard.profiles
+        for _ in range(_slices(profiles.n_dirty)):
+            yield self.add(take_profiles(profiles, self._index, most=SLICE))
+
+    def covisits(self) -> Iterator[Collection[Row]]:
+        """Take item statistics, slice by slice."""
+        shard = self.shard
+        self.shared = True
+        shard.profiles.covisits_taken()
+        for _ in range(_slices(shard.covisits.n_dirty)):
+            # Before the rows: an item that was dropped may have come back.
+            dropped = self.add(_take_dropped(shard))
+            rows = self.add(take_covisits(shard.covisits, self._index, shard.partition, most=SLICE))
+            yield dropped
+            yield rows
+
+    def put_back(self) -> None:
+        """Make all of it dirty again."""
+        for part in self.taken:
+            part.put_back()
+        if self.shared:
+            self.shard.profiles.covisits_failed()
+
+
+def _slices(rows: int) -> int:
+    return max(1, -(-rows // SLICE))
 
 
 def _pack(taken: Iterable[Taken]) -> None:

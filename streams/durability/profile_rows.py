@@ -24,8 +24,11 @@ from streams.state.profiles import Profiles
 TOPIC = "user-state"
 
 
-def take_profiles(profiles: Profiles, index: ItemIndex) -> Taken:
-    """Take the rows of what changed since the last call, events in the order of their offsets."""
+def take_profiles(profiles: Profiles, index: ItemIndex, *, most: int | None = None) -> Taken:
+    """Take the rows of what changed since they were last taken, events in the order of their offsets.
+
+    With `most`, so many rows of events at most, those first that changed first.
+    """
     rows: list[Row] = []
     names = profiles.flush_names
     if names:
@@ -35,10 +38,7 @@ def take_profiles(profiles: Profiles, index: ItemIndex) -> Taken:
     rows += [(key, changelog.encode(profiles.erased[key])) for key in erased]
     tombstones, profiles.tombstones = profiles.tombstones, set()
     rows += [(key, None) for key in sorted(tombstones)]  # first: a key may be written anew
-    r = profiles.rings
-    chunks = r.dirty_chunks[: r.heap[kernels.DIRTY]].copy()
-    r.dirty[chunks] = False
-    r.heap[kernels.DIRTY] = 0
+    chunks = profiles.take_chunks(most)
     pack = _packer(profiles, index, chunks)
     stated, profiles.dirty_stated = profiles.dirty_stated, set()
     after = [_stated_row(profiles, user, index) for user in sorted(stated)]

@@ -199,9 +199,11 @@ def covisit_key(partition: int, item_key: int) -> bytes:
     return COVISIT_PREFIX + partition.to_bytes(2, "big") + item_key.to_bytes(8, "big")
 
 
-def take_covisits(covisits: CoVisitation, index: ItemIndex, partition: int) -> Taken:
-    """Take the rows of the items whose co-visits changed since the last call."""
-    rows = covisits.take_dirty()
+def take_covisits(
+    covisits: CoVisitation, index: ItemIndex, partition: int, *, most: int | None = None
+) -> Taken:
+    """Take the rows, so many at most, of the items whose co-visits changed since they were last taken."""
+    rows = covisits.take_dirty(most)
     return Taken(_covisit_rows(covisits, index, partition, rows), lambda: covisits.put_back(rows))
 
 

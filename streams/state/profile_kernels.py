@@ -17,9 +17,11 @@ DEDUPE_CHUNKS = 2  # full chunks, beside the one being filled, in which a repeat
 # What became of an event; the last one, of an item that has no row, never comes here.
 APPLIED, REPLAYED, DUPLICATE, REFUSED = 0, 1, 2, 3
 
-N, OFFSET, FIRST_MS, HEAD, STORED, GUARD = 0, 1, 2, 3, 4, 5  # columns of `users`, which has 8: a cache line
+# Columns of `users`, which has 8: a cache line. GUARD is N as of when item rows were last taken, TAKES how
+# often they had been taken then: both are brought up to date by the user's next event.
+N, OFFSET, FIRST_MS, HEAD, STORED, GUARD, TAKES = 0, 1, 2, 3, 4, 5, 6
 PREV, NEXT, OWNER, SLOT = 0, 1, 2, 3  # columns of `links`
-USED, FREE, DIRTY, COVISITS_FIRST = 0, 1, 2, 3  # cells of `heap`
+USED, FREE, DIRTY, COVISITS_FIRST, TAKEN = 0, 1, 2, 3, 4  # cells of `heap`
 EVENTS, SIZE, FIRST, NEWEST, CHUNK_SLOT, NAME_END = 0, 1, 2, 3, 4, 5  # columns of `Chunks.heads`
 
 Ints = NDArray[np.int64]
@@ -34,9 +36,7 @@ njit = numba.njit(cache=True, nogil=True)
 class Rings(NamedTuple):
     """The arrays of `Profiles`; they are replaced when it grows."""
 
-    users: (
-        Ints  # (n_users, 8) events ever, applied offset, first event's time, newest chunk, ring size, guard
-    )
+    users: Ints  # (n_users, 8) events ever, applied offset, first event's time, newest chunk, and so on
     counts: Rows  # (n_users, n_actions) events ever
     items: Rows  # (capacity, 16)
     actions: Bytes  # (capacity, 16)
@@ -46,7 +46,7 @@ class Rings(NamedTuple):
     links: Rows  # (capacity, 4) chunk before, chunk after, user row, slot
     dirty: Flags  # (capacity,)
     dirty_chunks: Rows  # (capacity,) the first heap[DIRTY] are dirty
-    heap: Ints  # chunks used, first free chunk, dirty chunks, 1 if item rows must be flushed first
+    heap: Ints  # chunks used, first free chunk, dirty chunks, 1 if item rows must be flushed first, and so on
 
 
 class Chunks(NamedTuple):
@@ -210,6 +210,9 @@ def fold(
             continue
         outcomes[event] = APPLIED
         n = all_users[user, N]
+        if all_users[user, TAKES] != heap[TAKEN]:
+            all_users[user, TAKES] = heap[TAKEN]
+            all_users[user, GUARD] = n
         position = n % CHUNK
         chunk = all_users[user, HEAD]
         if position == 0:

@@ -77,7 +77,7 @@ class Profiles:
         self.dirty_stated: set[int] = set()
         self.dirty_erased: set[bytes] = set()
         self.tombstones: set[bytes] = set()
-        heap = np.zeros(4, np.int64)
+        heap = np.zeros(5, np.int64)
         heap[kernels.FREE] = -1
         self.rings = kernels.Rings(
             users=np.empty((0, 8), np.int64),
@@ -282,13 +282,28 @@ class Profiles:
     # Flush; the rows are made by `profile_rows`
 
     @property
+    def n_dirty(self) -> int:
+        """Chunks of events changed and not taken yet."""
+        return int(self.rings.heap[kernels.DIRTY])
+
+    def take_chunks(self, most: int | None = None) -> NDArray[np.int32]:
+        """Chunks that have changed, so many at most, which are clean from now on."""
+        r, n = self.rings, self.n_dirty
+        taken = n if most is None else min(most, n)
+        chunks = r.dirty_chunks[:taken].copy()
+        r.dirty[chunks] = False
+        r.dirty_chunks[: n - taken] = r.dirty_chunks[taken:n]
+        r.heap[kernels.DIRTY] = n - taken
+        return chunks
+
+    @property
     def covisits_first(self) -> bool:
         """Whether the item rows must be confirmed before the users' rows are sent."""
         return bool(self.rings.heap[kernels.COVISITS_FIRST])
 
     def covisits_taken(self) -> None:
-        """Note that item rows are taken, just before the users' rows; if they fail, `covisits_failed`."""
-        self.rings.users[:, kernels.GUARD] = self.rings.users[:, kernels.N]
+        """Note that item rows are being taken; if they do not get confirmed, call `covisits_failed`."""
+        self.rings.heap[kernels.TAKEN] += 1
         self.rings.heap[kernels.COVISITS_FIRST] = 0
 
     def covisits_failed(self) -> None:

@@ -1,8 +1,11 @@
 """The flush on a log in memory: what is durable, in which order, and what may be committed then."""
 
+import asyncio
+
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
+from streams.durability.flush import SLICE
 from streams.kafka.partitioner import partition_of
 from tests.streams.conftest import MakeMemory, Memory
 
@@ -114,3 +117,25 @@ async def test_a_worker_that_lost_its_partition_writes_nothing_more(memory: Memo
             assert memory.log.records("user-state") == rows
             assert frozen.commit() == {}
             assert PLACE not in [shard.partition for shard in frozen.parts.partitions.live()]
+
+
+async def test_what_is_folded_while_a_flush_takes_its_rows_is_neither_committed_nor_lost(
+    memory: Memory,
+) -> None:
+    before = 4 * SLICE
+    for n in range(before):
+        memory.events.click(f"u{n}", f"i{n % SLICE}")
+    async with memory.worker() as worker:
+        await worker.deliver("clicks")
+        flushing = asyncio.ensure_future(worker.flush())
+        await asyncio.sleep(0)
+        for n in range(before):
+            memory.events.click(f"u{n}", "i0")
+        while await worker.deliver_one("clicks"):
+            pass
+        await flushing
+        assert sum(worker.commit().values()) == before
+        expected = worker.digest()
+    async with memory.worker() as worker:
+        await worker.deliver("clicks")
+        assert worker.digest() == expected
