@@ -1,11 +1,12 @@
 """The worker's HTTP server: recommendations, health and metrics. Bound to localhost unless told otherwise."""
 
+import asyncio
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -43,6 +44,8 @@ class Service:
     digest: Callable[[], dict[str, Any]]
     render: Callable[[], tuple[bytes, str]]
 
+
+T = TypeVar("T")
 
 SERVICE = web.AppKey("service", Service)
 
@@ -87,7 +90,12 @@ async def recommendations(http: web.Request) -> web.Response:
         return refused
     try:
         shard = await service.partitions.shard(partition)
-        answer = await service.server.answer(request, shard, received=time.time())
+        answer = await _in_time(
+            service.server.answer(request, shard, received=time.time()),
+            service.settings.session_timeout_ms / 1000,
+        )
+    except TimeoutError:
+        return _error(503, "the broker did not take the slate in time; it may still be published")
     except OwnershipLost:
         return _error(503, f"partition {partition} is going to another worker; try again")
     except Overloaded as error:
@@ -98,6 +106,16 @@ async def recommendations(http: web.Request) -> web.Response:
     if answer is None:
         return _error(409, f"request_id {request.request_id!r} has been answered; see `recommendations`")
     return web.Response(body=encode(answer), content_type="application/json")
+
+
+async def _in_time(work: Coroutine[Any, Any, T], seconds: float) -> T:
+    """Return what the work returns, or raise TimeoutError and let it go on: its slate may be on its way."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
+    await asyncio.wait([task], timeout=seconds)
+    if not task.done():
+        raise TimeoutError
+    return task.result()
 
 
 def _refused_here(http: web.Request, partition: int) -> web.Response | None:

@@ -167,6 +167,7 @@ class Partitions:
             "catalogue_caught_up": self._shared_topics.caught_up,
             "topics_caught_up": self._caught_up,
             "items_encoded": self._items.pending == 0,
+            "broker_answers": self._inputs.owned,
             "assigned": self._assigned,
             "partitions": len(self._shards),
             "partitions_restored": len(self.live()),
@@ -179,6 +180,7 @@ class Partitions:
             state["catalogue_caught_up"]
             and state["topics_caught_up"]
             and state["items_encoded"]
+            and state["broker_answers"]
             and state["assigned"]
             and state["partitions"] == state["partitions_restored"]
         )

@@ -49,7 +49,7 @@ class Traffic:
         for number in range(16):
             user = f"u{self._round}-{number}"
             slate = json.loads(self._get(f"/v1/recommendations/{user}?k=3"))
-            if (items := [item["item_id"] for item in slate["slate"]]) and number % 3:
+            if (items := [item["item_id"] for item in slate.get("slate", ())]) and number % 3:
                 self._click(user, items[number % len(items)], request_id=slate["request_id"])
         client.request("asks-by-topic", k=3)
         for path in ("/v1/recommendations/sated?k=3", "/v1/recommendations/web?k=0", "/readyz", "/nowhere"):
@@ -66,7 +66,7 @@ class Traffic:
 
     def _get(self, path: str) -> bytes:
         try:
-            with urllib.request.urlopen(f"{self._worker.url}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"{self._worker.url}{path}", timeout=60) as answer:
                 body: bytes = answer.read()
                 return body
         except urllib.error.HTTPError as answer:

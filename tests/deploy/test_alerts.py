@@ -80,7 +80,7 @@ def test_the_runbook_says_of_every_alert_how_soon_what_it_means_where_to_look_an
 
 def test_the_runbook_names_only_settings_that_exist() -> None:
     named = {name for name in re.findall(r"`([a-z]+(?:_[a-z]+)+)(?: = [^`]*)?`", RUNBOOK)}
-    readiness = {"partitions_restored", "topics_caught_up", "items_encoded"}
+    readiness = {"partitions_restored", "topics_caught_up", "items_encoded", "broker_answers"}
     reasons = {"unknown_action", "null_key", "too_large", "no_candidates", "all_seen"}
     outcomes = {"unknown_slate", "outside_window", "not_in_slate"}
     others = {

@@ -8,7 +8,7 @@ import yaml
 
 from deploy.grafana.dashboards import DASHBOARDS
 from streams.broker.embedded import EmbeddedBroker
-from streams.kafka.topics import create_topics
+from streams.kafka.topic_admin import create_topics
 from streams.settings import load_settings
 from streams.worker.process import WorkerProcess, same_topics
 from tests.deploy.conftest import program
