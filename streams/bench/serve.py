@@ -36,7 +36,10 @@ def serve_command(
     seconds: Annotated[float, typer.Option(min=1, help="Of each measurement.")] = 10.0,
     users: Annotated[int, typer.Option(min=1, help="Users who ask, each with 20 likes.")] = 5_000,
     limit_ms: Annotated[
-        float, typer.Option(help="Search for the rate at which p99 passes this, per size; 0 does not.")
+        float,
+        typer.Option(
+            help="Search for the rate at which p99 passes this, per size, way and clicks; 0 does not."
+        ),
     ] = 25.0,
     release: Annotated[
         Path | None, typer.Option(help="Release to serve; unset, one of random weights is made.")
@@ -73,7 +76,8 @@ def serve_command(
     mixes = list(product(ways(over), numbers(clicks), numbers(rates)))
     loads = [[Load(way, size, rate, beside) for way, beside, rate in mixes] for size in whole_numbers(items)]
     step = seconds + 3.0
-    searched = PROBE_S * 9 if limit_ms else 0.0
+    searches = list(product(ways(over), numbers(clicks))) if limit_ms else []
+    searched = PROBE_S * 9 * len(searches)
     plan = Plan([SETUP_S + step * len(of_size) + searched for of_size in loads], say)
     measured: list[Measured] = []
     limits: list[dict[str, Any]] = []
@@ -89,8 +93,8 @@ def serve_command(
                 try:
                     for load in of_size:
                         measured.append(bench.measure(load, seconds, seed))
-                    for beside in numbers(clicks) if limit_ms else []:
-                        load = Load(Over.KAFKA, of_size[0].items, 0, beside)
+                    for way, beside in searches:
+                        load = Load(way, of_size[0].items, 0, beside)
                         limits.append(bench.limit(load, limit_ms, seed))
                 except Overloaded as error:  # what would follow measures the backlog
                     say(f"  {error}; the rest of {of_size[0].items:,} items is left out")

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+SWITCH_S = 0.0002
+
 
 def worker_command(
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
@@ -45,3 +47,5 @@ def _keep_to_oneself() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # What is imported and made until the worker runs stays for good: to look for garbage in it takes a while.
     gc.disable()
+    # The inference thread asks for the interpreter after each compiled call, and has it when this has passed.
+    sys.setswitchinterval(SWITCH_S)
