@@ -19,7 +19,7 @@ EVENTS = {
 
 INPUTS = ("clicks", "content", "users", "requests")
 KEYED_BY_USER = ("clicks", "requests")  # where a record's key is held against its user_id
-RECLAIMED = ("items", "users", "erasures")
+RECLAIMED = ("items", "users", "erasures", "arms")
 RESTORED = ("user-state", "policy-state", "recommendations", "clicks")
 
 FALLBACKS = ("none", "no_release", "no_candidates", "all_seen", "overloaded", "other")

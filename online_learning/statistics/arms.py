@@ -167,6 +167,30 @@ class ArmStatistics(Statistics):
         """See `Statistics.put_back`."""
         self._dirty[self._slots(parts)] = True
 
+    @property
+    def parts(self) -> NDArray[np.uint64]:
+        """See `Statistics.parts`: the arms."""
+        return self.arms
+
+    def forget(self, parts: Iterable[int]) -> None:
+        """See `Statistics.forget`; the last arm takes the place of one that goes."""
+        by_slot = (self._names, self._packed, self._moment, self._clocks, self._dirty, self._untaken)
+        for arm in parts:
+            slot = self._slot_of.pop(arm, None)
+            if slot is None:
+                continue
+            last = len(self._slot_of)
+            if slot != last:
+                for column in by_slot:
+                    column[slot] = column[last]
+                self._counts[:, slot], self._applied[:, slot] = self._counts[:, last], self._applied[:, last]
+                self._slot_of[int(self._names[slot])] = slot
+            for column in by_slot:
+                column[last] = 0
+            self._clocks[last] = first_exponent(self.half_life_ms), 0
+            self._counts[:, last], self._applied[:, last] = 0, -1
+            self.n_forgotten += 1
+
     def load_rows(self, rows: Iterable[bytes]) -> None:
         """See `Statistics.load_rows` and `load_row`."""
         for row in rows:

@@ -57,6 +57,7 @@ class Statistics(ABC):
         self._clocks = np.array([[first_exponent(half_life_ms), 0]], np.int64).repeat(slots, axis=0)
         self._counts = np.zeros((2, slots), np.int64)
         self._changed = True
+        self.n_forgotten = 0  # parts, ever
 
     @classmethod
     @abstractmethod
@@ -190,6 +191,14 @@ class Statistics(ABC):
 
     def load_rows(self, rows: Iterable[bytes]) -> None:  # noqa: B027 - a whole has no rows
         """Take in rows of `take_rows`, each in place of its part as it was; what is saved whole has none."""
+
+    @property
+    def parts(self) -> NDArray[np.uint64]:
+        """Numbers of the parts that have rows of their own: (n,) uint64."""
+        return np.zeros(0, np.uint64)
+
+    def forget(self, parts: Iterable[int]) -> None:  # noqa: B027 - a whole has no parts
+        """Take parts out, with all that is known of them; copies must be made anew (`n_forgotten`)."""
 
     # How they are learned from beside whoever adds to them
 

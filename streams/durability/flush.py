@@ -120,6 +120,8 @@ class Flusher:
         feedback = _feedback(shard, closed)
         policy: list[Row] = []
         if changed or feedback:
+            # Tombstones first: an arm that was dropped may have come back.
+            policy += take.add(_take_dropped_arms(shard))
             policy += take.add(_take_parts(shard))
             policy.append((statistics_key(shard.partition), encode_policy_row(shard.policy_row())))
         groups: list[Group] = [("feedback", feedback), ("policy-state", policy)]
@@ -214,6 +216,12 @@ def _take_dropped(shard: Shard) -> Taken:
     keys, shard.dropped_items = shard.dropped_items, set()
     rows = [(covisit_key(shard.partition, key), None) for key in sorted(keys)]
     return Taken(rows, lambda: shard.dropped_items.update(keys))
+
+
+def _take_dropped_arms(shard: Shard) -> Taken:
+    arms, shard.dropped_arms = shard.dropped_arms, set()
+    rows = [(arm_key(shard.partition, arm), None) for arm in sorted(arms)]
+    return Taken(rows, lambda: shard.dropped_arms.update(arms))
 
 
 def _take_parts(shard: Shard) -> Taken:

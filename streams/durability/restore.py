@@ -22,6 +22,7 @@ from streams.state.shard import (
     STATISTICS_PREFIX,
     PolicyRow,
     Shard,
+    arm_of,
     decode_policy_row,
     features_of,
 )
@@ -121,6 +122,8 @@ class Restorer:
                     newest = decode_policy_row(record.value)
                 elif key.startswith(ARM_PREFIX) and record.value:
                     shard.statistics.load_rows([record.value])
+                elif key.startswith(ARM_PREFIX):
+                    shard.statistics.forget([arm_of(key)])
         return newest
 
     async def _slates(self, shard: Shard, row: PolicyRow) -> None:

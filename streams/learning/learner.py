@@ -28,6 +28,7 @@ class _Copy:
 
     source: Statistics
     statistics: Statistics
+    n_forgotten: int
     pieces: list[Statistics] = field(default_factory=list)
 
 
@@ -76,6 +77,11 @@ class Learner:
         """Take in the row of one part of the statistics of another worker's partition."""
         self._foreign.setdefault(partition, self._learning.empty()).load_rows([value])
 
+    def on_arm_gone(self, partition: int, part: int) -> None:
+        """Forget one part of the statistics of another worker's partition."""
+        if (statistics := self._foreign.get(partition)) is not None:
+            statistics.forget([part])
+
     # Again and again
 
     async def learn(self, shards: Sequence[Shard]) -> None:
@@ -102,9 +108,11 @@ class Learner:
             del self._copies[partition]
         for partition, source in sources.items():
             copy = self._copies.get(partition)
-            if copy is None or copy.source is not source:
+            if copy is None or copy.source is not source or copy.n_forgotten != source.n_forgotten:
+                changed = changed or copy is not None
                 source.touch()
-                copy = self._copies[partition] = _Copy(source, self._learning.empty())
+                copy = _Copy(source, self._learning.empty(), source.n_forgotten)
+                self._copies[partition] = copy
             while (piece := source.take_changes(PARTS_AT_ONCE)) is not None:
                 copy.pieces.append(piece)
                 await asyncio.sleep(0)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -79,6 +79,11 @@ def arm_key(partition: int, arm: int) -> bytes:
     return ARM_PREFIX + partition.to_bytes(2, "big") + arm.to_bytes(8, "big")
 
 
+def arm_of(key: bytes) -> int:
+    """Return the arm that an `arm_key` names."""
+    return int.from_bytes(key[-8:], "big")
+
+
 class _Rows:
     """Positions of slates with a number each, on their way to the statistics."""
 
@@ -119,7 +124,8 @@ class Shard:
     is looked at, (MAX_SLATE,) float64; next_examination, and next_reference of logistic statistics, take
     effect with the next flush. cascade: positions below a slate's last response were not looked at.
     model_version: of the release whose slates are learned from. dropped: the partition is another worker's by
-    now, or will be restored anew. dropped_items: keys of items whose rows on the changelog are to be deleted.
+    now, or will be restored anew. dropped_items, dropped_arms: keys of items whose rows on the
+    changelog are to be deleted.
 
     watermark_ms is the event time before which no click is to be expected: that of the newest click, never
     ahead of the broker's clock. Where all clicks have been folded it goes on without one, with the requests
@@ -150,6 +156,7 @@ class Shard:
     cascade: bool = False
     dropped: bool = False
     dropped_items: set[int] = field(default_factory=set)
+    dropped_arms: set[int] = field(default_factory=set)
     next_examination: NDArray[np.float64] | None = None
     next_reference: NDArray[np.float64] | None = None
     _newest_ms: int = 0
@@ -310,6 +317,20 @@ class Shard:
         counted = known[self.covisits.applied[known] >= 0]
         self.dropped_items.update(index.keys[counted].tolist())
         self.covisits.drop(rows)
+
+    def stale_arms(self, index: ItemIndex) -> list[int]:
+        """Arms of items that are not known any more and in no open slate; any thread may ask."""
+        arms = self.statistics.parts
+        arms = arms[index.find_keys(arms) < 0]
+        if not len(arms):
+            return []
+        waiting = {key_of(item) for slate in self.slates.slates() for item in slate.item_ids}
+        return [arm for arm in arms.tolist() if arm not in waiting]
+
+    def drop_arms(self, arms: Collection[int]) -> None:
+        """Let nothing be learned of arms any more."""
+        self.statistics.forget(arms)
+        self.dropped_arms.update(arms)
 
     def policy_row(self) -> PolicyRow:
         """The bandit's row as of now."""

@@ -21,6 +21,7 @@ from streams.state.shared import SharedState
 SWEEP_INTERVAL_S = 10.0
 EXPIRY_INTERVAL_S = 3600.0
 LONGEST_PAUSE_S = 640.0
+ARMS_AT_ONCE = 64  # a model of 70 features has 20 kB
 SLICE = 2048  # rows between two looks at the event loop
 
 Rows = NDArray[np.int32]
@@ -86,6 +87,7 @@ class Reclaimer:
         await self._prune(done)
         self._forgotten = np.concatenate((self._forgotten, done))
         self._metrics.count_reclaimed("items", len(done))
+        await self._drop_arms(shards)
         self._rest(crowded, len(done))
 
     def _surplus(self) -> int:
@@ -147,6 +149,14 @@ class Reclaimer:
             for begin in range(0, covisits.n_items, SLICE):
                 covisits.forget(self._shared.index.gone, begin, begin + SLICE)
                 await asyncio.sleep(0)
+
+    async def _drop_arms(self, shards: list[Shard]) -> None:
+        for shard in shards:
+            arms = await asyncio.to_thread(shard.stale_arms, self._shared.index)
+            for begin in range(0, len(arms), ARMS_AT_ONCE):
+                shard.drop_arms(arms[begin : begin + ARMS_AT_ONCE])
+                await asyncio.sleep(0)
+            self._metrics.count_reclaimed("arms", len(arms))
 
     async def _release(self) -> None:
         """Let other items have the rows that were forgotten, once nothing names them."""

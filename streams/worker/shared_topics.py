@@ -16,7 +16,7 @@ from streams.learning.running_experiments import RunningExperiments
 from streams.metrics import Metrics
 from streams.serving.eligibility import Eligibility
 from streams.settings import Settings
-from streams.state.shard import ARM_PREFIX, STATISTICS_PREFIX
+from streams.state.shard import ARM_PREFIX, STATISTICS_PREFIX, arm_of
 from streams.state.shared import SharedState
 
 log = logging.getLogger(__name__)
@@ -151,8 +151,10 @@ class SharedTopics:
                 covisits.append((record.key, record.value))
             elif record.key.startswith(STATISTICS_PREFIX):
                 self._learner.on_statistics(partition, record.value)
-            elif record.key.startswith(ARM_PREFIX):
+            elif record.key.startswith(ARM_PREFIX) and record.value is not None:
                 self._learner.on_arm(partition, record.value)
+            elif record.key.startswith(ARM_PREFIX):
+                self._learner.on_arm_gone(partition, arm_of(record.key))
         if covisits:
             rows = RecordColumns.of_rows(covisits)
             restore_covisits(self._shared.covisits[partition], self._shared.index, rows)

@@ -174,3 +174,18 @@ def test_loading_twice_as_many_rows_moves_twice_as_much(monkeypatch: pytest.Monk
     rows = [row for _, row in statistics.take_rows()]
     half, whole = (elements_moved(monkeypatch, rows[:n]) for n in (2048, 4096))
     assert 0 < whole < 2.2 * half
+
+
+def test_forgotten_arms_are_gone_and_the_others_are_as_they_were() -> None:
+    rng = np.random.default_rng(3)
+    rows, arms = rng.normal(size=(60, 2)), np.arange(60, dtype=np.uint64) % 9
+    whole, rest = ArmStatistics(2, half_life_ms=1_000), ArmStatistics(2, half_life_ms=1_000)
+    kept = ~np.isin(arms, [0, 4, 8])
+    for one, chosen in ((whole, slice(None)), (rest, kept)):
+        one.add_impressions(rows[chosen], arms=arms[chosen], times_ms=5_000, offsets=np.arange(60)[chosen])
+    whole.forget([4, 0, 8, 77])
+    assert whole == rest
+    assert (sorted(whole.parts.tolist()), whole.n_forgotten) == ([1, 2, 3, 5, 6, 7], 3)
+    whole.add_impressions(rows[:1], arms=[4], times_ms=6_000, offsets=3)  # it begins anew
+    rest.add_impressions(rows[:1], arms=[4], times_ms=6_000, offsets=3)
+    assert whole == rest

@@ -197,3 +197,45 @@ async def test_nothing_is_taken_back_while_a_partition_is_being_restored(
         monkeypatch.undo()
         await swept(memory, worker, after_s=31 * DAY_S)
         assert worker.parts.shared.index.n_items == 0
+
+
+async def test_the_arm_of_an_item_goes_with_its_row_here_and_in_other_workers(
+    make_memory: MakeMemory,
+) -> None:
+    memory = make_memory(policy="thompson-disjoint", partitions=1)
+    key = keys_of(["stays"])
+    async with memory.worker() as other, memory.worker() as worker:
+        await other.assign([])  # what the second worker has taken by now
+        for item in ("gone", "stays"):
+            memory.events.content(item)
+        await worker.deliver()
+        memory.events.request("u")
+        await worker.deliver("requests")
+        (shard,) = worker.parts.partitions.live()
+        assert set(shard.statistics.parts.tolist()) == set(keys_of(["gone", "stays"]).tolist())
+        await worker.flush()
+        memory.events.raw("content", "gone", None)
+        await worker.deliver("content")
+        await swept(memory, worker, after_s=31 * DAY_S)
+        assert len(shard.statistics.parts) == 2  # its slate is open
+        memory.clock.move(3_600_000)
+        memory.events.click("u", "stays")
+        await worker.deliver("clicks")
+        await worker.flush()
+        await swept(memory, worker, after_s=DAY_S)
+        assert shard.statistics.parts.tolist() == key.tolist()
+        assert counted(worker, "reclaimed_total", kind="arms") == 1
+        await worker.flush()
+        worker.commit()
+        for one, shards in ((worker, [shard]), (other, [])):
+            await one.settle()
+            await one.parts.learner.learn(shards)
+            assert one.parts.policies.learner.version > 0
+    for compacted in (False, True):
+        if compacted:
+            memory.log.compact("policy-state")
+        async with memory.worker() as again:
+            (shard,) = again.parts.partitions.live()
+            assert shard.statistics.parts.tolist() == key.tolist()
+            await again.assign([])
+            await again.settle()
