@@ -1,10 +1,13 @@
 """Exports a text encoder: `python -m streams.items.export_encoder NAME FOLDER`, run as a child."""
 
+import re
 import sys
 from pathlib import Path
 
 from model_core.release.bert_graph import export_bert, is_bert
 from model_core.release.text_encoder import find_source
+
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def export(name: str, out: Path) -> None:
@@ -19,6 +22,8 @@ def export(name: str, out: Path) -> None:
     if is_bert(source):
         export_bert(source, out, name=name)
         return
+    if not source.is_dir() and HUB_NAME.fullmatch(name) is None:
+        raise ValueError("it must be a folder that exists or a name on Hugging Face, and is neither")
     try:
         from model_core.language.export_text import export_encoder
     except ModuleNotFoundError as error:

@@ -96,9 +96,14 @@ def test_a_cache_that_cannot_be_written_is_replaced_for_the_time_being(
     assert "text-encoders cannot be written (Not a directory): " in caplog.text
 
 
-@pytest.mark.parametrize("name", ["no/such-encoder", "/none/such", "none such"])
-def test_an_encoder_that_cannot_be_had_is_refused_with_its_name(name: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"text_encoder: '{name}' cannot be exported: .+"):
+NEITHER = "it must be a folder that exists or a name on Hugging Face, and is neither"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("no/such-encoder", ".+"), ("/none/such", NEITHER), ("none such", NEITHER)]
+)
+def test_an_encoder_that_cannot_be_had_is_refused_with_its_name(name: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"text_encoder: '{name}' cannot be exported: {why}"):
         open_text_encoder(Settings(text_encoder=name), BaselineScorer().release)
     assert exports() == []
 
