@@ -6,6 +6,7 @@ from collections import deque
 from typing import Self
 
 FADE = 0.1  # weight of the newest batch in the pace
+FIRST = 20  # batches that a pace needs: the first ones meet cold caches, and say little
 
 
 class Overloaded(Exception):
@@ -49,6 +50,7 @@ class Gate:
         self._max_requests = max_requests
         self._max_bytes = max_bytes
         self._max_queue_s = max_queue_s
+        self._batches = 0
         self._requests = self._seconds = 0.0  # of the last batches, those long ago fading
         self.in_flight = 0
         self.nbytes = 0
@@ -64,11 +66,12 @@ class Gate:
 
     @property
     def pace_s(self) -> float:
-        """Seconds that a request has taken of late, in a batch with others; 0 before the first."""
-        return self._seconds / self._requests if self._requests else 0.0
+        """Seconds that a request has taken of late, in a batch with others; 0 while that is not known."""
+        return self._seconds / self._requests if self._batches >= FIRST else 0.0
 
     def took(self, requests: int, seconds: float) -> None:
         """Learn that a batch of requests has taken so long, from when it could begin."""
+        self._batches += 1
         self._requests += FADE * (requests - self._requests)
         self._seconds += FADE * (seconds - self._seconds)
         self._let_in()

@@ -45,7 +45,8 @@ class Ready:
 class Outbox:
     """Publishes the slates of a partition in the order in which they come, many in one record batch.
 
-    A record that costs as much as a batch is most of what publishing one by one takes of the event loop.
+    A record that is published alone costs the event loop what a batch does. While one batch of a partition is
+    on its way, the next is collected: the producer would not send it sooner.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ class Outbox:
         self._inputs = inputs
         self._metrics = metrics
         self._ready: dict[Shard, list[Ready]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[Shard, asyncio.Task[None]] = {}
 
     async def sure_of(self, shard: Shard) -> None:
         """Return when the partition is surely ours; wait while the group does not answer.
@@ -113,15 +114,23 @@ class Outbox:
 
     async def stop(self) -> None:
         """Cancel what is on its way."""
-        for task in self._tasks:
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _begin(self, shard: Shard) -> None:
-        for together in _cut(self._ready.pop(shard)):
-            task = asyncio.create_task(self._publish(shard, together))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if shard not in self._tasks:
+            self._tasks[shard] = asyncio.create_task(self._work(shard))
+
+    async def _work(self, shard: Shard) -> None:
+        """Publish what is ready, and then what has become ready meanwhile."""
+        try:
+            while slates := self._ready.pop(shard, None):
+                for together in _cut(slates):
+                    await self._publish(shard, together)
+        finally:
+            del self._tasks[shard]
 
     async def _publish(self, shard: Shard, slates: Sequence[Ready]) -> None:
         try:

@@ -7,7 +7,7 @@ import pytest
 
 from streams.events import Request
 from streams.kafka.partitioner import partition_of
-from streams.serving.gate import Overloaded
+from streams.serving.gate import FIRST, Overloaded
 from tests.streams.conftest import MakeMemory, Memory
 
 DAY = 86_400_000
@@ -197,6 +197,8 @@ async def test_more_than_can_be_answered_in_time_is_refused_or_waits_in_its_topi
             return await asyncio.gather(*asked, return_exceptions=True)
 
         assert not any(isinstance(one, Overloaded) for one in await ask_together(30, "no pace yet"))
+        for number in range(FIRST):
+            await ask_together(1, f"alone {number} ")
         refused = [isinstance(one, Overloaded) for one in await ask_together(30, "paced")]
         assert refused[0] is False
         assert any(refused)
