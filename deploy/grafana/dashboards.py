@@ -225,6 +225,14 @@ PIPELINE = [
         [("slatestream_restore_seconds", "{{instance}}")],
     ),
     PARTITIONS,
+    Panel(
+        "Rows taken back", "Rows whose memory was taken back, as nobody had use for them any more.", "cps",
+        [(rate("slatestream_reclaimed_total", "kind"), "{{kind}}")], width=12,
+    ),
+    Panel(
+        "Undescribed items", "Items that clicks name and nobody has described; their number is bounded.",
+        "short", [("slatestream_undescribed_items", "{{instance}}")], width=12,
+    ),
 ]  # fmt: skip
 
 PARTS = 'stage=~"wait|queue|gather|prepare|score|policy|shadow|explain|publish"'
