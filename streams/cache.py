@@ -14,8 +14,28 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/slatestream`, by default `~/.cache/slatestream`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slatestream"
+    """`$XDG_CACHE_HOME/slatestream`, by default `~/.cache/slatestream`.
+
+    A temporary one of this process for a user without a home, as containers have.
+    """
+    if said := os.environ.get("XDG_CACHE_HOME"):
+        return Path(said) / "slatestream"
+    home = _home()
+    return _temporary() if home is None else home / ".cache" / "slatestream"
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+@cache
+def _temporary() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="slatestream-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @cache
@@ -23,8 +43,7 @@ def writable_folder(folder: Path) -> Path:
     """Return the folder, made if need be, or a temporary one of this process if it cannot be written."""
     if (why := unwritable(folder)) is None:
         return folder
-    instead = Path(tempfile.mkdtemp(prefix="slatestream-"))
-    atexit.register(shutil.rmtree, instead, ignore_errors=True)
+    instead = _temporary()
     log.warning("%s cannot be written (%s): %s takes its place until this process ends", folder, why, instead)
     return instead
 

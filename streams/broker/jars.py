@@ -9,6 +9,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
+from streams.cache import cache_folder
 from streams.errors import BrokerError
 
 MIN_JAVA = 17
@@ -107,7 +108,7 @@ def cache_dir() -> Path:
     """Return where fetched jars are kept: the checkout's build folder, else the user's cache folder."""
     if (_checkout() / "deploy" / "kafka" / "pom.xml").is_file():
         return _checkout() / "build"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slatestream"
+    return cache_folder()
 
 
 def _checkout() -> Path:

@@ -24,6 +24,7 @@ COMPILE = (
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
     cache.writable_folder.cache_clear()
+    cache._temporary.cache_clear()
 
 
 def compiled(**environment: str) -> tuple[str, str]:
@@ -67,3 +68,14 @@ def test_a_folder_that_can_be_written_stays_the_one(tmp_path: Path) -> None:
     assert cache.writable_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert (tmp_path / "a" / "b").is_dir()
     assert not list((tmp_path / "a" / "b").iterdir())
+
+
+def test_a_user_without_a_home_has_a_folder_until_the_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54_321)  # whom the system does not know
+    with pytest.raises(RuntimeError):
+        Path.home()
+    folder = cache.cache_folder()
+    assert cache.cache_folder() == folder == cache.writable_folder(folder)
+    assert folder.is_dir()
