@@ -1,5 +1,7 @@
 """A log served back to itself: at any moment of it, the requests a worker would put to its scorer."""
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,12 +9,14 @@ from model_core.data.corpus import Corpus
 from model_core.data.samples import reader_of
 from model_core.data.vocabulary import Edges
 from model_core.release.batches import ItemBatch, ScoreBatch, SparseRows
-from model_core.signals.co_visitation import total_popularity
 from model_core.signals.cold_start import ItemFeatures
 from model_core.signals.config import SignalConfig
-from model_core.signals.ease import Ease
-from model_core.signals.pasts import Pasts
-from model_core.signals.reader import met
+from model_core.signals.ease import Ease, Rows
+from model_core.signals.joint import LikedItems, joint_scores
+from model_core.signals.parts import PartsReader
+from model_core.signals.pasts import Pasts, chosen
+from model_core.signals.popularity import Popularity
+from model_core.signals.reader import Drawn
 from model_core.signals.sample_signals import CovisitReplay, Log, UserEvents
 
 
@@ -54,8 +58,9 @@ class Replay:
         self.log = log
         self._stated = stated
         self._edges = edges.entities.astype(np.int32)
-        self._ease = ease
+        self.ease = ease
         self._described = np.ones(log.n_items, np.bool_)
+        self._parts, self._popularity = PartsReader(), Popularity()
         self._events = UserEvents(log, signals.depth)
         self._counted = CovisitReplay(log, signals, keys=keys)
         self._reader = reader_of(edges, stated, signals, history_length, n_affinities)
@@ -72,18 +77,19 @@ class Replay:
     def requests(self, users: NDArray[np.int32], times_ms: NDArray[np.int64]) -> ScoreBatch:
         """Make requests of users at given times from what has been folded; items met are not eligible."""
         pasts, described = self._pasts(users), self._described
-        parts = [self._counted.counts]
+        drawn = self._reader.draw(pasts, times_ms, described=described)
+        parts = self._parts.read([self._counted.counts])
+        self._popularity.read(parts, self.log.n_items)
+        signals, values = joint_scores(
+            parts, *drawn.window, self._popularity.tempers, liked_items(self.ease, drawn)
+        )
         return ScoreBatch(
             **self._reader.users(
-                pasts, times_ms, described=described, edges=self._edges, stated=self._stated[users]
+                pasts, times_ms, drawn, described=described, edges=self._edges, stated=self._stated[users]
             ),
-            **self._reader.signals(
-                pasts,
-                described=described,
-                parts=parts,
-                counts=total_popularity(parts, self.log.n_items),
-                ease=self._ease.sparse_scores,
-            ),
+            popularity=self._popularity.levels,
+            signals=signals,
+            signal_values=values,
             eligible=np.ones(self.log.n_items, np.bool_),
             excluded=self._met(pasts),
         )
@@ -96,7 +102,15 @@ class Replay:
         return dense
 
     def _met(self, pasts: Pasts) -> SparseRows:
-        return met(pasts, np.ones(len(pasts.items), np.bool_), described=self._described)
+        everything = np.ones(len(pasts.items), np.bool_)
+        bounds, rows = chosen(pasts.bounds, pasts.items, everything, self._described)
+        return SparseRows.of([rows[a:b] for a, b in pairwise(bounds.tolist())])
 
     def _pasts(self, users: NDArray[np.int32]) -> Pasts:
         return self._events.before(users, np.full(len(users), self.position))
+
+
+def liked_items(ease: Ease, drawn: Drawn) -> LikedItems:
+    """Return what EASE reads of users, where it numbers items as the log does."""
+    bounds, everything = drawn.liked_bounds, np.arange(ease.n_items, dtype=np.int32)
+    return LikedItems(ease, Rows.of(ease), everything, drawn.liked, bounds[:-1], bounds[1:])

@@ -164,13 +164,14 @@ def collect_samples(
             users, moments = log.users[rows[here]], rows[here]
             items = np.concatenate((wanted[here, None], windows.columns[window_row[here]]), axis=1)
             pasts = events.before(users, moments)
-            covisits, popularity = counted.before(moments, pasts, items, described)
+            drawn = reader.draw(pasts, log.times_ms[moments], described=described)
+            covisits, popularity = counted.before(moments, drawn.window, items)
             samples.signals[here, 0], samples.signals[here, 1] = covisits, popularity
             for signal, weights in ((2, dense), (3, as_new)):
-                samples.signals[here, signal] = ease_before(users, pasts, items, described, weights)
+                samples.signals[here, signal] = ease_before(users, drawn, items, weights)
             samples.seen[here] = met_before(pasts, items, described)
             read = reader.users(
-                pasts, log.times_ms[moments], described=described, edges=entities, stated=stated[users]
+                pasts, log.times_ms[moments], drawn, described=described, edges=entities, stated=stated[users]
             )
             samples.entities[here], samples.weights[here] = read["user_entities"], read["user_entity_weights"]
     return samples

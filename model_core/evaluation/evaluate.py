@@ -122,7 +122,11 @@ def ease_by_rows(ease: Ease, rows: NDArray[np.int64]) -> Ease:
 
 
 def start_replay(
-    scorer: Scorer, corpus: Corpus, *, new: NDArray[np.bool_] | None = None
+    scorer: Scorer,
+    corpus: Corpus,
+    *,
+    new: NDArray[np.bool_] | None = None,
+    keys: NDArray[np.uint64] | None = None,
 ) -> tuple[Replay, NDArray[np.float32]]:
     """Get ready to serve a corpus's log by a release: its replay, and the item matrix.
 
@@ -130,6 +134,8 @@ def start_replay(
     ----------
     new : (n_items,) bool
         Items whose ids the release is not to know even if it does.
+    keys : (n,) uint64
+        Of the items; see `CovisitReplay`.
     """
     release = scorer.release
     rows = release_rows(scorer, corpus)
@@ -148,6 +154,7 @@ def start_replay(
         n_affinities=release.n_affinities,
         signals=release.signals,
         ease=_ease_of(scorer, batch, rows),
+        keys=keys,
     )
     return replay, scorer.encode_items(batch)
 

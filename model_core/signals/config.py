@@ -47,6 +47,8 @@ class SignalConfig:
         for name in ("depth", "affinity_positives", "affinity_half_life_ms", "window", "read_window"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.window > self.depth:
+            raise ValueError(f"window must be at most the depth, {self.depth}, got {self.window}")
         if not 1 <= self.neighbours <= MAX_NEIGHBOURS:
             raise ValueError(f"neighbours must be in [1, {MAX_NEIGHBOURS}], got {self.neighbours}")
         for name in ("pair_decay", "pair_other"):

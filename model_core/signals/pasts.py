@@ -47,6 +47,16 @@ class Positives(NamedTuple):
     weights: Floats
 
 
+class Window(NamedTuple):
+    """The events of B users that co-visits are read from, most recent last.
+
+    rows : (B, W) int64, -1 = padding on the left; weights : (B, W) int64, of `co_visitation.read_weights`
+    """
+
+    rows: Ints
+    weights: Ints
+
+
 def histories(
     pasts: Pasts, described: Flags, now_ms: Ints, *, codes: Ints, length: int
 ) -> tuple[Ints, Ints, Floats]:
@@ -105,22 +115,18 @@ def affinities(liked: Positives, edges: Rows, *, n_entities: int, top: int) -> t
     return entities, weights
 
 
-def recent(pasts: Pasts, described: Flags, weights: Ints) -> tuple[Ints, Ints]:
-    """Last events of each user, from which co-visits are read.
+def recent(pasts: Pasts, described: Flags, weights: Ints) -> Window:
+    """Last events of each user.
 
     Parameters
     ----------
     described : (n,) bool by item row
     weights : (2, W) int64, of `co_visitation.read_weights`
-
-    Returns
-    -------
-    rows : (B, W) int64, most recent last, -1 = padding on the left; weights : (B, W) int64
     """
     shape = (len(pasts.bounds) - 1, weights.shape[1])
-    rows, found = np.full(shape, -1, np.int64), np.zeros(shape, np.int64)
-    _recent(pasts, described, weights, rows, found)
-    return rows, found
+    found = Window(np.full(shape, -1, np.int64), np.zeros(shape, np.int64))
+    _recent(pasts, described, weights, *found)
+    return found
 
 
 @njit

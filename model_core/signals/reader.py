@@ -1,22 +1,38 @@
 """From what users did to what a release is given: the one way, in training, evaluation and serving."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.release.batches import SparseRows
-from model_core.signals import co_visitation
-from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.co_visitation import read_weights
 from model_core.signals.config import SignalConfig
-from model_core.signals.pasts import Pasts, Positives, affinities, chosen, histories, positives, recent
-from model_core.signals.sparse import Sums, merge_signals
+from model_core.signals.pasts import (
+    Pasts,
+    Positives,
+    Window,
+    affinities,
+    chosen,
+    histories,
+    positives,
+    recent,
+)
 from model_core.signals.stated import join_stated
 
-EaseScores = Callable[[NDArray[np.int64], NDArray[np.int32]], Sums]
-"""EASE's scores by what B users liked: (B + 1,) bounds and item rows, as of `Ease.sparse_scores`."""
+
+class Drawn(NamedTuple):
+    """The events of B users that something is computed from.
+
+    positives : for affinities to entities, and for the reasons of slates
+    window : for co-visits
+    liked_bounds : (B + 1,) int64; liked : (m,) int32 item rows, oldest first, repeats allowed: for EASE
+    """
+
+    positives: Positives
+    window: Window
+    liked_bounds: NDArray[np.int64]
+    liked: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +53,30 @@ class Reader:
     n_entities: int
     codes: NDArray[np.int64]
 
+    def draw(self, pasts: Pasts, now_ms: NDArray[np.int64], *, described: NDArray[np.bool_]) -> Drawn:
+        """Choose the events that count.
+
+        Parameters
+        ----------
+        now_ms : (B,) int64
+        described : (N,) bool by item row
+        """
+        config = self.config
+        weights = read_weights(window=config.read_window, decay=config.read_decay, other=config.read_other)
+        return Drawn(
+            positives(
+                pasts, described, now_ms, most=config.affinity_positives,
+                half_life_ms=config.affinity_half_life_ms,
+            ),
+            recent(pasts, described, weights),
+            *chosen(pasts.bounds, pasts.items, pasts.positive, described),
+        )  # fmt: skip
+
     def users(
         self,
         pasts: Pasts,
         now_ms: NDArray[np.int64],
+        drawn: Drawn,
         *,
         described: NDArray[np.bool_],
         edges: NDArray[np.int32],
@@ -50,17 +86,13 @@ class Reader:
 
         Parameters
         ----------
-        now_ms : (B,) int64
-        described : (N,) bool; edges : (N, K) int32 entities of the items; both by item row
+        edges : (N, K) int32 entities of the items, by item row; 0 = none, or not known
         stated : (B, MAX_STATED) int64 entities
         """
         items, actions, ages = histories(
             pasts, described, now_ms, codes=self.codes, length=self.history_length
         )
-        near = affinities(
-            self.positives(pasts, now_ms, described=described), edges,
-            n_entities=self.n_entities, top=self.n_affinities,
-        )  # fmt: skip
+        near = affinities(drawn.positives, edges, n_entities=self.n_entities, top=self.n_affinities)
         entities, weights = join_stated(stated, *near)
         return {
             "history": items,
@@ -69,62 +101,3 @@ class Reader:
             "user_entities": entities,
             "user_entity_weights": weights,
         }
-
-    def positives(
-        self, pasts: Pasts, now_ms: NDArray[np.int64], *, described: NDArray[np.bool_]
-    ) -> Positives:
-        """Return the positive events that a user's affinities, and the reasons of slates, come from."""
-        config = self.config
-        return positives(
-            pasts, described, now_ms, most=config.affinity_positives,
-            half_life_ms=config.affinity_half_life_ms,
-        )  # fmt: skip
-
-    def recent(
-        self, pasts: Pasts, *, described: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the events that co-visits are read from, and their weights; see `pasts.recent`."""
-        config = self.config
-        weights = co_visitation.read_weights(
-            window=config.read_window, decay=config.read_decay, other=config.read_other
-        )
-        return recent(pasts, described, weights)
-
-    def signals(
-        self,
-        pasts: Pasts,
-        *,
-        described: NDArray[np.bool_],
-        parts: Sequence[CoVisitation],
-        counts: NDArray[np.float32],
-        ease: EaseScores | None,
-    ) -> dict[str, Any]:
-        """Return what counting says of the items: `popularity`, `signals`, `signal_values` of a `ScoreBatch`.
-
-        Parameters
-        ----------
-        parts : co-visits of every partition
-        counts : (N,) float32, of `co_visitation.total_popularity`
-        """
-        rows, weights = self.recent(pasts, described=described)
-        found = [co_visitation.sparse_scores(parts, rows, weights, counts)]
-        if ease is not None:
-            found.append(ease(*liked(pasts, described=described)))
-        there, values = merge_signals(found)
-        return {"popularity": np.log1p(counts), "signals": there, "signal_values": values}
-
-
-def liked(pasts: Pasts, *, described: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return what EASE reads: bounds (B + 1,) and rows of the items liked, oldest first, repeats allowed."""
-    return chosen(pasts.bounds, pasts.items, pasts.positive, described)
-
-
-def met(pasts: Pasts, counts_as_met: NDArray[np.bool_], *, described: NDArray[np.bool_]) -> SparseRows:
-    """Return the items that users have met, which they are not to be given again.
-
-    Parameters
-    ----------
-    counts_as_met : (M,) bool by event
-    """
-    bounds, rows = chosen(pasts.bounds, pasts.items, counts_as_met, described)
-    return SparseRows.of([rows[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.signals import co_visitation_kernels as kernels
-from model_core.signals.co_visitation import CoVisitation, read_weights, tempered
+from model_core.signals.co_visitation import CoVisitation, tempered
 from model_core.signals.co_visitation_kernels import Tables
 from model_core.signals.cold_start import (
     ItemFeatures,
@@ -27,7 +27,8 @@ from model_core.signals.cold_start import (
 )
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import UNIT, Ease, fit_ease
-from model_core.signals.pasts import Pasts, chosen, recent
+from model_core.signals.pasts import Pasts, Window
+from model_core.signals.reader import Drawn
 
 N_SIGNALS = 3
 MAX_ITEMS = 8192  # EASE is fitted by a dense (n, n) inverse
@@ -102,36 +103,38 @@ class CovisitReplay:
         self.counts.grow(np.arange(n, dtype=np.uint64) if keys is None else keys)
         self._last = np.full((log.n_users, config.window), -1, np.int32)
         self._last_positive = np.zeros(self._last.shape, np.bool_)
-        self._read = read_weights(window=config.read_window, decay=config.read_decay, other=config.read_other)
 
     def advance(self, position: int) -> None:
         """Count the log up to (not with) row `position`."""
-        none = np.zeros((0, 1), np.int64)
-        self._count(position, none[:, 0], none, none, none.astype(np.int32), none.astype(np.float64),
-                    none.astype(np.float32))  # fmt: skip
+        none, nobody = (
+            np.zeros((0, 1), np.int64),
+            Window(np.zeros((0, 1), np.int64), np.zeros((0, 1), np.int64)),
+        )
+        self._count(
+            position, none[:, 0], nobody, none.astype(np.int32), none.astype(np.float64),
+            none.astype(np.float32),
+        )  # fmt: skip
 
     def before(
-        self, rows: NDArray[np.int64], pasts: Pasts, items: NDArray[np.int32], described: NDArray[np.bool_]
+        self, rows: NDArray[np.int64], window: Window, items: NDArray[np.int32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Co-visits and log1p(popularity) of some items before each of some rows of the log: (n, m) both.
 
         Parameters
         ----------
-        rows : (n,) int64, ascending, none before `position`; pasts : of the users of these rows
-        items : (n, m) int32; described : (n_items,) bool
+        rows : (n,) int64, ascending, none before `position`; window : of the users of these rows
+        items : (n, m) int32
         """
-        histories, weights = recent(pasts, described, self._read)
         sums, popularity = np.empty(items.shape), np.empty(items.shape, np.float32)
         end = int(rows[-1]) + 1 if len(rows) else self.position
-        self._count(end, rows, histories, weights, items, sums, popularity)
+        self._count(end, rows, window, items, sums, popularity)
         return tempered(sums, popularity), np.log1p(popularity)
 
     def _count(
         self,
         end: int,
         rows: NDArray[np.int64],
-        histories: NDArray[np.int64],
-        weights: NDArray[np.int64],
+        window: Window,
         items: NDArray[np.int32],
         sums: NDArray[np.float64],
         popularity: NDArray[np.float32],
@@ -143,7 +146,7 @@ class CovisitReplay:
             self.position, done = _count_and_read(
                 self.counts.tables, self.counts.pair_weights, self._last, self._last_positive,
                 log.users, log.items, log.positive, self.position, end, self.counts.neighbours,
-                rows, histories, weights, items, sums, popularity, done,
+                rows, *window, items, sums, popularity, done,
             )  # fmt: skip
             if self.position < end:
                 self.counts.make_room()
@@ -151,9 +154,8 @@ class CovisitReplay:
 
 def ease_before(
     users: NDArray[np.int32],
-    pasts: Pasts,
+    drawn: Drawn,
     items: NDArray[np.int32],
-    described: NDArray[np.bool_],
     weights: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """EASE's score of some items for each of some pasts, as `Ease.sparse_scores` has it: (n, m) float32.
@@ -161,12 +163,11 @@ def ease_before(
     Parameters
     ----------
     users : (n,) int32, whose pasts these are; of one user they differ little
-    items : (n, m) int32; described : (n_items,) bool
+    items : (n, m) int32
     weights : (n_items, n_items) float32, row = liked
     """
-    bounds, liked = chosen(pasts.bounds, pasts.items, pasts.positive, described)
     out = np.empty(items.shape, np.float32)
-    _carry_sums(users, np.argsort(users, kind="stable"), bounds, liked, weights, items, out)
+    _carry_sums(users, np.argsort(users, kind="stable"), drawn.liked_bounds, drawn.liked, weights, items, out)
     return out
 
 
@@ -211,9 +212,10 @@ def _weigh(
 
 
 def _fit(log: Log, config: SignalConfig) -> Ease:
+    liked = log.positive & (log.items < log.n_items)
     return fit_ease(
-        log.users[log.positive],
-        log.items[log.positive],
+        log.users[liked],
+        log.items[liked],
         log.n_items,
         penalty=config.ease_penalty,
         keep=config.ease_keep,

@@ -12,7 +12,8 @@ OF_RELEASE = {"affinity_half_life_ms": "affinity_half_life_ms", "covisit_neighbo
 def signals_of(settings: Settings) -> SignalConfig:
     """Return how users are read without a release."""
     own = {name: getattr(settings, setting) for setting, name in OF_RELEASE.items()}
-    return SignalConfig(depth=kept_for_sure(settings.history_limit), **own)
+    depth = kept_for_sure(settings.history_limit)
+    return SignalConfig(depth=depth, window=min(SignalConfig().window, depth), **own)
 
 
 def kept_for_sure(history_limit: int) -> int:

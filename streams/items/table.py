@@ -67,6 +67,8 @@ class ItemTable:
     vectors : (n, dim) float32
         A view of the rows in use, and a few more. It is another one after each change, so that whoever keeps
         a copy of it, on a device say, sees that it is out of date.
+    edges : (at least n, n_neighbours) int32
+        The release's rows of the entities that items are linked to; 0 = none, or not known to it.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class ItemTable:
         self._matrix = np.zeros((MIN_CAPACITY, scorer.release.dim), np.float32)
         self._used = 0
         self.vectors = self._matrix[:]
+        self.edges = np.zeros((MIN_CAPACITY, scorer.release.n_neighbours), np.int32)
         self._stale: dict[int, None] = {}  # rows to encode, oldest change first
         self._taken = 0  # rows taken from there and not yet encoded
         self._wake = asyncio.Event()
@@ -167,7 +170,8 @@ class ItemTable:
     def describe(self, rows: NDArray[np.int64]) -> ItemBatch:
         """What the item encoder sees of some rows, as the catalogue has them now."""
         release, catalogue = self._scorer.release, self._catalogue
-        entities, relations, mask = catalogue.edges(rows, release.n_neighbours)
+        edges, relations, mask = catalogue.edges(rows, release.n_neighbours)
+        entities = np.where(mask, self.release_entities(edges), 0)
         known = release.item_rows
         names = [self._index.ids[row] for row in rows.tolist()]
         text, text_mask = catalogue.embeddings("text", rows, release.text_dim)
@@ -180,9 +184,9 @@ class ItemTable:
             image_mask=image_mask,
             audio=audio,
             audio_mask=audio_mask,
-            entities=np.where(mask, self.release_entities(entities), 0),
+            entities=entities,
             relations=np.where(mask, self._release_relations(relations), 0),
-            edge_mask=mask,
+            edge_mask=entities > 0,  # as in training, a link to what the release does not know is none
             id_rows=np.array([known.get(name, 0) for name in names], np.int64),
         )
 
@@ -212,8 +216,8 @@ class ItemTable:
         if self._used > capacity:
             while self._used > capacity:
                 capacity *= 2
-            self._matrix = grown(self._matrix, capacity)
-        self._matrix[rows] = encoded
+            self._matrix, self.edges = grown(self._matrix, capacity), grown(self.edges, capacity)
+        self._matrix[rows], self.edges[rows] = encoded, batch.entities
         step = max(MIN_CAPACITY, capacity // STEPS)
         self.vectors = self._matrix[: self._used + -self._used % step]
 

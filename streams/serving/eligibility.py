@@ -51,6 +51,13 @@ class Eligibility:
         """Tell whether a row has a vector."""
         return 0 <= row < len(self._encoded) and bool(self._encoded[row])
 
+    def described(self, n: int) -> NDArray[np.bool_]:
+        """Return which of the first n rows are described and have a vector: (n,) bool. O(n), any thread."""
+        known, encoded = self._catalogue.windows.known[:n], self._encoded[:n]
+        out, both = np.zeros(n, np.bool_), min(len(known), len(encoded))
+        np.logical_and(known[:both], encoded[:both], out=out[:both])
+        return out
+
     def holds(self, time_ms: int) -> bool:
         """Tell whether the bitmap is right for a request of this time."""
         return self.since_ms <= time_ms < self.until_ms

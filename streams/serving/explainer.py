@@ -159,16 +159,16 @@ class Explainer:
 
     def _sources_of(self, prepared: Prepared, row: int) -> tuple[graph.Path | None, list[str], Parts, Parts]:
         """Return where the score comes from: path, reasons, and items that the signals are sums over."""
-        people, liked, items = prepared.people, prepared.liked, np.array([row], np.int64)
+        drawn, items = prepared.drawn, np.array([row], np.int64)
         ((path,),) = graph.best_paths(
-            self._shared.catalogue, liked, items[None], actions=self._actions,
+            self._shared.catalogue, drawn.positives, items[None], actions=self._actions,
             action_weights=self._action_weights,
         )  # fmt: skip
         ((why,),) = self._slate_reasons.of(
-            people, liked, prepared.window, items[None], popularity=prepared.popularity
+            prepared.people.stated, drawn, items[None], popularity=prepared.popularity
         )
         sources = self._sources
-        return path, why.reasons, sources.covisits(people, 0, items), sources.ease(people, 0, items)
+        return path, why.reasons, sources.covisits(drawn, 0, items), sources.ease(drawn, 0, items)
 
     # Inference thread, one step at a time
 

@@ -30,14 +30,21 @@ class PopularSlates:
 
     Parameters
     ----------
+    depth : events of a user that are read
     counts_as_seen : (n_actions,) bool
     """
 
     def __init__(
-        self, shared: SharedState, eligibility: Eligibility, *, counts_as_seen: NDArray[np.bool_]
+        self,
+        shared: SharedState,
+        eligibility: Eligibility,
+        *,
+        depth: int,
+        counts_as_seen: NDArray[np.bool_],
     ) -> None:
         self._shared = shared
         self._eligibility = eligibility
+        self._depth = depth
         self._counts_as_seen = counts_as_seen
         self._lists: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
 
@@ -106,7 +113,9 @@ class PopularSlates:
     def _permits(self, request: Request, shard: Shard, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         index, catalogue = self._shared.index, self._shared.catalogue
         user = (shard.profiles, shard.profiles.row_of(request.user_id))
-        people = gather([user], last=1, counts_as_seen=self._counts_as_seen, positive=self._counts_as_seen)
+        people = gather(
+            [user], depth=self._depth, counts_as_seen=self._counts_as_seen, positive=self._counts_as_seen
+        )
         gone = [people.seen[0], people.stated[0].blocked, index.known_rows(request.exclude)]
         permitted = self._eligibility.open(rows, request.timestamp_ms)
         permitted &= ~is_among(rows, np.unique(np.concatenate(gone)))

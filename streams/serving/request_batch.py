@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xxhash
@@ -12,6 +11,7 @@ from model_core.release.batches import ScoreBatch
 from model_core.signals.joint import joint_scores
 from model_core.signals.parts import PartsReader
 from model_core.signals.popularity import Popularity
+from model_core.signals.reader import Drawn, Reader
 from streams.clock import Clock
 from streams.events import Request
 from streams.items.table import AnyScorer, ItemTable
@@ -20,13 +20,12 @@ from streams.learning.routes import Route, UserView
 from streams.serving.allowed_rows import Allowed, AllowedRows, Wanted
 from streams.serving.eligibility import Eligibility
 from streams.serving.extra_candidates import ExtraCandidates, Extras
-from streams.serving.user_entities import user_entities
+from streams.serving.user_entities import stated_entities
 from streams.settings import Settings
 from streams.state.people import People, gather
 from streams.state.shard import Shard
 from streams.state.shared import SharedState
-from streams.why import graph_paths as graph
-from streams.why.signal_sources import SignalSources, Window
+from streams.why.signal_sources import SignalSources
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +58,7 @@ class Prepared:
     """
 
     people: People
-    liked: graph.Positives
-    window: Window
+    drawn: Drawn
     requests: Sequence[Request]
     batch: ScoreBatch
     items: NDArray[np.float32]
@@ -105,11 +103,16 @@ class RequestBatches:
         self._sources = sources
         self._allowed = AllowedRows(eligibility, shared.index)
         self._extras = ExtraCandidates(settings, shared.index, shared.catalogue)
-        actions = settings.actions
         self._counts_as_seen, self._positive = counts_as_seen, positive
         self._clock = clock
-        self._release_action = np.array([self._release.action_code(name) for name in actions], np.int64)
-        self._last = max(self._release.history_length, graph.READ)
+        release = scorer.release
+        self._reader = Reader(
+            release.signals,
+            history_length=release.history_length,
+            n_affinities=release.n_affinities,
+            n_entities=1 + len(release.entity_rows),
+            codes=np.array([release.action_code(name) for name in settings.actions], np.int64),
+        )
         self._parts, self._popularity = PartsReader(), Popularity()
 
     # Event loop
@@ -120,7 +123,7 @@ class RequestBatches:
         people = gather(
             # Here, and not before: the row of a user who is forgotten meanwhile is another's.
             [(job.shard.profiles, job.shard.profiles.row_of(job.request.user_id)) for job in jobs],
-            last=self._last,
+            depth=self._reader.config.depth,
             counts_as_seen=self._counts_as_seen,
             positive=self._positive,
         )
@@ -155,16 +158,13 @@ class RequestBatches:
         allowed = self._allowed.of(wanted, n, fallback=self._items.fallback)
         times_ms = np.array([request.timestamp_ms for request in requests], np.int64)
         seeds = np.array([self._seed(request.request_id) for request in requests], np.uint64)
-        liked = graph.positives(
-            people, self._positive, now_ms=times_ms, half_life_ms=self._settings.affinity_half_life_ms
-        )
-        window = self._sources.window(people)
-        batch = self._score_batch(people, liked, window, times_ms, allowed, n)
+        described = self._eligibility.described(n)
+        drawn = self._reader.draw(people.pasts, times_ms, described=described)
+        batch = self._score_batch(people, drawn, times_ms, allowed, described)
         fresh = gathered.diverse and self._settings.fresh_share > 0
         return Prepared(
             people=people,
-            liked=liked,
-            window=window,
+            drawn=drawn,
             requests=requests,
             batch=batch,
             items=items,
@@ -181,23 +181,22 @@ class RequestBatches:
     def _score_batch(
         self,
         people: People,
-        liked: graph.Positives,
-        window: Window,
+        drawn: Drawn,
         times_ms: NDArray[np.int64],
         allowed: Allowed,
-        n: int,
+        described: NDArray[np.bool_],
     ) -> ScoreBatch:
-        entities, weights = user_entities(self._release, self._shared.catalogue, self._items, people, liked)
         parts = self._parts.read(self._shared.parts)
-        self._popularity.read(parts, n)
+        self._popularity.read(parts, len(described))
         signals, signal_values = joint_scores(
-            parts, *window, self._popularity.tempers, self._sources.liked(people)
+            parts, *drawn.window, self._popularity.tempers, self._sources.liked(drawn)
         )
         limited, mask = allowed.limits()
         return ScoreBatch(
-            **self._history(people, times_ms, n),
-            user_entities=entities,
-            user_entity_weights=weights,
+            **self._reader.users(
+                people.pasts, times_ms, drawn, described=described, edges=self._items.edges,
+                stated=stated_entities(people.stated, self._release.entity_rows),
+            ),
             popularity=self._popularity.levels,
             signals=signals,
             signal_values=signal_values,
@@ -205,24 +204,7 @@ class RequestBatches:
             excluded=allowed.unseen,
             limited=limited,
             limited_mask=mask,
-        )
-
-    def _history(self, people: People, times_ms: NDArray[np.int64], n: int) -> dict[str, NDArray[Any]]:
-        """Histories as the release reads them, without items that were met and never described."""
-        length = self._release.history_length
-        rows, actions = people.items[:, -length:], people.actions[:, -length:]
-        ages = (np.maximum(times_ms[:, None] - people.times[:, -length:], 0) / 1000).astype(np.float32)
-        kept = (rows >= 0) & (rows < n)
-        # The rest closes up at the right end.
-        order = np.argsort(kept, axis=1, kind="stable")
-        kept = np.take_along_axis(kept, order, axis=1)
-        rows = np.take_along_axis(rows, order, axis=1)
-        codes = np.take_along_axis(self._release_action[actions], order, axis=1)
-        return {
-            "history": np.where(kept, rows, -1),
-            "history_actions": codes * kept,
-            "history_age_s": np.take_along_axis(ages, order, axis=1) * kept,
-        }
+        )  # fmt: skip
 
     def _seed(self, request_id: str) -> int:
         return int(xxhash.xxh3_64_intdigest(request_id.encode(), seed=self._settings.seed))

@@ -58,7 +58,7 @@ class SlateMaker:
         slates = np.where(
             selection.index >= 0, np.take_along_axis(scores.rows, np.maximum(selection.index, 0), 1), -1
         )
-        why = self._reasons.of(batch.people, batch.liked, batch.window, slates, popularity=batch.popularity)
+        why = self._reasons.of(batch.people.stated, batch.drawn, slates, popularity=batch.popularity)
         chosen = chosen_slates(
             scores, selection, why, shadows=shadows, routes=batch.routes, fallbacks=batch.allowed.fallbacks,
             index=self._index,

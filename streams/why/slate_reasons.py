@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.joint import nothing_liked
 from model_core.signals.parts import PartsReader
+from model_core.signals.reader import Drawn
 from streams.events import Evidence
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
-from streams.state.people import People
+from streams.state.profiles import Stated
 from streams.why import graph_paths as graph
 from streams.why import kernels
 from streams.why.phrases import because_chosen, because_of, often_enjoyed
-from streams.why.signal_sources import SignalSources, Window
+from streams.why.signal_sources import SignalSources
 
 MAX_REASONS = 2
 POPULAR, NEW = "popular right now", "new"
@@ -57,9 +58,8 @@ class SlateReasons:
 
     def of(
         self,
-        people: People,
-        liked: graph.Positives,
-        window: Window,
+        stated: Sequence[Stated],
+        drawn: Drawn,
         slates: NDArray[np.int64],
         *,
         popularity: NDArray[np.float32],
@@ -72,27 +72,27 @@ class SlateReasons:
 
         Parameters
         ----------
-        liked, window : what the users responded to, and the events that co-visits are read from
+        stated, drawn : what the users say, and what of their events the scores come from
         slates : (B, K) int64 item rows by position, -1 = no position
         popularity : (N,) above 0 for items that somebody responded to
         """
         slates = np.ascontiguousarray(slates, np.int64)
-        found, shares = self._found(people, liked, window, slates)
+        found, shares = self._found(drawn, slates)
         popular = [POPULAR if one else NEW for one in self._are_popular(slates, popularity).ravel().tolist()]
         width = slates.shape[1]
         return [
             self._slate(rows, of_slate, parts, self._wanted(said.preferences), popular[b * width :])
             for b, (rows, of_slate, parts, said) in enumerate(
-                zip(slates.tolist(), found.tolist(), shares.round(4).tolist(), people.stated, strict=True)
+                zip(slates.tolist(), found.tolist(), shares.round(4).tolist(), stated, strict=True)
             )
         ]
 
     def _found(
-        self, people: People, liked: graph.Positives, window: Window, slates: NDArray[np.int64]
+        self, drawn: Drawn, slates: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """See `kernels.explain`; what EASE owes most to is a row, too."""
-        catalogue = self._catalogue
-        read = self._sources.liked(people) or nothing_liked(len(slates))
+        catalogue, liked, window = self._catalogue, drawn.positives, drawn.window
+        read = self._sources.liked(drawn) or nothing_liked(len(slates))
         parts = self._parts.read(list(self._covisits.values()))
         found, shares = np.full((*slates.shape, 7), -1, np.int64), np.zeros((*slates.shape, 2))
         kernels.explain(

@@ -181,10 +181,7 @@ def _serving(
     positive = np.array([name in settings.positive_actions for name in names], np.bool_)
     seen = names if settings.seen_actions is None else settings.seen_actions
     counts_as_seen = np.array([name in seen for name in names], np.bool_)
-    sources = SignalSources(
-        read=release.signals, length=release.history_length, positive=positive,
-        covisits=shared.covisits, ease=items.ease,
-    )  # fmt: skip
+    sources = SignalSources(covisits=shared.covisits, ease=items.ease)
     reasons = SlateReasons(
         catalogue=shared.catalogue, index=shared.index, covisits=shared.covisits, sources=sources,
         actions=names, action_weights=np.array(list(settings.actions.values()), np.float32),
@@ -204,7 +201,10 @@ def _serving(
             settings, shared=shared, scorer=scorer, policies=policies, batches=batches, reasons=reasons,
             metrics=metrics,
         ),
-        popular=PopularSlates(shared, eligibility, counts_as_seen=counts_as_seen), own_clicks=own_clicks,
+        popular=PopularSlates(
+            shared, eligibility, depth=release.signals.depth, counts_as_seen=counts_as_seen
+        ),
+        own_clicks=own_clicks,
         inference=inference, inputs=inputs, publisher=publisher, recommendations=topics["recommendations"],
         model_version=release.version, dead_letters=dead_letters, metrics=metrics,
     )  # fmt: skip

@@ -13,6 +13,8 @@ from model_core.signals import co_visitation, evidence, joint, popularity
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
+from model_core.signals.reader import Reader
+from model_core.signals.stated import MAX_STATED
 from streams import decoding
 from streams.click_kernels import ITEM, USER
 from streams.durability.covisit_restore import restore_covisits
@@ -84,19 +86,26 @@ def warm() -> None:
 
 def _warm_reasons(profiles: Profiles, covisits: CoVisitation, catalogue: Catalogue, index: ItemIndex) -> None:
     everything, now_ms = np.ones(1, np.bool_), np.full(1, 10**12)
-    people = gather([(profiles, 0)], last=graph.READ, counts_as_seen=everything, positive=everything)
-    sources = SignalSources(
-        read=SignalConfig(), length=20, positive=everything, covisits={0: covisits}, ease=None
+    people = gather([(profiles, 0)], depth=2, counts_as_seen=everything, positive=everything)
+    described, edges = np.ones(3, np.bool_), np.ones((3, 1), np.int32)
+    reader = Reader(
+        SignalConfig(), history_length=2, n_affinities=2, n_entities=2, codes=np.ones(1, np.int64)
     )
+    drawn = reader.draw(people.pasts, now_ms, described=described)
+    reader.users(
+        people.pasts, now_ms, drawn, described=described, edges=edges,
+        stated=np.zeros((1, MAX_STATED), np.int64),
+    )  # fmt: skip
+    sources = SignalSources(covisits={0: covisits}, ease=None)
     why = SlateReasons(
         catalogue=catalogue, index=index, covisits={0: covisits}, sources=sources, actions=["like"],
         action_weights=np.ones(1, np.float32),
     )  # fmt: skip
-    liked = graph.positives(people, everything, now_ms=now_ms)
-    why.of(people, liked, sources.window(people), np.arange(3)[None], popularity=np.ones(3, np.float32))
-    graph.affinities(catalogue, liked, top=2)
+    why.of(people.stated, drawn, np.arange(3)[None], popularity=np.ones(3, np.float32))
     slate = np.zeros((1, 1), np.int64)
-    graph.best_paths(catalogue, liked, slate, actions=["like"], action_weights=np.ones(1, np.float32))
+    graph.best_paths(
+        catalogue, drawn.positives, slate, actions=["like"], action_weights=np.ones(1, np.float32)
+    )
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from model_core.signals.co_visitation import (
     total_popularity,
 )
 from model_core.signals.config import SignalConfig
-from model_core.signals.pasts import recent
+from model_core.signals.pasts import Window, recent
 from model_core.signals.sample_signals import CovisitReplay, Log, UserEvents
 from model_core.signals.sparse import scatter
 
@@ -96,16 +96,12 @@ def test_scores_are_those_that_training_replays(log, neighbours):
     expected = dense_scores([part], rows, N_ITEMS, weights)
 
     replay, everything = CovisitReplay(events, config), np.tile(np.arange(N_ITEMS, dtype=np.int32), (5, 1))
-    found, popularity = replay.before(last[:1], first(pasts), everything[:1], described)
+    found, popularity = replay.before(last[:1], Window(rows[:1], weights[:1]), everything[:1])
     np.testing.assert_array_equal(found, expected[:1])
     np.testing.assert_array_equal(popularity[0], np.log1p(total_popularity([part], N_ITEMS)))
     replay.advance(len(events))
     with pytest.raises(ValueError, match=f"position must be at least {len(events)}, got 0"):
         replay.advance(0)
-
-
-def first(pasts):
-    return pasts._replace(bounds=pasts.bounds[:2])
 
 
 def test_pairing_defaults_are_those_of_training():

@@ -5,6 +5,7 @@ from model_core.release.batches import ItemBatch
 from model_core.signals.cold_start import ItemFeatures
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease, fit_ease
+from model_core.signals.reader import Reader
 from model_core.signals.sample_signals import Log, UserEvents, ease_before, fit_log, map_log, refits
 from model_core.signals.sparse import scatter
 from streams.items.ease_signal import EaseSignal
@@ -124,7 +125,9 @@ def test_the_worker_scores_as_the_replay_did_in_training() -> None:
     rows = index.rows_of(names)
     pasts = UserEvents(events, len(events)).before(users, np.full(5, len(events)))
     everything = np.tile(np.arange(N_ITEMS, dtype=np.int32), (5, 1))
-    replayed = ease_before(users, pasts, everything, np.ones(N_ITEMS, np.bool_), ease.dense())
+    reader = Reader(SignalConfig(), history_length=1, n_affinities=1, n_entities=1, codes=np.arange(3))
+    drawn = reader.draw(pasts, np.zeros(5, np.int64), described=np.ones(N_ITEMS, np.bool_))
+    replayed = ease_before(users, drawn, everything, ease.dense())
     np.testing.assert_array_equal(scores[:, rows], replayed)
     assert not scores[:, 0].any()
     assert (scores_of(signal, liked, 4)[:, :4] == scores[:, :4]).all()

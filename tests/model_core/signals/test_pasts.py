@@ -122,6 +122,7 @@ def test_what_a_user_had_done_before_a_row_of_a_log_knows_nothing_of_it_or_what_
     ("wrong", "message"),
     [
         ({"depth": 0}, "depth must be at least 1, got 0"),
+        ({"depth": 9, "window": 10}, "window must be at most the depth, 9, got 10"),
         ({"neighbours": 5000}, r"neighbours must be in \[1, 4096\], got 5000"),
         ({"pair_decay": 0.0}, r"pair_decay must be in \(0, 1\], got 0.0"),
     ],

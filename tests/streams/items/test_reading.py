@@ -43,5 +43,6 @@ def test_settings_that_agree_or_were_left_alone_follow_the_release() -> None:
 
 def test_without_a_release_the_settings_count_and_their_defaults_are_those_of_training() -> None:
     assert signals_of(Settings()) == SignalConfig()
+    assert signals_of(Settings(history_limit=16)).window == 1
     own = signals_of(Settings(history_limit=64, covisit_neighbours=16, affinity_half_life_ms=5))
     assert own == replace(SignalConfig(), depth=49, neighbours=16, affinity_half_life_ms=5)

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model_core.signals.pasts import Pasts
 from streams.events import Request
 from streams.serving.allowed_rows import AllowedRows, Wanted
 from streams.serving.eligibility import Eligibility
@@ -64,10 +65,14 @@ def test_a_request_may_be_given_what_its_own_rules_leave_whatever_is_in_its_batc
         )
         for number, one in enumerate(batch)
     ]  # fmt: skip
-    nothing = np.zeros((len(batch), 0), np.int64)
+    none = np.zeros(0, np.int32)
+    nothing = Pasts(
+        np.zeros(len(batch) + 1, np.int64), none, none.astype(np.uint8), none.astype(np.bool_),
+        none.astype(np.int64),
+    )  # fmt: skip
     people = People(
-        items=nothing, actions=nothing, times=nothing, events=np.zeros(len(batch), np.int64),
-        seen=[index.rows_of(one["seen"]) for one in batch], liked=[np.zeros(0, np.int32)] * len(batch),
+        pasts=nothing, events=np.zeros(len(batch), np.int64),
+        seen=[index.rows_of(one["seen"]) for one in batch],
         stated=[
             Stated(0, {}, [], index.rows_of(one["blocked"])) if one["blocked"] else NOTHING_STATED
             for one in batch

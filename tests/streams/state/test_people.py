@@ -35,32 +35,33 @@ def test_users_of_several_partitions_are_read_in_the_order_asked_for():
     )
     people = gather(
         [(profiles[1], 0), (profiles[0], -1), (profiles[0], 0)],
-        last=3,
+        depth=3,
         counts_as_seen=EVERYTHING,
         positive=POSITIVE,
     )
     a, b, c, d = index.rows_of(["a", "b", "c", "d"]).tolist()
 
-    assert people.items.tolist() == [[-1, b, c], [-1, -1, -1], [-1, a, d]]
-    assert people.actions.tolist() == [[-1, 0, 1], [-1, -1, -1], [-1, 1, 0]]
-    assert people.times[2].tolist() == [0, 10**12, 10**12 + 3]
+    assert people.pasts.bounds.tolist() == [0, 2, 2, 4]
+    assert people.pasts.items.tolist() == [b, c, a, d]
+    assert people.pasts.actions.tolist() == [0, 1, 1, 0]
+    assert people.pasts.positive.tolist() == [False, True, True, False]
+    assert (people.pasts.times_ms - 10**12).tolist() == [1, 2, 0, 3]
     assert people.events.tolist() == [2, 0, 2]
     assert [sorted(rows.tolist()) for rows in people.seen] == [sorted([b, c]), [], sorted([a, d])]
-    assert [rows.tolist() for rows in people.liked] == [[c], [], [a]]
     assert [said.preferences for said in people.stated] == [["x"], [], []]
     assert people.stated[0].blocked.tolist() == [a]
 
 
 def test_what_was_gathered_stays_as_it_was():
     profiles, index = partitions([(0, "u", "a", "like")])
-    people = gather([(profiles[0], 0)], last=2, counts_as_seen=EVERYTHING, positive=POSITIVE)
+    people = gather([(profiles[0], 0)], depth=2, counts_as_seen=EVERYTHING, positive=POSITIVE)
     fold_batch(
         profiles[0], CoVisitation(neighbours=32, window=2), index,
         [(9, Click(event_id="9", user_id="u", item_id="b", action="like", timestamp_ms=10**12))],
     )  # fmt: skip
 
-    assert people.items.tolist() == [[-1, 0]]
-    assert people.liked[0].tolist() == [0]
+    assert people.pasts.items.tolist() == [0]
+    assert people.seen[0].tolist() == [0]
 
 
 @given(
@@ -69,19 +70,17 @@ def test_what_was_gathered_stays_as_it_was():
     ),
     st.integers(1, 40),
 )
-def test_it_says_what_the_profiles_say(log, last):
-    profiles, index = partitions(log)
+def test_it_says_what_the_profiles_say(log, depth):
+    profiles, _ = partitions(log)
     rows = [profiles[0].row_of(user) for user in "uvw"]
     people = gather(
-        [(profiles[0], row) for row in rows], last=last, counts_as_seen=POSITIVE, positive=POSITIVE
+        [(profiles[0], row) for row in rows], depth=depth, counts_as_seen=POSITIVE, positive=POSITIVE
     )
-    items, actions, times = profiles[0].histories(np.array(rows, np.int32), last)
-
-    assert people.items.tolist() == items.tolist()
-    assert people.actions.tolist() == actions.tolist()
-    assert people.times.tolist() == times.tolist()
+    pasts = people.pasts
     for place, row in enumerate(rows):
-        assert people.liked[place].tolist() == profiles[0].recent_positives(row, POSITIVE, 32).tolist()
-        allowed = np.ones(len(index), np.bool_)
-        profiles[0].seen_mask(row, POSITIVE, allowed)
-        assert set(people.seen[place].tolist()) == set(np.flatnonzero(~allowed).tolist())
+        here = slice(*pasts.bounds[place : place + 2].tolist())
+        items, actions, times = profiles[0].history(row, depth)
+        assert pasts.items[here].tolist() == items.tolist()
+        assert pasts.actions[here].tolist() == actions.tolist()
+        assert pasts.times_ms[here].tolist() == times.tolist()
+        assert people.seen[place].tolist() == items[POSITIVE[actions]].tolist()

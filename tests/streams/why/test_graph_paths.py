@@ -1,19 +1,18 @@
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from model_core.signals.co_visitation import CoVisitation, total_popularity
 from model_core.signals.config import SignalConfig
+from model_core.signals.reader import Reader
 from streams.durability.digest import fold_batch
 from streams.events import Click
 from streams.state.catalogue import Catalogue, encode_item_state
 from streams.state.item_index import ItemIndex
 from streams.state.people import gather
 from streams.state.profiles import Profiles
-from streams.why import graph_paths as graph
 from streams.why.signal_sources import SignalSources
 from streams.why.slate_reasons import SlateReasons
 
@@ -56,62 +55,33 @@ class World:
 
     def people(self, *users):
         rows = [(self.profiles, self.profiles.row_of(user)) for user in users]
-        return gather(rows, last=graph.READ, counts_as_seen=np.ones(4, np.bool_), positive=POSITIVE)
+        return gather(rows, depth=1000, counts_as_seen=np.ones(4, np.bool_), positive=POSITIVE)
 
-    def affinities(self, user="u", *, half_life_ms=30 * DAY, top=10, **arguments):
-        liked = graph.positives(
-            self.people(user), POSITIVE, now_ms=np.array([NOW]), half_life_ms=half_life_ms
+    def drawn(self, people):
+        described = np.zeros(len(self.index), np.bool_)
+        known = self.catalogue.windows.known[: len(described)]
+        described[: len(known)] = known
+        reader = Reader(
+            SignalConfig(), history_length=1, n_affinities=1, n_entities=1, codes=np.zeros(4, np.int64)
         )
-        entities, strengths = graph.affinities(self.catalogue, liked, top=top, **arguments)
-        found = entities[0][entities[0] >= 0]
-        names = [self.catalogue.entities[entity] for entity in found]
-        return dict(zip(names, strengths[0, : len(found)].tolist(), strict=True))
+        return reader.draw(people.pasts, np.full(len(people), NOW), described=described)
 
     def explain(self, slates):
         """Explain slates, user by user: item rows, -1 = padding."""
-        sources = SignalSources(
-            read=SignalConfig(), length=20, positive=POSITIVE, covisits={0: self.covisits}, ease=None
-        )
+        sources = SignalSources(covisits={0: self.covisits}, ease=None)
         why = SlateReasons(
             catalogue=self.catalogue, index=self.index, covisits={0: self.covisits}, sources=sources,
             actions=ACTIONS, action_weights=WEIGHTS,
         )  # fmt: skip
         people = self.people(*slates)
         return why.of(
-            people, graph.positives(people, POSITIVE, now_ms=np.full(len(slates), NOW)),
-            sources.window(people), np.array(list(slates.values()), np.int64),
+            people.stated, self.drawn(people), np.array(list(slates.values()), np.int64),
             popularity=total_popularity([self.covisits], len(self.index)),
         )  # fmt: skip
 
     def reasons(self, *items, user="u"):
         (slate,) = self.explain({user: self.index.rows_of(items)})
         return [why.reasons for why in slate]
-
-
-def test_affinities_add_up_over_edges_and_fade_with_age():
-    world = World()
-    world.act("u", "Alien", age_ms=30 * DAY)
-    world.act("u", "Blade Runner", age_ms=0)
-    world.act("u", "Scream", action="view")
-
-    found = world.affinities()
-    assert found == pytest.approx({"Ridley Scott": 1.5, "Drama": 1.0, "Horror": 0.5})
-    assert next(iter(found)) == "Ridley Scott"
-    assert list(world.affinities(top=2)) == ["Ridley Scott", "Drama"]
-    assert world.affinities(n_edges=1) == pytest.approx({"Ridley Scott": 1.5})
-    assert world.affinities("nobody") == {}
-
-
-def test_affinities_follow_the_catalogue_of_today():
-    world = World(films={})
-    world.act("u", "Later")
-    assert world.affinities() == {}
-    value = encode_item_state(
-        content_id="Later", title="Later", text=None, image=None, audio=None, attributes={"genre": ["Noir"]},
-        triples=[], available=True, published_ms=None, expires_ms=None, partition=0, offset=0,
-    )  # fmt: skip
-    world.catalogue.apply([SimpleNamespace(key=b"Later", value=value)])
-    assert world.affinities() == pytest.approx({"Noir": 1.0})
 
 
 def test_the_rarest_shared_entity_is_the_reason():
@@ -215,7 +185,6 @@ def test_every_item_has_a_reason_whatever_comes(events, items, user):
 
     assert len(found) == len(items)
     assert all(1 <= len(reasons) <= 2 and all(reasons) for reasons in found)
-    assert all(np.isfinite(strength) for strength in world.affinities().values())
 
 
 def test_slates_of_a_batch_are_explained_as_they_are_alone():

@@ -9,6 +9,7 @@ from model_core.signals.cold_start import ItemMapping
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
 from model_core.signals.evidence import strongest
+from model_core.signals.reader import Reader
 from streams.durability.digest import fold_batch
 from streams.events import Click
 from streams.items.ease_signal import EaseSignal
@@ -16,7 +17,6 @@ from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
 from streams.state.people import gather
 from streams.state.profiles import Profiles
-from streams.why import graph_paths as graph
 from streams.why.signal_sources import SignalSources
 from streams.why.slate_reasons import SlateReasons
 
@@ -25,6 +25,10 @@ NAMES = [f"i{number}" for number in range(KNOWN + NEW)]
 EVERYTHING = np.ones(2, np.bool_)
 POSITIVE = np.array([False, True])
 NOW = 1_700_000_000_000
+
+
+def reader() -> Reader:
+    return Reader(SignalConfig(), history_length=1, n_affinities=1, n_entities=1, codes=np.zeros(2, np.int64))
 
 
 def ease_signal(rng: np.random.Generator, index: ItemIndex) -> EaseSignal:
@@ -60,25 +64,23 @@ def test_evidence_is_the_largest_summand_of_each_signal_and_its_share(seed: int,
             action=str(rng.choice(["view", "like"])), timestamp_ms=NOW - 1000 * (60 - offset),
         )  # fmt: skip
         fold_batch(profiles[part], covisits[part], index, [(offset, event)])
-    sources = SignalSources(
-        read=SignalConfig(), length=20, positive=POSITIVE, covisits=covisits, ease=ease_signal(rng, index)
-    )
+    sources = SignalSources(covisits=covisits, ease=ease_signal(rng, index))
     reasons = SlateReasons(
         catalogue=Catalogue(index), index=index, covisits=covisits, sources=sources,
         actions=["view", "like"], action_weights=np.ones(2, np.float32),
     )  # fmt: skip
     users = [(profiles[int(rng.integers(n_parts))], row) for row in (0, -1, 1)]
     users = [(where, row if row < where.n_users else -1) for where, row in users]
-    people = gather(users, last=graph.READ, counts_as_seen=EVERYTHING, positive=POSITIVE)
+    people = gather(users, depth=200, counts_as_seen=EVERYTHING, positive=POSITIVE)
+    drawn = reader().draw(people.pasts, np.full(3, NOW), described=np.ones(len(NAMES), np.bool_))
     slates = np.stack([rng.permutation(len(NAMES))[:7] for _ in users])
     slates[2, 5:] = -1
-    liked = graph.positives(people, POSITIVE, now_ms=np.full(3, NOW))
-    told = reasons.of(people, liked, sources.window(people), slates, popularity=np.zeros(len(NAMES)))
+    told = reasons.of(people.stated, drawn, slates, popularity=np.zeros(len(NAMES)))
 
     for user, slate in enumerate(slates):
         here = slate[slate >= 0]
         for signal, parts in (("covisits", sources.covisits), ("ease", sources.ease)):
-            rows, summands = parts(people, user, here)
+            rows, summands = parts(drawn, user, here)
             place, share = strongest(summands)
             for k in range(len(here)):
                 found = [one for one in told[user][k].evidence if one.signal == signal]
