@@ -1,17 +1,104 @@
-"""The ranker as it is served, in two graphs with retrieval between them.
+"""The ranker as it is served: three graphs, each with the fewest and narrowest passes that say the same.
 
 What is said of a whole catalogue is no network: an inner product and a few numbers of each item, which
-`model_core.release.retrieval` adds up without an array for every request, signal and item.
+`model_core.release.retrieval` adds up between the second graph and the third. Here histories stand at the
+left, after the token they start from, so that padding is what nothing before it can read, and no mask is
+needed. Products with weights are of two axes, `x @ weight + bias`, which ONNX Runtime makes one operation of.
+
+Shapes: B requests, T history positions (at most L), C candidates, S signals, H the head's hidden layer.
 """
 
 import torch
 from torch import Tensor, nn
 
-from model_core.network.ranker import Ranker
+from model_core.network.ranker import NOT_ELIGIBLE, Block, Ranker
+
+
+def attention_bias(block: Block) -> Tensor:
+    """What is added to a layer's attention, with the future shut out: (heads, 1 + L, 1 + L)."""
+    bias = block.distance[:, block.lag]
+    start = block.start.view(-1, 1, 1).expand(-1, bias.shape[1], 1)
+    bias = torch.cat((start, bias[:, :, 1:]), dim=-1)
+    future = torch.ones(bias.shape[1:], dtype=torch.bool).triu(1)
+    return bias.masked_fill(future, NOT_ELIGIBLE)
+
+
+def action_table(ranker: Ranker) -> Tensor:
+    """Vectors of action codes, of which 0 is none: (1 + n_actions, dim)."""
+    own = ranker.action_own + ranker.action_sign[ranker.action_positive]
+    return torch.cat((torch.zeros_like(own[:1]), own))
+
+
+class ServedBlock(nn.Module):
+    """A `Block` over histories that begin at the left."""
+
+    bias: Tensor
+    qkv_weight: Tensor
+    qkv_bias: Tensor
+
+    @torch.no_grad()
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.block = block
+        dim = block.qkv.in_features
+        scale = torch.ones(3 * dim)
+        scale[:dim] = (dim // block.heads) ** -0.5  # of the queries
+        self.register_buffer("bias", attention_bias(block), persistent=False)
+        self.register_buffer("qkv_weight", (block.qkv.weight * scale.unsqueeze(1)).T, persistent=False)
+        self.register_buffer("qkv_bias", block.qkv.bias * scale, persistent=False)
+
+    def forward(self, x: Tensor, b: int, t: int) -> Tensor:
+        """Read tokens, (B * T, dim) before and after; see `Block`."""
+        block, dim = self.block, x.shape[1]
+        qkv = block.norm(x) @ self.qkv_weight + self.qkv_bias
+        query, key, value = qkv.reshape(b, t, 3, block.heads, dim // block.heads).permute(2, 0, 3, 1, 4)
+        weight = torch.softmax(query @ key.transpose(-1, -2) + self.bias[:, :t, :t], dim=-1)
+        x = x + plain(block.out, (weight @ value).transpose(1, 2).reshape(b * t, dim))
+        norm, wide, gelu, _, narrow = block.mix
+        mixed = plain(narrow, gelu(plain(wide, norm(x))))  # type: ignore[arg-type]
+        return x + mixed
+
+
+def plain(layer: nn.Linear, x: Tensor) -> Tensor:
+    """Apply a layer as a product and a sum, which a compressed release can store in fewer bits."""
+    return x @ layer.weight.T + layer.bias
+
+
+class HistoryStage(nn.Module):
+    """Reads histories. It does not know the time of a request, so what it says holds until the next event."""
+
+    actions: Tensor
+
+    @torch.no_grad()
+    def __init__(self, ranker: Ranker) -> None:
+        super().__init__()
+        self.ranker = ranker
+        self.blocks = nn.ModuleList(ServedBlock(block) for block in ranker.blocks)  # type: ignore[arg-type]
+        self.register_buffer("actions", action_table(ranker), persistent=False)
+
+    def forward(self, tokens: Tensor, actions: Tensor, gap_s: Tensor) -> Tensor:
+        """Read B histories, oldest event first, padded at the end.
+
+        Parameters
+        ----------
+        tokens : (B, T, dim), vectors of the items; actions : (B, T) int64 codes
+        gap_s : (B, T), seconds since the event before, 0 of the first
+
+        Returns
+        -------
+        states : (B, 1 + T, dim), after no event, after the first, ...; what stands for padding says nothing
+        """
+        ranker = self.ranker
+        b, t, dim = tokens.shape
+        x = ranker.embed_norm(tokens + self.actions[actions] + ranker.gap(gap_s))
+        x = torch.cat((ranker.begin.expand(b, 1, dim), x), dim=1).reshape(b * (t + 1), dim)
+        for block in self.blocks:
+            x = block(x, b, t + 1)
+        return x.reshape(b, t + 1, dim)
 
 
 class UserStage(nn.Module):
-    """Reads the users of B requests, and says what they ask of an item."""
+    """Says what users ask of an item at the time of a request."""
 
     def __init__(self, ranker: Ranker) -> None:
         super().__init__()
@@ -19,47 +106,120 @@ class UserStage(nn.Module):
 
     def forward(
         self,
-        tokens: Tensor,
-        mask: Tensor,
-        history_actions: Tensor,
-        history_age_s: Tensor,
+        last: Tensor,
+        idle_s: Tensor,
+        told: Tensor,
         user_entities: Tensor,
         user_entity_weights: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Read users; see `Ranker.read` for the arguments.
+        """Read users.
+
+        Parameters
+        ----------
+        last : (B, dim), the state after the last event; idle_s : (B,), seconds since
+        told : (B,) float32, 1 where there is an event, else 0
+        user_entities, user_entity_weights : (B, A), see `model_core.release.batches.ScoreBatch`
 
         Returns
         -------
-        user (B, dim), states (B, 1 + L, dim), known (B, 1 + L) bool
-        match (B, dim), weights (B, S) of the signals' logarithms, scales (B, S) added to signals before
-        newcomer (B, 1), gains (B, 2) of the match and the head
+        user (B, dim), match (B, dim), weights (B, S) of the signals' logarithms,
+        scales (B, S) added to signals before, newcomer (B, 1), gains (B, 2) of the match and the head
         """
         ranker = self.ranker
-        user, states, known, gains = ranker.read(
-            tokens, mask, history_actions, history_age_s, user_entities, user_entity_weights
-        )
+        liked = ranker.liked(user_entities, user_entity_weights)
+        user = ranker.user_vector(last, idle_s, told, liked)
+        gains = ranker.gains(idle_s, told)
         weights = ranker.signal_weights(user) * gains[:, :-2]
         # A row a user, though they are alike: a graph's output must come from its inputs.
         scales = torch.exp(ranker.signal_scale - 3.0) * torch.ones_like(user[:, :1])
-        return user, states, known, ranker.match(user), weights, scales, ranker.newcomer(user), gains[:, -2:]
+        return user, ranker.match(user), weights, scales, ranker.newcomer(user), gains[:, -2:]
 
 
 class CandidateStage(nn.Module):
-    """Ranks the candidates that retrieval has brought."""
+    """Ranks the candidates that retrieval has brought; see `Ranker.judge`.
 
+    A candidate's attention p sums to 1, so what is linear in the states it finds is made of the states, of
+    which there are fewer than candidates, and then read by p. That goes for `ask`, and for the norm over
+    user and findings: with z_t the user and state t side by side, less their mean, the candidate's vector
+    less its mean is ``sum_t p_t z_t``, and of length squared ``p @ (z @ z.T) @ p``.
+    """
+
+    ask_weight: Tensor
+    ask_bias: Tensor
+    head_weight: Tensor
+    head_bias: Tensor
+    item_weight: Tensor
+    centre: Tensor
+    judge_weight: Tensor
+    judge_bias: Tensor
+
+    @torch.no_grad()
     def __init__(self, ranker: Ranker) -> None:
         super().__init__()
         self.ranker = ranker
+        dim, hidden = ranker.config.dim, ranker.config.hidden_dim
+        norm, layer = ranker.head_norm, ranker.head_user
+        for name, value in {
+            "ask_weight": ranker.ask.weight / dim**0.5,
+            "ask_bias": ranker.ask.bias.unsqueeze(1) / dim**0.5,
+            "head_weight": (layer.weight * norm.weight).T,
+            "head_bias": layer.weight @ norm.bias + layer.bias,
+            "item_weight": ranker.head_item.weight.T,
+            "centre": torch.eye(hidden) - 1.0 / hidden,
+            "judge_weight": torch.cat((ranker.rank.weight, ranker.act.weight)).T * hidden**0.5,
+            "judge_bias": torch.cat((ranker.rank.bias, ranker.act.bias)),
+        }.items():
+            self.register_buffer(name, value.contiguous(), persistent=False)
 
     def forward(
         self,
         user: Tensor,
         states: Tensor,
-        known: Tensor,
-        head_gain: Tensor,
+        shut: Tensor,
         vectors: Tensor,
         retrieved: Tensor,
+        head_gain: Tensor,
         signals: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """See `Ranker.judge`."""
-        return self.ranker.judge(user, states, known, head_gain, vectors, retrieved, signals)
+        """Rank C candidates of B requests, each on its own.
+
+        Parameters
+        ----------
+        user : (B, dim), of `UserStage`; states : (B, 1 + T, dim), of `HistoryStage`
+        shut : (B, 1 + T), added to a state's weight: 0, or `NOT_ELIGIBLE` for padding
+        vectors : (B, C, dim); retrieved : (B, C) retrieval scores; signals : (B, C, S)
+        head_gain : (B, C), how much the head counts, 0 of an item that nobody has responded to
+
+        Returns
+        -------
+        probability (B, C), logits (B, C, n_actions), features (B, C, feature_dim)
+        """
+        ranker, hidden = self.ranker, self.ranker.config.hidden_dim
+        b, t, dim = states.shape
+        flat = states.reshape(b * t, dim)
+        keys = (flat @ self.ask_weight).reshape(b, t, dim)
+        level = (flat @ self.ask_bias).reshape(b, 1, t) + shut.unsqueeze(1)
+        weight = torch.softmax(vectors @ keys.transpose(-1, -2) + level, dim=-1)
+        x = self.head(user, states, weight) * (vectors @ self.item_weight)
+        x = x @ self.centre
+        spread = x / ((x * x).sum(-1, keepdim=True) + hidden * EPSILON).sqrt()
+        judged = spread @ self.judge_weight + self.judge_bias
+        rank = retrieved.unsqueeze(-1) + head_gain.unsqueeze(-1) * judged[:, :, :1]
+        logit = ranker.platt[0] * rank + ranker.platt[1]
+        probability = torch.sigmoid(logit)
+        features = torch.cat((torch.ones_like(rank), probability, spread, torch.tanh(signals / 4)), dim=-1)
+        return probability.squeeze(-1), logit + judged[:, :, 1:], features
+
+    def head(self, user: Tensor, states: Tensor, weight: Tensor) -> Tensor:
+        """Norm and layer over what a user is and what a candidate finds in the history: (B, C, H)."""
+        b, t, dim = states.shape
+        z = torch.cat((user.unsqueeze(1).expand_as(states), states), dim=-1)
+        z = z - z.mean(-1, keepdim=True)
+        squares = weight * (weight @ (z @ z.transpose(-1, -2)))
+        deviation = (squares.sum(-1, keepdim=True) / (2 * dim) + EPSILON).sqrt()
+        read = (z.reshape(b * t, 2 * dim) @ self.head_weight).reshape(b, t, -1)
+        return weight @ read / deviation + self.head_bias
+
+
+EPSILON = 1e-5
+"""Of `nn.LayerNorm`."""

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from model_core.release.folder import (
+    HISTORY,
     ITEM_ENCODER,
     MANIFEST,
     RANKER,
@@ -56,7 +57,7 @@ def compress_release(folder: Path, out: Path, precision: Precision) -> Release:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name in manifest["files"]:
-        if name in (ITEM_ENCODER, USER, RANKER):
+        if name in (ITEM_ENCODER, HISTORY, USER, RANKER):
             _convert(folder / name, partial / name, precision)
         else:
             shutil.copyfile(folder / name, partial / name)

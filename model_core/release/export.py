@@ -14,14 +14,23 @@ from torch import Tensor, nn
 
 from model_core.network.config import POPULARITY, ModelConfig
 from model_core.network.item_encoder import ItemEncoder
-from model_core.network.ranker import Ranker
-from model_core.network.stages import CandidateStage, UserStage
+from model_core.network.ranker import NOT_ELIGIBLE, Ranker
+from model_core.network.stages import CandidateStage, HistoryStage, UserStage
 from model_core.release.batches import ScoreBatch, sparse_eligible, sparse_signals
-from model_core.release.folder import ITEM_ENCODER, MATCH, RANKER, RANKER_OUTPUTS, USER, USER_OUTPUTS
+from model_core.release.folder import (
+    HISTORY,
+    HISTORY_OUTPUTS,
+    ITEM_ENCODER,
+    MATCH,
+    RANKER,
+    RANKER_OUTPUTS,
+    USER,
+    USER_OUTPUTS,
+)
 from model_core.release.scorer import Graphs, open_session
 from model_core.release.served import dense_inputs
 
-OPSET, IR_VERSION = 18, 10
+OPSET, IR_VERSION = 20, 10  # 20 has GELU as one operation
 TOLERANCE = 1e-4
 
 
@@ -45,22 +54,49 @@ def export_release(
     encoder, ranker = encoder.cpu().eval(), ranker.cpu().eval()
     many = example_items(encoder, largest_batch)
     _export(folder / ITEM_ENCODER, encoder, many, {name: ("n",) for name in many}, ("vectors",))
-    users = example_users(ranker, encoder.entities.num_embeddings, largest_batch)
-    _export(folder / USER, UserStage(ranker), users, {name: ("b",) for name in users}, USER_OUTPUTS)
-    with torch.inference_mode():
-        read = dict(zip(USER_OUTPUTS, UserStage(ranker)(**users), strict=True))
-    candidates = example_candidates(ranker, read)
-    _export(
-        folder / RANKER,
-        CandidateStage(ranker),
-        candidates,
-        {name: ("b", "c") if name in ("vectors", "retrieved", "signals") else ("b",) for name in candidates},
-        RANKER_OUTPUTS,
-    )
+    for name, stage, inputs, axes, outputs in _stages(ranker, encoder.entities.num_embeddings, largest_batch):
+        _export(folder / name, stage, inputs, axes, outputs)
     _write_match(folder / MATCH, ranker.config.dim)
     return {
         "item_encoder": max(_compare_items(folder, encoder, size) for size in (1, largest_batch)),
         "ranker": max(_compare_ranker(folder, ranker, encoder, size, n_items) for size in (1, largest_batch)),
+    }
+
+
+def _stages(ranker: Ranker, n_entities: int, b: int) -> list[tuple[Any, ...]]:
+    """File, module, example inputs, their open axes and outputs of each graph that a request passes."""
+    users = example_users(ranker, n_entities, b)
+    history, user = HistoryStage(ranker).eval(), UserStage(ranker).eval()
+    asked = _history_inputs(users)
+    age = users["history_age_s"]
+    with torch.no_grad():
+        states = history(**asked)
+        asking = {
+            "last": states[:, -1],
+            "idle_s": age[:, -1],
+            "told": users["mask"].any(1).float(),
+            "user_entities": users["user_entities"],
+            "user_entity_weights": users["user_entity_weights"],
+        }
+        read = dict(zip(USER_OUTPUTS, user(**asking), strict=True))
+    candidates = example_candidates(ranker, states, read["user"])
+    open_axes = {
+        name: ("b", "t") if name in ("states", "shut") else ("b",) if name == "user" else ("b", "c")
+        for name in candidates
+    }
+    return [
+        (HISTORY, history, asked, dict.fromkeys(asked, ("b", "t")), HISTORY_OUTPUTS),
+        (USER, user, asking, dict.fromkeys(asking, ("b",)), USER_OUTPUTS),
+        (RANKER, CandidateStage(ranker).eval(), candidates, open_axes, RANKER_OUTPUTS),
+    ]
+
+
+def _history_inputs(users: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Inputs of `HistoryStage` of the sizes of some users; an example only, so nothing is moved to the left."""
+    return {
+        "tokens": users["tokens"],
+        "actions": users["history_actions"],
+        "gap_s": users["history_age_s"] * users["mask"],
     }
 
 
@@ -157,15 +193,18 @@ def example_users(ranker: Ranker, n_entities: int, b: int, seed: int = 0) -> dic
     }
 
 
-def example_candidates(ranker: Ranker, users: dict[str, Tensor], seed: int = 0) -> dict[str, Tensor]:
-    """Random candidates of users that `UserStage` has read."""
+def example_candidates(ranker: Ranker, states: Tensor, user: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """Random candidates of users that `HistoryStage` and `UserStage` have read."""
     rng = torch.Generator().manual_seed(seed)
-    config, b = ranker.config, len(users["user"])
+    config, b = ranker.config, len(user)
+    padding = torch.rand(states.shape[:2], generator=rng) < 0.2
     return {
-        **{name: users[name] for name in ("user", "states", "known")},
-        "head_gain": users["gains"][:, 1:],
+        "user": user,
+        "states": states,
+        "shut": padding * NOT_ELIGIBLE,
         "vectors": torch.randn(b, config.n_candidates, config.dim, generator=rng),
         "retrieved": torch.randn(b, config.n_candidates, generator=rng),
+        "head_gain": torch.rand(b, config.n_candidates, generator=rng),
         "signals": torch.rand(b, config.n_candidates, config.n_signals, generator=rng) * 3,
     }
 

@@ -18,13 +18,15 @@ from model_core.data.vocabulary import Vocabulary
 from model_core.network.config import ModelConfig
 from model_core.signals.config import SignalConfig
 
-SCHEMA = 5
+SCHEMA = 6
 MANIFEST, VOCABULARY = "manifest.json", "vocabulary.json"
 ABOUT = ("version", "metrics", "training")
 """What of a manifest is said about the contents and is none of them."""
-ITEM_ENCODER, USER, MATCH, RANKER = "item_encoder.onnx", "user.onnx", "match.onnx", "ranker.onnx"
+ITEM_ENCODER, HISTORY, USER = "item_encoder.onnx", "history.onnx", "user.onnx"
+MATCH, RANKER = "match.onnx", "ranker.onnx"
 EASE, MAPPING = "ease.npz", "item_mapping.npz"
-USER_OUTPUTS = ("user", "states", "known", "match", "weights", "scales", "newcomer", "gains")
+HISTORY_OUTPUTS = ("states",)
+USER_OUTPUTS = ("user", "match", "weights", "scales", "newcomer", "gains")
 """See `model_core.network.stages`; of the ranker alike."""
 RANKER_OUTPUTS = ("probability", "logits", "features")
 TEXT_ENCODER, TOKENIZER = "text_encoder.onnx", "tokenizer.json"
@@ -97,7 +99,9 @@ def write_manifest(
     carried = (TEXT_ENCODER, TOKENIZER) if (folder / TEXT_ENCODER).is_file() else ()
     described = {
         "schema": SCHEMA,
-        "files": dict.fromkeys((ITEM_ENCODER, USER, MATCH, RANKER, EASE, MAPPING, VOCABULARY, *carried)),
+        "files": dict.fromkeys(
+            (ITEM_ENCODER, HISTORY, USER, MATCH, RANKER, EASE, MAPPING, VOCABULARY, *carried)
+        ),
         "dims": asdict(config),
         "actions": actions,
         "text_encoder": {"name": text_encoder[0], "fingerprint": text_encoder[1]},

@@ -13,6 +13,8 @@ from model_core.network.config import POPULARITY
 from model_core.release.batches import ItemBatch, ScoreBatch
 from model_core.release.folder import (
     EASE,
+    HISTORY,
+    HISTORY_OUTPUTS,
     ITEM_ENCODER,
     MAPPING,
     MATCH,
@@ -24,6 +26,7 @@ from model_core.release.folder import (
     Release,
     read_release,
 )
+from model_core.release.histories import Histories, from_the_left
 from model_core.release.retrieval import Query, retrieve
 from model_core.release.retrieval_kernels import own_parts
 from model_core.signals.cold_start import ItemMapping
@@ -80,9 +83,9 @@ class Graphs:
 
     def __init__(self, folder: Path, *, n_candidates: int, threads: int = 1, exact: bool = False) -> None:
         self._n_candidates = n_candidates
-        self._item_encoder, self._user, self._match, self._ranker = (
+        self._item_encoder, self._history, self._user, self._match, self._ranker = (
             open_session(folder / name, threads=threads, exact=exact)
-            for name in (ITEM_ENCODER, USER, MATCH, RANKER)
+            for name in (ITEM_ENCODER, HISTORY, USER, MATCH, RANKER)
         )
         self.provider: str = self._ranker.get_providers()[0]
         self._item_inputs = {spec.name for spec in self._item_encoder.get_inputs()}
@@ -96,31 +99,37 @@ class Graphs:
     def score(self, batch: ScoreBatch, items: NDArray[np.float32]) -> Scores:
         """See `Scorer.score`."""
         items = items[: len(batch.popularity)]
-        user = self._read_users(batch, items)
+        histories = from_the_left(batch, items)
+        states = self._states(histories)
+        user = self._ask(batch, histories, states)
         found = retrieve(batch, items, self._query(batch, user), self._n_candidates, self._product)
+        known = found.signals[:, :, POPULARITY] > 0
         probability, logits, features = self._ranker.run(
             RANKER_OUTPUTS,
             {
                 "user": user["user"],
-                "states": user["states"],
-                "known": user["known"],
-                "head_gain": user["gains"][:, 1:],
+                "states": states,
+                "shut": histories.shut,
                 "vectors": found.vectors,
                 "retrieved": found.scores,
+                "head_gain": user["gains"][:, 1:] * known,
                 "signals": found.signals,
             },
         )
         return best_first(found.rows, found.valid, probability, logits, features)
 
-    def _read_users(self, batch: ScoreBatch, items: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        mask = batch.history >= 0
-        tokens = np.zeros((*mask.shape, items.shape[1]), np.float32)
-        tokens[mask] = items[batch.history[mask]]
+    def _states(self, histories: Histories) -> NDArray[np.float32]:
+        inputs = {"tokens": histories.tokens, "actions": histories.actions, "gap_s": histories.gap_s}
+        states: NDArray[np.float32] = self._history.run(HISTORY_OUTPUTS, inputs)[0]
+        return states
+
+    def _ask(
+        self, batch: ScoreBatch, histories: Histories, states: NDArray[np.float32]
+    ) -> dict[str, NDArray[Any]]:
         inputs = {
-            "tokens": tokens,
-            "mask": mask,
-            "history_actions": batch.history_actions,
-            "history_age_s": batch.history_age_s,
+            "last": states[np.arange(len(states)), histories.sizes],
+            "idle_s": histories.idle_s,
+            "told": (histories.sizes > 0).astype(np.float32),
             "user_entities": batch.user_entities,
             "user_entity_weights": batch.user_entity_weights,
         }
@@ -136,9 +145,9 @@ class Graphs:
         own_parts(batch.signals.bounds, batch.signal_values, own_weights, scales[sparse], floor, own)
         return Query(
             match=user["match"],
-            weight=weights[:, POPULARITY],
-            gain=user["gains"][:, 0],
-            newcomer=user["newcomer"][:, 0],
+            weight=np.ascontiguousarray(weights[:, POPULARITY]),
+            gain=np.ascontiguousarray(user["gains"][:, 0]),
+            newcomer=np.ascontiguousarray(user["newcomer"][:, 0]),
             level=np.log(scales[POPULARITY] + batch.popularity),
             own=own,
             always=own_weights @ floor,
@@ -231,6 +240,8 @@ def open_session(path: Path, *, threads: int, exact: bool = False, arena: bool =
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     options.add_session_config_entry("session.disable_prepacking", "0" if arena else "1")
+    # A softmax makes denormal numbers of what is masked, and they cost the processor ten times a number.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     # A waiting thread that spins takes the processor from the broker and the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
@@ -238,6 +249,9 @@ def open_session(path: Path, *, threads: int, exact: bool = False, arena: bool =
     if cuda:
         providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"} if exact else {}))
     try:
-        return ort.InferenceSession(str(path), options, providers=providers)
+        # Its kernel for the sum before a norm takes longer than the sum and the norm.
+        return ort.InferenceSession(
+            str(path), options, providers=providers, disabled_optimizers=["SkipLayerNormFusion"]
+        )
     except Exception as error:  # onnxruntime's own types differ between its builds
         raise ValueError(f"{str(path)!r} must be an ONNX graph that can be loaded: {error}") from error

@@ -50,10 +50,11 @@ def corpus(data: Dataset) -> Corpus:
 def requests(scorer: Scorer | BaselineScorer, n: int, n_items: int = N_ITEMS) -> ScoreBatch:
     release, rng = scorer.release, np.random.default_rng(1)
     length = release.history_length
+    sizes = rng.integers(0, length + 1, (n, 1))
     signals = rng.random((n, release.n_signals, n_items)).astype(np.float32)
     signals[:, POPULARITY] = signals[0, POPULARITY]
     return ScoreBatch(
-        history=rng.integers(-1, N_ITEMS, (n, length)),
+        history=np.where(np.arange(length) < length - sizes, -1, rng.integers(0, N_ITEMS, (n, length))),
         history_actions=rng.integers(0, 3, (n, length)),
         history_age_s=np.sort(rng.random((n, length)) * 1e6)[:, ::-1].astype(np.float32),
         user_entities=np.zeros((n, release.n_affinities), np.int64),

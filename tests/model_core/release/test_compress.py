@@ -39,7 +39,7 @@ def test_a_variant_scores_almost_as_the_release(
 
 @EVERY_PRECISION
 def test_a_variants_weights_are_small(precision: Precision, variants: dict[str, Path], folder: Path) -> None:
-    for name in ("item_encoder.onnx", "user.onnx", "ranker.onnx"):
+    for name in ("item_encoder.onnx", "history.onnx", "ranker.onnx"):
         small, whole = variants[precision] / name, folder / name
         kinds = {tensor.data_type for tensor in onnx.load(small).graph.initializer}
         assert STORED[precision] in kinds

@@ -212,16 +212,15 @@ def test_sizes_of_batch_catalogue_and_candidates_are_open_in_all_graphs(
     exported: tuple[Path, ItemEncoder, Ranker],
 ) -> None:
     of_item = ("id_rows", "text", "text_mask", "entities", "relations", "edge_mask")
-    of_user = (
-        "tokens", "mask", "history_actions", "history_age_s", "user_entities", "user_entity_weights",
-    )  # fmt: skip
+    of_user = ("last", "idle_s", "told", "user_entities", "user_entity_weights")
     free: dict[str, dict[str, tuple[int, ...]]] = {
         "item_encoder.onnx": dict.fromkeys(of_item, (0,)),
+        "history.onnx": dict.fromkeys(("tokens", "actions", "gap_s"), (0, 1)),
         "user.onnx": dict.fromkeys(of_user, (0,)),
         "match.onnx": {"match": (0,), "items": (0,)},
         "ranker.onnx": {
-            "user": (0,), "states": (0,), "known": (0,), "head_gain": (0,), "vectors": (0, 1),
-            "retrieved": (0, 1), "signals": (0, 1),
+            "user": (0,), "states": (0, 1), "shut": (0, 1), "vectors": (0, 1), "retrieved": (0, 1),
+            "head_gain": (0, 1), "signals": (0, 1),
         },
     }  # fmt: skip
     for name, axes in free.items():
