@@ -92,7 +92,7 @@ def _stages(ranker: Ranker, n_entities: int, b: int) -> list[tuple[Any, ...]]:
 
 
 def _history_inputs(users: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Inputs of `HistoryStage` of the sizes of some users; an example only, so nothing is moved to the left."""
+    """Inputs of `HistoryStage` for some users: an example of the sizes, so nothing is moved to the left."""
     return {
         "tokens": users["tokens"],
         "actions": users["history_actions"],

@@ -8,7 +8,7 @@ from typing import get_args
 
 import numpy as np
 
-from model_core.release import retrieval
+from model_core.release import histories, retrieval
 from model_core.signals import co_visitation, evidence, joint, popularity
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.config import SignalConfig
@@ -41,6 +41,7 @@ from streams.why.slate_reasons import SlateReasons
 def warm() -> None:
     """Run each kernel once on a few events, with the types that the worker uses."""
     co_visitation.warm()
+    histories.warm()
     retrieval.warm()
     ease_signal.warm()
     evidence.warm()

@@ -33,7 +33,7 @@ def by_item(scores, request: int = 0):  # type: ignore[no-untyped-def]
 def test_the_graphs_agree_with_torch_and_keep_their_sizes_open(folder: Path) -> None:
     differences = json.loads((folder / "manifest.json").read_text())["metrics"]["onnx_difference"]
     assert max(differences.values()) < 1e-4
-    for graph, name, n_open in (("user", "tokens", 1), ("match", "items", 1), ("ranker", "vectors", 2)):
+    for graph, name, n_open in (("history", "tokens", 2), ("match", "items", 1), ("ranker", "vectors", 2)):
         shapes = {
             spec.name: [dim.dim_param or dim.dim_value for dim in spec.type.tensor_type.shape.dim]
             for spec in onnx.load(folder / f"{graph}.onnx").graph.input
@@ -116,7 +116,7 @@ def test_a_damaged_release_is_refused(folder: Path, tmp_path: Path) -> None:
     newer = copy("newer")
     manifest = json.loads((newer / "manifest.json").read_text())
     (newer / "manifest.json").write_text(json.dumps(manifest | {"schema": 99}))
-    with pytest.raises(ValueError, match="release schema must be 5 .* train it again"):
+    with pytest.raises(ValueError, match="release schema must be 6 .* train it again"):
         Scorer(newer)
     with pytest.raises(ValueError, match="release must be a folder with a manifest"):
         Scorer(tmp_path / "nothing")
