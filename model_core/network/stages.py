@@ -94,7 +94,8 @@ class HistoryStage(nn.Module):
         x = torch.cat((ranker.begin.expand(b, 1, dim), x), dim=1).reshape(b * (t + 1), dim)
         for block in self.blocks:
             x = block(x, b, t + 1)
-        return x.reshape(b, t + 1, dim)
+        states: Tensor = x.reshape(b, t + 1, dim)
+        return states
 
 
 class UserStage(nn.Module):
