@@ -9,7 +9,7 @@ GRAPH_EMBEDDINGS = ("none", "transe", "distmult", "complex", "rotate")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """Sizes of the two graphs of a release."""
+    """Sizes of the networks of a release."""
 
     dim: int = 64
     """Width of item vectors and of the history transformer."""

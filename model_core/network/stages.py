@@ -11,7 +11,11 @@ Shapes: B requests, T history positions (at most L), C candidates, S signals, H 
 import torch
 from torch import Tensor, nn
 
-from model_core.network.ranker import NOT_ELIGIBLE, Block, Ranker
+from model_core.network.ranker import Block, Ranker
+
+SHUT = -60.0
+"""Added to the weight of what attention must not read. e**-60 is lost beside 1, yet no denormal number, which
+costs the processor ten times a number."""
 
 
 def attention_bias(block: Block) -> Tensor:
@@ -20,7 +24,7 @@ def attention_bias(block: Block) -> Tensor:
     start = block.start.view(-1, 1, 1).expand(-1, bias.shape[1], 1)
     bias = torch.cat((start, bias[:, :, 1:]), dim=-1)
     future = torch.ones(bias.shape[1:], dtype=torch.bool).triu(1)
-    return bias.masked_fill(future, NOT_ELIGIBLE)
+    return bias + future * SHUT
 
 
 def action_table(ranker: Ranker) -> Tensor:
@@ -187,7 +191,7 @@ class CandidateStage(nn.Module):
         Parameters
         ----------
         user : (B, dim), of `UserStage`; states : (B, 1 + T, dim), of `HistoryStage`
-        shut : (B, 1 + T), added to a state's weight: 0, or `NOT_ELIGIBLE` for padding
+        shut : (B, 1 + T), added to a state's weight: 0, or `SHUT` for padding
         vectors : (B, C, dim); retrieved : (B, C) retrieval scores; signals : (B, C, S)
         head_gain : (B, C), how much the head counts, 0 of an item that nobody has responded to
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from model_core.network.config import POPULARITY, ModelConfig
 from model_core.network.item_encoder import ItemEncoder
-from model_core.network.ranker import NOT_ELIGIBLE, Ranker
-from model_core.network.stages import CandidateStage, HistoryStage, UserStage
+from model_core.network.ranker import Ranker
+from model_core.network.stages import SHUT, CandidateStage, HistoryStage, UserStage
 from model_core.release.batches import ScoreBatch, sparse_eligible, sparse_signals
 from model_core.release.folder import (
     HISTORY,
@@ -201,7 +201,7 @@ def example_candidates(ranker: Ranker, states: Tensor, user: Tensor, seed: int =
     return {
         "user": user,
         "states": states,
-        "shut": padding * NOT_ELIGIBLE,
+        "shut": padding * SHUT,
         "vectors": torch.randn(b, config.n_candidates, config.dim, generator=rng),
         "retrieved": torch.randn(b, config.n_candidates, generator=rng),
         "head_gain": torch.rand(b, config.n_candidates, generator=rng),

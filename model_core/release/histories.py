@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from model_core.release.batches import ScoreBatch
 
-SHUT = np.float32(-1e9)
-"""Added to the weight of what stands for padding; `model_core.network.ranker.NOT_ELIGIBLE`."""
+SHUT = np.float32(-60)
+"""Added to the weight of what stands for padding; `model_core.network.stages.SHUT`, without PyTorch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,8 +240,6 @@ def open_session(path: Path, *, threads: int, exact: bool = False, arena: bool =
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     options.add_session_config_entry("session.disable_prepacking", "0" if arena else "1")
-    # A softmax makes denormal numbers of what is masked, and they cost the processor ten times a number.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     # A waiting thread that spins takes the processor from the broker and the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")

@@ -22,7 +22,15 @@ from model_core.signals.config import SignalConfig
 from model_core.training.train import fit_model
 from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, Texts, corpus, dataset, requests
 
-FILES = ("item_encoder.onnx", "user.onnx", "match.onnx", "ranker.onnx", "ease.npz", "vocabulary.json")
+FILES = (
+    "item_encoder.onnx",
+    "history.onnx",
+    "user.onnx",
+    "match.onnx",
+    "ranker.onnx",
+    "ease.npz",
+    "vocabulary.json",
+)
 
 
 class Vectors(Texts):
