@@ -29,7 +29,8 @@ def stated_names(attributes: Mapping[str, str], preferences: Sequence[str] = ())
 
 def common_names(users: Iterable[User]) -> list[str]:
     """Names that enough users state, in order of appearance."""
-    counts = Counter(name for user in users for name in set(stated_names(user.attributes, user.preferences)))
+    stated = (dict.fromkeys(stated_names(user.attributes, user.preferences)) for user in users)
+    counts = Counter(name for names in stated for name in names)
     return [name for name, count in counts.items() if count >= MIN_USERS]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from model_core.data.corpus import Corpus, make_corpus, rating_actions
 from model_core.data.datasets import load_recbole
+from model_core.data.vocabulary import Vocabulary
 from model_core.evaluation.evaluate import start_replay
 from model_core.network.config import ModelConfig
 from model_core.release.scorer import Scorer
@@ -53,7 +54,9 @@ def main() -> None:
     dataset = load_recbole(options.data)
     encoder = release_encoder(options.release, scorer.release)
     actions = rating_actions(dataset.interactions)
-    corpus = make_corpus(dataset, actions, Settings().actions, encoder, ModelConfig())
+    release = scorer.release
+    known = Vocabulary(release.item_rows, release.entity_rows, release.relation_rows)
+    corpus = make_corpus(dataset, actions, Settings().actions, encoder, ModelConfig(), known=known)
     began = time.perf_counter()
     found, _ = hits(scorer, corpus)
     seconds = time.perf_counter() - began

@@ -24,6 +24,13 @@ def test_what_few_users_state_is_not_learned() -> None:
     assert common_names(users) == ["city=Ulm"]
 
 
+def test_names_come_in_order_of_appearance_whatever_the_hash_seed_of_the_process() -> None:
+    said = {f"n{k}": f"v{k}" for k in range(30)}
+    users = [User(f"u{n}", said, ["n3=v3"]) for n in range(MIN_USERS)]
+    first = ["n3=v3", *(f"n{k}=v{k}" for k in range(30) if k != 3)]
+    assert common_names(users) == first
+
+
 def test_unknown_and_repeated_names_have_no_place_and_the_list_ends() -> None:
     rows = {f"e{n}": n for n in range(1, 40)}
     assert stated_rows(["x", "e3", "e3", "e1"], rows) == [3, 1]
