@@ -56,7 +56,7 @@ class Worker:
     def metrics(self):
         self._metrics.count_events("clicks", "accepted", 9)
         self._metrics.count_dead_letters("clicks", "invalid", 1)
-        self._metrics.count_events("clicks", "published", 1000)
+        self._metrics.count_events("recommendations", "published", 1000)
         return MetricsReading(self._metrics.render()[0].decode())
 
     def is_ready(self):
