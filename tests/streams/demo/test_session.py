@@ -123,8 +123,13 @@ def interrupted(number: int, ended: list[bool]) -> None:
 def test_an_interrupt_ends_in_order_with_a_code(number):
     previous = signal.getsignal(signal.SIGTERM)
     ended = []
-    with pytest.raises(typer.Exit) as caught:
-        interrupted(number, ended)
+    # A shell starts what it puts in the background deaf to Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(typer.Exit) as caught:
+            interrupted(number, ended)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert signal.getsignal(signal.SIGTERM) == previous
     assert caught.value.exit_code == 130
     assert ended == [True]
