@@ -120,7 +120,8 @@ def test_what_candidates_would_earn_is_told_from_the_topic(
             assert "slates" in live.stdout.readline()
             with urllib.request.urlopen(url, timeout=10) as answer:
                 reading = MetricsReading(answer.read().decode())
-            live.send_signal(signal.SIGINT)
+            # Not SIGINT: what a shell puts in the background ignores it, and so do its children.
+            live.send_signal(signal.SIGTERM)
             rest, _ = live.communicate(timeout=30)
         finally:
             live.kill()
