@@ -135,6 +135,14 @@ class Outbox:
     async def _publish(self, shard: Shard, slates: Sequence[Ready]) -> None:
         try:
             offsets = await self._send(shard, slates)
+            shard.count_slates(
+                [
+                    (one.record, one.features, offset)
+                    for one, offset in zip(slates, offsets, strict=True)
+                    if one.features is not None
+                ]
+            )
+            self._count(slates)
         except MessageSizeTooLargeError:  # one of them is, or all together are
             for one in slates:
                 await self._publish(shard, [one])
@@ -143,18 +151,11 @@ class Outbox:
             for one in slates:
                 one.published.cancel()
             raise
-        except Exception as error:
+        except Exception as error:  # whatever it is, nobody may be left waiting
             for one in slates:
                 if not one.published.done():
                     one.published.set_exception(error)
             return
-        learned = [
-            (one.record, one.features, offset)
-            for one, offset in zip(slates, offsets, strict=True)
-            if one.features is not None
-        ]
-        shard.count_slates(learned)
-        self._count(slates)
         for one in slates:
             if not one.published.done():
                 one.published.set_result(None)

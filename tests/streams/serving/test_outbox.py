@@ -108,3 +108,15 @@ async def test_slates_of_a_partition_that_another_worker_has_by_now_are_not_sent
         assert all(isinstance(one, OwnershipLost) for one in found)
         assert post.written == []
         assert not post.shard.published
+
+
+async def test_who_waits_is_told_when_a_slate_that_is_out_cannot_be_counted(memory: Memory) -> None:
+    async with memory.worker() as worker:
+        post = Post(memory, worker)
+        await post.publisher.start()
+        wide = np.zeros((1, post.dim + 1), np.float32)
+        sent = post.box.publish(post.shard, record(0, post.dim), wide, received=time.time())
+        with pytest.raises(ValueError, match=str(post.dim)):
+            await asyncio.wait_for(sent, 10)
+        await asyncio.wait_for(post.send(1), 10)  # and what comes after goes out
+        assert [name for _, name in post.written] == ["r0", "r1"]
