@@ -24,6 +24,8 @@ from streams.worker.process import MetricsReading, WorkerProcess, same_topics
 READY_S = 900.0
 QUIET_S = 60.0
 WARM_UP_RATE, WARM_UP_S = 30.0, 4.0
+# Under clicks, the broker compiles itself for about so long: until then it takes twice the processor.
+CLICKS_WARM_UP_S = 16.0
 CLICKING_USERS = 100_000
 PROBE_S = 6.0
 BISECTIONS = 3
@@ -185,8 +187,14 @@ class Bench:
 
 
 @contextmanager
-def serving(items: int, users: int, given: dict[str, Any], log: Path, say: Say) -> Iterator[Bench]:
-    """Give a warm worker with a catalogue and users with histories, on topics of its own."""
+def serving(
+    items: int, users: int, given: dict[str, Any], log: Path, say: Say, *, clicks: float, seconds: float
+) -> Iterator[Bench]:
+    """Give a warm worker with a catalogue and users with histories, on topics of its own and a warm broker.
+
+    `clicks` a second are what it will be measured with at most, `seconds` for how long each time: a short
+    measurement has a short warm-up.
+    """
     with cluster(lambda _: None, "serve", partitions=4) as settings:
         publish_all(settings, "item-state", catalogue_rows(items, settings.partitions))
         publish_all(settings, "clicks", history_rows(users, items))
@@ -197,7 +205,10 @@ def serving(items: int, users: int, given: dict[str, Any], log: Path, say: Say) 
             say(f"  ready with {items:,} items after {time.monotonic() - began:.1f} s")
             bench = Bench(settings, worker, users, say)
             for way in Over:
-                bench.measure(Load(way, items, WARM_UP_RATE, 0.0), WARM_UP_S, 0)
+                bench.measure(Load(way, items, WARM_UP_RATE, 0.0), min(WARM_UP_S, seconds), 0)
+            if clicks:
+                warming = min(CLICKS_WARM_UP_S, 2 * seconds)
+                bench.measure(Load(Over.HTTP, items, WARM_UP_RATE, clicks), warming, 0)
             yield bench
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from streams.bench.loaded import PROBE_S, Load, Measured, Over, Overloaded, serving
+from streams.bench.loaded import CLICKS_WARM_UP_S, PROBE_S, Load, Measured, Over, Overloaded, serving
 from streams.bench.plan import Plan
 from streams.bench.report import machine, plot_curves, print_table, speaker, write_report
 from streams.bench.stages import Stage
@@ -78,7 +78,8 @@ def serve_command(
     step = seconds + 3.0
     searches = list(product(ways(over), numbers(clicks))) if limit_ms else []
     searched = PROBE_S * 9 * len(searches)
-    plan = Plan([SETUP_S + step * len(of_size) + searched for of_size in loads], say)
+    warming = CLICKS_WARM_UP_S if max(numbers(clicks)) else 0.0
+    plan = Plan([SETUP_S + warming + step * len(of_size) + searched for of_size in loads], say)
     measured: list[Measured] = []
     limits: list[dict[str, Any]] = []
     hop: dict[str, float] = {}
@@ -88,7 +89,9 @@ def serve_command(
             given["release"] = str(release or random_release(out / "random-release"))
         for of_size in loads:
             plan.begin(f"{of_size[0].items:,} items")
-            with serving(of_size[0].items, users, given, out / "serve-worker.log", say) as bench:
+            most = max(load.clicks for load in of_size)
+            log = out / "serve-worker.log"
+            with serving(of_size[0].items, users, given, log, say, clicks=most, seconds=seconds) as bench:
                 hop = bench.hop(seconds=min(seconds, 5.0))
                 try:
                     for load in of_size:
