@@ -1,15 +1,13 @@
 """Load generators, each a process of its own so that its Python takes nothing from what it measures.
 
-`python -m streams.bench.load` reads one JSON line that says what to send, prints "ready", waits for a line
-with the moment to begin (`time.monotonic`, which processes of one machine share), and prints its figures as
-one JSON line when it is done. `LoadProcess` is the other end.
+`LoadProcess` is this end of a generator, `streams.bench.generator` the other.
 """
 
 import json
 import subprocess
 import sys
 import time
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 
@@ -43,7 +41,7 @@ class LoadProcess:
     def __init__(self, work: Work) -> None:
         self._kind = work.kind
         self._process = subprocess.Popen(
-            [*DIE_WITH_PARENT, sys.executable, "-m", "streams.bench.load"],
+            [*DIE_WITH_PARENT, sys.executable, "-m", "streams.bench.generator"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -97,26 +95,3 @@ def run_together(*works: Work) -> list[Outcome]:
     finally:
         for process in started:
             process.__exit__()
-
-
-def main() -> None:
-    """Be a generator."""
-    work = msgspec.json.decode(sys.stdin.readline(), type=Work)
-    # What each needs is imported by it alone: a generator starts in a moment.
-    if work.kind == "http":
-        from streams.bench.load_http import generate
-    elif work.kind == "clicks":
-        from streams.bench.load_clicks import generate
-    else:
-        from streams.bench.load_kafka import generate
-
-    def begin() -> float:
-        print("ready", flush=True)
-        return float(sys.stdin.readline())
-
-    outcome: Any = generate(work, begin)
-    print(msgspec.json.encode(outcome).decode(), flush=True)
-
-
-if __name__ == "__main__":
-    main()

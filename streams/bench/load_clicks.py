@@ -9,10 +9,14 @@ from confluent_kafka import Producer
 from streams.bench.latency import Latencies, due
 from streams.bench.wide import wide_clicks
 from streams.bench.work import Outcome, Work
-from streams.kafka.partitioner import partitions_of
 
 TICK_S = 0.005
-PRODUCER = {"linger.ms": "5", "acks": "all", "queue.buffering.max.messages": "1000000"}
+PRODUCER = {
+    "linger.ms": "5",
+    "acks": "all",
+    "partitioner": "murmur2",  # as every client partitions
+    "queue.buffering.max.messages": "1000000",
+}
 
 
 def generate(work: Work, begin: Callable[[], float]) -> Outcome:
@@ -32,7 +36,6 @@ def generate(work: Work, begin: Callable[[], float]) -> Outcome:
             )
         )
     )
-    where = partitions_of([user for user, _ in clicks], work.partitions).tolist()
     keys = [user.encode() for user, _ in clicks]
     producer = Producer({**work.client, **PRODUCER})
     late = Latencies()
@@ -41,7 +44,7 @@ def generate(work: Work, begin: Callable[[], float]) -> Outcome:
     while sent < work.count:
         now = time.monotonic()
         while sent < work.count and start + due(sent, work.rate) <= now:
-            producer.produce(work.to, clicks[sent][1], keys[sent], partition=where[sent])
+            producer.produce(work.to, clicks[sent][1], keys[sent])
             sent += 1
         producer.poll(0)
         late.add(now - start - due(max(0, sent - 1), work.rate))

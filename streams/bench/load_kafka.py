@@ -13,10 +13,9 @@ from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 from streams.bench.latency import Latencies, due
 from streams.bench.work import Outcome, Work
 from streams.events import Request, encode
-from streams.kafka.partitioner import partitions_of
 
 CONNECT_S = 10.0
-PRODUCER = {"linger.ms": "0", "acks": "all"}
+PRODUCER = {"linger.ms": "0", "acks": "all", "partitioner": "murmur2"}  # as every client partitions
 CONSUMER = {
     "group.id": "none",  # required by librdkafka, and unused: nothing is committed
     "enable.auto.commit": "false",
@@ -36,7 +35,6 @@ def generate(work: Work, begin: Callable[[], float]) -> Outcome:
     """Send what is due, read what comes, until all are answered or the time is up."""
     rng = random.Random(work.seed)
     users = [f"u{rng.randrange(work.users)}" for _ in range(work.count)]
-    where = partitions_of(users, work.partitions).tolist()
     mark = f"{work.seed:x}-{time.time_ns():x}-"
     producer = Producer({**work.client, **PRODUCER})
     consumer = _at_the_end(work)
@@ -51,7 +49,7 @@ def generate(work: Work, begin: Callable[[], float]) -> Outcome:
         while sent < work.count and start + due(sent, work.rate) <= now:
             user, name, moment = users[sent], f"{mark}{sent}", start + due(sent, work.rate)
             request = Request(name, user, int(time.time() * 1000), k=work.k)
-            producer.produce(work.to, encode(request), user.encode(), partition=where[sent])
+            producer.produce(work.to, encode(request), user.encode())
             waiting[name] = moment
             late.add(time.monotonic() - moment)
             sent += 1
