@@ -1,1 +1,7 @@
 """Functional core of the model: features, training, export and scoring. Arrays in, arrays out."""
+
+import os
+
+# ONNX Runtime and the Hugging Face hub report their use to their makers unless told not to, before import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
