@@ -64,10 +64,6 @@ class Tail(Protocol):
     def resume(self, topic: str, partition: int) -> None:
         """Read a paused partition again."""
 
-    async def end_offsets(self, topic: str, partitions: Sequence[int]) -> dict[int, int]:
-        """Return the next offsets to be written, by partition, of any topic."""
-        ...
-
 
 class Ends(Protocol):
     """Asks where partitions end; see `ends.EndOffsets`, whose contract this is."""

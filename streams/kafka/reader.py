@@ -87,9 +87,10 @@ class TailReader:
         self._consumer = _consumer(self._settings)
         await self._consumer.start()
         fetch_columns(self._consumer)
+        # Before the first fetch, which keeps the connection for as long as it waits for records.
+        ends = await self._consumer.end_offsets(self._tps)
         self._consumer.assign(self._tps)
         await self._consumer.seek_to_beginning(*self._tps)
-        ends = await self._consumer.end_offsets(self._tps)
         if self._last is not None:
             for tp, first in (await self._consumer.beginning_offsets(self._tps)).items():
                 self._consumer.seek(tp, max(first, ends[tp] - self._last))
@@ -127,13 +128,6 @@ class TailReader:
         self._paused.discard(tp)
         if self._consumer is not None:
             self._consumer.resume(tp)
-
-    async def end_offsets(self, topic: str, partitions: Sequence[int]) -> dict[int, int]:
-        """Ask the broker for the end of the named partitions: the next offset to be written."""
-        if self._consumer is None:
-            raise RuntimeError("the reader is not started")
-        ends = await self._consumer.end_offsets([TopicPartition(topic, p) for p in partitions])
-        return {tp.partition: offset for tp, offset in ends.items()}
 
     async def _follow(self, ends: Mapping[TopicPartition, int]) -> None:
         consumer = self._consumer

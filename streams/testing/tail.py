@@ -1,7 +1,7 @@
 """A reader that follows topics of a log in memory."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from streams.kafka.log import Handler
 from streams.testing.source import FETCH_RECORDS, Source
@@ -52,11 +52,6 @@ class MemoryTail:
         """Read a paused partition again."""
         self._paused.discard((topic, partition))
         self.wake()
-
-    async def end_offsets(self, topic: str, partitions: Sequence[int]) -> dict[int, int]:
-        """Return the next offsets to be written, by partition, of any topic."""
-        await asyncio.sleep(0)
-        return {partition: self._log.end_offset(topic, partition) for partition in partitions}
 
     def wake(self) -> None:
         """Look whether there is something to read."""

@@ -99,7 +99,7 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     eligibility = Eligibility(shared.catalogue, now_ms=int(clock.time() * 1000))
     items = ItemTable(index, shared.catalogue, scorer, inference, eligibility.mark_encoded)
     content = ContentEncoder(partial(open_text_encoder, settings, scorer.release), MediaEncoders(settings))
-    inputs, publisher = Inputs(topics), log.publisher()
+    inputs, publisher, ends = Inputs(topics), log.publisher(), log.ends()
     slates = log.publisher(may_send=lambda: inputs.owned)
     learner = Learner(policies, metrics)
     shared_topics = SharedTopics(
@@ -112,8 +112,8 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         feature_dim=scorer.release.feature_dim, index=index, inputs=inputs, writers=writers, metrics=metrics,
     )  # fmt: skip
     partitions = Partitions(
-        restorer.restore, inputs=inputs, shared=shared, shared_topics=shared_topics, items=items,
-        learner=learner, metrics=metrics,
+        restorer.restore, topics=topics, ends=ends, inputs=inputs, shared=shared,
+        shared_topics=shared_topics, items=items, learner=learner, metrics=metrics,
     )  # fmt: skip
     flusher = Flusher(
         settings, partitions.live, lost=partitions.lose, index=index, inputs=inputs, writers=writers,
@@ -125,7 +125,6 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     )  # fmt: skip
     idle_users = IdleUsers(settings, partitions.live, metrics=metrics, clock=clock)
     dead_letters = DeadLetters(publisher, topics["dead-letters"], metrics)
-    ends = log.ends()
     server, explainer = _serving(
         settings, topics, partitions, shared=shared, scorer=scorer, items=items, eligibility=eligibility,
         policies=policies, inference=inference, ends=ends, inputs=inputs, publisher=slates,

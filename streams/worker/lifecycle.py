@@ -73,8 +73,7 @@ class Lifecycle:
     async def connect(self) -> None:
         """Start the parts: the worker does what it is asked, and nothing by the clock."""
         parts = self._parts
-        await asyncio.gather(parts.publisher.start(), parts.slates.start())
-        await parts.ends.start()
+        await asyncio.gather(parts.publisher.start(), parts.slates.start(), parts.ends.start())
         parts.partitions.start(self._crash)
         await parts.shared_topics.start(self._crash)
         parts.content.start()

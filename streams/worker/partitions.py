@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from streams.errors import OwnershipLost
 from streams.items.table import ItemTable
 from streams.kafka.inputs import Inputs
+from streams.kafka.log import Ends
 from streams.kafka.transport import Membership
 from streams.learning.learner import Learner
 from streams.metrics import Metrics
@@ -29,12 +30,15 @@ class Partitions:
     Parameters
     ----------
     restore : returns the shard of a partition as it was when it was last flushed
+    topics : full name on the broker by name
     """
 
     def __init__(
         self,
         restore: Callable[[int], Awaitable[Shard]],
         *,
+        topics: Mapping[str, str],
+        ends: Ends,
         inputs: Inputs,
         shared: SharedState,
         shared_topics: SharedTopics,
@@ -43,6 +47,8 @@ class Partitions:
         metrics: Metrics,
     ) -> None:
         self._restore_shard = restore
+        self._topics = topics
+        self._ends = ends
         self._inputs = inputs
         self._shared = shared
         self._shared_topics = shared_topics
@@ -189,10 +195,9 @@ class Partitions:
 
     async def _catch_up(self, partitions: set[int]) -> None:
         """Be ready once everything that the topics held at the assignment has been folded."""
-        ends = {
-            name: await self._shared_topics.end_offsets(name, partitions)
-            for name in (*USER_TOPICS, "content")
-        }
+        names = (*USER_TOPICS, "content")
+        found = await asyncio.gather(*(self._ends.of(self._topics[name], partitions) for name in names))
+        ends = dict(zip(names, found, strict=True))
         while not all(
             self._folded(name, partition) >= end
             for name, of_partition in ends.items()
@@ -201,7 +206,7 @@ class Partitions:
         ):
             await asyncio.sleep(CATCH_UP_POLL_S)
         # What was folded of content comes back as item-state.
-        shown = await self._shared_topics.end_offsets("item-state", partitions)
+        shown = await self._ends.of(self._topics["item-state"], partitions)
         while any(self._shared_topics.position("item-state", p) < end for p, end in shown.items()):
             await asyncio.sleep(CATCH_UP_POLL_S)
         self._caught_up = True

@@ -95,10 +95,6 @@ class SharedTopics:
         """Next offset to read of a followed topic."""
         return self._reader.position(self._topics[name], partition)
 
-    async def end_offsets(self, name: str, partitions: Iterable[int]) -> dict[int, int]:
-        """Ask the broker for the next offsets to be written, of any topic."""
-        return await self._reader.end_offsets(self._topics[name], sorted(partitions))
-
     # Ownership
 
     def own(self, partition: int) -> None:

@@ -101,7 +101,6 @@ async def test_a_tail_hands_on_what_is_written_and_a_paused_partition_waits(
     await until_seen(2)
     assert seen[1:] == [(1, b"other")]
     assert tail.position(topic, 0) == 1
-    assert await tail.end_offsets(topic, [0, 1]) == {0: 2, 1: 1}
     tail.resume(topic, 0)
     await until_seen(3)
     assert seen[2:] == [(0, b"while paused")]
