@@ -1,6 +1,5 @@
 """`slatestream worker`: run one worker until it is told to stop."""
 
-import asyncio
 import gc
 import logging
 import os
@@ -27,6 +26,8 @@ def worker_command(
     SIGTERM or Ctrl-C stops cleanly: what was taken is finished, flushed and committed.
     """
     _keep_to_oneself()
+    import uvloop
+
     from streams.settings import load_settings
     from streams.worker.run import run_worker
 
@@ -36,7 +37,7 @@ def worker_command(
     for noisy in ("aiokafka", "faust", "kafka", "mode"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
     settings = load_settings(config, release=release, http_port=port)
-    code = asyncio.run(run_worker(settings))
+    code = uvloop.run(run_worker(settings))
     if code:
         raise typer.Exit(code)
 

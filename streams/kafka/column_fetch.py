@@ -17,7 +17,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
 from streams.kafka.columns import HEADER, RecordColumns, Table, batches, read_batches, read_records
-from streams.kafka.fetch_codec import QuickFetchRequest
+from streams.kafka.fetch_codec import Fetched, QuickFetchRequest
 
 CODEC, CONTROL = 7, 32  # bits of a batch's attributes: compression; the end of a transaction, no records
 CRC, CHECKED = 17, 21  # where a batch has its checksum, and from where it is taken
@@ -31,13 +31,16 @@ _decoders: dict[int, Callable[[bytes], bytes]] = {
 
 
 class _KeptRecords:
-    """aiokafka's `MemoryRecords` that also keeps the bytes it was made of."""
+    """aiokafka's `MemoryRecords` that also keeps what it was made of."""
 
-    __slots__ = ("_records", "data")
+    __slots__ = ("_records", "data", "ends")
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self._records = MemoryRecords(data)
+    def __init__(self, fetched: Fetched | bytes) -> None:
+        if isinstance(fetched, bytes):  # of a broker whose version of the format aiokafka reads itself
+            fetched = Fetched(fetched, {})
+        self.data = fetched.data
+        self.ends = fetched.ends
+        self._records = MemoryRecords(fetched.data)
 
     def has_next(self) -> bool:
         return bool(self._records.has_next())
@@ -57,6 +60,23 @@ fetcher.FetchRequest = QuickFetchRequest
 def fetch_columns(consumer: AIOKafkaConsumer) -> None:
     """Let a started consumer return, per partition, a list of at most one `RecordColumns`."""
     consumer._fetcher._records = _Results(consumer._fetcher._records)
+
+
+def read_last(consumer: AIOKafkaConsumer, topic: str) -> None:
+    """Let brokers read a topic after all others of a fetch.
+
+    What is written to it before something is written to another topic is then never missing beside that:
+    `RecordColumns.ends` of the other topic's records lies behind it.
+    """
+    actions_per_node = consumer._fetcher._get_actions_per_node
+
+    def in_order(assignment: Any) -> Any:
+        actions = actions_per_node(assignment)
+        for _, request in actions[0]:
+            request.topics.sort(key=lambda of: of[0] == topic)
+        return actions
+
+    consumer._fetcher._get_actions_per_node = in_order
 
 
 class _Results(dict[Any, Any]):
@@ -82,12 +102,12 @@ class _Columns:
 
     def _read(self) -> RecordColumns:
         records = self._records
-        tp, raw = records._tp, records._records.data
+        tp, raw, ends = records._tp, records._records.data, records._records.ends
         data = np.frombuffer(raw, np.uint8)
         found = np.empty((len(data) // HEADER + 1, 8), np.int64)
         found = found[: batches(data, found)]
         if records._aborted_transactions or np.any(found[:, 2] < 0):
-            columns = RecordColumns.of(list(records))
+            columns = RecordColumns.of(list(records), ends=ends)
             self.next_fetch_offset = records.next_fetch_offset
             return columns
         if records._check_crcs:
@@ -103,7 +123,7 @@ class _Columns:
         if n < 0:
             raise CorruptRecordException(f"the records of a batch of {tp} do not fit into it")
         self.next_fetch_offset = after
-        return RecordColumns(tp.topic, tp.partition, raw, table[:n])
+        return RecordColumns(tp.topic, tp.partition, raw, table[:n], ends)
 
 
 def _check(tp: Any, raw: bytes, found: Table) -> None:

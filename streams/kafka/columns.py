@@ -3,8 +3,9 @@
 No Python object is made for a record until somebody asks for it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, overload
 
 import numba
@@ -16,6 +17,8 @@ HEADER = 61  # bytes before the records of a batch, format 2
 
 Data = NDArray[np.uint8]
 Table = NDArray[np.int64]
+
+_UNKNOWN: Mapping[tuple[str, int], int] = MappingProxyType({})
 
 njit = numba.njit(cache=True, nogil=True)
 
@@ -40,18 +43,27 @@ class RecordColumns(Sequence[Record]):
     ----------
     raw : bytes that keys and values lie in
     table : (n, 6) int64, see the columns named above; positions are bytes of `raw`
+    ends : by topic and partition, where partitions ended when the broker read these records, as far as known
     """
 
-    __slots__ = ("partition", "raw", "table", "topic")
+    __slots__ = ("ends", "partition", "raw", "table", "topic")
 
-    def __init__(self, topic: str, partition: int, raw: bytes, table: Table) -> None:
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        raw: bytes,
+        table: Table,
+        ends: Mapping[tuple[str, int], int] = _UNKNOWN,
+    ) -> None:
         self.topic = topic
         self.partition = partition
         self.raw = raw
         self.table = table
+        self.ends = ends
 
     @classmethod
-    def of(cls, records: Sequence[Any]) -> "RecordColumns":
+    def of(cls, records: Sequence[Any], *, ends: Mapping[tuple[str, int], int] = _UNKNOWN) -> "RecordColumns":
         """Columns of records that are objects of one partition."""
         if isinstance(records, cls):
             return records
@@ -60,6 +72,7 @@ class RecordColumns(Sequence[Record]):
         columns.table[:, TIMESTAMP] = [record.timestamp for record in records]
         if len(records):
             columns.topic, columns.partition = records[0].topic, records[0].partition
+        columns.ends = ends
         return columns
 
     @classmethod
@@ -102,7 +115,7 @@ class RecordColumns(Sequence[Record]):
     def __getitem__(self, index: slice) -> "RecordColumns": ...
     def __getitem__(self, index: int | slice) -> "Record | RecordColumns":
         if isinstance(index, slice):
-            return RecordColumns(self.topic, self.partition, self.raw, self.table[index])
+            return RecordColumns(self.topic, self.partition, self.raw, self.table[index], self.ends)
         return self._record(self.table[index].tolist())
 
     def __iter__(self) -> Iterator[Record]:

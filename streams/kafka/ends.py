@@ -1,12 +1,29 @@
 """Asks the broker where partitions end, over a connection that nothing else holds up."""
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Iterable
+from io import BytesIO
+from struct import Struct
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.protocol.offset import OffsetRequest
 
 from streams.kafka.options import aiokafka_client_options
+from streams.kafka.quick_requests import QuickRequest, text
 from streams.settings import Settings
+
+VERSION = 2
+_READ_COMMITTED, _LATEST = 1, -1
+
+_HEAD = Struct(">ibi")  # replica, isolation, topics
+_SIZE, _COUNT = Struct(">h"), Struct(">i")
+_PARTITION = Struct(">iq")  # partition, which offset
+_ANSWER_HEAD = Struct(">ii")  # throttling, topics
+_ANSWER = Struct(">ihqq")  # partition, error, timestamp, offset
+
+Ends = dict[int, int]
 
 
 class EndOffsets:
@@ -34,9 +51,49 @@ class EndOffsets:
         if self._consumer is not None:
             await self._consumer.stop()
 
-    async def of(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    async def of(self, topic: str, partitions: Iterable[int]) -> Ends:
         """Return the next offset to be written to each of some partitions, by partition."""
         if self._consumer is None:
             raise RuntimeError("the client is not started")
-        ends = await self._consumer.end_offsets([TopicPartition(topic, p) for p in partitions])
-        return {tp.partition: offset for tp, offset in ends.items()}
+        tps = [TopicPartition(topic, p) for p in partitions]
+        ends = await self._quickly(topic, tps)
+        if len(ends) == len(tps):
+            return ends
+        # The leader of a partition is not known yet, or is another one by now: aiokafka finds out.
+        asked = await self._consumer.end_offsets(tps)
+        return {tp.partition: offset for tp, offset in asked.items()}
+
+    async def _quickly(self, topic: str, tps: list[TopicPartition]) -> Ends:
+        """Ask each leader once; what is missing then, it did not say."""
+        client = self._consumer._client
+        by_leader = defaultdict(list)
+        for tp in tps:
+            if (leader := client.cluster.leader_for_partition(tp)) not in (None, -1):
+                by_leader[leader].append(tp.partition)
+        asking = (client.send(leader, _request(topic, asked)) for leader, asked in by_leader.items())
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+        return {p: end for one in answers if isinstance(one, Answer) for p, end in one.ends.items()}
+
+
+def _request(topic: str, partitions: list[int]) -> QuickRequest:
+    name = topic.encode()
+    pieces = [_HEAD.pack(-1, _READ_COMMITTED, 1), _SIZE.pack(len(name)), name, _COUNT.pack(len(partitions))]
+    pieces += [_PARTITION.pack(partition, _LATEST) for partition in partitions]
+    return QuickRequest(OffsetRequest.API_KEY, VERSION, b"".join(pieces), Answer)
+
+
+class Answer:
+    """A response about one topic: where the partitions end that the broker leads."""
+
+    def __init__(self, ends: Ends) -> None:
+        self.ends = ends
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> "Answer":
+        """Read a response from where its header ends."""
+        view = data.getbuffer()
+        at = data.tell() + _ANSWER_HEAD.size
+        _, at = text(view, at)
+        (n,) = _COUNT.unpack_from(view, at)
+        rows = _ANSWER.iter_unpack(view[at + _COUNT.size : at + _COUNT.size + n * _ANSWER.size])
+        return cls({partition: end for partition, error, _, end in rows if not error})

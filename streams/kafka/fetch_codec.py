@@ -8,8 +8,9 @@ from io import BytesIO
 from struct import Struct
 from typing import Any
 
-from aiokafka.protocol.api import RequestHeader_v1, ResponseHeader_v0
 from aiokafka.protocol.fetch import FetchRequest
+
+from streams.kafka.quick_requests import QuickRequest, text
 
 VERSION = 11
 
@@ -26,8 +27,28 @@ _RECORDS = Struct(">ii")  # preferred replica, bytes
 Topics = list[tuple[str, list[tuple[Any, ...]]]]
 
 
+class Fetched:
+    """The records of one partition.
+
+    Attributes
+    ----------
+    data : record batches as they came
+    ends : by topic and partition, where each partition of the same response ended when it was read: what may
+        be read of it are the records before that offset. A broker reads them in the order of the request.
+    """
+
+    __slots__ = ("data", "ends")
+
+    def __init__(self, data: bytes, ends: dict[tuple[str, int], int]) -> None:
+        self.data = data
+        self.ends = ends
+
+
 class Answer:
-    """A response: by topic the partition, error, high watermark, and the rest in the order of the format."""
+    """A response: by topic the partition, error, high watermark, and the rest in the order of the format.
+
+    The last of a partition is a `Fetched`.
+    """
 
     API_VERSION = VERSION
 
@@ -41,8 +62,9 @@ class Answer:
         *_, n_topics = _ANSWER_HEAD.unpack_from(view, data.tell())
         at = data.tell() + _ANSWER_HEAD.size
         topics: Topics = []
+        ends: dict[tuple[str, int], int] = {}
         for _ in range(n_topics):
-            name, at = _text(view, at)
+            name, at = text(view, at)
             (n,) = _COUNT.unpack_from(view, at)
             at += _COUNT.size
             partitions: list[tuple[Any, ...]] = []
@@ -56,29 +78,13 @@ class Answer:
                 replica, size = _RECORDS.unpack_from(view, at)
                 at += _RECORDS.size
                 size = max(size, 0)
-                partitions.append((*front, aborted, replica, bytes(view[at : at + size])))
+                partition, error, _, end, _ = front
+                if not error:
+                    ends[name, partition] = end
+                partitions.append((*front, aborted, replica, Fetched(bytes(view[at : at + size]), ends)))
                 at += size
             topics.append((name, partitions))
         return cls(topics)
-
-
-class _Asked:
-    """A request as aiokafka's connection wants to see it."""
-
-    API_KEY, API_VERSION = FetchRequest.API_KEY, VERSION
-    RESPONSE_TYPE = Answer
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def build_request_header(self, correlation_id: int, client_id: str) -> RequestHeader_v1:
-        return RequestHeader_v1(self, correlation_id=correlation_id, client_id=client_id)
-
-    def parse_response_header(self, data: BytesIO) -> Any:
-        return ResponseHeader_v0.decode(data)
-
-    def encode(self) -> bytes:
-        return self._data
 
 
 class QuickFetchRequest(FetchRequest):
@@ -87,7 +93,11 @@ class QuickFetchRequest(FetchRequest):
     def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
         """Return what goes over the wire; aiokafka's own to a broker that is too old or too new."""
         least, most = versions.get(self.API_KEY, (0, 0))
-        return _Asked(self.to_bytes()) if least <= VERSION <= most else super().prepare(versions)
+        return (
+            QuickRequest(self.API_KEY, VERSION, self.to_bytes(), Answer)
+            if least <= VERSION <= most
+            else super().prepare(versions)
+        )
 
     def to_bytes(self) -> bytes:
         """Encode the request."""
@@ -104,9 +114,3 @@ class QuickFetchRequest(FetchRequest):
         rack = self._rack_id.encode()
         pieces += [_COUNT.pack(0), _SIZE.pack(len(rack)), rack]
         return b"".join(pieces)
-
-
-def _text(view: memoryview, at: int) -> tuple[str, int]:
-    (size,) = _SIZE.unpack_from(view, at)
-    end = at + _SIZE.size + size
-    return str(view[at + _SIZE.size : end], "utf-8"), end

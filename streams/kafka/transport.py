@@ -22,7 +22,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 from mode.utils.futures import maybe_set_exception, maybe_set_result
 
-from streams.kafka.column_fetch import fetch_columns
+from streams.kafka.column_fetch import fetch_columns, read_last
 from streams.kafka.columns import RecordColumns
 from streams.kafka.lease import Lease
 from streams.kafka.ledger import CommitLedger
@@ -107,6 +107,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._close_thread_loop_on_stop = True  # nobody else has it
         self.positions: dict[TP, int] = {}
         self._states: list[tuple[TP, Any]] = []
         self._states_of: Any = None
@@ -196,6 +197,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         """Start to consume, in columns; every answer of the group renews the lease."""
         await super().on_start()
         fetch_columns(self._ensure_consumer())
+        if (last := getattr(self.app, "read_last", None)) is not None:
+            read_last(self._ensure_consumer(), last)
         lease = cast(Consumer, self.consumer).lease
         coordinator = self._ensure_consumer()._coordinator
         heartbeat, rejoin = coordinator._do_heartbeat, coordinator._do_rejoin_group
@@ -262,7 +265,8 @@ class Consumer(driver.Consumer):
         return cast(BatchConsumerThread, self._thread).membership
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
-        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        of_its_kind = type(self.loop)()  # as quick as ours
+        return BatchConsumerThread(self, loop=self.loop, thread_loop=of_its_kind, beacon=self.beacon)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Deliver batches until the fetcher stops: one queue item per fetched partition."""

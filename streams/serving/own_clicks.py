@@ -19,8 +19,9 @@ Ends = Callable[[Iterable[int]], Awaitable[Mapping[int, int]]]
 class OwnClicks:
     """Lets requests wait, within bounds, until the clicks before them are folded; then they go on without.
 
-    Where a click partition ends must be asked after a request has come in. All requests that come while a
-    question is on its way share the next one, whatever their partitions: there is one at a time.
+    What was fetched with a request says where clicks ended then. For a request that came another way it must
+    be asked after that has come in. All requests that come while a question is on its way share the next one,
+    whatever their partitions: there is one at a time.
 
     Parameters
     ----------
@@ -37,18 +38,17 @@ class OwnClicks:
         self._asking: asyncio.Task[None] | None = None
         self._warn_after = 0.0
 
-    async def wait(self, shard: Shard) -> None:
-        """Wait until the clicks acknowledged before now have been folded, or the time is up."""
+    async def wait(self, shard: Shard, *, end: int | None = None) -> None:
+        """Wait until the clicks acknowledged before now have been folded, or the time is up.
+
+        Parameters
+        ----------
+        end : offset before which they lie; None if the broker is to be asked
+        """
         if not self._timeout_s:
             return
         started = time.monotonic()
-        try:
-            end = await asyncio.wait_for(self._end(shard.partition), self._timeout_s)
-        except TimeoutError:
-            self._warn("partition %d: the broker did not say in time where clicks end", shard.partition)
-            return
-        except KafkaError as error:
-            self._warn("partition %d: the broker does not say where clicks end: %r", shard.partition, error)
+        if end is None and (end := await self._asked(shard.partition)) is None:
             return
         left = self._timeout_s - (time.monotonic() - started)
         if not await shard.clicks.reached(end, max(left, 0.0)):
@@ -56,6 +56,16 @@ class OwnClicks:
                 "partition %d: a request waited %.1f s for clicks up to offset %d, folded up to %d",
                 shard.partition, self._timeout_s, end, shard.clicks.position,
             )  # fmt: skip
+
+    async def _asked(self, partition: int) -> int | None:
+        """Ask for the end of a partition; None if the broker does not say it in time."""
+        try:
+            return await asyncio.wait_for(self._end(partition), self._timeout_s)
+        except TimeoutError:
+            self._warn("partition %d: the broker did not say in time where clicks end", partition)
+        except KafkaError as error:
+            self._warn("partition %d: the broker does not say where clicks end: %r", partition, error)
+        return None
 
     async def stop(self) -> None:
         """Stop to ask; who waits for an answer has its time-out."""

@@ -124,11 +124,20 @@ class Server:
     # Entrances
 
     async def serve_batch(
-        self, shard: Shard, accepted: Sequence[tuple[Request, Any]], batch: RecordBatch
+        self,
+        shard: Shard,
+        accepted: Sequence[tuple[Request, Any]],
+        batch: RecordBatch,
+        *,
+        clicks_end: int | None = None,
     ) -> None:
         """Serve the requests of a batch; complete its offsets when all are answered.
 
         It returns when all have been let in.
+
+        Parameters
+        ----------
+        clicks_end : offset before which all clicks lie that came before these requests; None if not known
         """
         remaining = len(accepted)
 
@@ -141,7 +150,7 @@ class Server:
         for request, record in accepted:
             await self._let_in(
                 request, shard, record.timestamp / 1000, nbytes=len(record.value), answered=answered,
-                source=("requests", record),
+                source=("requests", record), clicks_end=clicks_end,
             )  # fmt: skip
 
     async def serve_click(self, shard: Shard, request: Request, record: Any) -> None:
@@ -180,6 +189,7 @@ class Server:
         answered: Callable[[], None],
         source: tuple[str, Any],
         waits: bool = True,
+        clicks_end: int | None = None,
     ) -> None:
         """Begin to answer a request of a topic as soon as there is room."""
         cheap = False
@@ -197,7 +207,9 @@ class Server:
                     if cheap:
                         await self._once(request, shard, self._cheap(request, shard, received))
                     else:
-                        await self.serve(request, shard, received=received, waits=waits)
+                        await self.serve(
+                            request, shard, received=received, waits=waits, clicks_end=clicks_end
+                        )
                 except OwnershipLost as lost:
                     log.warning("request %.40s is left to the owner: %s", request.request_id, lost)
                     return
@@ -219,7 +231,13 @@ class Server:
     # The pipeline
 
     async def serve(
-        self, request: Request, shard: Shard, *, received: float, waits: bool = True
+        self,
+        request: Request,
+        shard: Shard,
+        *,
+        received: float,
+        waits: bool = True,
+        clicks_end: int | None = None,
     ) -> Recommendation | None:
         """Answer one request and return the published record; None when its id was answered before.
 
@@ -227,8 +245,10 @@ class Server:
         ----------
         received : Unix seconds at which the request entered, for the latency in the record
         waits : for the clicks acknowledged before
+        clicks_end : offset before which these lie; None if the broker is to be asked
         """
-        return await self._once(request, shard, self._answer(request, shard, received, waits=waits))
+        work = self._answer(request, shard, received, waits=waits, clicks_end=clicks_end)
+        return await self._once(request, shard, work)
 
     async def _once(
         self, request: Request, shard: Shard, work: Coroutine[Any, Any, Recommendation]
@@ -254,12 +274,12 @@ class Server:
         return record
 
     async def _answer(
-        self, request: Request, shard: Shard, received: float, *, waits: bool
+        self, request: Request, shard: Shard, received: float, *, waits: bool, clicks_end: int | None
     ) -> Recommendation:
         entered = time.perf_counter()
         if waits:
             self._inputs.hurry()
-            await self._own_clicks.wait(shard)
+            await self._own_clicks.wait(shard, end=clicks_end)
         self._metrics.observe_stage("wait", time.perf_counter() - entered)
         chosen = await self._batcher.submit(Job(request, shard, time.perf_counter()))
         record = slate_record(

@@ -34,10 +34,16 @@ class NoTables(TableManager):
 
 
 class App(faust.App):
-    """A Faust application around a worker's parts, which start before the consumer does."""
+    """A Faust application around a worker's parts, which start before the consumer does.
+
+    Attributes
+    ----------
+    read_last : topic that a broker reads after all others of a fetch
+    """
 
     parts: Parts
     lifecycle: Lifecycle
+    read_last: str
     _http: web.AppRunner | None = None
 
     async def on_first_start(self) -> None:
@@ -96,6 +102,7 @@ def create_app(settings: Settings) -> App:
         web_tables_enabled=False,
     )
     app.parts = parts = assemble(settings, KafkaLog(settings), load_scorer(settings))
+    app.read_last = parts.topics["clicks"]  # a click from before a request is then never missed beside it
     app.lifecycle = Lifecycle(parts, crash=lambda error: _crash(app, error))
     for name, agent in parts.agents.items():
         topic = app.topic(parts.topics[name], schema=BatchSchema(), maxsize=8)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from streams.decoding import decode, key_mismatches, refuse_future_requests
 from streams.events import decode_request
+from streams.kafka.columns import RecordColumns
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
 from streams.kafka.placement import Placement
@@ -60,4 +61,9 @@ class RequestAgent:
         if not accepted:
             self._inputs.ledger.complete(batch.tp, batch.last_offset, batch.epoch)
             return
-        await self._server.serve_batch(shard, accepted, batch)
+        await self._server.serve_batch(shard, accepted, batch, clicks_end=self._clicks_end(batch))
+
+    def _clicks_end(self, batch: RecordBatch) -> int | None:
+        """Where the clicks of the same users ended when these requests were read, if that is known."""
+        clicks = self._inputs.partition("clicks", batch.tp.partition)
+        return RecordColumns.of(batch.records).ends.get(clicks)

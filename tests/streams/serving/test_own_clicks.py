@@ -90,3 +90,14 @@ async def test_without_a_time_to_wait_nobody_is_asked():
     broker = Broker()
     await OwnClicks(broker.ends, timeout_ms=0).wait(shard())
     assert broker.asked == []
+
+
+async def test_where_the_end_is_known_nobody_is_asked():
+    broker, one = Broker(), shard(position=3)
+    own = OwnClicks(broker.ends, timeout_ms=60_000)
+    waiting = asyncio.ensure_future(own.wait(one, end=5))
+    await turn()
+    assert not waiting.done()
+    one.clicks.advance(5)
+    await asyncio.wait_for(waiting, 5)
+    assert broker.asked == []
