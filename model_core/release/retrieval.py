@@ -13,8 +13,8 @@ from model_core.network.config import POPULARITY
 from model_core.release import retrieval_kernels as kernels
 from model_core.release.batches import ScoreBatch, SparseRows
 
-BLOCK = 4096
-"""Items whose vectors and scores stay in the processor's cache between product and selection."""
+SCORES = 1 << 18
+"""Scores of a block of items, which stay in the processor's cache between product and selection."""
 
 BUFFER = 4
 """Candidates held before the best are selected, times the number wanted."""
@@ -77,21 +77,18 @@ def retrieve(batch: ScoreBatch, items: Floats, query: Query, n_candidates: int, 
     if len(batch.eligible) != len(items):
         raise ValueError(f"eligible must have {len(items)} rows, got {len(batch.eligible)}")
     n_requests = len(query.match)
-    best = np.empty((n_requests, BUFFER * n_candidates), np.float32)
-    rows = np.zeros((n_requests, BUFFER * n_candidates), np.int64)
-    sizes = np.zeros(n_requests, np.int64)
+    best = (
+        np.empty((n_requests, BUFFER * n_candidates), np.float32),
+        np.empty((n_requests, BUFFER * n_candidates), np.int64),
+        np.zeros(n_requests, np.int64),
+    )
     mask = np.zeros(n_requests, np.bool_) if batch.limited_mask is None else batch.limited_mask
     few, all_ = np.flatnonzero(mask), np.flatnonzero(~mask)
     if len(few):
-        _search_few(batch, items, query, few, n_candidates, (best, rows, sizes))
+        _search_few(batch, items, query, few, n_candidates, best)
     if len(all_):
-        _search_all(batch, items, query, all_, product, n_candidates, (best, rows, sizes))
-    rows = np.ascontiguousarray(rows[:, :n_candidates])
-    valid = np.arange(n_candidates) < sizes[:, None]
-    rows[~valid] = np.iinfo(np.int64).max
-    rows.sort(axis=1)
-    rows[~valid] = 0
-    return _described(batch, items, query, rows, sizes, valid)
+        _search_all(batch, items, query, all_, product, n_candidates, best)
+    return _described(batch, items, query, n_candidates, best)
 
 
 def _search_all(
@@ -103,17 +100,17 @@ def _search_all(
     n_candidates: int,
     best: tuple[Floats, NDArray[np.int64], NDArray[np.int64]],
 ) -> None:
-    match = query.match[asking]
+    match = query.match if len(asking) == len(query.match) else query.match[asking]
+    block = max(1, SCORES // len(asking))
     least = np.full(len(query.match), -np.inf, np.float32)
     cursors = np.stack((batch.signals.bounds[:-1], batch.excluded.bounds[:-1]), axis=1)
-    for begin in range(0, len(items), BLOCK):
+    for begin in range(0, len(items), block):
         kernels.keep_best(
-            product(match, items[begin : begin + BLOCK]), begin, asking,
+            product(match, items[begin : begin + block]), begin, asking,
             batch.popularity, query.level, batch.eligible, query.weight, query.gain, query.newcomer,
             batch.signals.bounds, batch.signals.rows, query.own,
             batch.excluded.bounds, batch.excluded.rows, cursors, n_candidates, *best, least,
         )  # fmt: skip
-    kernels.finish(asking, n_candidates, *best)
 
 
 def _search_few(
@@ -137,19 +134,23 @@ def _described(
     batch: ScoreBatch,
     items: Floats,
     query: Query,
-    rows: NDArray[np.int64],
-    sizes: NDArray[np.int64],
-    valid: NDArray[np.bool_],
+    n_candidates: int,
+    best: tuple[Floats, NDArray[np.int64], NDArray[np.int64]],
 ) -> Found:
-    scores = np.zeros(rows.shape, np.float32)
-    signals = np.zeros((*rows.shape, batch.signal_values.shape[1] + 1), np.float32)
-    vectors = np.zeros((*rows.shape, items.shape[1]), np.float32)
+    shape = (len(query.match), n_candidates)
+    found = Found(
+        rows=np.empty(shape, np.int64),
+        valid=np.empty(shape, np.bool_),
+        scores=np.empty(shape, np.float32),
+        signals=np.empty((*shape, batch.signal_values.shape[1] + 1), np.float32),
+        vectors=np.empty((*shape, items.shape[1]), np.float32),
+    )
     kernels.describe(
         items, query.match, batch.popularity, query.level, query.weight, query.gain, query.newcomer,
-        batch.signals.bounds, batch.signals.rows, query.own, batch.signal_values, POPULARITY,
-        rows, sizes, scores, signals, vectors,
+        query.always, batch.signals.bounds, batch.signals.rows, query.own, batch.signal_values, POPULARITY,
+        *best, found.rows, found.valid, found.scores, found.signals, found.vectors,
     )  # fmt: skip
-    return Found(rows, valid, scores + query.always[:, None] * valid, signals, vectors)
+    return found
 
 
 def warm() -> None:
@@ -172,6 +173,8 @@ def warm() -> None:
         eligible=np.ones(1, np.bool_),
         excluded=SparseRows.none(1),
     )
-    kernels.own_parts(row.bounds, one[:, None], one[:, None], one, one, one.copy())
+    kernels.own_parts(row.bounds, one[:, None], one[:, None], one, one.copy())
     for asked in (batch, batch.only(row)):
-        retrieve(asked, one[:, None], query, 1, lambda match, items: match @ items.T)
+        found = retrieve(asked, one[:, None], query, 1, lambda match, items: match @ items.T)
+    columns = found.rows, found.valid, found.scores, found.signals, found.vectors
+    kernels.best_first(*columns, *columns)

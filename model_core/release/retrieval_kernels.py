@@ -4,10 +4,9 @@ An item i of popularity p scores for request b, with m = the inner product of th
 
     weight[b] * level[i] + (gain[b] * m  if p > 0 else  m + newcomer[b]) + what is the request's own of i.
 
-Of equal scores the first row is the best. Rows come in ascending order, so one that ties with the worst of
-the best never replaces it, and no order of blocks shows. Of a whole catalogue whatever beats the best so far
-is put into a buffer, of which the best are selected when it is full; of a few rows they are kept in a heap
-whose root is the worst.
+Of equal scores the first row is the best. Rows come in ascending order and stay in it, so one that ties with
+the worst of the best never replaces it, and no order of blocks shows. Whatever beats the best so far is put
+into a buffer, which is cut down to the best when it is full.
 """
 
 from typing import Any
@@ -20,6 +19,8 @@ Floats = NDArray[np.float32]
 Longs = NDArray[np.int64]
 Rows = NDArray[np.int32]
 Flags = NDArray[np.bool_]
+
+STRIDE = 64  # scores looked at together, for few of them beat the best so far
 
 njit = numba.njit(cache=True, nogil=True, error_model="numpy")
 # Sums in any order: so a product of two vectors becomes vector instructions.
@@ -34,76 +35,68 @@ def _dot(a: Floats, b: Floats) -> np.float32:
     return total
 
 
-@njit
-def _is_worse(scores: Floats, rows: Longs, a: int, b: int) -> bool:
-    return bool(scores[a] < scores[b] or (scores[a] == scores[b] and rows[a] > rows[b]))
+@njit_sum
+def _log(x: Any) -> Any:
+    """Natural logarithm of a positive float32, off by less than one in its last place.
+
+    Without branches or calls, so that loops over it become vector instructions. Moshier, Cephes, `logf`.
+    """
+    bits = np.float32(x).view(np.int32)
+    exponent = (bits - np.int32(0x3F3504F3)) >> np.int32(23)  # so that the rest is in [1 / sqrt 2, sqrt 2)
+    m = np.int32(bits - (exponent << np.int32(23))).view(np.float32) - np.float32(1)
+    series = np.float32(7.0376836292e-2)
+    series = series * m - np.float32(1.1514610310e-1)
+    series = series * m + np.float32(1.1676998740e-1)
+    series = series * m - np.float32(1.2420140846e-1)
+    series = series * m + np.float32(1.4249322787e-1)
+    series = series * m - np.float32(1.6668057665e-1)
+    series = series * m + np.float32(2.0000714765e-1)
+    series = series * m - np.float32(2.4999993993e-1)
+    series = series * m + np.float32(3.3333331174e-1)
+    e, square = np.float32(exponent), m * m
+    rest = series * m * square - e * np.float32(2.12194440e-4) - np.float32(0.5) * square
+    return m + rest + e * np.float32(0.693359375)
 
 
 @njit
-def _keep(scores: Floats, rows: Longs, size: int, score: float, row: int) -> int:
-    """Put an item into a heap of at most ``len(scores)``, over its root when it is full; return the size."""
-    if size < len(scores):
-        at = size
-        scores[at], rows[at] = score, row
-        while at > 0 and _is_worse(scores, rows, at, (at - 1) >> 1):
-            up = (at - 1) >> 1
-            scores[at], scores[up] = scores[up], scores[at]
-            rows[at], rows[up] = rows[up], rows[at]
-            at = up
-        return size + 1
-    scores[0], rows[0] = score, row
-    at = 0
-    while True:
-        worst = 2 * at + 1
-        if worst >= size:
-            return size
-        if worst + 1 < size and _is_worse(scores, rows, worst + 1, worst):
-            worst += 1
-        if not _is_worse(scores, rows, worst, at):
-            return size
-        scores[at], scores[worst] = scores[worst], scores[at]
-        rows[at], rows[worst] = rows[worst], rows[at]
-        at = worst
-
-
-@njit
-def own_parts(
-    bounds: Longs, values: Floats, weights: Floats, scales: Floats, floor: Floats, out: Floats
-) -> None:
+def own_parts(bounds: Longs, values: Floats, weights: Floats, scales: Floats, out: Floats) -> None:
     """Write what signals of an item's own add to its score, over what they add where they are 0.
 
-    values : (M, S) for rows of requests that `bounds` parts; weights : (B, S); scales : (S,)
-    floor : (S,) logarithms of scales; out : (M,)
+    values : (M, S) for rows of requests that `bounds` parts; weights : (B, S); scales : (S,); out : (M,)
     """
-    for b in range(len(bounds) - 1):
-        for k in range(bounds[b], bounds[b + 1]):
-            total = np.float32(0)
-            for s in range(values.shape[1]):
-                value = values[k, s]
-                if value > np.float32(0):
-                    total += weights[b, s] * (np.log(scales[s] + value) - floor[s])
-            out[k] = total
+    column = np.empty(len(out), np.float32)
+    out[:] = np.float32(0)
+    for s in range(len(scales)):
+        floor = _log(scales[s])
+        for k in range(len(out)):
+            column[k] = scales[s] + values[k, s]
+        for b in range(len(bounds) - 1):
+            weight, mine, parts = (
+                weights[b, s],
+                column[bounds[b] : bounds[b + 1]],
+                out[bounds[b] : bounds[b + 1]],
+            )
+            for k in range(len(parts)):
+                parts[k] += weight * (_log(mine[k]) - floor)
 
 
 @njit
-def _select(scores: Floats, rows: Longs, size: int, wanted: int) -> Any:  # np.float32
-    """Put the best `wanted` of the first `size` first, and return the lowest score of these.
+def _worst_of_best(scores: Floats, wanted: int) -> Any:  # np.float32
+    """Return the score that `wanted` scores, and no more but for equal ones, reach; scores are moved about.
 
     Hoare, "Algorithm 65: find", 1961.
     """
-    low, high, last = 0, size - 1, wanted - 1
+    low, high, last = 0, len(scores) - 1, wanted - 1
     while low < high:
-        middle = (low + high) >> 1
-        score, row = scores[middle], rows[middle]
+        middle = scores[(low + high) >> 1]
         i, j = low, high
         while i <= j:
-            while scores[i] > score or (scores[i] == score and rows[i] < row):
+            while scores[i] > middle:
                 i += 1
-            while scores[j] < score or (scores[j] == score and rows[j] > row):
+            while scores[j] < middle:
                 j -= 1
             if i <= j:
                 scores[i], scores[j] = scores[j], scores[i]
-                rows[i], rows[j] = rows[j], rows[i]
                 i += 1
                 j -= 1
         if last <= j:
@@ -112,10 +105,23 @@ def _select(scores: Floats, rows: Longs, size: int, wanted: int) -> Any:  # np.f
             low = i
         else:
             break
-    least = scores[0]
-    for i in range(1, wanted):
-        least = min(least, scores[i])
-    return least
+    return scores[last]
+
+
+@njit
+def _cut(scores: Floats, rows: Longs, wanted: int) -> Any:  # np.float32
+    """Leave the best `wanted` at the front, in their order, and return the lowest score of these."""
+    worst = _worst_of_best(scores.copy(), wanted)
+    equal = wanted
+    for i in range(len(scores)):
+        equal -= scores[i] > worst
+    n = 0
+    for i in range(len(scores)):
+        if scores[i] > worst or (scores[i] == worst and equal > 0):
+            equal -= scores[i] == worst
+            scores[n], rows[n] = scores[i], rows[i]
+            n += 1
+    return worst
 
 
 @njit
@@ -171,23 +177,26 @@ def keep_best(
             k += 1
         cursors[b, 1] = k
         kept, rows, size, bar = best[b], best_rows[b], sizes[b], least[b]
-        for i in range(len(scores)):
-            if scores[i] > bar:
-                kept[size], rows[size] = scores[i], begin + i
-                size += 1
-                if size == len(kept):
-                    bar = _select(kept, rows, size, wanted)
-                    size = wanted
+        for first in range(0, len(scores), STRIDE):
+            stride = scores[first : first + STRIDE]
+            if not _any_above(stride, bar):
+                continue
+            for i in range(len(stride)):
+                if stride[i] > bar:
+                    kept[size], rows[size] = stride[i], begin + first + i
+                    size += 1
+                    if size == len(kept):
+                        bar = _cut(kept, rows, wanted)
+                        size = wanted
         sizes[b], least[b] = size, bar
 
 
 @njit
-def finish(asking: Longs, wanted: int, best: Floats, best_rows: Longs, sizes: Longs) -> None:
-    """Leave the best `wanted` of each request."""
-    for b in asking:
-        if sizes[b] > wanted:
-            _select(best[b], best_rows[b], sizes[b], wanted)
-            sizes[b] = wanted
+def _any_above(scores: Floats, bar: float) -> bool:
+    above = 0  # without an exit, so that the comparisons become vector instructions
+    for i in range(len(scores)):
+        above += scores[i] > bar
+    return above > 0
 
 
 @njit
@@ -214,10 +223,9 @@ def keep_best_of_few(
     sizes: Longs,
 ) -> None:
     """Take the rows that some requests are limited to into their best, at a cost of these rows alone."""
-    nothing = np.float32(-np.inf)
     for b in asking:
         inside, out = bounds[b], out_bounds[b]
-        heap, rows, size = best[b, :wanted], best_rows[b, :wanted], 0
+        kept, rows, size, bar = best[b], best_rows[b], 0, np.float32(-np.inf)
         for at in range(few_bounds[b], few_bounds[b + 1]):
             row = few_rows[at]
             if row >= len(eligible) or not eligible[row]:
@@ -232,8 +240,12 @@ def keep_best_of_few(
             score = (gain[b] * m if popularity[row] > 0 else m + newcomer[b]) + weight[b] * level[row]
             if inside < bounds[b + 1] and own_rows[inside] == row:
                 score += own[inside]
-            if score > (heap[0] if size == len(heap) else nothing):
-                size = _keep(heap, rows, size, score, row)
+            if score > bar:
+                kept[size], rows[size] = score, row
+                size += 1
+                if size == len(kept):
+                    bar = _cut(kept, rows, wanted)
+                    size = wanted
         sizes[b] = size
 
 
@@ -246,27 +258,39 @@ def describe(
     weight: Floats,
     gain: Floats,
     newcomer: Floats,
+    always: Floats,
     bounds: Longs,
     own_rows: Rows,
     own: Floats,
     own_values: Floats,
     popularity_place: int,
+    best: Floats,
     best_rows: Longs,
     sizes: Longs,
+    rows: Longs,
+    valid: Flags,
     scores: Floats,
     signals: Floats,
     vectors: Floats,
 ) -> None:
-    """Say of each request's candidates, ordered by row, what ranks them; arrays to write into are zero.
+    """Say of each request's best C, by row, what ranks them; what is not valid is 0.
 
     The score is added up anew, so that it does not depend on the batch, nor on how retrieval came by it.
 
-    scores : (B, C); signals : (B, C, S); vectors : (B, C, dim)
+    best, best_rows, sizes : of `keep_best`
+    rows, valid, scores : (B, C); signals : (B, C, S); vectors : (B, C, dim); all written
     """
+    wanted = rows.shape[1]
     for b in range(len(sizes)):
+        size = sizes[b]
+        if size > wanted:
+            _cut(best[b, :size], best_rows[b, :size], wanted)
+            size = wanted
         inside = bounds[b]
-        for c in range(sizes[b]):
+        signals[b] = 0
+        for c in range(size):
             row = best_rows[b, c]
+            rows[b, c], valid[b, c] = row, True
             vectors[b, c] = items[row]
             m = _dot(items[row], match[b])
             score = (gain[b] * m if popularity[row] > 0 else m + newcomer[b]) + weight[b] * level[row]
@@ -277,4 +301,25 @@ def describe(
                 score += own[inside]
                 for s in range(own_values.shape[1]):
                     signals[b, c, s if s < popularity_place else s + 1] = own_values[inside, s]
-            scores[b, c] = score
+            scores[b, c] = score + always[b]
+        rows[b, size:], valid[b, size:], scores[b, size:], vectors[b, size:] = 0, False, 0, 0
+
+
+@njit
+def best_first(
+    rows: Longs, valid: Flags, scores: Floats, logits: Floats, features: Floats,
+    out_rows: Longs, out_valid: Flags, out_scores: Floats, out_logits: Floats, out_features: Floats,
+) -> None:  # fmt: skip
+    """Write candidates, which come by row, in the order of falling score, what is not valid last."""
+    keys = np.empty(scores.shape[1], np.float32)
+    for b in range(len(scores)):
+        for c in range(len(keys)):
+            keys[c] = -scores[b, c] if valid[b, c] else np.float32(np.inf)
+        order = np.argsort(keys, kind="mergesort")
+        for c in range(len(order)):
+            at = order[c]
+            out_rows[b, c], out_valid[b, c], out_scores[b, c] = rows[b, at], valid[b, at], scores[b, at]
+            for k in range(logits.shape[2]):
+                out_logits[b, c, k] = logits[b, at, k]
+            for f in range(features.shape[2]):
+                out_features[b, c, f] = features[b, at, f]

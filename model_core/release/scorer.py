@@ -10,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from model_core.network.config import POPULARITY
+from model_core.release import retrieval_kernels as kernels
 from model_core.release.batches import ItemBatch, ScoreBatch
 from model_core.release.folder import (
     EASE,
@@ -28,7 +29,6 @@ from model_core.release.folder import (
 )
 from model_core.release.histories import Histories, from_the_left
 from model_core.release.retrieval import Query, retrieve
-from model_core.release.retrieval_kernels import own_parts
 from model_core.signals.cold_start import ItemMapping
 from model_core.signals.ease import Ease
 
@@ -56,16 +56,18 @@ def best_first(
     logits: NDArray[np.float32],
     features: NDArray[np.float32],
 ) -> Scores:
-    """Sort candidates: valid before invalid, then by falling score, then by row."""
-    order = np.lexsort((rows, -scores, ~valid), axis=-1)
-    at = order[..., None]
-    return Scores(
-        np.take_along_axis(rows, order, 1),
-        np.take_along_axis(valid, order, 1),
-        np.take_along_axis(scores, order, 1),
-        np.take_along_axis(logits, at, 1),
-        np.take_along_axis(features, at, 1),
+    """Sort candidates, which come by row: by falling score, those that are not valid last."""
+    best = Scores(
+        np.empty_like(rows),
+        np.empty_like(valid),
+        np.empty_like(scores),
+        np.empty_like(logits),
+        np.empty_like(features),
     )
+    kernels.best_first(
+        rows, valid, scores, logits, features, best.rows, best.valid, best.scores, best.logits, best.features
+    )
+    return best
 
 
 class Graphs:
@@ -139,10 +141,9 @@ class Graphs:
         """A signal counts ``weight * log(scale + signal)``: where it is 0 that is the same for all items."""
         weights, scales = user["weights"], user["scales"][0]
         sparse = np.arange(len(scales)) != POPULARITY
-        floor = np.log(scales[sparse])
         own = np.empty(len(batch.signals.rows), np.float32)
         own_weights = np.ascontiguousarray(weights[:, sparse])
-        own_parts(batch.signals.bounds, batch.signal_values, own_weights, scales[sparse], floor, own)
+        kernels.own_parts(batch.signals.bounds, batch.signal_values, own_weights, scales[sparse], own)
         return Query(
             match=user["match"],
             weight=np.ascontiguousarray(weights[:, POPULARITY]),
@@ -150,7 +151,7 @@ class Graphs:
             newcomer=np.ascontiguousarray(user["newcomer"][:, 0]),
             level=np.log(scales[POPULARITY] + batch.popularity),
             own=own,
-            always=own_weights @ floor,
+            always=own_weights @ np.log(scales[sparse]),
         )
 
     def _product(self, match: NDArray[np.float32], items: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -70,9 +70,9 @@ def by_sorting(batch, query, items, wanted):
 
 @pytest.mark.parametrize("n_items", [1, 7, 64, 65, 1_000])
 @pytest.mark.parametrize("wanted", [1, 5, 40])
-@pytest.mark.parametrize("block", [16, 64, 4096])
-def test_the_best_are_those_of_a_sort(monkeypatch, n_items, wanted, block):
-    monkeypatch.setattr(retrieval, "BLOCK", block)
+@pytest.mark.parametrize("scores", [16, 300, 1 << 18])
+def test_the_best_are_those_of_a_sort(monkeypatch, n_items, wanted, scores):
+    monkeypatch.setattr(retrieval, "SCORES", scores)
     rng = np.random.default_rng(n_items * 100 + wanted)
     batch, query, items = world(rng, 6, n_items)
     limited = SparseRows.of([rng.choice(n_items, min(n_items, 20), replace=False) for _ in range(6)])
