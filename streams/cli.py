@@ -32,6 +32,7 @@ COMMANDS = {
     "ope": "streams.ope.command:ope_command",
     "topics": "streams.kafka.topic_admin:topics_app",
     "experiment": "streams.experiments.commands:experiment_app",
+    "dead-letters": "streams.dead_letters.commands:dead_letters_app",
     "bench": "streams.bench.commands:bench_app",
 }
 

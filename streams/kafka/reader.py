@@ -1,7 +1,7 @@
 """Reading topics without a consumer group: whole partitions for a restore, tails for shared state."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -32,7 +32,7 @@ def _consumer(settings: Settings) -> AIOKafkaConsumer:
 
 async def read_partition(
     settings: Settings, topic: str, partition: int, *, start: int = 0, since_ms: int = 0
-) -> AsyncIterator[RecordColumns]:
+) -> AsyncGenerator[RecordColumns, None]:
     """Yield the records of a partition to its end at the time of the call.
 
     It begins at the later of offset `start` and the first record that is not from before `since_ms`.

@@ -1,0 +1,1 @@
+"""Dead letters as a person meets them: to be listed, looked at, mended and replayed."""

@@ -1,0 +1,108 @@
+"""Replaying: a record that was refused goes to its topic again, as it was or mended."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from streams.dead_letters.log import Held
+from streams.decoding import (
+    NULL_KEY,
+    NULL_VALUE,
+    Rejected,
+    click_columns,
+    decode,
+    refuse_future_requests,
+)
+from streams.events import decode_content, decode_request, decode_user
+from streams.kafka.columns import Record
+from streams.kafka.partitioner import partition_of
+from streams.kafka.publisher import MAX_REQUEST_BYTES, Publisher, Row
+from streams.kafka.topics import topic_name, topic_partitions
+from streams.settings import Settings
+
+INPUTS = ("clicks", "content", "users", "requests")
+
+
+def input_of(settings: Settings, topic: str) -> str | None:
+    """Return which input a topic of the broker is; None when it is none of these settings."""
+    return next((name for name in INPUTS if topic_name(settings, name) == topic), None)
+
+
+def why_not(settings: Settings, held: Held) -> str | None:
+    """Say why a letter cannot be replayed as it is; None when it can."""
+    letter = held.letter
+    if input_of(settings, letter.topic) is None:
+        return f"{letter.topic} is no input topic of these settings"
+    if letter.truncated:
+        return "only the beginning of its value was kept: give the whole with --value"
+    if letter.reason in (NULL_VALUE, NULL_KEY):
+        return "its value was null, so there is nothing to replay: give a value with --value"
+    return None
+
+
+def refusal(settings: Settings, topic: str, value: bytes, now_ms: int) -> str | None:
+    """Say why a worker would refuse a value on a topic of the broker now; None when it would take it.
+
+    What only shows when a record is used (an image that cannot be decoded, a row too large) is not seen here.
+    """
+    name = input_of(settings, topic)
+    if name is None:
+        raise ValueError(f"topic must be an input topic of these settings, got {topic!r}")
+    if len(value) > MAX_REQUEST_BYTES:
+        return f"too_large: a record has at most {MAX_REQUEST_BYTES:,} bytes, got {len(value):,}"
+    record = Record(topic, 0, 0, now_ms, None, value)
+    rejected = _rejected(settings, name, record)
+    return f"{rejected[0].reason}: {rejected[0].error}" if rejected else None
+
+
+def _rejected(settings: Settings, name: str, record: Record) -> list[Rejected]:
+    if name == "clicks":
+        codes = {action: code for code, action in enumerate(settings.actions)}
+        return click_columns([record], codes, settings.max_future_ms).rejected
+    if name == "requests":
+        return refuse_future_requests(decode([record], decode_request), settings.max_future_ms)[1]
+    decoders: dict[str, Any] = {"content": decode_content, "users": decode_user}
+    return decode([record], decoders[name]).rejected
+
+
+def key_of(name: str, held: Held, value: bytes) -> bytes | None:
+    """Return the key that a record of an input should have: the id in its value, where it says one."""
+    try:
+        said = msgspec.json.decode(value)
+        named = said.get("item_id" if name == "content" else "user_id") if isinstance(said, dict) else None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        named = None
+    return named.encode() if isinstance(named, str) and named else held.key
+
+
+async def replay(settings: Settings, chosen: Iterable[tuple[Held, bytes]]) -> int:
+    """Publish values in the place of their letters' records; return how many the broker has confirmed.
+
+    A record goes to the partition of its key; one that has none goes to where it was.
+    """
+    rows: dict[tuple[str, int], list[Row]] = defaultdict(list)
+    for held, value in chosen:
+        letter = held.letter
+        name = input_of(settings, letter.topic)
+        if name is None:
+            raise ValueError(f"letter {held.number} must be of an input topic, got {letter.topic!r}")
+        key = key_of(name, held, value)
+        rows[letter.topic, _partition(settings, name, key, letter.partition)].append((key, value))
+    publisher = Publisher(settings)
+    await publisher.start()
+    try:
+        for (topic, partition), group in rows.items():
+            await publisher.publish(topic, partition, group)
+    finally:
+        await publisher.stop()
+    return sum(map(len, rows.values()))
+
+
+def _partition(settings: Settings, name: str, key: bytes | None, was: int) -> int:
+    count = topic_partitions(settings, name)
+    try:
+        return partition_of(key.decode(), count) if key else min(was, count - 1)
+    except UnicodeDecodeError:
+        return min(was, count - 1)
