@@ -35,14 +35,17 @@ format: env
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Modules are compiled here, packages once and ours when they have changed: where Python is told to write no
+# compiled ones (PYTHONDONTWRITEBYTECODE), every start of a worker would take two seconds to do it again.
 env: $(STAMP)
+	@$(BIN)/python -m compileall -q streams model_core online_learning
 
 $(STAMP): pyproject.toml deploy/constraints.txt
 	@PYTHON="$(PYTHON)" sh deploy/system-packages.sh python
 	@echo "Creating .venv (the first time, PyTorch and CUDA's libraries are downloaded: about 3 GB)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c deploy/constraints.txt \
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c deploy/constraints.txt \
 		--build-constraints deploy/constraints.txt -e ".[dev,train]"
 	@echo "Compiling the kernels, so that no worker has to wait for them"
 	@$(BIN)/python -m streams.worker.warm_kernels

@@ -21,12 +21,21 @@ def bounded(values, limit):
         raise ValueError("values must be within the limit")
     return np.sort(values)
 
+from streams.kafka import partitioner
+
+@numba.njit
+def hashes(data, bounds, out):
+    partitioner._hash(data, bounds, out)
+
+out = np.zeros(1, np.int64)
+hashes(np.frombuffer(b"a key", np.uint8), np.array([0, 5]), out)
+called = [int(out[0]), int(partitioner.partitions_of(["a key"], 2**31)[0])]
 compiled = bounded(np.array([3.0, 1.0]), 4.0).tolist()
 try:
     bounded(np.array([3.0]), 2.0)
 except ValueError as error:
     said = str(error)
-print(json.dumps({"loaded": loaded, "compiled": compiled, "said": said}))
+print(json.dumps({"loaded": loaded, "compiled": compiled, "called": called, "said": said}))
 """
 COMPILES = "numba.np.arraymath"
 
@@ -39,6 +48,7 @@ def test_cached_kernels_of_every_policy_are_loaded_without_the_compiler_and_othe
     assert COMPILES not in found["loaded"]
     assert "scipy.linalg" not in found["loaded"]
     assert found["compiled"] == [1.0, 3.0]
+    assert found["called"][0] == found["called"][1] > 0  # a cached one, by one that was compiled here
     assert found["said"] == "values must be within the limit"
 
 
