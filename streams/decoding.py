@@ -131,6 +131,13 @@ class ClickColumns:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __getitem__(self, part: slice) -> "ClickColumns":
+        """Some of the clicks: views. What was refused and counted of the batch is not among it."""
+        return ClickColumns(
+            self.data, self.spans[:, part], self.keys[:, part], self.actions[part], self.times[part],
+            self.offsets[part], self.broker_times[part], self.records, self.rows[part], [], 0,
+        )  # fmt: skip
+
     @property
     def users(self) -> list[str]:
         """Ids of the users, one a click."""

@@ -21,7 +21,7 @@ from streams.state.shard import Shard, arm_key, encode_policy_row, statistics_ke
 
 log = logging.getLogger(__name__)
 
-SLICE = 512  # rows copied in one turn of the loop: one or two milliseconds
+SLICE = 512  # rows copied each time a shard's lock is taken: one or two milliseconds
 
 Group = tuple[str, Collection[Row]]  # rows of a topic, by name
 
@@ -91,7 +91,6 @@ class Flusher:
                 groups = self._learned(take, changed=marks != shard.flushed.statistics)
                 groups += await self._folded(take, shared=shared)
                 if groups:
-                    await asyncio.to_thread(_pack, take.taken)
                     await self._writers.write(shard.partition, groups)
             except OwnershipLost as error:
                 log.warning("%s", error)
@@ -128,22 +127,13 @@ class Flusher:
         return [(name, rows) for name, rows in groups if rows]
 
     async def _folded(self, take: "_Take", *, shared: bool) -> list[Group]:
-        """Take users' rows and then item statistics, a slice a turn of the loop; clicks are folded between.
+        """Take users' rows and then item statistics, in another thread; clicks are folded between slices.
 
         Each row says up to where it has been applied, so they need not be of one moment. Item rows are taken
         last: they then have all that the users' rows have.
         """
-        users: list[Group] = []
-        items: list[Group] = []
         async with self._turn:
-            for rows in take.users():
-                users.append(("user-state", rows))
-                await asyncio.sleep(0)
-            if shared or take.shard.profiles.covisits_first:
-                for rows in take.covisits():
-                    items.append(("policy-state", rows))
-                    await asyncio.sleep(0)
-        return [(name, rows) for name, rows in (*items, *users) if rows]
+            return await asyncio.to_thread(take.folded, shared=shared)
 
     def _complete(self, shard: Shard, users: int) -> None:
         for name, through in (("clicks", shard.committable_clicks()), ("users", users - 1)):
@@ -173,42 +163,51 @@ class _Take:
         self.taken.append(part)
         return part.rows
 
+    def folded(self, *, shared: bool) -> list[Group]:
+        """Take users' rows, and item statistics where they are `shared` or must go first; pack them."""
+        users = list(self._users())
+        items = list(self._covisits()) if shared or self.shard.profiles.covisits_first else []
+        return [(name, rows) for name, rows in (*items, *users) if rows]
+
     # What changes while slices are taken is left to the next flush: else a busy partition would see no end.
 
-    def users(self) -> Iterator[Collection[Row]]:
-        """Take users' rows, slice by slice."""
+    def _users(self) -> Iterator[Group]:
         profiles = self.shard.profiles
         for _ in range(_slices(profiles.n_dirty)):
-            yield self.add(take_profiles(profiles, self._index, most=SLICE))
+            with self.shard.users_lock:
+                rows = self.add(take_profiles(profiles, self._index, most=SLICE))
+            yield "user-state", _packed(rows)
 
-    def covisits(self) -> Iterator[Collection[Row]]:
-        """Take item statistics, slice by slice."""
+    def _covisits(self) -> Iterator[Group]:
         shard = self.shard
         self.shared = True
-        shard.profiles.covisits_taken()
+        with shard.items_lock, shard.users_lock:
+            shard.profiles.covisits_taken()
         for _ in range(_slices(shard.covisits.n_dirty)):
-            # Before the rows: an item that was dropped may have come back.
-            dropped = self.add(_take_dropped(shard))
-            rows = self.add(take_covisits(shard.covisits, self._index, shard.partition, most=SLICE))
-            yield dropped
-            yield rows
+            with shard.items_lock:
+                # Before the rows: an item that was dropped may have come back.
+                dropped = self.add(_take_dropped(shard))
+                rows = self.add(take_covisits(shard.covisits, self._index, shard.partition, most=SLICE))
+            yield "policy-state", dropped
+            yield "policy-state", _packed(rows)
 
     def put_back(self) -> None:
         """Make all of it dirty again."""
-        for part in self.taken:
-            part.put_back()
-        if self.shared:
-            self.shard.profiles.covisits_failed()
+        with self.shard.items_lock, self.shard.users_lock:
+            for part in self.taken:
+                part.put_back()
+            if self.shared:
+                self.shard.profiles.covisits_failed()
 
 
 def _slices(rows: int) -> int:
     return max(1, -(-rows // SLICE))
 
 
-def _pack(taken: Iterable[Taken]) -> None:
-    for part in taken:
-        if isinstance(part.rows, PackedRows):
-            part.rows.pack()
+def _packed(rows: Collection[Row]) -> Collection[Row]:
+    if isinstance(rows, PackedRows):
+        rows.pack()
+    return rows
 
 
 def _take_dropped(shard: Shard) -> Taken:

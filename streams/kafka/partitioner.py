@@ -10,11 +10,11 @@ _SEED, _MIX, _MASK = 0x9747B28C, 0x5BD1E995, 0xFFFFFFFF
 
 
 @numba.njit(cache=True, nogil=True)
-def _hash(data: NDArray[np.uint8], bounds: NDArray[np.int64], out: NDArray[np.int64]) -> None:
-    """murmur2 of data[bounds[i]:bounds[i + 1]] without its sign bit, for every i."""
+def _hash(data: NDArray[np.uint8], spans: NDArray[np.int64], out: NDArray[np.int64]) -> None:
+    """murmur2 of each key without its sign bit; spans : (n, 2) begin and size."""
     mask, mix = np.uint64(_MASK), np.uint64(_MIX)
     for i in range(len(out)):
-        begin, end = bounds[i], bounds[i + 1]
+        begin, end = spans[i, 0], spans[i, 0] + spans[i, 1]
         h = np.uint64(_SEED) ^ np.uint64(end - begin)
         whole = end - (end - begin) % 4
         for at in range(begin, whole, 4):
@@ -38,10 +38,17 @@ def _hash(data: NDArray[np.uint8], bounds: NDArray[np.int64], out: NDArray[np.in
 def partitions_of(keys: Sequence[str], partitions: int) -> NDArray[np.int64]:
     """Partition of each key on a topic of `partitions` partitions: (n,) int64."""
     encoded = [key.encode() for key in keys]
-    bounds = np.zeros(len(encoded) + 1, np.int64)
-    np.cumsum([len(key) for key in encoded], out=bounds[1:])
-    out = np.empty(len(encoded), np.int64)
-    _hash(np.frombuffer(b"".join(encoded), np.uint8), bounds, out)
+    sizes = np.array([len(key) for key in encoded], np.int64)
+    spans = np.stack((np.cumsum(sizes) - sizes, sizes), axis=1)
+    return partitions_of_bytes(np.frombuffer(b"".join(encoded), np.uint8), spans, partitions)
+
+
+def partitions_of_bytes(
+    data: NDArray[np.uint8], spans: NDArray[np.int64], partitions: int
+) -> NDArray[np.int64]:
+    """Partition of each key, whose UTF-8 bytes lie in `data` at (n, 2) begin and size: (n,) int64."""
+    out = np.empty(len(spans), np.int64)
+    _hash(data, spans, out)
     return out % partitions
 
 

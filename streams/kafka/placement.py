@@ -4,8 +4,9 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from streams.kafka.partitioner import partitions_of
+from streams.kafka.partitioner import partitions_of, partitions_of_bytes
 from streams.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,15 @@ class Placement:
 
     def check(self, name: str, partition: int, user_ids: Sequence[str]) -> None:
         """Look at users met on a partition of the topic `name`."""
-        homes = partitions_of(user_ids, self._partitions)
+        self._count(name, partition, partitions_of(user_ids, self._partitions))
+
+    def check_bytes(
+        self, name: str, partition: int, data: NDArray[np.uint8], spans: NDArray[np.int64]
+    ) -> None:
+        """Look at users as `check`, by the bytes of their ids; see `partitions_of_bytes`."""
+        self._count(name, partition, partitions_of_bytes(data, spans, self._partitions))
+
+    def _count(self, name: str, partition: int, homes: NDArray[np.int64]) -> None:
         wrong = int(np.count_nonzero(homes != partition))
         if not wrong:
             return

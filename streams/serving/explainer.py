@@ -123,7 +123,10 @@ class Explainer:
 
     async def _subject(self, user_id: str, item_id: str, shard: Shard) -> _Subject:
         shared = self._shared
-        user, row = shard.profiles.row_of(user_id), shared.index.row_of(item_id)
+        row = shared.index.row_of(item_id)
+        with shard.users_lock:
+            user = shard.profiles.row_of(user_id)
+            rows, codes, _ = shard.profiles.history(user, self._settings.history_limit)
         if user < 0:
             raise ExplanationError(404, f"user {user_id!r} is not known: no click, and nothing stated")
         if not shared.catalogue.exists(row):
@@ -134,7 +137,6 @@ class Explainer:
         request = Request(request_id=f"explain {item_id}"[:512], user_id=user_id, timestamp_ms=now_ms, k=1)
         gathered = self._batches.gather([Job(request, shard, time.perf_counter())])
         parts = self._items.describe(np.array([row], np.int64))
-        rows, codes, _ = shard.profiles.history(user, self._settings.history_limit)
         verbs = {
             item: verb(self._actions[code]) for item, code in zip(rows.tolist(), codes.tolist(), strict=True)
         }

@@ -112,10 +112,11 @@ class PopularSlates:
 
     def _permits(self, request: Request, shard: Shard, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         index, catalogue = self._shared.index, self._shared.catalogue
-        user = (shard.profiles, shard.profiles.row_of(request.user_id))
-        people = gather(
-            [user], depth=self._depth, counts_as_seen=self._counts_as_seen, positive=self._counts_as_seen
-        )
+        with shard.users_lock:
+            user = (shard.profiles, shard.profiles.row_of(request.user_id))
+            people = gather(
+                [user], depth=self._depth, counts_as_seen=self._counts_as_seen, positive=self._counts_as_seen
+            )
         gone = [people.seen[0], people.stated[0].blocked, index.known_rows(request.exclude)]
         permitted = self._eligibility.open(rows, request.timestamp_ms)
         permitted &= ~is_among(rows, np.unique(np.concatenate(gone)))

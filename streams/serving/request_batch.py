@@ -23,7 +23,7 @@ from streams.serving.extra_candidates import ExtraCandidates, Extras
 from streams.serving.user_entities import stated_entities
 from streams.settings import Settings
 from streams.state.people import People, gather
-from streams.state.shard import Shard
+from streams.state.shard import Shard, users_of
 from streams.state.shared import SharedState
 from streams.why.signal_sources import SignalSources
 
@@ -120,13 +120,14 @@ class RequestBatches:
     def gather(self, jobs: Sequence[Job]) -> Gathered:
         """Read what users have done and said, and what may be served, as things stand."""
         self._eligibility.advance(int(self._clock.time() * 1000))
-        people = gather(
-            # Here, and not before: the row of a user who is forgotten meanwhile is another's.
-            [(job.shard.profiles, job.shard.profiles.row_of(job.request.user_id)) for job in jobs],
-            depth=self._reader.config.depth,
-            counts_as_seen=self._counts_as_seen,
-            positive=self._positive,
-        )
+        with users_of(job.shard for job in jobs):
+            people = gather(
+                # Here, and not before: the row of a user who is forgotten meanwhile is another's.
+                [(job.shard.profiles, job.shard.profiles.row_of(job.request.user_id)) for job in jobs],
+                depth=self._reader.config.depth,
+                counts_as_seen=self._counts_as_seen,
+                positive=self._positive,
+            )
         requests = [job.request for job in jobs]
         users = [
             UserView(request.user_id, events, said.attributes)

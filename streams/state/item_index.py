@@ -244,8 +244,9 @@ class ItemIndex:
         rows = self._vacant(keys)
         end = max(len(self.ids), int(rows.max(initial=-1)) + 1)
         self._reserve(end)
-        self.ids += [""] * (end - len(self.ids))
+        # First: a thread that reads `keys` meanwhile must not see a row whose key is not there.
         self._keys[rows] = keys
+        self.ids += [""] * (end - len(self.ids))
         self._met_s[rows] = self.now_s
         self._gone[rows] = False
         if names is not None:

@@ -11,7 +11,7 @@ item rows are confirmed before users' rows are sent.
 """
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,7 +24,17 @@ from streams.state.id_table import IdTable
 from streams.state.item_index import ItemIndex
 from streams.state.profile_kernels import APPLIED, CHUNK, DUPLICATE, REFUSED, REPLAYED
 
-__all__ = ["APPLIED", "DUPLICATE", "REFUSED", "REPLAYED", "Profiles", "Stated", "fold_clicks"]
+__all__ = [
+    "APPLIED",
+    "DUPLICATE",
+    "REFUSED",
+    "REPLAYED",
+    "Pairs",
+    "Profiles",
+    "Stated",
+    "count_pairs",
+    "fold_clicks",
+]
 
 MAX_HISTORY = 65_535 * CHUNK - 1
 
@@ -40,6 +50,19 @@ class Stated(msgspec.Struct, frozen=True):
     preferences: list[str]
     blocked: NDArray[np.int32]
     timestamp_ms: int = 0
+
+
+class Pairs(NamedTuple):
+    """Events that item statistics may lack, each with those of its user before it.
+
+    The arrays are those that `CoVisitation.observe` takes.
+    """
+
+    items: NDArray[np.int32]
+    positive: NDArray[np.bool_]
+    windows: NDArray[np.int32]
+    windows_positive: NDArray[np.bool_]
+    offsets: NDArray[np.int64]
 
 
 _NOTHING = Stated(-1, {}, [], np.zeros(0, np.int32))
@@ -100,11 +123,6 @@ class Profiles:
     def n_users(self) -> int:
         """Rows of users, forgotten ones included."""
         return len(self.ids)
-
-    @property
-    def newcomers(self) -> list[str]:
-        """Ids of the users whose rows were made when rows were last asked for."""
-        return [self.ids.text(row) for row in self.ids.fresh.tolist()]
 
     @property
     def n_live(self) -> int:
@@ -174,6 +192,39 @@ class Profiles:
         self.rings = r._replace(**{name: grown(getattr(r, name)) for name in names})
 
     # Fold
+
+    def append(
+        self,
+        users: NDArray[np.int32],
+        items: NDArray[np.int32],
+        actions: NDArray[np.uint8],
+        times: NDArray[np.int64],
+        event_keys: NDArray[np.uint64],
+        offsets: NDArray[np.int64],
+        *,
+        window: int,
+    ) -> tuple[NDArray[np.uint8], Pairs]:
+        """Append clicks to their users' events, in order; see `fold_clicks` for what it takes.
+
+        Returns
+        -------
+        outcomes : (n,) uint8
+        pairs : what is to be counted of them, each event with up to `window` before it
+        """
+        n = len(users)
+        self.reserve_chunks(n)
+        outcomes, paired = np.empty(n, np.uint8), np.empty(n, np.int64)
+        windows, windows_positive = np.empty((n, window), np.int32), np.empty((n, window), np.bool_)
+        n_paired = kernels.fold(
+            self.rings, self.n_slots, self.positive, users, items, actions, times, event_keys,
+            offsets, outcomes, paired, windows, windows_positive,
+        )  # fmt: skip
+        self.position = max(self.position, int(offsets.max(initial=-1)))
+        chosen = paired[:n_paired]
+        return outcomes, Pairs(
+            items[chosen], self.positive[actions[chosen]], windows[:n_paired], windows_positive[:n_paired],
+            offsets[chosen],
+        )  # fmt: skip
 
     def set_stated(
         self,
@@ -393,26 +444,14 @@ def fold_clicks(
         APPLIED; REPLAYED: the user's row had it; DUPLICATE: the event id is among the user's last 32 at
         least, nothing changed.
     """
-    n = len(users)
-    outcomes = np.empty(n, np.uint8)
-    if not n:
-        return outcomes
-    profiles.reserve_chunks(n)
-    covisits.grow(index.keys)
-    paired = np.empty(n, np.int64)
-    windows = np.empty((n, covisits.window), np.int32)
-    windows_positive = np.empty((n, covisits.window), np.bool_)
-    n_paired = kernels.fold(
-        profiles.rings, profiles.n_slots, profiles.positive, users, items, actions, times, event_keys,
-        offsets, outcomes, paired, windows, windows_positive,
-    )  # fmt: skip
-    chosen = paired[:n_paired]
-    covisits.observe(
-        items[chosen],
-        profiles.positive[actions[chosen]],
-        windows[:n_paired],
-        windows_positive[:n_paired],
-        offsets[chosen],
+    outcomes, pairs = profiles.append(
+        users, items, actions, times, event_keys, offsets, window=covisits.window
     )
-    profiles.position = max(profiles.position, int(offsets[-1]))
+    count_pairs(covisits, index, pairs)
     return outcomes
+
+
+def count_pairs(covisits: CoVisitation, index: ItemIndex, pairs: Pairs) -> None:
+    """Count what `Profiles.append` has paired."""
+    covisits.grow(index.keys)
+    covisits.observe(*pairs)

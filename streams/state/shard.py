@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -20,8 +21,9 @@ from streams.decoding import ClickColumns
 from streams.events import MAX_SLATE, Recommendation, encode
 from streams.kafka.progress import Progress, RecentIds
 from streams.metrics import Metrics
+from streams.state.fair_lock import FairLock
 from streams.state.item_index import ItemIndex, key_of, keys_of
-from streams.state.profiles import DUPLICATE, REFUSED, REPLAYED, Profiles, fold_clicks
+from streams.state.profiles import DUPLICATE, REFUSED, REPLAYED, Profiles, count_pairs
 
 STATISTICS_PREFIX = b"statistics\0"
 ARM_PREFIX = b"arm\0"
@@ -29,6 +31,10 @@ POLICY_ROW_VERSION = 1
 
 # What a request's context takes in memory, times its bytes as JSON.
 CONTEXT_FACTOR = 4
+
+# Clicks folded between two looks at who else wants the state: half a millisecond of its users, and one or two
+# of its items.
+SLICE = 256
 
 # How long a click may be on its way to the broker when all that are there have been folded.
 IDLE_MS = 10_000
@@ -84,6 +90,9 @@ def arm_of(key: bytes) -> int:
     return int.from_bytes(key[-8:], "big")
 
 
+_NOBODY = np.zeros(0, np.int64)
+
+
 class _Rows:
     """Positions of slates with a number each, on their way to the statistics."""
 
@@ -115,9 +124,24 @@ class Flushed:
     statistics: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What became of n clicks.
+
+    outcomes : (n,) uint8; newcomers : (k,) int64, which of them were a user's first
+    """
+
+    outcomes: NDArray[np.uint8]
+    newcomers: NDArray[np.int64]
+
+
 @dataclass(slots=True, eq=False)
 class Shard:
     """State of one partition, and how far each of its topics has been folded.
+
+    Clicks are counted by any thread, one piece after the other; all else belongs to the event loop. Whoever
+    changes or reads `profiles` holds `users_lock`, and whoever changes or copies `covisits` holds
+    `items_lock`, which is taken first where both are. Both are held by a thread for a slice of clicks.
 
     holding has the offsets of clicks whose own slate (`recommend_on`) is not published yet: their offsets
     must not be committed. epochs has the ledger epoch per topic. examination has how often each position
@@ -125,7 +149,7 @@ class Shard:
     effect with the next flush. cascade: positions below a slate's last response were not looked at.
     model_version: of the release whose slates are learned from. dropped: the partition is another worker's by
     now, or will be restored anew. dropped_items, dropped_arms: keys of items whose rows on the
-    changelog are to be deleted.
+    changelog are to be deleted. counting has the rows of the items of the clicks that are being counted.
 
     watermark_ms is the event time before which no click is to be expected: that of the newest click, never
     ahead of the broker's clock. Where all clicks have been folded it goes on without one, with the requests
@@ -159,6 +183,9 @@ class Shard:
     dropped_arms: set[int] = field(default_factory=set)
     next_examination: NDArray[np.float64] | None = None
     next_reference: NDArray[np.float64] | None = None
+    users_lock: FairLock = field(default_factory=FairLock)
+    items_lock: FairLock = field(default_factory=FairLock)
+    counting: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     _newest_ms: int = 0
     _idle_since: float | None = None
 
@@ -168,24 +195,61 @@ class Shard:
         """Fold accepted clicks into profiles, co-visits and the bandit; return what became of each.
 
         A click on an item that has no row and gets none is REFUSED: it may earn a reward, and nothing more.
+
+        It is `meet`, `count` and `learn`, for whoever counts in another thread.
         """
-        items = index.rows_of_bytes(columns.data, columns.spans[ITEM], columns.keys[ITEM])
-        kept: slice | NDArray[np.int64] = slice(None)
-        if len(items) and items.min() < 0:
-            kept = np.flatnonzero(items >= 0)
-        users = self.profiles.rows_of_bytes(columns.data, columns.spans[USER][kept], columns.keys[USER][kept])
-        outcomes = np.full(len(items), REFUSED, np.uint8)
-        outcomes[kept] = fold_clicks(
-            self.profiles,
-            self.covisits,
-            index,
-            users=users,
-            items=items[kept],
-            actions=columns.actions[kept],
-            times=columns.times[kept],
-            event_keys=columns.event_keys[kept],
-            offsets=columns.offsets[kept],
+        counted = self.count(columns, self.meet(columns, index), index)
+        self.learn(columns, counted.outcomes, positive, metrics)
+        return counted.outcomes
+
+    def meet(self, columns: ClickColumns, index: ItemIndex) -> NDArray[np.int32]:
+        """Make rows for the items of clicks: (n,) int32, -1 where one gets none. `learn` must follow."""
+        self.counting = index.rows_of_bytes(columns.data, columns.spans[ITEM], columns.keys[ITEM])
+        return self.counting
+
+    def count(self, columns: ClickColumns, items: NDArray[np.int32], index: ItemIndex) -> Counted:
+        """Fold clicks into profiles and co-visits; in any thread, a slice each time the locks are taken."""
+        parts = [
+            self._count(columns[begin : begin + SLICE], items[begin : begin + SLICE], index)
+            for begin in range(0, len(columns), SLICE)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        newcomers = [part.newcomers + SLICE * k for k, part in enumerate(parts)]
+        return Counted(
+            np.concatenate([np.zeros(0, np.uint8), *(part.outcomes for part in parts)]),
+            np.concatenate([_NOBODY, *newcomers]),
         )
+
+    def _count(self, columns: ClickColumns, items: NDArray[np.int32], index: ItemIndex) -> Counted:
+        kept: slice | NDArray[np.int64] = slice(None)
+        if items.min() < 0:
+            kept = np.flatnonzero(items >= 0)
+        outcomes, newcomers = np.full(len(items), REFUSED, np.uint8), _NOBODY
+        with self.items_lock:
+            with self.users_lock:
+                users = self.profiles.rows_of_bytes(
+                    columns.data, columns.spans[USER][kept], columns.keys[USER][kept]
+                )
+                if len(fresh := self.profiles.ids.fresh):
+                    newcomers = np.flatnonzero(np.isin(users, fresh))
+                    newcomers = newcomers[np.unique(users[newcomers], return_index=True)[1]]
+                outcomes[kept], pairs = self.profiles.append(
+                    users, items[kept], columns.actions[kept], columns.times[kept],
+                    columns.event_keys[kept], columns.offsets[kept], window=self.covisits.window,
+                )  # fmt: skip
+            count_pairs(self.covisits, index, pairs)
+        return Counted(outcomes, np.arange(len(items))[kept][newcomers])
+
+    def learn(
+        self,
+        columns: ClickColumns,
+        outcomes: NDArray[np.uint8],
+        positive: frozenset[str],
+        metrics: Metrics,
+    ) -> None:
+        """Reward the slates of users whose clicks have been counted, and move on to the last of these."""
+        self.counting = self.counting[:0]
         if self.slates.users:
             self._reward(columns, outcomes, positive, metrics)
         if len(columns):
@@ -193,7 +257,6 @@ class Shard:
             newest = int(np.minimum(columns.times, columns.broker_times).max())
             self.saw(newest, newest)
             self.watermark_ms = max(self.watermark_ms, newest)
-        return outcomes
 
     def saw(self, event_ms: int, broker_ms: int) -> None:
         """Note the time of an event, and of its record on the broker."""
@@ -311,12 +374,19 @@ class Shard:
                     self.positions.add(scores, taken)
         return closed
 
+    def mark_items(self, out: NDArray[np.bool_]) -> None:
+        """Write True into out (N,) at the items that users know, as `Profiles.mark_items`; in any thread."""
+        counting = self.counting  # first: what has been counted meanwhile is in the profiles
+        out[counting[(counting >= 0) & (counting < len(out))]] = True
+        self.profiles.mark_items(out)
+
     def drop_items(self, rows: NDArray[np.int32], index: ItemIndex) -> None:
         """Let nothing be counted of items any more; `CoVisitation.forget` takes them out of other rows."""
-        known = rows[rows < self.covisits.n_items]
-        counted = known[self.covisits.applied[known] >= 0]
-        self.dropped_items.update(index.keys[counted].tolist())
-        self.covisits.drop(rows)
+        with self.items_lock:
+            known = rows[rows < self.covisits.n_items]
+            counted = known[self.covisits.applied[known] >= 0]
+            self.dropped_items.update(index.keys[counted].tolist())
+            self.covisits.drop(rows)
 
     def stale_arms(self, index: ItemIndex) -> list[int]:
         """Arms of items that are not known any more and in no open slate; any thread may ask."""
@@ -364,6 +434,24 @@ class Shard:
         """The last click offset that nothing waits for any more."""
         flushed = min(self.flushed.users, self.flushed.shared)
         return min([flushed, *self.holding]) - 1
+
+
+@contextmanager
+def users_of(shards: Iterable[Shard]) -> Iterator[None]:
+    """Hold the users of shards, to read them."""
+    with ExitStack() as stack:
+        for shard in {shard.partition: shard for shard in shards}.values():
+            stack.enter_context(shard.users_lock)
+        yield
+
+
+@contextmanager
+def items_of(shards: Iterable[Shard]) -> Iterator[None]:
+    """Hold the item statistics of shards; no click is half folded then."""
+    with ExitStack() as stack:
+        for shard in shards:
+            stack.enter_context(shard.items_lock)
+        yield
 
 
 def features_of(record: Recommendation, dim: int) -> NDArray[np.float32]:

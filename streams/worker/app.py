@@ -17,6 +17,7 @@ from streams.kafka.log import KafkaLog
 from streams.kafka.options import ssl_context
 from streams.kafka.transport import BatchSchema, RecordBatch
 from streams.settings import Settings
+from streams.worker.agents.side_by_side import SideBySide
 from streams.worker.assembly import Agent, Parts, assemble
 from streams.worker.http import Service, start_http
 from streams.worker.lifecycle import Lifecycle
@@ -117,25 +118,34 @@ def _crash(app: faust.App, error: BaseException) -> None:
         asyncio.ensure_future(app.crash(error))
 
 
+# Topics whose partitions have nothing to do with each other, and whose work is done in several threads.
+SIDE_BY_SIDE = ("clicks",)
+
+
 def _guarded(app: App, name: str, take: Agent) -> Callable[[Any], Awaitable[None]]:
     """Make a Faust agent of one of ours: what it cannot deal with stops the worker.
 
     Faust would restart the agent past the batch that broke it, and the batch would be lost.
     """
 
+    async def take_one(batch: RecordBatch) -> None:
+        if not app.parts.inputs.ledger.is_current(batch.tp, batch.epoch):
+            return  # read before a rebalance; whoever owns the partition reads it again
+        try:
+            await take(batch)
+        except asyncio.CancelledError:
+            raise
+        except OwnershipLost as lost:
+            log.warning("%s of %s: left to the partition's owner: %s", batch.tp, name, lost)
+        except Exception as error:
+            _crash(app, error)
+            await asyncio.Event().wait()  # nothing after it may be taken; the worker ends
+
     async def agent(stream: AsyncIterator[RecordBatch]) -> None:
-        async for batch in stream.noack():  # type: ignore[attr-defined]
-            if not app.parts.inputs.ledger.is_current(batch.tp, batch.epoch):
-                continue  # read before a rebalance; whoever owns the partition reads it again
-            try:
-                await take(batch)
-            except asyncio.CancelledError:
-                raise
-            except OwnershipLost as lost:
-                log.warning("%s of %s: left to the partition's owner: %s", batch.tp, name, lost)
-            except Exception as error:
-                _crash(app, error)
-                return
+        async with SideBySide(take_one) as lanes:
+            begin = lanes.take if name in SIDE_BY_SIDE else take_one
+            async for batch in stream.noack():  # type: ignore[attr-defined]
+                await begin(batch)
 
     agent.__name__ = name
     return agent

@@ -1,5 +1,6 @@
 """Builds a worker's parts and wires them: nothing here runs, connects or keeps state."""
 
+import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class Parts:
     metrics: Metrics
     scorer: AnyScorer
     inference: ThreadPoolExecutor
+    folding: ThreadPoolExecutor
     shared: SharedState
     items: ItemTable
     eligibility: Eligibility
@@ -131,10 +133,12 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         dead_letters=dead_letters, metrics=metrics, clock=clock,
     )  # fmt: skip
     placement = Placement(settings.partitions, metrics)
+    # One core is the event loop's.
+    folding = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 1), thread_name_prefix="folding")
     agents: dict[str, Agent] = {
         "clicks": ClickAgent(
             settings, partitions.shard, index=index, server=server, placement=placement,
-            dead_letters=dead_letters, metrics=metrics,
+            dead_letters=dead_letters, metrics=metrics, threads=folding,
         ),
         "content": ContentAgent(
             content, publisher=publisher, item_state=topics["item-state"], inputs=inputs,
@@ -153,7 +157,7 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         items=items, eligibility=eligibility, ends=ends, content=content, policies=policies, learner=learner,
         inputs=inputs, publisher=publisher, slates=slates, writers=writers, shared_topics=shared_topics,
         partitions=partitions, flusher=flusher, reclaimer=reclaimer, idle_users=idle_users,
-        server=server, explainer=explainer,
+        server=server, explainer=explainer, folding=folding,
         agents=agents,
     )  # fmt: skip
 

@@ -55,7 +55,8 @@ class IdleUsers:
     def _forget_erasures(self, shard: Shard) -> None:
         now_ms = int(self._clock.time() * 1000)
         before_ms = now_ms - self._keep_erasures_ms
-        gone = shard.profiles.forget_erasures(before_ms=before_ms, now_ms=now_ms)
+        with shard.users_lock:
+            gone = shard.profiles.forget_erasures(before_ms=before_ms, now_ms=now_ms)
         self._metrics.count_reclaimed("erasures", gone)
 
     async def _sweep(self, shard: Shard, *, expires: bool) -> None:
@@ -82,8 +83,8 @@ class IdleUsers:
 
 def _idlest(shard: Shard, surplus: int, before_ms: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Rows of the users who have been idle since `before_ms`, or are so many too many; and since when."""
-    gone = shard.profiles.ids.gone
-    rows = np.flatnonzero(~gone).astype(np.int32)
+    with shard.users_lock:
+        rows = np.flatnonzero(~shard.profiles.ids.gone).astype(np.int32)
     last_ms = shard.profiles.last_ms(rows)
     order = np.argsort(last_ms, kind="stable")
     chosen = order[: max(surplus, int(np.count_nonzero(last_ms < before_ms)))]
@@ -93,7 +94,8 @@ def _idlest(shard: Shard, surplus: int, before_ms: int) -> tuple[NDArray[np.int3
 def _drop(shard: Shard, rows: NDArray[np.int32], last_ms: NDArray[np.int64]) -> int:
     """Forget users, unless they have been there meanwhile; return how many were forgotten."""
     profiles = shard.profiles
-    idle = ~profiles.ids.gone[rows] & (profiles.last_ms(rows) == last_ms)
-    chosen = [row for row in rows[idle].tolist() if not shard.slates.has_open(profiles.ids.text(row))]
-    profiles.drop(np.array(chosen, np.int32))
+    with shard.users_lock:
+        idle = ~profiles.ids.gone[rows] & (profiles.last_ms(rows) == last_ms)
+        chosen = [row for row in rows[idle].tolist() if not shard.slates.has_open(profiles.ids.text(row))]
+        profiles.drop(np.array(chosen, np.int32))
     return len(chosen)

@@ -13,6 +13,7 @@ from streams.kafka.first_look import look
 from streams.kafka.lags import Waiting
 from streams.kafka.progress import RecentIds
 from streams.learning.learner import LEARN_INTERVAL_S, POSITIONS_INTERVAL_S
+from streams.state.shard import items_of, users_of
 from streams.worker.assembly import Parts
 from streams.worker.log_metrics import LogCounter
 from streams.worker.loop_lag import measure_loop_lag
@@ -102,6 +103,7 @@ class Lifecycle:
         await parts.slates.stop()
         await parts.ends.stop()
         parts.inference.shutdown(wait=False, cancel_futures=True)
+        parts.folding.shutdown(wait=False, cancel_futures=True)
         parts.content.close()
         logging.getLogger().removeHandler(self._log_counter)
 
@@ -149,10 +151,11 @@ class Lifecycle:
         shards = self._parts.partitions.live()
         profiles = {shard.partition: shard.profiles for shard in shards}
         covisits = {shard.partition: shard.covisits for shard in shards}
-        return {
-            "digest": digest(self._parts.shared.index, profiles, covisits),
-            "clicks": {shard.partition: shard.clicks.position for shard in shards},
-        }
+        with items_of(shards), users_of(shards):
+            return {
+                "digest": digest(self._parts.shared.index, profiles, covisits),
+                "clicks": {shard.partition: shard.clicks.position for shard in shards},
+            }
 
     def render_metrics(self) -> tuple[bytes, str]:
         """Body and content type of `/metrics`, the gauges of what is held in memory being of now."""

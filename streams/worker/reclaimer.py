@@ -6,6 +6,7 @@ A row is needed while its item is described, or is in what a user has done or sa
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +117,7 @@ class Reclaimer:
             return _NONE
         needed = np.zeros(n, np.bool_)
         for shard in shards:
-            shard.profiles.mark_items(needed)
+            shard.mark_items(needed)
         free = np.flatnonzero(idle & ~needed).astype(np.int32)
         free = free[np.argsort(met_s[free], kind="stable")]
         return free[: max(crowded, int(np.count_nonzero(old[free])))]
@@ -134,8 +135,10 @@ class Reclaimer:
             part = part[~described & (index.met_s[part] < started_s)]
             for shard in shards:
                 shard.drop_items(part, index)
-            for covisits in shared.parts:
-                covisits.drop(part)
+            owned = {shard.partition for shard in shards}
+            for partition, covisits in shared.covisits.items():
+                if partition not in owned:
+                    covisits.drop(part)
             index.forget(part)
             done.append(part)
             await asyncio.sleep(0)
@@ -145,9 +148,11 @@ class Reclaimer:
         """Take forgotten rows out of the co-visits of the others."""
         if not len(rows):
             return
-        for covisits in self._shared.parts:
+        locks = {shard.partition: shard.items_lock for shard in self._shards()}
+        for partition, covisits in list(self._shared.covisits.items()):
             for begin in range(0, covisits.n_items, SLICE):
-                covisits.forget(self._shared.index.gone, begin, begin + SLICE)
+                with locks.get(partition, nullcontext()):
+                    covisits.forget(self._shared.index.gone, begin, begin + SLICE)
                 await asyncio.sleep(0)
 
     async def _drop_arms(self, shards: list[Shard]) -> None:

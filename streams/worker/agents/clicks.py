@@ -3,9 +3,12 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Any, TypeVar
 
 import numpy as np
 
+from streams.click_kernels import USER
 from streams.decoding import ClickColumns, click_columns
 from streams.events import Request
 from streams.kafka.columns import RecordColumns
@@ -18,16 +21,23 @@ from streams.settings import Settings
 from streams.state.item_index import ItemIndex
 from streams.state.shard import Shard, count_outcomes
 
-# Rows folded between two looks at the event loop: 1 to 2 ms.
-SLICE = 384
+T = TypeVar("T")
+
+# So many clicks are folded in less time than it takes to have another thread do it.
+FEW = 128
+# Clicks given to another thread at once.
+PIECE = 1024
 
 
 class ClickAgent:
     """Folds batches of clicks; their offsets are completed by the next flush.
 
+    Batches of several partitions may be folded side by side, those of one only one after the other.
+
     Parameters
     ----------
     shard : returns the shard of an owned partition
+    threads : where many clicks are decoded and counted; the compiled loops let go of the interpreter
     """
 
     def __init__(
@@ -40,8 +50,10 @@ class ClickAgent:
         placement: Placement,
         dead_letters: DeadLetters,
         metrics: Metrics,
+        threads: Executor,
     ) -> None:
         self._shard = shard
+        self._threads = threads
         self._index = index
         self._server = server
         self._placement = placement
@@ -59,28 +71,44 @@ class ClickAgent:
         shard.epochs["clicks"] = batch.epoch
         metrics = self._metrics
         metrics.observe_batch("clicks", len(batch))
-        fetched = RecordColumns.of(batch.records)
-        for start in range(0, len(batch), SLICE):
-            records = fetched[start : start + SLICE]
-            began = time.perf_counter()
-            columns = click_columns(records, self._codes, self._max_future_ms)
-            decoded = time.perf_counter()
-            outcomes = shard.fold(columns, self._index, self._positive, metrics)
-            metrics.observe_stage("decode", decoded - began)
-            metrics.observe_stage("fold", time.perf_counter() - decoded)
-            # Of the oldest of the slice, its record's time on the broker being the first one's.
-            metrics.observe_stage("click_to_fold", max(0.0, time.time() - records.timestamps[0] / 1000))
-            count_outcomes(outcomes, metrics, "clicks")
-            if columns.key_mismatches:
-                metrics.count_key_mismatches("clicks", columns.key_mismatches)
-            if newcomers := shard.profiles.newcomers:
-                self._placement.check("clicks", shard.partition, newcomers)
+        began = time.perf_counter()
+        columns = await self._decoded(RecordColumns.of(batch.records))
+        metrics.observe_stage("decode", time.perf_counter() - began)
+        if columns.key_mismatches:
+            metrics.count_key_mismatches("clicks", columns.key_mismatches)
+        await self._dead_letters.publish("clicks", columns.rejected)
+        for start in range(0, len(columns), PIECE):
+            piece = columns[start : start + PIECE]
+            await self._fold(shard, piece)
             if self._asks.any():
-                await self._ask(shard, columns)
-            await self._dead_letters.publish("clicks", columns.rejected)
-            shard.clicks.advance(int(records.offsets[-1]) + 1)
-            await asyncio.sleep(0)
+                await self._ask(shard, piece)
+            shard.clicks.advance(int(piece.offsets[-1]) + 1)
         shard.clicks.advance(batch.last_offset + 1)
+
+    async def _decoded(self, records: RecordColumns) -> ClickColumns:
+        if len(records) <= FEW:
+            return click_columns(records, self._codes, self._max_future_ms)
+        return await self._elsewhere(click_columns, records, self._codes, self._max_future_ms)
+
+    async def _fold(self, shard: Shard, clicks: ClickColumns) -> None:
+        metrics = self._metrics
+        began = time.perf_counter()
+        items = shard.meet(clicks, self._index)
+        if len(clicks) <= FEW:
+            counted = shard.count(clicks, items, self._index)
+        else:
+            counted = await self._elsewhere(shard.count, clicks, items, self._index)
+        shard.learn(clicks, counted.outcomes, self._positive, metrics)
+        metrics.observe_stage("fold", time.perf_counter() - began)
+        # Of the oldest of the piece.
+        metrics.observe_stage("click_to_fold", max(0.0, time.time() - clicks.broker_times[0] / 1000))
+        count_outcomes(counted.outcomes, metrics, "clicks")
+        if len(counted.newcomers):
+            spans = clicks.spans[USER][counted.newcomers]
+            self._placement.check_bytes("clicks", shard.partition, clicks.data, spans)
+
+    def _elsewhere(self, work: Callable[..., T], *arguments: Any) -> "asyncio.Future[T]":
+        return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     async def _ask(self, shard: Shard, columns: ClickColumns) -> None:
         """Ask for a slate for each click whose action says so; hold its offset until it is published."""

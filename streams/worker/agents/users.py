@@ -63,14 +63,15 @@ class UserAgent:
                 applied += 1
                 blocked = self._index.admit(update.blocked_items)
                 unheard_of += int(np.count_nonzero(blocked < 0))
-                shard.profiles.set_stated(
-                    update.user_id,
-                    attributes=update.attributes,
-                    preferences=update.preferences,
-                    blocked=blocked[blocked >= 0],
-                    offset=record.offset,
-                    timestamp_ms=record.timestamp,
-                )
+                with shard.users_lock:
+                    shard.profiles.set_stated(
+                        update.user_id,
+                        attributes=update.attributes,
+                        preferences=update.preferences,
+                        blocked=blocked[blocked >= 0],
+                        offset=record.offset,
+                        timestamp_ms=record.timestamp,
+                    )
         self._metrics.count_events("users", "accepted", applied)
         self._metrics.blocked_items_refused.inc(unheard_of)
         await self._dead_letters.publish("users", rejected)
@@ -91,9 +92,9 @@ def _erase(shard: Shard, record: Any, rejected: list[Rejected]) -> int:
         rejected.append(Rejected(record, NULL_KEY, "an erasure names its user by the record's key"))
         return 0
     user_id = record.key.decode(errors="replace")
-    if (
-        shard.profiles.erase(user_id, record.offset, erased_ms=record.timestamp)
-        or shard.profiles.row_of(user_id) < 0
-    ):
+    with shard.users_lock:
+        erased = shard.profiles.erase(user_id, record.offset, erased_ms=record.timestamp)
+        unknown = shard.profiles.row_of(user_id) < 0
+    if erased or unknown:
         shard.slates.forget(user_id)
     return 1
