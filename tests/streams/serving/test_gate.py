@@ -1,10 +1,12 @@
 import asyncio
+import random
+from collections import deque
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.serving.gate import FIRST, Gate, Overloaded
+from streams.serving.gate import FIRST, Gate, Overloaded, Ticket
 
 
 async def test_what_has_no_room_is_refused_until_there_is_room_again():
@@ -148,3 +150,39 @@ async def test_the_bounds_hold_whatever_comes_and_goes(script):
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 10_000), st.floats(2.0, 10.0), st.floats(0.0005, 0.005), st.floats(0.0, 0.01))
+def test_at_many_times_the_load_what_is_admitted_is_answered_within_the_bound(
+    seed: int, overload: float, each_s: float, batch_s: float
+) -> None:
+    """A worker whose batches take `batch_s` and `each_s` a request, asked as by a Poisson process."""
+    rng, most, bound_s = random.Random(seed), 32, 0.25
+    gate = Gate(max_requests=256, max_bytes=10**9, max_queue_s=bound_s)
+    longest = batch_s + most * each_s
+    rate = overload * most / longest
+    queued: deque[tuple[float, Ticket]] = deque()
+    batch: list[tuple[float, Ticket]] = []
+    began = ends = now = 0.0
+    waits: list[float] = []
+    refused = 0
+    while len(waits) < 2_000:
+        now += rng.expovariate(rate)
+        while batch and ends <= now:
+            gate.took(len(batch), ends - began)
+            for came, ticket in batch:
+                ticket.__exit__()
+                waits.append(ends - came)
+            batch, began = [queued.popleft() for _ in range(min(most, len(queued)))], ends
+            ends += batch_s + len(batch) * each_s
+        try:
+            queued.append((now, gate.admit(1)))
+        except Overloaded:
+            refused += 1
+        if not batch:
+            batch, began = [queued.popleft()], now
+            ends = now + batch_s + each_s
+    settled = waits[FIRST * most + 256 :]  # before, the gate learns the pace
+    assert max(settled) <= bound_s + longest
+    assert refused
