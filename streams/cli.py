@@ -31,6 +31,7 @@ COMMANDS = {
     "explain": "streams.commands.explain:explain_command",
     "ope": "streams.ope.command:ope_command",
     "topics": "streams.kafka.topic_admin:topics_app",
+    "config": "streams.commands.config:config_app",
     "experiment": "streams.experiments.commands:experiment_app",
     "dead-letters": "streams.dead_letters.commands:dead_letters_app",
     "bench": "streams.bench.commands:bench_app",

@@ -3,6 +3,9 @@
 `SLATESTREAM_K_DEFAULT=20` or `k_default = 20` in the file given with `--config`; the environment wins.
 """
 
+import logging
+import os
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,6 +14,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -19,6 +23,9 @@ from online_learning.policies.options import EpsilonOptions, SoftmaxOptions, Tho
 from online_learning.types import PRIOR_PRECISION
 from streams.errors import ConfigurationError
 from streams.events import MAX_SLATE
+from streams.settings_faults import explain, explain_no_json, unknown_variables
+
+log = logging.getLogger("slatestream")
 
 ENV_PREFIX = "SLATESTREAM_"
 
@@ -142,7 +149,12 @@ class Settings(BaseSettings):
     )
 
     # Learning
-    policy: str = Field("thompson", description="'disjoint' and 'hybrid' keep a model per item shown.")
+    policy: str = Field(
+        "thompson",
+        description="Chooses the slates: thompson, thompson-disjoint, thompson-logistic, linucb, "
+        "linucb-disjoint, linucb-hybrid, softmax, diverse-softmax, epsilon-greedy, greedy, random, "
+        "popularity or rl. The disjoint and hybrid ones keep a model per item shown.",
+    )
     apprentice: bool = Field(
         False,
         description="Let `incumbent` serve, and `policy` only learn; with it in `candidate_policies`, "
@@ -299,25 +311,34 @@ _config_file: Path | None = None
 def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     """Read the settings; `overrides` that are None are ignored.
 
+    Variables of the environment that begin like settings and are none are warned of.
+
     Raises
     ------
     ConfigurationError
         Naming each setting at fault, its value and the rule it breaks.
     """
     global _config_file
-    if config is not None and not config.is_file():
-        raise ConfigurationError(f"--config {config}: no such file")
+    _check_readable(config)
     _config_file = config
+    for name, meant in unknown_variables(os.environ, ENV_PREFIX, Settings.model_fields).items():
+        log.warning("%s is no setting%s", name, f": did you mean {meant}?" if meant else "")
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
-        raise ConfigurationError(_explain(error)) from None
+        raise ConfigurationError(explain(error, Settings.model_fields)) from None
+    except SettingsError as error:  # a variable that must be JSON and is not
+        raise ConfigurationError(explain_no_json(error, ENV_PREFIX, Settings.model_fields)) from None
 
 
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors(include_url=False):
-        name = ".".join(str(part) for part in problem["loc"]) or "settings"
-        shown = "" if "password" in name or not problem["loc"] else f", got {problem['input']!r}"
-        lines.append(f"{name}: {problem['msg']}{shown}")
-    return "Bad configuration:\n  " + "\n  ".join(lines)
+def _check_readable(config: Path | None) -> None:
+    if config is None:
+        return
+    if not config.is_file():
+        raise ConfigurationError(f"--config {config}: no such file")
+    try:
+        tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"--config {config}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"--config {config}: no TOML: {error}") from None

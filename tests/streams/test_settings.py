@@ -1,11 +1,13 @@
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from online_learning.policies.registry import REGISTRY
 from streams.errors import ConfigurationError
-from streams.settings import load_settings
+from streams.settings import Settings, load_settings
 
 
 def test_the_defaults_are_valid() -> None:
@@ -49,18 +51,69 @@ def test_every_setting_at_fault_is_named_with_its_value_and_rule() -> None:
     assert lines[0] == "Bad configuration:"
     assert "  partitions: Input should be greater than or equal to 1, got 0" in lines
     assert (
-        "  policy: Value error, policy must be one of softmax, diverse-softmax, thompson, thompson-disjoint, "
+        "  policy: policy must be one of softmax, diverse-softmax, thompson, thompson-disjoint, "
         "thompson-logistic, linucb, linucb-disjoint, linucb-hybrid, epsilon-greedy, greedy, random, "
-        "popularity, rl, got 'best', got 'best'" in lines
+        "popularity, rl, got 'best'" in lines
     )
     assert "  history_limit: Input should be a multiple of 16, got 17" in lines
 
 
 def test_an_unknown_setting_in_the_file_is_refused(tmp_path: Path) -> None:
     config = tmp_path / "slatestream.toml"
-    config.write_text("partitons = 4\n")
-    with pytest.raises(ConfigurationError, match=r"partitons: Extra inputs are not permitted, got 4"):
+    config.write_text("partitons = 4\nxyz = 1\n")
+    with pytest.raises(ConfigurationError) as refused:
         load_settings(config)
+    assert "partitons: there is no such setting: did you mean partitions?" in str(refused.value)
+    assert str(refused.value).endswith("xyz: there is no such setting")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"seed = = 3", "no TOML: Invalid value"),
+        (b"seed = '\xff'", "no TOML: 'utf-8' codec can't decode"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    config = tmp_path / "slatestream.toml"
+    config.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=re.escape(f"--config {config}: {message}")):
+        load_settings(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("ACTIONS", "view=0.2", 'SLATESTREAM_ACTIONS must be JSON, such as {"view": 0.2,'),
+        ("DWELL_HALF_MS", "{", "SLATESTREAM_DWELL_HALF_MS must be JSON, such as {\"like\": 1000}, got '{'"),
+        ("PINNED", "a,b", "SLATESTREAM_PINNED must be JSON, such as [\"like\"], got 'a,b'"),
+        ("SEEN_ACTIONS", "like", 'seen_actions: Input should be a valid tuple in JSON, such as ["like"]'),
+    ],
+)
+def test_a_variable_that_must_be_json_says_how_it_would_look(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(f"SLATESTREAM_{name}", value)
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        load_settings()
+
+
+def test_variables_that_are_no_settings_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SLATESTREAM_POLICCY", "greedy")
+    monkeypatch.setenv("SLATESTREAM_FROBNICATE", "1")
+    monkeypatch.setenv("SLATESTREAM_SEED", "1")
+    for name, value in (  # Kubernetes, of a service named "slatestream"
+        ("SERVICE_HOST", "10.0.0.1"), ("SERVICE_PORT_HTTP", "6066"), ("PORT", "tcp://10.0.0.1:6066"),
+        ("PORT_6066_TCP_ADDR", "10.0.0.1"),
+    ):  # fmt: skip
+        monkeypatch.setenv(f"SLATESTREAM_{name}", value)
+    load_settings()
+    assert caplog.messages == [
+        "SLATESTREAM_FROBNICATE is no setting",
+        "SLATESTREAM_POLICCY is no setting: did you mean SLATESTREAM_POLICY?",
+    ]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -127,3 +180,8 @@ def test_settings_of_learning_that_contradict_each_other_are_refused(
 def test_position_bias_is_learned_or_a_number(monkeypatch: pytest.MonkeyPatch, value: str | float) -> None:
     monkeypatch.setenv("SLATESTREAM_POSITION_BIAS", str(value))
     assert str(load_settings().position_bias) == str(value)
+
+
+def test_every_policy_that_a_worker_serves_is_described() -> None:
+    described = set(re.findall(r"[a-z-]+", Settings.model_fields["policy"].description or ""))
+    assert [name for name, policy in REGISTRY.items() if policy.served and name not in described] == []
