@@ -15,7 +15,7 @@ RATIOS := tests/benchmarks/ratios.json
 BROKER := $(if $(KAFKA_BOOTSTRAP_SERVERS),,java)
 
 .NOTPARALLEL:
-.PHONY: demo test bench lint format env java tools dashboards constraints clean
+.PHONY: demo test bench lint format env java tools dashboards contract constraints clean
 
 demo: $(BROKER) env
 	$(BIN)/slatestream demo $(DEMO_ARGS)
@@ -63,6 +63,10 @@ tools:
 dashboards: env
 	$(BIN)/python -m deploy.grafana.dashboards
 	$(BIN)/python -m deploy.metrics
+
+# The topics' contract as an AsyncAPI document and JSON Schemas, from streams/events.py.
+contract: env
+	$(BIN)/python -m deploy.asyncapi.document
 
 # Pins every package, transitive ones too, for every Python from 3.11 on. It names no registry.
 constraints: env
