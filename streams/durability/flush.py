@@ -85,6 +85,7 @@ class Flusher:
             shard.move_on(self._clock.monotonic(), idle=idle)
             # Without new clicks since the last flush, waiting would spare no row.
             shared = shared or clicks == shard.flushed.users
+            shard.count_published()
             marks = (shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset)
             take = _Take(shard, self._index)
             try:

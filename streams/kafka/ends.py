@@ -1,6 +1,7 @@
 """Asks the broker where partitions end, over a connection that nothing else holds up."""
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable
 from io import BytesIO
@@ -8,6 +9,7 @@ from struct import Struct
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 from aiokafka.protocol.offset import OffsetRequest
 
 from streams.kafka.options import aiokafka_client_options
@@ -70,9 +72,16 @@ class EndOffsets:
         for tp in tps:
             if (leader := client.cluster.leader_for_partition(tp)) not in (None, -1):
                 by_leader[leader].append(tp.partition)
-        asking = (client.send(leader, _request(topic, asked)) for leader, asked in by_leader.items())
-        answers = await asyncio.gather(*asking, return_exceptions=True)
-        return {p: end for one in answers if isinstance(one, Answer) for p, end in one.ends.items()}
+        found: Ends = {}
+        with contextlib.suppress(KafkaError):
+            if len(by_leader) == 1:
+                ((leader, asked),) = by_leader.items()
+                found = (await client.send(leader, _request(topic, asked))).ends
+            else:
+                asking = (client.send(leader, _request(topic, asked)) for leader, asked in by_leader.items())
+                for answer in await asyncio.gather(*asking):
+                    found |= answer.ends
+        return found
 
 
 def _request(topic: str, partitions: list[int]) -> QuickRequest:

@@ -53,5 +53,14 @@ def partitions_of_bytes(
 
 
 def partition_of(key: str, partitions: int) -> int:
-    """Partition of one key."""
-    return int(partitions_of([key], partitions)[0])
+    """Partition of one key: NumPy would cost more than the hash."""
+    data = key.encode()
+    whole = len(data) & ~3
+    h = _SEED ^ len(data)
+    for at in range(0, whole, 4):
+        k = int.from_bytes(data[at : at + 4], "little") * _MIX & _MASK
+        h = h * _MIX & _MASK ^ ((k ^ k >> 24) * _MIX & _MASK)
+    if whole < len(data):
+        h = (h ^ int.from_bytes(data[whole:], "little")) * _MIX & _MASK
+    h = (h ^ h >> 13) * _MIX & _MASK
+    return ((h ^ h >> 15) & 0x7FFFFFFF) % partitions

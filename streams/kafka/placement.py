@@ -6,10 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.kafka.partitioner import partitions_of, partitions_of_bytes
+from streams.kafka.partitioner import partition_of, partitions_of, partitions_of_bytes
 from streams.metrics import Metrics
 
 log = logging.getLogger(__name__)
+
+FEW = 8  # users for whom a call of compiled code would cost more than it spares
 
 
 class Placement:
@@ -22,16 +24,20 @@ class Placement:
 
     def check(self, name: str, partition: int, user_ids: Sequence[str]) -> None:
         """Look at users met on a partition of the topic `name`."""
-        self._count(name, partition, partitions_of(user_ids, self._partitions))
+        if len(user_ids) <= FEW:
+            self._count(name, sum(partition_of(user, self._partitions) != partition for user in user_ids))
+        else:
+            homes = partitions_of(user_ids, self._partitions)
+            self._count(name, int(np.count_nonzero(homes != partition)))
 
     def check_bytes(
         self, name: str, partition: int, data: NDArray[np.uint8], spans: NDArray[np.int64]
     ) -> None:
         """Look at users as `check`, by the bytes of their ids; see `partitions_of_bytes`."""
-        self._count(name, partition, partitions_of_bytes(data, spans, self._partitions))
+        homes = partitions_of_bytes(data, spans, self._partitions)
+        self._count(name, int(np.count_nonzero(homes != partition)))
 
-    def _count(self, name: str, partition: int, homes: NDArray[np.int64]) -> None:
-        wrong = int(np.count_nonzero(homes != partition))
+    def _count(self, name: str, wrong: int) -> None:
         if not wrong:
             return
         self._metrics.count_wrong_partition(name, wrong)

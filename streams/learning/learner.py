@@ -54,6 +54,7 @@ class Learner:
 
     def keep(self, shard: Shard) -> None:
         """Take over what a shard knows whose partition goes to another worker."""
+        shard.count_published()
         self._foreign[shard.partition] = shard.statistics
         if shard.positions is not None:
             self._foreign_positions[shard.partition] = shard.positions
@@ -90,6 +91,8 @@ class Learner:
         started = time.perf_counter()
         if started < self._learn_after:
             return
+        for shard in shards:
+            shard.count_published()
         sources = self._foreign | {shard.partition: shard.statistics for shard in shards}
         if not await self._copy_changes(sources):
             return

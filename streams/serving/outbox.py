@@ -135,7 +135,7 @@ class Outbox:
     async def _publish(self, shard: Shard, slates: Sequence[Ready]) -> None:
         try:
             offsets = await self._send(shard, slates)
-            shard.count_slates(
+            shard.note_published(
                 [
                     (one.record, one.features, offset)
                     for one, offset in zip(slates, offsets, strict=True)

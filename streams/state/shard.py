@@ -103,6 +103,9 @@ class _Rows:
         arm = key_of(slate.item_ids[position])
         self._rows.append((slate.features[position], value, arm, slate.timestamp_ms, offset))
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def give_to(self, learn: Callable[..., int]) -> None:
         if self._rows:
             features, values, arms, times, offsets = zip(*self._rows, strict=True)
@@ -186,6 +189,7 @@ class Shard:
     users_lock: FairLock = field(default_factory=FairLock)
     items_lock: FairLock = field(default_factory=FairLock)
     counting: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    _uncounted: list[tuple[Recommendation, NDArray[np.float32], int]] = field(default_factory=list)
     _newest_ms: int = 0
     _idle_since: float | None = None
 
@@ -320,6 +324,8 @@ class Shard:
                 positions, weight = amended(taken, found.position, len(slate.item_ids))
                 for position in positions:
                     amendments.add(slate, position, weight, offset)
+        if rewards:
+            self.count_published()  # nothing is rewarded before it counts as shown
         rewards.give_to(self.statistics.add_rewards)
         amendments.give_to(self.statistics.amend_impressions)
 
@@ -340,6 +346,19 @@ class Shard:
                 after_offset=record.clicks_offset,
                 extra_bytes=CONTEXT_FACTOR * len(encode(record.context)) if record.context else 0,
             )
+
+    def note_published(self, slates: Sequence[tuple[Recommendation, NDArray[np.float32], int]]) -> None:
+        """Leave published slates to the next `count_published`: many are counted for little more than one."""
+        for _, features, _ in slates:
+            if features.shape[1] != self.statistics.dim:
+                raise ValueError(f"features must have {self.statistics.dim} columns, got {features.shape[1]}")
+        self._uncounted += slates
+
+    def count_published(self) -> None:
+        """Count the slates that were published since the last call."""
+        if self._uncounted:
+            slates, self._uncounted = self._uncounted, []
+            self.count_slates(slates)
 
     def count_slate(self, record: Recommendation, features: NDArray[np.float32], offset: int) -> None:
         """Count a published slate's impressions; a record already in the sums is not counted again."""

@@ -4,7 +4,7 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -42,7 +42,7 @@ class Service:
     metrics: Metrics
     owner_url: Callable[[int], str | None]
     digest: Callable[[], dict[str, Any]]
-    render: Callable[[], tuple[bytes, str]]
+    render: Callable[[], Awaitable[tuple[bytes, str]]]
 
 
 T = TypeVar("T")
@@ -214,5 +214,5 @@ async def readyz(http: web.Request) -> web.Response:
 
 async def metrics(http: web.Request) -> web.Response:
     """Answer with Prometheus's text format."""
-    body, content_type = http.app[SERVICE].render()
+    body, content_type = await http.app[SERVICE].render()
     return web.Response(body=body, headers={"Content-Type": content_type})

@@ -157,7 +157,7 @@ class Lifecycle:
                 "clicks": {shard.partition: shard.clicks.position for shard in shards},
             }
 
-    def render_metrics(self) -> tuple[bytes, str]:
+    async def render_metrics(self) -> tuple[bytes, str]:
         """Body and content type of `/metrics`, the gauges of what is held in memory being of now."""
         parts, metrics = self._parts, self._parts.metrics
         shards = parts.partitions.live()
@@ -184,4 +184,4 @@ class Lifecycle:
         metrics.waiting_requests.set(parts.server.in_flight)
         metrics.broker_reachable.set(parts.inputs.owned)
         parts.partitions.is_ready()
-        return metrics.render()
+        return await asyncio.to_thread(metrics.render)  # it takes longer than the loop may be held

@@ -146,6 +146,8 @@ class Partitions:
         task = self._shards.get(partition)
         if task is None:
             raise OwnershipLost(f"partition {partition} is not owned by this worker")
+        if _restored(task):
+            return task.result()
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -181,17 +183,16 @@ class Partitions:
 
     def is_ready(self) -> bool:
         """Whether state is restored and caught up; a standby, which owns nothing, is ready to take over."""
-        state = self.readiness()
         ready = (
-            state["catalogue_caught_up"]
-            and state["topics_caught_up"]
-            and state["items_encoded"]
-            and state["broker_answers"]
-            and state["assigned"]
-            and state["partitions"] == state["partitions_restored"]
+            self._shared_topics.caught_up
+            and self._caught_up
+            and self._items.pending == 0
+            and self._inputs.owned
+            and self._assigned
+            and all(map(_restored, self._shards.values()))
         )
         self._metrics.ready.set(ready)
-        return bool(ready)
+        return ready
 
     async def _catch_up(self, partitions: set[int]) -> None:
         """Be ready once everything that the topics held at the assignment has been folded."""

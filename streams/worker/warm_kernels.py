@@ -26,7 +26,7 @@ from streams.events import Click
 from streams.items import ease_signal
 from streams.kafka import columns, packed_rows
 from streams.kafka.columns import RecordColumns
-from streams.kafka.partitioner import partition_of
+from streams.kafka.partitioner import partitions_of
 from streams.serving import allowed_rows
 from streams.state import profile_kernels
 from streams.state.catalogue import Catalogue, encode_item_state
@@ -80,7 +80,7 @@ def warm() -> None:
     profiles.mark_items(np.zeros(3, np.bool_))
     profiles.seen_mask(0, profiles.positive, np.ones(3, np.bool_))
     _warm_reasons(profiles, covisits, catalogue, index)
-    partition_of("u", 2)
+    partitions_of(["u"], 2)
     index.forget(np.zeros(1, np.int32))
     profiles.erase("u")
 

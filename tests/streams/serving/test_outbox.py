@@ -75,6 +75,7 @@ async def test_what_is_ready_together_is_published_in_order_and_counted_by_its_o
         await asyncio.gather(*(post.send(number) for number in range(21, 24)))
 
         assert [name for _, name in post.written] == [f"r{number}" for number in range(24)]
+        post.shard.count_published()
         assert list(post.shard.published) == post.written
         assert post.shard.recommended_offset == post.written[-1][0]
         body, _ = worker.parts.metrics.render()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import aiohttp
 
@@ -25,7 +26,7 @@ async def http(worker: MemoryWorker) -> AsyncIterator[tuple[aiohttp.ClientSessio
             metrics=parts.metrics,
             owner_url=parts.shared_topics.owner_url,
             digest=dict,
-            render=parts.metrics.render,
+            render=partial(asyncio.to_thread, parts.metrics.render),
         )
     )
     try:
