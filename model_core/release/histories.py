@@ -1,9 +1,12 @@
 """Histories as the graph reads them: from the left, and no longer than the longest of a batch."""
 
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numba
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from model_core.release.batches import ScoreBatch
@@ -28,6 +31,73 @@ class Histories:
     sizes: NDArray[np.int64]
     idle_s: NDArray[np.float32]
     shut: NDArray[np.float32]
+
+    def take(self, requests: list[int]) -> "Histories":
+        """Return some of the histories, no longer than their longest."""
+        sizes = self.sizes[requests]
+        t = max(1, int(sizes.max(initial=0)))
+        return Histories(
+            tokens=self.tokens[requests, :t],
+            actions=self.actions[requests, :t],
+            gap_s=self.gap_s[requests, :t],
+            sizes=sizes,
+            idle_s=self.idle_s[requests],
+            shut=self.shut[requests, : 1 + t],
+        )
+
+    def key(self, request: int) -> bytes:
+        """Return a digest of all that the graph reads of a history: equal ones have equal states."""
+        n = self.sizes[request]
+        digest = xxhash.xxh3_128(self.tokens[request, :n].data)
+        digest.update(self.actions[request, :n].data)
+        digest.update(self.gap_s[request, :n].data)
+        return digest.digest()
+
+
+STATES_BYTES = 32 << 20
+"""States kept of histories read before: those of 2,400 users with 50 events, at 64 dimensions."""
+
+Read = Callable[[Histories], NDArray[np.float32]]
+
+
+class KnownStates:
+    """What the graph says of histories, those read last kept: it knows no time, only what users have done.
+
+    A history is known by its bytes, vectors of its items included, so nothing has to be forgotten when an
+    item or a user changes. Least recently used go first.
+
+    Parameters
+    ----------
+    read : runs the graph: (b, 1 + T, dim) float32 states of b histories of T events at most
+    """
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._known: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
+        self._nbytes = 0
+
+    def of(self, histories: Histories) -> NDArray[np.float32]:
+        """Return the states of B histories: (B, 1 + T, dim) float32, 0 in padding."""
+        keys = [histories.key(b) for b in range(len(histories.sizes))]
+        unknown = {key: b for b, key in enumerate(keys) if key not in self._known}
+        if unknown:
+            fresh = self._read(histories.take(list(unknown.values())))
+            for (key, b), states in zip(unknown.items(), fresh, strict=True):
+                self._known[key] = states[: 1 + histories.sizes[b]].copy()
+                self._nbytes += self._known[key].nbytes
+        out = np.zeros((*histories.shut.shape, histories.tokens.shape[2]), np.float32)
+        for b, key in enumerate(keys):
+            states = self._known[key]
+            out[b, : len(states)] = states
+            self._known.move_to_end(key)
+        while self._nbytes > STATES_BYTES:
+            self._nbytes -= self._known.popitem(last=False)[1].nbytes
+        return out
+
+    def forget(self) -> None:
+        """Keep nothing, so that every history is read again: for measurements."""
+        self._known.clear()
+        self._nbytes = 0
 
 
 def from_the_left(batch: ScoreBatch, items: NDArray[np.float32]) -> Histories:

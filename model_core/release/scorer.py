@@ -27,7 +27,7 @@ from model_core.release.folder import (
     Release,
     read_release,
 )
-from model_core.release.histories import Histories, from_the_left
+from model_core.release.histories import Histories, KnownStates, from_the_left
 from model_core.release.retrieval import Query, retrieve
 from model_core.signals.cold_start import ItemMapping
 from model_core.signals.ease import Ease
@@ -89,6 +89,7 @@ class Graphs:
             open_session(folder / name, threads=threads, exact=exact)
             for name in (ITEM_ENCODER, HISTORY, USER, MATCH, RANKER)
         )
+        self.states = KnownStates(self._read)
         self.provider: str = self._ranker.get_providers()[0]
         self._item_inputs = {spec.name for spec in self._item_encoder.get_inputs()}
 
@@ -102,7 +103,7 @@ class Graphs:
         """See `Scorer.score`."""
         items = items[: len(batch.popularity)]
         histories = from_the_left(batch, items)
-        states = self._states(histories)
+        states = self.states.of(histories)
         user = self._ask(batch, histories, states)
         found = retrieve(batch, items, self._query(batch, user), self._n_candidates, self._product)
         known = found.signals[:, :, POPULARITY] > 0
@@ -120,7 +121,7 @@ class Graphs:
         )
         return best_first(found.rows, found.valid, probability, logits, features)
 
-    def _states(self, histories: Histories) -> NDArray[np.float32]:
+    def _read(self, histories: Histories) -> NDArray[np.float32]:
         inputs = {"tokens": histories.tokens, "actions": histories.actions, "gap_s": histories.gap_s}
         states: NDArray[np.float32] = self._history.run(HISTORY_OUTPUTS, inputs)[0]
         return states
@@ -206,6 +207,10 @@ class Scorer:
             between calls
         """
         return self._graphs.score(batch, items)
+
+    def forget_histories(self) -> None:
+        """Read every history again, whether it has been read before or not: for measurements."""
+        self._graphs.states.forget()
 
 
 def cuda_devices() -> int:

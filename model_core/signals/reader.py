@@ -1,6 +1,6 @@
 """From what users did to what a release is given: the one way, in training, evaluation and serving."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +45,10 @@ class Reader:
     history_length, n_affinities : events and entities of a user that it reads
     n_entities : rows of its entities, 0 included
     codes : (n_actions,) int64, its code of each action of a past
+
+    Attributes
+    ----------
+    window_weights : (2, W) int64, of `co_visitation.read_weights`
     """
 
     config: SignalConfig
@@ -52,6 +56,12 @@ class Reader:
     n_affinities: int
     n_entities: int
     codes: NDArray[np.int64]
+    window_weights: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        config = self.config
+        weights = read_weights(window=config.read_window, decay=config.read_decay, other=config.read_other)
+        object.__setattr__(self, "window_weights", weights)
 
     def draw(self, pasts: Pasts, now_ms: NDArray[np.int64], *, described: NDArray[np.bool_]) -> Drawn:
         """Choose the events that count.
@@ -62,13 +72,12 @@ class Reader:
         described : (N,) bool by item row
         """
         config = self.config
-        weights = read_weights(window=config.read_window, decay=config.read_decay, other=config.read_other)
         return Drawn(
             positives(
                 pasts, described, now_ms, most=config.affinity_positives,
                 half_life_ms=config.affinity_half_life_ms,
             ),
-            recent(pasts, described, weights),
+            recent(pasts, described, self.window_weights),
             *chosen(pasts.bounds, pasts.items, pasts.positive, described),
         )  # fmt: skip
 

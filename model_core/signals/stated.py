@@ -61,6 +61,8 @@ def join_stated(
     ----------
     stated : (n, MAX_STATED) int64; entities, weights : (n, A)
     """
+    if not stated.any():
+        return entities, weights
     joined = np.concatenate((stated, entities), axis=1)
     heavy = np.concatenate((np.where(stated > 0, np.float32(WEIGHT), np.float32(0)), weights), axis=1)
     order = np.argsort(joined == 0, axis=1, kind="stable")[:, : entities.shape[1]]

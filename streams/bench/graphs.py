@@ -50,7 +50,10 @@ def random_requests(scorer: Scorer, requests: int, items: int, *, seed: int = 0)
 
 
 def time_scorer(scorer: Scorer, requests: int, items: int, *, seconds: float, seed: int = 0) -> Pass:
-    """Score one batch again and again for some seconds, at least three times after a first one."""
+    """Score one batch again and again for some seconds, at least three times after a first one.
+
+    Its histories are new each time, as those of users are who have done something since.
+    """
     vectors = random_items(items, scorer.release.dim, seed=seed)
     batch = random_requests(scorer, requests, items, seed=seed)
     scorer.score(batch, vectors)
@@ -58,6 +61,7 @@ def time_scorer(scorer: Scorer, requests: int, items: int, *, seconds: float, se
     cpu: list[float] = []
     end = time.perf_counter() + seconds
     while len(clock) < 3 or time.perf_counter() < end:
+        scorer.forget_histories()
         began, used = time.perf_counter(), time.process_time()
         scorer.score(batch, vectors)
         clock.append(time.perf_counter() - began)
