@@ -77,9 +77,10 @@ def retrieve(batch: ScoreBatch, items: Floats, query: Query, n_candidates: int, 
     if len(batch.eligible) != len(items):
         raise ValueError(f"eligible must have {len(items)} rows, got {len(batch.eligible)}")
     n_requests = len(query.match)
+    shape = (n_requests, BUFFER * n_candidates + kernels.STRIDE)
     best = (
-        np.empty((n_requests, BUFFER * n_candidates), np.float32),
-        np.empty((n_requests, BUFFER * n_candidates), np.int64),
+        np.empty(shape, np.float32),
+        np.empty(shape, np.int64),
         np.zeros(n_requests, np.int64),
     )
     mask = np.zeros(n_requests, np.bool_) if batch.limited_mask is None else batch.limited_mask

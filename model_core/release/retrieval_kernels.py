@@ -82,45 +82,41 @@ def own_parts(bounds: Longs, values: Floats, weights: Floats, scales: Floats, ou
 
 @njit
 def _worst_of_best(scores: Floats, wanted: int) -> Any:  # np.float32
-    """Return the score that `wanted` scores, and no more but for equal ones, reach; scores are moved about.
+    """Return the score that `wanted` scores, and no more but for equal ones, reach.
 
-    Hoare, "Algorithm 65: find", 1961.
+    By halves of all that may be, for no branch can foretell a score: floats have the order of whole numbers
+    when the bits of negative ones, but for the sign, are turned.
     """
-    low, high, last = 0, len(scores) - 1, wanted - 1
+    keys = scores.view(np.int32).copy()
+    for i in range(len(keys)):
+        keys[i] ^= (keys[i] >> np.int32(31)) & np.int32(0x7FFFFFFF)
+    low, high = np.int64(keys.min()), np.int64(keys.max())
     while low < high:
-        middle = scores[(low + high) >> 1]
-        i, j = low, high
-        while i <= j:
-            while scores[i] > middle:
-                i += 1
-            while scores[j] < middle:
-                j -= 1
-            if i <= j:
-                scores[i], scores[j] = scores[j], scores[i]
-                i += 1
-                j -= 1
-        if last <= j:
-            high = j
-        elif last >= i:
-            low = i
+        middle, reach = (low + high + 1) >> 1, np.int32(0)
+        for i in range(len(keys)):
+            reach += np.int32(keys[i] >= np.int32(middle))
+        if reach >= wanted:
+            low = middle
         else:
-            break
-    return scores[last]
+            high = middle - 1
+    keys[0] = np.int32(low)
+    keys[0] ^= (keys[0] >> np.int32(31)) & np.int32(0x7FFFFFFF)
+    return keys.view(np.float32)[0]
 
 
 @njit
 def _cut(scores: Floats, rows: Longs, wanted: int) -> Any:  # np.float32
     """Leave the best `wanted` at the front, in their order, and return the lowest score of these."""
-    worst = _worst_of_best(scores.copy(), wanted)
+    worst = _worst_of_best(scores, wanted)
     equal = wanted
     for i in range(len(scores)):
         equal -= scores[i] > worst
     n = 0
     for i in range(len(scores)):
-        if scores[i] > worst or (scores[i] == worst and equal > 0):
-            equal -= scores[i] == worst
-            scores[n], rows[n] = scores[i], rows[i]
-            n += 1
+        score, ties = scores[i], (scores[i] == worst) & (equal > 0)
+        scores[n], rows[n] = score, rows[i]
+        n += (score > worst) | ties
+        equal -= ties
     return worst
 
 
@@ -152,7 +148,7 @@ def keep_best(
     matches : (len(asking), n), inner products with rows from `begin` on; overwritten
     asking : the requests, of those that all else is of
     cursors : (B, 2), where the lists of own parts and of excluded rows have been read up to
-    best, best_rows : (B, more than `wanted`), of which the first `sizes` are candidates to be the best
+    best, best_rows : (B, at least `wanted` + `STRIDE`), of which the first `sizes` may be the best
     least : (B,), what a score must beat
     """
     nothing = np.float32(-np.inf)
@@ -181,13 +177,12 @@ def keep_best(
             stride = scores[first : first + STRIDE]
             if not _any_above(stride, bar):
                 continue
+            if size + STRIDE > len(kept):
+                bar = _cut(kept[:size], rows[:size], wanted)
+                size = wanted
             for i in range(len(stride)):
-                if stride[i] > bar:
-                    kept[size], rows[size] = stride[i], begin + first + i
-                    size += 1
-                    if size == len(kept):
-                        bar = _cut(kept, rows, wanted)
-                        size = wanted
+                kept[size], rows[size] = stride[i], begin + first + i
+                size += stride[i] > bar
         sizes[b], least[b] = size, bar
 
 
