@@ -32,6 +32,9 @@ REACH = np.float32(6.0)
 # Candidates whose utilities are sampled together: each random number is then loaded once for all of them.
 _ROWS = 4
 
+# Samples looked at together: few of them are won by a candidate, and where none can be, no noise is needed.
+_STRIDE = 32
+
 
 @compiled
 def _tie_bits(counter: int, key: Any) -> float:
@@ -202,8 +205,15 @@ def _contenders(
 
 @contracted
 def _raise(best: NDArray[np.float64], values: Floats, first: int, key: Any) -> None:
-    for s in range(len(best)):
-        best[s] = max(best[s], values[s] + _TIE_STEP * _tie_bits(first + s, key))
+    for begin in range(0, len(best), _STRIDE):
+        highest, drawn = best[begin : begin + _STRIDE], values[begin : begin + _STRIDE]
+        above = 0
+        for s in range(len(highest)):
+            above += drawn[s] + TIE_NOISE >= highest[s]
+        if above:
+            for s in range(len(highest)):
+                noise = _TIE_STEP * _tie_bits(first + begin + s, key)
+                highest[s] = max(highest[s], drawn[s] + noise)
 
 
 @contracted
