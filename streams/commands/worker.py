@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 SWITCH_S = 0.0002
-# Slates that wait for their rewards are hundreds of thousands of objects, and no garbage: a pass over all of them
-# holds every thread for 50 ms and more. So it comes once in 20 million objects that stay, and not in 70,000.
+# Slates that wait for their rewards are hundreds of thousands of objects, and no garbage: a pass over all of
+# them holds every thread for 50 ms and more. So it comes once in 20 million objects that stay.
 GC_THRESHOLDS = 1_000, 10, 2_000
 
 

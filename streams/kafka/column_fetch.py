@@ -79,6 +79,22 @@ def read_last(consumer: AIOKafkaConsumer, topic: str) -> None:
     consumer._fetcher._get_actions_per_node = in_order
 
 
+def wait_longer(consumer: AIOKafkaConsumer, wait_ms: int) -> None:
+    """Let a fetch that asks for every partition stay open so long, where nothing comes.
+
+    What lacks a partition, because its records are not taken yet, keeps to the consumer's own time: that
+    partition waits for the answer.
+    """
+    fetching = consumer._fetcher
+    actions_per_node, short_ms = fetching._get_actions_per_node, fetching._fetch_max_wait_ms
+
+    def patiently(assignment: Any) -> Any:
+        fetching._fetch_max_wait_ms = short_ms if fetching._records else wait_ms
+        return actions_per_node(assignment)
+
+    fetching._get_actions_per_node = patiently
+
+
 class _Results(dict[Any, Any]):
     """The fetcher's results by partition; takes the records of each apart as columns."""
 
@@ -106,17 +122,19 @@ class _Columns:
         data = np.frombuffer(raw, np.uint8)
         found = np.empty((len(data) // HEADER + 1, 8), np.int64)
         found = found[: batches(data, found)]
-        if records._aborted_transactions or np.any(found[:, 2] < 0):
+        attributes = int(np.bitwise_or.reduce(found[:, 2]))  # of any batch; negative if one of them is
+        if records._aborted_transactions or attributes < 0:
             columns = RecordColumns.of(list(records), ends=ends)
             self.next_fetch_offset = records.next_fetch_offset
             return columns
         if records._check_crcs:
             _check(tp, raw, found)
         after = int(found[-1, 7]) if len(found) else self.next_fetch_offset
-        found = found[found[:, 2] & CONTROL == 0]
+        if attributes & CONTROL:
+            found = found[found[:, 2] & CONTROL == 0]
         table = np.empty((int(found[:, 3].sum()), 6), np.int64)
         since = self.next_fetch_offset
-        if np.any(found[:, 2] & CODEC):
+        if attributes & CODEC:
             raw, n = _decompressed(raw, found, since, table)
         else:
             n = read_batches(data, found, since, table)

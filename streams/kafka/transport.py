@@ -22,7 +22,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 from mode.utils.futures import maybe_set_exception, maybe_set_result
 
-from streams.kafka.column_fetch import fetch_columns, read_last
+from streams.kafka.column_fetch import fetch_columns, read_last, wait_longer
 from streams.kafka.columns import RecordColumns
 from streams.kafka.lease import Lease
 from streams.kafka.ledger import CommitLedger
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 # A fetch asks for the partitions that are drained at that moment and stays open up to this long when
 # they are empty, while those that fill meanwhile wait for it: so it must be short.
 FETCH_MAX_WAIT_MS = 50
+# One that asks for all of them holds nothing up but a rebalance, which asks over the same connection.
+DRAINED_MAX_WAIT_MS = 200
 POLL_TIMEOUT_S = 1.0
 # A poll does not notice that a full buffer has room again: while one is full, polls are short.
 FULL_POLL_S = 0.01
@@ -197,6 +199,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         """Start to consume, in columns; every answer of the group renews the lease."""
         await super().on_start()
         fetch_columns(self._ensure_consumer())
+        wait_longer(self._ensure_consumer(), DRAINED_MAX_WAIT_MS)
         if (last := getattr(self.app, "read_last", None)) is not None:
             read_last(self._ensure_consumer(), last)
         lease = cast(Consumer, self.consumer).lease

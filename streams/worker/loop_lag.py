@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-PERIOD_S = 0.01
+PERIOD_S = 0.025  # to wake up costs an idle worker more than anything else it does
 
 
 async def measure_loop_lag(observe: Callable[[float], None]) -> None:
