@@ -13,6 +13,7 @@ on its time and not on when it arrives, as long as the slate is kept.
 
 import heapq
 from bisect import insort
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import count
@@ -20,6 +21,7 @@ from math import fsum
 from typing import Any, NamedTuple
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from online_learning.attribution.rewards import Shaping
@@ -159,8 +161,9 @@ class PendingSlates:
     Attributes
     ----------
     keep_ms : how long a slate is kept
-    users : slates per user, oldest first; users without any have no entry. Read only; it is there so
-        that a column of user ids can be filtered by `user_id in pending.users`.
+    users : slates per user, oldest first; users without any have no entry. Read only.
+    hashes : how many of these users have an id of this XXH3; users without slates have no entry. Read only;
+        it is there so that a column of hashed ids can be filtered by `number in pending.hashes`.
     evicted : slates given up before their window had ended
     nbytes : what the slates take of memory, about
     """
@@ -179,6 +182,7 @@ class PendingSlates:
         self.max_bytes = max_bytes
         self.nbytes = 0
         self.users: dict[str, list[OpenSlate]] = {}
+        self.hashes: Counter[int] = Counter()
         self.evicted = 0
         self._by_request: dict[str, OpenSlate] = {}
         # Heaps of what is open and of what is closed and kept: what ends first is on top. What was forgotten
@@ -224,7 +228,10 @@ class PendingSlates:
             request_id, user_id, item_ids, features, timestamp_ms, record, after_offset, extra_bytes
         )
         self._by_request[request_id] = slate
-        insort(self.users.setdefault(user_id, []), slate, key=_closing_order)
+        if (others := self.users.get(user_id)) is None:
+            others = self.users[user_id] = []
+            self.hashes[_hash(user_id)] += 1
+        insort(others, slate, key=_closing_order)
         heapq.heappush(self._open, (timestamp_ms, request_id, next(self._numbers), slate))
         self.nbytes += slate.nbytes
         while self.nbytes > self.max_bytes and len(self._by_request) > 1:
@@ -294,7 +301,9 @@ class PendingSlates:
 
     def forget(self, user_id: str) -> int:
         """Take out a user's slates, which close without a word; return how many there were."""
-        gone = self.users.pop(user_id, [])
+        gone = self.users.get(user_id, [])
+        if gone:
+            self._left(user_id)
         for slate in gone:
             del self._by_request[slate.request_id]
             self._corrected.pop(slate.request_id, None)
@@ -346,11 +355,22 @@ class PendingSlates:
         others = self.users[slate.user_id]
         others.remove(slate)
         if not others:
-            del self.users[slate.user_id]
+            self._left(slate.user_id)
+
+    def _left(self, user_id: str) -> None:
+        """Note that a user has no slate any more."""
+        del self.users[user_id]
+        self.hashes[number := _hash(user_id)] -= 1
+        if not self.hashes[number]:
+            del self.hashes[number]
 
     def _closed(self, slate: OpenSlate, *, correction: bool = False) -> ClosedSlate:
         rewards = [fsum(amounts) for amounts in slate.amounts]
         return ClosedSlate(slate, np.array(rewards, np.float64), correction)
+
+
+def _hash(user_id: str) -> int:
+    return xxhash.xxh3_64_intdigest(user_id.encode())
 
 
 def _closing_order(slate: OpenSlate) -> tuple[int, str]:

@@ -291,18 +291,20 @@ class Shard:
         metrics: Metrics,
     ) -> None:
         """Join clicks with the slates of their users; those already in the sums are left out."""
-        waiting = self.slates.users
+        waiting = self.slates.hashes
         rewards, amendments = _Rows(), _Rows()
-        for row, user in enumerate(columns.users):
-            if user not in waiting or outcomes[row] == DUPLICATE:
+        for row, hashed in enumerate(columns.keys[USER].tolist()):
+            if hashed not in waiting or outcomes[row] == DUPLICATE:
                 continue
             offset = int(columns.offsets[row])
             if offset <= self.rewarded_offset:
                 continue
             click = columns.click(row)
+            if not self.slates.has_open(click.user_id):
+                continue
             found = self.slates.attribute(
-                user, click.item_id, click.action, click.timestamp_ms, click.request_id, click.dwell_ms,
-                offset=offset,
+                click.user_id, click.item_id, click.action, click.timestamp_ms, click.request_id,
+                click.dwell_ms, offset=offset,
             )  # fmt: skip
             metrics.count_rewards(found.outcome)
             if (slate := found.slate) is None:

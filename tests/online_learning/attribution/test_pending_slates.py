@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -405,6 +406,7 @@ def test_every_slate_closes_once_and_its_last_word_is_what_was_given_out(
                 given_out[key] = given_out.get(key, 0.0) + found.reward
         else:
             closed += pending.close(now - step[1])
+        assert pending.hashes == {xxhash.xxh3_64_intdigest(user.encode()): 1 for user in pending.users}
     closed += pending.close(10**9)
     first = [one.slate.request_id for one in closed if not one.correction]
     assert sorted(first) == sorted(f"r{i}" for i in range(n_slates))
@@ -420,6 +422,7 @@ def test_a_forgotten_users_slates_are_gone_without_a_word_and_the_others_stay() 
     assert pending.forget("u") == 2
     assert pending.forget("u") == 0
     assert pending.attribute("u", "a", "click", 5).outcome is Outcome.UNKNOWN_SLATE
+    assert pending.hashes == {xxhash.xxh3_64_intdigest(b"v"): 1}
     assert pending.attribute("v", "a", "click", 5, "r2").reward == 1.0
     assert [closed.slate.request_id for closed in pending.close(10_000)] == ["r2", "r4"]
     assert (len(pending), pending.nbytes) == (0, 0)
