@@ -47,6 +47,8 @@ class Service:
 
 T = TypeVar("T")
 
+NO_STORE = {"Cache-Control": "no-store"}
+
 SERVICE = web.AppKey("service", Service)
 
 
@@ -55,7 +57,8 @@ async def start_http(service: Service) -> tuple[web.AppRunner, str]:
     app = web.Application(middlewares=[measured(service.metrics)])
     app[SERVICE] = service
     settings = service.settings
-    app.router.add_get("/v1/recommendations/{user_id}", recommendations)
+    # A slate is published and learned from: who only looks (HEAD) gets none, and no cache gives one twice.
+    app.router.add_get("/v1/recommendations/{user_id}", recommendations, allow_head=False)
     app.router.add_get("/v1/explanations/{user_id}/{item_id}", explanations)
     app.router.add_get("/v1/digest", state_digest)
     app.router.add_get("/healthz", healthz)
@@ -71,13 +74,14 @@ async def start_http(service: Service) -> tuple[web.AppRunner, str]:
 
 
 def _error(status: int, message: str) -> web.Response:
-    return web.json_response({"error": message}, status=status)
+    return web.json_response({"error": message}, status=status, headers=NO_STORE)
 
 
 async def recommendations(http: web.Request) -> web.Response:
     """`GET /v1/recommendations/{user_id}?k=10&exclude=a,b&pinned=c&boosts=d:0.2&request_id=...`: a slate.
 
-    An id with a comma in it cannot be named here, but on `requests`.
+    exclude, pinned and boosts may be given several times, too. An id with a comma in it cannot be named here,
+    but on `requests`.
     Answered by the worker that owns the user's partition; any other one redirects to it (307).
     """
     service = http.app[SERVICE]
@@ -105,7 +109,7 @@ async def recommendations(http: web.Request) -> web.Response:
         return refusal
     if answer is None:
         return _error(409, f"request_id {request.request_id!r} has been answered; see `recommendations`")
-    return web.Response(body=encode(answer), content_type="application/json")
+    return web.Response(body=encode(answer), content_type="application/json", headers=NO_STORE)
 
 
 async def _in_time(work: Coroutine[Any, Any, T], seconds: float) -> T:
@@ -150,7 +154,7 @@ async def explanations(http: web.Request) -> web.Response:
         answer = await service.explainer.explain(user_id, item_id, partition)
     except ExplanationError as error:
         return _error(error.status, str(error))
-    return web.Response(body=encode(answer), content_type="application/json")
+    return web.Response(body=encode(answer), content_type="application/json", headers=NO_STORE)
 
 
 def _parse(http: web.Request, k_default: int) -> Request:
@@ -162,6 +166,9 @@ def _parse(http: web.Request, k_default: int) -> Request:
         raise ValueError(
             f"unknown parameter {sorted(unknown)[0]!r}; known: k, exclude, pinned, boosts, request_id"
         )
+    for name in ("k", "request_id"):
+        if len(http.query.getall(name, [])) > 1:
+            raise ValueError(f"{name} must be given once")
     text = http.query.get("k", str(k_default))
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_SLATE:
         raise ValueError(f"k must be a whole number from 1 to {MAX_SLATE}, got {text[:20]!r}")
@@ -181,7 +188,7 @@ def _parse(http: web.Request, k_default: int) -> Request:
 
 
 def _listed(http: web.Request, name: str) -> list[str]:
-    return [item for item in http.query.get(name, "").split(",") if item]
+    return [item for given in http.query.getall(name, []) for item in given.split(",") if item]
 
 
 def _boost(pair: str) -> tuple[str, float]:

@@ -86,3 +86,30 @@ async def test_each_answer_is_counted_by_route_and_status(make_memory: MakeMemor
     ):  # fmt: skip
         assert f'slatestream_http_requests_total{{route="{route}",status="{status}"}} {n}.0' in body
     assert 'slatestream_http_request_seconds_count{route="recommendations"} 2.0' in body
+
+
+async def test_a_parameter_given_several_times_counts_as_often_or_is_refused(make_memory: MakeMemory) -> None:
+    memory = make_memory(partitions=1, http_port=0)
+    for item in "abcd":
+        memory.events.content(item)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        async with http(worker) as (client, url):
+            async with client.get(f"{url}?exclude=a&exclude=b,c") as answer:
+                assert [item["item_id"] for item in (await answer.json())["slate"]] == ["d"]
+            async with client.get(f"{url}?k=1&k=2") as answer:
+                assert (answer.status, await answer.json()) == (400, {"error": "k must be given once"})
+
+
+async def test_a_slate_is_for_no_cache_and_who_only_looks_gets_none(make_memory: MakeMemory) -> None:
+    memory = make_memory(partitions=1, http_port=0)
+    memory.events.content("a")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        async with http(worker) as (client, url):
+            async with client.head(url) as answer:
+                assert answer.status == 405
+            assert memory.events.recommendations() == []
+            for asked in (url, f"{url}?k=none"):
+                async with client.get(asked) as answer:
+                    assert answer.headers["Cache-Control"] == "no-store"
