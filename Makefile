@@ -1,5 +1,5 @@
 # make demo   a real Kafka broker, a model trained on real data, a worker, simulated users
-# make test   the whole suite
+# make test   the whole suite; PYTEST_ARGS="-n 2 --dist loadfile" runs two files at a time, each with its broker
 # make bench  two minutes that tell whether ingest, serving or the start became slower
 # All create the environment first, and install through apt what the system lacks.
 
