@@ -23,8 +23,8 @@ from streams.state.shard import Shard, count_outcomes
 
 T = TypeVar("T")
 
-# So many clicks are folded in less time than it takes to have another thread do it.
-FEW = 128
+# So many clicks are folded in a few milliseconds: another thread would have the interpreter only later.
+FEW = 384
 # Clicks given to another thread at once.
 PIECE = 1024
 
