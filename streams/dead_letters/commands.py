@@ -1,6 +1,5 @@
 """`slatestream dead-letters`: what was refused and why, and how to have it taken after all."""
 
-import asyncio
 import os
 import shlex
 import subprocess
@@ -8,25 +7,22 @@ import sys
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
-from aiokafka.errors import KafkaError
 from rich.console import Console
 
 from streams.dead_letters.log import Choice, Held, read_letters
-from streams.dead_letters.replay import refusal, replay, why_not
+from streams.dead_letters.replay import input_of, refusal, replay, why_not
 from streams.dead_letters.show import as_line, readable, show_letter, show_letters
 from streams.decoding import REASONS
 from streams.errors import SlatestreamError
-from streams.kafka.topic_admin import ConfigFile, check_topics
+from streams.kafka.connected import run_connected
+from streams.kafka.topic_admin import ConfigFile
 from streams.kafka.topics import TOPICS, topic_name
 from streams.ope.command import duration_s
 from streams.settings import Settings, load_settings
-
-T = TypeVar("T")
 
 Number = Annotated[int, typer.Argument(min=0, help="Number of the letter, as `list` shows it.")]
 Topic = Annotated[str | None, typer.Option(help="Only of this topic, without the prefix: clicks, ...")]
@@ -72,7 +68,7 @@ def list_command(
             counts[held.letter.topic, held.letter.reason] += 1
         return newest, counts
 
-    newest, counts = _connected(settings, read())
+    newest, counts = run_connected(settings, "dead-letters", read())
     if json_lines:
         for held in newest:
             print(as_line(held))
@@ -140,7 +136,10 @@ def replay_command(
         chosen = [(held, _value(settings, held, edit, value))]
     else:
         choice = _choice(settings, topic, reason, last)
-        chosen = [(held, held.letter.value) for held in _connected(settings, _collect(settings, choice))]
+        chosen = [
+            (held, held.letter.value)
+            for held in run_connected(settings, "dead-letters", _collect(settings, choice))
+        ]
     sound = _sound(settings, chosen, mended=edit or value is not None, force=force)
     if not sound:
         raise SlatestreamError("nothing is replayed")
@@ -148,7 +147,7 @@ def replay_command(
     what = ", ".join(f"{n:,} to {name}" for name, n in sorted(counts.items()))
     if not yes and not typer.confirm(f"Replay {what}?"):
         raise SlatestreamError("nothing is replayed")
-    sent = _connected(settings, replay(settings, sound))
+    sent = run_connected(settings, "dead-letters", replay(settings, sound))
     print(f"replayed {sent:,}: {what}")
 
 
@@ -175,8 +174,8 @@ def _sound(
 def _value(settings: Settings, held: Held, edit: bool, file: Path | None) -> bytes:
     if edit and file is not None:
         raise SlatestreamError("--edit and --value are two ways to say one thing: give one")
-    if (edit or file is not None) and (why := why_not(settings, held)) and "no input topic" in why:
-        raise SlatestreamError(f"dead letter {held.number}: {why}")
+    if input_of(settings, held.letter.topic) is None:
+        raise SlatestreamError(f"dead letter {held.number}: {why_not(settings, held)}")
     if file is not None:
         return _read(file)
     if not edit:
@@ -211,7 +210,7 @@ def _read(file: Path) -> bytes:
 
 
 def _one(settings: Settings, number: int) -> Held:
-    found = _connected(settings, _collect(settings, Choice(numbers=(number,))))
+    found = run_connected(settings, "dead-letters", _collect(settings, Choice(numbers=(number,))))
     if not found:
         raise SlatestreamError(f"there is no dead letter {number}: see `slatestream dead-letters list`")
     return found[0]
@@ -231,16 +230,6 @@ def _choice(settings: Settings, topic: str | None, reason: str | None, last: str
         reason=reason,
         since_ms=0 if last is None else int(1000 * (time.time() - duration_s(last))),
     )
-
-
-def _connected(settings: Settings, work: Coroutine[Any, Any, T]) -> T:
-    try:
-        check_topics(settings)
-        return asyncio.run(work)
-    except KafkaError as error:
-        raise SlatestreamError(f"dead-letters: {settings.bootstrap_servers}: {error}") from None
-    finally:
-        work.close()
 
 
 def _console() -> Console:

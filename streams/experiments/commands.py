@@ -1,14 +1,11 @@
 """`slatestream experiment`: start, look at and stop experiments on live traffic."""
 
-import asyncio
 import time
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import numpy as np
 import typer
-from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
 
@@ -27,12 +24,10 @@ from streams.experiments.definition import (
 from streams.experiments.log import read_experiments, read_log
 from streams.experiments.report import make_report
 from streams.experiments.show import as_json, duration, plot, show
+from streams.kafka.connected import run_connected
 from streams.kafka.publisher import Publisher
-from streams.kafka.topic_admin import check_topics
 from streams.kafka.topics import topic_name
 from streams.settings import Settings, load_settings
-
-T = TypeVar("T")
 
 Name = Annotated[str, typer.Argument(help="Name of the experiment.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
@@ -123,7 +118,7 @@ def start_command(
         check_experiment(experiment, learning, settings.policy)
     except ValueError as error:
         raise SlatestreamError(f"experiment {name}: {error}") from None
-    _connected(settings, _start(settings, experiment))
+    run_connected(settings, "experiment", _start(settings, experiment))
     print(f"{name} runs; see `slatestream experiment status {name}`, end it with `stop`.")
     if experiment.kind == "ab" and segment is not None and Segment.parse(segment).moves:
         print(
@@ -158,7 +153,7 @@ def status_command(
     settings, console = load_settings(config), Console()
     if plot_file is not None and name is None:
         raise SlatestreamError("--plot needs the name of an experiment")
-    experiments = _connected(settings, read_experiments(settings))
+    experiments = run_connected(settings, "experiment", read_experiments(settings))
     chosen = (
         [_known(experiments, name)] if name is not None else [e for e in experiments.values() if e.running]
     )
@@ -166,7 +161,7 @@ def status_command(
         print("no experiment runs; see `slatestream experiment list`")
     alarmed = False
     for experiment in chosen:
-        log = _connected(settings, read_log(settings, experiment))
+        log = run_connected(settings, "experiment", read_log(settings, experiment))
         report = make_report(experiment, log, int(time.time() * 1000))
         alarmed |= bool(report.alarms)
         if as_json_too:
@@ -189,7 +184,7 @@ def stop_command(name: Name, config: ConfigFile = None) -> None:
         await _publish(settings, experiment.stopped(int(time.time() * 1000)))
         return experiment
 
-    ended = _connected(settings, stop())
+    ended = run_connected(settings, "experiment", stop())
     print(f"{name} is stopped after {duration(int(time.time() * 1000) - ended.started_ms)}.")
 
 
@@ -211,7 +206,7 @@ def share_command(
             )
         await _publish(settings, experiment.grown(share))
 
-    _connected(settings, grow())
+    run_connected(settings, "experiment", grow())
     print(f"{name} has a share of {share:g} now.")
 
 
@@ -223,7 +218,7 @@ def list_command(config: ConfigFile = None) -> None:
     for column in ("name", "kind", "share", "segment", "variants", "state"):
         table.add_column(column, overflow="fold")
     now_ms = int(time.time() * 1000)
-    for one in _connected(settings, read_experiments(settings)).values():
+    for one in run_connected(settings, "experiment", read_experiments(settings)).values():
         ran = duration((one.stopped_ms or now_ms) - one.started_ms)
         variants = "\n".join(f"{variant.name}={variant.policy}" for variant in one.variants)
         state = f"running for {ran}" if one.running else f"stopped after {ran}"
@@ -275,13 +270,3 @@ async def _publish(settings: Settings, experiment: Experiment) -> None:
         await publisher.publish(topic_name(settings, "experiments"), 0, [row])
     finally:
         await publisher.stop()
-
-
-def _connected(settings: Settings, work: Coroutine[Any, Any, T]) -> T:
-    try:
-        check_topics(settings)
-        return asyncio.run(work)
-    except KafkaError as error:
-        raise SlatestreamError(f"experiment: {settings.bootstrap_servers}: {error}") from None
-    finally:
-        work.close()
