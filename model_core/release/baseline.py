@@ -55,6 +55,9 @@ class BaselineScorer:
             metrics={},
         )
 
+    def items_written(self, rows: NDArray[np.int64]) -> None:
+        """See `Scorer.items_written`; there is nothing to keep up to date."""
+
     def encode_items(self, batch: ItemBatch) -> NDArray[np.float32]:
         """Return vectors that say nothing: (n, 1) float32."""
         return np.zeros((len(batch.id_rows), 1), np.float32)
@@ -82,5 +85,5 @@ class BaselineScorer:
         return best_first(found.rows, found.valid, score, logits, features)
 
 
-def _no_match(match: NDArray[np.float32], items: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.zeros((len(match), len(items)), np.float32)
+def _no_match(match: NDArray[np.float32], begin: int, end: int) -> NDArray[np.float32]:
+    return np.zeros((len(match), end - begin), np.float32)

@@ -65,6 +65,8 @@ class Release:
     """Reward weight of each action in training; positive from 1 on."""
     training: dict[str, Any] = field(default_factory=dict)
     """How it was trained; `interactions` counts the log's rows that it knows."""
+    precision: str = "fp32"
+    """Of the graphs' matrix products: fp32, fp16 or int8."""
     carries_text_encoder: bool = False
     """Whether the export of its text encoder is among its files."""
 
@@ -157,6 +159,7 @@ def read_release(folder: Path) -> Release:
         metrics=manifest["metrics"],
         action_weights=manifest["actions"],
         training=manifest.get("training", {}),
+        precision=manifest.get("precision", "fp32"),
         carries_text_encoder=TEXT_ENCODER in manifest["files"],
         **names,
         **{name: dims[name] for name in sizes},

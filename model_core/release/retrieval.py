@@ -20,7 +20,8 @@ BUFFER = 4
 """Candidates held before the best are selected, times the number wanted."""
 
 Floats = NDArray[np.float32]
-Product = Callable[[Floats, Floats], Floats]
+Product = Callable[[Floats, int, int], Floats]
+"""Of match (b, dim), begin and end: ``match @ items[begin:end].T``, which may be overwritten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +58,24 @@ class Found:
     vectors: Floats
 
 
-def retrieve(batch: ScoreBatch, items: Floats, query: Query, n_candidates: int, product: Product) -> Found:
+def retrieve(
+    batch: ScoreBatch,
+    items: Floats,
+    query: Query,
+    n_candidates: int,
+    product: Product,
+    *,
+    at_once: int = SCORES,
+) -> Found:
     """Find the best candidates of each request.
 
     Parameters
     ----------
     items : (N, dim) float32
     product
-        Makes ``match @ items.T`` of (b, dim) and (n, dim): (b, n), which may be overwritten.
+        Of the same items.
+    at_once
+        Scores asked of `product` in one call.
 
     Raises
     ------
@@ -88,26 +99,27 @@ def retrieve(batch: ScoreBatch, items: Floats, query: Query, n_candidates: int, 
     if len(few):
         _search_few(batch, items, query, few, n_candidates, best)
     if len(all_):
-        _search_all(batch, items, query, all_, product, n_candidates, best)
+        _search_all(batch, len(items), query, all_, product, n_candidates, best, at_once)
     return _described(batch, items, query, n_candidates, best)
 
 
 def _search_all(
     batch: ScoreBatch,
-    items: Floats,
+    n_items: int,
     query: Query,
     asking: NDArray[np.int64],
     product: Product,
     n_candidates: int,
     best: tuple[Floats, NDArray[np.int64], NDArray[np.int64]],
+    at_once: int,
 ) -> None:
     match = query.match if len(asking) == len(query.match) else query.match[asking]
-    block = max(1, SCORES // len(asking))
+    block = max(1, at_once // len(asking))
     least = np.full(len(query.match), -np.inf, np.float32)
     cursors = np.stack((batch.signals.bounds[:-1], batch.excluded.bounds[:-1]), axis=1)
-    for begin in range(0, len(items), block):
+    for begin in range(0, n_items, block):
         kernels.keep_best(
-            product(match, items[begin : begin + block]), begin, asking,
+            product(match, begin, min(begin + block, n_items)), begin, asking,
             batch.popularity, query.level, batch.eligible, query.weight, query.gain, query.newcomer,
             batch.signals.bounds, batch.signals.rows, query.own,
             batch.excluded.bounds, batch.excluded.rows, cursors, n_candidates, *best, least,
@@ -176,6 +188,6 @@ def warm() -> None:
     )
     kernels.own_parts(row.bounds, one[:, None], one[:, None], one, one.copy())
     for asked in (batch, batch.only(row)):
-        found = retrieve(asked, one[:, None], query, 1, lambda match, items: match @ items.T)
+        found = retrieve(asked, one[:, None], query, 1, lambda match, begin, end: match * one[begin:end])
     columns = found.rows, found.valid, found.scores, found.signals, found.vectors
     kernels.best_first(*columns, *columns)

@@ -1,9 +1,11 @@
 """Runs a release: items to vectors, requests to ranked candidates, by ONNX Runtime on CUDA or CPU."""
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -28,9 +30,17 @@ from model_core.release.folder import (
     read_release,
 )
 from model_core.release.histories import Histories, KnownStates, from_the_left
-from model_core.release.retrieval import Query, retrieve
+from model_core.release.retrieval import SCORES, Product, Query, retrieve
 from model_core.signals.cold_start import ItemMapping
 from model_core.signals.ease import Ease
+
+if TYPE_CHECKING:
+    from model_core.release.device_items import DeviceItems
+
+Device = Literal["auto", "cpu"]
+CUDA = "CUDAExecutionProvider"
+DEVICE_SCORES = 1 << 24
+"""Scores asked of a GPU at once: 64 MiB that come back to the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +89,31 @@ class Graphs:
         Holds the graphs; nothing else in it is read.
     threads
         Of the CPU provider, for one call.
-    exact
+    exact, device
         See `open_session`.
+    half
+        Keep the items on a GPU in half precision.
     """
 
-    def __init__(self, folder: Path, *, n_candidates: int, threads: int = 1, exact: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        n_candidates: int,
+        threads: int = 1,
+        exact: bool = False,
+        device: Device = "auto",
+        half: bool = False,
+    ) -> None:
         self._n_candidates = n_candidates
+        opened = partial(open_session, threads=threads, exact=exact, device=device)
         self._item_encoder, self._history, self._user, self._match, self._ranker = (
-            open_session(folder / name, threads=threads, exact=exact)
-            for name in (ITEM_ENCODER, HISTORY, USER, MATCH, RANKER)
+            opened(folder / name) for name in (ITEM_ENCODER, HISTORY, USER, MATCH, RANKER)
         )
         self.states = KnownStates(self._read)
         self.provider: str = self._ranker.get_providers()[0]
+        dim = self._match.get_inputs()[0].shape[1]
+        self._held = _on_gpu(dim, half, opened) if self.provider == CUDA else None
         self._item_inputs = {spec.name for spec in self._item_encoder.get_inputs()}
 
     def encode_items(self, batch: ItemBatch) -> NDArray[np.float32]:
@@ -99,13 +122,19 @@ class Graphs:
         vectors: NDArray[np.float32] = self._item_encoder.run(None, inputs)[0]
         return vectors
 
+    def items_written(self, rows: NDArray[np.int64]) -> None:
+        """See `Scorer.items_written`."""
+        if self._held is not None:
+            self._held.write(rows)
+
     def score(self, batch: ScoreBatch, items: NDArray[np.float32]) -> Scores:
         """See `Scorer.score`."""
+        product, at_once = self._product(items)
         items = items[: len(batch.popularity)]
         histories = from_the_left(batch, items)
         states = self.states.of(histories)
         user = self._ask(batch, histories, states)
-        found = retrieve(batch, items, self._query(batch, user), self._n_candidates, self._product)
+        found = retrieve(batch, items, self._query(batch, user), self._n_candidates, product, at_once=at_once)
         known = found.signals[:, :, POPULARITY] > 0
         probability, logits, features = self._ranker.run(
             RANKER_OUTPUTS,
@@ -155,9 +184,17 @@ class Graphs:
             always=own_weights @ np.log(scales[sparse]),
         )
 
-    def _product(self, match: NDArray[np.float32], items: NDArray[np.float32]) -> NDArray[np.float32]:
-        product: NDArray[np.float32] = self._match.run(None, {"match": match, "items": items})[0]
-        return product
+    def _product(self, items: NDArray[np.float32]) -> tuple[Product, int]:
+        """Return what multiplies with items, and how many scores it should be asked for at once."""
+        if self._held is not None:
+            self._held.hold(items)
+            return self._held.product, DEVICE_SCORES
+
+        def product(match: NDArray[np.float32], begin: int, end: int) -> NDArray[np.float32]:
+            made: NDArray[np.float32] = self._match.run(None, {"match": match, "items": items[begin:end]})[0]
+            return made
+
+        return product, SCORES
 
 
 class Scorer:
@@ -169,6 +206,8 @@ class Scorer:
         Refuse to run on the CPU. Otherwise CUDA is used when it is present; `provider` says which it is.
     threads
         Of the CPU provider, for one call.
+    device
+        See `open_session`.
 
     Raises
     ------
@@ -176,7 +215,9 @@ class Scorer:
         If the release is damaged or incomplete, or a GPU is required and absent.
     """
 
-    def __init__(self, folder: Path, *, require_gpu: bool = False, threads: int = 1) -> None:
+    def __init__(
+        self, folder: Path, *, require_gpu: bool = False, threads: int = 1, device: Device = "auto"
+    ) -> None:
         if threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         self.release: Release = read_release(folder)
@@ -187,10 +228,16 @@ class Scorer:
                 f"got {self.ease.n_items}"
             )
         self.mapping = ItemMapping.load(folder / MAPPING)
-        self._graphs = Graphs(folder, n_candidates=self.release.n_candidates, threads=threads)
+        self._graphs = Graphs(
+            folder,
+            n_candidates=self.release.n_candidates,
+            threads=threads,
+            device=device,
+            half=self.release.precision == "fp16",
+        )
         self.provider = self._graphs.provider
-        if require_gpu and self.provider != "CUDAExecutionProvider":
-            raise ValueError(f"require_gpu needs CUDAExecutionProvider, got {self.provider}")
+        if require_gpu and self.provider != CUDA:
+            raise ValueError(f"require_gpu needs {CUDA}, got {self.provider}")
 
     def encode_items(self, batch: ItemBatch) -> NDArray[np.float32]:
         """Fuse n items into vectors: (n, dim) float32."""
@@ -204,13 +251,27 @@ class Scorer:
         Parameters
         ----------
         items : (N, dim) float32, at least as many rows as the batch has; they may be written in place
-            between calls
+            between calls, if `items_written` is told
         """
         return self._graphs.score(batch, items)
+
+    def items_written(self, rows: NDArray[np.int64]) -> None:
+        """Note rows of the items that were written in place since the last call of `score`.
+
+        A GPU keeps a copy of the items, and only these rows are sent to it.
+        """
+        self._graphs.items_written(rows)
 
     def forget_histories(self) -> None:
         """Read every history again, whether it has been read before or not: for measurements."""
         self._graphs.states.forget()
+
+
+def _on_gpu(dim: int, half: bool, open_graph: Callable[[bytes], Any]) -> "DeviceItems":
+    # Imported only here: without a GPU nothing needs the package `onnx`, which takes memory and time.
+    from model_core.release.device_items import DeviceItems
+
+    return DeviceItems(dim=dim, device="cuda", half=half, open_graph=open_graph)
 
 
 def cuda_devices() -> int:
@@ -228,15 +289,17 @@ def cuda_devices() -> int:
 _preloaded = False
 
 
-def open_session(path: Path, *, threads: int, exact: bool = False, arena: bool = True) -> Any:
-    """Open an ONNX graph on CUDA when present, else on the CPU.
+def open_session(
+    graph: Path | bytes, *, threads: int, exact: bool = False, arena: bool = True, device: Device = "auto"
+) -> Any:
+    """Open an ONNX graph, a file or its bytes, on CUDA when present, else, or if asked for, on the CPU.
 
     exact turns TensorFloat-32 off, for comparisons. Without an arena the CPU's memory is given back after
     each call, and weights are held once, not packed a second time: for a graph that runs seldom, on any size.
     """
     global _preloaded
     # The GPU build offers its provider on machines without a GPU too, and complains when it is asked for.
-    cuda = "CUDAExecutionProvider" in ort.get_available_providers() and cuda_devices() > 0
+    cuda = device == "auto" and CUDA in ort.get_available_providers() and cuda_devices() > 0
     if cuda and not _preloaded:
         ort.preload_dlls()
         _preloaded = True
@@ -251,11 +314,12 @@ def open_session(path: Path, *, threads: int, exact: bool = False, arena: bool =
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     providers: list[Any] = ["CPUExecutionProvider"]
     if cuda:
-        providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"} if exact else {}))
+        providers.insert(0, (CUDA, {"use_tf32": "0"} if exact else {}))
+    source = graph if isinstance(graph, bytes) else str(graph)
+    # Its kernel for the sum before a norm takes longer than the sum and the norm.
+    without = ["SkipLayerNormFusion"]
     try:
-        # Its kernel for the sum before a norm takes longer than the sum and the norm.
-        return ort.InferenceSession(
-            str(path), options, providers=providers, disabled_optimizers=["SkipLayerNormFusion"]
-        )
+        return ort.InferenceSession(source, options, providers=providers, disabled_optimizers=without)
     except Exception as error:  # onnxruntime's own types differ between its builds
-        raise ValueError(f"{str(path)!r} must be an ONNX graph that can be loaded: {error}") from error
+        name = "the graph" if isinstance(graph, bytes) else repr(str(graph))
+        raise ValueError(f"{name} must be an ONNX graph that can be loaded: {error}") from error

@@ -12,6 +12,8 @@ from model_core.release.scorer import Scorer
 
 SHARE_OF_SIGNALS = 0.02
 SEEN = 20
+WRITTEN = 16
+"""Items whose vectors change between two calls, which a GPU has to be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +54,19 @@ def random_requests(scorer: Scorer, requests: int, items: int, *, seed: int = 0)
 def time_scorer(scorer: Scorer, requests: int, items: int, *, seconds: float, seed: int = 0) -> Pass:
     """Score one batch again and again for some seconds, at least three times after a first one.
 
-    Its histories are new each time, as those of users are who have done something since.
+    Its histories are new each time, as those of users are who have done something since, and some items have
+    been written.
     """
     vectors = random_items(items, scorer.release.dim, seed=seed)
     batch = random_requests(scorer, requests, items, seed=seed)
     scorer.score(batch, vectors)
+    written = np.random.default_rng(seed).integers(0, items, WRITTEN)
     clock: list[float] = []
     cpu: list[float] = []
     end = time.perf_counter() + seconds
     while len(clock) < 3 or time.perf_counter() < end:
         scorer.forget_histories()
+        scorer.items_written(written)
         began, used = time.perf_counter(), time.process_time()
         scorer.score(batch, vectors)
         clock.append(time.perf_counter() - began)

@@ -65,8 +65,7 @@ class ItemTable:
     Attributes
     ----------
     vectors : (n, dim) float32
-        A view of the rows in use, and a few more. It is another one after each change, so that whoever keeps
-        a copy of it, on a device say, sees that it is out of date.
+        A view of the rows in use, and a few more.
     edges : (at least n, n_neighbours) int32
         The release's rows of the entities that items are linked to; 0 = none, or not known to it.
     """
@@ -200,7 +199,7 @@ class ItemTable:
     def _clear(self, rows: NDArray[np.int32]) -> None:
         here = rows[rows < self._used]
         self._matrix[here] = 0
-        self.vectors = self.vectors[:]  # another one: see the class
+        self._scorer.items_written(here.astype(np.int64))
         if self.ease is not None:
             gone = np.zeros(self._used, np.bool_)
             gone[here] = True
@@ -218,6 +217,7 @@ class ItemTable:
                 capacity *= 2
             self._matrix, self.edges = grown(self._matrix, capacity), grown(self.edges, capacity)
         self._matrix[rows], self.edges[rows] = encoded, batch.entities
+        self._scorer.items_written(rows)
         step = max(MIN_CAPACITY, capacity // STEPS)
         self.vectors = self._matrix[: self._used + -self._used % step]
 

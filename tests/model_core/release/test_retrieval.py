@@ -5,15 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model_core.release import retrieval
 from model_core.release.batches import ScoreBatch, SparseRows
 from model_core.release.retrieval import Query, retrieve
 
 DIM = 4
 
 
-def product(match, items):
-    return match @ items.T
+def product_with(items):
+    def product(match, begin, end):
+        return match @ items[begin:end].T
+
+    return product
 
 
 def world(rng, n_requests, n_items, *, levels=5):
@@ -71,21 +73,20 @@ def by_sorting(batch, query, items, wanted):
 @pytest.mark.parametrize("n_items", [1, 7, 64, 65, 1_000])
 @pytest.mark.parametrize("wanted", [1, 5, 40])
 @pytest.mark.parametrize("scores", [16, 300, 1 << 18])
-def test_the_best_are_those_of_a_sort(monkeypatch, n_items, wanted, scores):
-    monkeypatch.setattr(retrieval, "SCORES", scores)
+def test_the_best_are_those_of_a_sort(n_items, wanted, scores):
     rng = np.random.default_rng(n_items * 100 + wanted)
     batch, query, items = world(rng, 6, n_items)
     limited = SparseRows.of([rng.choice(n_items, min(n_items, 20), replace=False) for _ in range(6)])
     mask = np.array([True, False] * 3)
     for asked in (batch, replace(batch, limited=limited, limited_mask=mask)):
-        found = retrieve(asked, items, query, wanted, product)
+        found = retrieve(asked, items, query, wanted, product_with(items), at_once=scores)
         rows = [row[valid].tolist() for row, valid in zip(found.rows, found.valid, strict=True)]
         assert rows == by_sorting(asked, query, items, wanted)
 
 
 def test_a_request_is_answered_alike_alone_and_among_others():
     batch, query, items = world(np.random.default_rng(3), 5, 500)
-    together = retrieve(batch, items, query, 20, product)
+    together = retrieve(batch, items, query, 20, product_with(items))
     for b in range(5):
         mine = np.array([b])
         own = slice(batch.signals.bounds[b], batch.signals.bounds[b + 1])
@@ -93,7 +94,7 @@ def test_a_request_is_answered_alike_alone_and_among_others():
             batch.take(mine), items,
             Query(query.match[mine], query.weight[mine], query.gain[mine], query.newcomer[mine], query.level,
                   query.own[own], query.always[mine]),
-            20, product,
+            20, product_with(items),
         )  # fmt: skip
         np.testing.assert_array_equal(alone.rows[0], together.rows[b])
         np.testing.assert_array_equal(alone.scores[0], together.scores[b])
