@@ -6,7 +6,8 @@
 | time in seconds or microseconds | dead letter, `timestamp` |
 | event further than `max_future_ms` ahead of its record's broker time | dead letter, `future` |
 | action not in `actions` | dead letter, `unknown_action` |
-| null value where it means nothing (`clicks`, `requests`) | dead letter, `null_value` |
+| null value where it means nothing (`clicks`, `requests`), or the text `null` | dead letter, `null_value` |
+| what a mapping asks for is not in the record | dead letter, `mapping` |
 | null value on `content` or `users` without a key | dead letter, `null_key` |
 | image or sound that cannot be decoded or encoded | dead letter, `media` |
 | text that cannot be encoded | dead letter, `text` |
@@ -34,10 +35,13 @@ T = TypeVar("T")
 
 REASONS = (
     "invalid", "timestamp", "future", "unknown_action", "null_value", "null_key", "media", "text",
-    "too_large",
+    "too_large", "mapping",
 )  # fmt: skip
 
-INVALID, TIMESTAMP, FUTURE, UNKNOWN_ACTION, NULL_VALUE, NULL_KEY, MEDIA, TEXT, TOO_LARGE = REASONS
+INVALID, TIMESTAMP, FUTURE, UNKNOWN_ACTION, NULL_VALUE, NULL_KEY, MEDIA, TEXT, TOO_LARGE, MAPPING = REASONS
+
+# A record's time before this (1973) is no time: of a producer that gave none, or a topic of old records.
+EARLIEST_MS = 100_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +95,50 @@ def decode(records: Sequence[Any], decoder: Callable[[Any], T]) -> Decoded[T]:
         try:
             values.append(decoder(record.value))
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            reason = TIMESTAMP if "$.timestamp_ms" in str(error) else INVALID
-            rejected.append(Rejected(record, reason, _hint(reason, str(error))))
+            rejected.append(Rejected(record, *why_undecodable(error, record.value)))
         else:
             kept.append(record)
     return Decoded(values, kept, rejected)
 
 
-def _hint(reason: str, error: str) -> str:
-    return f"{error} (times are Unix milliseconds)" if reason == TIMESTAMP else error
+# What a value that is no JSON begins with, and what to do about it.
+_PREFIXES = (
+    (b"\x00", "begins with the 0 of a schema registry's serializer: read it by a mapping with its `format`"),
+    (b"\xef\xbb\xbf", "begins with a byte order mark: write UTF-8 without one"),
+    (b"\x1f\x8b", "is gzip: let the producer compress (compression.type), not who writes the value"),
+    (b"\x78\x9c", "is zlib: let the producer compress (compression.type), not who writes the value"),
+    (b"\xff\xfe", "is UTF-16: write UTF-8"),
+    (b"\xfe\xff", "is UTF-16: write UTF-8"),
+    (b"Obj\x01", "is an Avro file: write records"),
+)
+
+
+def why_undecodable(error: Exception, value: bytes) -> tuple[str, str]:
+    """Return the reason and the words for a value that a decoder refuses."""
+    for prefix, words in _PREFIXES:
+        if value.startswith(prefix):
+            schema = f" (schema {int.from_bytes(value[1:5], 'big')})" if prefix == b"\x00" else ""
+            return INVALID, f"the value {words}{schema}; {error}"
+    if value.strip() == b"null":
+        return NULL_VALUE, "the text null is a value: a deletion is a record without one"
+    text = str(error)
+    if "$.timestamp_ms" in text or "`timestamp_ms`" in text:
+        return TIMESTAMP, f"{text} (times are Unix milliseconds, in timestamp_ms)"
+    return INVALID, text.replace("[...]", f"[{_which(value, text)!r}]") if "[...]" in text else text
+
+
+def _which(value: bytes, error: str) -> str:
+    """Name the key of an object that an error calls `[...]`: the first that breaks the same rule."""
+    got = error.partition("got `")[2].partition("`")[0]
+    kinds = {"str": str, "int": int, "float": float, "bool": bool, "null": type(None), "object": dict}
+    try:
+        held = msgspec.json.decode(value)
+        for name in error.partition("`$.")[2].partition("[...]")[0].split("."):
+            held = held[name]
+        wrong = [key for key, one in held.items() if type(one) is kinds.get(got)]
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        return "..."
+    return str(wrong[0]) if wrong else "..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +219,8 @@ def click_columns(
     if not read.all():
         data, rejected = _read_others(batch, action_codes, data, spans, numbers, keys, read)
     broker_times = batch.timestamps
+    if n and broker_times.min() < EARLIEST_MS:
+        broker_times = np.where(broker_times < EARLIEST_MS, _time_now(), broker_times)
     bad = read & ((numbers[:, 0] == unknown) | (numbers[:, 1] > broker_times + max_future_ms))
     for row in np.flatnonzero(bad).tolist():
         rejected.append(_refuse_click(batch[row], numbers[row, 0] == unknown, action_codes))
@@ -229,6 +270,15 @@ def _read_others(
     return np.frombuffer(b"".join(pieces), np.uint8), decoded.rejected
 
 
+def broker_time(record: Any) -> int:
+    """Return the time of a record, now where it has none that says anything: ms."""
+    return _time_now() if record.timestamp < EARLIEST_MS else int(record.timestamp)
+
+
+def _time_now() -> int:
+    return int(time.time() * 1000)
+
+
 def key_mismatches(records: Sequence[Any], users: Sequence[str]) -> int:
     """Count records whose key is not the user_id of their value."""
     return sum(r.key != user.encode() for r, user in zip(records, users, strict=True))
@@ -245,7 +295,7 @@ def _refuse_click(record: Any, unknown: bool, action_codes: Mapping[str, int]) -
     if unknown:
         known = ", ".join(action_codes)
         return Rejected(record, UNKNOWN_ACTION, f"unknown action {click.action!r}; `actions` defines {known}")
-    ahead = (click.timestamp_ms - record.timestamp) / 1000
+    ahead = (click.timestamp_ms - broker_time(record)) / 1000
     return Rejected(
         record, FUTURE, f"timestamp_ms {click.timestamp_ms} is {ahead:.0f} s ahead of the broker's time"
     )
@@ -257,7 +307,7 @@ def refuse_future_requests(
     """Split decoded requests into (request, record) pairs and refusals, by their event time."""
     accepted, rejected = [], list(decoded.rejected)
     for request, record in zip(decoded.values, decoded.records, strict=True):
-        if request.timestamp_ms > record.timestamp + max_future_ms:
+        if request.timestamp_ms > broker_time(record) + max_future_ms:
             error = f"timestamp_ms {request.timestamp_ms} lies ahead of the broker's time"
             rejected.append(Rejected(record, FUTURE, error))
         else:

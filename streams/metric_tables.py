@@ -3,7 +3,7 @@
 from online_learning.attribution.pending_slates import Outcome
 from online_learning.policies import registry as policies
 
-_READ = ("accepted", "dead_letter")
+_READ = ("accepted", "dead_letter", "left_out")
 EVENTS = {
     "clicks": (*_READ, "duplicate", "replayed", "refused"),
     "content": (*_READ, "tombstone"),

@@ -6,6 +6,7 @@
 import logging
 import os
 import tomllib
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -24,6 +25,7 @@ from online_learning.types import PRIOR_PRECISION
 from streams.errors import ConfigurationError
 from streams.events import MAX_SLATE
 from streams.settings_faults import explain, explain_no_json, unknown_variables
+from streams.sources import FieldSource, Source, load_sources
 
 log = logging.getLogger("slatestream")
 
@@ -59,6 +61,11 @@ class Settings(BaseSettings):
     partitions: Positive = Field(4, description="Partitions of every user-keyed topic (co-partitioned).")
     replication_factor: Positive = 1
     session_timeout_ms: Annotated[int, Field(ge=1_000)] = 10_000
+
+    mapping: Path | None = Field(
+        None,
+        description="File that says which of your own topics feed the inputs, and how: `slatestream map`.",
+    )
 
     # Events
     actions: dict[str, float] = Field(
@@ -285,7 +292,25 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"security_protocol={self.security_protocol} needs sasl_username and sasl_password"
             )
+        self._check_mapped_actions()
         return self
+
+    def _check_mapped_actions(self) -> None:
+        for source in self.sources:
+            action = source.fields.get("action")
+            if source.feeds != "clicks" or not isinstance(action, FieldSource):
+                continue
+            named = {action.constant, action.default, *(action.values or {}).values()} - {None}
+            if unknown := named - self.actions.keys():
+                raise ValueError(
+                    f"mapping: source {source.topic} makes the actions {sorted(map(str, unknown))}, which "
+                    "`actions` does not define"
+                )
+
+    @cached_property
+    def sources(self) -> tuple[Source, ...]:
+        """The topics of `mapping`: none without one."""
+        return () if self.mapping is None else load_sources(self.mapping)
 
     @property
     def positive_actions(self) -> tuple[str, ...]:

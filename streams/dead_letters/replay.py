@@ -2,24 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 
 from streams.dead_letters.log import Held
-from streams.decoding import (
-    NULL_KEY,
-    NULL_VALUE,
-    Rejected,
-    click_columns,
-    decode,
-    refuse_future_requests,
-)
-from streams.events import decode_content, decode_request, decode_user
-from streams.kafka.columns import Record
+from streams.decoding import NULL_KEY, NULL_VALUE
 from streams.kafka.partitioner import partition_of
 from streams.kafka.publisher import MAX_REQUEST_BYTES, Publisher, Row
 from streams.kafka.topics import topic_name, topic_partitions
+from streams.refusals import refused
 from streams.settings import Settings
 
 INPUTS = ("clicks", "content", "users", "requests")
@@ -52,19 +43,7 @@ def refusal(settings: Settings, topic: str, value: bytes, now_ms: int) -> str | 
         raise ValueError(f"topic must be an input topic of these settings, got {topic!r}")
     if len(value) > MAX_REQUEST_BYTES:
         return f"too_large: a record has at most {MAX_REQUEST_BYTES:,} bytes, got {len(value):,}"
-    record = Record(topic, 0, 0, now_ms, None, value)
-    rejected = _rejected(settings, name, record)
-    return f"{rejected[0].reason}: {rejected[0].error}" if rejected else None
-
-
-def _rejected(settings: Settings, name: str, record: Record) -> list[Rejected]:
-    if name == "clicks":
-        codes = {action: code for code, action in enumerate(settings.actions)}
-        return click_columns([record], codes, settings.max_future_ms).rejected
-    if name == "requests":
-        return refuse_future_requests(decode([record], decode_request), settings.max_future_ms)[1]
-    decoders: dict[str, Any] = {"content": decode_content, "users": decode_user}
-    return decode([record], decoders[name]).rejected
+    return refused(settings, name, value, now_ms)
 
 
 def key_of(name: str, held: Held, value: bytes) -> bytes | None:

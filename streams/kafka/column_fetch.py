@@ -141,7 +141,7 @@ class _Columns:
         if n < 0:
             raise CorruptRecordException(f"the records of a batch of {tp} do not fit into it")
         self.next_fetch_offset = after
-        return RecordColumns(tp.topic, tp.partition, raw, table[:n], ends)
+        return RecordColumns(tp.topic, tp.partition, raw, table[:n], ends, headed=True)
 
 
 def _check(tp: Any, raw: bytes, found: Table) -> None:

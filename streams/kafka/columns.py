@@ -41,12 +41,13 @@ class RecordColumns(Sequence[Record]):
 
     Attributes
     ----------
-    raw : bytes that keys and values lie in
+    raw : bytes that keys and values lie in, each value followed by its record's headers if `headed`
     table : (n, 6) int64, see the columns named above; positions are bytes of `raw`
     ends : by topic and partition, where partitions ended when the broker read these records, as far as known
+    headed : whether headers follow the values, as in a batch; if not, there are none
     """
 
-    __slots__ = ("ends", "partition", "raw", "table", "topic")
+    __slots__ = ("ends", "headed", "partition", "raw", "table", "topic")
 
     def __init__(
         self,
@@ -55,7 +56,10 @@ class RecordColumns(Sequence[Record]):
         raw: bytes,
         table: Table,
         ends: Mapping[tuple[str, int], int] = _UNKNOWN,
+        *,
+        headed: bool = False,
     ) -> None:
+        self.headed = headed
         self.topic = topic
         self.partition = partition
         self.raw = raw
@@ -67,7 +71,18 @@ class RecordColumns(Sequence[Record]):
         """Columns of records that are objects of one partition."""
         if isinstance(records, cls):
             return records
-        columns = cls.of_rows([(record.key, record.value) for record in records])
+        headers = [getattr(record, "headers", ()) for record in records]
+        if headed := any(headers):
+            rows = [
+                (record.key, (record.value or b"") + _headers_bytes(of))
+                for record, of in zip(records, headers, strict=True)
+            ]
+            columns = cls.of_rows(rows)
+            sizes = [-1 if record.value is None else len(record.value) for record in records]
+            columns.table[:, VALUE_SIZE] = sizes
+        else:
+            columns = cls.of_rows([(record.key, record.value) for record in records])
+        columns.headed = headed
         columns.table[:, OFFSET] = [record.offset for record in records]
         columns.table[:, TIMESTAMP] = [record.timestamp for record in records]
         if len(records):
@@ -102,6 +117,22 @@ class RecordColumns(Sequence[Record]):
         """(n,) int64 ms: a view."""
         return self.table[:, TIMESTAMP]
 
+    def headers(self, index: int) -> list[tuple[str, bytes | None]]:
+        """Return the headers of a record, in their order."""
+        if not self.headed:
+            return []
+        value, size = self.table[index, VALUE:].tolist()
+        at = value + max(size, 0)
+        count, at = _read_varint(self.raw, at)
+        found: list[tuple[str, bytes | None]] = []
+        for _ in range(count):
+            size, at = _read_varint(self.raw, at)
+            name, at = self.raw[at : at + size].decode(errors="replace"), at + size
+            size, at = _read_varint(self.raw, at)
+            found.append((name, None if size < 0 else self.raw[at : at + size]))
+            at += max(size, 0)
+        return found
+
     def since(self, offset: int) -> "RecordColumns":
         """Return the records at or after an offset."""
         return self[int(np.searchsorted(self.offsets, offset)) :]
@@ -115,7 +146,8 @@ class RecordColumns(Sequence[Record]):
     def __getitem__(self, index: slice) -> "RecordColumns": ...
     def __getitem__(self, index: int | slice) -> "Record | RecordColumns":
         if isinstance(index, slice):
-            return RecordColumns(self.topic, self.partition, self.raw, self.table[index], self.ends)
+            table = self.table[index]
+            return RecordColumns(self.topic, self.partition, self.raw, table, self.ends, headed=self.headed)
         return self._record(self.table[index].tolist())
 
     def __iter__(self) -> Iterator[Record]:
@@ -132,6 +164,39 @@ class RecordColumns(Sequence[Record]):
             None if key_size < 0 else raw[key : key + key_size],
             None if value_size < 0 else raw[value : value + value_size],
         )
+
+
+def _read_varint(raw: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = raw[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return (value >> 1) ^ -(value & 1), at
+        shift += 7
+
+
+def _varint_bytes(number: int) -> bytes:
+    value, out = (number << 1) ^ (number >> 63), bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _headers_bytes(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
+    out = [_varint_bytes(len(headers))]
+    for name, value in headers:
+        encoded = name.encode()
+        out += [
+            _varint_bytes(len(encoded)),
+            encoded,
+            _varint_bytes(-1 if value is None else len(value)),
+            value or b"",
+        ]
+    return b"".join(out)
 
 
 def warm() -> None:

@@ -1,5 +1,8 @@
 import base64
+import gzip
 import re
+import time
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +11,7 @@ import numpy as np
 import pytest
 
 from streams.decoding import Rejected, click_columns, decode, refuse_future_requests
-from streams.events import DEAD_LETTER_BYTES, decode_request
+from streams.events import DEAD_LETTER_BYTES, decode_content, decode_request
 
 NOW = 1_764_000_000_000
 DAY = 86_400_000
@@ -106,3 +109,42 @@ def test_a_dead_letter_carries_the_value_cut_to_its_limit() -> None:
     assert letter["truncated"] is True
     assert letter["offset"] == 7
     assert len(base64.b64decode(letter["value"])) == DEAD_LETTER_BYTES
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "words"),
+    [
+        (b"\x00\x00\x00\x00\x07" + click(), "invalid", r"schema registry.*\(schema 7\)"),
+        (b"\xef\xbb\xbf" + click(), "invalid", "byte order mark"),
+        (gzip.compress(click()), "invalid", "is gzip"),
+        (zlib.compress(click()), "invalid", "is zlib"),
+        (click().decode().encode("utf-16"), "invalid", "UTF-16"),
+        (b"null", "null_value", "a deletion is a record without one"),
+        (click(timestamp_ms=None), "timestamp", "milliseconds"),
+        (click().replace(b"timestamp_ms", b"timestamp"), "timestamp", "in timestamp_ms"),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_kind_is_named_by_what_it_is(value: bytes, reason: str, words: str) -> None:
+    (rejected,) = click_columns([Record(value)], CODES, DAY).rejected
+    assert rejected.reason == reason
+    assert re.search(words, rejected.error)
+
+
+def test_the_attribute_that_breaks_a_rule_is_named() -> None:
+    value = b'{"item_id": "i", "title": "t", "attributes": {"tag": ["a"], "genre": "Drama"}}'
+    (rejected,) = decode([Record(value, topic="content")], decode_content).rejected
+    assert rejected.error == "Expected `array`, got `str` - at `$.attributes['genre']`"
+
+
+@pytest.mark.parametrize("timestamp", [-1, 0])
+def test_a_record_whose_time_says_nothing_is_held_against_the_clock(timestamp: int) -> None:
+    columns = click_columns([Record(click(), timestamp=timestamp)], CODES, DAY)
+    assert (len(columns), columns.rejected) == (1, [])
+    later = time.time_ns() // 1_000_000 + 2 * DAY
+    (rejected,) = click_columns([Record(click(timestamp_ms=later), timestamp=timestamp)], CODES, DAY).rejected
+    assert rejected.reason == "future"
+    value = {"request_id": "r", "user_id": "u", "timestamp_ms": NOW}
+    asked = decode(
+        [Record(msgspec.json.encode(value), topic="requests", timestamp=timestamp)], decode_request
+    )
+    assert refuse_future_requests(asked, DAY)[1] == []

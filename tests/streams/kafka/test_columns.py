@@ -1,5 +1,6 @@
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.structs import ConsumerRecord
 
 from streams.kafka.column_fetch import fetch_columns
 from streams.kafka.columns import Record, RecordColumns
@@ -80,3 +81,17 @@ async def test_a_consumer_of_columns_reads_what_one_of_records_reads(kafka_setti
         expected = await read(kafka_settings, topic, start, columns=False)
         assert await read(kafka_settings, topic, start, columns=True) == expected
         assert len(expected) > 10
+
+
+def test_headers_of_records_that_are_objects_are_kept_beside_nulls() -> None:
+    headers = [("ce_id", b"1"), ("empty", b""), ("null", None), ("ümlaut", b"x" * 300)]
+    records = [
+        ConsumerRecord("t", 0, 4, 7, 0, b"k", b"v", None, 1, 1, headers),
+        ConsumerRecord("t", 0, 5, 7, 0, None, None, None, -1, -1, ()),
+        ConsumerRecord("t", 0, 6, 7, 0, b"k", None, None, 1, -1, headers[:1]),
+    ]
+    columns = RecordColumns.of(records)
+    assert [(record.key, record.value) for record in columns] == [(b"k", b"v"), (None, None), (b"k", None)]
+    assert [columns.headers(row) for row in range(3)] == [headers, [], headers[:1]]
+    assert columns[1:].headers(1) == headers[:1]
+    assert RecordColumns.of(records[1:2]).headers(0) == []
