@@ -26,7 +26,7 @@ from streams.state.catalogue import encode_item_state
 from streams.worker.process import WorkerProcess, same_topics
 
 EDGES = 8
-SETTLE_S = 3.0
+SETTLE_S = 12.0
 LOAD_S = 600.0
 SOAK_ITEMS, SOAK_CLICKS, SOAK_REQUESTS = 2_000, 500.0, 20.0
 SOAK_LOOK_S = 5.0
@@ -67,7 +67,7 @@ def memory_command(
     console = Console()
     say = speaker(console)
     given = {"text_encoder": "none"} | settings_given(set_ or [])
-    steps = [30.0, 20.0, 40.0, 20.0, 25.0, 25.0] + ([60 * soak] if soak else [])
+    steps = [40.0, 30.0, 50.0, 30.0, 35.0, 35.0] + ([60 * soak] if soak else [])
     plan = Plan(steps, say)
     log = out / "memory-worker.log"
     log.unlink(missing_ok=True)
@@ -104,7 +104,7 @@ class Scale:
         self.bytes = self._read()
 
     def _read(self) -> int:
-        time.sleep(SETTLE_S)  # flushes and what they allocate come and go
+        time.sleep(SETTLE_S)  # flushes come and go, and what they needed is given back with the next sweep
         return self._worker.resident_bytes()
 
     def grown(self) -> int:

@@ -14,6 +14,7 @@ from streams.kafka.lags import Waiting
 from streams.kafka.progress import RecentIds
 from streams.learning.learner import LEARN_INTERVAL_S, POSITIONS_INTERVAL_S
 from streams.state.shard import items_of, users_of
+from streams.worker.allocator import give_back
 from streams.worker.assembly import Parts
 from streams.worker.log_metrics import LogCounter
 from streams.worker.loop_lag import measure_loop_lag
@@ -122,6 +123,7 @@ class Lifecycle:
         # Users first: then nobody needs what only they have met.
         await self._parts.idle_users.sweep()
         await self._parts.reclaimer.sweep()
+        await asyncio.to_thread(give_back)
 
     def _learn(self) -> Coroutine[Any, Any, None]:
         return self._parts.learner.learn(self._parts.partitions.live())

@@ -7,6 +7,7 @@ import signal
 
 from streams.errors import SlatestreamError
 from streams.settings import Settings
+from streams.worker.allocator import bound_heaps
 from streams.worker.app import create_app
 from streams.worker.cached_kernels import load_without_compiler
 
@@ -17,6 +18,7 @@ STOP_TIMEOUT_S = 30.0
 
 async def run_worker(settings: Settings) -> int:
     """Run a worker in this event loop; return the exit code once it has stopped."""
+    bound_heaps()
     load_without_compiler()
     app = create_app(settings)
     stop = asyncio.Event()
