@@ -27,13 +27,13 @@ REWARD_OUTCOMES = tuple(outcome.value for outcome in Outcome)
 POLICIES = (*policies.REGISTRY, "apprentice", "interleaved", "none", "other")
 POSITIONS = 20  # told apart; later ones are counted as the last
 ROUTES = {
-    "recommendations": (200, 307, 400, 409, 500, 503),
+    "recommendations": (200, 307, 400, 408, 409, 413, 415, 500, 503),
     "explanations": (200, 307, 400, 404, 500, 503),
     "digest": (200, 500),
     "healthz": (200, 500),
     "readyz": (200, 500, 503),
     "metrics": (200, 500),
-    "other": (404, 405, 500),
+    "other": (400, 404, 405, 414, 431, 500),
 }
 """HTTP's routes and the statuses that each answers with."""
 

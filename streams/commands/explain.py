@@ -79,7 +79,7 @@ def fetch_explanation(user: str, item: str, url: str) -> Explanation:
 
 def _reason(error: urllib.error.HTTPError) -> str:
     try:
-        return f"{json.loads(error.read())['error']} (HTTP {error.code})"
+        return f"{json.loads(error.read())['detail']} (HTTP {error.code})"
     except (ValueError, KeyError, TypeError):
         return f"the worker answered {error.code} {error.reason}"
 

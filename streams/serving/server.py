@@ -162,8 +162,10 @@ class Server:
             answered=lambda: shard.holding.discard(offset),
         )  # fmt: skip
 
-    async def answer(self, request: Request, shard: Shard, *, received: float) -> Recommendation | None:
-        """Answer a request that somebody waits for, as `serve` does.
+    async def answer(
+        self, request: Request, shard: Shard, *, received: float, nbytes: int = 0
+    ) -> Recommendation | None:
+        """Answer a request of so many bytes that somebody waits for, as `serve` does.
 
         Raises
         ------
@@ -171,12 +173,12 @@ class Server:
             If there is no room for it, and no cheap answer is to be given.
         """
         try:
-            with self._gate.admit(0):
+            with self._gate.admit(nbytes):
                 return await self.serve(request, shard, received=received)
         except Overloaded:
             if not self._falls_back:
                 raise
-        with self._cheap_gate.admit(0):
+        with self._cheap_gate.admit(nbytes):
             return await self._once(request, shard, self._cheap(request, shard, received))
 
     async def _let_in(

@@ -1,18 +1,20 @@
 """Rate, errors and duration of HTTP by route."""
 
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
+from streams.api.handlers import Handler
+from streams.api.problems import as_problem
 from streams.metrics import Metrics
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def measured(metrics: Metrics) -> Any:
-    """Return a middleware that counts and times each request by its route's handler and its status."""
+    """Return a middleware that counts and times each request by its route and its status.
+
+    Whatever is refused is refused with a problem.
+    """
 
     @web.middleware
     async def measure(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -23,7 +25,7 @@ def measured(metrics: Metrics) -> Any:
             return response
         except web.HTTPException as answer:
             status = answer.status
-            raise
+            raise as_problem(answer, request) from None
         finally:
             # "recommendations" of `/v1/recommendations/{user_id}`; None where no route was found.
             resource = request.match_info.route.resource

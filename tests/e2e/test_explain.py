@@ -38,7 +38,7 @@ def test_without_a_release_what_serves_instead_is_explained(
         ("eve/alien?k=3", 400, "unknown parameter 'k'"),
     ):
         status, refused = http(worker, f"/v1/explanations/{path}")
-        assert (status, reason in refused["error"]) == (wanted, True), refused
+        assert (status, reason in refused["detail"]) == (wanted, True), refused
     client.send("content", "diner", None)
     client.flush()
     wait_until(lambda: http(worker, "/v1/explanations/eve/diner")[0] == 404, "the deleted film is not known")

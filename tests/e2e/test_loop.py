@@ -225,7 +225,7 @@ def test_http_answers_and_says_what_is_wrong(client: Client, start_worker: Start
     ):
         status, answer = http(worker, f"/v1/recommendations/ann?{query}")
         assert status == 400
-        assert reason in answer["error"]
+        assert reason in answer["detail"]
     assert http(worker, "/v1/recommendations/" + "u" * 600)[0] == 400
     assert http(worker, "/readyz")[0] == 200
     assert http(worker, "/healthz") == (200, {"status": "ok"})

@@ -1,11 +1,16 @@
 """The HTTP server on the parts of a worker whose log is in memory."""
 
 import asyncio
+import io
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import aiohttp
+import pytest
+import yarl
 
 from streams.testing.worker import MemoryWorker
 from streams.worker.http import Service, start_http
@@ -13,20 +18,23 @@ from tests.streams.conftest import MakeMemory
 
 
 @asynccontextmanager
-async def http(worker: MemoryWorker) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+async def http(worker: MemoryWorker, **others: Any) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
     parts = worker.parts
     while not parts.partitions.is_ready():
         await asyncio.sleep(0)
     runner, url = await start_http(
         Service(
-            settings=parts.settings,
-            partitions=parts.partitions,
-            server=parts.server,
-            explainer=parts.explainer,
-            metrics=parts.metrics,
-            owner_url=parts.shared_topics.owner_url,
-            digest=dict,
-            render=partial(asyncio.to_thread, parts.metrics.render),
+            **{
+                "settings": parts.settings,
+                "partitions": parts.partitions,
+                "server": parts.server,
+                "explainer": parts.explainer,
+                "metrics": parts.metrics,
+                "owner_url": parts.shared_topics.owner_url,
+                "digest": dict,
+                "render": partial(asyncio.to_thread, parts.metrics.render),
+                **others,
+            }
         )
     )
     try:
@@ -49,7 +57,7 @@ async def test_what_has_no_room_is_told_when_to_come_again(make_memory: MakeMemo
             refused = [answer for answer in answers if answer.status == 503]
             assert {answer.status for answer in answers} == {200, 503}
             assert all(answer.headers["Retry-After"] == "1" for answer in refused)
-            assert "overloaded" in (await refused[0].json())["error"]
+            assert "overloaded" in (await refused[0].json())["detail"]
             body, _ = worker.parts.metrics.render()
             counted = f'slatestream_events_total{{outcome="refused",topic="requests"}} {len(refused)}.0'
             assert counted in body.decode()
@@ -98,7 +106,7 @@ async def test_a_parameter_given_several_times_counts_as_often_or_is_refused(mak
             async with client.get(f"{url}?exclude=a&exclude=b,c") as answer:
                 assert [item["item_id"] for item in (await answer.json())["slate"]] == ["d"]
             async with client.get(f"{url}?k=1&k=2") as answer:
-                assert (answer.status, await answer.json()) == (400, {"error": "k must be given once"})
+                assert (answer.status, (await answer.json())["detail"]) == (400, "k must be given once")
 
 
 async def test_a_slate_is_for_no_cache_and_who_only_looks_gets_none(make_memory: MakeMemory) -> None:
@@ -113,3 +121,149 @@ async def test_a_slate_is_for_no_cache_and_who_only_looks_gets_none(make_memory:
             for asked in (url, f"{url}?k=none"):
                 async with client.get(asked) as answer:
                     assert answer.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_post_says_in_its_body_what_is_asked_for(make_memory: MakeMemory) -> None:
+    memory = make_memory(partitions=1, http_port=0)
+    for item, genre in (("a", "Drama"), ("b", "Drama"), ("c", "Comedy"), ("d,e", "Drama")):
+        memory.events.content(item, attributes={"genre": [genre]})
+    async with memory.worker() as worker:
+        await worker.deliver()
+        async with http(worker) as (client, url):
+            for body, wanted in (
+                ({"filters": {"genre": ["Comedy"]}}, {"c"}),
+                ({"candidates": ["a", "d,e"]}, {"a", "d,e"}),
+                ({"exclude": ["a", "d,e"]}, {"b", "c"}),
+                ({"k": 1, "pinned": ["d,e"], "boosts": {"a": 0.5}}, {"d,e"}),
+                ({}, {"a", "b", "c", "d,e"}),
+            ):
+                async with client.post(url, json=body) as answer:
+                    assert answer.status == 200
+                    assert {item["item_id"] for item in (await answer.json())["slate"]} == wanted
+            asked = {"request_id": "r", "context": {"page": "home"}}
+            async with client.post(url, json=asked) as answer:
+                slate = await answer.json()
+                assert (slate["request_id"], slate["context"]) == ("r", {"page": "home"})
+        assert memory.events.recommendations()[-1].context == {"page": "home"}
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "detail"),
+    [
+        (b"{", JSON, 400, "the body is no JSON"),
+        (b"", JSON, 400, "the body is no JSON"),
+        (b'{"exclude": ["\xff"]}', JSON, 400, "the body must be UTF-8"),
+        (b'{"excluded": []}', JSON, 400, "unknown field `excluded`"),
+        (b'{"k": "ten"}', JSON, 400, "Expected `int | null`, got `str` - at `$.k`"),
+        (b'{"k": 201}', JSON, 400, "`$.k`"),
+        (b'{"exclude": [""]}', JSON, 400, "`$.exclude[0]`"),
+        (b'{"boosts": {"a": 1e9}}', JSON, 400, "`$.boosts[...]`"),
+        (b"k=3", {"Content-Type": "application/x-www-form-urlencoded"}, 415, "Content-Type must be app"),
+        (b'{"context": {"t": [' + b"1e9," * 200_000 + b"1]}}", JSON, 413, "must fit into"),
+        (b" " * 10_000_000, JSON, 413, "the body is too large"),
+    ],
+)  # fmt: skip
+async def test_a_body_that_cannot_be_used_is_refused_with_what_is_wrong(
+    make_memory: MakeMemory, body: bytes, headers: dict[str, str], status: int, detail: str
+) -> None:
+    memory = make_memory(partitions=1, http_port=0)
+    memory.events.content("a")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        async with http(worker) as (client, url):
+            async with client.post(url, data=io.BytesIO(body), headers=headers) as answer:
+                said = await problem(answer)
+            assert (said["status"], detail in said["detail"]) == (status, True), said
+            assert memory.events.recommendations() == []
+            async with client.post(url, json={}) as answer:
+                assert answer.status == 200
+
+
+async def problem(answer: aiohttp.ClientResponse) -> dict[str, Any]:
+    """What a refusal says, which has the form of a problem."""
+    assert answer.content_type == "application/problem+json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    said: dict[str, Any] = await answer.json(content_type=None)
+    assert said.keys() == {"type", "title", "status", "detail"}
+    assert said["status"] == answer.status
+    return said
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "detail"),
+    [
+        ("GET", "/wp-login.php", 404, "there is no '/wp-login.php' here"),
+        ("DELETE", "/v1/recommendations/u", 405, "DELETE is not for '/v1/recommendations/u', but GET,POST"),
+        ("GET", "/v1/recommendations/" + "u" * 513, 400, "user_id must have 1 to 512 characters, got 513"),
+        ("GET", "/v1/recommendations/%ff", 400, "the URL must be UTF-8"),
+        ("GET", "/v1/recommendations/u?exclude=%c3%28", 400, "the URL must be UTF-8"),
+        ("GET", "/v1/recommendations/u?n=3", 400, "unknown parameter 'n'; known: k, exclude,"),
+        ("POST", "/v1/recommendations/u?k=3", 400, "unknown parameter 'k'; the body says"),
+        ("GET", "/v1/explanations/u/%ff", 400, "the URL must be UTF-8"),
+        ("GET", "/v1/explanations/u/a", 404, "user 'u' is not known"),
+    ],
+)
+async def test_whatever_is_refused_is_a_problem(
+    make_memory: MakeMemory, method: str, path: str, status: int, detail: str
+) -> None:
+    memory = make_memory(partitions=1, http_port=0)
+    async with memory.worker() as worker, http(worker) as (client, url):
+        whole = yarl.URL(url.removesuffix("/v1/recommendations/u") + path, encoded=True)
+        async with client.request(method, whole) as answer:
+            said = await problem(answer)
+            assert (said["status"], detail in said["detail"]) == (status, True), said
+            assert status != 405 or answer.headers["Allow"] == "GET,POST"
+
+
+SECRET = b"Authorization: Bearer very-secret"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "detail"),
+    [
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n" + SECRET, 414, "the URL must have at most 8190 bytes"),
+        (b"GET / HTTP/1.1\r\n" + SECRET + b"y" * 9000, 431, "a header must have at most 8190 bytes"),
+        (b"GET / HTTP/1.1\r\n" + b"X: 1\r\n" * 300 + SECRET, 431, "there must be at most 128 headers"),
+        (b"GET / HTTP/1.1\r\n" + SECRET + b"\x01", 400, "cannot be read as HTTP/1.1: Invalid header value"),
+        (b"GET / HTTP/1.1\r\n" + SECRET, 400, "Missing 'Host' header"),
+        (b"\x16\x03\x01\x02\x00\x01", 400, "cannot be read as HTTP/1.1"),
+        (b"GET /\xff HTTP/1.1\r\n" + SECRET, 400, "cannot be read as HTTP/1.1: Invalid char in url"),
+    ],
+)
+async def test_what_is_no_http_is_a_problem_too_and_counted_and_not_logged(
+    make_memory: MakeMemory, caplog: pytest.LogCaptureFixture, sent: bytes, status: int, detail: str
+) -> None:
+    caplog.set_level("DEBUG")
+    memory = make_memory(partitions=1, http_port=0)
+    async with memory.worker() as worker, http(worker) as (_, url):
+        reader, writer = await asyncio.open_connection("127.0.0.1", yarl.URL(url).port)
+        writer.write(sent + b"\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+        counted = worker.parts.metrics.render()[0].decode()
+    assert b"Content-Type: application/problem+json" in head
+    said = json.loads(body)
+    assert (said["status"], detail in said["detail"]) == (status, True), said
+    assert f'http_requests_total{{route="other",status="{status}"}} 1.0' in counted
+    assert "very-secret" not in caplog.text + body.decode()
+    assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+
+
+async def test_a_handler_that_fails_says_so_in_a_problem_and_how_in_the_log(
+    make_memory: MakeMemory, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> dict[str, Any]:
+        raise ArithmeticError("seven")
+
+    memory = make_memory(partitions=1, http_port=0)
+    async with (
+        memory.worker() as worker,
+        http(worker, digest=fail) as (client, url),
+        client.get(url.removesuffix("recommendations/u") + "digest") as answer,
+    ):
+        assert "its log says how" in (await problem(answer))["detail"]
+    assert "ArithmeticError: seven" in caplog.text

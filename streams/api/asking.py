@@ -1,0 +1,178 @@
+"""From what is asked over HTTP to a request: parameters of a GET, the body of a POST, ids in a path."""
+
+import asyncio
+import math
+import secrets
+import time
+from typing import Annotated, Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from aiohttp import web
+from multidict import MultiMapping
+
+from streams.api.problems import Problem
+from streams.events import MAX_ID_LENGTH, MAX_SLATE, Boost, Id, Request, SlateSize
+
+BODY_S = 10.0
+"""Seconds in which a body must have come."""
+
+ONCE = ("k", "request_id")
+LISTS = ("exclude", "pinned", "boosts")
+
+
+class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of a POST for a slate: a `Request` without the user, who is in the path, and without its time.
+
+    k is the length of the slate, `k_default` of the worker's settings when left out. request_id makes a retry
+    safe. candidates restricts the slate to the named items; exclude takes items out; filters keeps the items
+    whose attribute has one of the values. pinned items come first, boosts are added to an item's utility.
+    context is kept with the slate, for evaluation.
+    """
+
+    k: SlateSize | None = None
+    request_id: Id | None = None
+    context: dict[str, Any] | None = None
+    candidates: list[Id] | None = None
+    exclude: list[Id] = []
+    filters: dict[str, list[str]] = {}
+    pinned: Annotated[list[Id], msgspec.Meta(max_length=MAX_SLATE)] = []
+    boosts: Annotated[dict[Id, Boost], msgspec.Meta(max_length=MAX_SLATE)] = {}
+
+
+_decode = msgspec.json.Decoder(Asked).decode
+
+
+def ids_of_path(http: web.Request) -> dict[str, str]:
+    """Return the ids that a path names.
+
+    Raises
+    ------
+    Problem
+        If one is empty or too long, or the URL is no UTF-8.
+    """
+    check_text(http.raw_path)
+    ids = dict(http.match_info)
+    for name, value in ids.items():
+        if not 1 <= len(value) <= MAX_ID_LENGTH:
+            raise Problem(400, f"{name} must have 1 to {MAX_ID_LENGTH} characters, got {len(value)}")
+    return ids
+
+
+def check_text(url: str) -> None:
+    """Raise Problem for a URL whose bytes are no UTF-8: another id would be read from it than was meant."""
+    if "%" in url or not url.isascii():
+        try:
+            unquote_to_bytes(url).decode()
+        except UnicodeError:
+            raise Problem(400, "the URL must be UTF-8, percent-encoded; it has bytes that are not") from None
+
+
+def request_of_query(user_id: str, query: MultiMapping[str], *, k_default: int) -> Request:
+    """Return what the parameters of a GET ask for.
+
+    exclude, pinned and boosts may be given several times, with several values a time. An id with a comma in
+    it cannot be named here, but in the body of a POST.
+
+    Raises
+    ------
+    Problem
+        Naming the parameter at fault.
+    """
+    if not query:
+        return _request(user_id, k_default, None)
+    unknown = query.keys() - {*ONCE, *LISTS}
+    if unknown:
+        known = ", ".join((*ONCE[:1], *LISTS, *ONCE[1:]))
+        raise Problem(400, f"unknown parameter {sorted(unknown)[0]!r}; known: {known}")
+    for name in ONCE:
+        if len(query.getall(name, [])) > 1:
+            raise Problem(400, f"{name} must be given once")
+    text = query.get("k", str(k_default))
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_SLATE:
+        raise Problem(400, f"k must be a whole number from 1 to {MAX_SLATE}, got {text[:20]!r}")
+    return _request(
+        user_id,
+        int(text),
+        query.get("request_id"),
+        exclude=_listed(query, "exclude"),
+        pinned=_listed(query, "pinned"),
+        boosts=dict(_boost(pair) for pair in _listed(query, "boosts")),
+    )
+
+
+def request_of_body(user_id: str, body: bytes, *, k_default: int) -> Request:
+    """Return what the body of a POST asks for, JSON in the shape of `Asked`.
+
+    Raises
+    ------
+    Problem
+        Naming the field at fault.
+    """
+    try:
+        asked = _decode(body)
+    except UnicodeDecodeError:
+        raise Problem(400, "the body must be UTF-8") from None
+    except msgspec.ValidationError as error:
+        raise Problem(400, str(error)) from None
+    except msgspec.DecodeError as error:
+        raise Problem(400, f"the body is no JSON: {error}") from None
+    values = msgspec.structs.asdict(asked)
+    k, request_id = values.pop("k"), values.pop("request_id")
+    return Request(
+        request_id=request_id or _new_id(),
+        user_id=user_id,
+        timestamp_ms=int(time.time() * 1000),
+        k=k_default if k is None else k,
+        **values,
+    )
+
+
+async def body_of(http: web.Request) -> bytes:
+    """Read the body of a POST.
+
+    Raises
+    ------
+    Problem
+        If it says that it is no JSON, or does not come in time; what is too large is aiohttp's to refuse.
+    """
+    if http.content_type != "application/json":
+        raise Problem(415, f"Content-Type must be application/json, got {http.content_type[:100]!r}")
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await http.read()
+    except TimeoutError:
+        raise Problem(408, f"the body has not come within {BODY_S:.0f} s") from None
+
+
+def _request(user_id: str, k: int, request_id: str | None, **others: Any) -> Request:
+    values = {
+        "request_id": request_id or _new_id(),
+        "user_id": user_id,
+        "timestamp_ms": int(time.time() * 1000),
+        "k": k,
+        **others,
+    }
+    try:
+        return msgspec.convert(values, Request)
+    except msgspec.ValidationError as error:
+        raise Problem(400, str(error)) from None
+
+
+def _new_id() -> str:
+    return f"http-{secrets.token_hex(8)}"
+
+
+def _listed(query: MultiMapping[str], name: str) -> list[str]:
+    return [item for given in query.getall(name, []) for item in given.split(",") if item]
+
+
+def _boost(pair: str) -> tuple[str, float]:
+    item, _, text = pair.rpartition(":")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise Problem(400, f"boosts must be item:number pairs, got {pair[:40]!r}")
+    return item, value

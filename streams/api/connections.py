@@ -1,0 +1,89 @@
+"""Connections of a worker's HTTP server: how many there are, and how a request is refused that is none."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from streams.api.problems import Problem
+
+log = logging.getLogger(__name__)
+
+MAX_LINE_BYTES = 8190  # of a header, and of a URL: what aiohttp takes
+MAX_HEADERS = 128  # the same
+Refused = Callable[[int], None]
+
+
+class Connection(web.RequestHandler):
+    """One connection; what cannot be read as HTTP is refused with a problem, too, and counted."""
+
+    __slots__ = ("_refused",)
+
+    def __init__(self, server: "Connections", *, refused: Refused, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._refused = refused
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return what is answered when a request cannot be read, or its handler has failed; then close."""
+        if status >= 500:
+            log.error("%s %.100s has failed", request.method, request.path, exc_info=exc)
+            problem = Problem(status, "the worker has failed at this request; its log says how")
+        else:
+            problem = _refusal(exc)
+            self._refused(problem.status)
+            # What was sent is not logged: there may be a token in it.
+            log.debug("what %s sent cannot be read: %s", request.remote, type(exc).__name__)
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of the answer has been sent already")
+        response = problem.response()
+        response.force_close()
+        return response
+
+
+def _refusal(error: BaseException | None) -> Problem:
+    if isinstance(error, LineTooLong):
+        # The parser holds the first line in a bytearray.
+        status, what = (414, "the URL") if isinstance(error.args[0], bytearray) else (431, "a header")
+        return Problem(status, f"{what} must have at most {MAX_LINE_BYTES} bytes")
+    said = str(getattr(error, "message", "")).partition("\n")[0].strip(" :")  # what follows was sent
+    if said.startswith("Too many headers"):
+        return Problem(431, f"there must be at most {MAX_HEADERS} headers")
+    return Problem(400, f"this cannot be read as HTTP/1.1{': ' if said else ''}{said}")
+
+
+class Connections(web.Server):
+    """Makes the connections of an application, and knows them.
+
+    Parameters
+    ----------
+    refused : told the status of what was refused before any route was found
+    """
+
+    def __init__(self, made: web.Server, *, refused: Refused, **options: Any) -> None:
+        super().__init__(made.request_handler, request_factory=made.request_factory)
+        self._options = {"refused": refused, **options}
+
+    def __call__(self) -> Connection:
+        """Return the protocol of a new connection."""
+        return Connection(self, loop=self._loop, **self._options)
+
+
+class Runner(web.AppRunner):
+    """Runs an application behind `Connections`."""
+
+    __slots__ = ("_refused",)
+
+    def __init__(self, app: web.Application, *, refused: Refused, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._refused = refused
+
+    async def _make_server(self) -> web.Server:
+        return Connections(await super()._make_server(), refused=self._refused, access_log=None)
