@@ -26,13 +26,14 @@ FALLBACKS = ("none", "no_release", "no_candidates", "all_seen", "overloaded", "o
 REWARD_OUTCOMES = tuple(outcome.value for outcome in Outcome)
 POLICIES = (*policies.REGISTRY, "apprentice", "interleaved", "none", "other")
 POSITIONS = 20  # told apart; later ones are counted as the last
+_GUARD = (401, 403, 429)
 ROUTES = {
-    "recommendations": (200, 307, 400, 408, 409, 413, 415, 500, 503),
-    "explanations": (200, 307, 400, 404, 500, 503),
-    "digest": (200, 500),
+    "recommendations": (200, 307, 400, *_GUARD, 408, 409, 413, 415, 500, 503),
+    "explanations": (200, 307, 400, *_GUARD, 404, 500, 503),
+    "digest": (200, *_GUARD, 500),
     "healthz": (200, 500),
     "readyz": (200, 500, 503),
-    "metrics": (200, 500),
+    "metrics": (200, *_GUARD, 500),
     "other": (400, 404, 405, 414, 431, 500),
 }
 """HTTP's routes and the statuses that each answers with."""

@@ -9,6 +9,7 @@ import tomllib
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -24,6 +25,7 @@ from online_learning.policies.options import EpsilonOptions, SoftmaxOptions, Tho
 from online_learning.types import PRIOR_PRECISION
 from streams.errors import ConfigurationError
 from streams.events import MAX_SLATE
+from streams.http_settings import TokenSettings
 from streams.settings_faults import explain, explain_no_json, unknown_variables
 from streams.sources import FieldSource, Source, load_sources
 
@@ -258,7 +260,51 @@ class Settings(BaseSettings):
     # HTTP
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 6066
-    advertised_url: str | None = Field(None, description="How other workers' clients reach this one.")
+    advertised_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/\s]+$",
+        description="How other workers' clients reach this one: a URL without a path.",
+    )
+    admin_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None, description="Port of /metrics and /v1/digest; unset, they are on http_port."
+    )
+    admin_host: str = Field("127.0.0.1", description="Where that port is bound.")
+    http_tokens: dict[str, TokenSettings] = Field(
+        {},
+        description="Name -> sha256 of a bearer token in hex, its scopes (recommend, explain, admin) and "
+        "perhaps when it expires. Without any token everybody may ask; with one, nobody without.",
+    )
+    http_tokens_file: Path | None = Field(
+        None, description="The same as a TOML file, a table a token; it is read again when it changes."
+    )
+    http_tls_certificate: Path | None = Field(
+        None, description="PEM file of the certificate and what it is signed by: HTTPS instead of HTTP."
+    )
+    http_tls_key: Path | None = Field(None, description="PEM file of its key, without a password.")
+    http_cors_origins: tuple[str, ...] = Field(
+        (), description="Origins whose pages may read answers, e.g. https://shop.example; '*' is every one."
+    )
+    http_rate_per_s: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Requests a second of one token, or of one address where none is asked for; unset, as "
+        "many as come.",
+    )
+    http_rate_burst: Positive = Field(20, description="How many of them may come at once.")
+    http_max_connections: Positive = Field(
+        2_000, description="Connections at a time; beyond, the one that is idle for longest is closed."
+    )
+    http_idle_s: Annotated[float, Field(gt=0)] = Field(
+        90.0,
+        description="How long a connection may be idle, or be at sending the headers of a request.",
+    )
+    http_max_body_bytes: Positive = Field(1024 * 1024, description="Of a request; more is refused (413).")
+
+    @field_validator("advertised_url")
+    @classmethod
+    def _check_advertised_url(cls, url: str | None) -> str | None:
+        if url is not None and urlsplit(url).hostname in ("0.0.0.0", "::"):
+            raise ValueError(f"advertised_url must be an address that others reach, got {url!r}")
+        return url
 
     @field_validator("policy")
     @classmethod
@@ -288,6 +334,8 @@ class Settings(BaseSettings):
             )
         if self.click_model == "cascade" and self.position_bias != 0.0:
             raise ValueError(f"position_bias must be 0 for click_model 'cascade', got {self.position_bias!r}")
+        if (self.http_tls_certificate is None) != (self.http_tls_key is None):
+            raise ValueError("http_tls_certificate and http_tls_key must be given together")
         if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
             raise ValueError(
                 f"security_protocol={self.security_protocol} needs sasl_username and sasl_password"

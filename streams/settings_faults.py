@@ -25,7 +25,8 @@ def explain(error: ValidationError, fields: Fields) -> str:
         if problem["type"] in ("tuple_type", "dict_type") and isinstance(problem["input"], str):
             message += f" in JSON, such as {_example(fields[name])}"
         # A rule of ours says what it got; a secret is nobody's business.
-        silent = problem["type"] in ("extra_forbidden", "value_error") or "password" in name
+        secret = "password" in name or "token" in name
+        silent = problem["type"] in ("extra_forbidden", "value_error") or secret
         lines.append(f"{name}: {message}" + ("" if silent else f", got {problem['input']!r}"))
     return "Bad configuration:\n  " + "\n  ".join(lines)
 

@@ -4,6 +4,7 @@ import asyncio
 import math
 import secrets
 import time
+from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
@@ -17,8 +18,32 @@ from streams.events import MAX_ID_LENGTH, MAX_SLATE, Boost, Id, Request, SlateSi
 BODY_S = 10.0
 """Seconds in which a body must have come."""
 
-ONCE = ("k", "request_id")
-LISTS = ("exclude", "pinned", "boosts")
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a URL: name, JSON Schema of a value, what it means, and whether it may come often."""
+
+    name: str
+    schema: dict[str, Any]
+    about: str
+    many: bool = False
+
+
+ID = {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH}
+PARAMETERS = (
+    Parameter("k", {"type": "integer", "minimum": 1, "maximum": MAX_SLATE}, "Length of the slate."),
+    Parameter("exclude", ID, "Items to leave out.", many=True),
+    Parameter("pinned", ID, "Items at the top, in this order.", many=True),
+    Parameter(
+        "boosts",
+        {"type": "string", "pattern": r"^[^,]+:-?[0-9]{1,6}(\.[0-9]{1,9})?$"},
+        "item:number: what is added to an item's utility, in units of reward.",
+        many=True,
+    ),
+    Parameter("request_id", ID, "Makes a retry safe: the same id is answered once."),
+)
+KNOWN = frozenset(one.name for one in PARAMETERS)
+ONCE = tuple(one.name for one in PARAMETERS if not one.many)
 
 
 class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,9 +106,9 @@ def request_of_query(user_id: str, query: MultiMapping[str], *, k_default: int) 
     """
     if not query:
         return _request(user_id, k_default, None)
-    unknown = query.keys() - {*ONCE, *LISTS}
+    unknown = query.keys() - KNOWN
     if unknown:
-        known = ", ".join((*ONCE[:1], *LISTS, *ONCE[1:]))
+        known = ", ".join(one.name for one in PARAMETERS)
         raise Problem(400, f"unknown parameter {sorted(unknown)[0]!r}; known: {known}")
     for name in ONCE:
         if len(query.getall(name, [])) > 1:

@@ -1,5 +1,6 @@
 """Connections of a worker's HTTP server: how many there are, and how a request is refused that is none."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,11 @@ class Connection(web.RequestHandler):
     def __init__(self, server: "Connections", *, refused: Refused, **options: Any) -> None:
         super().__init__(server, **options)
         self._refused = refused
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a request, or for the rest of its headers, and is not being closed."""
+        return self._waiter is not None and not self._force_close
 
     def handle_error(
         self,
@@ -60,30 +66,54 @@ def _refusal(error: BaseException | None) -> Problem:
 
 
 class Connections(web.Server):
-    """Makes the connections of an application, and knows them.
+    """Makes the connections of an application, and keeps them to a number.
 
     Parameters
     ----------
     refused : told the status of what was refused before any route was found
+    most : connections at a time; beyond, the oldest idle one makes room, or the new one is closed
     """
 
-    def __init__(self, made: web.Server, *, refused: Refused, **options: Any) -> None:
+    def __init__(self, made: web.Server, *, refused: Refused, most: int, **options: Any) -> None:
         super().__init__(made.request_handler, request_factory=made.request_factory)
         self._options = {"refused": refused, **options}
+        self._most = most
 
     def __call__(self) -> Connection:
         """Return the protocol of a new connection."""
         return Connection(self, loop=self._loop, **self._options)
 
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Take a connection in, and make room for it."""
+        super().connection_made(handler, transport)
+        if len(self._connections) > self._most:
+            idle = (one for one in self._connections if isinstance(one, Connection) and one.is_idle)
+            next(idle, handler).force_close()
+
 
 class Runner(web.AppRunner):
-    """Runs an application behind `Connections`."""
+    """Runs an application behind `Connections`.
 
-    __slots__ = ("_refused",)
+    Parameters
+    ----------
+    idle_s : seconds after which an idle connection is closed
+    """
 
-    def __init__(self, app: web.Application, *, refused: Refused, **options: Any) -> None:
+    __slots__ = ("_idle_s", "_most", "_refused")
+
+    def __init__(
+        self, app: web.Application, *, refused: Refused, most: int, idle_s: float, **options: Any
+    ) -> None:
         super().__init__(app, **options)
         self._refused = refused
+        self._most = most
+        self._idle_s = idle_s
 
     async def _make_server(self) -> web.Server:
-        return Connections(await super()._make_server(), refused=self._refused, access_log=None)
+        return Connections(
+            await super()._make_server(),
+            refused=self._refused,
+            most=self._most,
+            access_log=None,
+            keepalive_timeout=self._idle_s,
+        )

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import faust
-from aiohttp import web
 from faust.tables.manager import TableManager
 from faust.types.auth import AuthProtocol
 
@@ -19,7 +18,7 @@ from streams.kafka.transport import BatchSchema, RecordBatch
 from streams.settings import Settings
 from streams.worker.agents.side_by_side import SideBySide
 from streams.worker.assembly import Agent, Parts, assemble
-from streams.worker.http import Service, start_http
+from streams.worker.http import Listening, Service, start_http
 from streams.worker.lifecycle import Lifecycle
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ class App(faust.App):
     parts: Parts
     lifecycle: Lifecycle
     read_last: str
-    _http: web.AppRunner | None = None
+    _http: Listening | None = None
 
     async def on_first_start(self) -> None:
         """Do nothing: Faust makes folders for its tables here, and we have none."""
@@ -63,10 +62,9 @@ class App(faust.App):
             digest=self.lifecycle.digest,
             render=self.lifecycle.render_metrics,
         )
-        self._http, url = await start_http(service)
-        if parts.shared_topics.url is None:
-            parts.shared_topics.url = url
-        log.info("listening on %s", url)
+        self._http = await start_http(service)
+        parts.shared_topics.url = self._http.url
+        log.info("listening on %s, for metrics on %s", self._http.url, self._http.admin_url)
         await self.lifecycle.start()
         await super().on_start()
 
@@ -77,9 +75,9 @@ class App(faust.App):
 
     async def stop_http(self) -> None:
         """Stop to answer HTTP, if that is still to be done."""
-        runner, self._http = self._http, None
-        if runner is not None:
-            await runner.cleanup()
+        listening, self._http = self._http, None
+        if listening is not None:
+            await listening.stop()
 
 
 def create_app(settings: Settings) -> App:

@@ -1,18 +1,25 @@
 """The worker's HTTP server: recommendations, health and metrics. Bound to localhost unless told otherwise."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from aiohttp import web
 
+from streams.api.address import is_local, reachable_host, url_of
 from streams.api.asking import body_of, ids_of_path, request_of_body, request_of_query
 from streams.api.connections import Runner
+from streams.api.cors import allow_origins
+from streams.api.guard import Guard
+from streams.api.handlers import Handler
 from streams.api.problems import NO_STORE, Problem
-from streams.errors import OwnershipLost
+from streams.api.routes import ROUTES, Place
+from streams.api.tls import server_context
+from streams.errors import ConfigurationError, OwnershipLost
 from streams.events import Recommendation, Request, encode
 from streams.kafka.partitioner import partition_of
 from streams.metrics import Metrics
@@ -49,32 +56,108 @@ class Service:
 
 T = TypeVar("T")
 
-MAX_BODY_BYTES = 1024 * 1024
+log = logging.getLogger(__name__)
 
 SERVICE = web.AppKey("service", Service)
 
 
-async def start_http(service: Service) -> tuple[web.AppRunner, str]:
-    """Start to serve; return the runner (call its `cleanup`) and the URL it listens on."""
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """HTTP of a worker, where it listens.
+
+    Attributes
+    ----------
+    url : where other workers' clients reach it
+    admin_url : where metrics and digest are; the same where they have no port of their own
+    """
+
+    runners: tuple[web.AppRunner, ...]
+    url: str
+    admin_url: str
+
+    async def stop(self) -> None:
+        """Answer what is being asked, and listen no more."""
+        for runner in self.runners:
+            await runner.cleanup()
+
+
+async def start_http(service: Service) -> Listening:
+    """Start to serve.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file of tokens, the certificate or its key cannot be used, a port is taken, or no address of
+        this machine is found.
+    """
+    settings, guard = service.settings, Guard.of(service.settings)
+    host, port = settings.http_host, settings.http_port
+    if settings.admin_port is None:
+        runner, port = await _listen(service, guard, ("public", "admin", "both"), host, port)
+        url = await _announced(settings, port)
+        return Listening((runner,), url, url)
+    runner, port = await _listen(service, guard, ("public", "both"), host, port)
+    try:
+        admin, admin_port = await _listen(
+            service, guard, ("admin", "both"), settings.admin_host, settings.admin_port
+        )
+    except BaseException:
+        await runner.cleanup()
+        raise
+    admin_url = url_of(settings.admin_host, admin_port, tls=settings.http_tls_key is not None)
+    return Listening((runner, admin), await _announced(settings, port), admin_url)
+
+
+async def _listen(
+    service: Service, guard: Guard, places: Collection[Place], host: str, port: int
+) -> tuple[web.AppRunner, int]:
+    """Serve the routes of these places; return the runner and the port."""
     settings = service.settings
-    app = web.Application(middlewares=[measured(service.metrics)], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(
+        middlewares=[measured(service.metrics)], client_max_size=settings.http_max_body_bytes
+    )
     app[SERVICE] = service
-    # A slate is published and learned from: who only looks (HEAD) gets none, and no cache gives one twice.
-    app.router.add_get("/v1/recommendations/{user_id}", recommendations, allow_head=False)
-    app.router.add_post("/v1/recommendations/{user_id}", posted_recommendations)
-    app.router.add_get("/v1/explanations/{user_id}/{item_id}", explanations)
-    app.router.add_get("/v1/digest", state_digest)
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", metrics)
-    refused = partial(service.metrics.count_http, "other", seconds=0.0)
-    runner = Runner(app, refused=refused, shutdown_timeout=5.0)
+    for route in ROUTES:
+        if route.place in places:
+            handler = HANDLERS[route.name]
+            if route.scope is not None:
+                handler = guard.before(handler, route.scope)
+            app.router.add_route(route.method, route.path, handler)
+            # A slate is published and learned from: who only looks (HEAD) gets none.
+            if route.method == "GET" and route.name != "recommend":
+                app.router.add_route("HEAD", route.path, handler)
+    allow_origins(app, settings.http_cors_origins)
+    runner = Runner(
+        app,
+        refused=partial(service.metrics.count_http, "other", seconds=0.0),
+        most=settings.http_max_connections,
+        idle_s=settings.http_idle_s,
+        shutdown_timeout=5.0,
+    )
+    certificate, key = settings.http_tls_certificate, settings.http_tls_key
+    context = None if certificate is None or key is None else server_context(certificate, key)
     await runner.setup()
-    site = web.TCPSite(runner, settings.http_host, settings.http_port)
-    await site.start()
-    port = runner.addresses[0][1]
-    host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
-    return runner, f"http://{host}:{port}"
+    try:
+        await web.TCPSite(runner, host, port, ssl_context=context).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ConfigurationError(f"{host}:{port} cannot be listened on: {error.strerror}") from None
+    if not is_local(host) and not guard.asks_for_tokens:
+        log.warning(
+            "EVERYBODY WHO REACHES %s:%d MAY ASK FOR SLATES: no bearer token is asked for. "
+            "Set http_tokens or http_tokens_file, or bind to 127.0.0.1 behind something that does",
+            host, runner.addresses[0][1],
+        )  # fmt: skip
+    return runner, runner.addresses[0][1]
+
+
+async def _announced(settings: Settings, port: int) -> str:
+    if settings.advertised_url is not None:
+        return settings.advertised_url
+    host = await asyncio.to_thread(
+        reachable_host, settings.http_host, toward=settings.bootstrap_servers.split(",")
+    )
+    return url_of(host, port, tls=settings.http_tls_key is not None)
 
 
 async def recommendations(http: web.Request) -> web.Response:
@@ -189,3 +272,15 @@ async def metrics(http: web.Request) -> web.Response:
     """Answer with Prometheus's text format."""
     body, content_type = await http.app[SERVICE].render()
     return web.Response(body=body, headers={"Content-Type": content_type, **NO_STORE})
+
+
+HANDLERS: dict[str, Handler] = {
+    "recommend": recommendations,
+    "recommendByBody": posted_recommendations,
+    "explain": explanations,
+    "digest": state_digest,
+    "metrics": metrics,
+    "healthz": healthz,
+    "readyz": readyz,
+}
+"""What answers each of `streams.api.routes.ROUTES`."""

@@ -13,16 +13,17 @@ import pytest
 import yarl
 
 from streams.testing.worker import MemoryWorker
-from streams.worker.http import Service, start_http
+from streams.worker.http import Listening, Service, start_http
 from tests.streams.conftest import MakeMemory
 
 
 @asynccontextmanager
-async def http(worker: MemoryWorker, **others: Any) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+async def listening(worker: MemoryWorker, **others: Any) -> AsyncIterator[Listening]:
+    """HTTP of a worker that is ready."""
     parts = worker.parts
     while not parts.partitions.is_ready():
         await asyncio.sleep(0)
-    runner, url = await start_http(
+    found = await start_http(
         Service(
             **{
                 "settings": parts.settings,
@@ -38,10 +39,16 @@ async def http(worker: MemoryWorker, **others: Any) -> AsyncIterator[tuple[aioht
         )
     )
     try:
-        async with aiohttp.ClientSession() as client:
-            yield client, f"{url}/v1/recommendations/u"
+        yield found
     finally:
-        await runner.cleanup()
+        await found.stop()
+
+
+@asynccontextmanager
+async def http(worker: MemoryWorker, **others: Any) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+    """A client, and the URL of the slates of a user."""
+    async with listening(worker, **others) as found, aiohttp.ClientSession() as client:
+        yield client, f"{found.url}/v1/recommendations/u"
 
 
 async def test_what_has_no_room_is_told_when_to_come_again(make_memory: MakeMemory) -> None:

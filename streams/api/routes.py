@@ -1,0 +1,91 @@
+"""The routes: the one place that says what may be asked. Served, guarded and documented from here."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from streams.api.asking import PARAMETERS, Asked, Parameter
+from streams.events import Explanation, Recommendation
+from streams.http_settings import Scope
+
+Place = Literal["public", "admin", "both"]
+"""Which port answers, where the admin port is one of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What may be asked.
+
+    Attributes
+    ----------
+    name : of the handler, and the operation's id
+    scope : of the token that it takes; None: everybody may ask
+    answer : what the body of a 200 is: a struct, JSON Schema, or a media type that is not JSON's
+    refusals : statuses beside those of the guard, each with a problem
+    """
+
+    name: str
+    path: str
+    summary: str
+    answer: Any
+    method: Literal["GET", "POST"] = "GET"
+    scope: Scope | None = None
+    place: Place = "public"
+    parameters: tuple[Parameter, ...] = ()
+    body: Any = None
+    refusals: tuple[int, ...] = ()
+    redirects: bool = False
+    describes: dict[str, str] = field(default_factory=dict)
+
+
+SLATE = "/v1/recommendations/{user_id}"
+ANY_OBJECT = {"type": "object"}
+
+ROUTES = (
+    Route(
+        "recommend",
+        SLATE,
+        "A slate for a user. It is published, and learned from: a GET that is no look.",
+        Recommendation,
+        scope="recommend",
+        parameters=PARAMETERS,
+        refusals=(400, 409, 503),
+        redirects=True,
+    ),
+    Route(
+        "recommendByBody",
+        SLATE,
+        "The same, what is asked for being in the body: with filters, candidates, context, ids with commas.",
+        Recommendation,
+        method="POST",
+        scope="recommend",
+        body=Asked,
+        refusals=(400, 408, 409, 413, 415, 503),
+        redirects=True,
+    ),
+    Route(
+        "explain",
+        "/v1/explanations/{user_id}/{item_id}",
+        "What an item's score for a user is made of, now.",
+        Explanation,
+        scope="explain",
+        refusals=(400, 404, 503),
+        redirects=True,
+    ),
+    Route(
+        "digest",
+        "/v1/digest",
+        "A digest of the state and the offsets folded, for checks. Slow.",
+        ANY_OBJECT,
+        scope="admin",
+        place="admin",
+    ),
+    Route("metrics", "/metrics", "Prometheus's text format.", "text/plain", scope="admin", place="admin"),
+    Route("healthz", "/healthz", "Whether the process works.", ANY_OBJECT, place="both"),
+    Route(
+        "readyz",
+        "/readyz",
+        "Whether state is restored and caught up; what is missing with a 503.",
+        ANY_OBJECT,
+        place="both",
+    ),
+)
