@@ -24,6 +24,7 @@ COMMANDS = {
     "worker": "streams.commands.worker:worker_command",
     "demo": "streams.demo.run:demo_command",
     "simulate": "streams.commands.simulate:simulate_command",
+    "import": "streams.importing.command:import_command",
     "train": "streams.commands.train:train_command",
     "evaluate": "streams.commands.evaluate:evaluate_command",
     "tune": "streams.commands.tune:tune_command",

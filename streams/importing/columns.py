@@ -1,0 +1,234 @@
+"""Which column of a table is which field of ours: by its name, by its values, or because somebody said so."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from streams.importing.faults import FileError
+from streams.importing.tables import ATOMIC, GENRES, Table, sample
+from streams.importing.values import as_text, numbers, time_unit
+
+KINDS = ("content", "users", "clicks")
+"""Topics that are imported to, in the order that suits a worker: items before those who click on them."""
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "user_id": (
+        "userid", "user", "uid", "customerid", "customer", "visitorid", "memberid", "accountid", "clientid",
+        "reviewerid", "personid", "profileid", "deviceid", "sessionid", "session",
+    ),
+    "item_id": (
+        "itemid", "item", "iid", "movieid", "productid", "product", "articleid", "article", "businessid",
+        "artistid", "songid", "trackid", "parentasin", "asin", "newsid", "bookid", "isbn", "videoid",
+        "gameid", "contentid", "skuid", "sku", "adid", "pageid", "recipeid", "listingid",
+    ),
+    "timestamp": (
+        "timestampms", "timestamp", "eventtime", "eventtimestamp", "unixreviewtime", "unixtime", "time", "ts",
+        "datetime", "createdat", "date", "tdat", "playedat", "clickedat", "purchasedat",
+    ),
+    "action": (
+        "action", "event", "eventtype", "eventname", "behavior", "behaviour", "behaviortype", "interaction",
+        "interactiontype", "type", "verb",
+    ),
+    "rating": ("rating", "ratings", "stars", "score", "overall", "ratingvalue"),
+    "label": ("label", "click", "clicked", "isclick", "target", "like", "liked"),
+    "value": ("value", "weight", "price", "amount", "revenue", "quantity", "playcount", "plays", "listens"),
+    "event_id": ("eventid",),
+    "request_id": ("requestid",),
+    "position": ("position",),
+    "dwell_ms": ("dwellms",),
+    "title": ("title", "movietitle", "itemname", "productname", "prodname", "name", "headline"),
+    "text": ("text", "description", "abstract", "plot", "summary", "overview", "detaildesc", "body"),
+    "year": ("releaseyear", "year"),
+    "preferences": ("preferences", "interests"),
+    "blocked_items": ("blockeditems",),
+}  # fmt: skip
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "clicks": (
+        "user_id", "item_id", "timestamp", "action", "rating", "label", "value", "event_id", "request_id",
+        "position", "dwell_ms",
+    ),
+    "content": ("item_id", "title", "text", "year"),
+    "users": ("user_id", "preferences", "blocked_items"),
+}  # fmt: skip
+NEEDED = {"clicks": ("user_id", "item_id"), "content": ("item_id",), "users": ("user_id",)}
+RELATIONS = {
+    "genres": "genre", "class": "genre", "categories": "category", "tags": "tag", "authors": "author",
+    "artists": "artist", "directors": "director", "actors": "actor", "brands": "brand",
+}  # fmt: skip
+"""Columns of several values, by the relation that one of them stands in."""
+IDS = re.compile(r"(id|key|code|no|number|hash)$")
+MAX_ENTITY = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a file becomes records.
+
+    Attributes
+    ----------
+    kind : topic, of `KINDS`
+    fields : column of each field that has one
+    attributes : column of each attribute or relation
+    flags : columns of 0 and 1 that are genres, as MovieLens' u.item has them
+    why : what led to a field's column: "by name", "by its values", "as told"
+    unread : columns that nothing is made of
+    values : the first rows, which speak for the rest
+    """
+
+    table: Table
+    kind: str
+    fields: dict[str, str]
+    attributes: dict[str, str]
+    flags: list[str]
+    why: dict[str, str]
+    unread: list[str]
+    values: list[Sequence[Any]] = field(repr=False)
+
+    def column(self, name: str) -> list[Any]:
+        """Return the first values of the field's column; an empty list where it has none."""
+        if name not in self.fields:
+            return []
+        return self.of(self.fields[name])
+
+    def of(self, column: str) -> list[Any]:
+        """Return the first values of a column."""
+        place = self.table.columns.index(column)
+        return [row[place] for row in self.values]
+
+
+def make_plan(table: Table, *, told: Mapping[str, str], kind: str | None = None) -> Plan:
+    """Find each field's column.
+
+    Parameters
+    ----------
+    told
+        Field to column, as somebody said; a column that the table does not have is passed over.
+    kind
+        Topic; found when None.
+
+    Raises
+    ------
+    FileError
+        If a needed field has no column.
+    """
+    values = sample(table)
+    if not values:
+        raise FileError(f"{table.path} has a header and no row that can be read")
+    told = {name: column for name, column in told.items() if column in table.columns}
+    plain = {re.sub(r"[^a-z0-9]", "", column.lower()): column for column in reversed(table.columns)}
+    named = told | {
+        name: plain[choice]
+        for name, choices in NAMES.items()
+        if name not in told and (choice := next((one for one in choices if one in plain), None))
+    }
+    _guess_ids(table, named, plain)
+    kind = kind or _kind(table, named)
+    fields = {name: named[name] for name in FIELDS[kind] if name in named}
+    why = {name: "as told" if name in told else "by name" for name in fields}
+    if kind == "clicks":
+        _read_values(table, values, fields, why)
+    _check_needed(table, kind, fields)
+    if kind == "clicks" and "label" in fields and "rating" in fields:
+        fields.pop("label")
+    used = set(fields.values())
+    left = [column for column in table.columns if column and column not in used]
+    attributes = {name: column for name, column in told.items() if name not in NAMES}
+    flags: list[str] = []
+    if kind != "clicks":
+        flags = _flags(table, values, left) if kind == "content" else []
+        found = _attributes(table, values, [one for one in left if one not in flags], kind)
+        attributes = found | attributes
+    taken = {*used, *attributes.values(), *flags}
+    unread = [column for column in table.columns if column not in taken]
+    return Plan(table, kind, fields, attributes, flags, why, unread, values)
+
+
+def _guess_ids(table: Table, named: dict[str, str], plain: Mapping[str, str]) -> None:
+    """Take a column whose name has the word in it; or the only other id beside one that is known."""
+    for name, words in (("user_id", ("user", "customer")), ("item_id", ("item", "product", "article"))):
+        close = [
+            column
+            for short, column in plain.items()
+            if IDS.search(short) and any(word in short for word in words) and column not in named.values()
+        ]
+        if name not in named and len(close) == 1:
+            named[name] = close[0]
+    missing = [name for name in ("user_id", "item_id") if name not in named]
+    ids = [c for short, c in plain.items() if IDS.search(short) and c not in named.values()]
+    if len(missing) == 1 and len(ids) == 1 and {"timestamp", "rating", "action"} & named.keys():
+        named[missing[0]] = ids[0]
+
+
+def _kind(table: Table, named: Mapping[str, str]) -> str:
+    suffix = next((one for one in table.path.suffixes[::-1] if one in ATOMIC), None)
+    if suffix is not None:
+        return {".inter": "clicks", ".item": "content", ".user": "users"}[suffix]
+    if "user_id" in named and "item_id" in named:
+        return "clicks"
+    if "item_id" in named:
+        return "content"
+    if "user_id" in named:
+        return "users"
+    raise FileError(
+        f"{table.path} has no column for a user or an item; its columns are {', '.join(table.columns)}: say "
+        "--map user_id=COLUMN --map item_id=COLUMN"
+    )
+
+
+def _check_needed(table: Table, kind: str, fields: Mapping[str, str]) -> None:
+    for name in NEEDED[kind]:
+        if name not in fields:
+            raise FileError(
+                f"{table.path} has no column for {name}; its columns are {', '.join(table.columns)}: say "
+                f"--map {name}=COLUMN" + ("" if kind != "clicks" else ", or --as content, --as users")
+            )
+
+
+def _read_values(
+    table: Table, values: list[Sequence[Any]], fields: dict[str, str], why: dict[str, str]
+) -> None:
+    """Find the time and the rating of interactions whose columns have other names."""
+    for place, column in enumerate(table.columns):
+        if column in fields.values():
+            continue
+        found = [row[place] for row in values]
+        if "timestamp" not in fields and time_unit(found) is not None:
+            fields["timestamp"], why["timestamp"] = column, "by its values"
+        elif not {"rating", "label", "action", "value"} & fields.keys() and _looks_like_ratings(found):
+            fields["rating"], why["rating"] = column, "by its values"
+
+
+def _looks_like_ratings(values: list[Any]) -> bool:
+    found = set(numbers(values))
+    return 3 <= len(found) <= 11 and min(found) >= 0 and max(found) <= 10 and len(values) >= 50
+
+
+def _flags(table: Table, values: list[Sequence[Any]], columns: list[str]) -> list[str]:
+    if not set(GENRES[1:4]) <= set(columns):
+        return []
+    return [column for column in columns if column in GENRES and column != "unknown"]
+
+
+def _attributes(table: Table, values: list[Sequence[Any]], columns: list[str], kind: str) -> dict[str, str]:
+    """Columns of short texts that recur: what several items or users have in common."""
+    found: dict[str, str] = {}
+    for column in columns:
+        place = table.columns.index(column)
+        texts = [as_text(row[place]) for row in values if not isinstance(row[place], dict)]
+        filled = [text for text in texts if text]
+        short = re.sub(r"[^a-z0-9]", "", column.lower())
+        is_id = IDS.search(short) is not None or "url" in short or "zip" in short
+        name = RELATIONS.get(short, column)
+        if not filled or is_id or name in found:
+            continue
+        is_number = bool(numbers(filled))
+        is_coded = is_number and kind == "users" and _few(filled, 120)
+        is_shared = _few(filled, max(20, len(filled) // 3)) and not is_number and time_unit(filled) is None
+        if name in RELATIONS.values() or is_coded or is_shared:
+            found[name] = column
+    return found
+
+
+def _few(texts: list[str], most: int) -> bool:
+    return len(set(texts)) <= most and max(map(len, texts)) <= MAX_ENTITY

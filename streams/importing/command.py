@@ -1,0 +1,179 @@
+"""`slatestream import`: files of interactions, items and users to our topics."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from streams.errors import SlatestreamError
+from streams.importing.columns import NAMES
+from streams.importing.faults import FileError
+from streams.importing.records import Choices
+from streams.importing.run import Options, Outcome, Source, import_files, plan_files
+from streams.importing.show import show_outcomes, show_sources, shown_progress
+from streams.settings import Settings, load_settings
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(help="CSV, TSV, JSON lines, Parquet, RecBole (.inter .item .user) or MovieLens; .gz too."),
+]
+Map = Annotated[
+    list[str] | None,
+    typer.Option("--map", help="FIELD=COLUMN where a column is not found, or another one is; several times."),
+]
+As = Annotated[
+    Literal["clicks", "content", "users"] | None, typer.Option("--as", help="What the files hold.")
+]
+Action = Annotated[str | None, typer.Option(help="Action of every interaction, such as purchase.")]
+Actions = Annotated[
+    list[str] | None,
+    typer.Option("--actions", help="THEIRS=OURS, what a file calls an action; several times."),
+]
+LikeFrom = Annotated[
+    float | None, typer.Option(help="The lowest rating that is a like; four fifths of the scale without.")
+]
+Unit = Annotated[
+    Literal["s", "ms", "us", "ns"] | None, typer.Option(help="What times are in; found when not said.")
+]
+TimeFormat = Annotated[
+    str | None, typer.Option(help="How times are written, as strptime has it: '%d/%m/%Y %H:%M'.")
+]
+Separator = Annotated[str | None, typer.Option(help="Between columns; found when not said.")]
+ListSeparator = Annotated[str | None, typer.Option(help="Between the parts of a value, as in Action|Drama.")]
+Columns = Annotated[str | None, typer.Option(help="Names of the columns of files without a header: a,b,c.")]
+NoSort = Annotated[
+    bool,
+    typer.Option("--no-sort", help="Publish interactions as the file has them: in time order."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check everything, publish nothing.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Begin anew where an import was interrupted.")]
+Rejected = Annotated[Path | None, typer.Option(help="File for the rows that are rejected, as JSON lines.")]
+Tolerate = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of rows that may be rejected before the exit code is 1.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Say what became of the files as JSON, on stdout.")]
+
+
+def import_command(
+    files: Files,
+    told: Map = None,
+    kind: As = None,
+    action: Action = None,
+    actions: Actions = None,
+    like_from: LikeFrom = None,
+    time_unit: Unit = None,
+    time_format: TimeFormat = None,
+    separator: Separator = None,
+    list_separator: ListSeparator = None,
+    columns: Columns = None,
+    no_sort: NoSort = False,
+    dry_run: DryRun = False,
+    restart: Restart = False,
+    rejected: Rejected = None,
+    tolerate: Tolerate = 0.0,
+    as_json: AsJson = False,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+) -> None:
+    """Publish interactions, items and users that lie in files.
+
+    What the columns mean is found by their names and values and shown; --dry-run shows it and publishes
+    nothing. Interactions are put in the order of their times. Interrupted, the same command goes on where it
+    was: a file beside the one that is imported says where. What is published twice has the same event id.
+
+    Exit code 0: done; 1: done, and rows were rejected; 2: not possible; 130: interrupted.
+
+    import ratings.csv movies.csv --dry-run
+
+    import sales.parquet --map user_id=buyer --map item_id=article --action purchase
+    """
+    settings = load_settings(config)
+    choices = Choices(
+        known_actions=tuple(settings.actions), latest_ms=int(time.time() * 1000) + settings.max_future_ms,
+        action=action, actions=_pairs("--actions", actions), like_from=like_from, time_unit=time_unit,
+        time_format=time_format, separator=list_separator,
+    )  # fmt: skip
+    options = Options(
+        told=_fields(_pairs("--map", told)), kind=kind, separator=_unescaped(separator), sort=not no_sort,
+        columns=None if columns is None else columns.split(","), restart=restart, dry_run=dry_run,
+    )  # fmt: skip
+    console = Console(stderr=as_json, highlight=False)
+    sources = plan_files(files, choices, options)
+    show_sources(console, sources)
+    outcomes = _run(settings, sources, choices, options, console, rejected)
+    show_outcomes(console, outcomes, dry_run=dry_run)
+    if rejected is not None:
+        console.print(f"Rejected rows are in {rejected}", markup=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps({"dry_run": dry_run, "files": [one.as_json() for one in outcomes]}, indent=2))
+    _end(outcomes, tolerate)
+
+
+def _run(
+    settings: Settings,
+    sources: Sequence[Source],
+    choices: Choices,
+    options: Options,
+    console: Console,
+    rejected: Path | None,
+) -> list[Outcome]:
+    with contextlib.ExitStack() as stack:
+        sink = None
+        if rejected is not None:
+            try:
+                sink = stack.enter_context(rejected.open("w", encoding="utf-8"))
+            except OSError as error:
+                raise FileError(f"--rejected {rejected}: {error.strerror}") from None
+        progress = stack.enter_context(shown_progress(console))
+        work = import_files(settings, sources, choices, options, progress=progress, rejected=sink)
+        try:
+            if options.dry_run:
+                return asyncio.run(work)
+            from streams.kafka.connected import run_connected  # with its clients: not to look at files
+
+            return run_connected(settings, "import", work)
+        except KeyboardInterrupt:
+            stack.close()
+            console.print("Interrupted: the same command goes on from what was confirmed.")
+            raise typer.Exit(130) from None
+
+
+def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
+    pairs = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise SlatestreamError(f"{option} must be NAME=NAME, got {text!r}")
+        pairs[name] = value
+    return pairs
+
+
+def _fields(told: dict[str, str]) -> dict[str, str]:
+    """Check names of fields; another name is an attribute's, and must look like one."""
+    for name in told:
+        if name not in NAMES and not name.replace("_", "").isalnum():
+            raise SlatestreamError(f"--map {name}=...: fields are {', '.join(NAMES)}, and attributes' names")
+    return told
+
+
+def _unescaped(separator: str | None) -> str | None:
+    if separator is not None and separator not in ("\\t", "::") and len(separator) != 1:
+        raise SlatestreamError(f"--separator must be one character, :: or \\t, got {separator!r}")
+    return "\t" if separator == "\\t" else separator
+
+
+def _end(outcomes: Sequence[Outcome], tolerate: float) -> None:
+    for outcome in outcomes:
+        if not outcome.records and not outcome.refused.left_out:
+            reason = next(iter(outcome.refused.examples.values()))[0]
+            raise FileError(
+                f"no row of {outcome.source.path} can be used; line {reason['line']}: {reason['error']}"
+            )
+    bad = sum(one.refused.counts.total() for one in outcomes)
+    if bad > tolerate * (bad + sum(one.records for one in outcomes)):
+        raise typer.Exit(1)

@@ -1,0 +1,133 @@
+"""The lines of a text file, none longer than memory should bear, each with its number."""
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+from streams.importing.faults import FileError, RowFault
+
+MAX_LINE = 1024 * 1024
+HEAD = 256 * 1024
+GZIP = b"\x1f\x8b"
+BOM = b"\xef\xbb\xbf"
+KNOWN = {
+    b"PK\x03\x04": "is a zip archive: unpack it first",
+    b"\xff\xfe": "is UTF-16: save it as UTF-8",
+    b"\xfe\xff": "is UTF-16: save it as UTF-8",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstd: unpack it, or compress it with gzip",
+    b"BZh": "is compressed with bzip2: unpack it, or compress it with gzip",
+    b"\xfd7zXZ": "is compressed with xz: unpack it, or compress it with gzip",
+    b"SQLite format 3": "is an SQLite database: export its table as CSV",
+}
+
+
+def open_binary(path: Path) -> tuple[IO[bytes], IO[bytes]]:
+    """Open a file, unpacked where gzip has packed it; return it and the file on the disk, whose place counts.
+
+    Raises
+    ------
+    FileError
+        If it is missing, a folder, or not to be read.
+    """
+    if path.is_dir():
+        inside = sorted(one.name for one in path.iterdir() if one.is_file())[:4]
+        hint = f": name its files, such as {path / inside[0]}" if inside else ", and an empty one"
+        raise FileError(f"{path} is a folder{hint}")
+    try:
+        raw = path.open("rb")
+        packed = raw.read(2) == GZIP
+        raw.seek(0)
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror}") from None
+    return (cast(IO[bytes], gzip.open(raw, "rb")) if packed else raw), raw
+
+
+def head(path: Path) -> bytes:
+    """Return the first bytes of a file, unpacked.
+
+    Raises
+    ------
+    FileError
+        If it is empty, or of a kind that is not read.
+    """
+    file, raw = open_binary(path)
+    with raw, file:
+        try:
+            begin = file.read(HEAD)
+        except (OSError, EOFError) as error:
+            raise FileError(f"{path} cannot be unpacked: {error}") from None
+    if not begin.strip(b" \t\r\n" + BOM):
+        raise FileError(f"{path} is empty")
+    for magic, what in KNOWN.items():
+        if begin.startswith(magic):
+            raise FileError(f"{path} {what}")
+    return begin
+
+
+def encoding_of(path: Path, begin: bytes) -> str:
+    """Return utf-8, or cp1252 for a text that is none: what Windows and the older MovieLens write.
+
+    Raises
+    ------
+    FileError
+        If it is no text.
+    """
+    if b"\0" in begin:
+        raise FileError(
+            f"{path} is binary: CSV, TSV, JSON lines, Parquet, RecBole's and MovieLens' files are read"
+        )
+    try:
+        begin.decode()
+    except UnicodeDecodeError as error:
+        if len(begin) < HEAD or error.start < len(begin) - 4:  # else a letter is cut in two at the end
+            return "cp1252"
+    return "utf-8"
+
+
+class Lines:
+    """Iterates over the lines of an open file; what is no line to use is put aside.
+
+    Attributes
+    ----------
+    number : int
+        Of the last line, from 1.
+    first : int
+        Of the first line that was given since somebody set this to 0.
+    bad : list of (int, RowFault, str)
+        Lines put aside since somebody emptied the list: number, why, and how it begins.
+    """
+
+    def __init__(self, file: IO[bytes], encoding: str) -> None:
+        self._file = file
+        self._encoding = encoding
+        self.number = 0
+        self.first = 0
+        self.bad: list[tuple[int, RowFault, str]] = []
+
+    def __iter__(self) -> Iterator[str]:
+        while raw := self._file.readline(MAX_LINE + 1):
+            self.number += 1
+            if len(raw) > MAX_LINE:
+                size = len(raw) + self._pass_over(raw)
+                fault = RowFault("too_long", f"the line has {size:,} bytes; at most {MAX_LINE:,} are read")
+                self.bad.append((self.number, fault, raw[:80].decode(errors="replace")))
+                continue
+            if self.number == 1:
+                raw = raw.removeprefix(BOM)
+            try:
+                line = raw.decode(self._encoding)
+            except UnicodeDecodeError as error:
+                fault = RowFault("encoding", f"byte {error.start + 1} of the line is no {self._encoding}")
+                self.bad.append((self.number, fault, raw[:80].decode(errors="replace")))
+                continue
+            self.first = self.first or self.number
+            yield line
+
+    def _pass_over(self, part: bytes) -> int:
+        """Go to the line's end without keeping it; return how many bytes that was."""
+        size = 0
+        while part and not part.endswith(b"\n"):
+            part = self._file.readline(MAX_LINE)
+            size += len(part)
+        return size

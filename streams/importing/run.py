@@ -1,0 +1,234 @@
+"""Imports files: reads each, makes records of its rows, puts them in order and publishes them."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from streams.demo.publish import CHUNK, publish_rows
+from streams.importing.columns import KINDS, Plan, make_plan
+from streams.importing.faults import FileError, Refused
+from streams.importing.records import Choices, Maker, Record, make_maker, records
+from streams.importing.resume import Resume
+from streams.importing.tables import open_table
+from streams.importing.time_order import TimeOrder
+from streams.kafka.publisher import Publisher
+from streams.kafka.topics import topic_name
+from streams.settings import Settings
+
+READING = 0.4  # of the time that a file takes whose records are put in order
+
+
+class Progress(Protocol):
+    """What is told while a file is imported."""
+
+    def __call__(self, file: Path, step: str, share: float, records: int) -> None:
+        """Take which share of the file is done, and how many records were made or published by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file with its plan, and in words what becomes of its fields."""
+
+    plan: Plan
+    make: Maker
+    told: dict[str, str]
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.plan.table.path
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one file.
+
+    Attributes
+    ----------
+    records : that were made of its rows
+    published : of these, now
+    before : of these, by an import that was interrupted
+    """
+
+    source: Source
+    refused: Refused
+    records: int = 0
+    published: int = 0
+    before: int = 0
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as one finds it with --json."""
+        plan = self.source.plan
+        return {
+            "file": str(self.source.path),
+            "format": plan.table.about,
+            "topic": plan.kind,
+            "columns": {**plan.fields, **plan.attributes},
+            "how": self.source.told,
+            "not_read": plan.unread,
+            "records": self.records,
+            "published": self.published,
+            "published_before": self.before,
+            "rejected": dict(self.refused.counts),
+            "left_out": dict(self.refused.left_out),
+            "examples": self.refused.examples,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How files are read and published; see the command."""
+
+    told: Mapping[str, str] = field(default_factory=dict)
+    kind: str | None = None
+    separator: str | None = None
+    columns: Sequence[str] | None = None
+    sort: bool = True
+    restart: bool = False
+    dry_run: bool = False
+
+
+def plan_files(files: Sequence[Path], choices: Choices, options: Options) -> list[Source]:
+    """Look at all files before anything is published, and return them in the order of the topics.
+
+    Raises
+    ------
+    FileError
+        If one cannot be imported, or a column that somebody named is in none of them.
+    """
+    sources = []
+    for path in files:
+        table = open_table(path, separator=options.separator, names=options.columns)
+        plan = make_plan(table, told=options.told, kind=options.kind)
+        sources.append(Source(plan, *make_maker(plan, choices)))
+    for name, column in options.told.items():
+        if not any(column in source.plan.table.columns for source in sources):
+            columns = "; ".join(f"{one.path.name}: {', '.join(one.plan.table.columns)}" for one in sources)
+            raise FileError(f"--map {name}={column}: no file has that column ({columns})")
+    return sorted(sources, key=lambda source: KINDS.index(source.plan.kind))
+
+
+async def import_files(
+    settings: Settings,
+    sources: Sequence[Source],
+    choices: Choices,
+    options: Options,
+    *,
+    progress: Progress,
+    rejected: TextIO | None = None,
+) -> list[Outcome]:
+    """Publish what the files hold, one after the other; return what became of each.
+
+    Each record is published at least once, whatever interrupts: what the broker has confirmed is
+    written down, and an import that is started again leaves that out.
+    """
+    outcomes = []
+    async with _publisher(settings, options) as publisher:
+        for source in sources:
+            began = time.perf_counter()
+            outcome = Outcome(source, Refused(str(source.path), rejected))
+            await _File(settings, outcome, choices, options, progress).run(publisher)
+            outcome.seconds = time.perf_counter() - began
+            outcomes.append(outcome)
+    return outcomes
+
+
+@contextlib.asynccontextmanager
+async def _publisher(settings: Settings, options: Options) -> AsyncIterator[Publisher | None]:
+    if options.dry_run:
+        yield None
+        return
+    publisher = Publisher(settings)
+    try:
+        await publisher.start()
+        yield publisher
+    finally:
+        await publisher.stop()
+
+
+class _File:
+    """The import of one file."""
+
+    def __init__(
+        self, settings: Settings, outcome: Outcome, choices: Choices, options: Options, progress: Progress
+    ) -> None:
+        self._settings = settings
+        self._outcome = outcome
+        self._options = options
+        self._source = outcome.source
+        self._tell = progress
+        plan = self._source.plan
+        self._sorts = options.sort and plan.kind == "clicks" and "timestamp" in plan.fields
+        self._resume = Resume(self._source.path, self._made_by(choices))
+
+    def _made_by(self, choices: Choices) -> dict[str, Any]:
+        file, settings = self._source.path.stat(), self._settings
+        said = asdict(choices)
+        del said["latest_ms"]
+        return {
+            "cluster": settings.bootstrap_servers,
+            "topic": topic_name(settings, self._source.plan.kind),
+            "file": [file.st_size, file.st_mtime_ns],
+            "columns": {**self._source.plan.fields, **self._source.plan.attributes},
+            "order": self._sorts,
+            "choices": said,
+        }
+
+    async def run(self, publisher: Publisher | None) -> None:
+        """Read the file and publish it, or only read it without a publisher."""
+        if self._options.restart:
+            self._resume.forget()
+        before = 0 if publisher is None else self._resume.published()
+        self._outcome.before = before
+        found = records(self._source.plan, self._source.make, self._outcome.refused)
+        if publisher is None:
+            await self._each(self._counted(found), "reading", lambda: 1.0)
+            return
+        if not self._sorts:
+            await self._publish(publisher, self._counted(found), before, self._source.plan.table.done)
+            return
+        order = TimeOrder()
+        try:
+            await self._each(map(order.add, self._counted(found)), "putting in order", lambda: READING)
+            total = max(self._outcome.records, 1)
+            await self._publish(
+                publisher, order.ordered(), before, lambda: READING + (1 - READING) * self._sent() / total
+            )
+        finally:
+            order.close()
+
+    def _counted(self, found: Iterator[Record]) -> Iterator[Record]:
+        for record in found:
+            self._outcome.records += 1
+            yield record
+
+    async def _each(self, work: Iterator[Any], step: str, most: Callable[[], float]) -> None:
+        """Go through all of an iterator, and let others run in between."""
+        while sum(1 for _ in islice(work, CHUNK)) == CHUNK:
+            share = self._source.plan.table.done() * most()
+            self._tell(self._source.path, step, share, self._outcome.records)
+            await asyncio.sleep(0)
+
+    def _sent(self) -> int:
+        return self._outcome.before + self._outcome.published
+
+    async def _publish(
+        self, publisher: Publisher, found: Iterator[Record], before: int, share: Callable[[], float]
+    ) -> None:
+        await self._each(islice(found, before), "passing over what was published", share)
+
+        def confirmed(total: int) -> None:
+            self._outcome.published = total
+            self._resume.keep(self._sent())
+            self._tell(self._source.path, "publishing", share(), self._sent())
+
+        rows = ((key, value) for _, key, value in found)
+        await publish_rows(self._settings, publisher, self._source.plan.kind, rows, progress=confirmed)
+        self._resume.forget()

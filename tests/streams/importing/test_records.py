@@ -1,0 +1,206 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.events import Click, Content, UserUpdate, decode_click, decode_content, decode_user
+from streams.importing.columns import make_plan
+from streams.importing.faults import FileError, Refused
+from streams.importing.records import Choices, make_maker, records
+from streams.importing.tables import open_table
+
+NOW_MS = 1_764_000_000_000
+ACTIONS = ("view", "click", "like", "purchase", "dislike")
+DECODE = {"clicks": decode_click, "content": decode_content, "users": decode_user}
+
+
+def read(
+    folder: Path, name: str, lines: list[str], *, told: dict[str, str] | None = None, **choices: Any
+) -> tuple[list[Any], Refused, dict[str, str]]:
+    """What records a file gives, what it refuses, and in words how it was read."""
+    path = folder / name
+    path.write_text("\n".join(lines) + "\n")
+    plan = make_plan(open_table(path), told=told or {})
+    make, how = make_maker(plan, Choices(known_actions=ACTIONS, latest_ms=NOW_MS, **choices))
+    refused = Refused(name)
+    values = [DECODE[plan.kind](value) for _, _, value in records(plan, make, refused)]
+    return values, refused, how
+
+
+def clicks(folder: Path, lines: list[str], **options: Any) -> list[Click]:
+    return read(folder, "events.csv", lines, **options)[0]
+
+
+def test_ratings_are_likes_and_views_and_ids_stay_what_they_are(tmp_path: Path) -> None:
+    found = clicks(
+        tmp_path,
+        [
+            "user_id,item_id,rating,timestamp",
+            "nan,007,5,1700000000",
+            "1e5,7,3,1700000001",
+            "-1,inf,4,1700000002",
+        ],
+    )
+    assert [(one.user_id, one.item_id, one.action) for one in found] == [
+        ("nan", "007", "like"),
+        ("1e5", "7", "view"),
+        ("-1", "inf", "like"),
+    ]
+    assert found[0].timestamp_ms == 1_700_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("session_id,item_id,timestamp", "u1,i1,1700000000"),
+        ("user_id,business_id,stars,date", "u1,i1,5,1700000000"),
+        ("customer_id,article_id,price,t_dat", "u1,i1,0.5,2023-11-14 22:13:20"),
+        ("userId,movieId,rating,timestamp", "u1,i1,5,1700000000"),
+        ("reviewerID,asin,overall,unixReviewTime", "u1,i1,5,1700000000"),
+        ("buyer_user_key,product_code,when_it_was", "u1,i1,1700000000000"),
+    ],
+)
+def test_columns_are_found_under_the_names_that_others_use(tmp_path: Path, header: str, row: str) -> None:
+    (click,) = clicks(tmp_path, [header, row])
+    assert (click.user_id, click.item_id, click.timestamp_ms) == ("u1", "i1", 1_700_000_000_000)
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["1700000000", "1700000000000", "1700000000000000", "1700000000000000000", "2023-11-14T22:13:20Z",
+     "2023-11-14 22:13:20", "2023-11-14 23:13:20+01:00", "2023/11/14 22:13:20", "2023-11-14 22:13:20 UTC"],
+)  # fmt: skip
+def test_times_are_read_in_any_unit_and_as_dates(tmp_path: Path, time: str) -> None:
+    (click,) = clicks(tmp_path, ["user,item,time", f"u1,i1,{time}"])
+    assert click.timestamp_ms == 1_700_000_000_000
+
+
+def test_days_are_read_and_so_is_a_format_that_is_said(tmp_path: Path) -> None:
+    assert clicks(tmp_path, ["user,item,day", "u1,i1,20231114"])[0].timestamp_ms == 1_699_920_000_000
+    (click,) = clicks(tmp_path, ["user,item,date", "u1,i1,14.11.2023"], time_format="%d.%m.%Y")
+    assert click.timestamp_ms == 1_699_920_000_000
+
+
+def test_times_of_an_unknown_form_are_shown_with_what_to_say(tmp_path: Path) -> None:
+    with pytest.raises(
+        FileError, match=r"column 'date' must hold times, got such as '14\.11\.2023'.*--time-format"
+    ):
+        clicks(tmp_path, ["user,item,date", "u1,i1,14.11.2023"])
+
+
+def test_a_file_without_times_is_in_its_own_order(tmp_path: Path) -> None:
+    found = clicks(tmp_path, ["user,item", "u1,i1", "u1,i2", "u1,i1"])
+    times = [one.timestamp_ms for one in found]
+    assert len(found) == 3
+    assert times == sorted(set(times))
+    assert times[-1] <= NOW_MS
+
+
+def test_rows_that_cannot_be_used_are_counted_with_their_lines(tmp_path: Path) -> None:
+    rows = ["user,item,time", *(f"u{n},i{n},{1_700_000_000 + n}" for n in range(20))]
+    rows += [
+        ",i1,1700000000",
+        "u1,i1,yesterday",
+        "u1,i1,1900000000",
+        f"{'u' * 513},i1,1700000000",
+        "u1,i1,12",
+    ]
+    found, refused, _ = read(tmp_path, "events.csv", rows)
+    assert len(found) == 20
+    assert refused.counts == {"no_id": 1, "time": 2, "future": 1, "long_id": 1}
+    assert refused.examples["no_id"][0]["line"] == 22
+    assert refused.examples["time"][0]["error"] == "timestamp must be seconds since 1970, got 'yesterday'"
+
+
+def test_the_same_event_has_the_same_id_wherever_it_stands_and_counts_once(tmp_path: Path) -> None:
+    lines = ["user,item,rating,time", "u1,i1,5,1700000000", "u2,i2,3,1700000000", "u1,i1,5,1700000000"]
+    found, refused, _ = read(tmp_path, "events.csv", lines)
+    assert refused.left_out == {"repeat": 1}
+    again = clicks(tmp_path, [lines[0], lines[2], lines[1]])
+    assert {one.event_id for one in again} == {one.event_id for one in found}
+
+
+def test_ratings_that_are_all_the_same_are_clicks_and_said_to_be(tmp_path: Path) -> None:
+    found, _, how = read(
+        tmp_path, "events.csv", ["user,item,rating,time", "u1,i1,1.0,1700000000", "u1,i2,1.0,1700000000"]
+    )
+    assert {one.action for one in found} == {"click"}
+    assert "every rating is 1" in how["action"]
+
+
+def test_a_label_of_0_is_no_click(tmp_path: Path) -> None:
+    found, refused, _ = read(
+        tmp_path, "events.csv", ["user,item,label,time", "u1,i1,1,1700000000", "u1,i2,0,1700000000"]
+    )
+    assert [one.item_id for one in found] == ["i1"]
+    assert refused.left_out == {"label_0": 1}
+    assert not refused.counts
+
+
+def test_actions_are_translated_and_unknown_ones_named(tmp_path: Path) -> None:
+    lines = ["user,item,event,time", "u1,i1,view,1700000000", "u1,i2,add_to_cart,1700000000"]
+    lines += ["u1,i3,zoom,1700000000", "u1,i4,wishlist,1700000000"]
+    found, refused, _ = read(tmp_path, "events.csv", lines, actions={"wishlist": "like"})
+    assert [one.action for one in found] == ["view", "click", "like"]
+    assert "'zoom'" in refused.examples["unknown_action"][0]["error"]
+    with pytest.raises(FileError, match="the settings know no action 'love'"):
+        clicks(tmp_path, lines, action="love")
+
+
+def test_ids_that_a_tool_made_floats_are_whole_again_only_if_all_are(tmp_path: Path) -> None:
+    assert clicks(tmp_path, ["user,item", "42.0,7.0", "43.0,8.0"])[0].user_id == "42"
+    assert clicks(tmp_path, ["user,item", "42.0,7.0", "v1.0,8.0"])[0].user_id == "42.0"
+
+
+def test_lists_are_parted_at_what_stands_between_their_parts(tmp_path: Path) -> None:
+    lines = [
+        "item_id:token\ttitle:token_seq\tgenre:token_seq",
+        "i0\tT\tAction|Adventure",
+        "i1\tT\tSci-Fi, Drama",
+    ]
+    lines += ["i2\tT\t['Comedy', 'Drama']", "i3\tT\tScience Fiction|Drama"]
+    found, _, _ = read(tmp_path, "genres.item", lines)
+    assert [one.attributes["genre"] for one in found] == [
+        ["Action", "Adventure"],
+        ["Sci-Fi", "Drama"],
+        ["Comedy", "Drama"],
+        ["Science Fiction", "Drama"],
+    ]
+    plain = [lines[0], "i0\tT\tAction Adventure"]
+    assert read(tmp_path, "genres.item", plain)[0][0].attributes["genre"] == ["Action", "Adventure"]
+
+
+def test_items_have_titles_years_texts_and_what_they_share(tmp_path: Path) -> None:
+    lines = ["movieId,title,genres,year,plot,imdb_url", "1,Alien,Horror|Sci-Fi,1979,A ship.,http://x"]
+    found, _, _ = read(tmp_path, "movies.csv", [*lines, "2,Heat,(no genres listed),,,"])
+    assert found == [
+        Content(
+            item_id="1", title="Alien (1979)", text="A ship.", attributes={"genre": ["Horror", "Sci-Fi"]}
+        ),
+        Content(item_id="2", title="Heat"),
+    ]
+
+
+def test_users_state_what_recurs_among_them(tmp_path: Path) -> None:
+    lines = ["user_id,age,occupation,preferences"] + [
+        f"u{n},{20 + n % 5},writer,Drama|Comedy" for n in range(80)
+    ]
+    found, _, _ = read(tmp_path, "users.csv", lines)
+    assert found[0] == UserUpdate(
+        user_id="u0", attributes={"age": "20", "occupation": "writer"}, preferences=["Drama", "Comedy"]
+    )
+
+
+def test_a_column_can_be_named_and_a_wrong_header_says_how(tmp_path: Path) -> None:
+    with pytest.raises(
+        FileError, match="no column for a user or an item; its columns are a, b: say --map user_id"
+    ):
+        clicks(tmp_path, ["a,b", "u1,i1"])
+    (click,) = clicks(tmp_path, ["a,b", "u1,i1"], told={"user_id": "a", "item_id": "b"})
+    assert (click.user_id, click.item_id) == ("u1", "i1")
+
+
+def test_columns_that_nothing_is_made_of_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text("user,item,time,mood\nu1,i1,1700000000,blue\n")
+    assert make_plan(open_table(path), told={}).unread == ["mood"]

@@ -1,0 +1,156 @@
+import gzip
+from pathlib import Path
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from streams.importing.faults import FileError
+from streams.importing.lines import MAX_LINE
+from streams.importing.tables import open_table
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def good(path: Path, **options: object) -> list[tuple[int, list[object]]]:
+    return [(row[0], list(row[1])) for row in open_table(path, **options).rows() if len(row) == 2]  # type: ignore[arg-type]
+
+
+def bad(path: Path) -> list[tuple[int, str]]:
+    return [(row[0], row[1].reason) for row in open_table(path).rows() if len(row) == 3]
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";", "|", "::"])
+def test_the_separator_is_found(tmp_path: Path, separator: str) -> None:
+    text = "\n".join(separator.join(row) for row in (["user", "item", "time"], ["u1", "i1", "5"])) + "\n"
+    path = write(tmp_path / "file.txt", text)
+    assert open_table(path).columns == ["user", "item", "time"]
+    assert good(path) == [(2, ["u1", "i1", "5"])]
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_a_value(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", b"\xef\xbb\xbfuser,item\r\nu1,i1\r\n\r\nu2,i2")
+    assert open_table(path).columns == ["user", "item"]
+    assert good(path) == [(2, ["u1", "i1"]), (4, ["u2", "i2"])]
+
+
+def test_a_quoted_value_may_have_a_line_end_in_it_and_lines_are_still_counted(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", 'item,title\ni1,"Alien,\nthe ""first"""\ni2,Heat\n')
+    assert good(path) == [(2, ["i1", 'Alien,\nthe "first"']), (4, ["i2", "Heat"])]
+
+
+def test_a_quotation_mark_between_tabs_is_a_letter(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tsv", 'item\ttitle\ni1\t"Heat\ni2\tAlien\n')
+    assert good(path) == [(2, ["i1", '"Heat']), (3, ["i2", "Alien"])]
+
+
+def test_a_row_of_another_length_costs_itself_alone(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "user,item\nu1,i1\nu2\nu3,i3\n")
+    assert good(path) == [(2, ["u1", "i1"]), (4, ["u3", "i3"])]
+    assert bad(path) == [(3, "columns")]
+
+
+def test_a_quotation_mark_that_is_never_closed_ends_somewhere(tmp_path: Path) -> None:
+    rest = "u9,i9\n" * (MAX_LINE // 6 + 1000)
+    path = write(tmp_path / "a.csv", 'user,item\nu1,i1\nu2,"i2\n' + rest)
+    assert bad(path)[0] == (3, "quotes")
+    assert good(path)[0] == (2, ["u1", "i1"])
+    assert good(path)[-1][1] == ["u9", "i9"]
+
+
+def test_a_line_of_a_gigabyte_costs_neither_memory_nor_its_neighbours(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    before = "user,item\n" + "u1,i1\n" * 50_000
+    with path.open("wb") as file:
+        file.write(before.encode())
+        file.seek(1024**3, 1)  # a hole: it reads as zeros
+        file.write(b"\nu2,i2\n")
+    assert bad(path) == [(50_002, "too_long")]
+    assert good(path)[-1] == (50_003, ["u2", "i2"])
+
+
+def test_a_line_that_is_no_utf_8_is_named_and_a_file_of_windows_is_read(tmp_path: Path) -> None:
+    late = write(tmp_path / "late.csv", b"user,item\n" + b"u1,i1\n" * 60_000 + b"u2,\xff\n")
+    assert bad(late) == [(60_002, "encoding")]
+    whole = write(tmp_path / "windows.csv", "item,title\ni1,Café\n".encode("cp1252"))
+    assert good(whole) == [(2, ["i1", "Café"])]
+    assert "cp1252" in open_table(whole).about
+
+
+def test_recbole_s_types_are_taken_off_the_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "ml.v2.inter", "user_id:token\titem_id:token\trating:float\nu1\ti1\t5\n")
+    assert open_table(path).columns == ["user_id", "item_id", "rating"]
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "column"),
+    [
+        ("ratings.dat", "1::1193::5::978300760", "rating"),
+        ("u.data", "196\t242\t3\t881250949", "rating"),
+        ("movies.dat", "1::Toy Story (1995)::Animation|Comedy", "genre"),
+        ("u.user", "1|24|M|technician|85711", "occupation"),
+        ("u.item", "1|Toy Story (1995)|01-Jan-1995||http://x|" + "|".join("0001110000000000000"), "Comedy"),
+    ],
+)
+def test_movielens_files_have_no_header(tmp_path: Path, name: str, line: str, column: str) -> None:
+    path = write(tmp_path / name, line + "\n")
+    assert column in open_table(path).columns
+    assert len(good(path)) == 1
+
+
+def test_a_packed_file_is_read_like_a_plain_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv.gz", gzip.compress(b"user,item\nu1,i1\n"))
+    assert good(path) == [(2, ["u1", "i1"])]
+
+
+def test_json_lines_have_the_columns_of_all_objects(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"user": "u1"}\nnothing\n{"item": 7, "user": "u2"}\n[1]\n')
+    assert open_table(path).columns == ["user", "item"]
+    assert good(path) == [(1, ["u1", None]), (3, ["u2", 7])]
+    assert bad(path) == [(2, "json"), (4, "json")]
+
+
+def test_parquet_is_read_row_by_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"user": ["u1", "u2"], "item": [7, None]}), path)
+    assert open_table(path).columns == ["user", "item"]
+    assert good(path) == [(1, ["u1", 7]), (2, ["u2", None])]
+
+
+def test_a_file_without_a_header_is_read_with_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "1,31,2.5\n1,1029,3.0\n")
+    with pytest.raises(FileError, match="line 1 is no header but values, '1,31,2.5': name its 3 columns"):
+        open_table(path)
+    assert good(path, names=["user", "item", "rating"])[0] == (1, ["1", "31", "2.5"])
+
+
+@pytest.mark.parametrize(
+    ("begin", "message"),
+    [
+        (b"", "is empty"),
+        (b"\n \r\n", "is empty"),
+        (b"\x00\x01\x02\x03binary", "is binary: CSV, TSV, JSON lines"),
+        (b"PK\x03\x04rest", "is a zip archive: unpack it first"),
+        ("user,item\n".encode("utf-16"), "is UTF-16: save it as UTF-8"),
+        (b"PAR1 and no more", "cannot be read as Parquet"),
+        (b'[{"user": 1}]', "is one JSON array: write an object a line"),
+        (b"just words\nand words\n", "line 1 is one value, 'just words': no tab, comma"),
+        (b"user,item,user\n1,2,3\n", "line 1 has the column 'user' more than once"),
+        (b"\x1f\x8b\x08broken", "cannot be unpacked"),
+        (b"x" * 300_000, "line 1 has no end"),
+    ],
+)
+def test_what_is_no_table_says_what_it_is(tmp_path: Path, begin: bytes, message: str) -> None:
+    with pytest.raises(FileError, match=message):
+        open_table(write(tmp_path / "file", begin))
+
+
+def test_a_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "ratings.csv", "a,b\n")
+    with pytest.raises(FileError, match=r"is a folder: name its files, such as .*ratings\.csv"):
+        open_table(tmp_path)
+    with pytest.raises(FileError, match=r"none\.csv cannot be read: No such file"):
+        open_table(tmp_path / "none.csv")
