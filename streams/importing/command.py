@@ -17,6 +17,7 @@ from streams.importing.faults import FileError
 from streams.importing.records import Choices
 from streams.importing.run import Options, Outcome, Source, import_files, plan_files
 from streams.importing.show import show_outcomes, show_sources, shown_progress
+from streams.kafka.connected import run_connected
 from streams.settings import Settings, load_settings
 
 Files = Annotated[
@@ -103,9 +104,13 @@ def import_command(
         columns=None if columns is None else columns.split(","), restart=restart, dry_run=dry_run,
     )  # fmt: skip
     console = Console(stderr=as_json, highlight=False)
-    sources = plan_files(files, choices, options)
-    show_sources(console, sources)
-    outcomes = _run(settings, sources, choices, options, console, rejected)
+    try:
+        sources = plan_files(files, choices, options)
+        show_sources(console, sources)
+        outcomes = _run(settings, sources, choices, options, console, rejected)
+    except KeyboardInterrupt:
+        console.print("Interrupted: the same command goes on from what was confirmed.")
+        raise typer.Exit(130) from None
     show_outcomes(console, outcomes, dry_run=dry_run)
     if rejected is not None:
         console.print(f"Rejected rows are in {rejected}", markup=False, soft_wrap=True)
@@ -131,16 +136,9 @@ def _run(
                 raise FileError(f"--rejected {rejected}: {error.strerror}") from None
         progress = stack.enter_context(shown_progress(console))
         work = import_files(settings, sources, choices, options, progress=progress, rejected=sink)
-        try:
-            if options.dry_run:
-                return asyncio.run(work)
-            from streams.kafka.connected import run_connected  # with its clients: not to look at files
-
-            return run_connected(settings, "import", work)
-        except KeyboardInterrupt:
-            stack.close()
-            console.print("Interrupted: the same command goes on from what was confirmed.")
-            raise typer.Exit(130) from None
+        if options.dry_run:
+            return asyncio.run(work)
+        return run_connected(settings, "import", work)
 
 
 def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
