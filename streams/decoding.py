@@ -54,7 +54,7 @@ class Rejected:
 
     def dead_letter(self) -> tuple[bytes | None, bytes]:
         """Key and value for the dead-letters topic."""
-        record = self.record
+        record = getattr(self.record, "origin", self.record)
         value = record.value or b""
         letter = DeadLetter(
             topic=record.topic,
@@ -141,7 +141,14 @@ def _which(value: bytes, error: str) -> str:
     return str(wrong[0]) if wrong else "..."
 
 
-@dataclass(frozen=True, slots=True)
+def read_click(records: RecordColumns, row: int) -> Click:
+    """Return one click of a topic of our own, with all its fields."""
+    value = records[row].value
+    assert value is not None  # it has been read
+    return decode_click(value)
+
+
+@dataclass(slots=True)
 class ClickColumns:
     """Accepted clicks of one partition batch, as columns of equal length n.
 
@@ -153,6 +160,8 @@ class ClickColumns:
     offsets : (n,) int64
     broker_times : (n,) int64, ms
     records : of the batch, refused ones included; rows : (n,) int64, those of the clicks among them
+    rejected, left_out, key_mismatches : of the whole batch
+    read_click : makes a click of one of the records
     """
 
     data: NDArray[np.uint8]
@@ -165,7 +174,9 @@ class ClickColumns:
     records: RecordColumns
     rows: NDArray[np.int64]
     rejected: list[Rejected]
-    key_mismatches: int
+    read_click: Callable[[RecordColumns, int], Click] = read_click
+    left_out: int = 0
+    key_mismatches: int = 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -174,7 +185,8 @@ class ClickColumns:
         """Some of the clicks: views. What was refused and counted of the batch is not among it."""
         return ClickColumns(
             self.data, self.spans[:, part], self.keys[:, part], self.actions[part], self.times[part],
-            self.offsets[part], self.broker_times[part], self.records, self.rows[part], [], 0,
+            self.offsets[part], self.broker_times[part], self.records, self.rows[part], [],
+            self.read_click,
         )  # fmt: skip
 
     @property
@@ -199,9 +211,48 @@ class ClickColumns:
 
     def click(self, row: int) -> Click:
         """One of the clicks, with all its fields."""
-        value = self.records[int(self.rows[row])].value
-        assert value is not None  # it has been read
-        return decode_click(value)
+        return self.read_click(self.records, int(self.rows[row]))
+
+
+@dataclass(slots=True)
+class ReadClicks:
+    """Clicks of n records while they are read, a row each.
+
+    data : (bytes,) uint8, in which the ids lie
+    spans, keys : as of `ClickColumns`
+    numbers : (n, 2) int64, code of the action, or how many there are; event time in ms
+    read : (n,) bool, whether the row has been read
+    """
+
+    data: NDArray[np.uint8]
+    spans: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    keys: NDArray[np.uint64]
+    read: NDArray[np.bool_]
+
+    @classmethod
+    def none(cls, batch: RecordColumns) -> "ReadClicks":
+        """Return rows of which none has been read."""
+        n = len(batch)
+        return cls(
+            batch.data, np.zeros((3, n, 2), np.int64), np.zeros((n, 2), np.int64),
+            np.zeros((3, n), np.uint64), np.zeros(n, np.bool_),
+        )  # fmt: skip
+
+    def add(self, decoded: Decoded[Click], offsets: NDArray[np.int64], codes: Mapping[str, int]) -> None:
+        """Add clicks that were read one by one; `offsets` are those of the rows."""
+        pieces, end = [self.data.tobytes()], len(self.data)
+        rows = np.searchsorted(offsets, [record.offset for record in decoded.records])
+        for row, click in zip(rows.tolist(), decoded.values, strict=True):
+            self.read[row] = True
+            self.numbers[row] = codes.get(click.action, len(codes)), click.timestamp_ms
+            for which, text in enumerate((click.user_id, click.item_id, click.event_id)):
+                encoded = text.encode()
+                self.spans[which, row] = end, len(encoded)
+                self.keys[which, row] = xxhash.xxh3_64_intdigest(encoded)
+                pieces.append(encoded)
+                end += len(encoded)
+        self.data = np.frombuffer(b"".join(pieces), np.uint8)
 
 
 def click_columns(
@@ -209,65 +260,57 @@ def click_columns(
 ) -> ClickColumns:
     """Read a batch of click records as columns, refusing what breaks a rule."""
     batch = RecordColumns.of(records)
-    n, table, data = len(batch), batch.table, batch.data
-    unknown = len(action_codes)
+    clicks = ReadClicks.none(batch)
     names, name_bounds = texts(tuple(name.encode() for name in action_codes))
-    spans, numbers = np.zeros((3, n, 2), np.int64), np.zeros((n, 2), np.int64)
-    keys, read = np.zeros((3, n), np.uint64), np.empty(n, np.bool_)
-    read_clicks(data, table, *FIELDS, names, name_bounds, spans, numbers, keys, read)
+    read_clicks(
+        batch.data, batch.table, *FIELDS, names, name_bounds, clicks.spans, clicks.numbers, clicks.keys,
+        clicks.read,
+    )  # fmt: skip
     rejected: list[Rejected] = []
-    if not read.all():
-        data, rejected = _read_others(batch, action_codes, data, spans, numbers, keys, read)
+    if not clicks.read.all():
+        decoded = decode([batch[row] for row in np.flatnonzero(~clicks.read).tolist()], decode_click)
+        clicks.add(decoded, batch.offsets, action_codes)
+        rejected = decoded.rejected
+    columns = accepted_clicks(batch, clicks, action_codes, max_future_ms, rejected=rejected)
+    columns.key_mismatches = other_keys(columns.data, batch.table[columns.rows], columns.spans)
+    return columns
+
+
+def accepted_clicks(
+    batch: RecordColumns,
+    clicks: ReadClicks,
+    action_codes: Mapping[str, int],
+    max_future_ms: int,
+    *,
+    rejected: list[Rejected],
+    click: Callable[[RecordColumns, int], Click] = read_click,
+) -> ClickColumns:
+    """Return the clicks that have been read, but for those that break a rule, which `rejected` gets too."""
+    numbers, unknown, read = clicks.numbers, len(action_codes), clicks.read
     broker_times = batch.timestamps
-    if n and broker_times.min() < EARLIEST_MS:
+    if len(batch) and broker_times.min() < EARLIEST_MS:
         broker_times = np.where(broker_times < EARLIEST_MS, _time_now(), broker_times)
     bad = read & ((numbers[:, 0] == unknown) | (numbers[:, 1] > broker_times + max_future_ms))
     for row in np.flatnonzero(bad).tolist():
-        rejected.append(_refuse_click(batch[row], numbers[row, 0] == unknown, action_codes))
+        refused = click(batch, row)
+        rejected.append(_refuse_click(batch[row], refused, numbers[row, 0] == unknown, action_codes))
     rows = np.flatnonzero(read & ~bad)
-    if len(rows) < n:
+    spans, keys = clicks.spans, clicks.keys
+    if len(rows) < len(batch):
         spans, numbers, keys = spans[:, rows], numbers[rows], keys[:, rows]
-    kept = table[rows]
     return ClickColumns(
-        data=data,
+        data=clicks.data,
         spans=spans,
         keys=keys,
         actions=numbers[:, 0].astype(np.uint8),
         times=np.ascontiguousarray(numbers[:, 1]),
-        offsets=np.ascontiguousarray(kept[:, OFFSET]),
+        offsets=np.ascontiguousarray(batch.table[rows, OFFSET]),
         broker_times=broker_times[rows],
         records=batch,
         rows=rows,
         rejected=rejected,
-        key_mismatches=other_keys(data, kept, spans),
+        read_click=click,
     )
-
-
-def _read_others(
-    batch: RecordColumns,
-    action_codes: Mapping[str, int],
-    data: NDArray[np.uint8],
-    spans: NDArray[np.int64],
-    numbers: NDArray[np.int64],
-    keys: NDArray[np.uint64],
-    read: NDArray[np.bool_],
-) -> tuple[NDArray[np.uint8], list[Rejected]]:
-    """Let msgspec read what the kernel left; return the bytes with their ids added, and the refused."""
-    left = np.flatnonzero(~read).tolist()
-    decoded = decode([batch[row] for row in left], decode_click)
-    row_of = dict(zip(batch.offsets[left].tolist(), left, strict=True))
-    pieces, end = [data.tobytes()], len(data)
-    for click, record in zip(decoded.values, decoded.records, strict=True):
-        row = row_of[record.offset]
-        read[row] = True
-        numbers[row] = action_codes.get(click.action, len(action_codes)), click.timestamp_ms
-        for which, text in enumerate((click.user_id, click.item_id, click.event_id)):
-            encoded = text.encode()
-            spans[which, row] = end, len(encoded)
-            keys[which, row] = xxhash.xxh3_64_intdigest(encoded)
-            pieces.append(encoded)
-            end += len(encoded)
-    return np.frombuffer(b"".join(pieces), np.uint8), decoded.rejected
 
 
 def broker_time(record: Any) -> int:
@@ -290,8 +333,7 @@ def warm() -> ClickColumns:
     return click_columns([Record("clicks", 0, 0, 10**12, b"u", value)], {"like": 0}, 0)
 
 
-def _refuse_click(record: Any, unknown: bool, action_codes: Mapping[str, int]) -> Rejected:
-    click = decode_click(record.value)
+def _refuse_click(record: Any, click: Click, unknown: bool, action_codes: Mapping[str, int]) -> Rejected:
     if unknown:
         known = ", ".join(action_codes)
         return Rejected(record, UNKNOWN_ACTION, f"unknown action {click.action!r}; `actions` defines {known}")

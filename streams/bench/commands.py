@@ -9,6 +9,7 @@ COMMANDS = {
     "serve": "streams.bench.serve:serve_command",
     "ready": "streams.bench.ready:ready_command",
     "policy": "streams.bench.policy:policy_command",
+    "mapping": "streams.bench.mapping:mapping_command",
     "restore": "streams.bench.restore:restore_command",
     "memory": "streams.bench.memory:memory_command",
     "score": "streams.bench.score:score_command",

@@ -11,7 +11,8 @@ from model_core.data.datasets import Dataset, Interactions, Item, User
 from streams.events import decode_click, decode_content, decode_user
 from streams.items.media import MediaEncoders
 from streams.kafka.reader import read_partition
-from streams.kafka.topics import topic_name, topic_partitions
+from streams.kafka.topics import topic_partitions, topics_of_worker
+from streams.mapping.intake import as_ours
 from streams.settings import Settings
 
 
@@ -93,9 +94,9 @@ def _dataset(
 
 
 async def _read(settings: Settings, name: str) -> list[tuple[bytes | None, bytes | None]]:
-    topic = topic_name(settings, name)
+    topic = topics_of_worker(settings)[name]
     rows: list[tuple[Any, Any]] = []
     for partition in range(topic_partitions(settings, name)):
         async for records in read_partition(settings, topic, partition):
-            rows.extend((record.key, record.value) for record in records)
+            rows.extend((record.key, record.value) for record in as_ours(settings, name, records))
     return rows

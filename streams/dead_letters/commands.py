@@ -161,7 +161,7 @@ def _sound(
     for held, value in chosen:
         why = None if mended else why_not(settings, held)
         if why is None and not force:
-            why = refusal(settings, held.letter.topic, value, now_ms)
+            why = refusal(settings, held.letter.topic, value, now_ms, key=held.key)
         if why is None:
             sound.append((held, value))
         else:

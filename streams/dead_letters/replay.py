@@ -7,9 +7,11 @@ import msgspec
 
 from streams.dead_letters.log import Held
 from streams.decoding import NULL_KEY, NULL_VALUE
+from streams.kafka.columns import Record
 from streams.kafka.partitioner import partition_of
 from streams.kafka.publisher import MAX_REQUEST_BYTES, Publisher, Row
 from streams.kafka.topics import topic_name, topic_partitions
+from streams.mapping.intake import refused_of_source, source_of
 from streams.refusals import refused
 from streams.settings import Settings
 
@@ -17,8 +19,10 @@ INPUTS = ("clicks", "content", "users", "requests")
 
 
 def input_of(settings: Settings, topic: str) -> str | None:
-    """Return which input a topic of the broker is; None when it is none of these settings."""
-    return next((name for name in INPUTS if topic_name(settings, name) == topic), None)
+    """Return which input a topic of the broker is, or feeds; None when it is none of these settings."""
+    ours = (name for name in INPUTS if topic_name(settings, name) == topic)
+    source = source_of(settings, topic)
+    return next(ours, None if source is None else source.feeds)
 
 
 def why_not(settings: Settings, held: Held) -> str | None:
@@ -33,7 +37,9 @@ def why_not(settings: Settings, held: Held) -> str | None:
     return None
 
 
-def refusal(settings: Settings, topic: str, value: bytes, now_ms: int) -> str | None:
+def refusal(
+    settings: Settings, topic: str, value: bytes, now_ms: int, *, key: bytes | None = None
+) -> str | None:
     """Say why a worker would refuse a value on a topic of the broker now; None when it would take it.
 
     What only shows when a record is used (an image that cannot be decoded, a row too large) is not seen here.
@@ -43,7 +49,10 @@ def refusal(settings: Settings, topic: str, value: bytes, now_ms: int) -> str | 
         raise ValueError(f"topic must be an input topic of these settings, got {topic!r}")
     if len(value) > MAX_REQUEST_BYTES:
         return f"too_large: a record has at most {MAX_REQUEST_BYTES:,} bytes, got {len(value):,}"
-    return refused(settings, name, value, now_ms)
+    source = source_of(settings, topic)
+    if source is None:
+        return refused(settings, name, value, now_ms)
+    return refused_of_source(settings, source, Record(topic, 0, 0, now_ms, key, value))
 
 
 def key_of(name: str, held: Held, value: bytes) -> bytes | None:
@@ -59,7 +68,8 @@ def key_of(name: str, held: Held, value: bytes) -> bytes | None:
 async def replay(settings: Settings, chosen: Iterable[tuple[Held, bytes]]) -> int:
     """Publish values in the place of their letters' records; return how many the broker has confirmed.
 
-    A record goes to the partition of its key; one that has none goes to where it was.
+    A record goes to the partition of its key; one that has none, or whose topic others write by rules of
+    their own, goes to where it was.
     """
     rows: dict[tuple[str, int], list[Row]] = defaultdict(list)
     for held, value in chosen:
@@ -67,6 +77,9 @@ async def replay(settings: Settings, chosen: Iterable[tuple[Held, bytes]]) -> in
         name = input_of(settings, letter.topic)
         if name is None:
             raise ValueError(f"letter {held.number} must be of an input topic, got {letter.topic!r}")
+        if source_of(settings, letter.topic) is not None:
+            rows[letter.topic, letter.partition].append((held.key, value))
+            continue
         key = key_of(name, held, value)
         rows[letter.topic, _partition(settings, name, key, letter.partition)].append((key, value))
     publisher = Publisher(settings)

@@ -36,6 +36,19 @@ class Record:
     timestamp_type: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class MadeRecord(Record):
+    """A record that was made of the one with its offset among `source`."""
+
+    source: "RecordColumns | None" = None
+
+    @property
+    def origin(self) -> Record:
+        """The record as the broker has it."""
+        assert self.source is not None
+        return self.source[int(np.searchsorted(self.source.offsets, self.offset))]
+
+
 class RecordColumns(Sequence[Record]):
     """A sequence of records in offset order.
 
@@ -45,9 +58,10 @@ class RecordColumns(Sequence[Record]):
     table : (n, 6) int64, see the columns named above; positions are bytes of `raw`
     ends : by topic and partition, where partitions ended when the broker read these records, as far as known
     headed : whether headers follow the values, as in a batch; if not, there are none
+    source : what these records were made of, each of the one with its offset; None of what was fetched
     """
 
-    __slots__ = ("ends", "headed", "partition", "raw", "table", "topic")
+    __slots__ = ("ends", "headed", "partition", "raw", "source", "table", "topic")
 
     def __init__(
         self,
@@ -58,8 +72,10 @@ class RecordColumns(Sequence[Record]):
         ends: Mapping[tuple[str, int], int] = _UNKNOWN,
         *,
         headed: bool = False,
+        source: "RecordColumns | None" = None,
     ) -> None:
         self.headed = headed
+        self.source = source
         self.topic = topic
         self.partition = partition
         self.raw = raw
@@ -133,6 +149,13 @@ class RecordColumns(Sequence[Record]):
             at += max(size, 0)
         return found
 
+    def rows(self, rows: NDArray[np.int64]) -> "RecordColumns":
+        """Return some of the records, in the order of `rows`."""
+        return RecordColumns(
+            self.topic, self.partition, self.raw, self.table[rows], self.ends,
+            headed=self.headed, source=self.source,
+        )  # fmt: skip
+
     def since(self, offset: int) -> "RecordColumns":
         """Return the records at or after an offset."""
         return self[int(np.searchsorted(self.offsets, offset)) :]
@@ -146,8 +169,10 @@ class RecordColumns(Sequence[Record]):
     def __getitem__(self, index: slice) -> "RecordColumns": ...
     def __getitem__(self, index: int | slice) -> "Record | RecordColumns":
         if isinstance(index, slice):
-            table = self.table[index]
-            return RecordColumns(self.topic, self.partition, self.raw, table, self.ends, headed=self.headed)
+            return RecordColumns(
+                self.topic, self.partition, self.raw, self.table[index], self.ends,
+                headed=self.headed, source=self.source,
+            )  # fmt: skip
         return self._record(self.table[index].tolist())
 
     def __iter__(self) -> Iterator[Record]:
@@ -156,7 +181,7 @@ class RecordColumns(Sequence[Record]):
     def _record(self, row: list[int]) -> Record:
         offset, timestamp, key, key_size, value, value_size = row
         raw = self.raw
-        return Record(
+        fields = (
             self.topic,
             self.partition,
             offset,
@@ -164,6 +189,7 @@ class RecordColumns(Sequence[Record]):
             None if key_size < 0 else raw[key : key + key_size],
             None if value_size < 0 else raw[value : value + value_size],
         )
+        return Record(*fields) if self.source is None else MadeRecord(*fields, source=self.source)
 
 
 def _read_varint(raw: bytes, at: int) -> tuple[int, int]:

@@ -8,14 +8,7 @@ from aiokafka.errors import KafkaError
 
 from streams.errors import TopicError
 from streams.kafka.options import aiokafka_client_options
-from streams.kafka.topics import (
-    TOPICS,
-    TopicDifference,
-    check_reachable,
-    refuse_unusable,
-    topic_name,
-    topic_partitions,
-)
+from streams.kafka.topics import check_reachable, layout_differences, refuse_unusable
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -44,15 +37,4 @@ async def look(settings: Settings) -> None:
         raise TopicError(f"Kafka at {settings.bootstrap_servers} does not answer: {error}") from error
     finally:
         await admin.close()
-    refuse_unusable(_differences(settings, found))
-
-
-def _differences(settings: Settings, found: dict[str, int]) -> list[TopicDifference]:
-    differences = []
-    for name in TOPICS:
-        full_name, wanted = topic_name(settings, name), topic_partitions(settings, name)
-        if full_name not in found:
-            differences.append(TopicDifference(full_name, "topic", "exists", None))
-        elif found[full_name] != wanted:
-            differences.append(TopicDifference(full_name, "partitions", str(wanted), str(found[full_name])))
-    return differences
+    refuse_unusable(layout_differences(settings, found))

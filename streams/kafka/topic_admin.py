@@ -21,6 +21,8 @@ from streams.kafka.topics import (
     TopicDifference,
     check_reachable,
     fault,
+    fed_directly,
+    layout_differences,
     refuse_unusable,
     topic_name,
     topic_partitions,
@@ -36,7 +38,7 @@ def create_topics(settings: Settings) -> list[str]:
     TopicError
         When the brokers cannot be reached or refuse.
     """
-    names = {topic_name(settings, name): name for name in TOPICS}
+    names = _ours(settings)
     with admin_client(settings) as admin:
         existing = set(admin.list_topics())
         wanted = {
@@ -76,9 +78,14 @@ def describe_topics(settings: Settings) -> list[TopicDifference]:
     TopicError
         When the brokers cannot be reached or refuse.
     """
-    names = {topic_name(settings, name): name for name in TOPICS}
+    names = _ours(settings)
     with admin_client(settings) as admin:
-        existing = [full_name for full_name in admin.list_topics() if full_name in names]
+        found = set(admin.list_topics())
+        sources = [source.topic for source in settings.sources if source.topic in found]
+        theirs = (
+            {row["name"]: len(row["partitions"]) for row in admin.describe_topics(sources)} if sources else {}
+        )
+        existing = [full_name for full_name in found if full_name in names]
         layouts = (
             {row["name"]: row["partitions"] for row in admin.describe_topics(existing)} if existing else {}
         )
@@ -89,7 +96,13 @@ def describe_topics(settings: Settings) -> list[TopicDifference]:
             differences += _compare(settings, name, layouts[full_name], configs[full_name])
         else:
             differences.append(TopicDifference(full_name, "topic", "exists", None))
-    return differences
+    return differences + [one for one in layout_differences(settings, theirs) if one.foreign]
+
+
+def _ours(settings: Settings) -> dict[str, str]:
+    """Names of our topics by what they are called on the broker, but for those that others are read for."""
+    instead = fed_directly(settings)
+    return {topic_name(settings, name): name for name in TOPICS if name not in instead}
 
 
 def check_topics(settings: Settings) -> None:
@@ -173,12 +186,14 @@ def _report(settings: Settings, differences: list[TopicDifference], created: set
     table = Table(title=f"Topics on {settings.bootstrap_servers}", title_justify="left")
     for column in ("topic", "partitions", "cleanup", "retention", "state"):
         table.add_column(column, overflow="fold")
+    instead = fed_directly(settings)
     for name, spec in TOPICS.items():
-        full_name = topic_name(settings, name)
+        full_name = instead.get(name, topic_name(settings, name))
         faults = [difference for difference in differences if difference.topic == full_name]
         state = "\n".join(map(fault, faults)) or ("created" if full_name in created else "as wanted")
         retention = "last row per key" if spec.retention_ms is None else f"{spec.retention_ms // DAY_MS} d"
-        table.add_row(full_name, str(topic_partitions(settings, name)), spec.cleanup, retention, state)
+        kept = ("", "") if name in instead else (spec.cleanup, retention)  # theirs is not our business
+        table.add_row(full_name, str(topic_partitions(settings, name)), *kept, state)
     # Piped output is as wide as it needs to be: a table folded at 80 columns is hard to search.
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False)
     console.print(table)

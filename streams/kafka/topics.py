@@ -87,12 +87,16 @@ TOPICS: Mapping[str, TopicSpec] = {
 
 @dataclass(frozen=True, slots=True)
 class TopicDifference:
-    """One property of a topic that is not as wanted; `actual` is None when the topic is missing."""
+    """One property of a topic that is not as wanted; `actual` is None when the topic is missing.
+
+    foreign tells that it is another's topic, which a mapping names.
+    """
 
     topic: str
     setting: str
     wanted: str
     actual: str | None
+    foreign: bool = False
 
 
 def topic_name(settings: Settings, name: str) -> str:
@@ -107,6 +111,16 @@ def topic_names(settings: Settings) -> dict[str, str]:
     return {name: topic_name(settings, name) for name in TOPICS}
 
 
+def fed_directly(settings: Settings) -> dict[str, str]:
+    """Return the topics of others that are read in the place of ours, by the name of ours."""
+    return {source.feeds: source.topic for source in settings.sources if not source.repartition}
+
+
+def topics_of_worker(settings: Settings) -> dict[str, str]:
+    """Return what a worker reads and writes, by name: our topics, but for inputs fed by others directly."""
+    return topic_names(settings) | fed_directly(settings)
+
+
 def topic_partitions(settings: Settings, name: str) -> int:
     """Return how many partitions the topic should have."""
     fixed = TOPICS[name].partitions
@@ -115,9 +129,37 @@ def topic_partitions(settings: Settings, name: str) -> int:
 
 def fault(difference: TopicDifference) -> str:
     """Say what is wrong, and what to do about it."""
+    if difference.actual is None and difference.foreign:
+        return "missing: the mapping reads it, and whoever writes it makes it"
     if difference.actual is None:
         return "missing: run `slatestream topics create`"
+    if difference.foreign:
+        return (
+            f"{difference.setting} is {difference.actual}, wanted {difference.wanted}: set `partitions`, or "
+            "repartition = true in the mapping"
+        )
     return f"{difference.setting} is {difference.actual}, wanted {difference.wanted}"
+
+
+def layout_differences(settings: Settings, found: Mapping[str, int]) -> list[TopicDifference]:
+    """Compare which topics there are, and their partitions, with what a worker needs.
+
+    Parameters
+    ----------
+    found : number of partitions of every topic of the cluster
+    """
+    wanted = {full: topic_partitions(settings, name) for name, full in topics_of_worker(settings).items()}
+    foreign = {source.topic for source in settings.sources}
+    # One that is read by a group of its own may have as many partitions as it likes.
+    wanted |= {topic: found.get(topic, 0) for topic in foreign - wanted.keys()}
+    differences = []
+    for topic, partitions in wanted.items():
+        if topic not in found:
+            differences.append(TopicDifference(topic, "topic", "exists", None, topic in foreign))
+        elif found[topic] != partitions:
+            numbers = str(partitions), str(found[topic])
+            differences.append(TopicDifference(topic, "partitions", *numbers, topic in foreign))
+    return differences
 
 
 def refuse_unusable(differences: Iterable[TopicDifference]) -> None:

@@ -113,6 +113,7 @@ class Translator:
         kept = records.table[np.array(rows, np.int64)]
         columns.table[:, OFFSET], columns.table[:, RECORD_TIME] = kept[:, OFFSET], kept[:, RECORD_TIME]
         columns.topic, columns.partition, columns.ends = records.topic, records.partition, records.ends
+        columns.source = records
         return Translated(columns, rejected, left_out)
 
     def rejection(self, record: Record, fault: Fault) -> Rejected:

@@ -11,7 +11,7 @@ from aiokafka.structs import ConsumerRecord
 from streams.clock import Clock
 from streams.kafka.log import Handler
 from streams.kafka.publisher import BATCH_BYTES, Row
-from streams.kafka.topics import TOPICS, topic_name, topic_partitions
+from streams.kafka.topics import TOPICS, topic_partitions, topics_of_worker
 from streams.settings import Settings
 from streams.testing.publisher import MemoryPublisher
 from streams.testing.source import FETCH_RECORDS, Aborted, Watcher
@@ -66,7 +66,7 @@ class MemoryLog:
     @classmethod
     def of(cls, settings: Settings, clock: Clock, *, batch_bytes: int = BATCH_BYTES) -> "MemoryLog":
         """Return a log of the topics that a worker with these settings needs, empty."""
-        names = {name: topic_name(settings, name) for name in TOPICS}
+        names = topics_of_worker(settings)
         return cls(
             {full: topic_partitions(settings, name) for name, full in names.items()},
             clock,

@@ -22,10 +22,12 @@ from streams.kafka.inputs import Inputs
 from streams.kafka.log import Ends, Log, RowPublisher
 from streams.kafka.placement import Placement
 from streams.kafka.state_writers import StateWriters
-from streams.kafka.topics import topic_names
+from streams.kafka.topics import topics_of_worker
 from streams.kafka.transport import RecordBatch
 from streams.learning.learner import Learner
 from streams.learning.policy_set import PolicySet
+from streams.mapping.click_reader import ClickReader
+from streams.mapping.translate import Translator
 from streams.metrics import Metrics
 from streams.serving.eligibility import Eligibility
 from streams.serving.explainer import Explainer
@@ -43,6 +45,7 @@ from streams.why.signal_sources import SignalSources
 from streams.why.slate_reasons import SlateReasons
 from streams.worker.agents.clicks import ClickAgent
 from streams.worker.agents.content import ContentAgent
+from streams.worker.agents.mapped import MappedAgent
 from streams.worker.agents.requests import RequestAgent
 from streams.worker.agents.users import UserAgent
 from streams.worker.idle_users import IdleUsers
@@ -86,7 +89,7 @@ class Parts:
 
 def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
     """Return the parts of a worker that reads and writes `log`."""
-    metrics, topics = Metrics(), topic_names(settings)
+    metrics, topics = Metrics(), topics_of_worker(settings)
     inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
     index = ItemIndex(now_s=int(clock.time()))
     policies = PolicySet(settings, _prior(settings, scorer), metrics)
@@ -138,7 +141,7 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     agents: dict[str, Agent] = {
         "clicks": ClickAgent(
             settings, partitions.shard, index=index, server=server, placement=placement,
-            dead_letters=dead_letters, metrics=metrics, threads=folding,
+            dead_letters=dead_letters, metrics=metrics, threads=folding, read=_click_reader(settings),
         ),
         "content": ContentAgent(
             content, publisher=publisher, item_state=topics["item-state"], inputs=inputs,
@@ -152,6 +155,11 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
             dead_letters=dead_letters, metrics=metrics,
         ),
     }  # fmt: skip
+    for source in settings.sources:
+        if not source.repartition and source.feeds != "clicks":
+            agents[source.feeds] = MappedAgent(
+                Translator(source), agents[source.feeds], dead_letters=dead_letters, metrics=metrics
+            )
     return Parts(
         settings=settings, topics=topics, metrics=metrics, scorer=scorer, inference=inference, shared=shared,
         items=items, eligibility=eligibility, ends=ends, content=content, policies=policies, learner=learner,
@@ -160,6 +168,15 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         server=server, explainer=explainer, folding=folding,
         agents=agents,
     )  # fmt: skip
+
+
+def _click_reader(settings: Settings) -> ClickReader | None:
+    """Return what reads the topic that feeds clicks, where that is not one of our own."""
+    codes = {name: code for code, name in enumerate(settings.actions)}
+    for source in settings.sources:
+        if source.feeds == "clicks" and not source.repartition:
+            return ClickReader(source, codes, settings.max_future_ms)
+    return None
 
 
 def _serving(

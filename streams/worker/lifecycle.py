@@ -13,6 +13,7 @@ from streams.kafka.first_look import look
 from streams.kafka.lags import Waiting
 from streams.kafka.progress import RecentIds
 from streams.learning.learner import LEARN_INTERVAL_S, POSITIONS_INTERVAL_S
+from streams.mapping import click_reader
 from streams.state.shard import items_of, users_of
 from streams.worker.allocator import give_back
 from streams.worker.assembly import Parts
@@ -70,6 +71,8 @@ class Lifecycle:
 
     def _warm(self) -> None:
         warm()
+        if self._parts.settings.sources:
+            click_reader.warm()
         self._parts.policies.warm()
 
     async def connect(self) -> None:

@@ -113,10 +113,12 @@ def main() -> None:
     """Compile all that any worker may need."""
     from online_learning.statistics.posterior import LinearPrior
     from streams.learning.policy_set import PolicySet
+    from streams.mapping import click_reader
     from streams.metrics import Metrics
     from streams.settings import Settings
 
     warm()
+    click_reader.warm()
     prior = LinearPrior(np.array([0.0, 1.0, 0.0, 0.0]), precision=20.0, feature_space="")
     for name in get_args(Settings.model_fields["policy"].annotation):
         if name != "rl":  # learned elsewhere, and made of the kernels of the others

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,6 +38,7 @@ class ClickAgent:
     Parameters
     ----------
     shard : returns the shard of an owned partition
+    read : makes columns of records, where these are of a topic that is mapped
     threads : where many clicks are decoded and counted; the compiled loops let go of the interpreter
     """
 
@@ -51,6 +53,7 @@ class ClickAgent:
         dead_letters: DeadLetters,
         metrics: Metrics,
         threads: Executor,
+        read: Callable[[RecordColumns], ClickColumns] | None = None,
     ) -> None:
         self._shard = shard
         self._threads = threads
@@ -59,9 +62,9 @@ class ClickAgent:
         self._placement = placement
         self._dead_letters = dead_letters
         self._metrics = metrics
-        self._codes = {name: code for code, name in enumerate(settings.actions)}
+        codes = {name: code for code, name in enumerate(settings.actions)}
+        self._read = read or partial(click_columns, action_codes=codes, max_future_ms=settings.max_future_ms)
         self._positive = frozenset(settings.positive_actions)
-        self._max_future_ms = settings.max_future_ms
         self._asks = np.array([name in settings.recommend_on for name in settings.actions], np.bool_)
         self._k = settings.k_default
 
@@ -76,6 +79,8 @@ class ClickAgent:
         metrics.observe_stage("decode", time.perf_counter() - began)
         if columns.key_mismatches:
             metrics.count_key_mismatches("clicks", columns.key_mismatches)
+        if columns.left_out:
+            metrics.count_events("clicks", "left_out", columns.left_out)
         await self._dead_letters.publish("clicks", columns.rejected)
         for start in range(0, len(columns), PIECE):
             piece = columns[start : start + PIECE]
@@ -87,8 +92,8 @@ class ClickAgent:
 
     async def _decoded(self, records: RecordColumns) -> ClickColumns:
         if len(records) <= FEW:
-            return click_columns(records, self._codes, self._max_future_ms)
-        return await self._elsewhere(click_columns, records, self._codes, self._max_future_ms)
+            return self._read(records)
+        return await self._elsewhere(self._read, records)
 
     async def _fold(self, shard: Shard, clicks: ClickColumns) -> None:
         metrics = self._metrics

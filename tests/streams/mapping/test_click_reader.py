@@ -1,0 +1,225 @@
+"""The kernel reads what translating reads, and leaves to it what it is not sure of."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.decoding import ClickColumns, click_columns
+from streams.kafka.columns import Record, RecordColumns
+from streams.mapping.click_kernels import _iso
+from streams.mapping.click_reader import ClickReader
+from streams.mapping.translate import Translator
+from streams.sources import Source
+from tests.streams.mapping.conftest import NOW, record, source_of
+
+CODES = {"view": 0, "click": 1, "like": 2}
+DAY = 86_400_000
+FIELDS = """
+user_id = { path = "user.id", as = "text" }
+item_id = "sku"
+action = { path = "type", values = { seen = "view", 7 = "like", true = "click" } }
+timestamp_ms = { path = "at", unit = "s" }
+position = "user.rank"
+"""
+WHERE = 'where = [{ path = "bot", is_not = [true, "yes", 1] }, { path = "sku", exists = true }]'
+EVENT = {"user": {"id": 5, "rank": 2}, "sku": "i1", "type": "seen", "at": 1764000000, "bot": False}
+
+
+def source(fields: str = FIELDS, more: str = WHERE) -> Source:
+    return source_of(fields, more=more)
+
+
+def batch(*values: Any) -> RecordColumns:
+    raws = [
+        value if value is None or isinstance(value, bytes) else json.dumps(value).encode() for value in values
+    ]
+    return RecordColumns.of([record(raw, offset=10 + 3 * k) for k, raw in enumerate(raws)])
+
+
+def translated(mapping: Source, records: RecordColumns) -> tuple[ClickColumns, list[tuple[int, str]], int]:
+    """The same by translating every record and reading what comes out as a topic of ours."""
+    made = Translator(mapping).batch(records)
+    columns = click_columns(made.records, CODES, DAY)
+    refused = [(bad.record.offset, bad.reason) for bad in (*made.rejected, *columns.rejected)]
+    return columns, sorted(refused), made.left_out
+
+
+def assert_same(mapping: Source, records: RecordColumns) -> ClickColumns:
+    reader = ClickReader(mapping, CODES, DAY)
+    assert reader.compiled
+    columns = reader(records)
+    expected, refused, left_out = translated(mapping, records)
+    assert sorted((bad.record.offset, bad.reason) for bad in columns.rejected) == refused
+    assert columns.left_out == left_out
+    assert columns.offsets.tolist() == expected.offsets.tolist()
+    assert columns.users == expected.users
+    assert columns.items == expected.items
+    assert columns.keys.tolist() == expected.keys.tolist()
+    assert columns.times.tolist() == expected.times.tolist()
+    assert columns.actions.tolist() == expected.actions.tolist()
+    for row in range(len(columns)):
+        assert columns.click(row) == expected.click(row)
+    return columns
+
+
+def test_plain_clicks_are_read_by_the_kernel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = [{"a": [1, -2.5, "x\n", "\u00e9"]}, {}, []]
+    records = batch(
+        *(msgspec.json.encode({**EVENT, "sku": f"é{k}"}) for k in range(25)),
+        *({**EVENT, "other": other} for _ in range(25)),
+    )
+    assert_same(source(), records)
+    reader = ClickReader(source(), CODES, DAY)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a plain click was translated")
+
+    monkeypatch.setattr(Translator, "batch", refuse)
+    columns = reader(records)
+    assert columns.items == [*(f"é{k}" for k in range(25)), *["i1"] * 25]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sku": None}, {"sku": 7}, {"sku": ""}, {"sku": "x" * 600}, {"sku": 'a"b'}, {"sku": "line\nbreak"},
+        {"user": {}}, {"user": {"id": 1.5}}, {"user": {"id": True}}, {"user": {"id": -4}}, {"user": []},
+        {"user": {"id": "u", "rank": "3"}}, {"user": {"id": "u", "rank": None}},
+        {"user": {"id": "u", "rank": -1}},
+        {"type": 7}, {"type": True}, {"type": "other"}, {"type": None}, {"type": {"a": 1}},
+        {"sku": "\u00e9"}, {"more": "\ud83d\ude80"}, {"at": 1764000000.25}, {"at": 1764000000.0005},
+        {"at": "1764000000"}, {"at": 1764000000000}, {"at": "x"}, {"at": 1864000000},
+        {"bot": True}, {"bot": "yes"}, {"bot": 1}, {"bot": 1.0},
+        {"bot": None}, {"bot": [1]},
+    ],
+)  # fmt: skip
+def test_what_is_not_plain_comes_to_the_same_as_translating(changes: dict[str, Any]) -> None:
+    assert_same(source(), batch(EVENT, {**EVENT, **changes}, EVENT))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"", b"null", b"[]", b"{", b"{}", b'{"user": {"id": 1}', b'{"a": 1,}', b'{"a": [1,]}',
+        b'{"a" 1}', b"{} x", b'{"a": "\\ud83d"}', b'{"a": "\\u00g0"}', b'{"a": "\\x"}',
+        b'{"a": 01}', b'{"a": 1.}', b'{"a": -}', b'{"a": nul}', b'{"a": "\xff"}', b'{"a": "\xed\xa0\x80"}',
+        b'{"a": NaN}', b'{"a": 1e999}', b'{"a": "\x01"}', b'{"a": {"b": [}]}', b'{"a": [{]}}',
+        b'{"sku": "i", "sku": "j", "user": {"id": 1}, "type": "seen", "at": 1764000000}',
+        b'{"user": {"id": 1}, "user": {"rank": 1}, "sku": "j", "type": "seen", "at": 1764000000}',
+        b'\n{ "user" : { "id" : 1 } , "sku":"j","type":"seen" , "at": 1764000000 }\t',
+        b'{"\\u0073ku": "i", "user": {"id": 1}, "type": "seen", "at": 1764000000}',
+        b"[" * 40 + b"]" * 40, b'{"a":' + b"[" * 40 + b"]" * 40 + b"}",
+    ],
+)  # fmt: skip
+def test_malformed_and_odd_json_comes_to_the_same_as_translating(raw: bytes) -> None:
+    assert_same(source(), batch(EVENT, raw, EVENT))
+
+
+def test_null_values_and_records_without_keys_come_to_the_same() -> None:
+    mapping = source_of('user_id = "$key"\nitem_id = "i"\naction = { constant = "like" }')
+    records = RecordColumns.of(
+        [
+            Record("shop", 1, 0, NOW, b"u1", b'{"i":"a"}'),
+            Record("shop", 1, 1, NOW, None, b'{"i":"a"}'),
+            Record("shop", 1, 2, NOW, b"u1", None),
+        ]
+    )
+    assert assert_same(mapping, records).users == ["u1"]
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers(-5, 2**63) | st.floats(allow_nan=False) | st.text(max_size=6)
+)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+EVENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "user": st.fixed_dictionaries({}, optional={"id": SCALARS, "rank": SCALARS, "x": JSON}) | JSON,
+        "sku": st.just("i1") | JSON,
+        "type": st.sampled_from(["seen", 7, True, "other"]) | JSON,
+        "at": st.just(1764000000) | st.floats(1.6e9, 1.9e9) | JSON,
+        "bot": JSON,
+        "more": JSON,
+    },
+)
+
+
+@given(st.lists(EVENTS, min_size=1, max_size=4), st.booleans())
+def test_any_events_come_to_the_same_as_translating(events: list[Any], compact: bool) -> None:
+    separators = (",", ":") if compact else None
+    raws = [json.dumps(event, separators=separators, ensure_ascii=compact).encode() for event in events]
+    assert_same(source(), batch(*raws))
+
+
+@given(st.binary(max_size=30), st.integers(0, 120))
+def test_events_with_bytes_put_in_come_to_the_same_as_translating(noise: bytes, at: int) -> None:
+    raw = msgspec.json.encode(EVENT)
+    assert_same(source(), batch(raw, raw[:at] + noise + raw[at:], raw[:at], raw))
+
+
+@given(
+    st.datetimes(datetime(1970, 1, 1), datetime(2285, 1, 1)),
+    st.sampled_from(["seconds", "milliseconds", "microseconds"]),
+    st.sampled_from([None, UTC, timezone(timedelta(hours=5, minutes=30)), timezone(-timedelta(hours=11))]),
+)
+def test_iso_times_are_those_that_python_reads(moment: datetime, spec: str, zone: timezone | None) -> None:
+    text = moment.replace(tzinfo=zone).isoformat(timespec=spec)
+    read = datetime.fromisoformat(text)
+    since = (read if read.tzinfo else read.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+    data = np.frombuffer(text.encode(), np.uint8)
+    assert _iso(data, 0, len(data)) == since // timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2025-02-29T00:00:00Z",
+        "2025-13-01T00:00:00",
+        "2025-01-01T24:00:00",
+        "20x5-01-01T00:00:00",
+        "2025-01-01",
+    ],
+)
+def test_what_is_no_usual_time_is_left_to_python(text: str) -> None:
+    assert _iso(np.frombuffer(text.encode(), np.uint8), 0, len(text)) == -1
+
+
+@pytest.mark.parametrize(
+    ("fields", "more"),
+    [
+        (FIELDS.replace('"sku"', '"skus[0]"'), ""),
+        (FIELDS + 'event_id = "$header.id"', ""),
+        (FIELDS + 'value = { path = "v", as = "number" }', ""),
+        (FIELDS, 'where = [{ path = "n", at_least = 3 }]'),
+        (FIELDS, 'envelope = "debezium"'),
+    ],
+)
+def test_a_mapping_of_another_kind_is_translated_record_by_record(fields: str, more: str) -> None:
+    mapping = source_of(fields, more=more)
+    reader = ClickReader(mapping, CODES, DAY)
+    assert not reader.compiled
+    value = {**EVENT, "skus": ["i1"], "v": "3.5", "n": 4}
+    records = batch({"op": "c", "after": value} if "debezium" in more else value)
+    columns = reader(records)
+    expected, refused, _ = translated(mapping, records)
+    assert columns.offsets.tolist() == expected.offsets.tolist()
+    assert [bad.reason for bad in columns.rejected] == [reason for _, reason in refused]
+    assert len(columns) + len(refused) == 1
+
+
+def test_a_refused_click_is_a_dead_letter_of_the_record_as_it_came() -> None:
+    late = {**EVENT, "at": NOW // 1000 + 3 * 86_400}
+    (rejected,) = ClickReader(source(), CODES, DAY)(batch(EVENT, late)).rejected
+    letter = msgspec.json.decode(rejected.dead_letter()[1])
+    assert (rejected.reason, letter["offset"]) == ("future", 13)
+    assert json.loads(rejected.record.value) == late
