@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from model_core.network.config import POPULARITY
 from model_core.release.batches import ItemBatch, ScoreBatch
 from model_core.release.folder import Release
+from model_core.release.near_items import Floats, WholeItems
 from model_core.release.retrieval import Query, retrieve
 from model_core.release.scorer import Scores, best_first
 from model_core.signals.config import SignalConfig
@@ -75,7 +76,7 @@ class BaselineScorer:
             always=nothing[:, 0],
         )
         silent = np.zeros((len(batch.popularity), 1), np.float32)
-        found = retrieve(batch, silent, query, N_CANDIDATES, _no_match)
+        found = retrieve(batch, silent, query, N_CANDIDATES, _silence(silent))
         score = found.scores / (1 + found.scores)
         covisits, popularity = found.signals[:, :, 0], found.signals[:, :, POPULARITY]
         features = np.stack(
@@ -85,5 +86,7 @@ class BaselineScorer:
         return best_first(found.rows, found.valid, score, logits, features)
 
 
-def _no_match(match: NDArray[np.float32], begin: int, end: int) -> NDArray[np.float32]:
-    return np.zeros((len(match), end - begin), np.float32)
+def _silence(items: Floats) -> WholeItems:
+    near = WholeItems(lambda match, some: np.zeros((len(match), len(some)), np.float32))
+    near.hold(items)
+    return near

@@ -9,12 +9,18 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-OPSET, IR_VERSION = 20, 10
+from model_core.release.match_graph import IR_VERSION, OPSET
+from model_core.release.near_items import Floats, Near
+
+SCORES = 1 << 24
+"""Of one call: 64 MiB that come back to the host."""
+NEAR = np.float32(2.0**-8)
+"""What products of half floats, or of TensorFloat-32, may be off by, for each unit of both lengths."""
 ROWS = ("rows", TensorProto.INT64, ["k", 1])
 
 
 class DeviceItems:
-    """A copy of the item vectors that stays on a device, so that a request does not carry them there.
+    """See `NearItems`: a copy of the vectors that stays on a device, so that no request carries them there.
 
     Rows that were written go there alone, and into their places; only a table that has outgrown the copy goes
     whole. Products are bound to the copy (ONNX Runtime's IOBinding) and come back as single floats.
@@ -37,21 +43,19 @@ class DeviceItems:
         element = TensorProto.FLOAT16 if half else TensorProto.FLOAT
         self._scatter = open_graph(_scatter_graph(dim, element))
         self._product = open_graph(_product_graph(dim, element))
-        self._copied: NDArray[np.float32] | None = None  # the array that the copy is of
+        self.norms = np.zeros(0, np.float32)
+        self.errors = self.norms.copy()
+        self._copied: Floats | None = None  # the array that the copy is of
         self._copy: Any = None
         self._written: list[NDArray[np.int64]] = []
         self.uploaded_rows = 0
 
     def write(self, rows: NDArray[np.int64]) -> None:
-        """Note that rows of the items were written; they are sent with the next `hold`."""
+        """See `NearItems.write`."""
         self._written.append(rows)
 
-    def hold(self, items: NDArray[np.float32]) -> None:
-        """Bring the copy up to date with `items`, (n, dim).
-
-        The same array as last time, with no rows written, is taken to be unchanged; another one, with none
-        written, to be another table. So is one with more rows than the copy has room for.
-        """
+    def hold(self, items: Floats) -> None:
+        """See `NearItems.hold`. A table with more rows than the copy has room for is sent whole."""
         if items is self._copied and not self._written:
             return
         if not self._written or self._copy is None or len(items) > self._copy.shape()[0]:
@@ -62,8 +66,12 @@ class DeviceItems:
         self._written.clear()
         self._copied = items
 
-    def product(self, match: NDArray[np.float32], begin: int, end: int) -> NDArray[np.float32]:
-        """Make ``match @ items[begin:end].T`` of (b, dim): (b, end - begin) float32."""
+    def at_once(self, requests: int) -> int:
+        """See `NearItems.at_once`."""
+        return max(1, SCORES // requests)
+
+    def near(self, match: Floats, begin: int, end: int) -> Near:
+        """See `NearItems.near`."""
         binding = self._product.io_binding()
         binding.bind_cpu_input("match", np.ascontiguousarray(match))
         binding.bind_ortvalue_input("items", self._copy)
@@ -71,18 +79,20 @@ class DeviceItems:
         binding.bind_cpu_input("end", np.array([end], np.int64))
         binding.bind_output("product", "cpu")
         self._product.run_with_iobinding(binding)
-        product: NDArray[np.float32] = binding.copy_outputs_to_cpu()[0]
-        return product
+        of_norm = NEAR * np.linalg.norm(match, axis=1).astype(np.float32)
+        return Near(binding.copy_outputs_to_cpu()[0], of_norm, np.zeros_like(of_norm))
 
-    def _replace(self, items: NDArray[np.float32]) -> None:
+    def _replace(self, items: Floats) -> None:
         room = 1 << max(len(items) - 1, 1).bit_length()
         table = np.zeros((room, self._dim), self._dtype)
         table[: len(items)] = items
         self._copy = None  # two at a time would need the memory of both
         self._copy = ort.OrtValue.ortvalue_from_numpy(table, self._device, 0)
+        self.norms, self.errors = np.zeros((2, room), np.float32)
+        self.norms[: len(items)] = np.linalg.norm(items, axis=1)
         self.uploaded_rows += len(items)
 
-    def _update(self, rows: NDArray[np.int64], items: NDArray[np.float32]) -> None:
+    def _update(self, rows: NDArray[np.int64], items: Floats) -> None:
         if not len(rows):
             return
         binding = self._scatter.io_binding()
@@ -93,6 +103,7 @@ class DeviceItems:
         binding.bind_ortvalue_output("written", self._copy)
         self._scatter.run_with_iobinding(binding)
         binding.synchronize_outputs()
+        self.norms[rows] = np.linalg.norm(items[rows], axis=1)
         self.uploaded_rows += len(rows)
 
 

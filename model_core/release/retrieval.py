@@ -3,7 +3,6 @@
 Score and order do not depend on what else is in the batch; equal scores come in the order of rows.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,16 +11,10 @@ from numpy.typing import NDArray
 from model_core.network.config import POPULARITY
 from model_core.release import retrieval_kernels as kernels
 from model_core.release.batches import ScoreBatch, SparseRows
-
-SCORES = 1 << 18
-"""Scores of a block of items, which stay in the processor's cache between product and selection."""
+from model_core.release.near_items import Floats, NearItems, WholeItems
 
 BUFFER = 4
 """Candidates held before the best are selected, times the number wanted."""
-
-Floats = NDArray[np.float32]
-Product = Callable[[Floats, int, int], Floats]
-"""Of match (b, dim), begin and end: ``match @ items[begin:end].T``, which may be overwritten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +56,15 @@ def retrieve(
     items: Floats,
     query: Query,
     n_candidates: int,
-    product: Product,
-    *,
-    at_once: int = SCORES,
+    near: NearItems,
 ) -> Found:
     """Find the best candidates of each request.
 
     Parameters
     ----------
     items : (N, dim) float32
-    product
-        Of the same items.
-    at_once
-        Scores asked of `product` in one call.
+    near
+        Holds the same items. What is found does not depend on how near it comes.
 
     Raises
     ------
@@ -99,27 +88,28 @@ def retrieve(
     if len(few):
         _search_few(batch, items, query, few, n_candidates, best)
     if len(all_):
-        _search_all(batch, len(items), query, all_, product, n_candidates, best, at_once)
+        _search_all(batch, items, query, all_, near, n_candidates, best)
     return _described(batch, items, query, n_candidates, best)
 
 
 def _search_all(
     batch: ScoreBatch,
-    n_items: int,
+    items: Floats,
     query: Query,
     asking: NDArray[np.int64],
-    product: Product,
+    near: NearItems,
     n_candidates: int,
     best: tuple[Floats, NDArray[np.int64], NDArray[np.int64]],
-    at_once: int,
 ) -> None:
     match = query.match if len(asking) == len(query.match) else query.match[asking]
-    block = max(1, at_once // len(asking))
+    step = near.at_once(len(asking))
     least = np.full(len(query.match), -np.inf, np.float32)
     cursors = np.stack((batch.signals.bounds[:-1], batch.excluded.bounds[:-1]), axis=1)
-    for begin in range(0, n_items, block):
+    for begin in range(0, len(items), step):
+        found = near.near(match, begin, min(begin + step, len(items)))
         kernels.keep_best(
-            product(match, begin, min(begin + block, n_items)), begin, asking,
+            found.products, found.of_norm, found.of_error, near.norms, near.errors,
+            items, query.match, begin, asking,
             batch.popularity, query.level, batch.eligible, query.weight, query.gain, query.newcomer,
             batch.signals.bounds, batch.signals.rows, query.own,
             batch.excluded.bounds, batch.excluded.rows, cursors, n_candidates, *best, least,
@@ -187,7 +177,9 @@ def warm() -> None:
         excluded=SparseRows.none(1),
     )
     kernels.own_parts(row.bounds, one[:, None], one[:, None], one, one.copy())
+    near = WholeItems(np.outer)
+    near.hold(one[:, None])
     for asked in (batch, batch.only(row)):
-        found = retrieve(asked, one[:, None], query, 1, lambda match, begin, end: match * one[begin:end])
+        found = retrieve(asked, one[:, None], query, 1, near)
     columns = found.rows, found.valid, found.scores, found.signals, found.vectors
     kernels.best_first(*columns, *columns)

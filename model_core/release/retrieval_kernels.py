@@ -4,9 +4,10 @@ An item i of popularity p scores for request b, with m = the inner product of th
 
     weight[b] * level[i] + (gain[b] * m  if p > 0 else  m + newcomer[b]) + what is the request's own of i.
 
-Of equal scores the first row is the best. Rows come in ascending order and stay in it, so one that ties with
-the worst of the best never replaces it, and no order of blocks shows. Whatever beats the best so far is put
-into a buffer, which is cut down to the best when it is full.
+Products may only come near m: then a score is added up if it could beat the best so far with the most that
+its product may be off by. Of equal scores the first row is the best. Rows come in ascending order and stay in
+it, so one that ties with the worst of the best never replaces it, and no order of blocks shows. Whatever
+beats the best so far is put into a buffer, which is cut down to the best when it is full.
 """
 
 from typing import Any
@@ -120,9 +121,20 @@ def _cut(scores: Floats, rows: Longs, wanted: int) -> Any:  # np.float32
     return worst
 
 
+@njit_sum
+def _score(m: Any, popularity: Any, level: Any, weight: Any, gain: Any, newcomer: Any) -> Any:
+    return (gain * m if popularity > 0 else m + newcomer) + weight * level
+
+
 @njit
 def keep_best(
-    matches: Floats,
+    products: Floats,
+    of_norm: Floats,
+    of_error: Floats,
+    norms: Floats,
+    errors: Floats,
+    items: Floats,
+    match: Floats,
     begin: int,
     asking: Longs,
     popularity: Floats,
@@ -145,24 +157,35 @@ def keep_best(
 ) -> None:
     """Take a block of items into the best of some requests.
 
-    matches : (len(asking), n), inner products with rows from `begin` on; overwritten
+    products : (len(asking), n), near the inner products with rows from `begin` on; overwritten
+    of_norm, of_error : (len(asking),) and norms, errors : (N,), see `near_items.Near`; empty = not off
+    match : (B, dim) and items : (N, dim), whose inner products count
     asking : the requests, of those that all else is of
     cursors : (B, 2), where the lists of own parts and of excluded rows have been read up to
     best, best_rows : (B, at least `wanted` + `STRIDE`), of which the first `sizes` may be the best
     least : (B,), what a score must beat
     """
     nothing = np.float32(-np.inf)
-    end = begin + matches.shape[1]
+    end = begin + products.shape[1]
     popularity, level, eligible = popularity[begin:end], level[begin:end], eligible[begin:end]
+    off = len(of_norm) > 0
+    if off:
+        norms, errors = norms[begin:end], errors[begin:end]
     for at in range(len(asking)):
         b = asking[at]
-        scores = matches[at]
-        w, g, lift = weight[b], gain[b], newcomer[b]
-        for i in range(len(scores)):
-            m = scores[i]
-            m = g * m if popularity[i] > 0 else m + lift
-            scores[i] = m + w * level[i] if eligible[i] else nothing
-        k = cursors[b, 0]
+        scores = products[at]
+        w, g, lift, steep = weight[b], gain[b], newcomer[b], abs(gain[b])
+        if off:
+            by_norm, by_error = of_norm[at], of_error[at]
+            for i in range(len(scores)):
+                m, most = scores[i], by_norm * norms[i] + by_error * errors[i]
+                m = g * m + steep * most if popularity[i] > 0 else m + most + lift
+                scores[i] = m + w * level[i] if eligible[i] else nothing
+        else:
+            for i in range(len(scores)):
+                score = _score(scores[i], popularity[i], level[i], w, g, lift)
+                scores[i] = score if eligible[i] else nothing
+        inside = k = cursors[b, 0]
         while k < bounds[b + 1] and own_rows[k] < end:
             scores[own_rows[k] - begin] += own[k]
             k += 1
@@ -181,8 +204,21 @@ def keep_best(
                 bar = _cut(kept[:size], rows[:size], wanted)
                 size = wanted
             for i in range(len(stride)):
-                kept[size], rows[size] = stride[i], begin + first + i
-                size += stride[i] > bar
+                here, row = first + i, begin + first + i
+                if not off:
+                    kept[size], rows[size] = stride[i], row
+                    size += stride[i] > bar
+                    continue
+                if not stride[i] > bar:
+                    continue
+                m = _dot(items[row], match[b])
+                score = _score(m, popularity[here], level[here], w, g, lift)
+                while inside < bounds[b + 1] and own_rows[inside] < row:
+                    inside += 1
+                if inside < bounds[b + 1] and own_rows[inside] == row:
+                    score += own[inside]
+                kept[size], rows[size] = score, row
+                size += score > bar
         sizes[b], least[b] = size, bar
 
 
@@ -232,7 +268,7 @@ def keep_best_of_few(
             while inside < bounds[b + 1] and own_rows[inside] < row:
                 inside += 1
             m = _dot(items[row], match[b])
-            score = (gain[b] * m if popularity[row] > 0 else m + newcomer[b]) + weight[b] * level[row]
+            score = _score(m, popularity[row], level[row], weight[b], gain[b], newcomer[b])
             if inside < bounds[b + 1] and own_rows[inside] == row:
                 score += own[inside]
             if score > bar:
@@ -288,7 +324,7 @@ def describe(
             rows[b, c], valid[b, c] = row, True
             vectors[b, c] = items[row]
             m = _dot(items[row], match[b])
-            score = (gain[b] * m if popularity[row] > 0 else m + newcomer[b]) + weight[b] * level[row]
+            score = _score(m, popularity[row], level[row], weight[b], gain[b], newcomer[b])
             signals[b, c, popularity_place] = popularity[row]
             while inside < bounds[b + 1] and own_rows[inside] < row:
                 inside += 1

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from model_core.network.config import POPULARITY
 from model_core.release import retrieval_kernels as kernels
 from model_core.release.batches import ItemBatch, ScoreBatch
+from model_core.release.compact_items import CompactItems
 from model_core.release.folder import (
     EASE,
     HISTORY,
@@ -30,17 +31,15 @@ from model_core.release.folder import (
     read_release,
 )
 from model_core.release.histories import Histories, KnownStates, from_the_left
-from model_core.release.retrieval import SCORES, Product, Query, retrieve
+from model_core.release.near_items import Floats, GrowingItems, NearItems, WholeItems
+from model_core.release.retrieval import Query, retrieve
 from model_core.signals.cold_start import ItemMapping
 from model_core.signals.ease import Ease
 
-if TYPE_CHECKING:
-    from model_core.release.device_items import DeviceItems
-
 Device = Literal["auto", "cpu"]
 CUDA = "CUDAExecutionProvider"
-DEVICE_SCORES = 1 << 24
-"""Scores asked of a GPU at once: 64 MiB that come back to the host."""
+LARGE = 1 << 16
+"""Items from which on products are made of integers, for to read the vectors takes longest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +106,13 @@ class Graphs:
     ) -> None:
         self._n_candidates = n_candidates
         opened = partial(open_session, threads=threads, exact=exact, device=device)
-        self._item_encoder, self._history, self._user, self._match, self._ranker = (
-            opened(folder / name) for name in (ITEM_ENCODER, HISTORY, USER, MATCH, RANKER)
+        self._item_encoder, self._history, self._user, self._ranker = (
+            opened(folder / name) for name in (ITEM_ENCODER, HISTORY, USER, RANKER)
         )
         self.states = KnownStates(self._read)
         self.provider: str = self._ranker.get_providers()[0]
-        dim = self._match.get_inputs()[0].shape[1]
-        self._held = _on_gpu(dim, half, opened) if self.provider == CUDA else None
+        dim = self._item_encoder.get_outputs()[0].shape[1]
+        self._near = _on_gpu(dim, half, opened) if self.provider == CUDA else _on_cpu(dim, folder, threads)
         self._item_inputs = {spec.name for spec in self._item_encoder.get_inputs()}
 
     def encode_items(self, batch: ItemBatch) -> NDArray[np.float32]:
@@ -124,17 +123,16 @@ class Graphs:
 
     def items_written(self, rows: NDArray[np.int64]) -> None:
         """See `Scorer.items_written`."""
-        if self._held is not None:
-            self._held.write(rows)
+        self._near.write(rows)
 
     def score(self, batch: ScoreBatch, items: NDArray[np.float32]) -> Scores:
         """See `Scorer.score`."""
-        product, at_once = self._product(items)
+        self._near.hold(items)
         items = items[: len(batch.popularity)]
         histories = from_the_left(batch, items)
         states = self.states.of(histories)
         user = self._ask(batch, histories, states)
-        found = retrieve(batch, items, self._query(batch, user), self._n_candidates, product, at_once=at_once)
+        found = retrieve(batch, items, self._query(batch, user), self._n_candidates, self._near)
         known = found.signals[:, :, POPULARITY] > 0
         probability, logits, features = self._ranker.run(
             RANKER_OUTPUTS,
@@ -183,18 +181,6 @@ class Graphs:
             own=own,
             always=own_weights @ np.log(scales[sparse]),
         )
-
-    def _product(self, items: NDArray[np.float32]) -> tuple[Product, int]:
-        """Return what multiplies with items, and how many scores it should be asked for at once."""
-        if self._held is not None:
-            self._held.hold(items)
-            return self._held.product, DEVICE_SCORES
-
-        def product(match: NDArray[np.float32], begin: int, end: int) -> NDArray[np.float32]:
-            made: NDArray[np.float32] = self._match.run(None, {"match": match, "items": items[begin:end]})[0]
-            return made
-
-        return product, SCORES
 
 
 class Scorer:
@@ -258,7 +244,7 @@ class Scorer:
     def items_written(self, rows: NDArray[np.int64]) -> None:
         """Note rows of the items that were written in place since the last call of `score`.
 
-        A GPU keeps a copy of the items, and only these rows are sent to it.
+        Products are made with a copy of the items, on a GPU or in integers, to which only these rows go.
         """
         self._graphs.items_written(rows)
 
@@ -267,11 +253,27 @@ class Scorer:
         self._graphs.states.forget()
 
 
-def _on_gpu(dim: int, half: bool, open_graph: Callable[[bytes], Any]) -> "DeviceItems":
+def _on_gpu(dim: int, half: bool, open_graph: Callable[[bytes], Any]) -> NearItems:
     # Imported only here: without a GPU nothing needs the package `onnx`, which takes memory and time.
     from model_core.release.device_items import DeviceItems
 
     return DeviceItems(dim=dim, device="cuda", half=half, open_graph=open_graph)
+
+
+def _on_cpu(dim: int, folder: Path, threads: int) -> NearItems:
+    match = open_session(folder / MATCH, threads=threads, device="cpu")
+
+    def product(users: Floats, items: Floats) -> Floats:
+        made: Floats = match.run(None, {"match": users, "items": items})[0]
+        return made
+
+    def compact() -> NearItems:
+        # Imported only here: with a small catalogue nothing needs the package `onnx`.
+        from model_core.release.match_graph import match_graph
+
+        return CompactItems(open_session(match_graph(dim), threads=threads, device="cpu"), dim)
+
+    return GrowingItems(WholeItems(product), compact, size=LARGE)
 
 
 def cuda_devices() -> int:

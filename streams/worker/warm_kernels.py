@@ -8,7 +8,7 @@ from typing import get_args
 
 import numpy as np
 
-from model_core.release import histories, retrieval
+from model_core.release import compact_items, histories, retrieval
 from model_core.signals import co_visitation, evidence, joint, popularity
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.config import SignalConfig
@@ -43,6 +43,7 @@ def warm() -> None:
     co_visitation.warm()
     histories.warm()
     retrieval.warm()
+    compact_items.warm()
     ease_signal.warm()
     evidence.warm()
     joint.warm()

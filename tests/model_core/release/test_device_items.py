@@ -31,9 +31,11 @@ def vectors(rng, n):
 def assert_same(held, items, half, rng):
     match = vectors(rng, 3)
     begin, end = sorted(rng.integers(0, len(items) + 1, 2).tolist())
-    got = held.product(match, begin, end)
-    assert got.dtype == np.float32
-    np.testing.assert_allclose(got, match @ items[begin:end].T, atol=TOLERANCE[half])
+    got = held.near(match, begin, end)
+    assert got.products.dtype == np.float32
+    np.testing.assert_allclose(got.products, match @ items[begin:end].T, atol=TOLERANCE[half])
+    off = np.abs(got.products - match @ items[begin:end].T)
+    assert (off <= got.of_norm[:, None] * held.norms[begin:end] + 1e-6).all()
 
 
 @settings(max_examples=25, deadline=None)
@@ -84,4 +86,4 @@ def test_another_table_of_which_nothing_was_told_is_sent_whole(half):
 def test_no_items_at_all_are_a_table_too(half):
     held = copy_of(half)
     held.hold(np.zeros((0, DIM), np.float32))
-    assert held.product(np.zeros((2, DIM), np.float32), 0, 0).shape == (2, 0)
+    assert held.near(np.zeros((2, DIM), np.float32), 0, 0).products.shape == (2, 0)

@@ -5,17 +5,33 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from model_core.release import compact_items
 from model_core.release.batches import ScoreBatch, SparseRows
+from model_core.release.compact_items import CompactItems
+from model_core.release.match_graph import match_graph
+from model_core.release.near_items import WholeItems
 from model_core.release.retrieval import Query, retrieve
+from model_core.release.scorer import open_session
 
 DIM = 4
 
 
-def product_with(items):
-    def product(match, begin, end):
-        return match @ items[begin:end].T
+def whole(items, **blocks):
+    near = WholeItems(lambda match, some: match @ some.T, **blocks)
+    near.hold(items)
+    return near
 
-    return product
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(compact_items, "WIDTH", 64)
+    monkeypatch.setattr(compact_items, "LEAST", 16)
+
+
+def compact(items):
+    near = CompactItems(open_session(match_graph(DIM), threads=1, device="cpu"), DIM)
+    near.hold(items)
+    return near
 
 
 def world(rng, n_requests, n_items, *, levels=5):
@@ -79,14 +95,14 @@ def test_the_best_are_those_of_a_sort(n_items, wanted, scores):
     limited = SparseRows.of([rng.choice(n_items, min(n_items, 20), replace=False) for _ in range(6)])
     mask = np.array([True, False] * 3)
     for asked in (batch, replace(batch, limited=limited, limited_mask=mask)):
-        found = retrieve(asked, items, query, wanted, product_with(items), at_once=scores)
+        found = retrieve(asked, items, query, wanted, whole(items, scores=scores))
         rows = [row[valid].tolist() for row, valid in zip(found.rows, found.valid, strict=True)]
         assert rows == by_sorting(asked, query, items, wanted)
 
 
 def test_a_request_is_answered_alike_alone_and_among_others():
     batch, query, items = world(np.random.default_rng(3), 5, 500)
-    together = retrieve(batch, items, query, 20, product_with(items))
+    together = retrieve(batch, items, query, 20, whole(items))
     for b in range(5):
         mine = np.array([b])
         own = slice(batch.signals.bounds[b], batch.signals.bounds[b + 1])
@@ -94,7 +110,36 @@ def test_a_request_is_answered_alike_alone_and_among_others():
             batch.take(mine), items,
             Query(query.match[mine], query.weight[mine], query.gain[mine], query.newcomer[mine], query.level,
                   query.own[own], query.always[mine]),
-            20, product_with(items),
+            20, whole(items),
         )  # fmt: skip
         np.testing.assert_array_equal(alone.rows[0], together.rows[b])
         np.testing.assert_array_equal(alone.scores[0], together.scores[b])
+
+
+@pytest.mark.parametrize("n_items", [1, 15, 16, 17, 64, 65, 500])
+def test_retrieval_is_exact_with_integers(small_blocks, n_items):
+    rng = np.random.default_rng(n_items)
+    batch, query, items = world(rng, 6, n_items)
+    found = retrieve(batch, items, query, 20, compact(items))
+    rows = [row[valid].tolist() for row, valid in zip(found.rows, found.valid, strict=True)]
+    assert rows == by_sorting(batch, query, items, 20)
+
+
+def test_what_is_found_of_any_vectors_is_what_plain_products_find(small_blocks):
+    rng = np.random.default_rng(0)
+    batch, query, _ = world(rng, 6, 2_000)
+    items = rng.standard_normal((2_000, 4)).astype(np.float32) * 10.0 ** rng.integers(-3, 3, (2_000, 1))
+    items = items.astype(np.float32)
+    near, exact = (retrieve(batch, items, query, 40, of(items)) for of in (compact, whole))
+    np.testing.assert_array_equal(near.rows, exact.rows)
+    np.testing.assert_array_equal(near.scores, exact.scores)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_item_whose_vector_is_no_number_is_never_found(bad):
+    rng = np.random.default_rng(0)
+    batch, query, items = world(rng, 2, 50)
+    items[7, 2] = bad
+    found = retrieve(batch, items, query, 49, compact(items))
+    assert not np.isin(7, found.rows[found.valid])
+    assert found.valid.sum() > 0
