@@ -34,6 +34,7 @@ ROUTES = {
     "healthz": (200, 500),
     "readyz": (200, 500, 503),
     "metrics": (200, *_GUARD, 500),
+    "openapi.json": (200, 500),
     "other": (400, 404, 405, 414, 431, 500),
 }
 """HTTP's routes and the statuses that each answers with."""

@@ -13,7 +13,7 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from streams.api.problems import Problem
-from streams.events import MAX_ID_LENGTH, MAX_SLATE, Boost, Id, Request, SlateSize
+from streams.events import MAX_ID_LENGTH, MAX_SLATE, Boost, Id, Request
 
 BODY_S = 10.0
 """Seconds in which a body must have come."""
@@ -46,6 +46,12 @@ KNOWN = frozenset(one.name for one in PARAMETERS)
 ONCE = tuple(one.name for one in PARAMETERS if not one.many)
 
 
+# 10.0 is as good as 10: to JSON they are the same number.
+WholeNumber = Annotated[
+    float, msgspec.Meta(ge=1, le=MAX_SLATE, multiple_of=1, extra_json_schema={"type": "integer"})
+]
+
+
 class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of a POST for a slate: a `Request` without the user, who is in the path, and without its time.
 
@@ -55,7 +61,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context is kept with the slate, for evaluation.
     """
 
-    k: SlateSize | None = None
+    k: WholeNumber | None = None
     request_id: Id | None = None
     context: dict[str, Any] | None = None
     candidates: list[Id] | None = None
@@ -148,7 +154,7 @@ def request_of_body(user_id: str, body: bytes, *, k_default: int) -> Request:
         request_id=request_id or _new_id(),
         user_id=user_id,
         timestamp_ms=int(time.time() * 1000),
-        k=k_default if k is None else k,
+        k=k_default if k is None else int(k),
         **values,
     )
 
@@ -172,7 +178,7 @@ async def body_of(http: web.Request) -> bytes:
 
 def _request(user_id: str, k: int, request_id: str | None, **others: Any) -> Request:
     values = {
-        "request_id": request_id or _new_id(),
+        "request_id": _new_id() if request_id is None else request_id,
         "user_id": user_id,
         "timestamp_ms": int(time.time() * 1000),
         "k": k,

@@ -1,6 +1,6 @@
 """The routes: the one place that says what may be asked. Served, guarded and documented from here."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from streams.api.asking import PARAMETERS, Asked, Parameter
@@ -21,6 +21,8 @@ class Route:
     scope : of the token that it takes; None: everybody may ask
     answer : what the body of a 200 is: a struct, JSON Schema, or a media type that is not JSON's
     refusals : statuses beside those of the guard, each with a problem
+    redirects : whether another worker may have to be asked
+    unready : whether the same comes with a 503, too
     """
 
     name: str
@@ -34,7 +36,7 @@ class Route:
     body: Any = None
     refusals: tuple[int, ...] = ()
     redirects: bool = False
-    describes: dict[str, str] = field(default_factory=dict)
+    unready: bool = False
 
 
 SLATE = "/v1/recommendations/{user_id}"
@@ -84,8 +86,10 @@ ROUTES = (
     Route(
         "readyz",
         "/readyz",
-        "Whether state is restored and caught up; what is missing with a 503.",
+        "Whether state is restored and caught up; with a 503 the answer says what is missing.",
         ANY_OBJECT,
         place="both",
+        unready=True,
     ),
+    Route("openapi", "/openapi.json", "This document.", ANY_OBJECT, place="both"),
 )

@@ -16,6 +16,7 @@ from streams.api.connections import Runner
 from streams.api.cors import allow_origins
 from streams.api.guard import Guard
 from streams.api.handlers import Handler
+from streams.api.openapi import document
 from streams.api.problems import NO_STORE, Problem
 from streams.api.routes import ROUTES, Place
 from streams.api.tls import server_context
@@ -59,6 +60,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 SERVICE = web.AppKey("service", Service)
+PLACES = web.AppKey("places", frozenset[Place])
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ async def _listen(
         middlewares=[measured(service.metrics)], client_max_size=settings.http_max_body_bytes
     )
     app[SERVICE] = service
+    app[PLACES] = frozenset(places)
     for route in ROUTES:
         if route.place in places:
             handler = HANDLERS[route.name]
@@ -274,6 +277,12 @@ async def metrics(http: web.Request) -> web.Response:
     return web.Response(body=body, headers={"Content-Type": content_type, **NO_STORE})
 
 
+async def openapi(http: web.Request) -> web.Response:
+    """Answer with the OpenAPI document of what this port answers."""
+    headers = {"Cache-Control": "public, max-age=300"}
+    return web.Response(body=document(http.app[PLACES]), content_type="application/json", headers=headers)
+
+
 HANDLERS: dict[str, Handler] = {
     "recommend": recommendations,
     "recommendByBody": posted_recommendations,
@@ -282,5 +291,6 @@ HANDLERS: dict[str, Handler] = {
     "metrics": metrics,
     "healthz": healthz,
     "readyz": readyz,
+    "openapi": openapi,
 }
 """What answers each of `streams.api.routes.ROUTES`."""
