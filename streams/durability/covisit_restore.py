@@ -35,6 +35,9 @@ class ItemRows:
     others: NDArray[np.uint64]
     counts: NDArray[np.int32]
 
+    def __len__(self) -> int:
+        return len(self.keys) + len(self.gone)
+
 
 def read_covisits(records: RecordColumns) -> tuple[ItemRows, RecordColumns]:
     """Read the rows of items among records of policy-state, and return the other records as they are.

@@ -5,8 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from streams.durability.covisit_restore import restore_covisits
-from streams.durability.rows import COVISIT_PREFIX
+from streams.durability.covisit_restore import name_covisits, place_covisits, read_covisits
 from streams.items.table import ItemTable
 from streams.kafka.columns import RecordColumns
 from streams.kafka.log import Log, RowPublisher
@@ -137,23 +136,22 @@ class SharedTopics:
         self._spawn(self._experiments.apply([(row.key, row.value) for row in records]))
 
     def _on_policy_rows(self, partition: int, records: Sequence[Any]) -> None:
-        covisits: list[tuple[bytes, bytes | None]] = []
-        for record in records:
-            if record.key.startswith(OWNER_PREFIX):
+        items, others = read_covisits(RecordColumns.of(records))
+        if partition not in self._owned and len(items):
+            covisits = self._shared.covisits[partition]
+            place_covisits(covisits, items, *name_covisits(covisits, self._shared.index, items))
+        for record in others:
+            key = record.key or b""
+            if key.startswith(OWNER_PREFIX):
                 self._owners[partition] = (record.value or b"").decode()
             elif partition in self._owned:
                 continue
-            elif record.key.startswith(COVISIT_PREFIX):
-                covisits.append((record.key, record.value))
-            elif record.key.startswith(STATISTICS_PREFIX):
+            elif key.startswith(STATISTICS_PREFIX):
                 self._learner.on_statistics(partition, record.value)
-            elif record.key.startswith(ARM_PREFIX) and record.value is not None:
+            elif key.startswith(ARM_PREFIX) and record.value is not None:
                 self._learner.on_arm(partition, record.value)
-            elif record.key.startswith(ARM_PREFIX):
-                self._learner.on_arm_gone(partition, arm_of(record.key))
-        if covisits:
-            rows = RecordColumns.of_rows(covisits)
-            restore_covisits(self._shared.covisits[partition], self._shared.index, rows)
+            elif key.startswith(ARM_PREFIX):
+                self._learner.on_arm_gone(partition, arm_of(key))
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
