@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.kafka.packed_rows import END, KEY, VALUE
-from streams.state.profile_kernels import CHUNK, CHUNK_SLOT, EVENTS, FIRST, NAME_END, SIZE, Chunks
+from streams.state.profile_kernels import CHUNK_SLOT, EVENTS, FIRST, NAME_END, SIZE, Chunks
+from streams.state.rings import CHUNK
 
 assert sys.byteorder == "little"
 

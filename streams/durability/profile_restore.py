@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xxhash
@@ -33,10 +32,12 @@ from streams.kafka.columns import RecordColumns
 from streams.state import profile_kernels as kernels
 from streams.state.id_table import IdTable
 from streams.state.item_index import ItemIndex
-from streams.state.profile_kernels import CHUNK
 from streams.state.profiles import Profiles, Stated
+from streams.state.reserved import room, with_room
+from streams.state.rings import CELL, CHUNK, OWNER, SLOT, USED
 
 STATED_AT_ONCE = 500
+LIKELY_CHUNKS = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,11 @@ class Restore:
         self._profiles = profiles
         self._index = index
         self._keys = IdTable()
-        self._kinds = np.zeros(0, np.uint8)
-        self._heads = np.zeros((0, 3), np.int64)  # events ever, first event's time, newest offset
-        self._counts = np.zeros((0, len(profiles.actions)), np.int32)
+        # Of each chunk: its kind; events ever, first event's time, newest offset; keys of its events.
+        self._kinds = room(0, np.uint8, likely=LIKELY_CHUNKS)
+        self._heads = room(0, np.int64, width=(3,), likely=LIKELY_CHUNKS)
+        self._event_keys = room(0, np.uint64, width=(CHUNK,), likely=LIKELY_CHUNKS)
+        self._counts = room(0, np.int32, width=(len(profiles.actions),), likely=LIKELY_CHUNKS)
         self._left: dict[int, bytes] = {}  # by chunk
         self._others: dict[bytes, bytes] = {}
         self._codes = np.zeros(0, np.uint8)
@@ -93,9 +96,10 @@ class Restore:
                 unpacking.read_chunks(data, table, self._counts.shape[1], found, spans, hashes)
             records, found = self._only(records, found)
         chunks = self._keys.rows_of(data, spans[:n_chunks], hashes[:n_chunks])
-        self._reserve()
         is_read = found[:, KIND] == READ
-        keys = np.empty(int(((found[is_read, EVENTS] - 1) % CHUNK + 1).sum()), np.uint64)
+        sizes = (found[is_read, EVENTS] - 1) % CHUNK + 1
+        self._reserve(int((sizes + CELL - 1).sum()) // CELL)
+        keys = np.empty(int(sizes.sum()), np.uint64)
         unpacking.chunk_items(data, found, keys)
         return Batch(records, found, chunks, keys)
 
@@ -107,7 +111,7 @@ class Restore:
         """Put the rows of a batch into their chunks."""
         restore_kernels.place(
             self._profiles.rings, batch.records.data, batch.found, batch.chunks, items, self._kinds,
-            self._heads, self._counts,
+            self._heads, self._counts, self._event_keys,
         )  # fmt: skip
         for row in np.flatnonzero(batch.found[:, KIND] == LEFT).tolist():
             chunk, value = int(batch.chunks[row]), batch.records[row].value
@@ -148,19 +152,18 @@ class Restore:
     def _count_actions(self, n: int) -> None:
         """Expect so many counters from now on: rows with as many as before will have been replaced."""
         if n != self._counts.shape[1]:
-            self._counts = np.zeros((len(self._counts), n), np.int32)
+            self._counts = room(len(self._counts), np.int32, width=(n,), likely=LIKELY_CHUNKS)
             self._kinds[self._kinds == READ] = LEFT
 
-    def _reserve(self) -> None:
-        """Make room for the chunks of all keys."""
-        heap = self._profiles.rings.heap
-        self._profiles.reserve_chunks(len(self._keys) - int(heap[kernels.USED]))
-        heap[kernels.USED] = len(self._keys)
-        capacity = len(self._profiles.rings.items)
-        if capacity > len(self._kinds):
-            self._kinds = _grown(self._kinds, capacity)
-            self._heads = _grown(self._heads, capacity)
-            self._counts = _grown(self._counts, capacity)
+    def _reserve(self, cells: int) -> None:
+        """Make room for the chunks of all keys, and for so many more cells."""
+        chunks, heap = len(self._keys), self._profiles.rings.heap
+        self._profiles.reserve(chunks=chunks - int(heap[USED]), cells=cells)
+        heap[USED] = chunks
+        self._kinds = with_room(self._kinds, chunks)
+        self._heads = with_room(self._heads, chunks)
+        self._event_keys = with_room(self._event_keys, chunks)
+        self._counts = with_room(self._counts, chunks)
 
     # What is done when all rows are there
 
@@ -193,11 +196,12 @@ class Restore:
         keep = np.empty(len(chunks), np.bool_)
         restore_kernels.readable(users, self._heads[chunks, 0], profiles.n_slots, keep)
         kept = chunks[keep].astype(np.int32)
+        profiles.reserve(chunks=len(kept))  # as many blocks of keys at most
         slab, spans = self._keys.slab
         moved = np.zeros(len(kept), np.bool_)
         bad = kernels.link(
-            profiles.rings, profiles.n_slots, kept, users[keep], self._heads, self._counts, self._codes,
-            slab, spans, moved,
+            profiles.rings, profiles.n_slots, kept, users[keep], self._heads, self._counts, self._event_keys,
+            self._codes, slab, spans, moved,
         )  # fmt: skip
         if bad >= 0:
             raise _damaged(self._keys.bytes_of(bad))
@@ -267,7 +271,7 @@ class Restore:
         profiles, links = self._profiles, self._profiles.rings.links
         wanted = {
             chunk_key(profiles.ids.text(owner), slot)
-            for owner, slot in links[kept][:, [kernels.OWNER, kernels.SLOT]].tolist()
+            for owner, slot in links[kept][:, [OWNER, SLOT]].tolist()
         }
         keys = {self._keys.bytes_of(chunk) for chunk in (*kept.tolist(), *dropped.tolist())}
         profiles.tombstones.update(keys - wanted)
@@ -276,9 +280,3 @@ class Restore:
 
 def _damaged(key: bytes) -> ValueError:
     return ValueError(f"{TOPIC} row {key!r} is damaged: its columns do not fit together")
-
-
-def _grown(old: NDArray[Any], capacity: int) -> NDArray[Any]:
-    new = np.zeros((capacity, *old.shape[1:]), old.dtype)
-    new[: len(old)] = old
-    return new

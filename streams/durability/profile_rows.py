@@ -20,6 +20,7 @@ from streams.kafka.packed_rows import PackedRows
 from streams.state import profile_kernels as kernels
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import Profiles
+from streams.state.rings import CHUNK, OWNER, USED
 
 TOPIC = "user-state"
 
@@ -65,8 +66,8 @@ def _stated_row(profiles: Profiles, user: int, index: ItemIndex) -> Row:
 def all_rows(profiles: Profiles, index: ItemIndex) -> list[Row]:
     """Rows of all that is known of users: nothing counts as flushed."""
     r = profiles.rings
-    used = int(r.heap[kernels.USED])
-    chunks = np.flatnonzero(r.links[:used, kernels.OWNER] >= 0).astype(np.int32)
+    used = int(r.heap[USED])
+    chunks = np.flatnonzero(r.links[:used, OWNER] >= 0).astype(np.int32)
     rows = list(PackedRows(len(chunks), _packer(profiles, index, chunks)))
     return rows + [_stated_row(profiles, user, index) for user in sorted(profiles.stated)]
 
@@ -77,15 +78,15 @@ def _packer(
     """Copy what chunks are now; return what makes rows of the copy."""
     r, n = profiles.rings, len(chunks)
     slab, spans = profiles.ids.slab
-    owners = r.links[chunks, kernels.OWNER]
+    owners = r.links[chunks, OWNER]
     copy = kernels.Chunks(
         heads=np.empty((n, 6), np.int64),
         counts=np.empty((n, len(profiles.actions)), np.int32),
-        items=np.empty((n, kernels.CHUNK), np.int32),
-        actions=np.empty((n, kernels.CHUNK), np.uint8),
-        times=np.empty((n, kernels.CHUNK), np.int64),
-        keys=np.empty((n, kernels.CHUNK), np.uint64),
-        offsets=np.empty((n, kernels.CHUNK), np.int64),
+        items=np.empty((n, CHUNK), np.int32),
+        actions=np.empty((n, CHUNK), np.uint8),
+        times=np.empty((n, CHUNK), np.int64),
+        keys=np.empty((n, CHUNK), np.uint64),
+        offsets=np.empty((n, CHUNK), np.int64),
         names=np.empty(int(spans[owners, 1].sum()), np.uint8),
     )
     kernels.gather(r, chunks, slab, spans, copy)

@@ -16,7 +16,7 @@ from streams.durability.unpacking import (
     TIMES,
     integer_at,
 )
-from streams.state.profile_kernels import CHUNK, Rings
+from streams.state.rings import ACTION_BITS, CELL, CHUNK, Rings, at, make_cell, put_offset
 from streams.state.xxh3 import LONGEST, xxh3
 
 Data = NDArray[np.uint8]
@@ -31,9 +31,10 @@ njit = numba.njit(cache=True, nogil=True)
 @njit
 def place(
     r: Rings, data: Data, found: Table, chunks: Rows,
-    items: Rows, kinds: Data, heads: Table, counts: Rows,
+    items: Rows, kinds: Data, heads: Table, counts: Rows, keys: Hashes,
 ) -> None:  # fmt: skip
-    """Copy rows into their chunks, in order."""
+    """Copy rows into their chunks, in order; numbers and keys of events into the arrays of `Restore`."""
+    cells, bases, all_items, stamps, offsets, heap = r.cells, r.bases, r.items, r.stamps, r.offsets, r.heap
     end = 0
     for i in range(len(found)):
         chunk = chunks[i]
@@ -42,15 +43,18 @@ def place(
             continue
         size = (found[i, EVENTS] - 1) % CHUNK + 1
         for k in range(size):
-            r.items[chunk, k] = items[end + k]
-            r.actions[chunk, k] = data[found[i, ACTIONS] + k]
-            r.times[chunk, k] = integer_at(data, found[i, TIMES] + 8 * k, 8)
-            r.keys[chunk, k] = np.uint64(integer_at(data, found[i, KEYS] + 8 * k, 8))
-            r.offsets[chunk, k] = integer_at(data, found[i, OFFSETS] + 8 * k, 8)
+            if k % CELL == 0:
+                make_cell(cells, all_items, heap, chunk, k)
+            where = at(cells, chunk, k)
+            all_items[where] = items[end + k]
+            time = integer_at(data, found[i, TIMES] + 8 * k, 8)
+            stamps[where] = time << ACTION_BITS | data[found[i, ACTIONS] + k]
+            keys[chunk, k] = np.uint64(integer_at(data, found[i, KEYS] + 8 * k, 8))
+            heads[chunk, 2] = integer_at(data, found[i, OFFSETS] + 8 * k, 8)
+            put_offset(cells, bases, offsets, chunk, k, heads[chunk, 2])
         end += size
         heads[chunk, 0] = found[i, EVENTS]
         heads[chunk, 1] = found[i, FIRST]
-        heads[chunk, 2] = r.offsets[chunk, size - 1]
         for k in range(counts.shape[1]):
             counts[chunk, k] = integer_at(data, found[i, COUNTS] + 4 * k, 4)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streams.durability.packing import COVISIT_PREFIX, VERSION
 from streams.kafka.columns import KEY, KEY_SIZE, VALUE, VALUE_SIZE
-from streams.state.profile_kernels import CHUNK
+from streams.state.rings import ACTION_BITS, CHUNK
 from streams.state.xxh3 import LONGEST, xxh3
 
 Data = NDArray[np.uint8]
@@ -27,6 +27,7 @@ KIND, EVENTS, FIRST, COUNTS, ITEMS, ACTIONS, TIMES, KEYS, OFFSETS = range(9)
 # Columns of `read_covisits`; the first is KIND as well.
 APPLIED, POPULARITY, SIZE, OTHERS, TIMES_SEEN = range(1, 6)
 CHUNK_SUFFIX = 3  # bytes of a chunk's key after the user's id
+LATEST = 1 << (63 - ACTION_BITS)
 COVISIT_KEY = len(COVISIT_PREFIX) + 10
 
 njit = numba.njit(cache=True, nogil=True)
@@ -121,7 +122,20 @@ def _chunk(data: Data, key: int, name_size: int, at: int, end: int, n_actions: i
             return False
         found[column] = at
         at += size
-    return bool(at == end)
+    return bool(at == end and _can_be_kept(data, found, events))
+
+
+@njit
+def _can_be_kept(data: Data, found: Table, events: int) -> bool:
+    """Whether the offsets of events increase, and their times fit beside an action."""
+    before = np.int64(0)
+    for k in range(events):
+        offset = integer_at(data, found[OFFSETS] + 8 * k, 8)
+        time = integer_at(data, found[TIMES] + 8 * k, 8)
+        if (k and offset <= before) or not -LATEST < time < LATEST:
+            return False
+        before = np.int64(offset)
+    return True
 
 
 @njit

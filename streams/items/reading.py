@@ -3,7 +3,7 @@
 from model_core.release.folder import Release
 from model_core.signals.config import SignalConfig
 from streams.settings import Settings
-from streams.state.profile_kernels import CHUNK
+from streams.state.rings import CHUNK
 
 OF_RELEASE = {"affinity_half_life_ms": "affinity_half_life_ms", "covisit_neighbours": "neighbours"}
 """Settings, and what a release calls them, that count where there is no release."""

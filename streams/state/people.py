@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.signals.pasts import Pasts
-from streams.state.profile_kernels import CHUNK, HEAD, PREV, STORED, N, Rings
 from streams.state.profiles import Profiles, Stated
+from streams.state.rings import ACTION, ACTION_BITS, CHUNK, HEAD, PREV, STORED, N, Rings, at
 
 _NO_ROWS = np.zeros(0, np.int32)
 NOTHING_STATED = Stated(-1, {}, [], _NO_ROWS)
@@ -65,8 +65,8 @@ def gather(
     total = int(bounds[-1])
     items, actions, times = np.empty(total, np.int32), np.empty(total, np.uint8), np.empty(total, np.int64)
     for profiles, places, rows in by_partition.values():
-        at, who = np.array(places, np.int64), np.array(rows, np.int32)
-        _read(profiles.rings, who, at, bounds, items, actions, times)
+        where, who = np.array(places, np.int64), np.array(rows, np.int32)
+        _read(profiles.rings, who, where, bounds, items, actions, times)
     pasts = Pasts(bounds, items, actions, positive[actions], times)
     counted = counts_as_seen[actions]
     return People(pasts, events, _split(bounds, items, counted), stated)
@@ -95,15 +95,16 @@ def _read(
     times: NDArray[np.int64],
 ) -> None:
     """Walk each user's ring from the newest event back, until there is no more room between the bounds."""
-    all_users, all_items, all_actions, all_times, links = r.users, r.items, r.actions, r.times, r.links
+    all_users, all_items, stamps, cells, links = r.users, r.items, r.stamps, r.cells, r.links
     for i in range(len(users)):
         user, place = users[i], places[i]
         chunk = all_users[user, HEAD]
         position = (all_users[user, N] - 1) % CHUNK
         for k in range(bounds[place + 1] - 1, bounds[place] - 1, -1):
-            items[k] = all_items[chunk, position]
-            actions[k] = all_actions[chunk, position]
-            times[k] = all_times[chunk, position]
+            where = at(cells, chunk, position)
+            items[k] = all_items[where]
+            actions[k] = stamps[where] & ACTION
+            times[k] = stamps[where] >> ACTION_BITS
             position -= 1
             if position < 0:
                 chunk = links[chunk, PREV]

@@ -10,6 +10,7 @@ order given; an offset is committed when both kinds of rows cover it; and while 
 item rows are confirmed before users' rows are sent.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -20,9 +21,12 @@ from numpy.typing import NDArray
 from model_core.signals.co_visitation import CoVisitation
 from streams.durability.rows import SCHEMA_VERSION, Erased, chunk_key, erased_key, stated_key
 from streams.state import profile_kernels as kernels
+from streams.state import rings
 from streams.state.id_table import IdTable
 from streams.state.item_index import ItemIndex
-from streams.state.profile_kernels import APPLIED, CHUNK, DUPLICATE, REFUSED, REPLAYED
+from streams.state.profile_kernels import APPLIED, DUPLICATE, REFUSED, REPLAYED
+from streams.state.reserved import room, with_room
+from streams.state.rings import CHUNK
 
 __all__ = [
     "APPLIED",
@@ -37,6 +41,9 @@ __all__ = [
 ]
 
 MAX_HISTORY = 65_535 * CHUNK - 1
+
+# Reserved in each partition; what comes beyond is copied once, to twice the room.
+LIKELY_USERS, LIKELY_CHUNKS, LIKELY_EVENTS = 1 << 21, 1 << 23, 1 << 26
 
 
 class Stated(msgspec.Struct, frozen=True):
@@ -100,22 +107,24 @@ class Profiles:
         self.dirty_stated: set[int] = set()
         self.dirty_erased: set[bytes] = set()
         self.tombstones: set[bytes] = set()
-        heap = np.zeros(5, np.int64)
-        heap[kernels.FREE] = -1
-        self.rings = kernels.Rings(
-            users=np.empty((0, 8), np.int64),
-            counts=np.empty((0, len(self.actions)), np.int32),
-            items=np.empty((0, CHUNK), np.int32),
-            actions=np.empty((0, CHUNK), np.uint8),
-            times=np.empty((0, CHUNK), np.int64),
-            keys=np.empty((0, CHUNK), np.uint64),
-            offsets=np.empty((0, CHUNK), np.int64),
-            links=np.empty((0, 4), np.int32),
-            dirty=np.empty(0, np.bool_),
-            dirty_chunks=np.empty(0, np.int32),
+        heap = np.zeros(9, np.int64)
+        heap[rings.FREE] = -1
+        heap[rings.CELLS_USED] = heap[rings.KEYS_USED] = 1  # the first of each stands for none
+        self._n_begun = 0  # rows of users that say that there is nothing yet
+        self.rings = rings.Rings(
+            users=room(0, np.int64, width=(8,), likely=LIKELY_USERS),
+            counts=room(0, np.int32, width=(len(self.actions),), likely=LIKELY_USERS),
+            links=room(0, np.int32, width=(5,), likely=LIKELY_CHUNKS),
+            cells=room(0, np.int32, width=(rings.CELL,), likely=LIKELY_CHUNKS),
+            bases=room(0, np.int64, likely=LIKELY_CHUNKS),
+            dirty=room(0, np.bool_, likely=LIKELY_CHUNKS),
+            dirty_chunks=room(0, np.int32, likely=LIKELY_CHUNKS),
+            items=room(0, np.int32, likely=LIKELY_EVENTS),
+            stamps=room(0, np.int64, likely=LIKELY_EVENTS),
+            offsets=room(0, np.uint32, likely=LIKELY_EVENTS),
+            keys=room(1, np.uint64, width=(CHUNK,), likely=LIKELY_CHUNKS),
             heap=heap,
         )
-        self._grow_users(1024)
 
     # Users
 
@@ -131,8 +140,13 @@ class Profiles:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays."""
-        return self.ids.nbytes + sum(array.nbytes for array in self.rings)
+        """Bytes of the arrays that are in use: more is reserved."""
+        r = self.rings
+        chunks, cells, blocks = (int(r.heap[k]) for k in (rings.USED, rings.CELLS_USED, rings.KEYS_USED))
+        of_users = len(self.ids) * _row_bytes(r.users, r.counts)
+        of_chunks = chunks * _row_bytes(r.links, r.cells, r.bases, r.dirty, r.dirty_chunks)
+        of_events = rings.CELL * cells * _row_bytes(r.items, r.stamps, r.offsets)
+        return self.ids.nbytes + of_users + of_chunks + of_events + blocks * _row_bytes(r.keys)
 
     def user_ids(self, start: int = 0) -> list[str]:
         """Ids of the rows from `start` on."""
@@ -157,39 +171,27 @@ class Profiles:
         return rows
 
     def _begin_users(self) -> None:
-        """Make room for the users whose rows have just been made."""
-        n = len(self.ids)
-        if n > len(self.rings.users):
-            self._grow_users(n + n // 2)
+        """Begin the rows of users that have just been made."""
+        n, r = len(self.ids), self.rings
+        if n > len(r.users):
+            self.rings = r = r._replace(users=with_room(r.users, n), counts=with_room(r.counts, n))
+        if n > self._n_begun:
+            r.users[self._n_begun : n, rings.OFFSET] = r.users[self._n_begun : n, rings.HEAD] = -1
+            self._n_begun = n
         if self.erased:
             for row in self.ids.fresh.tolist():
                 if (marker := self.erased.get(erased_key(self.ids.text(row)))) is not None:
-                    self.rings.users[row, kernels.OFFSET] = marker.clicks_offset
+                    r.users[row, rings.OFFSET] = marker.clicks_offset
 
-    def _grow_users(self, capacity: int) -> None:
+    def reserve(self, *, chunks: int, cells: int = 0) -> None:
+        """Make room for so many more chunks, with their keys, and cells."""
         r = self.rings
-        users = np.zeros((capacity, r.users.shape[1]), np.int64)
-        users[:, kernels.OFFSET] = users[:, kernels.HEAD] = -1
-        users[: len(r.users)] = r.users
-        counts = np.zeros((capacity, r.counts.shape[1]), np.int32)
-        counts[: len(r.counts)] = r.counts
-        self.rings = r._replace(users=users, counts=counts)
-
-    def reserve_chunks(self, n: int) -> None:
-        """Make room for n more chunks."""
-        r = self.rings
-        old, needed = len(r.items), int(r.heap[kernels.USED]) + n
-        if needed <= old:
-            return
-        capacity = max(1024, needed + needed // 2)
-
-        def grown(array: NDArray[Any]) -> NDArray[Any]:
-            new = np.zeros((capacity, *array.shape[1:]), array.dtype)
-            new[:old] = array
-            return new
-
-        names = ("items", "actions", "times", "keys", "offsets", "links", "dirty", "dirty_chunks")
-        self.rings = r._replace(**{name: grown(getattr(r, name)) for name in names})
+        used, cells_used, keys_used = r.heap[[rings.USED, rings.CELLS_USED, rings.KEYS_USED]].tolist()
+        needed = {name: used + chunks for name in ("links", "cells", "bases", "dirty", "dirty_chunks")}
+        needed |= {name: rings.CELL * (cells_used + cells) for name in ("items", "stamps", "offsets")}
+        needed["keys"] = keys_used + chunks
+        grown = {name: with_room(getattr(r, name), rows) for name, rows in needed.items()}
+        self.rings = r._replace(**grown)
 
     # Fold
 
@@ -212,7 +214,7 @@ class Profiles:
         pairs : what is to be counted of them, each event with up to `window` before it
         """
         n = len(users)
-        self.reserve_chunks(n)
+        self.reserve(chunks=n, cells=n)
         outcomes, paired = np.empty(n, np.uint8), np.empty(n, np.int64)
         windows, windows_positive = np.empty((n, window), np.int32), np.empty((n, window), np.bool_)
         n_paired = kernels.fold(
@@ -275,7 +277,7 @@ class Profiles:
             self.stated.pop(row, None)
             self.dirty_stated.discard(row)
         kernels.release(self.rings, rows)
-        self.rings.heap[kernels.COVISITS_FIRST] = 1
+        self.rings.heap[rings.COVISITS_FIRST] = 1
 
     def forget_erasures(self, *, before_ms: int, now_ms: int) -> int:
         """Take back the marks of users erased before a time; return how many.
@@ -312,11 +314,11 @@ class Profiles:
 
     def slots_of(self, row: int) -> list[int]:
         """Slots of a user's chunks."""
-        links, first = self.rings.links, int(self.rings.users[row, kernels.HEAD])
+        links, first = self.rings.links, int(self.rings.users[row, rings.HEAD])
         slots, chunk = [], first
         while chunk >= 0:
-            slots.append(int(links[chunk, kernels.SLOT]))
-            chunk = int(links[chunk, kernels.NEXT])
+            slots.append(int(links[chunk, rings.SLOT]))
+            chunk = int(links[chunk, rings.NEXT])
             if chunk == first:
                 break
         return slots
@@ -335,7 +337,7 @@ class Profiles:
     @property
     def n_dirty(self) -> int:
         """Chunks of events changed and not taken yet."""
-        return int(self.rings.heap[kernels.DIRTY])
+        return int(self.rings.heap[rings.DIRTY])
 
     def take_chunks(self, most: int | None = None) -> NDArray[np.int32]:
         """Chunks that have changed, so many at most, which are clean from now on."""
@@ -344,29 +346,29 @@ class Profiles:
         chunks = r.dirty_chunks[:taken].copy()
         r.dirty[chunks] = False
         r.dirty_chunks[: n - taken] = r.dirty_chunks[taken:n]
-        r.heap[kernels.DIRTY] = n - taken
+        r.heap[rings.DIRTY] = n - taken
         return chunks
 
     @property
     def covisits_first(self) -> bool:
         """Whether the item rows must be confirmed before the users' rows are sent."""
-        return bool(self.rings.heap[kernels.COVISITS_FIRST])
+        return bool(self.rings.heap[rings.COVISITS_FIRST])
 
     def covisits_taken(self) -> None:
         """Note that item rows are being taken; if they do not get confirmed, call `covisits_failed`."""
-        self.rings.heap[kernels.TAKEN] += 1
-        self.rings.heap[kernels.COVISITS_FIRST] = 0
+        self.rings.heap[rings.TAKEN] += 1
+        self.rings.heap[rings.COVISITS_FIRST] = 0
 
     def covisits_failed(self) -> None:
         """Note that item rows that were taken have not been confirmed: the next flush sends them first."""
-        self.rings.heap[kernels.COVISITS_FIRST] = 1
+        self.rings.heap[rings.COVISITS_FIRST] = 1
 
     # Reads
 
     def history(self, row: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Item rows, action codes and times (ms) of a user's last events, oldest first: (n,) int64 each."""
         items, actions, times = self.histories(np.array([row], np.int32), last)
-        n = int(min(last, self.rings.users[row, kernels.STORED])) if row >= 0 else 0
+        n = int(min(last, self.rings.users[row, rings.STORED])) if row >= 0 else 0
         return items[0, last - n :], actions[0, last - n :], times[0, last - n :]
 
     def histories(
@@ -402,7 +404,7 @@ class Profiles:
 
     def events(self, row: int) -> int:
         """Events of a user ever."""
-        return int(self.rings.users[row, kernels.N])
+        return int(self.rings.users[row, rings.N])
 
     def blocked(self, row: int) -> NDArray[np.int32]:
         """Item rows that a user does not want to see."""
@@ -415,6 +417,10 @@ class Profiles:
     def attributes(self, row: int) -> dict[str, str]:
         """Attributes that a user stated."""
         return self.stated.get(row, _NOTHING).attributes
+
+
+def _row_bytes(*arrays: NDArray[Any]) -> int:
+    return sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays)
 
 
 def fold_clicks(

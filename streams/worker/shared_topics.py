@@ -147,7 +147,7 @@ class SharedTopics:
             elif partition in self._owned:
                 continue
             elif key.startswith(STATISTICS_PREFIX):
-                self._learner.on_statistics(partition, record.value)
+                self._learner.on_statistics(partition, record.value or b"")
             elif key.startswith(ARM_PREFIX) and record.value is not None:
                 self._learner.on_arm(partition, record.value)
             elif key.startswith(ARM_PREFIX):

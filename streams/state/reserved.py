@@ -1,0 +1,43 @@
+"""Arrays with room for what may come: addresses are reserved, memory is taken page by page, as it is written.
+
+So an array that grows is not copied, nobody waits for that, and who holds a view of it goes on to see it all.
+"""
+
+import math
+import mmap
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+_NORESERVE = 0x4000  # of Linux on x86 and ARM; `mmap` names it from 3.13 on
+
+
+def room(rows: int, dtype: DTypeLike, *, width: tuple[int, ...] = (), likely: int = 0) -> NDArray[Any]:
+    """Return zeros with at least `rows` rows, and `likely` where the system reserves as many addresses.
+
+    Parameters
+    ----------
+    width : the other dimensions
+    """
+    kind = np.dtype(dtype)
+    many = max(rows, likely)
+    if sys.platform == "linux":
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
+        try:
+            pages = mmap.mmap(-1, max(1, many * math.prod(width) * kind.itemsize), flags=flags)
+        except (OSError, ValueError):  # a limit on addresses, or a system that counts all of them as used
+            pass
+        else:
+            return np.frombuffer(pages, kind, count=many * math.prod(width)).reshape(many, *width)
+    return np.zeros((rows + rows // 2, *width), kind)
+
+
+def with_room(old: NDArray[Any], rows: int, *, likely: int = 0) -> NDArray[Any]:
+    """Return the array itself if it has so many rows, else a copy that has them and as many again."""
+    if rows <= len(old):
+        return old
+    new = room(rows, old.dtype, width=old.shape[1:], likely=max(likely, 2 * len(old)))
+    new[: len(old)] = old
+    return new
