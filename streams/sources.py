@@ -191,6 +191,13 @@ class Source(_Table):
     def all_fields(self) -> dict[str, FieldSource | Nested]:
         """`fields`, and what those come from that are not among them."""
         unsaid = {name: FieldSource.model_validate(said) for name, said in WHEN_UNSAID[self.feeds].items()}
+        if self.each is not None:  # a record holds several, each with an id of its own
+            unsaid = {
+                name: spec.model_copy(update={"template": f"{spec.template}-{{$index}}"})
+                if spec.template is not None
+                else spec
+                for name, spec in unsaid.items()
+            }
         said = {**unsaid, **self.fields}
         return {name: said[name] for name in STRUCTS[self.feeds].__struct_fields__ if name in said}
 

@@ -27,6 +27,7 @@ from streams.kafka.transport import RecordBatch
 from streams.learning.learner import Learner
 from streams.learning.policy_set import PolicySet
 from streams.mapping.click_reader import ClickReader
+from streams.mapping.repartition import Repartitioner
 from streams.mapping.translate import Translator
 from streams.metrics import Metrics
 from streams.serving.eligibility import Eligibility
@@ -82,6 +83,7 @@ class Parts:
     flusher: Flusher
     reclaimer: Reclaimer
     idle_users: IdleUsers
+    repartitioner: Repartitioner
     server: Server
     explainer: Explainer
     agents: dict[str, Agent]
@@ -160,7 +162,9 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
             agents[source.feeds] = MappedAgent(
                 Translator(source), agents[source.feeds], dead_letters=dead_letters, metrics=metrics
             )
+    repartitioner = Repartitioner(settings, publisher=publisher, dead_letters=dead_letters, metrics=metrics)
     return Parts(
+        repartitioner=repartitioner,
         settings=settings, topics=topics, metrics=metrics, scorer=scorer, inference=inference, shared=shared,
         items=items, eligibility=eligibility, ends=ends, content=content, policies=policies, learner=learner,
         inputs=inputs, publisher=publisher, slates=slates, writers=writers, shared_topics=shared_topics,

@@ -84,6 +84,7 @@ class Lifecycle:
         parts.content.start()
         parts.server.start(self._crash)
         parts.items.start(self._crash)
+        await parts.repartitioner.start(self._crash)
         await parts.content.ready()  # from here on it may own content
 
     async def drain(self) -> None:
@@ -100,6 +101,7 @@ class Lifecycle:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await parts.partitions.stop()
         await parts.server.stop()
+        await parts.repartitioner.stop()
         await parts.items.stop()
         await parts.shared_topics.stop()
         await parts.writers.close_all()

@@ -1,0 +1,149 @@
+"""Copies what topics say into our own, where it cannot be read from where it is.
+
+A topic whose producers choose partitions by another rule than ours, that has another number of them, or whose
+records hold several events each, is read by a group of its own (`<group_id>.mapping`), in whichever workers
+there are. What its records become is written to our topic, by our keys. A record is committed when the broker
+has its events: one that is read again after a crash is written again, with the same ids, and counts once.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import CommitFailedError, IllegalStateError, MessageSizeTooLargeError
+
+from streams.decoding import NULL_KEY, TOO_LARGE, Rejected
+from streams.kafka.column_fetch import fetch_columns
+from streams.kafka.columns import Record, RecordColumns
+from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.log import RowPublisher
+from streams.kafka.options import aiokafka_client_options
+from streams.kafka.partitioner import partition_of
+from streams.kafka.publisher import Row
+from streams.kafka.topics import topic_name, topic_partitions
+from streams.mapping.translate import Event, Translator
+from streams.mapping.values import Fault
+from streams.metrics import Metrics
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+
+GROUP_SUFFIX = ".mapping"
+POLL_MS = 500
+FETCH_BYTES = 1024 * 1024
+SLICE = 64  # records translated between two looks at the event loop: about a millisecond
+
+Made = tuple[Record, str, int, Row]
+"""A record, and the topic, the partition and the row of an event that it became."""
+
+
+class Repartitioner:
+    """Follows the sources that are to be repartitioned.
+
+    Parameters
+    ----------
+    publisher : a started one
+    """
+
+    def __init__(
+        self, settings: Settings, *, publisher: RowPublisher, dead_letters: DeadLetters, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._publisher = publisher
+        self._dead_letters = dead_letters
+        self._metrics = metrics
+        self._translators: dict[str, list[Translator]] = defaultdict(list)
+        for source in settings.sources:
+            if source.repartition:
+                self._translators[source.topic].append(Translator(source))
+        self._consumer: AIOKafkaConsumer | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, crash: Callable[[BaseException], None]) -> None:
+        """Begin to read, if there is anything to be read; an error goes to `crash`."""
+        if not self._translators:
+            return
+        settings = self._settings
+        self._consumer = AIOKafkaConsumer(
+            *self._translators,
+            **aiokafka_client_options(settings),
+            group_id=settings.group_id + GROUP_SUFFIX,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=FETCH_BYTES,
+            session_timeout_ms=settings.session_timeout_ms,
+            heartbeat_interval_ms=settings.session_timeout_ms // 4,
+            isolation_level="read_committed",
+        )
+        await self._consumer.start()
+        fetch_columns(self._consumer)
+        self._task = asyncio.create_task(self._follow(self._consumer))
+        self._task.add_done_callback(lambda task: _crash_on_error(task, crash))
+
+    async def stop(self) -> None:
+        """Stop to read."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
+        while True:
+            fetched = await consumer.getmany(timeout_ms=POLL_MS)
+            for (records,) in fetched.values():
+                for translator in self._translators[records.topic]:
+                    await self._copy(translator, records)
+            if fetched:
+                # Another worker may have the partition by now: it reads these records again.
+                with suppress(CommitFailedError, IllegalStateError):
+                    await consumer.commit()
+
+    async def _copy(self, translator: Translator, records: RecordColumns) -> None:
+        name = translator.source.feeds
+        made: list[Made] = []
+        rejected: list[Rejected] = []
+        left_out = 0
+        for row, record in enumerate(records):
+            if row % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            try:
+                events = translator.events(record, lambda row=row: records.headers(row))  # type: ignore[misc]
+                placed = [self._placed(name, record, event) for event in events]
+            except Fault as fault:
+                rejected.append(translator.rejection(record, fault))
+                continue
+            made += placed
+            left_out += not events
+        rejected += await self._publish(translator, made)
+        if left_out:
+            self._metrics.count_events(name, "left_out", left_out)
+        await self._dead_letters.publish(name, rejected)
+
+    def _placed(self, name: str, record: Record, event: Event) -> Made:
+        if not event.key:
+            raise Fault("a deletion names its item or user by `key`", NULL_KEY)
+        partition = partition_of(event.key.decode(errors="replace"), topic_partitions(self._settings, name))
+        return record, topic_name(self._settings, name), partition, (event.key, event.value)
+
+    async def _publish(self, translator: Translator, made: Sequence[Made]) -> list[Rejected]:
+        """Publish events; return the records of those that our topic takes no row of."""
+        try:
+            await self._publisher.publish_all(place[1:] for place in made)
+            return []
+        except (MessageSizeTooLargeError, ValueError):
+            if len(made) == 1:
+                record, topic, _, (_, value) = made[0]
+                fault = Fault(f"{topic} takes no record of {len(value or b'')} bytes", TOO_LARGE)
+                return [translator.rejection(record, fault)]
+        alone = [await self._publish(translator, [one]) for one in made]
+        return [bad for found in alone for bad in found]
+
+
+def _crash_on_error(task: "asyncio.Task[None]", crash: Callable[[BaseException], None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("the topics of the mapping are not followed any more: %r", error)
+        crash(error)
