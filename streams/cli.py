@@ -31,6 +31,7 @@ COMMANDS = {
     "compress": "streams.commands.compress:compress_command",
     "explain": "streams.commands.explain:explain_command",
     "ope": "streams.ope.command:ope_command",
+    "init": "streams.mapping.init_command:init_command",
     "map": "streams.mapping.map_command:map_command",
     "topics": "streams.kafka.topic_admin:topics_app",
     "config": "streams.commands.config:config_app",

@@ -1,0 +1,178 @@
+"""`slatestream init`: a mapping file for a topic or a file, proposed from a sample of it."""
+
+import asyncio
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streams.errors import ConfigurationError, SlatestreamError
+from streams.kafka.topics import topic_partitions
+from streams.mapping.inspect import inspect, why_repartition
+from streams.mapping.map_command import Outcome, outcomes_of
+from streams.mapping.propose import Proposal, propose
+from streams.mapping.sample import Sample, Sampled, sample_file, sample_topic
+from streams.settings import Settings, load_settings
+from streams.sources import IDS, parse_sources
+
+HEAD = """\
+# Which of your topics feed slatestream, and where each field comes from. `slatestream map FILE --sample`
+# shows what it makes of records; a worker reads it with SLATESTREAM_MAPPING=FILE.
+#
+# A field is a path ("user.id", "tags[0]", "lines[].sku", "$key", "$header.name", "$timestamp"), or a table:
+#   { path = "user.id", as = "text" }                   numbers become their digits
+#   { path = "type", values = { seen = "view" } }       each value becomes another
+#   { path = "at", unit = "s" }                         a time; also ms, us, ns, iso
+#   { path = "tags", split = "|" }                      a text becomes a list
+#   { template = "{shop}:{sku}" }, { constant = "x" }, { path = "x", default = "y" }
+"""
+
+
+def init_command(
+    origin: Annotated[str, typer.Argument(help="A topic, or a file of JSON Lines.")],
+    out: Annotated[Path, typer.Option(help="Mapping file; a source is added to one that is there.")] = Path(
+        "mapping.toml"
+    ),
+    feeds: Annotated[str | None, typer.Option(help="clicks, content, users or requests.")] = None,
+    topic: Annotated[str | None, typer.Option(help="Of a file: the topic it is of.")] = None,
+    answer: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE of a question, such as user_id=who.id; repeatable.")
+    ] = None,
+    answers: Annotated[Path | None, typer.Option(help="TOML file with such answers.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing: take what is proposed.")] = False,
+    records: Annotated[int, typer.Option(min=1, max=100_000, help="How many to look at.")] = 500,
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")] = None,
+) -> None:
+    """Propose a mapping from a sample of a topic or a file, and write it with comments that explain it.
+
+    init shop.events
+
+    init events.jsonl --topic shop.events --feeds clicks --yes
+
+    It asks on a terminal what it cannot know; scripts give --yes, and --answer for what has no proposal.
+    """
+    settings = load_settings(config)
+    asker = Answers(_given(answer or (), answers), ask=sys.stdin.isatty() and not yes)
+    sample, name = _sampled(settings, origin, topic, records)
+    if feeds is not None and feeds not in IDS:
+        raise SlatestreamError(f"--feeds must be one of {', '.join(IDS)}, got {feeds!r}")
+    found = inspect(sample.records)
+    proposal = propose(found, name, asker, feeds=feeds, actions=tuple(settings.actions))
+    asker.refuse_unused()
+    if proposal.each is not None:
+        proposal.repartition = "A record holds several events, which one offset cannot stand for"
+    elif sample.partitions:
+        proposal.repartition = _why(settings, proposal, sample)
+    before = out.read_text(encoding="utf-8") if out.is_file() else HEAD
+    text = before.rstrip("\n") + "\n\n" + proposal.toml()
+    parse_sources(text, str(out))
+    out.write_text(text, encoding="utf-8")
+    _report(settings, proposal, sample.records, out)
+    if sample.faults or found.unread:
+        typer.echo(
+            f"not read: {found.unread} records that are no JSON objects, {len(sample.faults)} long lines"
+        )
+
+
+class Answers:
+    """Answers questions: as given, else by asking, else by what is proposed."""
+
+    def __init__(self, given: Mapping[str, str], *, ask: bool) -> None:
+        self._given = dict(given)
+        self._asks = ask
+        self._used: set[str] = set()
+
+    def __call__(self, name: str, question: str, choices: Sequence[str], guess: str | None) -> str:
+        """Return the answer to a question.
+
+        Raises
+        ------
+        SlatestreamError
+            If nobody knows it.
+        """
+        self._used.add(name)
+        if name in self._given:
+            return self._given[name]
+        if self._asks:
+            typer.echo(f"{question}  [{', '.join(choices)}]")
+            return str(typer.prompt(f"  {name}", default=guess))
+        if guess is None:
+            raise SlatestreamError(
+                f"{question} Say it with --answer {name}=VALUE; there is {', '.join(choices) or 'nothing'}"
+            )
+        return guess
+
+    def refuse_unused(self) -> None:
+        """Refuse answers to questions that nobody asked: they are misspelt."""
+        if unused := self._given.keys() - self._used:
+            raise SlatestreamError(
+                f"nobody asked {', '.join(sorted(unused))}; "
+                f"the questions were {', '.join(sorted(self._used))}"
+            )
+
+
+def _given(pairs: Sequence[str], path: Path | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if path is not None:
+        try:
+            found |= _flat(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigurationError(f"--answers {path}: {error}") from None
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise SlatestreamError(f"--answer must be NAME=VALUE, got {pair!r}")
+        found[name] = value
+    return found
+
+
+def _flat(table: Mapping[str, Any], before: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in table.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{before}{name}.")
+        else:
+            found[before + name] = str(value)
+    return found
+
+
+def _sampled(settings: Settings, origin: str, topic: str | None, most: int) -> tuple[Sample, str]:
+    path = Path(origin)
+    if path.is_file():
+        name = topic or path.name.partition(".")[0]
+        return sample_file(path, name, most), name
+    if path.suffix in (".jsonl", ".ndjson", ".json"):
+        raise SlatestreamError(f"{origin}: no such file")
+    return asyncio.run(sample_topic(settings, origin, most)), origin
+
+
+def _why(settings: Settings, proposal: Proposal, sample: Sample) -> str | None:
+    """Say why the topic is to be repartitioned, as far as the sample tells."""
+    text = HEAD + proposal.toml()
+    outcomes = outcomes_of(settings, parse_sources(text, "of the proposal")[0], sample.records)
+    ids = [_key(outcome) for outcome in outcomes]
+    wanted = topic_partitions(settings, proposal.feeds)
+    why = why_repartition(sample.records, ids, sample.partitions, wanted)
+    return None if why is None else why[0].upper() + why[1:]
+
+
+def _key(outcome: Outcome) -> str | None:
+    key = outcome.events[0].key if outcome.events else None
+    return None if key is None else key.decode(errors="replace")
+
+
+def _report(settings: Settings, proposal: Proposal, records: Sequence[Sampled], out: Path) -> None:
+    source = parse_sources(proposal.toml(), str(out))[0]
+    outcomes = outcomes_of(settings, source, records)
+    failed = [outcome for outcome in outcomes if outcome.why is not None]
+    events = sum(len(outcome.events) for outcome in outcomes if outcome.why is None)
+    typer.echo(f"{out}: {proposal.topic} feeds {proposal.feeds}")
+    if proposal.repartition is not None:
+        typer.echo(f"repartition: {proposal.repartition}")
+    typer.echo(f"of {len(outcomes)} records: {events} events, {len(failed)} failed")
+    if failed:
+        typer.echo(f"the first that failed: {failed[0].why}")
+    typer.echo(f"see them with `slatestream map {out} --sample`, and change what is wrong in the file")
