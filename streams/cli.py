@@ -29,6 +29,10 @@ COMMANDS = {
     "evaluate": "streams.commands.evaluate:evaluate_command",
     "tune": "streams.commands.tune:tune_command",
     "compress": "streams.commands.compress:compress_command",
+    "recommend": "streams.commands.look:recommend_command",
+    "user": "streams.commands.look:user_command",
+    "item": "streams.commands.look:item_command",
+    "status": "streams.commands.status:status_command",
     "explain": "streams.commands.explain:explain_command",
     "ope": "streams.ope.command:ope_command",
     "init": "streams.mapping.init_command:init_command",
@@ -68,7 +72,7 @@ def main() -> None:
         app()
     except SlatestreamError as error:
         print(f"slatestream: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAIN:
             raise

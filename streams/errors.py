@@ -1,8 +1,31 @@
 """Errors that a caller acts on."""
 
+EXIT_CODES = {
+    0: "done",
+    1: "done, but look at it: rows were rejected, a check failed, something is not ready",
+    2: "not possible as asked: an option, a setting, a file, a topic",
+    3: "nobody answers: the Kafka cluster, or a worker",
+    130: "interrupted by Ctrl-C",
+}
+"""What a command's exit code says."""
+
 
 class SlatestreamError(Exception):
-    """Base of the errors that end a command with a message instead of a traceback."""
+    """Base of the errors that end a command with a message instead of a traceback.
+
+    Attributes
+    ----------
+    exit_code : int
+        Of the command; see `EXIT_CODES`.
+    """
+
+    exit_code = 2
+
+
+class UnreachableError(SlatestreamError):
+    """A cluster or a worker does not answer; the message says where, and what to do."""
+
+    exit_code = 3
 
 
 class ConfigurationError(SlatestreamError):
@@ -15,6 +38,12 @@ class BrokerError(SlatestreamError):
 
 class TopicError(SlatestreamError):
     """A topic is missing or differs from what is wanted."""
+
+
+class ClusterError(TopicError):
+    """No broker takes a connection."""
+
+    exit_code = 3
 
 
 class OwnershipLost(Exception):

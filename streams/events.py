@@ -252,6 +252,60 @@ class Explanation(msgspec.Struct, frozen=True):
     fallback: str | None = None
 
 
+class Met(msgspec.Struct, frozen=True):
+    """An event of a user, as it is remembered."""
+
+    item_id: str
+    title: str
+    action: str
+    timestamp_ms: int
+
+
+class Weighed(msgspec.Struct, frozen=True):
+    """Something with a weight; for an item, title says what it is called."""
+
+    name: str
+    weight: float
+    title: str = ""
+
+
+class UserState(msgspec.Struct, frozen=True):
+    """Answer of `GET /v1/users/{user_id}`: what the worker knows of a user, on no topic.
+
+    events counts all that ever came, actions the same by action; history has the latest of those that are
+    kept, the newest first. affinities are entities of the items of the history, each event weighing what its
+    action does, and half as much where it is `affinity_half_life_ms` older than the latest.
+    """
+
+    user_id: str
+    events: int
+    actions: dict[str, int]
+    history: list[Met]
+    affinities: list[Weighed]
+    attributes: dict[str, str]
+    preferences: list[str]
+    blocked_items: list[str]
+    partition: int
+    clicks_offset: int
+
+
+class ItemState(msgspec.Struct, frozen=True):
+    """Answer of `GET /v1/items/{item_id}`: what the worker knows of an item, on no topic.
+
+    described says whether `content` has it; eligible whether it could be in a slate now, whoever asks.
+    popularity counts the events that speak for it; neighbours are what is met together with it, by weight.
+    """
+
+    item_id: str
+    title: str
+    described: bool
+    eligible: bool
+    edges: list[tuple[str, str]]  # (relation, entity)
+    popularity: int
+    neighbours: list[Weighed]
+    published_ms: int | None = None
+
+
 encode = msgspec.json.Encoder().encode
 decode_click = msgspec.json.Decoder(Click).decode
 decode_content = msgspec.json.Decoder(Content).decode
@@ -260,4 +314,6 @@ decode_request = msgspec.json.Decoder(Request).decode
 decode_recommendation = msgspec.json.Decoder(Recommendation).decode
 decode_feedback = msgspec.json.Decoder(Feedback).decode
 decode_explanation = msgspec.json.Decoder(Explanation).decode
+decode_user_state = msgspec.json.Decoder(UserState).decode
+decode_item_state = msgspec.json.Decoder(ItemState).decode
 decode_dead_letter = msgspec.json.Decoder(DeadLetter).decode

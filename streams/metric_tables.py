@@ -30,6 +30,8 @@ _GUARD = (401, 403, 429)
 ROUTES = {
     "recommendations": (200, 307, 400, *_GUARD, 408, 409, 413, 415, 500, 503),
     "explanations": (200, 307, 400, *_GUARD, 404, 500, 503),
+    "users": (200, 307, 400, *_GUARD, 404, 500, 503),
+    "items": (200, 400, *_GUARD, 404, 500),
     "digest": (200, *_GUARD, 500),
     "healthz": (200, 500),
     "readyz": (200, 500, 503),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from streams.api.asking import PARAMETERS, Asked, Parameter
-from streams.events import Explanation, Recommendation
+from streams.events import Explanation, ItemState, Recommendation, UserState
 from streams.http_settings import Scope
 
 Place = Literal["public", "admin", "both"]
@@ -72,6 +72,23 @@ ROUTES = (
         scope="explain",
         refusals=(400, 404, 503),
         redirects=True,
+    ),
+    Route(
+        "user",
+        "/v1/users/{user_id}",
+        "What is known of a user: history, affinities, what is stated.",
+        UserState,
+        scope="explain",
+        refusals=(400, 404, 503),
+        redirects=True,
+    ),
+    Route(
+        "item",
+        "/v1/items/{item_id}",
+        "What is known of an item: its content, its popularity, what is met together with it.",
+        ItemState,
+        scope="explain",
+        refusals=(400, 404),
     ),
     Route(
         "digest",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from streams.errors import TopicError
+from streams.errors import ClusterError, TopicError
 from streams.settings import Settings
 
 _MINUTE_MS = 60_000
@@ -194,7 +194,7 @@ def check_reachable(bootstrap_servers: str) -> None:
             return
         except OSError as error:
             reasons.append(f"{server.strip()}: {error.strerror or error}")
-    raise TopicError(
+    raise ClusterError(
         f"Kafka cannot be reached ({'; '.join(reasons)}): set KAFKA_BOOTSTRAP_SERVERS, "
         "or start a broker with `slatestream broker`"
     )

@@ -57,6 +57,7 @@ class App(faust.App):
             partitions=parts.partitions,
             server=parts.server,
             explainer=parts.explainer,
+            inspector=parts.inspector,
             metrics=parts.metrics,
             owner_url=parts.shared_topics.owner_url,
             digest=self.lifecycle.digest,

@@ -50,6 +50,7 @@ from streams.worker.agents.mapped import MappedAgent
 from streams.worker.agents.requests import RequestAgent
 from streams.worker.agents.users import UserAgent
 from streams.worker.idle_users import IdleUsers
+from streams.worker.inspect import Inspector
 from streams.worker.partitions import Partitions
 from streams.worker.reclaimer import Reclaimer
 from streams.worker.shared_topics import SharedTopics
@@ -86,6 +87,7 @@ class Parts:
     repartitioner: Repartitioner
     server: Server
     explainer: Explainer
+    inspector: Inspector
     agents: dict[str, Agent]
 
 
@@ -170,6 +172,7 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         inputs=inputs, publisher=publisher, slates=slates, writers=writers, shared_topics=shared_topics,
         partitions=partitions, flusher=flusher, reclaimer=reclaimer, idle_users=idle_users,
         server=server, explainer=explainer, folding=folding,
+        inspector=Inspector(settings, shared, eligibility),
         agents=agents,
     )  # fmt: skip
 

@@ -30,6 +30,7 @@ from streams.serving.outbox import SlateTooLarge
 from streams.serving.server import Server
 from streams.settings import Settings
 from streams.worker.http_metrics import measured
+from streams.worker.inspect import Inspector
 from streams.worker.partitions import Partitions
 
 
@@ -49,6 +50,7 @@ class Service:
     partitions: Partitions
     server: Server
     explainer: Explainer
+    inspector: Inspector
     metrics: Metrics
     owner_url: Callable[[int], str | None]
     digest: Callable[[], dict[str, Any]]
@@ -254,6 +256,30 @@ async def explanations(http: web.Request) -> web.Response:
     return web.Response(body=encode(answer), content_type="application/json", headers=NO_STORE)
 
 
+async def user_state(http: web.Request) -> web.Response:
+    """`GET /v1/users/{user_id}`: what is known of a user.
+
+    Answered by the worker that owns the user's partition; any other one redirects to it (307).
+    """
+    service = http.app[SERVICE]
+    user_id = ids_of_path(http)["user_id"]
+    partition = partition_of(user_id, service.settings.partitions)
+    _check_answered_here(http, partition)
+    found = service.inspector.user(user_id, await service.partitions.shard(partition))
+    if found is None:
+        raise Problem(404, f"user {user_id!r} is not known: no click, and nothing stated")
+    return web.Response(body=encode(found), content_type="application/json", headers=NO_STORE)
+
+
+async def item_state(http: web.Request) -> web.Response:
+    """`GET /v1/items/{item_id}`: what is known of an item, by any worker."""
+    item_id = ids_of_path(http)["item_id"]
+    found = http.app[SERVICE].inspector.item(item_id)
+    if found is None:
+        raise Problem(404, f"item {item_id!r} is not known: never described, and never met")
+    return web.Response(body=encode(found), content_type="application/json", headers=NO_STORE)
+
+
 async def state_digest(http: web.Request) -> web.Response:
     """Answer with the digest of the state and the offsets folded; slow, for checks and not for monitoring."""
     return web.json_response(http.app[SERVICE].digest(), headers=NO_STORE)
@@ -287,6 +313,8 @@ HANDLERS: dict[str, Handler] = {
     "recommend": recommendations,
     "recommendByBody": posted_recommendations,
     "explain": explanations,
+    "user": user_state,
+    "item": item_state,
     "digest": state_digest,
     "metrics": metrics,
     "healthz": healthz,

@@ -76,6 +76,11 @@ class MetricsReading:
             if sample in names and labels.items() <= have.items()
         )
 
+    def labels(self, name: str) -> list[dict[str, str]]:
+        """Return the labels of each sample of this name; `slatestream_` may be left out of it."""
+        names = (name, f"slatestream_{name}")
+        return [dict(have) for sample, have, _ in self._samples if sample in names]
+
     def buckets(self, name: str, **labels: str) -> dict[float, float]:
         """Sum a histogram's cumulative counts by upper bound; `slatestream_` may be left out of its name."""
         names = (f"{name}_bucket", f"slatestream_{name}_bucket")

@@ -30,6 +30,7 @@ async def listening(worker: MemoryWorker, **others: Any) -> AsyncIterator[Listen
                 "partitions": parts.partitions,
                 "server": parts.server,
                 "explainer": parts.explainer,
+                "inspector": parts.inspector,
                 "metrics": parts.metrics,
                 "owner_url": parts.shared_topics.owner_url,
                 "digest": dict,

@@ -1,0 +1,158 @@
+"""What a worker says of itself in `/metrics` and `/readyz`, as a status shows it."""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from streams.commands.ask import read
+from streams.worker.process import MetricsReading
+
+INPUTS = ("clicks", "content", "users", "requests")
+STAGES = {"request to slate": "request_to_publish", "click to fold": "click_to_fold"}
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """One look at a worker."""
+
+    at: float
+    metrics: MetricsReading
+    readiness: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker as a status shows it.
+
+    Attributes
+    ----------
+    events_per_s, slates_per_s : between the last two looks
+    latencies_ms : (p50, p99) by what is timed, between the last two looks, or ever where nothing happened
+    lag : (records, seconds) by topic and partition
+    missing : what readiness lacks
+    """
+
+    url: str
+    answers: bool = False
+    ready: bool = False
+    missing: list[str] = field(default_factory=list)
+    events_per_s: dict[str, float] = field(default_factory=dict)
+    slates_per_s: float = 0.0
+    latencies_ms: dict[str, tuple[float, float]] = field(default_factory=dict)
+    lag: dict[str, dict[int, tuple[int, float]]] = field(default_factory=dict)
+    release: str = ""
+    provider: str = ""
+    policies: list[str] = field(default_factory=list)
+    policy_version: int = 0
+    partitions: int = 0
+    users: int = 0
+    items: int = 0
+    dead_letters: int = 0
+    memory_mib: float = 0.0
+    error: str = ""
+
+    @property
+    def lag_records(self) -> int:
+        """Records that wait, over all topics and partitions."""
+        return sum(records for parts in self.lag.values() for records, _ in parts.values())
+
+    @property
+    def lag_seconds(self) -> float:
+        """For how long the oldest of them has waited."""
+        return max((seconds for parts in self.lag.values() for _, seconds in parts.values()), default=0.0)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as one finds it with --json."""
+        return asdict(self) | {"lag_records": self.lag_records, "lag_seconds": self.lag_seconds}
+
+
+def scrape(url: str) -> Scrape | str:
+    """Look at a worker; return why that was not possible where it was not."""
+    base = url.rstrip("/")
+    try:
+        readiness = json.loads(read(f"{base}/readyz"))
+        text = read(f"{base}/metrics").decode()
+        return Scrape(time.monotonic(), MetricsReading(text), readiness)
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "reason", error))
+
+
+def seen(url: str, before: Scrape | None, now: Scrape | str) -> Worker:
+    """Make of two looks at a worker what a status shows of it."""
+    worker = Worker(url)
+    if isinstance(now, str):
+        worker.error = now
+        return worker
+    metrics, span = now.metrics, 0.0 if before is None else now.at - before.at
+    worker.answers = True
+    worker.ready = bool(metrics.total("ready"))
+    # What readiness lacks is false; the counts among it are no conditions.
+    worker.missing = [name for name, value in now.readiness.items() if value is False]
+    for topic in INPUTS:
+        worker.events_per_s[topic] = _rate(before, now, span, "events_total", topic=topic)
+    worker.slates_per_s = _rate(before, now, span, "slates_total")
+    for name, stage in STAGES.items():
+        worker.latencies_ms[name] = _latency(None if before is None else before.metrics, metrics, stage)
+    worker.lag = _lag(metrics)
+    info = metrics.labels("release_info")
+    worker.release, worker.provider = next(((one["version"], one["provider"]) for one in info), ("", ""))
+    worker.policies = sorted(
+        policy
+        for policy in {one["policy"] for one in metrics.labels("slates_total")}
+        if metrics.total("slates_total", policy=policy)
+    )
+    worker.policy_version = int(metrics.total("policy_version"))
+    worker.partitions = int(metrics.total("assigned_partitions"))
+    worker.users = int(metrics.total("state_rows", kind="users"))
+    worker.items = int(metrics.total("state_rows", kind="items"))
+    worker.dead_letters = int(metrics.total("dead_letters_total"))
+    worker.memory_mib = metrics.total("process_resident_memory_bytes") / 2**20
+    return worker
+
+
+def _rate(before: Scrape | None, now: Scrape, span: float, name: str, **labels: str) -> float:
+    if before is None or span <= 0:
+        return 0.0
+    return max(now.metrics.total(name, **labels) - before.metrics.total(name, **labels), 0.0) / span
+
+
+def _latency(before: MetricsReading | None, now: MetricsReading, stage: str) -> tuple[float, float]:
+    buckets = now.buckets("stage_seconds", stage=stage)
+    if before is not None:
+        earlier = before.buckets("stage_seconds", stage=stage)
+        recent = {bound: count - earlier.get(bound, 0.0) for bound, count in buckets.items()}
+        buckets = recent if max(recent.values(), default=0.0) > 0 else buckets
+    return 1000 * quantile(buckets, 0.5), 1000 * quantile(buckets, 0.99)
+
+
+def quantile(buckets: Mapping[float, float], q: float) -> float:
+    """Quantile of a histogram's cumulative counts by upper bound, linear within a bucket; 0 of none."""
+    ordered = sorted(buckets.items())
+    total = ordered[-1][1] if ordered else 0.0
+    below, lower = 0.0, 0.0
+    for bound, count in ordered:
+        if total and count >= q * total:
+            inside = (q * total - below) / max(count - below, 1e-12)
+            return lower if bound == float("inf") else lower + inside * (bound - lower)
+        below, lower = count, bound
+    return 0.0
+
+
+def _lag(metrics: MetricsReading) -> dict[str, dict[int, tuple[int, float]]]:
+    found: dict[str, dict[int, tuple[int, float]]] = defaultdict(dict)
+    for labels in metrics.labels("lag_records"):
+        topic, partition = labels["topic"], labels["partition"]
+        records = metrics.total("lag_records", topic=topic, partition=partition)
+        seconds = metrics.total("lag_seconds", topic=topic, partition=partition)
+        found[topic][int(partition)] = int(records), seconds
+    return {topic: dict(sorted(parts.items())) for topic, parts in sorted(found.items())}
+
+
+def watch(urls: Sequence[str], before: Mapping[str, Scrape]) -> tuple[list[Worker], dict[str, Scrape]]:
+    """Look at workers again; return what is to be shown, and this look for the next time."""
+    looks = {url: scrape(url) for url in urls}
+    workers = [seen(url, before.get(url), look) for url, look in looks.items()]
+    return workers, {url: look for url, look in looks.items() if isinstance(look, Scrape)}

@@ -1,0 +1,98 @@
+"""`recommend`, `user`, `item` and `status` against a worker, as a person runs them."""
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from streams.cli import main
+from tests.streams.conftest import MakeMemory
+from tests.streams.worker.test_http import listening
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["slatestream", *arguments])
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.fixture
+def said(make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs a command against a worker that knows a user and two items; returns its exit code and output."""
+
+    async def ask(*arguments: str) -> tuple[int, str, str]:
+        memory = make_memory(partitions=1, http_port=0)
+        memory.events.content("a", "Alien (1979)", attributes={"genre": ["Horror"]})
+        memory.events.content("b", "Heat [1995]", attributes={"genre": ["Crime"]})
+        memory.events.click("u", "a", "like")
+        async with memory.worker() as worker:
+            await worker.deliver()
+            async with listening(worker) as found:
+                code = await asyncio.to_thread(run, monkeypatch, *arguments, "--url", found.url)
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return ask
+
+
+async def test_a_slate_is_shown_with_titles(said: Any) -> None:
+    code, out, _ = await said("recommend", "u", "--k", "2")
+    assert code == 0
+    assert "Heat [1995] b" in out
+    assert "no release: co-visits and popularity chose" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+async def test_a_slate_is_the_record_as_json(said: Any) -> None:
+    code, out, _ = await said("recommend", "u", "--json")
+    assert code == 0
+    assert [one["item_id"] for one in json.loads(out)["slate"]] == ["b"]
+
+
+async def test_a_user_is_shown(said: Any) -> None:
+    code, out, _ = await said("user", "u")
+    assert code == 0
+    assert "1: 1 like" in out
+    assert "Alien (1979) a" in out
+    assert "Horror" in out
+
+
+async def test_a_user_who_is_not_known_is_a_message(said: Any) -> None:
+    code, _, err = await said("user", "nobody")
+    assert (code, err) == (
+        2,
+        "slatestream: user: user 'nobody' is not known: no click, and nothing stated\n",
+    )
+
+
+async def test_an_item_is_shown(said: Any) -> None:
+    code, out, _ = await said("item", "b")
+    assert code == 0
+    assert out.startswith("Heat [1995] b\n")
+    assert "Crime" in out
+
+
+def test_where_nobody_answers_the_exit_code_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "recommend", "u", "--url", "http://127.0.0.1:1") == 3
+    assert "no worker answers at http://127.0.0.1:1" in capsys.readouterr().err
+    monkeypatch.setenv("SLATESTREAM_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    assert run(monkeypatch, "status", "--json", "--url", "http://127.0.0.1:1") == 3
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["cluster"]["answers"] is False
+    assert "status: no worker answers at http://127.0.0.1:1" in shown.err
+
+
+async def test_status_shows_worker_and_cluster(said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLATESTREAM_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    code, out, _ = await said("status", "--once")
+    assert code == 0
+    assert "ready" in out
+    assert "Kafka cannot be reached" in out
+    assert "none: co-visits and popularity" in out
