@@ -1,5 +1,5 @@
 # make demo   a real Kafka broker, a model trained on real data, a worker, simulated users
-# make test   the whole suite; PYTEST_ARGS="-n 2 --dist loadfile" runs two files at a time, each with its broker
+# make test   the whole suite, two files at a time, each side with its broker; PYTEST_ARGS="-x" adds options
 # make bench  two minutes that tell whether ingest, serving or the start became slower
 # All create the environment first, and install through apt what the system lacks.
 
@@ -7,6 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 PYTEST_ARGS ?=
+TEST_JOBS ?= 2
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 RATIOS := tests/benchmarks/ratios.json
@@ -20,8 +21,11 @@ BROKER := $(if $(KAFKA_BOOTSTRAP_SERVERS),,java)
 demo: $(BROKER) env
 	$(BIN)/slatestream demo $(DEMO_ARGS)
 
+# Much of a test is waiting for a broker or a worker, so two files go side by side; TEST_JOBS=0 is one at a time.
+# Each side computes on one thread: pools of two on two cores wait for each other.
 test: java tools env
-	$(BIN)/pytest $(PYTEST_ARGS)
+	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 \
+		$(BIN)/pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 bench: java env
 	$(BIN)/slatestream bench quick --against $(RATIOS) $(BENCH_ARGS)

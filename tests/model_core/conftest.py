@@ -1,4 +1,4 @@
-"""A tiny release, trained once a session."""
+"""A tiny release, trained once a run."""
 
 from pathlib import Path
 
@@ -11,13 +11,15 @@ from model_core.release.batches import ItemBatch
 from model_core.release.scorer import Scorer
 from model_core.training.train import train_release
 from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, Texts, corpus, dataset
+from tests.once import once_a_run
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("release") / "tiny"
-    train_release(corpus(dataset()), WEIGHTS, out, config=CONFIG, train=TrainConfig(epochs=2, threads=1))
-    return out
+    def make(out: Path) -> None:
+        train_release(corpus(dataset()), WEIGHTS, out, config=CONFIG, train=TrainConfig(epochs=2, threads=1))
+
+    return once_a_run(tmp_path_factory, "tiny-release", make)
 
 
 @pytest.fixture(scope="session")
