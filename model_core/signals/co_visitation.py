@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from model_core.signals import co_visitation_kernels as kernels
 from model_core.signals.co_visitation_kernels import previous_items
 from model_core.signals.config import MAX_NEIGHBOURS
+from model_core.signals.reserved import room, with_room
 from model_core.signals.sparse import Sums, merge_signals
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 WEIGHT_UNIT = 1 << 16
+LIKELY_GROUPS = 1 << 22  # reserved; what comes beyond is copied once, to twice the room
 NEVER = -1  # the applied offset of a row before its first event
 
 
@@ -76,7 +78,7 @@ class CoVisitation:
         heap = np.zeros(kernels.FREE + max_level + 1, np.int64)
         heap[kernels.FREE :] = -1
         self._tables = kernels.Tables(
-            groups=_aligned((0, 2, kernels.GROUP), np.dtype(np.int32)),
+            groups=room(0, np.int32, width=(2, kernels.GROUP), likely=LIKELY_GROUPS),
             start=np.empty(0, np.int32),
             level=np.empty(0, np.uint8),
             low_bits=np.empty(0, np.uint8),
@@ -106,7 +108,9 @@ class CoVisitation:
     @property
     def nbytes(self) -> int:
         """Bytes of memory in use."""
-        return sum(table.nbytes for table in self._tables)
+        t = self._tables
+        of_groups = int(t.heap[kernels.USED]) * t.groups[:1].nbytes
+        return of_groups + sum(table.nbytes for table in t if table is not t.groups)
 
     def grow(self, keys: NDArray[np.uint64]) -> None:
         """Make rows for the items whose keys are `keys[n_items:]`.
@@ -138,10 +142,8 @@ class CoVisitation:
     def make_room(self) -> None:
         """Make groups for more events, when `kernels.observe` has stopped for want of them."""
         t = self._tables
-        capacity = 2 * len(t.groups) + (self.window + 4) * (self.neighbours // kernels.GROUP)
-        groups = _aligned((capacity, 2, kernels.GROUP), np.dtype(np.int32))
-        groups[: len(t.groups)] = t.groups
-        self._tables = t._replace(groups=groups)
+        needed = int(t.heap[kernels.USED]) + (self.window + 4) * (self.neighbours // kernels.GROUP)
+        self._tables = t._replace(groups=with_room(t.groups, needed))
 
     def observe(
         self,
@@ -290,8 +292,8 @@ def sparse_scores(
     histories = np.ascontiguousarray(histories)
     amounts = np.ascontiguousarray(weights, np.float64)
     tables = [part.tables for part in parts]
-    room = sum(_room(one, histories) for one in tables)
-    others, counts = np.empty(room, np.int32), np.empty(room, np.float64)
+    most = sum(_room(one, histories) for one in tables)
+    others, counts = np.empty(most, np.int32), np.empty(most, np.float64)
     bounds, end = np.zeros((len(parts), len(histories) + 1), np.int64), 0
     for one, of_part in zip(tables, bounds, strict=True):
         end = kernels.gather_weighted(one, histories, amounts, of_part, others, counts, end)
@@ -357,14 +359,6 @@ def warm() -> None:
     weights = read_weights(window=1, decay=1.0, other=1.0)[:1]
     merge_signals([sparse_scores([part], history, weights, total_popularity([part], 3))] * 2)
     pair_counts([part], history[0], history[0])
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype[np.int32]) -> NDArray[np.int32]:
-    """Uninitialised array whose first element starts a cache line."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    raw = np.empty(size + 64, np.uint8)
-    begin = -raw.ctypes.data % 64
-    return raw[begin : begin + size].view(dtype).reshape(shape)
 
 
 def _resized(old: NDArray[Any], capacity: int, fill: object) -> NDArray[Any]:

@@ -7,6 +7,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from model_core.signals.reserved import room, with_room
 from streams.durability import restore_kernels, unpacking
 from streams.durability import rows as changelog
 from streams.durability.profile_rows import TOPIC
@@ -33,7 +34,6 @@ from streams.state import profile_kernels as kernels
 from streams.state.id_table import IdTable
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import Profiles, Stated
-from streams.state.reserved import room, with_room
 from streams.state.rings import CELL, CHUNK, OWNER, SLOT, USED
 
 STATED_AT_ONCE = 500

@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.reserved import room, with_room
 from streams.durability.rows import SCHEMA_VERSION, Erased, chunk_key, erased_key, stated_key
 from streams.state import profile_kernels as kernels
 from streams.state import rings
 from streams.state.id_table import IdTable
 from streams.state.item_index import ItemIndex
 from streams.state.profile_kernels import APPLIED, DUPLICATE, REFUSED, REPLAYED
-from streams.state.reserved import room, with_room
 from streams.state.rings import CHUNK
 
 __all__ = [

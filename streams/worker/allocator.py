@@ -11,9 +11,9 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 
 HEAPS = 2
 # From this size on an array is a mapping of its own, which is gone when it is freed. To map one and to fault
-# its pages in takes a tenth of a millisecond: below this, arrays of a request come from a heap.
-MAPPED_BYTES = 1 << 19
-TRIM_BYTES = 1 << 20
+# its pages in takes a millisecond for every 4 MiB: what is fetched and packed again and again is smaller.
+MAPPED_BYTES = 8 << 20
+TRIM_BYTES = 16 << 20
 
 
 def bound_heaps() -> bool:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.reserved import room, with_room
 from streams.durability.digest import fold_batch
 from streams.durability.profile_restore import Restore
 from streams.durability.profile_rows import all_rows
@@ -17,7 +18,6 @@ from streams.state import profiles as profiles_module
 from streams.state import rings
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import DUPLICATE, REPLAYED, Profiles
-from streams.state.reserved import room, with_room
 
 START = 1_700_000_000_000
 LIMIT = 96  # six chunks
