@@ -5,18 +5,20 @@ A `dict` of `str` costs about 250 bytes an id and a Python object to look it up;
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numba
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from model_core.signals.reserved import room, with_room
+
 Data = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
 Hashes = NDArray[np.uint64]
 
+LIKELY_IDS = 1 << 21  # reserved; what comes beyond is copied once, to twice the room
 _FREE, _FORGOTTEN = -1, -2  # slots without a row; a search goes on past the second
 _ROWS, _VACANT, _END, _FRESH = (
     0,
@@ -112,10 +114,10 @@ class IdTable:
         self._n_gone = 0
         self._n_taken = 0  # slots, forgotten ones included
         self._slots = np.full(4096, _FREE, np.int32)
-        self._hashes = np.zeros(1024, np.uint64)
-        self._names = np.zeros((1024, 2), np.int64)
-        self._gone = np.zeros(1024, np.bool_)
-        self._vacant = np.zeros(1024, np.int32)
+        self._hashes = room(0, np.uint64, likely=LIKELY_IDS)
+        self._names = room(0, np.int64, width=(2,), likely=LIKELY_IDS)
+        self._gone = room(0, np.bool_, likely=LIKELY_IDS)
+        self._vacant = room(0, np.int32, likely=LIKELY_IDS)
         self._slab = np.zeros(16 * 1024, np.uint8)
         self._numbers = np.zeros(4, np.int64)
         self.fresh = np.zeros(0, np.int32)
@@ -130,9 +132,14 @@ class IdTable:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays."""
-        arrays = (self._slots, self._hashes, self._names, self._gone, self._vacant, self._slab)
-        return sum(array.nbytes for array in arrays)
+        """Bytes of the arrays that are in use: more is reserved."""
+        of_rows = sum(array[:1].nbytes for array in (self._hashes, self._names, self._gone))
+        return (
+            len(self) * of_rows
+            + self._vacant[:1].nbytes * self._n_gone
+            + self._slots.nbytes
+            + self._slab.nbytes
+        )
 
     @property
     def gone(self) -> NDArray[np.bool_]:
@@ -207,12 +214,8 @@ class IdTable:
 
     def _reserve(self, rows: int, size: int) -> None:
         needed = len(self) + max(0, rows - int(self._numbers[_VACANT]))
-        if needed > len(self._hashes):
-            capacity = needed + needed // 2
-            self._hashes = _grown(self._hashes, capacity)
-            self._names = _grown(self._names, capacity)
-            self._gone = _grown(self._gone, capacity)
-            self._vacant = _grown(self._vacant, capacity)
+        self._hashes, self._names = with_room(self._hashes, needed), with_room(self._names, needed)
+        self._gone, self._vacant = with_room(self._gone, needed), with_room(self._vacant, needed)
         if int(self._numbers[_END]) + size > len(self._slab):
             used = int(self._names[: len(self), 1].sum()) + size
             new = np.zeros(max(len(self._slab), used * 3 // 2), np.uint8)
@@ -220,12 +223,6 @@ class IdTable:
             self._slab = new
         if 2 * (self._n_taken + rows) > len(self._slots):
             live = self.n_live + rows
-            self._slots = np.full(max(4096, 1 << (3 * live).bit_length()), _FREE, np.int32)
+            self._slots = np.full(max(4096, 1 << (2 * live).bit_length()), _FREE, np.int32)
             self._n_taken = self.n_live
             _enter(self._slots, self._hashes, self._gone, len(self))
-
-
-def _grown(old: NDArray[Any], capacity: int) -> NDArray[Any]:
-    new = np.zeros((capacity, *old.shape[1:]), old.dtype)
-    new[: len(old)] = old
-    return new
