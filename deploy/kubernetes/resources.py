@@ -1,0 +1,129 @@
+"""What Kubernetes is told from our own tables: `python -m deploy.kubernetes.resources` writes it.
+
+rules.yaml holds the rules and alerts of deploy/prometheus, kafka/topics.yaml the topics of
+`streams.kafka.topics` for Strimzi, and kafka/user.yaml what a worker may do on the cluster, and no more.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deploy.asyncapi.document import RECEIVED, SENT
+from streams.kafka.topics import TOPICS, topic_name, topic_partitions
+from streams.settings import Settings
+
+FOLDER = Path(__file__).parent
+PROMETHEUS = FOLDER.parent / "prometheus"
+CLUSTER = {"strimzi.io/cluster": "kafka"}
+STATE = ("item-state", "user-state", "policy-state")
+"""Topics that a worker both writes and reads back."""
+
+Resource = dict[str, Any]
+
+
+def rules() -> list[Resource]:
+    """The groups of recording rules and alerts, as one PrometheusRule."""
+    groups = [
+        group
+        for name in ("slo.yml", "alerts.yml")
+        for group in yaml.safe_load((PROMETHEUS / name).read_text(encoding="utf-8"))["groups"]
+    ]
+    return [
+        {
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "PrometheusRule",
+            "metadata": {"name": "slatestream"},
+            "spec": {"groups": groups},
+        }
+    ]
+
+
+def topics(settings: Settings) -> list[Resource]:
+    """A KafkaTopic for each of the table."""
+    return [
+        {
+            "apiVersion": "kafka.strimzi.io/v1",
+            "kind": "KafkaTopic",
+            "metadata": {"name": topic_name(settings, name), "labels": CLUSTER},
+            "spec": {
+                "partitions": topic_partitions(settings, name),
+                "replicas": settings.replication_factor,
+                "config": spec.config(settings),
+            },
+        }
+        for name, spec in TOPICS.items()
+    ]
+
+
+def user(settings: Settings) -> list[Resource]:
+    """The worker's KafkaUser: it reads what it receives, writes what it sends, and is a member of its group.
+
+    It looks at all topics at its start, and refuses to run where one is missing.
+    """
+    reads, writes = {*RECEIVED, *STATE}, {*SENT, *STATE}
+    of_topics = [
+        _allowed("topic", topic_name(settings, name), _operations(name in reads, name in writes))
+        for name in TOPICS
+    ]
+    return [
+        {
+            "apiVersion": "kafka.strimzi.io/v1",
+            "kind": "KafkaUser",
+            "metadata": {"name": "slatestream", "labels": CLUSTER},
+            "spec": {
+                "authentication": {"type": "scram-sha-512"},
+                "authorization": {
+                    "type": "simple",
+                    "acls": [
+                        *of_topics,
+                        _allowed("group", settings.group_id, ["Read", "Describe"]),
+                        # A partition's producer of state fences the one before it by this name.
+                        _allowed(
+                            "transactionalId",
+                            f"{settings.topic_prefix}{settings.group_id}-state-",
+                            ["Write", "Describe"],
+                            pattern="prefix",
+                        ),
+                    ],
+                },
+            },
+        }
+    ]
+
+
+def _operations(reads: bool, writes: bool) -> list[str]:
+    return [*(["Read"] if reads else []), *(["Write"] if writes else []), "Describe"]
+
+
+def _allowed(kind: str, name: str, operations: list[str], *, pattern: str = "literal") -> Resource:
+    return {"resource": {"type": kind, "name": name, "patternType": pattern}, "operations": operations}
+
+
+def documents(settings: Settings) -> dict[str, str]:
+    """Text of each file that is written, by its name."""
+    made = {
+        "rules.yaml": rules(),
+        "kafka/topics.yaml": topics(settings),
+        "kafka/user.yaml": user(settings),
+    }
+    head = "# Written by `python -m deploy.kubernetes.resources`.\n"
+    return {
+        name: head + yaml.safe_dump_all(resources, sort_keys=False, width=100)
+        for name, resources in made.items()
+    }
+
+
+def production() -> Settings:
+    """The settings of kustomization.yaml that decide what topics are."""
+    kustomization = yaml.safe_load((FOLDER / "kustomization.yaml").read_text(encoding="utf-8"))
+    given = dict(line.split("=", 1) for line in kustomization["configMapGenerator"][0]["literals"])
+    numbers = {
+        name: int(given[f"SLATESTREAM_{name.upper()}"]) for name in ("partitions", "replication_factor")
+    }
+    return Settings(**numbers)
+
+
+if __name__ == "__main__":
+    for file, text in documents(production()).items():
+        (FOLDER / file).write_text(text, encoding="utf-8")
