@@ -20,14 +20,22 @@ from streams.state.catalogue import encode_deletion, encode_item_state
 log = logging.getLogger(__name__)
 
 KEEP_S = 10.0
+RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
 NOT_FINITE = "text must have a finite vector, got NaN or infinity"
 
 Change = tuple[Any, Content | None]
 Vector = NDArray[np.float32]
 
 
+class AnotherEncoder(ConfigurationError):
+    """The text encoder is not the one whose vectors the items have: nothing may be encoded with it."""
+
+
 class ContentEncoder:
     """Encodes changed items in a thread of its own.
+
+    The text encoder must be there when a worker starts. If its files are gone when it is opened again later,
+    content waits for them, unread, and slates are served as before.
 
     Parameters
     ----------
@@ -38,14 +46,22 @@ class ContentEncoder:
     keep_s
         How long a text encoder that waits for content is kept: its weights are a third of a worker's memory,
         and to open it again takes a fraction of a second.
+    retry_s
+        How long to wait before the first of several attempts to open it again.
     """
 
     def __init__(
-        self, open_text: Callable[[], TextEncoder | None], media: MediaEncoders, *, keep_s: float = KEEP_S
+        self,
+        open_text: Callable[[], TextEncoder | None],
+        media: MediaEncoders,
+        *,
+        keep_s: float = KEEP_S,
+        retry_s: float = RETRY_S,
     ) -> None:
         self._open_text = open_text
         self._media = media
         self._keep_s = keep_s
+        self._retry_s = retry_s
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="content")
         self._opening: Future[None] | None = None
         self._letting_go: asyncio.TimerHandle | None = None
@@ -89,7 +105,7 @@ class ContentEncoder:
             self._text = self._open_text()
             found = None if self._text is None else self._text.fingerprint
             if self._fingerprint not in (None, found):
-                raise ConfigurationError(
+                raise AnotherEncoder(
                     f"text_encoder: must stay the one with the fingerprint {self._fingerprint}, got {found}"
                 )
             self._fingerprint = found
@@ -102,11 +118,24 @@ class ContentEncoder:
         -------
         rows : key and value of each item-state row, in the order of the changes
         refused : records whose text, image or sound cannot be encoded
+
+        Raises
+        ------
+        AnotherEncoder
+            If the text encoder is another one than before.
         """
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, self._rows, changes)
-        finally:
-            self._rest()
+        wait_s = self._retry_s
+        while True:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._executor, self._rows, changes)
+            except AnotherEncoder:
+                raise
+            except ConfigurationError as error:  # its files are gone
+                log.error("content waits, to be tried again in %g s: %s", wait_s, error)
+            finally:
+                self._rest()
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, LONGEST_RETRY_S)
 
     def _rows(self, changes: Sequence[Change]) -> tuple[list[Row], list[Rejected]]:
         refused: list[Rejected] = []

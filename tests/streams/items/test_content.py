@@ -255,6 +255,48 @@ async def test_a_text_encoder_that_is_another_one_when_it_is_opened_again_encode
     encoder.close()
 
 
+async def test_content_waits_for_a_text_encoder_whose_files_are_gone(
+    media: MediaEncoders, caplog: pytest.LogCaptureFixture
+) -> None:
+    openings = Openings()
+    missing = 0
+
+    def open_text() -> Words:
+        nonlocal missing
+        if missing:
+            missing -= 1
+            raise ConfigurationError(
+                "text_encoder: 'text_encoder.onnx' must be in the release, it is missing"
+            )
+        return openings()
+
+    encoder = ContentEncoder(open_text, media, keep_s=0.0, retry_s=0.001)  # type: ignore[arg-type]
+    encoder.start()
+    await encoder.ready()
+    await gone(openings)
+
+    missing = 3
+    rows, refused = await encoder.rows(changes(Content(item_id="a", title="one")))
+    assert (names(rows), refused, missing) == ([b"a"], [], 0)
+    waited = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert [text.split(":")[0] for text in waited] == [
+        f"content waits, to be tried again in {seconds:g} s" for seconds in (0.001, 0.002, 0.004)
+    ]
+    assert waited[0].endswith("'text_encoder.onnx' must be in the release, it is missing")
+    encoder.close()
+
+
+async def test_a_text_encoder_that_was_never_there_is_told_at_the_start(media: MediaEncoders) -> None:
+    def open_text() -> Words:
+        raise ConfigurationError("text_encoder: none")
+
+    encoder = ContentEncoder(open_text, media)  # type: ignore[arg-type]
+    encoder.start()
+    with pytest.raises(ConfigurationError, match="text_encoder: none"):
+        await encoder.ready()
+    encoder.close()
+
+
 def test_a_media_encoder_that_is_no_graph_is_refused(tmp_path: Path) -> None:
     (tmp_path / "image.onnx").write_bytes(b"no graph")
     with pytest.raises(ConfigurationError, match=r"image_encoder: .* must be an ONNX graph that can be load"):
