@@ -54,10 +54,19 @@ class Settings(BaseSettings):
         description="Comma-separated host:port of the brokers (KAFKA_BOOTSTRAP_SERVERS works too).",
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "PLAIN"
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
+    sasl_token_file: Path | None = Field(
+        None,
+        description="Of OAUTHBEARER: the file with the token; it is read again at each connection, so that "
+        "whoever renews it only has to write it anew.",
+    )
     ssl_cafile: Path | None = Field(None, description="CA bundle; the system's when unset.")
+    ssl_certificate: Path | None = Field(
+        None, description="PEM file of the client certificate, where brokers ask for one."
+    )
+    ssl_key: Path | None = Field(None, description="PEM file of its key, without a password.")
     group_id: str = Field("slatestream", min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
     topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]*$", description="Put before every topic.")
     partitions: Positive = Field(4, description="Partitions of every user-keyed topic (co-partitioned).")
@@ -336,12 +345,22 @@ class Settings(BaseSettings):
             raise ValueError(f"position_bias must be 0 for click_model 'cascade', got {self.position_bias!r}")
         if (self.http_tls_certificate is None) != (self.http_tls_key is None):
             raise ValueError("http_tls_certificate and http_tls_key must be given together")
-        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
+        self._check_kafka_credentials()
+        self._check_mapped_actions()
+        return self
+
+    def _check_kafka_credentials(self) -> None:
+        if (self.ssl_certificate is None) != (self.ssl_key is None):
+            raise ValueError("ssl_certificate and ssl_key must be given together")
+        if not self.security_protocol.startswith("SASL"):
+            return
+        if self.sasl_mechanism == "OAUTHBEARER":
+            if self.sasl_token_file is None:
+                raise ValueError("sasl_mechanism=OAUTHBEARER needs sasl_token_file")
+        elif not (self.sasl_username and self.sasl_password):
             raise ValueError(
                 f"security_protocol={self.security_protocol} needs sasl_username and sasl_password"
             )
-        self._check_mapped_actions()
-        return self
 
     def _check_mapped_actions(self) -> None:
         for source in self.sources:

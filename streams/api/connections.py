@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 8190  # of a header, and of a URL: what aiohttp takes
 MAX_HEADERS = 128  # the same
+LINGER_S = 0.25
 Refused = Callable[[int], None]
 
 
@@ -108,6 +109,18 @@ class Runner(web.AppRunner):
         self._refused = refused
         self._most = most
         self._idle_s = idle_s
+
+    async def cleanup(self) -> None:
+        """Listen no more, answer who is connected, and close.
+
+        A connection that was taken a moment ago has its request still on the way; it must not be closed as
+        an idle one.
+        """
+        if self.sites:
+            for site in self.sites:
+                await site.stop()
+            await asyncio.sleep(LINGER_S)
+        await super().cleanup()
 
     async def _make_server(self) -> web.Server:
         return Connections(

@@ -27,8 +27,12 @@ def librdkafka_options(settings: Settings) -> dict[str, str]:
     }
     if settings.ssl_cafile is not None:
         options["ssl.ca.location"] = str(settings.ssl_cafile)
+    if settings.ssl_certificate is not None:
+        options["ssl.certificate.location"] = str(settings.ssl_certificate)
+        options["ssl.key.location"] = str(settings.ssl_key)
     if settings.security_protocol.startswith("SASL"):
-        assert settings.sasl_password is not None  # a rule of Settings
+        if settings.sasl_password is None:
+            raise SlatestreamError("bench cannot load brokers that ask for OAUTHBEARER")
         options["sasl.mechanism"] = settings.sasl_mechanism
         options["sasl.username"] = str(settings.sasl_username)
         options["sasl.password"] = settings.sasl_password.get_secret_value()

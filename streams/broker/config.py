@@ -1,5 +1,6 @@
 """The configuration files of the embedded broker."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -10,9 +11,9 @@ _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
-listeners=BROKER://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=BROKER://{host}:{port}
-listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=BROKER://{host}:{port},CONTROLLER://{host}:{controller_port}{listeners}
+advertised.listeners=BROKER://{host}:{port}{listeners}
+listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
 inter.broker.listener.name=BROKER
 controller.listener.names=CONTROLLER
 log.dirs={log_dir}
@@ -34,6 +35,9 @@ log.cleaner.backoff.ms=5000
 log.cleaner.dedupe.buffer.size=33554432
 """
 
+Listeners = Mapping[str, tuple[int, str]]
+"""Name -> port and security protocol."""
+
 _LOG4J = """\
 <?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="ERROR" shutdownHook="disable">
@@ -49,18 +53,35 @@ _LOG4J = """\
 """
 
 
-def write_config(data_dir: Path, *, host: str, port: int, controller_port: int) -> tuple[Path, Path]:
-    """Write the broker's properties and its log configuration into its data folder; return both paths."""
-    properties = data_dir / "server.properties"
-    properties.write_text(
+def write_config(
+    data_dir: Path,
+    *,
+    host: str,
+    port: int,
+    controller_port: int,
+    listeners: Listeners | None = None,
+    properties: Mapping[str, str] | None = None,
+) -> tuple[Path, Path]:
+    """Write the broker's properties and its log configuration into its data folder; return both paths.
+
+    Parameters
+    ----------
+    listeners : beside the plain one that brokers use among themselves
+    properties : what these need, or what is to be other than usual
+    """
+    more, file = listeners or {}, data_dir / "server.properties"
+    file.write_text(
         _PROPERTIES.format(
             host=host,
             port=port,
             controller_port=controller_port,
             log_dir=data_dir / "log",
             max_message_bytes=MAX_MESSAGE_BYTES,
+            listeners="".join(f",{name}://{host}:{port}" for name, (port, _) in more.items()),
+            protocols="".join(f",{name}:{protocol}" for name, (_, protocol) in more.items()),
         )
+        + "".join(f"{name}={value}\n" for name, value in (properties or {}).items())
     )
     log4j = data_dir / "log4j2.xml"
     log4j.write_text(_LOG4J.format(log_file=data_dir / "broker.log"))
-    return properties, log4j
+    return file, log4j

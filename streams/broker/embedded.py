@@ -14,13 +14,14 @@ import tempfile
 import time
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Annotated, Self
 
 import typer
 
-from streams.broker.config import write_config
+from streams.broker.config import Listeners, write_config
 from streams.broker.jars import find_java, kafka_jars
 from streams.errors import BrokerError
 
@@ -47,6 +48,8 @@ class EmbeddedBroker:
         removed by `close`.
     heap : str
         The JVM's largest heap, as in `-Xmx`.
+    listeners, properties
+        See `streams.broker.config.write_config`.
 
     Notes
     -----
@@ -54,7 +57,15 @@ class EmbeddedBroker:
     no broker behind. So start it from the main thread, or from one that outlives the broker.
     """
 
-    def __init__(self, *, port: int = 0, data_dir: Path | None = None, heap: str = "1g") -> None:
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        data_dir: Path | None = None,
+        heap: str = "1g",
+        listeners: Listeners | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
         if not 0 <= port <= 65535:
             raise ValueError(f"port must be in [0, 65535], got {port}")
         if not re.fullmatch(r"\d+[kmgKMG]", heap):
@@ -64,6 +75,8 @@ class EmbeddedBroker:
         self._data_dir = data_dir
         self._is_temporary = data_dir is None
         self._heap = heap
+        self._listeners = listeners
+        self._properties = properties
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -166,7 +179,14 @@ class EmbeddedBroker:
 
     def _launch(self, java: str, jars: Path, port: int) -> None:
         data_dir = self.data_dir
-        properties, log4j = write_config(data_dir, host=HOST, port=port, controller_port=_free_port())
+        properties, log4j = write_config(
+            data_dir,
+            host=HOST,
+            port=port,
+            controller_port=_free_port(),
+            listeners=self._listeners,
+            properties=self._properties,
+        )
         classpath = f"{jars}/*"
         if not (data_dir / "log" / "meta.properties").is_file():
             _format_storage(java, classpath, properties)

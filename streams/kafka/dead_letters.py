@@ -23,10 +23,13 @@ class DeadLetters:
         if not rejected:
             return
         await self._publisher.publish(self._topic, 0, [bad.dead_letter() for bad in rejected])
+        of_reason: dict[str, list[Rejected]] = {}
         for bad in rejected:
             self._metrics.count_dead_letters(name, bad.reason)
-        first = rejected[0]
-        log.warning(
-            "%d record(s) of %s to dead-letters; the first, partition %d offset %d: %s",
-            len(rejected), name, first.record.partition, first.record.offset, first.error,
-        )  # fmt: skip
+            of_reason.setdefault(bad.reason, []).append(bad)
+        for reason, alike in of_reason.items():
+            first = alike[0]
+            log.warning(
+                "%d record(s) of %s to dead-letters (%s); the first, partition %d offset %d: %s",
+                len(alike), name, reason, first.record.partition, first.record.offset, first.error,
+            )  # fmt: skip

@@ -1,14 +1,14 @@
 """What a worker looks at first: whether brokers answer and the topics are there."""
 
-import asyncio
 import logging
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from streams.errors import TopicError
+from streams.kafka.knock import knock
 from streams.kafka.options import aiokafka_client_options
-from streams.kafka.topics import check_reachable, layout_differences, refuse_unusable
+from streams.kafka.topics import layout_differences, refuse_unusable
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ async def look(settings: Settings) -> None:
     TopicError
         If the brokers cannot be reached, or the topics are not as a worker needs them.
     """
-    await asyncio.to_thread(check_reachable, settings.bootstrap_servers)
+    await knock(settings)
     admin = AIOKafkaAdminClient(client_id="slatestream-worker", **aiokafka_client_options(settings))
     try:
         await admin.start()

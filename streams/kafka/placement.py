@@ -1,6 +1,9 @@
 """Whether users are on the partition that their id hashes to."""
 
 import logging
+import math
+import time
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,19 +14,21 @@ from streams.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
+WARN_EVERY_S = 60.0
 FEW = 8  # users for whom a call of compiled code would cost more than it spares
 
 
 class Placement:
-    """Counts users whose key belongs to another partition, and says once a topic what to set."""
+    """Counts records of users of another partition, and says what to set, at most once a minute."""
 
     def __init__(self, partitions: int, metrics: Metrics) -> None:
         self._partitions = partitions
         self._metrics = metrics
-        self._warned: set[str] = set()
+        self._warned_s: dict[str, float] = {}
+        self._wrong: Counter[str] = Counter()
 
     def check(self, name: str, partition: int, user_ids: Sequence[str]) -> None:
-        """Look at users met on a partition of the topic `name`."""
+        """Look at the users of records of a partition of the topic `name`, one a record."""
         if len(user_ids) <= FEW:
             self._count(name, sum(partition_of(user, self._partitions) != partition for user in user_ids))
         else:
@@ -41,11 +46,13 @@ class Placement:
         if not wrong:
             return
         self._metrics.count_wrong_partition(name, wrong)
-        if name not in self._warned:
-            self._warned.add(name)
+        self._wrong[name] += wrong
+        now = time.monotonic()
+        if now - self._warned_s.get(name, -math.inf) >= WARN_EVERY_S:
+            self._warned_s[name] = now
             log.warning(
-                "%s: users on partitions that their key does not hash to. Set the producer's partitioner to "
-                "murmur2 (librdkafka: partitioner=murmur2_random) and keep %d partitions on every user-keyed "
-                "topic; until then such a user's profile is split.",
-                name, self._partitions,
+                "%s: %d record(s) so far on partitions that their user does not hash to. Set the producer's "
+                "partitioner to murmur2 (librdkafka: partitioner=murmur2_random) and keep %d partitions on "
+                "every user-keyed topic; until then such a user's profile is split.",
+                name, self._wrong[name], self._partitions,
             )  # fmt: skip

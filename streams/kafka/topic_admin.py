@@ -13,13 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.errors import TopicError
+from streams.kafka.knock import CONNECT_TIMEOUT_MS, knock_from_thread
 from streams.kafka.options import kafka_client_options
 from streams.kafka.topics import (
-    CONNECT_TIMEOUT_MS,
     DAY_MS,
     TOPICS,
     TopicDifference,
-    check_reachable,
     fault,
     fed_directly,
     layout_differences,
@@ -145,7 +144,7 @@ def _read_configs(admin: KafkaAdminClient, topics: list[str]) -> dict[str, dict[
 def admin_client(settings: Settings) -> Iterator[KafkaAdminClient]:
     """Open an admin client of the settings' cluster; its failures become a `TopicError`."""
     # A client that cannot connect leaves its thread behind, retrying for ever: so knock first.
-    check_reachable(settings.bootstrap_servers)
+    knock_from_thread(settings)
     try:
         admin = KafkaAdminClient(
             client_id="slatestream-topics",

@@ -1,17 +1,15 @@
 """The topics: one table of what each should be, and what is said of those that are not."""
 
-import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from streams.errors import ClusterError, TopicError
+from streams.errors import TopicError
 from streams.settings import Settings
 
 _MINUTE_MS = 60_000
 DAY_MS = 24 * 60 * _MINUTE_MS
 _MIB = 1024 * 1024
-CONNECT_TIMEOUT_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,27 +172,3 @@ def refuse_unusable(differences: Iterable[TopicDifference]) -> None:
     if fatal:
         lines = "\n  ".join(f"{difference.topic}: {fault(difference)}" for difference in fatal)
         raise TopicError(f"the topics are not as a worker needs them:\n  {lines}")
-
-
-def check_reachable(bootstrap_servers: str) -> None:
-    """Connect to one of the brokers, and no more.
-
-    Raises
-    ------
-    TopicError
-        If none takes a connection.
-    """
-    reasons = []
-    for server in bootstrap_servers.split(","):
-        host, _, port = server.strip().rpartition(":")
-        if not (host and port.isdecimal()):
-            raise TopicError(f"bootstrap_servers must be host:port,host:port..., got {bootstrap_servers!r}")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_MS / 1000).close()
-            return
-        except OSError as error:
-            reasons.append(f"{server.strip()}: {error.strerror or error}")
-    raise ClusterError(
-        f"Kafka cannot be reached ({'; '.join(reasons)}): set KAFKA_BOOTSTRAP_SERVERS, "
-        "or start a broker with `slatestream broker`"
-    )

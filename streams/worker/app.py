@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import faust
+from faust.auth import OAuthCredentials
 from faust.tables.manager import TableManager
 from faust.types.auth import AuthProtocol
 
 from streams.errors import OwnershipLost
 from streams.items.table import load_scorer
 from streams.kafka.log import KafkaLog
-from streams.kafka.options import ssl_context
+from streams.kafka.options import FileToken, ssl_context
 from streams.kafka.transport import BatchSchema, RecordBatch
 from streams.settings import Settings
 from streams.worker.agents.side_by_side import SideBySide
@@ -188,13 +189,18 @@ def _credentials(settings: Settings) -> Any:
     context = ssl_context(settings)
     if settings.security_protocol == "SSL":
         return faust.SSLCredentials(context=context)
-    assert settings.sasl_password is not None
-    credentials = faust.SASLCredentials(
-        mechanism=settings.sasl_mechanism,
-        username=settings.sasl_username,
-        password=settings.sasl_password.get_secret_value(),
-        ssl_context=context or ssl.create_default_context(),
-    )
+    credentials: Any
+    if settings.sasl_mechanism == "OAUTHBEARER":
+        assert settings.sasl_token_file is not None
+        credentials = OAuthCredentials(oauth_cb=FileToken(settings.sasl_token_file), ssl_context=context)
+    else:
+        assert settings.sasl_password is not None
+        credentials = faust.SASLCredentials(
+            mechanism=settings.sasl_mechanism,
+            username=settings.sasl_username,
+            password=settings.sasl_password.get_secret_value(),
+            ssl_context=context or ssl.create_default_context(),
+        )
     # Faust always says SASL_PLAINTEXT unless told.
     credentials.protocol = AuthProtocol(settings.security_protocol)
     return credentials

@@ -89,6 +89,7 @@ class Lifecycle:
 
     async def drain(self) -> None:
         """Answer the requests in flight, within a deadline, and flush everything."""
+        self._parts.partitions.begin_to_stop()
         self._parts.server.close()
         await self._parts.server.drain(DRAIN_TIMEOUT_S)
         await self._parts.flusher.flush_all()

@@ -59,12 +59,17 @@ class Partitions:
         self._assigned = False
         self._membership: Membership | None = None
         self._caught_up = False
+        self._stopping = False
         self._catching_up: asyncio.Task[None] | None = None
         self._crash: Callable[[BaseException], None] | None = None
 
     def start(self, crash: Callable[[BaseException], None]) -> None:
         """Give errors that the worker must not survive to `crash` from now on."""
         self._crash = crash
+
+    def begin_to_stop(self) -> None:
+        """Be ready no more: whoever asks is to ask another worker from now on."""
+        self._stopping = True
 
     async def stop(self) -> None:
         """Stop to catch up."""
@@ -177,6 +182,7 @@ class Partitions:
             "items_encoded": self._items.pending == 0,
             "broker_answers": self._inputs.owned,
             "assigned": self._assigned,
+            "stopping": self._stopping,
             "partitions": len(self._shards),
             "partitions_restored": len(self.live()),
         }
@@ -189,6 +195,7 @@ class Partitions:
             and self._items.pending == 0
             and self._inputs.owned
             and self._assigned
+            and not self._stopping
             and all(map(_restored, self._shards.values()))
         )
         self._metrics.ready.set(ready)

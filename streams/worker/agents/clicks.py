@@ -108,9 +108,7 @@ class ClickAgent:
         # Of the oldest of the piece.
         metrics.observe_stage("click_to_fold", max(0.0, time.time() - clicks.broker_times[0] / 1000))
         count_outcomes(counted.outcomes, metrics, "clicks")
-        if len(counted.newcomers):
-            spans = clicks.spans[USER][counted.newcomers]
-            self._placement.check_bytes("clicks", shard.partition, clicks.data, spans)
+        self._placement.check_bytes("clicks", shard.partition, clicks.data, clicks.spans[USER])
 
     def _elsewhere(self, work: Callable[..., T], *arguments: Any) -> "asyncio.Future[T]":
         return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)

@@ -12,9 +12,11 @@ from streams.testing.clock import HandClock
 from streams.testing.log import MemoryLog
 
 
-def refused(offset: int, key: bytes | None = b"k", value: bytes | None = b"{") -> Rejected:
+def refused(
+    offset: int, key: bytes | None = b"k", value: bytes | None = b"{", reason: str = INVALID
+) -> Rejected:
     record = ConsumerRecord("p.clicks", 3, offset, 0, 1, key, value, None, 0, 0, ())
-    return Rejected(record, INVALID, "no JSON")
+    return Rejected(record, reason, "no JSON")
 
 
 async def letters_of(log: MemoryLog) -> tuple[DeadLetters, Metrics]:
@@ -39,6 +41,15 @@ async def test_a_letter_has_the_record_its_place_and_the_reason() -> None:
     assert (letter.reason, letter.error, letter.value) == ("invalid", "no JSON", b"{")
     assert decode_dead_letter(second.value).value == b""
     assert counted(metrics)
+
+
+async def test_the_first_of_each_reason_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    letters, _ = await letters_of(MemoryLog({"dead": 1}, HandClock()))
+    await letters.publish("clicks", [refused(7), refused(8), refused(9, reason="future"), refused(10)])
+    assert caplog.messages == [
+        "3 record(s) of clicks to dead-letters (invalid); the first, partition 3 offset 7: no JSON",
+        "1 record(s) of clicks to dead-letters (future); the first, partition 3 offset 9: no JSON",
+    ]
 
 
 async def test_a_large_key_is_cut() -> None:

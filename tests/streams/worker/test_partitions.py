@@ -89,6 +89,19 @@ async def test_a_standby_that_owns_nothing_is_ready(memory: Memory) -> None:
                 await asyncio.sleep(0.01)
 
 
+async def test_a_worker_that_begins_to_stop_is_not_ready_and_says_why(memory: Memory) -> None:
+    async with memory.worker() as worker:
+        await worker.assign([])
+        partitions = worker.parts.partitions
+        async with asyncio.timeout(DEADLINE_S):
+            while not partitions.is_ready():
+                await asyncio.sleep(0.01)
+        assert partitions.readiness()["stopping"] is False
+        partitions.begin_to_stop()
+        assert not partitions.is_ready()
+        assert partitions.readiness()["stopping"] is True
+
+
 async def test_a_damaged_changelog_row_ends_the_worker_and_is_named(memory: Memory) -> None:
     memory.log.append("user-state", PLACE, [(b"u\0\0\0", b"\x93damaged")])
     worker = memory.worker()

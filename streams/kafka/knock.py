@@ -1,0 +1,137 @@
+"""The first connection to the brokers: says what is wrong, where the clients only say that it failed."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from aiokafka import errors
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.protocol.metadata import MetadataRequest
+
+from streams.errors import ClusterError, TopicError
+from streams.kafka.options import aiokafka_client_options
+from streams.settings import Settings
+
+CONNECT_TIMEOUT_MS = 10_000
+HINT = "set KAFKA_BOOTSTRAP_SERVERS, or start a broker with `slatestream broker`"
+CLOSE_TIMEOUT_S = 1.0
+
+
+def knock_from_thread(settings: Settings) -> None:
+    """Do what `knock` does, for those who have no event loop, or must not hold it."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, knock(settings)).result()
+
+
+async def knock(settings: Settings) -> None:
+    """Connect to one of the brokers as every client will, and ask it something.
+
+    Raises
+    ------
+    ClusterError
+        If none answers: for each, whether it was not reached, speaks another protocol, showed a certificate
+        that is not trusted, wants one, or does not know user and password.
+    ConfigurationError
+        If a file of the TLS settings or of the token cannot be used.
+    """
+    options = aiokafka_client_options(settings)
+    options["request_timeout_ms"] = CONNECT_TIMEOUT_MS
+    faults, reached = [], False
+    for server in options.pop("bootstrap_servers"):
+        host, _, port = server.rpartition(":")
+        if not (host and port.isdecimal()):
+            raise TopicError(
+                f"bootstrap_servers must be host:port,host:port..., got {settings.bootstrap_servers!r}"
+            )
+        try:
+            await _ask(host.strip("[]"), int(port), options)
+            return
+        except (OSError, TimeoutError, errors.KafkaError) as error:
+            reached |= isinstance(error, ssl.SSLError | errors.KafkaError)
+            fault = _fault(error, settings)
+            if fault is None:
+                tls = await _speaks_tls(host.strip("[]"), int(port))
+                fault = _closed(settings, tls=tls)
+            faults.append(f"{server}: {fault}")
+    hint = "" if reached else f": {HINT}"
+    raise ClusterError(f"Kafka cannot be reached ({'; '.join(faults)}){hint}")
+
+
+async def _speaks_tls(host: str, port: int) -> bool:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_MS / 1000):
+            _, writer = await asyncio.open_connection(host, port, ssl=context)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    with contextlib.suppress(OSError, TimeoutError):
+        await asyncio.wait_for(writer.wait_closed(), CLOSE_TIMEOUT_S)
+    return True
+
+
+async def _ask(host: str, port: int, options: dict[str, Any]) -> None:
+    # The client's own words come before ours, say less, and are errors in its log.
+    quiet = logging.getLogger("aiokafka.conn")
+    quiet.disabled = True
+    try:
+        connection = AIOKafkaConnection(host, port, **options)
+        try:
+            await connection.connect()
+            answer = await connection.send(MetadataRequest([]))
+            # A refused token is not told as such: the next question is answered by nothing, and the end.
+            if not answer.brokers and options.get("sasl_mechanism") == "OAUTHBEARER":
+                raise errors.SaslAuthenticationFailed("a token that has not expired is wanted, of its issuer")
+        finally:
+            closed = connection.close()
+            if connection._protocol is not None:  # a TLS connection takes a moment to close
+                await asyncio.wait([closed], timeout=CLOSE_TIMEOUT_S)
+    finally:
+        quiet.disabled = False
+
+
+def _fault(error: Exception, settings: Settings) -> str | None:
+    """Say what an error means to whoever wrote the settings; None of a connection taken and closed."""
+    if isinstance(error, ssl.SSLError):
+        return _tls_fault(error, settings)
+    if isinstance(error, errors.UnsupportedSaslMechanismError):
+        return f"it does not offer sasl_mechanism={settings.sasl_mechanism}"
+    if isinstance(error, errors.IllegalSaslStateError):
+        return f"it asks for no credentials, and security_protocol={settings.security_protocol} sends some"
+    if isinstance(error, errors.AuthenticationFailedError | errors.SaslAuthenticationFailed):
+        names = (
+            "sasl_token_file" if settings.sasl_mechanism == "OAUTHBEARER" else "sasl_username, sasl_password"
+        )
+        return f"it refuses {names}: {error}"
+    if isinstance(error, errors.KafkaConnectionError | ConnectionResetError | BrokenPipeError):
+        return None
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # asyncio's own words are of addresses
+    return str(error) or "no answer in time"
+
+
+def _tls_fault(error: ssl.SSLError, settings: Settings) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        trusted = "the system's authorities" if settings.ssl_cafile is None else settings.ssl_cafile
+        return f"ssl_cafile ({trusted}) does not vouch for its certificate: {error.verify_message}"
+    if error.reason and "ALERT" in error.reason:
+        return f"it refuses the TLS handshake, {error.reason}: see ssl_certificate and ssl_key"
+    return f"it speaks no TLS, which security_protocol={settings.security_protocol} wants: {error.reason}"
+
+
+def _closed(settings: Settings, *, tls: bool) -> str:
+    with_tls = settings.security_protocol.endswith("SSL")
+    if tls and not with_tls:
+        wants = "it speaks TLS: set security_protocol to SSL or SASL_SSL"
+    elif with_tls and not tls:
+        wants = f"it speaks no TLS, which security_protocol={settings.security_protocol} wants"
+    elif with_tls and settings.ssl_certificate is None:
+        wants = "it wants a client certificate (ssl_certificate, ssl_key), or credentials (SASL_SSL)"
+    else:
+        wants = f"it wants credentials, or others (security_protocol={settings.security_protocol})"
+    return f"it takes the connection and closes it; {wants}"
