@@ -41,3 +41,25 @@ def with_room(old: NDArray[Any], rows: int, *, likely: int = 0) -> NDArray[Any]:
     new = room(rows, old.dtype, width=old.shape[1:], likely=max(likely, 2 * len(old)))
     new[: len(old)] = old
     return new
+
+
+class Growing:
+    """An array that grows where it is: a view of it stays good, and what is not used yet takes no memory.
+
+    Parameters
+    ----------
+    fill : what new rows are
+    """
+
+    def __init__(self, dtype: DTypeLike, *, width: tuple[int, ...] = (), fill: int = 0, likely: int) -> None:
+        self._room = room(0, dtype, width=width, likely=likely)
+        self._fill = fill
+        self._n = 0
+
+    def reach(self, n: int) -> NDArray[Any]:
+        """Return the first n rows, made where there are fewer: a view."""
+        self._room = with_room(self._room, n)
+        if self._fill and n > self._n:
+            self._room[self._n : n] = self._fill
+        self._n = max(self._n, n)
+        return self._room[:n]

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.signals.reserved import Growing
 from streams.durability.rows import SCHEMA_VERSION, ItemState, decode, encode
-from streams.state.item_columns import FOR_EVER, ItemVectors, Windows, grown
+from streams.state.item_columns import FOR_EVER, LIKELY_ITEMS, ItemVectors, Windows, grown
 from streams.state.item_index import ItemIndex
 from streams.state.postings import Postings
 
@@ -123,8 +124,10 @@ class Catalogue:
         self._windows = Windows(
             np.zeros(0, np.bool_), np.zeros(0, np.bool_), np.zeros(0, np.int64), np.zeros(0, np.int64)
         )
-        self._source = np.zeros((0, 2), np.int64)  # partition and offset of the content
-        self._edges = np.zeros((0, MAX_EDGES, 2), np.int32)  # entity and relation, -1 = padding
+        self._rows_of_source = Growing(np.int64, width=(2,), fill=-1, likely=LIKELY_ITEMS)
+        self._source = self._rows_of_source.reach(0)  # partition and offset of the content
+        self._rows_of_edges = Growing(np.int32, width=(MAX_EDGES, 2), fill=-1, likely=LIKELY_ITEMS)
+        self._edges = self._rows_of_edges.reach(0)  # entity and relation, -1 = padding
 
     # Fold
 
@@ -259,10 +262,10 @@ class Catalogue:
     def _reserve(self, row: int) -> None:
         if row < len(self._source):
             return
-        capacity = max(1024, 2 * row)
+        capacity = max(1024, row + row // 4)
         self._titles += [""] * (capacity - len(self._titles))
-        self._source = grown(self._source, capacity, -1)
-        self._edges = grown(self._edges, capacity, -1)
+        self._source = self._rows_of_source.reach(capacity)
+        self._edges = self._rows_of_edges.reach(capacity)
         self._windows = Windows(*(grown(column, capacity) for column in self._windows))
 
     # Reads

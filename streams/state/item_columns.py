@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.signals.reserved import Growing
+
+LIKELY_ITEMS = 1 << 22  # reserved; what comes beyond is copied once, to twice the room
 FOR_EVER = np.iinfo(np.int64).max
 
 
@@ -14,6 +17,7 @@ class ItemVectors:
 
     def __init__(self) -> None:
         self.tables: dict[int, tuple[NDArray[np.float16], NDArray[np.bool_]]] = {}
+        self._growing: dict[int, tuple[Growing, Growing]] = {}
 
     @property
     def nbytes(self) -> int:
@@ -34,8 +38,11 @@ class ItemVectors:
             table, mask = self.tables.get(dim, (np.zeros((0, dim), np.float16), np.zeros(0, np.bool_)))
             here = rows[places]
             if here.max() >= len(mask):
-                table, mask = grown(table, capacity), grown(mask, capacity)
-                self.tables[dim] = table, mask
+                if dim not in self._growing:
+                    vectors_of = Growing(np.float16, width=(dim,), likely=LIKELY_ITEMS)
+                    self._growing[dim] = vectors_of, Growing(np.bool_, likely=LIKELY_ITEMS)
+                of_dim = self._growing[dim]
+                table, mask = self.tables[dim] = of_dim[0].reach(capacity), of_dim[1].reach(capacity)
             table[here], mask[here] = vectors.reshape(-1, dim), True
 
     def read(self, rows: NDArray[Any], dim: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_core.signals.co_visitation import CoVisitation
-from model_core.signals.reserved import room, with_room
+from model_core.signals.reserved import Growing, room, with_room
 from streams.durability.digest import fold_batch
 from streams.durability.profile_restore import Restore
 from streams.durability.profile_rows import all_rows
@@ -160,3 +160,14 @@ def test_room_is_more_than_the_machine_has_and_where_that_is_refused_what_is_nee
     assert array[1 << 37] == 1
 
     assert len(room(10, np.int64, likely=1 << 55)) < 100
+
+
+@given(st.lists(st.integers(0, 300), max_size=8), st.sampled_from([0, -1]), st.sampled_from([1, 64, 5_000]))
+def test_an_array_that_grows_keeps_its_rows_and_fills_the_new_ones(sizes, fill, likely):
+    growing, model = Growing(np.int32, width=(2,), fill=fill, likely=likely), []
+    for size in sizes:
+        array = growing.reach(len(model) + size)
+        assert array[len(model) :].tolist() == [[fill, fill]] * size
+        array[len(model) :] = len(model)
+        model += [[len(model)] * 2] * size
+        assert array.tolist() == model
