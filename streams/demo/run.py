@@ -30,6 +30,8 @@ from streams.settings import Settings
 from streams.worker.process import WorkerProcess, environment, same_topics
 
 UNTIL = 0.6
+EPOCHS = 3
+"""Half of what a training has by default: a loss on later events of 5.57, not 5.52, in half the time."""
 
 Data = Annotated[Path | None, typer.Option(help="Folder in RecBole's format instead of ML-100K.")]
 Seconds = Annotated[float, typer.Option(min=1, help="How long users keep coming.")]
@@ -88,7 +90,8 @@ class _Demo:
             with self._step("train"):
                 if release is None:
                     self._say(f"Training on the first {UNTIL:.0%} of the interactions ...")
-                    release = train(folder, self._out / "release", until=UNTIL, seed=self._traffic.seed)
+                    seed = self._traffic.seed
+                    release = train(folder, self._out / "release", until=UNTIL, seed=seed, epochs=EPOCHS)
             overrides = same_topics(
                 settings,
                 release=str(release.absolute()),

@@ -110,14 +110,15 @@ def cluster(say: Callable[[str], None], kind: str, **overrides: Any) -> Iterator
         yield settings
 
 
-def train(data: Path, out: Path, *, until: float, seed: int) -> Path:
+def train(data: Path, out: Path, *, until: float, seed: int, epochs: int | None = None) -> Path:
     """Train a release on the first part of a dataset, in a process of its own; return its folder.
 
-    Its memory and threads end with it, and it ends with us.
+    Its memory and threads end with it, and it ends with us. `epochs` is that of `slatestream train`.
     """
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "streams.cli", "train", "--data", str(data)]
     command += ["--until", str(until), "--seed", str(seed), "--out", str(out)]
+    command += [] if epochs is None else ["--epochs", str(epochs)]
     with subprocess.Popen([*DIE_WITH_PARENT, *command], stdin=subprocess.DEVNULL) as process:
         try:
             code = process.wait(TRAIN_TIMEOUT_S)
