@@ -5,11 +5,13 @@ the command is asked for; what is heavy even then (torch, transformers) it impor
 """
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
 from streams.cache import keep_kernels_writable
-from streams.errors import SlatestreamError
+from streams.errors import EXIT_CODES, SlatestreamError
 from streams.lazy_commands import LazyCommands
 
 TRAIN = (
@@ -51,17 +53,30 @@ class Commands(LazyCommands):
     table = COMMANDS
 
 
+EXITS = "Exit codes: " + "; ".join(f"{code} {what}" for code, what in EXIT_CODES.items()) + "."
+
 app = typer.Typer(
     name="slatestream",
     cls=Commands,
+    epilog=EXITS,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"slatestream {version('slatestream')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _slatestream() -> None:
+def _slatestream(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """A recommender that lives on Kafka: events in, slates out."""
 
 

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,7 +19,9 @@ def worker_command(
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     release: Annotated[Path | None, typer.Option(help="Release folder made by `slatestream train`.")] = None,
     port: Annotated[int | None, typer.Option(help="HTTP port; 0 takes a free one.")] = None,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(help="What is logged, and what is graver.")
+    ] = "info",
 ) -> None:
     """Consume clicks, content, users and requests; publish recommendations.
 

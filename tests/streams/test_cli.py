@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from streams.cli import COMMANDS, TRAIN, main
+from streams.errors import EXIT_CODES
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -49,6 +50,28 @@ def test_the_help_names_every_command(
     assert run(monkeypatch, "--help") == 0
     shown = capsys.readouterr().out
     assert [name for name in COMMANDS if f" {name} " not in shown] == []
+
+
+def test_the_help_says_what_each_exit_code_means(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--help") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert [code for code, what in EXIT_CODES.items() if f"{code} {what}" not in shown] == []
+
+
+def test_a_level_of_logging_that_there_is_not_is_a_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "worker", "--log-level", "loud") == 2
+    shown = capsys.readouterr().err
+    assert "'loud'" in shown
+    assert "Traceback" not in shown
+
+
+def test_the_version_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.startswith("slatestream 0.")
 
 
 def test_a_command_that_is_misspelt_is_suggested(
