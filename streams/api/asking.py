@@ -5,7 +5,7 @@ import math
 import secrets
 import time
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -40,7 +40,8 @@ PARAMETERS = (
         "item:number: what is added to an item's utility, in units of reward.",
         many=True,
     ),
-    Parameter("request_id", ID, "Makes a retry safe: the same id is answered once."),
+    Parameter("request_id", ID, "Makes a retry safe: the same id has the same slate again."),
+    Parameter("fields", {"type": "string", "enum": ["title"]}, "What else is told of the items.", many=True),
 )
 KNOWN = frozenset(one.name for one in PARAMETERS)
 ONCE = tuple(one.name for one in PARAMETERS if not one.many)
@@ -58,7 +59,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     k is the length of the slate, `k_default` of the worker's settings when left out. request_id makes a retry
     safe. candidates restricts the slate to the named items; exclude takes items out; filters keeps the items
     whose attribute has one of the values. pinned items come first, boosts are added to an item's utility.
-    context is kept with the slate, for evaluation.
+    context is kept with the slate, for evaluation. fields names what else is told of the items: title.
     """
 
     k: WholeNumber | None = None
@@ -69,6 +70,14 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     filters: dict[str, list[str]] = {}
     pinned: Annotated[list[Id], msgspec.Meta(max_length=MAX_SLATE)] = []
     boosts: Annotated[dict[Id, Boost], msgspec.Meta(max_length=MAX_SLATE)] = {}
+    fields: list[Literal["title"]] = []
+
+
+class Wanted(NamedTuple):
+    """A request, and whether the titles of its items are told."""
+
+    request: Request
+    titles: bool
 
 
 _decode = msgspec.json.Decoder(Asked).decode
@@ -99,7 +108,7 @@ def check_text(url: str) -> None:
             raise Problem(400, "the URL must be UTF-8, percent-encoded; it has bytes that are not") from None
 
 
-def request_of_query(user_id: str, query: MultiMapping[str], *, k_default: int) -> Request:
+def request_of_query(user_id: str, query: MultiMapping[str], *, k_default: int) -> Wanted:
     """Return what the parameters of a GET ask for.
 
     exclude, pinned and boosts may be given several times, with several values a time. An id with a comma in
@@ -111,7 +120,7 @@ def request_of_query(user_id: str, query: MultiMapping[str], *, k_default: int) 
         Naming the parameter at fault.
     """
     if not query:
-        return _request(user_id, k_default, None)
+        return Wanted(_request(user_id, k_default, None), titles=False)
     unknown = query.keys() - KNOWN
     if unknown:
         known = ", ".join(one.name for one in PARAMETERS)
@@ -122,7 +131,10 @@ def request_of_query(user_id: str, query: MultiMapping[str], *, k_default: int) 
     text = query.get("k", str(k_default))
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_SLATE:
         raise Problem(400, f"k must be a whole number from 1 to {MAX_SLATE}, got {text[:20]!r}")
-    return _request(
+    fields = [name for given in query.getall("fields", []) for name in given.split(",")]
+    if other := set(fields) - {"title"}:
+        raise Problem(400, f"fields must be title, got {min(other)[:40]!r}")
+    request = _request(
         user_id,
         int(text),
         query.get("request_id"),
@@ -130,9 +142,10 @@ def request_of_query(user_id: str, query: MultiMapping[str], *, k_default: int) 
         pinned=_listed(query, "pinned"),
         boosts=dict(_boost(pair) for pair in _listed(query, "boosts")),
     )
+    return Wanted(request, bool(fields))
 
 
-def request_of_body(user_id: str, body: bytes, *, k_default: int) -> Request:
+def request_of_body(user_id: str, body: bytes, *, k_default: int) -> Wanted:
     """Return what the body of a POST asks for, JSON in the shape of `Asked`.
 
     Raises
@@ -149,14 +162,15 @@ def request_of_body(user_id: str, body: bytes, *, k_default: int) -> Request:
     except msgspec.DecodeError as error:
         raise Problem(400, f"the body is no JSON: {error}") from None
     values = msgspec.structs.asdict(asked)
-    k, request_id = values.pop("k"), values.pop("request_id")
-    return Request(
+    k, request_id, fields = values.pop("k"), values.pop("request_id"), values.pop("fields")
+    request = Request(
         request_id=request_id or _new_id(),
         user_id=user_id,
         timestamp_ms=int(time.time() * 1000),
         k=k_default if k is None else int(k),
         **values,
     )
+    return Wanted(request, bool(fields))
 
 
 async def body_of(http: web.Request) -> bytes:

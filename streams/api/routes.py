@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from streams.api.answers import Slate
 from streams.api.asking import PARAMETERS, Asked, Parameter
-from streams.events import Explanation, ItemState, Recommendation, UserState
+from streams.events import Explanation, ItemState, UserState
 from streams.http_settings import Scope
 
 Place = Literal["public", "admin", "both"]
@@ -47,7 +48,7 @@ ROUTES = (
         "recommend",
         SLATE,
         "A slate for a user. It is published, and learned from: a GET that is no look.",
-        Recommendation,
+        Slate,
         scope="recommend",
         parameters=PARAMETERS,
         refusals=(400, 409, 503),
@@ -57,7 +58,7 @@ ROUTES = (
         "recommendByBody",
         SLATE,
         "The same, what is asked for being in the body: with filters, candidates, context, ids with commas.",
-        Recommendation,
+        Slate,
         method="POST",
         scope="recommend",
         body=Asked,

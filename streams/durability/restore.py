@@ -147,7 +147,7 @@ class Restorer:
                 self._reopen(shard, row, served, record.offset)
 
     def _reopen(self, shard: Shard, row: PolicyRow, served: Recommendation, offset: int) -> None:
-        shard.answered.add(served.request_id)
+        shard.answered.add(served.request_id, offset)
         features = features_of(served, self._feature_dim)
         same_space = served.model_version == self._model_version
         erased = shard.profiles.erased_through(served.user_id)

@@ -1,7 +1,7 @@
 """Where a worker reads and writes: what its parts ask of topics, and Kafka as what answers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -90,7 +90,7 @@ class Log(Protocol):
 
     def read(
         self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0
-    ) -> AsyncIterator[Sequence[Any]]:
+    ) -> AsyncGenerator[Sequence[Any], None]:
         """Yield the records of a partition to its end at the time of the call; see `read_partition`."""
         ...
 
@@ -117,7 +117,7 @@ class KafkaLog:
 
     def read(
         self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0
-    ) -> AsyncIterator[Sequence[Any]]:
+    ) -> AsyncGenerator[Sequence[Any], None]:
         """Yield the records of a partition to its end at the time of the call; see `read_partition`."""
         return read_partition(self._settings, topic, partition, start=start, since_ms=since_ms)
 

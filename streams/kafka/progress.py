@@ -43,27 +43,44 @@ class Progress:
 class RecentIds:
     """The last `limit` ids seen: a request whose id is among them has been taken already.
 
-    They are remembered by hashes of 64 bits, so that long ids take no more memory than short ones.
+    They are remembered by hashes of 64 bits, so that long ids take no more memory than short ones, each with
+    the offset of what it was answered with.
     """
 
-    BYTES = 180  # that one takes, about
+    BYTES = 210  # that one takes, about
 
     def __init__(self, limit: int = 200_000) -> None:
         self._limit = limit
-        self._ids: OrderedDict[int, None] = OrderedDict()
+        self._ids: OrderedDict[int, int] = OrderedDict()  # -1: not answered yet
 
     def __len__(self) -> int:
         return len(self._ids)
 
-    def add(self, identifier: str) -> bool:
-        """Remember an id; return False if it is among the remembered ones."""
+    def add(self, identifier: str, offset: int = -1) -> bool:
+        """Remember an id; return False if it is among the remembered ones.
+
+        Parameters
+        ----------
+        offset : of its answer, -1 while there is none
+        """
         hashed = xxhash.xxh3_64_intdigest(identifier.encode())
         if hashed in self._ids:
             return False
-        self._ids[hashed] = None
+        self._ids[hashed] = offset
         if len(self._ids) > self._limit:
             self._ids.popitem(last=False)
         return True
+
+    def answer(self, identifier: str, offset: int) -> None:
+        """Remember where the answer to a remembered id is."""
+        hashed = xxhash.xxh3_64_intdigest(identifier.encode())
+        if hashed in self._ids:
+            self._ids[hashed] = offset
+
+    def offset(self, identifier: str) -> int | None:
+        """Return where the answer is; None if there is none, or the id is not remembered."""
+        found = self._ids.get(xxhash.xxh3_64_intdigest(identifier.encode()), -1)
+        return None if found < 0 else found
 
     def __contains__(self, identifier: str) -> bool:
         return xxhash.xxh3_64_intdigest(identifier.encode()) in self._ids

@@ -135,6 +135,8 @@ class Outbox:
     async def _publish(self, shard: Shard, slates: Sequence[Ready]) -> None:
         try:
             offsets = await self._send(shard, slates)
+            for one, offset in zip(slates, offsets, strict=True):
+                shard.answered.answer(one.record.request_id, offset)
             shard.note_published(
                 [
                     (one.record, one.features, offset)

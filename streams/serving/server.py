@@ -20,6 +20,7 @@ from streams.serving.gate import Gate, Overloaded, Ticket
 from streams.serving.outbox import Outbox, SlateTooLarge
 from streams.serving.own_clicks import OwnClicks
 from streams.serving.popular import PopularSlates
+from streams.serving.published import PublishedSlates
 from streams.serving.records import Chosen, slate_record
 from streams.serving.request_batch import Gathered, Job, RequestBatches
 from streams.serving.slates import SlateMaker
@@ -41,6 +42,7 @@ class Server:
     ----------
     inference : the thread that scores
     publisher : sends only while this worker is sure of its partitions
+    published : slates of before, for who asks again
     recommendations : full name of the topic that slates go to
     model_version : of the release that makes the slates
     """
@@ -56,6 +58,7 @@ class Server:
         inference: ThreadPoolExecutor,
         inputs: Inputs,
         publisher: RowPublisher,
+        published: PublishedSlates,
         recommendations: str,
         model_version: str,
         dead_letters: DeadLetters,
@@ -65,6 +68,7 @@ class Server:
         self._popular = popular
         self._own_clicks = own_clicks
         self._inputs = inputs
+        self._published = published
         self._outbox = Outbox(publisher, recommendations, inputs=inputs, metrics=metrics)
         self._model_version = model_version
         self._dead_letters = dead_letters
@@ -165,7 +169,9 @@ class Server:
     async def answer(
         self, request: Request, shard: Shard, *, received: float, nbytes: int = 0
     ) -> Recommendation | None:
-        """Answer a request of so many bytes that somebody waits for, as `serve` does.
+        """Answer a request of so many bytes that somebody waits for, or return what it was answered with.
+
+        None if its id has been answered, and the slate is not at hand.
 
         Raises
         ------
@@ -174,12 +180,14 @@ class Server:
         """
         try:
             with self._gate.admit(nbytes):
-                return await self.serve(request, shard, received=received)
+                record = await self.serve(request, shard, received=received)
+                return record or await self._published.find(request, shard)
         except Overloaded:
             if not self._falls_back:
                 raise
         with self._cheap_gate.admit(nbytes):
-            return await self._once(request, shard, self._cheap(request, shard, received))
+            record = await self._once(request, shard, self._cheap(request, shard, received))
+            return record or await self._published.find(request, shard)
 
     async def _let_in(
         self,

@@ -23,3 +23,8 @@ class SharedState:
     def parts(self) -> Sequence[CoVisitation]:
         """The counts of all partitions."""
         return list(self.covisits.values())
+
+    def title(self, item_id: str) -> str | None:
+        """Title of an item; None if nobody has described it, or it was deleted."""
+        row = self.index.row_of(item_id)
+        return self.catalogue.title(row) if self.catalogue.exists(row) else None

@@ -1,7 +1,7 @@
 """A log in memory: topics of records in partitions, as a broker keeps them."""
 
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,7 +92,7 @@ class MemoryLog:
 
     async def read(
         self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0
-    ) -> AsyncIterator[Sequence[Any]]:
+    ) -> AsyncGenerator[Sequence[Any], None]:
         """Yield the records of a partition to its end at the time of the call."""
         held = self._of(topic, partition)
         end = held.end

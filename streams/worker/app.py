@@ -60,6 +60,7 @@ class App(faust.App):
             explainer=parts.explainer,
             inspector=parts.inspector,
             metrics=parts.metrics,
+            title=parts.shared.title,
             owner_url=parts.shared_topics.owner_url,
             digest=self.lifecycle.digest,
             render=self.lifecycle.render_metrics,

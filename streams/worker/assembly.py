@@ -34,6 +34,7 @@ from streams.serving.eligibility import Eligibility
 from streams.serving.explainer import Explainer
 from streams.serving.own_clicks import OwnClicks
 from streams.serving.popular import PopularSlates
+from streams.serving.published import PublishedSlates
 from streams.serving.request_batch import RequestBatches
 from streams.serving.server import Server
 from streams.serving.slates import SlateMaker
@@ -137,7 +138,8 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     server, explainer = _serving(
         settings, topics, partitions, shared=shared, scorer=scorer, items=items, eligibility=eligibility,
         policies=policies, inference=inference, ends=ends, inputs=inputs, publisher=slates,
-        dead_letters=dead_letters, metrics=metrics, clock=clock,
+        published=PublishedSlates(log, topics["recommendations"]), dead_letters=dead_letters,
+        metrics=metrics, clock=clock,
     )  # fmt: skip
     placement = Placement(settings.partitions, metrics)
     # One core is the event loop's.
@@ -200,6 +202,7 @@ def _serving(
     ends: Ends,
     inputs: Inputs,
     publisher: RowPublisher,
+    published: PublishedSlates,
     dead_letters: DeadLetters,
     metrics: Metrics,
     clock: Clock,
@@ -232,8 +235,9 @@ def _serving(
             shared, eligibility, depth=release.signals.depth, counts_as_seen=counts_as_seen
         ),
         own_clicks=own_clicks,
-        inference=inference, inputs=inputs, publisher=publisher, recommendations=topics["recommendations"],
-        model_version=release.version, dead_letters=dead_letters, metrics=metrics,
+        inference=inference, inputs=inputs, publisher=publisher, published=published,
+        recommendations=topics["recommendations"], model_version=release.version,
+        dead_letters=dead_letters, metrics=metrics,
     )  # fmt: skip
     explainer = Explainer(
         settings, partitions.shard, shared=shared, scorer=scorer, items=items, eligibility=eligibility,

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from streams.api.address import is_local, reachable_host, url_of
-from streams.api.asking import body_of, ids_of_path, request_of_body, request_of_query
+from streams.api.answers import Title, slate_body
+from streams.api.asking import Wanted, body_of, ids_of_path, request_of_body, request_of_query
 from streams.api.connections import Runner
 from streams.api.cors import allow_origins
 from streams.api.guard import Guard
@@ -42,6 +43,7 @@ class Service:
     ----------
     owner_url : where another worker's partition is answered for, None if nobody has said so
     metrics : counts what is refused
+    title : of an item
     digest : digest of the state and the next offset of clicks by partition
     render : body and content type of `/metrics`
     """
@@ -52,6 +54,7 @@ class Service:
     explainer: Explainer
     inspector: Inspector
     metrics: Metrics
+    title: Title
     owner_url: Callable[[int], str | None]
     digest: Callable[[], dict[str, Any]]
     render: Callable[[], Awaitable[tuple[bytes, str]]]
@@ -172,8 +175,8 @@ async def recommendations(http: web.Request) -> web.Response:
     """
     service = http.app[SERVICE]
     user_id = ids_of_path(http)["user_id"]
-    request = request_of_query(user_id, http.query, k_default=service.settings.k_default)
-    return _slate(await _answer(http, request))
+    wanted = request_of_query(user_id, http.query, k_default=service.settings.k_default)
+    return await _slate(http, wanted)
 
 
 async def posted_recommendations(http: web.Request) -> web.Response:
@@ -183,12 +186,14 @@ async def posted_recommendations(http: web.Request) -> web.Response:
     if http.query:
         raise Problem(400, f"unknown parameter {sorted(http.query)[0]!r}; the body says what is asked for")
     body = await body_of(http)
-    request = request_of_body(user_id, body, k_default=service.settings.k_default)
-    return _slate(await _answer(http, request, nbytes=len(body)))
+    wanted = request_of_body(user_id, body, k_default=service.settings.k_default)
+    return await _slate(http, wanted, nbytes=len(body))
 
 
-def _slate(record: Recommendation) -> web.Response:
-    return web.Response(body=encode(record), content_type="application/json", headers=NO_STORE)
+async def _slate(http: web.Request, wanted: Wanted, *, nbytes: int = 0) -> web.Response:
+    record = await _answer(http, wanted.request, nbytes=nbytes)
+    body = slate_body(record, wanted.request, http.app[SERVICE].title, titles=wanted.titles)
+    return web.Response(body=body, content_type="application/json", headers=NO_STORE)
 
 
 async def _answer(http: web.Request, request: Request, *, nbytes: int = 0) -> Recommendation:
@@ -212,7 +217,11 @@ async def _answer(http: web.Request, request: Request, *, nbytes: int = 0) -> Re
     except SlateTooLarge as error:
         raise Problem(413, str(error)) from None
     if answer is None:
-        raise Problem(409, f"request_id {request.request_id!r} has been answered; see `recommendations`")
+        raise Problem(
+            409,
+            f"request_id {request.request_id[:100]!r} has been answered, and its slate is not at hand any "
+            "more, or another user's",
+        )
     return answer
 
 
@@ -223,6 +232,8 @@ async def _in_time(work: Coroutine[Any, Any, T], seconds: float) -> T:
     await asyncio.wait([task], timeout=seconds)
     if not task.done():
         raise TimeoutError
+    if task.cancelled():  # with the first request of the same id
+        raise OwnershipLost
     return task.result()
 
 

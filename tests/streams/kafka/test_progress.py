@@ -36,3 +36,15 @@ def test_an_id_is_new_once_until_it_is_forgotten() -> None:
     assert ids.add("c")
     assert "a" not in ids
     assert ids.add("a")
+
+
+def test_the_answer_to_an_id_is_found_until_it_is_forgotten() -> None:
+    ids = RecentIds(limit=2)
+    ids.add("a")
+    assert ids.offset("a") is None
+    ids.answer("a", 7)
+    ids.answer("never seen", 8)
+    ids.add("restored", 9)
+    assert (ids.offset("a"), ids.offset("restored"), ids.offset("never seen")) == (7, 9, None)
+    ids.add("b")
+    assert ids.offset("a") is None

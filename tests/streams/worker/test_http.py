@@ -32,6 +32,7 @@ async def listening(worker: MemoryWorker, **others: Any) -> AsyncIterator[Listen
                 "explainer": parts.explainer,
                 "inspector": parts.inspector,
                 "metrics": parts.metrics,
+                "title": parts.shared.title,
                 "owner_url": parts.shared_topics.owner_url,
                 "digest": dict,
                 "render": partial(asyncio.to_thread, parts.metrics.render),
@@ -210,6 +211,7 @@ async def problem(answer: aiohttp.ClientResponse) -> dict[str, Any]:
         ("GET", "/v1/recommendations/%ff", 400, "the URL must be UTF-8"),
         ("GET", "/v1/recommendations/u?exclude=%c3%28", 400, "the URL must be UTF-8"),
         ("GET", "/v1/recommendations/u?n=3", 400, "unknown parameter 'n'; known: k, exclude,"),
+        ("GET", "/v1/recommendations/u?fields=", 400, "fields must be title, got ''"),
         ("POST", "/v1/recommendations/u?k=3", 400, "unknown parameter 'k'; the body says"),
         ("GET", "/v1/explanations/u/%ff", 400, "the URL must be UTF-8"),
         ("GET", "/v1/explanations/u/a", 404, "user 'u' is not known"),
@@ -276,3 +278,67 @@ async def test_a_handler_that_fails_says_so_in_a_problem_and_how_in_the_log(
     ):
         assert "its log says how" in (await problem(answer))["detail"]
     assert "ArithmeticError: seven" in caplog.text
+
+
+async def test_the_same_request_id_has_the_same_slate_again_also_after_a_restart(
+    make_memory: MakeMemory,
+) -> None:
+    memory = make_memory(partitions=1, http_port=0, policy="random")
+    for number in range(40):
+        memory.events.content(f"i{number}")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        async with http(worker) as (client, url):
+            asked = f"{url}?k=5&request_id=r1"
+            # All at once: the first is in flight while the others come.
+            answers = await asyncio.gather(*(client.get(asked) for _ in range(5)))
+            bodies = [await answer.read() for answer in answers]
+            assert ({answer.status for answer in answers}, len(set(bodies))) == ({200}, 1)
+            async with client.get(f"{url}?k=5&request_id=r2") as answer:
+                assert (await answer.json())["slate"] != json.loads(bodies[0])["slate"]
+            async with client.get(url.removesuffix("u") + "v?request_id=r1") as answer:
+                assert "another user's" in (await problem(answer))["detail"]
+        assert len(memory.events.recommendations()) == 2
+        await worker.flush()
+        worker.commit()
+    async with memory.worker() as worker, http(worker) as (client, url):
+        async with client.post(url, json={"k": 7, "request_id": "r1"}) as answer:
+            assert (answer.status, await answer.read()) == (200, bodies[0])
+        assert len(memory.events.recommendations()) == 2
+
+
+async def test_a_slate_that_is_not_at_hand_any_more_is_a_conflict(make_memory: MakeMemory) -> None:
+    memory = make_memory(partitions=1, http_port=0)
+    memory.events.content("a")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        (shard,) = worker.parts.partitions.live()
+        assert shard.answered.add("r1")
+        async with http(worker) as (client, url), client.get(f"{url}?request_id=r1") as answer:
+            assert (answer.status, "not at hand" in (await problem(answer))["detail"]) == (409, True)
+
+
+async def test_titles_are_told_on_demand_and_items_that_nobody_knows_are_named(
+    make_memory: MakeMemory,
+) -> None:
+    memory = make_memory(partitions=1, http_port=0)
+    memory.events.content("a", title="Alien")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        async with http(worker) as (client, url):
+            for asking in (
+                client.get(f"{url}?fields=title&pinned=a,gone&boosts=none:1"),
+                client.post(
+                    url, json={"fields": ["title"], "pinned": ["a", "gone"], "candidates": ["a", "none"]}
+                ),
+            ):
+                async with asking as answer:
+                    said = await answer.json()
+                    assert [(item["item_id"], item["title"]) for item in said["slate"]] == [("a", "Alien")]
+                    assert said["unknown_items"] == ["gone", "none"]
+            async with client.get(url) as answer:
+                said = await answer.json()
+                assert "unknown_items" not in said
+                assert "title" not in said["slate"][0]
+            async with client.get(f"{url}?fields=title,price") as answer:
+                assert "fields must be title, got 'price'" in (await problem(answer))["detail"]
