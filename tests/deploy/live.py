@@ -123,10 +123,32 @@ def metrics_of_a_release() -> Iterator[str]:
         thread.join()
 
 
-class Prometheus:
-    """A Prometheus with the committed rules, quicker than the committed configuration."""
+def quicker(rules: str) -> str:
+    """The same rules with a second for each minute that they look back or wait; a day stays a day."""
+    seconds = {"m": 1, "h": 60}
 
-    def __init__(self, program: str, folder: Path, targets: dict[str, list[str]]) -> None:
+    def shorter(found: re.Match[str]) -> str:
+        return f"{found[1]}{int(found[2]) * seconds[found[3]]}s"
+
+    return re.sub(r"(\[|\bfor: )(\d+)([mh])\b", shorter, rules)
+
+
+class Prometheus:
+    """A Prometheus with the committed rules, quicker than the committed configuration.
+
+    Parameters
+    ----------
+    minutes_as_seconds : see `quicker`
+    """
+
+    def __init__(
+        self,
+        program: str,
+        folder: Path,
+        targets: dict[str, list[str]],
+        *,
+        minutes_as_seconds: bool = False,
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -137,7 +159,8 @@ class Prometheus:
         for job in config["scrape_configs"]:
             job["static_configs"] = [{"targets": targets[job["job_name"]]}]
         for name in config["rule_files"]:
-            rules = yaml.safe_load((RULES / name).read_text())
+            text = (RULES / name).read_text()
+            rules = yaml.safe_load(quicker(text) if minutes_as_seconds else text)
             for group in rules["groups"]:
                 group["interval"] = "1s"
             (folder / name).write_text(yaml.safe_dump(rules))
@@ -171,6 +194,11 @@ class Prometheus:
             return None
         except OSError:
             return None
+
+    def firing(self) -> set[str]:
+        """Names of the alerts that fire now."""
+        found = self.ask("alerts") or {"alerts": []}
+        return {one["labels"]["alertname"] for one in found["alerts"] if one["state"] == "firing"}
 
     def has(self, query: str) -> bool:
         """Whether a query gives numbers now."""
