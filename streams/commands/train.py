@@ -229,5 +229,25 @@ def _show(trained: "Trained", out: Path, console: Console) -> None:
         style = "bold" if name == "slatestream" else ""
         table.add_row(name, f"{row['recall@10']:.4f}", f"{row['ndcg@10']:.4f}", style=style)
     console.print(table)
+    for line in beaten_by(metrics):
+        console.print(line, style="bold red")
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in trained.seconds.items())
     console.print(f"Release {release.version} in {out} ({spent}), pictures beside it.")
+
+
+def beaten_by(metrics: Mapping[str, Any]) -> list[str]:
+    """Say which simple models rank better than the release on what was held out, and what to do.
+
+    Parameters
+    ----------
+    metrics : by model, its `ndcg@10` and the number of `users` whose likes were held out
+    """
+    ours = metrics["slatestream"]
+    better = [name for name in MODELS if metrics[name]["ndcg@10"] > ours["ndcg@10"]]
+    if not better:
+        return []
+    users = int(ours["users"])
+    return [
+        f"This release ranks worse than {' and '.join(better)}, by NDCG@10 of {users} users held out. Do not "
+        "serve it: train on more events, or serve without a release, which takes co-visits and popularity."
+    ]

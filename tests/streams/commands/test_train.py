@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from model_core.release.folder import read_release
 from model_core.training.recipe import read_recipe
 from streams.cli import app
+from streams.commands.train import beaten_by
 from streams.errors import SlatestreamError
 
 RECIPE = """
@@ -118,3 +119,19 @@ def test_tune_writes_a_recipe_that_train_takes(folder: Path, tmp_path: Path) -> 
 def test_what_cannot_be_done_is_said(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(SlatestreamError, match=message):
         invoke(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("ours", "says"),
+    [
+        (0.3, None),
+        (0.2, None),
+        (0.19, "worse than popularity,"),
+        (0.1, "worse than popularity and co-visits,"),
+    ],
+)
+def test_a_release_that_a_simple_model_beats_is_told_of(ours: float, says: str | None) -> None:
+    ndcg = {"popularity": 0.2, "item-kNN": 0.05, "co-visits": 0.15, "slatestream": ours}
+    lines = beaten_by({name: {"ndcg@10": value, "users": 12} for name, value in ndcg.items()})
+    assert len(lines) == (says is not None)
+    assert says is None or (says in lines[0] and "NDCG@10 of 12 users held out" in lines[0])
