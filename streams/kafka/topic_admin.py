@@ -193,6 +193,11 @@ def _report(settings: Settings, differences: list[TopicDifference], created: set
         retention = "last row per key" if spec.retention_ms is None else f"{spec.retention_ms // DAY_MS} d"
         kept = ("", "") if name in instead else (spec.cleanup, retention)  # theirs is not our business
         table.add_row(full_name, str(topic_partitions(settings, name)), *kept, state)
+    for source in settings.sources:
+        if source.repartition:
+            faults = [difference for difference in differences if difference.topic == source.topic]
+            copied = f"copied into {topic_name(settings, source.feeds)}"
+            table.add_row(source.topic, "", "", "", "\n".join(map(fault, faults)) or copied)
     # Piped output is as wide as it needs to be: a table folded at 80 columns is hard to search.
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False)
     console.print(table)

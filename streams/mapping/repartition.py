@@ -10,10 +10,9 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import CommitFailedError, IllegalStateError, MessageSizeTooLargeError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, MessageSizeTooLargeError
 
 from streams.decoding import NULL_KEY, TOO_LARGE, Rejected
 from streams.kafka.column_fetch import fetch_columns
@@ -98,9 +97,7 @@ class Repartitioner:
                 for translator in self._translators[records.topic]:
                     await self._copy(translator, records)
             if fetched:
-                # Another worker may have the partition by now: it reads these records again.
-                with suppress(CommitFailedError, IllegalStateError):
-                    await consumer.commit()
+                await _commit(consumer)
 
     async def _copy(self, translator: Translator, records: RecordColumns) -> None:
         name = translator.source.feeds
@@ -141,6 +138,18 @@ class Repartitioner:
                 return [translator.rejection(record, fault)]
         alone = [await self._publish(translator, [one]) for one in made]
         return [bad for found in alone for bad in found]
+
+
+async def _commit(consumer: AIOKafkaConsumer) -> None:
+    """Commit what has been copied, or leave it to the next time: what is read again is copied again."""
+    try:
+        await consumer.commit()
+    except (CommitFailedError, IllegalStateError):  # another worker has the partition by now
+        pass
+    except KafkaError as error:
+        if not error.retriable:
+            raise
+        log.warning("what was copied is not committed yet: %r", error)
 
 
 def _crash_on_error(task: "asyncio.Task[None]", crash: Callable[[BaseException], None]) -> None:
