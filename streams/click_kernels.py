@@ -28,6 +28,9 @@ _NONE, _TEXT, _INTEGER, _DECIMAL, _OTHER = range(5)  # kinds of values: null, ..
 _MOST_DIGITS = 18
 
 njit = numba.njit(cache=True, nogil=True)
+# For what is called again and again from a kernel, on its arrays: they are there until it returns, and to
+# count who refers to them would take atomic operations, several for each array of each call.
+inner: Any = numba.njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]  # not in its stubs
 
 
 def texts(names: tuple[bytes, ...]) -> tuple[Data, Table]:
@@ -40,7 +43,7 @@ def texts(names: tuple[bytes, ...]) -> tuple[Data, Table]:
 FIELDS = texts(NAMES)
 
 
-@njit
+@inner
 def _text(data: Data, at: int, end: int) -> int:
     """Position of the quote that ends a plain text, -1 where it is not plain."""
     while at < end:
@@ -53,7 +56,7 @@ def _text(data: Data, at: int, end: int) -> int:
     return -1
 
 
-@njit
+@inner
 def _which(data: Data, at: int, size: int, texts: Data, bounds: Table) -> int:
     """Number of the text that data[at:at + size] is, or how many there are if it is none."""
     for k in range(len(bounds) - 1):
@@ -67,26 +70,26 @@ def _which(data: Data, at: int, size: int, texts: Data, bounds: Table) -> int:
     return len(bounds) - 1
 
 
-@njit
+@inner
 def _space(data: Data, at: int, end: int) -> int:
     while at < end and (data[at] == 32 or data[at] == 10 or data[at] == 13 or data[at] == 9):
         at += 1
     return at
 
 
-@njit
+@inner
 def _digits(data: Data, at: int, end: int) -> int:
     while at < end and 48 <= data[at] <= 57:
         at += 1
     return at
 
 
-@njit
+@inner
 def _is(data: Data, at: int, end: int, a: int, b: int, c: int, d: int) -> bool:
     return at + 4 <= end and data[at] == a and data[at + 1] == b and data[at + 2] == c and data[at + 3] == d
 
 
-@njit
+@inner
 def _value(data: Data, at: int, end: int) -> tuple[Any, Any, Any]:
     """Kind of the value at `at`, where it ends, and its number; a kind of -1 is not for this reader.
 
@@ -122,7 +125,7 @@ def _value(data: Data, at: int, end: int) -> tuple[Any, Any, Any]:
     return np.int64(-1), nothing, nothing
 
 
-@njit
+@inner
 def _fits(field: int, kind: int, size: int, number: int) -> bool:
     """Whether a value may stand in a field; a False leaves the click to msgspec."""
     if field <= EVENT:
@@ -140,7 +143,7 @@ def _fits(field: int, kind: int, size: int, number: int) -> bool:
     return kind == _NONE if field == CONTEXT else True
 
 
-@njit
+@inner
 def _click(
     data: Data, at: int, end: int, fields: Data, field_bounds: Table, names: Data, name_bounds: Table,
     spans: Table, numbers: Table,

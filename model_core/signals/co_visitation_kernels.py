@@ -1,6 +1,6 @@
 """Compiled loops of co-visitation counting, and the arrays they work on."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -25,6 +25,9 @@ Floats = NDArray[np.float32]
 Sums = NDArray[np.float64]
 
 njit = numba.njit(cache=True, nogil=True)
+# For what is called again and again from a kernel, on its arrays: they are there until it returns, and to
+# count who refers to them would take atomic operations, several for each array of each call.
+inner: Any = numba.njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]  # not in its stubs
 
 
 class Tables(NamedTuple):
@@ -45,7 +48,7 @@ class Tables(NamedTuple):
     heap: NDArray[np.int64]  # cells named above, then one list of free blocks for every level
 
 
-@njit
+@inner
 def _allocate(groups: Groups, heap: Cells, level: int) -> int:
     first = heap[FREE + level]
     if first >= 0:
@@ -60,13 +63,13 @@ def _allocate(groups: Groups, heap: Cells, level: int) -> int:
     return int(first)
 
 
-@njit
+@inner
 def _release(groups: Groups, heap: Cells, first: int, level: int) -> None:
     groups[first, 0, 0] = heap[FREE + level]
     heap[FREE + level] = first
 
 
-@njit
+@inner
 def _double(groups: Groups, start: Rows, level: Bytes, low_bits: Bytes, heap: Cells, row: int) -> None:
     old, old_level = start[row], level[row]
     new = _allocate(groups, heap, old_level + 1)
@@ -86,13 +89,13 @@ def _double(groups: Groups, start: Rows, level: Bytes, low_bits: Bytes, heap: Ce
     level[row] = old_level + 1
 
 
-@njit
+@inner
 def _group(start: Rows, level: Bytes, low_bits: Bytes, row: int, other: int) -> int:
     """Group of a row that `other` belongs to; negative if the row has none yet."""
     return start[row] + (low_bits[other] & ((1 << level[row]) - 1))  # type: ignore[no-any-return]
 
 
-@njit
+@inner
 def _find(groups: Groups, group: int, other: int) -> tuple[np.int32, np.int32]:
     """Slot of `other` in a group, or -1 and then the slot of its first smallest counter.
 
@@ -117,7 +120,7 @@ def _find(groups: Groups, group: int, other: int) -> tuple[np.int32, np.int32]:
     return found, first
 
 
-@njit
+@inner
 def _takes_over(event: int, row_bits: int, other_bits: int, times: int, count: int) -> bool:
     """Draw with probability times / count, by a hash of portable values (the splitmix64 finaliser)."""
     x = np.uint64(event) * np.uint64(65536) + np.uint64(row_bits) * np.uint64(256) + np.uint64(other_bits)
@@ -127,7 +130,7 @@ def _takes_over(event: int, row_bits: int, other_bits: int, times: int, count: i
     return float(x >> np.uint64(11)) * float(count) < times * float(1 << 53)
 
 
-@njit
+@inner
 def _count(
     groups: Groups,
     start: Rows,
@@ -155,7 +158,7 @@ def _count(
         groups[group, 0, slot] = other
 
 
-@njit
+@inner
 def _touch(applied: Cells, dirty: Flags, dirty_rows: Rows, heap: Cells, row: int, offset: int) -> None:
     applied[row] = offset
     if not dirty[row]:
@@ -164,7 +167,7 @@ def _touch(applied: Cells, dirty: Flags, dirty_rows: Rows, heap: Cells, row: int
         heap[DIRTY] += 1
 
 
-@njit
+@inner
 def _has_room(groups: Groups, heap: Cells, size: int) -> bool:
     """Whether an event with a window of `size` items cannot run out of groups."""
     max_level = len(heap) - FREE - 1
