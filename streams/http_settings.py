@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 Scope = Literal["recommend", "explain", "admin"]
-"""recommend: slates; explain: what a score is made of; admin: metrics, digest, users and items."""
+"""recommend: slates; explain: what a score is made of, users and items; admin: metrics, digest."""
 
 
 class TokenSettings(BaseModel):
