@@ -18,7 +18,7 @@ EVENTS = {
 """What becomes of records, by topic."""
 
 INPUTS = ("clicks", "content", "users", "requests")
-KEYED_BY_USER = ("clicks", "requests")  # where a record's key is held against its user_id
+KEYED_BY_USER = ("clicks", "users", "requests")  # where a record's key is held against its user_id
 RECLAIMED = ("items", "users", "erasures", "arms")
 RESTORED = ("user-state", "policy-state", "recommendations", "clicks")
 

@@ -154,7 +154,8 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
             dead_letters=dead_letters, metrics=metrics,
         ),
         "users": UserAgent(
-            partitions.shard, index=index, flusher=flusher, dead_letters=dead_letters, metrics=metrics
+            partitions.shard, index=index, flusher=flusher, placement=placement, dead_letters=dead_letters,
+            metrics=metrics,
         ),
         "requests": RequestAgent(
             settings, partitions.shard, server=server, inputs=inputs, placement=placement,

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from streams.decoding import NULL_KEY, TOO_LARGE, Rejected, decode
+from streams.decoding import NULL_KEY, TOO_LARGE, Rejected, decode, key_mismatches
 from streams.durability.flush import Flusher
 from streams.events import UserUpdate, decode_user, encode
 from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.placement import Placement
 from streams.kafka.topics import TOPICS
 from streams.kafka.transport import RecordBatch
 from streams.metrics import Metrics
@@ -33,12 +34,14 @@ class UserAgent:
         *,
         index: ItemIndex,
         flusher: Flusher,
+        placement: Placement,
         dead_letters: DeadLetters,
         metrics: Metrics,
     ) -> None:
         self._shard = shard
         self._index = index
         self._flusher = flusher
+        self._placement = placement
         self._dead_letters = dead_letters
         self._metrics = metrics
 
@@ -50,6 +53,7 @@ class UserAgent:
         decoded = decode([record for record in batch.records if record.value is not None], decode_user)
         values = {record.offset: value for value, record in zip(decoded.values, decoded.records, strict=True)}
         rejected = list(decoded.rejected)
+        self._check_keys(shard.partition, batch, values)
         erased = applied = unheard_of = 0
         for record in batch.records:
             if record.value is None:
@@ -79,6 +83,16 @@ class UserAgent:
         if erased:
             self._metrics.count_events("users", "tombstone", erased)
             await self._flusher.flush_shard(shard)
+
+    def _check_keys(self, partition: int, batch: RecordBatch, values: dict[int, UserUpdate]) -> None:
+        """Count who is on a partition that is not theirs: updates by their user_id, erasures by their key."""
+        updates = [record for record in batch.records if record.offset in values]
+        user_ids = [values[record.offset].user_id for record in updates]
+        if mismatches := key_mismatches(updates, user_ids):
+            self._metrics.count_key_mismatches("users", mismatches)
+        named = (record.key for record in batch.records if record.value is None and record.key)
+        user_ids += [key.decode(errors="replace") for key in named]
+        self._placement.check("users", partition, user_ids)
 
 
 def _row_bytes(update: UserUpdate) -> int:

@@ -220,3 +220,14 @@ async def test_users_on_a_foreign_partition_are_counted_and_taken_where_they_are
         assert shard.profiles.row_of("u") >= 0
         body, _ = worker.parts.metrics.render()
         assert b'wrong_partition_total{topic="clicks"} 1.0' in body
+
+
+async def test_what_users_state_and_erase_on_a_foreign_partition_is_counted(memory: Memory) -> None:
+    update = encode(UserUpdate(user_id="u"))
+    memory.log.append("users", 1 - PLACE, [(b"u", update), (b"other", update), (b"u", None), (b"", None)])
+    memory.log.append("users", PLACE, [(b"u", update), (b"u", None)])
+    async with memory.worker() as worker:
+        await worker.deliver()
+        body, _ = worker.parts.metrics.render()
+        assert b'wrong_partition_total{topic="users"} 3.0' in body
+        assert b'key_mismatch_total{topic="users"} 1.0' in body
