@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from streams import metric_tables as tables
+from streams.canary.trips import DESCRIBED as CANARY
+from streams.canary.trips import STAGES as TRIP_STAGES
 from streams.metrics import DEAD_LETTER_REASONS, Described, Metrics
 from streams.ope.live import DESCRIBED as OPE
 
@@ -46,10 +48,11 @@ def document() -> str:
     lines = [
         "# Metrics", "",
         "Written by `make dashboards` from the code. A worker answers `/metrics` on its HTTP port (6066),",
-        "`slatestream ope` on its own (6067). No label has users or items as values.", "",
+        "`slatestream ope` on 6067, `slatestream canary` on 6069. No label has users or items as values.", "",
         "## Worker", "", *table(worker.described), "",
         "## Process", "", *table(process), "",
         "## Off-policy evaluation", "", *table(OPE), "",
+        "## Canary", "", *table(CANARY), "",
         "## Values of labels", "",
         "| label | values |", "|---|---|",
         *(f"| `outcome` of `events_total`, `topic=\"{topic}\"` | {listed(values)} |"
@@ -61,6 +64,7 @@ def document() -> str:
         f"| `position` | `0` to `{tables.POSITIONS - 1}` |",
         *(f"| `status` of `http_requests_total`, `route=\"{route}\"` | {listed(statuses)} |"
           for route, statuses in tables.ROUTES.items()),
+        f"| `stage` of `canary_failures_total` | {listed(TRIP_STAGES)} |",
         f"| `source` | {listed(tables.LOGGERS)} |",
         f"| `level` | {listed(tables.LEVELS)} |", "",
         "## Buckets of stage_seconds", "",

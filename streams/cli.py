@@ -36,6 +36,7 @@ COMMANDS = {
     "item": "streams.commands.look:item_command",
     "status": "streams.commands.status:status_command",
     "explain": "streams.commands.explain:explain_command",
+    "canary": "streams.canary.command:canary_command",
     "ope": "streams.ope.command:ope_command",
     "init": "streams.mapping.init_command:init_command",
     "map": "streams.mapping.map_command:map_command",

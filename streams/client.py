@@ -51,7 +51,7 @@ class SlateClient:
         self._producer: AIOKafkaProducer | None = None
         self._consumer: AIOKafkaConsumer | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._waiting: dict[str, tuple[float, asyncio.Future[Answer]]] = {}
+        self._waiting: dict[str, tuple[bytes, float, asyncio.Future[Answer]]] = {}
         self._answers = topic_name(settings, "recommendations")
         self.dead_letters: dict[str, int] = {}
         self.sent = 0
@@ -80,12 +80,18 @@ class SlateClient:
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
-        for _, future in self._waiting.values():
+        for _, _, future in self._waiting.values():
             future.cancel()
         if self._consumer is not None:
             await self._consumer.stop()
         if self._producer is not None:
             await self._producer.stop()
+
+    async def failed(self) -> None:
+        """Wait until nothing can be read any more, and raise why."""
+        if self._reader is None:
+            raise RuntimeError("the client is not started")
+        await self._reader
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -94,9 +100,14 @@ class SlateClient:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    async def click(self, click: Click) -> None:
-        """Publish an interaction; it has been acknowledged on return, so the next request sees it."""
-        await self._send("clicks", click.user_id, encode(click))
+    async def click(self, click: Click) -> int:
+        """Publish an interaction; it has been acknowledged on return, so the next request sees it.
+
+        Returns
+        -------
+        its offset in the user's partition
+        """
+        return await self._send("clicks", click.user_id, encode(click))
 
     async def user(self, update: UserUpdate) -> None:
         """Publish what a user states."""
@@ -111,7 +122,7 @@ class SlateClient:
             If no slate has come in time.
         """
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[request.request_id] = (time.perf_counter(), future)
+        self._waiting[request.request_id] = (request.user_id.encode(), time.perf_counter(), future)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._send("requests", request.user_id, encode(request))
@@ -119,27 +130,30 @@ class SlateClient:
         finally:
             del self._waiting[request.request_id]
 
-    async def _send(self, name: str, key: str, value: bytes) -> None:
+    async def _send(self, name: str, key: str, value: bytes) -> int:
         if self._producer is None:
             raise RuntimeError("the client is not started")
         partition = partition_of(key, topic_partitions(self._settings, name))
         topic = topic_name(self._settings, name)
-        await self._producer.send_and_wait(topic, value, key.encode(), partition=partition)
+        sent = await self._producer.send_and_wait(topic, value, key.encode(), partition=partition)
         self.sent += 1
+        return int(sent.offset)
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         while True:
             for partition, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
                 now = time.perf_counter()
+                users = {user for user, _, _ in self._waiting.values()}
                 for record in records:
                     if partition.topic == self._answers:
-                        self._deliver(record.value, now)
+                        if record.key in users:  # others' slates need not be read
+                            self._deliver(record.value, now)
                     else:
                         reason = decode_dead_letter(record.value).reason
                         self.dead_letters[reason] = self.dead_letters.get(reason, 0) + 1
 
     def _deliver(self, value: bytes, now: float) -> None:
         recommendation = decode_recommendation(value)
-        asked, future = self._waiting.get(recommendation.request_id, (0.0, None))
+        _, asked, future = self._waiting.get(recommendation.request_id, (b"", 0.0, None))
         if future is not None and not future.done():
             future.set_result(Answer(recommendation, now - asked))

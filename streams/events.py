@@ -77,6 +77,8 @@ class Request(msgspec.Struct, frozen=True):
     pinned items come first, in this order, and before those of the settings, whether the user has seen them
     or not; boosts are added to what the policy thinks of an item, in units of reward. Neither brings an item
     that is excluded, filtered out, blocked by the user or not available.
+    Nothing is learned from the slate of a preview: it is made and published like any, but it is no
+    impression, waits for no reward and is in no experiment.
     """
 
     request_id: Id
@@ -89,6 +91,7 @@ class Request(msgspec.Struct, frozen=True):
     filters: dict[str, list[str]] = {}
     pinned: Annotated[list[Id], msgspec.Meta(max_length=MAX_SLATE)] = []
     boosts: Annotated[dict[Id, Boost], msgspec.Meta(max_length=MAX_SLATE)] = {}
+    preview: bool = False
 
 
 class Evidence(msgspec.Struct, frozen=True):

@@ -177,6 +177,15 @@ OVERVIEW = [
         "Release age", "Since the release in use was written.", "s",
         [("time() - slatestream_release_timestamp_seconds", "{{instance}}")], width=12,
     ),
+    Panel(
+        "Canary round trip", "From a click of `slatestream canary`, where it runs, to its slate, over Kafka.",
+        "s", quantiles("slatestream_canary_round_trip_seconds", "", 0.5, 0.99), width=12,
+    ),
+    Panel(
+        "Canary failures", "Its trips that failed, by the stage that they failed at.", "cps",
+        [(rate("slatestream_canary_failures_total", "stage"), "{{stage}}"),
+         ("sum(rate(slatestream_canary_trips_total[$__rate_interval]))", "all trips")], width=12,
+    ),
 ]  # fmt: skip
 
 PIPELINE = [

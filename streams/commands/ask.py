@@ -23,7 +23,14 @@ HERE = "http://127.0.0.1:6066"
 T = TypeVar("T")
 
 
-def ask(command: str, url: str, *path: str, decode: Callable[[bytes], T], query: str = "") -> T:
+def ask(
+    command: str,
+    url: str,
+    *path: str,
+    decode: Callable[[bytes], T],
+    query: str = "",
+    timeout_s: float = TIMEOUT_S,
+) -> T:
     """Ask a worker and decode its answer; path is quoted part by part.
 
     A bearer token is taken from the environment, `SLATES_TOKEN`, where workers ask for one.
@@ -35,11 +42,10 @@ def ask(command: str, url: str, *path: str, decode: Callable[[bytes], T], query:
     SlatestreamError
         If the URL is not one of HTTP, or the answer is a refusal: with its reason.
     """
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise SlatestreamError(f"--url must begin with http:// or https://, got {url!r}")
+    check_url(url)
     asked = "/".join([url.rstrip("/"), "v1", *(quote(part, safe="") for part in path)]) + query
     try:
-        with urllib.request.urlopen(_request(asked), timeout=TIMEOUT_S) as answer:
+        with urllib.request.urlopen(_request(asked), timeout=timeout_s) as answer:
             return decode(answer.read())
     except urllib.error.HTTPError as error:
         raise SlatestreamError(f"{command}: {_reason(error)}") from None
@@ -51,6 +57,12 @@ def ask(command: str, url: str, *path: str, decode: Callable[[bytes], T], query:
             f"{command}: no worker answers at {url} ({reason}); start one with `slatestream worker`, or name "
             "another with --url"
         ) from None
+
+
+def check_url(url: str) -> None:
+    """Raise SlatestreamError where a URL is not one of HTTP."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise SlatestreamError(f"--url must begin with http:// or https://, got {url!r}")
 
 
 def read(url: str) -> bytes:

@@ -45,11 +45,15 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class UserView:
-    """What decides who serves a user; events ever and attributes stated."""
+    """What decides who serves a user; events ever and attributes stated.
+
+    enrolled: the user may be in an experiment.
+    """
 
     user_id: str
     events: int = 0
     attributes: Mapping[str, str] = field(default_factory=dict)
+    enrolled: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,6 +206,6 @@ class RunningExperiments:
         keys = keys_of(user.user_id for user in users)
         for running in reversed(self._order):  # the first has the last word
             for row, number in enumerate(running.assign(users, keys).tolist()):
-                if number != OUTSIDE:
+                if number != OUTSIDE and users[row].enrolled:
                     routes[row] = running.routes[number]
         return routes

@@ -6,17 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from rich.console import Console
 from rich.live import Live
 
 from streams.demo.session import race
-from streams.errors import SlatestreamError
 from streams.kafka.reader import TailReader
 from streams.kafka.topics import topic_name, topic_partitions
 from streams.metrics import Described
+from streams.metrics_port import metrics_port
 from streams.ope.estimates import Sampling
 from streams.ope.log import MALFORMED, Reward, SlateLog
 from streams.ope.report import Report, count, evaluate_columns, table
@@ -117,26 +117,20 @@ async def follow(settings: Settings, window: Window, *, host: str, port: int, co
 
     verdicts, registry = Verdicts(), CollectorRegistry()
     registry.register(verdicts)
-    try:
-        server, _ = start_http_server(port, host, registry)
-    except OSError as error:
-        raise SlatestreamError(
-            f"--host {host} --port {port}: {error.strerror}; name others, port 0 for any"
-        ) from None
-    console.print(f"metrics on http://{host}:{server.server_port}/metrics", highlight=False)
     reader = TailReader(
         settings,
         {topic_name(settings, "feedback"): partitions},
         take,
         last=-(-window.slates // partitions),
     )
-    await reader.start()
-    try:
-        await reader.caught_up.wait()
-        await race(_keep_judging(log, window, verdicts, console), reader.task)
-    finally:
-        await reader.stop()
-        server.shutdown()
+    with metrics_port(registry, host=host, port=port) as address:
+        console.print(f"metrics on {address}", highlight=False)
+        await reader.start()
+        try:
+            await reader.caught_up.wait()
+            await race(_keep_judging(log, window, verdicts, console), reader.task)
+        finally:
+            await reader.stop()
 
 
 async def _keep_judging(log: SlateLog, window: Window, verdicts: Verdicts, console: Console) -> None:

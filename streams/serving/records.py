@@ -93,7 +93,9 @@ def slate_record(
     clicks_offset : last offset of the user's click partition that has been folded
     received : Unix seconds at which the request entered
     """
-    route = chosen.route
+    route, features = chosen.route, chosen.features
+    if request.preview:  # without features nothing is learned from it when it is read again either
+        features = features[:0, :0]
     return Recommendation(
         request_id=request.request_id,
         user_id=request.user_id,
@@ -102,8 +104,8 @@ def slate_record(
         policy_version=chosen.policy_version,
         propensity_kind=route.propensity_kind,
         model_version=model_version,
-        features=chosen.features.astype("<f4", copy=False).tobytes(),
-        feature_dim=chosen.features.shape[1],
+        features=features.astype("<f4", copy=False).tobytes(),
+        feature_dim=features.shape[1],
         timestamp_ms=request.timestamp_ms,
         latency_ms=round(max(0.0, time.time() - received) * 1000, 3),
         clicks_offset=clicks_offset,

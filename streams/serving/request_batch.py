@@ -130,7 +130,7 @@ class RequestBatches:
             )
         requests = [job.request for job in jobs]
         users = [
-            UserView(request.user_id, events, said.attributes)
+            UserView(request.user_id, events, said.attributes, enrolled=not request.preview)
             for request, events, said in zip(requests, people.events.tolist(), people.stated, strict=True)
         ]
         postings = self._shared.catalogue.postings

@@ -301,9 +301,11 @@ class Server:
         )
         await self._outbox.sure_of(shard)
         # Opened before it is out: nobody can click before, and nobody's click may find it closed.
-        shard.open_slate(record, chosen.features)
+        if not request.preview:
+            shard.open_slate(record, chosen.features)
+        learned = None if request.preview else chosen.features
         try:
-            await self._outbox.publish(shard, record, chosen.features, received=received)
+            await self._outbox.publish(shard, record, learned, received=received)
         except SlateTooLarge:
             shard.slates.withdraw(record.request_id)
             raise

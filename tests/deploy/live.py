@@ -75,11 +75,11 @@ class Traffic:
 
 
 @contextmanager
-def off_policy_evaluation(settings: Settings) -> Iterator[str]:
-    """Run `slatestream ope`; give its host:port."""
+def beside(settings: Settings, command: str) -> Iterator[str]:
+    """Run `slatestream ope` or `canary`; give its host:port."""
     variables = os.environ | environment(same_topics(settings)) | {"COLUMNS": "400"}
     live = subprocess.Popen(
-        [*DIE_WITH_PARENT, sys.executable, "-u", "-m", "streams.cli", "ope", "--port", "0", "--every", "1"],
+        [*DIE_WITH_PARENT, sys.executable, "-u", "-m", "streams.cli", command, "--port", "0", "--every", "1"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables,
     )  # fmt: skip
     with live:

@@ -85,7 +85,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         for item in FILMS:
             client.click("sated", item.item_id)
         client.flush()
-        targets = {"slatestream": [worker.url.removeprefix("http://")], "slatestream-ope": []}
+        targets = {
+            "slatestream": [worker.url.removeprefix("http://")],
+            "slatestream-ope": [],
+            "slatestream-canary": [],
+        }
         prometheus = Prometheus(prometheus_program, folder, targets, minutes_as_seconds=True)
         stack.callback(prometheus.stop)
         wait_until(lambda: prometheus.has("slatestream_ready == 1"), "the worker is scraped")

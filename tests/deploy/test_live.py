@@ -17,9 +17,9 @@ from tests.deploy.live import (
     WINDOW_MS,
     Prometheus,
     Traffic,
+    beside,
     metrics_of_a_release,
     missing,
-    off_policy_evaluation,
     selectors,
     start_experiment,
 )
@@ -72,13 +72,14 @@ def unanswered(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory)
     )
     with ExitStack() as stack:
         worker = stack.enter_context(WorkerProcess(values, log=folder / "worker.log"))
-        evaluation = stack.enter_context(off_policy_evaluation(settings))
+        evaluation = stack.enter_context(beside(settings, "ope"))
         client = stack.enter_context(Client(settings))
         worker.wait_ready()
         traffic = Traffic(client, worker)
         start_experiment(settings, worker)
         workers = [worker.url.removeprefix("http://"), stack.enter_context(metrics_of_a_release())]
-        targets = {"slatestream": workers, "slatestream-ope": [evaluation]}
+        canary = stack.enter_context(beside(settings, "canary"))
+        targets = {"slatestream": workers, "slatestream-ope": [evaluation], "slatestream-canary": [canary]}
         prometheus = Prometheus(prometheus_program, folder, targets)
         stack.callback(prometheus.stop)
         wait_until(lambda: prometheus.has("slatestream_ready == 1"), "the worker is scraped")
