@@ -27,7 +27,7 @@ from streams.errors import ConfigurationError
 from streams.events import MAX_SLATE
 from streams.http_settings import TokenSettings
 from streams.settings_faults import explain, explain_no_json, unknown_variables
-from streams.sources import FieldSource, Source, load_sources
+from streams.sources import REGISTERED, FieldSource, Source, load_sources, registry_address, with_registry
 
 log = logging.getLogger("slatestream")
 
@@ -77,6 +77,11 @@ class Settings(BaseSettings):
         None,
         description="File that says which of your own topics feed the inputs, and how: `slatestream map`.",
     )
+    registry: str | None = Field(
+        None, description="Schema registry of mapped topics in Avro or Protobuf, where their file names none."
+    )
+    registry_username: str | None = None
+    registry_password: SecretStr | None = None
 
     # Events
     actions: dict[str, float] = Field(
@@ -347,6 +352,7 @@ class Settings(BaseSettings):
             raise ValueError("http_tls_certificate and http_tls_key must be given together")
         self._check_kafka_credentials()
         self._check_mapped_actions()
+        self._check_registry()
         return self
 
     def _check_kafka_credentials(self) -> None:
@@ -361,6 +367,19 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"security_protocol={self.security_protocol} needs sasl_username and sasl_password"
             )
+
+    def _check_registry(self) -> None:
+        if self.registry is not None:
+            registry_address(self.registry)
+        if (self.registry_username is None) != (self.registry_password is None):
+            raise ValueError("registry_username and registry_password must be given together")
+        for source in self.sources:
+            for kind in (source.format, source.key_format):
+                if kind in REGISTERED and source.registry is None:
+                    raise ValueError(
+                        f"mapping: source {source.topic} is {kind}, so it needs the address of the schema "
+                        'registry: registry = "http://..." in the mapping file, or the setting registry'
+                    )
 
     def _check_mapped_actions(self) -> None:
         for source in self.sources:
@@ -377,7 +396,8 @@ class Settings(BaseSettings):
     @cached_property
     def sources(self) -> tuple[Source, ...]:
         """The topics of `mapping`: none without one."""
-        return () if self.mapping is None else load_sources(self.mapping)
+        found = () if self.mapping is None else load_sources(self.mapping)
+        return tuple(with_registry(source, self.registry) for source in found)
 
     @property
     def positive_actions(self) -> tuple[str, ...]:

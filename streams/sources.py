@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 from pydantic import (
@@ -36,6 +37,8 @@ STRUCTS: Mapping[str, type[msgspec.Struct]] = {
     "users": UserUpdate,
     "requests": Request,
 }
+REGISTERED = ("avro", "protobuf")
+"""Formats whose schemas are in a registry."""
 IDS = {"clicks": "user_id", "content": "item_id", "users": "user_id", "requests": "user_id"}
 """The field that names the key of each input."""
 DELETED_BY_NULL = ("content", "users")
@@ -133,9 +136,10 @@ class Source(_Table):
 
     topic: str = Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")
     feeds: Target
-    format: Literal["json"] = "json"
+    format: Literal["json", "avro", "protobuf"] = "json"
+    registry: str | None = Field(None, description="Address of the schema registry of Avro and Protobuf.")
     envelope: Literal["none", "cloudevents", "debezium"] = "none"
-    key_format: Literal["text", "json"] = Field(
+    key_format: Literal["text", "json", "avro", "protobuf"] = Field(
         "text", description="Of keys; a path such as `$key.id` reads a text key as JSON."
     )
     key: str = Field("$key", description="Names what a null value deletes.")
@@ -155,6 +159,11 @@ class Source(_Table):
             if isinstance(fields, dict)
             else fields
         )
+
+    @field_validator("registry")
+    @classmethod
+    def _check_address(cls, url: str | None) -> str | None:
+        return url if url is None else registry_address(url)
 
     @field_validator("each", "key")
     @classmethod
@@ -215,7 +224,13 @@ class Source(_Table):
 
 
 class _File(_Table):
+    registry: str | None = None
     source: tuple[Source, ...] = ()
+
+    @field_validator("registry")
+    @classmethod
+    def _check_address(cls, url: str | None) -> str | None:
+        return url if url is None else registry_address(url)
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -236,6 +251,23 @@ class _File(_Table):
             if source.repartition and source.feeds in {other.feeds for other in direct}:
                 raise ValueError(f"{source.feeds} is fed directly and by repartition: set it for both")
         return self
+
+
+def registry_address(url: str) -> str:
+    """Return the address of a schema registry; refuse what is none, and credentials in it."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise ValueError("registry must be an address without credentials: these are the settings "
+                         "registry_username and registry_password")  # fmt: skip
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"registry must be an address such as http://registry:8081, got {url!r}")
+    return url
+
+
+def with_registry(source: Source, url: str | None) -> Source:
+    """Return a source with a registry where it needs one and names none."""
+    needs = {source.format, source.key_format}.intersection(REGISTERED)
+    return source.model_copy(update={"registry": url}) if needs and source.registry is None else source
 
 
 def load_sources(path: Path) -> tuple[Source, ...]:
@@ -261,7 +293,8 @@ def parse_sources(text: str, name: str) -> tuple[Source, ...]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"mapping {name}: no TOML: {error}") from None
     try:
-        return _File.model_validate(tables).source
+        file = _File.model_validate(tables)
+        return tuple(with_registry(source, file.registry) for source in file.source)
     except ValidationError as error:
         raise ConfigurationError(f"mapping {name}:\n  " + "\n  ".join(_faults(error, tables))) from None
 

@@ -11,6 +11,7 @@ from streams.events import Click, decode_click
 from streams.kafka.columns import Record, RecordColumns
 from streams.mapping.click_kernels import LEFT_OUT, READ, read_mapped
 from streams.mapping.click_plan import ClickPlan, click_plan
+from streams.mapping.schemas import Schemas
 from streams.mapping.translate import Translator
 from streams.source_paths import Path
 from streams.sources import Source, parse_sources
@@ -24,10 +25,23 @@ class ClickReader:
     Parameters
     ----------
     action_codes : code of each action that the settings define
+    schemas : of the registry that its formats need
+
+    Attributes
+    ----------
+    ready : waits until the schemas of records are here
     """
 
-    def __init__(self, source: Source, action_codes: Mapping[str, int], max_future_ms: int) -> None:
-        self._translator = Translator(source)
+    def __init__(
+        self,
+        source: Source,
+        action_codes: Mapping[str, int],
+        max_future_ms: int,
+        *,
+        schemas: Schemas | None = None,
+    ) -> None:
+        self._translator = Translator(source, schemas=schemas)
+        self.ready = self._translator.ready
         self._codes = dict(action_codes)
         self._max_future_ms = max_future_ms
         self._plan = click_plan(source, action_codes)

@@ -8,9 +8,10 @@ import msgspec
 from streams.decoding import NULL_VALUE, why_undecodable
 from streams.kafka.columns import Record
 from streams.mapping.places import Context, read_json_key, read_text_key
+from streams.mapping.schemas import Schemas
 from streams.mapping.values import Fault, LeftOut
 from streams.source_paths import parse
-from streams.sources import DELETED_BY_NULL, Source
+from streams.sources import DELETED_BY_NULL, REGISTERED, Source
 
 
 class Unwrapped(Exception):
@@ -39,8 +40,28 @@ def read_json(value: bytes) -> Any:
     return found
 
 
-def key_reader(source: Source) -> Callable[[Record], Any]:
+def value_reader(source: Source, schemas: Schemas | None) -> Callable[[bytes], Any]:
+    """Return what decodes a value; it raises `Fault`, and `RegistryError` where a registry is asked."""
+    if source.format not in REGISTERED:
+        return read_json
+    assert schemas is not None
+    read, kind = schemas.read, source.format
+
+    def read_registered(value: bytes) -> Any:
+        found = read(value, kind=kind)
+        if found is None:
+            raise Fault(f"is the null of {kind}", NULL_VALUE)
+        return found
+
+    return read_registered
+
+
+def key_reader(source: Source, schemas: Schemas | None) -> Callable[[Record], Any]:
     """Return what decodes a record's key, when a path asks for it."""
+    if source.key_format in REGISTERED:
+        assert schemas is not None
+        read = schemas.read
+        return lambda record: None if record.key is None else read(record.key, kind=source.key_format)
     paths = [parse(source.key), *source.paths()]
     inside = any(path.root == "$key" and path.steps for path in paths)
     return read_json_key if inside or source.key_format == "json" else read_text_key

@@ -1,6 +1,7 @@
 """Which topics are mapped, and what their records are worth."""
 
 from streams.kafka.columns import Record, RecordColumns
+from streams.mapping.schemas import schemas_of
 from streams.mapping.translate import Translator
 from streams.mapping.values import Fault
 from streams.refusals import refused
@@ -16,7 +17,7 @@ def source_of(settings: Settings, topic: str) -> Source | None:
 def refused_of_source(settings: Settings, source: Source, record: Record) -> str | None:
     """Say why a worker would refuse a record of a source; None when it would take it."""
     try:
-        events = Translator(source).events(record)
+        events = Translator(source, schemas=schemas_of(settings, source)).events(record)
     except Fault as fault:
         return f"{fault.reason}: {fault}"
     for event in events:
@@ -34,4 +35,4 @@ def as_ours(settings: Settings, name: str, records: RecordColumns) -> RecordColu
     source = next((one for one in settings.sources if one.feeds == name and not one.repartition), None)
     if source is None:
         return records
-    return Translator(source).batch(records).records
+    return Translator(source, schemas=schemas_of(settings, source)).batch(records).records

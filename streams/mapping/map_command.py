@@ -17,11 +17,12 @@ from streams.errors import ConfigurationError, SlatestreamError
 from streams.kafka.columns import Record
 from streams.kafka.topics import topic_name
 from streams.mapping.sample import Sample, Sampled, sample_file, sample_topic
+from streams.mapping.schemas import schemas_of
 from streams.mapping.translate import Event, Translator
 from streams.mapping.values import Fault
 from streams.refusals import refused
 from streams.settings import Settings, load_settings
-from streams.sources import Source, load_sources
+from streams.sources import REGISTERED, Source
 
 MOST_SHOWN = 2_000  # characters of a value in a table
 
@@ -32,11 +33,13 @@ class Outcome:
 
     Attributes
     ----------
+    before : its value as text; of Avro and Protobuf the JSON of what was decoded, where it can be
     events : what it becomes; none where it is left out or fails
     why : why it fails, None where it does not
     """
 
     record: Record
+    before: str
     events: Sequence[Event]
     why: str | None
 
@@ -67,11 +70,15 @@ def map_command(
     settings = load_settings(config, mapping=mapping)
     if settings.mapping is None:
         raise ConfigurationError("name a mapping file, or set SLATESTREAM_MAPPING")
-    sources = [source for source in load_sources(settings.mapping) if topic in (None, source.topic)]
+    sources = [source for source in settings.sources if topic in (None, source.topic)]
     if not sources:
         raise SlatestreamError(f"{settings.mapping} has no source {topic!r}")
     if file is not None and len(sources) > 1:
         raise SlatestreamError("--file has the records of one source: name it with --topic")
+    if file is not None and sources[0].format in REGISTERED:
+        raise SlatestreamError(
+            f"--file has JSON, and {sources[0].topic} is {sources[0].format}: sample the topic"
+        )
     if not sample:
         _show_sources(settings, sources, as_json=as_json)
         return
@@ -86,24 +93,35 @@ def map_command(
 
 def outcomes_of(settings: Settings, source: Source, records: Sequence[Sampled]) -> list[Outcome]:
     """Translate records, and hold what comes out against what a worker would refuse."""
-    translator = Translator(source)
+    translator = Translator(source, schemas=schemas_of(settings, source))
     return [_outcome(settings, translator, one) for one in records]
 
 
 def _outcome(settings: Settings, translator: Translator, sampled: Sampled) -> Outcome:
     record = sampled.record
+    before = _before(translator, record.value)
     try:
         events = translator.events(record, lambda: sampled.headers)
     except Fault as fault:
-        return Outcome(record, (), f"{fault.reason}: {fault}")
+        return Outcome(record, before, (), f"{fault.reason}: {fault}")
     for event in events:
         if event.value is None:
             why = None if event.key else "null_key: a deletion names its item or user by `key`"
         else:
             why = refused(settings, translator.source.feeds, event.value, record.timestamp)
         if why is not None:
-            return Outcome(record, events, why)
-    return Outcome(record, events, None)
+            return Outcome(record, before, events, why)
+    return Outcome(record, before, events, None)
+
+
+def _before(translator: Translator, value: bytes | None) -> str:
+    if value is None or translator.source.format not in REGISTERED:
+        return _text(value)
+    try:
+        # What has no JSON, such as bytes that are no text, is shown as Python writes it.
+        return _text(json.dumps(translator.read(value), ensure_ascii=False, default=repr).encode())
+    except Fault:
+        return _text(value)
 
 
 def _sample(settings: Settings, source: Source, most: int, file: Path | None) -> Sample:
@@ -150,7 +168,7 @@ def _show(source: Source, outcomes: Sequence[Outcome], faults: Sequence[str], *,
         record = outcome.record
         after = "\n".join(_after(outcome))
         table.add_row(
-            f"{record.partition}:{record.offset}", escape(_text(record.value)), after,
+            f"{record.partition}:{record.offset}", escape(outcome.before), after,
             style="red" if outcome.why else "",
         )  # fmt: skip
     console = _console()
@@ -180,7 +198,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         "partition": record.partition,
         "offset": record.offset,
         "key": _text(record.key),
-        "before": _text(record.value),
+        "before": outcome.before,
         "after": [
             {
                 "key": _text(event.key),

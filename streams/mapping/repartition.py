@@ -23,6 +23,7 @@ from streams.kafka.options import aiokafka_client_options
 from streams.kafka.partitioner import partition_of
 from streams.kafka.publisher import Row
 from streams.kafka.topics import topic_name, topic_partitions
+from streams.mapping.schemas import schemas_of
 from streams.mapping.translate import Event, Translator
 from streams.mapping.values import Fault
 from streams.metrics import Metrics
@@ -57,7 +58,8 @@ class Repartitioner:
         self._translators: dict[str, list[Translator]] = defaultdict(list)
         for source in settings.sources:
             if source.repartition:
-                self._translators[source.topic].append(Translator(source))
+                translator = Translator(source, schemas=schemas_of(settings, source))
+                self._translators[source.topic].append(translator)
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -104,6 +106,7 @@ class Repartitioner:
         made: list[Made] = []
         rejected: list[Rejected] = []
         left_out = 0
+        await translator.ready(records)
         for row, record in enumerate(records):
             if row % SLICE == SLICE - 1:
                 await asyncio.sleep(0)

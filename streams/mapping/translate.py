@@ -11,8 +11,9 @@ from streams.decoding import INVALID, NULL_VALUE, TIMESTAMP, Rejected
 from streams.events import encode
 from streams.kafka.columns import OFFSET, Record, RecordColumns
 from streams.kafka.columns import TIMESTAMP as RECORD_TIME
-from streams.mapping.formats import Unwrapped, key_reader, read_json, unwrapper
+from streams.mapping.formats import Unwrapped, key_reader, unwrapper, value_reader
 from streams.mapping.places import Context, Headers, as_text, getter
+from streams.mapping.schemas import Schemas
 from streams.mapping.values import Fault, LeftOut, Maker, maker
 from streams.source_paths import parse
 from streams.sources import DELETED_BY_NULL, IDS, STRUCTS, Condition, FieldSource, Source
@@ -43,13 +44,20 @@ class Translated:
 
 
 class Translator:
-    """Translates the records of one source."""
+    """Translates the records of one source.
 
-    def __init__(self, source: Source) -> None:
+    Parameters
+    ----------
+    schemas : of the registry that its formats need
+    """
+
+    def __init__(self, source: Source, *, schemas: Schemas | None = None) -> None:
         self.source = source
+        self._schemas = schemas
+        self.read = value_reader(source, schemas)
         self._struct = STRUCTS[source.feeds]
         self._id = IDS[source.feeds]
-        self._read_key = key_reader(source)
+        self._read_key = key_reader(source, schemas)
         self._unwrap = unwrapper(source)
         self._key = getter(parse(source.key))
         self._each = None if source.each is None else getter(parse(source.each))
@@ -79,7 +87,7 @@ class Translator:
         try:
             if record.value is None:
                 return self._null(context)
-            context.value = read_json(record.value)
+            context.value = self.read(record.value)
             self._unwrap(context)
         except LeftOut:
             return []
@@ -94,6 +102,11 @@ class Translator:
         for context.index, context.element in enumerate(elements or ()):
             events += self._one(context)
         return events
+
+    async def ready(self, records: RecordColumns) -> None:
+        """Wait until the schemas of records are here, so that nothing blocks when they are translated."""
+        if self._schemas is not None:
+            await self._schemas.ready(records, self.source)
 
     def batch(self, records: RecordColumns) -> Translated:
         """Translate records that make at most an event each."""

@@ -28,6 +28,7 @@ from streams.learning.learner import Learner
 from streams.learning.policy_set import PolicySet
 from streams.mapping.click_reader import ClickReader
 from streams.mapping.repartition import Repartitioner
+from streams.mapping.schemas import schemas_of
 from streams.mapping.translate import Translator
 from streams.metrics import Metrics
 from streams.serving.eligibility import Eligibility
@@ -47,7 +48,7 @@ from streams.why.signal_sources import SignalSources
 from streams.why.slate_reasons import SlateReasons
 from streams.worker.agents.clicks import ClickAgent
 from streams.worker.agents.content import ContentAgent
-from streams.worker.agents.mapped import MappedAgent
+from streams.worker.agents.mapped import MappedAgent, ReadyAgent
 from streams.worker.agents.requests import RequestAgent
 from streams.worker.agents.users import UserAgent
 from streams.worker.idle_users import IdleUsers
@@ -144,10 +145,11 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     placement = Placement(settings.partitions, metrics)
     # One core is the event loop's.
     folding = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 1), thread_name_prefix="folding")
+    clicks = _click_reader(settings)
     agents: dict[str, Agent] = {
         "clicks": ClickAgent(
             settings, partitions.shard, index=index, server=server, placement=placement,
-            dead_letters=dead_letters, metrics=metrics, threads=folding, read=_click_reader(settings),
+            dead_letters=dead_letters, metrics=metrics, threads=folding, read=clicks,
         ),
         "content": ContentAgent(
             content, publisher=publisher, item_state=topics["item-state"], inputs=inputs,
@@ -162,10 +164,15 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
             dead_letters=dead_letters, metrics=metrics,
         ),
     }  # fmt: skip
+    if clicks is not None:
+        agents["clicks"] = ReadyAgent(clicks.ready, agents["clicks"])
     for source in settings.sources:
         if not source.repartition and source.feeds != "clicks":
             agents[source.feeds] = MappedAgent(
-                Translator(source), agents[source.feeds], dead_letters=dead_letters, metrics=metrics
+                Translator(source, schemas=schemas_of(settings, source)),
+                agents[source.feeds],
+                dead_letters=dead_letters,
+                metrics=metrics,
             )
     repartitioner = Repartitioner(settings, publisher=publisher, dead_letters=dead_letters, metrics=metrics)
     return Parts(
@@ -185,7 +192,8 @@ def _click_reader(settings: Settings) -> ClickReader | None:
     codes = {name: code for code, name in enumerate(settings.actions)}
     for source in settings.sources:
         if source.feeds == "clicks" and not source.repartition:
-            return ClickReader(source, codes, settings.max_future_ms)
+            schemas = schemas_of(settings, source)
+            return ClickReader(source, codes, settings.max_future_ms, schemas=schemas)
     return None
 
 

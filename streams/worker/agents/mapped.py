@@ -33,8 +33,33 @@ class MappedAgent:
     async def __call__(self, batch: RecordBatch) -> None:
         """Translate a batch and take what it became; its offsets are those of its records."""
         name = self._translator.source.feeds
-        made = self._translator.batch(RecordColumns.of(batch.records))
+        records = RecordColumns.of(batch.records)
+        await self._translator.ready(records)
+        made = self._translator.batch(records)
         if made.left_out:
             self._metrics.count_events(name, "left_out", made.left_out)
         await self._dead_letters.publish(name, made.rejected)
         await self._take(RecordBatch(batch.tp, made.records, batch.last_offset, batch.epoch))
+
+
+class ReadyAgent:
+    """Waits until the schemas of a batch's records are here, then hands it on.
+
+    Parameters
+    ----------
+    ready : waits for what a registry says of some records
+    take : the agent that decodes them
+    """
+
+    def __init__(
+        self,
+        ready: Callable[[RecordColumns], Awaitable[None]],
+        take: Callable[[RecordBatch], Awaitable[None]],
+    ) -> None:
+        self._ready = ready
+        self._take = take
+
+    async def __call__(self, batch: RecordBatch) -> None:
+        """Wait, and take a batch; its partition waits too, the others do not."""
+        await self._ready(RecordColumns.of(batch.records))
+        await self._take(batch)

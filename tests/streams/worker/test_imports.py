@@ -12,6 +12,7 @@ from tests.tiny_encoder import write_tiny_encoder
 
 # Where scipy is installed, numba looks at its version and for its BLAS: neither counts.
 NEEDLESS = {
+    "fastavro", "google.protobuf",
     "gymnasium", "kafka", "matplotlib", "onnx", "optuna", "pandas", "peft", "rich",
     "scipy.sparse", "scipy.special", "scipy.stats", "sklearn", "tensorboard", "torch", "torch_geometric",
     "transformers",

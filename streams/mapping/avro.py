@@ -1,0 +1,90 @@
+"""Decodes Avro: what JSON would give, and times in milliseconds."""
+
+import io
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import fastavro
+
+from streams.mapping.registry import Registry, Schema
+from streams.mapping.values import Fault
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def decoder(registry: Registry, schema: Schema) -> Callable[[bytes], Any]:
+    """Return what decodes values that were written with a schema.
+
+    Raises
+    ------
+    Fault
+        It is no Avro schema.
+    UnknownSchema, RegistryError
+        A schema that it refers to cannot be had.
+    """
+    named: dict[str, Any] = {}
+    _parse_references(registry, schema, named, set())
+    parsed = _parsed(schema, named)
+
+    def decode(value: bytes) -> Any:
+        file = io.BytesIO(value)
+        try:
+            found = plain(fastavro.schemaless_reader(file, parsed, None))
+        except Exception as error:  # of foreign bytes fastavro raises whatever comes
+            raise Fault(f"is no Avro of its schema: {type(error).__name__} {error}".rstrip()) from None
+        if left := len(value) - file.tell():
+            raise Fault(f"is no Avro of its schema: {left} bytes are left over")
+        return found
+
+    return decode
+
+
+def _parse_references(registry: Registry, schema: Schema, named: dict[str, Any], seen: set[str]) -> None:
+    """Parse what a schema refers to, and first what that refers to."""
+    for name, subject, version in schema.references:
+        if name not in seen:
+            seen.add(name)
+            other = registry.by_version(subject, version)
+            _parse_references(registry, other, named, seen)
+            _parsed(other, named)
+
+
+def _parsed(schema: Schema, named: dict[str, Any]) -> Any:
+    try:
+        return fastavro.parse_schema(json.loads(schema.text), named_schemas=named)
+    except Exception as error:
+        raise Fault(f"has a schema that is no Avro: {type(error).__name__} {error}") from None
+
+
+def plain(value: Any) -> Any:
+    """Turn a decoded value into what JSON has; times are milliseconds since 1970, or of a day."""
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    made = _PLAIN.get(type(value))
+    return value if made is None else made(value)
+
+
+def _ms(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _number(value: Decimal) -> int | float:
+    whole = value == value.to_integral_value()
+    return int(value) if whole and value.as_tuple().exponent == 0 else float(value)
+
+
+_PLAIN: dict[type, Callable[[Any], Any]] = {
+    datetime: _ms,
+    date: date.isoformat,
+    time: lambda of: ((of.hour * 60 + of.minute) * 60 + of.second) * 1000 + of.microsecond // 1000,
+    Decimal: _number,
+    UUID: str,
+}
