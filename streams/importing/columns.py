@@ -15,7 +15,8 @@ KINDS = ("content", "users", "clicks")
 NAMES: Mapping[str, tuple[str, ...]] = {
     "user_id": (
         "userid", "user", "uid", "customerid", "customer", "visitorid", "memberid", "accountid", "clientid",
-        "reviewerid", "personid", "profileid", "deviceid", "sessionid", "session",
+        "reviewerid", "personid", "profileid", "visitor", "member", "reader", "readerid", "buyer", "buyerid",
+        "shopper", "shopperid", "viewer", "viewerid", "listener", "who", "deviceid", "sessionid", "session",
     ),
     "item_id": (
         "itemid", "item", "iid", "movieid", "productid", "product", "articleid", "article", "businessid",
@@ -24,11 +25,11 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "timestamp": (
         "timestampms", "timestamp", "eventtime", "eventtimestamp", "unixreviewtime", "unixtime", "time", "ts",
-        "datetime", "createdat", "date", "tdat", "playedat", "clickedat", "purchasedat",
+        "datetime", "createdat", "date", "tdat", "playedat", "clickedat", "purchasedat", "when", "at",
     ),
     "action": (
         "action", "event", "eventtype", "eventname", "behavior", "behaviour", "behaviortype", "interaction",
-        "interactiontype", "type", "verb",
+        "interactiontype", "type", "verb", "what",
     ),
     "rating": ("rating", "ratings", "stars", "score", "overall", "ratingvalue"),
     "label": ("label", "click", "clicked", "isclick", "target", "like", "liked"),
@@ -58,6 +59,10 @@ RELATIONS = {
 }  # fmt: skip
 """Columns of several values, by the relation that one of them stands in."""
 IDS = re.compile(r"(id|key|code|no|number|hash)$")
+ID_VALUE = re.compile(r"[A-Za-z]{1,8}[-_:]?\d+|[0-9a-fA-F-]{16,36}")
+"""A value that names something, such as u17, and is no amount, no word and no time."""
+MOST_DISTINCT = 0.9
+"""The largest share of rows with an id of their own in which ids count as repeated."""
 MAX_ENTITY = 80
 
 
@@ -123,9 +128,12 @@ def make_plan(table: Table, *, told: Mapping[str, str], kind: str | None = None)
         if name not in told and (choice := next((one for one in choices if one in plain), None))
     }
     _guess_ids(table, named, plain)
+    guessed = {} if kind in ("content", "users") else _guess_by_repeats(table, values, named)
+    named |= guessed
     kind = kind or _kind(table, named)
     fields = {name: named[name] for name in FIELDS[kind] if name in named}
     why = {name: "as told" if name in told else "by name" for name in fields}
+    why |= dict.fromkeys(guessed, "by its values")
     if kind == "clicks":
         _read_values(table, values, fields, why)
     _check_needed(table, kind, fields)
@@ -158,6 +166,35 @@ def _guess_ids(table: Table, named: dict[str, str], plain: Mapping[str, str]) ->
     ids = [c for short, c in plain.items() if IDS.search(short) and c not in named.values()]
     if len(missing) == 1 and len(ids) == 1 and {"timestamp", "rating", "action"} & named.keys():
         named[missing[0]] = ids[0]
+
+
+def _guess_by_repeats(table: Table, values: list[Sequence[Any]], named: Mapping[str, str]) -> dict[str, str]:
+    """Take the only column of ids beside one whose ids repeat: such rows are interactions, no catalogue.
+
+    A catalogue and a list of users have each id once; where they do not, titles or texts say what they are.
+    """
+    known = [name for name in ("user_id", "item_id") if name in named]
+    is_told = any(one in ATOMIC for one in table.path.suffixes)
+    if len(known) != 1 or is_told or {"title", "text", "preferences"} & named.keys():
+        return {}
+    place = table.columns.index(named[known[0]])
+    if len({as_text(row[place]) for row in values}) > MOST_DISTINCT * len(values):
+        return {}
+    found = [
+        column
+        for place, column in enumerate(table.columns)
+        if column not in named.values() and _looks_like_ids(column, [row[place] for row in values])
+    ]
+    missing = "item_id" if known == ["user_id"] else "user_id"
+    return {missing: found[0]} if len(found) == 1 else {}
+
+
+def _looks_like_ids(column: str, values: list[Any]) -> bool:
+    short = re.sub(r"[^a-z0-9]", "", column.lower())
+    if any(relation in short for relation in RELATIONS.values()) or time_unit(values) is not None:
+        return False
+    texts = [text for value in values if (text := as_text(value))]
+    return bool(texts) and (IDS.search(short) is not None or all(map(ID_VALUE.fullmatch, texts)))
 
 
 def _kind(table: Table, named: Mapping[str, str]) -> str:

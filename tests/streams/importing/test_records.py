@@ -58,11 +58,43 @@ def test_ratings_are_likes_and_views_and_ids_stay_what_they_are(tmp_path: Path) 
         ("userId,movieId,rating,timestamp", "u1,i1,5,1700000000"),
         ("reviewerID,asin,overall,unixReviewTime", "u1,i1,5,1700000000"),
         ("buyer_user_key,product_code,when_it_was", "u1,i1,1700000000000"),
+        ("visitor,article,when,what", "u1,i1,2023-11-14 22:13:20,view"),
+        ("reader,article,at", "u1,i1,1700000000"),
     ],
 )
 def test_columns_are_found_under_the_names_that_others_use(tmp_path: Path, header: str, row: str) -> None:
     (click,) = clicks(tmp_path, [header, row])
     assert (click.user_id, click.item_id, click.timestamp_ms) == ("u1", "i1", 1_700_000_000_000)
+
+
+@pytest.mark.parametrize("column", ["tracker_key", "whom"])
+def test_rows_whose_item_repeats_beside_another_id_are_interactions(tmp_path: Path, column: str) -> None:
+    lines = [f"{column},article,price", "u1,i1,5.5", "u2,i1,5.5", "u1,i2,7.0", "u3,i1,5.5"]
+    found = clicks(tmp_path, lines)
+    assert [(one.user_id, one.item_id) for one in found] == [
+        ("u1", "i1"), ("u2", "i1"), ("u1", "i2"), ("u3", "i1"),
+    ]  # fmt: skip
+
+
+def test_rows_whose_user_repeats_beside_another_id_are_interactions(tmp_path: Path) -> None:
+    (first, *_) = clicks(tmp_path, ["shopper,thing", "u1,i1", "u1,i2", "u2,i1"])
+    assert (first.user_id, first.item_id) == ("u1", "i1")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["article,shelf_key", "i1,s1", "i2,s1", "i3,s2"],  # each item once
+        ["article,category_key", "i1,c1", "i1,c2", "i2,c1"],  # what items share
+        ["article,headline,variant_id", "i1,Coat,v1", "i1,Coat,v2", "i2,Hat,v3"],  # items have titles
+        ["article,tracker_key,shelf_key", "i1,u1,s1", "i1,u2,s1", "i2,u1,s2"],  # which of the two?
+        ["article,colour", "i1,red", "i1,blue", "i2,red"],  # no ids
+    ],
+)
+def test_a_catalogue_is_not_taken_for_interactions(tmp_path: Path, lines: list[str]) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text("\n".join(lines) + "\n")
+    assert make_plan(open_table(path), told={}).kind == "content"
 
 
 @pytest.mark.parametrize(
