@@ -12,7 +12,6 @@ from streams.canary.probe import NAME, probe_action, probe_click, probe_request,
 from streams.client import SlateClient
 from streams.commands.ask import ask
 from streams.errors import SlatestreamError
-from streams.events import decode_user_state
 from streams.metric_tables import ANSWER
 from streams.metrics import Described
 from streams.settings import Settings
@@ -123,7 +122,7 @@ class Canary:
         try:
             state = await asyncio.to_thread(
                 lambda: ask(
-                    "canary", url, "users", user_id, decode=decode_user_state, timeout_s=self._timeout_s
+                    "canary", url, lambda client: client.user(user_id), timeout_s=self._timeout_s, retries=0
                 )
             )
         except SlatestreamError as error:

@@ -1,20 +1,19 @@
 """Asking a worker over HTTP: what the commands that look at one have in common."""
 
-import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 import typer
 
 from streams.errors import SlatestreamError, UnreachableError
+from streams.http_client import RETRIES, TOKEN_VARIABLE, HttpClient, HttpError
 
 TIMEOUT_S = 30.0
-TOKEN = "SLATES_TOKEN"
 
 Url = Annotated[str, typer.Option(help="Any worker; it redirects to the one that owns the user.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as it came, for programs.")]
@@ -26,12 +25,12 @@ T = TypeVar("T")
 def ask(
     command: str,
     url: str,
-    *path: str,
-    decode: Callable[[bytes], T],
-    query: str = "",
+    question: Callable[[HttpClient], T],
+    *,
     timeout_s: float = TIMEOUT_S,
+    retries: int = RETRIES,
 ) -> T:
-    """Ask a worker and decode its answer; path is quoted part by part.
+    """Ask a worker.
 
     A bearer token is taken from the environment, `SLATES_TOKEN`, where workers ask for one.
 
@@ -43,51 +42,49 @@ def ask(
         If the URL is not one of HTTP, or the answer is a refusal: with its reason.
     """
     check_url(url)
-    asked = "/".join([url.rstrip("/"), "v1", *(quote(part, safe="") for part in path)]) + query
+    token = os.environ.get(TOKEN_VARIABLE) or None
     try:
-        with urllib.request.urlopen(_request(asked), timeout=timeout_s) as answer:
-            return decode(answer.read())
-    except urllib.error.HTTPError as error:
-        raise SlatestreamError(f"{command}: {_reason(error)}") from None
-    except msgspec.MsgspecError as error:
-        raise SlatestreamError(f"{command}: {url} is no worker of this version: {error}") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+        with HttpClient(url, token=token, timeout_s=timeout_s, retries=retries) as client:
+            return question(client)
+    except HttpError as error:
+        if error.status is not None:
+            raise SlatestreamError(f"{command}: {error.detail}") from None
         raise UnreachableError(
-            f"{command}: no worker answers at {url} ({reason}); start one with `slatestream worker`, or name "
-            "another with --url"
+            f"{command}: {error.detail}; start one with `slatestream worker`, or name another with --url"
         ) from None
 
 
 def check_url(url: str) -> None:
     """Raise SlatestreamError where a URL is not one of HTTP."""
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise SlatestreamError(f"--url must begin with http:// or https://, got {url!r}")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SlatestreamError(f"--url must begin with http:// or https:// and a host, got {url!r}")
 
 
-def read(url: str) -> bytes:
-    """Return what a URL answers, whatever its status.
+def read(url: str, *, also: Collection[int] = ()) -> bytes:
+    """Return what a URL answers, with the token of `SLATES_TOKEN`.
+
+    Parameters
+    ----------
+    also : statuses beside 200 whose body is an answer
 
     Raises
     ------
     OSError
-        If nothing answers.
+        If nothing answers, or the answer is a refusal: with its reason.
     """
+    token = os.environ.get(TOKEN_VARIABLE)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with urllib.request.urlopen(_request(url), timeout=TIMEOUT_S) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S
+        ) as answer:
             return bytes(answer.read())
     except urllib.error.HTTPError as error:
-        return error.read()
-
-
-def _request(url: str) -> urllib.request.Request:
-    token = os.environ.get(TOKEN)
-    return urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
-
-
-def _reason(error: urllib.error.HTTPError) -> str:
-    try:
-        said = json.loads(error.read())
-        return str(said.get("detail") or said.get("error") or error)
-    except (ValueError, AttributeError):
-        return str(error)
+        body = error.read()
+        if error.code in also:
+            return body
+        try:
+            raise OSError(msgspec.json.decode(body)["detail"]) from None
+        except (msgspec.MsgspecError, KeyError, TypeError):
+            raise OSError(f"it answered {error.code}") from None

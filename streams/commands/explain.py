@@ -1,23 +1,17 @@
 """`slatestream explain`: ask the running worker what a user's score for an item is made of."""
 
-import json
-import urllib.error
-import urllib.request
 from typing import Annotated
-from urllib.parse import quote, urlsplit
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from streams.errors import SlatestreamError
-from streams.events import Contribution, Explanation, decode_explanation, encode
+from streams.commands.ask import HERE, AsJson, Url, ask
+from streams.events import Contribution, Explanation, encode
 
 BAR, SHORT_BAR = 12, 5  # characters to each side, in a wide terminal and in a narrow one
 WIDE = 110  # columns
-TIMEOUT_S = 60.0
 KINDS = {
     "history": "read by the model",
     "entity": "near to the user",
@@ -31,12 +25,8 @@ KINDS = {
 def explain_command(
     user: Annotated[str, typer.Argument(help="Id of a user that the worker knows.")],
     item: Annotated[str, typer.Argument(help="Id of an item of the catalogue.")],
-    url: Annotated[
-        str, typer.Option(help="Any worker; it redirects to the one that owns the user.")
-    ] = "http://127.0.0.1:6066",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the answer as it came, for programs.")
-    ] = False,
+    url: Url = HERE,
+    as_json: AsJson = False,
     rows: Annotated[int, typer.Option(min=1, help="Contributions shown one by one, the largest.")] = 20,
 ) -> None:
     """Show what a user's score for an item is made of, and the path that leads there.
@@ -44,44 +34,11 @@ def explain_command(
     Contributions and base sum to the logit of the score. Without a release the score of co-visits and
     popularity is explained instead.
     """
-    answer = fetch_explanation(user, item, url)
+    answer = ask("explain", url, lambda client: client.explain(user, item))
     if as_json:
         print(encode(answer).decode())
         return
     _show(answer, rows, Console())
-
-
-def fetch_explanation(user: str, item: str, url: str) -> Explanation:
-    """Ask a worker.
-
-    Raises
-    ------
-    SlatestreamError
-        If the URL is not one of HTTP, nothing answers there, or the answer is a refusal: with its reason.
-    """
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise SlatestreamError(f"--url must begin with http:// or https://, got {url!r}")
-    asked = f"{url.rstrip('/')}/v1/explanations/{quote(user, safe='')}/{quote(item, safe='')}"
-    try:
-        with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
-            return decode_explanation(answer.read())
-    except urllib.error.HTTPError as error:
-        raise SlatestreamError(f"explain: {_reason(error)}") from None
-    except msgspec.MsgspecError as error:
-        raise SlatestreamError(f"explain: {url} is no worker of this version: {error}") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise SlatestreamError(
-            f"explain: no worker answers at {url} ({reason}); start one with `slatestream worker`, or name "
-            "another with --url"
-        ) from None
-
-
-def _reason(error: urllib.error.HTTPError) -> str:
-    try:
-        return f"{json.loads(error.read())['detail']} (HTTP {error.code})"
-    except (ValueError, KeyError, TypeError):
-        return f"the worker answered {error.code} {error.reason}"
 
 
 def _show(answer: Explanation, rows: int, console: Console) -> None:

@@ -3,24 +3,19 @@
 import time
 from datetime import UTC, datetime
 from typing import Annotated
-from urllib.parse import urlencode
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from streams.api.answers import Slate
 from streams.commands.ask import HERE, AsJson, Url, ask
-from streams.errors import SlatestreamError
 from streams.events import (
     MAX_SLATE,
     ItemState,
-    Recommendation,
     UserState,
     Weighed,
-    decode_item_state,
-    decode_recommendation,
-    decode_user_state,
     encode,
 )
 
@@ -41,13 +36,11 @@ def recommend_command(
 
     Exit code 0: there is a slate; 1: it is empty; 2: refused; 3: no worker answers.
     """
-    query = "?" + urlencode({"k": k})
-    answer = ask("recommend", url, "recommendations", user, decode=decode_recommendation, query=query)
+    answer = ask("recommend", url, lambda client: client.recommend(user, k, titles=True))
     if as_json:
         print(encode(answer).decode())
     else:
-        titles = {one.item_id: title_of(one.item_id, url) for one in answer.slate}
-        show_slate(answer, titles, Console(highlight=False))
+        show_slate(answer, Console(highlight=False))
     if not answer.slate:
         raise typer.Exit(1)
 
@@ -59,7 +52,7 @@ def user_command(
     rows: Annotated[int, typer.Option(min=1, max=50, help="Events and affinities shown.")] = ROWS,
 ) -> None:
     """Show what a worker knows of a user: history, affinities, what the user states."""
-    answer = ask("user", url, "users", user, decode=decode_user_state)
+    answer = ask("user", url, lambda client: client.user(user))
     if as_json:
         print(encode(answer).decode())
     else:
@@ -73,22 +66,14 @@ def item_command(
     rows: Annotated[int, typer.Option(min=1, max=50, help="Neighbours shown.")] = ROWS,
 ) -> None:
     """Show what a worker knows of an item: content, popularity, what is met together with it."""
-    answer = ask("item", url, "items", item, decode=decode_item_state)
+    answer = ask("item", url, lambda client: client.item(item))
     if as_json:
         print(encode(answer).decode())
     else:
         show_item(answer, rows, Console(highlight=False))
 
 
-def title_of(item_id: str, url: str) -> str:
-    """Return an item's title, "" where a worker does not say."""
-    try:
-        return ask("item", url, "items", item_id, decode=decode_item_state).title
-    except SlatestreamError:
-        return ""
-
-
-def show_slate(answer: Recommendation, titles: dict[str, str], console: Console) -> None:
+def show_slate(answer: Slate, console: Console) -> None:
     """Show a slate with titles, propensities and reasons."""
     table = Table(title=f"For {escape(answer.user_id)}", title_justify="left")
     table.add_column("", justify="right")
@@ -97,7 +82,7 @@ def show_slate(answer: Recommendation, titles: dict[str, str], console: Console)
     table.add_column("propensity", justify="right", no_wrap=True)
     table.add_column("because", overflow="fold")
     for one in answer.slate:
-        title = titles.get(one.item_id)
+        title = one.title
         name = f"{escape(title)} [dim]{escape(one.item_id)}[/]" if title and title != one.item_id else None
         table.add_row(
             str(one.position + 1),

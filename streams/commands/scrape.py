@@ -73,7 +73,7 @@ def scrape(url: str) -> Scrape | str:
     """Look at a worker; return why that was not possible where it was not."""
     base = url.rstrip("/")
     try:
-        readiness = json.loads(read(f"{base}/readyz"))
+        readiness = json.loads(read(f"{base}/readyz", also=(503,)))
         text = read(f"{base}/metrics").decode()
         return Scrape(time.monotonic(), MetricsReading(text), readiness)
     except (OSError, ValueError) as error:

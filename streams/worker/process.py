@@ -16,6 +16,7 @@ from typing import Any, Self
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams.errors import SlatestreamError
+from streams.http_client import TOKEN_VARIABLE
 from streams.settings import ENV_PREFIX, Settings
 
 READY_TIMEOUT_S = 120.0
@@ -180,11 +181,27 @@ class WorkerProcess:
             return False
 
     def metrics(self) -> MetricsReading | None:
-        """Read `/metrics` now; None when it does not answer, WorkerError when the worker has ended."""
+        """Read `/metrics` now, with the token of `SLATES_TOKEN`; None when it does not answer.
+
+        Raises
+        ------
+        WorkerError
+            If the worker has ended, or asks for a token of scope `admin`.
+        """
         self.check()
+        token = os.environ.get(TOKEN_VARIABLE)
+        asked = urllib.request.Request(
+            f"{self.url}/metrics", headers={"Authorization": f"Bearer {token}"} if token else {}
+        )
         try:
-            with urllib.request.urlopen(f"{self.url}/metrics", timeout=HTTP_TIMEOUT_S) as answer:
+            with urllib.request.urlopen(asked, timeout=HTTP_TIMEOUT_S) as answer:
                 return MetricsReading(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            if error.code in (401, 403):
+                raise WorkerError(
+                    f"/metrics asks for a token of scope admin: set {TOKEN_VARIABLE} to one"
+                ) from None
+            return None
         except (OSError, urllib.error.URLError):
             return None
 

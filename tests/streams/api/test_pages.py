@@ -94,6 +94,15 @@ async def test_commands_of_the_http_page_print_what_it_says(make_memory: MakeMem
             await check("http", block, tmp_path, url)
 
 
+async def test_the_snippet_of_python_has_a_slate(
+    make_memory: MakeMemory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ((_, snippet),) = blocks("http", "python")
+    async with worker_at(make_memory) as url:
+        await asyncio.wait_for(asyncio.to_thread(exec, PLACE.sub(url, snippet), {}), 60)
+    assert "'Heat'" in capsys.readouterr().out
+
+
 @needs_programs
 async def test_another_worker_s_user_is_where_the_page_says(make_memory: MakeMemory, tmp_path: Path) -> None:
     memory = make_memory(partitions=2, http_port=0)

@@ -59,11 +59,13 @@ def elsewhere() -> Iterator[str]:
         thread.join()
 
 
-def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def refusal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2
+) -> str:
     monkeypatch.setattr(sys, "argv", ["slatestream", "explain", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert ended.value.code == 2
+    assert ended.value.code == code
     return capsys.readouterr().err
 
 
@@ -94,7 +96,7 @@ def test_names_are_printed_as_they_are_and_the_path_is_drawn() -> None:
 def test_a_worker_that_does_not_answer_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = refusal(monkeypatch, capsys, "ann", "blade", "--url", "http://127.0.0.1:9")
+    told = refusal(monkeypatch, capsys, "ann", "blade", "--url", "http://127.0.0.1:9", code=3)
     assert "no worker answers at http://127.0.0.1:9" in told
     told = refusal(monkeypatch, capsys, "ann", "blade", "--url", "file:///etc/hosts")
     assert "--url must begin with http:// or https://" in told

@@ -1,6 +1,7 @@
 """`recommend`, `user`, `item` and `status` against a worker, as a person runs them."""
 
 import asyncio
+import hashlib
 import json
 import sys
 from typing import Any
@@ -96,3 +97,26 @@ async def test_status_shows_worker_and_cluster(said: Any, monkeypatch: pytest.Mo
     assert "ready" in out
     assert "Kafka cannot be reached" in out
     assert "none: co-visits and popularity" in out
+
+
+async def test_with_tokens_commands_show_the_one_of_the_environment_or_say_what_is_missing(
+    make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLATESTREAM_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    digest = hashlib.sha256(b"secret").hexdigest()
+    scopes = ("recommend", "explain", "admin")
+    memory = make_memory(partitions=1, http_port=0, http_tokens={"me": {"sha256": digest, "scopes": scopes}})
+    memory.events.content("a", "Alien (1979)")
+    memory.events.content("b", "Heat [1995]")
+    memory.events.click("u", "a")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        async with listening(worker) as found:
+            for token, codes in (("secret", (0, 0, 0)), ("", (2, 2, 3))):
+                monkeypatch.setenv("SLATES_TOKEN", token)
+                for command, code in zip(
+                    (("recommend", "u"), ("explain", "u", "b"), ("status", "--once")), codes, strict=True
+                ):
+                    arguments = (*command, "--url", found.url)
+                    assert await asyncio.to_thread(run, monkeypatch, *arguments) == code
+                    assert ("a token is needed" in capsys.readouterr().err) == (code != 0)
