@@ -140,8 +140,12 @@ def clean_exit(console: Console) -> Iterator[None]:
     """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    def interrupt(_signal: int, frame: FrameType | None) -> None:
+        # As Ctrl-C: raised here, it would come out of whatever task runs, and leave the others half ended.
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler):
+            raise KeyboardInterrupt
+        handler(signal.SIGINT, frame)
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
