@@ -283,6 +283,12 @@ class Settings(BaseSettings):
         None, description="Port of /metrics and /v1/digest; unset, they are on http_port."
     )
     admin_host: str = Field("127.0.0.1", description="Where that port is bound.")
+    console_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None, description="Port of the console, on 127.0.0.1 only; 0 takes a free one; unset, there is none."
+    )
+    console_names: tuple[str, ...] = Field(
+        (), description="Host names under which a proxy on this machine shows the console."
+    )
     http_tokens: dict[str, TokenSettings] = Field(
         {},
         description="Name -> sha256 of a bearer token in hex, its scopes (recommend, explain, admin) and "

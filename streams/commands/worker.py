@@ -42,7 +42,12 @@ def worker_command(
     for noisy in ("aiokafka", "faust", "kafka", "mode"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
     settings = load_settings(config, release=release, http_port=port)
-    code = uvloop.run(run_worker(settings))
+    beside = None
+    if settings.console_port is not None:
+        from streams.console.server import start_console  # Jinja and the rest only where it is asked for
+
+        beside = start_console
+    code = uvloop.run(run_worker(settings, beside=beside))
     if code:
         raise typer.Exit(code)
 

@@ -1,6 +1,6 @@
 """Candidate policies: they serve nobody, and say of every slate how probable it would be under them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import xxhash
@@ -45,6 +45,11 @@ class ShadowPolicies:
 
     def __iter__(self) -> Iterator[Policy]:
         return iter(self._policies.values())
+
+    @property
+    def by_text(self) -> Mapping[str, Policy]:
+        """The policies by the text that names them."""
+        return self._policies
 
     def propensities(
         self, candidates: Candidates, index: NDArray[np.int64], *, seeds: NDArray[np.uint64]

@@ -73,6 +73,11 @@ class SlateMaker:
             self._metrics.observe_stage(stage, seconds)
         return chosen
 
+    def candidates(self, batch: Prepared) -> tuple[Scores, Candidates]:
+        """Score a batch, and return what its policies would choose from; nothing is measured."""
+        scores = score_all(self._scorer, batch.batch, batch.items, batch.extras)
+        return scores, self._candidates(batch, scores)
+
     def _candidates(self, batch: Prepared, scores: Scores) -> Candidates:
         rules: dict[str, Any] = {}
         if batch.diverse:

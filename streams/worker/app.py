@@ -25,6 +25,11 @@ from streams.worker.lifecycle import Lifecycle
 log = logging.getLogger(__name__)
 
 
+Stop = Callable[[], Awaitable[None]]
+Beside = Callable[[Parts], Awaitable[Stop]]
+"""Starts what looks into a worker's parts and serves by itself; returns what ends it."""
+
+
 class NoTables(TableManager):
     """Begins at once: Faust's own waits a second for tables to be declared, and we have none."""
 
@@ -40,12 +45,15 @@ class App(faust.App):
     Attributes
     ----------
     read_last : topic that a broker reads after all others of a fetch
+    beside : started with the worker
     """
 
     parts: Parts
     lifecycle: Lifecycle
     read_last: str
+    beside: Beside | None = None
     _http: Listening | None = None
+    _stop_beside: Stop | None = None
 
     async def on_first_start(self) -> None:
         """Do nothing: Faust makes folders for its tables here, and we have none."""
@@ -68,6 +76,8 @@ class App(faust.App):
         self._http = await start_http(service)
         parts.shared_topics.url = self._http.url
         log.info("listening on %s, for metrics on %s", self._http.url, self._http.admin_url)
+        if self.beside is not None:
+            self._stop_beside = await self.beside(parts)
         await self.lifecycle.start()
         await super().on_start()
 
@@ -77,7 +87,10 @@ class App(faust.App):
         await self.stop_http()
 
     async def stop_http(self) -> None:
-        """Stop to answer HTTP, if that is still to be done."""
+        """Stop to answer HTTP, and what is beside the worker, if that is still to be done."""
+        stop, self._stop_beside = self._stop_beside, None
+        if stop is not None:
+            await stop()
         listening, self._http = self._http, None
         if listening is not None:
             await listening.stop()

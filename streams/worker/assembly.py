@@ -35,6 +35,7 @@ from streams.serving.eligibility import Eligibility
 from streams.serving.explainer import Explainer
 from streams.serving.own_clicks import OwnClicks
 from streams.serving.popular import PopularSlates
+from streams.serving.previews import Previews
 from streams.serving.published import PublishedSlates
 from streams.serving.request_batch import RequestBatches
 from streams.serving.server import Server
@@ -90,6 +91,7 @@ class Parts:
     server: Server
     explainer: Explainer
     inspector: Inspector
+    previews: Previews
     agents: dict[str, Agent]
 
 
@@ -136,7 +138,7 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     )  # fmt: skip
     idle_users = IdleUsers(settings, partitions.live, metrics=metrics, clock=clock)
     dead_letters = DeadLetters(publisher, topics["dead-letters"], metrics)
-    server, explainer = _serving(
+    server, explainer, previews = _serving(
         settings, topics, partitions, shared=shared, scorer=scorer, items=items, eligibility=eligibility,
         policies=policies, inference=inference, ends=ends, inputs=inputs, publisher=slates,
         published=PublishedSlates(log, topics["recommendations"]), dead_letters=dead_letters,
@@ -181,7 +183,7 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         items=items, eligibility=eligibility, ends=ends, content=content, policies=policies, learner=learner,
         inputs=inputs, publisher=publisher, slates=slates, writers=writers, shared_topics=shared_topics,
         partitions=partitions, flusher=flusher, reclaimer=reclaimer, idle_users=idle_users,
-        server=server, explainer=explainer, folding=folding,
+        server=server, explainer=explainer, previews=previews, folding=folding,
         inspector=Inspector(settings, shared, eligibility),
         agents=agents,
     )  # fmt: skip
@@ -215,7 +217,7 @@ def _serving(
     dead_letters: DeadLetters,
     metrics: Metrics,
     clock: Clock,
-) -> tuple[Server, Explainer]:
+) -> tuple[Server, Explainer, Previews]:
     release, names = scorer.release, tuple(settings.actions)
     positive = np.array([name in settings.positive_actions for name in names], np.bool_)
     seen = names if settings.seen_actions is None else settings.seen_actions
@@ -234,12 +236,12 @@ def _serving(
         timeout_ms=settings.read_your_writes_ms,
         missed=metrics.own_clicks_missed.inc,
     )
+    slates = SlateMaker(
+        settings, shared=shared, scorer=scorer, policies=policies, batches=batches, reasons=reasons,
+        metrics=metrics,
+    )  # fmt: skip
     server = Server(
-        settings, batches=batches,
-        slates=SlateMaker(
-            settings, shared=shared, scorer=scorer, policies=policies, batches=batches, reasons=reasons,
-            metrics=metrics,
-        ),
+        settings, batches=batches, slates=slates,
         popular=PopularSlates(
             shared, eligibility, depth=release.signals.depth, counts_as_seen=counts_as_seen
         ),
@@ -252,7 +254,10 @@ def _serving(
         settings, partitions.shard, shared=shared, scorer=scorer, items=items, eligibility=eligibility,
         batches=batches, sources=sources, slate_reasons=reasons, own_clicks=own_clicks, inference=inference,
     )  # fmt: skip
-    return server, explainer
+    previews = Previews(
+        batches=batches, slates=slates, policies=policies, index=shared.index, inference=inference
+    )
+    return server, explainer, previews
 
 
 def _prior(settings: Settings, scorer: AnyScorer) -> LinearPrior:

@@ -8,7 +8,7 @@ import signal
 from streams.errors import SlatestreamError
 from streams.settings import Settings
 from streams.worker.allocator import bound_heaps
-from streams.worker.app import create_app
+from streams.worker.app import Beside, create_app
 from streams.worker.cached_kernels import load_without_compiler
 
 log = logging.getLogger("slatestream")
@@ -16,11 +16,12 @@ log = logging.getLogger("slatestream")
 STOP_TIMEOUT_S = 30.0
 
 
-async def run_worker(settings: Settings) -> int:
-    """Run a worker in this event loop; return the exit code once it has stopped."""
+async def run_worker(settings: Settings, *, beside: Beside | None = None) -> int:
+    """Run a worker in this event loop, and what else belongs beside it; return the exit code at the end."""
     bound_heaps()
     load_without_compiler()
     app = create_app(settings)
+    app.beside = beside
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,0 +1,81 @@
+"""Experiments and off-policy estimates, read from the topics when somebody looks, in a thread."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from streams.experiments.log import read_experiments, read_log
+from streams.experiments.report import Report as Experiment
+from streams.experiments.report import make_report
+from streams.kafka.reader import read_partition
+from streams.kafka.topics import topic_name, topic_partitions
+from streams.ope.estimates import DEFAULT_ESTIMATORS, Sampling
+from streams.ope.log import SlateLog
+from streams.ope.report import Report as Evaluation
+from streams.ope.report import count, evaluate_columns
+from streams.settings import Settings
+
+FRESH_S = 20.0
+SLATES = 20_000  # the latest that are judged
+SINCE_MS = 6 * 3_600_000  # and how far back they are looked for
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """A result, and the Unix second at which it was worked out."""
+
+    result: T
+    at: float
+
+
+class Kept(Generic[T]):
+    """What takes seconds: worked out beside the event loop, one at a time, and kept for a while.
+
+    Parameters
+    ----------
+    work : runs in a thread, in an event loop of its own
+    """
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._work = work
+        self._turn = asyncio.Lock()
+        self._found: Found[T] | None = None
+
+    async def get(self) -> Found[T]:
+        """Return what was found less than `FRESH_S` ago, or find it."""
+        async with self._turn:
+            if self._found is None or time.time() - self._found.at > FRESH_S:
+                result = await aside(self._work)
+                self._found = Found(result, time.time())
+            return self._found
+
+
+async def aside(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run what reads topics in a thread with an event loop of its own, so that the worker's is not held."""
+    return await asyncio.to_thread(lambda: asyncio.run(work()))
+
+
+async def judge_experiments(settings: Settings) -> list[Experiment]:
+    """Return a report on every experiment, those that run first, then the latest."""
+    found = sorted(
+        (await read_experiments(settings)).values(), key=lambda one: (not one.running, -one.started_ms)
+    )
+    now_ms = int(time.time() * 1000)
+    return [make_report(one, await read_log(settings, one), now_ms) for one in found]
+
+
+async def judge_policies(settings: Settings) -> Evaluation:
+    """Return what the latest slates say of the policy in use and of each candidate."""
+    log = SlateLog(frozenset(settings.positive_actions), capacity=SLATES)
+    since_ms = int(time.time() * 1000) - SINCE_MS
+    for partition in range(topic_partitions(settings, "feedback")):
+        topic = topic_name(settings, "feedback")
+        async for records in read_partition(settings, topic, partition, since_ms=since_ms):
+            for record in records:
+                log.add(record.value)
+    columns = log.columns()
+    return evaluate_columns(columns, count(log, columns), "responses", DEFAULT_ESTIMATORS, Sampling(), None)

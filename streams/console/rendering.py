@@ -1,0 +1,102 @@
+"""Templates to pages: numbers, times and lengths as a person reads them. Everything is escaped."""
+
+from datetime import UTC, datetime
+from urllib.parse import urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+NOTHING = "–"
+
+
+def number(value: float | None, places: int | None = None) -> str:
+    """Return a number with thousands apart; places are chosen by size where they are not given.
+
+    >>> number(1234567), number(3.14159), number(0.01234), number(None)
+    ('1,234,567', '3.14', '0.0123', '–')
+    """
+    if value is None or value != value:
+        return NOTHING
+    if places is None:
+        size = abs(value)
+        places = 0 if size >= 100 or float(value).is_integer() else 1 if size >= 10 else 2 if size >= 1 else 4
+    return f"{value:,.{places}f}"
+
+
+def percent(value: float | None, places: int = 1) -> str:
+    """Return a share as a percentage.
+
+    >>> percent(0.1234)
+    '12.3 %'
+    """
+    return NOTHING if value is None or value != value else f"{100 * value:.{places}f} %"
+
+
+def signed(value: float) -> str:
+    """Return a number with its sign.
+
+    >>> signed(-0.5), signed(1)
+    ('-0.500', '+1.000')
+    """
+    return f"{value:+.3f}"
+
+
+def moment(ms: float | None) -> str:
+    """Return a time in UTC.
+
+    >>> moment(1_700_000_000_000)
+    '2023-11-14 22:13:20'
+    """
+    try:
+        return NOTHING if not ms else f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):  # written by somebody else
+        return f"{ms} ms"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in the unit that suits it.
+
+    >>> duration(0.2), duration(75), duration(7300)
+    ('0.2 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days"
+
+
+def link(path: str, **values: object) -> str:
+    """Return a path with a query, whatever the values hold.
+
+    >>> link("user", id="a&b")
+    '/user?id=a%26b'
+    """
+    given = {name: str(value) for name, value in values.items() if value not in (None, "")}
+    return f"/{path}?{urlencode(given)}" if given else f"/{path}"
+
+
+def shorten(text: str, most: int = 60) -> str:
+    """Return a text cut to a length.
+
+    >>> shorten("abcdef", 4)
+    'abc…'
+    """
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def environment() -> Environment:
+    """Return the environment of the console's templates: whatever they are given is escaped."""
+    made = Environment(
+        loader=PackageLoader("streams.console"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        number=number, percent=percent, signed=signed, moment=moment, duration=duration, shorten=shorten
+    )
+    made.globals.update(link=link)
+    return made

@@ -1,0 +1,118 @@
+// Keeps the overview's figures and charts up to date: one request in two seconds, none while nobody looks.
+const KEPT = 600;
+const EVERY_MS = 2000;
+const CHARTS = {
+  rates: [["clicks", "clicks/s"], ["slates", "slates/s"]],
+  latency: [["p50_ms", "median"], ["p99_ms", "99th"]],
+  lag: [["lag_records", "records"]],
+  click_through: [["click_through", "%", (value) => 100 * value]],
+};
+const PERCENT = new Set(["click_through"]);
+const samples = {};
+const charts = new Map();
+let failed = 0;
+
+function color(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function shown(key, value) {
+  if (value === null || value === undefined) return "–";
+  if (PERCENT.has(key)) return `${(100 * value).toFixed(1)} %`;
+  if (key === "lag_seconds") return value.toFixed(1);
+  const size = Math.abs(value);
+  const places = Number.isInteger(value) || size >= 100 ? 0 : size >= 10 ? 1 : 2;
+  return value.toLocaleString("en", { minimumFractionDigits: places, maximumFractionDigits: places });
+}
+
+function columns(lines) {
+  const ys = lines.map(([key, , by]) => samples[key].map((v) => (v === null || !by ? v : by(v))));
+  return [samples.at, ...ys];
+}
+
+function draw(place, lines) {
+  const inks = [color("--accent"), color("--second")];
+  const axis = { stroke: color("--soft"), font: "12px system-ui", grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
+  const series = lines.map(([, label], i) => ({ label, stroke: inks[i], width: 1.75, points: { show: false }, value: (_, v) => shown("", v) }));
+  const chart = new uPlot({
+    width: place.clientWidth, height: 160, series: [{ label: "time", value: "{HH}:{mm}:{ss}" }, ...series],
+    axes: [{ ...axis, grid: { show: false } }, { ...axis, size: 52 }],
+    scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
+    cursor: { drag: { x: false, y: false } },
+  }, columns(lines), place);
+  charts.set(place, chart);
+}
+
+function redraw() {
+  for (const [place, chart] of charts) { chart.destroy(); charts.delete(place); }
+  update();
+}
+
+function update() {
+  for (const place of document.querySelectorAll("[data-chart]")) {
+    const lines = CHARTS[place.dataset.chart];
+    if (charts.has(place)) charts.get(place).setData(columns(lines));
+    else if (samples.at && samples.at.length > 1) draw(place, lines);
+  }
+  const last = samples.at.length - 1;
+  if (last < 0) return;
+  for (const figure of document.querySelectorAll("[data-live]")) {
+    figure.textContent = shown(figure.dataset.live, samples[figure.dataset.live][last]);
+  }
+}
+
+function take(fresh) {
+  for (const [key, values] of Object.entries(fresh)) {
+    samples[key] = [...(samples[key] ?? []), ...values].slice(-KEPT);
+  }
+}
+
+function tell(checks) {
+  const ready = Object.values(checks).every(Boolean);
+  const state = document.getElementById("ready");
+  const word = ready ? "ready" : "not ready";
+  if (state.textContent !== word) {
+    state.textContent = word;
+    state.className = `state ${ready ? "good" : "bad"}`;
+    document.getElementById("told").textContent = `The worker is ${word}.`;
+  }
+  const list = Object.entries(checks).map(([name, ok]) => {
+    const line = document.createElement("li");
+    const mark = document.createElement("span");
+    line.className = ok ? "good" : "bad";
+    mark.className = "mark";
+    mark.setAttribute("aria-hidden", "true");
+    mark.textContent = ok ? "✓" : "✗";
+    line.append(mark, ` ${name}`, ok ? "" : ": not yet");
+    return line;
+  });
+  document.getElementById("checks").replaceChildren(...list);
+}
+
+async function poll() {
+  if (!document.hidden) {
+    try {
+      const answer = await fetch(`/live.json?since=${samples.at?.at(-1) ?? 0}`);
+      const found = await answer.json();
+      take(found.samples);
+      tell(found.checks);
+      update();
+      failed = 0;
+    } catch {
+      failed += 1;
+      if (failed === 2) {
+        const state = document.getElementById("ready");
+        state.textContent = "no answer";
+        state.className = "state bad";
+        document.getElementById("told").textContent = "The worker does not answer.";
+      }
+    }
+  }
+  setTimeout(poll, EVERY_MS);
+}
+
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+new ResizeObserver(() => {
+  for (const [place, chart] of charts) chart.setSize({ width: place.clientWidth, height: 160 });
+}).observe(document.querySelector(".charts"));
+poll();
