@@ -10,10 +10,10 @@ from aiokafka.errors import KafkaError
 
 from streams.console import evaluations, letters
 from streams.console.evaluations import Kept, aside
-from streams.console.items import read_item
+from streams.console.items import read_arm
 from streams.console.live import Live
 from streams.console.overview import checks_of, lags_of, partition_rows
-from streams.console.people import choose_for, read_person
+from streams.console.people import choose_for
 from streams.console.rendering import environment
 from streams.console.security import Forms
 from streams.dead_letters.show import readable, text_of
@@ -140,13 +140,19 @@ class Pages:
             shard = await parts.partitions.shard(partition)
         except OwnershipLost as error:
             return await self._page("user", status=503, **(given | {"message": str(error)}))
-        given["person"] = read_person(parts.settings, parts.shared, shard, user_id)
+        given["person"] = parts.inspector.user(user_id, shard)
         if given["person"] is None:
             given["message"] = "Nothing is known of this user: no event, and nothing stated."
             return await self._page("user", status=404, **given)
         if parts.partitions.is_ready():
             given["choice"] = await choose_for(
-                parts.previews, parts.explainer, parts.shared, shard, user_id, k, http.query.get("why", "")
+                parts.previews,
+                parts.explainer,
+                parts.shared,
+                shard,
+                user_id,
+                k=k,
+                why=http.query.get("why", ""),
             )
         else:
             given["message"] = "The worker is not ready, so no slate can be made yet."
@@ -155,11 +161,14 @@ class Pages:
     async def item(self, http: web.Request) -> web.Response:
         """Answer with an item."""
         parts, item_id = self._parts, http.query.get("id", "")
-        found = (
-            read_item(parts.shared, parts.eligibility, parts.partitions.live(), item_id) if item_id else None
-        )
-        missing = bool(item_id) and found is None
-        return await self._page("item", status=404 if missing else 200, item_id=item_id, item=found)
+        found = parts.inspector.item(item_id) if item_id else None
+        if found is None:
+            return await self._page("item", status=404 if item_id else 200, item_id=item_id, item=None)
+        return await self._page(
+            "item", item_id=item_id, item=found,
+            encoded=parts.eligibility.is_encoded(parts.shared.index.row_of(item_id)),
+            arm=read_arm(parts.partitions.live(), item_id),
+        )  # fmt: skip
 
     # What is in the topics
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -97,6 +98,7 @@ class _Demo:
                 release=str(release.absolute()),
                 attribution_window_ms=ATTRIBUTION_WINDOW_MS,
                 candidate_policies=CANDIDATES,
+                **({"console_port": 0} if serve else {}),
             )
             with self._step("worker"):
                 self._say("Starting the worker ...")
@@ -113,7 +115,7 @@ class _Demo:
             seconds = self._step_seconds | {"total": time.perf_counter() - self._began}
             ok = _report(self._console, simulation, self._out, seconds=seconds, off_policy=log_says)
             if serve:
-                self._serve(settings, worker)
+                self._serve(settings, worker, log)
             return ok
 
     async def _replay(self, settings: Settings, dataset: Dataset, worker: WorkerProcess) -> None:
@@ -152,13 +154,15 @@ class _Demo:
             check=worker.check,
         )
 
-    def _serve(self, settings: Settings, worker: WorkerProcess) -> None:
+    def _serve(self, settings: Settings, worker: WorkerProcess, log: Path) -> None:
         variables = environment(
             {"bootstrap_servers": settings.bootstrap_servers, "topic_prefix": settings.topic_prefix}
         )
+        if (shown := re.search(r"console on (http://\S+)", log.read_text(errors="replace"))) is not None:
+            self._say(f"Console: {shown[1]}")
         self._say(f"Serving on {worker.url} (try {worker.url}/v1/recommendations/1?k=5). More users:")
-        shown = " ".join(f"{name}={value}" for name, value in variables.items())
-        self._say(f"  {shown} slatestream simulate --topics")
+        given = " ".join(f"{name}={value}" for name, value in variables.items())
+        self._say(f"  {given} slatestream simulate --topics")
         self._say("Ctrl-C stops broker and worker.")
         while True:
             worker.check()

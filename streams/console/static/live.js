@@ -25,6 +25,11 @@ function shown(key, value) {
   return value.toLocaleString("en", { minimumFractionDigits: places, maximumFractionDigits: places });
 }
 
+// Times are in UTC, as on all other pages.
+function clock(at, end) {
+  return at === null || at === undefined ? "–" : new Date(1000 * at).toISOString().slice(11, end);
+}
+
 function columns(lines) {
   const ys = lines.map(([key, , by]) => samples[key].map((v) => (v === null || !by ? v : by(v))));
   return [samples.at, ...ys];
@@ -35,8 +40,8 @@ function draw(place, lines) {
   const axis = { stroke: color("--soft"), font: "12px system-ui", grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
   const series = lines.map(([, label], i) => ({ label, stroke: inks[i], width: 1.75, points: { show: false }, value: (_, v) => shown("", v) }));
   const chart = new uPlot({
-    width: place.clientWidth, height: 160, series: [{ label: "time", value: "{HH}:{mm}:{ss}" }, ...series],
-    axes: [{ ...axis, grid: { show: false } }, { ...axis, size: 52 }],
+    width: place.clientWidth, height: 160, series: [{ label: "time", value: (_, at) => clock(at, 19) }, ...series],
+    axes: [{ ...axis, grid: { show: false }, space: 70, values: (_, at, _axis, _space, step) => at.map((one) => clock(one, step < 60 ? 19 : 16)) }, { ...axis, size: 52 }],
     scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
     cursor: { drag: { x: false, y: false } },
   }, columns(lines), place);

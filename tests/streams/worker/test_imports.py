@@ -13,9 +13,9 @@ from tests.tiny_encoder import write_tiny_encoder
 # Where scipy is installed, numba looks at its version and for its BLAS: neither counts.
 NEEDLESS = {
     "fastavro", "google.protobuf",
-    "gymnasium", "kafka", "matplotlib", "onnx", "optuna", "pandas", "peft", "rich",
-    "scipy.sparse", "scipy.special", "scipy.stats", "sklearn", "tensorboard", "torch", "torch_geometric",
-    "transformers",
+    "gymnasium", "jinja2", "kafka", "matplotlib", "onnx", "optuna", "pandas", "peft", "rich",
+    "scipy.sparse", "scipy.special", "scipy.stats", "sklearn", "streams.console", "tensorboard",
+    "torch", "torch_geometric", "transformers",
 }  # fmt: skip
 # Runs a worker until it is told to stop, then writes the names of all that it imported.
 WATCHED = """
