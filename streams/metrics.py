@@ -60,6 +60,10 @@ class _Stages(Collector):
         }
         self.by_stage = {stage: part.labels(stage) for stage, part in self._parts.items()}
 
+    def describe(self) -> Iterator[Metric]:
+        """Tell its name, by which a part of the registry is read."""
+        yield Metric(self._name, self._text, "histogram")
+
     def collect(self) -> Iterator[Metric]:
         """Give what Prometheus reads."""
         whole = Metric(self._name, self._text, "histogram")

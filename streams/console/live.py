@@ -18,7 +18,7 @@ NAMES = (
     "slatestream_slates_total",
     "slatestream_lag_records",
     "slatestream_lag_seconds",
-    "slatestream_stage_seconds",
+    "slatestream_stage_seconds_bucket",
     "slatestream_loop_lag_seconds_bucket",
     "slatestream_impressions_total",
     "slatestream_responses_total",
