@@ -37,6 +37,7 @@ NOT_BROKEN_HERE = {
     "SlatestreamOwnClicksMissed": "clicks have to come faster than this machine folds them",
     "SlatestreamLoopHeld": "nothing that is asked of a worker holds its loop",
     "SlatestreamSlatesGivenUp": "takes 10,000 slates and more",
+    "SlatestreamCanaryFails": "is of a process of its own, a canary, and none runs beside this worker",
     "SlatestreamClicksMeetNoSlate": "looks back over an hour and waits for another",
     "SlatestreamReleaseOld": "takes a release of a month ago",
     "SlatestreamReleasesDiffer": "takes two releases, and PyTorch to make them",

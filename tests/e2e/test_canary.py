@@ -85,4 +85,4 @@ def test_round_trips_are_measured_until_it_is_told_to_stop(
 @pytest.mark.parametrize("url", ["localhost:6066", "ftp://x"])
 def test_a_url_that_is_none_is_refused_at_once(url: str) -> None:
     done = CliRunner().invoke(app, ["canary", "--once", "--url", url])
-    assert str(done.exception) == f"--url must begin with http:// or https://, got {url!r}"
+    assert str(done.exception) == f"--url must begin with http:// or https:// and a host, got {url!r}"
