@@ -230,7 +230,7 @@ def _show(trained: "Trained", out: Path, console: Console) -> None:
         table.add_row(name, f"{row['recall@10']:.4f}", f"{row['ndcg@10']:.4f}", style=style)
     console.print(table)
     for line in beaten_by(metrics):
-        console.print(line, style="bold red")
+        console.print(line, style="bold yellow")
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in trained.seconds.items())
     console.print(f"Release {release.version} in {out} ({spent}), pictures beside it.")
 
@@ -240,14 +240,19 @@ def beaten_by(metrics: Mapping[str, Any]) -> list[str]:
 
     Parameters
     ----------
-    metrics : by model, its `ndcg@10` and the number of `users` whose likes were held out
+    metrics : of `model_core.evaluation.evaluate.Comparison`
     """
     ours = metrics["slatestream"]
-    better = [name for name in MODELS if metrics[name]["ndcg@10"] > ours["ndcg@10"]]
-    if not better:
-        return []
-    users = int(ours["users"])
-    return [
-        f"This release ranks worse than {' and '.join(better)}, by NDCG@10 of {users} users held out. Do not "
-        "serve it: train on more events, or serve without a release, which takes co-visits and popularity."
-    ]
+    ahead = [name for name in MODELS if metrics[name]["ndcg@10"] > ours["ndcg@10"]]
+    better = [name for name in ahead if metrics[name].get("lead_high", 0.0) < 0]
+    open_ = [name for name in ahead if name not in better]
+    held_out = f"by NDCG@10 of the {int(ours['users'])} users held out"
+    lines = []
+    if better:
+        lines.append(
+            f"This release ranks worse than {' and '.join(better)}, {held_out}, and not by chance. Do "
+            "not serve it: train on more events, or serve without one, which takes co-visits and popularity."
+        )
+    if open_:
+        lines.append(f"{' and '.join(open_)} may rank as well as this release: {held_out} it may be chance.")
+    return lines

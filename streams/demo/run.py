@@ -32,7 +32,7 @@ from streams.worker.process import WorkerProcess, environment, same_topics
 
 UNTIL = 0.6
 EPOCHS = 3
-"""Half of what a training has by default: a loss on later events of 5.57, not 5.52, in half the time."""
+"""Half of what a training has by default, so that a demo is over in four minutes."""
 
 Data = Annotated[Path | None, typer.Option(help="Folder in RecBole's format instead of ML-100K.")]
 Seconds = Annotated[float, typer.Option(min=1, help="How long users keep coming.")]

@@ -35,7 +35,7 @@ class ContentEncoder:
     """Encodes changed items in a thread of its own.
 
     The text encoder must be there when a worker starts. If its files are gone when it is opened again later,
-    content waits for them, unread, and slates are served as before.
+    content waits for them, unread; slates are served meanwhile.
 
     Parameters
     ----------

@@ -84,7 +84,7 @@ async def _ask(host: str, port: int, options: dict[str, Any]) -> None:
         try:
             await connection.connect()
             answer = await connection.send(MetadataRequest([]))
-            # A refused token is not told as such: the next question is answered by nothing, and the end.
+            # Nobody says that a token is refused: the next request is answered emptily, then the end.
             if not answer.brokers and options.get("sasl_mechanism") == "OAUTHBEARER":
                 raise errors.SaslAuthenticationFailed("a token that has not expired is wanted, of its issuer")
         finally:

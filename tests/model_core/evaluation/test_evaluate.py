@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_core.evaluation.evaluate import measure, recall_by_popularity
+from model_core.evaluation.evaluate import lead, measure, recall_by_popularity
 from model_core.training.checkpoint import Epoch
 from model_core.training.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
 
@@ -20,6 +20,19 @@ def test_recall_and_ndcg_are_those_computed_by_hand() -> None:
         {"recall@10": (2 / 3 + 0) / 2, "ndcg@10": (1 + 1 / np.log2(4)) / ideal / 2}
     )
     assert measure(top[:0], relevant[:0]) == {"recall@10": 0.0, "ndcg@10": 0.0}
+
+
+def test_a_lead_is_certain_only_where_users_agree() -> None:
+    relevant = np.eye(40, dtype=np.bool_)  # a user each, who likes one item
+    hits, misses = np.arange(40)[:, None], (np.arange(40)[:, None] + 1) % 40
+    half = np.where(np.arange(40)[:, None] < 20, hits, misses)
+    other_half = np.where(half == hits, misses, hits)
+    certain, other_way = lead(hits, half, relevant), lead(half, hits, relevant)
+    even = lead(half, other_half, relevant)
+    assert 0 < certain["lead_low"] < 0.5 < certain["lead_high"]
+    assert other_way == pytest.approx({"lead_low": -certain["lead_high"], "lead_high": -certain["lead_low"]})
+    assert even["lead_low"] < 0 < even["lead_high"]
+    assert lead(hits[:1], half[:1], relevant[:1]) == {}
 
 
 def test_recall_by_popularity_counts_each_item_in_its_bucket() -> None:
