@@ -11,6 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.kernels import inner
 from streams.kafka.columns import KEY, KEY_SIZE, VALUE, VALUE_SIZE
 from streams.state.xxh3 import LONGEST, xxh3
 
@@ -28,9 +29,6 @@ _NONE, _TEXT, _INTEGER, _DECIMAL, _OTHER = range(5)  # kinds of values: null, ..
 _MOST_DIGITS = 18
 
 njit = numba.njit(cache=True, nogil=True)
-# For what is called again and again from a kernel, on its arrays: they are there until it returns, and to
-# count who refers to them would take atomic operations, several for each array of each call.
-inner: Any = numba.njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]  # not in its stubs
 
 
 def texts(names: tuple[bytes, ...]) -> tuple[Data, Table]:

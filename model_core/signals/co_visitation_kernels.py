@@ -1,11 +1,12 @@
 """Compiled loops of co-visitation counting, and the arrays they work on."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.kernels import inner
 from model_core.signals import sparse
 
 GROUP = 16  # counters in a group: 16 int32 fill a cache line
@@ -25,9 +26,6 @@ Floats = NDArray[np.float32]
 Sums = NDArray[np.float64]
 
 njit = numba.njit(cache=True, nogil=True)
-# For what is called again and again from a kernel, on its arrays: they are there until it returns, and to
-# count who refers to them would take atomic operations, several for each array of each call.
-inner: Any = numba.njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]  # not in its stubs
 
 
 class Tables(NamedTuple):
