@@ -59,6 +59,10 @@ class BaselineScorer:
     def items_written(self, rows: NDArray[np.int64]) -> None:
         """See `Scorer.items_written`; there is nothing to keep up to date."""
 
+    def beside(self) -> "BaselineScorer":
+        """See `Scorer.beside`; it holds no table."""
+        return self
+
     def encode_items(self, batch: ItemBatch) -> NDArray[np.float32]:
         """Return vectors that say nothing: (n, 1) float32."""
         return np.zeros((len(batch.id_rows), 1), np.float32)

@@ -6,15 +6,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.release.near_items import ROUNDING, Floats, Near
+from model_core.release.near_items import ROUNDING, ZERO, Floats, Near, same_place
 
 WIDTH = 8192
 """Items of a block, whose products with a batch stay in the processor's cache."""
 LEAST = 256
 LEVELS = 63
 """Largest integer of an item: without VNNI, ONNX Runtime's sums of two products of larger ones saturate."""
-ZERO = 128
-"""What stands for 0 in the users' unsigned integers; of `match_graph`."""
 
 njit = numba.njit(cache=True, nogil=True, error_model="numpy")
 
@@ -50,14 +48,15 @@ class CompactItems:
 
     def hold(self, items: Floats) -> None:
         """See `NearItems.hold`."""
-        if items is self._copied and not self._written:
-            return
-        if self._written and self._copied is not None:
-            rows = np.unique(np.concatenate(self._written))
-            rows = rows[rows < len(items)]
-        else:
+        if not same_place(items, self._copied):
             rows = np.arange(len(items))
-        self._written.clear()
+            self._written.clear()
+        elif not self._written:
+            return
+        else:
+            rows = np.unique(np.concatenate(self._written))
+            rows, later = rows[rows < len(items)], rows[rows >= len(items)]
+            self._written = [later] if len(later) else []
         self._make_room(len(items))
         starts = np.searchsorted(rows, np.arange(len(self._blocks) + 1) * WIDTH)
         for at, block in enumerate(self._blocks):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from model_core.release.match_graph import IR_VERSION, OPSET
-from model_core.release.near_items import Floats, Near
+from model_core.release.near_items import Floats, Near, same_place
 
 SCORES = 1 << 24
 """Of one call: 64 MiB that come back to the host."""
@@ -56,14 +56,14 @@ class DeviceItems:
 
     def hold(self, items: Floats) -> None:
         """See `NearItems.hold`. A table with more rows than the copy has room for is sent whole."""
-        if items is self._copied and not self._written:
-            return
-        if not self._written or self._copy is None or len(items) > self._copy.shape()[0]:
+        if not same_place(items, self._copied) or len(items) > self._copy.shape()[0]:
             self._replace(items)
-        else:
+            self._written.clear()
+        elif self._written:
             rows = np.unique(np.concatenate(self._written))
             self._update(rows[rows < len(items)], items)
-        self._written.clear()
+            later = rows[rows >= len(items)]
+            self._written = [later] if len(later) else []
         self._copied = items
 
     def at_once(self, requests: int) -> int:

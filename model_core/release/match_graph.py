@@ -3,9 +3,9 @@
 import onnx
 from onnx import TensorProto, helper
 
+from model_core.release.near_items import ZERO
+
 OPSET, IR_VERSION = 20, 10
-ZERO = 128
-"""What stands for 0 in the users' unsigned integers."""
 
 
 def match_graph(dim: int) -> bytes:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 NOTHING: Floats = np.zeros(0, np.float32)
+ZERO = 128
+"""What stands for 0 in the unsigned integers of users, see `compact_items` and `match_graph`."""
 ROUNDING = np.float32(8e-6)
 """Of sums of single floats, for each unit of the two vectors' lengths."""
 
@@ -25,6 +27,11 @@ class Near:
     products: Floats
     of_norm: Floats
     of_error: Floats
+
+
+def same_place(items: Floats, held: Floats | None) -> bool:
+    """Whether two arrays of rows begin at the same place; what is held is not freed, so nothing else does."""
+    return held is not None and items.__array_interface__["data"] == held.__array_interface__["data"]
 
 
 class NearItems(Protocol):
@@ -49,8 +56,8 @@ class NearItems(Protocol):
     def hold(self, items: Floats) -> None:
         """Bring the copy up to date with `items`, (n, dim).
 
-        The same array as last time, with no rows written, is taken to be unchanged; another one, with none
-        written, to be another table.
+        An array at the same place as last time is the same table, of which only what was written has changed,
+        and which may have more or fewer rows; one at another place is another table.
         """
 
     def at_once(self, requests: int) -> int:

@@ -1,5 +1,6 @@
 """Runs a release: items to vectors, requests to ranked candidates, by ONNX Runtime on CUDA or CPU."""
 
+import copy
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,6 +115,12 @@ class Graphs:
         dim = self._item_encoder.get_outputs()[0].shape[1]
         self._near = _on_gpu(dim, half, opened) if self.provider == CUDA else _on_cpu(dim, folder, threads)
         self._item_inputs = {spec.name for spec in self._item_encoder.get_inputs()}
+
+    def beside(self) -> "Graphs":
+        """See `Scorer.beside`."""
+        other = copy.copy(self)
+        other._near = WholeItems(lambda users, items: users @ items.T)
+        return other
 
     def encode_items(self, batch: ItemBatch) -> NDArray[np.float32]:
         """See `Scorer.encode_items`."""
@@ -247,6 +254,15 @@ class Scorer:
         Products are made with a copy of the items, on a GPU or in integers, to which only these rows go.
         """
         self._graphs.items_written(rows)
+
+    def beside(self) -> "Scorer":
+        """Return a scorer of the same release for tables of a few items, which this one is not to hold.
+
+        It may be called by the same thread only.
+        """
+        other = copy.copy(self)
+        other._graphs = self._graphs.beside()
+        return other
 
     def forget_histories(self) -> None:
         """Read every history again, whether it has been read before or not: for measurements."""

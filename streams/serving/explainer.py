@@ -1,7 +1,6 @@
 """Explanations of scores, made by the worker that owns the user, between the batches that it serves."""
 
 import asyncio
-import copy
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -180,7 +179,7 @@ class Explainer:
             f"{request.user_id}\0{self._shared.index.ids[subject.row]}".encode(), seed=self._settings.seed
         )
         steps: Iterator[Attribution | None] = explain_steps(
-            copy.copy(self._scorer),  # so that the device keeps the catalogue that the original put there
+            self._scorer.beside(),  # the copy of the catalogue that slates are found by stays as it is
             subject.prepared.batch,
             subject.prepared.items,
             subject.row,

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from model_core.release import compact_items
 from model_core.release.compact_items import CompactItems
 from model_core.release.match_graph import match_graph
+from model_core.release.near_items import GrowingItems, WholeItems
 from model_core.release.scorer import open_session
 
 DIM = 8
@@ -66,6 +67,47 @@ def test_integers_follow_rows_that_are_written_and_tables_that_grow(seed, steps)
             match = vectors(rng, 3)
             near, most = products(held, match, used)
             assert (np.abs(near - match @ table[:used].T) <= most).all()
+
+
+def test_rows_beyond_a_shorter_view_are_not_forgotten_and_another_table_is_another():
+    rng = np.random.default_rng(1)
+    table, other, held = vectors(rng, 100), vectors(rng, 80), CompactItems(SESSIONS[DIM], DIM)
+    match = vectors(rng, 3)
+    held.hold(table[:50])
+    table[60] = vectors(rng, 1)[0] + 1
+    held.write(np.array([60]))
+    held.hold(table[:50])
+    table[50:] = vectors(rng, 50) + 1
+    held.write(np.array([1, *range(50, 60), *range(61, 100)]))
+    for items in (table, other, table[:70]):
+        held.hold(items)
+        near, most = products(held, match, len(items))
+        assert (np.abs(near - match @ items.T) <= most).all()
+
+
+def test_a_catalogue_that_grows_large_is_found_as_before():
+    rng = np.random.default_rng(2)
+    table, match = vectors(rng, 300), vectors(rng, 3)
+    held = GrowingItems(
+        WholeItems(lambda users, items: users @ items.T), lambda: CompactItems(SESSIONS[DIM], DIM), size=100
+    )
+    for n in (50, 99, 100, 300):
+        held.write(np.arange(n))
+        held.hold(table[:n])
+        near = np.concatenate(
+            [
+                held.near(match, begin, min(begin + held.at_once(3), n)).products
+                for begin in range(0, n, held.at_once(3))
+            ],
+            axis=1,
+        )
+        np.testing.assert_allclose(near, match @ table[:n].T, atol=0.1 * np.abs(match @ table[:n].T).max())
+        assert (len(held.norms) > 0) == (n >= 100)
+
+
+def test_what_is_scored_beside_leaves_the_catalogue_as_it_is(scorer):
+    assert scorer.beside()._graphs._near is not scorer._graphs._near
+    assert scorer.beside()._graphs.states is scorer._graphs.states
 
 
 def test_the_largest_sums_do_not_saturate():
