@@ -71,6 +71,10 @@ class RecentIds:
             self._ids.popitem(last=False)
         return True
 
+    def forget(self, identifier: str) -> None:
+        """Take an id back that could not be answered."""
+        self._ids.pop(xxhash.xxh3_64_intdigest(identifier.encode()), None)
+
     def answer(self, identifier: str, offset: int) -> None:
         """Remember where the answer to a remembered id is."""
         hashed = xxhash.xxh3_64_intdigest(identifier.encode())

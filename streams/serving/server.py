@@ -84,7 +84,7 @@ class Server:
         self._falls_back = settings.when_overloaded == "fallback"
         self._tasks: set[asyncio.Task[Any]] = set()
         self._refreshing: asyncio.Task[None] | None = None
-        self._serving: dict[str, asyncio.Future[None]] = {}
+        self._serving: dict[tuple[int, str], asyncio.Future[None]] = {}  # by partition and id
         self._crash: Callable[[BaseException], None] | None = None
 
     def start(self, crash: Callable[[BaseException], None]) -> None:
@@ -181,13 +181,13 @@ class Server:
         try:
             with self._gate.admit(nbytes):
                 record = await self.serve(request, shard, received=received)
-                return record or await self._published.find(request, shard)
         except Overloaded:
             if not self._falls_back:
                 raise
-        with self._cheap_gate.admit(nbytes):
-            record = await self._once(request, shard, self._cheap(request, shard, received))
-            return record or await self._published.find(request, shard)
+            with self._cheap_gate.admit(nbytes):
+                record = await self._once(request, shard, self._cheap(request, shard, received))
+        # Reading takes no scoring: who asks again takes the place of nobody who asks anew.
+        return record or await self._published.find(request, shard)
 
     async def _let_in(
         self,
@@ -263,24 +263,28 @@ class Server:
     async def _once(
         self, request: Request, shard: Shard, work: Coroutine[Any, Any, Recommendation]
     ) -> Recommendation | None:
+        key = shard.partition, request.request_id
         if not shard.answered.add(request.request_id):
             work.close()
             self._metrics.count_events("requests", "duplicate")
             # Read again after a rebalance while the first is in flight: done only when that one is.
-            if (first := self._serving.get(request.request_id)) is not None:
+            if (first := self._serving.get(key)) is not None:
                 await asyncio.shield(first)
             return None
         published = asyncio.get_running_loop().create_future()
-        self._serving[request.request_id] = published
+        self._serving[key] = published
         try:
             record = await work
             published.set_result(None)
         except SlateTooLarge:
             published.set_result(None)  # it has been dealt with
             raise
+        except Exception:
+            shard.answered.forget(request.request_id)  # so that it can be asked again
+            raise
         finally:
             published.cancel()
-            del self._serving[request.request_id]
+            del self._serving[key]
         return record
 
     async def _answer(

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 import yarl
 
+from streams.kafka.partitioner import partition_of
 from streams.testing.worker import MemoryWorker
 from streams.worker.http import Listening, Service, start_http
 from tests.streams.conftest import MakeMemory
@@ -305,6 +306,44 @@ async def test_the_same_request_id_has_the_same_slate_again_also_after_a_restart
         async with client.post(url, json={"k": 7, "request_id": "r1"}) as answer:
             assert (answer.status, await answer.read()) == (200, bodies[0])
         assert len(memory.events.recommendations()) == 2
+
+
+async def test_one_id_of_users_on_several_partitions_is_several_requests(make_memory: MakeMemory) -> None:
+    memory = make_memory(partitions=4, http_port=0)
+    memory.events.content("a")
+    users = [f"u{n}" for n in range(12)]
+    for user in users:
+        memory.events.request(user, request_id="same")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        async with http(worker) as (client, url):
+            asked = [client.get(f"{url.removesuffix('u')}{user}?request_id=again") for user in users]
+            statuses = [answer.status for answer in await asyncio.gather(*asked)]
+    n = len({partition_of(user, 4) for user in users})
+    assert n > 1
+    assert sorted(statuses) == [200] * n + [409] * (12 - n), "the first on each partition is answered"
+    answered = [one.request_id for one in memory.events.recommendations()]
+    assert sorted(answered) == ["again"] * n + ["same"] * n
+
+
+async def test_an_id_whose_answer_failed_may_be_asked_again(
+    make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = make_memory(partitions=1, http_port=0)
+    memory.events.content("a")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        async with http(worker) as (client, url):
+            with monkeypatch.context() as patch:
+                patch.setattr(worker.parts.server._batcher, "submit", failing)
+                async with client.get(f"{url}?request_id=r") as answer:
+                    assert answer.status == 500
+            async with client.get(f"{url}?request_id=r") as answer:
+                assert answer.status == 200
+
+
+async def failing(job: object) -> None:
+    raise RuntimeError("no")
 
 
 async def test_a_slate_that_is_not_at_hand_any_more_is_a_conflict(make_memory: MakeMemory) -> None:
