@@ -127,12 +127,12 @@ def _chunk(data: Data, key: int, name_size: int, at: int, end: int, n_actions: i
 
 @njit
 def _can_be_kept(data: Data, found: Table, events: int) -> bool:
-    """Whether the offsets of events increase, and their times fit beside an action."""
+    """Whether the offsets of events do not fall, and their times fit beside an action."""
     before = np.int64(0)
     for k in range(events):
         offset = integer_at(data, found[OFFSETS] + 8 * k, 8)
         time = integer_at(data, found[TIMES] + 8 * k, 8)
-        if (k and offset <= before) or not -LATEST < time < LATEST:
+        if (k and offset < before) or not -LATEST < time < LATEST:
             return False
         before = np.int64(offset)
     return True

@@ -173,7 +173,7 @@ class Profiles:
     def _begin_users(self) -> None:
         """Begin the rows of users that have just been made."""
         n, r = len(self.ids), self.rings
-        if n > len(r.users):
+        if n > min(len(r.users), len(r.counts)):  # where addresses are limited, one may have more room
             self.rings = r = r._replace(users=with_room(r.users, n), counts=with_room(r.counts, n))
         if n > self._n_begun:
             r.users[self._n_begun : n, rings.OFFSET] = r.users[self._n_begun : n, rings.HEAD] = -1

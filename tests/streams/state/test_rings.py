@@ -139,6 +139,21 @@ def test_events_are_known_again_however_far_their_offsets_lie_apart(gaps, repeat
     newest = profiles.rings.bases[profiles.rings.users[0, rings.HEAD]]
     assert 0 <= offsets[-1] - newest <= rings.FARTHEST
 
+    restored = make()
+    restore = Restore(restored, index)
+    restore.add(RecordColumns.of_rows(all_rows(profiles, index)))
+    restore.finish()
+    assert sorted(all_rows(restored, index)) == sorted(all_rows(profiles, index))
+
+
+def test_users_are_begun_where_only_one_array_has_room_for_more():
+    profiles = make()
+    short = profiles.rings.counts[:4].copy()
+    profiles.rings = profiles.rings._replace(counts=short)
+    index, covisits = ItemIndex(), CoVisitation(neighbours=16, window=2)
+    fold_batch(profiles, covisits, index, [click(offset, f"u{offset}") for offset in range(1, 40)])
+    assert [int(profiles.counts(row).sum()) for row in range(39)] == [1] * 39
+
 
 @given(st.lists(st.integers(0, 300), max_size=8), st.sampled_from([0, 1, 64, 5_000]))
 def test_an_array_with_room_keeps_what_is_in_it_and_what_is_new_is_zero(sizes, likely):
