@@ -28,7 +28,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from streams.click_kernels import EVENT, FIELDS, ITEM, USER, other_keys, read_clicks, texts
-from streams.events import DEAD_LETTER_BYTES, Click, DeadLetter, Request, decode_click, encode
+from streams.events import DEAD_LETTER_BYTES, UNDECODABLE, Click, DeadLetter, Request, decode_click, encode
 from streams.kafka.columns import OFFSET, Record, RecordColumns
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ def decode(records: Sequence[Any], decoder: Callable[[Any], T]) -> Decoded[T]:
     """Decode every record that can be; a bad one never costs its neighbours."""
     try:
         return Decoded([decoder(record.value) for record in records], list(records), [])
-    except (msgspec.MsgspecError, TypeError, UnicodeDecodeError):
+    except (*UNDECODABLE, TypeError):
         pass
     values: list[T] = []
     kept: list[Any] = []
@@ -94,7 +94,7 @@ def decode(records: Sequence[Any], decoder: Callable[[Any], T]) -> Decoded[T]:
             continue
         try:
             values.append(decoder(record.value))
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNDECODABLE as error:
             rejected.append(Rejected(record, *why_undecodable(error, record.value)))
         else:
             kept.append(record)
@@ -136,7 +136,7 @@ def _which(value: bytes, error: str) -> str:
         for name in error.partition("`$.")[2].partition("[...]")[0].split("."):
             held = held[name]
         wrong = [key for key, one in held.items() if type(one) is kinds.get(got)]
-    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+    except (*UNDECODABLE, KeyError, TypeError, AttributeError):
         return "..."
     return str(wrong[0]) if wrong else "..."
 

@@ -11,7 +11,12 @@ from typing import Annotated, Any
 
 import msgspec
 
+UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises of any bytes: no JSON, another shape, no UTF-8, nested too deep."""
+
 MAX_ID_LENGTH = 512
+MAX_DEPTH = 32
+"""Of what a context nests: whoever writes it again must not be the one who runs out of stack."""
 MAX_SLATE = 200  # as deep as retrieval goes
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH)]
@@ -20,6 +25,22 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 TimestampMs = Annotated[int, msgspec.Meta(ge=100_000_000_000, le=9_999_999_999_999)]
 Boost = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
 SlateSize = Annotated[int, msgspec.Meta(ge=1, le=MAX_SLATE)]
+
+
+def check_depth(context: Any, levels: int = MAX_DEPTH) -> None:
+    """Raise ValueError where lists and objects nest deeper than so many levels."""
+    inside = [context]
+    while inside:
+        if levels < 0:
+            raise ValueError(f"context must nest at most {MAX_DEPTH} deep")
+        levels -= 1
+        deeper: list[Any] = []
+        for value in inside:
+            if isinstance(value, dict):
+                deeper += value.values()
+            elif isinstance(value, list):
+                deeper += value
+        inside = [value for value in deeper if isinstance(value, dict | list)]
 
 
 class Click(msgspec.Struct, frozen=True, gc=False):
@@ -35,6 +56,11 @@ class Click(msgspec.Struct, frozen=True, gc=False):
     dwell_ms: Annotated[float, msgspec.Meta(ge=0)] | None = None
     value: float | None = None
     context: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what nests too deep."""
+        if self.context is not None:
+            check_depth(self.context)
 
 
 class Media(msgspec.Struct, frozen=True):
@@ -92,6 +118,11 @@ class Request(msgspec.Struct, frozen=True):
     pinned: Annotated[list[Id], msgspec.Meta(max_length=MAX_SLATE)] = []
     boosts: Annotated[dict[Id, Boost], msgspec.Meta(max_length=MAX_SLATE)] = {}
     preview: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what nests too deep."""
+        if self.context is not None:
+            check_depth(self.context)
 
 
 class Evidence(msgspec.Struct, frozen=True):

@@ -159,17 +159,20 @@ def request_of_body(user_id: str, body: bytes, *, k_default: int) -> Wanted:
         raise Problem(400, "the body must be UTF-8") from None
     except msgspec.ValidationError as error:
         raise Problem(400, str(error)) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Problem(400, f"the body is no JSON: {error}") from None
     values = msgspec.structs.asdict(asked)
     k, request_id, fields = values.pop("k"), values.pop("request_id"), values.pop("fields")
-    request = Request(
-        request_id=request_id or _new_id(),
-        user_id=user_id,
-        timestamp_ms=int(time.time() * 1000),
-        k=k_default if k is None else int(k),
-        **values,
-    )
+    try:
+        request = Request(
+            request_id=request_id or _new_id(),
+            user_id=user_id,
+            timestamp_ms=int(time.time() * 1000),
+            k=k_default if k is None else int(k),
+            **values,
+        )
+    except ValueError as error:
+        raise Problem(400, str(error)) from None
     return Wanted(request, bool(fields))
 
 

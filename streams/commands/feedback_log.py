@@ -5,12 +5,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.rl.steps import Steps, follow
-from streams.events import Feedback, decode_feedback
+from streams.events import UNDECODABLE, Feedback, decode_feedback
 from streams.ope.command import read_file, read_topic
 from streams.settings import Settings
 
@@ -68,7 +67,7 @@ def read_feedback(settings: Settings, file: Path | None) -> FeedbackLog:
     def add(value: bytes | None) -> None:
         try:
             record = decode_feedback(value or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNDECODABLE:
             left_out["undecodable"] += 1
             return
         if (reason := _unusable(record)) is not None:

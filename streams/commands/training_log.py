@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from model_core.data.datasets import Dataset, Interactions, Item, User
-from streams.events import decode_click, decode_content, decode_user
+from streams.events import UNDECODABLE, decode_click, decode_content, decode_user
 from streams.items.media import MediaEncoders
 from streams.kafka.reader import read_partition
 from streams.kafka.topics import topic_partitions, topics_of_worker
@@ -31,7 +30,7 @@ def read_topics(settings: Settings) -> tuple[Dataset, list[str]]:
             continue
         try:
             content = decode_content(value)
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             continue
         try:
             image, audio = media.image(content.image), media.audio(content.audio)
@@ -58,7 +57,7 @@ def _users(records: Iterable[tuple[bytes | None, bytes | None]]) -> list[User]:
             continue
         try:
             update = decode_user(value)
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             continue
         users[update.user_id] = User(update.user_id, update.attributes, update.preferences)
     return list(users.values())
@@ -71,7 +70,7 @@ def _dataset(
     for value in clicks:
         try:
             click = decode_click(value)
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             continue
         if click.action in settings.actions:
             place = -1 if click.position is None else click.position

@@ -4,9 +4,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
 
-import msgspec
-
-from streams.events import DeadLetter, decode_dead_letter
+from streams.events import UNDECODABLE, DeadLetter, decode_dead_letter
 from streams.kafka.columns import Record
 from streams.kafka.reader import read_partition
 from streams.kafka.topics import topic_name
@@ -59,5 +57,5 @@ async def read_letters(settings: Settings, choice: Choice) -> AsyncIterator[Held
 def _held(record: Record) -> Held | None:
     try:
         return Held(record.offset, record.key, decode_dead_letter(record.value or b""))
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         return None

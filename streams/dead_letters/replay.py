@@ -7,6 +7,7 @@ import msgspec
 
 from streams.dead_letters.log import Held
 from streams.decoding import NULL_KEY, NULL_VALUE
+from streams.events import UNDECODABLE
 from streams.kafka.columns import Record
 from streams.kafka.partitioner import partition_of
 from streams.kafka.publisher import MAX_REQUEST_BYTES, Publisher, Row
@@ -60,7 +61,7 @@ def key_of(name: str, held: Held, value: bytes) -> bytes | None:
     try:
         said = msgspec.json.decode(value)
         named = said.get("item_id" if name == "content" else "user_id") if isinstance(said, dict) else None
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         named = None
     return named.encode() if isinstance(named, str) and named else held.key
 

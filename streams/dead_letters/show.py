@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from streams.dead_letters.log import Held
+from streams.events import UNDECODABLE
 
 COLUMNS = ("number", "when, UTC", "record", "reason", "error", "bytes")
 
@@ -62,7 +63,7 @@ def readable(value: bytes) -> str:
     """
     try:
         return msgspec.json.format(value).decode()
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         return text_of(value)
 
 

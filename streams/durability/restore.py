@@ -3,13 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 
-import msgspec
-
 from online_learning.policies.registry import Learning
 from streams.decoding import decode
 from streams.durability.covisit_restore import name_covisits, place_covisits, read_covisits
 from streams.durability.profile_restore import Restore
-from streams.events import Recommendation, decode_click, decode_recommendation
+from streams.events import UNDECODABLE, Recommendation, decode_click, decode_recommendation
 from streams.kafka.columns import RecordColumns
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import Log
@@ -142,7 +140,7 @@ class Restorer:
             for record in records:
                 try:
                     served = decode_recommendation(record.value or b"")
-                except (msgspec.MsgspecError, TypeError):
+                except (*UNDECODABLE, TypeError):
                     continue  # not ours: somebody else wrote to the topic
                 self._reopen(shard, row, served, record.offset)
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from model_core.signals.co_visitation import CoVisitation
 from streams.durability import packing
+from streams.events import UNDECODABLE
 from streams.kafka.packed_rows import PackedRows
 from streams.state.item_index import ItemIndex
 
@@ -147,7 +148,7 @@ def decode(schema: type[T], topic: str, key: bytes, value: bytes) -> T:
     """
     try:
         row: T = _decoders[schema].decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         version = _version(value)
         if version is None or version <= SCHEMA_VERSION:
             raise ValueError(f"{topic} row {key!r} is damaged: {error}") from None
@@ -163,7 +164,7 @@ def decode(schema: type[T], topic: str, key: bytes, value: bytes) -> T:
 def _version(value: bytes) -> int | None:
     try:
         fields = msgspec.msgpack.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         return None
     return fields[0] if isinstance(fields, list) and fields and isinstance(fields[0], int) else None
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from online_learning.experiments.interleaving import preferences
 from online_learning.experiments.summary import SlateColumns
+from streams.events import UNDECODABLE
 from streams.experiments.definition import Experiment, decode_experiment
 from streams.kafka.reader import read_partition
 from streams.kafka.topics import topic_name, topic_partitions
@@ -71,7 +72,7 @@ class ExperimentLog:
         """Take in a record of either topic; what is no such record says nothing."""
         try:
             record = _decode(value or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNDECODABLE:
             return
         if record.experiment != self._name:
             return

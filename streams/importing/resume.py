@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from streams.events import UNDECODABLE
 from streams.importing.faults import FileError
 
 SUFFIX = ".slatestream-import"
@@ -50,7 +51,7 @@ class Resume:
             place = msgspec.json.decode(self._path.read_bytes(), type=Place)
         except FileNotFoundError:
             return 0
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, *UNDECODABLE) as error:
             raise FileError(f"{self._path} cannot be read: {error}; --restart begins anew") from None
         for name, value in self._made_by.items():
             if place.made_by.get(name) != value:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 
 from streams.errors import SlatestreamError
+from streams.events import UNDECODABLE
 from streams.importing.faults import FileError, RowFault
 from streams.importing.lines import MAX_LINE, Lines, encoding_of, head, open_binary
 
@@ -158,7 +159,7 @@ class JsonLines:
                     continue
                 try:
                     values = decode(line)
-                except msgspec.MsgspecError as error:
+                except UNDECODABLE as error:
                     yield lines.number, RowFault("json", str(error)), line.rstrip("\r\n")
                     continue
                 yield lines.number, [values.get(name) for name in columns]
@@ -231,7 +232,7 @@ def _json_lines(path: Path, encoding: str) -> JsonLines:
         for line in islice(Lines(file, encoding), SAMPLE):
             try:
                 columns |= dict.fromkeys(msgspec.json.decode(line, type=dict[str, Any]))
-            except msgspec.MsgspecError:
+            except UNDECODABLE:
                 continue
     return JsonLines(path, list(columns), encoding)
 

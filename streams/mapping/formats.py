@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from streams.decoding import NULL_VALUE, why_undecodable
+from streams.events import UNDECODABLE
 from streams.kafka.columns import Record
 from streams.mapping.places import Context, read_json_key, read_text_key
 from streams.mapping.schemas import Schemas
@@ -32,7 +33,7 @@ def read_json(value: bytes) -> Any:
     """
     try:
         found = msgspec.json.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         reason, words = why_undecodable(error, value)
         raise Fault(words, reason) from None
     if found is None:

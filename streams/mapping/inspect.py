@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from streams.events import UNDECODABLE
 from streams.kafka.partitioner import partition_of
 from streams.mapping.sample import Sampled
 
@@ -99,7 +100,7 @@ def inspect(sampled: Sequence[Sampled]) -> Inspected:
     for one in sampled:
         try:
             value = msgspec.json.decode(one.record.value or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNDECODABLE:
             continue
         if isinstance(value, dict):
             objects.append(value)

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from streams.events import UNDECODABLE
 from streams.kafka.columns import Record
 from streams.source_paths import EVERY, SCALARS, Path
 
@@ -173,6 +174,6 @@ def read_json_key(record: Record) -> Any:
         return None
     try:
         key = msgspec.json.decode(record.key)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         return record.key.decode(errors="replace")
     return key["payload"] if isinstance(key, dict) and key.keys() == {"schema", "payload"} else key

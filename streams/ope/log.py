@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.events import Id
+from streams.events import UNDECODABLE, Id
 
 Reward = Literal["responses", "weights"]
 
@@ -51,7 +51,7 @@ def read_slate(value: bytes | None) -> LoggedSlate:
         raise MalformedError("undecodable", "value must be a JSON object, got null")
     try:
         slate = _decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise MalformedError("undecodable", str(error)) from None
     n = len(slate.slate)
     lengths = {"rewards": len(slate.rewards), "actions": len(slate.actions) or n}

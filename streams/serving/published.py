@@ -3,9 +3,7 @@
 import asyncio
 from contextlib import aclosing
 
-import msgspec
-
-from streams.events import Recommendation, Request, decode_recommendation
+from streams.events import UNDECODABLE, Recommendation, Request, decode_recommendation
 from streams.kafka.log import Log
 from streams.state.shard import Shard
 
@@ -43,7 +41,7 @@ class PublishedSlates:
 def _of(request: Request, value: bytes | None) -> Recommendation | None:
     try:
         record = decode_recommendation(value or b"")
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return None
     same = record.request_id == request.request_id and record.user_id == request.user_id
     return record if same else None

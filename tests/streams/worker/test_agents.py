@@ -1,5 +1,7 @@
 """What the agents take in, refuse and complete, on a log in memory."""
 
+import json
+
 import msgspec
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
@@ -77,6 +79,24 @@ async def test_a_bad_record_is_a_dead_letter_of_its_offset_and_costs_no_neighbou
             assert worker.parts.shared.catalogue.n_live == 1
         else:
             assert len(memory.events.recommendations()) == 2
+
+
+@pytest.mark.parametrize("levels", [40, 2_000])
+@pytest.mark.parametrize("field", ["context", "unknown"])
+@pytest.mark.parametrize("name", ["clicks", "users", "content", "requests"])
+async def test_what_nests_too_deep_ends_no_worker(memory: Memory, name: str, field: str, levels: int) -> None:
+    good(memory, name, 0)
+    (record,) = memory.log.records(name)
+    value = json.loads(record.value) | {"event_id": "deep", "request_id": "deep"}
+    deep = json.dumps(value)[:-1] + f', "{field}": ' + '{"a":' * levels + "1" + "}" * levels + "}"
+    memory.log.append(record.topic, record.partition, [(record.key, deep.encode())])
+    good(memory, name, 1)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        letters = memory.events.dead_letters()
+        taken = field == "context" and levels == 40 and name in ("users", "content")
+        skipped = field == "unknown" and levels == 40
+        assert len(letters) == (0 if taken or skipped else 1)
 
 
 @pytest.mark.parametrize("name", ["users", "content"])
