@@ -1,6 +1,7 @@
 """The last minutes of a worker: a sample a second, in a ring of fixed size."""
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -8,6 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from prometheus_client import CollectorRegistry
+
+log = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
 KEPT = 600
@@ -140,7 +143,10 @@ class Live:
     async def run(self) -> None:
         """Take a sample a second until cancelled."""
         while True:
-            await self.take()
+            try:
+                await self.take()
+            except Exception:  # the next second may do better, and a chart is no reason to stop
+                log.exception("the console could not read the metrics")
             await asyncio.sleep(PERIOD_S)
 
     async def take(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,9 @@ from streams.errors import OwnershipLost, SlatestreamError
 from streams.events import MAX_SLATE
 from streams.kafka.partitioner import partition_of
 from streams.worker.assembly import Parts
+
+LETTER = re.compile(r"[0-9]{1,18}")
+"""Number of a dead letter."""
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +237,7 @@ class Pages:
         form = await http.post()
         given = {name: value for name, value in form.items() if isinstance(value, str)}
         self._forms.check(http, given.get("token", ""))
-        if not given.get("number", "").isascii() or not given.get("number", "").isdigit():
+        if not LETTER.fullmatch(given.get("number", "")):
             raise web.HTTPBadRequest(text="number must be that of a dead letter")
         number = int(given["number"])
         text = given.get("value", "").replace("\r\n", "\n")

@@ -39,9 +39,9 @@ async def read_partition(
     """
     tp = TopicPartition(topic, partition)
     consumer = _consumer(settings)
-    await consumer.start()
-    fetch_columns(consumer)
     try:
+        await consumer.start()
+        fetch_columns(consumer)
         consumer.assign([tp])
         first = (await consumer.beginning_offsets([tp]))[tp]
         end = (await consumer.end_offsets([tp]))[tp]

@@ -72,7 +72,8 @@ class Previews:
         scores, candidates = self._slates.candidates(batch)
         (served,) = batch.routes
         routes = {served.policy: served}
-        routes |= {text: Route((policy,)) for text, policy in self._policies.shadows.by_text.items()}
+        for text, policy in self._policies.shadows.by_text.items():
+            routes.setdefault(text, Route((policy,)))
         found = []
         for name, route in routes.items():
             chosen = choose(candidates, [route], k=batch.k, seeds=batch.seeds)

@@ -55,12 +55,27 @@ async def test_pages_of_the_state_are_shown_with_hostile_ids_and_titles_escaped(
 
 
 async def test_another_name_and_a_foreign_form_are_refused(
-    make_memory: MakeMemory, caplog: pytest.LogCaptureFixture
+    make_memory: MakeMemory, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    token = "ours"
+    monkeypatch.setattr("streams.console.security.secrets.token_urlsafe", lambda size: token)
     memory = make_memory(console_port=0)
     async with memory.worker() as worker, console(worker, caplog) as client:
         async with client.get("/", headers={"Host": "evil.example"}) as answer:
             assert answer.status == 421
-        for headers in ({}, {"Origin": "http://evil.example"}):
-            async with client.post("/dead-letter", data={"number": "0"}, headers=headers) as answer:
-                assert answer.status == 403
+        ours = re.findall(r"console on (http://\S+)", caplog.text)[-1]
+        for origin, shown in (
+            (None, token),
+            ("http://evil.example", token),
+            ("http://[x", token),
+            (ours, "guessed"),
+            (ours, ""),
+        ):
+            headers = {} if origin is None else {"Origin": origin}
+            form = {"number": "0", "token": shown}
+            async with client.post("/dead-letter", data=form, headers=headers) as answer:
+                assert answer.status == 403, (origin, shown)
+        for number in ("", "-1", "9" * 5000, "x"):
+            form = {"number": number, "token": token}
+            async with client.post("/dead-letter", data=form, headers={"Origin": ours}) as answer:
+                assert answer.status == 400, number
