@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import os
 import secrets
 import ssl
 import time
@@ -17,6 +18,7 @@ import msgspec
 from streams.api.answers import Slate
 from streams.errors import SlatestreamError
 from streams.events import (
+    UNDECODABLE,
     Explanation,
     ItemState,
     UserState,
@@ -32,10 +34,40 @@ TIMEOUT_S = 10.0
 RETRIES = 3
 PAUSE_S = 1.0  # where a worker does not say when to come again
 MOST_REDIRECTS = 3  # one, and more while partitions move
+TAKES_OVER = "where it is gone, another takes over within session_timeout_ms: try again"
 AGAIN = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 T = TypeVar("T")
 _decode_slate = msgspec.json.Decoder(Slate).decode
+
+
+def token_of_environment() -> str | None:
+    """Return the bearer token of `SLATES_TOKEN`, None where there is none.
+
+    Raises
+    ------
+    SlatestreamError
+        If it cannot stand in a header; its value is not told.
+    """
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise SlatestreamError(f"{TOKEN_VARIABLE} must be one line of ASCII without spaces")
+    return token or None
+
+
+def http_url(url: str) -> SplitResult:
+    """Return the parts of a URL of HTTP.
+
+    Raises
+    ------
+    ValueError
+        If it is none, has no host, or a port that is no number.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"must begin with http:// or https:// and a host, got {url!r}")
+    _ = parts.port  # which raises
+    return parts
 
 
 class HttpError(SlatestreamError):
@@ -186,7 +218,7 @@ class HttpClient:
                 answer = self._send(where, target, body, deadline)
             except (OSError, http.client.HTTPException) as error:
                 if where is not self._url:  # its owner is gone, and another one will be named
-                    detail = f"{where.geturl()}, which owns the user, does not answer: {error}"
+                    detail = f"{where.geturl()}, which owns the user, does not answer: {error}; {TAKES_OVER}"
                     return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, {}, _problem(detail))
                 raise HttpError(None, f"no worker answers at {where.geturl()} ({error})") from error
             if answer.status != HTTPStatus.TEMPORARY_REDIRECT:
@@ -196,14 +228,14 @@ class HttpClient:
 
     def _checked(self, location: str, target: str) -> SplitResult:
         """Return the worker that a redirect names, if the token may be sent there."""
-        url = urlsplit(location)
+        try:
+            url = http_url(location)
+        except ValueError as error:
+            message = f"redirected to {location[:200]!r}, which is no URL of a worker: {error}"
+            raise HttpError(HTTPStatus.TEMPORARY_REDIRECT, message) from None
         where = SplitResult(url.scheme, url.netloc, "", "", "")
         host = url.hostname or ""
-        if (
-            location != f"{where.geturl()}{target}"
-            or url.scheme not in ("http", "https")
-            or "@" in url.netloc
-        ):
+        if location != f"{where.geturl()}{target}" or "@" in url.netloc:
             why = "which no worker does: its path is not the one that was asked for"
         elif self._url.scheme == "https" and url.scheme != "https":
             why = "which is not HTTPS; mend advertised_url"
@@ -270,5 +302,5 @@ def _problem(detail: str) -> bytes:
 def _detail(answer: _Answer) -> str:
     try:
         return str(msgspec.json.decode(answer.body)["detail"])
-    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
+    except (*UNDECODABLE, KeyError, TypeError):
         return f"the worker answered {answer.status}, and not why"

@@ -1,17 +1,17 @@
 """Asking a worker over HTTP: what the commands that look at one have in common."""
 
-import os
+import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection
 from typing import Annotated, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 import typer
 
 from streams.errors import SlatestreamError, UnreachableError
-from streams.http_client import RETRIES, TOKEN_VARIABLE, HttpClient, HttpError
+from streams.events import UNDECODABLE
+from streams.http_client import RETRIES, HttpClient, HttpError, http_url, token_of_environment
 
 TIMEOUT_S = 30.0
 
@@ -20,6 +20,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as it cam
 HERE = "http://127.0.0.1:6066"
 
 T = TypeVar("T")
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A worker redirects none of what is read here, and a token must not go where another says."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+_STRAIGHT = urllib.request.build_opener(_NoRedirects)
 
 
 def ask(
@@ -42,7 +52,7 @@ def ask(
         If the URL is not one of HTTP, or the answer is a refusal: with its reason.
     """
     check_url(url)
-    token = os.environ.get(TOKEN_VARIABLE) or None
+    token = token_of_environment()
     try:
         with HttpClient(url, token=token, timeout_s=timeout_s, retries=retries) as client:
             return question(client)
@@ -56,9 +66,10 @@ def ask(
 
 def check_url(url: str) -> None:
     """Raise SlatestreamError where a URL is not one of HTTP."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SlatestreamError(f"--url must begin with http:// or https:// and a host, got {url!r}")
+    try:
+        http_url(url)
+    except ValueError as error:
+        raise SlatestreamError(f"--url: {error}") from None
 
 
 def read(url: str, *, also: Collection[int] = ()) -> bytes:
@@ -73,18 +84,18 @@ def read(url: str, *, also: Collection[int] = ()) -> bytes:
     OSError
         If nothing answers, or the answer is a refusal: with its reason.
     """
-    token = os.environ.get(TOKEN_VARIABLE)
+    token = token_of_environment()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S
-        ) as answer:
+        with _STRAIGHT.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S) as answer:
             return bytes(answer.read())
+    except http.client.HTTPException as error:
+        raise OSError(f"what answers is no worker ({type(error).__name__})") from None
     except urllib.error.HTTPError as error:
         body = error.read()
         if error.code in also:
             return body
         try:
             raise OSError(msgspec.json.decode(body)["detail"]) from None
-        except (msgspec.MsgspecError, KeyError, TypeError):
+        except (*UNDECODABLE, KeyError, TypeError):
             raise OSError(f"it answered {error.code}") from None

@@ -74,6 +74,8 @@ def scrape(url: str) -> Scrape | str:
     base = url.rstrip("/")
     try:
         readiness = json.loads(read(f"{base}/readyz", also=(503,)))
+        if not isinstance(readiness, dict):
+            raise ValueError("what answers is no worker: /readyz is no JSON object")
         text = read(f"{base}/metrics").decode()
         return Scrape(time.monotonic(), MetricsReading(text), readiness)
     except (OSError, ValueError) as error:

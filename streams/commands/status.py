@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from streams.commands.ask import HERE
+from streams.commands.ask import HERE, check_url
 from streams.commands.scrape import Worker, watch
 from streams.errors import SlatestreamError, UnreachableError
 from streams.kafka.topic_admin import admin_client
@@ -57,8 +57,7 @@ def status_command(
     settings = load_settings(config)
     urls = list(url or [HERE])
     for one in urls:
-        if not one.startswith(("http://", "https://")):
-            raise SlatestreamError(f"--url must begin with http:// or https://, got {one!r}")
+        check_url(one)
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     if not (once or as_json) and console.is_terminal:
         _live(settings, urls, interval, console)

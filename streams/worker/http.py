@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from aiohttp import web
+from yarl import URL
 
 from streams.api.address import is_local, reachable_host, url_of
 from streams.api.answers import Title, slate_body
@@ -244,7 +245,8 @@ def _check_answered_here(http: web.Request, partition: int) -> None:
         owner = service.owner_url(partition)
         if owner is None:
             raise Problem(503, f"no worker owns partition {partition} yet; try again")
-        raise web.HTTPTemporaryRedirect(f"{owner}{http.rel_url}", headers=NO_STORE)
+        # As it was asked for: written anew, %40 would be @, and %2E%2E another path.
+        raise web.HTTPTemporaryRedirect(URL(f"{owner}{http.rel_url}", encoded=True), headers=NO_STORE)
     if not service.partitions.is_ready():
         raise Problem(503, f"not ready: {service.partitions.readiness()}")
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams.errors import SlatestreamError
-from streams.http_client import TOKEN_VARIABLE
+from streams.http_client import TOKEN_VARIABLE, token_of_environment
 from streams.settings import ENV_PREFIX, Settings
 
 READY_TIMEOUT_S = 120.0
@@ -189,7 +189,7 @@ class WorkerProcess:
             If the worker has ended, or asks for a token of scope `admin`.
         """
         self.check()
-        token = os.environ.get(TOKEN_VARIABLE)
+        token = token_of_environment()
         asked = urllib.request.Request(
             f"{self.url}/metrics", headers={"Authorization": f"Bearer {token}"} if token else {}
         )

@@ -4,7 +4,9 @@ import asyncio
 import hashlib
 import json
 import sys
-from typing import Any
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, ClassVar
 
 import pytest
 
@@ -88,6 +90,63 @@ def test_where_nobody_answers_the_exit_code_says_so(
     shown = capsys.readouterr()
     assert json.loads(shown.out)["cluster"]["answers"] is False
     assert "status: no worker answers at http://127.0.0.1:1" in shown.err
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:notaport", "http://127.0.0.1:99999", "http://[::1", "x"])
+@pytest.mark.parametrize("command", [("status", "--once"), ("user", "u")])
+def test_a_url_that_is_none_is_a_message(
+    url: str, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, *command, "--url", url) == 2
+    assert "slatestream: --url: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("token", ["tok\nen: x", "tök", "to ken"])
+@pytest.mark.parametrize("command", [("status", "--once"), ("user", "u")])
+def test_a_token_that_is_none_is_a_message_that_does_not_tell_it(
+    token: str, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLATES_TOKEN", token)
+    assert run(monkeypatch, *command, "--url", "http://127.0.0.1:1") == 2
+    shown = capsys.readouterr()
+    assert "SLATES_TOKEN must be one line of ASCII" in shown.err
+    assert token.split()[0] not in shown.err + shown.out
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """Sends whoever comes to another place, or says what no worker says; notes the tokens it was shown."""
+
+    location = ""
+    shown: ClassVar[list[str | None]] = []
+
+    def do_GET(self) -> None:  # noqa: N802
+        self.shown.append(self.headers["Authorization"])
+        if self.location:
+            self.send_response(302)
+            self.send_header("Location", self.location)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_token_goes_nowhere_else_and_what_is_no_worker_is_a_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLATES_TOKEN", "s3cret")
+    monkeypatch.setenv("SLATESTREAM_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    taker = type("Taker", (Elsewhere,), {"shown": []})
+    with HTTPServer(("127.0.0.1", 0), taker) as there:
+        threading.Thread(target=there.serve_forever, daemon=True).start()
+        sender = type("Sender", (Elsewhere,), {"location": f"http://localhost:{there.server_port}/x"})
+        with HTTPServer(("127.0.0.1", 0), sender) as here:
+            threading.Thread(target=here.serve_forever, daemon=True).start()
+            assert run(monkeypatch, "status", "--once", "--url", f"http://127.0.0.1:{here.server_port}") == 3
+            here.shutdown()
+        assert taker.shown == []
+        assert run(monkeypatch, "status", "--once", "--url", f"http://127.0.0.1:{there.server_port}") == 3
+        there.shutdown()
+    assert "what answers is no worker" in capsys.readouterr().err
 
 
 async def test_status_shows_worker_and_cluster(said: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,41 @@ async def test_the_token_is_sent_again_to_the_worker_that_owns_the_user(make_mem
         assert len(owner.events.recommendations()) == 1
 
 
+@pytest.mark.parametrize("user", ["mail@x.org", "user:1", "a'b!", "..", "a/b", "x y", "ä%40", "%2E"])
+async def test_a_redirect_leads_to_the_same_user_however_the_id_is_written(
+    make_memory: MakeMemory, user: str
+) -> None:
+    owner = make_memory(partitions=1, http_port=0)
+    owner.events.content("a")
+    other = make_memory(partitions=2, http_port=0)
+    async with owner.worker() as worker, other.worker() as sends_on:
+        await worker.deliver()
+        await sends_on.assign({1 - partition_of(user, 2)})
+        async with (
+            listening(worker) as found,
+            listening(sends_on, owner_url=lambda _: found.url) as first,
+        ):
+            slate = await asking(first.url, lambda client: client.recommend(user, 1))
+        assert (slate.user_id, [item.item_id for item in slate.slate]) == (user, ["a"])
+
+
+@pytest.mark.parametrize("location", ["http://h:notaport/v1", "http://[::1/v1", "//h/v1", "ftp://h/v1"])
+async def test_a_redirect_that_is_no_url_is_an_error_of_the_client(location: str) -> None:
+    async def elsewhere(request: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": location})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", elsewhere)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        with pytest.raises(HttpError, match="which is no URL of a worker"):
+            await asking("http://127.0.0.1:{1}".format(*runner.addresses[0]), lambda one: one.user("u"))
+    finally:
+        await runner.cleanup()
+
+
 async def test_no_token_leaves_tls_or_goes_to_another_path(make_memory: MakeMemory, tmp_path: Path) -> None:
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
