@@ -130,6 +130,8 @@ def _run(
     with contextlib.ExitStack() as stack:
         sink = None
         if rejected is not None:
+            if any(rejected.exists() and rejected.samefile(source.path) for source in sources):
+                raise FileError(f"--rejected {rejected} is one of the files that are imported: name another")
             try:
                 sink = stack.enter_context(rejected.open("w", encoding="utf-8"))
             except OSError as error:
@@ -168,7 +170,10 @@ def _unescaped(separator: str | None) -> str | None:
 def _end(outcomes: Sequence[Outcome], tolerate: float) -> None:
     for outcome in outcomes:
         if not outcome.records and not outcome.refused.left_out:
-            reason = next(iter(outcome.refused.examples.values()))[0]
+            examples = [one for reason in outcome.refused.examples.values() for one in reason]
+            if not examples:
+                raise FileError(f"{outcome.source.path} has no rows")
+            reason = examples[0]
             raise FileError(
                 f"no row of {outcome.source.path} can be used; line {reason['line']}: {reason['error']}"
             )

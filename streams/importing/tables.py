@@ -1,8 +1,11 @@
 """Files as tables: columns by name, and rows with the lines they stand on, read one by one."""
 
+import contextlib
 import csv
 import os
 import re
+import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,6 +20,8 @@ from streams.importing.faults import FileError, RowFault
 from streams.importing.lines import MAX_LINE, Lines, encoding_of, head, open_binary
 
 SAMPLE = 2_000
+MOST_LINES = 200
+"""Of one row whose values are quoted."""
 SEPARATORS = ("\t", "::", ",", ";", "|")
 QUOTED = (",", ";")  # elsewhere a quotation mark is a letter
 NAMES = {"\t": "tabs", "::": "::", ",": "commas", ";": "semicolons", "|": "|"}
@@ -79,7 +84,7 @@ class Delimited:
     def about(self) -> str:
         """What it is, in a few words."""
         kind = "RecBole" if self.types else "MovieLens" if not self.has_header else "text"
-        return f"{kind}, values between {NAMES[self.separator]}" + (
+        return f"{kind}, values between {NAMES.get(self.separator, repr(self.separator))}" + (
             "" if self.encoding == "utf-8" else f", read as {self.encoding}"
         )
 
@@ -87,7 +92,7 @@ class Delimited:
         """Yield the rows after the header; see `Table`."""
         file, raw = open_binary(self.path)
         size = max(os.fstat(raw.fileno()).st_size, 1)
-        with raw, file:
+        with raw, file, _whole(self.path):
             lines = Lines(file, self.encoding)
             rows = self._quoted(lines) if self.separator in QUOTED else self._plain(lines)
             if self.has_header:
@@ -119,19 +124,58 @@ class Delimited:
 
     def _quoted(self, lines: Lines) -> Iterator[Row | Bad]:
         csv.field_size_limit(MAX_LINE)
-        reader = csv.reader(lines, delimiter=self.separator)
+        feed = _Feed(lines)
+        reader = csv.reader(feed, delimiter=self.separator)
         while True:
-            lines.first = 0
+            feed.taken.clear()
             try:
                 row = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                fault = RowFault("quotes", f"{error}; is a quotation mark not closed?")
-                yield lines.first, fault, f"lines {lines.first} to {lines.number}"
+                number, line = feed.give_back()
+                yield number, RowFault("quotes", f"{error}: is a quotation mark not closed?"), line.rstrip()
                 continue
             if row:
-                yield lines.first, row
+                yield feed.taken[0][0], row
+
+
+class _Feed:
+    """The lines of quoted rows: what a quotation mark that is never closed has swallowed can be read again.
+
+    Attributes
+    ----------
+    taken : the lines of the row that is being read, with their numbers
+    """
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = iter(lines)
+        self._source = lines
+        self._again: deque[tuple[int, str]] = deque()
+        self.taken: list[tuple[int, str]] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if len(self.taken) >= MOST_LINES:
+            raise csv.Error(f"the row has more than {MOST_LINES} lines")
+        if self._again:
+            self.taken.append(self._again.popleft())
+        else:
+            try:
+                line = next(self._lines)
+            except StopIteration:
+                if self.taken:
+                    raise csv.Error("the file ends within the row") from None
+                raise
+            self.taken.append((self._source.number, line))
+        return self.taken[-1][1]
+
+    def give_back(self) -> tuple[int, str]:
+        """Return the first line of the row; the others are given once more, as rows of their own."""
+        self._again.extendleft(reversed(self.taken[1:]))
+        return self.taken[0]
 
 
 @dataclass
@@ -149,7 +193,7 @@ class JsonLines:
         file, raw = open_binary(self.path)
         size = max(os.fstat(raw.fileno()).st_size, 1)
         columns, decode = self.columns, msgspec.json.Decoder(dict[str, Any]).decode
-        with raw, file:
+        with raw, file, _whole(self.path):
             lines = Lines(file, self.encoding)
             for line in lines:
                 yield from _taken(lines.bad)
@@ -182,10 +226,10 @@ class Parquet:
 
     def rows(self) -> Iterator[Row | Bad]:
         """Yield the rows, a batch of a row group at a time; see `Table`."""
-        with _parquet(self.path) as file:
+        with _parquet(self.path) as file, _whole(self.path):
             total, line = max(file.metadata.num_rows, 1), 0
             for batch in file.iter_batches(batch_size=5_000, columns=self.columns, use_threads=False):
-                for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                for values in zip(*(_values(column) for column in batch.columns), strict=True):
                     line += 1
                     yield line, values
                 self._share = line / total
@@ -228,7 +272,7 @@ def open_table(path: Path, *, separator: str | None = None, names: Sequence[str]
 def _json_lines(path: Path, encoding: str) -> JsonLines:
     file, raw = open_binary(path)
     columns: dict[str, None] = {}
-    with raw, file:
+    with raw, file, _whole(path):
         for line in islice(Lines(file, encoding), SAMPLE):
             try:
                 columns |= dict.fromkeys(msgspec.json.decode(line, type=dict[str, Any]))
@@ -251,9 +295,14 @@ def _delimited(
     if names is not None:
         return Delimited(path, list(names), separator, encoding, has_header=False)
     header = first.rstrip("\r\n")
-    parsed = (
-        next(csv.reader([header], delimiter=separator)) if separator in QUOTED else header.split(separator)
-    )
+    try:
+        parsed = (
+            next(csv.reader([header], delimiter=separator))
+            if separator in QUOTED
+            else header.split(separator)
+        )
+    except csv.Error as error:
+        raise FileError(f"{path} line 1 is no header: {error}") from None
     types = dict(name.split(":", 1) for name in parsed if re.fullmatch(r"[^:]+:(token|float)(_seq)?", name))
     columns = [
         name.split(":", 1)[0].strip() if name.split(":", 1)[0] in types else name.strip() for name in parsed
@@ -289,10 +338,29 @@ def _check_header(path: Path, columns: list[str], first: str) -> None:
         raise FileError(f"{path} line 1 has the column {twice[0]!r} more than once")
 
 
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Name the file that turns out to be damaged while it is read."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, ValueError, ArithmeticError) as error:
+        raise FileError(f"{path} is damaged, and cannot be read to its end: {error}") from None
+
+
 def _taken(bad: list[Bad]) -> list[Bad]:
     taken = bad[:]
     bad.clear()
     return taken
+
+
+def _values(column: Any) -> list[Any]:
+    """Return a column's values; times to the microsecond, which is what Python's have."""
+    if str(column.type).startswith("timestamp[ns"):
+        from pyarrow import timestamp
+
+        column = column.cast(timestamp("us", column.type.tz), safe=False)
+    found: list[Any] = column.to_pylist()
+    return found
 
 
 def _parquet(path: Path) -> Any:

@@ -95,7 +95,7 @@ def make_time(field: str, unit: str, time_format: str | None = None) -> ToMs:
     def make(value: Any) -> int:
         if unit in UNITS and time_format is None:
             number = _number(value)
-            ms = None if number is None else round(number / per_ms)
+            ms = None if number is None or abs(number) > 1e19 else round(number / per_ms)
         else:
             moment = value if isinstance(value, date) else _moment(str(value).strip(), unit, time_format)
             ms = None if moment is None else _unix_ms(moment)
@@ -113,7 +113,7 @@ def _moment(text: str, unit: str, time_format: str | None) -> date | None:
         return _iso(text) if unit == "iso" else _iso(f"{text[:4]}-{text[4:6]}-{text[6:]}")
     try:
         return datetime.strptime(text, time_format)
-    except ValueError:
+    except (ValueError, re.error):
         return None
 
 
@@ -136,7 +136,7 @@ def _number(value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
@@ -213,9 +213,9 @@ def _literal(text: str) -> list[Any] | None:
         return None
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             found = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return None
     return found if isinstance(found, list) else None

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from streams.cli import app
 from streams.events import decode_click
 from streams.importing.faults import FileError
 from streams.importing.records import Choices
@@ -184,3 +186,32 @@ def test_ctrl_c_ends_an_import_with_a_word(kafka_settings: Settings, tmp_path: P
     assert process.returncode == 130, said
     assert "the same command goes on" in said
     assert "Traceback" not in said
+
+
+def test_rows_are_never_rejected_into_a_file_that_is_imported(make_settings: Any, tmp_path: Path) -> None:
+    path = ratings(tmp_path / "ratings.csv", 5)
+    before = path.read_text()
+    done = CliRunner().invoke(app, ["import", str(path), "--rejected", str(path), "--dry-run"])
+    assert "is one of the files that are imported" in str(done.exception)
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ('{"user_id": "u", "item_id": "i", "timestamp": 1e306}', "time"),
+        ('{"user_id": "u", "item_id": "i", "timestamp": ' + "9" * 400 + "}", "time"),
+        ('{"user_id": "u", "item_id": "i", "timestamp": ' + "[" * 3_000 + "]" * 3_000 + "}", "json"),
+    ],
+)
+def test_whatever_a_row_holds_it_costs_itself_alone(
+    make_settings: Any, tmp_path: Path, row: str, reason: str
+) -> None:
+    path = tmp_path / "clicks.jsonl"
+    good = "".join(
+        f'{{"user_id": "u{n}", "item_id": "i", "timestamp": {1_700_000_000 + n}}}\n' for n in range(30)
+    )
+    path.write_text(good + row + "\n" + good)
+    done = CliRunner().invoke(app, ["import", str(path), "--dry-run", "--json"])
+    (file,) = json.loads(done.stdout[done.stdout.index("{") :])["files"]
+    assert file["rejected"] == {reason: 1}

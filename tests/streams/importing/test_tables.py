@@ -1,6 +1,7 @@
 import gzip
 from pathlib import Path
 
+import numpy as np
 import pyarrow
 import pytest
 from pyarrow import parquet
@@ -40,6 +41,48 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_a_value(tmp_path
 def test_a_quoted_value_may_have_a_line_end_in_it_and_lines_are_still_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", 'item,title\ni1,"Alien,\nthe ""first"""\ni2,Heat\n')
     assert good(path) == [(2, ["i1", 'Alien,\nthe "first"']), (4, ["i2", "Heat"])]
+
+
+@pytest.mark.parametrize("at", [0, 5_000, 19_999])
+def test_a_quotation_mark_that_is_never_closed_costs_its_row_alone(tmp_path: Path, at: int) -> None:
+    rows = [f"u{n},i{n},note" for n in range(20_000)]
+    rows[at] = 'u,i,"oops'
+    path = write(tmp_path / "a.csv", "user,item,note\n" + "\n".join(rows) + "\n")
+    assert bad(path) == [(at + 2, "quotes")]
+    assert [line for line, _ in good(path)] == [line for line in range(2, 20_002) if line != at + 2]
+
+
+def test_any_letter_may_separate(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "user^item\nu^i\n")
+    table = open_table(path, separator="^")
+    assert (table.columns, "'^'" in table.about) == (["user", "item"], True)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_file_that_is_damaged_further_on_is_named(tmp_path: Path, name: str) -> None:
+    rng = np.random.default_rng(0)
+    rows = [f"u{n}" for n in rng.integers(0, 1 << 60, 60_000).tolist()]
+    text = "user,item\n" + "".join(f"{row},i\n" for row in rows)
+    if name.endswith("jsonl"):
+        text = "".join(f'{{"user": "{row}", "item": "i"}}\n' for row in rows)
+    packed = gzip.compress(text.encode(), mtime=0)
+    for data in (packed[: len(packed) * 3 // 4], packed[:-2_000] + b"x" * 2_000):
+        path = write(tmp_path / f"{name}.gz", data)
+        with pytest.raises(FileError, match=rf"{name}.gz is damaged, and cannot be read to its end"):
+            list(open_table(path).rows())
+
+
+def test_times_of_parquet_finer_than_pythons_are_read_to_the_microsecond(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    times = pyarrow.array([1_700_000_000_123_456_789], pyarrow.timestamp("ns", tz="UTC"))
+    parquet.write_table(pyarrow.table({"user": ["u"], "time": times}), path)
+    ((_, row),) = good(path)
+    assert row[1].isoformat() == "2023-11-14T22:13:20.123456+00:00"  # type: ignore[attr-defined]
+
+
+def test_a_header_that_is_no_row_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="line 1"):
+        open_table(write(tmp_path / "a.csv", "user,item\ru1,i1\ru2,i2\r"))
 
 
 def test_a_quotation_mark_between_tabs_is_a_letter(tmp_path: Path) -> None:
