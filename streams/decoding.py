@@ -42,6 +42,7 @@ INVALID, TIMESTAMP, FUTURE, UNKNOWN_ACTION, NULL_VALUE, NULL_KEY, MEDIA, TEXT, T
 
 # A record's time before this (1973) is no time: of a producer that gave none, or a topic of old records.
 EARLIEST_MS = 100_000_000_000
+LONGEST_ERROR = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,11 @@ class Rejected:
     record: Any
     reason: str
     error: str
+
+    def __post_init__(self) -> None:
+        """Cut what is said to what a log and a dead letter can bear: it may repeat the record."""
+        if len(self.error) > LONGEST_ERROR:
+            object.__setattr__(self, "error", f"{self.error[:LONGEST_ERROR]}…")
 
     def dead_letter(self) -> tuple[bytes | None, bytes]:
         """Key and value for the dead-letters topic."""

@@ -63,10 +63,17 @@ def http_url(url: str) -> SplitResult:
     ValueError
         If it is none, has no host, or a port that is no number.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        sound = False
+    if not sound:
         raise ValueError(f"must begin with http:// or https:// and a host, got {url!r}")
-    _ = parts.port  # which raises
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError(f"must have a port from 0 to 65535 or none, got {url!r}") from None
     return parts
 
 

@@ -256,7 +256,7 @@ class _File(_Table):
 def registry_address(url: str) -> str:
     """Return the address of a schema registry; refuse what is none, and credentials in it."""
     parts = urlsplit(url)
-    if "@" in parts.netloc:
+    if "@" in url:
         raise ValueError("registry must be an address without credentials: these are the settings "
                          "registry_username and registry_password")  # fmt: skip
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
@@ -305,7 +305,8 @@ def _faults(error: ValidationError, tables: Mapping[str, Any]) -> Iterator[str]:
         place = list(problem["loc"])
         named = ""
         if place[:1] == ["source"] and len(place) > 1 and isinstance(place[1], int):
-            topic = tables["source"][place[1]].get("topic", "without a topic")
+            table = tables["source"][place[1]]
+            topic = table.get("topic", "without a topic") if isinstance(table, dict) else "no table"
             named, place = f"source {place[1] + 1} ({topic}): ", place[2:]
         # Third is which of a field and a table of fields it was taken for.
         parts = [str(part) for k, part in enumerate(place) if not (k == 2 and place[0] == "fields")]

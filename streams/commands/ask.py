@@ -69,7 +69,7 @@ def check_url(url: str) -> None:
     try:
         http_url(url)
     except ValueError as error:
-        raise SlatestreamError(f"--url: {error}") from None
+        raise SlatestreamError(f"--url {error}") from None
 
 
 def read(url: str, *, also: Collection[int] = ()) -> bytes:

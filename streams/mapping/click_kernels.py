@@ -112,6 +112,16 @@ def _text_end(data: Data, at: Any, end: int) -> Any:
 
 
 @njit
+def _is_utf8(data: Data, at: int, end: int) -> bool:
+    while at < end:
+        size = 1 if data[at] < 128 else _sequence(data, at, end)
+        if size == 0:
+            return False
+        at += size
+    return True
+
+
+@njit
 def _number(data: Data, at: int, end: int, slots: Table, slot: int) -> int:
     """Read a number without exponent into a slot; return where it ends, -1 where it is none."""
     begin = at
@@ -511,6 +521,7 @@ def read_mapped(
             source = plan[field, 0]
             if source == FROM_KEY:
                 at, length = table[k, KEY], table[k, KEY_SIZE]
+                sure &= _is_utf8(data, at, at + length)
             elif source == FROM_OFFSET:
                 affix, start = plan[field, 2], used
                 used = _put(affixes, affix_bounds[affix], affix_bounds[affix + 1], made, used)

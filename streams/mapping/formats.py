@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
-from streams.decoding import NULL_VALUE, why_undecodable
+from streams.decoding import INVALID, NULL_VALUE, why_undecodable
 from streams.events import UNDECODABLE
 from streams.kafka.columns import Record
-from streams.mapping.places import Context, read_json_key, read_text_key
+from streams.mapping.places import Context
 from streams.mapping.schemas import Schemas
 from streams.mapping.values import Fault, LeftOut
 from streams.source_paths import parse
@@ -123,3 +123,24 @@ def _change(source: Source, context: Context) -> None:
     context.value = event.get("after")
     if context.value is None:
         raise Fault(f"the change {event['op']!r} has no `after`")
+
+
+def read_text_key(record: Record) -> Any:
+    """Return a key as text; raises `Fault` where it is no UTF-8: other text would be another user's id."""
+    if record.key is None:
+        return None
+    try:
+        return record.key.decode()
+    except UnicodeDecodeError as error:
+        raise Fault(f"$key: {error}", INVALID) from None
+
+
+def read_json_key(record: Record) -> Any:
+    """Return a key that is JSON; as text where it is not. Of a key with its schema, the payload."""
+    if record.key is None:
+        return None
+    try:
+        key = msgspec.json.decode(record.key)
+    except UNDECODABLE:
+        return read_text_key(record)
+    return key["payload"] if isinstance(key, dict) and key.keys() == {"schema", "payload"} else key

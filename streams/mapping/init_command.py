@@ -66,10 +66,16 @@ def init_command(
         proposal.repartition = "A record holds several events, which one offset cannot stand for"
     elif sample.partitions:
         proposal.repartition = _why(settings, proposal, sample)
-    before = out.read_text(encoding="utf-8") if out.is_file() else HEAD
+    try:
+        before = out.read_text(encoding="utf-8") if out.is_file() else HEAD
+    except (OSError, UnicodeDecodeError) as error:
+        raise SlatestreamError(f"--out {out} cannot be added to: {error}") from None
     text = before.rstrip("\n") + "\n\n" + proposal.toml()
     parse_sources(text, str(out))
-    out.write_text(text, encoding="utf-8")
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SlatestreamError(f"--out {out} cannot be written: {error.strerror}") from None
     _report(settings, proposal, sample.records, out)
     if sample.faults or found.unread:
         typer.echo(

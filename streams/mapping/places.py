@@ -3,9 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
-from streams.events import UNDECODABLE
 from streams.kafka.columns import Record
 from streams.source_paths import EVERY, SCALARS, Path
 
@@ -161,19 +158,3 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     return None
-
-
-def read_text_key(record: Record) -> Any:
-    """Return a key as text."""
-    return None if record.key is None else record.key.decode(errors="replace")
-
-
-def read_json_key(record: Record) -> Any:
-    """Return a key that is JSON; as text where it is not. Of a key with its schema, the payload."""
-    if record.key is None:
-        return None
-    try:
-        key = msgspec.json.decode(record.key)
-    except UNDECODABLE:
-        return record.key.decode(errors="replace")
-    return key["payload"] if isinstance(key, dict) and key.keys() == {"schema", "payload"} else key

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 from streams.errors import SlatestreamError
 from streams.mapping.inspect import Inspected, Place
@@ -290,7 +291,8 @@ def _users(choose: _Chooser, actions: Sequence[str]) -> None:
     choose.id("user_id", "the id of the user")
     for path, place in choose.places.items():
         if path not in choose.taken and place.unit is None and place.all_are(str, int, float, bool):
-            choose.put(f"attributes.{place.last}", place, f'{{ path = {_quoted(path)}, as = "text" }}')
+            name = _attribute(place, choose)
+            choose.put(name, place, f'{{ path = {_quoted(path)}, as = "text" }}')
 
 
 def _requests(choose: _Chooser, actions: Sequence[str]) -> None:
@@ -308,14 +310,19 @@ def _requests(choose: _Chooser, actions: Sequence[str]) -> None:
             break
 
 
+def _attribute(place: Place, choose: _Chooser) -> str:
+    """Name an attribute by its place: by the last part where that is free, else by a number beside."""
+    bare = re.sub(r"\W+", "_", place.last, flags=re.ASCII).strip("_") or "attribute"
+    names = (f"attributes.{bare}{'' if n == 1 else f'_{n}'}" for n in count(1))
+    return next(name for name in names if name not in choose.proposal.fields)
+
+
 def _attributes(choose: _Chooser) -> None:
     """Take what says of what kind an item is: texts that several items share, and lists of texts."""
     for path, place in choose.places.items():
         if path in choose.taken or place.unit is not None or path.startswith("$"):
             continue
-        name = f"attributes.{place.last}"
-        if name in choose.proposal.fields:
-            continue
+        name = _attribute(place, choose)
         if place.all_are(list) and all(isinstance(one, (str, int)) for held in place.values for one in held):
             choose.put(name, place, f'{{ path = {_quoted(path)}, as = "texts" }}')
         elif place.all_are(str) and (separator := _separator(place)) is not None:

@@ -101,11 +101,10 @@ class Registry:
             with self._opener.open(request, timeout=self._timeout_s) as answer:
                 body = answer.read(LONGEST_ANSWER + 1)
         except urllib.error.HTTPError as error:
-            with error:
-                self._refused(path, error.code, error.read(LONGEST_ANSWER))
+            self._refused(path, error.code, _body(error))
         except urllib.error.URLError as error:
             raise self._error(path, f"does not answer: {error.reason}") from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise self._error(path, f"does not answer: {str(error) or type(error).__name__}") from None
         found = _object(body)
         if found is None:
@@ -133,6 +132,15 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any) -> None:
         return None
+
+
+def _body(error: urllib.error.HTTPError) -> bytes:
+    """What a refusal says; nothing where that does not come."""
+    with error:
+        try:
+            return error.read(LONGEST_ANSWER)
+        except (OSError, http.client.HTTPException):
+            return b""
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from streams.decoding import INVALID, NULL_VALUE, TIMESTAMP, Rejected
+from streams.decoding import INVALID, NULL_VALUE, TIMESTAMP, TOO_LARGE, Rejected
 from streams.events import encode
 from streams.kafka.columns import OFFSET, Record, RecordColumns
 from streams.kafka.columns import TIMESTAMP as RECORD_TIME
@@ -17,6 +17,9 @@ from streams.mapping.schemas import Schemas
 from streams.mapping.values import Fault, LeftOut, Maker, maker
 from streams.source_paths import parse
 from streams.sources import DELETED_BY_NULL, IDS, STRUCTS, Condition, FieldSource, Source
+
+MOST_EVENTS = 10_000
+"""Of one record: each repeats what it shares with the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,9 @@ class Translator:
         elements = self._each(context)
         if elements is not None and not isinstance(elements, list):
             raise Fault(f"each: `{self.source.each}` is no list but {as_text(elements) or 'an object'}")
+        if elements is not None and len(elements) > MOST_EVENTS:
+            message = f"each: {len(elements):,} elements; a record may have {MOST_EVENTS:,}"
+            raise Fault(message, TOO_LARGE)
         events: list[Event] = []
         for context.index, context.element in enumerate(elements or ()):
             events += self._one(context)

@@ -141,7 +141,7 @@ def _number(name: str, value: Any) -> Any:
     if isinstance(value, str):
         try:
             number = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise Fault(f"{name}: {value!r} is no number", INVALID) from None
         if not math.isfinite(number):
             raise Fault(f"{name}: {value!r} is no finite number", INVALID)
@@ -154,7 +154,7 @@ def _integer(name: str, value: Any) -> Any:
     if isinstance(number, float):
         if not number.is_integer():
             raise Fault(f"{name}: {value!r} is no whole number", INVALID)
-        return int(value) if isinstance(value, str) and value.strip().isdigit() else int(number)
+        return int(value) if isinstance(value, str) and value.strip().isdecimal() else int(number)
     return number
 
 
@@ -164,22 +164,16 @@ def _of_unit(name: str, unit: str) -> Change:
     def to_ms(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise Fault(f"{name}: {value!r} is no time in {unit}", TIMESTAMP)
-        if isinstance(value, str):
-            value = int(value) if value.strip().isdigit() else _time_number(name, value, unit)
-        if isinstance(value, int):
-            return value * 1000 if unit == "s" else value // int(per_ms)
-        if not math.isfinite(value):
-            raise Fault(f"{name}: {value!r} is no time in {unit}", TIMESTAMP)
-        return round(value / per_ms)
+        try:
+            if isinstance(value, str):
+                value = int(value) if value.strip().isdecimal() else float(value)
+            if isinstance(value, int):
+                return value * 1000 if unit == "s" else value // int(per_ms)
+            return round(value / per_ms)
+        except (ValueError, OverflowError):
+            raise Fault(f"{name}: {value!r} is no time in {unit}", TIMESTAMP) from None
 
     return to_ms
-
-
-def _time_number(name: str, value: str, unit: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise Fault(f"{name}: {value!r} is no time in {unit}", TIMESTAMP) from None
 
 
 def _iso_ms(name: str, value: Any) -> int:

@@ -98,7 +98,7 @@ def test_a_url_that_is_none_is_a_message(
     url: str, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, *command, "--url", url) == 2
-    assert "slatestream: --url: " in capsys.readouterr().err
+    assert "slatestream: --url must " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("token", ["tok\nen: x", "tök", "to ken"])

@@ -17,6 +17,7 @@ from streams.mapping.schemas import Schemas, schemas_of
 from streams.mapping.translate import Translator
 from streams.mapping.values import Fault
 from streams.settings import load_settings
+from streams.sources import registry_address
 from tests.registry_server import RegistryServer, avro, head, registry_server
 from tests.streams.mapping.conftest import record, source_of
 
@@ -148,6 +149,18 @@ def test_what_decodes_a_format_is_asked_for_by_name_where_it_is_not_installed(
         ConfigurationError, match=r"needs the package fastavro: pip install 'slatestream\[reg"
     ):
         schemas_of(settings, settings.sources[0])
+
+
+def test_an_address_without_its_scheme_is_refused_without_its_password() -> None:
+    with pytest.raises(ValueError, match="without credentials") as caught:
+        registry_address("user:secret@host:8081")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://a..b:80", "http://127.0.0.1:1/ö"])
+def test_an_address_that_cannot_be_asked_is_the_registry_s_fault(url: str) -> None:
+    with pytest.raises(RegistryError):
+        Registry(url, timeout_s=1.0).by_id(1)
 
 
 def test_a_mapping_without_a_registry_or_with_a_bad_address_is_at_fault(tmp_path: Path) -> None:

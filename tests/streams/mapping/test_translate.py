@@ -155,6 +155,7 @@ def test_a_value_that_is_not_listed_may_leave_the_record_out() -> None:
         (b"\xef\xbb\xbf{}", "invalid", "byte order mark"),
         (b"\x1f\x8b\x08", "invalid", "gzip"),
         (b'{"u": NaN}', "invalid", "malformed"),
+        (b'{"x": ' + b"[" * 2_000 + b"]" * 2_000 + b"}", "invalid", "recursion"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_mapped_says_which_field_and_why(value: Any, reason: str, words: str) -> None:
@@ -174,6 +175,10 @@ def test_what_cannot_be_mapped_says_which_field_and_why(value: Any, reason: str,
         ('timestamp_ms = { path = "t", unit = "iso" }', "noon", "'noon' is no time in ISO 8601"),
         ('timestamp_ms = { path = "t", unit = "s" }', "noon", "'noon' is no time in s"),
         ('timestamp_ms = { path = "t", unit = "s" }', True, "True is no time in s"),
+        ('timestamp_ms = { path = "t", unit = "s" }', "²", "'²' is no time in s"),
+        ('timestamp_ms = { path = "t", unit = "s" }', 1e306, "1e\\+306 is no time in s"),
+        ('timestamp_ms = { path = "t", unit = "us" }', "9" * 5_000, "is no time in us"),
+        ('position = { path = "t", as = "integer" }', "²", "'²' is no number"),
         (
             'event_id = { path = "t", values = { a = "b" } }',
             "c",
@@ -191,6 +196,33 @@ def test_a_value_that_cannot_be_made_says_what_it_was(field: str, held: Any, wor
     fields = "\n".join(line for line in BASE.splitlines() if not line.startswith(name)) + f"\n{field}"
     with pytest.raises(Fault, match=words):
         translator_of(fields).events(record(json.dumps({**GOOD, "t": held}).encode()))
+
+
+def test_a_record_of_too_many_events_is_refused_whole() -> None:
+    fields = 'user_id = "u"\nitem_id = "@"\naction = { constant = "view" }'
+    translator = translator_of(fields, more='each = "shown[]"\nrepartition = true')
+    with pytest.raises(Fault, match="each: 10,001 elements; a record may have 10,000") as caught:
+        translator.events(record(json.dumps({"u": "u", "shown": ["i"] * 10_001}).encode()))
+    assert caught.value.reason == "too_large"
+
+
+@pytest.mark.parametrize("key_format", ["text", "json"])
+def test_a_key_that_is_no_text_is_nobodys_id(key_format: str) -> None:
+    fields = BASE.replace('user_id = "u"', 'user_id = "$key"').replace('item_id = "i"', 'item_id = "i"')
+    translator = translator_of(fields, more=f'key_format = "{key_format}"')
+    for key in (b"\xff", b"u\xfe", b"\xed\xa0\x80"):
+        with pytest.raises(Fault, match="key: 'utf-8' codec can't decode"):
+            translator.events(record(json.dumps(GOOD).encode(), key=key))
+
+
+def test_what_is_said_of_a_record_is_cut_to_what_a_letter_can_bear() -> None:
+    translator = translator_of(
+        BASE.replace('{constant = "click"}', '{ path = "a", values = { x = "click" } }')
+    )
+    raw = json.dumps({**GOOD, "a": "\x7f" * 900_000}).encode()
+    (rejected,) = translator.batch(RecordColumns.of([record(raw)])).rejected
+    assert len(rejected.error) < 1_100
+    assert len(rejected.dead_letter()[1]) < 400_000
 
 
 def test_a_null_value_deletes_what_its_key_names() -> None:

@@ -98,6 +98,24 @@ async def test_what_the_topics_say_is_folded_and_slates_come_back(shop: Memory) 
         assert index.row_of("i1") >= 0
 
 
+async def test_users_by_keys_that_are_no_text_are_refused_and_the_next_start_succeeds(tmp_path: Path) -> None:
+    fields = MAPPING.replace('user_id = "who"', 'user_id = "$key"', 1)
+    (tmp_path / "mapping.toml").write_text(fields)
+    shop = Memory.of(mapping=tmp_path / "mapping.toml")
+    at = int(shop.clock.time())
+    for number, key in enumerate((b"u", b"\xff", b"\xfe\xfe", "ü".encode(), b"\xed\xa0\x80", b"u")):
+        event = {"id": f"e{number}", "object": {"sku": "i1"}, "type": "bought", "at": at}
+        say(shop, "shop.events", event, key=key)
+    for _ in range(2):
+        async with shop.worker() as worker:
+            await worker.deliver()
+            await worker.flush()
+            worker.commit()
+            shard = await worker.parts.partitions.shard(PLACE)
+            assert shard.profiles.events(shard.profiles.row_of("u")) == 2
+            assert [letter.reason for letter in shop.events.dead_letters()] == ["invalid"] * 3
+
+
 async def test_a_click_that_names_its_slate_is_rewarded_once_whatever_is_read_again(shop: Memory) -> None:
     describe(shop, "i1", "i2", "i3")
     say(shop, "shop.asks", {"who": "u", "id": "r1", "at": int(shop.clock.time())})
