@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from streams import metric_tables as tables
 from streams.canary.trips import DESCRIBED as CANARY
 from streams.canary.trips import STAGES as TRIP_STAGES
-from streams.metrics import DEAD_LETTER_REASONS, Described, Metrics
+from streams.metrics import DEAD_LETTER_REASONS, Described, Metrics, tables
 from streams.ope.live import DESCRIBED as OPE
 
 OUTPUT = Path(__file__).parent / "metrics.md"

@@ -66,8 +66,7 @@ FOLDER_CIRCLES = (
     ("online_learning.policies", "online_learning.rl"),
     ("streams.bench", "streams.demo", "streams.ope"),
     (
-        "streams.click_kernels", "streams.decoding", "streams.durability", "streams.kafka",
-        "streams.metrics", "streams.state",
+        "streams.decoding", "streams.durability", "streams.kafka", "streams.metrics", "streams.state",
     ),
 )  # fmt: skip
 PACKAGES = ("streams", "model_core", "online_learning")

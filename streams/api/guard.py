@@ -9,8 +9,8 @@ from streams.api.buckets import Buckets
 from streams.api.handlers import Handler
 from streams.api.problems import Problem
 from streams.api.tokens import Tokens
-from streams.http_settings import Scope
 from streams.settings import Settings
+from streams.settings.tokens import Scope
 
 
 class Guard:

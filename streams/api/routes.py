@@ -6,7 +6,7 @@ from typing import Any, Literal
 from streams.api.answers import Slate
 from streams.api.asking import PARAMETERS, Asked, Parameter
 from streams.events import Explanation, ItemState, UserState
-from streams.http_settings import Scope
+from streams.settings.tokens import Scope
 
 Place = Literal["public", "admin", "both"]
 """Which port answers, where the admin port is one of its own."""

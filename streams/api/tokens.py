@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from streams.api.problems import Problem
 from streams.errors import ConfigurationError
-from streams.http_settings import Scope, TokenSettings
+from streams.settings.tokens import Scope, TokenSettings
 
 log = logging.getLogger(__name__)
 

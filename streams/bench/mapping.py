@@ -21,14 +21,14 @@ from model_core.signals.config import SignalConfig
 from online_learning.statistics.posterior import LinearPrior
 from streams.bench.report import machine, speaker, write_report
 from streams.bench.wide import START_MS, wide_clicks
-from streams.decoding import ClickColumns, click_columns
+from streams.decoding.clicks import ClickColumns, click_columns
 from streams.events import Click, decode_click
 from streams.kafka.columns import TIMESTAMP, RecordColumns
 from streams.learning.policy_set import PolicySet
 from streams.mapping.click_reader import ClickReader
 from streams.metrics import Metrics
 from streams.settings import DEFAULT_ACTIONS, Settings
-from streams.sources import parse_sources
+from streams.settings.sources import parse_sources
 from streams.state.item_index import ItemIndex
 from streams.state.shard import Shard
 from streams.state.shard_factory import ShardFactory

@@ -11,7 +11,7 @@ from streams.client import SlateClient
 from streams.commands.ask import check_url
 from streams.demo.session import clean_exit, race
 from streams.kafka.connected import run_connected
-from streams.metrics_port import metrics_port
+from streams.metrics.port import metrics_port
 from streams.settings import Settings, load_settings
 
 

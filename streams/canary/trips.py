@@ -12,8 +12,8 @@ from streams.canary.probe import NAME, probe_action, probe_click, probe_request,
 from streams.client import SlateClient
 from streams.commands.ask import ask
 from streams.errors import SlatestreamError
-from streams.metric_tables import ANSWER
 from streams.metrics import Described
+from streams.metrics.tables import ANSWER
 from streams.settings import Settings
 
 T = TypeVar("T")

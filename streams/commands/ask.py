@@ -9,9 +9,9 @@ from typing import Annotated, TypeVar
 import msgspec
 import typer
 
+from streams.client.http import RETRIES, HttpClient, HttpError, http_url, token_of_environment
 from streams.errors import SlatestreamError, UnreachableError
 from streams.events import UNDECODABLE
-from streams.http_client import RETRIES, HttpClient, HttpError, http_url, token_of_environment
 
 TIMEOUT_S = 30.0
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from streams.errors import ConfigurationError, SlatestreamError
 from streams.settings import ENV_PREFIX, Settings, load_settings
-from streams.settings_faults import unknown_variables
+from streams.settings.faults import unknown_variables
 
 DEFAULT = "default"
 

@@ -18,7 +18,7 @@ from streams.console.people import choose_for
 from streams.console.rendering import environment
 from streams.console.security import Forms
 from streams.dead_letters.show import readable, text_of
-from streams.decoding import REASONS
+from streams.decoding.records import REASONS
 from streams.errors import OwnershipLost, SlatestreamError
 from streams.events import MAX_SLATE
 from streams.kafka.partitioner import partition_of

@@ -16,7 +16,7 @@ from rich.console import Console
 from streams.dead_letters.log import Choice, Held, read_letters
 from streams.dead_letters.replay import input_of, refusal, replay, why_not
 from streams.dead_letters.show import as_line, readable, show_letter, show_letters
-from streams.decoding import REASONS
+from streams.decoding.records import REASONS
 from streams.errors import SlatestreamError
 from streams.kafka.connected import run_connected
 from streams.kafka.topic_admin import ConfigFile

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 import msgspec
 
 from streams.dead_letters.log import Held
-from streams.decoding import NULL_KEY, NULL_VALUE
+from streams.decoding.records import NULL_KEY, NULL_VALUE
+from streams.decoding.refusals import refused
 from streams.events import UNDECODABLE
 from streams.kafka.columns import Record
 from streams.kafka.partitioner import partition_of
 from streams.kafka.publisher import MAX_REQUEST_BYTES, Publisher, Row
 from streams.kafka.topics import topic_name, topic_partitions
 from streams.mapping.intake import refused_of_source, source_of
-from streams.refusals import refused
 from streams.settings import Settings
 
 INPUTS = ("clicks", "content", "users", "requests")

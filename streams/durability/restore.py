@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 
 from online_learning.policies.registry import Learning
-from streams.decoding import decode
+from streams.decoding.records import decode
 from streams.durability.covisit_restore import name_covisits, place_covisits, read_covisits
 from streams.durability.profile_restore import Restore
 from streams.events import UNDECODABLE, Recommendation, decode_click, decode_recommendation

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.release.text_encoder import TextEncoder, item_text
-from streams.decoding import MEDIA, TEXT, Rejected
+from streams.decoding.records import MEDIA, TEXT, Rejected
 from streams.errors import ConfigurationError
 from streams.events import Content
 from streams.items.media import MediaEncoders

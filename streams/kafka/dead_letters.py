@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from streams.decoding import Rejected
+from streams.decoding.records import Rejected
 from streams.kafka.log import RowPublisher
 from streams.metrics import Metrics
 

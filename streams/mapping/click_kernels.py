@@ -1,7 +1,7 @@
 """Reads clicks from JSON of any shape, by the paths of a mapping, without making an object of any of them.
 
-As `streams.click_kernels` it knows little: ids without escapes, whole times or plain decimals, ISO text of
-the usual form. Whatever it is not sure of, good or bad, it leaves to `translate`.
+As `streams.decoding.click_kernels` it knows little: ids without escapes, whole times or plain decimals, ISO
+text of the usual form. Whatever it is not sure of, good or bad, it leaves to `translate`.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.click_kernels import Data, Table, _digits, _is, _space, _which, njit
+from streams.decoding.click_kernels import Data, Table, _digits, _is, _space, _which, njit
 from streams.kafka.columns import KEY, KEY_SIZE, OFFSET, TIMESTAMP, VALUE, VALUE_SIZE
 from streams.state.xxh3 import LONGEST, xxh3
 
@@ -493,7 +493,7 @@ def read_mapped(
         what is none of them: -1 leaves the record to others, -2 leaves it out
     affixes, affix_bounds : texts before and after an offset
     made : (bytes,) out: ids that are made here; `spans` count them from the end of `data` on
-    spans, numbers, hashes : out, as of `streams.click_kernels.read_clicks`
+    spans, numbers, hashes : out, as of `streams.decoding.click_kernels.read_clicks`
     status : (n,) uint8 out: READ, LEFT_OUT or UNSURE
     """
     slots, stack = np.empty((n_slots + 1, 4), np.int64), np.empty((_DEEPEST, 2), np.int64)

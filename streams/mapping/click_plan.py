@@ -7,11 +7,11 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from streams.click_kernels import NAMES, Data, Table, texts
+from streams.decoding.click_kernels import NAMES, Data, Table, texts
 from streams.events import Click
 from streams.mapping import click_kernels as k
-from streams.source_paths import Path, parse, parse_template
-from streams.sources import FieldSource, Source
+from streams.settings.source_paths import Path, parse, parse_template
+from streams.settings.sources import FieldSource, Source
 
 _MOST_CHILDREN = 63
 _IDS = ("user_id", "item_id", "event_id")

@@ -5,16 +5,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.click_kernels import Data, Table, other_keys, texts
-from streams.decoding import ClickColumns, ReadClicks, Rejected, accepted_clicks, decode
+from streams.decoding.click_kernels import Data, Table, other_keys, texts
+from streams.decoding.clicks import ClickColumns, ReadClicks, accepted_clicks
+from streams.decoding.records import Rejected, decode
 from streams.events import Click, decode_click
 from streams.kafka.columns import Record, RecordColumns
 from streams.mapping.click_kernels import LEFT_OUT, READ, read_mapped
 from streams.mapping.click_plan import ClickPlan, click_plan
 from streams.mapping.schemas import Schemas
 from streams.mapping.translate import Translator
-from streams.source_paths import Path
-from streams.sources import Source, parse_sources
+from streams.settings.source_paths import Path
+from streams.settings.sources import Source, parse_sources
 
 _DIGITS = 20  # of an offset, at most
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import msgspec
 
-from streams.decoding import INVALID, NULL_VALUE, why_undecodable
+from streams.decoding.records import INVALID, NULL_VALUE, why_undecodable
 from streams.events import UNDECODABLE
 from streams.kafka.columns import Record
 from streams.mapping.places import Context
 from streams.mapping.schemas import Schemas
 from streams.mapping.values import Fault, LeftOut
-from streams.source_paths import parse
-from streams.sources import DELETED_BY_NULL, REGISTERED, Source
+from streams.settings.source_paths import parse
+from streams.settings.sources import DELETED_BY_NULL, REGISTERED, Source
 
 
 class Unwrapped(Exception):

@@ -16,7 +16,7 @@ from streams.mapping.map_command import Outcome, outcomes_of
 from streams.mapping.propose import Proposal, propose
 from streams.mapping.sample import Sample, Sampled, sample_file, sample_topic
 from streams.settings import Settings, load_settings
-from streams.sources import IDS, parse_sources
+from streams.settings.sources import IDS, parse_sources
 
 HEAD = """\
 # Which of your topics feed slatestream, and where each field comes from. `slatestream map FILE --sample`

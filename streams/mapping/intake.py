@@ -1,12 +1,12 @@
 """Which topics are mapped, and what their records are worth."""
 
+from streams.decoding.refusals import refused
 from streams.kafka.columns import Record, RecordColumns
 from streams.mapping.schemas import schemas_of
 from streams.mapping.translate import Translator
 from streams.mapping.values import Fault
-from streams.refusals import refused
 from streams.settings import Settings
-from streams.sources import Source
+from streams.settings.sources import Source
 
 
 def source_of(settings: Settings, topic: str) -> Source | None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from streams.decoding.refusals import refused
 from streams.errors import ConfigurationError, SlatestreamError
 from streams.kafka.columns import Record
 from streams.kafka.topics import topic_name
@@ -20,9 +21,8 @@ from streams.mapping.sample import Sample, Sampled, sample_file, sample_topic
 from streams.mapping.schemas import schemas_of
 from streams.mapping.translate import Event, Translator
 from streams.mapping.values import Fault
-from streams.refusals import refused
 from streams.settings import Settings, load_settings
-from streams.sources import REGISTERED, Source
+from streams.settings.sources import REGISTERED, Source
 
 MOST_SHOWN = 2_000  # characters of a value in a table
 

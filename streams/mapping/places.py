@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from streams.kafka.columns import Record
-from streams.source_paths import EVERY, SCALARS, Path
+from streams.settings.source_paths import EVERY, SCALARS, Path
 
 Headers = Sequence[tuple[str, bytes | None]]
 

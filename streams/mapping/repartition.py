@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, MessageSizeTooLargeError
 
-from streams.decoding import NULL_KEY, TOO_LARGE, Rejected
+from streams.decoding.records import NULL_KEY, TOO_LARGE, Rejected
 from streams.kafka.column_fetch import fetch_columns
 from streams.kafka.columns import Record, RecordColumns
 from streams.kafka.dead_letters import DeadLetters

@@ -17,7 +17,7 @@ from streams.kafka.columns import KEY, KEY_SIZE, VALUE, VALUE_SIZE, RecordColumn
 from streams.mapping.registry import Registry, RegistryError, UnknownSchema
 from streams.mapping.values import Fault
 from streams.settings import Settings
-from streams.sources import REGISTERED, Source
+from streams.settings.sources import REGISTERED, Source
 
 log = logging.getLogger(__name__)
 

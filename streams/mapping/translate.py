@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from streams.decoding import INVALID, NULL_VALUE, TIMESTAMP, TOO_LARGE, Rejected
+from streams.decoding.records import INVALID, NULL_VALUE, TIMESTAMP, TOO_LARGE, Rejected
 from streams.events import encode
 from streams.kafka.columns import OFFSET, Record, RecordColumns
 from streams.kafka.columns import TIMESTAMP as RECORD_TIME
@@ -15,8 +15,8 @@ from streams.mapping.formats import Unwrapped, key_reader, unwrapper, value_read
 from streams.mapping.places import Context, Headers, as_text, getter
 from streams.mapping.schemas import Schemas
 from streams.mapping.values import Fault, LeftOut, Maker, maker
-from streams.source_paths import parse
-from streams.sources import DELETED_BY_NULL, IDS, STRUCTS, Condition, FieldSource, Source
+from streams.settings.source_paths import parse
+from streams.settings.sources import DELETED_BY_NULL, IDS, STRUCTS, Condition, FieldSource, Source
 
 MOST_EVENTS = 10_000
 """Of one record: each repeats what it shares with the others."""

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from streams.decoding import INVALID, MAPPING, TIMESTAMP, UNKNOWN_ACTION
+from streams.decoding.records import INVALID, MAPPING, TIMESTAMP, UNKNOWN_ACTION
 from streams.mapping.places import Context, Getter, as_text, getter, nearest
-from streams.source_paths import Path, parse, parse_template
-from streams.sources import FieldSource
+from streams.settings.source_paths import Path, parse, parse_template
+from streams.settings.sources import FieldSource
 
 PER_MS = {"s": 1e-3, "ms": 1.0, "us": 1e3, "ns": 1e6}
 Maker = Callable[[Context], Any]

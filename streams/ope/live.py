@@ -16,7 +16,7 @@ from streams.demo.session import race
 from streams.kafka.reader import TailReader
 from streams.kafka.topics import topic_name, topic_partitions
 from streams.metrics import Described
-from streams.metrics_port import metrics_port
+from streams.metrics.port import metrics_port
 from streams.ope.estimates import Sampling
 from streams.ope.log import MALFORMED, Reward, SlateLog
 from streams.ope.report import Report, count, evaluate_columns, table

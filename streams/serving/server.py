@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from streams.decoding import TOO_LARGE, Rejected
+from streams.decoding.records import TOO_LARGE, Rejected
 from streams.errors import OwnershipLost
 from streams.events import Recommendation, Request
 from streams.kafka.dead_letters import DeadLetters

@@ -16,8 +16,8 @@ from online_learning.attribution.cascade import amended
 from online_learning.attribution.pending_slates import ClosedSlate, OpenSlate, PendingSlates
 from online_learning.statistics.position_bias import POSITIONS, PositionStatistics, by_position
 from online_learning.statistics.sums import Statistics
-from streams.click_kernels import ITEM, USER
-from streams.decoding import ClickColumns
+from streams.decoding.click_kernels import ITEM, USER
+from streams.decoding.clicks import ClickColumns
 from streams.events import MAX_SLATE, Recommendation, encode
 from streams.kafka.progress import Progress, RecentIds
 from streams.metrics import Metrics

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from streams.client.http import TOKEN_VARIABLE, token_of_environment
 from streams.errors import SlatestreamError
-from streams.http_client import TOKEN_VARIABLE, token_of_environment
 from streams.settings import ENV_PREFIX, Settings
 
 READY_TIMEOUT_S = 120.0

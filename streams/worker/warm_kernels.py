@@ -15,8 +15,8 @@ from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
 from model_core.signals.reader import Reader
 from model_core.signals.stated import MAX_STATED
-from streams import decoding
-from streams.click_kernels import ITEM, USER
+from streams.decoding import clicks
+from streams.decoding.click_kernels import ITEM, USER
 from streams.durability.covisit_restore import restore_covisits
 from streams.durability.digest import fold_batch
 from streams.durability.profile_restore import Restore
@@ -60,9 +60,9 @@ def warm() -> None:
     ]
     columns.warm()
     packed_rows.warm()
-    clicks = decoding.warm()
-    index.rows_of_bytes(clicks.data, clicks.spans[ITEM], clicks.keys[ITEM])
-    profiles.rows_of_bytes(clicks.data, clicks.spans[USER], clicks.keys[USER])
+    click = clicks.warm()
+    index.rows_of_bytes(click.data, click.spans[ITEM], click.keys[ITEM])
+    profiles.rows_of_bytes(click.data, click.spans[USER], click.keys[USER])
     fold_batch(profiles, covisits, index, log)
     rows = RecordColumns.of_rows(take_covisits(covisits, index, 0).rows)
     restore_covisits(CoVisitation(neighbours=32, window=2), index, rows)

@@ -13,7 +13,7 @@ from streams.cli import main
 from streams.kafka.options import kafka_client_options
 from streams.kafka.topic_admin import admin_client
 from streams.settings import load_settings
-from streams.sources import Source, parse_sources
+from streams.settings.sources import Source, parse_sources
 from tests.conftest import SettingsFactory
 from tests.registry_server import avro, registry_server
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from streams.click_kernels import USER
-from streams.decoding import ClickColumns, click_columns
+from streams.decoding.click_kernels import USER
+from streams.decoding.clicks import ClickColumns, click_columns
 from streams.events import Request
 from streams.kafka.columns import RecordColumns
 from streams.kafka.dead_letters import DeadLetters

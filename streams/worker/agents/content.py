@@ -5,7 +5,7 @@ from typing import Any
 
 from aiokafka.errors import MessageSizeTooLargeError
 
-from streams.decoding import NULL_KEY, TOO_LARGE, Rejected, decode
+from streams.decoding.records import NULL_KEY, TOO_LARGE, Rejected, decode
 from streams.events import Content, decode_content
 from streams.items.content import ContentEncoder
 from streams.kafka.dead_letters import DeadLetters

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 
-from streams.decoding import decode, key_mismatches, refuse_future_requests
+from streams.decoding.records import decode, key_mismatches, refuse_future_requests
 from streams.events import decode_request
 from streams.kafka.columns import RecordColumns
 from streams.kafka.dead_letters import DeadLetters

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from streams.decoding import NULL_KEY, TOO_LARGE, Rejected, decode, key_mismatches
+from streams.decoding.records import NULL_KEY, TOO_LARGE, Rejected, decode, key_mismatches
 from streams.durability.flush import Flusher
 from streams.events import UserUpdate, decode_user, encode
 from streams.kafka.dead_letters import DeadLetters

@@ -12,9 +12,9 @@ import pytest
 import schemathesis
 from schemathesis import GenerationMode
 
-from streams import metric_tables
 from streams.api.openapi import UNREAD, document
 from streams.api.routes import ROUTES, Route
+from streams.metrics import tables
 from streams.worker.http import HANDLERS
 from tests.streams.conftest import Memory
 from tests.streams.worker.test_http import listening
@@ -71,10 +71,10 @@ def test_each_route_is_served_documented_and_counted() -> None:
     paths = json.loads(document())["paths"]
     assert {one["operationId"] for path in paths.values() for one in path.values()} == HANDLERS.keys()
     for route in ROUTES:
-        counted = metric_tables.ROUTES[route.path.removeprefix("/v1").partition("/{")[0].strip("/")]
+        counted = tables.ROUTES[route.path.removeprefix("/v1").partition("/{")[0].strip("/")]
         told = {int(status) for status in paths[route.path][route.method.lower()]["responses"]}
         assert told - set(UNREAD) <= set(counted), route.name
-        assert set(UNREAD) <= set(metric_tables.ROUTES["other"])
+        assert set(UNREAD) <= set(tables.ROUTES["other"])
 
 
 def test_what_a_slate_looks_like_is_in_the_document(url: str) -> None:

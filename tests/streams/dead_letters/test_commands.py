@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streams.cli import app
-from streams.decoding import Rejected
+from streams.decoding.records import Rejected
 from streams.errors import SlatestreamError
 from streams.events import decode_click, decode_content, encode
 from streams.kafka.columns import Record

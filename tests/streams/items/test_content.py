@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from streams.decoding import MEDIA, TEXT
+from streams.decoding.records import MEDIA, TEXT
 from streams.errors import ConfigurationError
 from streams.events import Content, Media
 from streams.items.content import Change, ContentEncoder

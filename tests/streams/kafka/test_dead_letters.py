@@ -4,7 +4,7 @@ import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import ConsumerRecord
 
-from streams.decoding import INVALID, Rejected
+from streams.decoding.records import INVALID, Rejected
 from streams.events import decode_dead_letter
 from streams.kafka.dead_letters import DeadLetters
 from streams.metrics import Metrics

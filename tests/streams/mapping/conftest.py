@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from streams.kafka.columns import Record
 from streams.mapping.translate import Translator
-from streams.sources import Source, parse_sources
+from streams.settings.sources import Source, parse_sources
 
 NOW = 1_764_000_000_000
 

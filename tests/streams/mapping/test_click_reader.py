@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.decoding import ClickColumns, click_columns
+from streams.decoding.clicks import ClickColumns, click_columns
 from streams.kafka.columns import Record, RecordColumns
 from streams.mapping.click_kernels import _iso
 from streams.mapping.click_reader import ClickReader
 from streams.mapping.translate import Translator
-from streams.sources import Source
+from streams.settings.sources import Source
 from tests.streams.mapping.conftest import NOW, record, source_of
 
 CODES = {"view": 0, "click": 1, "like": 2}

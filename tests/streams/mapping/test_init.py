@@ -17,7 +17,7 @@ from streams.kafka.topic_admin import admin_client
 from streams.mapping.map_command import outcomes_of
 from streams.mapping.sample import sample_file
 from streams.settings import Settings
-from streams.sources import FieldSource, Source, load_sources
+from streams.settings.sources import FieldSource, Source, load_sources
 from tests.conftest import SettingsFactory
 
 SHOP = [

@@ -17,7 +17,7 @@ from streams.mapping.schemas import Schemas, schemas_of
 from streams.mapping.translate import Translator
 from streams.mapping.values import Fault
 from streams.settings import load_settings
-from streams.sources import registry_address
+from streams.settings.sources import registry_address
 from tests.registry_server import RegistryServer, avro, head, registry_server
 from tests.streams.mapping.conftest import record, source_of
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.decoding import click_columns, decode
+from streams.decoding.clicks import click_columns
+from streams.decoding.records import decode
 from streams.events import decode_click, decode_content, decode_request, decode_user
 from streams.kafka.columns import Record, RecordColumns
 from streams.mapping.translate import Translator

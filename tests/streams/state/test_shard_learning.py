@@ -13,8 +13,7 @@ from online_learning.attribution.rewards import Shaping
 from online_learning.policies.registry import Learning
 from online_learning.statistics.position_bias import PositionStatistics, power_law
 from online_learning.statistics.posterior import LinearPrior
-from streams import decoding
-from streams.decoding import ClickColumns
+from streams.decoding.clicks import ClickColumns, click_columns
 from streams.events import Click, Recommendation, SlateItem
 from streams.kafka.columns import Record
 from streams.metrics import Metrics
@@ -64,7 +63,7 @@ def slate(number: int) -> tuple[Recommendation, np.ndarray]:
     return record, features
 
 
-def click_columns(offsets: list[int]) -> ClickColumns:
+def taps(offsets: list[int]) -> ClickColumns:
     """Click number n takes the second item of slate n."""
     records = [slate(offset)[0] for offset in offsets]
     return columns(
@@ -85,7 +84,7 @@ def columns(clicks: Iterable[Click], first_offset: int = 0) -> ClickColumns:
         Record("clicks", 3, offset, click.timestamp_ms, click.user_id.encode(), msgspec.json.encode(click))
         for offset, click in enumerate(clicks, first_offset)
     ]
-    return decoding.click_columns(records, {name: code for code, name in enumerate(ACTIONS)}, 0)
+    return click_columns(records, {name: code for code, name in enumerate(ACTIONS)}, 0)
 
 
 def serve(live: Shard, numbers: range) -> None:
@@ -124,7 +123,7 @@ def test_slates_and_clicks_reach_the_statistics_with_their_items_and_times(
     learning = Learning.of(policy, PRIOR, half_life_ms=half_life)
     live = shard(learning)
     serve(live, range(8))
-    live.fold(click_columns(list(range(8))), ItemIndex(), frozenset({"click"}), Metrics())
+    live.fold(taps(list(range(8))), ItemIndex(), frozenset({"click"}), Metrics())
     expected = learning.empty()
     for number in range(8):
         record, features = slate(number)

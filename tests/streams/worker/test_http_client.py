@@ -15,7 +15,7 @@ import trustme
 from aiohttp import web
 
 from streams.api.asking import Asked
-from streams.http_client import HttpClient, HttpError
+from streams.client.http import HttpClient, HttpError
 from streams.kafka.partitioner import partition_of
 from streams.testing.worker import MemoryWorker
 from tests.streams.conftest import MakeMemory, Memory

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from streams.decoding import Rejected, click_columns, decode, refuse_future_requests
+from streams.decoding.clicks import click_columns
+from streams.decoding.records import Rejected, decode, refuse_future_requests
 from streams.events import decode_content, decode_request, decode_user
 from streams.kafka.columns import Record
 from streams.settings import Settings

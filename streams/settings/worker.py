@@ -25,9 +25,16 @@ from online_learning.policies.options import EpsilonOptions, SoftmaxOptions, Tho
 from online_learning.types import PRIOR_PRECISION
 from streams.errors import ConfigurationError
 from streams.events import MAX_SLATE
-from streams.http_settings import TokenSettings
-from streams.settings_faults import explain, explain_no_json, unknown_variables
-from streams.sources import REGISTERED, FieldSource, Source, load_sources, registry_address, with_registry
+from streams.settings.faults import explain, explain_no_json, unknown_variables
+from streams.settings.sources import (
+    REGISTERED,
+    FieldSource,
+    Source,
+    load_sources,
+    registry_address,
+    with_registry,
+)
+from streams.settings.tokens import TokenSettings
 
 log = logging.getLogger("slatestream")
 

@@ -6,8 +6,8 @@ import pytest
 
 from streams.errors import ConfigurationError
 from streams.settings import load_settings
-from streams.source_paths import EVERY, parse, parse_template
-from streams.sources import load_sources, parse_sources
+from streams.settings.source_paths import EVERY, parse, parse_template
+from streams.settings.sources import load_sources, parse_sources
 
 CLICKS = 'topic = "shop"\nfeeds = "clicks"\n'
 FIELDS = '[source.fields]\nuser_id = "u"\nitem_id = "i"\naction = "a"\n'

@@ -3,8 +3,8 @@ import logging
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.metric_tables import EVENTS, STAGES
 from streams.metrics import Metrics
+from streams.metrics.tables import EVENTS, STAGES
 from streams.worker.log_metrics import LogCounter
 
 

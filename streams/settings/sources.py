@@ -26,8 +26,8 @@ from pydantic import (
 
 from streams.errors import ConfigurationError
 from streams.events import Click, Content, Request, UserUpdate
-from streams.source_paths import Path as ValuePath
-from streams.source_paths import parse, parse_template
+from streams.settings.source_paths import Path as ValuePath
+from streams.settings.source_paths import parse, parse_template
 
 Target = Literal["clicks", "content", "users", "requests"]
 

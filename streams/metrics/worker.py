@@ -1,6 +1,6 @@
 """What a worker tells Prometheus: counters, gauges and histograms, observed per batch.
 
-Every label value is one of a fixed set (`streams.metric_tables`), so the number of series does not grow with
+Every label value is one of a fixed set (`streams.metrics.tables`), so the number of series does not grow with
 users, items or what a sender writes. A series is there from the start where its zero says something, and
 else from its first number on. The hot path adds numbers only. Units are seconds, bytes and plain counts.
 `deploy/metrics.md` lists them all.
@@ -26,8 +26,8 @@ from prometheus_client import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from streams import metric_tables as tables
-from streams.decoding import REASONS
+from streams.decoding.records import REASONS
+from streams.metrics import tables
 
 DEAD_LETTER_REASONS = (*REASONS, "other")
 RARE = 0.01

@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from streams.decoding import Rejected, click_columns, decode, refuse_future_requests
+from streams.decoding.clicks import click_columns
+from streams.decoding.records import Rejected, decode, refuse_future_requests
 from streams.events import DEAD_LETTER_BYTES, decode_content, decode_request
 
 NOW = 1_764_000_000_000

@@ -1,0 +1,1 @@
+"""From the bytes of records to values and columns, and what becomes of those that break a rule."""
