@@ -93,7 +93,7 @@ def _measure(
 
     plan.begin("a worker's start, and imports alone")
     figures["imports_s"] = statistics.median(import_seconds() for _ in range(3))
-    figures["ready_s"] = start_once("quick", settings, given, 0.0, log, False).ready_s
+    figures["ready_s"] = start_once("quick", settings, given, 0.0, log, ()).ready_s
 
     plan.begin(f"{events:,} clicks and {ITEMS:,} items are published")
     publish_all(settings, "item-state", catalogue_rows(ITEMS, settings.partitions))

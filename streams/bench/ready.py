@@ -1,6 +1,5 @@
 """`slatestream bench ready`: how long a worker takes from its start to ready, and its memory then."""
 
-import shutil
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,11 @@ from streams.worker.process import WorkerError, WorkerProcess, same_topics
 READY_S = 300.0
 LOOK_S = 0.01
 EXPECTED_S = 30.0
+# Which caches are empty at a cold start, by the variables that name them.
+COLD = {
+    ", modules never compiled": ("PYTHONPYCACHEPREFIX",),
+    ", modules and kernels never compiled": ("PYTHONPYCACHEPREFIX", "NUMBA_CACHE_DIR"),
+}
 KINDS = {"none": "without a release", "release": "with a release"}
 # What a worker on these libraries cannot do without: the calibration.
 LIBRARIES = "import aiokafka, faust, msgspec, numba, numpy, onnxruntime, pydantic_settings"
@@ -54,7 +58,10 @@ def ready_command(
         Path | None, typer.Option(help="Release to start with; unset, one of random weights is made.")
     ] = None,
     cold: Annotated[
-        bool, typer.Option("--cold", help="Also start once with modules and kernels never compiled.")
+        bool,
+        typer.Option(
+            "--cold", help="Also start once with modules never compiled, and once with kernels neither."
+        ),
     ] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the worker, name=value; repeatable.")
@@ -66,10 +73,12 @@ def ready_command(
     """Measure how soon a worker is ready, with and without a release, and what it weighs then.
 
     State and topics are empty, files are in the page cache. The clock starts when the process does and stops
-    when /readyz answers 200, looked at every 10 ms. --cold gives one start of each kind Python and numba
-    caches of its own that are empty, as in a fresh environment. Beside it stands the time that a Python
-    process takes to import the libraries a worker is built on, measured in the same way: no worker on them
-    is quicker than that. On a machine that has other work to do, believe that ratio and the processor time.
+    when /readyz answers 200, looked at every 10 ms. --cold gives one start of each kind an empty cache of
+    Python modules, as in an environment whose kernels were compiled when it was made (the image, `make env`),
+    and one more an empty cache of kernels, too, as after a bare `pip install`. Beside it stands the time that
+    a Python process takes to import the libraries a worker is built on, measured in the same way: no worker
+    on them is quicker than that. On a machine that has other work to do, believe that ratio and the processor
+    time.
     """
     console = Console()
     say = speaker(console)
@@ -82,17 +91,18 @@ def ready_command(
             say("Making a release of random weights (kept for the next time) ...")
             release = random_release(out / "random-release")
         with_values = {"none": given, "release": given | {"release": str(release)}}
-        plan = Plan([EXPECTED_S] * (len(wanted) * (times + cold)), say)
+        warm: list[tuple[str, tuple[str, ...]]] = [("", ())] * times
+        coldness = warm + (list(COLD.items()) if cold else [])
+        plan = Plan([EXPECTED_S] * (len(wanted) * len(coldness)), say)
         starts: list[Start] = []
         imports = [import_seconds() for _ in range(times)]
         for kind in wanted:
             what, values = KINDS[kind], with_values[kind]
-            for number in range(times + cold):
-                is_cold = number == times
-                name = f"{what}, never compiled" if is_cold else what
+            for suffix, empty in coldness:
+                name = f"{what}{suffix}"
                 plan.begin(name)
                 with cluster(lambda _: None, "ready", partitions=4) as settings:
-                    starts.append(start_once(name, settings, values, idle, out / "ready-worker.log", is_cold))
+                    starts.append(start_once(name, settings, values, idle, out / "ready-worker.log", empty))
                 say(f"  ready after {starts[-1].ready_s:.2f} s, {starts[-1].idle_mib:.0f} MiB idle")
         medians = summary(starts)
         base = statistics.median(imports)
@@ -121,13 +131,16 @@ def ready_command(
 
 
 def start_once(
-    what: str, settings: Settings, values: dict[str, Any], idle: float, log: Path, cold: bool
+    what: str, settings: Settings, values: dict[str, Any], idle: float, log: Path, empty: tuple[str, ...]
 ) -> Start:
-    """Start a worker on empty topics, wait until it is ready, and let it idle."""
+    """Start a worker on empty topics, wait until it is ready, and let it idle.
+
+    `empty` are variables that name folders of compiled code: each gets one that is empty.
+    """
     log.unlink(missing_ok=True)
-    caches = Path(tempfile.mkdtemp(prefix="slatestream-cold-")) if cold else None
-    worker = WorkerProcess(same_topics(settings, **values), log=log, variables=cold_variables(caches))
-    try:
+    with tempfile.TemporaryDirectory(prefix="slatestream-cold-", ignore_cleanup_errors=True) as caches:
+        variables = {name: str(Path(caches) / name.lower()) for name in empty}
+        worker = WorkerProcess(same_topics(settings, **values), log=log, variables=variables)
         began = time.monotonic()
         with worker:
             while not worker.is_ready():
@@ -139,16 +152,6 @@ def start_once(
             ready_mib = worker.resident_bytes() / 2**20
             time.sleep(idle)
             return Start(what, ready_s, cpu_s, ready_mib, worker.resident_bytes() / 2**20)
-    finally:
-        if caches is not None:
-            shutil.rmtree(caches, ignore_errors=True)
-
-
-def cold_variables(caches: Path | None) -> dict[str, str]:
-    """Variables that keep Python's and numba's compiled code in a folder that is empty; none without one."""
-    if caches is None:
-        return {}
-    return {"PYTHONPYCACHEPREFIX": str(caches / "python"), "NUMBA_CACHE_DIR": str(caches / "numba")}
 
 
 def import_seconds() -> float:

@@ -345,12 +345,11 @@ class Consumer(driver.Consumer):
         return (tp for tp in self.ledger if topics is None or tp in topics or tp[0] in topics)
 
     async def _commit_tps(self, tps: Iterable[TP], start_new_transaction: bool) -> bool:
+        processed = {tp: offset for tp in tps if (offset := self.ledger.committable(tp)) is not None}
+        if not processed:  # as when it stops before it has begun: then there is no consumer to ask, either
+            return False
         assignment = self.assignment()
-        offsets = {
-            tp: offset
-            for tp in tps
-            if tp in assignment and (offset := self.ledger.committable(tp)) is not None
-        }
+        offsets = {tp: offset for tp, offset in processed.items() if tp in assignment}
         if not offsets:
             return False
         committed = await self._commit(cast(Mapping[TP, int], offsets))

@@ -32,6 +32,11 @@ def load_without_compiler() -> None:
     codegen.JITCPUCodegen.unserialize_library = _unserialize_library
 
 
+def are_cached(*kernels: Any) -> bool:
+    """Whether each of the kernels was compiled from its present source, whatever for."""
+    return all(kernel._cache._cache_file._load_index() for kernel in kernels)
+
+
 def _load_overload(self: Any, signature: Any, target_context: Any) -> Any:
     runtime.rtsys.initialize(target_context)  # arrays that a kernel makes are counted by numba's runtime
     with self._guard_against_spurious_io_errors():

@@ -20,7 +20,7 @@ from streams.worker.assembly import Parts
 from streams.worker.log_metrics import LogCounter
 from streams.worker.loop_lag import measure_loop_lag
 from streams.worker.reclaimer import SWEEP_INTERVAL_S
-from streams.worker.warm_kernels import warm
+from streams.worker.warm_kernels import compile_missing, warm
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class Lifecycle:
         parts, settings = self._parts, self._parts.settings
         logging.getLogger().addHandler(self._log_counter)
         parts.content.start()  # takes a while, beside the rest
+        await compile_missing()
         await asyncio.gather(look(settings), asyncio.to_thread(self._warm))
         release = parts.scorer.release
         written = None if settings.release is None else (settings.release / MANIFEST).stat().st_mtime

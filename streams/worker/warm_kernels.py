@@ -1,10 +1,16 @@
 """Compile every kernel of the state, or load it from the cache, before the first event waits for it.
 
-`python -m streams.worker.warm_kernels` compiles them, and those of every policy, for all workers to come.
+`python -m streams.worker.warm_kernels` compiles them, and those of every policy, for all workers to come: in
+two processes side by side, a minute of processor time in all.
 """
 
+import asyncio
+import contextlib
+import logging
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
-from typing import get_args
 
 import numpy as np
 
@@ -16,7 +22,7 @@ from model_core.signals.ease import Ease
 from model_core.signals.reader import Reader
 from model_core.signals.stated import MAX_STATED
 from streams.decoding import clicks
-from streams.decoding.click_kernels import ITEM, USER
+from streams.decoding.click_kernels import ITEM, USER, read_clicks
 from streams.durability.covisit_restore import restore_covisits
 from streams.durability.digest import fold_batch
 from streams.durability.profile_restore import Restore
@@ -36,11 +42,39 @@ from streams.state.profiles import Profiles
 from streams.why import graph_paths as graph
 from streams.why.signal_sources import SignalSources
 from streams.why.slate_reasons import SlateReasons
+from streams.worker.cached_kernels import are_cached
+
+log = logging.getLogger(__name__)
+
+COMMAND = (sys.executable, "-m", "streams.worker.warm_kernels")
+
+
+async def compile_missing() -> None:
+    """Compile the kernels in processes of their own, if none are cached: a compiler takes a gigabyte.
+
+    Whatever fails there is compiled here, when it is needed, and says what is wrong.
+    """
+    if are_cached(profile_kernels.fold, read_clicks):
+        return
+    log.warning("compiling kernels, once in this environment: this takes about a minute of two cores")
+    began = time.monotonic()
+    process = await asyncio.create_subprocess_exec(*COMMAND, stdin=subprocess.DEVNULL)
+    try:
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+    log.info("kernels compiled in %.0f s (exit code %d)", time.monotonic() - began, code)
 
 
 def warm() -> None:
     """Run each kernel once on a few events, with the types that the worker uses."""
-    co_visitation.warm()
+    _warm_scoring()
+    _warm_state()
+
+
+def _warm_scoring() -> None:
     histories.warm()
     retrieval.warm()
     compact_items.warm()
@@ -49,6 +83,11 @@ def warm() -> None:
     joint.warm()
     popularity.warm()
     allowed_rows.warm()
+    packed_rows.warm()
+
+
+def _warm_state() -> None:
+    co_visitation.warm()
     liked = np.zeros(1, np.int32)
     bounds = np.array([0, 1], np.int64)
     Ease(bounds, liked, np.ones(1, np.float32)).sparse_scores(bounds, liked)
@@ -59,7 +98,6 @@ def warm() -> None:
         for k in range(3)
     ]
     columns.warm()
-    packed_rows.warm()
     click = clicks.warm()
     index.rows_of_bytes(click.data, click.spans[ITEM], click.keys[ITEM])
     profiles.rows_of_bytes(click.data, click.spans[USER], click.keys[USER])
@@ -110,21 +148,43 @@ def _warm_reasons(profiles: Profiles, covisits: CoVisitation, catalogue: Catalog
     )
 
 
-def main() -> None:
-    """Compile all that any worker may need."""
+def _warm_policies() -> None:
+    from online_learning.policies.registry import POLICIES, find
     from online_learning.statistics.posterior import LinearPrior
     from streams.learning.policy_set import PolicySet
-    from streams.mapping import click_reader
     from streams.metrics import Metrics
     from streams.settings import Settings
 
-    warm()
-    click_reader.warm()
     prior = LinearPrior(np.array([0.0, 1.0, 0.0, 0.0]), precision=20.0, feature_space="")
-    for name in get_args(Settings.model_fields["policy"].annotation):
-        if name != "rl":  # learned elsewhere, and made of the kernels of the others
+    for name in POLICIES:
+        if find(name).served:
             PolicySet(Settings.model_validate({"policy": name}), prior, Metrics()).warm()
 
 
+def _warm_mapping() -> None:
+    from streams.mapping import click_reader
+
+    click_reader.warm()
+
+
+# What one process compiles; the halves take about as long.
+HALVES = {"state": (_warm_state,), "scoring": (_warm_scoring, _warm_policies, _warm_mapping)}
+
+
+def main(*halves: str) -> int:
+    """Compile these halves here; without any, both, each in a process of its own."""
+    if not halves:
+        running = [subprocess.Popen([*COMMAND, half], stdin=subprocess.DEVNULL) for half in HALVES]
+        try:
+            return max(abs(process.wait()) for process in running)
+        finally:
+            for process in running:
+                process.kill()
+    for half in halves:
+        for run in HALVES[half]:
+            run()
+    return 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main(*sys.argv[1:]))

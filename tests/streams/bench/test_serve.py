@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from streams.bench.loaded import Load, Measured, Over, line
-from streams.bench.ready import Start, cold_variables, summary
+from streams.bench.ready import Start, summary
 from streams.bench.serve import (
     curves_of,
     limit_line,
@@ -96,8 +96,3 @@ def test_a_kind_of_start_is_summed_up_by_its_median():
         {"what": "a", "starts": 3, "ready_s": 2.0, "cpu_s": 4.0, "ready_mib": 100.0, "idle_mib": 92.0},
         {"what": "b", "starts": 1, "ready_s": 9.0, "cpu_s": 8.0, "ready_mib": 1.0, "idle_mib": 2.0},
     ]
-
-
-def test_only_a_cold_start_has_caches_of_its_own(tmp_path):
-    assert cold_variables(None) == {}
-    assert set(cold_variables(tmp_path)) == {"PYTHONPYCACHEPREFIX", "NUMBA_CACHE_DIR"}

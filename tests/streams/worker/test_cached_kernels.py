@@ -1,6 +1,7 @@
 """A worker loads kernels that were compiled before without numba's compiler, and compiles what is missing."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -10,8 +11,10 @@ import json, sys
 from streams.worker.cached_kernels import load_without_compiler
 load_without_compiler()
 from streams.worker import warm_kernels
-warm_kernels.main()
+warm_kernels.main(*warm_kernels.HALVES)
 loaded = sorted(sys.modules)
+from online_learning.policies.thompson_kernels import linear_thompson
+policy = sum(linear_thompson.stats.cache_hits.values())
 
 import numba, numpy as np
 
@@ -35,14 +38,17 @@ try:
     bounded(np.array([3.0]), 2.0)
 except ValueError as error:
     said = str(error)
-print(json.dumps({"loaded": loaded, "compiled": compiled, "called": called, "cached": cached, "said": said}))
+print(json.dumps({"loaded": loaded, "compiled": compiled, "called": called, "cached": cached, "said": said,
+                  "policy": policy}))
 """
 COMPILES = "numba.np.arraymath"
 
 
 def test_cached_kernels_of_every_policy_are_loaded_without_the_compiler_and_others_are_compiled():
     found = _load()
-    if COMPILES in found["loaded"] or not found["cached"]:  # one was missing in the cache, and is there now
+    if (
+        COMPILES in found["loaded"] or not found["cached"] or not found["policy"]
+    ):  # one was missing in the cache, and is there now
         found = _load()
 
     assert COMPILES not in found["loaded"]
@@ -50,9 +56,31 @@ def test_cached_kernels_of_every_policy_are_loaded_without_the_compiler_and_othe
     assert found["compiled"] == [1.0, 3.0]
     assert found["called"][0] == found["called"][1]
     assert found["cached"] > 0  # so one that was compiled here called one from the cache
+    assert found["policy"] > 0
     assert found["said"] == "values must be within the limit"
 
 
 def _load() -> dict:
     done = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
+
+
+CACHED = """
+from streams.decoding.click_kernels import read_clicks
+from streams.state import profile_kernels
+from streams.worker.cached_kernels import are_cached
+print(are_cached(read_clicks, profile_kernels.fold))
+"""
+
+
+def test_kernels_are_cached_where_they_were_compiled_and_nowhere_else(tmp_path):
+    _load()
+
+    def cached(**variables: str) -> str:
+        command, environment = [sys.executable, "-c", CACHED], {**os.environ, **variables}
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, env=environment
+        ).stdout.strip()
+
+    assert cached() == "True"
+    assert cached(NUMBA_CACHE_DIR=str(tmp_path)) == "False"
