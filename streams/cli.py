@@ -26,6 +26,7 @@ COMMANDS = {
     "worker": "streams.commands.worker:worker_command",
     "demo": "streams.demo.run:demo_command",
     "simulate": "streams.commands.simulate:simulate_command",
+    "quickstart": "streams.quickstart.command:quickstart_command",
     "import": "streams.importing.command:import_command",
     "train": "streams.commands.train:train_command",
     "evaluate": "streams.commands.evaluate:evaluate_command",
@@ -61,7 +62,6 @@ app = typer.Typer(
     cls=Commands,
     epilog=EXITS,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import typer
 import typer.main
-from typer.core import TyperGroup
+from typer.core import CompletionItem, TyperGroup  # type: ignore[attr-defined]
 
 
 class LazyCommands(TyperGroup):
@@ -24,6 +24,13 @@ class LazyCommands(TyperGroup):
             if name not in self.commands:
                 self.add_command(_load(name, self.table[name]))
         return self.commands.get(cmd_name)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Complete a command's name by the table, and an option's; a shell waits for no import of all."""
+        if incomplete and not incomplete[0].isalnum():
+            options: list[Any] = super().shell_complete(ctx, incomplete)
+            return options
+        return [CompletionItem(name) for name in self.table if name.startswith(incomplete)]
 
 
 def _load(name: str, where: str) -> Any:

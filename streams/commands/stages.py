@@ -1,10 +1,23 @@
-"""The stages of long work as bars; where nobody watches a terminal, as one line each."""
+"""The stages of long work as bars with the time left; where nobody watches a terminal, as lines."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+LINE_S = 10.0
 
 NAMES = {
     "replay": "Replaying the log",
@@ -18,21 +31,44 @@ NAMES = {
 """What `model_core` calls its stages, in a user's words."""
 
 
+class _TimeLeft(ProgressColumn):
+    """The time left of a stage that says how far it is; nothing of one that does not, or is over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._remaining = TimeRemainingColumn(compact=True)
+
+    def render(self, task: Task) -> Text:
+        if task.finished or not task.completed or task.time_remaining is None:
+            return Text("")
+        return Text.assemble(self._remaining.render(task), " left")
+
+
 class Stages:
     """Bars by stage; `report` fits where `model_core` takes one."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._bars: dict[str, TaskID] = {}
+        self._began: dict[str, float] = {}
+        self._told = time.monotonic()
 
     def report(self, stage: str, done: float) -> None:
         """Show how much of a stage is done, from 0 to 1."""
+        name = NAMES.get(stage, stage)
         if stage not in self._bars:
-            name = NAMES.get(stage, stage)
             self._bars[stage] = self._progress.add_task(name, total=1.0)
-            if not self._progress.console.is_terminal:
-                self._progress.console.print(f"{name} ...", highlight=False)
+            self._began[stage] = self._told = time.monotonic()
+            self._say(f"{name} ...")
+        elif 0.0 < done < 1.0 and (now := time.monotonic()) - self._told >= LINE_S:
+            self._told = now
+            left = (now - self._began[stage]) * (1.0 - done) / done
+            self._say(f"{name}: {done:.0%}, {left:,.0f} s left")
         self._progress.update(self._bars[stage], completed=done)
+
+    def _say(self, line: str) -> None:
+        if not self._progress.console.is_terminal:
+            self._progress.console.print(line, highlight=False)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -47,6 +83,6 @@ def show_stages(console: Console) -> Iterator[Stages]:
     """Draw the stages of what is done inside."""
     with Progress(
         TextColumn("{task.description:<36}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(), console=console, disable=not console.is_terminal,
+        TimeElapsedColumn(), _TimeLeft(), console=console, disable=not console.is_terminal,
     ) as progress:  # fmt: skip
         yield Stages(progress)

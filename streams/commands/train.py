@@ -235,6 +235,13 @@ def _show(trained: "Trained", out: Path, console: Console) -> None:
     console.print(f"Release {release.version} in {out} ({spent}), pictures beside it.")
 
 
+def surely_better(metrics: Mapping[str, Any]) -> list[str]:
+    """Name the simple models that rank better than the release on what was held out, and not by chance."""
+    ours = metrics["slatestream"]["ndcg@10"]
+    ahead = (name for name in MODELS if metrics[name]["ndcg@10"] > ours)
+    return [name for name in ahead if metrics[name].get("lead_high", 0.0) < 0]
+
+
 def beaten_by(metrics: Mapping[str, Any]) -> list[str]:
     """Say which simple models rank better than the release on what was held out, and what to do.
 
@@ -244,7 +251,7 @@ def beaten_by(metrics: Mapping[str, Any]) -> list[str]:
     """
     ours = metrics["slatestream"]
     ahead = [name for name in MODELS if metrics[name]["ndcg@10"] > ours["ndcg@10"]]
-    better = [name for name in ahead if metrics[name].get("lead_high", 0.0) < 0]
+    better = surely_better(metrics)
     open_ = [name for name in ahead if name not in better]
     held_out = f"by NDCG@10 of the {int(ours['users'])} users held out"
     lines = []

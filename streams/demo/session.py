@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -113,22 +113,35 @@ def cluster(say: Callable[[str], None], kind: str, **overrides: Any) -> Iterator
 def train(data: Path, out: Path, *, until: float, seed: int, epochs: int | None = None) -> Path:
     """Train a release on the first part of a dataset, in a process of its own; return its folder.
 
-    Its memory and threads end with it, and it ends with us. `epochs` is that of `slatestream train`.
+    `epochs` is that of `slatestream train`.
     """
     shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "streams.cli", "train", "--data", str(data)]
-    command += ["--until", str(until), "--seed", str(seed), "--out", str(out)]
-    command += [] if epochs is None else ["--epochs", str(epochs)]
-    with subprocess.Popen([*DIE_WITH_PARENT, *command], stdin=subprocess.DEVNULL) as process:
+    arguments = ["--data", str(data), "--until", str(until), "--seed", str(seed), "--out", str(out)]
+    arguments += [] if epochs is None else ["--epochs", str(epochs)]
+    code = run_train(arguments, timeout_s=TRAIN_TIMEOUT_S)
+    if code:
+        raise SlatestreamError(f"`slatestream train {' '.join(arguments)}` ended with code {code}")
+    return out
+
+
+def run_train(
+    arguments: Sequence[str], *, variables: Mapping[str, str] | None = None, timeout_s: float | None = None
+) -> int:
+    """Run `slatestream train` in a process of its own; return its exit code.
+
+    Its memory and threads end with it, and it ends with us. Ctrl-C reaches it through us alone.
+    """
+    command = [*DIE_WITH_PARENT, sys.executable, "-m", "streams.cli", "train", *arguments]
+    environment = {**os.environ, **(variables or {})}
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment
+    ) as process:
         try:
-            code = process.wait(TRAIN_TIMEOUT_S)
+            return process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise SlatestreamError(f"training took longer than {TRAIN_TIMEOUT_S:.0f} s") from None
+            raise SlatestreamError(f"training took longer than {timeout_s:.0f} s") from None
         finally:
             process.kill()
-    if code:
-        raise SlatestreamError(f"`{' '.join(command)}` ended with code {code}")
-    return out
 
 
 @contextlib.contextmanager

@@ -21,7 +21,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "item_id": (
         "itemid", "item", "iid", "movieid", "productid", "product", "articleid", "article", "businessid",
         "artistid", "songid", "trackid", "parentasin", "asin", "newsid", "bookid", "isbn", "videoid",
-        "gameid", "contentid", "skuid", "sku", "adid", "pageid", "recipeid", "listingid",
+        "gameid", "contentid", "skuid", "sku", "adid", "pageid", "recipeid", "listingid", "filmid", "movie",
+        "film",
     ),
     "timestamp": (
         "timestampms", "timestamp", "eventtime", "eventtimestamp", "unixreviewtime", "unixtime", "time", "ts",
@@ -59,11 +60,17 @@ RELATIONS = {
 }  # fmt: skip
 """Columns of several values, by the relation that one of them stands in."""
 IDS = re.compile(r"(id|key|code|no|number|hash)$")
+OF_PEOPLE = {"age", "gender", "sex", "occupation", "birthyear", "birthday", "email", "firstname", "lastname"}
+"""Columns beside which a plain `id` is a user's."""
 ID_VALUE = re.compile(r"[A-Za-z]{1,8}[-_:]?\d+|[0-9a-fA-F-]{16,36}")
 """A value that names something, such as u17, and is no amount, no word and no time."""
 MOST_DISTINCT = 0.9
 """The largest share of rows with an id of their own in which ids count as repeated."""
 MAX_ENTITY = 80
+MAX_TITLE = 120
+"""The mean length of titles: what is longer is a text."""
+WORD = re.compile(r"[^\W\d_]{3}")
+NO_TITLE = re.compile(r"https?:|www\.|\[|\{|[A-Za-z]{1,8}[-_:]?\d+$|[0-9a-fA-F-]{16,36}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +134,7 @@ def make_plan(table: Table, *, told: Mapping[str, str], kind: str | None = None)
         for name, choices in NAMES.items()
         if name not in told and (choice := next((one for one in choices if one in plain), None))
     }
+    _guess_plain_id(named, plain)
     _guess_ids(table, named, plain)
     guessed = {} if kind in ("content", "users") else _guess_by_repeats(table, values, named)
     named |= guessed
@@ -136,6 +144,8 @@ def make_plan(table: Table, *, told: Mapping[str, str], kind: str | None = None)
     why |= dict.fromkeys(guessed, "by its values")
     if kind == "clicks":
         _read_values(table, values, fields, why)
+    elif kind == "content" and "title" not in fields and (title := _guess_title(table, values, fields)):
+        fields["title"], why["title"] = title, "by its values"
     _check_needed(table, kind, fields)
     if kind == "clicks" and "label" in fields and "rating" in fields:
         fields.pop("label")
@@ -150,6 +160,16 @@ def make_plan(table: Table, *, told: Mapping[str, str], kind: str | None = None)
     taken = {*used, *attributes.values(), *flags}
     unread = [column for column in table.columns if column not in taken]
     return Plan(table, kind, fields, attributes, flags, why, unread, values)
+
+
+def _guess_plain_id(named: dict[str, str], plain: Mapping[str, str]) -> None:
+    """Take a column that is called `id` beside what only people have, or beside a title or a text."""
+    if "id" not in plain or {"user_id", "item_id"} & named.keys():
+        return
+    if OF_PEOPLE & plain.keys():
+        named["user_id"] = plain["id"]
+    elif {"title", "text"} & named.keys():
+        named["item_id"] = plain["id"]
 
 
 def _guess_ids(table: Table, named: dict[str, str], plain: Mapping[str, str]) -> None:
@@ -234,6 +254,26 @@ def _read_values(
             fields["timestamp"], why["timestamp"] = column, "by its values"
         elif not {"rating", "label", "action", "value"} & fields.keys() and _looks_like_ratings(found):
             fields["rating"], why["rating"] = column, "by its values"
+
+
+def _guess_title(table: Table, values: list[Sequence[Any]], fields: Mapping[str, str]) -> str | None:
+    """Find the first column of short texts of which nearly each row has one of its own."""
+    for place, column in enumerate(table.columns):
+        short = re.sub(r"[^a-z0-9]", "", column.lower())
+        texts = [text for row in values if (text := as_text(row[place])) and isinstance(row[place], str)]
+        if column in fields.values() or short in RELATIONS or not texts:
+            continue
+        words = sum(WORD.search(text) is not None for text in texts)
+        if (
+            len(texts) >= 0.9 * len(values)
+            and len(set(texts)) > MOST_DISTINCT * len(texts)
+            and words > MOST_DISTINCT * len(texts)
+            and sum(map(len, texts)) <= MAX_TITLE * len(texts)
+            and not any(NO_TITLE.match(text) for text in texts)
+            and time_unit(texts) is None
+        ):
+            return column
+    return None
 
 
 def _looks_like_ratings(values: list[Any]) -> bool:

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TextIO
 
 import typer
 from rich.console import Console
@@ -94,15 +95,12 @@ def import_command(
     import sales.parquet --map user_id=buyer --map item_id=article --action purchase
     """
     settings = load_settings(config)
-    choices = Choices(
-        known_actions=tuple(settings.actions), latest_ms=int(time.time() * 1000) + settings.max_future_ms,
-        action=action, actions=_pairs("--actions", actions), like_from=like_from, time_unit=time_unit,
-        time_format=time_format, separator=list_separator,
+    choices, options = reading(
+        settings, told=told, kind=kind, action=action, actions=actions, like_from=like_from,
+        time_unit=time_unit, time_format=time_format, separator=separator, list_separator=list_separator,
+        columns=columns,
     )  # fmt: skip
-    options = Options(
-        told=_fields(_pairs("--map", told)), kind=kind, separator=_unescaped(separator), sort=not no_sort,
-        columns=None if columns is None else columns.split(","), restart=restart, dry_run=dry_run,
-    )  # fmt: skip
+    options = replace(options, sort=not no_sort, restart=restart, dry_run=dry_run)
     console = Console(stderr=as_json, highlight=False)
     try:
         sources = plan_files(files, choices, options)
@@ -116,7 +114,9 @@ def import_command(
         console.print(f"Rejected rows are in {rejected}", markup=False, soft_wrap=True)
     if as_json:
         print(json.dumps({"dry_run": dry_run, "files": [one.as_json() for one in outcomes]}, indent=2))
-    _end(outcomes, tolerate)
+    check_usable(outcomes)
+    if share_rejected(outcomes) > tolerate:
+        raise typer.Exit(1)
 
 
 def _run(
@@ -128,19 +128,61 @@ def _run(
     rejected: Path | None,
 ) -> list[Outcome]:
     with contextlib.ExitStack() as stack:
-        sink = None
-        if rejected is not None:
-            if any(rejected.exists() and rejected.samefile(source.path) for source in sources):
-                raise FileError(f"--rejected {rejected} is one of the files that are imported: name another")
-            try:
-                sink = stack.enter_context(rejected.open("w", encoding="utf-8"))
-            except OSError as error:
-                raise FileError(f"--rejected {rejected}: {error.strerror}") from None
+        sink = stack.enter_context(rejected_rows(rejected, sources))
         progress = stack.enter_context(shown_progress(console))
         work = import_files(settings, sources, choices, options, progress=progress, rejected=sink)
         if options.dry_run:
             return asyncio.run(work)
         return run_connected(settings, "import", work)
+
+
+@contextlib.contextmanager
+def rejected_rows(path: Path | None, sources: Sequence[Source]) -> Iterator[TextIO | None]:
+    """Open the file for the rows that are rejected; None without one.
+
+    Raises
+    ------
+    FileError
+        If it is one of the files that are read, or cannot be written to.
+    """
+    if path is None:
+        yield None
+        return
+    if any(path.exists() and path.samefile(source.path) for source in sources):
+        raise FileError(f"--rejected {path} is one of the files that are imported: name another")
+    try:
+        sink = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"--rejected {path}: {error.strerror}") from None
+    with sink:
+        yield sink
+
+
+def reading(
+    settings: Settings,
+    *,
+    told: Sequence[str] | None,
+    kind: str | None,
+    action: str | None,
+    actions: Sequence[str] | None,
+    like_from: float | None,
+    time_unit: str | None,
+    time_format: str | None,
+    separator: str | None,
+    list_separator: str | None,
+    columns: str | None,
+) -> tuple[Choices, Options]:
+    """Return what the options of a command say of how files are read."""
+    choices = Choices(
+        known_actions=tuple(settings.actions), latest_ms=int(time.time() * 1000) + settings.max_future_ms,
+        action=action, actions=_pairs("--actions", actions), like_from=like_from, time_unit=time_unit,
+        time_format=time_format, separator=list_separator,
+    )  # fmt: skip
+    options = Options(
+        told=_fields(_pairs("--map", told)), kind=kind, separator=_unescaped(separator),
+        columns=None if columns is None else columns.split(","),
+    )  # fmt: skip
+    return choices, options
 
 
 def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
@@ -167,7 +209,8 @@ def _unescaped(separator: str | None) -> str | None:
     return "\t" if separator == "\\t" else separator
 
 
-def _end(outcomes: Sequence[Outcome], tolerate: float) -> None:
+def check_usable(outcomes: Sequence[Outcome]) -> None:
+    """Raise FileError where nothing can be made of a file's rows."""
     for outcome in outcomes:
         if not outcome.records and not outcome.refused.left_out:
             examples = [one for reason in outcome.refused.examples.values() for one in reason]
@@ -177,6 +220,9 @@ def _end(outcomes: Sequence[Outcome], tolerate: float) -> None:
             raise FileError(
                 f"no row of {outcome.source.path} can be used; line {reason['line']}: {reason['error']}"
             )
+
+
+def share_rejected(outcomes: Sequence[Outcome]) -> float:
+    """Return which share of the rows was rejected; rows that are left out count neither way."""
     bad = sum(one.refused.counts.total() for one in outcomes)
-    if bad > tolerate * (bad + sum(one.records for one in outcomes)):
-        raise typer.Exit(1)
+    return bad / max(bad + sum(one.records for one in outcomes), 1)

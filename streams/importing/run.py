@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, TypeAlias
 
 from streams.demo.publish import CHUNK, publish_rows
 from streams.importing.columns import KINDS, Plan, make_plan
 from streams.importing.faults import FileError, Refused
-from streams.importing.records import Choices, Maker, Record, make_maker, records
+from streams.importing.records import Choices, Record, make_maker, records
 from streams.importing.resume import Resume
 from streams.importing.tables import open_table
 from streams.importing.time_order import TimeOrder
@@ -20,6 +20,8 @@ from streams.kafka.publisher import Publisher
 from streams.kafka.topics import topic_name
 from streams.settings import Settings
 
+See: TypeAlias = Callable[[str, Record], None]
+"""Is told of each record, and which topic it is for."""
 READING = 0.4  # of the time that a file takes whose records are put in order
 
 
@@ -35,7 +37,6 @@ class Source:
     """A file with its plan, and in words what becomes of its fields."""
 
     plan: Plan
-    make: Maker
     told: dict[str, str]
 
     @property
@@ -84,7 +85,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How files are read and published; see the command."""
+    """How files are read and published; see the command.
+
+    Attributes
+    ----------
+    cluster : what an interrupted import is known by, beside the topic; the bootstrap servers without
+    """
 
     told: Mapping[str, str] = field(default_factory=dict)
     kind: str | None = None
@@ -93,6 +99,7 @@ class Options:
     sort: bool = True
     restart: bool = False
     dry_run: bool = False
+    cluster: str | None = None
 
 
 def plan_files(files: Sequence[Path], choices: Choices, options: Options) -> list[Source]:
@@ -107,7 +114,8 @@ def plan_files(files: Sequence[Path], choices: Choices, options: Options) -> lis
     for path in files:
         table = open_table(path, separator=options.separator, names=options.columns)
         plan = make_plan(table, told=options.told, kind=options.kind)
-        sources.append(Source(plan, *make_maker(plan, choices)))
+        _, told = make_maker(plan, choices)
+        sources.append(Source(plan, told))
     for name, column in options.told.items():
         if not any(column in source.plan.table.columns for source in sources):
             columns = "; ".join(f"{one.path.name}: {', '.join(one.plan.table.columns)}" for one in sources)
@@ -123,18 +131,19 @@ async def import_files(
     *,
     progress: Progress,
     rejected: TextIO | None = None,
+    see: See = lambda kind, record: None,
 ) -> list[Outcome]:
     """Publish what the files hold, one after the other; return what became of each.
 
     Each record is published at least once, whatever interrupts: what the broker has confirmed is
-    written down, and an import that is started again leaves that out.
+    written down, and an import that is started again leaves that out. `see` is told of every record.
     """
     outcomes = []
     async with _publisher(settings, options) as publisher:
         for source in sources:
             began = time.perf_counter()
             outcome = Outcome(source, Refused(str(source.path), rejected))
-            await _File(settings, outcome, choices, options, progress).run(publisher)
+            await _File(settings, outcome, choices, options, progress, see).run(publisher)
             outcome.seconds = time.perf_counter() - began
             outcomes.append(outcome)
     return outcomes
@@ -157,23 +166,32 @@ class _File:
     """The import of one file."""
 
     def __init__(
-        self, settings: Settings, outcome: Outcome, choices: Choices, options: Options, progress: Progress
+        self,
+        settings: Settings,
+        outcome: Outcome,
+        choices: Choices,
+        options: Options,
+        progress: Progress,
+        see: See,
     ) -> None:
         self._settings = settings
         self._outcome = outcome
         self._options = options
         self._source = outcome.source
         self._tell = progress
+        self._see = see
+        # Made anew for each pass: it knows which events this one has had.
+        self._make, _ = make_maker(self._source.plan, choices)
         plan = self._source.plan
         self._sorts = options.sort and plan.kind == "clicks" and "timestamp" in plan.fields
-        self._resume = Resume(self._source.path, self._made_by(choices))
+        self._resume = Resume(self._source.path, self._made_by(choices, options.cluster))
 
-    def _made_by(self, choices: Choices) -> dict[str, Any]:
+    def _made_by(self, choices: Choices, cluster: str | None) -> dict[str, Any]:
         file, settings = self._source.path.stat(), self._settings
         said = asdict(choices)
         del said["latest_ms"]
         return {
-            "cluster": settings.bootstrap_servers,
+            "cluster": cluster or settings.bootstrap_servers,
             "topic": topic_name(settings, self._source.plan.kind),
             "file": [file.st_size, file.st_mtime_ns],
             "columns": {**self._source.plan.fields, **self._source.plan.attributes},
@@ -187,7 +205,7 @@ class _File:
             self._resume.forget()
         before = 0 if publisher is None else self._resume.published()
         self._outcome.before = before
-        found = records(self._source.plan, self._source.make, self._outcome.refused)
+        found = records(self._source.plan, self._make, self._outcome.refused)
         if publisher is None:
             await self._each(self._counted(found), "reading", lambda: 1.0)
             return
@@ -207,6 +225,7 @@ class _File:
     def _counted(self, found: Iterator[Record]) -> Iterator[Record]:
         for record in found:
             self._outcome.records += 1
+            self._see(self._source.plan.kind, record)
             yield record
 
     async def _each(self, work: Iterator[Any], step: str, most: Callable[[], float]) -> None:

@@ -108,6 +108,8 @@ class WorkerProcess:
         Module and arguments that Python runs.
     variables
         What else its environment has.
+    port
+        Where it answers HTTP; a free one without.
     """
 
     def __init__(
@@ -117,8 +119,9 @@ class WorkerProcess:
         log: Path,
         command: Sequence[str] = COMMAND,
         variables: Mapping[str, str] | None = None,
+        port: int | None = None,
     ) -> None:
-        self._port = _free_port()
+        self._port = port or free_port()
         given = environment({"http_host": "127.0.0.1", **settings, "http_port": self._port})
         self._environment = {**(variables or {}), **given}
         self._log = log
@@ -250,7 +253,14 @@ class WorkerProcess:
         self.stop()
 
 
-def _free_port() -> int:
+def free_port(wanted: int = 0) -> int:
+    """Return the port that is wanted if nobody has it, else another that is free."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            if not wanted:
+                raise
+            return free_port()
         return int(probe.getsockname()[1])

@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -104,3 +105,51 @@ def test_the_packages_that_train_are_those_of_the_extra() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     wanted = {re.split("[><=]", line)[0] for line in project["optional-dependencies"]["train"]}
     assert {name.replace("_", "-") for name in TRAIN} == wanted
+
+
+def completed(line: str, shell: str = "bash") -> list[str]:
+    """What a shell is offered at the end of a line."""
+    words = line.split(" ")
+    environment = {
+        **os.environ,
+        "_SLATESTREAM_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    code = "import sys; sys.argv[0] = 'slatestream'; from streams.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "| torch\n" not in done.stderr
+    return done.stdout.split("\n")
+
+
+def test_a_shell_completes_commands_options_and_values() -> None:
+    assert {"dead-letters"} == set(completed("slatestream dead")) - {""}
+    assert "--like-from" in completed("slatestream import --l")
+    assert {"clicks", "content"} <= set(completed("slatestream import --as c"))
+    assert "replay" in completed("slatestream dead-letters r")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_shell_gets_all_commands_without_their_modules(shell: str) -> None:
+    found = " ".join(completed("slatestream ", shell))
+    assert [name for name in COMMANDS if name not in found] == []
+
+
+def test_completion_is_installed_for_a_shell(tmp_path: Path) -> None:
+    code = "import sys; sys.argv[0] = 'slatestream'; from streams.cli import main; main()"
+    environment = {**os.environ, "HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--install-completion", "bash"],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (
+        "_SLATESTREAM_COMPLETE=complete_bash"
+        in (tmp_path / ".bash_completions" / "slatestream.sh").read_text()
+    )

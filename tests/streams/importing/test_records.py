@@ -60,6 +60,7 @@ def test_ratings_are_likes_and_views_and_ids_stay_what_they_are(tmp_path: Path) 
         ("buyer_user_key,product_code,when_it_was", "u1,i1,1700000000000"),
         ("visitor,article,when,what", "u1,i1,2023-11-14 22:13:20,view"),
         ("reader,article,at", "u1,i1,1700000000"),
+        ("id,member,film,seen_on", "7,u1,i1,2023-11-14T22:13:20Z"),
     ],
 )
 def test_columns_are_found_under_the_names_that_others_use(tmp_path: Path, header: str, row: str) -> None:
@@ -95,6 +96,17 @@ def test_a_catalogue_is_not_taken_for_interactions(tmp_path: Path, lines: list[s
     path = tmp_path / "items.csv"
     path.write_text("\n".join(lines) + "\n")
     assert make_plan(open_table(path), told={}).kind == "content"
+
+
+@pytest.mark.parametrize(
+    ("header", "kind"),
+    [("id,title,year", "content"), ("id,name,age", "users"), ("id,sex,occupation", "users")],
+)
+def test_a_plain_id_is_of_what_stands_beside_it(tmp_path: Path, header: str, kind: str) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(f"{header}\n1,a,20\n2,b,30\n")
+    plan = make_plan(open_table(path), told={})
+    assert (plan.kind, plan.fields[{"content": "item_id", "users": "user_id"}[kind]]) == (kind, "id")
 
 
 @pytest.mark.parametrize(
@@ -200,6 +212,16 @@ def test_lists_are_parted_at_what_stands_between_their_parts(tmp_path: Path) -> 
     ]
     plain = [lines[0], "i0\tT\tAction Adventure"]
     assert read(tmp_path, "genres.item", plain)[0][0].attributes["genre"] == ["Action", "Adventure"]
+
+
+def test_a_title_is_found_by_its_values(tmp_path: Path) -> None:
+    lines = ["film;url;code;kind;titel"]
+    lines += [f"{n};http://x/{n};ab-{n};{'long' if n % 2 else 'short'};Le film de {n}" for n in range(9)]
+    found, _, _ = read(tmp_path, "filme.csv", lines)
+    assert [one.title for one in found] == [f"Le film de {n}" for n in range(9)]
+    assert found[1].attributes == {"kind": ["long"]}
+    (untitled, *_), _, _ = read(tmp_path, "filme.csv", [line.rpartition(";")[0] for line in lines])
+    assert untitled.title == untitled.item_id
 
 
 def test_items_have_titles_years_texts_and_what_they_share(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""`slatestream quickstart`: somebody's files to a trained worker; builds on importing and demo."""

@@ -1,0 +1,229 @@
+"""`slatestream quickstart`: from somebody's files to a trained worker that serves."""
+
+import contextlib
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from streams.demo.session import clean_exit
+from streams.errors import SlatestreamError
+from streams.importing.command import (
+    Action,
+    Actions,
+    As,
+    Columns,
+    Files,
+    LikeFrom,
+    ListSeparator,
+    Map,
+    Rejected,
+    Separator,
+    TimeFormat,
+    Unit,
+    reading,
+)
+from streams.importing.records import Choices
+from streams.importing.run import Options, Source, plan_files
+from streams.importing.show import show_sources
+from streams.quickstart.folder import Folder, open_folder
+from streams.quickstart.serve import Serving, served
+from streams.quickstart.steps import broker, look, publish, train
+from streams.settings import Settings, load_settings
+
+EPOCHS = 3
+TOLERATED = 0.1
+FOLDER = Path("build/quickstart")
+STEPS = 4
+
+Where = Annotated[Path, typer.Option(help="Folder of the broker's log, the release and the worker's log.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Go on without a question once the files are read.")]
+Tolerate = Annotated[float, typer.Option(min=0, max=1, help="Share of rows that may be rejected.")]
+Epochs = Annotated[int, typer.Option(min=1, help="Passes over the events; the default is a short training.")]
+Port = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Of HTTP; 6066 or a free one when not said.")
+]
+ConsolePort = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Of the console; 6070 or a free one when not said.")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="When it serves, say where and what as one line of JSON, on stdout.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line says beside how files are read."""
+
+    epochs: int | None
+    even_if_worse: bool
+    serving: Serving
+    as_json: bool
+    yes: bool
+    tolerate: float
+    rejected: Path | None
+    config: Path | None
+
+
+def quickstart_command(
+    files: Files,
+    told: Map = None,
+    kind: As = None,
+    action: Action = None,
+    actions: Actions = None,
+    like_from: LikeFrom = None,
+    time_unit: Unit = None,
+    time_format: TimeFormat = None,
+    separator: Separator = None,
+    list_separator: ListSeparator = None,
+    columns: Columns = None,
+    rejected: Rejected = None,
+    tolerate: Tolerate = TOLERATED,
+    yes: Yes = False,
+    folder: Where = FOLDER,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Remove what the folder holds, and begin anew.")
+    ] = False,
+    epochs: Epochs = EPOCHS,
+    no_train: Annotated[
+        bool, typer.Option("--no-train", help="Serve co-visits and popularity, without a release.")
+    ] = False,
+    even_if_worse: Annotated[
+        bool, typer.Option("--even-if-worse", help="Serve a release that simple models surely outdo.")
+    ] = False,
+    no_serve: Annotated[
+        bool, typer.Option("--no-serve", help="End when the worker serves, with an example.")
+    ] = False,
+    port: Port = None,
+    console_port: ConsolePort = None,
+    as_json: AsJson = False,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+) -> None:
+    """Serve recommendations from files of interactions, and of items and users where there are any.
+
+    Reads them, shows what it understood, and asks before it goes on; starts a Kafka broker, publishes what
+    was read, trains a release and runs a worker with a console until Ctrl-C. Started again with the same
+    files, it goes on where it was.
+
+    Exit code 0: done, or stopped while serving; 1: said no, or no release could be trained; 2: not possible;
+    130: interrupted before it served.
+
+    quickstart ratings.csv movies.csv
+    """
+    console = Console(stderr=as_json, highlight=False)
+    settings = load_settings(config)
+    choices, options = reading(
+        settings, told=told, kind=kind, action=action, actions=actions, like_from=like_from,
+        time_unit=time_unit, time_format=time_format, separator=separator, list_separator=list_separator,
+        columns=columns,
+    )  # fmt: skip
+    asked = Asked(
+        epochs=None if no_train else epochs, even_if_worse=even_if_worse, as_json=as_json, yes=yes,
+        serving=Serving(port, console_port, stays=not no_serve), tolerate=tolerate, rejected=rejected,
+        config=config,
+    )  # fmt: skip
+    with clean_exit(console):
+        sources = plan_files(files, choices, options)
+        show_sources(console, sources)
+        _check_kinds(sources)
+        with open_folder(folder, _identity(sources, choices), restart=restart) as opened:
+            done = _Quickstart(console, settings, opened, asked).run(sources, choices, options)
+        raise typer.Exit(0 if done else 1)
+
+
+def _check_kinds(sources: list[Source]) -> None:
+    """Raise SlatestreamError without a file of interactions, and say where somebody may have to help."""
+    if any(source.plan.kind == "clicks" for source in sources):
+        return
+    missing = {"content": "user_id", "users": "item_id"}
+    found = "; ".join(
+        f"{source.path} has {'items' if source.plan.kind == 'content' else 'users'} alone, "
+        f"or needs --map {missing[source.plan.kind]}=COLUMN (one of {', '.join(_others(source))})"
+        for source in sources
+    )
+    raise SlatestreamError(f"quickstart needs a file of interactions, each of a user with an item: {found}")
+
+
+def _others(source: Source) -> list[str]:
+    return [one for one in source.plan.table.columns if one not in source.plan.fields.values()]
+
+
+def _identity(sources: list[Source], choices: Choices) -> dict[str, Any]:
+    """Return what decides the records, by which a quickstart that is started again knows its own."""
+    said = asdict(choices)
+    del said["latest_ms"]
+    files, columns = {}, {}
+    for source in sources:
+        file, name = source.path.stat(), str(source.path.absolute())
+        files[name] = [file.st_size, file.st_mtime_ns]
+        columns[name] = {**source.plan.fields, **source.plan.attributes}
+    return {"files": files, "columns": columns, "choices": said}
+
+
+class _Quickstart:
+    """One run: its steps in order, each with what it needs from those before."""
+
+    def __init__(self, console: Console, settings: Settings, folder: Folder, asked: Asked) -> None:
+        self._console = console
+        self._settings = settings
+        self._folder = folder
+        self._asked = asked
+
+    def run(self, sources: list[Source], choices: Choices, options: Options) -> bool:
+        """Run every step; return whether all came out as asked."""
+        folder, asked, say = self._folder, self._asked, self._say
+        self._step(1, "Read")
+        met = None
+        if folder.kept.imported:
+            say(f"Published before, in {folder.path}; --restart begins anew.")
+        else:
+            met = look(
+                self._console, self._settings, sources, choices, options,
+                tolerate=asked.tolerate, rejected=asked.rejected,
+            )  # fmt: skip
+            folder.keep(user=met.example())
+            if not self._goes_on():
+                return False
+        with contextlib.ExitStack() as stack:
+            self._step(2, "Publish")
+            settings = stack.enter_context(broker(folder, asked.config, say))
+            if met is not None:
+                publish(self._console, settings, folder, met, sources, choices, options)
+            self._step(3, "Train")
+            release = None
+            if asked.epochs is not None:
+                release = train(settings, folder, asked.epochs, asked.even_if_worse, asked.config, say)
+            self._step(4, "Serve")
+            serving = stack.enter_context(served(settings, folder, release, asked.serving, asked.config, say))
+            serving.show(self._console)
+            if asked.as_json:
+                print(json.dumps(serving.as_json()), flush=True)
+            if asked.serving.stays:
+                serving.wait(say)
+        return release is not None or asked.epochs is None
+
+    def _goes_on(self) -> bool:
+        """Ask somebody who sits there whether all was understood."""
+        if self._asked.yes or not (sys.stdin.isatty() and self._console.is_terminal):
+            return True
+        try:
+            if typer.confirm("Is that right? Go on", default=True, err=self._asked.as_json):
+                return True
+        except typer.Abort:
+            raise KeyboardInterrupt from None
+        self._say(
+            "Nothing was published. --map FIELD=COLUMN names a column, --actions THEIRS=OURS an action, --as "
+            "what a file holds; slatestream quickstart --help has the rest."
+        )
+        return False
+
+    def _step(self, number: int, name: str) -> None:
+        self._console.print(f"\n[bold]{number} of {STEPS}: {name}[/]")
+
+    def _say(self, text: str) -> None:
+        self._console.print(escape(text), soft_wrap=True)

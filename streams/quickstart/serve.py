@@ -1,0 +1,164 @@
+"""The worker of a quickstart: started, caught up, shown, and kept running until Ctrl-C."""
+
+import contextlib
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from rich.console import Console
+from rich.markup import escape
+
+from streams.api.answers import Slate
+from streams.commands.ask import HERE, ask
+from streams.commands.look import show_slate
+from streams.quickstart.folder import Folder
+from streams.quickstart.steps import Say, needs_no_encoder
+from streams.settings import Settings
+from streams.worker.process import (
+    COMMAND,
+    MetricsReading,
+    WorkerError,
+    WorkerProcess,
+    free_port,
+    same_topics,
+)
+
+HTTP_PORT = 6066
+CONSOLE_PORT = 6070
+SHOWN = 10
+POLL_S = 0.2
+TOLD_S = 5.0
+STUCK_S = 120.0
+QUIET = 10
+"""Looks without a record left before all is taken: the gauge is of up to a second ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Where the worker serves, and whether it stays; a port that is not said is the usual or a free one."""
+
+    port: int | None
+    console_port: int | None
+    stays: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A worker that serves: where, and an example."""
+
+    worker: WorkerProcess
+    settings: Settings
+    console: str
+    release: Path | None
+    slate: Slate
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as one finds it with --json."""
+        return {
+            "url": self.worker.url,
+            "console": self.console,
+            "bootstrap_servers": self.settings.bootstrap_servers,
+            "release": None if self.release is None else str(self.release),
+            "user": self.slate.user_id,
+            "slate": [one.item_id for one in self.slate.slate],
+        }
+
+    def show(self, console: Console) -> None:
+        """Show a slate, and how to ask for more."""
+        show_slate(self.slate, console)
+        user, url = self.slate.user_id, self.worker.url
+        there = "" if url == HERE else f" --url {url}"
+        path = quote(user, safe="")
+        kafka = f"KAFKA_BOOTSTRAP_SERVERS={self.settings.bootstrap_servers}"
+        lines = (
+            ("Console", self.console),
+            ("This user", f"{self.console}/user?id={path}"),
+            ("A slate", f"slatestream recommend {shlex.quote(user)}{there}"),
+            ("or", f"curl '{url}/v1/recommendations/{path}?k=10'"),
+            ("How it does", f"{kafka} slatestream status{there}"),
+            ("More events", f"{kafka} slatestream import MORE.csv"),
+        )
+        console.print()
+        for name, line in lines:
+            console.print(f"[bold]{name:<12}[/]{escape(line)}", soft_wrap=True)
+
+    def wait(self, say: Say) -> None:
+        """Stay until Ctrl-C; raise WorkerError if the worker ends by itself."""
+        say("\nCtrl-C stops it; the same command goes on from here.")
+        try:
+            while True:
+                self.worker.check()
+                time.sleep(1.0)
+        except KeyboardInterrupt:
+            say("Stopping the worker and the broker ...")
+
+
+@contextlib.contextmanager
+def served(
+    settings: Settings, folder: Folder, release: Path | None, serving: Serving, config: Path | None, say: Say
+) -> Iterator[Served]:
+    """Run a worker with a console, give it when it has taken all that lies in the topics, and end it.
+
+    Raises
+    ------
+    WorkerError
+        If it does not start, ends by itself, or goes no further.
+    """
+    port = serving.port or free_port(HTTP_PORT)
+    console_port = serving.console_port or free_port(CONSOLE_PORT)
+    given = same_topics(
+        settings,
+        release=None if release is None else str(release.absolute()),
+        console_port=console_port,
+        **needs_no_encoder(release),
+    )
+    command = COMMAND if config is None else (*COMMAND, "--config", str(config.absolute()))
+    folder.worker_log.unlink(missing_ok=True)
+    say(f"Starting the worker; its log is {folder.worker_log} ...")
+    with WorkerProcess(given, log=folder.worker_log, command=command, port=port) as worker:
+        worker.wait_ready()
+        caught_up(worker, settings.partitions, say)
+        user = folder.kept.user or "somebody"
+        slate = ask("quickstart", worker.url, lambda client: client.recommend(user, SHOWN, titles=True))
+        yield Served(worker, settings, f"http://127.0.0.1:{console_port}", release, slate)
+
+
+def caught_up(worker: WorkerProcess, partitions: int, say: Say) -> None:
+    """Wait until the worker has taken all that lies in its topics; say how much is left, and for how long.
+
+    Raises
+    ------
+    WorkerError
+        If it ends, or takes nothing for two minutes.
+    """
+    began = told = moved = time.monotonic()
+    most, least, quiet = 0, sys.maxsize, 0
+    while quiet < QUIET:
+        time.sleep(POLL_S)
+        now, left = time.monotonic(), records_left(worker.metrics(), partitions)
+        if left is not None and left < least:
+            least, moved = left, now
+        if now - moved > STUCK_S:
+            left_text = "some" if least == sys.maxsize else f"{least:,}"
+            raise WorkerError(
+                f"the worker takes none of {left_text} records left; its last words:\n{worker.log_tail()}"
+            )
+        most = max(most, left or 0)
+        if left and now - told >= TOLD_S:
+            told = now
+            rate = (most - left) / (now - began)
+            say(f"The worker has {left:,} records left" + (f", {left / rate:,.0f} s" if rate else ""))
+        quiet = quiet + 1 if left == 0 and worker.is_ready() else 0
+
+
+def records_left(metrics: MetricsReading | None, partitions: int) -> int | None:
+    """Return how many records a worker has not processed; None before it knows that of every partition."""
+    known = [] if metrics is None else metrics.labels("lag_records")
+    if metrics is None or sum(labels["topic"] == "clicks" for labels in known) < partitions:
+        return None
+    return int(metrics.total("lag_records"))

@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from streams.errors import SlatestreamError
+from streams.importing.records import Choices
+from streams.importing.run import Options, plan_files
+from streams.quickstart.met import Met
+from streams.quickstart.serve import records_left
+from streams.quickstart.steps import look
+from streams.settings import Settings
+from streams.worker.process import MetricsReading
+
+LATEST = 1_764_000_000_000
+
+
+def write(path: Path, header: str, rows: list[str]) -> Path:
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def met(files: list[Path], settings: Settings, *, tolerate: float = 0.0, **choices: Any) -> Met:
+    chosen = Choices(known_actions=tuple(settings.actions), latest_ms=LATEST, **choices)
+    options = Options()
+    console = Console(quiet=True)
+    sources = plan_files(files, chosen, options)
+    return look(console, settings, sources, chosen, options, tolerate=tolerate, rejected=None)
+
+
+def events(path: Path, n: int = 300, item: str = "i") -> Path:
+    rows = [f"u{n % 9},{item}{n % 7},purchase,{1_700_000_000 + n}" for n in range(n)]
+    return write(path, "user,item,event,time", rows)
+
+
+def test_what_is_read_is_told_in_numbers(tmp_path: Path) -> None:
+    items = write(tmp_path / "items.csv", "item,title", ["i0,Alien", "i1,Aliens", "i9,Heat"])
+    found = met([events(tmp_path / "events.csv"), items], Settings())
+    assert found.summary() == "300 events of 9 users with 7 items; 3 items are described"
+    assert [line.split(":")[0] for line in found.warnings()] == [
+        "5 of 7 items of events are in no file of items"
+    ]
+    assert list(found.content()) == []
+
+
+def test_items_that_no_file_describes_are_described_by_their_ids(tmp_path: Path) -> None:
+    found = met([events(tmp_path / "events.csv")], Settings())
+    rows = list(found.content())
+    assert [key for key, _ in rows] == [f"i{n}" for n in range(7)]
+    assert {json.loads(value)["title"] for _, value in rows} == {f"i{n}" for n in range(7)}
+    assert found.warnings() == []
+
+
+def test_ids_of_two_files_that_never_meet_are_a_warning(tmp_path: Path) -> None:
+    items = write(tmp_path / "items.csv", "item,title", ["sku-1,Alien", "sku-2,Aliens"])
+    (line,) = met([events(tmp_path / "events.csv"), items], Settings()).warnings()
+    assert "their ids differ, such as 'i0' and 'sku-1'" in line
+
+
+def test_events_that_speak_for_nothing_or_are_few_are_a_warning(tmp_path: Path) -> None:
+    path = events(tmp_path / "events.csv")
+    (line,) = met([path], Settings(), action="view").warnings()
+    assert line.startswith("No event speaks for an item")
+    (line,) = met([events(path, 20)], Settings()).warnings()
+    assert line.startswith("Only 20 events speak for an item")
+
+
+def test_the_example_is_a_user_with_a_history_and_not_the_busiest(tmp_path: Path) -> None:
+    rows = [f"robot,i{n % 7},view,{1_700_000_000 + n}" for n in range(100)]
+    rows += [f"u{u},i{n},view,{1_700_000_000 + n}" for u in range(19) for n in range(30 - u)]
+    found = met([write(tmp_path / "events.csv", "user,item,event,time", rows)], Settings())
+    assert found.example() == "u1"
+
+
+def test_more_rejected_rows_than_are_tolerated_end_it_before_anything_is_published(tmp_path: Path) -> None:
+    path = events(tmp_path / "events.csv", 8)
+    path.write_text(path.read_text() + "u1,i1,sold,1700000100\nu1,i1,sold,1700000101\n")
+    with pytest.raises(SlatestreamError, match="20% of the rows were rejected, more than 10%"):
+        met([path], Settings(), tolerate=0.1)
+    assert met([path], Settings(), tolerate=0.2).events == 8
+    assert met([path], Settings(), actions={"sold": "purchase"}).events == 10
+
+
+def test_rows_that_are_all_left_out_are_no_events(tmp_path: Path) -> None:
+    rows = [f"u{n},i{n},0" for n in range(30)]
+    with pytest.raises(SlatestreamError, match="no row is an interaction"):
+        met([write(tmp_path / "events.csv", "user,item,clicked", rows)], Settings())
+
+
+def test_what_a_worker_has_left_is_not_known_before_it_knows_every_partition() -> None:
+    def reading(*partitions: int) -> MetricsReading:
+        lines = [f'slatestream_lag_records{{topic="clicks",partition="{one}"}} {one}' for one in partitions]
+        lines.append('slatestream_lag_records{topic="content",partition="0"} 5')
+        return MetricsReading("\n".join(["# TYPE slatestream_lag_records gauge", *lines, ""]))
+
+    assert records_left(None, 2) is None
+    assert records_left(reading(1), 2) is None
+    assert records_left(reading(1, 2), 2) == 8
