@@ -289,6 +289,13 @@ SERVING = [
         "Score and policy", "Of a batch, 99 of 100.", "s",
         [(quantile(0.99, STAGES, "le, stage", 'stage=~"score|policy"'), "p99 {{stage}}")],
     ),
+    Panel(
+        "Newest event at slate",
+        "How old a user's newest event is when they are given a slate; strangers are not counted. Old: users "
+        "come back after long, or their clicks do not arrive.",
+        "s",
+        quantiles(STAGES, of_stage("click_to_slate"), 0.1, 0.5, 0.9), width=24,
+    ),
 ]  # fmt: skip
 
 BY_POLICY = "{{policy}} {{estimator}}"
@@ -404,6 +411,15 @@ KAFKA = [
     ),
     LAG,
     PARTITIONS,
+    Panel(
+        "Produce errors", "Times that the broker did not take rows; what can be tried again is.", "cps",
+        [(rate("slatestream_produce_errors_total", "topic"), "{{topic}}")],
+    ),
+    Panel(
+        "Mapping lag", "How long the oldest record of a repartitioned topic waits to be copied to ours.", "s",
+        [("max by (topic) (slatestream_mapping_lag_seconds)", "for {{topic}}"),
+         ("sum by (topic) (slatestream_mapping_lag_records)", "records for {{topic}}")],
+    ),
 ]  # fmt: skip
 
 DASHBOARDS = {

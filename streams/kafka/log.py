@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from streams.kafka.ends import EndOffsets
+from streams.kafka.producer_mends import Failed, unnoticed
 from streams.kafka.publisher import Publisher, Row
 from streams.kafka.reader import TailReader, read_partition
 from streams.settings import Settings
@@ -83,7 +84,11 @@ class Log(Protocol):
     """Topics of records in partitions. Nothing connects before what is returned here is used."""
 
     def publisher(
-        self, *, transactional_id: str | None = None, may_send: Callable[[], bool] | None = None
+        self,
+        *,
+        transactional_id: str | None = None,
+        may_send: Callable[[], bool] | None = None,
+        failed: Failed = unnoticed,
     ) -> RowPublisher:
         """Return a publisher, to be started; see `publisher.Publisher`."""
         ...
@@ -110,10 +115,14 @@ class KafkaLog:
         self._settings = settings
 
     def publisher(
-        self, *, transactional_id: str | None = None, may_send: Callable[[], bool] | None = None
+        self,
+        *,
+        transactional_id: str | None = None,
+        may_send: Callable[[], bool] | None = None,
+        failed: Failed = unnoticed,
     ) -> Publisher:
         """Return a publisher, to be started; see `publisher.Publisher`."""
-        return Publisher(self._settings, transactional_id=transactional_id, may_send=may_send)
+        return Publisher(self._settings, transactional_id=transactional_id, may_send=may_send, failed=failed)
 
     def read(
         self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0

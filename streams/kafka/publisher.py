@@ -1,14 +1,15 @@
 """Publishing: rows for one partition go out as whole record batches and come back confirmed."""
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import ProducerFenced
+from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerFenced
 from aiokafka.producer import sender
 from aiokafka.producer.message_accumulator import BatchBuilder
 
@@ -16,6 +17,7 @@ from streams.errors import OwnershipLost
 from streams.kafka.options import aiokafka_client_options
 from streams.kafka.packed_rows import PackedBatch, PackedRows, Row
 from streams.kafka.produce_codec import QuickProduceRequest
+from streams.kafka.producer_mends import Failed, mend, unnoticed
 from streams.settings import Settings
 
 __all__ = ["BATCH_BYTES", "MAX_REQUEST_BYTES", "Publisher", "Row"]
@@ -24,7 +26,11 @@ BATCH_BYTES = 512 * 1024
 # What one request may weigh: a single row above BATCH_BYTES still travels, in a batch of its own.
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
 
+REQUEST_TIMEOUT_S = 40.0
+
 Batch: TypeAlias = BatchBuilder | PackedBatch
+
+log = logging.getLogger(__name__)
 
 sender.ProduceRequest = QuickProduceRequest  # for every producer of the process: it does what aiokafka's does
 
@@ -38,6 +44,9 @@ class Publisher:
     ----------
     transactional_id : given, everything is published within `transaction`
     may_send : asked right before rows go out; while it says no, they fail with OwnershipLost
+    failed : called with the topic each time that the broker does not take rows: what can be tried again is,
+        for as long as it takes
+    timeout_s : how long one try waits for the broker
     """
 
     def __init__(
@@ -46,10 +55,14 @@ class Publisher:
         *,
         transactional_id: str | None = None,
         may_send: Callable[[], bool] | None = None,
+        failed: Failed = unnoticed,
+        timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
         self._settings = settings
         self._transactional_id = transactional_id
         self._may_send = may_send
+        self._failed = failed
+        self._timeout_s = timeout_s
         self._producer: AIOKafkaProducer | None = None
 
     async def start(self) -> None:
@@ -60,10 +73,10 @@ class Publisher:
             transactional_id=self._transactional_id,
             max_batch_size=BATCH_BYTES,
             max_request_size=MAX_REQUEST_BYTES,
+            request_timeout_ms=int(1000 * self._timeout_s),
         )
         await self._producer.start()
-        if self._may_send is not None:
-            _guard(self._producer, self._may_send)
+        mend(self._producer, may_send=self._may_send, failed=self._failed)
 
     async def stop(self) -> None:
         """Send what is buffered and disconnect."""
@@ -91,10 +104,12 @@ class Publisher:
     async def publish(self, topic: str, partition: int, rows: Collection[Row]) -> int:
         """Publish rows in order; return the offset of the last one once the broker has confirmed all.
 
+        A broker that does not answer is waited for.
+
         Raises
         ------
         aiokafka.errors.KafkaError
-            If the broker refuses a row or cannot be reached in time: nothing may be committed then.
+            If the broker refuses a row: nothing may be committed then.
         """
         futures: list[asyncio.Future[Any]] = []
         count = 0
@@ -106,7 +121,8 @@ class Publisher:
             count = batch.record_count()
         if not futures:
             return -1
-        sent = [await futures[0]] if len(futures) == 1 else await asyncio.gather(*futures)
+        with self._told(topic):
+            sent = [await futures[0]] if len(futures) == 1 else await asyncio.gather(*futures)
         return int(sent[-1].offset + count - 1)
 
     def _batches(self, topic: str, rows: Iterable[Row], now_ms: int) -> Iterator[Batch]:
@@ -130,13 +146,35 @@ class Publisher:
 
     async def send(self, topic: str, partition: int, key: bytes | None, value: bytes) -> int:
         """Publish one row together with others sent at the same time; return its confirmed offset."""
-        future = await self.producer.send(topic, value, key, partition=partition)
-        return int((await future).offset)
+        future = await self._taken(topic, lambda: self.producer.send(topic, value, key, partition=partition))
+        with self._told(topic):
+            return int((await future).offset)
 
     async def _send(self, batch: Batch, topic: str, partition: int) -> "asyncio.Future[Any]":
         batch.close()
-        sent: asyncio.Future[Any] = await self.producer.send_batch(batch, topic, partition=partition)
-        return sent
+        return await self._taken(topic, lambda: self.producer.send_batch(batch, topic, partition=partition))
+
+    async def _taken(
+        self, topic: str, hand_over: Callable[[], Awaitable["asyncio.Future[Any]"]]
+    ) -> "asyncio.Future[Any]":
+        """Hand rows to the producer, which has room for one batch of a partition that is not on its way."""
+        while True:
+            if self._may_send is not None and not self._may_send():
+                raise OwnershipLost("the group has not answered in a session")
+            try:
+                with self._told(topic):
+                    return await hand_over()
+            except KafkaTimeoutError:  # nothing of it is with the producer, so it may be handed over again
+                log.warning("%s: the broker has taken nothing for %.0f s; waiting", topic, self._timeout_s)
+
+    @contextmanager
+    def _told(self, topic: str) -> Iterator[None]:
+        """Tell of an error of the broker's."""
+        try:
+            yield
+        except KafkaError:
+            self._failed(topic)
+            raise
 
     async def publish_all(self, rows: Iterable[tuple[str, int, Row]]) -> None:
         """Publish rows of several (topic, partition) pairs at once."""
@@ -144,22 +182,3 @@ class Publisher:
         for topic, partition, row in rows:
             grouped[topic, partition].append(row)
         await asyncio.gather(*(self.publish(*target, group) for target, group in grouped.items()))
-
-
-def _guard(producer: AIOKafkaProducer, may_send: Callable[[], bool]) -> None:
-    """Ask before the producer hands rows to its sockets: it may have slept with them.
-
-    aiokafka has no hook for it. What is taken out here has no sequence number yet, so nothing is missed.
-    """
-    accumulator = producer._message_accumulator
-    drain = accumulator.drain_by_nodes
-
-    def guarded(*arguments: Any, **options: Any) -> Any:
-        if not may_send():
-            for waiting in accumulator._batches.values():
-                while waiting:
-                    waiting.popleft().failure(OwnershipLost("the group has not answered in a session"))
-            accumulator._batches.clear()
-        return drain(*arguments, **options)
-
-    accumulator.drain_by_nodes = guarded

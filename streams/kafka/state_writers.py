@@ -13,6 +13,7 @@ from aiokafka.errors import ProducerFenced
 
 from streams.errors import BrokerError, OwnershipLost
 from streams.kafka.log import Log, RowPublisher
+from streams.kafka.producer_mends import Failed, unnoticed
 from streams.kafka.publisher import Row
 from streams.settings import Settings
 
@@ -26,19 +27,23 @@ class StateWriters:
     Parameters
     ----------
     topics : full name on the broker by name
+    failed : called with the full name of a topic each time that the broker does not take rows of it
     """
 
-    def __init__(self, settings: Settings, log: Log, topics: Mapping[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, log: Log, topics: Mapping[str, str], *, failed: Failed = unnoticed
+    ) -> None:
         self._settings = settings
         self._log = log
         self._topics = topics
+        self._failed = failed
         self._writers: dict[int, RowPublisher] = {}
 
     async def open(self, partition: int) -> None:
         """Become the writer of a partition: whoever was before can write nothing more."""
         await self.close(partition)
         name = f"{self._settings.topic_prefix}{self._settings.group_id}-state-{partition}"
-        writer = self._log.publisher(transactional_id=name)
+        writer = self._log.publisher(transactional_id=name, failed=self._failed)
         try:
             await asyncio.wait_for(writer.start(), OPEN_TIMEOUT_S)
         except TimeoutError:
@@ -67,7 +72,7 @@ class StateWriters:
         OwnershipLost
             If another worker writes for this partition now.
         aiokafka.errors.KafkaError
-            If the broker refuses a row or cannot be reached in time: nothing has been written then.
+            If the broker refuses a row: nothing has been written then.
         """
         writer = self._writers.get(partition)
         if writer is None:

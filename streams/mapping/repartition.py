@@ -4,20 +4,30 @@ A topic whose producers choose partitions by another rule than ours, that has an
 records hold several events each, is read by a group of its own (`<group_id>.mapping`), in whichever workers
 there are. What its records become is written to our topic, by our keys. A record is committed when the broker
 has its events: one that is read again after a crash is written again, with the same ids, and counts once.
+While the broker takes none of them, for want of a right or of room, they are tried again: serving goes on,
+and the lag grows.
 """
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, MessageSizeTooLargeError
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
 
 from streams.decoding.records import NULL_KEY, TOO_LARGE, Rejected
 from streams.kafka.column_fetch import fetch_columns
 from streams.kafka.columns import Record, RecordColumns
 from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.lags import Waiting
 from streams.kafka.log import RowPublisher
 from streams.kafka.options import aiokafka_client_options
 from streams.kafka.partitioner import partition_of
@@ -34,6 +44,10 @@ log = logging.getLogger(__name__)
 GROUP_SUFFIX = ".mapping"
 POLL_MS = 500
 FETCH_BYTES = 1024 * 1024
+RETRY_S = 5.0
+REFUSED = (MessageSizeTooLargeError, RecordListTooLargeError, ValueError)
+"""What is said of a row that is never going to be taken."""
+
 SLICE = 64  # records translated between two looks at the event loop: about a millisecond
 
 Made = tuple[Record, str, int, Row]
@@ -46,20 +60,30 @@ class Repartitioner:
     Parameters
     ----------
     publisher : a started one
+    retry_s : between two tries of what the broker does not take
     """
 
     def __init__(
-        self, settings: Settings, *, publisher: RowPublisher, dead_letters: DeadLetters, metrics: Metrics
+        self,
+        settings: Settings,
+        *,
+        publisher: RowPublisher,
+        dead_letters: DeadLetters,
+        metrics: Metrics,
+        retry_s: float = RETRY_S,
     ) -> None:
         self._settings = settings
         self._publisher = publisher
         self._dead_letters = dead_letters
         self._metrics = metrics
+        self._retry_s = retry_s
         self._translators: dict[str, list[Translator]] = defaultdict(list)
         for source in settings.sources:
             if source.repartition:
                 translator = Translator(source, schemas=schemas_of(settings, source))
                 self._translators[source.topic].append(translator)
+        self._copied: dict[TopicPartition, int] = {}  # the next offset to copy
+        self._waiting: dict[TopicPartition, Waiting] = {}
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -95,11 +119,53 @@ class Repartitioner:
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         while True:
             fetched = await consumer.getmany(timeout_ms=POLL_MS)
-            for (records,) in fetched.values():
-                for translator in self._translators[records.topic]:
-                    await self._copy(translator, records)
+            for tp, (records,) in fetched.items():
+                self._copied[tp] = records[0].offset
+                for translator in self._translators[tp.topic]:
+                    await self._copy_at_last(translator, records)
+                self._copied[tp] = records[-1].offset + 1
             if fetched:
                 await _commit(consumer)
+            await self._pass_markers(consumer)
+
+    async def _pass_markers(self, consumer: AIOKafkaConsumer) -> None:
+        """Go on past what no record stands for, such as the ends of transactions."""
+        for tp in self._copied.keys() & consumer.assignment():
+            try:
+                self._copied[tp] = max(self._copied[tp], await consumer.position(tp))
+            except IllegalStateError:  # it went to another worker just now
+                continue
+
+    def measure_lag(self) -> None:
+        """Tell how far the copying is behind; to be called every second or so."""
+        if self._consumer is None:
+            return
+        now, owned = time.monotonic(), self._consumer.assignment()
+        earlier, self._waiting = self._waiting, {}
+        behind: dict[str, tuple[int, float]] = dict.fromkeys(self._translators, (0, 0.0))
+        for tp in owned:
+            end = self._consumer.highwater(tp)
+            if end is None or tp not in self._copied:
+                continue
+            waiting = self._waiting[tp] = earlier.get(tp) or Waiting()
+            seconds = waiting.seconds(now, processed=self._copied[tp], end=end)
+            records, longest = behind[tp.topic]
+            behind[tp.topic] = records + max(0, end - self._copied[tp]), max(longest, seconds)
+        for topic, (records, seconds) in behind.items():
+            for translator in self._translators[topic]:
+                self._metrics.set_mapping_lag(translator.source.feeds, records=records, seconds=seconds)
+
+    async def _copy_at_last(self, translator: Translator, records: RecordColumns) -> None:
+        """Copy records, however long the broker does not take what they become: nothing passes them by."""
+        while True:
+            try:
+                return await self._copy(translator, records)
+            except KafkaError as error:
+                log.error(
+                    "%s partition %d: what its records become is not taken: %r; trying again in %.0f s",
+                    records.topic, records.partition, error, self._retry_s,
+                )  # fmt: skip
+            await asyncio.sleep(self._retry_s)
 
     async def _copy(self, translator: Translator, records: RecordColumns) -> None:
         name = translator.source.feeds
@@ -134,7 +200,7 @@ class Repartitioner:
         try:
             await self._publisher.publish_all(place[1:] for place in made)
             return []
-        except (MessageSizeTooLargeError, ValueError):
+        except REFUSED:
             if len(made) == 1:
                 record, topic, _, (_, value) = made[0]
                 fault = Fault(f"{topic} takes no record of {len(value or b'')} bytes", TOO_LARGE)

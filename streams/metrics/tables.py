@@ -18,6 +18,12 @@ EVENTS = {
 """What becomes of records, by topic."""
 
 INPUTS = ("clicks", "content", "users", "requests")
+PRODUCED = (
+    *INPUTS, "recommendations", "feedback", "dead-letters", "item-state", "user-state", "policy-state",
+    "model-releases", "experiments",
+)  # fmt: skip
+"""Topics of ours that a worker may write to; inputs where it repartitions what they are fed by."""
+
 KEYED_BY_USER = ("clicks", "users", "requests")  # where a record's key is held against its user_id
 RECLAIMED = ("items", "users", "erasures", "arms")
 RESTORED = ("user-state", "policy-state", "recommendations", "clicks")
@@ -50,6 +56,7 @@ ANSWER = (
     1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
 WRITING = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+OLD = (1.0, 10.0, 60.0, 300.0, 1800.0, 7200.0, 86_400.0, 604_800.0)
 AGE = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
 STAGES = {
     "decode": KERNEL,
@@ -65,6 +72,7 @@ STAGES = {
     "publish": ANSWER,
     "request_to_publish": ANSWER,
     "click_to_fold": AGE,
+    "click_to_slate": OLD,
     "flush": WRITING,
     "restore": AGE,
     "learn": WRITING,

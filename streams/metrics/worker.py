@@ -103,6 +103,7 @@ class Metrics:
         self._make_serving()
         self._make_learning()
         self._make_worker()
+        self._make_publishing()
 
     def _make_intake(self) -> None:
         self._events = _bound(
@@ -130,6 +131,12 @@ class Metrics:
             "lag_seconds", "For how long the oldest of them has been waiting; 0 without any.", by_partition
         )
         self._lags: set[tuple[str, int]] = set()
+        self._mapping_lag = self._gauge(
+            "mapping_lag_records", "Records of a repartitioned topic not yet copied to ours.", ("topic",)
+        )
+        self._mapping_lag_s = self._gauge(
+            "mapping_lag_seconds", "For how long the oldest of them has been waiting.", ("topic",)
+        )
         self.broker_reachable = self._gauge(
             "broker_reachable", "1 while the consumer group has answered within its session timeout."
         )
@@ -237,6 +244,16 @@ class Metrics:
             *((source, level) for source in tables.LOGGERS for level in tables.LEVELS),
         )
 
+    def _make_publishing(self) -> None:
+        self._produce_errors = _bound(
+            self._counter(
+                "produce_errors",
+                "Times that the broker did not take rows of a topic; what can be is tried again.",
+                ("topic",),
+            ),
+            *((topic,) for topic in tables.PRODUCED),
+        )
+
     def count_events(self, topic: str, outcome: str, n: int = 1) -> None:
         """Add n records of a topic with one outcome of its `EVENTS`."""
         child = self._events.get((topic, outcome))
@@ -250,6 +267,11 @@ class Metrics:
         _check(topic, tables.INPUTS)
         self._dead.labels(topic, reason if reason in DEAD_LETTER_REASONS else "other").inc(n)
         self._events[topic, "dead_letter"].inc(n)
+
+    def count_produce_error(self, topic: str) -> None:
+        """Add a time that the broker did not take rows of a topic."""
+        _check(topic, tables.PRODUCED)
+        self._produce_errors[(topic,)].inc()
 
     def count_wrong_partition(self, topic: str, n: int = 1) -> None:
         """Add n records that another partitioner put where their key does not belong."""
@@ -377,6 +399,12 @@ class Metrics:
             self._lags.remove((topic, partition))
             for gauge in (self._lag, self._lag_s):
                 gauge.remove(topic, str(partition))
+
+    def set_mapping_lag(self, topic: str, *, records: int, seconds: float) -> None:
+        """Set how far the copying of what feeds one of our topics is behind, in this worker's partitions."""
+        _check(topic, tables.INPUTS)
+        self._mapping_lag.labels(topic).set(records)
+        self._mapping_lag_s.labels(topic).set(seconds)
 
     def set_state(self, kind: str, *, rows: int, nbytes: int) -> None:
         """Set the size of one kind of state, e.g. "users", "items", "neighbours", "slates"."""

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.release.scorer import Scores
+from model_core.signals.pasts import Pasts
 from online_learning.types import Candidates
 from streams.items.table import AnyScorer
 from streams.learning.policy_set import PolicySet
@@ -59,6 +60,7 @@ class SlateMaker:
             selection.index >= 0, np.take_along_axis(scores.rows, np.maximum(selection.index, 0), 1), -1
         )
         why = self._reasons.of(batch.people.stated, batch.drawn, slates, popularity=batch.popularity)
+        self._metrics.observe_stages("click_to_slate", _ages(batch.people.pasts, batch.times_ms))
         chosen = chosen_slates(
             scores, selection, why, shadows=shadows, routes=batch.routes, fallbacks=batch.allowed.fallbacks,
             index=self._index,
@@ -90,6 +92,14 @@ class SlateMaker:
             **rules,
             **columns(batch.extras, scores),
         )
+
+
+def _ages(pasts: Pasts, times_ms: NDArray[np.int64]) -> list[float]:
+    """Seconds between the newest event of each user who has any and the user's request."""
+    last = pasts.bounds[1:]
+    known = last > pasts.bounds[:-1]
+    ages_ms = times_ms[known] - pasts.times_ms[last[known] - 1]
+    return (np.maximum(ages_ms, 0) / 1000).tolist()  # type: ignore[no-any-return]
 
 
 def _keys(keys: NDArray[np.uint64], rows: NDArray[np.int64], valid: NDArray[np.bool_]) -> NDArray[np.uint64]:

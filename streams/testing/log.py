@@ -10,6 +10,7 @@ from aiokafka.structs import ConsumerRecord
 
 from streams.clock import Clock
 from streams.kafka.log import Handler
+from streams.kafka.producer_mends import Failed, unnoticed
 from streams.kafka.publisher import BATCH_BYTES, Row
 from streams.kafka.topics import TOPICS, topic_partitions, topics_of_worker
 from streams.settings import Settings
@@ -77,10 +78,14 @@ class MemoryLog:
     # What a worker does: `streams.kafka.log.Log`
 
     def publisher(
-        self, *, transactional_id: str | None = None, may_send: Callable[[], bool] | None = None
+        self,
+        *,
+        transactional_id: str | None = None,
+        may_send: Callable[[], bool] | None = None,
+        failed: Failed = unnoticed,
     ) -> MemoryPublisher:
         """Return a publisher, to be started; see `streams.kafka.publisher.Publisher`."""
-        return MemoryPublisher(self, transactional_id=transactional_id, may_send=may_send)
+        return MemoryPublisher(self, transactional_id=transactional_id, may_send=may_send, failed=failed)
 
     def follow(self, partitions: Mapping[str, int], handler: Handler) -> MemoryTail:
         """Return a reader, to be started, of all the partitions of topics, from their start."""

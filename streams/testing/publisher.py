@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streams.errors import OwnershipLost
+from streams.kafka.producer_mends import Failed, unnoticed
 from streams.kafka.publisher import Row
 from streams.testing.source import Source
 
@@ -22,8 +23,10 @@ class MemoryPublisher:
         *,
         transactional_id: str | None = None,
         may_send: Callable[[], bool] | None = None,
+        failed: Failed = unnoticed,
     ) -> None:
         self._log = log
+        self._failed = failed
         self._may_send = may_send
         self._id = transactional_id
         self._epoch = 0
@@ -65,6 +68,7 @@ class MemoryPublisher:
             try:
                 last = self._write(topic, partition, batch, nbytes)
             except KafkaError as error:
+                self._failed(topic)
                 refused = refused or error
         await asyncio.sleep(0)
         if refused is not None:

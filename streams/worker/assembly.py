@@ -22,7 +22,7 @@ from streams.kafka.inputs import Inputs
 from streams.kafka.log import Ends, Log, RowPublisher
 from streams.kafka.placement import Placement
 from streams.kafka.state_writers import StateWriters
-from streams.kafka.topics import topics_of_worker
+from streams.kafka.topics import topic_names, topics_of_worker
 from streams.kafka.transport import RecordBatch
 from streams.learning.learner import Learner
 from streams.learning.policy_set import PolicySet
@@ -112,14 +112,15 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     eligibility = Eligibility(shared.catalogue, now_ms=int(clock.time() * 1000))
     items = ItemTable(index, shared.catalogue, scorer, inference, eligibility.mark_encoded)
     content = ContentEncoder(partial(open_text_encoder, settings, scorer.release), MediaEncoders(settings))
-    inputs, publisher, ends = Inputs(topics), log.publisher(), log.ends()
-    slates = log.publisher(may_send=lambda: inputs.owned)
+    failed = _produce_errors(settings, metrics)
+    inputs, publisher, ends = Inputs(topics), log.publisher(failed=failed), log.ends()
+    slates = log.publisher(may_send=lambda: inputs.owned, failed=failed)
     learner = Learner(policies, metrics)
     shared_topics = SharedTopics(
         settings, log, topics, shared=shared, items=items, eligibility=eligibility, learner=learner,
         experiments=policies.experiments, publisher=publisher, metrics=metrics,
     )  # fmt: skip
-    writers = StateWriters(settings, log, topics)
+    writers = StateWriters(settings, log, topics, failed=failed)
     restorer = Restorer(
         log, topics, factory, policies.learning, model_version=scorer.release.version,
         feature_dim=scorer.release.feature_dim, index=index, inputs=inputs, writers=writers, metrics=metrics,
@@ -187,6 +188,12 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         inspector=Inspector(settings, shared, eligibility),
         agents=agents,
     )  # fmt: skip
+
+
+def _produce_errors(settings: Settings, metrics: Metrics) -> Callable[[str], None]:
+    """Return what counts a topic's errors, by its name on the broker."""
+    names = {full: name for name, full in topic_names(settings).items()}
+    return lambda full: metrics.count_produce_error(names[full])
 
 
 def _click_reader(settings: Settings) -> ClickReader | None:

@@ -139,6 +139,7 @@ class Lifecycle:
         return self._parts.learner.learn_positions(self._parts.partitions.live())
 
     async def _measure_lag(self) -> None:
+        self._parts.repartitioner.measure_lag()
         partitions, now = self._parts.partitions, time.monotonic()
         earlier, self._waiting = self._waiting, {}
         for name, partition, end in self._parts.inputs.ends():

@@ -57,6 +57,7 @@ class Traffic:
         for number in range(12):  # on every partition: later clicks close the slates
             self._click(f"late{number}", "f0", action="view")
         client.send("clicks", "bad", b"{")
+        client.producer.send("live.people", b'{"who": "u0-0"}')
         client.send("clicks", "other-key", {"event_id": f"k{self._round}", "user_id": "u0-0", "item_id": "f1",
                     "action": "click", "timestamp_ms": int(1000 * time.time())})  # fmt: skip
         client.flush()

@@ -5,10 +5,11 @@ from contextlib import ExitStack
 
 import pytest
 import yaml
+from kafka.admin import NewTopic
 
 from deploy.grafana.dashboards import DASHBOARDS
 from streams.broker.embedded import EmbeddedBroker
-from streams.kafka.topic_admin import create_topics
+from streams.kafka.topic_admin import admin_client, create_topics
 from streams.settings import load_settings
 from streams.worker.process import WorkerProcess, same_topics
 from tests.deploy.conftest import program
@@ -25,6 +26,15 @@ from tests.deploy.live import (
 )
 from tests.e2e.client import Client, wait_until
 from tests.e2e.conftest import FAST
+
+MAPPING = """
+[[source]]
+topic = "live.people"
+feeds = "users"
+repartition = true
+[source.fields]
+user_id = "who"
+"""
 
 PANELS = {
     f"{title}: {panel.title}": {query for query, _ in panel.queries}
@@ -62,8 +72,13 @@ def unanswered(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory)
         bootstrap_servers=broker.bootstrap_servers, topic_prefix="live.", group_id="live", http_port=0
     )
     create_topics(settings)
+    mapping = folder / "mapping.toml"
+    mapping.write_text(MAPPING)
+    with admin_client(settings) as admin:
+        admin.create_topics([NewTopic("live.people", 1, 1)])
     values = same_topics(
         settings,
+        mapping=str(mapping),
         **FAST,
         policy="epsilon-greedy",
         epsilon=0.6,

@@ -1,0 +1,110 @@
+"""What an idempotent producer of aiokafka lacks; it has no hooks for any of it.
+
+- A row that the broker refuses takes its sequence number with it: every later one would be out of order.
+- Sequence numbers go on below zero after 2**31 rows, where a broker expects zero.
+- What may not be sent any more must not be sent.
+- Nobody is told of what is tried again.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from aiokafka import AIOKafkaProducer
+
+from streams.errors import OwnershipLost
+
+WAKE_S = 0.1  # how often it is looked whether what is held back may go
+NUMBERS = 2**31
+
+Failed: TypeAlias = Callable[[str], object]
+
+
+def unnoticed(topic: str) -> None:
+    """Let an error of the broker's be known to nobody but the caller."""
+
+
+def mend(producer: AIOKafkaProducer, *, may_send: Callable[[], bool] | None, failed: Failed) -> None:
+    """Mend a started producer.
+
+    Parameters
+    ----------
+    may_send : asked right before rows go out; None: always
+    failed : called with the topic of what is sent once more
+    """
+    _number(producer)
+    _tell(producer, failed)
+    if may_send is not None:
+        _guard(producer, may_send)
+
+
+def _number(producer: AIOKafkaProducer) -> None:
+    """Give the numbers of refused rows to the next ones, and begin at 0 again after the last number.
+
+    Of a partition one batch is on its way at a time, so nothing else has been numbered since.
+    """
+    manager, accumulator = producer._txn_manager, producer._message_accumulator
+    pop = accumulator._pop_batch
+
+    def increment(tp: Any, rows: int) -> None:
+        manager._sequence_numbers[tp] = (manager._sequence_numbers[tp] + rows) % NUMBERS
+
+    def popped(tp: Any) -> Any:
+        batch = pop(tp)
+        if batch.retry_count == 1:  # numbered just now
+            fail = batch.failure
+
+            def failure(exception: Any) -> None:
+                increment(tp, -batch.record_count)
+                fail(exception)
+
+            batch.failure = failure
+        return batch
+
+    manager.increment_sequence_number = increment
+    accumulator._pop_batch = popped
+
+
+def _tell(producer: AIOKafkaProducer, failed: Failed) -> None:
+    accumulator = producer._message_accumulator
+    reenqueue = accumulator.reenqueue
+
+    def told(batch: Any) -> None:
+        failed(batch.tp.topic)
+        reenqueue(batch)
+
+    accumulator.reenqueue = told
+
+
+def _guard(producer: AIOKafkaProducer, may_send: Callable[[], bool]) -> None:
+    """Ask before the producer hands rows to its sockets: it may have slept with them.
+
+    What was never sent can be taken out. What was sent and not confirmed may be with the broker: it stays, to
+    be sent again under the same number once that is allowed, which a broker that has it takes as the same.
+    """
+    accumulator = producer._message_accumulator
+    drain = accumulator.drain_by_nodes
+
+    def guarded(ignore_nodes: Any, muted_partitions: Any = frozenset()) -> Any:
+        if may_send():
+            return drain(ignore_nodes, muted_partitions)
+        sent_before = set()
+        for tp, waiting in list(accumulator._batches.items()):
+            for batch in waiting:
+                if not batch.retry_count:
+                    batch.failure(OwnershipLost("the group has not answered in a session"))
+                    batch._drain_waiter.exception()  # nobody may be waiting for its place
+            kept = deque(batch for batch in waiting if batch.retry_count)
+            if kept:
+                accumulator._batches[tp] = kept
+                sent_before.add(tp)
+            else:
+                del accumulator._batches[tp]
+        drained = drain(ignore_nodes, muted_partitions | sent_before)
+        if sent_before:
+            woken = accumulator.waiter()
+            asyncio.get_running_loop().call_later(WAKE_S, lambda: woken.done() or woken.set_result(None))
+        return drained
+
+    accumulator.drain_by_nodes = guarded

@@ -1,0 +1,137 @@
+"""A publisher goes on after whatever a broker does, and no row is there twice."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import MessageSizeTooLargeError
+from kafka.admin import NewTopic
+
+from streams.broker.embedded import EmbeddedBroker
+from streams.errors import OwnershipLost
+from streams.kafka.producer_mends import NUMBERS
+from streams.kafka.publisher import Publisher
+from streams.kafka.reader import read_partition
+from streams.kafka.topic_admin import admin_client, create_topics
+from streams.kafka.topics import topic_name
+from streams.settings import Settings, load_settings
+
+TIMEOUT_S = 1.0  # of one try
+
+
+@contextmanager
+def silent(broker: EmbeddedBroker) -> Iterator[None]:
+    """Let a broker keep its connections and answer nothing."""
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+
+
+async def values(settings: Settings, topic: str) -> list[bytes | None]:
+    found = read_partition(settings, topic, 0)
+    return [record.value async for records in found for record in records]
+
+
+async def test_rows_after_a_refused_one_are_taken(kafka_settings: Settings) -> None:
+    topic = f"{kafka_settings.topic_prefix}small"
+    with admin_client(kafka_settings) as admin:
+        admin.create_topics([NewTopic(topic, 1, 1, topic_configs={"max.message.bytes": "10000"})])
+    failed: list[str] = []
+    publisher = Publisher(kafka_settings, failed=failed.append)
+    await publisher.start()
+    await publisher.publish(topic, 0, [(b"k", b"before")])
+    failed.clear()  # a new topic may take its time
+    for _ in range(2):
+        with pytest.raises(MessageSizeTooLargeError):
+            await publisher.publish(topic, 0, [(b"k", bytes(20_000))])
+        await publisher.publish(topic, 0, [(b"k", b"after")])
+    await publisher.stop()
+    assert await values(kafka_settings, topic) == [b"before", b"after", b"after"]
+    assert failed == [topic, topic]
+
+
+async def test_sequence_numbers_begin_anew_after_the_last_one(kafka_settings: Settings) -> None:
+    topic = topic_name(kafka_settings, "clicks")
+    publisher = Publisher(kafka_settings)
+    await publisher.start()
+    publisher.producer._txn_manager._sequence_numbers[TopicPartition(topic, 0)] = NUMBERS - 3
+    for number in range(3):
+        await publisher.publish(topic, 0, [(b"k", b"%d" % number), (b"k", b"and")])
+    await publisher.stop()
+    assert await values(kafka_settings, topic) == [b"0", b"and", b"1", b"and", b"2", b"and"]
+
+
+@pytest.fixture(scope="module")
+def freezable() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker() as running:
+        yield running
+
+
+@pytest.fixture
+def frozen_settings(freezable: EmbeddedBroker, request: pytest.FixtureRequest) -> Settings:
+    """Settings of a broker that may be frozen."""
+    settings = load_settings(
+        bootstrap_servers=freezable.bootstrap_servers, topic_prefix=f"{request.node.name}.", partitions=1
+    )
+    create_topics(settings)
+    return settings
+
+
+async def test_rows_outlast_a_silent_broker_and_are_there_once(
+    freezable: EmbeddedBroker, frozen_settings: Settings
+) -> None:
+    topic, failed = topic_name(frozen_settings, "clicks"), list[str]()
+    publisher = Publisher(frozen_settings, failed=failed.append, timeout_s=TIMEOUT_S)
+    await publisher.start()
+    await publisher.publish(topic, 0, [(b"k", b"before")])
+    failed.clear()  # a new topic may take its time
+    with silent(freezable):
+        # The first is on its way, the second waits for its place, the third for the second's.
+        publishing = [
+            asyncio.create_task(publisher.publish(topic, 0, [(b"k", b"%d" % number)])) for number in range(3)
+        ]
+        async with asyncio.timeout(30):
+            while len(failed) < 3:  # tried again, and refused a place for longer than one try
+                await asyncio.sleep(0.05)
+    await asyncio.gather(*publishing)
+    await publisher.publish(topic, 0, [(b"k", b"after")])
+    await publisher.stop()
+    assert await values(frozen_settings, topic) == [b"before", b"0", b"1", b"2", b"after"]
+
+
+async def test_what_may_not_be_sent_waits_if_it_was_sent_before_and_fails_if_it_was_not(
+    freezable: EmbeddedBroker, frozen_settings: Settings
+) -> None:
+    topic, failed = topic_name(frozen_settings, "clicks"), list[str]()
+    allowed = True
+    publisher = Publisher(
+        frozen_settings, may_send=lambda: allowed, failed=failed.append, timeout_s=TIMEOUT_S
+    )
+    await publisher.start()
+    await publisher.publish(topic, 0, [(b"k", b"before")])
+    failed.clear()  # a new topic may take its time
+    with silent(freezable):
+        sent = asyncio.create_task(publisher.publish(topic, 0, [(b"k", b"sent")]))
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(publisher.publish(topic, 0, [(b"k", b"never")]))
+        async with asyncio.timeout(30):
+            while not failed:
+                await asyncio.sleep(0.05)
+        allowed = False
+        with pytest.raises(OwnershipLost, match="has not answered"):
+            await waiting
+        assert not sent.done()
+    with pytest.raises(OwnershipLost, match="has not answered"):
+        await publisher.publish(topic, 0, [(b"k", b"nor this")])
+    assert not sent.done()
+    allowed = True
+    await sent
+    await publisher.publish(topic, 0, [(b"k", b"after")])
+    await publisher.stop()
+    assert await values(frozen_settings, topic) == [b"before", b"sent", b"after"]

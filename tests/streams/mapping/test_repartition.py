@@ -1,0 +1,137 @@
+"""What repartitioning does when the broker does not take what it copies."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from kafka import KafkaProducer, TopicPartition
+from kafka.admin import (
+    ACL,
+    ACLFilter,
+    ACLOperation,
+    ACLPermissionType,
+    NewTopic,
+    ResourcePattern,
+    ResourceType,
+)
+
+from streams.broker.embedded import EmbeddedBroker
+from streams.events import decode_dead_letter
+from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.options import kafka_client_options
+from streams.kafka.publisher import Publisher
+from streams.kafka.reader import read_partition
+from streams.kafka.topic_admin import admin_client, create_topics
+from streams.kafka.topics import topic_name
+from streams.mapping.repartition import Repartitioner
+from streams.metrics import Metrics
+from streams.settings import Settings, load_settings
+
+MAPPING = """
+[[source]]
+topic = "people"
+feeds = "users"
+repartition = true
+[source.fields]
+user_id = "who"
+preferences = "likes"
+"""
+
+
+@pytest.fixture(scope="module")
+def guarded_broker() -> Iterator[EmbeddedBroker]:
+    """A broker that knows who may do what."""
+    authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+    properties = {"authorizer.class.name": authorizer, "allow.everyone.if.no.acl.found": "true"}
+    with EmbeddedBroker(properties=properties) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(guarded_broker: EmbeddedBroker, tmp_path: Path) -> Settings:
+    (tmp_path / "mapping.toml").write_text(MAPPING)
+    settings = load_settings(
+        bootstrap_servers=guarded_broker.bootstrap_servers, mapping=tmp_path / "mapping.toml", partitions=1
+    )
+    create_topics(settings)
+    with admin_client(settings) as admin:
+        admin.create_topics([NewTopic("people", 1, 1)])
+    return settings
+
+
+def say(settings: Settings, *values: str) -> None:
+    producer = KafkaProducer(**kafka_client_options(settings), acks="all")
+    for value in values:
+        producer.send("people", value.encode())
+    producer.close()
+
+
+@asynccontextmanager
+async def repartitioning(settings: Settings, metrics: Metrics) -> AsyncIterator[Repartitioner]:
+    crashed: list[BaseException] = []
+    publisher = Publisher(settings, failed=metrics.count_produce_error)
+    await publisher.start()
+    letters = DeadLetters(publisher, topic_name(settings, "dead-letters"), metrics)
+    repartitioner = Repartitioner(
+        settings, publisher=publisher, dead_letters=letters, metrics=metrics, retry_s=0.1
+    )
+    await repartitioner.start(crashed.append)
+    try:
+        yield repartitioner
+    finally:
+        await repartitioner.stop()
+        await publisher.stop()
+    assert crashed == []
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    try:
+        async with asyncio.timeout(30):
+            while not condition():
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"not in time: {what}") from None
+
+
+async def values(settings: Settings, topic: str) -> list[bytes]:
+    found = read_partition(settings, topic_name(settings, topic), 0)
+    return [record.value async for records in found for record in records]
+
+
+def number(metrics: Metrics, series: str) -> float:
+    lines = metrics.render()[0].decode().splitlines()
+    return next((float(line.split()[-1]) for line in lines if line.startswith(series + " ")), -1.0)
+
+
+async def test_what_the_broker_does_not_take_is_tried_until_it_does_and_is_not_committed(
+    settings: Settings,
+) -> None:
+    metrics, users = Metrics(process=False), ResourcePattern(ResourceType.TOPIC, "users")
+    refused = 'slatestream_produce_errors_total{topic="users"}'
+    lag = 'slatestream_mapping_lag_records{topic="users"}'
+    with admin_client(settings) as admin:
+        denied = ACL("User:ANONYMOUS", "*", ACLOperation.WRITE, ACLPermissionType.DENY, users)
+        admin.create_acls([denied])
+        say(settings, '{"who": "u1"}', '{"who": "u2"}', "{")
+        async with repartitioning(settings, metrics) as repartitioner:
+            await until(lambda: number(metrics, refused) >= 2, "it tries again")
+            repartitioner.measure_lag()
+            assert number(metrics, lag) == 3
+            group = f"{settings.group_id}.mapping"
+            assert TopicPartition("people", 0) not in admin.list_group_offsets([group])[group]
+            admin.delete_acls(
+                [ACLFilter("User:ANONYMOUS", "*", ACLOperation.ANY, ACLPermissionType.ANY, users)]
+            )
+
+            def copied() -> bool:
+                repartitioner.measure_lag()
+                return number(metrics, lag) == 0
+
+            await until(copied, "all is copied")
+        assert admin.list_group_offsets([group])[group][TopicPartition("people", 0)].offset == 3
+    assert sorted(await values(settings, "users"))[0].startswith(b'{"user_id":"u1"')
+    assert len(await values(settings, "users")) == 2
+    (letter,) = [decode_dead_letter(value) for value in await values(settings, "dead-letters")]
+    assert (letter.topic, letter.value) == ("people", b"{")
