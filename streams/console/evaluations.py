@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +21,7 @@ from streams.settings import Settings
 FRESH_S = 20.0
 SLATES = 20_000  # the latest that are judged
 SINCE_MS = 6 * 3_600_000  # and how far back they are looked for
+WITHIN_S = 20.0  # and for how long
 
 T = TypeVar("T")
 
@@ -38,17 +40,19 @@ class Kept(Generic[T]):
     Parameters
     ----------
     work : runs in a thread, in an event loop of its own
+    fresh_s : for how long what was found is kept
     """
 
-    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]], *, fresh_s: float = FRESH_S) -> None:
         self._work = work
+        self._fresh_s = fresh_s
         self._turn = asyncio.Lock()
         self._found: Found[T] | None = None
 
     async def get(self) -> Found[T]:
-        """Return what was found less than `FRESH_S` ago, or find it."""
+        """Return what was found less than `fresh_s` ago, or find it."""
         async with self._turn:
-            if self._found is None or time.time() - self._found.at > FRESH_S:
+            if self._found is None or time.time() - self._found.at > self._fresh_s:
                 result = await aside(self._work)
                 self._found = Found(result, time.time())
             return self._found
@@ -68,14 +72,36 @@ async def judge_experiments(settings: Settings) -> list[Experiment]:
     return [make_report(one, await read_log(settings, one), now_ms) for one in found]
 
 
-async def judge_policies(settings: Settings) -> Evaluation:
-    """Return what the latest slates say of the policy in use and of each candidate."""
-    log = SlateLog(frozenset(settings.positive_actions), capacity=SLATES)
-    since_ms = int(time.time() * 1000) - SINCE_MS
-    for partition in range(topic_partitions(settings, "feedback")):
-        topic = topic_name(settings, "feedback")
-        async for records in read_partition(settings, topic, partition, since_ms=since_ms):
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What slates say of policies, and whether all that were wanted could be read in time."""
+
+    report: Evaluation
+    whole: bool
+
+
+async def judge_policies(settings: Settings, *, slates: int = SLATES, within_s: float = WITHIN_S) -> Judged:
+    """Return what about the latest `slates` say of the policy in use and of each candidate."""
+    log = SlateLog(frozenset(settings.positive_actions), capacity=slates)
+    partitions = topic_partitions(settings, "feedback")
+    each = -(-slates // partitions)
+    whole = True
+    try:
+        async with asyncio.timeout(within_s):
+            for partition in range(partitions):
+                await _read(settings, partition, each, log)
+    except TimeoutError:
+        whole = False
+    columns = log.columns()
+    report = evaluate_columns(columns, count(log, columns), "responses", DEFAULT_ESTIMATORS, Sampling(), None)
+    return Judged(report, whole)
+
+
+async def _read(settings: Settings, partition: int, last: int, log: SlateLog) -> None:
+    """Read the last slates of a partition whose window has ended."""
+    topic, since_ms = topic_name(settings, "feedback"), int(time.time() * 1000) - SINCE_MS
+    found = read_partition(settings, topic, partition, since_ms=since_ms, last=last)
+    async with aclosing(found) as batches:
+        async for records in batches:
             for record in records:
                 log.add(record.value)
-    columns = log.columns()
-    return evaluate_columns(columns, count(log, columns), "responses", DEFAULT_ESTIMATORS, Sampling(), None)

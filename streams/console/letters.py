@@ -1,5 +1,6 @@
 """Dead letters as a page shows them: counted, listed, one by one, and replayed with what was mended."""
 
+import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -7,34 +8,74 @@ from dataclasses import dataclass
 
 from streams.dead_letters.log import Choice, Held, read_letters
 from streams.dead_letters.replay import refusal, replay, why_not
+from streams.errors import UnreachableError
 from streams.settings import Settings
 
 SHOWN = 100
+LOOKED_AT = (500, 5_000)  # first few, then as many as there is time for
+WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Letters:
-    """The latest letters, newest first, and how many of all there are of each topic and reason."""
+    """The latest letters, newest first, and how many there are of each topic and reason.
+
+    looked_at : how many of the latest were looked at, None for all there are
+    """
 
     latest: Sequence[Held]
     counts: Sequence[tuple[str, str, int]]
     total: int
+    looked_at: int | None
 
 
 class Refused(Exception):
     """A value is not replayed, and why."""
 
 
-async def read_latest(settings: Settings, reason: str | None) -> Letters:
-    """Read the dead letters, of one reason or of all."""
+async def read_latest(
+    settings: Settings,
+    reason: str | None,
+    *,
+    looked_at: Sequence[int] = LOOKED_AT,
+    within_s: float = WITHIN_S,
+) -> Letters:
+    """Read the latest dead letters, of one reason or of all: no more than there is time for.
+
+    Parameters
+    ----------
+    looked_at : how many of the latest are read, each more than the one before
+
+    Raises
+    ------
+    UnreachableError
+        If not even the fewest of them can be read in time.
+    """
+    found: Letters | None = None
+    for last in looked_at:
+        try:
+            found = await asyncio.wait_for(_read(settings, reason, last), within_s)
+        except TimeoutError:
+            break
+        if found.looked_at is None:
+            break
+    if found is None:
+        raise UnreachableError(f"the dead letters could not be read within {within_s:.0f} s")
+    return found
+
+
+async def _read(settings: Settings, reason: str | None, last: int) -> Letters:
     counts: Counter[tuple[str, str]] = Counter()
     latest: deque[Held] = deque(maxlen=SHOWN)
-    async for held in read_letters(settings, Choice()):
+    first: int | None = None
+    async for held in read_letters(settings, Choice(), last=last):
+        first = held.number if first is None else first
         counts[held.letter.topic, held.letter.reason] += 1
         if reason in (None, held.letter.reason):
             latest.append(held)
     rows = [(topic, why, n) for (topic, why), n in counts.most_common()]
-    return Letters(list(reversed(latest)), rows, counts.total())
+    # The number of the first one is how many came before; those may have expired.
+    return Letters(list(reversed(latest)), rows, counts.total(), last if first else None)
 
 
 async def read_letter(settings: Settings, number: int) -> Held | None:

@@ -27,6 +27,8 @@ from streams.worker.assembly import Parts
 LETTER = re.compile(r"[0-9]{1,18}")
 """Number of a dead letter."""
 
+LETTERS_S = 2.0  # for so long a list of letters serves whoever looks
+
 log = logging.getLogger(__name__)
 
 
@@ -44,6 +46,10 @@ class Pages:
         self._templates = environment()
         self._experiments = Kept(partial(evaluations.judge_experiments, parts.settings))
         self._policies = Kept(partial(evaluations.judge_policies, parts.settings))
+        self._letters = {
+            reason: Kept(partial(letters.read_latest, parts.settings, reason), fresh_s=LETTERS_S)
+            for reason in (None, *REASONS)
+        }
 
     def routes(self) -> list[web.RouteDef]:
         """Return what answers where."""
@@ -191,7 +197,7 @@ class Pages:
         except (KafkaError, SlatestreamError) as error:
             return await self._cannot(error)
         return await self._page(
-            "policies", report=found.result, at=1000 * found.at,
+            "policies", report=found.result.report, whole=found.result.whole, at=1000 * found.at,
             candidates=self._parts.settings.candidate_policies,
         )  # fmt: skip
 
@@ -201,10 +207,10 @@ class Pages:
         if reason not in (None, *REASONS):
             raise web.HTTPBadRequest(text=f"reason must be one of {', '.join(REASONS)}")
         try:
-            found = await aside(partial(letters.read_latest, self._parts.settings, reason))
+            found = await self._letters[reason].get()
         except (KafkaError, SlatestreamError) as error:
             return await self._cannot(error)
-        return await self._page("dead_letters", found=found, reason=reason)
+        return await self._page("dead_letters", found=found.result, reason=reason, at=1000 * found.at)
 
     async def dead_letter(self, http: web.Request) -> web.Response:
         """Answer with one dead letter, and a form that replays it."""

@@ -40,17 +40,22 @@ class Choice:
         )
 
 
-async def read_letters(settings: Settings, choice: Choice) -> AsyncIterator[Held]:
-    """Yield the chosen letters, oldest first, to the topic's end; what is no letter is passed over."""
+async def read_letters(settings: Settings, choice: Choice, *, last: int | None = None) -> AsyncIterator[Held]:
+    """Yield the chosen letters, oldest first, to the topic's end; what is no letter is passed over.
+
+    Parameters
+    ----------
+    last : look at no more than so many of the latest
+    """
     topic = topic_name(settings, "dead-letters")
-    first, last = min(choice.numbers, default=0), max(choice.numbers, default=None)
-    letters = read_partition(settings, topic, 0, start=first, since_ms=choice.since_ms)
+    first, final = min(choice.numbers, default=0), max(choice.numbers, default=None)
+    letters = read_partition(settings, topic, 0, start=first, since_ms=choice.since_ms, last=last)
     async with aclosing(letters) as batches:
         async for records in batches:
             for held in map(_held, records):
                 if held is not None and choice.takes(held):
                     yield held
-            if last is not None and records[-1].offset >= last:
+            if final is not None and records[-1].offset >= final:
                 return
 
 

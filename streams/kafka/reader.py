@@ -31,11 +31,18 @@ def _consumer(settings: Settings) -> AIOKafkaConsumer:
 
 
 async def read_partition(
-    settings: Settings, topic: str, partition: int, *, start: int = 0, since_ms: int = 0
+    settings: Settings,
+    topic: str,
+    partition: int,
+    *,
+    start: int = 0,
+    since_ms: int = 0,
+    last: int | None = None,
 ) -> AsyncGenerator[RecordColumns, None]:
     """Yield the records of a partition to its end at the time of the call.
 
-    It begins at the later of offset `start` and the first record that is not from before `since_ms`.
+    It begins at the latest of offset `start`, the first record that is not from before `since_ms`, and, where
+    `last` is given, so many offsets before the end.
     """
     tp = TopicPartition(topic, partition)
     consumer = _consumer(settings)
@@ -48,6 +55,8 @@ async def read_partition(
         if since_ms:
             found = (await consumer.offsets_for_times({tp: since_ms}))[tp]
             start = max(start, end if found is None else found.offset)
+        if last is not None:
+            start = max(start, end - last)
         consumer.seek(tp, max(first, start))
         # The position passes compacted holes and transaction markers that no record stands for.
         while await consumer.position(tp) < end:
