@@ -11,6 +11,7 @@ import yaml
 
 from deploy.asyncapi.document import RECEIVED, SENT
 from streams.kafka.topics import TOPICS, topic_name, topic_partitions
+from streams.mapping.repartition import GROUP_SUFFIX
 from streams.settings import Settings
 
 FOLDER = Path(__file__).parent
@@ -18,6 +19,8 @@ PROMETHEUS = FOLDER.parent / "prometheus"
 CLUSTER = {"strimzi.io/cluster": "kafka"}
 STATE = ("item-state", "user-state", "policy-state")
 """Topics that a worker both writes and reads back."""
+READ_BACK = ("recommendations",)
+"""What it sends, and reads for slates that are still open after a restart and for who asks once more."""
 
 Resource = dict[str, Any]
 
@@ -59,9 +62,17 @@ def topics(settings: Settings) -> list[Resource]:
 def user(settings: Settings) -> list[Resource]:
     """The worker's KafkaUser: it reads what it receives, writes what it sends, and is a member of its group.
 
-    It looks at all topics at its start, and refuses to run where one is missing.
+    It looks at all topics at its start, and refuses to run where one is missing. Of a mapping's topics it
+    reads each, and writes to ours what it copies.
     """
-    reads, writes = {*RECEIVED, *STATE}, {*SENT, *STATE}
+    copied = [source for source in settings.sources if source.repartition]
+    reads = {*RECEIVED, *STATE, *READ_BACK}
+    writes = {*SENT, *STATE, *(source.feeds for source in copied)}
+    of_sources = [
+        _allowed("topic", topic, ["Read", "Describe"])
+        for topic in sorted({s.topic for s in settings.sources})
+    ]
+    of_groups = [settings.group_id, *([settings.group_id + GROUP_SUFFIX] if copied else [])]
     of_topics = [
         _allowed("topic", topic_name(settings, name), _operations(name in reads, name in writes))
         for name in TOPICS
@@ -77,7 +88,8 @@ def user(settings: Settings) -> list[Resource]:
                     "type": "simple",
                     "acls": [
                         *of_topics,
-                        _allowed("group", settings.group_id, ["Read", "Describe"]),
+                        *of_sources,
+                        *(_allowed("group", group, ["Read", "Describe"]) for group in of_groups),
                         # A partition's producer of state fences the one before it by this name.
                         _allowed(
                             "transactionalId",
