@@ -6,7 +6,8 @@ from pathlib import Path
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 # One node serves a test suite: nothing is replicated, groups form without waiting, and a topic exists
-# only when somebody created it. The cleaner's buffer is on the heap, so it is kept small.
+# only when somebody created it. The cleaner's buffer is on the heap, so it is kept small. It shares a few
+# processors with its clients: more threads would only wake each other.
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -17,6 +18,8 @@ listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
 inter.broker.listener.name=BROKER
 controller.listener.names=CONTROLLER
 log.dirs={log_dir}
+num.network.threads=1
+num.io.threads=2
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000

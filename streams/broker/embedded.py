@@ -195,6 +195,9 @@ class EmbeddedBroker:
         command = [
             *_DIE_WITH_PARENT,
             *(java, "-Xms256m", f"-Xmx{self._heap}", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"),
+            # The compiler that optimises takes a whole processor for as long as such a broker mostly lives,
+            # and what it makes is no quicker: a broker copies bytes and calls the system.
+            "-XX:TieredStopAtLevel=1",
             *("-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={log4j}"),
             *("-cp", classpath, "kafka.Kafka", str(properties)),
         ]
