@@ -14,6 +14,7 @@ CHECKS = {
     "topics_caught_up": "topics caught up",
     "items_encoded": "items encoded",
     "broker_answers": "broker answers",
+    "topics_as_wanted": "topics as wanted",
     "assigned": "partitions assigned",
 }
 

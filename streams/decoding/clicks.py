@@ -1,7 +1,7 @@
 """From records of clicks to columns: those that the kernel cannot read are decoded one by one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,10 @@ class ClickColumns:
             self.offsets[part], self.broker_times[part], self.records, self.rows[part], [],
             self.read_click,
         )  # fmt: skip
+
+    def moved(self, base: int) -> "ClickColumns":
+        """The same clicks as rows count their offsets: with a base added; see `streams.state.log_bases`."""
+        return replace(self, offsets=self.offsets + base)
 
     @property
     def users(self) -> list[str]:

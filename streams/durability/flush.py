@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 
 from online_learning.attribution.pending_slates import ClosedSlate
 from streams.clock import Clock
@@ -17,6 +17,7 @@ from streams.kafka.state_writers import StateWriters
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.item_index import ItemIndex
+from streams.state.log_bases import logs_key
 from streams.state.shard import Shard, arm_key, encode_policy_row, statistics_key
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Flusher:
     ----------
     shards : returns the shards that are restored and owned
     lost : called with a shard whose partition is another worker's
+    confirm : raises OwnershipLost if what has been folded may be of logs that are not there any more
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Flusher:
         shards: Callable[[], list[Shard]],
         *,
         lost: Callable[[Shard], None],
+        confirm: Callable[[], Awaitable[None]],
         index: ItemIndex,
         inputs: Inputs,
         writers: StateWriters,
@@ -49,6 +52,7 @@ class Flusher:
     ) -> None:
         self._shards = shards
         self._lost = lost
+        self._confirm = confirm
         self._index = index
         self._inputs = inputs
         self._writers = writers
@@ -92,7 +96,11 @@ class Flusher:
                 groups = self._learned(take, changed=marks != shard.flushed.statistics)
                 groups += await self._folded(take, shared=shared)
                 if groups:
+                    if shard.logs.unsaved:
+                        groups.append(("policy-state", [(logs_key(shard.partition), shard.logs.row())]))
+                    await self._confirm()
                     await self._writers.write(shard.partition, groups)
+                    shard.logs.unsaved = False
             except OwnershipLost as error:
                 log.warning("%s", error)
                 self._lost(shard)

@@ -1,6 +1,7 @@
 """Rebuilding a shard from the topics: changelog rows first, then the tails of the logs they point into."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 
 from online_learning.policies.registry import Learning
@@ -15,6 +16,7 @@ from streams.kafka.progress import Progress
 from streams.kafka.state_writers import StateWriters
 from streams.metrics import Metrics
 from streams.state.item_index import ItemIndex
+from streams.state.log_bases import LOGS_PREFIX
 from streams.state.shard import (
     ARM_PREFIX,
     STATISTICS_PREFIX,
@@ -25,6 +27,8 @@ from streams.state.shard import (
     features_of,
 )
 from streams.state.shard_factory import ShardFactory
+
+log = logging.getLogger(__name__)
 
 # Records handled in one turn of the loop: by kernels, mostly in another thread; one by one in this one.
 MANY, FEW = 8192, 128
@@ -76,10 +80,12 @@ class Restorer:
         await self._profiles(shard)
         # Without a row, slates may be out all the same: from before the first flush.
         row = await self._shared(shard) or shard.policy_row()
+        self._took_over(shard, row)
+        await self._inputs.positioned()
+        self._meet_logs(shard)
         await self._slates(shard, row)
         await self._rewards(shard, row)
         shard.slates.resume(row.closed_ms)
-        await self._inputs.positioned()
         shard.clicks = Progress(self._inputs.start_offset("clicks", partition))
         shard.users = Progress(self._inputs.start_offset("users", partition))
         shard.flushed.users = shard.flushed.shared = shard.clicks.position
@@ -118,14 +124,24 @@ class Restorer:
                 key = record.key or b""
                 if key.startswith(STATISTICS_PREFIX) and record.value is not None:
                     newest = decode_policy_row(record.value)
+                elif key.startswith(LOGS_PREFIX) and record.value is not None:
+                    shard.logs.load(record.value)
                 elif key.startswith(ARM_PREFIX) and record.value:
                     shard.statistics.load_rows([record.value])
                 elif key.startswith(ARM_PREFIX):
                     shard.statistics.forget([arm_of(key)])
         return newest
 
-    async def _slates(self, shard: Shard, row: PolicyRow) -> None:
-        """Open the slates that can still be rewarded, and count those published after the row."""
+    def _meet_logs(self, shard: Shard) -> None:
+        for name in shard.logs.meet(self._inputs.log_ids, shard.newest_offsets()):
+            self._metrics.logs_replaced.inc()
+            log.error(
+                "partition %d: %s was deleted and made anew; what was learned of the former one is kept, and "
+                "this one is folded from its beginning", shard.partition, self._topics[name],
+            )  # fmt: skip
+
+    def _took_over(self, shard: Shard, row: PolicyRow) -> None:
+        """Go on with the sums of a row."""
         if row.feature_space == self._learning.feature_space:
             shard.load_positions(row)
             if row.statistics:
@@ -136,7 +152,11 @@ class Restorer:
         shard.flushed.statistics = (
             shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset
         )  # fmt: skip
-        async for records in self._read("recommendations", shard.partition, start=row.open_from):
+
+    async def _slates(self, shard: Shard, row: PolicyRow) -> None:
+        """Open the slates that can still be rewarded, and count those published after the row."""
+        start = max(0, row.open_from - shard.logs.of("recommendations"))
+        async for records in self._read("recommendations", shard.partition, start=start):
             for record in records:
                 try:
                     served = decode_recommendation(record.value or b"")
@@ -153,6 +173,7 @@ class Restorer:
         kept = served.timestamp_ms + shard.slates.keep_ms > row.closed_ms
         if kept and not forgotten and len(features) == len(served.slate):
             shard.open_slate(served, features)
+        offset += shard.logs.of("recommendations")
         shard.count_slate(served, features if same_space else features[:0], offset)
 
     async def _rewards(self, shard: Shard, row: PolicyRow) -> None:
@@ -160,11 +181,12 @@ class Restorer:
         slates = shard.slates.slates()
         if not slates:
             return
-        start = min(slate.after_offset for slate in slates) + 1
-        if start > row.clicks_offset:
+        base = shard.logs.of("clicks")
+        start, last = min(slate.after_offset for slate in slates) + 1 - base, row.clicks_offset - base
+        if start > last:
             return
-        async for records in self._read("clicks", shard.partition, start=start):
-            kept = [record for record in records if record.offset <= row.clicks_offset]
+        async for records in self._read("clicks", shard.partition, start=max(0, start)):
+            kept = [record for record in records if record.offset <= last]
             decoded = decode(kept, decode_click)
             for click, record in zip(decoded.values, decoded.records, strict=True):
                 if shard.slates.has_open(click.user_id):
@@ -175,7 +197,7 @@ class Restorer:
                         click.timestamp_ms,
                         click.request_id,
                         click.dwell_ms,
-                        offset=record.offset,
+                        offset=base + record.offset,
                     )
             if len(kept) < len(records):
                 return

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from io import BytesIO
 from struct import Struct
 from typing import Any
@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.offset import OffsetRequest
 
+from streams.kafka.layout import Layout, ask_layout
 from streams.kafka.options import aiokafka_client_options
 from streams.kafka.quick_requests import QuickRequest, text
 from streams.settings import Settings
@@ -64,6 +65,18 @@ class EndOffsets:
         # The leader of a partition is not known yet, or is another one by now: aiokafka finds out.
         asked = await self._consumer.end_offsets(tps)
         return {tp.partition: offset for tp, offset in asked.items()}
+
+    async def layout(self, topics: Collection[str]) -> Layout | None:
+        """Return which of some topics, by full name, there are; None if the brokers are too old to know.
+
+        Raises
+        ------
+        aiokafka.errors.KafkaError
+            If no broker answers.
+        """
+        if self._consumer is None:
+            raise RuntimeError("the client is not started")
+        return await ask_layout(self._consumer._client, topics)
 
     async def _quickly(self, topic: str, tps: list[TopicPartition]) -> Ends:
         """Ask each leader once; what is missing then, it did not say."""

@@ -43,6 +43,18 @@ class Inputs:
         """Whether the group has answered lately enough that what was assigned is surely still ours."""
         return self._consumer is not None and bool(self._consumer.lease.valid)
 
+    @property
+    def log_ids(self) -> dict[str, str]:
+        """Ids of the topics by name, as of when it was found out where to read; empty until then."""
+        ids = {} if self._consumer is None else self._consumer.log_ids
+        return {self._names[full]: known for full, known in ids.items() if full in self._names}
+
+    def start_over(self) -> None:
+        """Take up the partitions again, as a member that has just joined would; nothing open is committed."""
+        if self._consumer is not None:
+            self._consumer.ledger.forget(list(self._consumer.ledger))
+            self._consumer.rejoin()
+
     def hurry(self) -> None:
         """Somebody waits for what is to be read."""
         if self._consumer is not None:

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from streams.kafka.ends import EndOffsets
+from streams.kafka.layout import Layout
 from streams.kafka.producer_mends import Failed, unnoticed
 from streams.kafka.publisher import Publisher, Row
 from streams.kafka.reader import TailReader, read_partition
@@ -77,6 +78,10 @@ class Ends(Protocol):
 
     async def of(self, topic: str, partitions: Iterable[int], /) -> dict[int, int]:
         """Return the next offset to be written to each of some partitions, by partition."""
+        ...
+
+    async def layout(self, topics: Collection[str], /) -> Layout | None:
+        """Return which of some topics there are; None if that cannot be known."""
         ...
 
 

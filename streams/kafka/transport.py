@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, cast
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import aiokafka
 import faust
+from aiokafka import OffsetAndMetadata
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
@@ -24,6 +25,7 @@ from mode.utils.futures import maybe_set_exception, maybe_set_result
 
 from streams.kafka.column_fetch import fetch_columns, read_last, wait_longer
 from streams.kafka.columns import RecordColumns
+from streams.kafka.layout import Layout, ask_layout
 from streams.kafka.lease import Lease
 from streams.kafka.ledger import CommitLedger
 from streams.kafka.pace import Pace
@@ -38,6 +40,7 @@ DRAINED_MAX_WAIT_MS = 200
 POLL_TIMEOUT_S = 1.0
 # A poll does not notice that a full buffer has room again: while one is full, polls are short.
 FULL_POLL_S = 0.01
+ASK_AGAIN_S = 0.1
 # How often a poll without records looks whether the position has moved all the same.
 SILENCE_S = 0.05
 
@@ -98,6 +101,19 @@ class BatchSchema(faust.Schema[Any, Any]):
         return message.value
 
 
+class Standing(NamedTuple):
+    """Where each assigned partition stands, and the ids of the topics that offsets depend on.
+
+    begins, ends : the first offset that there is, and the next to be written
+    committed : offset and mark, where there is one
+    """
+
+    ids: dict[str, str]
+    begins: dict[TP, int]
+    ends: dict[TP, int]
+    committed: dict[TP, tuple[int, str]]
+
+
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that owns the aiokafka consumer, set up for batches and co-partitioning.
 
@@ -114,6 +130,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         self._states: list[tuple[TP, Any]] = []
         self._states_of: Any = None
         self._fetches: set[asyncio.Task[None]] = set()
+        self._marks: dict[str, str] = {}
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         conf = self.app.conf
@@ -202,6 +219,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         wait_longer(self._ensure_consumer(), DRAINED_MAX_WAIT_MS)
         if (last := getattr(self.app, "read_last", None)) is not None:
             read_last(self._ensure_consumer(), last)
+        self._mark_commits()
         lease = cast(Consumer, self.consumer).lease
         coordinator = self._ensure_consumer()._coordinator
         heartbeat, rejoin = coordinator._do_heartbeat, coordinator._do_rejoin_group
@@ -233,6 +251,74 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         coordinator._do_heartbeat, coordinator._do_rejoin_group = renewing_heartbeat, renewing_rejoin
         coordinator._push_error_to_user = crash
 
+    def _mark_commits(self) -> None:
+        """Say with each committed offset of which log it is."""
+        consumer = self._ensure_consumer()
+        commit = consumer.commit
+
+        async def marked(offsets: Mapping[Any, OffsetAndMetadata]) -> None:
+            await commit(
+                {
+                    tp: OffsetAndMetadata(at.offset, self._marks.get(tp.topic, ""))
+                    for tp, at in offsets.items()
+                }
+            )
+
+        consumer.commit = marked
+
+    async def standing(self, depends: Mapping[str, Sequence[str]], also: Sequence[str]) -> Standing:
+        """Ask where the assigned partitions stand.
+
+        Parameters
+        ----------
+        depends : by topic, those that a committed offset of it depends on
+        also : topics whose ids are wanted, too
+        """
+        found: Standing = await self.call_thread(self._standing, depends, also)
+        return found
+
+    async def _standing(self, depends: Mapping[str, Sequence[str]], also: Sequence[str]) -> Standing:
+        consumer = self._ensure_consumer()
+        tps = sorted(consumer.assignment())
+        committed = await consumer._coordinator.fetch_committed_offsets(tps)
+        topics = {tp.topic for tp in tps} | {name for names in depends.values() for name in names}
+        layout = await self._layout(topics | set(also)) or {}
+        ids = {name: topic.id for name, topic in layout.items()}
+        self._marks = {topic: _mark(ids, names) for topic, names in depends.items()}
+        begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        return Standing(
+            ids,
+            {TP(*tp): offset for tp, offset in begins.items()},
+            {TP(*tp): offset for tp, offset in ends.items()},
+            {TP(*tp): (at.offset, at.metadata) for tp, at in committed.items()},
+        )
+
+    async def _layout(self, topics: Collection[str]) -> Layout | None:
+        while True:
+            try:
+                return await ask_layout(self._ensure_consumer()._client, topics)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                await asyncio.sleep(ASK_AGAIN_S)
+
+    def marks(self) -> dict[str, str]:
+        """Of which logs an offset of each topic is, as it is committed with it."""
+        return self._marks
+
+    async def seek_to(self, positions: Mapping[TP, int]) -> None:
+        """Read from these offsets on."""
+        await self.call_thread(self._seek_to, positions)
+
+    async def _seek_to(self, positions: Mapping[TP, int]) -> None:
+        for tp, offset in positions.items():
+            self._ensure_consumer().seek(driver.ensure_aiokafka_TP(tp), offset)
+
+    def rejoin(self) -> None:
+        """Join the group again; the present assignment ends as at any rebalance."""
+        coordinator = self._ensure_consumer()._coordinator
+        self.thread_loop.call_soon_threadsafe(coordinator.request_rejoin)
+
     @property
     def membership(self) -> Membership:
         """See `Consumer.membership`."""
@@ -243,6 +329,22 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         """Do nothing: Faust's stall detector counts messages, ours are batches (see the lag metric)."""
 
 
+class Topics(Protocol):
+    """What the application says of the topics, and is told of them.
+
+    Attributes
+    ----------
+    depends : by input topic, those that its committed offsets depend on: they say of which logs they are
+    located : topics whose ids are asked for, beside
+    """
+
+    depends: Mapping[str, Sequence[str]]
+    located: Sequence[str]
+
+    def trimmed(self, topic: str, partition: int, records: int) -> None:
+        """Tell that records were gone before they were read."""
+
+
 class Consumer(driver.Consumer):
     """Faust's aiokafka consumer, delivering `RecordBatch`es and committing by ledger."""
 
@@ -250,6 +352,8 @@ class Consumer(driver.Consumer):
     #: Offsets from which each assigned partition is read: the committed ones. Known once `positioned`.
     start_offsets: dict[TP, int]
     positioned: asyncio.Event
+    #: Ids of the topics, as of then; empty until then.
+    log_ids: dict[str, str]
     #: Valid as long as the group has answered within its session.
     lease: Lease
     pace: Pace
@@ -259,6 +363,7 @@ class Consumer(driver.Consumer):
         self.ledger = CommitLedger()
         self.start_offsets = {}
         self.positioned = asyncio.Event()
+        self.log_ids = {}
         self.lease = Lease(self.app.conf.broker_session_timeout)
         self.pace = Pace()
 
@@ -316,6 +421,8 @@ class Consumer(driver.Consumer):
             if last < position:
                 continue
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+            if len(fetched) and fetched.offsets[0] > position:
+                self.add_future(self._look_for_trimming(tp, position, int(fetched.offsets[0])))
             epoch = self.ledger.open(tp, last)
             self._read_offset[tp] = last + 1
             await self.callback(self._batch_message(RecordBatch(tp, fetched, last, epoch), generation))
@@ -361,19 +468,58 @@ class Consumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Go back to the committed offsets; what is open beyond them will be read again."""
-        committed = {TP(*tp): offset for tp, offset in (await self.seek_to_committed()).items()}
-        never = [tp for tp, offset in committed.items() if not offset]
-        if never:
-            # aiokafka leaves a partition without a committed offset where it has read to.
-            partitions = [driver.ensure_aiokafka_TP(tp) for tp in never]
-            await self._thread.seek_to_beginning(*partitions)
-            earliest = await self._thread.earliest_offsets(*partitions)
-            committed.update({TP(*tp): offset for tp, offset in earliest.items()})
+        thread = cast(BatchConsumerThread, self._thread)
+        standing = await thread.standing(self._topics.depends, self._topics.located)
+        marks = thread.marks()
+        starts = {tp: self._start(tp, standing, marks.get(tp.topic, "")) for tp in standing.begins}
+        await thread.seek_to(starts)
         self.ledger.forget(list(self.ledger))
-        for tp, offset in committed.items():
-            self.start_offsets[tp] = offset or 0
+        for tp, offset in starts.items():
+            self.start_offsets[tp] = offset
             self._read_offset[tp] = self._committed_offset[tp] = offset or None
+        self.log_ids = standing.ids
         self.positioned.set()
+
+    def _start(self, tp: TP, standing: Standing, mark: str) -> int:
+        """Return the offset to read a partition from."""
+        begin, end = standing.begins[tp], standing.ends[tp]
+        committed, marked = standing.committed.get(tp, (-1, mark))
+        if committed < 0:
+            return begin
+        if marked and mark and marked != mark:
+            log.error(
+                "%s [%d] is read from its beginning: offset %d was committed for a topic that is no more",
+                *tp, committed,
+            )  # fmt: skip
+            return begin
+        if committed > end:
+            log.error(
+                "%s [%d] was cut: it ends at %d, and was read up to %d before; what the broker has lost "
+                "stays folded, and what takes its offsets is not", *tp, end, committed,
+            )  # fmt: skip
+            return end
+        if committed < begin:
+            self._topics.trimmed(tp.topic, tp.partition, begin - committed)
+            return begin
+        return committed
+
+    @property
+    def _topics(self) -> "Topics":
+        return cast(Topics, self.app)
+
+    def rejoin(self) -> None:
+        """Take up everything again, as a member does that has just joined."""
+        self.log_ids = {}
+        self.positioned.clear()
+        cast(BatchConsumerThread, self._thread).rejoin()
+
+    async def _look_for_trimming(self, tp: TP, expected: int, found: int) -> None:
+        """Tell what was trimmed away before it was read; other gaps are of compaction and transactions."""
+        with contextlib.suppress(KafkaError, IllegalStateError):
+            earliest = await self._thread.earliest_offsets(driver.ensure_aiokafka_TP(tp))
+            begin = min(found, *(int(offset) for offset in earliest.values()))
+            if begin > expected:
+                self._topics.trimmed(tp.topic, tp.partition, begin - expected)
 
     def read_offset(self, tp: TP) -> int | None:
         """The next offset to be delivered, once known."""
@@ -383,7 +529,14 @@ class Consumer(driver.Consumer):
         """Let the application flush and commit, then forget what is open."""
         await super().on_partitions_revoked(revoked)
         self.ledger.forget(revoked)
+        self.log_ids = {}
         self.positioned.clear()
+
+
+def _mark(ids: Mapping[str, str], names: Iterable[str]) -> str:
+    """Say which logs an offset is of; "" where brokers have no ids."""
+    known = [ids.get(name, "") for name in names]
+    return " ".join(known) if all(known) else ""
 
 
 class Transport(driver.Transport):

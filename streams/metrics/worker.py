@@ -141,6 +141,17 @@ class Metrics:
             "broker_reachable", "1 while the consumer group has answered within its session timeout."
         )
 
+        self._trimmed = _bound(
+            self._counter("records_trimmed", "Records deleted before they were read.", ("topic",)),
+            *((topic,) for topic in tables.INPUTS),
+        )
+        self.logs_replaced = self._counter(
+            "logs_replaced", "Partitions restored of a topic that was deleted and made anew."
+        )
+        self.topic_faults = self._gauge(
+            "topic_faults", "Topics that are missing, or have other partitions than wanted."
+        )
+
     def _make_serving(self) -> None:
         self._slates = self._counter(
             "slates", "Slates published; fallback is why one is not the model's.", ("policy", "fallback")
@@ -277,6 +288,11 @@ class Metrics:
         """Add n records that another partitioner put where their key does not belong."""
         _check(topic, tables.KEYED_BY_USER)
         self._wrong[(topic,)].inc(n)
+
+    def count_trimmed(self, topic: str, n: int) -> None:
+        """Add n records that were deleted before they were read."""
+        _check(topic, tables.INPUTS)
+        self._trimmed[(topic,)].inc(n)
 
     def count_key_mismatches(self, topic: str, n: int = 1) -> None:
         """Add n records whose key is missing or is not the user_id of their value."""

@@ -139,7 +139,7 @@ class Explainer:
         verbs = {
             item: verb(self._actions[code]) for item, code in zip(rows.tolist(), codes.tolist(), strict=True)
         }
-        clicks_offset = shard.clicks.position - 1
+        clicks_offset = shard.seen_offset
         prepared = await asyncio.get_running_loop().run_in_executor(
             self._inference, self._batches.prepare, gathered
         )

@@ -105,7 +105,7 @@ class PopularSlates:
             feature_dim=0,
             timestamp_ms=request.timestamp_ms,
             latency_ms=round(max(0.0, time.time() - received) * 1000, 3),
-            clicks_offset=shard.clicks.position - 1,
+            clicks_offset=shard.seen_offset,
             context=request.context,
             fallback=OVERLOADED,
         )

@@ -300,7 +300,7 @@ class Server:
             request,
             chosen,
             model_version=self._model_version,
-            clicks_offset=shard.clicks.position - 1,
+            clicks_offset=shard.seen_offset,
             received=received,
         )
         await self._outbox.sure_of(shard)

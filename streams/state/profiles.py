@@ -148,6 +148,11 @@ class Profiles:
         of_events = rings.CELL * cells * _row_bytes(r.items, r.stamps, r.offsets)
         return self.ids.nbytes + of_users + of_chunks + of_events + blocks * _row_bytes(r.keys)
 
+    @property
+    def newest_offset(self) -> int:
+        """Offset of the newest click that users' rows have seen, -1 if there is none."""
+        return int(self.rings.users[: self._n_begun, rings.OFFSET].max(initial=-1))
+
     def user_ids(self, start: int = 0) -> list[str]:
         """Ids of the rows from `start` on."""
         return [self.ids.text(row) for row in range(start, len(self.ids))]

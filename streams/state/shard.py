@@ -23,6 +23,7 @@ from streams.kafka.progress import Progress, RecentIds
 from streams.metrics import Metrics
 from streams.state.fair_lock import FairLock
 from streams.state.item_index import ItemIndex, key_of, keys_of
+from streams.state.log_bases import LogBases
 from streams.state.profiles import DUPLICATE, REFUSED, REPLAYED, Profiles, count_pairs
 
 STATISTICS_PREFIX = b"statistics\0"
@@ -154,6 +155,10 @@ class Shard:
     now, or will be restored anew. dropped_items, dropped_arms: keys of items whose rows on the
     changelog are to be deleted. counting has the rows of the items of the clicks that are being counted.
 
+    logs: which logs the offsets in rows are of. Those in rows, `rewarded_offset`, `recommended_offset` and
+    those of columns and slates have its bases added; `clicks`, `users`, `holding` and `answered` are as the
+    broker counts.
+
     watermark_ms is the event time before which no click is to be expected: that of the newest click, never
     ahead of the broker's clock. Where all clicks have been folded it goes on without one, with the requests
     that were answered (`saw`) and, `IDLE_MS` behind, with the time that passes (`move_on`): else slates that
@@ -169,6 +174,7 @@ class Shard:
     clicks: Progress = field(default_factory=Progress)
     users: Progress = field(default_factory=Progress)
     answered: RecentIds = field(default_factory=RecentIds)
+    logs: LogBases = field(default_factory=LogBases)
     watermark_ms: int = 0
     rewarded_offset: int = -1
     recommended_offset: int = -1
@@ -335,6 +341,24 @@ class Shard:
         # What another release makes of an item means something else.
         return bool(slate.record.model_version == self.model_version)
 
+    @property
+    def seen_offset(self) -> int:
+        """The last click that has been folded, as rows count: -1 before the first."""
+        return self.logs.of("clicks") + self.clicks.position - 1
+
+    def newest_offsets(self) -> dict[str, int]:
+        """The newest offset of each topic in what was restored, -1 where there is none."""
+        erased = self.profiles.erased.values()
+        clicks = [self.profiles.newest_offset, self.rewarded_offset, *(one.clicks_offset for one in erased)]
+        if self.covisits.n_items:
+            clicks.append(int(self.covisits.applied.max()))
+        stated = [one.offset for one in self.profiles.stated.values()]
+        return {
+            "clicks": max(clicks),
+            "users": max([-1, *stated, *(one.users_offset for one in erased)]),
+            "recommendations": self.recommended_offset,
+        }
+
     def open_slate(self, record: Recommendation, features: NDArray[np.float32]) -> None:
         """Let a slate be rewarded from now on."""
         if record.slate:
@@ -354,7 +378,8 @@ class Shard:
         for _, features, _ in slates:
             if features.shape[1] != self.statistics.dim:
                 raise ValueError(f"features must have {self.statistics.dim} columns, got {features.shape[1]}")
-        self._uncounted += slates
+        base = self.logs.of("recommendations")
+        self._uncounted += [(record, features, base + offset) for record, features, offset in slates]
 
     def count_published(self) -> None:
         """Count the slates that were published since the last call."""

@@ -13,14 +13,26 @@ from streams.testing.source import FETCH_RECORDS, Source
 
 
 class MemoryConsumer:
-    """As `streams.kafka.transport.Consumer` shows itself to a worker's parts: batches, ledger and offsets."""
+    """As `streams.kafka.transport.Consumer` shows itself to a worker's parts: batches, ledger and offsets.
 
-    def __init__(self, log: Source) -> None:
+    Parameters
+    ----------
+    topics : full names of those whose ids are known
+
+    Attributes
+    ----------
+    rejoining : everything is to be assigned anew
+    """
+
+    def __init__(self, log: Source, topics: Iterable[str] = ()) -> None:
+        self._topics = list(topics)
         self._log = log
         self._read: dict[TP, int] = {}
         self.ledger = CommitLedger()
         self.start_offsets: dict[TP, int] = {}
         self.positioned = asyncio.Event()
+        self.log_ids: dict[str, str] = {}
+        self.rejoining = False
         self.membership = Membership("memory", 0)
         self.lease = Lease(float("inf"))
         self.lease.renew(self.lease.now())
@@ -30,11 +42,22 @@ class MemoryConsumer:
         """Own exactly these; reading begins where the group has committed to."""
         self.membership = Membership("memory", self.membership.generation + 1)
         self.ledger.forget(list(self.ledger))
-        self._read = {
-            tp: max(self._log.committed.get(tp, 0), self._log.begin_offset(*tp)) for tp in sorted(partitions)
-        }
+        self.rejoining = False
+        tps = sorted(partitions)
+        self.log_ids = {name: topic.id for name, topic in self._log.layout(self._topics).items()}
+        self._read = {tp: max(self._committed(tp), self._log.begin_offset(*tp)) for tp in tps}
         self.start_offsets = dict(self._read)
         self.positioned.set()
+
+    def _committed(self, tp: TP) -> int:
+        if self._log.marks.get(tp, "") not in ("", self.log_ids.get(tp.topic, "")):
+            return 0
+        return self._log.committed.get(tp, 0)
+
+    def rejoin(self) -> None:
+        """Note that all is to be assigned anew."""
+        self.log_ids = {}
+        self.rejoining = True
 
     def assignment(self) -> set[TP]:
         """Return what is owned."""
@@ -72,5 +95,6 @@ class MemoryConsumer:
             if tp.topic in wanted and (offset := self.ledger.committable(tp)) is not None:
                 offsets[tp] = offset
         self._log.committed.update(offsets)
+        self._log.marks.update({tp: self.log_ids.get(tp[0], "") for tp in offsets})
         self.ledger.mark_committed(offsets)
         return offsets

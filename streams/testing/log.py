@@ -1,7 +1,8 @@
 """A log in memory: topics of records in partitions, as a broker keeps them."""
 
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ from aiokafka.errors import MessageSizeTooLargeError, ProducerFenced, UnknownTop
 from aiokafka.structs import ConsumerRecord
 
 from streams.clock import Clock
+from streams.kafka.layout import Layout, Topic
 from streams.kafka.log import Handler
 from streams.kafka.producer_mends import Failed, unnoticed
 from streams.kafka.publisher import BATCH_BYTES, Row
@@ -43,6 +45,7 @@ class MemoryLog:
     Attributes
     ----------
     committed : next offset to read of the one consumer group, by (topic, partition)
+    marks : what was committed with it
     order : (topic, partition, offset) of every record, in the order of arrival
     """
 
@@ -61,6 +64,8 @@ class MemoryLog:
         self.limits = dict(limits or {})
         self.batch_bytes = batch_bytes
         self.committed: dict[tuple[str, int], int] = {}
+        self.marks: dict[tuple[str, int], str] = {}
+        self._lives: dict[str, int] = {}
         self.order: list[tuple[str, int, int]] = []
         self.watchers: set[Watcher] = set()
 
@@ -217,6 +222,17 @@ class MemoryLog:
         held.begin = max(held.begin, before)
         held.records = held.records[held.since(before) :]
 
+    def recreate(self, topic: str) -> None:
+        """Delete a topic and make it anew; what a group has committed is forgotten later, or never."""
+        for place in [place for place in self._partitions if place[0] == topic]:
+            self._partitions[place] = _Partition()
+        self._lives[topic] = self._lives.get(topic, 0) + 1
+
+    def add_partitions(self, topic: str, n: int) -> None:
+        """Let a topic have n partitions."""
+        for partition in range(n):
+            self._partitions.setdefault((topic, partition), _Partition())
+
     def die_after(self, batches: int) -> None:
         """Let the worker die when its publishers have written so many batches more."""
         self._left = batches
@@ -243,6 +259,15 @@ class MemoryLog:
             if name == topic and partition in (None, number)
             for record in held.records
         ]
+
+    def layout(self, topics: Collection[str]) -> Layout:
+        """Which of some topics there are."""
+        counts = Counter(topic for topic, _ in self._partitions)
+        return {
+            topic: Topic(f"{topic}/{self._lives.get(topic, 0)}", counts[topic])
+            for topic in topics
+            if topic in counts
+        }
 
     def fetch(self, topic: str, partition: int, offset: int, most: int) -> tuple[list[Any], int]:
         """Return at most so many records from an offset on, and the offset to go on from.

@@ -1,8 +1,9 @@
 """What readers and writers in memory ask of a log."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
 
+from streams.kafka.layout import Layout
 from streams.kafka.publisher import Row
 
 FETCH_RECORDS = 500
@@ -29,6 +30,7 @@ class Source(Protocol):
 
     batch_bytes: int
     committed: dict[tuple[str, int], int]
+    marks: dict[tuple[str, int], str]
     watchers: set[Watcher]
 
     def write(self, topic: str, partition: int, rows: Iterable[Row], nbytes: int, /) -> int:
@@ -53,6 +55,10 @@ class Source(Protocol):
 
     def end_offset(self, topic: str, partition: int) -> int:
         """Next offset to be written."""
+        ...
+
+    def layout(self, topics: Collection[str]) -> Layout:
+        """Which of some topics there are."""
         ...
 
     def fetch(self, topic: str, partition: int, offset: int, most: int) -> tuple[list[Any], int]:

@@ -1,8 +1,9 @@
 """A reader that follows topics of a log in memory."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
+from streams.kafka.layout import Layout
 from streams.kafka.log import Handler
 from streams.testing.source import FETCH_RECORDS, Source
 
@@ -97,3 +98,8 @@ class MemoryEnds:
         """Return the next offset to be written to each of some partitions, by partition."""
         await asyncio.sleep(0)
         return {partition: self._log.end_offset(topic, partition) for partition in partitions}
+
+    async def layout(self, topics: Collection[str], /) -> Layout:
+        """Return which of some topics there are."""
+        await asyncio.sleep(0)
+        return self._log.layout(topics)

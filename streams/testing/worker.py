@@ -37,7 +37,7 @@ class MemoryWorker:
         self._log = log
         self.parts = assemble(settings, log, scorer, clock=clock)
         self._life = Lifecycle(self.parts, crash=self._crash)
-        self.consumer = MemoryConsumer(log)
+        self.consumer = MemoryConsumer(log, self.parts.topics.values())
         self.error: BaseException | None = None
 
     def _crash(self, error: BaseException) -> None:

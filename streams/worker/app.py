@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import faust
@@ -45,18 +45,30 @@ class App(faust.App):
     Attributes
     ----------
     read_last : topic that a broker reads after all others of a fetch
+    depends, located : see `streams.kafka.transport.Topics`
     beside : started with the worker
     """
 
     parts: Parts
     lifecycle: Lifecycle
     read_last: str
+    depends: Mapping[str, Sequence[str]]
+    located: Sequence[str]
     beside: Beside | None = None
     _http: Listening | None = None
     _stop_beside: Stop | None = None
 
     async def on_first_start(self) -> None:
         """Do nothing: Faust makes folders for its tables here, and we have none."""
+
+    def trimmed(self, topic: str, partition: int, records: int) -> None:
+        """Tell that records were gone before they were read."""
+        log.error(
+            "%s [%d]: %d records were deleted before this worker had read them: it was behind for longer "
+            "than the topic keeps them; their effect is lost", topic, partition, records,
+        )  # fmt: skip
+        name = next(name for name, full in self.parts.topics.items() if full == topic)
+        self.parts.metrics.count_trimmed(name, records)
 
     async def on_start(self) -> None:
         """Start to answer HTTP, then the parts, then everything that feeds them."""
@@ -118,6 +130,11 @@ def create_app(settings: Settings) -> App:
     )
     app.parts = parts = assemble(settings, KafkaLog(settings), load_scorer(settings))
     app.read_last = parts.topics["clicks"]  # a click from before a request is then never missed beside it
+    app.depends = {
+        parts.topics[name]: tuple(parts.topics[one] for one in (name, *others))
+        for name, others in CHANGELOGS.items()
+    }
+    app.located = list(parts.topics.values())
     app.lifecycle = Lifecycle(parts, crash=lambda error: _crash(app, error))
     for name, agent in parts.agents.items():
         topic = app.topic(parts.topics[name], schema=BatchSchema(), maxsize=8)
@@ -132,6 +149,14 @@ def _crash(app: faust.App, error: BaseException) -> None:
         asyncio.ensure_future(app.crash(error))
 
 
+# What of an input is kept where: where that is gone, the input is read again from its beginning.
+CHANGELOGS = {
+    "clicks": ("user-state", "policy-state"),
+    "users": ("user-state",),
+    "content": ("item-state",),
+    "requests": (),
+}
+
 # Topics whose partitions have nothing to do with each other, and whose work is done in several threads.
 SIDE_BY_SIDE = ("clicks",)
 
@@ -145,6 +170,8 @@ def _guarded(app: App, name: str, take: Agent) -> Callable[[Any], Awaitable[None
     async def take_one(batch: RecordBatch) -> None:
         if not app.parts.inputs.ledger.is_current(batch.tp, batch.epoch):
             return  # read before a rebalance; whoever owns the partition reads it again
+        if batch.tp.partition >= app.parts.settings.partitions:
+            return  # added since: it is left unread, and the worker is not ready (`LogWatch.faults`)
         try:
             await take(batch)
         except asyncio.CancelledError:
@@ -171,7 +198,8 @@ def _connect_lifecycle(app: App) -> None:
     async def assigned(app: Any, *arguments: Any, **_: Any) -> None:
         (partitions,) = arguments
         parts.inputs.attach(app.consumer)
-        owned = {tp.partition for tp in partitions if tp.topic == parts.topics["clicks"]}
+        clicks, n = parts.topics["clicks"], parts.settings.partitions
+        owned = {tp.partition for tp in partitions if tp.topic == clicks and tp.partition < n}
         await parts.partitions.assign(owned, membership=app.consumer.membership)
 
     async def revoked(app: Any, *_: Any, **__: Any) -> None:

@@ -20,6 +20,7 @@ from streams.items.text_encoder import open_text_encoder
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import Ends, Log, RowPublisher
+from streams.kafka.log_watch import LogWatch
 from streams.kafka.placement import Placement
 from streams.kafka.state_writers import StateWriters
 from streams.kafka.topics import topic_names, topics_of_worker
@@ -85,6 +86,7 @@ class Parts:
     shared_topics: SharedTopics
     partitions: Partitions
     flusher: Flusher
+    watch: LogWatch
     reclaimer: Reclaimer
     idle_users: IdleUsers
     repartitioner: Repartitioner
@@ -128,10 +130,14 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     partitions = Partitions(
         restorer.restore, topics=topics, ends=ends, inputs=inputs, shared=shared,
         shared_topics=shared_topics, items=items, learner=learner, metrics=metrics,
+        faults=lambda: watch.faults,
     )  # fmt: skip
+    watch = LogWatch(
+        settings, topics, ends=ends, inputs=inputs, metrics=metrics, replaced=partitions.start_over
+    )
     flusher = Flusher(
-        settings, partitions.live, lost=partitions.lose, index=index, inputs=inputs, writers=writers,
-        metrics=metrics, clock=clock,
+        settings, partitions.live, lost=partitions.lose, confirm=watch.confirm, index=index, inputs=inputs,
+        writers=writers, metrics=metrics, clock=clock,
     )  # fmt: skip
     reclaimer = Reclaimer(
         settings, partitions.live, partitions.incomplete, shared=shared, items=items, eligibility=eligibility,
@@ -183,7 +189,7 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         settings=settings, topics=topics, metrics=metrics, scorer=scorer, inference=inference, shared=shared,
         items=items, eligibility=eligibility, ends=ends, content=content, policies=policies, learner=learner,
         inputs=inputs, publisher=publisher, slates=slates, writers=writers, shared_topics=shared_topics,
-        partitions=partitions, flusher=flusher, reclaimer=reclaimer, idle_users=idle_users,
+        partitions=partitions, flusher=flusher, watch=watch, reclaimer=reclaimer, idle_users=idle_users,
         server=server, explainer=explainer, previews=previews, folding=folding,
         inspector=Inspector(settings, shared, eligibility),
         agents=agents,

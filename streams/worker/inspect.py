@@ -38,7 +38,7 @@ class Inspector:
             counts, events = profiles.counts(row).tolist(), profiles.events(row)
             attributes, preferences = profiles.attributes(row), profiles.preferences(row)
             blocked = profiles.blocked(row).tolist()
-            offset = shard.clicks.position - 1
+            offset = shard.seen_offset
         latest = zip(items[::-1][:SHOWN].tolist(), codes[::-1].tolist(), times[::-1].tolist(), strict=False)
         ages = (times.max(initial=0) - times) / self._half_life_ms
         return UserState(

@@ -11,6 +11,7 @@ from model_core.release.folder import MANIFEST
 from streams.durability.digest import digest
 from streams.kafka.first_look import look
 from streams.kafka.lags import Waiting
+from streams.kafka.log_watch import LOOK_INTERVAL_S
 from streams.kafka.progress import RecentIds
 from streams.learning.learner import LEARN_INTERVAL_S, POSITIONS_INTERVAL_S
 from streams.mapping import click_reader
@@ -66,6 +67,7 @@ class Lifecycle:
             asyncio.create_task(self._every(LEARN_INTERVAL_S, self._learn)),
             asyncio.create_task(self._every(POSITIONS_INTERVAL_S, self._learn_positions)),
             asyncio.create_task(self._every(SWEEP_INTERVAL_S, self._sweep)),
+            asyncio.create_task(self._every(LOOK_INTERVAL_S, parts.watch.look)),
             asyncio.create_task(self._every(LAG_INTERVAL_S, self._measure_lag)),
             asyncio.create_task(measure_loop_lag(parts.metrics.observe_loop_lag)),
         ]

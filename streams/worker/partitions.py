@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from streams.errors import OwnershipLost
@@ -31,6 +31,7 @@ class Partitions:
     ----------
     restore : returns the shard of a partition as it was when it was last flushed
     topics : full name on the broker by name
+    faults : returns what is wrong with the topics
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Partitions:
         items: ItemTable,
         learner: Learner,
         metrics: Metrics,
+        faults: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._restore_shard = restore
         self._topics = topics
@@ -55,6 +57,7 @@ class Partitions:
         self._items = items
         self._learner = learner
         self._metrics = metrics
+        self._faults = faults
         self._shards: dict[int, asyncio.Task[Shard]] = {}
         self._assigned = False
         self._membership: Membership | None = None
@@ -104,6 +107,11 @@ class Partitions:
         task = self._shards.get(shard.partition)
         if task is not None and _restored(task) and task.result() is shard:
             self._drop(shard.partition)
+
+    def start_over(self) -> None:
+        """Drop and restore every partition: the logs that they were folded from are others by now."""
+        self.lose_all()
+        self._inputs.start_over()
 
     def lose_all(self) -> None:
         """Drop every partition: others may own them by now."""
@@ -181,6 +189,7 @@ class Partitions:
             "topics_caught_up": self._caught_up,
             "items_encoded": self._items.pending == 0,
             "broker_answers": self._inputs.owned,
+            "topics_as_wanted": not self._faults(),
             "assigned": self._assigned,
             "stopping": self._stopping,
             "partitions": len(self._shards),
@@ -194,6 +203,7 @@ class Partitions:
             and self._caught_up
             and self._items.pending == 0
             and self._inputs.owned
+            and not self._faults()
             and self._assigned
             and not self._stopping
             and all(map(_restored, self._shards.values()))

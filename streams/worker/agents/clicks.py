@@ -82,12 +82,15 @@ class ClickAgent:
         if columns.left_out:
             metrics.count_events("clicks", "left_out", columns.left_out)
         await self._dead_letters.publish("clicks", columns.rejected)
+        base = shard.logs.of("clicks")
+        if base:
+            columns = columns.moved(base)
         for start in range(0, len(columns), PIECE):
             piece = columns[start : start + PIECE]
             await self._fold(shard, piece)
             if self._asks.any():
                 await self._ask(shard, piece)
-            shard.clicks.advance(int(piece.offsets[-1]) + 1)
+            shard.clicks.advance(int(piece.offsets[-1]) - base + 1)
         shard.clicks.advance(batch.last_offset + 1)
 
     async def _decoded(self, records: RecordColumns) -> ClickColumns:

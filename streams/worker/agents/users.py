@@ -54,10 +54,11 @@ class UserAgent:
         values = {record.offset: value for value, record in zip(decoded.values, decoded.records, strict=True)}
         rejected = list(decoded.rejected)
         self._check_keys(shard.partition, batch, values)
+        base = shard.logs.of("users")
         erased = applied = unheard_of = 0
         for record in batch.records:
             if record.value is None:
-                erased += _erase(shard, record, rejected)
+                erased += _erase(shard, record, base, rejected)
             elif (update := values.get(record.offset)) is None:
                 continue
             elif (size := _row_bytes(update)) > MAX_ROW_BYTES:
@@ -73,7 +74,7 @@ class UserAgent:
                         attributes=update.attributes,
                         preferences=update.preferences,
                         blocked=blocked[blocked >= 0],
-                        offset=record.offset,
+                        offset=base + record.offset,
                         timestamp_ms=record.timestamp,
                     )
         self._metrics.count_events("users", "accepted", applied)
@@ -101,13 +102,13 @@ def _row_bytes(update: UserUpdate) -> int:
     return len(said) + 8 * len(update.blocked_items)
 
 
-def _erase(shard: Shard, record: Any, rejected: list[Rejected]) -> int:
+def _erase(shard: Shard, record: Any, base: int, rejected: list[Rejected]) -> int:
     if not record.key:
         rejected.append(Rejected(record, NULL_KEY, "an erasure names its user by the record's key"))
         return 0
     user_id = record.key.decode(errors="replace")
     with shard.users_lock:
-        erased = shard.profiles.erase(user_id, record.offset, erased_ms=record.timestamp)
+        erased = shard.profiles.erase(user_id, base + record.offset, erased_ms=record.timestamp)
         unknown = shard.profiles.row_of(user_id) < 0
     if erased or unknown:
         shard.slates.forget(user_id)

@@ -1,0 +1,107 @@
+"""Looks at the topics while a worker runs: whether they are still those that it reads, and as wanted."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from aiokafka.errors import KafkaError
+
+from streams.errors import OwnershipLost
+from streams.kafka.inputs import Inputs
+from streams.kafka.layout import Layout
+from streams.kafka.log import Ends
+from streams.kafka.topics import fault, layout_differences
+from streams.metrics import Metrics
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LOOK_INTERVAL_S = 2.0
+ASK_AGAIN_S = 0.2
+CONFIRM_TIMEOUT_S = 40.0  # as long as a producer tries
+SAY_EVERY_S = 60.0
+
+
+class LogWatch:
+    """Notices topics that were made anew, went missing, or got other partitions.
+
+    Parameters
+    ----------
+    topics : full name on the broker by name
+    replaced : called when a log that offsets are of is another one by now; what is held of it must be dropped
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        topics: Mapping[str, str],
+        *,
+        ends: Ends,
+        inputs: Inputs,
+        metrics: Metrics,
+        replaced: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._ends = ends
+        self._inputs = inputs
+        self._metrics = metrics
+        self._replaced = replaced
+        self._all = set(topics.values()) | {source.topic for source in settings.sources}
+        self._say_after = 0.0
+        self.faults: list[str] = []
+        """What is wrong with the topics: while there is something, the worker is not ready."""
+
+    async def look(self) -> None:
+        """Look once; called again and again. Without a broker, what was seen last remains."""
+        try:
+            layout = await self._ends.layout(sorted(self._all))
+        except KafkaError as error:
+            log.debug("the topics cannot be looked at: %r", error)
+            return
+        if layout is None:
+            return
+        found = {name: topic.partitions for name, topic in layout.items()}
+        self.faults = [f"{d.topic}: {fault(d)}" for d in layout_differences(self._settings, found)]
+        self._metrics.topic_faults.set(len(self.faults))
+        if self.faults and time.monotonic() >= self._say_after:
+            self._say_after = time.monotonic() + SAY_EVERY_S
+            log.error("not ready, for the topics are not as a worker needs them: %s", "; ".join(self.faults))
+        self._compare(layout)
+
+    async def confirm(self) -> None:
+        """Return when everything read before now was of the logs that are still there.
+
+        Raises
+        ------
+        OwnershipLost
+            If one of them is another by now: nothing that was folded may be written.
+        aiokafka.errors.KafkaError
+            If no broker says it in time.
+        """
+        deadline = time.monotonic() + CONFIRM_TIMEOUT_S
+        while True:
+            try:
+                layout = await self._ends.layout(list(self._topics.values()))
+                break
+            except KafkaError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(ASK_AGAIN_S)
+        if layout is not None and self._compare(layout):
+            raise OwnershipLost("a topic was deleted and made anew: what is not written of it is dropped")
+
+    def _compare(self, layout: Layout) -> bool:
+        """Whether a log is another than the one that is read; one that is missing is not, yet."""
+        known = self._inputs.log_ids
+        changed = [
+            self._topics[name]
+            for name, known_id in known.items()
+            if known_id and (now := layout.get(self._topics[name])) is not None and now.id != known_id
+        ]
+        if not changed:
+            return False
+        log.error("deleted and made anew: %s; all partitions are restored", ", ".join(changed))
+        self._replaced()
+        return True

@@ -1,0 +1,86 @@
+"""Which logs the offsets in rows are of, and how they go on in a log that was made anew.
+
+A topic that is deleted and made again counts its offsets from 0, while rows say that they have been applied
+up to where the old one ended. So a partition remembers the id of each topic whose offsets its rows have, and
+a base: rows hold base + offset. The base of a new log lies behind every offset of the old one, so what is
+in rows only ever grows, and each event of either log has its effect once.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+LOGS_PREFIX = b"logs\0"
+ROW_VERSION = 1
+
+
+class LogsRow(msgspec.Struct, frozen=True, array_like=True):
+    """Ids and bases by name of the topic, in `policy-state`."""
+
+    v: int
+    ids: dict[str, str]
+    bases: dict[str, int]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(LogsRow).decode
+
+
+def logs_key(partition: int) -> bytes:
+    """Key of a partition's row."""
+    return LOGS_PREFIX + partition.to_bytes(2, "big")
+
+
+class LogBases:
+    """Ids and bases of the logs of one partition.
+
+    Attributes
+    ----------
+    unsaved : the changelog does not say so yet
+    """
+
+    def __init__(self) -> None:
+        self._ids: dict[str, str] = {}
+        self._bases: dict[str, int] = {}
+        self.unsaved = False
+
+    def load(self, value: bytes) -> None:
+        """Take over what a row says.
+
+        Raises
+        ------
+        ValueError
+            If it is of a newer schema.
+        """
+        row = _decode(value)
+        if row.v > ROW_VERSION:
+            raise ValueError(f"a row of logs has schema {row.v}; this version reads up to {ROW_VERSION}")
+        self._ids, self._bases = dict(row.ids), dict(row.bases)
+
+    def row(self) -> bytes:
+        """What the changelog is to say."""
+        return _encode(LogsRow(ROW_VERSION, self._ids, self._bases))
+
+    def of(self, name: str) -> int:
+        """What is added to a topic's offsets in rows."""
+        return self._bases.get(name, 0)
+
+    def meet(self, ids: Mapping[str, str], newest: Mapping[str, int]) -> list[str]:
+        """Note which logs there are now; return the names of those that are others than before.
+
+        Parameters
+        ----------
+        ids : by name; "" where brokers have none
+        newest : by name, the newest offset in the rows, -1 if there is none
+        """
+        replaced = []
+        for name, newest_offset in newest.items():
+            now, before = ids.get(name, ""), self._ids.get(name, "")
+            if not now or now == before:
+                continue
+            if before:
+                self._bases[name] = max(self.of(name), newest_offset + 1)
+                replaced.append(name)
+            self._ids[name] = now
+            self.unsaved = True
+        return replaced

@@ -1,0 +1,169 @@
+"""Topics that are deleted and made anew, get other partitions or lose their beginning; on a log in memory."""
+
+import pytest
+
+from model_core.signals.config import SignalConfig
+from streams.durability.digest import fold
+from streams.kafka.partitioner import partition_of
+from tests.streams.conftest import Memory
+
+PLACE = partition_of("u", 2)
+
+
+def fold_of(memory: Memory, *logs: dict[int, list]) -> str:
+    """Digest of logs that follow each other, each behind the newest offset of the one before that counts."""
+    settings = memory.settings
+    joined: dict[int, list] = {p: [] for p in range(settings.partitions)}
+    for log in logs:
+        for partition, events in log.items():
+            base = joined[partition][-1][0] + 1 if joined[partition] else 0
+            joined[partition] += [(base + offset, click) for offset, click in events]
+    return fold(
+        joined,
+        actions=tuple(settings.actions),
+        positive=settings.positive_actions,
+        history_limit=settings.history_limit,
+        neighbours=settings.covisit_neighbours,
+        pairing=SignalConfig().pairing,
+    ).digest()
+
+
+def clicks(memory: Memory, n: int, *, start: int = 0) -> None:
+    for k in range(start, start + n):
+        memory.events.click(f"u{k % 3}", f"i{k % 7}")
+
+
+async def save(worker) -> None:
+    await worker.flush()
+    worker.commit()
+
+
+@pytest.mark.parametrize("again", [10, 60], ids=["fewer clicks than before", "more clicks than before"])
+async def test_after_a_restart_a_new_log_is_folded_behind_the_old_one(memory: Memory, again: int) -> None:
+    clicks(memory, 40)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await save(worker)
+    old = memory.events.clicks()
+    memory.log.recreate("clicks")
+    clicks(memory, again, start=100)
+    expected = fold_of(memory, old, memory.events.clicks())
+    for _ in range(2):  # the second finds what the first has saved
+        async with memory.worker() as worker:
+            await worker.deliver()
+            assert worker.digest() == expected
+            await save(worker)
+
+
+async def test_a_worker_that_dies_before_it_has_saved_anything_of_a_new_log_folds_it_again(
+    memory: Memory,
+) -> None:
+    clicks(memory, 40)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await save(worker)
+    old = memory.events.clicks()
+    memory.log.recreate("clicks")
+    clicks(memory, 30, start=100)
+    async with memory.worker() as worker:
+        await worker.deliver()  # and it is killed
+    clicks(memory, 5, start=200)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await worker.flush()  # but the commit is lost
+    async with memory.worker() as worker:
+        await worker.deliver()
+        assert worker.digest() == fold_of(memory, old, memory.events.clicks())
+
+
+async def test_a_log_may_be_made_anew_again_and_again(memory: Memory) -> None:
+    logs = []
+    for n in range(4):
+        clicks(memory, 10 + n, start=100 * n)
+        logs.append(memory.events.clicks())
+        async with memory.worker() as worker:
+            await worker.deliver()
+            await save(worker)
+            assert worker.digest() == fold_of(memory, *logs)
+        memory.log.recreate("clicks")
+
+
+async def test_a_running_worker_writes_nothing_of_a_log_that_may_be_another(memory: Memory) -> None:
+    clicks(memory, 40)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await save(worker)
+        old = memory.events.clicks()
+        memory.log.recreate("clicks")
+        clicks(memory, 60, start=100)
+        # Its positions are of the former log: it takes records of the new one from the middle.
+        await worker.deliver()
+        written = len(memory.log.records("user-state"))
+        await save(worker)
+        assert len(memory.log.records("user-state")) == written
+        assert worker.parts.partitions.live() == []
+        assert worker.consumer.rejoining
+        assert not worker.parts.partitions.is_ready()
+        await worker.assign(range(2))
+        await worker.deliver()
+        expected = fold_of(memory, old, memory.events.clicks())
+        assert worker.digest() == expected
+        await save(worker)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        assert worker.digest() == expected
+
+
+async def test_what_users_state_on_a_new_topic_counts_and_what_they_stated_before_is_kept(
+    memory: Memory,
+) -> None:
+    for n in range(5):
+        memory.events.user("u", preferences=[f"old{n}"])
+    memory.events.user("v", preferences=["jazz"])
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await save(worker)
+    memory.log.recreate("users")
+    memory.events.user("u", preferences=["new"])
+    async with memory.worker() as worker:
+        await worker.deliver()
+        found = {}
+        for shard in worker.parts.partitions.live():
+            for row, stated in shard.profiles.stated.items():
+                found[shard.profiles.ids.text(row)] = stated.preferences
+        assert found == {"u": ["new"], "v": ["jazz"]}
+
+
+async def test_slates_of_new_recommendations_are_learned_from(memory: Memory) -> None:
+    for n in range(5):
+        memory.events.content(f"i{n}")
+    async with memory.worker() as worker:
+        for n in range(6):
+            memory.events.request("u", request_id=f"old{n}")
+        await worker.deliver()
+        await save(worker)
+        before = (await worker.parts.partitions.shard(PLACE)).statistics.impressions
+    memory.log.recreate("recommendations")
+    async with memory.worker() as worker:
+        memory.events.request("u", request_id="new")
+        await worker.deliver()
+        await save(worker)
+        after = (await worker.parts.partitions.shard(PLACE)).statistics.impressions
+    assert 0 < before < after
+    async with memory.worker() as worker:
+        assert (await worker.parts.partitions.shard(PLACE)).statistics.impressions == after
+
+
+async def test_added_partitions_make_a_worker_not_ready_and_it_says_what_is_wrong(
+    memory: Memory, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with memory.worker() as worker:
+        await worker.assign([])
+        await worker.parts.watch.look()
+        assert worker.parts.partitions.readiness()["topics_as_wanted"] is True
+        memory.log.add_partitions("clicks", 4)
+        await worker.parts.watch.look()
+        assert worker.parts.partitions.readiness()["topics_as_wanted"] is False
+        assert not worker.parts.partitions.is_ready()
+        assert worker.parts.watch.faults == ["clicks: partitions is 4, wanted 2"]
+        assert "clicks: partitions is 4, wanted 2" in caplog.text
