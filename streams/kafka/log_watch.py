@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 
 LOOK_INTERVAL_S = 2.0
 ASK_AGAIN_S = 0.2
-CONFIRM_TIMEOUT_S = 40.0  # as long as a producer tries
 SAY_EVERY_S = 60.0
 
 
@@ -77,17 +76,13 @@ class LogWatch:
         ------
         OwnershipLost
             If one of them is another by now: nothing that was folded may be written.
-        aiokafka.errors.KafkaError
-            If no broker says it in time.
         """
-        deadline = time.monotonic() + CONFIRM_TIMEOUT_S
         while True:
             try:
                 layout = await self._ends.layout(list(self._topics.values()))
                 break
-            except KafkaError:
-                if time.monotonic() > deadline:
-                    raise
+            except KafkaError as error:  # as with what is published: a broker that is silent is waited for
+                log.debug("the topics cannot be looked at: %r", error)
                 await asyncio.sleep(ASK_AGAIN_S)
         if layout is not None and self._compare(layout):
             raise OwnershipLost("a topic was deleted and made anew: what is not written of it is dropped")
