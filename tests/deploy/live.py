@@ -23,7 +23,7 @@ from streams.cli import app
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.process import DIE_WITH_PARENT, WorkerProcess, environment, same_topics
-from tests.e2e.client import Client, film, wait_until
+from tests.e2e.client import Client, film
 
 RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
 FILMS = [film(f"f{number}", f"Film {number}", genre=["Drama"]) for number in range(8)]
@@ -76,23 +76,26 @@ class Traffic:
 
 
 @contextmanager
-def beside(settings: Settings, command: str) -> Iterator[str]:
-    """Run `slatestream ope` or `canary`; give its host:port."""
+def beside(settings: Settings, command: str, *options: str) -> Iterator[tuple[str, int]]:
+    """Run `slatestream ope` or `canary`; give its host:port and its process id."""
     variables = os.environ | environment(same_topics(settings)) | {"COLUMNS": "400"}
     live = subprocess.Popen(
-        [*DIE_WITH_PARENT, sys.executable, "-u", "-m", "streams.cli", command, "--port", "0", "--every", "1"],
+        [
+            *DIE_WITH_PARENT, sys.executable, "-u", "-m", "streams.cli", command,
+            "--port", "0", "--every", "1", *options,
+        ],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables,
     )  # fmt: skip
     with live:
         try:
             assert live.stdout is not None
-            yield urllib.parse.urlsplit(live.stdout.readline().split()[-1]).netloc
+            yield urllib.parse.urlsplit(live.stdout.readline().split()[-1]).netloc, live.pid
         finally:
             live.kill()
 
 
-def start_experiment(settings: Settings, worker: WorkerProcess) -> None:
-    """Start an A/B test of the live policy and another, and wait until the worker takes part."""
+def start_experiment(settings: Settings) -> None:
+    """Start an A/B test of the live policy and another."""
     started = typer.testing.CliRunner().invoke(
         app,
         [
@@ -107,7 +110,6 @@ def start_experiment(settings: Settings, worker: WorkerProcess) -> None:
         env=environment(same_topics(settings, policy="epsilon-greedy")),
     )
     assert started.exit_code == 0, (started.output, started.exception)
-    wait_until(lambda: worker.metrics().total("experiments_running") == 1, "the experiment runs")  # type: ignore[union-attr]
 
 
 @contextmanager
@@ -140,6 +142,7 @@ class Prometheus:
     Parameters
     ----------
     minutes_as_seconds : see `quicker`
+    token : shown to workers, beside the configuration in the file that this names
     """
 
     def __init__(
@@ -149,6 +152,7 @@ class Prometheus:
         targets: dict[str, list[str]],
         *,
         minutes_as_seconds: bool = False,
+        token: str = "",
     ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -165,6 +169,7 @@ class Prometheus:
             for group in rules["groups"]:
                 group["interval"] = "1s"
             (folder / name).write_text(yaml.safe_dump(rules))
+        (folder / "worker.token").write_text(token)
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         self._log = (folder / "prometheus.log").open("wb")
         self._process = subprocess.Popen(

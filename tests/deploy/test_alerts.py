@@ -5,8 +5,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from typer.testing import CliRunner
 
+from deploy.grafana.dashboards import DASHBOARDS
+from streams.cli import app
 from streams.metrics import Metrics
 from streams.settings import Settings
 
@@ -90,6 +94,18 @@ def test_the_runbook_names_only_settings_that_exist() -> None:
         "slatestream_ope_effective_slates",
     }
     assert named - readiness - reasons - outcomes - others <= set(Settings.model_fields)
+
+
+def named_commands() -> set[str]:
+    """What the runbook and the dashboards tell to run of ours."""
+    texts = [RUNBOOK, *(panel.about for _, panels in DASHBOARDS.values() for panel in panels)]
+    return {found for text in texts for found in re.findall(r"`slatestream ([^`]+)`", text)}
+
+
+@pytest.mark.parametrize("command", sorted(named_commands()))
+def test_commands_that_an_operator_is_told_exist(command: str) -> None:
+    # Options are read before help is shown, so one that does not exist is an error.
+    assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0
 
 
 def test_the_metrics_of_a_worker_are_as_prometheus_wants_them(promtool: str) -> None:

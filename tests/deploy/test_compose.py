@@ -101,6 +101,49 @@ def test_docker_compose_refuses_a_file_with_a_fault(tmp_path: Path) -> None:
     assert "mem_limit" in done.stderr
 
 
+def with_tokens(**variables: str) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("docker-compose")
+    files = ("--file", "docker-compose.yml", "--file", "deploy/docker/tokens.yml")
+    command = [str(program), *files, "--profile", "*", "config"]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT,
+        env={**os.environ, **variables},
+    )  # fmt: skip
+
+
+def test_with_tokens_workers_ask_for_one_and_prometheus_shows_its_own(tmp_path: Path) -> None:
+    tokens, own = tmp_path / "tokens.toml", tmp_path / "metrics.token"
+    done = with_tokens(TOKENS=str(tokens), METRICS_TOKEN=str(own), CANARY_TOKEN="canary's")
+    assert (done.returncode, done.stderr) == (0, "")
+    read = yaml.safe_load(done.stdout)
+    assert read["secrets"]["tokens"]["file"] == str(tokens)
+    for name in ("worker", "worker-gpu"):
+        service = read["services"][name]
+        (secret,) = service["secrets"]
+        assert secret["source"] == "tokens"
+        assert service["environment"]["SLATESTREAM_HTTP_TOKENS_FILE"] == "/run/secrets/tokens"
+        assert service["environment"]["KAFKA_BOOTSTRAP_SERVERS"]
+        assert service["read_only"]
+    assert read["services"]["canary"]["environment"]["SLATES_TOKEN"] == "canary's"
+    configured = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    asked = {job["job_name"]: job.get("authorization") for job in configured["scrape_configs"]}
+    assert asked["slatestream"] == {"credentials_file": "worker.token"}
+    mounted = {one["target"]: one["source"] for one in read["services"]["prometheus"]["volumes"]}
+    assert mounted["/etc/prometheus/worker.token"] == str(own)
+
+
+def test_with_tokens_a_file_that_is_not_named_is_said(tmp_path: Path) -> None:
+    done = with_tokens(METRICS_TOKEN=str(tmp_path / "metrics.token"))
+    assert done.returncode != 0
+    assert "name the file of tokens" in done.stderr
+
+
+def test_as_it_comes_prometheus_shows_no_token() -> None:
+    assert (ROOT / "deploy/prometheus/worker.token").read_bytes() == b""
+    mounts = " ".join(SERVICES["prometheus"]["volumes"])
+    assert "${METRICS_TOKEN:-./deploy/prometheus/worker.token}:/etc/prometheus/worker.token:ro" in mounts
+
+
 def judged(dockerfile: Path) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).with_name("hadolint")
     command = [str(program), "--no-color", "--failure-threshold", "style", str(dockerfile)]

@@ -29,6 +29,7 @@ OF_OPERATORS = {
     "PrometheusRule": PrometheusRule,
 }
 OF_STRIMZI = {"KafkaTopic", "KafkaUser"}
+WITH_TOKENS = FOLDER.parent / "kubernetes-with-tokens"
 INSTANCE = "CONSUMER_GROUP_INSTANCE_ID"
 
 
@@ -62,7 +63,7 @@ def pod(resources: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
     return spec
 
 
-@pytest.mark.parametrize("folder", [FOLDER, FOLDER / "kafka"])
+@pytest.mark.parametrize("folder", [FOLDER, FOLDER / "kafka", WITH_TOKENS])
 def test_every_resource_is_valid_but_strimzis(folder: Path) -> None:
     for resource in built(folder):
         if resource["kind"] not in OF_STRIMZI:
@@ -131,6 +132,29 @@ def test_probes_ask_paths_and_ports_that_are_answered(
     (scraped,) = resources["ServiceMonitor", "slatestream"]["spec"]["endpoints"]
     assert (scraped["port"], scraped["path"]) == (port["name"], "/metrics")
     assert "/metrics" in paths
+
+
+def test_with_tokens_workers_ask_for_one_and_prometheus_shows_its_own(
+    resources: dict[tuple[str, str], dict[str, Any]],
+) -> None:
+    asking = {(one["kind"], one["metadata"]["name"]): one for one in built(WITH_TOKENS)}
+    assert asking.keys() == resources.keys()
+    changed = {name for name in asking if asking[name] != resources[name]}
+    assert changed == {("StatefulSet", "slatestream"), ("ServiceMonitor", "slatestream")}
+    spec = asking["StatefulSet", "slatestream"]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    (file,) = (one["value"] for one in container["env"] if one["name"] == f"{ENV_PREFIX}HTTP_TOKENS_FILE")
+    (mount,) = (one for one in container["volumeMounts"] if file.startswith(one["mountPath"] + "/"))
+    (volume,) = (one for one in spec["volumes"] if one["name"] == mount["name"])
+    (item,) = volume["secret"]["items"]
+    assert file == f"{mount['mountPath']}/{item['path']}"
+    (endpoint,) = asking["ServiceMonitor", "slatestream"]["spec"]["endpoints"]
+    shown = endpoint["authorization"]["credentials"]
+    assert (shown["name"], shown["key"]) == (volume["secret"]["secretName"], "metrics.token")
+    told = (FOLDER.parent / "security.md").read_text()
+    assert (
+        f"create secret generic {shown['name']} --from-file={item['key']} --from-file={shown['key']}" in told
+    )
 
 
 def test_selectors_find_the_pods(resources: dict[tuple[str, str], dict[str, Any]]) -> None:

@@ -1,13 +1,16 @@
 """Every query of dashboards and rules finds data on a real Prometheus that scrapes a live worker."""
 
-from collections.abc import Iterator
+import html
+import re
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import pytest
 import yaml
 from kafka.admin import NewTopic
 
 from deploy.grafana.dashboards import DASHBOARDS
+from deploy.grafana.page import page
 from streams.broker.embedded import EmbeddedBroker
 from streams.kafka.topic_admin import admin_client, create_topics
 from streams.settings import load_settings
@@ -64,9 +67,17 @@ QUERIES = {
 }
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Queries that gave nothing, of all, and the page with the panels."""
+
+    unanswered: set[str]
+    page: str
+
+
 @pytest.fixture(scope="module")
-def unanswered(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[set[str]]:
-    """Queries that gave nothing, of all; module-wide, for the worker and Prometheus take their time."""
+def seen(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    """What a live worker's Prometheus answers; module-wide, for both take their time."""
     prometheus_program, folder = program("prometheus"), tmp_path_factory.mktemp("live")
     settings = load_settings(
         bootstrap_servers=broker.bootstrap_servers, topic_prefix="live.", group_id="live", http_port=0
@@ -87,23 +98,35 @@ def unanswered(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory)
     )
     with ExitStack() as stack:
         worker = stack.enter_context(WorkerProcess(values, log=folder / "worker.log"))
-        evaluation = stack.enter_context(beside(settings, "ope"))
+        evaluation, _ = stack.enter_context(beside(settings, "ope"))
         client = stack.enter_context(Client(settings))
         worker.wait_ready()
         traffic = Traffic(client, worker)
-        start_experiment(settings, worker)
+        start_experiment(settings)
+        wait_until(lambda: worker.metrics().total("experiments_running") == 1, "the experiment runs")  # type: ignore[union-attr]
         workers = [worker.url.removeprefix("http://"), stack.enter_context(metrics_of_a_release())]
-        canary = stack.enter_context(beside(settings, "canary"))
+        canary, _ = stack.enter_context(beside(settings, "canary"))
         targets = {"slatestream": workers, "slatestream-ope": [evaluation], "slatestream-canary": [canary]}
         prometheus = Prometheus(prometheus_program, folder, targets)
         stack.callback(prometheus.stop)
         wait_until(lambda: prometheus.has("slatestream_ready == 1"), "the worker is scraped")
-        yield missing(prometheus, traffic, set().union(*QUERIES.values()), within_s=40.0)
+        unanswered = missing(prometheus, traffic, set().union(*QUERIES.values()), within_s=40.0)
+        drawn = page(prometheus.url, minutes=1.0, rate_interval="10s")
+        (folder / "panels.html").write_text(drawn)
+        return Seen(unanswered, drawn)
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_every_query_of_a_panel_or_a_rule_finds_data(unanswered: set[str], name: str) -> None:
-    assert QUERIES[name] & unanswered == set()
+def test_every_query_of_a_panel_or_a_rule_finds_data(seen: Seen, name: str) -> None:
+    assert QUERIES[name] & seen.unanswered == set()
+
+
+def test_the_page_with_the_panels_draws_each_and_loads_nothing(seen: Seen) -> None:
+    figures = re.findall(r"<figcaption>(.*?)</figcaption>(.*?)</figure>", seen.page, re.DOTALL)
+    titles = [panel.title for _, panels in DASHBOARDS.values() for panel in panels]
+    assert [html.unescape(title) for title, _ in figures] == titles
+    assert [title for title, drawn in figures if "no data" in drawn] == []
+    assert re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=", seen.page) == []
 
 
 def test_a_renamed_metric_would_be_seen() -> None:
