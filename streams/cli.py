@@ -94,6 +94,16 @@ def main() -> None:
             raise
         print(f"slatestream: needs {error.name}: pip install 'slatestream[train]'", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # of a file that was named; of anything else it is no user's
+        if error.filename is None:
+            raise
+        print(f"slatestream: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("aiokafka", "kafka"):
+            raise
+        print(f"slatestream: Kafka: {error}", file=sys.stderr)
+        sys.exit(3)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Training samples: stretches of user histories, each event the target of those before it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,12 +130,15 @@ def collect_samples(
     features: ItemFeatures,
     config: ModelConfig,
     signals: SignalConfig,
+    *,
+    progress: Callable[[float], None] = lambda done: None,
 ) -> Samples:
     """Replay the log and note what was known before each target.
 
     Parameters
     ----------
     stated : (n_users, MAX_STATED) int64, of `model_core.signals.stated`
+    progress : is told which share of the targets is done, from 0 to 1
     """
     window_row, place = np.nonzero(windows.targets >= 0)
     rows = windows.targets[window_row, place]
@@ -160,6 +164,7 @@ def collect_samples(
         dense = ease.dense()
         first, last = np.searchsorted(rows[in_time], (begin, end))
         for at in range(first, last, BLOCK):
+            progress(at / len(rows))
             here = in_time[at : min(at + BLOCK, last)]
             users, moments = log.users[rows[here]], rows[here]
             items = np.concatenate((wanted[here, None], windows.columns[window_row[here]]), axis=1)

@@ -165,7 +165,10 @@ def fit_model(
     report("replay", 0.0)
     windows = cut_windows(log, config, train, np.random.default_rng(train.seed))
     features = item_features(corpus)
-    samples = collect_samples(log, windows, corpus.edges, corpus.stated, features, config, signals)
+    samples = collect_samples(
+        log, windows, corpus.edges, corpus.stated, features, config, signals,
+        progress=lambda done: report("replay", done),
+    )  # fmt: skip
     report("replay", 1.0)
     torch.manual_seed(train.seed)
     torch.set_num_threads(train.threads)

@@ -100,6 +100,7 @@ def show_slate(answer: Slate, console: Console) -> None:
         f"policy {answer.policy}, version {answer.policy_version:,}{kind}; model "
         f"{answer.model_version or 'none'}; {answer.latency_ms:.1f} ms; request {answer.request_id}",
         markup=False,
+        soft_wrap=True,
     )
     if answer.fallback:
         why = {"no_release": "no release: co-visits and popularity chose"}.get(

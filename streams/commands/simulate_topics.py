@@ -87,8 +87,8 @@ async def visit_topics(
     tastes = fit_tastes(dataset, seed=visit.seed)
     say(f"Publishing {len(dataset.items):,} items and {len(dataset.users):,} users ...")
     publisher = Publisher(settings)
-    await publisher.start()
     try:
+        await publisher.start()
         await publish_rows(settings, publisher, "content", content_rows(dataset))
         await publish_rows(settings, publisher, "users", user_rows(dataset))
     finally:

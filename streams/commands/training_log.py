@@ -10,6 +10,7 @@ from model_core.data.datasets import Dataset, Interactions, Item, User
 from streams.events import UNDECODABLE, decode_click, decode_content, decode_user
 from streams.items.media import MediaEncoders
 from streams.kafka.reader import read_partition
+from streams.kafka.topic_admin import check_topics
 from streams.kafka.topics import topic_partitions, topics_of_worker
 from streams.mapping.intake import as_ours
 from streams.settings import Settings
@@ -20,7 +21,13 @@ def read_topics(settings: Settings) -> tuple[Dataset, list[str]]:
 
     Rows that cannot be decoded, whose action is unknown, or that repeat an event id are left out, as the
     worker leaves them out. Items that were deleted keep their clicks, with their id for a title.
+
+    Raises
+    ------
+    SlatestreamError
+        If there is no cluster, or topics are missing.
     """
+    check_topics(settings)
     clicks, contents, users = (asyncio.run(_read(settings, name)) for name in ("clicks", "content", "users"))
     media = MediaEncoders(settings)
     items: dict[str, Item] = {}

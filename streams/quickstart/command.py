@@ -186,9 +186,9 @@ class _Quickstart:
                 self._console, self._settings, sources, choices, options,
                 tolerate=asked.tolerate, rejected=asked.rejected,
             )  # fmt: skip
-            folder.keep(user=met.example())
             if not self._goes_on():
                 return False
+            folder.keep(user=met.example())
         with contextlib.ExitStack() as stack:
             self._step(2, "Publish")
             settings = stack.enter_context(broker(folder, asked.config, say))

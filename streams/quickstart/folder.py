@@ -70,7 +70,7 @@ class Folder:
 
 @contextlib.contextmanager
 def open_folder(path: Path, asked: Mapping[str, Any], *, restart: bool = False) -> Iterator[Folder]:
-    """Open the folder of a quickstart, new or one to go on with.
+    """Open the folder of a quickstart, new or one to go on with; a new one is nobody's before `keep`.
 
     Parameters
     ----------
@@ -86,19 +86,18 @@ def open_folder(path: Path, asked: Mapping[str, Any], *, restart: bool = False) 
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with (path / LOCK).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SlatestreamError(
-                    f"another quickstart runs in {path}: stop it, or name another folder with --folder"
-                ) from None
-            # As it looks when it has been read again: tuples are lists then.
-            yield _open(path, msgspec.json.decode(msgspec.json.encode(asked)), restart=restart)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        if error.filename is None or not str(error.filename).startswith(str(path)):
-            raise
+        lock = (path / LOCK).open("w")
+    except OSError as error:
         raise SlatestreamError(f"--folder {path}: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SlatestreamError(
+                f"another quickstart runs in {path}: stop it, or name another folder with --folder"
+            ) from None
+        # As it looks when it has been read again: tuples are lists then.
+        yield _open(path, msgspec.json.decode(msgspec.json.encode(asked)), restart=restart)
 
 
 def _open(path: Path, asked: dict[str, Any], *, restart: bool) -> Folder:
@@ -111,9 +110,7 @@ def _open(path: Path, asked: dict[str, Any], *, restart: bool) -> Folder:
             )
         for one in inside:
             shutil.rmtree(one) if one.is_dir() else one.unlink()
-        folder = Folder(path, Kept(uuid.uuid4().hex, asked))
-        folder.keep()
-        return folder
+        return Folder(path, Kept(uuid.uuid4().hex, asked))
     for name, value in asked.items():
         if (before := kept.asked.get(name, {})) != value:
             raise SlatestreamError(

@@ -2,12 +2,11 @@
 
 import contextlib
 import shlex
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from rich.console import Console
@@ -34,8 +33,7 @@ SHOWN = 10
 POLL_S = 0.2
 TOLD_S = 5.0
 STUCK_S = 120.0
-QUIET = 10
-"""Looks without a record left before all is taken: the gauge is of up to a second ago."""
+"""After so long without a record taken or an item encoded, the worker is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,44 +119,49 @@ def served(
     folder.worker_log.unlink(missing_ok=True)
     say(f"Starting the worker; its log is {folder.worker_log} ...")
     with WorkerProcess(given, log=folder.worker_log, command=command, port=port) as worker:
-        worker.wait_ready()
-        caught_up(worker, settings.partitions, say)
+        caught_up(worker, say)
         user = folder.kept.user or "somebody"
         slate = ask("quickstart", worker.url, lambda client: client.recommend(user, SHOWN, titles=True))
         yield Served(worker, settings, f"http://127.0.0.1:{console_port}", release, slate)
 
 
-def caught_up(worker: WorkerProcess, partitions: int, say: Say) -> None:
-    """Wait until the worker has taken all that lies in its topics; say how much is left, and for how long.
+def caught_up(worker: WorkerProcess, say: Say) -> None:
+    """Wait until the worker is ready, which it is once it has taken all that lies in its topics.
 
     Raises
     ------
     WorkerError
-        If it ends, or takes nothing for two minutes.
+        If it ends, or goes no further for two minutes.
     """
-    began = told = moved = time.monotonic()
-    most, least, quiet = 0, sys.maxsize, 0
-    while quiet < QUIET:
+    told = moved = time.monotonic()
+    begin = before = Taken(0, 0)
+    while not worker.is_ready():
         time.sleep(POLL_S)
-        now, left = time.monotonic(), records_left(worker.metrics(), partitions)
-        if left is not None and left < least:
-            least, moved = left, now
+        now, taken = time.monotonic(), taken_by(worker.metrics())
+        if taken is not None and taken != before:
+            before, moved = taken, now
         if now - moved > STUCK_S:
-            left_text = "some" if least == sys.maxsize else f"{least:,}"
             raise WorkerError(
-                f"the worker takes none of {left_text} records left; its last words:\n{worker.log_tail()}"
+                f"the worker goes no further ({before.in_words()}); its last words:\n{worker.log_tail()}"
             )
-        most = max(most, left or 0)
-        if left and now - told >= TOLD_S:
+        if before != begin and now - told >= TOLD_S:
             told = now
-            rate = (most - left) / (now - began)
-            say(f"The worker has {left:,} records left" + (f", {left / rate:,.0f} s" if rate else ""))
-        quiet = quiet + 1 if left == 0 and worker.is_ready() else 0
+            say(f"The worker has {before.in_words()}.")
 
 
-def records_left(metrics: MetricsReading | None, partitions: int) -> int | None:
-    """Return how many records a worker has not processed; None before it knows that of every partition."""
-    known = [] if metrics is None else metrics.labels("lag_records")
-    if metrics is None or sum(labels["topic"] == "clicks" for labels in known) < partitions:
+class Taken(NamedTuple):
+    """How far a worker is: records that it has not processed yet, and items whose texts it has encoded."""
+
+    left: int
+    encoded: int
+
+    def in_words(self) -> str:
+        """Say it."""
+        return f"{self.left:,} records left, and {self.encoded:,} items encoded"
+
+
+def taken_by(metrics: MetricsReading | None) -> Taken | None:
+    """Return how far a worker is; None where it does not say."""
+    if metrics is None:
         return None
-    return int(metrics.total("lag_records"))
+    return Taken(int(metrics.total("lag_records")), int(metrics.total("state_rows", kind="vectors")))

@@ -107,6 +107,31 @@ def test_the_packages_that_train_are_those_of_the_extra() -> None:
     assert {name.replace("_", "-") for name in TRAIN} == wanted
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("broker", "--data-dir", "file"), 2, "file: File exists"),
+        (("demo", "--out", "file"), 2, "file: File exists"),
+        (("train", "--from-topics"), 3, "Kafka cannot be reached"),
+    ],
+)
+def test_a_file_in_the_way_and_a_cluster_that_is_not_there_are_messages(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    (tmp_path / "file").write_text("")
+    assert run(monkeypatch, *arguments) == code
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("slatestream: ")
+    assert message in last
+
+
 def completed(line: str, shell: str = "bash") -> list[str]:
     """What a shell is offered at the end of a line."""
     words = line.split(" ")

@@ -46,6 +46,13 @@ def test_a_folder_of_another_quickstart_is_refused_and_begun_anew_when_told(
         assert not folder.broker.exists()
 
 
+def test_what_was_only_looked_at_is_nobodys_yet(tmp_path: Path) -> None:
+    with open_folder(tmp_path, ASKED):
+        pass
+    with open_folder(tmp_path, ASKED | {"files": {}}) as folder:
+        assert folder.kept.asked["files"] == {}
+
+
 def test_two_quickstarts_do_not_share_a_folder(tmp_path: Path) -> None:
     with (
         open_folder(tmp_path, ASKED),
@@ -68,7 +75,7 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path, restart: bool)
 
 def test_a_folder_that_is_a_file_is_a_message(tmp_path: Path) -> None:
     (tmp_path / "here").write_text("")
-    for path in (tmp_path / "here", tmp_path / "here" / "below"):
+    for path in (tmp_path / "here", tmp_path / "here" / "below", Path("/proc/quickstart")):
         with pytest.raises(SlatestreamError, match="--folder"), open_folder(path, ASKED):
             pass
 

@@ -9,7 +9,7 @@ from streams.errors import SlatestreamError
 from streams.importing.records import Choices
 from streams.importing.run import Options, plan_files
 from streams.quickstart.met import Met
-from streams.quickstart.serve import records_left
+from streams.quickstart.serve import taken_by
 from streams.quickstart.steps import look
 from streams.settings import Settings
 from streams.worker.process import MetricsReading
@@ -89,12 +89,13 @@ def test_rows_that_are_all_left_out_are_no_events(tmp_path: Path) -> None:
         met([write(tmp_path / "events.csv", "user,item,clicked", rows)], Settings())
 
 
-def test_what_a_worker_has_left_is_not_known_before_it_knows_every_partition() -> None:
-    def reading(*partitions: int) -> MetricsReading:
-        lines = [f'slatestream_lag_records{{topic="clicks",partition="{one}"}} {one}' for one in partitions]
-        lines.append('slatestream_lag_records{topic="content",partition="0"} 5')
-        return MetricsReading("\n".join(["# TYPE slatestream_lag_records gauge", *lines, ""]))
-
-    assert records_left(None, 2) is None
-    assert records_left(reading(1), 2) is None
-    assert records_left(reading(1, 2), 2) == 8
+def test_how_far_a_worker_is_is_read_from_its_metrics() -> None:
+    lines = [f'slatestream_lag_records{{topic="clicks",partition="{one}"}} {one}' for one in (1, 2)]
+    lines += ['slatestream_lag_records{topic="content",partition="0"} 5']
+    lines += ["# TYPE slatestream_state_rows gauge", 'slatestream_state_rows{kind="vectors"} 7']
+    reading = MetricsReading("\n".join(["# TYPE slatestream_lag_records gauge", *lines, ""]))
+    taken = taken_by(reading)
+    assert taken == (8, 7)
+    assert taken is not None
+    assert taken.in_words() == "8 records left, and 7 items encoded"
+    assert taken_by(None) is None

@@ -1,0 +1,127 @@
+"""Every snippet of deploy/quickstart.md: odd files in, a trained worker with a console out."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "deploy" / "quickstart.md"
+BLOCK = re.compile(r"^```(\w*) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SERVES = "Ctrl-C stops it"
+DEADLINE_S = 300.0
+
+
+def blocks(kind: str) -> list[tuple[str, str]]:
+    """Names and texts of the blocks of a kind."""
+    return [(name, text) for found, name, text in BLOCK.findall(PAGE.read_text()) if found == kind]
+
+
+@contextmanager
+def started(command: str, folder: Path, said: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run a command of the page as it stands there; what it says goes to a file."""
+    program, *arguments = shlex.split(command)
+    assert program == "slatestream"
+    environment = {**os.environ, "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
+    with (
+        said.open("w") as file,
+        subprocess.Popen(
+            [sys.executable, "-m", "streams.cli", *arguments],
+            cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if "--json" in arguments else file,
+            stderr=file, text=True, env=environment,
+        ) as process,
+    ):  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the page's files, in which its commands run one after the other."""
+    folder = tmp_path_factory.mktemp("shop")
+    ((name, code),) = blocks("python")
+    (folder / name).write_text(code)
+    subprocess.run([sys.executable, name], cwd=folder, check=True)
+    return folder
+
+
+def get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return bytes(answer.read())
+
+
+def wait_for_serving(process: subprocess.Popen[str], said: Path) -> str:
+    deadline = time.monotonic() + DEADLINE_S
+    while SERVES not in said.read_text():
+        assert process.poll() is None, said.read_text()
+        assert time.monotonic() < deadline, said.read_text()
+        time.sleep(0.2)
+    return said.read_text()
+
+
+def check_slate(url: str, user: str) -> None:
+    """A user of a kind is served things of that kind, by a release."""
+    answer: dict[str, Any] = json.loads(get(f"{url}/v1/recommendations/{user}?k=10"))
+    kind = int(user[1:]) % 2
+    ours = [int(one["item_id"].removeprefix("A-")) % 2 == kind for one in answer["slate"]]
+    assert len(ours) == 10
+    assert answer["fallback"] is None
+    assert sum(ours) >= 8, answer  # a chance would be 5
+
+
+def test_the_page_runs_from_files_to_a_worker_that_goes_on_where_it_was(folder: Path) -> None:
+    said = folder / "said.txt"
+    (_, refused), (_, whole) = blocks("console")
+    command, _, printed = refused.removeprefix("$ ").partition("\n")
+    with started(command, folder, said) as process:
+        assert process.wait(60) == 2
+    assert said.read_text() == printed
+
+    command, _, printed = whole.removeprefix("$ ").partition("\n")
+    with started(command, folder, said) as process:
+        found = wait_for_serving(process, said)
+        lines = [line.rstrip() for line in found.splitlines()]
+        wanted = printed.splitlines()
+        assert wanted.pop() == "..."
+        assert lines[: len(wanted)] == wanted
+        asked = re.search(r"curl '(http://\S+)/v1/recommendations/(S\d+)\?k=10'", found)
+        assert asked, found
+        check_slate(asked[1], asked[2])
+        console = re.search(r"^Console +(http://\S+)$", found, re.MULTILINE)
+        assert console, found
+        assert b"slatestream" in get(console[1])
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    assert "Traceback" not in said.read_text()
+
+    ((_, again),) = blocks("sh")
+    with started(again, folder, said) as process:
+        out, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, said.read_text()
+    assert "Published before" in said.read_text()
+    assert "fallback: no release" in said.read_text()
+    answer = json.loads(out)
+    assert set(answer) == {"url", "console", "bootstrap_servers", "release", "user", "slate"}
+    assert len(answer["slate"]) == 10
+
+    with started(f"{again.strip()} --actions loved=like", folder, said) as process:
+        process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "--restart removes it and begins anew" in said.read_text()
+
+
+def test_the_page_has_blocks_of_every_kind() -> None:
+    assert {kind for kind, _, _ in BLOCK.findall(PAGE.read_text())} == {"python", "console", "sh", ""}
