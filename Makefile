@@ -1,5 +1,6 @@
 # make demo   a real Kafka broker, a model trained on real data, a worker, simulated users
 # make test   the whole suite, two files at a time, each side with its broker; PYTEST_ARGS="-x" adds options
+# make chaos  CHAOS_RUNS=20 runs of faults on a real broker, seeds from CHAOS_SEED on; the report is build/chaos.xml
 # make bench  two minutes that tell whether ingest, serving or the start became slower
 # All create the environment first, and install through apt what the system lacks.
 
@@ -16,7 +17,7 @@ RATIOS := tests/benchmarks/ratios.json
 BROKER := $(if $(KAFKA_BOOTSTRAP_SERVERS),,java)
 
 .NOTPARALLEL:
-.PHONY: demo test bench lint format env java tools dashboards contract constraints clean
+.PHONY: demo test chaos bench lint format env java tools dashboards contract constraints clean
 
 demo: $(BROKER) env
 	$(BIN)/slatestream demo $(DEMO_ARGS)
@@ -26,6 +27,10 @@ demo: $(BROKER) env
 test: java tools env
 	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 \
 		$(BIN)/pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+chaos: java env
+	CHAOS_RUNS=$(or $(CHAOS_RUNS),20) CHAOS_SEED=$(or $(CHAOS_SEED),1) \
+		$(BIN)/pytest tests/chaos --junit-xml=build/chaos.xml -v $(PYTEST_ARGS)
 
 bench: java env
 	$(BIN)/slatestream bench quick --against $(RATIOS) $(BENCH_ARGS)
