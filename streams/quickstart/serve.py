@@ -113,6 +113,7 @@ def served(
         settings,
         release=None if release is None else str(release.absolute()),
         console_port=console_port,
+        **keeps_users(settings, folder.kept.days, say),
         **needs_no_encoder(release),
     )
     command = COMMAND if config is None else (*COMMAND, "--config", str(config.absolute()))
@@ -123,6 +124,18 @@ def served(
         user = folder.kept.user or "somebody"
         slate = ask("quickstart", worker.url, lambda client: client.recommend(user, SHOWN, titles=True))
         yield Served(worker, settings, f"http://127.0.0.1:{console_port}", release, slate)
+
+
+def keeps_users(settings: Settings, days: float, say: Say) -> dict[str, Any]:
+    """Return settings that let no user of old files be forgotten for having been idle while others came."""
+    ttl = settings.user_ttl_days
+    if ttl is None or days < ttl:
+        return {}
+    say(
+        f"The events lie over {days:,.0f} days: users are known for {days + ttl:,.0f} days after "
+        f"their last event (user_ttl_days; {ttl:g} are usual)."
+    )
+    return {"user_ttl_days": round(days + ttl, 1)}
 
 
 def caught_up(worker: WorkerProcess, say: Say) -> None:

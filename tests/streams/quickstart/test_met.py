@@ -9,7 +9,7 @@ from streams.errors import SlatestreamError
 from streams.importing.records import Choices
 from streams.importing.run import Options, plan_files
 from streams.quickstart.met import Met
-from streams.quickstart.serve import taken_by
+from streams.quickstart.serve import keeps_users, taken_by
 from streams.quickstart.steps import look
 from streams.settings import Settings
 from streams.worker.process import MetricsReading
@@ -65,6 +65,17 @@ def test_events_that_speak_for_nothing_or_are_few_are_a_warning(tmp_path: Path) 
     assert line.startswith("No event speaks for an item")
     (line,) = met([events(path, 20)], Settings()).warnings()
     assert line.startswith("Only 20 events speak for an item")
+
+
+def test_users_of_files_that_go_far_back_are_not_forgotten(tmp_path: Path) -> None:
+    rows = [f"u{n},i{n % 3},view,{1_000_000_000 + n * 86_400 * 10}" for n in range(60)]
+    found = met([write(tmp_path / "events.csv", "user,item,event,time", rows)], Settings())
+    assert found.days == 590
+    said: list[str] = []
+    assert keeps_users(Settings(), found.days, said.append) == {"user_ttl_days": 955.0}
+    assert "590 days" in said[0]
+    assert keeps_users(Settings(), 100.0, said.append) == {}
+    assert keeps_users(Settings(user_ttl_days=None), 590.0, said.append) == {}
 
 
 def test_the_example_is_a_user_with_a_history_and_not_the_busiest(tmp_path: Path) -> None:
