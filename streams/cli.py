@@ -43,6 +43,7 @@ COMMANDS = {
     "map": "streams.mapping.map_command:map_command",
     "topics": "streams.kafka.topic_admin:topics_app",
     "config": "streams.commands.config:config_app",
+    "release": "streams.releases.commands:release_app",
     "experiment": "streams.experiments.commands:experiment_app",
     "dead-letters": "streams.dead_letters.commands:dead_letters_app",
     "bench": "streams.bench.commands:bench_app",

@@ -17,6 +17,7 @@ import msgspec
 from streams import events
 from streams.experiments.definition import Experiment, Variant
 from streams.kafka.topics import TOPICS
+from streams.releases.changes import ReleaseChange
 from streams.settings import Settings
 
 FOLDER = Path(__file__).parent
@@ -63,6 +64,13 @@ RECEIVED = {
         Experiment,
         "name",
         Experiment("cooler", "ab", [Variant("control"), Variant("b", "greedy")], 1_764_000_000_000),
+    ),
+    "model-releases": Message(
+        ReleaseChange,
+        "change",
+        ReleaseChange(
+            "promote", "3f9c81aa02d4", "ann@build", 1_764_000_000_000, "more hits on held-out days"
+        ),
     ),
 }
 

@@ -67,7 +67,8 @@ def user(settings: Settings) -> list[Resource]:
     """
     copied = [source for source in settings.sources if source.repartition]
     reads = {*RECEIVED, *STATE, *READ_BACK}
-    writes = {*SENT, *STATE, *(source.feeds for source in copied)}
+    # A release that cannot be served is refused on the topic that promotes it.
+    writes = {*SENT, *STATE, "model-releases", *(source.feeds for source in copied)}
     of_sources = [
         _allowed("topic", topic, ["Read", "Describe"])
         for topic in sorted({s.topic for s in settings.sources})

@@ -153,6 +153,12 @@ class Settings(BaseSettings):
 
     # Model and serving
     release: Path | None = Field(None, description="Release folder; popularity and co-visits without one.")
+    release_store: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder or fsspec URL (s3://...) of releases: a worker serves the one that was promoted "
+        "last (`slatestream release promote`). A `release` that is set is served instead.",
+    )
     text_encoder: str = Field(
         "minilm", description="'minilm', a Hugging Face name or a folder; 'none' keeps no text vectors."
     )

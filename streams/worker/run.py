@@ -6,6 +6,7 @@ import os
 import signal
 
 from streams.errors import SlatestreamError
+from streams.releases.live import with_live_release
 from streams.settings import Settings
 from streams.worker.allocator import bound_heaps
 from streams.worker.app import Beside, create_app
@@ -20,7 +21,7 @@ async def run_worker(settings: Settings, *, beside: Beside | None = None) -> int
     """Run a worker in this event loop, and what else belongs beside it; return the exit code at the end."""
     bound_heaps()
     load_without_compiler()
-    app = create_app(settings)
+    app = create_app(await with_live_release(settings))
     app.beside = beside
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -27,7 +27,7 @@ def test_what_is_committed_is_what_the_code_makes() -> None:
 
 
 def test_every_topic_that_is_no_changelog_is_described() -> None:
-    internal = {"item-state", "user-state", "policy-state", "model-releases"}
+    internal = {"item-state", "user-state", "policy-state"}
     assert set(RECEIVED) | set(SENT) == set(TOPICS) - internal
 
 

@@ -202,6 +202,7 @@ def test_a_worker_may_write_only_what_it_sends() -> None:
     writes = {name for name, operations in allowed.items() if "Write" in operations}
     assert writes == {
         "recommendations", "feedback", "dead-letters", "item-state", "user-state", "policy-state",
+        "model-releases",
     }  # fmt: skip
     assert set().union(*allowed.values()) == {"Read", "Write", "Describe"}
 

@@ -1,0 +1,100 @@
+"""What serves, and since when: the records of `model-releases`, one for each change.
+
+Each record has a key of its own, so compaction keeps them all: the topic is the history of what served.
+"""
+
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import msgspec
+
+from streams.events import UNDECODABLE
+from streams.kafka.publisher import Publisher
+from streams.kafka.reader import read_partition
+from streams.kafka.topics import topic_name
+from streams.settings import Settings
+
+Kind = Literal["promote", "rollback", "refuse"]
+
+
+class ReleaseChange(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A change of what serves.
+
+    promote : `version` serves from now on; rollback : it serves again, and what came after it does not;
+    refuse : `by` was to serve it and could not, `reason` says why, and it went on with what it had.
+    """
+
+    change: Kind
+    version: str
+    by: str
+    timestamp_ms: int
+    reason: str = ""
+
+
+_decode = msgspec.json.Decoder(ReleaseChange).decode
+
+
+def decode_change(value: bytes | None) -> ReleaseChange | None:
+    """Return a record's change; None for what is no such record."""
+    try:
+        return _decode(value or b"")
+    except UNDECODABLE:
+        return None
+
+
+def encode_change(change: ReleaseChange) -> tuple[bytes, bytes]:
+    """Key and value of a record; keys sort by time."""
+    return f"{change.timestamp_ms:015d}-{uuid.uuid4().hex}".encode(), msgspec.json.encode(change)
+
+
+def serving(changes: Iterable[ReleaseChange]) -> list[str]:
+    """Return the versions that a rollback would go back through, the one that serves last.
+
+    Nothing serves when it is empty.
+    """
+    stack: list[str] = []
+    for change in changes:
+        if change.change == "promote":
+            if not stack or stack[-1] != change.version:
+                stack.append(change.version)
+        elif change.change == "rollback":
+            while stack and stack[-1] != change.version:
+                stack.pop()
+            if not stack:
+                stack.append(change.version)
+    return stack
+
+
+def live(changes: Iterable[ReleaseChange]) -> str | None:
+    """Return the version that serves; None for none."""
+    stack = serving(changes)
+    return stack[-1] if stack else None
+
+
+def before(changes: Sequence[ReleaseChange], timestamp_ms: int) -> str | None:
+    """Return the version that served at a time; None for none."""
+    return live(change for change in changes if change.timestamp_ms <= timestamp_ms)
+
+
+async def read_changes(settings: Settings) -> list[ReleaseChange]:
+    """Read every change to the end of the topic, in its order."""
+    found = []
+    async for records in read_partition(settings, topic_name(settings, "model-releases"), 0):
+        found += [change for record in records if (change := decode_change(record.value)) is not None]
+    return found
+
+
+async def publish_change(
+    settings: Settings, kind: Kind, version: str, *, by: str, reason: str = ""
+) -> ReleaseChange:
+    """Write a change of now; return it when the broker has it."""
+    change = ReleaseChange(kind, version, by, int(time.time() * 1000), reason)
+    publisher = Publisher(settings)
+    await publisher.start()
+    try:
+        await publisher.publish_all([(topic_name(settings, "model-releases"), 0, encode_change(change))])
+    finally:
+        await publisher.stop()
+    return change

@@ -1,0 +1,189 @@
+"""Where releases are kept: a folder, or any URL that fsspec knows (s3://, gs://, ...).
+
+Each release lies under its version, which is a hash of its contents: a version never means two things, and
+who reads one can tell whether it is what was written. The manifest is written last, so what has none is no
+release yet, and what a writer left behind when it was killed is written over by the next.
+"""
+
+import json
+import logging
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_core.release.folder import MANIFEST, Release, read_release
+from streams.errors import SlatestreamError
+
+log = logging.getLogger(__name__)
+
+VERSION = re.compile(r"[0-9a-f]{12}")
+PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+EXTRA = "pip install 'fsspec[s3]' or the extra of your store"
+
+
+class StoreError(SlatestreamError):
+    """A store cannot be used, or does not hold what is asked for; the message says which, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A release in a store: its version, the bytes of all its files, and what its manifest says."""
+
+    version: str
+    nbytes: int
+    manifest: dict[str, Any]
+
+
+class ReleaseStore:
+    """Puts releases into a store and fetches them from it.
+
+    Parameters
+    ----------
+    url : a folder, or a URL of fsspec's with its options in the environment, such as AWS_ENDPOINT_URL
+
+    Raises
+    ------
+    StoreError
+        If nothing here knows that kind of URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        import fsspec  # with its registry of file systems: only for who has a store
+
+        self.url = url
+        with self._explained("opened"):
+            self._files, self._root = fsspec.core.url_to_fs(url)
+
+    def put(self, folder: Path) -> Release:
+        """Copy a release folder into the store, if it is not there yet; return the release.
+
+        Raises
+        ------
+        StoreError
+            If the folder is no whole release, or the store cannot be written.
+        """
+        try:
+            release = read_release(folder)
+        except (ValueError, OSError) as error:
+            raise StoreError(f"release: {error}") from None
+        if self.has(release.version):
+            return release
+        names = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        with self._explained(f"written ({release.version})"):
+            self._files.makedirs(self._path(release.version), exist_ok=True)
+            for name in (*names, MANIFEST):
+                self._files.put_file(str(folder / name), self._path(release.version, name))
+        return release
+
+    def has(self, version: str) -> bool:
+        """Whether the store holds a release."""
+        with self._explained("read"):
+            self._files.invalidate_cache()
+            return bool(self._files.exists(self._path(version, MANIFEST)))
+
+    def list(self) -> list[Stored]:
+        """Return what the store holds, by version; what has no readable manifest is left out."""
+        with self._explained("read"):
+            self._files.invalidate_cache()
+            if not self._files.exists(self._root):
+                return []
+            names = [Path(path).name for path in self._files.ls(self._root, detail=False)]
+        found = []
+        for version in sorted(name for name in names if VERSION.fullmatch(name)):
+            try:
+                found.append(self.about(version))
+            except StoreError as error:
+                log.warning("left out: %s", error)
+        return found
+
+    def about(self, version: str) -> Stored:
+        """Return what is said of a release, without its files.
+
+        Raises
+        ------
+        StoreError
+            If the store does not hold it, or its manifest is none.
+        """
+        if not self.has(version):
+            raise StoreError(f"release {version} must be in {self.url}, which does not hold it")
+        with self._explained(f"read ({version})"):
+            text = self._files.cat_file(self._path(version, MANIFEST))
+            sizes = [entry["size"] for entry in self._files.ls(self._path(version), detail=True)]
+        try:
+            manifest = json.loads(text)
+            names = list(manifest["files"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"release {version} in {self.url} has no manifest in JSON: {error}") from None
+        if not all(isinstance(name, str) and PLAIN.fullmatch(name) for name in names):
+            raise StoreError(f"release {version} in {self.url} must name plain files, got {names}")
+        return Stored(version, sum(size or 0 for size in sizes), manifest)
+
+    def fetch(self, version: str, cache: Path) -> Path:
+        """Return a folder below `cache` that holds the release, every file as the manifest says.
+
+        Raises
+        ------
+        StoreError
+            If the store does not hold it, or holds something else under its name.
+        """
+        folder = cache / version
+        if (why := _wrong(folder, version)) is None:
+            return folder
+        if folder.exists():
+            log.warning("%s is fetched again: %s", folder, why)
+            shutil.rmtree(folder, ignore_errors=True)
+        names = self.about(version).manifest["files"]
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{version}-", dir=cache) as partial:
+            there = Path(partial) / version
+            there.mkdir()
+            with self._explained(f"read ({version})"):
+                for name in (*names, MANIFEST):
+                    self._files.get_file(self._path(version, name), str(there / name))
+            if (why := _wrong(there, version)) is not None:
+                raise StoreError(f"release {version} in {self.url} is not what it says: {why}")
+            try:
+                there.rename(folder)
+            except OSError:
+                if _wrong(folder, version) is not None:  # else another process has put it there meanwhile
+                    raise
+        return folder
+
+    def delete(self, version: str) -> None:
+        """Take a release out of the store: its manifest first, so that nobody begins to read it."""
+        with self._explained(f"deleted ({version})"):
+            self._files.rm_file(self._path(version, MANIFEST))
+            self._files.rm(self._path(version), recursive=True)
+
+    def _path(self, version: str, name: str | None = None) -> str:
+        if not VERSION.fullmatch(version):
+            raise StoreError(f"version must be 12 hexadecimal digits, got {version!r}")
+        return "/".join((self._root.rstrip("/"), version, *([name] if name else [])))
+
+    @contextmanager
+    def _explained(self, done: str) -> Iterator[None]:
+        """Say of any error of a file system which store it is of: they have classes of their own."""
+        try:
+            yield
+        except SlatestreamError:
+            raise
+        except ImportError as error:
+            raise StoreError(f"release store {self.url} needs a package: {error} ({EXTRA})") from None
+        except Exception as error:
+            raise StoreError(
+                f"release store {self.url} cannot be {done}: {type(error).__name__}: {error}"
+            ) from error
+
+
+def _wrong(folder: Path, version: str) -> str | None:
+    """Say what is wrong with a folder that should hold a release; None if nothing is."""
+    try:
+        got = read_release(folder).version
+    except (ValueError, OSError) as error:
+        return str(error)
+    return None if got == version else f"it holds {got}"

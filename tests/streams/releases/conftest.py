@@ -1,0 +1,37 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from model_core.data.vocabulary import Vocabulary
+from model_core.network.config import ModelConfig
+from model_core.release import folder as files
+from model_core.release.folder import write_manifest
+from model_core.signals.config import SignalConfig
+
+MakeRelease = Callable[..., Path]
+
+
+@pytest.fixture
+def make_release(tmp_path: Path) -> MakeRelease:
+    """Makes folders whose manifest vouches for what is in them: any bytes, told apart by `contents`."""
+
+    def make(contents: bytes = b"1", *, actions: dict[str, float] | None = None, rows: int = 1000) -> Path:
+        folder = tmp_path / f"made-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        for name in (files.ITEM_ENCODER, files.HISTORY, files.USER, files.MATCH, files.RANKER, files.EASE):
+            (folder / name).write_bytes(name.encode() + contents)
+        (folder / files.MAPPING).write_bytes(b"mapping")
+        write_manifest(
+            folder,
+            config=ModelConfig(),
+            actions=actions or {"view": 0.2, "like": 2.0},
+            text_encoder=("none", ""),
+            vocabulary=Vocabulary({}, {}, {}),
+            signals=SignalConfig(),
+            metrics={"slatestream": {"ndcg@10": 0.25}},
+            training={"interactions": rows},
+        )
+        return folder
+
+    return make

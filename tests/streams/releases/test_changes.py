@@ -1,0 +1,69 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.releases.changes import ReleaseChange, before, decode_change, encode_change, serving
+from streams.releases.commands import superfluous
+
+
+def changes(text: str) -> list[ReleaseChange]:
+    """Of "pa pb ra xb": promote a, promote b, roll back to a, refuse b; at 1, 2, 3 and 4 ms."""
+    kinds = {"p": "promote", "r": "rollback", "x": "refuse"}
+    return [
+        ReleaseChange(kinds[word[0]], word[1:], "me", at)  # type: ignore[arg-type]
+        for at, word in enumerate(text.split(), 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "stack"),
+    [
+        ("", []),
+        ("pa", ["a"]),
+        ("pa pa", ["a"]),
+        ("pa pb", ["a", "b"]),
+        ("pa pb ra", ["a"]),
+        ("pa pb ra pc", ["a", "c"]),
+        ("pa pb pc rb ra", ["a"]),
+        ("pa pb pa", ["a", "b", "a"]),
+        ("pa pb pa rb", ["a", "b"]),
+        ("pa xb", ["a"]),
+        ("rz", ["z"]),
+    ],
+)
+def test_what_serves_is_what_was_promoted_last_and_not_rolled_back(text: str, stack: list[str]):
+    assert serving(changes(text)) == stack
+
+
+@given(st.lists(st.tuples(st.sampled_from("prx"), st.sampled_from("abc"))))
+def test_the_last_promotion_or_rollback_names_what_serves(words: list[tuple[str, str]]):
+    done = changes(" ".join(kind + version for kind, version in words))
+    named = [change.version for change in done if change.change != "refuse"]
+
+    assert serving(done)[-1:] == named[-1:]
+
+
+def test_what_served_at_a_time_is_told():
+    done = changes("pa pb ra")
+    assert [before(done, at) for at in range(5)] == [None, "a", "b", "a", "a"]
+
+
+def test_each_change_has_a_key_of_its_own_and_is_read_as_it_was_written():
+    done = changes("pa pa xb")
+    rows = [encode_change(change) for change in done]
+
+    assert len({key for key, _ in rows}) == 3
+    assert [decode_change(value) for _, value in rows] == done
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"{}", b'{"change":"delete","version":"a"}', b"\xff", b"[" * 9999]
+)
+def test_what_is_no_change_says_nothing(value: bytes | None):
+    assert decode_change(value) is None
+
+
+def test_what_never_served_and_what_may_serve_again_is_kept():
+    done = changes("pa pb pc rb pd")
+    assert superfluous(["a", "b", "c", "d", "new"], done, keep=2) == ["a", "c"]
+    assert superfluous(["a", "b", "c", "d", "new"], done, keep=5) == ["c"]

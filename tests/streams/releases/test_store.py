@@ -1,0 +1,143 @@
+import json
+import uuid
+from pathlib import Path
+
+import pytest
+
+from model_core.release.folder import MANIFEST, RANKER, read_release
+from streams.releases.store import ReleaseStore, StoreError
+from tests.streams.releases.conftest import MakeRelease
+
+
+@pytest.fixture(params=["folder", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ReleaseStore:
+    """A store in a folder that is not there yet, and one behind a URL."""
+    there = str(tmp_path / "store") if request.param == "folder" else f"memory://{uuid.uuid4().hex}"
+    return ReleaseStore(there)
+
+
+def test_what_is_fetched_is_what_was_put(store: ReleaseStore, make_release: MakeRelease, tmp_path: Path):
+    folder = make_release()
+    version = store.put(folder).version
+
+    fetched = store.fetch(version, tmp_path / "cache")
+
+    assert {path.name: path.read_bytes() for path in fetched.iterdir()} == {
+        path.name: path.read_bytes() for path in folder.iterdir()
+    }
+    assert read_release(fetched).version == version
+
+
+def test_an_empty_store_lists_nothing_and_a_full_one_each_release_once(
+    store: ReleaseStore, make_release: MakeRelease
+):
+    assert store.list() == []
+    folders = [make_release(b"1"), make_release(b"2")]
+    versions = {store.put(folder).version for folder in (*folders, folders[0])}
+
+    assert {one.version for one in store.list()} == versions
+    assert all(one.nbytes > 1000 for one in store.list())
+
+
+def test_what_was_written_by_half_is_no_release_and_is_written_over(
+    store: ReleaseStore, make_release: MakeRelease, tmp_path: Path
+):
+    folder = make_release()
+    version = read_release(folder).version
+    store._files.makedirs(store._path(version), exist_ok=True)
+    store._files.pipe_file(store._path(version, RANKER), b"half of it")
+
+    assert store.list() == []
+    with pytest.raises(StoreError, match="does not hold it"):
+        store.fetch(version, tmp_path / "cache")
+    store.put(folder)
+    assert store.fetch(version, tmp_path / "cache").name == version
+
+
+def test_a_file_that_was_changed_in_the_store_is_refused_and_leaves_nothing_behind(
+    store: ReleaseStore, make_release: MakeRelease, tmp_path: Path
+):
+    version = store.put(make_release()).version
+    store._files.pipe_file(store._path(version, RANKER), b"tampered with")
+
+    with pytest.raises(StoreError, match=f"is not what it says: release file .*{RANKER}.* must have SHA-256"):
+        store.fetch(version, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_release_under_the_name_of_another_is_refused(
+    store: ReleaseStore, make_release: MakeRelease, tmp_path: Path
+):
+    first, other = (store.put(make_release(bytes([n]))).version for n in (1, 2))
+    for name in (*json.loads(store._files.cat_file(store._path(other, MANIFEST)))["files"], MANIFEST):
+        store._files.cp_file(store._path(other, name), store._path(first, name))
+
+    with pytest.raises(StoreError, match=f"release {first} .* is not what it says: it holds {other}"):
+        store.fetch(first, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/etc/passwd", "a/b", ".hidden", "", 7])
+def test_a_manifest_names_plain_files_only(
+    store: ReleaseStore, make_release: MakeRelease, tmp_path: Path, name: object
+):
+    version = store.put(make_release()).version
+    store._files.pipe_file(store._path(version, MANIFEST), json.dumps({"files": {name: "0"}}).encode())
+    if name == 7:  # JSON has no such key; a list of names has
+        store._files.pipe_file(store._path(version, MANIFEST), json.dumps({"files": [name]}).encode())
+
+    with pytest.raises(StoreError, match="must name plain files"):
+        store.fetch(version, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("text", [b"", b"no JSON", b"[]", b"\xff", b'{"files": 3}'])
+def test_a_manifest_that_is_none_is_left_out_of_the_list(
+    store: ReleaseStore, make_release: MakeRelease, text: bytes
+):
+    broken, whole = (store.put(make_release(bytes([n]))).version for n in (1, 2))
+    store._files.pipe_file(store._path(broken, MANIFEST), text)
+
+    assert [one.version for one in store.list()] == [whole]
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_again(
+    store: ReleaseStore, make_release: MakeRelease, tmp_path: Path
+):
+    version = store.put(make_release()).version
+    copy = store.fetch(version, tmp_path / "cache")
+    (copy / RANKER).write_bytes(b"damaged")
+
+    assert read_release(store.fetch(version, tmp_path / "cache")).version == version
+
+
+def test_what_is_deleted_is_gone(store: ReleaseStore, make_release: MakeRelease, tmp_path: Path):
+    version = store.put(make_release()).version
+    store.delete(version)
+
+    assert store.list() == []
+    with pytest.raises(StoreError, match="does not hold it"):
+        store.fetch(version, tmp_path / "cache")
+
+
+def test_a_folder_that_is_no_release_is_not_put(
+    store: ReleaseStore, make_release: MakeRelease, tmp_path: Path
+):
+    folder = make_release()
+    (folder / RANKER).unlink()
+    for wrong in (folder, tmp_path / "nowhere"):
+        with pytest.raises(StoreError, match="^release"):
+            store.put(wrong)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [("nosuch://bucket", "nosuch"), ("/proc/1/store", "/proc/1/store cannot be written")],
+)
+def test_a_store_that_cannot_be_used_is_named(url: str, said: str, make_release: MakeRelease):
+    with pytest.raises(StoreError, match=said):
+        ReleaseStore(url).put(make_release())
+
+
+@pytest.mark.parametrize("version", ["", "..", "../etc", "ABCDEF012345", "0123456789ab/.."])
+def test_a_version_is_twelve_hexadecimal_digits(store: ReleaseStore, version: str, tmp_path: Path):
+    with pytest.raises(StoreError, match="version must be 12 hexadecimal digits"):
+        store.fetch(version, tmp_path)
