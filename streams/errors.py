@@ -46,5 +46,9 @@ class ClusterError(TopicError):
     exit_code = 3
 
 
+class NobodyThere(ClusterError):
+    """No broker is at any of the addresses: they may not have started yet."""
+
+
 class OwnershipLost(Exception):
     """Another worker answers for the partition now: what is held of it here counts no more."""

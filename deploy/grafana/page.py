@@ -124,7 +124,7 @@ def page(prometheus: str, *, minutes: float = MINUTES, rate_interval: str = RATE
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><title>Panels · slatestream</title>'
         f"<style>{''.join(styles)}</style></head><body><main><h1>Panels</h1>"
-        f'<p class="lead">The last {minutes:g} minutes of {escape(prometheus)}; times are in UTC.</p>'
+        f'<p class="lead">The last {60 * minutes:g} s of {escape(prometheus)}; times are in UTC.</p>'
         f"{''.join(boards)}</main>"
         f'<script type="application/json" id="times">{json.dumps(times.list())}</script>'
         f"{''.join(f'<script>{script}</script>' for script in scripts)}</body></html>"

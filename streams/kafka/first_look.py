@@ -6,7 +6,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from streams.errors import TopicError
-from streams.kafka.knock import knock
+from streams.kafka.knock import wait_for_brokers
 from streams.kafka.options import aiokafka_client_options
 from streams.kafka.topics import layout_differences, refuse_unusable
 from streams.settings import Settings
@@ -24,7 +24,7 @@ async def look(settings: Settings) -> None:
     TopicError
         If the brokers cannot be reached, or the topics are not as a worker needs them.
     """
-    await knock(settings)
+    await wait_for_brokers(settings)
     admin = AIOKafkaAdminClient(client_id="slatestream-worker", **aiokafka_client_options(settings))
     try:
         await admin.start()

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import ssl
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,13 +13,16 @@ from aiokafka import errors
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.metadata import MetadataRequest
 
-from streams.errors import ClusterError, TopicError
+from streams.errors import ClusterError, NobodyThere, TopicError
 from streams.kafka.options import aiokafka_client_options
 from streams.settings import Settings
 
 CONNECT_TIMEOUT_MS = 10_000
 HINT = "set KAFKA_BOOTSTRAP_SERVERS, or start a broker with `slatestream broker`"
 CLOSE_TIMEOUT_S = 1.0
+AGAIN_S = 2.0
+
+log = logging.getLogger(__name__)
 
 
 def knock_from_thread(settings: Settings) -> None:
@@ -34,7 +38,7 @@ async def knock(settings: Settings) -> None:
     ------
     ClusterError
         If none answers: for each, whether it was not reached, speaks another protocol, showed a certificate
-        that is not trusted, wants one, or does not know user and password.
+        that is not trusted, wants one, or does not know user and password. NobodyThere if none was reached.
     ConfigurationError
         If a file of the TLS settings or of the token cannot be used.
     """
@@ -57,8 +61,34 @@ async def knock(settings: Settings) -> None:
                 tls = await _speaks_tls(host.strip("[]"), int(port))
                 fault = _closed(settings, tls=tls)
             faults.append(f"{server}: {fault}")
-    hint = "" if reached else f": {HINT}"
-    raise ClusterError(f"Kafka cannot be reached ({'; '.join(faults)}){hint}")
+    text = f"Kafka cannot be reached ({'; '.join(faults)})"
+    raise ClusterError(text) if reached else NobodyThere(f"{text}: {HINT}")
+
+
+async def wait_for_brokers(settings: Settings, *, again_s: float = AGAIN_S) -> None:
+    """Knock until a broker answers, for `connect_timeout_ms`: they may start after whoever needs them.
+
+    What waiting does not mend is told at once.
+
+    Parameters
+    ----------
+    again_s : between two tries
+
+    Raises
+    ------
+    ClusterError, ConfigurationError
+        As `knock`.
+    """
+    until = time.monotonic() + settings.connect_timeout_ms / 1000
+    while True:
+        try:
+            return await knock(settings)
+        except NobodyThere as error:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise
+            log.warning("%s; waiting for up to %.0f s more (connect_timeout_ms)", error, left)
+        await asyncio.sleep(min(again_s, left))
 
 
 async def _speaks_tls(host: str, port: int) -> bool:

@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     partitions: Positive = Field(4, description="Partitions of every user-keyed topic (co-partitioned).")
     replication_factor: Positive = 1
     session_timeout_ms: Annotated[int, Field(ge=1_000)] = 10_000
+    connect_timeout_ms: Annotated[int, Field(ge=0)] = Field(
+        60_000,
+        description="How long a worker waits at its start for a broker that nobody is at, before it ends.",
+    )
 
     mapping: Path | None = Field(
         None,

@@ -1,5 +1,6 @@
 """Brokers that want TLS, credentials or both, and what is said when the settings do not fit."""
 
+import asyncio
 import base64
 import json
 import socket
@@ -19,11 +20,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from streams.broker.embedded import EmbeddedBroker
-from streams.errors import ClusterError, ConfigurationError
-from streams.kafka.knock import knock
+from streams.errors import ClusterError, ConfigurationError, NobodyThere
+from streams.kafka.knock import knock, wait_for_brokers
 from streams.kafka.topic_admin import check_topics, create_topics
 from streams.settings import Settings, load_settings
-from streams.worker.process import WorkerProcess, same_topics
+from streams.worker.process import WorkerError, WorkerProcess, same_topics
 from tests.e2e.client import Client
 from tests.e2e.conftest import FAST
 
@@ -247,3 +248,43 @@ async def test_the_key_must_be_of_the_certificate(secured: Secured) -> None:
     )
     with pytest.raises(ConfigurationError, match="of this certificate: KEY_VALUES_MISMATCH"):
         await knock(settings)
+
+
+async def test_brokers_that_start_later_are_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    (port,) = free_ports(1)
+    settings = load_settings(bootstrap_servers=f"127.0.0.1:{port}", connect_timeout_ms=60_000)
+    waiting = asyncio.create_task(wait_for_brokers(settings, again_s=0.1))
+    async with asyncio.timeout(30):
+        while "waiting for up to" not in caplog.text:
+            await asyncio.sleep(0.02)
+    # In this thread: the broker dies with the one that starts it.
+    with EmbeddedBroker(port=port):
+        await waiting
+    assert f"Kafka cannot be reached (127.0.0.1:{port}: Connection refused)" in caplog.text
+
+
+@pytest.mark.parametrize("wait_ms", [0, 200])
+async def test_brokers_that_do_not_come_are_given_up_as_configured(wait_ms: int) -> None:
+    (port,) = free_ports(1)
+    settings = load_settings(bootstrap_servers=f"127.0.0.1:{port}", connect_timeout_ms=wait_ms)
+    with pytest.raises(NobodyThere, match=f"127.0.0.1:{port}: Connection refused"):
+        await wait_for_brokers(settings, again_s=0.05)
+
+
+async def test_what_waiting_does_not_mend_is_told_at_once(secured: Secured) -> None:
+    settings = secured.settings("PLAINTEXT", security_protocol="SASL_PLAINTEXT", **PASSWORD)
+    with pytest.raises(ClusterError, match="cannot be reached") as told:
+        await wait_for_brokers(settings)
+    assert not isinstance(told.value, NobodyThere)
+
+
+def test_a_worker_whose_brokers_do_not_come_says_so_and_ends(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    settings = load_settings(bootstrap_servers=f"127.0.0.1:{port}", connect_timeout_ms=500)
+    worker = WorkerProcess(same_topics(settings, **FAST, connect_timeout_ms=500), log=tmp_path / "worker.log")
+    worker.start()
+    with pytest.raises(WorkerError, match="ended with code 3"):
+        worker.wait_ready()
+    said = (tmp_path / "worker.log").read_text()
+    assert "waiting for up to 0 s more (connect_timeout_ms)" in said
+    assert "Traceback" not in said
