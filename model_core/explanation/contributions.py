@@ -205,9 +205,22 @@ def _logit(probability: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np
 def _explain_baseline(
     scorer: BaselineScorer, request: ScoreBatch, items: NDArray[np.float32], row: int
 ) -> Attribution:
-    """The baseline's level is a sum already: co-visits, and what is left without them."""
+    """The baseline's level, or logit, is a sum already: co-visits, and what is left without them."""
     score = _score_alone(scorer, request, items, row)
     rest = _score_alone(scorer, request.without_signals(), items, row)
+    if request.moments is not None:
+        value, left = _logit(np.array([score, rest]))
+        return Attribution(
+            unit="logit",
+            score=score,
+            value=float(value),
+            base=0.0,
+            players=[Player("signal", name) for name in SIGNALS[:2]],
+            contributions=np.array([value - left, left]),
+            errors=np.zeros(2),
+            orders=0,
+            runs=2,
+        )
     added = np.array([request.signals_of(0, row)[0], rest / (1 - rest)], np.float64)
     return Attribution(
         unit="level",

@@ -73,6 +73,23 @@ class SparseRows:
 
 
 @dataclass(frozen=True, slots=True)
+class Moments:
+    """What a model that is learned online says of the N items, at the moments that B requests are of.
+
+    levels : (G, N) float32, logits but for co-visits, at each of G moments; of : (B,) int64, a request's
+    covisits : what the signal of co-visits, see `model_core.signals.trends.covisit_signal`, counts
+    """
+
+    levels: NDArray[np.float32]
+    of: NDArray[np.int64]
+    covisits: float
+
+    def take(self, requests: NDArray[np.integer]) -> "Moments":
+        """Return those of some of the requests."""
+        return replace(self, of=self.of[requests])
+
+
+@dataclass(frozen=True, slots=True)
 class ScoreBatch:
     """B requests over the N rows of an item matrix. Nothing in it is of every request and every item.
 
@@ -86,6 +103,7 @@ class ScoreBatch:
     eligible : (N,) bool, items that anybody may be given at this moment
     excluded : eligible items that a request may not be given
     limited : where `limited_mask` (B,) bool is True, the only items that a request may be given
+    moments : where no release is, what is learned online; None = nothing yet
     """
 
     history: NDArray[np.int64]
@@ -100,6 +118,7 @@ class ScoreBatch:
     excluded: SparseRows
     limited: SparseRows | None = None
     limited_mask: NDArray[np.bool_] | None = None
+    moments: Moments | None = None
 
     def take(self, requests: NDArray[np.integer]) -> "ScoreBatch":
         """Return some of the requests."""
@@ -112,6 +131,7 @@ class ScoreBatch:
             excluded=self.excluded.take(requests),
             limited=None if self.limited is None else self.limited.take(requests),
             limited_mask=None if self.limited_mask is None else self.limited_mask[requests],
+            moments=None if self.moments is None else self.moments.take(requests),
         )
 
     def signals_of(self, request: int, row: int) -> NDArray[np.float32]:

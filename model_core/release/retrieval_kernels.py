@@ -37,7 +37,7 @@ def _dot(a: Floats, b: Floats) -> np.float32:
 
 
 @njit_sum
-def _log(x: Any) -> Any:
+def log_of(x: Any) -> Any:
     """Natural logarithm of a positive float32, off by less than one in its last place.
 
     Without branches or calls, so that loops over it become vector instructions. Moshier, Cephes, `logf`.
@@ -68,7 +68,7 @@ def own_parts(bounds: Longs, values: Floats, weights: Floats, scales: Floats, ou
     column = np.empty(len(out), np.float32)
     out[:] = np.float32(0)
     for s in range(len(scales)):
-        floor = _log(scales[s])
+        floor = log_of(scales[s])
         for k in range(len(out)):
             column[k] = scales[s] + values[k, s]
         for b in range(len(bounds) - 1):
@@ -78,7 +78,7 @@ def own_parts(bounds: Longs, values: Floats, weights: Floats, scales: Floats, ou
                 out[bounds[b] : bounds[b + 1]],
             )
             for k in range(len(parts)):
-                parts[k] += weight * (_log(mine[k]) - floor)
+                parts[k] += weight * (log_of(mine[k]) - floor)
 
 
 @njit

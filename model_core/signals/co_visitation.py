@@ -27,8 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.signals import co_visitation_kernels as kernels
+from model_core.signals import horizons
 from model_core.signals.co_visitation_kernels import previous_items
 from model_core.signals.config import MAX_NEIGHBOURS
+from model_core.signals.horizons import HORIZONS
 from model_core.signals.reserved import room, with_room
 from model_core.signals.sparse import Sums, merge_signals
 
@@ -46,6 +48,7 @@ __all__ = [
 
 WEIGHT_UNIT = 1 << 16
 LIKELY_GROUPS = 1 << 22  # reserved; what comes beyond is copied once, to twice the room
+NO_MOMENTS = horizons.packed(np.zeros((1, HORIZONS), np.float32), np.full((1, 2), kernels.NO_TIME, np.int64))
 NEVER = -1  # the applied offset of a row before its first event
 
 
@@ -84,6 +87,8 @@ class CoVisitation:
             low_bits=np.empty(0, np.uint8),
             applied=np.empty(0, np.int64),
             popularity=np.empty(0, np.int64),
+            rates=np.empty((0, HORIZONS), np.float32),
+            times=np.empty((0, 2), np.int64),
             dirty=np.empty(0, np.bool_),
             dirty_rows=np.empty(0, np.int32),
             heap=heap,
@@ -133,6 +138,8 @@ class CoVisitation:
                 low_bits=_resized(t.low_bits, capacity, 0),
                 applied=_resized(t.applied, capacity, NEVER),
                 popularity=_resized(t.popularity, capacity, 0),
+                rates=_resized(t.rates, capacity, 0),
+                times=_resized(t.times, capacity, kernels.NO_TIME),
                 dirty=_resized(t.dirty, capacity, False),
                 dirty_rows=_resized(t.dirty_rows, capacity, 0),
             )
@@ -152,6 +159,7 @@ class CoVisitation:
         windows: NDArray[np.int32],
         windows_positive: NDArray[np.bool_],
         offsets: NDArray[np.int64],
+        times: NDArray[np.int64] | None = None,
     ) -> None:
         """Fold events in order.
 
@@ -166,14 +174,18 @@ class CoVisitation:
         windows_positive : (n, window) bool
         offsets : (n,) int64
             Increasing; an event at or below a row's applied offset leaves that row alone.
+        times : (n,) int64, event times in ms, in any order; all 0 when None
         """
         if windows.shape[1:] != (self.window,):
             raise ValueError(f"windows must have shape (n, {self.window}), got {windows.shape}")
+        if times is None:
+            times = np.zeros(len(items), np.int64)
         done = 0
         while True:
             done = kernels.observe(
-                self._tables, items, positive, windows, windows_positive, offsets, self.pair_weights, done
-            )
+                self._tables, items, positive, windows, windows_positive, offsets, times, self.pair_weights,
+                done,
+            )  # fmt: skip
             if done == len(items):
                 return
             self.make_room()
@@ -215,7 +227,8 @@ class CoVisitation:
         bounds, others, counts = self.neighbours_of(rows)
         kept = ~gone[others]
         bounds = np.concatenate(([0], np.cumsum(kept)))[bounds]
-        self.restore(rows, self.applied[rows], self.popularity[rows], bounds, others[kept], counts[kept])
+        numbers = self.applied[rows], self.popularity[rows]
+        self.restore(rows, *numbers, bounds, others[kept], counts[kept], self.moments_of(rows))
         kernels.mark(self._tables, rows)
 
     def neighbours_of(
@@ -237,6 +250,10 @@ class CoVisitation:
         bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
         return bounds, others[: bounds[-1]], counts[: bounds[-1]]
 
+    def moments_of(self, rows: NDArray[np.int32]) -> NDArray[np.uint8]:
+        """What the rows say of time, as it is saved: (len(rows), MOMENTS) uint8."""
+        return horizons.packed(self._tables.rates[rows], self._tables.times[rows])
+
     def restore(
         self,
         rows: NDArray[np.int32],
@@ -245,14 +262,21 @@ class CoVisitation:
         bounds: NDArray[np.int64],
         others: NDArray[np.int32],
         counts: NDArray[np.int32],
+        moments: NDArray[np.uint8] | None = None,
     ) -> None:
         """Put saved rows back, in the layout of `neighbours_of`; an older row never replaces a newer one.
 
         Restored rows are not dirty. Rows saved with more `neighbours` keep the largest counters only.
+        `moments` is of `moments_of`; None is of items whose times are not known.
         """
+        if moments is None:
+            moments = np.tile(NO_MOMENTS, (len(rows), 1))
+        rates, times = horizons.unpacked(moments)
         done = 0
         while True:
-            done = kernels.restore(self._tables, rows, applied, popularity, bounds, others, counts, done)
+            done = kernels.restore(
+                self._tables, rows, applied, popularity, rates, times, bounds, others, counts, done
+            )
             if done == len(rows):
                 return
             self.make_room()

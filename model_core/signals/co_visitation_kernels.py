@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 
 from model_core.kernels import inner
 from model_core.signals import sparse
+from model_core.signals.horizons import HALF_LIVES_MS
+
+FIRST, LAST = 0, 1  # columns of `Tables.times`
+NO_TIME = -(2**62)
 
 GROUP = 16  # counters in a group: 16 int32 fill a cache line
 
@@ -41,6 +45,8 @@ class Tables(NamedTuple):
     low_bits: NDArray[np.uint8]  # (n,) of the item key
     applied: NDArray[np.int64]  # (n,) offset up to which the row has been applied
     popularity: NDArray[np.int64]  # (n,) positive events
+    rates: NDArray[np.float32]  # (n, H) positive events, decayed to times[LAST]; see `horizons`
+    times: NDArray[np.int64]  # (n, 2) ms, of the first and the last event; NO_TIME before the first
     dirty: NDArray[np.bool_]  # (n,)
     dirty_rows: NDArray[np.int32]  # (n,) the first heap[DIRTY] are dirty
     heap: NDArray[np.int64]  # cells named above, then one list of free blocks for every level
@@ -172,6 +178,23 @@ def _has_room(groups: Groups, heap: Cells, size: int) -> bool:
     return bool(heap[USED] + ((size + 4) << max_level) <= groups.shape[0])
 
 
+@inner
+def _note(rates: Floats, times: Cells, row: int, time: int, amount: float) -> None:
+    """Take an event into the rates of a row, in the order of the log; a late one is decayed itself."""
+    last = times[row, LAST]
+    if last == NO_TIME:
+        times[row, FIRST] = last = time
+    passed = np.float32(time - last)
+    for h in range(rates.shape[1]):
+        shrink = np.exp2(-abs(passed) * np.float32(1 / HALF_LIVES_MS[h]))
+        if passed >= 0:
+            rates[row, h] = rates[row, h] * shrink + np.float32(amount)
+        else:
+            rates[row, h] += shrink * np.float32(amount)
+    times[row, FIRST] = min(times[row, FIRST], time)
+    times[row, LAST] = max(last, time)
+
+
 @njit
 def observe(
     t: Tables,
@@ -180,6 +203,7 @@ def observe(
     windows: Windows,
     windows_positive: Flags,
     offsets: Cells,
+    event_times: Cells,
     weights: Windows,
     begin: int,
 ) -> int:
@@ -187,7 +211,7 @@ def observe(
 
     weights : (2, W) int32, in units, of a pair at each distance; row 1 when both are positive
     """
-    groups, start, level, low_bits, applied, popularity, dirty, dirty_rows, heap = t
+    groups, start, level, low_bits, applied, popularity, rates, times, dirty, dirty_rows, heap = t
     behind = np.empty(windows.shape[1], np.bool_)
     for event in range(begin, len(items)):
         if not _has_room(groups, heap, windows.shape[1]):
@@ -211,14 +235,15 @@ def observe(
             other = windows[event, k]
             if other == item:
                 continue
-            times = weights[1 if positive[event] and windows_positive[event, k] else 0, k]
+            weight = weights[1 if positive[event] and windows_positive[event, k] else 0, k]
             if fresh:
-                _count(groups, start, level, low_bits, heap, item, other, times, offset)
+                _count(groups, start, level, low_bits, heap, item, other, weight, offset)
             if behind[k]:
-                _count(groups, start, level, low_bits, heap, other, item, times, offset)
+                _count(groups, start, level, low_bits, heap, other, item, weight, offset)
                 _touch(applied, dirty, dirty_rows, heap, other, offset)
         if fresh:
             popularity[item] += positive[event]
+            _note(rates, times, item, event_times[event], 1.0 if positive[event] else 0.0)
             _touch(applied, dirty, dirty_rows, heap, item, offset)
     return len(items)
 
@@ -237,7 +262,7 @@ def mark(t: Tables, rows: Rows) -> None:
 @njit
 def drop(t: Tables, rows: Rows) -> None:
     """Make rows as they were before their first event; none of them is dirty."""
-    groups, start, level, _, applied, popularity, dirty, dirty_rows, heap = t
+    groups, start, level, _, applied, popularity, rates, times, dirty, dirty_rows, heap = t
     for row in rows:
         if start[row] >= 0:
             _release(groups, heap, start[row], level[row])
@@ -245,6 +270,8 @@ def drop(t: Tables, rows: Rows) -> None:
         level[row] = 0
         applied[row] = -1
         popularity[row] = 0
+        rates[row] = 0
+        times[row] = NO_TIME
         dirty[row] = False
     kept = 0
     for k in range(heap[DIRTY]):
@@ -280,13 +307,15 @@ def restore(
     rows: Rows,
     applied: Cells,
     popularity: Cells,
+    rates: Floats,
+    times: Cells,
     bounds: Cells,
     others: Rows,
     counts: Rows,
     begin: int,
 ) -> int:
     """Put rows back from `begin` on; return where it stopped, as `observe` does."""
-    groups, start, level, low_bits, all_applied, all_popularity, _, _, heap = t
+    groups, start, level, low_bits, all_applied, all_popularity, all_rates, all_times, _, _, heap = t
     for i in range(begin, len(rows)):
         if not _has_room(groups, heap, 1):
             return i
@@ -295,6 +324,8 @@ def restore(
             continue
         all_applied[row] = applied[i]
         all_popularity[row] = popularity[i]
+        all_rates[row] = rates[i]
+        all_times[row] = times[i]
         if start[row] >= 0:
             _release(groups, heap, start[row], level[row])
             start[row] = -1

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.co_visitation_kernels import GROUP, Tables
+from model_core.signals.horizons import HORIZONS
 
-GROUPS, N_GROUPS, START, LEVEL, LOW_BITS, POPULARITY, N_ROWS = range(7)
-WIDTH = 7
+GROUPS, N_GROUPS, START, LEVEL, LOW_BITS, POPULARITY, N_ROWS, APPLIED, RATES, TIMES = range(10)
+WIDTH = 10
 
 njit = numba.njit(cache=True, nogil=True)
 carray: Any = numba.carray  # type: ignore[attr-defined]
@@ -60,6 +61,9 @@ def _addresses(tables: Tables) -> NDArray[np.int64]:
     row[START], row[LEVEL] = tables.start.ctypes.data, tables.level.ctypes.data
     row[LOW_BITS], row[POPULARITY] = tables.low_bits.ctypes.data, tables.popularity.ctypes.data
     row[N_ROWS] = len(tables.start)
+    row[APPLIED], row[RATES], row[TIMES] = (
+        tables.applied.ctypes.data, tables.rates.ctypes.data, tables.times.ctypes.data,
+    )  # fmt: skip
     return row
 
 
@@ -95,6 +99,17 @@ def arrays_of(where):  # type: ignore[no-untyped-def]
     level = carray(_pointer(where[LEVEL]), (where[N_ROWS],), np.uint8)
     low_bits = carray(_pointer(where[LOW_BITS]), (where[N_ROWS],), np.uint8)
     return groups, start, level, low_bits
+
+
+@njit
+def moments_of(where):  # type: ignore[no-untyped-def]
+    """Applied offsets, popularity, rates and times of the partition that a row of `Parts.where` names."""
+    rows = where[N_ROWS]
+    applied = carray(_pointer(where[APPLIED]), (rows,), np.int64)
+    popularity = carray(_pointer(where[POPULARITY]), (rows,), np.int64)
+    rates = carray(_pointer(where[RATES]), (rows, HORIZONS), np.float32)
+    times = carray(_pointer(where[TIMES]), (rows, 2), np.int64)
+    return applied, popularity, rates, times
 
 
 @njit

@@ -272,7 +272,7 @@ def _count_and_read(  # type: ignore[no-untyped-def]
         user, offset[0] = users[event], event
         if not kernels.observe(
             t, log_items[event : event + 1], positive[event : event + 1], last[user : user + 1],
-            last_positive[user : user + 1], offset, pair, 0,
+            last_positive[user : user + 1], offset, offset, pair, 0,
         ):  # fmt: skip
             return event, done
         for back in range(last.shape[1] - 1, 0, -1):

@@ -11,6 +11,7 @@ up to n - depth are through: so a slate may miss at most the latest depth - 1 ev
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,17 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from model_core.data.datasets import Dataset, Interactions, load_recbole
-from streams.bench.references import CoVisits, Ease, Popularity, Reference, prequential_hits
+from model_core.signals.horizons import HALF_LIVES_MS
+from streams.bench.references import (
+    CoVisits,
+    Decayed,
+    Ease,
+    LastLikes,
+    Popularity,
+    RecentCoVisits,
+    Reference,
+    prequential_hits,
+)
 from streams.bench.report import machine, write_report
 from streams.client import SlateClient
 from streams.demo.arms import quantiles_ms
@@ -36,6 +47,7 @@ from streams.worker.process import WorkerProcess, same_topics
 
 PUBLISHED = {"popularity": 0.099, "co-visitation": 0.173, "EASE": 0.181}
 FIFTHS = 5
+WINDOWS = (50, 100, 200, 500, 1_000)
 
 
 def prequential_command(
@@ -83,10 +95,12 @@ class Run:
     """What a prequential run gave: one entry a like, by its place among the likes.
 
     hits : dict of int to bool; a lost answer is a miss
+    listed : the items of each slate
     """
 
     hits: dict[int, bool] = field(default_factory=dict)
     latencies_s: list[float] = field(default_factory=list)
+    listed: dict[int, list[str]] = field(default_factory=dict)
     lost: int = 0
     fallbacks: int = 0
     seconds: float = 0.0
@@ -188,6 +202,7 @@ class Replay:
             return
         slate = answer.recommendation.slate
         result.hits[like] = any(item.item_id == item_id for item in slate)
+        result.listed[like] = [item.item_id for item in slate]
         result.latencies_s.append(answer.latency_s)
         result.fallbacks += answer.recommendation.fallback is not None
         result.model_version = answer.recommendation.model_version
@@ -208,12 +223,27 @@ def figures(run: Run, dataset: Dataset, *, until: float, k: int, limit: int | No
         "likes": len(hits),
         "hit": {"slatestream": float(hits.mean()), **_references(dataset, until=until, k=k, limit=limit)},
         "hit_by_fifth": [float(part.mean()) for part in np.array_split(hits, FIFTHS)],
+        "new": _new_share(run, dataset, until=until),
         "seconds": run.seconds,
         "latency": quantiles_ms(run.latencies_s),
         "lost": run.lost,
         "fallbacks": run.fallbacks,
         "dead_letters": run.dead_letters,
         "model_version": run.model_version,
+    }
+
+
+def _new_share(run: Run, dataset: Dataset, *, until: float) -> dict[str, float]:
+    """Share of items that nobody had met at the end of the warm-up: of those wanted, and of those listed."""
+    events = dataset.interactions
+    warm_up = int(until * len(events))
+    known = set(events.item_ids[:warm_up].tolist())
+    later = events[warm_up:]
+    wanted = later.item_ids[later.ratings >= LIKED][: len(run.hits)].tolist()
+    listed = [item for slate in run.listed.values() for item in slate]
+    return {
+        name: float(np.mean([item not in known for item in items])) if items else 0.0
+        for name, items in (("wanted", wanted), ("listed", listed))
     }
 
 
@@ -224,23 +254,29 @@ def _references(dataset: Dataset, *, until: float, k: int, limit: int | None) ->
     user_ids, users = np.unique(events.user_ids, return_inverse=True)
     item_ids, items = np.unique(events.item_ids, return_inverse=True)
     n_users, n_items = len(user_ids), len(item_ids)
-    references: tuple[Reference, ...] = (Popularity(n_items), CoVisits(n_items), Ease(n_users, n_items))
     positive: NDArray[np.bool_] = events.ratings >= LIKED
-    return {
-        reference.name: float(
-            prequential_hits(
-                reference,
-                users[chosen],
-                items[chosen],
-                positive[chosen],
-                warm_up=warm_up,
-                n_users=n_users,
-                n_items=n_items,
-                k=k,
-            ).mean()
-        )
-        for reference in references
-    }
+
+    def hit(reference: Reference, chosen: slice, begin: int) -> float:
+        hits = prequential_hits(
+            reference, users[chosen], items[chosen], positive[chosen], warm_up=begin, n_users=n_users,
+            n_items=n_items, k=k, times_ms=events.timestamps_ms[chosen],
+        )  # fmt: skip
+        return float(hits.mean())
+
+    def best(make: Callable[[int, int], Reference], values: Sequence[int]) -> Reference:
+        """Choose a parameter on the second half of the warm-up."""
+        known = slice(warm_up)
+        return make(n_items, max(values, key=lambda value: hit(make(n_items, value), known, warm_up // 2)))
+
+    references: tuple[Reference, ...] = (
+        Popularity(n_items),
+        best(LastLikes, WINDOWS),
+        best(Decayed, HALF_LIVES_MS),
+        CoVisits(n_items),
+        best(RecentCoVisits, WINDOWS),
+        Ease(n_users, n_items),
+    )
+    return {reference.name: hit(reference, chosen, warm_up) for reference in references}
 
 
 def _print(figures: dict[str, Any], say: Any) -> None:
@@ -249,6 +285,9 @@ def _print(figures: dict[str, Any], say: Any) -> None:
         known = f"   (ML-100K, 20 % warm-up, top ten: {PUBLISHED[name]:.3f})" if name in PUBLISHED else ""
         say(f"  {name:<14} {value:.4f}{known}")
     say("  by fifth of the stream: " + "  ".join(f"{value:.4f}" for value in figures["hit_by_fifth"]))
+    say(
+        "  new items: {wanted:.1%} of what is wanted, {listed:.1%} of what is listed".format(**figures["new"])
+    )
     latency = figures["latency"]
     say(
         f"  {figures['seconds']:.0f} s, request to slate p50 {latency['p50_ms']:.1f} ms, "

@@ -1,9 +1,9 @@
-"""What a prequential run is compared with: three classical recommenders, by the same protocol.
+"""What a prequential run is compared with: classical recommenders, by the same protocol.
 
 They see the same events in exact time order, with the same items filtered, and cost seconds.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from typing import Protocol
 
 import numpy as np
@@ -20,11 +20,11 @@ class Reference(Protocol):
 
     name: str
 
-    def scores(self, user: int) -> NDArray[np.float64]:
+    def scores(self, user: int, now_ms: int = 0) -> NDArray[np.float64]:
         """Return one score per item, (n_items,)."""
         ...
 
-    def learn(self, user: int, item: int) -> None:
+    def learn(self, user: int, item: int, now_ms: int = 0) -> None:
         """Take in that a user liked an item."""
         ...
 
@@ -37,13 +37,54 @@ class Popularity:
     def __init__(self, n_items: int) -> None:
         self.likes = np.zeros(n_items)
 
-    def scores(self, user: int) -> NDArray[np.float64]:
+    def scores(self, user: int, now_ms: int = 0) -> NDArray[np.float64]:
         """Likes of each item."""
         return self.likes
 
-    def learn(self, user: int, item: int) -> None:
+    def learn(self, user: int, item: int, now_ms: int = 0) -> None:
         """Count a like."""
         self.likes[item] += 1
+
+
+class LastLikes:
+    """Items by their number among the last likes."""
+
+    def __init__(self, n_items: int, last: int) -> None:
+        self.name = f"last {last} likes"
+        self._likes = np.zeros(n_items)
+        self._last: deque[int] = deque()
+        self._most = last
+
+    def scores(self, user: int, now_ms: int = 0) -> NDArray[np.float64]:
+        """Likes of each item among the last."""
+        return self._likes
+
+    def learn(self, user: int, item: int, now_ms: int = 0) -> None:
+        """Count a like, and the oldest no longer."""
+        self._likes[item] += 1
+        self._last.append(item)
+        if len(self._last) > self._most:
+            self._likes[self._last.popleft()] -= 1
+
+
+class Decayed:
+    """Items by their likes, each worth half as much after a half-life."""
+
+    def __init__(self, n_items: int, half_life_ms: int) -> None:
+        self.name = f"half-life {half_life_ms / 3_600_000:g} h"
+        self._likes = np.zeros(n_items)
+        self._half_life_ms = half_life_ms
+        self._now_ms = 0
+
+    def scores(self, user: int, now_ms: int = 0) -> NDArray[np.float64]:
+        """Likes of each item as they were when the last was counted: all decay alike."""
+        return self._likes
+
+    def learn(self, user: int, item: int, now_ms: int = 0) -> None:
+        """Decay all, and count a like."""
+        self._likes *= 2.0 ** (-max(0, now_ms - self._now_ms) / self._half_life_ms)
+        self._now_ms = max(now_ms, self._now_ms)
+        self._likes[item] += 1
 
 
 class CoVisits:
@@ -56,19 +97,37 @@ class CoVisits:
         self._popularity = Popularity(n_items)
         self._recent: dict[int, list[int]] = defaultdict(list)
 
-    def scores(self, user: int) -> NDArray[np.float64]:
+    def scores(self, user: int, now_ms: int = 0) -> NDArray[np.float64]:
         """Damped co-visits with the recent likes; popularity for a user without any, and in ties."""
         likes = self._popularity.likes
         recent = self._recent[user][-WINDOW:]
         return np.asarray(self._pairs[recent].sum(axis=0) / np.sqrt(likes + DAMPING) + 1e-6 * likes)
 
-    def learn(self, user: int, item: int) -> None:
+    def learn(self, user: int, item: int, now_ms: int = 0) -> None:
         """Pair the item with each of the user's recent ones."""
         recent = self._recent[user][-WINDOW:]
         self._pairs[item, recent] += 1
         self._pairs[recent, item] += 1
         self._recent[user].append(item)
         self._popularity.learn(user, item)
+
+
+class RecentCoVisits:
+    """Co-visits times likes among the last, each beside a little of nothing, so that neither rules alone."""
+
+    def __init__(self, n_items: int, last: int) -> None:
+        self.name = f"co-visits x last {last}"
+        self._covisits = CoVisits(n_items)
+        self._recent = LastLikes(n_items, last)
+
+    def scores(self, user: int, now_ms: int = 0) -> NDArray[np.float64]:
+        """Return the product for each item."""
+        return (0.1 + self._covisits.scores(user)) * (0.1 + self._recent.scores(user))
+
+    def learn(self, user: int, item: int, now_ms: int = 0) -> None:
+        """Teach both."""
+        self._covisits.learn(user, item)
+        self._recent.learn(user, item)
 
 
 class Ease:
@@ -82,14 +141,14 @@ class Ease:
         self._weights: NDArray[np.float64] | None = None
         self._since = 0
 
-    def scores(self, user: int) -> NDArray[np.float64]:
+    def scores(self, user: int, now_ms: int = 0) -> NDArray[np.float64]:
         """Sum the weights from what the user has liked; popularity in ties."""
         if self._weights is None or self._since >= EASE_EVERY:
             self._fit()
         assert self._weights is not None
         return np.asarray(self._likes[user] @ self._weights + 1e-6 * self._popularity.likes)
 
-    def learn(self, user: int, item: int) -> None:
+    def learn(self, user: int, item: int, now_ms: int = 0) -> None:
         """Note a like; the weights stay until the next fit."""
         self._likes[user, item] = 1.0
         self._since += 1
@@ -115,6 +174,7 @@ def prequential_hits(
     n_users: int,
     n_items: int,
     k: int,
+    times_ms: NDArray[np.int64] | None = None,
 ) -> NDArray[np.bool_]:
     """Recommend before each positive event after the warm-up, then learn; return one hit or miss each.
 
@@ -124,6 +184,7 @@ def prequential_hits(
         Rows, in time order.
     positive : (n,) bool
         Events that ask and teach; the others only take their item out of the user's slates.
+    times_ms : (n,) int64, all 0 when None
     warm_up
         Number of first events that are learnt without asking.
 
@@ -133,11 +194,14 @@ def prequential_hits(
     """
     seen = np.zeros((n_users, n_items), np.bool_)
     hits: list[bool] = []
-    for n, (user, item) in enumerate(zip(users.tolist(), items.tolist(), strict=True)):
+    times = np.zeros(len(users), np.int64) if times_ms is None else times_ms
+    for n, (user, item, now_ms) in enumerate(
+        zip(users.tolist(), items.tolist(), times.tolist(), strict=True)
+    ):
         if positive[n] and n >= warm_up:
-            scores = np.where(seen[user], -np.inf, reference.scores(user))
+            scores = np.where(seen[user], -np.inf, reference.scores(user, now_ms))
             hits.append(item in np.argpartition(-scores, k)[:k])
         seen[user, item] = True
         if positive[n]:
-            reference.learn(user, item)
+            reference.learn(user, item, now_ms)
     return np.array(hits, np.bool_)

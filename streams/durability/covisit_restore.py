@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.co_visitation import NO_MOMENTS, CoVisitation
+from model_core.signals.horizons import MOMENTS
 from streams.durability import rows as changelog
 from streams.durability import unpacking
 from streams.durability.rows import CoVisits, bounds_of
@@ -25,6 +26,7 @@ class ItemRows:
     keys : (n,) uint64, of the items
     applied, popularity : (n,) int64
     bounds : (n + 1,) int64; others : (bounds[-1],) uint64, counts : (bounds[-1],) int32, their neighbours
+    moments : (n, MOMENTS) uint8
     """
 
     gone: NDArray[np.uint64]
@@ -34,6 +36,7 @@ class ItemRows:
     bounds: NDArray[np.int64]
     others: NDArray[np.uint64]
     counts: NDArray[np.int32]
+    moments: NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.keys) + len(self.gone)
@@ -66,20 +69,23 @@ def read_covisits(records: RecordColumns) -> tuple[ItemRows, RecordColumns]:
     bounds = bounds_of(found[:, SIZE])
     others, counts = np.empty(bounds[-1], np.uint64), np.empty(bounds[-1], np.int32)
     unpacking.neighbours(data, found, others, counts)
+    moments = np.empty((len(found), MOMENTS), np.uint8)
+    unpacking.moments(data, found, moments)
     applied, popularity = found[:, APPLIED].copy(), found[:, POPULARITY].copy()
-    return ItemRows(gone, keys[chosen], applied, popularity, bounds, others, counts), rest
+    return ItemRows(gone, keys[chosen], applied, popularity, bounds, others, counts, moments), rest
 
 
 def _found(
     records: RecordColumns,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint64]]:
-    found, keys = np.empty((len(records), 6), np.int64), np.empty(len(records), np.uint64)
+    found, keys = np.empty((len(records), 7), np.int64), np.empty(len(records), np.uint64)
     unpacking.read_covisits(records.data, np.ascontiguousarray(records.table), found, keys)
     return records.data, found, keys
 
 
 def _written_anew(record: Record) -> Record:
     row = changelog.decode(CoVisits, TOPIC, record.key or b"", record.value or b"")
+    row.moments = row.moments or NO_MOMENTS.tobytes()
     return replace(record, value=changelog.encode(row))
 
 
@@ -117,4 +123,4 @@ def place_covisits(
     covisits: CoVisitation, rows: ItemRows, items: NDArray[np.int32], others: NDArray[np.int32]
 ) -> None:
     """Put rows back, under the numbers that their items have here."""
-    covisits.restore(items, rows.applied, rows.popularity, rows.bounds, others, rows.counts)
+    covisits.restore(items, rows.applied, rows.popularity, rows.bounds, others, rows.counts, rows.moments)

@@ -102,7 +102,11 @@ def _covisit_rows(index: ItemIndex, covisits: CoVisitation, partition: int) -> l
     order = np.lexsort((neighbours, np.repeat(np.arange(len(rows)), np.diff(bounds))))
     pairs = np.stack((neighbours, counts.astype(np.uint64)), axis=1)[order].astype("<u8")
     numbers = np.stack((covisits.applied[rows], covisits.popularity[rows]), axis=1).astype("<i8")
+    moments = covisits.moments_of(rows)
     return [
-        covisit_key(partition, key) + numbers[i].tobytes() + pairs[bounds[i] : bounds[i + 1]].tobytes()
+        covisit_key(partition, key)
+        + numbers[i].tobytes()
+        + moments[i].tobytes()
+        + pairs[bounds[i] : bounds[i + 1]].tobytes()
         for i, key in enumerate(index.keys[rows].tolist())
     ]

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from online_learning.attribution.pending_slates import ClosedSlate
 from streams.clock import Clock
 from streams.durability.profile_rows import take_profiles
-from streams.durability.rows import Taken, covisit_key, take_covisits
+from streams.durability.rows import Taken, covisit_key, take_covisits, weights_row
 from streams.errors import OwnershipLost
 from streams.events import Feedback, Recommendation, encode
 from streams.kafka.inputs import Inputs
@@ -90,11 +90,14 @@ class Flusher:
             # Without new clicks since the last flush, waiting would spare no row.
             shared = shared or clicks == shard.flushed.users
             shard.count_published()
+            learned = -1 if shard.weigher is None else shard.weigher.learned(shard.partition)
             marks = (shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset)
             take = _Take(shard, self._index)
             try:
                 groups = self._learned(take, changed=marks != shard.flushed.statistics)
                 groups += await self._folded(take, shared=shared)
+                if shared and shard.weigher is not None and learned > shard.flushed.weights:
+                    groups.append(("policy-state", [weights_row(shard.weigher, shard.partition)]))
                 if groups:
                     if shard.logs.unsaved:
                         groups.append(("policy-state", [(logs_key(shard.partition), shard.logs.row())]))
@@ -114,6 +117,8 @@ class Flusher:
             shard.flushed.statistics = marks
             if take.shared:
                 shard.flushed.shared = clicks
+            if shared:
+                shard.flushed.weights = learned
             self._complete(shard, users)
             for name, rows in groups:
                 self._metrics.count_events(name, "published", len(rows))

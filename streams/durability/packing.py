@@ -13,6 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.signals.horizons import MOMENTS
 from streams.kafka.packed_rows import END, KEY, VALUE
 from streams.state.profile_kernels import CHUNK_SLOT, EVENTS, FIRST, NAME_END, SIZE, Chunks
 from streams.state.rings import CHUNK
@@ -26,7 +27,7 @@ Rows = NDArray[np.int32]
 VERSION = 1
 # Bytes of a chunk's row beside twice its user's id and the counters: headers and numbers, and 16 events.
 CHUNK_BYTES = 96 + CHUNK * 33
-COVISIT_BYTES = 64  # of an item's row beside its counters
+COVISIT_BYTES = 66 + MOMENTS  # of an item's row beside its counters
 COVISIT_PREFIX = np.frombuffer(b"covisit\0", np.uint8)
 
 njit = numba.njit(cache=True, nogil=True)
@@ -158,13 +159,14 @@ def pack_chunks(
 @njit
 def pack_covisits(
     partition: int, keys: NDArray[np.uint64], item_keys: Data, applied: Ints, popularity: Ints, bounds: Ints,
-    others: Rows, counts: Data, out: Data, spans: Ints,
+    others: Rows, counts: Data, moments: Data, out: Data, spans: Ints,
 ) -> int:  # fmt: skip
     """Write the rows of items as `CoVisitation.neighbours_of` gives them; return the bytes written.
 
     keys : (n,) of the items
     item_keys : (n_items, 8) bytes of all items' keys
     counts : (bounds[-1], 4) bytes
+    moments : (n, MOMENTS) bytes
     """
     end = 0
     for i in range(len(keys)):
@@ -176,7 +178,7 @@ def pack_covisits(
             out[end + k] = (keys[i] >> np.uint64(56 - 8 * k)) & np.uint64(255)
         end += 8
         spans[i, VALUE] = end
-        out[end] = 0x95  # an array of five
+        out[end] = 0x96  # an array of six
         end = _put_int(out, end + 1, VERSION)
         end = _put_int(out, end, applied[i])
         end = _put_int(out, end, popularity[i])
@@ -187,5 +189,6 @@ def pack_covisits(
             for j in range(4):
                 out[end + j] = counts[k, j]
             end += 4
+        end = _put_column(out, end, moments[i], moments.shape[1])
         spans[i, END] = end
     return end

@@ -8,6 +8,7 @@ from online_learning.policies.registry import Learning
 from streams.decoding.records import decode
 from streams.durability.covisit_restore import name_covisits, place_covisits, read_covisits
 from streams.durability.profile_restore import Restore
+from streams.durability.rows import WEIGHTS_PREFIX, take_over_weights
 from streams.events import UNDECODABLE, Recommendation, decode_click, decode_recommendation
 from streams.kafka.columns import RecordColumns
 from streams.kafka.inputs import Inputs
@@ -116,6 +117,7 @@ class Restorer:
 
     async def _shared(self, shard: Shard) -> PolicyRow | None:
         newest: PolicyRow | None = None
+        weights: tuple[bytes, bytes] | None = None
         async for records in self._read("policy-state", shard.partition, at_once=MANY):
             rows, rest = await asyncio.to_thread(read_covisits, records)
             names = name_covisits(shard.covisits, self._index, rows)
@@ -130,6 +132,10 @@ class Restorer:
                     shard.statistics.load_rows([record.value])
                 elif key.startswith(ARM_PREFIX):
                     shard.statistics.forget([arm_of(key)])
+                elif key.startswith(WEIGHTS_PREFIX) and record.value and shard.weigher is not None:
+                    weights = key, record.value
+        if weights is not None and shard.weigher is not None:
+            take_over_weights(shard.weigher, shard.partition, *weights)
         return newest
 
     def _meet_logs(self, shard: Shard) -> None:

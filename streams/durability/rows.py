@@ -6,7 +6,8 @@ r"""Rows of the compacted state topics: their keys, their schemas, and how they 
 | user-state | user_id \0 \xff\xff | `UserStated`: what the user stated |
 | user-state | \xff `actions` | `Actions`: names of the action codes |
 | user-state | \xff `erased` hash | `Erased`: up to where a forgotten user's events do not count |
-| policy-state | `covisit` \0 partition item key | `CoVisits`: neighbours and popularity of an item |
+| policy-state | `covisit` \0 partition item key | `CoVisits`: neighbours, popularity and times of an item |
+| policy-state | `weights` \0 partition | `SignalWeights`: what was learned online of the signals |
 | item-state | item_id | `ItemState` |
 
 Values are msgpack arrays that begin with a schema version; fields may only be added, at the end. Columns
@@ -23,6 +24,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.trends import N_SIGNALS
+from model_core.signals.weighing import Weigher, Weights
 from streams.durability import packing
 from streams.events import UNDECODABLE
 from streams.kafka.packed_rows import PackedRows
@@ -33,6 +36,7 @@ SCHEMA_VERSION = packing.VERSION
 COVISIT_PREFIX = packing.COVISIT_PREFIX.tobytes()
 META_PREFIX = b"\xff"  # begins no UTF-8 text, so no user_id
 ACTIONS_KEY = META_PREFIX + b"actions"
+WEIGHTS_PREFIX = b"weights\0"
 ERASED_PREFIX = META_PREFIX + b"erased"
 STATED_SUFFIX = b"\0\xff\xff"
 
@@ -106,6 +110,20 @@ class CoVisits(msgspec.Struct, array_like=True, gc=False):
     popularity: int
     others: bytes  # uint64 keys of the neighbours, in the order of their counters
     counts: bytes  # int32
+    moments: bytes = b""  # see `model_core.signals.horizons`; none where the times are not known
+
+
+class SignalWeights(msgspec.Struct, array_like=True):
+    """What a worker had learned of the signals, from its clicks in this partition up to an offset, too."""
+
+    v: int
+    offset: int
+    events: int
+    level: float
+    wins: float
+    losses: float
+    values: bytes  # float64, by signal
+    squares: bytes  # float64
 
 
 class ItemState(msgspec.Struct, array_like=True):
@@ -134,7 +152,7 @@ encode = msgspec.msgpack.Encoder().encode
 
 _decoders: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {
     schema: msgspec.msgpack.Decoder(schema)
-    for schema in (UserChunk, UserStated, Actions, Erased, CoVisits, ItemState)
+    for schema in (UserChunk, UserStated, Actions, Erased, CoVisits, SignalWeights, ItemState)
 }
 
 
@@ -200,6 +218,34 @@ def covisit_key(partition: int, item_key: int) -> bytes:
     return COVISIT_PREFIX + partition.to_bytes(2, "big") + item_key.to_bytes(8, "big")
 
 
+def weights_key(partition: int) -> bytes:
+    """Key of what was learned of the signals, in policy-state."""
+    return WEIGHTS_PREFIX + partition.to_bytes(2, "big")
+
+
+def weights_row(weigher: Weigher, partition: int) -> Row:
+    """What has been learned of the signals, as it is saved with a partition."""
+    now, offset = weigher.weights, weigher.learned(partition)
+    columns = (now.values.astype("<f8").tobytes(), now.squares.astype("<f8").tobytes())
+    row = SignalWeights(SCHEMA_VERSION, offset, now.events, now.level, now.wins, now.losses, *columns)
+    return weights_key(partition), encode(row)
+
+
+def take_over_weights(weigher: Weigher, partition: int, key: bytes, value: bytes) -> None:
+    """Go on with what a row says; one that is of other signals says nothing."""
+    row = decode(SignalWeights, "policy-state", key, value)
+    if len(row.values) == len(row.squares) == 8 * N_SIGNALS:
+        weights = Weights(
+            values=joined([row.values], "<f8"),
+            squares=joined([row.squares], "<f8"),
+            level=row.level,
+            events=row.events,
+            wins=row.wins,
+            losses=row.losses,
+        )
+        weigher.take_over(partition, weights, row.offset)
+
+
 def take_covisits(
     covisits: CoVisitation, index: ItemIndex, partition: int, *, most: int | None = None
 ) -> Taken:
@@ -214,6 +260,7 @@ def _covisit_rows(
     """Copy what the rows say; they are packed later."""
     bounds, others, counts = covisits.neighbours_of(rows)
     applied, popularity = covisits.applied[rows], covisits.popularity[rows]
+    moments = covisits.moments_of(rows)
     keys = index.keys
 
     def pack() -> tuple[packing.Data, NDArray[np.int64]]:
@@ -221,7 +268,7 @@ def _covisit_rows(
         spans = np.empty((len(rows), 3), np.int64)
         size = packing.pack_covisits(
             partition, keys[rows], packing.as_bytes(keys), applied, popularity, bounds, others,
-            packing.as_bytes(counts), out, spans,
+            packing.as_bytes(counts), moments, out, spans,
         )  # fmt: skip
         return out[:size], spans
 

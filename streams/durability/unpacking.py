@@ -11,6 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.signals.horizons import MOMENTS
 from streams.durability.packing import COVISIT_PREFIX, VERSION
 from streams.kafka.columns import KEY, KEY_SIZE, VALUE, VALUE_SIZE
 from streams.state.rings import ACTION_BITS, CHUNK
@@ -25,7 +26,7 @@ OTHER, GONE, READ, LEFT = 0, 1, 2, 3
 # Columns of `read_chunks`: where the parts of a row begin.
 KIND, EVENTS, FIRST, COUNTS, ITEMS, ACTIONS, TIMES, KEYS, OFFSETS = range(9)
 # Columns of `read_covisits`; the first is KIND as well.
-APPLIED, POPULARITY, SIZE, OTHERS, TIMES_SEEN = range(1, 6)
+APPLIED, POPULARITY, SIZE, OTHERS, TIMES_SEEN, MOMENTS_AT = range(1, 7)
 CHUNK_SUFFIX = 3  # bytes of a chunk's key after the user's id
 LATEST = 1 << (63 - ACTION_BITS)
 COVISIT_KEY = len(COVISIT_PREFIX) + 10
@@ -190,8 +191,8 @@ def chunk_items(data: Data, found: Table, keys: Hashes) -> None:
 def read_covisits(data: Data, table: Table, found: Table, keys: Hashes) -> None:
     """Find the rows of items among records of policy-state.
 
-    found : (n, 6) of every record its kind, and of what was read the numbers, how many neighbours it has,
-        and where their keys and counts begin
+    found : (n, 7) of every record its kind, and of what was read the numbers, how many neighbours it has,
+        and where their keys, their counts and the row's moments begin
     keys : (n,) of the items, those of rows taken back too
     """
     for i in range(len(table)):
@@ -218,7 +219,7 @@ def read_covisits(data: Data, table: Table, found: Table, keys: Hashes) -> None:
 
 @njit
 def _covisit(data: Data, at: int, end: int, found: Table) -> bool:
-    if at + 2 > end or data[at] != 0x95 or data[at + 1] != VERSION:
+    if at + 2 > end or data[at] != 0x96 or data[at + 1] != VERSION:
         return False
     at += 2
     for column in (APPLIED, POPULARITY):
@@ -233,7 +234,9 @@ def _covisit(data: Data, at: int, end: int, found: Table) -> bool:
     if size != 4 * found[SIZE]:
         return False
     found[TIMES_SEEN] = at
-    return bool(at + size == end)
+    size, at = _size(data, at + size, end, 0xC4)
+    found[MOMENTS_AT] = at
+    return bool(size == MOMENTS and at + size == end)
 
 
 @njit
@@ -245,3 +248,11 @@ def neighbours(data: Data, found: Table, others: Hashes, counts: NDArray[np.int3
             others[end] = np.uint64(integer_at(data, found[i, OTHERS] + 8 * k, 8))
             counts[end] = integer_at(data, found[i, TIMES_SEEN] + 4 * k, 4)
             end += 1
+
+
+@njit
+def moments(data: Data, found: Table, out: Data) -> None:
+    """Write the moments of the rows in `found`: (n, MOMENTS) bytes."""
+    for i in range(len(found)):
+        for k in range(out.shape[1]):
+            out[i, k] = data[found[i, MOMENTS_AT] + k]

@@ -12,6 +12,8 @@ from model_core.signals.joint import joint_scores
 from model_core.signals.parts import PartsReader
 from model_core.signals.popularity import Popularity
 from model_core.signals.reader import Drawn, Reader
+from model_core.signals.trends import Trends
+from model_core.signals.weighing import Weigher, moments
 from streams.clock import Clock
 from streams.events import Request
 from streams.items.table import AnyScorer, ItemTable
@@ -78,6 +80,7 @@ class RequestBatches:
     Parameters
     ----------
     counts_as_seen, positive : (n_actions,) bool
+    weigher : what is learned online of the signals, where no release is
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class RequestBatches:
         sources: SignalSources,
         counts_as_seen: NDArray[np.bool_],
         positive: NDArray[np.bool_],
+        weigher: Weigher | None,
         clock: Clock,
     ) -> None:
         self._settings = settings
@@ -113,7 +117,8 @@ class RequestBatches:
             n_entities=1 + len(release.entity_rows),
             codes=np.array([release.action_code(name) for name in settings.actions], np.int64),
         )
-        self._parts, self._popularity = PartsReader(), Popularity()
+        self._parts, self._popularity, self._trends = PartsReader(), Popularity(), Trends()
+        self._weigher = weigher
 
     # Event loop
 
@@ -205,6 +210,9 @@ class RequestBatches:
             excluded=allowed.unseen,
             limited=limited,
             limited_mask=mask,
+            moments=None if self._weigher is None else moments(
+                self._weigher.weights, self._trends, parts, len(described), times_ms
+            ),
         )  # fmt: skip
 
     def _seed(self, request_id: str) -> int:

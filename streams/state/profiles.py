@@ -70,6 +70,7 @@ class Pairs(NamedTuple):
     windows: NDArray[np.int32]
     windows_positive: NDArray[np.bool_]
     offsets: NDArray[np.int64]
+    times: NDArray[np.int64]
 
 
 _NOTHING = Stated(-1, {}, [], np.zeros(0, np.int32))
@@ -230,7 +231,7 @@ class Profiles:
         chosen = paired[:n_paired]
         return outcomes, Pairs(
             items[chosen], self.positive[actions[chosen]], windows[:n_paired], windows_positive[:n_paired],
-            offsets[chosen],
+            offsets[chosen], times[chosen],
         )  # fmt: skip
 
     def set_stated(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.weighing import Events, Weigher
 from online_learning.attribution.cascade import amended
 from online_learning.attribution.pending_slates import ClosedSlate, OpenSlate, PendingSlates
 from online_learning.statistics.position_bias import POSITIONS, PositionStatistics, by_position
@@ -126,6 +127,7 @@ class Flushed:
     users: int = 0
     shared: int = 0
     statistics: tuple[int, ...] = ()
+    weights: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,9 @@ class Shard:
     effect with the next flush. cascade: positions below a slate's last response were not looked at.
     model_version: of the release whose slates are learned from. dropped: the partition is another worker's by
     now, or will be restored anew. dropped_items, dropped_arms: keys of items whose rows on the
-    changelog are to be deleted. counting has the rows of the items of the clicks that are being counted.
+    changelog are to be deleted. weigher learns from clicks, before they are counted, what
+    signals count, where no release says it. counting has the rows of the items of the clicks that are being
+    counted.
 
     logs: which logs the offsets in rows are of. Those in rows, `rewarded_offset`, `recommended_offset` and
     those of columns and slates have its bases added; `clicks`, `users`, `holding` and `answered` are as the
@@ -194,6 +198,7 @@ class Shard:
     next_reference: NDArray[np.float64] | None = None
     users_lock: FairLock = field(default_factory=FairLock)
     items_lock: FairLock = field(default_factory=FairLock)
+    weigher: Weigher | None = None
     counting: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     _uncounted: list[tuple[Recommendation, NDArray[np.float32], int]] = field(default_factory=list)
     _newest_ms: int = 0
@@ -248,6 +253,8 @@ class Shard:
                     users, items[kept], columns.actions[kept], columns.times[kept],
                     columns.event_keys[kept], columns.offsets[kept], window=self.covisits.window,
                 )  # fmt: skip
+            if self.weigher is not None:
+                self.weigher.learn(self.partition, Events(*pairs), len(index.keys))
             count_pairs(self.covisits, index, pairs)
         return Counted(outcomes, np.arange(len(items))[kept][newcomers])
 

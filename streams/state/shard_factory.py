@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.config import SignalConfig
+from model_core.signals.weighing import Weigher
 from online_learning.attribution.pending_slates import PendingSlates
 from online_learning.attribution.rewards import Shaping
 from online_learning.policies.registry import Learning
@@ -24,6 +25,10 @@ class ShardFactory:
     learning : what the policies learn from
     model_version : of the release in use
     signals : how that release's training counted co-visits
+
+    Attributes
+    ----------
+    weigher : what the shards' clicks teach, None where a release says what signals count
     """
 
     def __init__(
@@ -33,6 +38,7 @@ class ShardFactory:
         self._learning = learning
         self._model_version = model_version
         self._signals = signals
+        self.weigher: Weigher | None = None
         given = 0.0 if settings.position_bias == "learned" else settings.position_bias
         self.examination: NDArray[np.float64] = power_law(given, MAX_SLATE)
 
@@ -61,6 +67,7 @@ class ShardFactory:
             cascade=settings.click_model == "cascade",
             positions=PositionStatistics() if settings.position_bias == "learned" else None,
             examination=self.examination,
+            weigher=self.weigher,
         )
 
     def covisits(self) -> CoVisitation:

@@ -8,6 +8,8 @@ from functools import partial
 
 import numpy as np
 
+from model_core.release.baseline import BaselineScorer
+from model_core.signals.weighing import Weigher
 from online_learning.statistics.position_bias import POSITIONS
 from online_learning.statistics.posterior import LinearPrior
 from streams.clock import SYSTEM_CLOCK, Clock
@@ -111,6 +113,8 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     )
     metrics.set_examination(factory.examination[:POSITIONS])
     shared = SharedState(index, Catalogue(index), {p: factory.covisits() for p in range(settings.partitions)})
+    if isinstance(scorer, BaselineScorer):
+        factory.weigher = Weigher(lambda: shared.parts, scorer.release.signals)
     eligibility = Eligibility(shared.catalogue, now_ms=int(clock.time() * 1000))
     items = ItemTable(index, shared.catalogue, scorer, inference, eligibility.mark_encoded)
     content = ContentEncoder(partial(open_text_encoder, settings, scorer.release), MediaEncoders(settings))
@@ -146,10 +150,10 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     idle_users = IdleUsers(settings, partitions.live, metrics=metrics, clock=clock)
     dead_letters = DeadLetters(publisher, topics["dead-letters"], metrics)
     server, explainer, previews = _serving(
-        settings, topics, partitions, shared=shared, scorer=scorer, items=items, eligibility=eligibility,
-        policies=policies, inference=inference, ends=ends, inputs=inputs, publisher=slates,
-        published=PublishedSlates(log, topics["recommendations"]), dead_letters=dead_letters,
-        metrics=metrics, clock=clock,
+        settings, topics, partitions, weigher=factory.weigher, shared=shared, scorer=scorer, items=items,
+        eligibility=eligibility, policies=policies, inference=inference, ends=ends, inputs=inputs,
+        publisher=slates, published=PublishedSlates(log, topics["recommendations"]),
+        dead_letters=dead_letters, metrics=metrics, clock=clock,
     )  # fmt: skip
     placement = Placement(settings.partitions, metrics)
     # One core is the event loop's.
@@ -217,6 +221,7 @@ def _serving(
     topics: dict[str, str],
     partitions: Partitions,
     *,
+    weigher: Weigher | None,
     shared: SharedState,
     scorer: AnyScorer,
     items: ItemTable,
@@ -242,7 +247,8 @@ def _serving(
     )  # fmt: skip
     batches = RequestBatches(
         settings, shared=shared, scorer=scorer, items=items, eligibility=eligibility, policies=policies,
-        sources=sources, counts_as_seen=counts_as_seen, positive=positive, clock=clock,
+        sources=sources, counts_as_seen=counts_as_seen, positive=positive, weigher=weigher,
+        clock=clock,
     )  # fmt: skip
     own_clicks = OwnClicks(
         partial(ends.of, topics["clicks"]),

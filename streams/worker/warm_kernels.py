@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from model_core.release import compact_items, histories, retrieval
-from model_core.signals import co_visitation, evidence, joint, popularity
+from model_core.signals import co_visitation, evidence, joint, popularity, trends, weighing
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
@@ -88,6 +88,8 @@ def _warm_scoring() -> None:
 
 def _warm_state() -> None:
     co_visitation.warm()
+    trends.warm()
+    weighing.warm()
     liked = np.zeros(1, np.int32)
     bounds = np.array([0, 1], np.int64)
     Ease(bounds, liked, np.ones(1, np.float32)).sparse_scores(bounds, liked)

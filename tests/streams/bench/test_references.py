@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from streams.bench.references import CoVisits, Ease, Popularity, prequential_hits
+from streams.bench.references import (
+    CoVisits,
+    Decayed,
+    Ease,
+    LastLikes,
+    Popularity,
+    RecentCoVisits,
+    prequential_hits,
+)
 
 
 def test_popularity_counts_likes():
@@ -86,3 +94,26 @@ def test_personal_references_beat_popularity_where_tastes_differ(seed):
     }
     assert rate["co-visitation"] > 1.5 * rate["popularity"]
     assert rate["EASE"] > 1.5 * rate["popularity"]
+
+
+def test_the_last_likes_forget_what_came_before_them():
+    reference = LastLikes(4, 2)
+    for item in (3, 1, 2):
+        reference.learn(0, item)
+    assert reference.scores(0).tolist() == [0, 1, 1, 0]
+
+
+def test_a_decayed_like_is_worth_half_after_a_half_life():
+    reference = Decayed(3, 3_600_000)
+    reference.learn(0, 0, 0)
+    reference.learn(0, 1, 3_600_000)
+    assert reference.scores(0).tolist() == [0.5, 1.0, 0.0]
+    assert reference.name == "half-life 1 h"
+
+
+def test_recent_co_visits_want_both():
+    reference = RecentCoVisits(5, 3)
+    for user, item in ((0, 0), (0, 1), (1, 2), (1, 3), (1, 3)):
+        reference.learn(user, item)
+    reference.learn(2, 2)
+    assert np.argmax(reference.scores(2)) == 3

@@ -1,0 +1,179 @@
+"""What all partitions together say of items at a moment: rates of several half-lives, ages, popularity.
+
+Half-lives are those of `model_core.signals.horizons`. Rates of all items are kept as of one reference time,
+to which an item's are brought when it has changed: to a moment they then decay by one number a half-life.
+"""
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.release.retrieval_kernels import log_of
+from model_core.signals.co_visitation_kernels import FIRST, LAST, NO_TIME
+from model_core.signals.horizons import HALF_LIVES_MS, HORIZONS, HOUR_MS
+from model_core.signals.parts import WIDTH, Parts, moments_of
+
+AGE, IDLE, POPULAR, NEW, COVISITS = range(HORIZONS, HORIZONS + 5)
+"""Columns of the signals after the rates: since the first event, since the last, positive events ever; an
+item without events, whose others are 0; co-visits with the user's last events."""
+N_SIGNALS = HORIZONS + 5
+FIXED_POPULARITY = 0.01
+"""What popularity counts beside co-visits while nothing else is learned."""
+BLOCK = 2048
+MOST_DOUBLINGS = 60.0  # of what lies after the reference time
+
+Floats = NDArray[np.float32]
+
+njit = numba.njit(cache=True, nogil=True, error_model="numpy")
+_RATES = np.array([1 / half_life for half_life in HALF_LIVES_MS], np.float32)
+
+
+class Trends:
+    """Sums the partitions, and works out only what has changed since. One thread at a time.
+
+    Attributes
+    ----------
+    n_items : items that were read
+    """
+
+    def __init__(self) -> None:
+        self.n_items = 0
+        self._reference_ms = 0
+        self._resize(0)
+
+    def _resize(self, n: int) -> None:
+        self.n_items = n
+        self._stamps = np.full(n, NO_TIME, np.int64)
+        self._rates = np.zeros((HORIZONS, n), np.float32)
+        self._times = np.full((2, n), NO_TIME, np.int64)
+        self._popularity = np.zeros(n, np.float32)
+
+    def read(self, parts: Parts, n: int, now_ms: int) -> None:
+        """Read the first n items, to ask of moments around `now_ms`."""
+        if n != self.n_items:
+            self._resize(n)
+        if abs(now_ms - self._reference_ms) > HOUR_MS:
+            self._reference_ms = now_ms
+            self._stamps[:] = NO_TIME
+        _merge(
+            parts.where, self._reference_ms, _RATES, self._stamps, self._rates, self._times, self._popularity
+        )
+
+    def levels(self, now_ms: int, weights: Floats) -> Floats:
+        """Weigh the signals of every item at a moment, but for co-visits: (n_items,) float32.
+
+        Parameters
+        ----------
+        weights : (N_SIGNALS,) float32
+        """
+        out = np.empty(self.n_items, np.float32)
+        _levels(self._decays(now_ms), now_ms, self._rates, self._times, self._popularity, weights, out)
+        return out
+
+    def signals(self, rows: NDArray[np.int32], now_ms: NDArray[np.int64]) -> Floats:
+        """Signals of items at moments, but for co-visits, which are 0: (B, C, N_SIGNALS) float32.
+
+        Parameters
+        ----------
+        rows : (B, C) int32, in [0, n_items)
+        now_ms : (B,) int64
+        """
+        out = np.zeros((*rows.shape, N_SIGNALS), np.float32)
+        for b, moment in enumerate(now_ms.tolist()):
+            _signals(
+                self._decays(moment), moment, self._rates, self._times, self._popularity, rows[b], out[b]
+            )
+        return out
+
+    def rates(self, now_ms: int) -> Floats:
+        """Positive events of each item, decayed to a moment: (HORIZONS, n_items) float32."""
+        return np.asarray(self._rates * self._decays(now_ms)[:, None])
+
+    def first_ms(self) -> NDArray[np.int64]:
+        """When each item was first met, `NO_TIME` if never: (n_items,) int64, good until the next `read`."""
+        first: NDArray[np.int64] = self._times[FIRST]
+        return first
+
+    def _decays(self, now_ms: int) -> Floats:
+        doublings = np.minimum(np.float32(self._reference_ms - now_ms) * _RATES, np.float32(MOST_DOUBLINGS))
+        decays: Floats = np.exp2(doublings)
+        return decays
+
+
+def covisit_signal(values: Floats) -> Floats:
+    """The signal of co-visits: their logarithm."""
+    signal: Floats = np.log1p(values)
+    return signal
+
+
+@njit
+def _merge(where, reference_ms, per_ms, stamps, rates, times, popularity):  # type: ignore[no-untyped-def]
+    sums = np.empty(BLOCK, np.int64)
+    for begin in range(0, len(stamps), BLOCK):
+        end = min(begin + BLOCK, len(stamps))
+        sums[:] = 0
+        for part in range(len(where)):
+            applied = moments_of(where[part])[0][begin:end]
+            for i in range(len(applied)):
+                sums[i] += applied[i]
+        for i in range(end - begin):
+            if stamps[begin + i] != sums[i]:
+                stamps[begin + i] = sums[i]
+                _merge_item(where, reference_ms, per_ms, begin + i, rates, times, popularity)
+
+
+@njit
+def _merge_item(where, reference_ms, per_ms, row, rates, times, popularity):  # type: ignore[no-untyped-def]
+    rates[:, row] = 0
+    times[:, row] = NO_TIME
+    total = 0
+    for part in range(len(where)):
+        _, counts, of_part, moments = moments_of(where[part])
+        if row >= len(counts) or moments[row, LAST] == NO_TIME:
+            continue
+        total += counts[row]
+        first, last = moments[row, FIRST], moments[row, LAST]
+        times[FIRST, row] = first if times[FIRST, row] == NO_TIME else min(times[FIRST, row], first)
+        times[LAST, row] = max(times[LAST, row], last)
+        for h in range(len(per_ms)):
+            doublings = min(np.float32(last - reference_ms) * per_ms[h], np.float32(MOST_DOUBLINGS))
+            rates[h, row] += of_part[row, h] * np.exp2(doublings)
+    popularity[row] = total
+
+
+@njit
+def _levels(decays, now_ms, rates, times, popularity, weights, out):  # type: ignore[no-untyped-def]
+    hours, one = np.float32(1 / HOUR_MS), np.float32(1)
+    for i in range(len(out)):
+        age = max(np.float32(now_ms - times[FIRST, i]) * hours, np.float32(0))
+        idle = max(np.float32(now_ms - times[LAST, i]) * hours, np.float32(0))
+        level = weights[AGE] * log_of(one + age) + weights[IDLE] * log_of(one + idle)
+        level += weights[POPULAR] * log_of(one + popularity[i])
+        out[i] = weights[NEW] if times[LAST, i] == NO_TIME else level
+    for h in range(len(decays)):
+        weight, decay, of_items = weights[h], decays[h], rates[h]
+        for i in range(len(out)):
+            out[i] += weight * log_of(one + of_items[i] * decay)
+
+
+@njit
+def _signals(decays, now_ms, rates, times, popularity, rows, out):  # type: ignore[no-untyped-def]
+    hours, one = np.float32(1 / HOUR_MS), np.float32(1)
+    for c in range(len(rows)):
+        i = rows[c]
+        if times[LAST, i] == NO_TIME:
+            out[c, NEW] = one
+            continue
+        for h in range(len(decays)):
+            out[c, h] = log_of(one + rates[h, i] * decays[h])
+        out[c, AGE] = log_of(one + max(np.float32(now_ms - times[FIRST, i]) * hours, np.float32(0)))
+        out[c, IDLE] = log_of(one + max(np.float32(now_ms - times[LAST, i]) * hours, np.float32(0)))
+        out[c, POPULAR] = log_of(one + popularity[i])
+
+
+def warm() -> None:
+    """Compile the kernels, or load them from the cache."""
+    trends = Trends()
+    trends.read(Parts(np.zeros((0, WIDTH), np.int64), ()), 1, 0)
+    trends.levels(0, np.zeros(N_SIGNALS, np.float32))
+    trends.signals(np.zeros((1, 1), np.int32), np.zeros(1, np.int64))
