@@ -214,10 +214,12 @@ def check(settings: Settings, store: "ReleaseStore", version: str) -> None:
         If it cannot be served, with the reason.
     """
     from streams.items.table import load_scorer
+    from streams.items.text_encoder import open_text_encoder
 
     with tempfile.TemporaryDirectory(dir=writable_folder(cache_folder())) as scratch:
         folder = store.fetch(version, Path(scratch))
-        load_scorer(settings.model_copy(update={"release": folder}))
+        there = settings.model_copy(update={"release": folder})
+        open_text_encoder(there, load_scorer(there).release)
 
 
 def superfluous(stored: Sequence[str], changes: Sequence[ReleaseChange], keep: int) -> list[str]:

@@ -30,6 +30,12 @@ class StoreError(SlatestreamError):
     """A store cannot be used, or does not hold what is asked for; the message says which, and what to do."""
 
 
+class StoreUnreachable(StoreError):
+    """A store does not answer, or is not there: that says nothing of the releases in it."""
+
+    exit_code = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A release in a store: its version, the bytes of all its files, and what its manifest says."""
@@ -110,6 +116,10 @@ class ReleaseStore:
             If the store does not hold it, or its manifest is none.
         """
         if not self.has(version):
+            with self._explained("read"):
+                there = self._files.exists(self._root)
+            if not there:  # a disk that is not mounted
+                raise StoreUnreachable(f"release store {self.url} is not there")
             raise StoreError(f"release {version} must be in {self.url}, which does not hold it")
         with self._explained(f"read ({version})"):
             text = self._files.cat_file(self._path(version, MANIFEST))
@@ -129,7 +139,8 @@ class ReleaseStore:
         Raises
         ------
         StoreError
-            If the store does not hold it, or holds something else under its name.
+            If the store does not hold it, or holds something else under its name; `StoreUnreachable` if that
+            cannot be told now.
         """
         folder = cache / version
         if (why := _wrong(folder, version)) is None:
@@ -144,7 +155,10 @@ class ReleaseStore:
             there.mkdir()
             with self._explained(f"read ({version})"):
                 for name in (*names, MANIFEST):
-                    self._files.get_file(self._path(version, name), str(there / name))
+                    try:
+                        self._files.get_file(self._path(version, name), str(there / name))
+                    except FileNotFoundError:
+                        raise StoreError(f"release {version} in {self.url} lacks {name}") from None
             if (why := _wrong(there, version)) is not None:
                 raise StoreError(f"release {version} in {self.url} is not what it says: {why}")
             try:
@@ -175,7 +189,7 @@ class ReleaseStore:
         except ImportError as error:
             raise StoreError(f"release store {self.url} needs a package: {error} ({EXTRA})") from None
         except Exception as error:
-            raise StoreError(
+            raise StoreUnreachable(
                 f"release store {self.url} cannot be {done}: {type(error).__name__}: {error}"
             ) from error
 

@@ -16,7 +16,13 @@ MakeRelease = Callable[..., Path]
 def make_release(tmp_path: Path) -> MakeRelease:
     """Makes folders whose manifest vouches for what is in them: any bytes, told apart by `contents`."""
 
-    def make(contents: bytes = b"1", *, actions: dict[str, float] | None = None, rows: int = 1000) -> Path:
+    def make(
+        contents: bytes = b"1",
+        *,
+        actions: dict[str, float] | None = None,
+        rows: int = 1000,
+        text_encoder: tuple[str, str] = ("none", ""),
+    ) -> Path:
         folder = tmp_path / f"made-{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
         for name in (files.ITEM_ENCODER, files.HISTORY, files.USER, files.MATCH, files.RANKER, files.EASE):
@@ -26,7 +32,7 @@ def make_release(tmp_path: Path) -> MakeRelease:
             folder,
             config=ModelConfig(),
             actions=actions or {"view": 0.2, "like": 2.0},
-            text_encoder=("none", ""),
+            text_encoder=text_encoder,
             vocabulary=Vocabulary({}, {}, {}),
             signals=SignalConfig(),
             metrics={"slatestream": {"ndcg@10": 0.25}},
