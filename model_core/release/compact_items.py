@@ -6,7 +6,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.release.near_items import ROUNDING, ZERO, Floats, Near, same_place
+from model_core.release.near_items import ROUNDING, ZERO, Floats, Near, Written
 
 WIDTH = 8192
 """Items of a block, whose products with a batch stay in the processor's cache."""
@@ -33,8 +33,7 @@ class CompactItems:
         self._blocks: list[NDArray[np.int8]] = []  # (dim, WIDTH) each; a first one may be less wide
         self._scales = np.zeros(0, np.float32)
         self.norms, self.errors = self._scales.copy(), self._scales.copy()
-        self._copied: Floats | None = None
-        self._written: list[NDArray[np.int64]] = []
+        self._written = Written()
         self._asked: Floats | None = None
 
     @property
@@ -44,26 +43,18 @@ class CompactItems:
 
     def write(self, rows: NDArray[np.int64]) -> None:
         """See `NearItems.write`."""
-        self._written.append(rows)
+        self._written.write(rows)
 
     def hold(self, items: Floats) -> None:
         """See `NearItems.hold`."""
-        if not same_place(items, self._copied):
-            rows = np.arange(len(items))
-            self._written.clear()
-        elif not self._written:
+        if not len(rows := self._written.due(items)):
             return
-        else:
-            rows = np.unique(np.concatenate(self._written))
-            rows, later = rows[rows < len(items)], rows[rows >= len(items)]
-            self._written = [later] if len(later) else []
         self._make_room(len(items))
         starts = np.searchsorted(rows, np.arange(len(self._blocks) + 1) * WIDTH)
         for at, block in enumerate(self._blocks):
             some = rows[starts[at] : starts[at + 1]]
             if len(some):
                 quantize(some, at * WIDTH, items, block, self._scales, self.norms, self.errors)
-        self._copied = items
 
     def at_once(self, requests: int) -> int:
         """See `NearItems.at_once`."""

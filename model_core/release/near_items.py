@@ -34,6 +34,32 @@ def same_place(items: Floats, held: Floats | None) -> bool:
     return held is not None and items.__array_interface__["data"] == held.__array_interface__["data"]
 
 
+class Written:
+    """Which rows of a table its copy lacks."""
+
+    def __init__(self) -> None:
+        self._copied: Floats | None = None
+        self._rows: list[NDArray[np.int64]] = []
+
+    def write(self, rows: NDArray[np.int64]) -> None:
+        """See `NearItems.write`."""
+        self._rows.append(rows)
+
+    def due(self, items: Floats) -> NDArray[np.int64]:
+        """Return rows of `items` in ascending order, those to copy now; see `NearItems.hold`."""
+        if not same_place(items, self._copied):
+            rows = np.arange(len(items))
+            self._rows.clear()
+        elif not self._rows:
+            return np.zeros(0, np.int64)
+        else:
+            rows = np.unique(np.concatenate(self._rows))
+            rows, later = rows[rows < len(items)], rows[rows >= len(items)]
+            self._rows = [later] if len(later) else []
+        self._copied = items
+        return rows
+
+
 class NearItems(Protocol):
     """A copy of the item vectors in less precision, which follows what is written to them.
 
@@ -110,8 +136,8 @@ class GrowingItems:
     """
 
     def __init__(self, small: NearItems, large: Callable[[], NearItems], *, size: int) -> None:
-        self._small, self._make_large, self._size = small, large, size
-        self._now = small
+        self._now, self._size = small, size
+        self._make_large: Callable[[], NearItems] | None = large
 
     @property
     def norms(self) -> Floats:
@@ -129,8 +155,8 @@ class GrowingItems:
 
     def hold(self, items: Floats) -> None:
         """See `NearItems.hold`."""
-        if self._now is self._small and len(items) >= self._size:
-            self._now = self._make_large()
+        if self._make_large is not None and len(items) >= self._size:
+            self._now, self._make_large = self._make_large(), None
         self._now.hold(items)
 
     def at_once(self, requests: int) -> int:

@@ -34,6 +34,7 @@ from model_core.release.folder import (
 from model_core.release.histories import Histories, KnownStates, from_the_left
 from model_core.release.near_items import Floats, GrowingItems, NearItems, WholeItems
 from model_core.release.retrieval import Query, retrieve
+from model_core.release.tiled_items import TiledItems
 from model_core.signals.cold_start import ItemMapping
 from model_core.signals.ease import Ease
 
@@ -289,7 +290,7 @@ def _on_cpu(dim: int, folder: Path, threads: int) -> NearItems:
 
         return CompactItems(open_session(match_graph(dim), threads=threads, device="cpu"), dim)
 
-    return GrowingItems(WholeItems(product), compact, size=LARGE)
+    return GrowingItems(TiledItems(product), compact, size=LARGE)
 
 
 def cuda_devices() -> int:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from model_core.release import compact_items, histories, retrieval
+from model_core.release import compact_items, histories, retrieval, tiled_items
 from model_core.signals import co_visitation, evidence, joint, popularity, trends, weighing
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.config import SignalConfig
@@ -78,6 +78,7 @@ def _warm_scoring() -> None:
     histories.warm()
     retrieval.warm()
     compact_items.warm()
+    tiled_items.warm()
     ease_signal.warm()
     evidence.warm()
     joint.warm()
