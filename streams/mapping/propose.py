@@ -17,10 +17,10 @@ _ITEM = (
     r"(item|product|sku|article|content|movie|film|track|song|video|asin|document|news|offer|book|game|listing"
     r"|isbn|ean)"
 )
-_NUMBERED = r"(_?(id|number|no|nr|key|uuid|code))?"
+_NUMBERED = r"(_?(id|number|no|nr|key|uuid|code|ref))?"
 NAMES: Mapping[str, Sequence[str]] = {
     "user_id": (rf"^{_USER}_(id|uuid)$", rf"^{_USER}{_NUMBERED}$", rf"{_USER}{_NUMBERED}$",
-                r"session_?(id)?$"),
+                r"^uid$", r"session_?(id)?$"),
     "item_id": (rf"^{_ITEM}_(id|uuid)$", rf"^{_ITEM}{_NUMBERED}$", rf"{_ITEM}{_NUMBERED}$",
                 r"object_(id|sku)$"),
     "timestamp_ms": (r"^timestamp(_ms)?$", r"(event|sent|occurred|created)_?(at|time|ts|on)$",
@@ -140,7 +140,7 @@ class _Chooser:
     def _more(self, name: str, path: str) -> Sequence[str]:
         """What else means the field there: an item's own record, or part, calls its id just `id`."""
         alone = self.proposal.feeds == "content" or path.startswith("@")
-        return (r"^(id|uuid|guid|key|code)$",) if name == "item_id" and alone else ()
+        return (r"^(id|uuid|guid|key|code|ref)$",) if name == "item_id" and alone else ()
 
     def ask(self, name: str, question: str, choices: Sequence[str], guess: str | None) -> str:
         return self._ask(name, question, choices, guess)

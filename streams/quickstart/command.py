@@ -188,7 +188,7 @@ class _Quickstart:
             )  # fmt: skip
             if not self._goes_on():
                 return False
-            folder.keep(user=met.example(), days=met.days)
+            folder.keep(user=met.example(), first_ms=met.first_ms)
         with contextlib.ExitStack() as stack:
             self._step(2, "Publish")
             settings = stack.enter_context(broker(folder, asked.config, say))

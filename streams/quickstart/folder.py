@@ -28,7 +28,7 @@ class Kept(msgspec.Struct):
     asked : what was to be read, and how
     imported : whether all of it is in the topics
     epochs : what the release was trained with; None without one
-    days : between the first event and the last
+    first_ms : time of the earliest event
     user : the id of a user who came often, for the examples
     """
 
@@ -36,7 +36,7 @@ class Kept(msgspec.Struct):
     asked: dict[str, Any]
     imported: bool = False
     epochs: int | None = None
-    days: float = 0.0
+    first_ms: int = 0
     user: str | None = None
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from streams.events import Content, decode_click, encode
 from streams.importing.records import Record
 
-DAY_MS = 86_400_000
 FEW_EVENTS = 200
 """Below these nothing can be learned that popularity does not know."""
 
@@ -22,7 +21,7 @@ class Met:
     items : that events name
     described : that a file of items describes
     positive : events whose action speaks for the item
-    first_ms, last_ms : times of the earliest and the latest event
+    first_ms : time of the earliest event
     """
 
     positive_actions: frozenset[str]
@@ -31,7 +30,6 @@ class Met:
     described: set[str] = field(default_factory=set)
     positive: int = 0
     first_ms: int = 0
-    last_ms: int = 0
 
     def see(self, kind: str, record: Record) -> None:
         """Count a record; `import_files` calls this."""
@@ -43,17 +41,11 @@ class Met:
             self.items.add(click.item_id)
             self.positive += click.action in self.positive_actions
             self.first_ms = min(self.first_ms or record[0], record[0])
-            self.last_ms = max(self.last_ms, record[0])
 
     @property
     def events(self) -> int:
         """How many there are."""
         return self.users.total()
-
-    @property
-    def days(self) -> float:
-        """How many days lie between the first event and the last."""
-        return (self.last_ms - self.first_ms) / DAY_MS
 
     def example(self) -> str | None:
         """Return a user with much of a history: not the busiest, who is often a machine."""

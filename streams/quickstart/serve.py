@@ -27,6 +27,7 @@ from streams.worker.process import (
     same_topics,
 )
 
+DAY_MS = 86_400_000
 HTTP_PORT = 6066
 CONSOLE_PORT = 6070
 SHOWN = 10
@@ -113,7 +114,7 @@ def served(
         settings,
         release=None if release is None else str(release.absolute()),
         console_port=console_port,
-        **keeps_users(settings, folder.kept.days, say),
+        **keeps_users(settings, folder.kept.first_ms, int(time.time() * 1000), say),
         **needs_no_encoder(release),
     )
     command = COMMAND if config is None else (*COMMAND, "--config", str(config.absolute()))
@@ -126,15 +127,12 @@ def served(
         yield Served(worker, settings, f"http://127.0.0.1:{console_port}", release, slate)
 
 
-def keeps_users(settings: Settings, days: float, say: Say) -> dict[str, Any]:
-    """Return settings that let no user of old files be forgotten for having been idle while others came."""
-    ttl = settings.user_ttl_days
+def keeps_users(settings: Settings, first_ms: int, now_ms: int, say: Say) -> dict[str, Any]:
+    """Return settings that let no user of old files be forgotten as idle: requests are of now."""
+    ttl, days = settings.user_ttl_days, (now_ms - first_ms) / DAY_MS
     if ttl is None or days < ttl:
         return {}
-    say(
-        f"The events lie over {days:,.0f} days: users are known for {days + ttl:,.0f} days after "
-        f"their last event (user_ttl_days; {ttl:g} are usual)."
-    )
+    say(f"The first event is {days:,.0f} days old: users are kept as long (user_ttl_days; {ttl:g} usually).")
     return {"user_ttl_days": round(days + ttl, 1)}
 
 

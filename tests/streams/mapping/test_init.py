@@ -102,6 +102,26 @@ def test_impressions_with_a_list_of_clicked_items(monkeypatch: pytest.MonkeyPatc
     }  # fmt: skip
 
 
+def test_ids_are_found_however_deep_and_by_their_short_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    times = [f"2025-11-24T16:00:{n:02d}+00:00" for n in range(20)]
+    values = [
+        {
+            "meta": {"v": 2, "source": "web"},
+            "visit": {"reader": {"uid": f"U{n}"}, "seen_at": at},
+            "teasers": [{"article_ref": f"a{k}", "tapped": k == 1} for k in range(3)],
+        }
+        for n, at in enumerate(times)
+    ]
+    _, events = proposed(monkeypatch, tmp_path, values, "--feeds", "clicks")
+    assert [(one["user_id"], one["item_id"]) for one in events] == [(f"U{n}", "a1") for n in range(20)]
+    (tmp_path / "m.toml").unlink()
+    articles = [{"doc": {"ref": f"a{n}", "headline": f"About {n}"}} for n in range(20)]
+    _, items = proposed(monkeypatch, tmp_path, articles, "--feeds", "content")
+    assert (items[3]["item_id"], items[3]["title"]) == ("a3", "About 3")
+
+
 def test_items_with_lists_texts_and_separators(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source, items = proposed(monkeypatch, tmp_path, FILMS)
     assert source.feeds == "content"

@@ -70,12 +70,12 @@ def test_events_that_speak_for_nothing_or_are_few_are_a_warning(tmp_path: Path) 
 def test_users_of_files_that_go_far_back_are_not_forgotten(tmp_path: Path) -> None:
     rows = [f"u{n},i{n % 3},view,{1_000_000_000 + n * 86_400 * 10}" for n in range(60)]
     found = met([write(tmp_path / "events.csv", "user,item,event,time", rows)], Settings())
-    assert found.days == 590
-    said: list[str] = []
-    assert keeps_users(Settings(), found.days, said.append) == {"user_ttl_days": 955.0}
-    assert "590 days" in said[0]
-    assert keeps_users(Settings(), 100.0, said.append) == {}
-    assert keeps_users(Settings(user_ttl_days=None), 590.0, said.append) == {}
+    assert found.first_ms == 1_000_000_000_000
+    now_ms, said = found.first_ms + 590 * 86_400_000, list[str]()
+    assert keeps_users(Settings(), found.first_ms, now_ms, said.append) == {"user_ttl_days": 955.0}
+    assert "590 days old" in said[0]
+    assert keeps_users(Settings(), now_ms, now_ms, said.append) == {}
+    assert keeps_users(Settings(user_ttl_days=None), found.first_ms, now_ms, said.append) == {}
 
 
 def test_the_example_is_a_user_with_a_history_and_not_the_busiest(tmp_path: Path) -> None:
