@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import json
+import math
 import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +34,8 @@ from streams.worker.process import WorkerProcess, environment, same_topics
 UNTIL = 0.6
 EPOCHS = 3
 """Half of what a training has by default, so that a demo is over in four minutes."""
+WATCHED_RATE = 2.0
+"""Visits a second while it only serves."""
 
 Data = Annotated[Path | None, typer.Option(help="Folder in RecBole's format instead of ML-100K.")]
 Seconds = Annotated[float, typer.Option(min=1, help="How long users keep coming.")]
@@ -115,7 +118,7 @@ class _Demo:
             seconds = self._step_seconds | {"total": time.perf_counter() - self._began}
             ok = _report(self._console, simulation, self._out, seconds=seconds, off_policy=log_says)
             if serve:
-                self._serve(settings, worker, log)
+                self._serve(settings, dataset, worker, log)
             return ok
 
     async def _replay(self, settings: Settings, dataset: Dataset, worker: WorkerProcess) -> None:
@@ -154,7 +157,8 @@ class _Demo:
             check=worker.check,
         )
 
-    def _serve(self, settings: Settings, worker: WorkerProcess, log: Path) -> None:
+    def _serve(self, settings: Settings, dataset: Dataset, worker: WorkerProcess, log: Path) -> None:
+        """Keep broker and worker, and let users come by at a pace one can watch, until Ctrl-C."""
         variables = environment(
             {"bootstrap_servers": settings.bootstrap_servers, "topic_prefix": settings.topic_prefix}
         )
@@ -163,10 +167,18 @@ class _Demo:
         self._say(f"Serving on {worker.url} (try {worker.url}/v1/recommendations/1?k=5). More users:")
         given = " ".join(f"{name}={value}" for name, value in variables.items())
         self._say(f"  {given} slatestream simulate --topics")
-        self._say("Ctrl-C stops broker and worker.")
-        while True:
-            worker.check()
-            time.sleep(1.0)
+        self._say(f"{WATCHED_RATE:g} users a second keep coming. Ctrl-C stops broker and worker.")
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(self._keep_visiting(settings, dataset, worker))
+        self._say("Stopping the worker and the broker ...")
+
+    async def _keep_visiting(self, settings: Settings, dataset: Dataset, worker: WorkerProcess) -> None:
+        traffic = replace(self._traffic, seconds=math.inf, rate=WATCHED_RATE, seed=self._traffic.seed + 1)
+        users = population(dataset, until=UNTIL, n_users=self._n_users, seed=traffic.seed)
+        async with SlateClient(settings) as client:
+            past = await read_past(settings)
+            simulation = Simulation(client, users, past, traffic, run_id=uuid.uuid4().hex[:8])
+            await race(simulation.run(), keep_checking(worker.check))
 
     def _say(self, text: str) -> None:
         self._console.print(
