@@ -120,4 +120,4 @@ def test_a_worker_lives_on_the_rights_it_is_given_and_not_on_fewer(
         )
         log = tmp_path / "worker-without.log"
         with WorkerProcess(values, log=log) as worker:
-            wait_until(lambda: "uthorization" in log.read_text(), "it says what it may not do")
+            wait_until(lambda: "user-state: missing" in log.read_text(), "it says what it does not see")

@@ -1,6 +1,7 @@
 """Partitions come, go and come back, on a log in memory."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -79,6 +80,24 @@ async def test_a_worker_is_ready_once_all_that_was_there_is_folded(memory: Memor
         # What comes later is ordinary work.
         memory.events.click("u", "b")
         assert partitions.is_ready()
+
+
+async def test_a_worker_is_not_ready_while_its_items_are_being_encoded(memory: Memory) -> None:
+    memory.events.content("a")
+    async with memory.worker() as worker:
+        partitions, let_go = worker.parts.partitions, threading.Event()
+        worker.parts.inference.submit(let_go.wait)  # an encoder that takes its time
+        try:
+            await worker.deliver_one("content")
+            async with asyncio.timeout(DEADLINE_S):
+                while partitions.readiness()["items_encoded"]:
+                    await asyncio.sleep(0.01)
+            assert not partitions.is_ready()
+        finally:
+            let_go.set()
+        async with asyncio.timeout(DEADLINE_S):
+            while not partitions.is_ready():
+                await asyncio.sleep(0.01)
 
 
 async def test_a_standby_that_owns_nothing_is_ready(memory: Memory) -> None:
