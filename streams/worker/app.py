@@ -114,6 +114,7 @@ def create_app(settings: Settings) -> App:
         settings.group_id,
         broker=[f"kafka-batch://{server.strip()}" for server in settings.bootstrap_servers.split(",")],
         broker_credentials=_credentials(settings),
+        consumer_group_instance_id=settings.instance_id,
         broker_session_timeout=settings.session_timeout_ms / 1000,
         broker_heartbeat_interval=settings.session_timeout_ms / 1000 / 4,
         broker_request_timeout=max(90.0, settings.session_timeout_ms / 1000),

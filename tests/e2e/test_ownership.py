@@ -114,6 +114,25 @@ def test_a_refused_changelog_row_ends_the_worker_and_loses_no_click(
     eventually(lambda: live_digest(restarted) == expected, "both clicks are folded after the restart")
 
 
+@pytest.mark.timeout(300)
+def test_a_worker_with_a_name_has_its_partitions_back_without_waiting_for_its_former_session(
+    client: Client, start_worker: StartWorker
+) -> None:
+    named = {"instance_id": "one", "session_timeout_ms": 600_000}
+    worker = start_worker(**named)
+    for n in range(100):
+        client.click(f"u{n % 7}", f"i{n % 5}")
+    client.ask("u1")
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    request = client.request("u2")
+    again = start_worker(**named)
+    client.recommendation(request)
+    eventually(lambda: len(client.records("clicks")) == 100, "the log is read")
+    expected = folded_digest(client)
+    eventually(lambda: live_digest(again) == expected, "all is folded")
+
+
 def test_a_worker_that_the_group_refuses_says_why_and_ends(kafka_settings: Settings, tmp_path: Path) -> None:
     values = same_topics(kafka_settings, **(FAST | {"session_timeout_ms": 3_600_000}))
     with WorkerProcess(values, log=tmp_path / "worker.log") as worker:
