@@ -98,7 +98,7 @@ def show_slate(answer: Slate, console: Console) -> None:
     kind = "" if answer.propensity_kind == "exact" else f" ({answer.propensity_kind})"
     console.print(
         f"policy {answer.policy}, version {answer.policy_version:,}{kind}; model "
-        f"{answer.model_version or 'none'}; {answer.latency_ms:.1f} ms; request {answer.request_id}",
+        f"{answer.model_version or 'none'}; {answer.latency_ms:.1f} ms\nrequest {answer.request_id}",
         markup=False,
         soft_wrap=True,
     )

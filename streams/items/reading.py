@@ -40,7 +40,7 @@ def check_settings(settings: Settings, release: Release) -> None:
             f"history_limit must be at least {least + -least % CHUNK}, for users are read {depth} events "
             f"deep, got {settings.history_limit}, which keeps {kept} for sure"
         )
-    if not set(release.actions) & set(settings.actions):
+    if release.actions and not set(release.actions) & set(settings.actions):
         trained, got = ", ".join(release.actions), ", ".join(settings.actions)
         raise ValueError(f"actions must have one of the release's, {trained}, got {got}")
     for action, weight in release.action_weights.items():
