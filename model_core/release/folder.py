@@ -141,7 +141,13 @@ def read_release(folder: Path) -> Release:
         signals = SignalConfig.read(manifest["signals"])
     except (TypeError, ValueError) as error:
         raise ValueError(f"{str(folder / MANIFEST)!r}: {error}") from None
-    names = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
+    try:
+        return _described(manifest, json.loads((folder / VOCABULARY).read_text(encoding="utf-8")), signals)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{str(folder)!r} must describe a release of this version, got {error!r}") from None
+
+
+def _described(manifest: dict[str, Any], names: dict[str, Any], signals: SignalConfig) -> Release:
     dims = manifest["dims"]
     prior = np.zeros(dims["feature_dim"], np.float32)
     prior[1] = 1.0

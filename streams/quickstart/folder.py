@@ -5,7 +5,7 @@ import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,10 @@ class Kept(msgspec.Struct):
 class Folder:
     """A folder that is ours alone while it is open."""
 
-    def __init__(self, path: Path, kept: Kept) -> None:
+    def __init__(self, path: Path, kept: Kept, *, stale: Sequence[Path] = ()) -> None:
         self.path = path
         self.kept = kept
+        self._stale = stale  # of an earlier quickstart, until there is something to take its place
 
     @property
     def broker(self) -> Path:
@@ -63,7 +64,14 @@ class Folder:
         return self.path / "worker.log"
 
     def keep(self, **changed: Any) -> None:
-        """Change what is kept, and write it down: whole or not at all."""
+        """Change what is kept, and write it down: whole or not at all.
+
+        What an earlier quickstart left is removed first, its own note last: who is killed meanwhile may begin
+        anew again.
+        """
+        for one in sorted(self._stale, key=lambda path: path.name == NAME):
+            shutil.rmtree(one) if one.is_dir() and not one.is_symlink() else one.unlink()
+        self._stale = ()
         self.kept = msgspec.structs.replace(self.kept, **changed)
         fresh = self.path / f"{NAME}.new"
         fresh.write_bytes(msgspec.json.format(msgspec.json.encode(self.kept)) + b"\n")
@@ -104,15 +112,13 @@ def open_folder(path: Path, asked: Mapping[str, Any], *, restart: bool = False) 
 
 def _open(path: Path, asked: dict[str, Any], *, restart: bool) -> Folder:
     kept = _read(path / NAME) if not restart else None
-    inside = [one for one in path.iterdir() if one.name != LOCK]
+    inside = [one for one in path.iterdir() if one.name not in (LOCK, f"{NAME}.new")]
     if kept is None:
         if inside and not (path / NAME).exists():
             raise SlatestreamError(
                 f"--folder {path} must be empty or a quickstart's, and holds {inside[0].name}: name another"
             )
-        for one in inside:
-            shutil.rmtree(one) if one.is_dir() else one.unlink()
-        return Folder(path, Kept(uuid.uuid4().hex, asked))
+        return Folder(path, Kept(uuid.uuid4().hex, asked), stale=inside)
     for name, value in asked.items():
         if (before := kept.asked.get(name, {})) != value:
             raise SlatestreamError(

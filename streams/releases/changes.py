@@ -6,7 +6,7 @@ Each record has a key of its own, so compaction keeps them all: the topic is the
 import time
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -16,6 +16,7 @@ from streams.kafka.reader import read_partition
 from streams.kafka.topics import topic_name
 from streams.settings import Settings
 
+LATEST_MS = 253_402_300_800_000  # the year 10,000: no calendar goes on
 Kind = Literal["promote", "rollback", "refuse"]
 
 
@@ -27,9 +28,9 @@ class ReleaseChange(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     change: Kind
-    version: str
+    version: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{12}$")]
     by: str
-    timestamp_ms: int
+    timestamp_ms: Annotated[int, msgspec.Meta(ge=0, lt=LATEST_MS)]
     reason: str = ""
 
 

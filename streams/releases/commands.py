@@ -150,7 +150,7 @@ def rollback_command(
 @release_app.command("history")
 def history_command(
     at: Annotated[
-        str | None, typer.Option(help="Only print what served then: ISO time, such as 2026-05-04T14:05.")
+        str | None, typer.Option(help="Only print what served then: ISO time, of UTC where it names no zone.")
     ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -170,7 +170,7 @@ def history_command(
             table.add_column(column, overflow="fold")
         for change in changes:
             when = datetime.fromtimestamp(change.timestamp_ms / 1000, UTC).isoformat(timespec="seconds")
-            table.add_row(when, change.change, change.version, change.by, change.reason)
+            table.add_row(when, change.change, change.version, _plain(change.by), _plain(change.reason))
         Console(markup=False).print(table)
 
 
@@ -261,7 +261,7 @@ def whoami() -> str:
 
 
 def _one_of(store: "ReleaseStore", beginning: str) -> "Stored":
-    found = [one for one in store.list() if one.version.startswith(beginning)]
+    found = [one for one in store.list() if beginning and one.version.startswith(beginning)]
     if len(found) != 1:
         known = ", ".join(one.version for one in found or store.list()) or "none"
         which = "more than one" if found else "none"
@@ -274,9 +274,14 @@ def _one_of(store: "ReleaseStore", beginning: str) -> "Stored":
 def _moment_ms(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError):
         raise SlatestreamError(f"--at must be an ISO time such as 2026-05-04T14:05, got {text!r}") from None
-    return int(moment.timestamp() * 1000)
+
+
+def _plain(text: str) -> str:
+    """Return a text without what would move a terminal's cursor or colour it."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _shown(value: Any) -> str:

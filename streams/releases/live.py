@@ -46,13 +46,16 @@ async def with_live_release(settings: Settings) -> Settings:
     changes = await read_changes(settings)
     versions = serving(changes)
     unreachable: StoreUnreachable | None = None
-    for version in reversed(versions[-TRIED:]):
+    for version in list(dict.fromkeys(reversed(versions)))[:TRIED]:
         try:
             folder = await asyncio.to_thread(_fetch, settings, store, version)
         except StoreUnreachable as error:
             log.error("release %s cannot be fetched: %s", version, error)
             unreachable = error
-        except (SlatestreamError, ValueError, OSError) as error:
+        except OSError as error:  # of the disk here
+            log.error("release %s cannot be kept: %s", version, error)
+            unreachable = StoreUnreachable(f"release {version} cannot be kept on this machine: {error}")
+        except (SlatestreamError, ValueError) as error:
             log.error("release %s cannot be served: %s", version, error)
             await _refuse(settings, changes, version, str(error)[:LONGEST_REASON])
         else:

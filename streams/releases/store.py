@@ -10,7 +10,7 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +66,7 @@ class ReleaseStore:
             self._files, self._root = fsspec.core.url_to_fs(url)
 
     def put(self, folder: Path) -> Release:
-        """Copy a release folder into the store, if it is not there yet; return the release.
+        """Copy a release folder into the store, if it is not there yet as it is; return the release.
 
         Raises
         ------
@@ -77,9 +77,9 @@ class ReleaseStore:
             release = read_release(folder)
         except (ValueError, OSError) as error:
             raise StoreError(f"release: {error}") from None
-        if self.has(release.version):
-            return release
         names = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        if self._holds(release.version, folder, [*names, MANIFEST]):
+            return release
         with self._explained(f"written ({release.version})"):
             self._files.makedirs(self._path(release.version), exist_ok=True)
             for name in (*names, MANIFEST):
@@ -91,6 +91,19 @@ class ReleaseStore:
         with self._explained("read"):
             self._files.invalidate_cache()
             return bool(self._files.exists(self._path(version, MANIFEST)))
+
+    def _holds(self, version: str, folder: Path, names: Sequence[str]) -> bool:
+        """Whether each file of a folder is in the store, by its size, and the manifest byte by byte."""
+        if not self.has(version):
+            return False
+        with self._explained(f"read ({version})"):
+            sizes = {name: (folder / name).stat().st_size for name in names}
+            try:
+                found = {name: self._files.info(self._path(version, name))["size"] for name in names}
+            except FileNotFoundError:
+                return False
+            manifest = self._files.cat_file(self._path(version, MANIFEST))
+        return found == sizes and manifest == (folder / MANIFEST).read_bytes()
 
     def list(self) -> list[Stored]:
         """Return what the store holds, by version; what has no readable manifest is left out."""
@@ -142,6 +155,7 @@ class ReleaseStore:
             If the store does not hold it, or holds something else under its name; `StoreUnreachable` if that
             cannot be told now.
         """
+        self._path(version)  # else `cache / version` may be anywhere
         folder = cache / version
         if (why := _wrong(folder, version)) is None:
             return folder

@@ -43,6 +43,7 @@ def test_a_folder_of_another_quickstart_is_refused_and_begun_anew_when_told(
         pass
     with open_folder(tmp_path, ASKED | {name: value}, restart=True) as folder:
         assert not folder.kept.imported
+        folder.keep()
         assert not folder.broker.exists()
 
 
@@ -60,6 +61,21 @@ def test_two_quickstarts_do_not_share_a_folder(tmp_path: Path) -> None:
         open_folder(tmp_path, ASKED),
     ):
         pass
+
+
+def test_what_was_there_stays_until_the_new_beginning_is_written_down(tmp_path: Path) -> None:
+    with open_folder(tmp_path, ASKED) as folder:
+        folder.keep(imported=True)
+        folder.broker.mkdir()
+    with open_folder(tmp_path, ASKED, restart=True):
+        pass  # who is asked says no
+    with open_folder(tmp_path, ASKED) as folder:
+        assert folder.kept.imported
+        assert folder.broker.is_dir()
+    with open_folder(tmp_path, ASKED, restart=True) as folder:
+        folder.keep(epochs=1)
+        assert not folder.broker.exists()
+        assert not folder.kept.imported
 
 
 @pytest.mark.parametrize("restart", [False, True])

@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,7 +50,7 @@ def test_what_served_at_a_time_is_told():
 
 
 def test_each_change_has_a_key_of_its_own_and_is_read_as_it_was_written():
-    done = changes("pa pa xb")
+    done = changes(f"p{'a' * 12} p{'a' * 12} x{'b' * 12}")
     rows = [encode_change(change) for change in done]
 
     assert len({key for key, _ in rows}) == 3
@@ -57,7 +58,19 @@ def test_each_change_has_a_key_of_its_own_and_is_read_as_it_was_written():
 
 
 @pytest.mark.parametrize(
-    "value", [None, b"", b"{}", b'{"change":"delete","version":"a"}', b"\xff", b"[" * 9999]
+    "value",
+    [
+        *(
+            msgspec.json.encode({"change": "promote", "version": version, "by": "x", "timestamp_ms": at})
+            for version, at in (("/srv/data", 1), ("..", 1), ("", 1), ("a" * 12, 10**18), ("a" * 12, -1))
+        ),
+        None,
+        b"",
+        b"{}",
+        b'{"change":"delete","version":"a"}',
+        b"\xff",
+        b"[" * 9999,
+    ],
 )
 def test_what_is_no_change_says_nothing(value: bytes | None):
     assert decode_change(value) is None

@@ -67,7 +67,8 @@ def test_a_damaged_release_is_refused_once_and_the_one_before_serves(life: Life)
     ((refused, why),) = life.refused()
     assert (refused, "must have SHA-256" in why) == (second, True)
 
-    life.promote(b"2")
+    life.promote(b"2")  # what is put again is mended
+    (life.folder / second / RANKER).write_bytes(b"damaged")
     assert life.start() == first
     assert [version for version, _ in life.refused()] == [second, second]
 

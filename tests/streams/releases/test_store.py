@@ -141,3 +141,25 @@ def test_a_store_that_cannot_be_used_is_named(url: str, said: str, make_release:
 def test_a_version_is_twelve_hexadecimal_digits(store: ReleaseStore, version: str, tmp_path: Path):
     with pytest.raises(StoreError, match="version must be 12 hexadecimal digits"):
         store.fetch(version, tmp_path)
+
+
+def test_a_version_that_is_a_path_touches_nothing_there(store: ReleaseStore, tmp_path: Path):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    for version in (str(victim), "../victim"):
+        with pytest.raises(StoreError, match="version must be 12 hexadecimal digits"):
+            store.fetch(version, tmp_path / "cache")
+    assert victim.is_dir()
+
+
+@pytest.mark.parametrize("name", [MANIFEST, RANKER])
+def test_what_is_damaged_in_the_store_is_mended_by_putting_it_again(
+    store: ReleaseStore, make_release: MakeRelease, tmp_path: Path, name: str
+):
+    folder = make_release()
+    version = store.put(folder).version
+    store._files.pipe_file(store._path(version, name), b"")
+
+    store.put(folder)
+
+    assert read_release(store.fetch(version, tmp_path / "cache")).version == version
