@@ -102,6 +102,8 @@ class Flusher:
                     if shard.logs.unsaved:
                         groups.append(("policy-state", [(logs_key(shard.partition), shard.logs.row())]))
                     await self._confirm()
+                    if shard.dropped:  # by another's look at the topics, meanwhile
+                        raise OwnershipLost(f"partition {shard.partition} is restored anew")
                     await self._writers.write(shard.partition, groups)
                     shard.logs.unsaved = False
             except OwnershipLost as error:

@@ -66,6 +66,9 @@ class Tail(Protocol):
     def resume(self, topic: str, partition: int) -> None:
         """Read a paused partition again."""
 
+    async def start_over(self, topic: str) -> None:
+        """Read a topic from its beginning: it is another one by now."""
+
 
 class Ends(Protocol):
     """Asks where partitions end; see `ends.EndOffsets`, whose contract this is."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from aiokafka.errors import KafkaError
 
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 LOOK_INTERVAL_S = 2.0
 ASK_AGAIN_S = 0.2
 SAY_EVERY_S = 60.0
+WRITTEN_ONLY = ("feedback", "dead-letters", "model-releases")  # nothing that is held is of their offsets
 
 
 class LogWatch:
@@ -28,7 +29,7 @@ class LogWatch:
     Parameters
     ----------
     topics : full name on the broker by name
-    replaced : called when a log that offsets are of is another one by now; what is held of it must be dropped
+    replaced : called with the full names of topics that are others by now: what is held of them must go
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class LogWatch:
         ends: Ends,
         inputs: Inputs,
         metrics: Metrics,
-        replaced: Callable[[], None],
+        replaced: Callable[[Collection[str]], None],
     ) -> None:
         self._settings = settings
         self._topics = topics
@@ -48,6 +49,9 @@ class LogWatch:
         self._metrics = metrics
         self._replaced = replaced
         self._all = set(topics.values()) | {source.topic for source in settings.sources}
+        # Ids as they were first seen. A rebalance tells the consumer the present ones, and what was folded
+        # before it is of the former.
+        self._known: dict[str, str] = {}
         self._say_after = 0.0
         self.faults: list[str] = []
         """What is wrong with the topics: while there is something, the worker is not ready."""
@@ -82,6 +86,8 @@ class LogWatch:
                 layout = await self._ends.layout(list(self._topics.values()))
                 break
             except KafkaError as error:  # as with what is published: a broker that is silent is waited for
+                if not error.retriable:
+                    raise
                 log.debug("the topics cannot be looked at: %r", error)
                 await asyncio.sleep(ASK_AGAIN_S)
         if layout is not None and self._compare(layout):
@@ -89,14 +95,17 @@ class LogWatch:
 
     def _compare(self, layout: Layout) -> bool:
         """Whether a log is another than the one that is read; one that is missing is not, yet."""
-        known = self._inputs.log_ids
+        for name, known_id in self._inputs.log_ids.items():
+            if known_id and name not in WRITTEN_ONLY:
+                self._known.setdefault(name, known_id)
         changed = [
             self._topics[name]
-            for name, known_id in known.items()
-            if known_id and (now := layout.get(self._topics[name])) is not None and now.id != known_id
+            for name, known_id in self._known.items()
+            if (now := layout.get(self._topics[name])) is not None and now.id != known_id
         ]
         if not changed:
             return False
+        self._known.clear()
         log.error("deleted and made anew: %s; all partitions are restored", ", ".join(changed))
-        self._replaced()
+        self._replaced(changed)
         return True

@@ -138,6 +138,14 @@ class TailReader:
         if self._consumer is not None:
             self._consumer.resume(tp)
 
+    async def start_over(self, topic: str) -> None:
+        """Read a topic from its beginning: it is another one by now."""
+        if self._consumer is not None:
+            tps = [tp for tp in self._tps if tp.topic == topic]
+            for tp in tps:
+                self._positions.pop((tp.topic, tp.partition), None)
+            await self._consumer.seek_to_beginning(*tps)
+
     async def _follow(self, ends: Mapping[TopicPartition, int]) -> None:
         consumer = self._consumer
         assert consumer is not None

@@ -83,3 +83,7 @@ class StateWriters:
                     await writer.publish(self._topics[name], partition, rows)
         except ProducerFenced as error:
             raise OwnershipLost(f"partition {partition} is written by another worker now") from error
+        except Exception as error:
+            if self._writers.get(partition) is writer:
+                raise
+            raise OwnershipLost(f"partition {partition} is restored anew") from error

@@ -54,6 +54,13 @@ class MemoryTail:
         self._paused.discard((topic, partition))
         self.wake()
 
+    async def start_over(self, topic: str) -> None:
+        """Read a topic from its beginning: it is another one by now."""
+        for place in [place for place in self._next if place[0] == topic]:
+            self._next[place] = 0
+            self._handled.pop(place, None)
+        self.wake()
+
     def wake(self) -> None:
         """Look whether there is something to read."""
         self._wake.set()

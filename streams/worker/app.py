@@ -120,6 +120,7 @@ def create_app(settings: Settings) -> App:
         broker_request_timeout=max(90.0, settings.session_timeout_ms / 1000),
         broker_commit_interval=0.5,
         consumer_max_fetch_size=1024 * 1024,
+        consumer_metadata_max_age_ms=METADATA_AGE_MS,
         # Counts batches. Small, so that a partition is paused before much memory is taken.
         stream_buffer_maxsize=8,
         stream_wait_empty=False,
@@ -149,6 +150,9 @@ def _crash(app: faust.App, error: BaseException) -> None:
         log.critical("stopping without committing: %s", error, exc_info=error)
         asyncio.ensure_future(app.crash(error))
 
+
+# A topic that was gone for a moment, and came back, is seen after this.
+METADATA_AGE_MS = 5_000
 
 # What of an input is kept where: where that is gone, the input is read again from its beginning.
 CHANGELOGS = {

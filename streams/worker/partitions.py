@@ -108,8 +108,9 @@ class Partitions:
         if task is not None and _restored(task) and task.result() is shard:
             self._drop(shard.partition)
 
-    def start_over(self) -> None:
-        """Drop and restore every partition: the logs that they were folded from are others by now."""
+    def start_over(self, topics: Collection[str]) -> None:
+        """Drop and restore every partition: these topics, of which they were folded, are others by now."""
+        self._shared_topics.start_over(topics)
         self.lose_all()
         self._inputs.start_over()
 
