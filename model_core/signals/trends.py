@@ -4,6 +4,8 @@ Half-lives are those of `model_core.signals.horizons`. Rates of all items are ke
 to which an item's are brought when it has changed: to a moment they then decay by one number a half-life.
 """
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,37 @@ njit = numba.njit(cache=True, nogil=True, error_model="numpy")
 _RATES = np.array([1 / half_life for half_life in HALF_LIVES_MS], np.float32)
 
 
+class _Room(NamedTuple):
+    """The columns of items, with room for more of them.
+
+    stamps : (n,) int64, what tells whether an item has changed; rates : (HORIZONS, n) float32
+    times : (2, n) int64; popularity : (n,) float32
+    """
+
+    stamps: NDArray[np.int64]
+    rates: Floats
+    times: NDArray[np.int64]
+    popularity: Floats
+
+    @classmethod
+    def of(cls, n: int) -> "_Room":
+        return cls(
+            np.full(n, NO_TIME, np.int64),
+            np.zeros((HORIZONS, n), np.float32),
+            np.full((2, n), NO_TIME, np.int64),
+            np.zeros(n, np.float32),
+        )
+
+    def longer(self, n: int, kept: int) -> "_Room":
+        """Return room for n items, with the first `kept` as they are."""
+        new = self.of(n)
+        new.stamps[:kept] = self.stamps[:kept]
+        new.rates[:, :kept] = self.rates[:, :kept]
+        new.times[:, :kept] = self.times[:, :kept]
+        new.popularity[:kept] = self.popularity[:kept]
+        return new
+
+
 class Trends:
     """Sums the partitions, and works out only what has changed since. One thread at a time.
 
@@ -37,16 +70,21 @@ class Trends:
     """
 
     def __init__(self) -> None:
-        self.n_items = 0
+        self.n_items = self._capacity = 0
         self._reference_ms = 0
+        self._room = _Room.of(0)
         self._resize(0)
 
     def _resize(self, n: int) -> None:
+        """Have n items: those that were read stay read."""
+        kept = min(n, self.n_items)
+        if n > self._capacity:
+            self._capacity = n + n // 2
+            self._room = self._room.longer(self._capacity, kept)
+        self._room.stamps[kept:] = NO_TIME
         self.n_items = n
-        self._stamps = np.full(n, NO_TIME, np.int64)
-        self._rates = np.zeros((HORIZONS, n), np.float32)
-        self._times = np.full((2, n), NO_TIME, np.int64)
-        self._popularity = np.zeros(n, np.float32)
+        self._stamps, self._rates = self._room.stamps[:n], self._room.rates[:, :n]
+        self._times, self._popularity = self._room.times[:, :n], self._room.popularity[:n]
 
     def read(self, parts: Parts, n: int, now_ms: int) -> None:
         """Read the first n items, to ask of moments around `now_ms`."""

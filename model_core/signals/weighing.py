@@ -35,7 +35,7 @@ from model_core.signals.trends import (
 RIVALS = 48  # drawn for each event
 STEP = 0.1
 FIRST_SQUARES = 1e-2
-EVERY_MS = 1_000  # of event time, between two events of a partition that are learned from
+EVERY_MS = 10_000  # of event time, between two events of a partition that are learned from
 MOST = 32  # events of one call that are learned from
 LEVEL_SHARE = 0.01  # of an event in the level
 MEMORY = 1 - 1 / 5_000  # of an event ago, in the comparison with fixed weights

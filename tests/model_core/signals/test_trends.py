@@ -119,3 +119,13 @@ def test_an_event_of_the_far_future_breaks_nothing():
     times = np.array([START_MS + 10**12, START_MS])
     part.observe(np.zeros(2, np.int32), np.ones(2, np.bool_), *window, np.arange(2), times)
     assert np.isfinite(read([part], START_MS).levels(START_MS, np.ones(11, np.float32))).all()
+
+
+def test_items_that_come_later_are_read_beside_those_that_were():
+    log = events(300)
+    parts, reader, trends = folded(*log), PartsReader(), Trends()
+    now_ms = int(log[2].max())
+    for n in (2, 5, 3, N_ITEMS):
+        trends.read(reader.read(parts), n, now_ms)
+        expected = expected_rates(*log, now_ms)[:, :n]
+        np.testing.assert_allclose(trends.rates(now_ms), expected, rtol=2e-4, atol=1e-6)
