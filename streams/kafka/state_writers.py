@@ -17,6 +17,7 @@ from streams.kafka.producer_mends import Failed, unnoticed
 from streams.kafka.publisher import Row
 from streams.settings import Settings
 
+ASK_AGAIN_S = 0.2
 # A transaction that was cut off is taken back at once; only a broker that cannot keeps us waiting.
 OPEN_TIMEOUT_S = 60.0
 
@@ -43,9 +44,8 @@ class StateWriters:
         """Become the writer of a partition: whoever was before can write nothing more."""
         await self.close(partition)
         name = f"{self._settings.topic_prefix}{self._settings.group_id}-state-{partition}"
-        writer = self._log.publisher(transactional_id=name, failed=self._failed)
         try:
-            await asyncio.wait_for(writer.start(), OPEN_TIMEOUT_S)
+            writer = await asyncio.wait_for(self._started(name), OPEN_TIMEOUT_S)
         except TimeoutError:
             raise BrokerError(
                 f"the broker has not let this worker write for partition {partition} within "
@@ -53,6 +53,18 @@ class StateWriters:
                 "(`kafka-transactions.sh describe --transactional-id` says why)"
             ) from None
         self._writers[partition] = writer
+
+    async def _started(self, name: str) -> RowPublisher:
+        while True:
+            writer = self._log.publisher(transactional_id=name, failed=self._failed)
+            try:
+                await writer.start()
+                return writer
+            except (
+                AssertionError
+            ):  # aiokafka's, where the cluster names no broker, as one that has just woken
+                await writer.stop()
+                await asyncio.sleep(ASK_AGAIN_S)
 
     async def close(self, partition: int) -> None:
         """Stop to write for a partition."""
