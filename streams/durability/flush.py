@@ -17,7 +17,7 @@ from streams.kafka.state_writers import StateWriters
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.item_index import ItemIndex
-from streams.state.log_bases import logs_key
+from streams.state.log_bases import LogBases, logs_key
 from streams.state.shard import Shard, arm_key, encode_policy_row, statistics_key
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Flusher:
     ----------
     shards : returns the shards that are restored and owned
     lost : called with a shard whose partition is another worker's
-    confirm : raises OwnershipLost if what has been folded may be of logs that are not there any more
+    confirm : raises OwnershipLost if what has been folded of some logs may be of such as are no more
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Flusher:
         shards: Callable[[], list[Shard]],
         *,
         lost: Callable[[Shard], None],
-        confirm: Callable[[], Awaitable[None]],
+        confirm: Callable[[LogBases], Awaitable[None]],
         index: ItemIndex,
         inputs: Inputs,
         writers: StateWriters,
@@ -101,8 +101,8 @@ class Flusher:
                 if groups:
                     if shard.logs.unsaved:
                         groups.append(("policy-state", [(logs_key(shard.partition), shard.logs.row())]))
-                    await self._confirm()
-                    if shard.dropped:  # by another's look at the topics, meanwhile
+                    await self._confirm(shard.logs)
+                    if shard.dropped:  # meanwhile: the partition has another writer, of this worker too
                         raise OwnershipLost(f"partition {shard.partition} is restored anew")
                     await self._writers.write(shard.partition, groups)
                     shard.logs.unsaved = False

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from aiokafka.errors import KafkaError
 
@@ -14,13 +14,15 @@ from streams.kafka.log import Ends
 from streams.kafka.topics import fault, layout_differences
 from streams.metrics import Metrics
 from streams.settings import Settings
+from streams.state.log_bases import LogBases
 
 log = logging.getLogger(__name__)
 
 LOOK_INTERVAL_S = 2.0
 ASK_AGAIN_S = 0.2
 SAY_EVERY_S = 60.0
-WRITTEN_ONLY = ("feedback", "dead-letters", "model-releases")  # nothing that is held is of their offsets
+# Nothing but where to read on is of their offsets: `content` is read again where what was made of it is gone.
+READ = ("content", "requests", "item-state")
 
 
 class LogWatch:
@@ -29,7 +31,10 @@ class LogWatch:
     Parameters
     ----------
     topics : full name on the broker by name
-    replaced : called with the full names of topics that are others by now: what is held of them must go
+    followed : full names of those that are followed without a group
+    folded : returns which logs each owned partition was folded from
+    start_over : called when they are others by now: what was folded must go
+    follow_anew : called with a followed topic that is another one by now
     """
 
     def __init__(
@@ -40,18 +45,21 @@ class LogWatch:
         ends: Ends,
         inputs: Inputs,
         metrics: Metrics,
-        replaced: Callable[[Collection[str]], None],
+        followed: Collection[str],
+        folded: Callable[[], Iterable[LogBases]],
+        start_over: Callable[[], None],
+        follow_anew: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._topics = topics
         self._ends = ends
         self._inputs = inputs
         self._metrics = metrics
-        self._replaced = replaced
+        self._folded = folded
+        self._start_over = start_over
+        self._follow_anew = follow_anew
         self._all = set(topics.values()) | {source.topic for source in settings.sources}
-        # Ids as they were first seen. A rebalance tells the consumer the present ones, and what was folded
-        # before it is of the former.
-        self._known: dict[str, str] = {}
+        self._followed = dict.fromkeys(followed, "")  # ids as they were last seen
         self._say_after = 0.0
         self.faults: list[str] = []
         """What is wrong with the topics: while there is something, the worker is not ready."""
@@ -68,13 +76,18 @@ class LogWatch:
         found = {name: topic.partitions for name, topic in layout.items()}
         self.faults = [f"{d.topic}: {fault(d)}" for d in layout_differences(self._settings, found)]
         self._metrics.topic_faults.set(len(self.faults))
-        if self.faults and time.monotonic() >= self._say_after:
-            self._say_after = time.monotonic() + SAY_EVERY_S
-            log.error("not ready, for the topics are not as a worker needs them: %s", "; ".join(self.faults))
-        self._compare(layout)
+        if self.faults:
+            self._say("not ready, for the topics are not as a worker needs them: %s", "; ".join(self.faults))
+        self._look_at_followed(layout)
+        ids = self._ids(layout)
+        if others := {name for logs in self._folded() for name in logs.others(ids)}:
+            log.error("deleted and made anew: %s; all partitions are restored", ", ".join(sorted(others)))
+            self._start_over()
+        else:
+            self._look_at_read(ids)
 
-    async def confirm(self) -> None:
-        """Return when everything read before now was of the logs that are still there.
+    async def confirm(self, logs: LogBases) -> None:
+        """Return when what was folded of these logs was folded of those that are still there.
 
         Raises
         ------
@@ -88,24 +101,35 @@ class LogWatch:
             except KafkaError as error:  # as with what is published: a broker that is silent is waited for
                 if not error.retriable:
                     raise
-                log.debug("the topics cannot be looked at: %r", error)
+                self._say("nothing is written: the topics cannot be looked at: %r", error)
                 await asyncio.sleep(ASK_AGAIN_S)
-        if layout is not None and self._compare(layout):
-            raise OwnershipLost("a topic was deleted and made anew: what is not written of it is dropped")
+        others = [] if layout is None else logs.others(self._ids(layout))
+        if others:
+            if any(one is logs for one in self._folded()):  # else it has begun to start over
+                self._start_over()
+            names = ", ".join(others)
+            raise OwnershipLost(f"deleted and made anew: {names}; what is not written of it is dropped")
 
-    def _compare(self, layout: Layout) -> bool:
-        """Whether a log is another than the one that is read; one that is missing is not, yet."""
-        for name, known_id in self._inputs.log_ids.items():
-            if known_id and name not in WRITTEN_ONLY:
-                self._known.setdefault(name, known_id)
-        changed = [
-            self._topics[name]
-            for name, known_id in self._known.items()
-            if (now := layout.get(self._topics[name])) is not None and now.id != known_id
-        ]
-        if not changed:
-            return False
-        self._known.clear()
-        log.error("deleted and made anew: %s; all partitions are restored", ", ".join(changed))
-        self._replaced(changed)
-        return True
+    def _look_at_followed(self, layout: Layout) -> None:
+        for topic, known in self._followed.items():
+            now = layout[topic].id if topic in layout else ""
+            self._followed[topic] = now or known
+            if known and now and now != known:
+                log.error("deleted and made anew: %s; it is read from its beginning", topic)
+                self._follow_anew(topic)
+
+    def _look_at_read(self, ids: Mapping[str, str]) -> None:
+        read = self._inputs.log_ids
+        others = [name for name in READ if read.get(name) and ids.get(name, "") not in ("", read[name])]
+        if others:
+            log.error("deleted and made anew: %s; where to read on is looked up", ", ".join(others))
+            self._inputs.start_over()
+
+    def _ids(self, layout: Layout) -> dict[str, str]:
+        return {name: layout[topic].id for name, topic in self._topics.items() if topic in layout}
+
+    def _say(self, message: str, *values: object) -> None:
+        """Log an error, and no other like it for a while."""
+        if time.monotonic() >= self._say_after:
+            self._say_after = time.monotonic() + SAY_EVERY_S
+            log.error(message, *values)

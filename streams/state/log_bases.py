@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 LOGS_PREFIX = b"logs\0"
+CHANGELOGS = ("user-state", "policy-state")
 ROW_VERSION = 1
 
 
@@ -37,12 +38,14 @@ class LogBases:
     Attributes
     ----------
     unsaved : the changelog does not say so yet
+    held : by name, the ids of all logs that what is held in memory came from, those of the changelogs too
     """
 
     def __init__(self) -> None:
         self._ids: dict[str, str] = {}
         self._bases: dict[str, int] = {}
         self.unsaved = False
+        self.held: dict[str, str] = {}
 
     def load(self, value: bytes) -> None:
         """Take over what a row says.
@@ -73,6 +76,7 @@ class LogBases:
         ids : by name; "" where brokers have none
         newest : by name, the newest offset in the rows, -1 if there is none
         """
+        self.held = {name: ids.get(name, "") for name in (*newest, *CHANGELOGS)}
         replaced = []
         for name, newest_offset in newest.items():
             now, before = ids.get(name, ""), self._ids.get(name, "")
@@ -84,3 +88,7 @@ class LogBases:
             self._ids[name] = now
             self.unsaved = True
         return replaced
+
+    def others(self, ids: Mapping[str, str]) -> list[str]:
+        """Return the names of logs that are others than those in memory, as far as ids are known."""
+        return [name for name, held in self.held.items() if held and ids.get(name, held) not in ("", held)]

@@ -59,7 +59,7 @@ from streams.worker.idle_users import IdleUsers
 from streams.worker.inspect import Inspector
 from streams.worker.partitions import Partitions
 from streams.worker.reclaimer import Reclaimer
-from streams.worker.shared_topics import SharedTopics
+from streams.worker.shared_topics import FOLLOWED, SharedTopics
 
 Agent = Callable[[RecordBatch], Awaitable[None]]
 
@@ -137,8 +137,10 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         faults=lambda: watch.faults,
     )  # fmt: skip
     watch = LogWatch(
-        settings, topics, ends=ends, inputs=inputs, metrics=metrics, replaced=partitions.start_over
-    )
+        settings, topics, ends=ends, inputs=inputs, metrics=metrics,
+        followed=[topics[name] for name in FOLLOWED], folded=partitions.logs,
+        start_over=partitions.start_over, follow_anew=shared_topics.start_over,
+    )  # fmt: skip
     flusher = Flusher(
         settings, partitions.live, lost=partitions.lose, confirm=watch.confirm, index=index, inputs=inputs,
         writers=writers, metrics=metrics, clock=clock,

@@ -13,6 +13,7 @@ from streams.kafka.log import Ends
 from streams.kafka.transport import Membership
 from streams.learning.learner import Learner
 from streams.metrics import Metrics
+from streams.state.log_bases import LogBases
 from streams.state.shard import Shard
 from streams.state.shared import SharedState
 from streams.worker.shared_topics import SharedTopics
@@ -108,9 +109,8 @@ class Partitions:
         if task is not None and _restored(task) and task.result() is shard:
             self._drop(shard.partition)
 
-    def start_over(self, topics: Collection[str]) -> None:
-        """Drop and restore every partition: these topics, of which they were folded, are others by now."""
-        self._shared_topics.start_over(topics)
+    def start_over(self) -> None:
+        """Drop and restore every partition: the logs that they were folded from are others by now."""
         self.lose_all()
         self._inputs.start_over()
 
@@ -173,6 +173,10 @@ class Partitions:
         """Shards restored and owned, by partition."""
         return [task.result() for _, task in sorted(self._shards.items()) if _restored(task)]
 
+    def logs(self) -> list[LogBases]:
+        """Which logs each live shard was folded from."""
+        return [shard.logs for shard in self.live()]
+
     def incomplete(self) -> bool:
         """Whether the items are still being read, or a partition of this worker is being restored."""
         return not self._shared_topics.caught_up or len(self.live()) < len(self._shards)
@@ -214,6 +218,13 @@ class Partitions:
 
     async def _catch_up(self, partitions: set[int]) -> None:
         """Be ready once everything that the topics held at the assignment has been folded."""
+        await self._inputs.positioned()
+        # Another member may have noticed a log made anew, and drawn this one into the rebalance.
+        others = {name for shard in self.live() for name in shard.logs.others(self._inputs.log_ids)}
+        if others:
+            log.error("deleted and made anew: %s; all partitions are restored", ", ".join(sorted(others)))
+            self.start_over()
+            return
         names = (*USER_TOPICS, "content")
         found = await asyncio.gather(*(self._ends.of(self._topics[name], partitions) for name in names))
         ends = dict(zip(names, found, strict=True))

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from streams.durability.covisit_restore import name_covisits, place_covisits, read_covisits
@@ -85,10 +85,9 @@ class SharedTopics:
         """Stop to follow."""
         await self._reader.stop()
 
-    def start_over(self, topics: Collection[str]) -> None:
-        """Read those that are followed from their beginnings: they are others by now."""
-        for topic in self._handlers.keys() & set(topics):
-            self._spawn(self._reader.start_over(topic))
+    def start_over(self, topic: str) -> None:
+        """Read a followed topic, by its full name, from its beginning: it is another one by now."""
+        self._spawn(self._reader.start_over(topic))
 
     @property
     def caught_up(self) -> bool:

@@ -107,6 +107,38 @@ def test_clicks_made_anew_are_folded_behind_the_former_ones_by_the_same_worker_a
         eventually(lambda: live_digest(last) == expected, "the third log is folded, too")
 
 
+def test_of_two_workers_both_notice_that_clicks_were_made_anew(
+    client: Client, start_worker: StartWorker
+) -> None:
+    settings = client.settings
+    workers = [start_worker(), start_worker()]
+    eventually(lambda: all(readiness(worker)["partitions"] for worker in workers), "each has partitions")
+    clicks(client, 0, 400)
+    old = log_of(client, 400)
+    eventually(lambda: committed(settings) == lengths(old), "all is folded and saved")
+    made_anew(settings, "clicks")
+    with Client(settings) as again:
+        clicks(again, 1_000, 1_800)
+        new = log_of(again, 800)
+        expected = fold_of(settings, old, new)
+        eventually(lambda: committed(settings) == lengths(new), "the new clicks are folded and saved")
+        assert [worker.stop() for worker in workers] == [0, 0]
+        alone = start_worker()
+        eventually(lambda: live_digest(alone) == expected, "what both have saved is the fold of both logs")
+
+
+def committed(settings: Settings) -> dict[int, int]:
+    """How many clicks of each partition the group has committed."""
+    with admin_client(settings) as admin:
+        offsets = admin.list_group_offsets([settings.group_id])[settings.group_id]
+    topic = topic_name(settings, "clicks")
+    return {place.partition: one.offset for place, one in offsets.items() if place.topic == topic}
+
+
+def lengths(log: Logs) -> dict[int, int]:
+    return {partition: len(events) for partition, events in log.items()}
+
+
 def test_a_worker_whose_topics_get_more_partitions_is_not_ready_says_so_and_loses_nothing_of_the_others(
     client: Client, start_worker: StartWorker
 ) -> None:

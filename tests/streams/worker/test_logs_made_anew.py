@@ -167,3 +167,83 @@ async def test_added_partitions_make_a_worker_not_ready_and_it_says_what_is_wron
         assert not worker.parts.partitions.is_ready()
         assert worker.parts.watch.faults == ["clicks: partitions is 4, wanted 2"]
         assert "clicks: partitions is 4, wanted 2" in caplog.text
+
+
+async def test_a_worker_that_another_draws_into_a_rebalance_restores_what_is_of_a_former_log(
+    memory: Memory,
+) -> None:
+    clicks(memory, 40)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await save(worker)
+        old = memory.events.clicks()
+        memory.log.recreate("clicks")
+        clicks(memory, 12, start=100)
+        await worker.assign(range(2))  # the other has noticed first, and joined again
+        assert worker.parts.partitions.live() == []
+        assert worker.consumer.rejoining
+        await worker.assign(range(2))
+        await worker.deliver()
+        assert worker.digest() == fold_of(memory, old, memory.events.clicks())
+        await worker.parts.watch.look()  # and once is enough
+        assert len(worker.parts.partitions.live()) == 2
+
+
+async def test_of_flushes_side_by_side_none_writes_rows_of_a_former_log(memory: Memory) -> None:
+    for n in range(60):
+        memory.events.click(f"u{n % 20}", f"i{n % 7}")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await save(worker)
+        old = memory.events.clicks()
+        memory.log.recreate("clicks")
+        for n in range(200):
+            memory.events.click(f"u{n % 20}", f"i{n % 7}")
+        await worker.deliver()  # both partitions have something to write
+        written = len(memory.log.records("user-state"))
+        await save(worker)
+        assert len(memory.log.records("user-state")) == written
+        await worker.assign(range(2))
+        await worker.deliver()
+        assert worker.digest() == fold_of(memory, old, memory.events.clicks())
+
+
+@pytest.mark.parametrize(
+    ("name", "rejoins"),
+    [
+        ("requests", True),
+        ("content", True),
+        ("feedback", False),
+        ("dead-letters", False),
+        ("experiments", False),
+    ],
+)
+async def test_topics_that_nothing_was_folded_from_leave_the_shards_as_they_are(
+    memory: Memory, name: str, rejoins: bool
+) -> None:
+    clicks(memory, 40)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await save(worker)
+        await worker.parts.watch.look()
+        memory.log.recreate(name)
+        await worker.parts.watch.look()
+        assert len(worker.parts.partitions.live()) == 2
+        assert worker.consumer.rejoining is rejoins
+
+
+async def test_items_made_anew_are_read_from_their_beginning(memory: Memory) -> None:
+    for n in range(30):
+        memory.events.content(f"i{n}", f"Film {n}")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await worker.parts.watch.look()
+        memory.log.recreate("item-state")
+        memory.log.recreate("content")
+        for n in range(30, 80):
+            memory.events.content(f"i{n}", f"Film {n}")
+        await worker.parts.watch.look()
+        await worker.assign(range(2))
+        await worker.deliver()
+        known = worker.parts.shared.catalogue.windows.known
+        assert int(known.sum()) == 80
