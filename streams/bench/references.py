@@ -60,7 +60,7 @@ class LastLikes:
         return self._likes
 
     def learn(self, user: int, item: int, now_ms: int = 0) -> None:
-        """Count a like, and the oldest no longer."""
+        """Count a like, and leave out the oldest."""
         self._likes[item] += 1
         self._last.append(item)
         if len(self._last) > self._most:

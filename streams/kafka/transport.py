@@ -23,6 +23,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 from mode.utils.futures import maybe_set_exception, maybe_set_result
 
+from streams.errors import BrokerError
 from streams.kafka.column_fetch import fetch_columns, read_last, wait_longer
 from streams.kafka.columns import RecordColumns
 from streams.kafka.layout import Layout, ask_layout
@@ -41,6 +42,7 @@ POLL_TIMEOUT_S = 1.0
 # A poll does not notice that a full buffer has room again: while one is full, polls are short.
 FULL_POLL_S = 0.01
 ASK_AGAIN_S = 0.1
+SEEK_TIMEOUT_S = 60.0  # less than Faust waits
 # How often a poll without records looks whether the position has moved all the same.
 SILENCE_S = 0.05
 
@@ -401,7 +403,7 @@ class Consumer(driver.Consumer):
         if not self.flow_active:
             # Fetched just before a rebalance stopped the flow: nobody will process these records.
             if records:
-                with contextlib.suppress(IllegalStateError):  # already taken away: the rebalance seeks itself
+                with contextlib.suppress(KafkaError):  # taken away meanwhile: the rebalance seeks itself
                     await self.perform_seek()
             return
         # A rebalance since the fetch has moved the positions: then only records count.
@@ -467,9 +469,27 @@ class Consumer(driver.Consumer):
         return bool(committed)
 
     async def perform_seek(self) -> None:
-        """Go back to the committed offsets; what is open beyond them will be read again."""
+        """Go back to the committed offsets; what is open beyond them will be read again.
+
+        The worker ends where the brokers do not say in time how far the partitions go: Faust would give up to
+        assign anything then, without a word.
+
+        Raises
+        ------
+        BrokerError
+            In that case.
+        """
         thread = cast(BatchConsumerThread, self._thread)
-        standing = await thread.standing(self._topics.depends, self._topics.located)
+        try:
+            async with asyncio.timeout(SEEK_TIMEOUT_S):
+                standing = await thread.standing(self._topics.depends, self._topics.located)
+        except TimeoutError:
+            error = BrokerError(
+                f"the brokers have not said within {SEEK_TIMEOUT_S:.0f} s where this worker's partitions "
+                "begin and end: one without a leader? (`kafka-topics.sh --describe --unavailable-partitions`)"
+            )
+            await self.app.crash(error)
+            raise error from None
         marks = thread.marks()
         starts = {tp: self._start(tp, standing, marks.get(tp.topic, "")) for tp in standing.begins}
         await thread.seek_to(starts)

@@ -27,7 +27,25 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from streams.decoding.records import REASONS
-from streams.metrics import tables
+from streams.metrics.tables import (
+    ANSWER,
+    BATCH,
+    EVENTS,
+    FALLBACKS,
+    INPUTS,
+    KEYED_BY_USER,
+    LEVELS,
+    LOGGERS,
+    LOOP_LAG,
+    POLICIES,
+    POSITIONS,
+    PRODUCED,
+    RECLAIMED,
+    RESTORED,
+    REWARD_OUTCOMES,
+    ROUTES,
+    STAGES,
+)
 
 DEAD_LETTER_REASONS = (*REASONS, "other")
 RARE = 0.01
@@ -56,7 +74,7 @@ class _Stages(Collector):
         self._name, self._text = name, text
         self._parts = {
             stage: Histogram(name, text, ("stage",), registry=None, buckets=buckets)
-            for stage, buckets in tables.STAGES.items()
+            for stage, buckets in STAGES.items()
         }
         self.by_stage = {stage: part.labels(stage) for stage, part in self._parts.items()}
 
@@ -108,7 +126,7 @@ class Metrics:
     def _make_intake(self) -> None:
         self._events = _bound(
             self._counter("events", "Records by topic and what became of them.", ("topic", "outcome")),
-            *((topic, outcome) for topic, outcomes in tables.EVENTS.items() for outcome in outcomes),
+            *((topic, outcome) for topic, outcomes in EVENTS.items() for outcome in outcomes),
         )
         self._dead = self._counter(
             "dead_letters", "Records sent to dead-letters, and why.", ("topic", "reason")
@@ -117,14 +135,14 @@ class Metrics:
             self._counter(
                 "wrong_partition", "Records whose key belongs to another partition (murmur2).", ("topic",)
             ),
-            *((topic,) for topic in tables.KEYED_BY_USER),
+            *((topic,) for topic in KEYED_BY_USER),
         )
         self._mismatch = _bound(
             self._counter("key_mismatch", "Records whose key is not their user_id.", ("topic",)),
-            *((topic,) for topic in tables.KEYED_BY_USER),
+            *((topic,) for topic in KEYED_BY_USER),
         )
-        batch = self._histogram("batch_records", "Records per batch.", ("topic",), tables.BATCH)
-        self._batch = {topic: batch.labels(topic) for topic in tables.INPUTS}
+        batch = self._histogram("batch_records", "Records per batch.", ("topic",), BATCH)
+        self._batch = {topic: batch.labels(topic) for topic in INPUTS}
         by_partition = ("topic", "partition")
         self._lag = self._gauge("lag_records", "Records not yet processed.", by_partition)
         self._lag_s = self._gauge(
@@ -143,7 +161,7 @@ class Metrics:
 
         self._trimmed = _bound(
             self._counter("records_trimmed", "Records deleted before they were read.", ("topic",)),
-            *((topic,) for topic in tables.INPUTS),
+            *((topic,) for topic in INPUTS),
         )
         self.logs_replaced = self._counter(
             "logs_replaced", "Partitions restored of a topic that was deleted and made anew."
@@ -161,28 +179,26 @@ class Metrics:
         self.described.append(Described("slatestream_stage_seconds", "histogram", ("stage",), about))
         self.registry.register(stages)
         self._stage = stages.by_stage
-        self._score_rows = self._histogram(
-            "score_batch_requests", "Requests scored together.", (), tables.BATCH
-        )
+        self._score_rows = self._histogram("score_batch_requests", "Requests scored together.", (), BATCH)
         self.waiting_requests = self._gauge("waiting_requests", "Requests taken and not yet answered.")
         self.own_clicks_missed = self._counter(
             "own_clicks_missed",
             "Requests that went on without the clicks before them, as read_your_writes_ms had passed.",
         )
         self._http = self._counter("http_requests", "HTTP requests answered.", ("route", "status"))
-        for route, statuses in tables.ROUTES.items():
+        for route, statuses in ROUTES.items():
             for status in statuses:
                 self._http.labels(route, str(status))
         seconds = self._histogram(
-            "http_request_seconds", "Time to answer an HTTP request.", ("route",), tables.ANSWER
+            "http_request_seconds", "Time to answer an HTTP request.", ("route",), ANSWER
         )
-        self._http_seconds = {route: seconds.labels(route) for route in tables.ROUTES}
+        self._http_seconds = {route: seconds.labels(route) for route in ROUTES}
 
     def _make_learning(self) -> None:
         self._rewards = self._counter(
             "rewards", "Rewarding events by how they met their slate.", ("outcome",)
         )
-        for outcome in tables.REWARD_OUTCOMES:
+        for outcome in REWARD_OUTCOMES:
             self._rewards.labels(outcome)
         self._shown = self._counter(
             "impressions", "Items of slates whose window has ended, by policy.", ("policy",)
@@ -195,7 +211,7 @@ class Metrics:
         )
         self._shown_at = self._counter(
             "position_impressions",
-            f"The same items by position, from 0; the last, {tables.POSITIONS - 1}, stands for all after it.",
+            f"The same items by position, from 0; the last, {POSITIONS - 1}, stands for all after it.",
             ("position",),
         )
         self._responded_at = self._counter(
@@ -231,18 +247,18 @@ class Metrics:
             "blocked_items_refused", "Blocked items that nobody has described, for which there was no room."
         )
         reclaimed = self._counter("reclaimed", "Rows whose memory was taken back.", ("kind",))
-        self._reclaimed = {name: reclaimed.labels(name) for name in tables.RECLAIMED}
+        self._reclaimed = {name: reclaimed.labels(name) for name in RECLAIMED}
 
     def _make_worker(self) -> None:
         self.ready = self._gauge("ready", "1 when restored and caught up.")
         self.assigned_partitions = self._gauge("assigned_partitions", "Partitions of this worker.")
         self._restored = _bound(
             self._counter("restored_rows", "Changelog rows read back.", ("topic",)),
-            *((topic,) for topic in tables.RESTORED),
+            *((topic,) for topic in RESTORED),
         )
         self.restore_seconds = self._gauge("restore_seconds", "Duration of the latest restore.")
         self._loop_lag = self._histogram(
-            "loop_lag_seconds", "How late the event loop wakes a timer.", (), tables.LOOP_LAG
+            "loop_lag_seconds", "How late the event loop wakes a timer.", (), LOOP_LAG
         )
         self._state_rows = self._gauge("state_rows", "Rows held in memory.", ("kind",))
         self._state_bytes = self._gauge("state_bytes", "Memory of the state's arrays.", ("kind",))
@@ -252,7 +268,7 @@ class Metrics:
         )
         self._logged = _bound(
             self._counter("log_messages", "Warnings and errors logged.", ("source", "level")),
-            *((source, level) for source in tables.LOGGERS for level in tables.LEVELS),
+            *((source, level) for source in LOGGERS for level in LEVELS),
         )
 
     def _make_publishing(self) -> None:
@@ -262,46 +278,46 @@ class Metrics:
                 "Times that the broker did not take rows of a topic; what can be is tried again.",
                 ("topic",),
             ),
-            *((topic,) for topic in tables.PRODUCED),
+            *((topic,) for topic in PRODUCED),
         )
 
     def count_events(self, topic: str, outcome: str, n: int = 1) -> None:
         """Add n records of a topic with one outcome of its `EVENTS`."""
         child = self._events.get((topic, outcome))
         if child is None:
-            _check(topic, tables.EVENTS)
-            raise _unknown("outcome", outcome, tables.EVENTS[topic])
+            _check(topic, EVENTS)
+            raise _unknown("outcome", outcome, EVENTS[topic])
         child.inc(n)
 
     def count_dead_letters(self, topic: str, reason: str, n: int = 1) -> None:
         """Add n dead letters; they are counted as events with outcome "dead_letter" too."""
-        _check(topic, tables.INPUTS)
+        _check(topic, INPUTS)
         self._dead.labels(topic, reason if reason in DEAD_LETTER_REASONS else "other").inc(n)
         self._events[topic, "dead_letter"].inc(n)
 
     def count_produce_error(self, topic: str) -> None:
         """Add a time that the broker did not take rows of a topic."""
-        _check(topic, tables.PRODUCED)
+        _check(topic, PRODUCED)
         self._produce_errors[(topic,)].inc()
 
     def count_wrong_partition(self, topic: str, n: int = 1) -> None:
         """Add n records that another partitioner put where their key does not belong."""
-        _check(topic, tables.KEYED_BY_USER)
+        _check(topic, KEYED_BY_USER)
         self._wrong[(topic,)].inc(n)
 
     def count_trimmed(self, topic: str, n: int) -> None:
         """Add n records that were deleted before they were read."""
-        _check(topic, tables.INPUTS)
+        _check(topic, INPUTS)
         self._trimmed[(topic,)].inc(n)
 
     def count_key_mismatches(self, topic: str, n: int = 1) -> None:
         """Add n records whose key is missing or is not the user_id of their value."""
-        _check(topic, tables.KEYED_BY_USER)
+        _check(topic, KEYED_BY_USER)
         self._mismatch[(topic,)].inc(n)
 
     def count_slates(self, policy: str, fallback: str | None = None, n: int = 1) -> None:
         """Add n published slates; fallback is `Recommendation.fallback`."""
-        why = "none" if fallback is None else fallback if fallback in tables.FALLBACKS else "other"
+        why = "none" if fallback is None else fallback if fallback in FALLBACKS else "other"
         self._slates.labels(_policy(policy), why).inc(n)
 
     def count_closed(self, slates: Iterable[tuple[str, Sequence[float], Iterable[int]]]) -> None:
@@ -329,24 +345,24 @@ class Metrics:
             self._rare.labels(name).inc(rare[policy])
             self._responded.labels(name).inc(responded[policy])
         for position in range(max(lengths, default=0)):
-            at = str(min(position, tables.POSITIONS - 1))
+            at = str(min(position, POSITIONS - 1))
             self._shown_at.labels(at).inc(sum(n for length, n in lengths.items() if length > position))
             self._responded_at.labels(at).inc(taken[position])
 
     def count_http(self, route: str, status: int, seconds: float) -> None:
         """Add an answered HTTP request; a route that is not one of `ROUTES` is "other"."""
-        name = route if route in tables.ROUTES else "other"
+        name = route if route in ROUTES else "other"
         self._http.labels(name, str(status)).inc()
         self._http_seconds[name].observe(seconds)
 
     def count_logged(self, logger: str, level: str) -> None:
         """Add a warning or an error, by the package that logged it."""
         source = logger.partition(".")[0]
-        self._logged[source if source in tables.LOGGERS else "other", level].inc()
+        self._logged[source if source in LOGGERS else "other", level].inc()
 
     def count_rewards(self, outcome: str, n: int = 1) -> None:
         """Add n rewarding events by how they were attributed."""
-        self._rewards.labels(outcome if outcome in tables.REWARD_OUTCOMES else "other").inc(n)
+        self._rewards.labels(outcome if outcome in REWARD_OUTCOMES else "other").inc(n)
 
     def count_exposure(self, experiment: str, variant: str | None) -> None:
         """Add a published slate of an experiment; variant is None where two are interleaved."""
@@ -357,31 +373,31 @@ class Metrics:
         self._responses.labels(experiment, variant).inc()
 
     def count_reclaimed(self, kind: str, rows: int) -> None:
-        """Add rows of one kind of `tables.RECLAIMED` whose memory was taken back."""
+        """Add rows of one kind of `RECLAIMED` whose memory was taken back."""
         self._reclaimed[kind].inc(rows)
 
     def count_restored(self, topic: str, rows: int) -> None:
         """Add changelog rows that a restore has read."""
-        _check(topic, tables.RESTORED)
+        _check(topic, RESTORED)
         self._restored[(topic,)].inc(rows)
 
     def observe_batch(self, topic: str, records: int) -> None:
         """Record the size of one fetched partition batch."""
-        _check(topic, tables.INPUTS)
+        _check(topic, INPUTS)
         self._batch[topic].observe(records)
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """Record the duration of one pass of a stage of `STAGES`."""
         child = self._stage.get(stage)
         if child is None:
-            raise _unknown("stage", stage, tables.STAGES)
+            raise _unknown("stage", stage, STAGES)
         child.observe(seconds)
 
     def observe_stages(self, stage: str, seconds: Iterable[float]) -> None:
         """Record several passes of one stage, e.g. the latency of each request of a batch."""
         child = self._stage.get(stage)
         if child is None:
-            raise _unknown("stage", stage, tables.STAGES)
+            raise _unknown("stage", stage, STAGES)
         for value in seconds:
             child.observe(value)
 
@@ -404,7 +420,7 @@ class Metrics:
 
     def set_lag(self, topic: str, partition: int, *, records: int, seconds: float) -> None:
         """Set how many records of a partition are not yet processed, and how long the oldest has waited."""
-        _check(topic, tables.INPUTS)
+        _check(topic, INPUTS)
         self._lags.add((topic, partition))
         self._lag.labels(topic, str(partition)).set(records)
         self._lag_s.labels(topic, str(partition)).set(seconds)
@@ -418,7 +434,7 @@ class Metrics:
 
     def set_mapping_lag(self, topic: str, *, records: int, seconds: float) -> None:
         """Set how far the copying of what feeds one of our topics is behind, in this worker's partitions."""
-        _check(topic, tables.INPUTS)
+        _check(topic, INPUTS)
         self._mapping_lag.labels(topic).set(records)
         self._mapping_lag_s.labels(topic).set(seconds)
 
@@ -477,7 +493,7 @@ def _check(topic: str, allowed: Iterable[str]) -> None:
 
 
 def _policy(name: str) -> str:
-    return name if name in tables.POLICIES else "other"
+    return name if name in POLICIES else "other"
 
 
 def _bound(metric: Counter, *series: tuple[str, ...]) -> dict[tuple[str, ...], _Addable]:

@@ -1,9 +1,16 @@
 """Batches and the ledger on logs with gaps: what is committed is what was done, and nothing is stuck."""
 
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.errors import BrokerError
+from streams.kafka import transport
 from streams.testing.clock import HandClock
 from streams.testing.consumer import MemoryConsumer
 from streams.testing.log import MemoryLog
@@ -81,3 +88,27 @@ def test_work_from_before_an_assignment_completes_nothing_after_it() -> None:
     assert consumer.commit(["t"]) == {}
     consumer.ledger.complete(PLACE, fresh.last_offset, fresh.epoch)
     assert consumer.commit(["t"]) == {PLACE: 3}
+
+
+async def test_brokers_that_do_not_say_where_partitions_stand_end_the_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a bound Faust gives up by itself, and the worker stays: never ready, and silent."""
+    crashed: list[BaseException] = []
+
+    async def never(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def crash(error: BaseException) -> None:
+        crashed.append(error)
+
+    monkeypatch.setattr(transport, "SEEK_TIMEOUT_S", 0.01)
+    consumer: Any = SimpleNamespace(
+        _thread=SimpleNamespace(standing=never),
+        _topics=SimpleNamespace(depends={}, located=[]),
+        app=SimpleNamespace(crash=crash),
+    )
+
+    with pytest.raises(BrokerError, match="where this worker's partitions begin and end"):
+        await transport.Consumer.perform_seek(consumer)
+    assert [type(error) for error in crashed] == [BrokerError]
