@@ -7,6 +7,7 @@ from typing import Any
 from aiokafka.abc import AbstractTokenProvider
 
 from streams.errors import ConfigurationError
+from streams.kafka.tls_closing import close_at_once
 from streams.settings import Settings
 
 
@@ -40,6 +41,7 @@ def aiokafka_client_options(settings: Settings) -> dict[str, Any]:
     ConfigurationError
         Naming the file of the TLS settings or of the token that cannot be used, and why.
     """
+    close_at_once()
     options = _common_options(settings)
     if "sasl_mechanism" in options and settings.sasl_mechanism == "OAUTHBEARER":
         options["sasl_oauth_token_provider"] = FileToken(_token_file(settings))
