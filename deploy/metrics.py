@@ -60,6 +60,7 @@ def document() -> str:
         f"| `fallback` | {listed(tables.FALLBACKS)} |",
         f"| `policy` | {listed(tables.POLICIES)} |",
         f"| `outcome` of `rewards_total` | {listed(tables.REWARD_OUTCOMES)} |",
+        f"| `band` | {listed(f'{band:g}' for band in tables.SCORE_BANDS)} |",
         f"| `position` | `0` to `{tables.POSITIONS - 1}` |",
         *(f"| `status` of `http_requests_total`, `route=\"{route}\"` | {listed(statuses)} |"
           for route, statuses in tables.ROUTES.items()),

@@ -369,6 +369,31 @@ LEARNING = [
         [("avg by (position) (slatestream_position_examination)", "{{position}}")],
     ),
     Panel(
+        "Drift of scores",
+        "Population stability index of an hour's scores against the week's: from 0.25 on much has changed.",
+        "short",
+        [("slatestream:score_drift:psi", "stability index")],
+    ),
+    Panel(
+        "Scores", "Share of impressions by the band of their score; the name is the band's upper end.",
+        "percentunit",
+        [(f"{rate('slatestream_score_impressions_total', 'band')} / on () group_left () "
+          "sum(rate(slatestream_score_impressions_total[$__rate_interval]))", "{{band}}")],
+    ),
+    Panel(
+        "Responses to predicted",
+        "Responses to what the scores foretell: 1 where they are calibrated. A move tells of drift.",
+        "short",
+        [("sum(rate(slatestream_score_responses_total[$__rate_interval])) / "
+          "sum(rate(slatestream_predicted_responses_total[$__rate_interval]))", "responses to predicted")],
+    ),
+    Panel(
+        "Click-through by score", "By the band of the score: it should rise with it.", "percentunit",
+        [(ratio("slatestream_score_responses_total", "slatestream_score_impressions_total", "band"),
+          "{{band}}")],
+        width=24,
+    ),
+    Panel(
         "Estimates refused", "Where the log cannot bear an estimate, and why.", "short",
         [("slatestream_ope_refused", f"{BY_POLICY}: {{{{reason}}}}")],
     ),

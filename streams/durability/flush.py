@@ -248,12 +248,14 @@ def _take_parts(shard: Shard) -> Taken:
 
 def _responses(
     closed: Iterable[ClosedSlate], positive: frozenset[str]
-) -> Iterator[tuple[str, list[float], list[int]]]:
-    """For each slate closed the first time: policy, propensities, and which positions were responded to."""
+) -> Iterator[tuple[str, list[float], list[float], list[int]]]:
+    """For each slate closed the first time: policy, propensities, scores, and the positions responded to."""
     for slate, _, correction in closed:
         if not correction:
             taken = [p for p, actions in enumerate(slate.actions) if not positive.isdisjoint(actions)]
-            yield slate.record.policy, [item.propensity for item in slate.record.slate], taken
+            items = slate.record.slate
+            propensities, scores = [item.propensity for item in items], [item.score for item in items]
+            yield slate.record.policy, propensities, scores, taken
 
 
 def _feedback(shard: Shard, closed: Iterable[ClosedSlate]) -> list[Row]:

@@ -32,6 +32,8 @@ FALLBACKS = ("none", "no_release", "no_candidates", "all_seen", "overloaded", "o
 REWARD_OUTCOMES = tuple(outcome.value for outcome in Outcome)
 POLICIES = (*policies.REGISTRY, "apprentice", "interleaved", "none", "other")
 POSITIONS = 20  # told apart; later ones are counted as the last
+SCORE_BANDS = (0.001, 0.003, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Upper ends of the bands of scores that are told apart."""
 _GUARD = (401, 403, 429)
 ROUTES = {
     "recommendations": (200, 307, 400, *_GUARD, 408, 409, 413, 415, 500, 503),

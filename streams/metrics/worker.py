@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
+import numpy as np
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -44,6 +45,7 @@ from streams.metrics.tables import (
     RESTORED,
     REWARD_OUTCOMES,
     ROUTES,
+    SCORE_BANDS,
     STAGES,
 )
 
@@ -217,6 +219,17 @@ class Metrics:
         self._responded_at = self._counter(
             "position_responses", "Of position_impressions, those responded to.", ("position",)
         )
+        self._scored = self._counter(
+            "score_impressions",
+            "Of impressions, those with a probability as score, by its band; band is the upper end.",
+            ("band",),
+        )
+        self._scored_responses = self._counter(
+            "score_responses", "Of score_impressions, those responded to.", ("band",)
+        )
+        self._predicted = self._counter(
+            "predicted_responses", "Sum of the scores of score_impressions: the responses that they foretell."
+        )
         self._examination = self._gauge(
             "position_examination",
             "How often a position is taken to be looked at, to the first's 1.",
@@ -320,19 +333,25 @@ class Metrics:
         why = "none" if fallback is None else fallback if fallback in FALLBACKS else "other"
         self._slates.labels(_policy(policy), why).inc(n)
 
-    def count_closed(self, slates: Iterable[tuple[str, Sequence[float], Iterable[int]]]) -> None:
+    def count_closed(
+        self, slates: Iterable[tuple[str, Sequence[float], Sequence[float], Sequence[int]]]
+    ) -> None:
         """Add slates whose window has ended, once each.
 
         Parameters
         ----------
-        slates : policy, propensity of each position, and the positions that were responded to
+        slates : policy, propensity and score of each position, and the positions that were responded to
         """
+        scores: list[float] = []
+        scores_taken: list[float] = []
         shown: Tally[str] = Tally()
         rare: Tally[str] = Tally()
         responded: Tally[str] = Tally()
         lengths: Tally[int] = Tally()
         taken: Tally[int] = Tally()
-        for policy, propensities, positions in slates:
+        for policy, propensities, scored, positions in slates:
+            scores += scored
+            scores_taken += (scored[position] for position in positions)
             shown[policy] += len(propensities)
             rare[policy] += sum(p < RARE for p in propensities)
             lengths[len(propensities)] += 1
@@ -348,6 +367,8 @@ class Metrics:
             at = str(min(position, POSITIONS - 1))
             self._shown_at.labels(at).inc(sum(n for length, n in lengths.items() if length > position))
             self._responded_at.labels(at).inc(taken[position])
+        self._predicted.inc(_count_bands(scores, self._scored))
+        _count_bands(scores_taken, self._scored_responses)
 
     def count_http(self, route: str, status: int, seconds: float) -> None:
         """Add an answered HTTP request; a route that is not one of `ROUTES` is "other"."""
@@ -494,6 +515,16 @@ def _check(topic: str, allowed: Iterable[str]) -> None:
 
 def _policy(name: str) -> str:
     return name if name in POLICIES else "other"
+
+
+def _count_bands(scores: Sequence[float], counter: Counter) -> float:
+    """Count scores by band, and return their sum; what is no probability is left out, such as mere counts."""
+    values = np.asarray(scores, np.float64)
+    values = values[(values >= 0.0) & (values <= 1.0)]
+    for band, n in enumerate(np.bincount(np.searchsorted(SCORE_BANDS, values)).tolist()):
+        if n:
+            counter.labels(f"{SCORE_BANDS[band]:g}").inc(n)
+    return float(values.sum())
 
 
 def _bound(metric: Counter, *series: tuple[str, ...]) -> dict[tuple[str, ...], _Addable]:

@@ -112,7 +112,7 @@ def test_the_metrics_of_a_worker_are_as_prometheus_wants_them(promtool: str) -> 
     metrics = Metrics()
     metrics.set_lag("clicks", 0, records=3, seconds=0.5)
     metrics.set_release("v1", "CPUExecutionProvider", written_s=1.7e9)
-    metrics.count_closed([("greedy", [1.0, 0.001], [1])])
+    metrics.count_closed([("greedy", [1.0, 0.001], [0.2, 0.1], [1])])
     metrics.count_slates("greedy")
     metrics.count_dead_letters("clicks", "invalid")
     body, _ = metrics.render()

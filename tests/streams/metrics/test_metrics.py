@@ -1,4 +1,5 @@
 import logging
+import math
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -118,8 +119,11 @@ def test_the_age_of_a_release_is_known_only_when_there_is_one(metrics):
 
 
 def test_click_through_is_counted_by_policy_and_by_position(metrics):
-    metrics.count_closed([("greedy", [1.0, 1.0, 1.0], [1]), ("thompson", [0.5, 0.004], [0, 1])])
-    metrics.count_closed([("greedy", [1.0] * 30, [0, 25, 29]), ("my-policy", [0.1], [])])
+    some, many = [0.1, 0.2, 0.3], [0.5] * 30
+    metrics.count_closed(
+        [("greedy", [1.0, 1.0, 1.0], some, [1]), ("thompson", [0.5, 0.004], some[:2], [0, 1])]
+    )
+    metrics.count_closed([("greedy", [1.0] * 30, many, [0, 25, 29]), ("my-policy", [0.1], [0.1], [])])
     metrics.count_closed([])
     assert value(metrics, "impressions_total", policy="greedy") == 33
     assert value(metrics, "responses_total", policy="greedy") == 4
@@ -130,6 +134,19 @@ def test_click_through_is_counted_by_policy_and_by_position(metrics):
     assert value(metrics, "position_responses_total", position="1") == 2
     assert value(metrics, "position_impressions_total", position="19") == 11
     assert value(metrics, "position_responses_total", position="19") == 2
+
+
+def test_what_scores_foretell_is_counted_by_their_band_beside_what_came(metrics):
+    nothing = math.nan
+    metrics.count_closed([("greedy", [1.0] * 5, [0.0, 0.25, 0.3, 7.0, nothing], [1, 2, 3])])
+    assert value(metrics, "predicted_responses_total") == pytest.approx(0.55)
+    assert value(metrics, "score_impressions_total", band="0.001") == 1
+    assert value(metrics, "score_impressions_total", band="0.3") == 2
+    assert value(metrics, "score_responses_total", band="0.3") == 2
+    counted = [
+        n for (name, _), n in samples(metrics).items() if name == "slatestream_score_impressions_total"
+    ]
+    assert sum(counted) == 3  # a count of popularity is no probability
 
 
 def test_http_is_counted_by_route_and_status(metrics):
