@@ -41,6 +41,7 @@ NOT_BROKEN_HERE = {
     "SlatestreamBehind": "a record has to wait for over a minute",
     "SlatestreamOwnClicksMissed": "clicks have to come faster than this machine folds them",
     "SlatestreamClicksMeetNoSlate": "looks back over an hour and waits for another",
+    "SlatestreamScoresDrift": "looks back over a week",
     "SlatestreamReleaseOld": "takes a release of a month ago",
     "SlatestreamReleasesDiffer": "takes two releases, and PyTorch to make them",
     "SlatestreamErrorsLogged": "takes a mistake of the program",
