@@ -228,7 +228,8 @@ class Restore:
         names, value = self._profiles.actions, self._others.get(ACTIONS_KEY)
         if value is None:
             return np.arange(len(names), dtype=np.uint8)
-        stored = changelog.decode(Actions, TOPIC, ACTIONS_KEY, value).names
+        head = changelog.decode(Actions, TOPIC, ACTIONS_KEY, value)
+        stored, self._profiles.logs = head.names, head.logs
         if missing := [name for name in stored if name not in names]:
             raise ValueError(
                 f"actions must keep {missing}, which user-state has events of (a weight of 0 will do)"

@@ -33,7 +33,8 @@ def take_profiles(profiles: Profiles, index: ItemIndex, *, most: int | None = No
     rows: list[Row] = []
     names = profiles.flush_names
     if names:
-        rows.append((ACTIONS_KEY, changelog.encode(Actions(SCHEMA_VERSION, list(profiles.actions)))))
+        head = Actions(SCHEMA_VERSION, list(profiles.actions), profiles.logs)
+        rows.append((ACTIONS_KEY, changelog.encode(head)))
         profiles.flush_names = False
     erased, profiles.dirty_erased = profiles.dirty_erased, set()
     rows += [(key, changelog.encode(profiles.erased[key])) for key in erased]

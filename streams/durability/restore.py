@@ -118,6 +118,7 @@ class Restorer:
     async def _shared(self, shard: Shard) -> PolicyRow | None:
         newest: PolicyRow | None = None
         weights: tuple[bytes, bytes] | None = None
+        logs = b""
         async for records in self._read("policy-state", shard.partition, at_once=MANY):
             rows, rest = await asyncio.to_thread(read_covisits, records)
             names = name_covisits(shard.covisits, self._index, rows)
@@ -127,7 +128,7 @@ class Restorer:
                 if key.startswith(STATISTICS_PREFIX) and record.value is not None:
                     newest = decode_policy_row(record.value)
                 elif key.startswith(LOGS_PREFIX) and record.value is not None:
-                    shard.logs.load(record.value)
+                    logs = record.value
                 elif key.startswith(ARM_PREFIX) and record.value:
                     shard.statistics.load_rows([record.value])
                 elif key.startswith(ARM_PREFIX):
@@ -136,6 +137,7 @@ class Restorer:
                     weights = key, record.value
         if weights is not None and shard.weigher is not None:
             take_over_weights(shard.weigher, shard.partition, *weights)
+        shard.logs.load(shard.profiles.logs, logs)
         return newest
 
     def _meet_logs(self, shard: Shard) -> None:
@@ -145,6 +147,8 @@ class Restorer:
                 "partition %d: %s was deleted and made anew; what was learned of the former one is kept, and "
                 "this one is folded from its beginning", shard.partition, self._topics[name],
             )  # fmt: skip
+        if shard.logs.unsaved:
+            shard.profiles.save_logs(shard.logs.row())
 
     def _took_over(self, shard: Shard, row: PolicyRow) -> None:
         """Go on with the sums of a row."""
@@ -160,8 +164,14 @@ class Restorer:
         )  # fmt: skip
 
     async def _slates(self, shard: Shard, row: PolicyRow) -> None:
-        """Open the slates that can still be rewarded, and count those published after the row."""
+        """Open the slates that can still be rewarded, and count those published after the row.
+
+        All are looked through where it is not known which requests have been read: those that were answered
+        come again, and must be known by their ids.
+        """
         start = max(0, row.open_from - shard.logs.of("recommendations"))
+        if self._inputs.is_unread("requests", shard.partition):
+            start = 0
         async for records in self._read("recommendations", shard.partition, start=start):
             for record in records:
                 try:

@@ -4,7 +4,7 @@ r"""Rows of the compacted state topics: their keys, their schemas, and how they 
 |---|---|---|
 | user-state | user_id \0 slot | `UserChunk`: 16 events of a user and the counters as of the last |
 | user-state | user_id \0 \xff\xff | `UserStated`: what the user stated |
-| user-state | \xff `actions` | `Actions`: names of the action codes |
+| user-state | \xff `actions` | `Actions`: names of the action codes, and which logs the rows are of |
 | user-state | \xff `erased` hash | `Erased`: up to where a forgotten user's events do not count |
 | policy-state | `covisit` \0 partition item key | `CoVisits`: neighbours, popularity and times of an item |
 | policy-state | `weights` \0 partition | `SignalWeights`: what was learned online of the signals |
@@ -84,10 +84,11 @@ class UserStated(msgspec.Struct, array_like=True):
 
 
 class Actions(msgspec.Struct, array_like=True):
-    """Names of the action codes in this partition's rows."""
+    """Names of the action codes in this partition's rows; logs is a `LogsRow`, as in policy-state."""
 
     v: int
     names: list[str]
+    logs: bytes = b""
 
 
 class Erased(msgspec.Struct, array_like=True):

@@ -1,7 +1,7 @@
 """What a worker knows of its input topics: where it began to read, and what may be committed."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from faust.types import TP
@@ -49,6 +49,11 @@ class Inputs:
         ids = {} if self._consumer is None else self._consumer.log_ids
         return {self._names[full]: known for full, known in ids.items() if full in self._names}
 
+    def knows(self, names: Iterable[str]) -> bool:
+        """Whether the consumer has heard of these topics: until then it reads nothing of them."""
+        consumer = self._consumer
+        return consumer is not None and all(consumer.knows(self._topics[name]) for name in names)
+
     def start_over(self) -> None:
         """Take up the partitions again, as a member that has just joined would; nothing open is committed."""
         if self._consumer is not None:
@@ -72,6 +77,10 @@ class Inputs:
     def start_offset(self, name: str, partition: int) -> int:
         """Offset from which this worker reads a topic's partition: the committed one."""
         return int(self._consumer.start_offsets.get(self.partition(name, partition), 0))
+
+    def is_unread(self, name: str, partition: int) -> bool:
+        """Whether the group has committed no offset of a partition, never or not that brokers know of."""
+        return self.partition(name, partition) in self._consumer.unread
 
     def folded_to_end(self, name: str, partition: int, position: int) -> bool:
         """Whether everything before `position` is all that the broker is known to have."""

@@ -1,6 +1,7 @@
 """Reading topics without a consumer group: whole partitions for a restore, tails for shared state."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -71,6 +72,10 @@ class TailReader:
 
     `handler(topic, partition, records)` is called in the event loop with `SLICE` records of a fetched batch
     at a time. With `last`, it begins so many offsets before a partition's end instead.
+
+    Attributes
+    ----------
+    caught_up : what there was at the start has been handled; not while a topic is read from its beginning
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class TailReader:
         self._task: asyncio.Task[None] | None = None
         self._positions: dict[tuple[str, int], int] = {}
         self._paused: set[TopicPartition] = set()
+        self._behind: dict[TopicPartition, float] = {}  # by partition, where it has caught up
         self.caught_up = asyncio.Event()
 
     async def start(self) -> None:
@@ -103,7 +109,8 @@ class TailReader:
         if self._last is not None:
             for tp, first in (await self._consumer.beginning_offsets(self._tps)).items():
                 self._consumer.seek(tp, max(first, ends[tp] - self._last))
-        self._task = asyncio.create_task(self._follow(ends))
+        self._behind = {tp: end for tp, end in ends.items() if end > 0}
+        self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
         """Stop reading and disconnect."""
@@ -142,14 +149,16 @@ class TailReader:
         """Read a topic from its beginning: it is another one by now."""
         if self._consumer is not None:
             tps = [tp for tp in self._tps if tp.topic == topic]
+            self._behind.update(dict.fromkeys(tps, math.inf))  # until it is known where it ends
+            self.caught_up.clear()
             for tp in tps:
                 self._positions.pop((tp.topic, tp.partition), None)
             await self._consumer.seek_to_beginning(*tps)
+            self._behind.update(await self._consumer.end_offsets(tps))
 
-    async def _follow(self, ends: Mapping[TopicPartition, int]) -> None:
-        consumer = self._consumer
+    async def _follow(self) -> None:
+        consumer, behind = self._consumer, self._behind
         assert consumer is not None
-        behind = {tp for tp, end in ends.items() if end > 0}
         while True:
             for tp, (records,) in (await consumer.getmany(timeout_ms=POLL_MS)).items():
                 for start in range(0, len(records), SLICE):
@@ -158,7 +167,7 @@ class TailReader:
                     self._positions[tp.topic, tp.partition] = part[-1].offset + 1
                     await asyncio.sleep(0)
             for tp in list(behind):
-                if tp in self._paused or await consumer.position(tp) >= ends[tp]:
-                    behind.discard(tp)
+                if tp in self._paused or await consumer.position(tp) >= behind[tp]:
+                    behind.pop(tp)
             if not behind:
                 self.caught_up.set()

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import aiokafka
@@ -26,10 +26,10 @@ from mode.utils.futures import maybe_set_exception, maybe_set_result
 from streams.errors import BrokerError
 from streams.kafka.column_fetch import fetch_columns, read_last, wait_longer
 from streams.kafka.columns import RecordColumns
-from streams.kafka.layout import Layout, ask_layout
 from streams.kafka.lease import Lease
 from streams.kafka.ledger import CommitLedger
 from streams.kafka.pace import Pace
+from streams.kafka.standing import Standing, ask_standing
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,6 @@ DRAINED_MAX_WAIT_MS = 200
 POLL_TIMEOUT_S = 1.0
 # A poll does not notice that a full buffer has room again: while one is full, polls are short.
 FULL_POLL_S = 0.01
-ASK_AGAIN_S = 0.1
 SEEK_TIMEOUT_S = 60.0  # less than Faust waits
 # How often a poll without records looks whether the position has moved all the same.
 SILENCE_S = 0.05
@@ -101,19 +100,6 @@ class BatchSchema(faust.Schema[Any, Any]):
     def loads_value(self, app: Any, message: Message, **options: Any) -> Any:
         """Return the batch itself."""
         return message.value
-
-
-class Standing(NamedTuple):
-    """Where each assigned partition stands, and the ids of the topics that offsets depend on.
-
-    begins, ends : the first offset that there is, and the next to be written
-    committed : offset and mark, where there is one
-    """
-
-    ids: dict[str, str]
-    begins: dict[TP, int]
-    ends: dict[TP, int]
-    committed: dict[TP, tuple[int, str]]
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
@@ -276,37 +262,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         depends : by topic, those that a committed offset of it depends on
         also : topics whose ids are wanted, too
         """
-        found: Standing = await self.call_thread(self._standing, depends, also)
+        found: Standing = await self.call_thread(ask_standing, self._ensure_consumer(), depends, also)
+        self._marks = found.marks
         return found
-
-    async def _standing(self, depends: Mapping[str, Sequence[str]], also: Sequence[str]) -> Standing:
-        consumer = self._ensure_consumer()
-        tps = sorted(consumer.assignment())
-        committed = await consumer._coordinator.fetch_committed_offsets(tps)
-        topics = {tp.topic for tp in tps} | {name for names in depends.values() for name in names}
-        layout = await self._layout(topics | set(also)) or {}
-        ids = {name: topic.id for name, topic in layout.items()}
-        self._marks = {topic: _mark(ids, names) for topic, names in depends.items()}
-        begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
-        return Standing(
-            ids,
-            {TP(*tp): offset for tp, offset in begins.items()},
-            {TP(*tp): offset for tp, offset in ends.items()},
-            {TP(*tp): (at.offset, at.metadata) for tp, at in committed.items()},
-        )
-
-    async def _layout(self, topics: Collection[str]) -> Layout | None:
-        while True:
-            try:
-                return await ask_layout(self._ensure_consumer()._client, topics)
-            except KafkaError as error:
-                if not error.retriable:
-                    raise
-                await asyncio.sleep(ASK_AGAIN_S)
-
-    def marks(self) -> dict[str, str]:
-        """Of which logs an offset of each topic is, as it is committed with it."""
-        return self._marks
 
     async def seek_to(self, positions: Mapping[TP, int]) -> None:
         """Read from these offsets on."""
@@ -320,6 +278,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         """Join the group again; the present assignment ends as at any rebalance."""
         coordinator = self._ensure_consumer()._coordinator
         self.thread_loop.call_soon_threadsafe(coordinator.request_rejoin)
+
+    def knows(self, topic: str) -> bool:
+        """See `Consumer.knows`."""
+        return topic in self._ensure_consumer()._client.cluster.topics()
 
     @property
     def membership(self) -> Membership:
@@ -353,6 +315,8 @@ class Consumer(driver.Consumer):
     ledger: CommitLedger
     #: Offsets from which each assigned partition is read: the committed ones. Known once `positioned`.
     start_offsets: dict[TP, int]
+    #: Those of which none was committed.
+    unread: set[TP]
     positioned: asyncio.Event
     #: Ids of the topics, as of then; empty until then.
     log_ids: dict[str, str]
@@ -364,6 +328,7 @@ class Consumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self.ledger = CommitLedger()
         self.start_offsets = {}
+        self.unread = set()
         self.positioned = asyncio.Event()
         self.log_ids = {}
         self.lease = Lease(self.app.conf.broker_session_timeout)
@@ -373,6 +338,10 @@ class Consumer(driver.Consumer):
     def membership(self) -> Membership:
         """Who this worker is to its group now."""
         return cast(BatchConsumerThread, self._thread).membership
+
+    def knows(self, topic: str) -> bool:
+        """Whether brokers have told the consumer of a topic: what was made just now it sees a while later."""
+        return cast(BatchConsumerThread, self._thread).knows(topic)
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         of_its_kind = type(self.loop)()  # as quick as ours
@@ -490,38 +459,14 @@ class Consumer(driver.Consumer):
             )
             await self.app.crash(error)
             raise error from None
-        marks = thread.marks()
-        starts = {tp: self._start(tp, standing, marks.get(tp.topic, "")) for tp in standing.begins}
+        starts = standing.starts(self._topics.trimmed)
         await thread.seek_to(starts)
         self.ledger.forget(list(self.ledger))
         for tp, offset in starts.items():
             self.start_offsets[tp] = offset
             self._read_offset[tp] = self._committed_offset[tp] = offset or None
-        self.log_ids = standing.ids
+        self.log_ids, self.unread = standing.ids, standing.unread()
         self.positioned.set()
-
-    def _start(self, tp: TP, standing: Standing, mark: str) -> int:
-        """Return the offset to read a partition from."""
-        begin, end = standing.begins[tp], standing.ends[tp]
-        committed, marked = standing.committed.get(tp, (-1, mark))
-        if committed < 0:
-            return begin
-        if marked and mark and marked != mark:
-            log.error(
-                "%s [%d] is read from its beginning: offset %d was committed for a topic that is no more",
-                *tp, committed,
-            )  # fmt: skip
-            return begin
-        if committed > end:
-            log.error(
-                "%s [%d] was cut: it ends at %d, and was read up to %d before; what the broker has lost "
-                "stays folded, and what takes its offsets is not", *tp, end, committed,
-            )  # fmt: skip
-            return end
-        if committed < begin:
-            self._topics.trimmed(tp.topic, tp.partition, begin - committed)
-            return begin
-        return committed
 
     @property
     def _topics(self) -> "Topics":
@@ -551,12 +496,6 @@ class Consumer(driver.Consumer):
         self.ledger.forget(revoked)
         self.log_ids = {}
         self.positioned.clear()
-
-
-def _mark(ids: Mapping[str, str], names: Iterable[str]) -> str:
-    """Say which logs an offset is of; "" where brokers have no ids."""
-    known = [ids.get(name, "") for name in names]
-    return " ".join(known) if all(known) else ""
 
 
 class Transport(driver.Transport):

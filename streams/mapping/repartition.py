@@ -4,6 +4,7 @@ A topic whose producers choose partitions by another rule than ours, that has an
 records hold several events each, is read by a group of its own (`<group_id>.mapping`), in whichever workers
 there are. What its records become is written to our topic, by our keys. A record is committed when the broker
 has its events: one that is read again after a crash is written again, with the same ids, and counts once.
+With the offset goes the id of the topic: one that was made anew is copied from its beginning.
 While the broker takes none of them, for want of a right or of room, they are tried again: serving goes on,
 and the lag grows.
 """
@@ -12,9 +13,9 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
 from aiokafka.errors import (
     CommitFailedError,
     IllegalStateError,
@@ -28,10 +29,12 @@ from streams.kafka.column_fetch import fetch_columns
 from streams.kafka.columns import Record, RecordColumns
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.lags import Waiting
+from streams.kafka.layout import ask_layout
 from streams.kafka.log import RowPublisher
 from streams.kafka.options import aiokafka_client_options
 from streams.kafka.partitioner import partition_of
 from streams.kafka.publisher import Row
+from streams.kafka.standing import Standing, ask_standing
 from streams.kafka.topics import topic_name, topic_partitions
 from streams.mapping.schemas import schemas_of
 from streams.mapping.translate import Event, Translator
@@ -43,6 +46,8 @@ log = logging.getLogger(__name__)
 
 GROUP_SUFFIX = ".mapping"
 POLL_MS = 500
+LOOK_INTERVAL_S = 2.0  # at which topics there are
+METADATA_AGE_MS = 5_000
 FETCH_BYTES = 1024 * 1024
 RETRY_S = 5.0
 REFUSED = (MessageSizeTooLargeError, RecordListTooLargeError, ValueError)
@@ -85,6 +90,9 @@ class Repartitioner:
         self._copied: dict[TopicPartition, int] = {}  # the next offset to copy
         self._waiting: dict[TopicPartition, Waiting] = {}
         self._consumer: AIOKafkaConsumer | None = None
+        self._standing: Standing | None = None  # None until it is known where to read on
+        self._assignments = 0
+        self._looked_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, crash: Callable[[BaseException], None]) -> None:
@@ -93,7 +101,6 @@ class Repartitioner:
             return
         settings = self._settings
         self._consumer = AIOKafkaConsumer(
-            *self._translators,
             **aiokafka_client_options(settings),
             group_id=settings.group_id + GROUP_SUFFIX,
             enable_auto_commit=False,
@@ -102,7 +109,9 @@ class Repartitioner:
             session_timeout_ms=settings.session_timeout_ms,
             heartbeat_interval_ms=settings.session_timeout_ms // 4,
             isolation_level="read_committed",
+            metadata_max_age_ms=METADATA_AGE_MS,
         )
+        self._consumer.subscribe(list(self._translators), listener=_Listener(self._rebalanced))
         await self._consumer.start()
         fetch_columns(self._consumer)
         self._task = asyncio.create_task(self._follow(self._consumer))
@@ -118,15 +127,66 @@ class Repartitioner:
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         while True:
+            if self._standing is None and consumer.assignment():
+                await self._go_on(consumer)
             fetched = await consumer.getmany(timeout_ms=POLL_MS)
+            if (standing := self._standing) is None:
+                continue  # it is yet to be found out where to read on: these come again
             for tp, (records,) in fetched.items():
                 self._copied[tp] = records[0].offset
                 for translator in self._translators[tp.topic]:
                     await self._copy_at_last(translator, records)
+                if self._standing is not standing:
+                    break  # it is read from elsewhere by now, or by another worker
                 self._copied[tp] = records[-1].offset + 1
-            if fetched:
-                await _commit(consumer)
-            await self._pass_markers(consumer)
+            else:
+                if fetched:
+                    await self._commit(consumer, standing, fetched)
+                await self._pass_markers(consumer)
+            await self._look(consumer)
+
+    async def _go_on(self, consumer: AIOKafkaConsumer) -> None:
+        """Find out where to read on, and go there; without an answer, or after a rebalance, the next time."""
+        assignment = self._assignments
+        try:
+            standing = await ask_standing(consumer, {topic: (topic,) for topic in self._translators})
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            log.warning("it is not known yet where to read on: %r", error)
+            return
+        if self._assignments == assignment:
+            for tp, offset in standing.starts(self._trimmed).items():
+                consumer.seek(TopicPartition(*tp), offset)
+            self._standing = standing
+
+    def _rebalanced(self) -> None:
+        self._standing = None
+        self._assignments += 1
+        self._copied.clear()
+
+    def _trimmed(self, topic: str, partition: int, records: int) -> None:
+        log.error(
+            "%s [%d]: %d records were deleted before they were copied: their effect is lost",
+            topic, partition, records,
+        )  # fmt: skip
+        for translator in self._translators[topic]:
+            self._metrics.count_trimmed(translator.source.feeds, records)
+
+    async def _look(self, consumer: AIOKafkaConsumer) -> None:
+        """Read topics from their beginning that were made anew; look for them every `LOOK_INTERVAL_S`."""
+        now, standing = time.monotonic(), self._standing
+        if standing is None or now - self._looked_at < LOOK_INTERVAL_S:
+            return
+        self._looked_at = now
+        try:
+            layout = await ask_layout(consumer._client, self._translators) or {}
+        except KafkaError as error:
+            log.debug("the topics cannot be looked at: %r", error)
+            return
+        ids = {name: topic.id for name, topic in layout.items()}
+        if any(ids.get(name, "") not in ("", standing.ids.get(name)) for name in self._translators):
+            self._rebalanced()
 
     async def _pass_markers(self, consumer: AIOKafkaConsumer) -> None:
         """Go on past what no record stands for, such as the ends of transactions."""
@@ -135,6 +195,20 @@ class Repartitioner:
                 self._copied[tp] = max(self._copied[tp], await consumer.position(tp))
             except IllegalStateError:  # it went to another worker just now
                 continue
+
+    async def _commit(
+        self, consumer: AIOKafkaConsumer, standing: Standing, copied: Iterable[TopicPartition]
+    ) -> None:
+        """Commit what has been copied, or leave it to the next time: what is read again is copied again."""
+        offsets = {tp: OffsetAndMetadata(self._copied[tp], standing.marks.get(tp.topic, "")) for tp in copied}
+        try:
+            await consumer.commit(offsets)
+        except (CommitFailedError, IllegalStateError):  # another worker has the partition by now
+            pass
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            log.warning("what was copied is not committed yet: %r", error)
 
     def measure_lag(self) -> None:
         """Tell how far the copying is behind; to be called every second or so."""
@@ -209,16 +283,17 @@ class Repartitioner:
         return [bad for found in alone for bad in found]
 
 
-async def _commit(consumer: AIOKafkaConsumer) -> None:
-    """Commit what has been copied, or leave it to the next time: what is read again is copied again."""
-    try:
-        await consumer.commit()
-    except (CommitFailedError, IllegalStateError):  # another worker has the partition by now
-        pass
-    except KafkaError as error:
-        if not error.retriable:
-            raise
-        log.warning("what was copied is not committed yet: %r", error)
+class _Listener(ConsumerRebalanceListener):
+    """Tells of partitions that come and go."""
+
+    def __init__(self, rebalanced: Callable[[], None]) -> None:
+        self._rebalanced = rebalanced
+
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        self._rebalanced()
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        self._rebalanced()
 
 
 def _crash_on_error(task: "asyncio.Task[None]", crash: Callable[[BaseException], None]) -> None:

@@ -13,7 +13,7 @@ AT_A_TIME = 4
 KEPT = 256
 """Slates kept after they were read: who asks twice may ask three times."""
 
-Place = tuple[int, int]  # partition, offset
+Place = tuple[str, int, int]  # id of the topic, partition, offset
 
 
 class PublishedSlates:
@@ -41,7 +41,9 @@ class PublishedSlates:
         offset = shard.answered.offset(request.request_id)
         if offset is None:
             return None
-        record = await self._at((shard.partition, offset))
+        # A topic that was made anew has other slates at the same offsets.
+        topic = shard.logs.held.get("recommendations", "")
+        record = await self._at((topic, shard.partition, offset))
         if record is None:
             return None
         same = record.request_id == request.request_id and record.user_id == request.user_id
@@ -57,7 +59,7 @@ class PublishedSlates:
         return await asyncio.shield(task)  # who gives up takes it from nobody
 
     async def _read(self, place: Place) -> Recommendation | None:
-        partition, offset = place
+        _, partition, offset = place
         async with self._room, aclosing(self._log.read(self._topic, partition, start=offset)) as found:
             async for records in found:
                 record = self._kept[place] = _decoded(records[0].value)

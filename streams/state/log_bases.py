@@ -4,6 +4,8 @@ A topic that is deleted and made again counts its offsets from 0, while rows say
 up to where the old one ended. So a partition remembers the id of each topic whose offsets its rows have, and
 a base: rows hold base + offset. The base of a new log lies behind every offset of the old one, so what is
 in rows only ever grows, and each event of either log has its effect once.
+
+This stands in both changelogs, so that either may be made anew.
 """
 
 from collections.abc import Mapping
@@ -16,7 +18,7 @@ ROW_VERSION = 1
 
 
 class LogsRow(msgspec.Struct, frozen=True, array_like=True):
-    """Ids and bases by name of the topic, in `policy-state`."""
+    """Ids and bases by name of the topic: a row of `policy-state`, and part of one of `user-state`."""
 
     v: int
     ids: dict[str, str]
@@ -37,7 +39,7 @@ class LogBases:
 
     Attributes
     ----------
-    unsaved : the changelog does not say so yet
+    unsaved : the changelogs do not both say so yet
     held : by name, the ids of all logs that what is held in memory came from, those of the changelogs too
     """
 
@@ -47,21 +49,25 @@ class LogBases:
         self.unsaved = False
         self.held: dict[str, str] = {}
 
-    def load(self, value: bytes) -> None:
-        """Take over what a row says.
+    def load(self, *copies: bytes) -> None:
+        """Take over what rows say: the last of those that are not empty, as one is that is not there.
 
         Raises
         ------
         ValueError
             If it is of a newer schema.
         """
-        row = _decode(value)
-        if row.v > ROW_VERSION:
-            raise ValueError(f"a row of logs has schema {row.v}; this version reads up to {ROW_VERSION}")
-        self._ids, self._bases = dict(row.ids), dict(row.bases)
+        for value in copies:
+            if not value:
+                continue
+            row = _decode(value)
+            if row.v > ROW_VERSION:
+                raise ValueError(f"a row of logs has schema {row.v}; this version reads up to {ROW_VERSION}")
+            self._ids, self._bases = dict(row.ids), dict(row.bases)
+        self.unsaved = any(value != self.row() for value in copies)
 
     def row(self) -> bytes:
-        """What the changelog is to say."""
+        """What the changelogs are to say."""
         return _encode(LogsRow(ROW_VERSION, self._ids, self._bases))
 
     def of(self, name: str) -> int:

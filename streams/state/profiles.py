@@ -104,7 +104,8 @@ class Profiles:
         self.stated: dict[int, Stated] = {}
         self.erased: dict[bytes, Erased] = {}  # by changelog key
         self.position = -1
-        self.flush_names = True  # the changelog lacks the names of the action codes
+        self.flush_names = True  # the changelog lacks the names of the action codes, or `logs`
+        self.logs = b""  # which logs the offsets in rows are of: a `LogsRow`
         self.dirty_stated: set[int] = set()
         self.dirty_erased: set[bytes] = set()
         self.tombstones: set[bytes] = set()
@@ -233,6 +234,10 @@ class Profiles:
             items[chosen], self.positive[actions[chosen]], windows[:n_paired], windows_positive[:n_paired],
             offsets[chosen], times[chosen],
         )  # fmt: skip
+
+    def save_logs(self, row: bytes) -> None:
+        """Let the next flush say which logs the offsets in rows are of."""
+        self.logs, self.flush_names = row, True
 
     def set_stated(
         self,

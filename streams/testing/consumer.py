@@ -22,6 +22,7 @@ class MemoryConsumer:
     Attributes
     ----------
     rejoining : everything is to be assigned anew
+    unheard_of : topics that brokers have, and of which they have not told it yet
     """
 
     def __init__(self, log: Source, topics: Iterable[str] = ()) -> None:
@@ -30,9 +31,11 @@ class MemoryConsumer:
         self._read: dict[TP, int] = {}
         self.ledger = CommitLedger()
         self.start_offsets: dict[TP, int] = {}
+        self.unread: set[TP] = set()
         self.positioned = asyncio.Event()
         self.log_ids: dict[str, str] = {}
         self.rejoining = False
+        self.unheard_of: set[str] = set()
         self.membership = Membership("memory", 0)
         self.lease = Lease(float("inf"))
         self.lease.renew(self.lease.now())
@@ -47,17 +50,23 @@ class MemoryConsumer:
         self.log_ids = {name: topic.id for name, topic in self._log.layout(self._topics).items()}
         self._read = {tp: max(self._committed(tp), self._log.begin_offset(*tp)) for tp in tps}
         self.start_offsets = dict(self._read)
+        self.unread = {tp for tp in tps if tp not in self._log.committed or self._of_others(tp)}
         self.positioned.set()
 
     def _committed(self, tp: TP) -> int:
-        if self._log.marks.get(tp, "") not in ("", self.log_ids.get(tp.topic, "")):
-            return 0
-        return self._log.committed.get(tp, 0)
+        return 0 if self._of_others(tp) else self._log.committed.get(tp, 0)
+
+    def _of_others(self, tp: TP) -> bool:
+        return self._log.marks.get(tp, "") not in ("", self.log_ids.get(tp.topic, ""))
 
     def rejoin(self) -> None:
         """Note that all is to be assigned anew."""
         self.log_ids = {}
         self.rejoining = True
+
+    def knows(self, topic: str) -> bool:
+        """Whether it has heard of a topic."""
+        return topic not in self.unheard_of
 
     def assignment(self) -> set[TP]:
         """Return what is owned."""

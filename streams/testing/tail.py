@@ -19,13 +19,14 @@ class MemoryTail:
         self._paused: set[tuple[str, int]] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._ends: dict[tuple[str, int], int] = {}
         self.caught_up = asyncio.Event()
 
     async def start(self) -> None:
         """Begin to read."""
-        ends = {place: self._log.end_offset(*place) for place in self._next}
+        self._ends = {place: self._log.end_offset(*place) for place in self._next}
         self._log.watchers.add(self)
-        self._task = asyncio.create_task(self._follow(ends))
+        self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
         """Stop reading."""
@@ -57,8 +58,9 @@ class MemoryTail:
     async def start_over(self, topic: str) -> None:
         """Read a topic from its beginning: it is another one by now."""
         for place in [place for place in self._next if place[0] == topic]:
-            self._next[place] = 0
+            self._next[place], self._ends[place] = 0, self._log.end_offset(*place)
             self._handled.pop(place, None)
+        self.caught_up.clear()
         self.wake()
 
     def wake(self) -> None:
@@ -73,7 +75,7 @@ class MemoryTail:
     def _open(self) -> list[tuple[str, int]]:
         return [place for place in self._next if place not in self._paused]
 
-    async def _follow(self, ends: Mapping[tuple[str, int], int]) -> None:
+    async def _follow(self) -> None:
         while True:
             for place in self._open():
                 records, after = self._log.fetch(*place, self._next[place], FETCH_RECORDS)
@@ -81,7 +83,7 @@ class MemoryTail:
                     self._handler(*place, records)
                     self._handled[place] = records[-1].offset + 1
                 self._next[place] = after
-            if all(self._next[place] >= ends[place] for place in self._open()):
+            if all(self._next[place] >= self._ends[place] for place in self._open()):
                 self.caught_up.set()
             if self.idle:
                 self._wake.clear()

@@ -194,7 +194,7 @@ class Partitions:
             "topics_caught_up": self._caught_up,
             "items_encoded": self._items.pending == 0,
             "broker_answers": self._inputs.owned,
-            "topics_as_wanted": not self._faults(),
+            "topics_as_wanted": self._topics_as_wanted(),
             "assigned": self._assigned,
             "stopping": self._stopping,
             "partitions": len(self._shards),
@@ -208,13 +208,17 @@ class Partitions:
             and self._caught_up
             and self._items.pending == 0
             and self._inputs.owned
-            and not self._faults()
+            and self._topics_as_wanted()
             and self._assigned
             and not self._stopping
             and all(map(_restored, self._shards.values()))
         )
         self._metrics.ready.set(ready)
         return ready
+
+    def _topics_as_wanted(self) -> bool:
+        """Whether all inputs are there, for the consumer, too: one that it sees no more may be back."""
+        return not self._faults() and self._inputs.knows(INPUTS)
 
     async def _catch_up(self, partitions: set[int]) -> None:
         """Be ready once everything that the topics held at the assignment has been folded."""

@@ -18,16 +18,17 @@ from kafka.admin import (
 )
 
 from streams.broker.embedded import EmbeddedBroker
-from streams.events import decode_dead_letter
+from streams.events import decode_dead_letter, decode_user
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.options import kafka_client_options
 from streams.kafka.publisher import Publisher
 from streams.kafka.reader import read_partition
 from streams.kafka.topic_admin import admin_client, create_topics
-from streams.kafka.topics import topic_name
+from streams.kafka.topics import TOPICS, topic_name
 from streams.mapping.repartition import Repartitioner
 from streams.metrics import Metrics
 from streams.settings import Settings, load_settings
+from tests.e2e.client import wait_until
 
 MAPPING = """
 [[source]]
@@ -50,7 +51,7 @@ def guarded_broker() -> Iterator[EmbeddedBroker]:
 
 
 @pytest.fixture
-def settings(guarded_broker: EmbeddedBroker, tmp_path: Path) -> Settings:
+def settings(guarded_broker: EmbeddedBroker, tmp_path: Path) -> Iterator[Settings]:
     (tmp_path / "mapping.toml").write_text(MAPPING)
     settings = load_settings(
         bootstrap_servers=guarded_broker.bootstrap_servers, mapping=tmp_path / "mapping.toml", partitions=1
@@ -58,7 +59,15 @@ def settings(guarded_broker: EmbeddedBroker, tmp_path: Path) -> Settings:
     create_topics(settings)
     with admin_client(settings) as admin:
         admin.create_topics([NewTopic("people", 1, 1)])
-    return settings
+        yield settings
+        admin.delete_topics(["people", *(topic_name(settings, name) for name in TOPICS)])
+
+
+def made_anew(settings: Settings) -> None:
+    with admin_client(settings) as admin:
+        admin.delete_topics(["people"])
+        wait_until(lambda: "people" not in admin.list_topics(), "the topic is gone")
+        admin.create_topics([NewTopic("people", 1, 1)])
 
 
 def say(settings: Settings, *values: str) -> None:
@@ -135,3 +144,26 @@ async def test_what_the_broker_does_not_take_is_tried_until_it_does_and_is_not_c
     assert len(await values(settings, "users")) == 2
     (letter,) = [decode_dead_letter(value) for value in await values(settings, "dead-letters")]
     assert (letter.topic, letter.value) == ("people", b"{")
+
+
+async def test_a_source_that_was_made_anew_is_copied_from_its_beginning(settings: Settings) -> None:
+    metrics = Metrics(process=False)
+
+    async def copied(n: int) -> None:
+        async with asyncio.timeout(60):
+            while len(await values(settings, "users")) < n:
+                await asyncio.sleep(0.05)
+
+    say(settings, '{"who": "u1"}', '{"who": "u2"}')
+    async with repartitioning(settings, metrics):
+        await copied(2)
+    # Of the new topic there is more than of the former: where that was read to lies in its middle.
+    await asyncio.to_thread(made_anew, settings)
+    say(settings, *(f'{{"who": "v{n}"}}' for n in range(5)))
+    async with repartitioning(settings, metrics):
+        await copied(2 + 5)
+        await asyncio.to_thread(made_anew, settings)  # and while it is read
+        say(settings, *(f'{{"who": "w{n}"}}' for n in range(8)))
+        await copied(2 + 5 + 8)
+    users = {decode_user(value).user_id for value in await values(settings, "users")}
+    assert users == {"u1", "u2", *(f"v{n}" for n in range(5)), *(f"w{n}" for n in range(8))}

@@ -1,10 +1,16 @@
 """Topics that are deleted and made anew, get other partitions or lose their beginning; on a log in memory."""
 
+import asyncio
+
 import pytest
 
 from model_core.signals.config import SignalConfig
 from streams.durability.digest import fold
+from streams.durability.rows import ACTIONS_KEY, SCHEMA_VERSION, Actions, decode, encode
+from streams.events import Request
 from streams.kafka.partitioner import partition_of
+from streams.state.log_bases import logs_key
+from streams.state.rings import N
 from tests.streams.conftest import Memory
 
 PLACE = partition_of("u", 2)
@@ -247,3 +253,127 @@ async def test_items_made_anew_are_read_from_their_beginning(memory: Memory) -> 
         await worker.deliver()
         known = worker.parts.shared.catalogue.windows.known
         assert int(known.sum()) == 80
+
+
+@pytest.mark.parametrize("lost", ["policy-state", "user-state"])
+async def test_either_changelog_may_be_made_anew_after_clicks_were(memory: Memory, lost: str) -> None:
+    clicks(memory, 40)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await save(worker)
+    old = memory.events.clicks()
+    memory.log.recreate("clicks")
+    clicks(memory, 12, start=100)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await save(worker)
+    memory.log.recreate(lost)
+    memory.log.committed.clear()  # the offsets were committed for what is no more
+    clicks(memory, 9, start=200)
+    for _ in range(2):
+        async with memory.worker() as worker:
+            await worker.deliver()
+            shards = worker.parts.partitions.live()
+            newest = max(shard.profiles.newest_offset for shard in shards)
+            assert newest >= max(shard.logs.of("clicks") for shard in shards) > 0
+            if lost == "policy-state":  # users' rows have both logs
+                events = sum(int(shard.profiles.rings.users[:, N].sum()) for shard in shards)
+                assert events == sum(map(len, old.values())) + 12 + 9
+            await save(worker)
+
+
+async def test_what_an_older_version_saved_of_logs_is_saved_in_both_changelogs(memory: Memory) -> None:
+    clicks(memory, 40)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await save(worker)
+    for partition in range(2):  # it says names of actions alone
+        value = encode(Actions(SCHEMA_VERSION, list(memory.settings.actions)))
+        memory.log.append("user-state", partition, [(ACTIONS_KEY, value)])
+    memory.events.click("u0", "i1")
+    memory.events.click("u1", "i1")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await save(worker)
+    for partition in range(2):
+        said = {r.key: r.value for r in memory.log.records("user-state", partition)}[ACTIONS_KEY]
+        shared = {r.key: r.value for r in memory.log.records("policy-state", partition)}
+        assert decode(Actions, "user-state", ACTIONS_KEY, said).logs == shared[logs_key(partition)]
+
+
+async def test_after_lost_offsets_a_request_that_was_answered_is_not_answered_again(memory: Memory) -> None:
+    for n in range(9):
+        memory.events.content(f"i{n}")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        for n in range(6):
+            memory.events.request("u", request_id=f"r{n}", k=3)
+        await worker.deliver()
+        memory.clock.move(8 * 86_400_000)
+        memory.events.click("u", "i1")  # all slates are closed by now
+        await worker.deliver()
+        await save(worker)
+    memory.log.committed.clear()
+    memory.events.click("u", "i2")
+    memory.events.request("u", request_id="later")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await save(worker)
+    answered = [slate.request_id for slate in memory.events.recommendations()]
+    assert sorted(answered) == ["later", *(f"r{n}" for n in range(6))]
+
+
+async def test_a_slate_that_was_read_of_former_recommendations_stands_for_none_of_the_new(
+    memory: Memory,
+) -> None:
+    for n in range(9):
+        memory.events.content(f"i{n}")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        memory.events.request("u", request_id="old", k=2)
+        await worker.deliver()
+        await save(worker)
+        server = worker.parts.server
+        again = Request(request_id="old", user_id="u", timestamp_ms=0, k=2)
+        shard = await worker.parts.partitions.shard(PLACE)
+        assert (await server.answer(again, shard, received=0.0)).request_id == "old"
+        memory.log.recreate("recommendations")
+        await worker.parts.watch.look()
+        await worker.assign(range(2))
+        memory.events.request("u", request_id="new", k=2)  # it has the offset that the old one had
+        await worker.deliver()
+        shard = await worker.parts.partitions.shard(PLACE)
+        asked = Request(request_id="new", user_id="u", timestamp_ms=0, k=2)
+        found = await server.answer(asked, shard, received=0.0)
+        assert found is not None
+        assert found.request_id == "new"
+
+
+async def test_while_items_are_read_anew_a_worker_is_not_ready(memory: Memory) -> None:
+    memory.events.content("i")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await worker.parts.watch.look()
+        partitions = worker.parts.partitions
+        memory.log.recreate("item-state")
+        await worker.parts.watch.look()
+        await asyncio.sleep(0)
+        assert not partitions.readiness()["catalogue_caught_up"]
+        assert partitions.incomplete()  # so nothing is reclaimed meanwhile
+        await worker.assign(range(2))
+        await worker.deliver()
+        assert partitions.readiness()["catalogue_caught_up"]
+
+
+async def test_a_worker_is_not_ready_before_its_consumer_knows_all_inputs(memory: Memory) -> None:
+    async with memory.worker() as worker:
+        await worker.assign([])  # a topic is gone, and nobody has partitions of it
+        partitions = worker.parts.partitions
+        async with asyncio.timeout(30):
+            while not partitions.is_ready():
+                await asyncio.sleep(0.001)
+        worker.consumer.unheard_of.add("clicks")  # it is back, and brokers have not told yet
+        assert not partitions.is_ready()
+        assert not partitions.readiness()["topics_as_wanted"]
+        worker.consumer.unheard_of.clear()
+        assert partitions.is_ready()
