@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,186 +12,198 @@ from typing import Self
 
 from kafka.errors import KafkaError
 
-from streams.broker.embedded import EmbeddedBroker
 from streams.events import Recommendation
+from streams.kafka.partitioner import partition_of
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
+from tests.chaos.cluster import Cluster
+from tests.chaos.network import Wire
+from tests.chaos.worker import CLOCK
 from tests.e2e.client import Client, film, wait_until
 from tests.e2e.conftest import FAST
 from tests.e2e.test_recovery import folded_digest, live_digest, owned
 
 SESSION_MS = 3_000
 DEADLINE_S = 120.0
-MOST_WORKERS = 3
+MOST_WORKERS = 4
 CLICKS = 150  # between two faults
-FAULTS = ("kill", "kill_all", "stop", "freeze", "join", "leave", "broker")
+USERS, ITEMS = 40, 30
 
 
 class Run:
-    """Workers, what was published, and the faults.
+    """Workers, and what was published; faults (`tests.chaos.faults`) are done to it.
 
     Parameters
     ----------
-    seed : decides the order of the faults, whom they hit, and the traffic
+    seed : decides whom faults hit, and the traffic
     directory : takes the workers' logs
+
+    Attributes
+    ----------
+    workers : those that run
+    draw : what decides
+    clock : file that says by how many seconds the workers' wall clocks are off
+    done : the faults so far
+    first_slates : seconds from a kill -9 until users of all partitions had a slate again
     """
 
-    def __init__(self, settings: Settings, broker: EmbeddedBroker, *, seed: int, directory: Path) -> None:
-        self._settings = settings
-        self._broker = broker
-        self._draw = random.Random(seed)
+    def __init__(self, settings: Settings, cluster: Cluster, *, seed: int, directory: Path) -> None:
+        self.settings = settings
+        self.cluster = cluster
+        self.draw = random.Random(seed)
+        self.workers: list[WorkerProcess] = []
+        self.clock = directory / "clock"
+        self.done: list[str] = []
+        self.first_slates: list[float] = []
         self._directory = directory
         self._open = ExitStack()
-        self._workers: list[WorkerProcess] = []
+        self._wires: dict[WorkerProcess, Wire] = {}
         self._started = self._clicks = 0
-        self._requests: list[str] = []
-        self.done: list[str] = []
-        """The faults so far."""
+        self._requests: dict[str, str] = {}  # users by request
 
     def __enter__(self) -> Self:
         """Start two workers, and publish items."""
-        self._client = self._open.enter_context(Client(self._settings))
-        self._start()
-        self._start()
-        self._client.content(*(film(f"i{n}", f"Film {n}") for n in range(30)))
+        self.clock.write_text("0")
+        self.client = self._open.enter_context(Client(self.settings))
+        for worker in [self.start(ready=False), self.start(ready=False)]:
+            worker.wait_ready()
+        self.client.content(*(film(f"i{n}", f"Film {n}") for n in range(ITEMS)))
         return self
 
     def __exit__(self, *_: object) -> None:
         """End everything."""
         self._open.close()
 
-    def traffic(self) -> None:
-        """Publish clicks and some requests; the broker has acknowledged them on return."""
-        for _ in range(CLICKS):
-            self._client.click(f"u{self._draw.randrange(40)}", f"i{self._draw.randrange(33)}")
+    # Traffic
+
+    def traffic(self, *, clicks: int = CLICKS, flush: bool = True) -> None:
+        """Publish clicks and some requests; with `flush`, the broker has acknowledged them on return."""
+        for _ in range(clicks):
+            self.client.click(self._user(), f"i{self.draw.randrange(ITEMS + 3)}")
             self._clicks += 1
-            if self._draw.random() < 0.04:
-                self._requests.append(self._client.request(f"u{self._draw.randrange(40)}"))
-        self._client.flush()
+            if self.draw.random() < 0.04:
+                self._ask(f"r{len(self._requests)}", self._user())
+            if self._requests and self.draw.random() < 0.01:
+                self._ask(*self.draw.choice(list(self._requests.items())))
+        if flush:
+            self.client.flush()
 
-    def fault(self, name: str | None = None) -> None:
-        """Let something go wrong; without a name, what the seed says."""
-        name = name or self._draw.choice(FAULTS)
-        self.done.append(name)
-        faults: dict[str, Callable[[], None]] = {
-            "kill": self._kill,
-            "kill_all": self._kill_all,
-            "stop": self._stop,
-            "freeze": self._freeze,
-            "join": self._join,
-            "leave": self._leave,
-            "broker": self._restart_broker,
-        }
-        faults[name]()
+    def _user(self) -> str:
+        return f"u{self.draw.randrange(USERS)}"
 
-    def check(self) -> None:
-        """Check the promise: state is the fold of the log, and each request has one slate."""
-        for worker in self._workers[1:]:
-            self._end(worker)
-        last = self._workers[0]
-        n = self._settings.partitions
-        self._eventually(lambda: owned(last) == n, "the worker that is left owns everything")
-        self._eventually(lambda: len(self._client.records("clicks")) >= self._clicks, "the log is read")
-        expected = folded_digest(self._client)
-        self._eventually(lambda: live_digest(last) == expected, "the live state is the fold of the log")
-        self._eventually(lambda: set(self._requests) <= self._slates().keys(), "every request is answered")
-        several = {name: found for name, found in self._slates().items() if len(set(found)) > 1}
-        assert not several, self._say(f"requests with several slates: {several}")
-        assert self._client.dead_letters() == [], self._say("dead letters")
-        # What is on the changelog is the same: a worker that knows nothing restores it.
-        self._end(last)
-        restored = self._start()
-        self._eventually(lambda: live_digest(restored) == expected, "what is restored is the fold of the log")
+    def _ask(self, request_id: str, user_id: str) -> None:
+        self._requests[request_id] = user_id
+        self.client.request(user_id, request_id=request_id)
 
-    # Faults
-
-    def _kill(self) -> None:
-        self._end(self._draw.choice(self._workers), signal.SIGKILL)
-        self.traffic()
-        self._start()
-
-    def _kill_all(self) -> None:
-        self.traffic()  # something is being folded and flushed
-        for worker in list(self._workers):
-            self._end(worker, signal.SIGKILL)
-        self._start()
-
-    def _stop(self) -> None:
-        self.traffic()
-        self._end(self._draw.choice(self._workers))
-        self._start()
-
-    def _freeze(self) -> None:
-        if len(self._workers) == 1:
-            self._start()
-        frozen = self._draw.choice(self._workers)
-        others = [worker for worker in self._workers if worker is not frozen]
-        n = self._settings.partitions
-        self.traffic()
-        assert frozen.pid is not None
-        os.kill(frozen.pid, signal.SIGSTOP)
-        try:
-            self.traffic()
-            self._eventually(lambda: sum(map(owned, others)) == n, "the others own everything")
-            self.traffic()
-        finally:
-            os.kill(frozen.pid, signal.SIGCONT)
-        self.traffic()
-
-    def _join(self) -> None:
-        joining = self._start(ready=False) if len(self._workers) < MOST_WORKERS else None
-        self.traffic()
-        if joining is not None:  # one that starts while there is no broker ends, and says so
-            joining.wait_ready()
-
-    def _leave(self) -> None:
-        if len(self._workers) > 1:
-            self._end(self._draw.choice(self._workers))
-        self.traffic()
-
-    def _restart_broker(self) -> None:
-        self.traffic()
-        self._broker.stop()
-        self._broker.start()
-        self.traffic()
+    def time_first_slates(self, since: float) -> None:
+        """Note how long it takes, from a time on, until a user of each partition has a slate."""
+        n = self.settings.partitions
+        users = {partition_of(f"u{k}", n): f"u{k}" for k in range(USERS)}
+        wanted = {f"r{len(self._requests) + k}": user for k, user in enumerate(users.values())}
+        for request_id, user_id in wanted.items():
+            self._ask(request_id, user_id)
+        self.eventually(lambda: wanted.keys() <= self.slates().keys(), "users of all partitions have slates")
+        self.first_slates.append(time.monotonic() - since)
 
     # Workers
 
-    def _start(self, *, ready: bool = True) -> WorkerProcess:
+    def start(self, *, ready: bool = True) -> WorkerProcess:
+        """Start a worker; it is ready on return, unless that is not waited for."""
         self._started += 1
-        values = same_topics(self._settings, **(FAST | {"session_timeout_ms": SESSION_MS}))
-        worker = WorkerProcess(values, log=self._directory / f"worker-{self._started}.log")
+        wire = next(wire for wire in self.cluster.wires if wire not in self._wires.values())
+        values = same_topics(self.settings, **(FAST | {"session_timeout_ms": SESSION_MS}))
+        worker = WorkerProcess(
+            values | {"bootstrap_servers": f"127.0.0.1:{wire.port}"},
+            log=self._directory / f"worker-{self._started}.log",
+            command=("tests.chaos.worker", "worker"),
+            variables={CLOCK: str(self.clock)},
+        )
         self._open.enter_context(worker)
-        self._workers.append(worker)
+        self.workers.append(worker)
+        self._wires[worker] = wire
         if ready:
             worker.wait_ready()
         return worker
 
-    def _end(self, worker: WorkerProcess, how: signal.Signals = signal.SIGTERM) -> None:
-        self._workers.remove(worker)
+    def end(self, worker: WorkerProcess, how: signal.Signals = signal.SIGTERM) -> None:
+        """End a worker; one that is told to must end well."""
+        self.workers.remove(worker)
         if how == signal.SIGKILL:
             assert worker.pid is not None
             os.kill(worker.pid, how)
         code = worker.stop()
-        assert how == signal.SIGKILL or code == 0, self._say(f"exit code {code}:\n{worker.log_tail(40)}")
+        self._wires.pop(worker)
+        assert how == signal.SIGKILL or code == 0, self.say(f"exit code {code}:\n{worker.log_tail(40)}")
 
-    def _slates(self) -> dict[str, list[tuple[str, ...]]]:
+    def any_worker(self) -> WorkerProcess:
+        """Return one of the workers."""
+        return self.draw.choice(self.workers)
+
+    def one_of_several(self) -> tuple[WorkerProcess, list[WorkerProcess]]:
+        """Return a worker and the others; one is started where there is none."""
+        if len(self.workers) == 1:
+            self.start()
+        one = self.any_worker()
+        return one, [worker for worker in self.workers if worker is not one]
+
+    def wire_of(self, worker: WorkerProcess) -> Wire:
+        """What a worker reaches the broker by."""
+        return self._wires[worker]
+
+    def own_everything(self, workers: list[WorkerProcess]) -> None:
+        """Wait until some workers own all partitions among them."""
+        n = self.settings.partitions
+        self.eventually(lambda: sum(map(owned, workers)) == n, f"{len(workers)} workers own everything")
+
+    # Checks
+
+    def check(self) -> None:
+        """Check the promise: state is the fold of the log, and each request has one slate."""
+        for worker in self.workers[1:]:
+            self.end(worker)
+        last = self.workers[0]
+        self.own_everything([last])
+        expected = self.folded(last)
+        self.eventually(lambda: self._requests.keys() <= self.slates().keys(), "every request is answered")
+        several = {name: found for name, found in self.slates().items() if len(set(found)) > 1}
+        assert not several, self.say(f"requests with several slates: {several}")
+        assert self.client.dead_letters() == [], self.say("dead letters")
+        # What is on the changelog is the same: a worker that knows nothing restores it.
+        self.end(last)
+        restored = self.start()
+        self.eventually(lambda: live_digest(restored) == expected, "what is restored is the fold of the log")
+
+    def folded(self, worker: WorkerProcess) -> str:
+        """Wait until a worker that owns everything has folded all of it; return the digest."""
+        self.log_is_read()
+        expected = folded_digest(self.client)
+        self.eventually(lambda: live_digest(worker) == expected, "the live state is the fold of the log")
+        return expected
+
+    def log_is_read(self) -> None:
+        """Wait until the client has read every click."""
+        self.eventually(lambda: len(self.client.records("clicks")) >= self._clicks, "the log is read")
+
+    def slates(self) -> dict[str, list[tuple[str, ...]]]:
         """What was published for each request."""
         found = defaultdict(list)
-        for slate in self._client.recommendations():
+        for slate in self.client.recommendations():
             found[slate.request_id].append(_shown(slate))
         return found
 
-    def _eventually(self, condition: Callable[[], bool], what: str) -> None:
+    def eventually(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until something holds."""
+
         def holds() -> bool:
             try:
                 return condition()
             except (OSError, KafkaError):  # a worker that starts, a broker that comes back
                 return False
 
-        wait_until(holds, self._say(what), timeout_s=DEADLINE_S)
+        wait_until(holds, self.say(what), timeout_s=DEADLINE_S)
 
-    def _say(self, what: str) -> str:
+    def say(self, what: str) -> str:
+        """Say when something was."""
         return f"{what} (after {', '.join(self.done)})"
 
 

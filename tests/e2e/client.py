@@ -104,7 +104,12 @@ class Client:
     def records(self, topic: str) -> list[Any]:
         """Every record of a topic so far, in the order of arrival."""
         if topic not in self._consumers:
-            consumer = KafkaConsumer(**self._options, auto_offset_reset="earliest", enable_auto_commit=False)
+            consumer = KafkaConsumer(
+                **self._options,
+                auto_offset_reset="earliest",
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+            )
             name = topic_name(self.settings, topic)
             count = topic_partitions(self.settings, topic)
             consumer.assign([TopicPartition(name, partition) for partition in range(count)])
