@@ -23,12 +23,11 @@ import typer
 
 from streams.broker.config import Listeners, write_config
 from streams.broker.jars import find_java, kafka_jars
+from streams.broker.ports import HOST, keep_port, port_of
 from streams.errors import BrokerError
 
-HOST = "127.0.0.1"
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 20.0
-_PORT_ATTEMPTS = 3
 # Part of util-linux, so on every Debian and Ubuntu; without it a killed parent leaves its broker running.
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
@@ -78,6 +77,7 @@ class EmbeddedBroker:
         self._listeners = listeners
         self._properties = properties
         self._process: subprocess.Popen[bytes] | None = None
+        self._kept: socket.socket | None = None  # its port, while it is stopped too
 
     @property
     def bootstrap_servers(self) -> str:
@@ -117,17 +117,12 @@ class EmbeddedBroker:
             self._data_dir = Path(tempfile.mkdtemp(prefix="slatestream-kafka-"))
         self._data_dir = self._data_dir.absolute()
         self._data_dir.mkdir(parents=True, exist_ok=True)
-        for attempt in range(_PORT_ATTEMPTS):
-            port = self._port or _free_port()
-            _check_port_is_free(port)
-            try:
-                self._launch(java, jars, port)
-                break
-            except _PortTaken:
-                # Between choosing a free port and binding it, somebody else may have taken it.
-                if attempt == _PORT_ATTEMPTS - 1:
-                    raise
-        self._port = port
+        try:
+            self._keep_port()
+            self._launch(java, jars)
+        except BaseException:
+            self._give_up_port()
+            raise
 
     def stop(self) -> None:
         """Stop the JVM cleanly, by force after a deadline. The data stays; no-op when not running."""
@@ -144,6 +139,7 @@ class EmbeddedBroker:
     def close(self) -> None:
         """Stop the JVM and remove the data folder if it is a temporary one."""
         self.stop()
+        self._give_up_port()
         if self._is_temporary and self._data_dir is not None:
             shutil.rmtree(self._data_dir, ignore_errors=True)
             self._data_dir = None
@@ -177,16 +173,37 @@ class EmbeddedBroker:
     ) -> None:
         self.close()
 
-    def _launch(self, java: str, jars: Path, port: int) -> None:
+    def _keep_port(self) -> None:
+        if self._kept is not None:
+            return
+        try:
+            self._kept = keep_port(self._port)
+        except OSError as error:
+            raise BrokerError(
+                f"port {self._port} on {HOST} cannot be used ({error.strerror}): stop what listens there, or "
+                "choose another port"
+            ) from None
+        self._port = port_of(self._kept)
+
+    def _give_up_port(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def _launch(self, java: str, jars: Path) -> None:
+        with contextlib.closing(keep_port()) as controller:
+            properties, log4j = write_config(
+                self.data_dir,
+                host=HOST,
+                port=self._port,
+                controller_port=port_of(controller),
+                listeners=self._listeners,
+                properties=self._properties,
+            )
+            self._run(java, jars, properties, log4j)
+
+    def _run(self, java: str, jars: Path, properties: Path, log4j: Path) -> None:
         data_dir = self.data_dir
-        properties, log4j = write_config(
-            data_dir,
-            host=HOST,
-            port=port,
-            controller_port=_free_port(),
-            listeners=self._listeners,
-            properties=self._properties,
-        )
         classpath = f"{jars}/*"
         if not (data_dir / "log" / "meta.properties").is_file():
             _format_storage(java, classpath, properties)
@@ -211,30 +228,27 @@ class EmbeddedBroker:
                 start_new_session=True,
             )
         try:
-            self._await_ready(port)
+            self._await_ready()
         except BaseException:
             self.stop()
             raise
 
-    def _await_ready(self, port: int) -> None:
+    def _await_ready(self) -> None:
         assert self._process is not None
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if (code := self._process.poll()) is not None:
-                tail = self.log_tail()
-                kind = _PortTaken if "Address already in use" in tail else BrokerError
-                raise kind(f"the Kafka broker ended with code {code} while starting; its last words:\n{tail}")
-            if _answers(port):
+                raise BrokerError(
+                    f"the Kafka broker ended with code {code} while starting; its last words:\n"
+                    f"{self.log_tail()}"
+                )
+            if _answers(self._port):
                 return
             time.sleep(0.02)
         raise BrokerError(
-            f"the Kafka broker did not answer on {HOST}:{port} within {START_TIMEOUT_S:.0f} s; its last "
-            f"words:\n{self.log_tail()}"
+            f"the Kafka broker did not answer on {HOST}:{self._port} within {START_TIMEOUT_S:.0f} s; its "
+            f"last words:\n{self.log_tail()}"
         )
-
-
-class _PortTaken(BrokerError):
-    """A port that looked free was taken before the broker bound it."""
 
 
 def _format_storage(java: str, classpath: str, properties: Path) -> None:
@@ -244,24 +258,6 @@ def _format_storage(java: str, classpath: str, properties: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BrokerError(f"Kafka could not format its data folder:\n{(done.stdout + done.stderr).strip()}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def _check_port_is_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise BrokerError(
-                f"port {port} on {HOST} cannot be used ({error.strerror}): stop what listens there, or "
-                "choose another port"
-            ) from None
 
 
 # ApiVersions v0, correlation id 1, no client id: the first thing that any client sends.

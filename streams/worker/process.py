@@ -9,21 +9,23 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from streams.broker.ports import keep_port, port_of
 from streams.client.http import TOKEN_VARIABLE, token_of_environment
 from streams.errors import SlatestreamError
 from streams.settings import ENV_PREFIX, Settings
 
-READY_TIMEOUT_S = 120.0
+READY_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.1
 COMMAND = ("streams.cli", "worker")
-HTTP_TIMEOUT_S = 5.0
+HTTP_TIMEOUT_S = 30.0
 # Part of util-linux; without it a parent that is killed leaves its worker running.
 DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
@@ -121,7 +123,11 @@ class WorkerProcess:
         variables: Mapping[str, str] | None = None,
         port: int | None = None,
     ) -> None:
-        self._port = port or free_port()
+        if port is None:
+            kept = keep_port()
+            weakref.finalize(self, kept.close)  # while it is stopped, too, nobody else is given its port
+            port = port_of(kept)
+        self._port = port
         given = environment({"http_host": "127.0.0.1", **settings, "http_port": self._port})
         self._environment = {**(variables or {}), **given}
         self._log = log

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import typer.testing
 import yaml
 from prometheus_client import start_http_server
 
+from streams.broker.ports import keep_port, port_of
 from streams.cli import app
 from streams.metrics import Metrics
 from streams.settings import Settings
@@ -154,9 +154,8 @@ class Prometheus:
         minutes_as_seconds: bool = False,
         token: str = "",
     ) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        self._kept = keep_port()
+        port = port_of(self._kept)
         self.url = f"http://127.0.0.1:{port}"
         config = yaml.safe_load((RULES / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
@@ -184,6 +183,7 @@ class Prometheus:
         """End it."""
         self._process.kill()
         self._process.wait()
+        self._kept.close()
         self._log.close()
 
     def ask(self, path: str, **parameters: str) -> Any:

@@ -1,7 +1,6 @@
 """A worker that may do what deploy/kubernetes/kafka/user.yaml says, on a broker that refuses all else."""
 
 import json
-import socket
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -22,6 +21,7 @@ from kafka.admin import (
 
 from deploy.kubernetes.resources import user
 from streams.broker.embedded import EmbeddedBroker
+from streams.broker.ports import keep_port, port_of
 from streams.kafka.topic_admin import admin_client, create_topics
 from streams.settings import Settings, load_settings
 from streams.worker.process import WorkerProcess, same_topics
@@ -56,16 +56,16 @@ def rights(settings: Settings) -> list[ACL]:
 @pytest.fixture
 def strict() -> Iterator[tuple[Settings, int]]:
     """Settings of an administrator, and the port at which a worker may do what it is granted."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    kept = keep_port()
+    port = port_of(kept)
     properties = {
         "authorizer.class.name": AUTHORIZER,
         "super.users": "User:ANONYMOUS",
         "sasl.enabled.mechanisms": "PLAIN",
         "listener.name.worker.plain.sasl.jaas.config": f'{LOGIN} required user_slatestream="right";',
     }
-    with EmbeddedBroker(listeners={"WORKER": (port, "SASL_PLAINTEXT")}, properties=properties) as broker:
+    listeners = {"WORKER": (port, "SASL_PLAINTEXT")}
+    with kept, EmbeddedBroker(listeners=listeners, properties=properties) as broker:
         settings = load_settings(bootstrap_servers=broker.bootstrap_servers, partitions=2)
         create_topics(settings)
         yield settings, port

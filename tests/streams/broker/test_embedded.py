@@ -11,16 +11,11 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
-from streams.broker.embedded import HOST, EmbeddedBroker
+from streams.broker.embedded import EmbeddedBroker
+from streams.broker.ports import HOST, keep_port, port_of
 from streams.errors import BrokerError
 
 RUN_COMMAND = "import sys; from streams.cli import main; sys.argv = ['slatestream', *sys.argv[1:]]; main()"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
@@ -45,14 +40,14 @@ def write_one(bootstrap_servers: str, topic: str, value: bytes) -> None:
     admin.create_topics({topic: {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)
     admin.close()
     producer = KafkaProducer(bootstrap_servers=bootstrap_servers)
-    producer.send(topic, value, partition=0).get(timeout=10)
+    producer.send(topic, value, partition=0).get(timeout=60)
     producer.close()
 
 
 def read_one(bootstrap_servers: str, topic: str) -> bytes:
     consumer = KafkaConsumer(bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest")
     consumer.assign([TopicPartition(topic, 0)])
-    records = consumer.poll(timeout_ms=10_000)
+    records = consumer.poll(timeout_ms=60_000)
     consumer.close()
     return records[TopicPartition(topic, 0)][0].value
 
@@ -84,16 +79,16 @@ def test_a_killed_parent_leaves_no_broker(tmp_path: Path) -> None:
     assert is_alive(pid)
     parent.kill()
     parent.wait()
-    assert wait_until(lambda: not is_alive(pid), seconds=10)
+    assert wait_until(lambda: not is_alive(pid), seconds=60)
 
 
 def test_the_command_serves_until_sigterm_and_keeps_its_data(tmp_path: Path) -> None:
-    port = free_port()
-    data_dir = tmp_path / "data"
+    kept = keep_port()
+    port, data_dir = port_of(kept), tmp_path / "data"
     command = [sys.executable, "-c", RUN_COMMAND, "broker", "--port", str(port), "--data-dir", str(data_dir)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
-    with process.stdout:
+    with kept, process.stdout:
         lines = [process.stdout.readline(), process.stdout.readline()]
         assert f"Kafka listens on {HOST}:{port}" in lines[1]
         write_one(f"{HOST}:{port}", "seen", b"value")

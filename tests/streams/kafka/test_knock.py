@@ -3,9 +3,9 @@
 import asyncio
 import base64
 import json
-import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from streams.broker.embedded import EmbeddedBroker
+from streams.broker.ports import keep_port, port_of
 from streams.errors import ClusterError, ConfigurationError, NobodyThere
 from streams.kafka.knock import knock, wait_for_brokers
 from streams.kafka.topic_admin import check_topics, create_topics
@@ -32,13 +33,11 @@ PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
 OAUTH = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule"
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that are free, each another."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """A port on which nobody listens."""
+    with keep_port() as kept:
+        yield port_of(kept)
 
 
 def written(folder: Path, issued: trustme.LeafCert) -> tuple[Path, Path, Path]:
@@ -98,7 +97,8 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         "BOTH": "SASL_SSL",
         "TOKEN": "SASL_PLAINTEXT",
     }
-    ports = dict(zip(kinds, free_ports(len(kinds)), strict=True))
+    kept = {kind: keep_port() for kind in kinds}
+    ports = {kind: port_of(one) for kind, one in kept.items()}
     properties = {
         "ssl.keystore.type": "PEM", "ssl.keystore.location": str(store),
         "ssl.truststore.type": "PEM", "ssl.truststore.location": str(cafile),
@@ -114,7 +114,10 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
             f'{PLAIN} required username="b" password="b" user_worker="right";'
         )
     listeners = {name: (ports[name], kind) for name, kind in kinds.items()}
-    with EmbeddedBroker(listeners=listeners, properties=properties) as broker:
+    with ExitStack() as stack:
+        for one in kept.values():
+            stack.enter_context(one)
+        broker = stack.enter_context(EmbeddedBroker(listeners=listeners, properties=properties))
         host, port = broker.bootstrap_servers.split(":")
         yield Secured(host, ports | {"PLAINTEXT": int(port)}, cafile, certificate, key, other_cafile, folder)
 
@@ -250,24 +253,24 @@ async def test_the_key_must_be_of_the_certificate(secured: Secured) -> None:
         await knock(settings)
 
 
-async def test_brokers_that_start_later_are_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    (port,) = free_ports(1)
-    settings = load_settings(bootstrap_servers=f"127.0.0.1:{port}", connect_timeout_ms=60_000)
+async def test_brokers_that_start_later_are_waited_for(
+    free_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load_settings(bootstrap_servers=f"127.0.0.1:{free_port}", connect_timeout_ms=60_000)
     waiting = asyncio.create_task(wait_for_brokers(settings, again_s=0.1))
     async with asyncio.timeout(30):
         while "waiting for up to" not in caplog.text:
             await asyncio.sleep(0.02)
     # In this thread: the broker dies with the one that starts it.
-    with EmbeddedBroker(port=port):
+    with EmbeddedBroker(port=free_port):
         await waiting
-    assert f"Kafka cannot be reached (127.0.0.1:{port}: Connection refused)" in caplog.text
+    assert f"Kafka cannot be reached (127.0.0.1:{free_port}: Connection refused)" in caplog.text
 
 
 @pytest.mark.parametrize("wait_ms", [0, 200])
-async def test_brokers_that_do_not_come_are_given_up_as_configured(wait_ms: int) -> None:
-    (port,) = free_ports(1)
-    settings = load_settings(bootstrap_servers=f"127.0.0.1:{port}", connect_timeout_ms=wait_ms)
-    with pytest.raises(NobodyThere, match=f"127.0.0.1:{port}: Connection refused"):
+async def test_brokers_that_do_not_come_are_given_up_as_configured(wait_ms: int, free_port: int) -> None:
+    settings = load_settings(bootstrap_servers=f"127.0.0.1:{free_port}", connect_timeout_ms=wait_ms)
+    with pytest.raises(NobodyThere, match=f"127.0.0.1:{free_port}: Connection refused"):
         await wait_for_brokers(settings, again_s=0.05)
 
 
@@ -278,9 +281,8 @@ async def test_what_waiting_does_not_mend_is_told_at_once(secured: Secured) -> N
     assert not isinstance(told.value, NobodyThere)
 
 
-def test_a_worker_whose_brokers_do_not_come_says_so_and_ends(tmp_path: Path) -> None:
-    (port,) = free_ports(1)
-    settings = load_settings(bootstrap_servers=f"127.0.0.1:{port}", connect_timeout_ms=500)
+def test_a_worker_whose_brokers_do_not_come_says_so_and_ends(free_port: int, tmp_path: Path) -> None:
+    settings = load_settings(bootstrap_servers=f"127.0.0.1:{free_port}", connect_timeout_ms=500)
     worker = WorkerProcess(same_topics(settings, **FAST, connect_timeout_ms=500), log=tmp_path / "worker.log")
     worker.start()
     with pytest.raises(WorkerError, match="ended with code 3"):
