@@ -112,6 +112,7 @@ class Partitions:
     def start_over(self) -> None:
         """Drop and restore every partition: the logs that they were folded from are others by now."""
         self.lose_all()
+        self._assigned = False  # nothing is, until the group says what
         self._inputs.start_over()
 
     def lose_all(self) -> None:

@@ -44,6 +44,12 @@ async def save(worker) -> None:
     worker.commit()
 
 
+async def ready(worker) -> None:
+    async with asyncio.timeout(60):
+        while not worker.parts.partitions.is_ready():
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("again", [10, 60], ids=["fewer clicks than before", "more clicks than before"])
 async def test_after_a_restart_a_new_log_is_folded_behind_the_old_one(memory: Memory, again: int) -> None:
     clicks(memory, 40)
@@ -99,6 +105,7 @@ async def test_a_running_worker_writes_nothing_of_a_log_that_may_be_another(memo
     async with memory.worker() as worker:
         await worker.deliver()
         await save(worker)
+        await ready(worker)
         old = memory.events.clicks()
         memory.log.recreate("clicks")
         clicks(memory, 60, start=100)
