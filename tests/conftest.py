@@ -3,6 +3,7 @@
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import hypothesis
 import pytest
@@ -49,9 +50,8 @@ def broker() -> Iterator[EmbeddedBroker]:
         yield running
 
 
-@pytest.fixture
-def make_settings(broker: EmbeddedBroker) -> SettingsFactory:
-    """Makes settings of the session's broker with a topic prefix and a group of this test alone."""
+def settings_maker(broker: EmbeddedBroker) -> SettingsFactory:
+    """Return what makes settings of a broker with a topic prefix and a group that nobody else has."""
     unique = f"t{uuid.uuid4().hex[:12]}"
 
     def make(**overrides: object) -> Settings:
@@ -66,11 +66,23 @@ def make_settings(broker: EmbeddedBroker) -> SettingsFactory:
     return make
 
 
-@pytest.fixture
-def kafka_settings(make_settings: SettingsFactory) -> Iterator[Settings]:
-    """Settings whose topics exist, empty, and are deleted after the test."""
-    settings = make_settings()
+@contextmanager
+def with_topics(settings: Settings) -> Iterator[Settings]:
+    """Make the topics of some settings, and delete them at the end."""
     create_topics(settings)
     yield settings
     with admin_client(settings) as admin:
         admin.delete_topics([topic_name(settings, name) for name in TOPICS])
+
+
+@pytest.fixture
+def make_settings(broker: EmbeddedBroker) -> SettingsFactory:
+    """Makes settings of the session's broker with a topic prefix and a group of this test alone."""
+    return settings_maker(broker)
+
+
+@pytest.fixture
+def kafka_settings(make_settings: SettingsFactory) -> Iterator[Settings]:
+    """Settings whose topics exist, empty, and are deleted after the test."""
+    with with_topics(make_settings()) as settings:
+        yield settings

@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return bytes(answer.read())
 
 
@@ -82,12 +82,13 @@ def check_slate(url: str, user: str) -> None:
     assert sum(ours) >= 8, answer  # a chance would be 5
 
 
+@pytest.mark.timeout(1200)
 def test_the_page_runs_from_files_to_a_worker_that_goes_on_where_it_was(folder: Path) -> None:
     said = folder / "said.txt"
     (_, refused), (_, whole) = blocks("console")
     command, _, printed = refused.removeprefix("$ ").partition("\n")
     with started(command, folder, said) as process:
-        assert process.wait(60) == 2
+        assert process.wait(DEADLINE_S) == 2
     assert said.read_text() == printed
 
     command, _, printed = whole.removeprefix("$ ").partition("\n")
@@ -104,7 +105,7 @@ def test_the_page_runs_from_files_to_a_worker_that_goes_on_where_it_was(folder: 
         assert console, found
         assert b"slatestream" in get(console[1])
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        assert process.wait(DEADLINE_S) == 0
     assert "Traceback" not in said.read_text()
 
     ((_, again),) = blocks("sh")
@@ -118,7 +119,7 @@ def test_the_page_runs_from_files_to_a_worker_that_goes_on_where_it_was(folder: 
     assert len(answer["slate"]) == 10
 
     with started(f"{again.strip()} --actions loved=like", folder, said) as process:
-        process.communicate(timeout=60)
+        process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 2
     assert "--restart removes it and begins anew" in said.read_text()
 

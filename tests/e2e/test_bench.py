@@ -59,7 +59,7 @@ def test_ready_measures_a_start(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_restore_kills_a_worker_and_follows_it_back(tmp_path: Path):
-    restore_command(users="300", each=2, set_=["session_timeout_ms=1500"], out=tmp_path)
+    restore_command(users="300", each=2, set_=["session_timeout_ms=3000"], out=tmp_path)
     (restored,) = json.loads((tmp_path / "restore.json").read_text())["restored"]
     assert restored["events"] == 600
     assert restored["rows"] > restored["policy_rows"] > 0

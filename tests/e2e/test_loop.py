@@ -4,6 +4,7 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
 
+from streams.broker.embedded import EmbeddedBroker
 from streams.events import Click, UserUpdate, encode
 from streams.kafka.partitioner import partition_of
 from streams.kafka.topics import topic_name
 from streams.worker.process import WorkerProcess
 from tests.e2e.client import DEADLINE_S, Client, film, item_ids, wait_until
-from tests.e2e.conftest import StartWorker
+from tests.e2e.conftest import StartWorker, site
 
 CATALOGUE = (
     film("alien", "Alien (1979)", genre=["Horror", "Sci-Fi"], directed_by=["Ridley Scott"]),
@@ -29,7 +31,7 @@ CATALOGUE = (
 
 def http(worker: WorkerProcess, path: str) -> tuple[int, Any]:
     try:
-        with urllib.request.urlopen(f"{worker.url}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{worker.url}{path}", timeout=30) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
@@ -46,11 +48,21 @@ def published(client: Client, worker: WorkerProcess, *items: Any, timeout_s: flo
     )
 
 
+@pytest.fixture(scope="module")
+def running(
+    broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Client, WorkerProcess]]:
+    """A worker with the catalogue; who uses it has users of their own, and leaves the catalogue as it is."""
+    log = tmp_path_factory.mktemp("loop") / "worker.log"
+    with site(broker, log, policy="greedy", seen_actions=["like"], recommend_on=["purchase"]) as found:
+        published(*found, *CATALOGUE)
+        yield found
+
+
 def test_a_slate_changes_after_a_click_published_before_the_request(
-    client: Client, start_worker: StartWorker
+    running: tuple[Client, WorkerProcess],
 ) -> None:
-    worker = start_worker(policy="greedy")
-    published(client, worker, *CATALOGUE)
+    client, _ = running
     for user in ("ann", "bob", "cyd"):
         client.click(user, "alien")
         client.click(user, "blade")
@@ -60,6 +72,10 @@ def test_a_slate_changes_after_a_click_published_before_the_request(
     assert len(before.slate) == 3
     client.click("eve", "alien")
     client.flush()
+    # A request waits for its user's events; those of other partitions are folded a moment later.
+    wait_until(
+        lambda: item_ids(client.ask("eve", k=3))[0] == "blade", "what others took after it comes first"
+    )
     after = client.ask("eve", k=3)
     assert "alien" not in item_ids(after)
     assert item_ids(after)[0] == "blade"
@@ -74,7 +90,7 @@ def test_new_content_is_recommendable_at_once_and_a_deleted_item_never_again(
     worker = start_worker(text_encoder="minilm")
     published(client, worker, *CATALOGUE, timeout_s=150)  # the transformer is loaded first
     client.content(film("fargo", "Fargo (1996)", genre=["Crime"]))
-    wait_until(lambda: "fargo" in item_ids(client.ask("ann", k=100)), "fargo is recommendable", timeout_s=5)
+    wait_until(lambda: "fargo" in item_ids(client.ask("ann", k=100)), "fargo is recommendable")
     client.send("content", "alien", None)
     client.flush()
     wait_until(lambda: "alien" not in item_ids(client.ask("ann", k=100)), "alien is gone")
@@ -86,57 +102,56 @@ def test_new_content_is_recommendable_at_once_and_a_deleted_item_never_again(
             assert "alien" not in item_ids(client.ask(user, k=100))
 
 
-def test_a_request_says_what_it_wants(client: Client, start_worker: StartWorker) -> None:
-    worker = start_worker()
+def test_a_request_says_what_it_wants(running: tuple[Client, WorkerProcess]) -> None:
+    client, _ = running
     later = client.now_ms + 3_600_000
-    published(client, worker, *CATALOGUE)
-    assert set(item_ids(client.ask("ann", candidates=["clue", "evita", "no such item"]))) == {"clue", "evita"}
-    assert "clue" not in item_ids(client.ask("ann", k=100, exclude=["clue"]))
-    assert set(item_ids(client.ask("ann", filters={"genre": ["Comedy"]}))) == {"clue", "diner"}
-    assert set(item_ids(client.ask("ann", filters={"genre": ["Comedy"], "directed_by": ["nobody"]}))) == set()
-    assert len(client.ask("ann", k=2).slate) == 2
-    pinned = client.ask("ann", k=3, pinned=["evita", "no such item", "diner"], exclude=["diner"])
+    assert set(item_ids(client.ask("abe", candidates=["clue", "evita", "no such item"]))) == {"clue", "evita"}
+    assert "clue" not in item_ids(client.ask("abe", k=100, exclude=["clue"]))
+    assert set(item_ids(client.ask("abe", filters={"genre": ["Comedy"]}))) == {"clue", "diner"}
+    assert set(item_ids(client.ask("abe", filters={"genre": ["Comedy"], "directed_by": ["nobody"]}))) == set()
+    assert len(client.ask("abe", k=2).slate) == 2
+    pinned = client.ask("abe", k=3, pinned=["evita", "no such item", "diner"], exclude=["diner"])
     assert item_ids(pinned)[0] == "evita"
     assert pinned.slate[0].propensity == 1.0
     assert not {"diner", "no such item"} & set(item_ids(pinned))
-    assert item_ids(client.ask("ann", k=2, pinned=["diner"], boosts={"clue": 100.0})) == ["diner", "clue"]
+    assert item_ids(client.ask("abe", k=2, pinned=["diner"], boosts={"clue": 100.0})) == ["diner", "clue"]
     client.content(
         replace(CATALOGUE[2], available=False),
         replace(CATALOGUE[3], expires_ms=client.now_ms + 60_000),
         replace(CATALOGUE[4], published_ms=later),
     )
     wait_until(
-        lambda: set(item_ids(client.ask("ann", k=100))) == {"alien", "blade", "diner"},
+        lambda: set(item_ids(client.ask("abe", k=100))) == {"alien", "blade", "diner"},
         "clue is unavailable and evita not yet published",
     )
-    assert "diner" not in item_ids(client.ask("ann", k=100, timestamp_ms=client.now_ms + 120_000))
-    assert "evita" in item_ids(client.ask("ann", k=100, timestamp_ms=later))
+    assert "diner" not in item_ids(client.ask("abe", k=100, timestamp_ms=client.now_ms + 120_000))
+    assert "evita" in item_ids(client.ask("abe", k=100, timestamp_ms=later))
+    published(*running, *CATALOGUE)
 
 
 def test_seen_and_blocked_items_stay_away_and_a_slate_is_never_empty_without_need(
-    client: Client, start_worker: StartWorker
+    running: tuple[Client, WorkerProcess],
 ) -> None:
-    worker = start_worker(seen_actions=["like"])
-    published(client, worker, *CATALOGUE)
-    client.click("ann", "alien", "like")
-    client.click("ann", "blade", "view")
-    client.send("users", "ann", UserUpdate("ann", blocked_items=["clue"], preferences=["Drama"]))
+    client, _ = running
+    client.click("bea", "alien", "like")
+    client.click("bea", "blade", "view")
+    client.send("users", "bea", UserUpdate("bea", blocked_items=["clue"], preferences=["Drama"]))
     client.flush()
     wait_until(
-        lambda: set(item_ids(client.ask("ann", k=100))) == {"blade", "diner", "evita"}, "clue is blocked"
+        lambda: set(item_ids(client.ask("bea", k=100))) == {"blade", "diner", "evita"}, "clue is blocked"
     )
-    pinned = item_ids(client.ask("ann", k=100, pinned=["clue", "alien"]))
+    pinned = item_ids(client.ask("bea", k=100, pinned=["clue", "alien"]))
     assert pinned[0] == "alien"  # seen and pinned; clue, which she has blocked, stays away
     assert set(pinned) == {"alien", "blade", "diner", "evita"}
     for item in ("blade", "diner", "evita"):
-        client.click("ann", item, "like")
+        client.click("bea", item, "like")
     client.flush()
-    exhausted = client.ask("ann", k=100)
+    exhausted = client.ask("bea", k=100)
     assert exhausted.fallback == "all_seen"
     assert set(item_ids(exhausted)) == {"alien", "blade", "diner", "evita"}
-    client.send("users", "ann", None)
+    client.send("users", "bea", None)
     client.flush()
-    wait_until(lambda: len(client.ask("ann", k=100).slate) == 5, "ann is forgotten")
+    wait_until(lambda: len(client.ask("bea", k=100).slate) == 5, "bea is forgotten")
 
 
 def test_a_reward_reaches_the_policy_and_the_closed_slate_reaches_feedback(
@@ -183,9 +198,8 @@ def test_a_reward_reaches_the_policy_and_the_closed_slate_reaches_feedback(
     )
 
 
-def test_the_same_request_id_is_answered_once(client: Client, start_worker: StartWorker) -> None:
-    worker = start_worker()
-    published(client, worker, *CATALOGUE)
+def test_the_same_request_id_is_answered_once(running: tuple[Client, WorkerProcess]) -> None:
+    client, worker = running
     first = client.ask("ann", request_id="twice")
     client.request("ann", request_id="twice")
     client.ask("ann", request_id="after")
@@ -194,21 +208,20 @@ def test_the_same_request_id_is_answered_once(client: Client, start_worker: Star
     assert worker.metrics().total("events_total", topic="requests", outcome="duplicate") == 1
 
 
-def test_clicks_ask_for_slates_by_themselves_when_told_to(client: Client, start_worker: StartWorker) -> None:
-    worker = start_worker(recommend_on=["like"])
-    published(client, worker, *CATALOGUE)
-    liked = client.click("ann", "alien", "like")
-    client.click("ann", "blade", "view")
+def test_clicks_ask_for_slates_by_themselves_when_told_to(running: tuple[Client, WorkerProcess]) -> None:
+    client, _ = running
+    client.click("gil", "alien", "like")
+    bought = client.click("gil", "blade", "purchase")
+    client.click("gil", "blade", "view")
     client.flush()
-    slate = client.recommendation(f"click:{liked.event_id}")
+    slate = client.recommendation(f"click:{bought.event_id}")
     assert "alien" not in item_ids(slate)
-    client.ask("ann")
-    assert not [s for s in client.recommendations() if s.request_id.startswith("click:") and s != slate]
+    client.ask("gil")
+    assert [s for s in client.recommendations() if s.request_id.startswith("click:")] == [slate]
 
 
-def test_http_answers_and_says_what_is_wrong(client: Client, start_worker: StartWorker) -> None:
-    worker = start_worker()
-    published(client, worker, *CATALOGUE)
+def test_http_answers_and_says_what_is_wrong(running: tuple[Client, WorkerProcess]) -> None:
+    client, worker = running
     status, slate = http(worker, "/v1/recommendations/ann?k=2&exclude=alien,blade&request_id=h1")
     assert status == 200
     assert len(slate["slate"]) == 2
@@ -231,32 +244,30 @@ def test_http_answers_and_says_what_is_wrong(client: Client, start_worker: Start
     assert http(worker, "/healthz") == (200, {"status": "ok"})
 
 
-@pytest.mark.parametrize("topic", ["clicks", "requests", "content", "users"])
 def test_bad_records_go_to_dead_letters_and_the_ones_around_them_are_used(
-    client: Client, start_worker: StartWorker, topic: str
+    running: tuple[Client, WorkerProcess],
 ) -> None:
-    worker = start_worker()
-    published(client, worker, *CATALOGUE)
-    client.click("ann", "alien")
+    client, worker = running
     bad: list[bytes | None] = [b"", b"{", b"[]", b'{"user_id": 7}', b"\xff\xfe", b'{"item_id": ""}', b"null"]
     bad.append(b'{"user_id":"' + b"u" * 1_000_000 + b'"}')
-    for value in bad:
-        client.send(topic, "ann", value)
-    if topic in ("clicks", "requests"):
-        client.send(topic, "ann", None)
-        bad.append(None)
-    client.click("ann", "blade")
+    sent = {
+        "clicks": [*bad, None], "requests": [*bad, None], "content": bad, "users": bad,
+    }  # fmt: skip
+    client.click("hal", "alien")
+    for topic, values in sent.items():
+        for value in values:
+            client.send(topic, "hal", value)
+    client.click("hal", "blade")
     client.flush()
-    slate = client.ask("ann", k=100)
-    assert set(item_ids(slate)) == {"clue", "diner", "evita"}
-    letters = wait_until(
-        lambda: client.dead_letters() if len(client.dead_letters()) == len(bad) else [],
-        f"{len(bad)} dead letters",
-    )
-    assert {letter.topic for letter in letters} == {client.settings.topic_prefix + topic}
-    assert all(letter.error for letter in letters)
-    assert [letter.value for letter in letters][:3] == [b"", b"{", b"[]"]
-    assert worker.metrics().total("dead_letters_total", topic=topic) == len(bad)
+    assert set(item_ids(client.ask("hal", k=100))) == {"clue", "diner", "evita"}
+    count = sum(map(len, sent.values()))
+    wait_until(lambda: len(client.dead_letters()) >= count, f"{count} dead letters")
+    for topic, values in sent.items():
+        letters = [one for one in client.dead_letters() if one.topic == client.settings.topic_prefix + topic]
+        assert [letter.value for letter in letters][:3] == [b"", b"{", b"[]"], topic
+        assert len(letters) == len(values)
+        assert all(letter.error for letter in letters)
+        assert worker.metrics().total("dead_letters_total", topic=topic) == len(values)
 
 
 def test_fausts_own_command_line_starts_the_same_worker(client: Client, start_worker: StartWorker) -> None:

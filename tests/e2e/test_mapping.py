@@ -125,6 +125,7 @@ def test_impressions_of_a_news_site_are_served_from(
         slate = item_ids(client.ask(user, k=10))
         assert len(slate) == 10
         assert set(slate) <= {article["article"] for article in articles} - opened
+        assert worker.stop() == 0  # before its topics go
 
 
 SHOP = """
@@ -199,6 +200,7 @@ def test_cloudevents_of_another_partitioner_and_a_database_s_changes_are_served_
         (letter,) = wait_until(client.dead_letters, "the unknown action is a dead letter")
         assert (letter.topic, letter.partition, letter.reason) == (events, 12 % count, "unknown_action")
         producer.close()
+        assert worker.stop() == 0  # before its topics go
 
 
 def test_a_topic_that_cannot_be_read_as_it_is_says_what_to_do(
@@ -206,10 +208,11 @@ def test_a_topic_that_cannot_be_read_as_it_is_says_what_to_do(
 ) -> None:
     mapping = tmp_path / "mapping.toml"
     mapping.write_text(SHOP.format(prefix=kafka_settings.topic_prefix))
-    with pytest.raises(WorkerError, match="shop.events: missing: the mapping reads it"):
-        start_worker(mapping=str(mapping))
     with (
-        topics(kafka_settings, 3, "shop.events", "shop.items"),
-        pytest.raises(WorkerError, match=r"shop.items: partitions is 3, wanted 4: set `partitions`"),
+        topics(kafka_settings, 3, "shop.items"),
+        pytest.raises(WorkerError) as refused,
     ):
         start_worker(mapping=str(mapping))
+    said = " ".join(str(refused.value).split())
+    assert "shop.events: missing: the mapping reads it" in said
+    assert "shop.items: partitions is 3, wanted 4: set `partitions`" in said

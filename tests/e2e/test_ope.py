@@ -118,11 +118,11 @@ def test_what_candidates_would_earn_is_told_from_the_topic(
             assert live.stdout is not None
             url = live.stdout.readline().split()[-1]
             assert "slates" in live.stdout.readline()
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=30) as answer:
                 reading = MetricsReading(answer.read().decode())
             # Not SIGINT: what a shell puts in the background ignores it, and so do its children.
             live.send_signal(signal.SIGTERM)
-            rest, _ = live.communicate(timeout=30)
+            rest, _ = live.communicate(timeout=120)
         finally:
             live.kill()
     assert (live.returncode, "Traceback" in rest) == (130, False), rest

@@ -7,8 +7,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,12 @@ from streams.kafka.topic_admin import admin_client
 from streams.kafka.topics import topic_name
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
+from tests.conftest import SettingsFactory, with_topics
 from tests.e2e.client import Client, film, wait_until
 from tests.e2e.conftest import FAST, StartWorker
 from tests.e2e.test_recovery import folded_digest, live_digest, owned
 
 SESSION_MS = 3_000
-# Workers start, end and change hands several times over, perhaps beside other work.
-eventually = partial(wait_until, timeout_s=120.0)
 
 
 @contextmanager
@@ -62,36 +60,42 @@ def test_a_worker_that_was_frozen_overwrites_nothing_and_repeats_no_slate(
     with frozen(first):
         traffic(300, 400)  # read by nobody yet; part of it is perhaps on its way to the frozen worker
         second = start_worker(session_timeout_ms=SESSION_MS)
-        eventually(lambda: owned(second) == 4, "the second worker owns everything")
+        wait_until(lambda: owned(second) == 4, "the second worker owns everything")
         traffic(400, 800)
-        eventually(lambda: len(client.records("clicks")) == 800, "the log is read")
+        wait_until(lambda: len(client.records("clicks")) == 800, "the log is read")
         expected = folded_digest(client)
-        eventually(lambda: live_digest(second) == expected, "the second worker has folded everything")
-    eventually(lambda: owned(first) == owned(second) == 2, "the partitions are shared again")
+        wait_until(lambda: live_digest(second) == expected, "the second worker has folded everything")
+    wait_until(lambda: owned(first) == owned(second) == 2, "the partitions are shared again")
     traffic(800, 1_000)
-    eventually(lambda: len(client.records("clicks")) == 1_000, "the whole log is read")
-    eventually(
+    wait_until(lambda: len(client.records("clicks")) == 1_000, "the whole log is read")
+    wait_until(
         lambda: set(requests) <= {slate.request_id for slate in client.recommendations()},
         "every request is answered",
     )
     slates = Counter(slate.request_id for slate in client.recommendations())
     assert [name for name, times in slates.items() if times > 1] == []
     first.stop()
-    eventually(lambda: owned(second) == 4, "the second worker has the rest back")
+    wait_until(lambda: owned(second) == 4, "the second worker has the rest back")
     expected = folded_digest(client)
-    eventually(lambda: live_digest(second) == expected, "what is restored is the fold of the log")
+    wait_until(lambda: live_digest(second) == expected, "what is restored is the fold of the log")
 
 
 @pytest.mark.timeout(600)
 def test_a_worker_without_partitions_is_ready_and_sends_users_to_the_owners(
-    client: Client, start_worker: StartWorker
+    make_settings: SettingsFactory, tmp_path: Path
 ) -> None:
-    workers = [start_worker(session_timeout_ms=SESSION_MS) for _ in range(client.settings.partitions + 1)]
-    eventually(lambda: sorted(map(owned, workers)) == [0, 1, 1, 1, 1], "one worker is left over")
-    standby = next(worker for worker in workers if owned(worker) == 0)
-    assert readiness(standby)["partitions"] == 0
-    url = f"{standby.url}/v1/recommendations/u1"
-    eventually(lambda: _status(url) == 200, "it redirects to the owner")
+    with with_topics(make_settings(partitions=1)) as settings, ExitStack() as stack:
+        values = same_topics(settings, **(FAST | {"session_timeout_ms": SESSION_MS}))
+        workers = [
+            stack.enter_context(WorkerProcess(values, log=tmp_path / f"worker-{n}.log")) for n in range(2)
+        ]
+        for worker in workers:
+            worker.wait_ready()
+        wait_until(lambda: sorted(map(owned, workers)) == [0, 1], "one worker is left over")
+        standby = next(worker for worker in workers if owned(worker) == 0)
+        assert readiness(standby)["partitions"] == 0
+        url = f"{standby.url}/v1/recommendations/u1"
+        wait_until(lambda: _status(url) == 200, "it redirects to the owner")
 
 
 @pytest.mark.timeout(600)
@@ -106,12 +110,12 @@ def test_a_refused_changelog_row_ends_the_worker_and_loses_no_click(
         _max_message_bytes(client.settings, "user-state", 100),
         WorkerProcess(values, log=tmp_path / "refused.log") as worker,
     ):
-        eventually(lambda: not _runs(worker), "the worker has ended")
+        wait_until(lambda: not _runs(worker), "the worker has ended")
         assert "stopping without committing" in worker.log_tail(200)
     restarted = start_worker()
-    eventually(lambda: len(client.records("clicks")) == 2, "the log is read")
+    wait_until(lambda: len(client.records("clicks")) == 2, "the log is read")
     expected = folded_digest(client)
-    eventually(lambda: live_digest(restarted) == expected, "both clicks are folded after the restart")
+    wait_until(lambda: live_digest(restarted) == expected, "both clicks are folded after the restart")
 
 
 @pytest.mark.timeout(300)
@@ -128,15 +132,15 @@ def test_a_worker_with_a_name_has_its_partitions_back_without_waiting_for_its_fo
     request = client.request("u2")
     again = start_worker(**named)
     client.recommendation(request)
-    eventually(lambda: len(client.records("clicks")) == 100, "the log is read")
+    wait_until(lambda: len(client.records("clicks")) == 100, "the log is read")
     expected = folded_digest(client)
-    eventually(lambda: live_digest(again) == expected, "all is folded")
+    wait_until(lambda: live_digest(again) == expected, "all is folded")
 
 
 def test_a_worker_that_the_group_refuses_says_why_and_ends(kafka_settings: Settings, tmp_path: Path) -> None:
     values = same_topics(kafka_settings, **(FAST | {"session_timeout_ms": 3_600_000}))
     with WorkerProcess(values, log=tmp_path / "worker.log") as worker:
-        eventually(lambda: not _runs(worker), "the worker has ended")
+        wait_until(lambda: not _runs(worker), "the worker has ended")
         assert "session" in worker.log_tail(200).lower()
 
 
@@ -166,7 +170,7 @@ def _runs(worker: WorkerProcess) -> bool:
 
 def _status(url: str) -> int:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code

@@ -15,6 +15,7 @@ from tests.e2e.client import Client, film, wait_until
 from tests.e2e.conftest import StartWorker
 
 CLICKS = 3_000
+SESSION_MS = 3_000
 
 
 def live_digest(worker: WorkerProcess) -> str:
@@ -47,7 +48,7 @@ def folded_digest(client: Client) -> str:
 def test_after_kill_9_the_state_is_the_fold_of_the_log_and_every_request_is_answered(
     client: Client, start_worker: StartWorker
 ) -> None:
-    worker = start_worker(session_timeout_ms=1_500)
+    worker = start_worker(session_timeout_ms=SESSION_MS)
     client.content(*(film(f"i{n}", f"Film {n}") for n in range(50)))
     requests = []
     for n in range(CLICKS):
@@ -64,7 +65,7 @@ def test_after_kill_9_the_state_is_the_fold_of_the_log_and_every_request_is_answ
             assert worker.pid is not None
             os.kill(worker.pid, signal.SIGKILL)
     client.flush()
-    restarted = start_worker(session_timeout_ms=1_500)
+    restarted = start_worker(session_timeout_ms=SESSION_MS)
     wait_until(lambda: len(client.records("clicks")) >= CLICKS + CLICKS // 100, "the whole log is read")
     expected = folded_digest(client)
     wait_until(lambda: live_digest(restarted) == expected, "the live state is the fold of the log")
@@ -100,7 +101,7 @@ def test_a_worker_that_was_stopped_answers_as_if_it_never_had(
 def test_a_second_worker_takes_over_and_nothing_is_lost_or_doubled(
     client: Client, start_worker: StartWorker
 ) -> None:
-    first = start_worker(session_timeout_ms=1_500)
+    first = start_worker(session_timeout_ms=SESSION_MS)
     client.content(*(film(f"i{n}", f"Film {n}") for n in range(20)))
     requests = []
 
@@ -112,7 +113,7 @@ def test_a_second_worker_takes_over_and_nothing_is_lost_or_doubled(
         client.flush()
 
     traffic(0, 400)
-    second = start_worker(session_timeout_ms=1_500)
+    second = start_worker(session_timeout_ms=SESSION_MS)
     traffic(400, 800)
     wait_until(lambda: owned(first) == owned(second) == 2, "the partitions are shared")
     # A worker that does not own the user redirects to the one that does, once it has heard of it.
@@ -140,7 +141,7 @@ def owned(worker: WorkerProcess) -> int:
 
 def http_status(worker: WorkerProcess, path: str) -> int:
     try:
-        with urllib.request.urlopen(f"{worker.url}/v1/{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{worker.url}/v1/{path}", timeout=30) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code

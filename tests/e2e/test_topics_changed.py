@@ -4,7 +4,6 @@ import json
 import urllib.error
 import urllib.request
 from collections import defaultdict
-from functools import partial
 from typing import Any
 
 from kafka import TopicPartition
@@ -21,7 +20,6 @@ from tests.e2e.client import Client, wait_until
 from tests.e2e.conftest import StartWorker
 from tests.e2e.test_recovery import folded_digest, live_digest
 
-eventually = partial(wait_until, timeout_s=120.0)
 Logs = dict[int, list[tuple[int, Click]]]
 
 
@@ -41,7 +39,7 @@ def clicks(client: Client, begin: int, end: int) -> None:
 
 
 def log_of(client: Client, n: int) -> Logs:
-    eventually(lambda: len(client.records("clicks")) == n, f"{n} clicks are read")
+    wait_until(lambda: len(client.records("clicks")) == n, f"{n} clicks are read")
     logs: Logs = defaultdict(list)
     for record in client.records("clicks"):
         logs[record.partition].append((record.offset, decode_click(record.value)))
@@ -81,21 +79,21 @@ def test_clicks_made_anew_are_folded_behind_the_former_ones_by_the_same_worker_a
     worker = start_worker()
     clicks(client, 0, 400)
     old = log_of(client, 400)
-    eventually(lambda: live_digest(worker) == fold_of(settings, old), "all is folded")
+    wait_until(lambda: live_digest(worker) == fold_of(settings, old), "all is folded")
     # Of the second log more is there at once than of the first: where that ended lies in its middle.
     made_anew(settings, "clicks")
     with Client(settings) as again:
         clicks(again, 1_000, 1_800)
         expected = fold_of(settings, old, log_of(again, 800))
-        eventually(lambda: live_digest(worker) == expected, "the new clicks are folded")
-        eventually(worker.is_ready, "it is ready again")
+        wait_until(lambda: live_digest(worker) == expected, "the new clicks are folded")
+        wait_until(worker.is_ready, "it is ready again")
         reading = worker.metrics()
         assert reading is not None
         assert reading.total("logs_replaced_total") >= 1
         assert "was deleted and made anew" in worker.log_tail(2_000)
         assert worker.stop() == 0
         restarted = start_worker()
-        eventually(lambda: live_digest(restarted) == expected, "what is restored is the same")
+        wait_until(lambda: live_digest(restarted) == expected, "what is restored is the same")
         # And while nobody runs.
         assert restarted.stop() == 0
         new = log_of(again, 800)
@@ -104,27 +102,27 @@ def test_clicks_made_anew_are_folded_behind_the_former_ones_by_the_same_worker_a
         clicks(third, 3_000, 3_100)
         expected = fold_of(settings, old, new, log_of(third, 100))
         last = start_worker()
-        eventually(lambda: live_digest(last) == expected, "the third log is folded, too")
+        wait_until(lambda: live_digest(last) == expected, "the third log is folded, too")
 
 
 def test_of_two_workers_both_notice_that_clicks_were_made_anew(
     client: Client, start_worker: StartWorker
 ) -> None:
     settings = client.settings
-    workers = [start_worker(), start_worker()]
-    eventually(lambda: all(readiness(worker)["partitions"] for worker in workers), "each has partitions")
+    workers = [start_worker(session_timeout_ms=6_000) for _ in range(2)]
+    wait_until(lambda: all(readiness(worker)["partitions"] for worker in workers), "each has partitions")
     clicks(client, 0, 400)
     old = log_of(client, 400)
-    eventually(lambda: committed(settings) == lengths(old), "all is folded and saved")
+    wait_until(lambda: committed(settings) == lengths(old), "all is folded and saved")
     made_anew(settings, "clicks")
     with Client(settings) as again:
         clicks(again, 1_000, 1_800)
         new = log_of(again, 800)
         expected = fold_of(settings, old, new)
-        eventually(lambda: committed(settings) == lengths(new), "the new clicks are folded and saved")
+        wait_until(lambda: committed(settings) == lengths(new), "the new clicks are folded and saved")
         assert [worker.stop() for worker in workers] == [0, 0]
         alone = start_worker()
-        eventually(lambda: live_digest(alone) == expected, "what both have saved is the fold of both logs")
+        wait_until(lambda: live_digest(alone) == expected, "what both have saved is the fold of both logs")
 
 
 def committed(settings: Settings) -> dict[int, int]:
@@ -147,7 +145,7 @@ def test_a_worker_whose_topics_get_more_partitions_is_not_ready_says_so_and_lose
     clicks(client, 0, 100)
     with admin_client(settings) as admin:
         admin.create_partitions({topic_name(settings, "clicks"): NewPartitions(2 * settings.partitions)})
-    eventually(lambda: readiness(worker)["topics_as_wanted"] is False, "it notices")
+    wait_until(lambda: readiness(worker)["topics_as_wanted"] is False, "it notices")
     assert not worker.is_ready()
     wanted = f"partitions is {2 * settings.partitions}, wanted {settings.partitions}"
     assert wanted in worker.log_tail(200)
@@ -157,9 +155,9 @@ def test_a_worker_whose_topics_get_more_partitions_is_not_ready_says_so_and_lose
     for n in range(100, 200):  # a producer that has not heard of it yet
         client.send("clicks", f"u{n % 23}", _click(n), partition=n % settings.partitions)
     client.flush()
-    eventually(lambda: len(client.records("clicks")) == 200, "the log is read")
+    wait_until(lambda: len(client.records("clicks")) == 200, "the log is read")
     expected = folded_digest(client)
-    eventually(lambda: live_digest(worker) == expected, "what it owns goes on")
+    wait_until(lambda: live_digest(worker) == expected, "what it owns goes on")
 
 
 def test_clicks_that_are_deleted_before_they_are_read_are_counted_and_said(
@@ -168,12 +166,12 @@ def test_clicks_that_are_deleted_before_they_are_read_are_counted_and_said(
     settings = client.settings
     worker = start_worker()
     clicks(client, 0, 100)
-    eventually(lambda: len(client.records("clicks")) == 100, "the log is read")
+    wait_until(lambda: len(client.records("clicks")) == 100, "the log is read")
     expected = folded_digest(client)
-    eventually(lambda: live_digest(worker) == expected, "all is folded")
+    wait_until(lambda: live_digest(worker) == expected, "all is folded")
     assert worker.stop() == 0
     clicks(client, 100, 500)
-    eventually(lambda: len(client.records("clicks")) == 500, "the log is read")
+    wait_until(lambda: len(client.records("clicks")) == 500, "the log is read")
     ends = {p: 0 for p in range(settings.partitions)}
     for record in client.records("clicks"):
         ends[record.partition] = record.offset + 1

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -103,3 +104,43 @@ def test_after_a_death_between_any_two_batches_as_much_is_learned_and_told_as_wi
 
     died, lived = asyncio.run(both())
     assert died == lived
+
+
+RULES = {"diversity": 0.5, "group_relation": "genre", "group_cap": 2, "fresh_share": 0.2}
+LEARNING = {
+    "linucb-disjoint": {"click_model": "cascade"},
+    "thompson-logistic": {},
+    "diverse-softmax": {"position_bias": "learned"},
+}
+
+
+@pytest.mark.parametrize("policy", LEARNING)
+async def test_a_policy_that_died_has_learned_from_each_slate_and_click_once(policy: str) -> None:
+    memory = Memory.of(policy=policy, reward_half_life_ms=86_400_000, **RULES, **LEARNING[policy])
+    for n in range(8):
+        memory.events.content(f"i{n}", attributes={"genre": ["Odd" if n % 2 else "Even"]})
+    worker = memory.worker()
+    await worker.__aenter__()
+    clicked = 0
+    for n in range(12):
+        memory.events.request(f"u{n}", request_id=f"r{n}", k=3)
+        await worker.deliver()
+        if n % 2:
+            (slate,) = [one for one in memory.events.recommendations() if one.request_id == f"r{n}"]
+            memory.events.click(f"u{n}", slate.slate[1].item_id, request_id=slate.request_id)
+            clicked += 1
+        # The first time all but the last click is saved before, the second time nothing.
+        if n in (3, 7):
+            if n == 3:
+                await worker.flush()
+                worker.commit()
+            await worker.__aexit__()
+            worker = memory.worker()
+            await worker.__aenter__()
+    await worker.deliver()
+    await worker.flush()
+    known = [shard.statistics for shard in worker.parts.partitions.live()]
+    await worker.__aexit__()
+    shown = sum(len(one.slate) for one in memory.events.recommendations())
+    assert (shown, clicked) == (36, 6)
+    assert (sum(one.impressions for one in known), sum(one.rewards for one in known)) == (shown, clicked)
