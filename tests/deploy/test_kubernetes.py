@@ -9,8 +9,6 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from cloudcoil.models.keda.v1alpha1 import ScaledObject
-from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
 from pydantic import ValidationError
 
 from deploy.kubernetes.resources import FOLDER, documents, production
@@ -23,11 +21,7 @@ from streams.worker.process import WorkerProcess, same_topics
 from tests.e2e.conftest import FAST
 
 VERSION = "1.37.0"
-OF_OPERATORS = {
-    "ScaledObject": ScaledObject,
-    "ServiceMonitor": ServiceMonitor,
-    "PrometheusRule": PrometheusRule,
-}
+OF_OPERATORS = {"ScaledObject", "ServiceMonitor", "PrometheusRule"}
 OF_STRIMZI = {"KafkaTopic", "KafkaUser"}
 WITH_TOKENS = FOLDER.parent / "kubernetes-with-tokens"
 INSTANCE = "CONSUMER_GROUP_INSTANCE_ID"
@@ -47,7 +41,12 @@ def validate(resource: dict[str, Any]) -> None:
     if resource["kind"] not in OF_OPERATORS:
         kubernetes_validate.validate(resource, VERSION, strict=True)
         return
-    model = OF_OPERATORS[resource["kind"]].model_validate(resource)
+    # Thousands of models, which take seconds to import: not while tests are only collected.
+    from cloudcoil.models.keda.v1alpha1 import ScaledObject
+    from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
+
+    models = {one.__name__: one for one in (ScaledObject, ServiceMonitor, PrometheusRule)}
+    model = models[resource["kind"]].model_validate(resource)
     read = model.model_dump(mode="json", by_alias=True, exclude_unset=True)
     assert read == resource, "fields that it does not know are left out"
 
