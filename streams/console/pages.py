@@ -72,8 +72,8 @@ class Pages:
         given = {
             "page": name,
             "ready": parts.partitions.is_ready(),
-            "release": parts.scorer.release,
-            "policy": parts.policies.live.name,
+            "release": parts.lanes.serving.scorer.release,
+            "policy": parts.lanes.serving.policies.live.name,
             **values,
         }
         template = self._templates.get_template
@@ -97,7 +97,7 @@ class Pages:
             users=sum(shard.profiles.n_live for shard in shards),
             items=parts.shared.catalogue.n_live,
             open_slates=sum(len(shard.slates) for shard in shards),
-            provider=parts.scorer.provider,
+            provider=parts.lanes.serving.scorer.provider,
         )
 
     async def live(self, http: web.Request) -> web.Response:
@@ -124,9 +124,9 @@ class Pages:
         parts = self._parts
         return await self._page(
             "release",
-            provider=parts.scorer.provider,
+            provider=parts.lanes.serving.scorer.provider,
             settings=parts.settings,
-            updates=parts.policies.learner.version,
+            updates=parts.lanes.serving.policies.learner.version,
             candidates=parts.settings.candidate_policies,
         )
 
@@ -155,9 +155,10 @@ class Pages:
             given["message"] = "Nothing is known of this user: no event, and nothing stated."
             return await self._page("user", status=404, **given)
         if parts.partitions.is_ready():
+            lane = parts.lanes.serving
             given["choice"] = await choose_for(
-                parts.previews,
-                parts.explainer,
+                lane.previews,
+                lane.explainer,
                 parts.shared,
                 shard,
                 user_id,

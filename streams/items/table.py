@@ -57,11 +57,6 @@ class ItemTable:
     The inference thread writes them in place, between the batches that it scores, and is the only one to
     read them.
 
-    Parameters
-    ----------
-    encoded
-        Called in the event loop with rows whose vectors are in place.
-
     Attributes
     ----------
     vectors : (n, dim) float32
@@ -76,13 +71,12 @@ class ItemTable:
         catalogue: Catalogue,
         scorer: AnyScorer,
         executor: ThreadPoolExecutor,
-        encoded: Callable[[NDArray[np.int64]], None],
     ) -> None:
         self._index = index
         self._catalogue = catalogue
         self._scorer = scorer
         self._executor = executor
-        self._encoded = encoded
+        self._encoded: Callable[[NDArray[np.int64]], None] = _nobody
         self._matrix = np.zeros((MIN_CAPACITY, scorer.release.dim), np.float32)
         self._used = 0
         self.vectors = self._matrix[:]
@@ -109,6 +103,10 @@ class ItemTable:
 
         self._task = asyncio.create_task(self._work())
         self._task.add_done_callback(done)
+
+    def tell(self, encoded: Callable[[NDArray[np.int64]], None] | None) -> None:
+        """Call `encoded`, in the event loop, with rows whose vectors are in place from now on."""
+        self._encoded = encoded or _nobody
 
     async def stop(self) -> None:
         """Stop encoding."""
@@ -220,6 +218,10 @@ class ItemTable:
         self._scorer.items_written(rows)
         step = max(MIN_CAPACITY, capacity // STEPS)
         self.vectors = self._matrix[: self._used + -self._used % step]
+
+
+def _nobody(rows: NDArray[np.int64]) -> None:
+    """Is told of vectors by which nothing is served."""
 
 
 def _take(table: NDArray[np.int64], rows: NDArray[Any]) -> NDArray[np.int64]:

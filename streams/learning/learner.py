@@ -13,7 +13,7 @@ from online_learning.statistics.sums import Statistics
 from streams.events import MAX_SLATE
 from streams.learning.policy_set import PolicySet
 from streams.metrics import Metrics
-from streams.state.shard import Shard, decode_policy_row
+from streams.state.shard import ARM_PREFIX, STATISTICS_PREFIX, Shard, arm_of, decode_policy_row
 
 LEARN_INTERVAL_S = 0.2
 POSITIONS_INTERVAL_S = 1.0
@@ -63,6 +63,15 @@ class Learner:
         """Forget a partition that a shard of this worker has from now on."""
         self._foreign.pop(partition, None)
         self._foreign_positions.pop(partition, None)
+
+    def on_row(self, partition: int, key: bytes, value: bytes | None) -> None:
+        """Take in a row of `policy-state` of another worker's partition; others say nothing here."""
+        if key.startswith(STATISTICS_PREFIX):
+            self.on_statistics(partition, value or b"")
+        elif key.startswith(ARM_PREFIX) and value is not None:
+            self.on_arm(partition, value)
+        elif key.startswith(ARM_PREFIX):
+            self.on_arm_gone(partition, arm_of(key))
 
     def on_statistics(self, partition: int, value: bytes) -> None:
         """Take in a `PolicyRow` of another worker's partition."""

@@ -1,9 +1,8 @@
-"""Dynamic micro-batching: jobs from everywhere become one batch, run by one thread."""
+"""Dynamic micro-batching: jobs from everywhere become one batch, and one batch runs at a time."""
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 J = TypeVar("J")
@@ -12,7 +11,7 @@ P = TypeVar("P")
 
 
 class Batcher(Generic[J, P, R]):
-    """Runs jobs together: at once when the thread is free, else all that have come while it was busy.
+    """Runs jobs together: at once when no batch runs, else all that have come meanwhile.
 
     So the batch size follows the load by itself, and a job that comes alone waits for nobody.
 
@@ -21,7 +20,7 @@ class Batcher(Generic[J, P, R]):
     prepare
         Builds the input of a batch; called in the event loop, where the state may be read.
     run
-        Does the work; called in the inference thread. Returns one result a job, in order.
+        Does the work, in a thread of its own choice. Returns one result a job, in order.
     max_batch
         Most jobs run together.
     took
@@ -31,15 +30,13 @@ class Batcher(Generic[J, P, R]):
     def __init__(
         self,
         prepare: Callable[[Sequence[J]], P],
-        run: Callable[[P], Sequence[R]],
+        run: Callable[[P], Awaitable[Sequence[R]]],
         *,
-        executor: ThreadPoolExecutor,
         max_batch: int,
         took: Callable[[int, float], None] = lambda jobs, seconds: None,
     ) -> None:
         self._prepare = prepare
         self._run = run
-        self._executor = executor
         self._max_batch = max_batch
         self._took = took
         self._queue: asyncio.Queue[tuple[J, asyncio.Future[R]]] = asyncio.Queue()
@@ -75,13 +72,12 @@ class Batcher(Generic[J, P, R]):
         return batch
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             batch = await self._collect()
             began = time.perf_counter()
             try:
                 prepared = self._prepare([job for job, _ in batch])
-                results = await loop.run_in_executor(self._executor, self._run, prepared)
+                results = await self._run(prepared)
             except Exception as error:
                 for _, future in batch:
                     if not future.done():

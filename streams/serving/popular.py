@@ -30,7 +30,6 @@ class PopularSlates:
 
     Parameters
     ----------
-    depth : events of a user that are read
     counts_as_seen : (n_actions,) bool
     """
 
@@ -39,12 +38,10 @@ class PopularSlates:
         shared: SharedState,
         eligibility: Eligibility,
         *,
-        depth: int,
         counts_as_seen: NDArray[np.bool_],
     ) -> None:
         self._shared = shared
         self._eligibility = eligibility
-        self._depth = depth
         self._counts_as_seen = counts_as_seen
         self._lists: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
 
@@ -77,10 +74,16 @@ class PopularSlates:
             found[partition] = eligible[top], counts[top]
         return found
 
-    def slate(self, request: Request, shard: Shard, *, received: float) -> Recommendation:
-        """Return the record of a slate of eligible items that the user has not seen."""
+    def slate(self, request: Request, shard: Shard, *, received: float, depth: int) -> Recommendation:
+        """Return the record of a slate of eligible items that the user has not seen.
+
+        Parameters
+        ----------
+        received : Unix seconds at which the request entered
+        depth : events of a user that are read
+        """
         rows, counts = self._lists.get(shard.partition, (_NO_ROWS, _NO_ROWS))
-        kept = np.flatnonzero(self._permits(request, shard, rows))[: request.k]
+        kept = np.flatnonzero(self._permits(request, shard, rows, depth))[: request.k]
         slate = [
             SlateItem(
                 item_id=self._shared.index.ids[row],
@@ -110,12 +113,14 @@ class PopularSlates:
             fallback=OVERLOADED,
         )
 
-    def _permits(self, request: Request, shard: Shard, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _permits(
+        self, request: Request, shard: Shard, rows: NDArray[np.int64], depth: int
+    ) -> NDArray[np.bool_]:
         index, catalogue = self._shared.index, self._shared.catalogue
         with shard.users_lock:
             user = (shard.profiles, shard.profiles.row_of(request.user_id))
             people = gather(
-                [user], depth=self._depth, counts_as_seen=self._counts_as_seen, positive=self._counts_as_seen
+                [user], depth=depth, counts_as_seen=self._counts_as_seen, positive=self._counts_as_seen
             )
         gone = [people.seen[0], people.stated[0].blocked, index.known_rows(request.exclude)]
         permitted = self._eligibility.open(rows, request.timestamp_ms)

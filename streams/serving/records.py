@@ -21,6 +21,7 @@ class Chosen:
     features : (len(slate), F) float32, what the policy saw of each position
     shadows : by candidate policy, how probable each position is under it
     fallback : why the slate is not as it should be, None if it is
+    model_version : of the release that made it
     """
 
     slate: list[SlateItem]
@@ -29,6 +30,7 @@ class Chosen:
     route: Route
     policy_version: int
     fallback: str | None
+    model_version: str
 
 
 def chosen_slates(
@@ -40,6 +42,7 @@ def chosen_slates(
     routes: Sequence[Route],
     fallbacks: Sequence[str | None],
     index: ItemIndex,
+    model_version: str,
 ) -> list[Chosen]:
     """Return the slates of a batch.
 
@@ -78,14 +81,13 @@ def chosen_slates(
                 route=route,
                 policy_version=int(selection.versions[b]),
                 fallback=fallback if slate else "no_candidates",
+                model_version=model_version,
             )
         )
     return chosen
 
 
-def slate_record(
-    request: Request, chosen: Chosen, *, model_version: str, clicks_offset: int, received: float
-) -> Recommendation:
+def slate_record(request: Request, chosen: Chosen, *, clicks_offset: int, received: float) -> Recommendation:
     """Return the record of a slate that goes out now.
 
     Parameters
@@ -103,7 +105,7 @@ def slate_record(
         policy=route.policy,
         policy_version=chosen.policy_version,
         propensity_kind=route.propensity_kind,
-        model_version=model_version,
+        model_version=chosen.model_version,
         features=features.astype("<f4", copy=False).tobytes(),
         feature_dim=features.shape[1],
         timestamp_ms=request.timestamp_ms,

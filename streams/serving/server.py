@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from streams.decoding.records import TOO_LARGE, Rejected
@@ -17,13 +16,13 @@ from streams.kafka.transport import RecordBatch
 from streams.metrics import Metrics
 from streams.serving.batcher import Batcher
 from streams.serving.gate import Gate, Overloaded, Ticket
+from streams.serving.lane import Lane, Lanes
 from streams.serving.outbox import Outbox, SlateTooLarge
 from streams.serving.own_clicks import OwnClicks
 from streams.serving.popular import PopularSlates
 from streams.serving.published import PublishedSlates
 from streams.serving.records import Chosen, slate_record
-from streams.serving.request_batch import Gathered, Job, RequestBatches
-from streams.serving.slates import SlateMaker
+from streams.serving.request_batch import Gathered, Job
 from streams.settings import Settings
 from streams.state.shard import Shard
 
@@ -40,45 +39,40 @@ class Server:
 
     Parameters
     ----------
-    inference : the thread that scores
+    lanes : say what makes the slates of a batch
     publisher : sends only while this worker is sure of its partitions
     published : slates of before, for who asks again
     recommendations : full name of the topic that slates go to
-    model_version : of the release that makes the slates
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
-        batches: RequestBatches,
-        slates: SlateMaker,
+        lanes: Lanes,
         popular: PopularSlates,
         own_clicks: OwnClicks,
-        inference: ThreadPoolExecutor,
         inputs: Inputs,
         publisher: RowPublisher,
         published: PublishedSlates,
         recommendations: str,
-        model_version: str,
         dead_letters: DeadLetters,
         metrics: Metrics,
     ) -> None:
-        self._batches = batches
+        self._lanes = lanes
         self._popular = popular
         self._own_clicks = own_clicks
         self._inputs = inputs
         self._published = published
         self._outbox = Outbox(publisher, recommendations, inputs=inputs, metrics=metrics)
-        self._model_version = model_version
         self._dead_letters = dead_letters
         self._metrics = metrics
         bounds = (settings.max_in_flight, settings.max_in_flight_bytes)
         self._gate = Gate(
             max_requests=bounds[0], max_bytes=bounds[1], max_queue_s=settings.max_queue_ms / 1000
         )
-        self._batcher: Batcher[Job, Gathered, Chosen] = Batcher(
-            self._gather, slates.make, executor=inference, max_batch=settings.max_batch, took=self._gate.took
+        self._batcher: Batcher[Job, tuple[Lane, Gathered], Chosen] = Batcher(
+            self._gather, _make, max_batch=settings.max_batch, took=self._gate.took
         )
         self._cheap_gate = Gate(max_requests=CHEAP * bounds[0], max_bytes=CHEAP * bounds[1])
         self._falls_back = settings.when_overloaded == "fallback"
@@ -296,13 +290,7 @@ class Server:
             await self._own_clicks.wait(shard, end=clicks_end)
         self._metrics.observe_stage("wait", time.perf_counter() - entered)
         chosen = await self._batcher.submit(Job(request, shard, time.perf_counter()))
-        record = slate_record(
-            request,
-            chosen,
-            model_version=self._model_version,
-            clicks_offset=shard.seen_offset,
-            received=received,
-        )
+        record = slate_record(request, chosen, clicks_offset=shard.seen_offset, received=received)
         await self._outbox.sure_of(shard)
         # Opened before it is out: nobody can click before, and nobody's click may find it closed.
         if not request.preview:
@@ -318,14 +306,21 @@ class Server:
 
     async def _cheap(self, request: Request, shard: Shard, received: float) -> Recommendation:
         await self._outbox.sure_of(shard)
-        record = self._popular.slate(request, shard, received=received)
+        depth = self._lanes.serving.scorer.release.signals.depth
+        record = self._popular.slate(request, shard, received=received, depth=depth)
         await self._outbox.publish(shard, record, None, received=received)
         return record
 
-    def _gather(self, jobs: Sequence[Job]) -> Gathered:
+    def _gather(self, jobs: Sequence[Job]) -> tuple[Lane, Gathered]:
         metrics, now = self._metrics, time.perf_counter()
         metrics.observe_stages("queue", (now - job.queued for job in jobs))
         metrics.observe_score_batch(len(jobs))
-        gathered = self._batches.gather(jobs)
+        lane = self._lanes.serving  # once for the batch: none of its slates is of two releases
+        gathered = lane.batches.gather(jobs)
         metrics.observe_stage("gather", time.perf_counter() - now)
-        return gathered
+        return lane, gathered
+
+
+async def _make(batch: tuple[Lane, Gathered]) -> list[Chosen]:
+    lane, gathered = batch
+    return await asyncio.get_running_loop().run_in_executor(lane.inference, lane.slates.make, gathered)

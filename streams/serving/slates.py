@@ -63,7 +63,7 @@ class SlateMaker:
         self._metrics.observe_stages("click_to_slate", _ages(batch.people.pasts, batch.times_ms))
         chosen = chosen_slates(
             scores, selection, why, shadows=shadows, routes=batch.routes, fallbacks=batch.allowed.fallbacks,
-            index=self._index,
+            index=self._index, model_version=self._scorer.release.version,
         )  # fmt: skip
         for stage, seconds in (
             ("prepare", prepared - started),

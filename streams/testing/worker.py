@@ -106,7 +106,8 @@ class MemoryWorker:
         while True:
             await self.parts.server.drain(DEADLINE_S)
             # An item is done when its turn in the inference thread is over.
-            await asyncio.get_running_loop().run_in_executor(self.parts.inference, int)
+            for lane in self.parts.lanes:
+                await asyncio.get_running_loop().run_in_executor(lane.inference, int)
             await asyncio.sleep(0)
             self._check()
             if not self._busy():
@@ -118,7 +119,7 @@ class MemoryWorker:
     def _busy(self) -> bool:
         parts = self.parts
         unread = any(not watcher.idle for watcher in self._log.watchers)
-        return bool(unread or parts.items.pending or parts.server.in_flight)
+        return bool(unread or parts.lanes.pending or parts.server.in_flight)
 
     def _check(self) -> None:
         if self.error is not None:

@@ -77,7 +77,7 @@ class App(faust.App):
             settings=parts.settings,
             partitions=parts.partitions,
             server=parts.server,
-            explainer=parts.explainer,
+            explainer=lambda: parts.lanes.serving.explainer,
             inspector=parts.inspector,
             metrics=parts.metrics,
             title=parts.shared.title,

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model_core.release.baseline import BaselineScorer
 from model_core.signals.weighing import Weigher
 from online_learning.statistics.position_bias import POSITIONS
-from online_learning.statistics.posterior import LinearPrior
 from streams.clock import SYSTEM_CLOCK, Clock
 from streams.durability.flush import Flusher
 from streams.durability.restore import Restorer
 from streams.items.content import ContentEncoder
 from streams.items.media import MediaEncoders
-from streams.items.table import AnyScorer, ItemTable
+from streams.items.table import AnyScorer
 from streams.items.text_encoder import open_text_encoder
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
@@ -27,29 +27,23 @@ from streams.kafka.placement import Placement
 from streams.kafka.state_writers import StateWriters
 from streams.kafka.topics import topic_names, topics_of_worker
 from streams.kafka.transport import RecordBatch
-from streams.learning.learner import Learner
-from streams.learning.policy_set import PolicySet
 from streams.mapping.click_reader import ClickReader
 from streams.mapping.repartition import Repartitioner
 from streams.mapping.schemas import schemas_of
 from streams.mapping.translate import Translator
 from streams.metrics import Metrics
 from streams.serving.eligibility import Eligibility
-from streams.serving.explainer import Explainer
+from streams.serving.lane import Lanes
+from streams.serving.lane_maker import LaneMaker, policies_of
 from streams.serving.own_clicks import OwnClicks
 from streams.serving.popular import PopularSlates
-from streams.serving.previews import Previews
 from streams.serving.published import PublishedSlates
-from streams.serving.request_batch import RequestBatches
 from streams.serving.server import Server
-from streams.serving.slates import SlateMaker
 from streams.settings import Settings
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
 from streams.state.shard_factory import ShardFactory
 from streams.state.shared import SharedState
-from streams.why.signal_sources import SignalSources
-from streams.why.slate_reasons import SlateReasons
 from streams.worker.agents.clicks import ClickAgent
 from streams.worker.agents.content import ContentAgent
 from streams.worker.agents.mapped import MappedAgent, ReadyAgent
@@ -71,16 +65,12 @@ class Parts:
     settings: Settings
     topics: dict[str, str]
     metrics: Metrics
-    scorer: AnyScorer
-    inference: ThreadPoolExecutor
+    lanes: Lanes
     folding: ThreadPoolExecutor
     shared: SharedState
-    items: ItemTable
     eligibility: Eligibility
     ends: Ends
     content: ContentEncoder
-    policies: PolicySet
-    learner: Learner
     inputs: Inputs
     publisher: RowPublisher
     slates: RowPublisher
@@ -93,18 +83,15 @@ class Parts:
     idle_users: IdleUsers
     repartitioner: Repartitioner
     server: Server
-    explainer: Explainer
     inspector: Inspector
-    previews: Previews
     agents: dict[str, Agent]
 
 
 def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
     """Return the parts of a worker that reads and writes `log`."""
     metrics, topics = Metrics(), topics_of_worker(settings)
-    inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
     index = ItemIndex(now_s=int(clock.time()))
-    policies = PolicySet(settings, _prior(settings, scorer), metrics)
+    policies = policies_of(settings, scorer, metrics)
     factory = ShardFactory(
         settings,
         policies.learning,
@@ -116,15 +103,14 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     if isinstance(scorer, BaselineScorer):
         factory.weigher = Weigher(lambda: shared.parts, scorer.release.signals)
     eligibility = Eligibility(shared.catalogue, now_ms=int(clock.time() * 1000))
-    items = ItemTable(index, shared.catalogue, scorer, inference, eligibility.mark_encoded)
+    lanes = Lanes(eligibility)
     content = ContentEncoder(partial(open_text_encoder, settings, scorer.release), MediaEncoders(settings))
     failed = _produce_errors(settings, metrics)
     inputs, publisher, ends = Inputs(topics), log.publisher(failed=failed), log.ends()
     slates = log.publisher(may_send=lambda: inputs.owned, failed=failed)
-    learner = Learner(policies, metrics)
     shared_topics = SharedTopics(
-        settings, log, topics, shared=shared, items=items, eligibility=eligibility, learner=learner,
-        experiments=policies.experiments, publisher=publisher, metrics=metrics,
+        settings, log, topics, shared=shared, eligibility=eligibility, lanes=lanes, publisher=publisher,
+        metrics=metrics,
     )  # fmt: skip
     writers = StateWriters(settings, log, topics, failed=failed)
     restorer = Restorer(
@@ -133,7 +119,7 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     )  # fmt: skip
     partitions = Partitions(
         restorer.restore, topics=topics, ends=ends, inputs=inputs, shared=shared,
-        shared_topics=shared_topics, items=items, learner=learner, metrics=metrics,
+        shared_topics=shared_topics, lanes=lanes, metrics=metrics,
         faults=lambda: watch.faults,
     )  # fmt: skip
     watch = LogWatch(
@@ -146,16 +132,27 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         writers=writers, metrics=metrics, clock=clock,
     )  # fmt: skip
     reclaimer = Reclaimer(
-        settings, partitions.live, partitions.incomplete, shared=shared, items=items, eligibility=eligibility,
+        settings, partitions.live, partitions.incomplete, shared=shared, lanes=lanes, eligibility=eligibility,
         metrics=metrics, clock=clock,
     )  # fmt: skip
     idle_users = IdleUsers(settings, partitions.live, metrics=metrics, clock=clock)
     dead_letters = DeadLetters(publisher, topics["dead-letters"], metrics)
-    server, explainer, previews = _serving(
-        settings, topics, partitions, weigher=factory.weigher, shared=shared, scorer=scorer, items=items,
-        eligibility=eligibility, policies=policies, inference=inference, ends=ends, inputs=inputs,
-        publisher=slates, published=PublishedSlates(log, topics["recommendations"]),
-        dead_letters=dead_letters, metrics=metrics, clock=clock,
+    own_clicks = OwnClicks(
+        partial(ends.of, topics["clicks"]),
+        timeout_ms=settings.read_your_writes_ms,
+        missed=metrics.own_clicks_missed.inc,
+    )
+    counts_as_seen = _counts_as_seen(settings)
+    maker = LaneMaker(
+        settings, partitions.shard, shared=shared, eligibility=eligibility, own_clicks=own_clicks,
+        counts_as_seen=counts_as_seen, metrics=metrics, clock=clock,
+    )  # fmt: skip
+    lanes.begin(maker.make(scorer, policies, folder=settings.release, weigher=factory.weigher))
+    server = Server(
+        settings, lanes=lanes, popular=PopularSlates(shared, eligibility, counts_as_seen=counts_as_seen),
+        own_clicks=own_clicks, inputs=inputs, publisher=slates,
+        published=PublishedSlates(log, topics["recommendations"]),
+        recommendations=topics["recommendations"], dead_letters=dead_letters, metrics=metrics,
     )  # fmt: skip
     placement = Placement(settings.partitions, metrics)
     # One core is the event loop's.
@@ -192,11 +189,11 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     repartitioner = Repartitioner(settings, publisher=publisher, dead_letters=dead_letters, metrics=metrics)
     return Parts(
         repartitioner=repartitioner,
-        settings=settings, topics=topics, metrics=metrics, scorer=scorer, inference=inference, shared=shared,
-        items=items, eligibility=eligibility, ends=ends, content=content, policies=policies, learner=learner,
+        settings=settings, topics=topics, metrics=metrics, lanes=lanes, shared=shared,
+        eligibility=eligibility, ends=ends, content=content,
         inputs=inputs, publisher=publisher, slates=slates, writers=writers, shared_topics=shared_topics,
         partitions=partitions, flusher=flusher, watch=watch, reclaimer=reclaimer, idle_users=idle_users,
-        server=server, explainer=explainer, previews=previews, folding=folding,
+        server=server, folding=folding,
         inspector=Inspector(settings, shared, eligibility),
         agents=agents,
     )  # fmt: skip
@@ -218,74 +215,6 @@ def _click_reader(settings: Settings) -> ClickReader | None:
     return None
 
 
-def _serving(
-    settings: Settings,
-    topics: dict[str, str],
-    partitions: Partitions,
-    *,
-    weigher: Weigher | None,
-    shared: SharedState,
-    scorer: AnyScorer,
-    items: ItemTable,
-    eligibility: Eligibility,
-    policies: PolicySet,
-    inference: ThreadPoolExecutor,
-    ends: Ends,
-    inputs: Inputs,
-    publisher: RowPublisher,
-    published: PublishedSlates,
-    dead_letters: DeadLetters,
-    metrics: Metrics,
-    clock: Clock,
-) -> tuple[Server, Explainer, Previews]:
-    release, names = scorer.release, tuple(settings.actions)
-    positive = np.array([name in settings.positive_actions for name in names], np.bool_)
-    seen = names if settings.seen_actions is None else settings.seen_actions
-    counts_as_seen = np.array([name in seen for name in names], np.bool_)
-    sources = SignalSources(covisits=shared.covisits, ease=items.ease)
-    reasons = SlateReasons(
-        catalogue=shared.catalogue, index=shared.index, covisits=shared.covisits, sources=sources,
-        actions=names, action_weights=np.array(list(settings.actions.values()), np.float32),
-    )  # fmt: skip
-    batches = RequestBatches(
-        settings, shared=shared, scorer=scorer, items=items, eligibility=eligibility, policies=policies,
-        sources=sources, counts_as_seen=counts_as_seen, positive=positive, weigher=weigher,
-        clock=clock,
-    )  # fmt: skip
-    own_clicks = OwnClicks(
-        partial(ends.of, topics["clicks"]),
-        timeout_ms=settings.read_your_writes_ms,
-        missed=metrics.own_clicks_missed.inc,
-    )
-    slates = SlateMaker(
-        settings, shared=shared, scorer=scorer, policies=policies, batches=batches, reasons=reasons,
-        metrics=metrics,
-    )  # fmt: skip
-    server = Server(
-        settings, batches=batches, slates=slates,
-        popular=PopularSlates(
-            shared, eligibility, depth=release.signals.depth, counts_as_seen=counts_as_seen
-        ),
-        own_clicks=own_clicks,
-        inference=inference, inputs=inputs, publisher=publisher, published=published,
-        recommendations=topics["recommendations"], model_version=release.version,
-        dead_letters=dead_letters, metrics=metrics,
-    )  # fmt: skip
-    explainer = Explainer(
-        settings, partitions.shard, shared=shared, scorer=scorer, items=items, eligibility=eligibility,
-        batches=batches, sources=sources, slate_reasons=reasons, own_clicks=own_clicks, inference=inference,
-    )  # fmt: skip
-    previews = Previews(
-        batches=batches, slates=slates, policies=policies, index=shared.index, inference=inference
-    )
-    return server, explainer, previews
-
-
-def _prior(settings: Settings, scorer: AnyScorer) -> LinearPrior:
-    release = scorer.release
-    return LinearPrior(
-        release.prior_weights.astype(np.float64),
-        precision=settings.prior_precision,
-        # Sums of responses and sums of rewards must not be added.
-        feature_space=release.version + ("/reward" if settings.learn_from == "reward" else ""),
-    )
+def _counts_as_seen(settings: Settings) -> NDArray[np.bool_]:
+    seen = settings.actions if settings.seen_actions is None else settings.seen_actions
+    return np.array([name in seen for name in settings.actions], np.bool_)

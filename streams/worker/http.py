@@ -42,6 +42,7 @@ class Service:
 
     Attributes
     ----------
+    explainer : returns that of the release that serves
     owner_url : where another worker's partition is answered for, None if nobody has said so
     metrics : counts what is refused
     title : of an item
@@ -52,7 +53,7 @@ class Service:
     settings: Settings
     partitions: Partitions
     server: Server
-    explainer: Explainer
+    explainer: Callable[[], Explainer]
     inspector: Inspector
     metrics: Metrics
     title: Title
@@ -263,7 +264,7 @@ async def explanations(http: web.Request) -> web.Response:
     partition = partition_of(ids["user_id"], service.settings.partitions)
     _check_answered_here(http, partition)
     try:
-        answer = await service.explainer.explain(ids["user_id"], ids["item_id"], partition)
+        answer = await service.explainer().explain(ids["user_id"], ids["item_id"], partition)
     except ExplanationError as error:
         raise Problem(error.status, str(error)) from None
     return web.Response(body=encode(answer), content_type="application/json", headers=NO_STORE)

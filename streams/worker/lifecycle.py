@@ -53,10 +53,10 @@ class Lifecycle:
         parts.content.start()  # takes a while, beside the rest
         await compile_missing()
         await asyncio.gather(look(settings), asyncio.to_thread(self._warm))
-        release = parts.scorer.release
-        written = None if settings.release is None else (settings.release / MANIFEST).stat().st_mtime
-        parts.metrics.set_release(release.version, parts.scorer.provider, written_s=written)
-        log.info("release %s on %s", release.version, parts.scorer.provider)
+        lane = parts.lanes.serving
+        written = None if lane.folder is None else (lane.folder / MANIFEST).stat().st_mtime
+        parts.metrics.set_release(lane.version, lane.scorer.provider, written_s=written)
+        log.info("release %s on %s", lane.version, lane.scorer.provider)
         await self.connect()
         # What is loaded now stays for good: keep the collector from walking it again and again.
         gc.freeze()
@@ -76,7 +76,7 @@ class Lifecycle:
         warm()
         if self._parts.settings.sources:
             click_reader.warm()
-        self._parts.policies.warm()
+        self._parts.lanes.serving.policies.warm()
 
     async def connect(self) -> None:
         """Start the parts: the worker does what it is asked, and nothing by the clock."""
@@ -86,7 +86,7 @@ class Lifecycle:
         await parts.shared_topics.start(self._crash)
         parts.content.start()
         parts.server.start(self._crash)
-        parts.items.start(self._crash)
+        parts.lanes.serving.items.start(self._crash)
         await parts.repartitioner.start(self._crash)
         await parts.content.ready()  # from here on it may own content
 
@@ -106,13 +106,13 @@ class Lifecycle:
         await parts.partitions.stop()
         await parts.server.stop()
         await parts.repartitioner.stop()
-        await parts.items.stop()
         await parts.shared_topics.stop()
         await parts.writers.close_all()
         await parts.publisher.stop()
         await parts.slates.stop()
         await parts.ends.stop()
-        parts.inference.shutdown(wait=False, cancel_futures=True)
+        for lane in parts.lanes:
+            await lane.close()
         parts.folding.shutdown(wait=False, cancel_futures=True)
         parts.content.close()
         logging.getLogger().removeHandler(self._log_counter)
@@ -134,11 +134,12 @@ class Lifecycle:
         await self._parts.reclaimer.sweep()
         await asyncio.to_thread(give_back)
 
-    def _learn(self) -> Coroutine[Any, Any, None]:
-        return self._parts.learner.learn(self._parts.partitions.live())
+    async def _learn(self) -> None:
+        for lane in self._parts.lanes:
+            await lane.learner.learn(self._parts.partitions.live())
 
     def _learn_positions(self) -> Coroutine[Any, Any, None]:
-        return self._parts.learner.learn_positions(self._parts.partitions.live())
+        return self._parts.lanes.serving.learner.learn_positions(self._parts.partitions.live())
 
     async def _measure_lag(self) -> None:
         self._parts.repartitioner.measure_lag()
@@ -189,7 +190,9 @@ class Lifecycle:
             rows=sum(part.n_items for part in covisits),
             nbytes=sum(part.nbytes for part in covisits),
         )
-        metrics.set_state("vectors", rows=parts.eligibility.n_encoded, nbytes=parts.items.nbytes)
+        metrics.set_state(
+            "vectors", rows=parts.eligibility.n_encoded, nbytes=sum(lane.items.nbytes for lane in parts.lanes)
+        )
         metrics.pending_slates.set(sum(len(shard.slates) for shard in shards))
         metrics.pending_slates_bytes.set(sum(shard.slates.nbytes for shard in shards))
         metrics.slates_given_up.set(sum(shard.slates.evicted for shard in shards))

@@ -7,12 +7,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from streams.errors import OwnershipLost
-from streams.items.table import ItemTable
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import Ends
 from streams.kafka.transport import Membership
-from streams.learning.learner import Learner
 from streams.metrics import Metrics
+from streams.serving.lane import Lanes
 from streams.state.log_bases import LogBases
 from streams.state.shard import Shard
 from streams.state.shared import SharedState
@@ -44,8 +43,7 @@ class Partitions:
         inputs: Inputs,
         shared: SharedState,
         shared_topics: SharedTopics,
-        items: ItemTable,
-        learner: Learner,
+        lanes: Lanes,
         metrics: Metrics,
         faults: Callable[[], Collection[str]] = tuple,
     ) -> None:
@@ -55,8 +53,7 @@ class Partitions:
         self._inputs = inputs
         self._shared = shared
         self._shared_topics = shared_topics
-        self._items = items
-        self._learner = learner
+        self._lanes = lanes
         self._metrics = metrics
         self._faults = faults
         self._shards: dict[int, asyncio.Task[Shard]] = {}
@@ -134,7 +131,8 @@ class Partitions:
         task.cancel()
         if _restored(task):
             task.result().dropped = True
-            self._learner.keep(task.result())
+            for lane in self._lanes:
+                lane.learner.keep(task.result())
         self._shared_topics.disown(partition)
         for name in INPUTS:
             self._metrics.drop_lag(name, partition)
@@ -143,7 +141,8 @@ class Partitions:
         started = time.perf_counter()
         shard = await self._restore_shard(partition)
         self._shared.covisits[partition] = shard.covisits
-        self._learner.drop(partition)
+        for lane in self._lanes:
+            lane.learner.drop(partition)
         seconds = time.perf_counter() - started
         self._metrics.restore_seconds.set(seconds)
         self._metrics.observe_stage("restore", seconds)
@@ -193,7 +192,7 @@ class Partitions:
         return {
             "catalogue_caught_up": self._shared_topics.caught_up,
             "topics_caught_up": self._caught_up,
-            "items_encoded": self._items.pending == 0,
+            "items_encoded": self._lanes.serving.items.pending == 0,
             "broker_answers": self._inputs.owned,
             "topics_as_wanted": self._topics_as_wanted(),
             "assigned": self._assigned,
@@ -207,7 +206,7 @@ class Partitions:
         ready = (
             self._shared_topics.caught_up
             and self._caught_up
-            and self._items.pending == 0
+            and self._lanes.serving.items.pending == 0
             and self._inputs.owned
             and self._topics_as_wanted()
             and self._assigned

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.clock import Clock
-from streams.items.table import ItemTable
 from streams.metrics import Metrics
 from streams.serving.eligibility import Eligibility
+from streams.serving.lane import Lanes
 from streams.settings import Settings
 from streams.state.shard import Shard
 from streams.state.shared import SharedState
@@ -50,7 +50,7 @@ class Reclaimer:
         incomplete: Callable[[], bool],
         *,
         shared: SharedState,
-        items: ItemTable,
+        lanes: Lanes,
         eligibility: Eligibility,
         metrics: Metrics,
         clock: Clock,
@@ -60,7 +60,7 @@ class Reclaimer:
         self._shards = shards
         self._incomplete = incomplete
         self._shared = shared
-        self._items = items
+        self._lanes = lanes
         self._eligibility = eligibility
         self._metrics = metrics
         self._clock = clock
@@ -165,13 +165,14 @@ class Reclaimer:
 
     async def _release(self) -> None:
         """Let other items have the rows that were forgotten, once nothing names them."""
-        if not len(self._forgotten) or self._items.pending:
+        if not len(self._forgotten) or self._lanes.pending:
             return
         rows, self._forgotten = self._forgotten, _NONE
         for shard in self._shards():
             async with shard.lock:  # a flush reads the keys of the rows that it packs
                 pass
-        await self._items.clear(rows)
+        for lane in self._lanes:
+            await lane.items.clear(rows)
         self._eligibility.forget(rows)
         self._shared.catalogue.forget(rows)
         for part in _slices(rows):

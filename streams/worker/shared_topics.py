@@ -6,16 +6,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from streams.durability.covisit_restore import name_covisits, place_covisits, read_covisits
-from streams.items.table import ItemTable
 from streams.kafka.columns import RecordColumns
 from streams.kafka.log import Log, RowPublisher
 from streams.kafka.topics import topic_partitions
-from streams.learning.learner import Learner
-from streams.learning.running_experiments import RunningExperiments
 from streams.metrics import Metrics
 from streams.serving.eligibility import Eligibility
+from streams.serving.lane import Lanes
 from streams.settings import Settings
-from streams.state.shard import ARM_PREFIX, STATISTICS_PREFIX, arm_of
 from streams.state.shared import SharedState
 
 log = logging.getLogger(__name__)
@@ -41,20 +38,16 @@ class SharedTopics:
         topics: Mapping[str, str],
         *,
         shared: SharedState,
-        items: ItemTable,
         eligibility: Eligibility,
-        learner: Learner,
-        experiments: RunningExperiments,
+        lanes: Lanes,
         publisher: RowPublisher,
         metrics: Metrics,
     ) -> None:
         self._log = log
         self._topics = topics
         self._shared = shared
-        self._items = items
         self._eligibility = eligibility
-        self._learner = learner
-        self._experiments = experiments
+        self._lanes = lanes
         self._publisher = publisher
         self._metrics = metrics
         self._owned: set[int] = set()
@@ -77,7 +70,7 @@ class SharedTopics:
         self._crash = crash
         # Before the first request: a user of a variant must not be served by the live policy in between.
         async for records in self._log.read(self._topics["experiments"], 0):
-            await self._experiments.apply((record.key, record.value) for record in records)
+            await self._apply([(record.key, record.value) for record in records])
         await self._reader.start()
         self._reader.task.add_done_callback(self._crash_on_error)
 
@@ -134,10 +127,15 @@ class SharedTopics:
         changed = self._shared.catalogue.apply(records)
         self._metrics.count_events("item-state", "accepted", len(records))
         self._eligibility.changed(changed)
-        self._items.refresh(changed)
+        for lane in self._lanes:
+            lane.items.refresh(changed)
 
     def _on_experiments(self, partition: int, records: Sequence[Any]) -> None:
-        self._spawn(self._experiments.apply([(row.key, row.value) for row in records]))
+        self._spawn(self._apply([(row.key, row.value) for row in records]))
+
+    async def _apply(self, experiments: Sequence[tuple[bytes | None, bytes | None]]) -> None:
+        for lane in self._lanes:
+            await lane.policies.experiments.apply(experiments)
 
     def _on_policy_rows(self, partition: int, records: Sequence[Any]) -> None:
         items, others = read_covisits(RecordColumns.of(records))
@@ -150,12 +148,9 @@ class SharedTopics:
                 self._owners[partition] = (record.value or b"").decode()
             elif partition in self._owned:
                 continue
-            elif key.startswith(STATISTICS_PREFIX):
-                self._learner.on_statistics(partition, record.value or b"")
-            elif key.startswith(ARM_PREFIX) and record.value is not None:
-                self._learner.on_arm(partition, record.value)
-            elif key.startswith(ARM_PREFIX):
-                self._learner.on_arm_gone(partition, arm_of(key))
+            else:
+                for lane in self._lanes:
+                    lane.learner.on_row(partition, key, record.value)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

@@ -1,6 +1,6 @@
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -31,7 +31,11 @@ class Work:
 async def work() -> AsyncIterator[tuple[Work, Doubler]]:
     work = Work()
     with ThreadPoolExecutor(1) as executor:
-        batcher: Doubler = Batcher(list, work.run, executor=executor, max_batch=4)
+
+        def run(jobs: Sequence[int]) -> Awaitable[Sequence[int]]:
+            return asyncio.get_running_loop().run_in_executor(executor, work.run, jobs)
+
+        batcher: Doubler = Batcher(list, run, max_batch=4)
         batcher.start()
         yield work, batcher
         work.gate.set()

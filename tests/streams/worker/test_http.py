@@ -30,7 +30,7 @@ async def listening(worker: MemoryWorker, **others: Any) -> AsyncIterator[Listen
                 "settings": parts.settings,
                 "partitions": parts.partitions,
                 "server": parts.server,
-                "explainer": parts.explainer,
+                "explainer": lambda: parts.lanes.serving.explainer,
                 "inspector": parts.inspector,
                 "metrics": parts.metrics,
                 "title": parts.shared.title,

@@ -86,7 +86,7 @@ async def test_a_worker_is_not_ready_while_its_items_are_being_encoded(memory: M
     memory.events.content("a")
     async with memory.worker() as worker:
         partitions, let_go = worker.parts.partitions, threading.Event()
-        worker.parts.inference.submit(let_go.wait)  # an encoder that takes its time
+        worker.parts.lanes.serving.inference.submit(let_go.wait)  # an encoder that takes its time
         try:
             await worker.deliver_one("content")
             async with asyncio.timeout(DEADLINE_S):

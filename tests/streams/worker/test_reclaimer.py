@@ -229,8 +229,8 @@ async def test_the_arm_of_an_item_goes_with_its_row_here_and_in_other_workers(
         worker.commit()
         for one, shards in ((worker, [shard]), (other, [])):
             await one.settle()
-            await one.parts.learner.learn(shards)
-            assert one.parts.policies.learner.version > 0
+            await one.parts.lanes.serving.learner.learn(shards)
+            assert one.parts.lanes.serving.policies.learner.version > 0
     for compacted in (False, True):
         if compacted:
             memory.log.compact("policy-state")

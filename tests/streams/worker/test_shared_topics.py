@@ -16,7 +16,7 @@ async def test_an_item_that_one_worker_encodes_is_served_by_all(memory: Memory) 
         for worker in (one, other):
             catalogue, index = worker.parts.shared.catalogue, worker.parts.shared.index
             assert catalogue.title(index.row_of("a")) == "A"
-            assert worker.parts.items.pending == 0
+            assert worker.parts.lanes.pending == 0
 
 
 async def test_a_worker_that_comes_later_knows_the_items_of_a_compacted_topic(memory: Memory) -> None:

@@ -1,0 +1,78 @@
+"""A release and all that is made of it, and which of them serves."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from streams.items.table import AnyScorer, ItemTable
+from streams.learning.learner import Learner
+from streams.learning.policy_set import PolicySet
+from streams.serving.eligibility import Eligibility
+from streams.serving.explainer import Explainer
+from streams.serving.previews import Previews
+from streams.serving.request_batch import RequestBatches
+from streams.serving.slates import SlateMaker
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lane:
+    """A release, and everything that depends on it: what is made by one lane is of one release.
+
+    Attributes
+    ----------
+    folder : where the release is; None where there is none
+    inference : the thread that scores with it, and the only one to write or read its items
+    """
+
+    folder: Path | None
+    scorer: AnyScorer
+    inference: ThreadPoolExecutor
+    items: ItemTable
+    policies: PolicySet
+    learner: Learner
+    batches: RequestBatches
+    slates: SlateMaker
+    explainer: Explainer
+    previews: Previews
+
+    @property
+    def version(self) -> str:
+        """Version of the release."""
+        return self.scorer.release.version
+
+    async def close(self) -> None:
+        """Let go of the thread; what it is doing ends."""
+        await self.items.stop()
+        self.inference.shutdown(wait=False, cancel_futures=True)
+
+
+class Lanes:
+    """Hands out the lane that serves: the one thing that changes when another release is to serve.
+
+    A lane is asked for once for each batch and goes with it, so no slate is of two releases. All lanes are
+    kept up to date with the items and with what is learned.
+    """
+
+    def __init__(self, eligibility: Eligibility) -> None:
+        self._eligibility = eligibility
+        self._lanes: list[Lane] = []
+
+    @property
+    def serving(self) -> Lane:
+        """The lane of the slates that are begun now."""
+        return self._lanes[0]
+
+    def __iter__(self) -> Iterator[Lane]:
+        """Every lane, the one that serves first."""
+        return iter(tuple(self._lanes))
+
+    @property
+    def pending(self) -> int:
+        """Items that wait to be encoded, by any lane."""
+        return sum(lane.items.pending for lane in self._lanes)
+
+    def begin(self, lane: Lane) -> None:
+        """Let the first lane serve."""
+        self._lanes = [lane]
+        lane.items.tell(self._eligibility.mark_encoded)

@@ -1,0 +1,116 @@
+"""Makes lanes: the one place that knows what of serving depends on a release."""
+
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.release.baseline import BaselineScorer
+from model_core.signals.weighing import Weigher
+from online_learning.statistics.posterior import LinearPrior
+from streams.clock import Clock
+from streams.items.table import AnyScorer, ItemTable
+from streams.learning.learner import Learner
+from streams.learning.policy_set import PolicySet
+from streams.metrics import Metrics
+from streams.serving.eligibility import Eligibility
+from streams.serving.explainer import Explainer
+from streams.serving.lane import Lane
+from streams.serving.own_clicks import OwnClicks
+from streams.serving.previews import Previews
+from streams.serving.request_batch import RequestBatches
+from streams.serving.slates import SlateMaker
+from streams.settings import Settings
+from streams.state.shard import Shard
+from streams.state.shared import SharedState
+from streams.why.signal_sources import SignalSources
+from streams.why.slate_reasons import SlateReasons
+
+
+class LaneMaker:
+    """Makes the lane of a release; lanes share nothing that one of them changes.
+
+    Parameters
+    ----------
+    shard : returns the shard of an owned partition
+    counts_as_seen : (n_actions,) bool
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        shard: Callable[[int], Awaitable[Shard]],
+        *,
+        shared: SharedState,
+        eligibility: Eligibility,
+        own_clicks: OwnClicks,
+        counts_as_seen: NDArray[np.bool_],
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._shard = shard
+        self._shared = shared
+        self._eligibility = eligibility
+        self._own_clicks = own_clicks
+        self._counts_as_seen = counts_as_seen
+        names = tuple(settings.actions)
+        self._positive = np.array([name in settings.positive_actions for name in names], np.bool_)
+        self._metrics = metrics
+        self._clock = clock
+
+    def make(
+        self, scorer: AnyScorer, policies: PolicySet, *, folder: Path | None, weigher: Weigher | None = None
+    ) -> Lane:
+        """Return a lane that serves nobody yet; it follows the items once these are started.
+
+        Parameters
+        ----------
+        policies : see `policies_of`
+        weigher : what is learned online of the signals; a release has weights of its own
+        """
+        settings, shared = self._settings, self._shared
+        inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        items = ItemTable(shared.index, shared.catalogue, scorer, inference)
+        sources = SignalSources(covisits=shared.covisits, ease=items.ease)
+        reasons = SlateReasons(
+            catalogue=shared.catalogue, index=shared.index, covisits=shared.covisits, sources=sources,
+            actions=tuple(settings.actions),
+            action_weights=np.array(list(settings.actions.values()), np.float32),
+        )  # fmt: skip
+        batches = RequestBatches(
+            settings, shared=shared, scorer=scorer, items=items, eligibility=self._eligibility,
+            policies=policies, sources=sources, counts_as_seen=self._counts_as_seen, positive=self._positive,
+            weigher=weigher if isinstance(scorer, BaselineScorer) else None, clock=self._clock,
+        )  # fmt: skip
+        slates = SlateMaker(
+            settings, shared=shared, scorer=scorer, policies=policies, batches=batches, reasons=reasons,
+            metrics=self._metrics,
+        )  # fmt: skip
+        explainer = Explainer(
+            settings, self._shard, shared=shared, scorer=scorer, items=items, eligibility=self._eligibility,
+            batches=batches, sources=sources, slate_reasons=reasons, own_clicks=self._own_clicks,
+            inference=inference,
+        )  # fmt: skip
+        previews = Previews(
+            batches=batches, slates=slates, policies=policies, index=shared.index, inference=inference
+        )
+        return Lane(
+            folder=folder, scorer=scorer, inference=inference, items=items, policies=policies,
+            learner=Learner(policies, self._metrics), batches=batches, slates=slates, explainer=explainer,
+            previews=previews,
+        )  # fmt: skip
+
+
+def policies_of(settings: Settings, scorer: AnyScorer, metrics: Metrics) -> PolicySet:
+    """Return the policies that choose from a scorer's candidates."""
+    release = scorer.release
+    prior = LinearPrior(
+        release.prior_weights.astype(np.float64),
+        precision=settings.prior_precision,
+        # Sums of responses and sums of rewards must not be added.
+        feature_space=release.version + ("/reward" if settings.learn_from == "reward" else ""),
+    )
+    return PolicySet(settings, prior, metrics)
