@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from model_core.network.config import POPULARITY
 from model_core.release.batches import ItemBatch, Moments, ScoreBatch
-from model_core.release.folder import Release
+from model_core.release.folder import Release, prior_weights
 from model_core.release.near_items import Floats, WholeItems
 from model_core.release.retrieval import Found, Query, retrieve
 from model_core.release.scorer import Scores, best_first
@@ -35,8 +35,6 @@ class BaselineScorer:
 
     def __init__(self, signals: SignalConfig | None = None) -> None:
         signals = signals or SignalConfig()
-        prior = np.zeros(FEATURES, np.float32)
-        prior[1] = 1.0
         self.release = Release(
             version="baseline",
             actions=(),
@@ -53,7 +51,7 @@ class BaselineScorer:
             text_encoder="",
             text_encoder_fingerprint="",
             signals=signals,
-            prior_weights=prior,
+            prior_weights=prior_weights(FEATURES),
             entity_rows={},
             relation_rows={},
             item_rows={},
@@ -66,6 +64,9 @@ class BaselineScorer:
     def beside(self) -> "BaselineScorer":
         """See `Scorer.beside`; it holds no table."""
         return self
+
+    def close(self) -> None:
+        """See `Scorer.close`; there is nothing to give back."""
 
     def encode_items(self, batch: ItemBatch) -> NDArray[np.float32]:
         """Return vectors that say nothing: (n, 1) float32."""

@@ -80,6 +80,13 @@ class Release:
         return self.actions.index(action) + 1 if action in self.actions else 0
 
 
+def prior_weights(feature_dim: int) -> NDArray[np.float32]:
+    """Return what weighs features as the release itself does: its own score is the second of them."""
+    weights = np.zeros(feature_dim, np.float32)
+    weights[1] = 1.0
+    return weights
+
+
 def write_manifest(
     folder: Path,
     *,
@@ -149,8 +156,6 @@ def read_release(folder: Path) -> Release:
 
 def _described(manifest: dict[str, Any], names: dict[str, Any], signals: SignalConfig) -> Release:
     dims = manifest["dims"]
-    prior = np.zeros(dims["feature_dim"], np.float32)
-    prior[1] = 1.0
     sizes = (
         "dim", "feature_dim", "n_candidates", "history_length", "n_affinities", "n_neighbours", "n_signals",
         "text_dim", "image_dim", "audio_dim",
@@ -161,7 +166,7 @@ def _described(manifest: dict[str, Any], names: dict[str, Any], signals: SignalC
         text_encoder=manifest["text_encoder"]["name"],
         text_encoder_fingerprint=manifest["text_encoder"]["fingerprint"],
         signals=signals,
-        prior_weights=prior,
+        prior_weights=prior_weights(dims["feature_dim"]),
         metrics=manifest["metrics"],
         action_weights=manifest["actions"],
         training=manifest.get("training", {}),

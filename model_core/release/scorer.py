@@ -123,6 +123,11 @@ class Graphs:
         other._near = WholeItems(lambda users, items: users @ items.T)
         return other
 
+    def close(self) -> None:
+        """See `Scorer.close`."""
+        # The sessions are in a circle with what calls them, whose size the garbage collector does not see.
+        del self.states, self._near, self._item_encoder, self._history, self._user, self._ranker
+
     def encode_items(self, batch: ItemBatch) -> NDArray[np.float32]:
         """See `Scorer.encode_items`."""
         inputs = {name: getattr(batch, name) for name in self._item_inputs}
@@ -264,6 +269,10 @@ class Scorer:
         other = copy.copy(self)
         other._graphs = self._graphs.beside()
         return other
+
+    def close(self) -> None:
+        """Give the memory of the graphs back; it cannot score after this, nor can a scorer beside it."""
+        self._graphs.close()
 
     def forget_histories(self) -> None:
         """Read every history again, whether it has been read before or not: for measurements."""

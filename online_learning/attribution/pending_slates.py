@@ -202,6 +202,10 @@ class PendingSlates:
         """Tell whether the user has a slate; without one, no interaction can reward anything."""
         return user_id in self.users
 
+    def of_request(self, request_id: str) -> OpenSlate | None:
+        """Return the slate of a request; None if it is not held, or not any more."""
+        return self._by_request.get(request_id)
+
     def slates(self) -> list[OpenSlate]:
         """Return the slates, closed and kept ones too, in the order in which they end."""
         return sorted(self._by_request.values(), key=_closing_order)

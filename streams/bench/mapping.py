@@ -13,18 +13,15 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import numpy as np
 import typer
 from rich.console import Console
 
 from model_core.signals.config import SignalConfig
-from online_learning.statistics.posterior import LinearPrior
 from streams.bench.report import machine, speaker, write_report
 from streams.bench.wide import START_MS, wide_clicks
 from streams.decoding.clicks import ClickColumns, click_columns
 from streams.events import Click, decode_click
 from streams.kafka.columns import TIMESTAMP, RecordColumns
-from streams.learning.policy_set import PolicySet
 from streams.mapping.click_reader import ClickReader
 from streams.metrics import Metrics
 from streams.settings import DEFAULT_ACTIONS, Settings
@@ -137,9 +134,7 @@ def _fold(batches: list[RecordColumns], read: Read, shard: Shard) -> None:
 
 
 def _shard() -> Shard:
-    settings, prior = Settings(), LinearPrior(np.zeros(4), precision=20.0, feature_space="")
-    learning = PolicySet(settings, prior, Metrics()).learning
-    return ShardFactory(settings, learning, model_version="none", signals=SignalConfig()).shard(0)
+    return ShardFactory(Settings(), version="none", dim=4, signals=SignalConfig()).shard(0)
 
 
 def _seconds(work: Callable[[], None]) -> float:

@@ -121,12 +121,17 @@ class Pages:
 
     async def release(self, _: web.Request) -> web.Response:
         """Answer with the release in use and the policies that choose from its scores."""
-        parts = self._parts
+        parts, lane = self._parts, self._parts.lanes.serving
         return await self._page(
             "release",
-            provider=parts.lanes.serving.scorer.provider,
+            provider=lane.scorer.provider,
             settings=parts.settings,
-            updates=parts.lanes.serving.policies.learner.version,
+            folder=lane.folder,
+            follows=parts.follower is not None,
+            warm=[one.version for one in parts.lanes if one is not lane],
+            wanted=None if parts.follower is None else parts.follower.wanted,
+            refused={} if parts.follower is None else parts.follower.refused,
+            updates=lane.policies.learner.version,
             candidates=parts.settings.candidate_policies,
         )
 

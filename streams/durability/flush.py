@@ -91,7 +91,7 @@ class Flusher:
             shared = shared or clicks == shard.flushed.users
             shard.count_published()
             learned = -1 if shard.weigher is None else shard.weigher.learned(shard.partition)
-            marks = (shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset)
+            marks = shard.marks
             take = _Take(shard, self._index)
             try:
                 groups = self._learned(take, changed=marks != shard.flushed.statistics)
@@ -235,15 +235,22 @@ def _take_dropped(shard: Shard) -> Taken:
 
 def _take_dropped_arms(shard: Shard) -> Taken:
     arms, shard.dropped_arms = shard.dropped_arms, set()
-    rows = [(arm_key(shard.partition, arm), None) for arm in sorted(arms)]
+    rows = [(key, None) for key in sorted(arms)]
     return Taken(rows, lambda: shard.dropped_arms.update(arms))
 
 
 def _take_parts(shard: Shard) -> Taken:
     """Rows of the parts of the statistics that have changed; they go out before the row of the whole."""
-    taken = shard.statistics.take_rows()
-    rows = [(arm_key(shard.partition, part), row) for part, row in taken]
-    return Taken(rows, lambda: shard.statistics.put_back(part for part, _ in taken))
+    taken = [(one, one.take_rows()) for one in shard.every_statistics]
+    rows = [
+        (arm_key(shard.partition, part, one.feature_space), row) for one, rows in taken for part, row in rows
+    ]
+
+    def put_back() -> None:
+        for one, rows in taken:
+            one.put_back(part for part, _ in rows)
+
+    return Taken(rows, put_back)
 
 
 def _responses(

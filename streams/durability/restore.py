@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 
-from online_learning.policies.registry import Learning
+import msgspec
+
 from streams.decoding.records import decode
 from streams.durability.covisit_restore import name_covisits, place_covisits, read_covisits
 from streams.durability.profile_restore import Restore
@@ -23,9 +24,9 @@ from streams.state.shard import (
     STATISTICS_PREFIX,
     PolicyRow,
     Shard,
-    arm_of,
     decode_policy_row,
     features_of,
+    is_arm_in,
 )
 from streams.state.shard_factory import ShardFactory
 
@@ -42,7 +43,6 @@ class Restorer:
     Parameters
     ----------
     topics : full name on the broker by name
-    model_version, feature_dim : of the release in use
     """
 
     def __init__(
@@ -50,10 +50,7 @@ class Restorer:
         log: Log,
         topics: Mapping[str, str],
         factory: ShardFactory,
-        learning: Learning,
         *,
-        model_version: str,
-        feature_dim: int,
         index: ItemIndex,
         inputs: Inputs,
         writers: StateWriters,
@@ -62,9 +59,6 @@ class Restorer:
         self._log = log
         self._topics = topics
         self._factory = factory
-        self._learning = learning
-        self._model_version = model_version
-        self._feature_dim = feature_dim
         self._index = index
         self._inputs = inputs
         self._writers = writers
@@ -80,8 +74,9 @@ class Restorer:
         shard = self._factory.shard(partition)
         await self._profiles(shard)
         # Without a row, slates may be out all the same: from before the first flush.
-        row = await self._shared(shard) or shard.policy_row()
-        self._took_over(shard, row)
+        row, arms = await self._shared(shard)
+        row = row or shard.policy_row()
+        self._took_over(shard, row, arms)
         await self._inputs.positioned()
         self._meet_logs(shard)
         await self._slates(shard, row)
@@ -115,8 +110,10 @@ class Restorer:
         for _ in restore.finish_stated():
             await asyncio.sleep(0)
 
-    async def _shared(self, shard: Shard) -> PolicyRow | None:
+    async def _shared(self, shard: Shard) -> tuple[PolicyRow | None, dict[bytes, bytes]]:
+        """Restore item statistics; return the newest row of the bandit, and the rows of its arms by key."""
         newest: PolicyRow | None = None
+        arms: dict[bytes, bytes] = {}
         weights: tuple[bytes, bytes] | None = None
         logs = b""
         async for records in self._read("policy-state", shard.partition, at_once=MANY):
@@ -130,15 +127,15 @@ class Restorer:
                 elif key.startswith(LOGS_PREFIX) and record.value is not None:
                     logs = record.value
                 elif key.startswith(ARM_PREFIX) and record.value:
-                    shard.statistics.load_rows([record.value])
+                    arms[key] = record.value
                 elif key.startswith(ARM_PREFIX):
-                    shard.statistics.forget([arm_of(key)])
+                    arms.pop(key, None)
                 elif key.startswith(WEIGHTS_PREFIX) and record.value and shard.weigher is not None:
                     weights = key, record.value
         if weights is not None and shard.weigher is not None:
             take_over_weights(shard.weigher, shard.partition, *weights)
         shard.logs.load(shard.profiles.logs, logs)
-        return newest
+        return newest, arms
 
     def _meet_logs(self, shard: Shard) -> None:
         for name in shard.logs.meet(self._inputs.log_ids, shard.newest_offsets()):
@@ -150,18 +147,27 @@ class Restorer:
         if shard.logs.unsaved:
             shard.profiles.save_logs(shard.logs.row())
 
-    def _took_over(self, shard: Shard, row: PolicyRow) -> None:
-        """Go on with the sums of a row."""
-        if row.feature_space == self._learning.feature_space:
-            shard.load_positions(row)
-            if row.statistics:
-                shard.statistics = self._learning.read(row.statistics)
+    def _took_over(self, shard: Shard, row: PolicyRow, arms: Mapping[bytes, bytes]) -> None:
+        """Go on with the sums of a row, those of each release in its own space."""
+        shard.load_positions(row)
+        for space in row.spaces:
+            if space.feature_space == shard.statistics.feature_space:
+                # A row from before the number was in it has as many features as the release.
+                space = msgspec.structs.replace(space, dim=shard.statistics.dim)
+            if (found := self._factory.spaces.read(space)) is None:
+                continue
+            version, statistics = found
+            if version == shard.model_version:
+                shard.statistics = statistics
+            else:
+                shard.others[version] = statistics
+        for statistics in shard.every_statistics:
+            mine = statistics.feature_space
+            statistics.load_rows(value for key, value in arms.items() if is_arm_in(key, mine))
         shard.rewarded_offset = row.clicks_offset
         shard.recommended_offset = row.recommendations_offset
         shard.watermark_ms = row.closed_ms
-        shard.flushed.statistics = (
-            shard.statistics.impressions, shard.statistics.rewards, shard.rewarded_offset
-        )  # fmt: skip
+        shard.flushed.statistics = shard.marks
 
     async def _slates(self, shard: Shard, row: PolicyRow) -> None:
         """Open the slates that can still be rewarded, and count those published after the row.
@@ -182,15 +188,14 @@ class Restorer:
 
     def _reopen(self, shard: Shard, row: PolicyRow, served: Recommendation, offset: int) -> None:
         shard.answered.add(served.request_id, offset)
-        features = features_of(served, self._feature_dim)
-        same_space = served.model_version == self._model_version
+        features = features_of(served)
         erased = shard.profiles.erased_through(served.user_id)
         forgotten = erased is not None and served.clicks_offset <= erased
         kept = served.timestamp_ms + shard.slates.keep_ms > row.closed_ms
         if kept and not forgotten and len(features) == len(served.slate):
             shard.open_slate(served, features)
         offset += shard.logs.of("recommendations")
-        shard.count_slate(served, features if same_space else features[:0], offset)
+        shard.count_slate(served, features, offset)
 
     async def _rewards(self, shard: Shard, row: PolicyRow) -> None:
         """Mark what the slates have been rewarded for already: those clicks are in the sums."""

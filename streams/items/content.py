@@ -69,6 +69,11 @@ class ContentEncoder:
         self._text: TextEncoder | None = None
         self._fingerprint: str | None = None
 
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the text encoder whose vectors the items have; None where they have none."""
+        return self._fingerprint
+
     def start(self) -> None:
         """Begin to open the text encoder, if that has not begun."""
         if self._opening is None:

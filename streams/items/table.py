@@ -26,6 +26,7 @@ AnyScorer = Scorer | BaselineScorer
 
 ENCODE_BATCH = 256
 MIN_CAPACITY = 256
+BACKGROUND = 2.0  # pause after a batch that nobody waits for, times what it took
 STEPS = 8  # between one capacity and the next, twice as large: the graphs see few shapes
 
 
@@ -121,6 +122,10 @@ class ItemTable:
         if len(described):
             self._wake.set()
 
+    def described(self) -> NDArray[np.int32]:
+        """Rows of all items that are described."""
+        return np.flatnonzero(self._catalogue.windows.known).astype(np.int32)
+
     @property
     def pending(self) -> int:
         """Rows waiting to be encoded."""
@@ -160,9 +165,12 @@ class ItemTable:
                 for start in range(0, len(taken), ENCODE_BATCH):
                     rows = taken[start : start + ENCODE_BATCH]
                     batch = self.describe(rows)
+                    began = loop.time()
                     await loop.run_in_executor(self._executor, self._encode, rows, batch)
                     self._encoded(rows)
                     self._taken -= len(rows)
+                    if self._encoded is _nobody:  # nobody waits for it: the release that serves goes first
+                        await asyncio.sleep(BACKGROUND * (loop.time() - began))
 
     def describe(self, rows: NDArray[np.int64]) -> ItemBatch:
         """What the item encoder sees of some rows, as the catalogue has them now."""

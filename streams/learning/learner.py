@@ -13,7 +13,14 @@ from online_learning.statistics.sums import Statistics
 from streams.events import MAX_SLATE
 from streams.learning.policy_set import PolicySet
 from streams.metrics import Metrics
-from streams.state.shard import ARM_PREFIX, STATISTICS_PREFIX, Shard, arm_of, decode_policy_row
+from streams.state.shard import (
+    ARM_PREFIX,
+    STATISTICS_PREFIX,
+    Shard,
+    arm_of,
+    decode_policy_row,
+    is_arm_in,
+)
 
 LEARN_INTERVAL_S = 0.2
 POSITIONS_INTERVAL_S = 1.0
@@ -35,6 +42,8 @@ class _Copy:
 class Learner:
     """Holds what other workers have learned, by partition, and merges it with what this one's shards have.
 
+    All of it is of one feature space, that of the policies: there is a learner for each release.
+
     Sums are added to on the event loop and learned from in a thread. Between them stands a copy by partition,
     brought up to date a few parts at a time: no callback copies more than `PARTS_AT_ONCE`, and matrices are
     inverted in the thread alone.
@@ -55,7 +64,8 @@ class Learner:
     def keep(self, shard: Shard) -> None:
         """Take over what a shard knows whose partition goes to another worker."""
         shard.count_published()
-        self._foreign[shard.partition] = shard.statistics
+        if (statistics := self._of(shard)) is not None:
+            self._foreign[shard.partition] = statistics
         if shard.positions is not None:
             self._foreign_positions[shard.partition] = shard.positions
 
@@ -70,16 +80,15 @@ class Learner:
             self.on_statistics(partition, value or b"")
         elif key.startswith(ARM_PREFIX) and value is not None:
             self.on_arm(partition, value)
-        elif key.startswith(ARM_PREFIX):
+        elif key.startswith(ARM_PREFIX) and is_arm_in(key, self._learning.feature_space):
             self.on_arm_gone(partition, arm_of(key))
 
     def on_statistics(self, partition: int, value: bytes) -> None:
         """Take in a `PolicyRow` of another worker's partition."""
         row = decode_policy_row(value)
-        if row.feature_space != self._learning.feature_space:
-            return
-        if row.statistics:
-            self._foreign[partition] = self._learning.read(row.statistics)
+        for space in row.spaces:
+            if space.feature_space == self._learning.feature_space and space.statistics:
+                self._foreign[partition] = self._learning.read(space.statistics)
         if row.positions:
             self._foreign_positions[partition] = PositionStatistics.from_bytes(row.positions)
 
@@ -102,16 +111,21 @@ class Learner:
             return
         for shard in shards:
             shard.count_published()
-        sources = self._foreign | {shard.partition: shard.statistics for shard in shards}
+        own = {shard.partition: self._of(shard) for shard in shards}
+        sources = self._foreign | {p: statistics for p, statistics in own.items() if statistics is not None}
         if not await self._copy_changes(sources):
             return
         with self._metrics.time_stage("learn"):
             reference = await asyncio.to_thread(self._adopt, list(self._copies.values()))
         if reference is not None:
             for shard in shards:
-                shard.next_reference = reference
+                if shard.statistics.feature_space == self._learning.feature_space:
+                    shard.next_reference = reference
         self._learn_after = started + 10.0 * (time.perf_counter() - started)
         self._metrics.policy_version.set(self._policies.learner.version)
+
+    def _of(self, shard: Shard) -> Statistics | None:
+        return shard.statistics_in(self._learning.feature_space)
 
     async def _copy_changes(self, sources: Mapping[int, Statistics]) -> bool:
         """Copy what has changed in pieces, and return whether anything has."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,6 +119,14 @@ class RunningExperiments:
                 self._remove(name)
             elif self._definitions.get(name) != experiment:
                 self._definitions[name] = started[name] = experiment
+        await self._start(started)
+
+    async def take_over(self, other: "RunningExperiments") -> None:
+        """Run what another runs, or would, from now on."""
+        self._definitions = dict(other._definitions)
+        await self._start(dict(self._definitions))
+
+    async def _start(self, started: Mapping[str, Experiment]) -> None:
         for name, experiment in started.items():
             try:
                 running = await asyncio.to_thread(self._make, experiment)

@@ -279,6 +279,15 @@ class Metrics:
         self._release_written = self._gauge(
             "release_timestamp_seconds", "Unix time at which the release in use was written.", ("version",)
         )
+        self.release_swaps = self._counter(
+            "release_swaps", "Times that another release began to serve without a restart."
+        )
+        self.releases_refused = self._counter(
+            "releases_refused", "Releases that were to serve and could not; another served on."
+        )
+        self._refused = self._gauge(
+            "release_refused_info", "1 for the release that is to serve and is refused.", ("version",)
+        )
         self._logged = _bound(
             self._counter("log_messages", "Warnings and errors logged.", ("source", "level")),
             *((source, level) for source in LOGGERS for level in LEVELS),
@@ -476,6 +485,12 @@ class Metrics:
         self._release_written.clear()
         if written_s is not None:
             self._release_written.labels(version).set(written_s)
+
+    def set_refused(self, version: str | None) -> None:
+        """Name the release that is to serve and is refused; None for none."""
+        self._refused.clear()
+        if version is not None:
+            self._refused.labels(version).set(1)
 
     def set_examination(self, by_position: Iterable[float]) -> None:
         """Set how often each position, from the first on, is taken to be looked at."""

@@ -25,6 +25,8 @@ class ReleaseChange(msgspec.Struct, frozen=True, omit_defaults=True):
 
     promote : `version` serves from now on; rollback : it serves again, and what came after it does not;
     refuse : `by` was to serve it and could not, `reason` says why, and it went on with what it had.
+    replaces : what served when this was decided, "" for nothing. If something else serves by the time that
+        the record is on the topic, it is void: somebody else was faster. None, as in older records: always.
     """
 
     change: Kind
@@ -32,6 +34,7 @@ class ReleaseChange(msgspec.Struct, frozen=True, omit_defaults=True):
     by: str
     timestamp_ms: Annotated[int, msgspec.Meta(ge=0, lt=LATEST_MS)]
     reason: str = ""
+    replaces: str | None = None
 
 
 _decode = msgspec.json.Decoder(ReleaseChange).decode
@@ -55,9 +58,21 @@ def serving(changes: Iterable[ReleaseChange]) -> list[str]:
 
     Nothing serves when it is empty.
     """
+    return _folded(changes)[0]
+
+
+def voided(changes: Iterable[ReleaseChange]) -> set[int]:
+    """Return the numbers, in their order from 0, of changes that came too late and change nothing."""
+    return _folded(changes)[1]
+
+
+def _folded(changes: Iterable[ReleaseChange]) -> tuple[list[str], set[int]]:
     stack: list[str] = []
-    for change in changes:
-        if change.change == "promote":
+    void: set[int] = set()
+    for number, change in enumerate(changes):
+        if change.change != "refuse" and change.replaces not in (None, stack[-1] if stack else ""):
+            void.add(number)
+        elif change.change == "promote":
             if not stack or stack[-1] != change.version:
                 stack.append(change.version)
         elif change.change == "rollback":
@@ -65,7 +80,7 @@ def serving(changes: Iterable[ReleaseChange]) -> list[str]:
                 stack.pop()
             if not stack:
                 stack.append(change.version)
-    return stack
+    return stack, void
 
 
 def live(changes: Iterable[ReleaseChange]) -> str | None:
@@ -88,10 +103,10 @@ async def read_changes(settings: Settings) -> list[ReleaseChange]:
 
 
 async def publish_change(
-    settings: Settings, kind: Kind, version: str, *, by: str, reason: str = ""
+    settings: Settings, kind: Kind, version: str, *, by: str, reason: str = "", replaces: str | None = None
 ) -> ReleaseChange:
     """Write a change of now; return it when the broker has it."""
-    change = ReleaseChange(kind, version, by, int(time.time() * 1000), reason)
+    change = ReleaseChange(kind, version, by, int(time.time() * 1000), reason, replaces)
     publisher = Publisher(settings)
     await publisher.start()
     try:

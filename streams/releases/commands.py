@@ -17,7 +17,15 @@ from rich.table import Table
 from streams.cache import cache_folder, writable_folder
 from streams.errors import ConfigurationError, SlatestreamError
 from streams.kafka.connected import run_connected
-from streams.releases.changes import ReleaseChange, before, publish_change, read_changes, serving
+from streams.releases.changes import (
+    Kind,
+    ReleaseChange,
+    before,
+    publish_change,
+    read_changes,
+    serving,
+    voided,
+)
 from streams.releases.changes import live as live_of
 from streams.settings import Settings, load_settings
 
@@ -40,9 +48,8 @@ release_app = typer.Typer(
     `put` copies what `slatestream train` wrote into the store, `promote` lets it serve, `rollback` brings
     back what served before, `history` tells who did so and when.
 
-    A worker with the setting `release_store` serves what was promoted last. It takes it at its start:
-    restart the workers one after the other, each is ready in seconds. If it cannot be served, the worker
-    serves what served before, and says why in its log and in `history`.""",
+    A worker with the setting `release_store` serves what was promoted last, without a restart. If it cannot
+    be served, what served before serves on, and the reason is in the worker's log and in `history`.""",
 )
 
 
@@ -116,13 +123,15 @@ def promote_command(
     chosen = _one_of(found, version).version
     check(settings, found, chosen)
 
-    async def promote() -> ReleaseChange | None:
-        if live_of(await read_changes(settings)) == chosen:
-            return None
-        return await publish_change(settings, "promote", chosen, by=by or whoami(), reason=reason)
+    async def promote() -> bool:
+        now = live_of(await read_changes(settings))
+        if now == chosen:
+            return False
+        await _change(settings, "promote", chosen, by=by, reason=reason, replaces=now)
+        return True
 
-    change = run_connected(settings, "release", promote())
-    said = "serves already" if change is None else "is promoted: workers take it at their start"
+    changed = run_connected(settings, "release", promote())
+    said = "is promoted: workers serve it as soon as they have loaded it" if changed else "serves already"
     print(f"{chosen} {said}.")
 
 
@@ -140,11 +149,11 @@ def rollback_command(
             raise SlatestreamError("rollback: no release served before the present one")
         now, earlier = stack[-1], stack[-2]
         check(settings, found, earlier)
-        await publish_change(settings, "rollback", earlier, by=by or whoami(), reason=reason)
+        await _change(settings, "rollback", earlier, by=by, reason=reason, replaces=now)
         return now, earlier
 
     now, earlier = run_connected(settings, "release", rollback())
-    print(f"{earlier} is back, {now} is not served any more: workers take it at their start.")
+    print(f"{earlier} is back, {now} is served no more as soon as workers have read this.")
 
 
 @release_app.command("history")
@@ -168,9 +177,11 @@ def history_command(
         table = Table()
         for column in ("time", "change", "version", "by", "reason"):
             table.add_column(column, overflow="fold")
-        for change in changes:
+        void = voided(changes)
+        for number, change in enumerate(changes):
             when = datetime.fromtimestamp(change.timestamp_ms / 1000, UTC).isoformat(timespec="seconds")
-            table.add_row(when, change.change, change.version, _plain(change.by), _plain(change.reason))
+            kind = f"{change.change}, void" if number in void else change.change
+            table.add_row(when, kind, change.version, _plain(change.by), _plain(change.reason))
         Console(markup=False).print(table)
 
 
@@ -194,6 +205,21 @@ def gc_command(
         print("nothing to delete")
     elif not yes:
         print("--yes deletes them")
+
+
+async def _change(
+    settings: Settings, kind: Kind, version: str, *, by: str | None, reason: str, replaces: str | None
+) -> None:
+    """Write a change, and make sure that nobody was faster."""
+    made = await publish_change(
+        settings, kind, version, by=by or whoami(), reason=reason, replaces=replaces or ""
+    )
+    changes = await read_changes(settings)
+    if changes.index(made) in voided(changes):
+        raise SlatestreamError(
+            f"{kind}: {live_of(changes)} was made to serve at the same time, in the place of "
+            f"{replaces or 'nothing'}; nothing has changed by this, see `slatestream release history`"
+        )
 
 
 def open_store(settings: Settings, url: str | None) -> "ReleaseStore":

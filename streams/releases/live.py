@@ -3,15 +3,15 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiokafka.errors import KafkaError
 
-from model_core.release.folder import read_release
 from streams.cache import cache_folder, writable_folder
 from streams.errors import SlatestreamError
-from streams.items.reading import check_settings
+from streams.items.table import AnyScorer, load_scorer
 from streams.items.text_encoder import open_text_encoder
 from streams.kafka.first_look import look
 from streams.releases.changes import ReleaseChange, publish_change, read_changes, serving
@@ -24,8 +24,25 @@ LONGEST_REASON = 500
 TRIED = 3  # releases back, until a worker serves without any
 
 
-async def with_live_release(settings: Settings) -> Settings:
-    """Return settings with the folder of the release that serves, where a store is set and no folder is.
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What a worker begins with that follows `model-releases`.
+
+    Attributes
+    ----------
+    settings : with the folder of the release, None where there is none
+    refused : versions that cannot be served here, and why
+    read : changes that were known
+    """
+
+    settings: Settings
+    scorer: AnyScorer
+    refused: Mapping[str, str]
+    read: int
+
+
+async def live_release(settings: Settings) -> Live | None:
+    """Return what serves, where a store is set and no folder is; None where nothing is followed.
 
     A release that cannot be served is refused on `model-releases`, and what served before it is taken. Where
     the store does not answer, that is no fault of the release: what was fetched before is served.
@@ -40,53 +57,76 @@ async def with_live_release(settings: Settings) -> Settings:
         If nothing knows the store's kind of URL.
     """
     if settings.release_store is None or settings.release is not None:
-        return settings
+        return None
     await look(settings)
     store = ReleaseStore(settings.release_store)
     changes = await read_changes(settings)
     versions = serving(changes)
     unreachable: StoreUnreachable | None = None
+    refused: dict[str, str] = {}
     for version in list(dict.fromkeys(reversed(versions)))[:TRIED]:
         try:
-            folder = await asyncio.to_thread(_fetch, settings, store, version)
+            folder, scorer = await asyncio.to_thread(_load, settings, store, version)
         except StoreUnreachable as error:
             log.error("release %s cannot be fetched: %s", version, error)
             unreachable = error
-        except OSError as error:  # of the disk here
-            log.error("release %s cannot be kept: %s", version, error)
-            unreachable = StoreUnreachable(f"release {version} cannot be kept on this machine: {error}")
         except (SlatestreamError, ValueError) as error:
             log.error("release %s cannot be served: %s", version, error)
-            await _refuse(settings, changes, version, str(error)[:LONGEST_REASON])
+            refused[version] = str(error)[:LONGEST_REASON]
+            await _refuse(settings, changes, version, refused[version])
         else:
             log.info("release %s of %s serves", version, store.url)
-            return settings.model_copy(update={"release": folder})
+            there = settings.model_copy(update={"release": folder})
+            return Live(there, scorer, refused, len(changes))
     if unreachable is not None:
         raise unreachable
     if versions:
         log.error("none of the releases promoted last can be served: slates come from signals alone")
     else:
         log.warning("no release is promoted: `slatestream release put FOLDER`, then `promote`")
-    return settings
+    return Live(settings, load_scorer(settings), refused, len(changes))
 
 
-def _fetch(settings: Settings, store: ReleaseStore, version: str) -> Path:
-    folder = store.fetch(version, writable_folder(cache_folder() / "releases"))
-    release = read_release(folder)
-    check_settings(settings, release)
-    open_text_encoder(settings.model_copy(update={"release": folder}), release)
-    return folder
+def fetch_release(store: ReleaseStore, version: str) -> Path:
+    """Return the folder of a release on this machine, fetched if it is not here yet as it should be.
+
+    Raises
+    ------
+    StoreUnreachable
+        If the store does not answer, or this machine cannot keep it: no fault of the release.
+    StoreError
+        If the store does not hold it, or holds something else under its name.
+    """
+    try:
+        return store.fetch(version, writable_folder(cache_folder() / "releases"))
+    except OSError as error:
+        raise StoreUnreachable(f"release {version} cannot be kept on this machine: {error}") from error
+
+
+def _load(settings: Settings, store: ReleaseStore, version: str) -> tuple[Path, AnyScorer]:
+    folder = fetch_release(store, version)
+    there = settings.model_copy(update={"release": folder})
+    scorer = load_scorer(there)
+    open_text_encoder(there, scorer.release)
+    return folder, scorer
+
+
+def to_be_refused(changes: Sequence[ReleaseChange], version: str, host: str) -> bool:
+    """Whether this machine has not refused a release yet since it was last to serve."""
+    for change in reversed(changes):
+        if change.version == version:
+            if change.change != "refuse":
+                return True
+            if change.by == host:
+                return False
+    return True
 
 
 async def _refuse(settings: Settings, changes: Sequence[ReleaseChange], version: str, reason: str) -> None:
     """Write down that a release is refused on this machine, once for each time that it was to serve."""
     host = socket.gethostname()
-    for change in reversed(changes):
-        if change.version == version:
-            if change.change != "refuse":
-                break
-            if change.by == host:
-                return
+    if not to_be_refused(changes, version, host):
+        return
     try:
         await publish_change(settings, "refuse", version, by=host, reason=reason)
     except (KafkaError, SlatestreamError) as error:  # it may not write there: no reason not to serve

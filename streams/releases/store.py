@@ -106,11 +106,19 @@ class ReleaseStore:
         return found == sizes and manifest == (folder / MANIFEST).read_bytes()
 
     def list(self) -> list[Stored]:
-        """Return what the store holds, by version; what has no readable manifest is left out."""
+        """Return what the store holds, by version; what has no readable manifest is left out.
+
+        Raises
+        ------
+        StoreUnreachable
+            If there is no store at that place, as where a disk is not mounted; `put` makes one.
+        """
         with self._explained("read"):
             self._files.invalidate_cache()
             if not self._files.exists(self._root):
-                return []
+                raise StoreUnreachable(
+                    f"release store {self.url} is not there; the first `slatestream release put` makes it"
+                )
             names = [Path(path).name for path in self._files.ls(self._root, detail=False)]
         found = []
         for version in sorted(name for name in names if VERSION.fullmatch(name)):

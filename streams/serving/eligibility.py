@@ -92,6 +92,15 @@ class Eligibility:
             self._encoded[rows] = True
             self._look(rows)
 
+    def encode_all(self) -> None:
+        """Let exactly what is described have a vector: those of another release serve from now on. O(n)."""
+        known = self._catalogue.windows.known
+        self._reserve(len(known))
+        fresh = np.flatnonzero(known & ~self._encoded[: len(known)])
+        self._encoded[:] = False
+        self._encoded[: len(known)] = known
+        self._look(fresh)
+
     def forget(self, rows: NDArray[np.int32]) -> None:
         """Let rows have no vectors any more: other items will have them."""
         inside = rows[rows < len(self._encoded)]

@@ -97,6 +97,11 @@ class Explainer:
         self._turn = asyncio.Lock()
         self._waiting = 0
 
+    @property
+    def busy(self) -> bool:
+        """Whether an explanation is being made."""
+        return self._waiting > 0
+
     async def explain(self, user_id: str, item_id: str, partition: int) -> Explanation:
         """Explain the score that the item has for the user now, seen and blocked items included.
 

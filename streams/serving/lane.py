@@ -1,6 +1,7 @@
 """A release and all that is made of it, and which of them serves."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from streams.serving.explainer import Explainer
 from streams.serving.previews import Previews
 from streams.serving.request_batch import RequestBatches
 from streams.serving.slates import SlateMaker
+from streams.state.shard import Shard
+
+POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,8 +46,15 @@ class Lane:
         return self.scorer.release.version
 
     async def close(self) -> None:
-        """Let go of the thread; what it is doing ends."""
+        """Let go of the thread and of what the release holds in memory; what was begun ends before."""
         await self.items.stop()
+        while self.explainer.busy:
+            await asyncio.sleep(POLL_S)
+        await asyncio.get_running_loop().run_in_executor(self.inference, self.scorer.close)
+        self.inference.shutdown(wait=False)
+
+    def abandon(self) -> None:
+        """Let go of the thread at once: the worker ends."""
         self.inference.shutdown(wait=False, cancel_futures=True)
 
 
@@ -76,3 +87,32 @@ class Lanes:
         """Let the first lane serve."""
         self._lanes = [lane]
         lane.items.tell(self._eligibility.mark_encoded)
+
+    def add(self, lane: Lane) -> None:
+        """Keep another lane up to date from now on; it encodes all items that there are, beside the work."""
+        self._lanes.append(lane)
+        known = lane.items.described()
+        lane.items.refresh(known)
+
+    def remove(self, lane: Lane) -> None:
+        """Keep a lane up to date no more."""
+        self._lanes = [one for one in self._lanes if one is not lane]
+
+    def serve(self, lane: Lane, shards: Iterable[Shard]) -> None:
+        """Let a lane, which has encoded all items, serve from the next batch on; the one before stays.
+
+        Parameters
+        ----------
+        shards : those that are restored and owned
+        """
+        before = self.serving
+        before.items.tell(None)
+        lane.items.tell(self._eligibility.mark_encoded)
+        self._eligibility.encode_all()
+        self._lanes = [lane, *(one for one in self._lanes if one is not lane)]
+        for shard in shards:
+            self.serve_from(shard)
+
+    def serve_from(self, shard: Shard) -> None:
+        """Let a shard learn from the slates that are begun now."""
+        shard.serve(self.serving.version, self.serving.policies.learning.empty())

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from model_core.release.baseline import BaselineScorer
 from model_core.signals.weighing import Weigher
-from online_learning.statistics.posterior import LinearPrior
 from streams.clock import Clock
 from streams.items.table import AnyScorer, ItemTable
 from streams.learning.learner import Learner
@@ -25,6 +24,7 @@ from streams.serving.slates import SlateMaker
 from streams.settings import Settings
 from streams.state.shard import Shard
 from streams.state.shared import SharedState
+from streams.state.spaces import Spaces
 from streams.why.signal_sources import SignalSources
 from streams.why.slate_reasons import SlateReasons
 
@@ -47,6 +47,7 @@ class LaneMaker:
         eligibility: Eligibility,
         own_clicks: OwnClicks,
         counts_as_seen: NDArray[np.bool_],
+        spaces: Spaces,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -56,22 +57,28 @@ class LaneMaker:
         self._eligibility = eligibility
         self._own_clicks = own_clicks
         self._counts_as_seen = counts_as_seen
+        self._spaces = spaces
         names = tuple(settings.actions)
         self._positive = np.array([name in settings.positive_actions for name in names], np.bool_)
         self._metrics = metrics
         self._clock = clock
 
-    def make(
-        self, scorer: AnyScorer, policies: PolicySet, *, folder: Path | None, weigher: Weigher | None = None
-    ) -> Lane:
+    def make(self, scorer: AnyScorer, *, folder: Path | None, weigher: Weigher | None = None) -> Lane:
         """Return a lane that serves nobody yet; it follows the items once these are started.
 
         Parameters
         ----------
-        policies : see `policies_of`
+        folder : of the release
         weigher : what is learned online of the signals; a release has weights of its own
+
+        Raises
+        ------
+        ConfigurationError
+            If a policy of the settings cannot choose from this release's candidates.
         """
-        settings, shared = self._settings, self._shared
+        settings, shared, release = self._settings, self._shared, scorer.release
+        prior = self._spaces.prior(release.version, release.feature_dim)
+        policies = PolicySet(settings, prior, self._metrics)
         inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
         items = ItemTable(shared.index, shared.catalogue, scorer, inference)
         sources = SignalSources(covisits=shared.covisits, ease=items.ease)
@@ -102,15 +109,3 @@ class LaneMaker:
             learner=Learner(policies, self._metrics), batches=batches, slates=slates, explainer=explainer,
             previews=previews,
         )  # fmt: skip
-
-
-def policies_of(settings: Settings, scorer: AnyScorer, metrics: Metrics) -> PolicySet:
-    """Return the policies that choose from a scorer's candidates."""
-    release = scorer.release
-    prior = LinearPrior(
-        release.prior_weights.astype(np.float64),
-        precision=settings.prior_precision,
-        # Sums of responses and sums of rewards must not be added.
-        feature_space=release.version + ("/reward" if settings.learn_from == "reward" else ""),
-    )
-    return PolicySet(settings, prior, metrics)

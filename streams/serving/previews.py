@@ -67,6 +67,17 @@ class Previews:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._inference, self._make, gathered)
 
+    async def rehearse(self, requests: Sequence[tuple[Request, Shard]]) -> None:
+        """Make slates for so many requests together and tell nobody: what is made first takes longest."""
+        jobs = [Job(request, shard, time.perf_counter()) for request, shard in requests]
+        gathered = self._batches.gather(jobs)
+        await asyncio.get_running_loop().run_in_executor(self._inference, self._rehearse, gathered)
+
+    def _rehearse(self, gathered: Gathered) -> None:
+        batch = self._batches.prepare(gathered)
+        _, candidates = self._slates.candidates(batch)
+        choose(candidates, batch.routes, k=batch.k, seeds=batch.seeds)
+
     def _make(self, gathered: Gathered) -> list[Preview]:
         batch = self._batches.prepare(gathered)
         scores, candidates = self._slates.candidates(batch)

@@ -26,6 +26,7 @@ from streams.state.fair_lock import FairLock
 from streams.state.item_index import ItemIndex, key_of, keys_of
 from streams.state.log_bases import LogBases
 from streams.state.profiles import DUPLICATE, REFUSED, REPLAYED, Profiles, count_pairs
+from streams.state.spaces import KEPT, SpaceRow, space_key
 
 STATISTICS_PREFIX = b"statistics\0"
 ARM_PREFIX = b"arm\0"
@@ -49,7 +50,8 @@ class PolicyRow(msgspec.Struct, frozen=True, array_like=True):
     recommendations begin that may still be rewarded; closed_ms is the watermark slates were closed at.
     statistics is empty where each part of them has a row of its own, written before this one. positions is
     of the slates closed so far, and examination what the slates after this row are weighed by; both are
-    empty where position bias is not learned.
+    empty where position bias is not learned. others are the statistics of releases that served before, and
+    dim is the number of features of the one that serves; 0 in rows from before there were others.
     """
 
     v: int
@@ -61,6 +63,13 @@ class PolicyRow(msgspec.Struct, frozen=True, array_like=True):
     statistics: bytes
     positions: bytes = b""
     examination: tuple[float, ...] = ()
+    dim: int = 0
+    others: tuple[SpaceRow, ...] = ()
+
+    @property
+    def spaces(self) -> list[SpaceRow]:
+        """The statistics of all releases, that of the one that serves last."""
+        return [*self.others, SpaceRow(self.feature_space, self.dim, self.statistics)]
 
 
 encode_policy_row = msgspec.msgpack.Encoder().encode
@@ -82,14 +91,27 @@ def statistics_key(partition: int) -> bytes:
     return STATISTICS_PREFIX + partition.to_bytes(2, "big")
 
 
-def arm_key(partition: int, arm: int) -> bytes:
-    """Key of a partition's row of one part, an item's, of bandit statistics."""
-    return ARM_PREFIX + partition.to_bytes(2, "big") + arm.to_bytes(8, "big")
+def arm_key(partition: int, arm: int, feature_space: str | None = None) -> bytes:
+    """Key of a partition's row of one part, an item's, of bandit statistics.
+
+    Without a feature space it is that of a row from before each release had rows of its own.
+    """
+    space = b"" if feature_space is None else space_key(feature_space)
+    return ARM_PREFIX + partition.to_bytes(2, "big") + arm.to_bytes(8, "big") + space
 
 
 def arm_of(key: bytes) -> int:
     """Return the arm that an `arm_key` names."""
-    return int.from_bytes(key[-8:], "big")
+    return int.from_bytes(key[_ARM], "big")
+
+
+def is_arm_in(key: bytes, feature_space: str) -> bool:
+    """Whether an `arm_key` may be one of a feature space."""
+    space = key[_ARM.stop :]
+    return not space or space == space_key(feature_space)
+
+
+_ARM = slice(len(ARM_PREFIX) + 2, len(ARM_PREFIX) + 10)
 
 
 _NOBODY = np.zeros(0, np.int64)
@@ -153,9 +175,11 @@ class Shard:
     must not be committed. epochs has the ledger epoch per topic. examination has how often each position
     is looked at, (MAX_SLATE,) float64; next_examination, and next_reference of logistic statistics, take
     effect with the next flush. cascade: positions below a slate's last response were not looked at.
-    model_version: of the release whose slates are learned from. dropped: the partition is another worker's by
-    now, or will be restored anew. dropped_items, dropped_arms: keys of items whose rows on the
-    changelog are to be deleted. weigher learns from clicks, before they are counted, what
+    statistics are those of the release that serves, model_version, and others those of releases that served
+    before, by version, the latest last: each slate is learned from in the space of its own release. blank
+    makes them; without it nothing is learned of others. dropped: the partition is another worker's by
+    now, or will be restored anew. dropped_items: keys of items whose rows on the changelog are to be deleted;
+    dropped_arms: keys of such rows. weigher learns from clicks, before they are counted, what
     signals count, where no release says it. counting has the rows of the items of the clicks that are being
     counted.
 
@@ -193,7 +217,9 @@ class Shard:
     cascade: bool = False
     dropped: bool = False
     dropped_items: set[int] = field(default_factory=set)
-    dropped_arms: set[int] = field(default_factory=set)
+    dropped_arms: set[bytes] = field(default_factory=set)
+    others: dict[str, Statistics] = field(default_factory=dict)
+    blank: Callable[[str, int], Statistics] | None = None
     next_examination: NDArray[np.float64] | None = None
     next_reference: NDArray[np.float64] | None = None
     users_lock: FairLock = field(default_factory=FairLock)
@@ -305,7 +331,7 @@ class Shard:
     ) -> None:
         """Join clicks with the slates of their users; those already in the sums are left out."""
         waiting = self.slates.hashes
-        rewards, amendments = _Rows(), _Rows()
+        learned: dict[str, tuple[_Rows, _Rows]] = {}  # by release: rewards, and what amends impressions
         for row, hashed in enumerate(columns.keys[USER].tolist()):
             if hashed not in waiting or outcomes[row] == DUPLICATE:
                 continue
@@ -328,8 +354,9 @@ class Shard:
             if first and slate.record.experiment is not None:
                 by = slate.record.variant or slate.record.slate[found.position].team
                 metrics.count_response(slate.record.experiment, by or "none")
-            if not self._learns_from(slate):
+            if self._known(version := slate.record.model_version) is None:
                 continue
+            rewards, amendments = learned.setdefault(version, (_Rows(), _Rows()))
             if self.learn_from == "reward":
                 rewards.add(slate, found.position, found.reward, offset)
             elif first:  # whether an item was taken, not how often
@@ -339,14 +366,56 @@ class Shard:
                 positions, weight = amended(taken, found.position, len(slate.item_ids))
                 for position in positions:
                     amendments.add(slate, position, weight, offset)
-        if rewards:
+        if learned:
             self.count_published()  # nothing is rewarded before it counts as shown
-        rewards.give_to(self.statistics.add_rewards)
-        amendments.give_to(self.statistics.amend_impressions)
+        for version, (rewards, amendments) in learned.items():
+            if (statistics := self._known(version)) is not None:
+                rewards.give_to(statistics.add_rewards)
+                amendments.give_to(statistics.amend_impressions)
 
-    def _learns_from(self, slate: OpenSlate) -> bool:
-        # What another release makes of an item means something else.
-        return bool(slate.record.model_version == self.model_version)
+    # Releases: what one makes of an item means something else than what another does
+
+    def _known(self, version: str) -> Statistics | None:
+        return self.statistics if version == self.model_version else self.others.get(version)
+
+    def _shown_of(self, version: str, dim: int) -> Statistics | None:
+        """Return the statistics of slates that a release made, now or before; None where none are kept."""
+        statistics = self._known(version)
+        if statistics is None and self.blank is not None:
+            statistics = self.others[version] = self.blank(version, dim)
+            self._keep_few()
+        return None if statistics is None or statistics.dim != dim else statistics
+
+    @property
+    def every_statistics(self) -> tuple[Statistics, ...]:
+        """The statistics of all releases, that of the one that serves first."""
+        return (self.statistics, *self.others.values())
+
+    def statistics_in(self, feature_space: str) -> Statistics | None:
+        """Return the statistics of a feature space; None where there are none."""
+        found = (one for one in self.every_statistics if one.feature_space == feature_space)
+        return next(found, None)
+
+    def serve(self, version: str, blank: Statistics) -> None:
+        """Let slates be made by another release from now on; those of before are still learned from.
+
+        Parameters
+        ----------
+        blank : statistics of nothing, for a release of which nothing is known
+        """
+        if version == self.model_version:
+            return
+        before, self.statistics = self.statistics, self.others.pop(version, blank)
+        self.others[self.model_version] = before
+        self.model_version = version
+        self.next_reference = None  # of the features of the one before
+        self._keep_few()
+
+    def _keep_few(self) -> None:
+        while len(self.others) > KEPT:
+            gone = self.others.pop(next(iter(self.others)))
+            keys = (arm_key(self.partition, arm, gone.feature_space) for arm in gone.parts.tolist())
+            self.dropped_arms.update(keys)
 
     @property
     def seen_offset(self) -> int:
@@ -382,8 +451,9 @@ class Shard:
 
     def note_published(self, slates: Sequence[tuple[Recommendation, NDArray[np.float32], int]]) -> None:
         """Leave published slates to the next `count_published`: many are counted for little more than one."""
-        for _, features, _ in slates:
-            if features.shape[1] != self.statistics.dim:
+        for record, features, _ in slates:
+            ours = record.model_version == self.model_version
+            if ours and features.shape[1] != self.statistics.dim:
                 raise ValueError(f"features must have {self.statistics.dim} columns, got {features.shape[1]}")
         base = self.logs.of("recommendations")
         self._uncounted += [(record, features, base + offset) for record, features, offset in slates]
@@ -404,11 +474,19 @@ class Shard:
         fresh = [slate for slate in slates if slate[2] > self.recommended_offset]
         if fresh:
             self.recommended_offset = fresh[-1][2]
-        shown = [slate for slate in fresh if len(slate[1])]
-        if not shown:
-            return
+        by_release: dict[str, list[tuple[Recommendation, NDArray[np.float32], int]]] = {}
+        for slate in fresh:
+            if len(slate[1]):
+                by_release.setdefault(slate[0].model_version, []).append(slate)
+        for version, shown in by_release.items():
+            if (statistics := self._shown_of(version, shown[0][1].shape[1])) is not None:
+                self._count_shown(statistics, shown)
+
+    def _count_shown(
+        self, statistics: Statistics, shown: Sequence[tuple[Recommendation, NDArray[np.float32], int]]
+    ) -> None:
         sizes = [len(features) for _, features, _ in shown]
-        self.statistics.add_impressions(
+        statistics.add_impressions(
             np.concatenate([features for _, features, _ in shown]),
             arms=keys_of(item.item_id for record, _, _ in shown for item in record.slate),
             times_ms=np.repeat([record.timestamp_ms for record, _, _ in shown], sizes),
@@ -421,7 +499,7 @@ class Shard:
         closed = self.slates.close(self.watermark_ms)
         if self.positions is not None:
             for slate, _, correction in closed:
-                if not correction and self._learns_from(slate):
+                if not correction and self._known(slate.record.model_version) is not None:
                     scores = np.array([item.score for item in slate.record.slate])
                     taken = np.array([not positive.isdisjoint(actions) for actions in slate.actions])
                     self.positions.add(scores, taken)
@@ -443,7 +521,7 @@ class Shard:
 
     def stale_arms(self, index: ItemIndex) -> list[int]:
         """Arms of items that are not known any more and in no open slate; any thread may ask."""
-        arms = self.statistics.parts
+        arms = np.unique(np.concatenate([one.parts for one in self.every_statistics]))
         arms = arms[index.find_keys(arms) < 0]
         if not len(arms):
             return []
@@ -452,8 +530,17 @@ class Shard:
 
     def drop_arms(self, arms: Collection[int]) -> None:
         """Let nothing be learned of arms any more."""
-        self.statistics.forget(arms)
-        self.dropped_arms.update(arms)
+        for statistics in self.every_statistics:
+            statistics.forget(arms)
+            keys = (arm_key(self.partition, arm, statistics.feature_space) for arm in arms)
+            self.dropped_arms.update(keys)
+        self.dropped_arms.update(arm_key(self.partition, arm) for arm in arms)
+
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """What tells whether something was learned."""
+        sums = [(one.impressions, one.rewards) for one in self.every_statistics]
+        return (sum(shown for shown, _ in sums), sum(taken for _, taken in sums), self.rewarded_offset)
 
     def policy_row(self) -> PolicyRow:
         """The bandit's row as of now."""
@@ -475,6 +562,8 @@ class Shard:
             statistics=self.statistics.summary(),
             positions=b"" if self.positions is None else self.positions.to_bytes(),
             examination=() if self.positions is None else tuple(self.examination[:POSITIONS].tolist()),
+            dim=self.statistics.dim,
+            others=tuple(SpaceRow(one.feature_space, one.dim, one.summary()) for one in self.others.values()),
         )
 
     def load_positions(self, row: PolicyRow) -> None:
@@ -507,11 +596,12 @@ def items_of(shards: Iterable[Shard]) -> Iterator[None]:
         yield
 
 
-def features_of(record: Recommendation, dim: int) -> NDArray[np.float32]:
-    """Feature rows of a published slate: (len(slate), feature_dim) float32."""
-    rows = np.frombuffer(record.features, "<f4").astype(np.float32)
-    if record.feature_dim != dim or rows.size != len(record.slate) * dim:
-        return np.zeros((0, dim), np.float32)
+def features_of(record: Recommendation) -> NDArray[np.float32]:
+    """Feature rows of a published slate: (len(slate), feature_dim) float32, none where they are damaged."""
+    dim = record.feature_dim
+    rows = np.frombuffer(record.features[: len(record.features) // 4 * 4], "<f4").astype(np.float32)
+    if dim < 1 or rows.size != len(record.slate) * dim:
+        return np.zeros((0, max(dim, 0)), np.float32)
     return rows.reshape(len(record.slate), dim)
 
 

@@ -8,13 +8,13 @@ from model_core.signals.config import SignalConfig
 from model_core.signals.weighing import Weigher
 from online_learning.attribution.pending_slates import PendingSlates
 from online_learning.attribution.rewards import Shaping
-from online_learning.policies.registry import Learning
 from online_learning.statistics.position_bias import PositionStatistics, power_law
 from streams.events import MAX_SLATE
 from streams.kafka.progress import RecentIds
 from streams.settings import Settings
 from streams.state.profiles import Profiles
 from streams.state.shard import Shard
+from streams.state.spaces import Spaces
 
 
 class ShardFactory:
@@ -22,21 +22,20 @@ class ShardFactory:
 
     Parameters
     ----------
-    learning : what the policies learn from
-    model_version : of the release in use
+    version, dim : of the release that serves, and the number of its features
     signals : how that release's training counted co-visits
 
     Attributes
     ----------
+    spaces : what slates of any release teach
     weigher : what the shards' clicks teach, None where a release says what signals count
     """
 
-    def __init__(
-        self, settings: Settings, learning: Learning, *, model_version: str, signals: SignalConfig
-    ) -> None:
+    def __init__(self, settings: Settings, *, version: str, dim: int, signals: SignalConfig) -> None:
         self._settings = settings
-        self._learning = learning
-        self._model_version = model_version
+        self.spaces = Spaces(settings)
+        self._version = version
+        self._dim = dim
         self._signals = signals
         self.weigher: Weigher | None = None
         given = 0.0 if settings.position_bias == "learned" else settings.position_bias
@@ -54,8 +53,9 @@ class ShardFactory:
                 positive=settings.positive_actions,
             ),
             covisits=self.covisits(),
-            statistics=self._learning.empty(),
-            model_version=self._model_version,
+            statistics=self.spaces.blank(self._version, self._dim),
+            model_version=self._version,
+            blank=self.spaces.blank,
             slates=PendingSlates(
                 window_ms=settings.attribution_window_ms,
                 shaping=Shaping(settings.actions, settings.dwell_half_ms, settings.attribution_windows_ms),

@@ -9,6 +9,7 @@ from faust.types import TP
 from streams.clock import Clock
 from streams.durability.digest import digest
 from streams.items.table import AnyScorer
+from streams.releases.live import Live
 from streams.settings import Settings
 from streams.testing.consumer import MemoryConsumer
 from streams.testing.log import MemoryLog
@@ -32,10 +33,12 @@ class MemoryWorker:
 
     parts: Parts
 
-    def __init__(self, settings: Settings, log: MemoryLog, clock: Clock, scorer: AnyScorer) -> None:
+    def __init__(
+        self, settings: Settings, log: MemoryLog, clock: Clock, scorer: AnyScorer, live: Live | None = None
+    ) -> None:
         self._settings = settings
         self._log = log
-        self.parts = assemble(settings, log, scorer, clock=clock)
+        self.parts = assemble(settings, log, scorer, live=live, clock=clock)
         self._life = Lifecycle(self.parts, crash=self._crash)
         self.consumer = MemoryConsumer(log, self.parts.topics.values())
         self.error: BaseException | None = None

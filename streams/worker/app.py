@@ -16,6 +16,7 @@ from streams.items.table import load_scorer
 from streams.kafka.log import KafkaLog
 from streams.kafka.options import FileToken, ssl_context
 from streams.kafka.transport import BatchSchema, RecordBatch
+from streams.releases.live import Live
 from streams.settings import Settings
 from streams.worker.agents.side_by_side import SideBySide
 from streams.worker.assembly import Agent, Parts, assemble
@@ -108,8 +109,15 @@ class App(faust.App):
             await listening.stop()
 
 
-def create_app(settings: Settings) -> App:
-    """Return the application. Nothing connects before it is started."""
+def create_app(settings: Settings, live: Live | None = None) -> App:
+    """Return the application. Nothing connects before it is started.
+
+    Parameters
+    ----------
+    live : what it begins with when it is to follow `model-releases`; without, it serves the settings' release
+    """
+    if live is not None:
+        settings = live.settings
     app = App(
         settings.group_id,
         broker=[f"kafka-batch://{server.strip()}" for server in settings.bootstrap_servers.split(",")],
@@ -130,7 +138,8 @@ def create_app(settings: Settings) -> App:
         web_enabled=False,
         web_tables_enabled=False,
     )
-    app.parts = parts = assemble(settings, KafkaLog(settings), load_scorer(settings))
+    scorer = load_scorer(settings) if live is None else live.scorer
+    app.parts = parts = assemble(settings, KafkaLog(settings), scorer, live=live)
     app.read_last = parts.topics["clicks"]  # a click from before a request is then never missed beside it
     app.depends = {
         parts.topics[name]: tuple(parts.topics[one] for one in (name, *others))

@@ -32,9 +32,12 @@ from streams.mapping.repartition import Repartitioner
 from streams.mapping.schemas import schemas_of
 from streams.mapping.translate import Translator
 from streams.metrics import Metrics
+from streams.releases.candidate import Candidates
+from streams.releases.follower import Follower
+from streams.releases.live import Live
 from streams.serving.eligibility import Eligibility
 from streams.serving.lane import Lanes
-from streams.serving.lane_maker import LaneMaker, policies_of
+from streams.serving.lane_maker import LaneMaker
 from streams.serving.own_clicks import OwnClicks
 from streams.serving.popular import PopularSlates
 from streams.serving.published import PublishedSlates
@@ -83,20 +86,30 @@ class Parts:
     idle_users: IdleUsers
     repartitioner: Repartitioner
     server: Server
+    follower: Follower | None
     inspector: Inspector
     agents: dict[str, Agent]
 
 
-def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
-    """Return the parts of a worker that reads and writes `log`."""
+def assemble(
+    settings: Settings,
+    log: Log,
+    scorer: AnyScorer,
+    *,
+    live: Live | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Parts:
+    """Return the parts of a worker that reads and writes `log`.
+
+    Parameters
+    ----------
+    live : what it begins with when it is to follow `model-releases`
+    """
     metrics, topics = Metrics(), topics_of_worker(settings)
     index = ItemIndex(now_s=int(clock.time()))
-    policies = policies_of(settings, scorer, metrics)
+    release = scorer.release
     factory = ShardFactory(
-        settings,
-        policies.learning,
-        model_version=scorer.release.version,
-        signals=scorer.release.signals,
+        settings, version=release.version, dim=release.feature_dim, signals=release.signals
     )
     metrics.set_examination(factory.examination[:POSITIONS])
     shared = SharedState(index, Catalogue(index), {p: factory.covisits() for p in range(settings.partitions)})
@@ -114,8 +127,7 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     )  # fmt: skip
     writers = StateWriters(settings, log, topics, failed=failed)
     restorer = Restorer(
-        log, topics, factory, policies.learning, model_version=scorer.release.version,
-        feature_dim=scorer.release.feature_dim, index=index, inputs=inputs, writers=writers, metrics=metrics,
+        log, topics, factory, index=index, inputs=inputs, writers=writers, metrics=metrics,
     )  # fmt: skip
     partitions = Partitions(
         restorer.restore, topics=topics, ends=ends, inputs=inputs, shared=shared,
@@ -145,9 +157,18 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
     counts_as_seen = _counts_as_seen(settings)
     maker = LaneMaker(
         settings, partitions.shard, shared=shared, eligibility=eligibility, own_clicks=own_clicks,
-        counts_as_seen=counts_as_seen, metrics=metrics, clock=clock,
+        counts_as_seen=counts_as_seen, spaces=factory.spaces, metrics=metrics, clock=clock,
     )  # fmt: skip
-    lanes.begin(maker.make(scorer, policies, folder=settings.release, weigher=factory.weigher))
+    lanes.begin(maker.make(scorer, folder=settings.release, weigher=factory.weigher))
+    follower = None
+    if live is not None:
+        candidates = Candidates(
+            settings, log, topics, partitions.live, lanes=lanes, maker=maker, content=content
+        )
+        follower = Follower(
+            log, topics["model-releases"], partitions.live, lanes=lanes, candidates=candidates,
+            publisher=publisher, metrics=metrics, begun=live,
+        )  # fmt: skip
     server = Server(
         settings, lanes=lanes, popular=PopularSlates(shared, eligibility, counts_as_seen=counts_as_seen),
         own_clicks=own_clicks, inputs=inputs, publisher=slates,
@@ -193,7 +214,7 @@ def assemble(settings: Settings, log: Log, scorer: AnyScorer, *, clock: Clock = 
         eligibility=eligibility, ends=ends, content=content,
         inputs=inputs, publisher=publisher, slates=slates, writers=writers, shared_topics=shared_topics,
         partitions=partitions, flusher=flusher, watch=watch, reclaimer=reclaimer, idle_users=idle_users,
-        server=server, folding=folding,
+        server=server, follower=follower, folding=folding,
         inspector=Inspector(settings, shared, eligibility),
         agents=agents,
     )  # fmt: skip

@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from model_core.release.folder import MANIFEST
 from streams.durability.digest import digest
 from streams.kafka.first_look import look
 from streams.kafka.lags import Waiting
@@ -15,6 +14,7 @@ from streams.kafka.log_watch import LOOK_INTERVAL_S
 from streams.kafka.progress import RecentIds
 from streams.learning.learner import LEARN_INTERVAL_S, POSITIONS_INTERVAL_S
 from streams.mapping import click_reader
+from streams.releases.follower import show_release
 from streams.state.shard import items_of, users_of
 from streams.worker.allocator import give_back
 from streams.worker.assembly import Parts
@@ -54,8 +54,7 @@ class Lifecycle:
         await compile_missing()
         await asyncio.gather(look(settings), asyncio.to_thread(self._warm))
         lane = parts.lanes.serving
-        written = None if lane.folder is None else (lane.folder / MANIFEST).stat().st_mtime
-        parts.metrics.set_release(lane.version, lane.scorer.provider, written_s=written)
+        show_release(parts.metrics, lane)
         log.info("release %s on %s", lane.version, lane.scorer.provider)
         await self.connect()
         # What is loaded now stays for good: keep the collector from walking it again and again.
@@ -89,6 +88,8 @@ class Lifecycle:
         parts.lanes.serving.items.start(self._crash)
         await parts.repartitioner.start(self._crash)
         await parts.content.ready()  # from here on it may own content
+        if parts.follower is not None:
+            await parts.follower.start(self._crash)
 
     async def drain(self) -> None:
         """Answer the requests in flight, within a deadline, and flush everything."""
@@ -111,8 +112,11 @@ class Lifecycle:
         await parts.publisher.stop()
         await parts.slates.stop()
         await parts.ends.stop()
+        if parts.follower is not None:
+            await parts.follower.stop()
         for lane in parts.lanes:
-            await lane.close()
+            await lane.items.stop()
+            lane.abandon()
         parts.folding.shutdown(wait=False, cancel_futures=True)
         parts.content.close()
         logging.getLogger().removeHandler(self._log_counter)

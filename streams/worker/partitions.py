@@ -140,6 +140,7 @@ class Partitions:
     async def _restore(self, partition: int) -> Shard:
         started = time.perf_counter()
         shard = await self._restore_shard(partition)
+        self._lanes.serve_from(shard)  # another release may have begun to serve meanwhile
         self._shared.covisits[partition] = shard.covisits
         for lane in self._lanes:
             lane.learner.drop(partition)

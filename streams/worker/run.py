@@ -4,9 +4,11 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from streams.errors import SlatestreamError
-from streams.releases.live import with_live_release
+from streams.releases.live import live_release
 from streams.settings import Settings
 from streams.worker.allocator import bound_heaps
 from streams.worker.app import Beside, create_app
@@ -15,18 +17,19 @@ from streams.worker.cached_kernels import load_without_compiler
 log = logging.getLogger("slatestream")
 
 STOP_TIMEOUT_S = 30.0
+T = TypeVar("T")
 
 
 async def run_worker(settings: Settings, *, beside: Beside | None = None) -> int:
     """Run a worker in this event loop, and what else belongs beside it; return the exit code at the end."""
     bound_heaps()
     load_without_compiler()
-    app = create_app(await with_live_release(settings))
-    app.beside = beside
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    app = create_app(settings, await _unless(stop, live_release(settings)))
+    app.beside = beside
     try:
         starting = asyncio.create_task(app.start())
         waiting = {starting, asyncio.create_task(stop.wait()), asyncio.create_task(app._crashed.wait())}
@@ -50,3 +53,16 @@ async def run_worker(settings: Settings, *, beside: Beside | None = None) -> int
         return 1
     log.info("stopped")
     return 0
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """Return what the work returns; end the process if it is told to stop before."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not working.done():
+        log.info("stopped while a release was fetched")
+        logging.shutdown()
+        # The thread that fetches it cannot be cut off, and nothing has been begun that would be lost.
+        os._exit(0)
+    stopping.cancel()
+    return working.result()

@@ -6,20 +6,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model_core.network.config import TrainConfig
 from model_core.release.batches import ItemBatch
 from model_core.release.scorer import Scorer
-from model_core.training.train import train_release
-from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, Texts, corpus, dataset
+from tests.model_core.tiny import N_ITEMS, Texts
 from tests.once import once_a_run
+from tests.streams.releases.made import train_tiny
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    def make(out: Path) -> None:
-        train_release(corpus(dataset()), WEIGHTS, out, config=CONFIG, train=TrainConfig(epochs=2, threads=1))
-
-    return once_a_run(tmp_path_factory, "tiny-release", make)
+    return once_a_run(tmp_path_factory, "tiny-release", train_tiny)
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,16 @@ from model_core.network.config import ModelConfig
 from model_core.release import folder as files
 from model_core.release.folder import write_manifest
 from model_core.signals.config import SignalConfig
+from tests.once import once_a_run
+from tests.streams.releases.made import train_tiny
 
 MakeRelease = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release with real graphs, which knows i0 to i59 and was trained on views and likes."""
+    return once_a_run(tmp_path_factory, "tiny-release", train_tiny)
 
 
 @pytest.fixture

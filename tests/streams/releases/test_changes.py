@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.releases.changes import ReleaseChange, before, decode_change, encode_change, serving
+from streams.releases.changes import ReleaseChange, before, decode_change, encode_change, serving, voided
 from streams.releases.commands import superfluous
 
 
@@ -42,6 +42,28 @@ def test_the_last_promotion_or_rollback_names_what_serves(words: list[tuple[str,
     named = [change.version for change in done if change.change != "refuse"]
 
     assert serving(done)[-1:] == named[-1:]
+
+
+@pytest.mark.parametrize(
+    ("said", "stack", "late"),
+    [
+        ([("p", "a", ""), ("p", "b", "a")], ["a", "b"], set()),
+        ([("p", "a", ""), ("p", "b", "a"), ("p", "c", "a")], ["a", "b"], {2}),
+        ([("p", "a", ""), ("p", "b", "a"), ("p", "c", "b"), ("r", "a", "b")], ["a", "b", "c"], {3}),
+        ([("p", "a", ""), ("p", "b", "a"), ("r", "a", "b"), ("p", "c", "b")], ["a"], {3}),
+        ([("p", "a", ""), ("p", "b", "")], ["a"], {1}),
+        ([("p", "a", ""), ("x", "a", "z"), ("p", "b", None)], ["a", "b"], set()),
+    ],
+)
+def test_of_two_who_change_the_same_the_second_changes_nothing(
+    said: list[tuple[str, str, str | None]], stack: list[str], late: set[int]
+):
+    kinds = {"p": "promote", "r": "rollback", "x": "refuse"}
+    done = [
+        ReleaseChange(kinds[kind], version, "me", at, replaces=replaces)  # type: ignore[arg-type]
+        for at, (kind, version, replaces) in enumerate(said)
+    ]
+    assert (serving(done), voided(done)) == (stack, late)
 
 
 def test_what_served_at_a_time_is_told():

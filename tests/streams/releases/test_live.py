@@ -10,32 +10,36 @@ from model_core.release.folder import RANKER
 from streams.kafka.topic_admin import admin_client
 from streams.kafka.topics import topic_name
 from streams.releases.changes import publish_change, read_changes
-from streams.releases.live import with_live_release
+from streams.releases.live import live_release
 from streams.releases.store import ReleaseStore, StoreUnreachable
 from streams.settings import Settings
 from tests.e2e.client import wait_until
-from tests.streams.releases.conftest import MakeRelease
+from tests.streams.releases.made import variant
 
 
 class Life:
     """A store of releases, which of them were promoted, and a worker that starts with both."""
 
-    def __init__(self, settings: Settings, make_release: MakeRelease, tmp_path: Path) -> None:
+    def __init__(self, settings: Settings, tiny: Path, tmp_path: Path) -> None:
         self.folder = tmp_path / "store"
         self.cache = tmp_path / "cache" / "slatestream" / "releases"
         self.settings = settings.model_copy(update={"release_store": str(self.folder)})
-        self._make = make_release
+        self._tiny, self._made = tiny, tmp_path
 
-    def promote(self, contents: bytes, **made: Any) -> str:
+    def promote(self, number: int, **made: Any) -> str:
         """Put a release into the store and promote it; return its version."""
-        version = ReleaseStore(str(self.folder)).put(self._make(contents, **made)).version
+        folder = self._made / f"made-{len(list(self._made.iterdir()))}"
+        release = variant(self._tiny, folder, actions={"view": 0.2, "like": 1.0 + number}, **made)
+        version = ReleaseStore(str(self.folder)).put(release).version
         asyncio.run(publish_change(self.settings, "promote", version, by="ann"))
         return version
 
     def start(self) -> str | None:
         """Version that a worker serves that starts now; None for none."""
-        folder = asyncio.run(with_live_release(self.settings)).release
-        return None if folder is None else folder.name
+        live = asyncio.run(live_release(self.settings))
+        assert live is not None
+        assert live.settings.release is None or live.settings.release.name == live.scorer.release.version
+        return None if live.settings.release is None else live.scorer.release.version
 
     def refused(self) -> list[tuple[str, str]]:
         """Versions that were refused, and why."""
@@ -52,29 +56,27 @@ class Life:
 
 
 @pytest.fixture
-def life(
-    kafka_settings: Settings, make_release: MakeRelease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Life:
+def life(kafka_settings: Settings, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Life:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return Life(kafka_settings, make_release, tmp_path)
+    return Life(kafka_settings, tiny, tmp_path)
 
 
 def test_a_damaged_release_is_refused_once_and_the_one_before_serves(life: Life):
-    first, second = life.promote(b"1"), life.promote(b"2")
+    first, second = life.promote(1), life.promote(2)
     (life.folder / second / RANKER).write_bytes(b"damaged")
 
     assert [life.start(), life.start()] == [first, first]
     ((refused, why),) = life.refused()
     assert (refused, "must have SHA-256" in why) == (second, True)
 
-    life.promote(b"2")  # what is put again is mended
+    life.promote(2)  # what is put again is mended
     (life.folder / second / RANKER).write_bytes(b"damaged")
     assert life.start() == first
     assert [version for version, _ in life.refused()] == [second, second]
 
 
 def test_a_release_that_lacks_a_file_is_refused(life: Life):
-    first, second = life.promote(b"1"), life.promote(b"2")
+    first, second = life.promote(1), life.promote(2)
     (life.folder / second / RANKER).unlink()
 
     assert life.start() == first
@@ -82,9 +84,9 @@ def test_a_release_that_lacks_a_file_is_refused(life: Life):
 
 
 def test_a_store_that_is_away_is_no_fault_of_its_releases(life: Life):
-    first = life.promote(b"1")
+    first = life.promote(1)
     assert life.start() == first
-    second = life.promote(b"2")
+    second = life.promote(2)
     away = life.folder.rename(life.folder.with_name("away"))
 
     assert life.start() == first
@@ -99,8 +101,8 @@ def test_a_store_that_is_away_is_no_fault_of_its_releases(life: Life):
 
 
 def test_a_release_that_was_trained_with_another_text_encoder_is_refused(life: Life):
-    first = life.promote(b"1")
-    second = life.promote(b"2", text_encoder=("minilm", "0123456789abcdef"))
+    first = life.promote(1)
+    second = life.promote(2, text_encoder={"name": "minilm", "fingerprint": "0123456789abcdef"})
 
     assert life.start() == first
     ((refused, why),) = life.refused()
@@ -109,7 +111,7 @@ def test_a_release_that_was_trained_with_another_text_encoder_is_refused(life: L
 
 
 def test_who_may_not_write_a_refusal_serves_all_the_same(life: Life, caplog: pytest.LogCaptureFixture):
-    first, second = life.promote(b"1"), life.promote(b"2")
+    first, second = life.promote(1), life.promote(2)
     (life.folder / second / RANKER).write_bytes(b"damaged")
     topic = topic_name(life.settings, "model-releases")
     limit = {"max.message.bytes": "60"}
@@ -127,4 +129,12 @@ def test_without_a_store_or_beside_a_folder_nothing_is_asked_for(life: Life, tmp
     chosen = plain.model_copy(update={"release_store": "nowhere", "release": tmp_path})
 
     for settings in (plain, chosen):
-        assert asyncio.run(with_live_release(settings)) is settings
+        assert asyncio.run(live_release(settings)) is None
+
+
+def test_a_graph_that_does_not_load_is_refused_and_the_release_before_serves(life: Life):
+    first, second = life.promote(1), life.promote(2, files={RANKER: b"signed, and no graph"})
+
+    assert life.start() == first
+    ((refused, why),) = life.refused()
+    assert (refused, "must be an ONNX graph that can be loaded" in why) == (second, True)

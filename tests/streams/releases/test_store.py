@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from model_core.release.folder import MANIFEST, RANKER, read_release
-from streams.releases.store import ReleaseStore, StoreError
+from streams.releases.store import ReleaseStore, StoreError, StoreUnreachable
 from tests.streams.releases.conftest import MakeRelease
 
 
@@ -28,10 +28,11 @@ def test_what_is_fetched_is_what_was_put(store: ReleaseStore, make_release: Make
     assert read_release(fetched).version == version
 
 
-def test_an_empty_store_lists_nothing_and_a_full_one_each_release_once(
+def test_a_store_that_is_not_there_is_not_empty_and_a_full_one_lists_each_release_once(
     store: ReleaseStore, make_release: MakeRelease
 ):
-    assert store.list() == []
+    with pytest.raises(StoreUnreachable, match="is not there; the first .* put` makes it"):
+        store.list()
     folders = [make_release(b"1"), make_release(b"2")]
     versions = {store.put(folder).version for folder in (*folders, folders[0])}
 

@@ -1,0 +1,141 @@
+"""From a version to a lane that could serve: fetched, checked, loaded and warmed beside the work."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from itertools import islice
+
+from model_core.release.folder import Release
+from streams.errors import ConfigurationError
+from streams.events import Request
+from streams.items.content import ContentEncoder
+from streams.items.table import load_scorer
+from streams.items.text_encoder import NO_ENCODER
+from streams.kafka.log import Log
+from streams.releases.live import fetch_release
+from streams.releases.store import ReleaseStore
+from streams.serving.lane import Lane, Lanes
+from streams.serving.lane_maker import LaneMaker
+from streams.settings import Settings
+from streams.state.shard import ARM_PREFIX, STATISTICS_PREFIX, Shard
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.01
+REHEARSED = 16  # users of late, whose histories are read before they come again
+
+
+class Candidates:
+    """Makes lanes of other releases while one serves.
+
+    Parameters
+    ----------
+    shards : returns the shards that are restored and owned
+    topics : full name on the broker by name
+    crash : is called with an error of a lane that the worker must not survive
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        log: Log,
+        topics: Mapping[str, str],
+        shards: Callable[[], list[Shard]],
+        *,
+        lanes: Lanes,
+        maker: LaneMaker,
+        content: ContentEncoder,
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._topics = topics
+        self._shards = shards
+        self._lanes = lanes
+        self._maker = maker
+        self._content = content
+
+    async def prepare(self, version: str, crash: Callable[[BaseException], None]) -> Lane:
+        """Return the lane of a release, kept up to date as the others are; nobody is served by it yet.
+
+        Raises
+        ------
+        StoreUnreachable
+            If the store does not answer: no fault of the release.
+        StoreError, ConfigurationError, ValueError
+            If the release is missing, not what it says, or cannot be served by this worker.
+        """
+        assert self._settings.release_store is not None
+        store = ReleaseStore(self._settings.release_store)
+        folder = await asyncio.to_thread(fetch_release, store, version)
+        there = self._settings.model_copy(update={"release": folder})
+        scorer = await asyncio.to_thread(load_scorer, there)
+        self._check(scorer.release)
+        lane = self._maker.make(scorer, folder=folder)
+        try:
+            lane.items.start(crash)
+            self._lanes.add(lane)
+            await lane.policies.experiments.take_over(self._lanes.serving.policies.experiments)
+            await asyncio.to_thread(lane.policies.warm)
+            await self._learn(lane)
+            await encoded(lane)
+            await self._rehearse(lane)
+        except BaseException:
+            self._lanes.remove(lane)
+            await lane.close()
+            raise
+        return lane
+
+    def _check(self, release: Release) -> None:
+        """Refuse a release for which what this worker has folded and encoded would have to be made anew."""
+        wanted = None if release.text_encoder in ("", NO_ENCODER) else release.text_encoder_fingerprint
+        if wanted not in (None, self._content.fingerprint):
+            raise ConfigurationError(
+                f"text_encoder of a release that is to serve without a restart must be that of the items, "
+                f"with the fingerprint {self._content.fingerprint}, got {wanted}: restart the workers"
+            )
+        now = self._lanes.serving.scorer.release.signals
+        ours, theirs = (one.pairing | {"neighbours": one.neighbours} for one in (now, release.signals))
+        if ours != theirs:
+            raise ConfigurationError(
+                f"signals of a release that is to serve without a restart must pair events as co-visits are "
+                f"counted, {ours}, got {theirs}: restart the workers"
+            )
+
+    async def _learn(self, lane: Lane) -> None:
+        """Take in what other workers have learned of this release."""
+        owned = {shard.partition for shard in self._shards()}
+        for partition in set(range(self._settings.partitions)) - owned:
+            async for records in self._log.read(self._topics["policy-state"], partition):
+                for record in records:
+                    key = record.key or b""
+                    if key.startswith((STATISTICS_PREFIX, ARM_PREFIX)):
+                        lane.learner.on_row(partition, key, record.value)
+                await asyncio.sleep(0)
+        await lane.learner.learn(self._shards())
+
+    async def _rehearse(self, lane: Lane) -> None:
+        """Make slates that nobody sees, of one user and of many: the first of a shape take longest."""
+        if not (shards := self._shards()):
+            return
+        now_ms = int(time.time() * 1000)
+        users = [
+            (slate.record.user_id, shard)
+            for shard in shards
+            for _, request_id in islice(reversed(shard.published), REHEARSED)
+            if (slate := shard.slates.of_request(request_id)) is not None
+        ] or [("", shards[0])]
+        requests = [
+            (Request(f"rehearsal {n}", user_id, now_ms, preview=True), shard)
+            for n, (user_id, shard) in enumerate(users[:REHEARSED])
+        ]
+        size = 1
+        while size <= min(len(requests), self._settings.max_batch):
+            await lane.previews.rehearse(requests[:size])
+            size *= 2
+
+
+async def encoded(lane: Lane) -> None:
+    """Return once a lane has the vectors of all items, in a turn of the event loop in which that is so."""
+    while lane.items.pending:
+        await asyncio.sleep(POLL_S)

@@ -1,0 +1,328 @@
+"""A worker on a log in memory follows `model-releases`: it swaps, refuses, rolls back, goes on learning."""
+
+import asyncio
+import json
+import logging
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_core.release.baseline import BaselineScorer
+from model_core.release.folder import MANIFEST, RANKER, read_release, sign_manifest
+from streams.items.table import AnyScorer, load_scorer
+from streams.releases.changes import ReleaseChange, decode_change, encode_change
+from streams.releases.live import Live
+from streams.releases.store import ReleaseStore
+from streams.serving.lane import Lane
+from streams.testing.worker import MemoryWorker
+from tests.streams.conftest import Memory
+from tests.streams.releases.made import variant
+
+DEADLINE_S = 60.0
+ACTIONS = {"view": 0.2, "like": 2.0}
+
+
+class Life:
+    """A store, a log in memory, and workers that follow what is promoted there."""
+
+    def __init__(self, tmp_path: Path, tiny: Path, **settings: Any) -> None:
+        self.store = tmp_path / "store"
+        self.tiny = tiny
+        self.made = tmp_path / "made"
+        self.memory = Memory.of(
+            release_store=str(self.store), actions=ACTIONS, history_limit=1024, **settings
+        )
+        for n in range(20):
+            self.memory.events.content(f"i{n}")
+        self.at_ms = 0
+
+    def put(self, **made: Any) -> str:
+        """Put a release into the store; return its version."""
+        number = len(list(self.made.iterdir())) if self.made.exists() else 0
+        folder = variant(self.tiny, self.made / str(number), gain=1.0 + number / 10, **made)
+        return ReleaseStore(str(self.store)).put(folder).version
+
+    def say(self, change: str, version: str) -> None:
+        """Write a change as a command would."""
+        self.at_ms += 1
+        said = ReleaseChange(change, version, "ann", self.at_ms)  # type: ignore[arg-type]
+        self.memory.log.append("model-releases", 0, [encode_change(said)])
+
+    def changes(self) -> list[ReleaseChange]:
+        """All changes on the topic."""
+        return [
+            change
+            for record in self.memory.log.records("model-releases")
+            if (change := decode_change(record.value)) is not None
+        ]
+
+    @asynccontextmanager
+    async def worker(self, version: str | None = None) -> AsyncIterator[MemoryWorker]:
+        """A worker that begins with a release, or with none."""
+        settings = self.memory.settings
+        scorer: AnyScorer = BaselineScorer()
+        if version is not None:
+            settings = settings.model_copy(update={"release": self.store / version})
+            scorer = load_scorer(settings)
+        live = Live(settings, scorer, {}, 0)
+        worker = MemoryWorker(settings, self.memory.log, self.memory.clock, scorer, live)
+        async with worker:
+            await worker.deliver()
+            yield worker
+
+    async def slate(self, worker: MemoryWorker, user: str = "u") -> Any:
+        """The slate that a user is given now."""
+        asked = self.memory.events.request(user, k=3)
+        await worker.deliver()
+        (found,) = [one for one in self.memory.events.recommendations() if one.request_id == asked]
+        return found
+
+    def take(self, slate: Any) -> None:
+        """Let the user like the first item of a slate."""
+        self.memory.events.click(slate.user_id, slate.slate[0].item_id, "like", request_id=slate.request_id)
+
+
+@pytest.fixture
+def make_life(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Life]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return lambda **settings: Life(tmp_path, tiny, **settings)
+
+
+async def until(worker: MemoryWorker, true: Callable[[], bool]) -> None:
+    """Wait until something is so, for a minute at most."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not true():
+            worker._check()
+            await asyncio.sleep(0.001)
+
+
+async def serves(worker: MemoryWorker, version: str) -> Lane:
+    """Wait until a release serves; return its lane."""
+    await until(worker, lambda: worker.parts.lanes.serving.version == version)
+    return worker.parts.lanes.serving
+
+
+def value(worker: MemoryWorker, name: str) -> float:
+    return worker.parts.metrics.registry.get_sample_value(f"slatestream_{name}") or 0.0
+
+
+async def test_what_is_promoted_serves_without_a_restart_and_a_rollback_goes_back_at_once(
+    make_life: Callable[..., Life],
+) -> None:
+    life = make_life()
+    first, second = life.put(), life.put()
+    async with life.worker() as worker:
+        assert (await life.slate(worker)).model_version == "baseline"
+        life.say("promote", first)
+        lane = await serves(worker, first)
+        before = await life.slate(worker)
+        life.say("promote", second)
+        await serves(worker, second)
+        after = await life.slate(worker)
+        life.memory.events.content("new")
+        await worker.deliver()
+        life.say("rollback", first)
+        assert await serves(worker, first) is lane  # held ready, and kept up to date
+        asked = life.memory.events.request("u", candidates=["new"])
+        await worker.deliver()
+        again = life.memory.events.recommendations()[-1]
+        assert (again.request_id, [one.item_id for one in again.slate]) == (asked, ["new"])
+        assert value(worker, "release_swaps_total") == 3
+
+    assert [one.model_version for one in (before, after, again)] == [first, second, first]
+    assert [one.score for one in before.slate] != [one.score for one in after.slate]
+
+
+async def test_two_releases_are_held_at_most(make_life: Callable[..., Life]) -> None:
+    life = make_life()
+    versions = [life.put() for _ in range(4)]
+    async with life.worker() as worker:
+        for version in versions:
+            life.say("promote", version)
+            await serves(worker, version)
+            assert len(list(worker.parts.lanes)) == 2
+        life.say("rollback", versions[0])  # it is held no more: it is loaded anew
+        await serves(worker, versions[0])
+        assert (await life.slate(worker)).model_version == versions[0]
+
+
+async def test_no_slate_is_of_two_releases_when_they_change_under_load(
+    make_life: Callable[..., Life],
+) -> None:
+    life = make_life()
+    first, second = life.put(), life.put()
+    users = [f"u{n}" for n in range(12)]
+    async with life.worker(first) as worker:
+        life.say("promote", first)
+        expected = {first: await scores(life, worker, users)}
+        life.say("promote", second)
+        await serves(worker, second)
+        expected[second] = await scores(life, worker, users)
+        assert expected[first] != expected[second]
+        begun = len(life.memory.events.recommendations())
+        for turn in range(20):
+            asked = [life.memory.events.request(user, k=3) for user in users]
+            life.say("rollback" if turn % 2 == 0 else "promote", (first, second)[turn % 2])
+            while await worker.deliver_one("requests", most=2):
+                await asyncio.sleep(0)
+            await worker.settle()
+            await serves(worker, (first, second)[turn % 2])
+        made = life.memory.events.recommendations()[begun:]
+
+    assert len(asked) == len(users)
+    assert len(made) == 20 * len(users)
+    assert {one.model_version for one in made} == {first, second}
+    for one in made:
+        assert [item.score for item in one.slate] == expected[one.model_version][one.user_id]
+
+
+async def scores(life: Life, worker: MemoryWorker, users: list[str]) -> dict[str, list[float]]:
+    return {user: [one.score for one in (await life.slate(worker, user)).slate] for user in users}
+
+
+async def test_each_slate_is_learned_from_in_the_space_of_its_own_release(
+    make_life: Callable[..., Life],
+) -> None:
+    life = make_life(partitions=1, policy="thompson")
+    first, second = life.put(), life.put()
+    async with life.worker(first) as worker:
+        old = await life.slate(worker)
+        life.say("promote", second)
+        await serves(worker, second)
+        new = await life.slate(worker)
+        for one in (new, old):  # what the release before showed is still rewarded
+            life.take(one)
+        await worker.deliver()
+        (shard,) = worker.parts.partitions.live()
+        assert learned(shard) == {first: (3, 1), second: (3, 1)}
+        await worker.flush()
+        worker.commit()
+
+    expected = {first: (3, 1), second: (3, 1)}
+    for begins, serving in ((second, second), (first, second), (second, first)):
+        if serving == first:
+            life.say("rollback", first)
+        async with life.worker(begins) as worker:
+            await serves(worker, serving)
+            (shard,) = worker.parts.partitions.live()
+            assert learned(shard) == expected
+            life.take(await life.slate(worker))
+            await worker.deliver()
+            shown, taken = expected[serving]
+            expected[serving] = shown + 3, taken + 1
+            assert learned(shard) == expected
+        # It was killed before a flush: the log brings back what it had learned, each in its own space.
+
+
+def learned(shard: Any) -> dict[str, tuple[int, int]]:
+    """Impressions and rewards by release."""
+    every = {shard.model_version: shard.statistics, **shard.others}
+    return {version: (one.impressions, one.rewards) for version, one in every.items()}
+
+
+async def test_a_policy_goes_on_where_it_was_when_its_release_serves_again(
+    make_life: Callable[..., Life],
+) -> None:
+    life = make_life(partitions=1, policy="thompson")
+    first, second = life.put(), life.put()
+    async with life.worker(first) as worker:
+        life.take(await life.slate(worker))
+        await worker.deliver()
+        for change, version in (("promote", second), ("rollback", first)):
+            life.say(change, version)
+            await serves(worker, version)
+        lane, shards = worker.parts.lanes.serving, worker.parts.partitions.live()
+        await lane.learner.learn(shards)
+        assert lane.policies.learner.version == 4  # three impressions and a reward
+
+
+REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
+    "no graph": ({"files": {RANKER: b"no graph"}}, "must be an ONNX graph that can be loaded"),
+    "other actions": ({"actions": {"purchase": 1.0}}, "actions must have one of the release's"),
+    "another text encoder": (
+        {"text_encoder": {"name": "minilm", "fingerprint": "abc"}}, "must be that of the items"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*REFUSALS, "missing", "tampered", "newer schema", "pairing", "depth"])
+async def test_what_cannot_be_served_is_refused_and_what_serves_goes_on(
+    name: str, make_life: Callable[..., Life], caplog: pytest.LogCaptureFixture
+) -> None:
+    life = make_life()
+    first = life.put()
+    made, reason = REFUSALS.get(name, ({}, ""))
+    if name in ("pairing", "depth"):
+        signals = json.loads((life.tiny / MANIFEST).read_text())["signals"]
+        changed = {"window": 3} if name == "pairing" else {"depth": 5000}
+        made = {"signals": signals | changed}
+        reason = "must pair events as" if name == "pairing" else "history_limit must be at least"
+    bad = life.put(**made)
+    if name == "missing":
+        shutil.rmtree(life.store / bad)
+        reason = "does not hold it"
+    elif name == "tampered":
+        (life.store / bad / RANKER).write_bytes(b"something else")
+        reason = "must have SHA-256"
+    elif name == "newer schema":
+        manifest = json.loads((life.store / bad / MANIFEST).read_text())
+        sign_manifest(life.store / bad, manifest | {"schema": 99})
+        reason = "release schema must be"
+    async with life.worker(first) as worker:
+        follower = worker.parts.follower
+        assert follower is not None
+        with caplog.at_level(logging.ERROR, "streams.releases.follower"):
+            life.say("promote", bad)
+            await until(worker, lambda: bad in follower.refused)
+        assert reason in follower.refused[bad]
+        assert f"release {bad} is refused, {first} serves on" in caplog.text
+        assert value(worker, "releases_refused_total") == 1
+        await until(worker, lambda: life.changes()[-1].change == "refuse")
+        assert (life.changes()[-1].version, reason in life.changes()[-1].reason) == (bad, True)
+        assert (await life.slate(worker)).model_version == first
+        assert len(list(worker.parts.lanes)) == 1
+        second = life.put()
+        life.say("promote", second)
+        await serves(worker, second)
+        assert [change.change for change in life.changes()].count("refuse") == 1
+
+
+async def test_a_store_that_is_away_is_asked_again_and_nothing_is_refused(
+    make_life: Callable[..., Life], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.releases.follower.RETRY_S", 0.01)
+    life = make_life()
+    first = life.put()
+    async with life.worker() as worker:
+        away = life.store.rename(life.store.with_name("away"))
+        life.say("promote", first)
+        await until(worker, lambda: value(worker, "release_swaps_total") == 0 and life.changes() != [])
+        await asyncio.sleep(0)
+        away.rename(life.store)
+        await serves(worker, first)
+        assert [change.change for change in life.changes()] == ["promote"]
+
+
+async def test_a_release_that_is_promoted_again_is_tried_again(make_life: Callable[..., Life]) -> None:
+    life = make_life()
+    first, second = life.put(), life.put()
+    whole = (life.store / second / RANKER).read_bytes()
+    (life.store / second / RANKER).write_bytes(b"damaged")
+    async with life.worker(first) as worker:
+        follower = worker.parts.follower
+        assert follower is not None
+        life.say("promote", second)
+        await until(worker, lambda: second in follower.refused)
+        (life.store / second / RANKER).write_bytes(whole)
+        life.say("promote", second)
+        await serves(worker, second)
+        assert follower.refused == {}
+
+
+def test_the_versions_of_variants_differ_though_only_their_weights_do(tmp_path: Path, tiny: Path) -> None:
+    made = [variant(tiny, tmp_path / str(gain), gain=gain) for gain in (1.0, 1.5)]
+    assert len({read_release(folder).version for folder in made}) == 2
