@@ -4,6 +4,7 @@
 - Sequence numbers go on below zero after 2**31 rows, where a broker expects zero.
 - What may not be sent any more must not be sent.
 - Nobody is told of what is tried again.
+- A connection that breaks while it is asked who coordinates transactions ends it for good.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError
 
 from streams.errors import OwnershipLost
 
@@ -37,6 +39,19 @@ def mend(producer: AIOKafkaProducer, *, may_send: Callable[[], bool] | None, fai
     _tell(producer, failed)
     if may_send is not None:
         _guard(producer, may_send)
+
+
+def look_up_again(producer: AIOKafkaProducer) -> None:
+    """Let a producer ask again who coordinates, where the broker that it asked is gone."""
+    lookup = producer.client.coordinator_lookup
+
+    async def again(kind: Any, key: str) -> Any:
+        try:
+            return await lookup(kind, key)
+        except KafkaConnectionError as error:
+            raise CoordinatorNotAvailableError(repr(error)) from error  # which aiokafka tries again
+
+    producer.client.coordinator_lookup = again
 
 
 def _number(producer: AIOKafkaProducer) -> None:

@@ -17,7 +17,7 @@ from streams.errors import OwnershipLost
 from streams.kafka.options import aiokafka_client_options
 from streams.kafka.packed_rows import PackedBatch, PackedRows, Row
 from streams.kafka.produce_codec import QuickProduceRequest
-from streams.kafka.producer_mends import Failed, mend, unnoticed
+from streams.kafka.producer_mends import Failed, look_up_again, mend, unnoticed
 from streams.settings import Settings
 
 __all__ = ["BATCH_BYTES", "MAX_REQUEST_BYTES", "Publisher", "Row"]
@@ -75,6 +75,7 @@ class Publisher:
             max_request_size=MAX_REQUEST_BYTES,
             request_timeout_ms=int(1000 * self._timeout_s),
         )
+        look_up_again(self._producer)
         await self._producer.start()
         mend(self._producer, may_send=self._may_send, failed=self._failed)
 

@@ -63,7 +63,7 @@ class Standing(NamedTuple):
         if committed > end:
             log.error(
                 "%s [%d] was cut: it ends at %d, and was read up to %d before; what the broker has lost "
-                "stays folded, and what takes its offsets is not", *tp, end, committed,
+                "stays folded, and what takes its offsets may not be", *tp, end, committed,
             )  # fmt: skip
             return end
         if committed < begin:

@@ -9,7 +9,7 @@ from a former owner.
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
-from aiokafka.errors import ProducerFenced
+from aiokafka.errors import KafkaConnectionError, ProducerFenced
 
 from streams.errors import BrokerError, OwnershipLost
 from streams.kafka.log import Log, RowPublisher
@@ -60,9 +60,8 @@ class StateWriters:
             try:
                 await writer.start()
                 return writer
-            except (
-                AssertionError
-            ):  # aiokafka's, where the cluster names no broker, as one that has just woken
+            # Brokers are gone. The assertion is aiokafka's, where a cluster that has just woken names none.
+            except (AssertionError, KafkaConnectionError):
                 await writer.stop()
                 await asyncio.sleep(ASK_AGAIN_S)
 

@@ -308,6 +308,9 @@ class Topics(Protocol):
     def trimmed(self, topic: str, partition: int, records: int) -> None:
         """Tell that records were gone before they were read."""
 
+    def cut(self, topic: str, partition: int) -> None:
+        """Tell that a log ends before where it has been read to; everything is to be taken up again."""
+
 
 class Consumer(driver.Consumer):
     """Faust's aiokafka consumer, delivering `RecordBatch`es and committing by ledger."""
@@ -387,6 +390,10 @@ class Consumer(driver.Consumer):
             # A seek may deliver records a second time: keep what lies at or after the read position.
             position = self._read_offset[tp] or 0
             if len(fetched) and fetched.offsets[0] < position:
+                if (self.highwater(tp) or 0) < position and self.positioned.is_set():
+                    # Where it read on there is nothing any more, so aiokafka has gone to the beginning.
+                    self._topics.cut(tp.topic, tp.partition)
+                    return
                 fetched = fetched.since(position)
             last = max(int(fetched.offsets[-1]) if len(fetched) else -1, positions.get(tp, 0) - 1)
             if last < position:

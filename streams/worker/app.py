@@ -71,6 +71,11 @@ class App(faust.App):
         name = next(name for name, full in self.parts.topics.items() if full == topic)
         self.parts.metrics.count_trimmed(name, records)
 
+    def cut(self, topic: str, partition: int) -> None:
+        """Restore everything, and find out where to read on: a log has lost its end."""
+        log.error("%s [%d] has lost its end; all partitions are restored", topic, partition)
+        self.parts.partitions.start_over()
+
     async def on_start(self) -> None:
         """Start to answer HTTP, then the parts, then everything that feeds them."""
         parts = self.parts

@@ -109,11 +109,11 @@ class Partitions:
     def start_over(self) -> None:
         """Drop and restore every partition: the logs that they were folded from are others by now."""
         self.lose_all()
-        self._assigned = False  # nothing is, until the group says what
         self._inputs.start_over()
 
     def lose_all(self) -> None:
-        """Drop every partition: others may own them by now."""
+        """Drop every partition: others may own them by now. It takes an `assign` to be ready again."""
+        self._assigned = False  # nothing is, until the group says what
         for partition in list(self._shards):
             self._drop(partition)
 

@@ -12,7 +12,7 @@ from typing import Self
 
 from kafka.errors import KafkaError
 
-from streams.events import Recommendation
+from streams.events import Recommendation, Request
 from streams.kafka.partitioner import partition_of
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
@@ -93,7 +93,8 @@ class Run:
 
     def _ask(self, request_id: str, user_id: str) -> None:
         self._requests[request_id] = user_id
-        self.client.request(user_id, request_id=request_id)
+        request = Request(request_id=request_id, user_id=user_id, timestamp_ms=self.client.now_ms)
+        self.client.send("requests", user_id, request)
 
     def time_first_slates(self, since: float) -> None:
         """Note how long it takes, from a time on, until a user of each partition has a slate."""
@@ -102,6 +103,7 @@ class Run:
         wanted = {f"r{len(self._requests) + k}": user for k, user in enumerate(users.values())}
         for request_id, user_id in wanted.items():
             self._ask(request_id, user_id)
+        self.client.flush()
         self.eventually(lambda: wanted.keys() <= self.slates().keys(), "users of all partitions have slates")
         self.first_slates.append(time.monotonic() - since)
 
@@ -195,6 +197,8 @@ class Run:
         """Wait until something holds."""
 
         def holds() -> bool:
+            for worker in self.workers:
+                worker.check()
             try:
                 return condition()
             except (OSError, KafkaError):  # a worker that starts, a broker that comes back

@@ -24,7 +24,7 @@ LENGTH = 6  # faults of a run
 QUICK = ("kill_in_flush", "cut_off", "abort_clicks", "restart_broker", "lose_offsets")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A broker that may be stopped."""
     with Cluster(wires=MOST_WORKERS) as running:

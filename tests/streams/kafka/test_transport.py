@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from streams.errors import BrokerError
 from streams.kafka import transport
+from streams.kafka.columns import RecordColumns
+from streams.kafka.ledger import CommitLedger
 from streams.testing.clock import HandClock
 from streams.testing.consumer import MemoryConsumer
 from streams.testing.log import MemoryLog
@@ -112,3 +114,28 @@ async def test_brokers_that_do_not_say_where_partitions_stand_end_the_worker(
     with pytest.raises(BrokerError, match="where this worker's partitions begin and end"):
         await transport.Consumer.perform_seek(consumer)
     assert [type(error) for error in crashed] == [BrokerError]
+
+
+@pytest.mark.parametrize(("end", "told"), [(5, [("t", 0)]), (20, [])])
+async def test_a_log_that_ends_before_where_it_was_read_to_is_told(
+    end: int, told: list[tuple[str, int]]
+) -> None:
+    """Its records are not those that were read, and past the former end nothing would be read for long."""
+    cut: list[tuple[str, int]] = []
+    positioned = asyncio.Event()
+    positioned.set()
+    fetched = RecordColumns.of_rows([(b"k", b"v")] * 5)
+    consumer: Any = SimpleNamespace(
+        app=SimpleNamespace(consumer_generation_id=1),
+        flow_active=True,
+        positioned=positioned,
+        highwater=lambda _: end,
+        ledger=CommitLedger(),
+        _buffered_partitions=set(),
+        _read_offset={PLACE: 12},
+        _thread=SimpleNamespace(positions={}),
+        _topics=SimpleNamespace(cut=lambda *place: cut.append(place)),
+    )
+    await transport.Consumer._deliver(consumer, {PLACE: [fetched]}, None, 1)
+    assert cut == told
+    assert consumer._read_offset == {PLACE: 12}

@@ -384,3 +384,26 @@ async def test_a_worker_is_not_ready_before_its_consumer_knows_all_inputs(memory
         assert not partitions.readiness()["topics_as_wanted"]
         worker.consumer.unheard_of.clear()
         assert partitions.is_ready()
+
+
+async def test_content_made_anew_counts_for_all_items_once_item_state_is_made_anew_too(
+    memory: Memory,
+) -> None:
+    for n in range(3):
+        memory.events.content("late", f"first {n}")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await save(worker)
+    titles = []
+    for lost in ("content", "item-state"):
+        memory.log.recreate(lost)
+        if lost == "content":
+            memory.events.content("late", "second")  # at a lower offset than before
+        else:
+            memory.log.committed.clear()  # its offsets were committed for the rows that are gone
+        async with memory.worker() as worker:
+            await worker.deliver()
+            shared = worker.parts.shared
+            titles.append(shared.catalogue.title(shared.index.row_of("late")))
+            await save(worker)
+    assert titles == ["first 2", "second"]

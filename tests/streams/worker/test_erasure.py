@@ -1,0 +1,70 @@
+"""What is left of a user who was erased: what deploy/security.md says, and nothing else."""
+
+import pytest
+
+from streams.kafka.partitioner import partition_of
+from tests.streams.conftest import Memory
+
+USER = "user-to-be-forgotten"
+PLACE = partition_of(USER, 2)
+COMPACTED = ("users", "user-state", "policy-state", "item-state")
+HOUR = 3_600_000
+
+
+async def lived(memory: Memory, worker) -> None:
+    """A user with a history, statements, a slate and a reward; all of it is durable."""
+    for n in range(6):
+        memory.events.content(f"i{n}")
+    memory.events.user(USER, preferences=["jazz"], blocked_items=["i5"])
+    memory.events.request(USER, request_id="r", k=3)
+    await worker.deliver()
+    (slate,) = memory.events.recommendations()
+    for item in slate.slate:
+        memory.events.click(USER, item.item_id, "like")
+    memory.events.click("somebody-else", "i1", "like")
+    await worker.deliver()
+    await worker.flush()
+    worker.commit()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_no_compacted_topic_has_the_id_and_no_slate_is_fed_back(
+    memory: Memory, restarted: bool
+) -> None:
+    async with memory.worker() as worker:
+        await lived(memory, worker)
+        memory.events.erase(USER)
+        await worker.deliver("users")
+        if not restarted:
+            memory.clock.move(48 * HOUR)
+            memory.events.click("somebody-else", "i2")
+            await worker.deliver()
+            await worker.flush()
+    if restarted:
+        async with memory.worker() as worker:
+            memory.clock.move(48 * HOUR)
+            for n in range(8):  # in both partitions, so that all windows end
+                memory.events.click(f"somebody-else{n}", "i2")
+            await worker.deliver()
+            await worker.flush()
+    assert [feedback.user_id for feedback in memory.events.feedback() if feedback.user_id == USER] == []
+    for topic in COMPACTED:
+        memory.log.compact(topic, tombstones=True)
+        rows = [(record.key or b"") + (record.value or b"") for record in memory.log.records(topic)]
+        assert topic == "users" or rows
+        assert not [row for row in rows if USER.encode() in row], topic
+
+
+async def test_counts_that_name_nobody_stay(memory: Memory) -> None:
+    async with memory.worker() as worker:
+        await lived(memory, worker)
+        shard = await worker.parts.partitions.shard(PLACE)
+        before = shard.covisits.popularity[: shard.covisits.n_items].copy()
+        shown = shard.statistics.impressions
+        assert before.sum() >= 3
+        assert shown > 0
+        memory.events.erase(USER)
+        await worker.deliver("users")
+        assert shard.profiles.row_of(USER) < 0
+        assert (shard.covisits.popularity[: shard.covisits.n_items] == before).all()
+        assert shard.statistics.impressions == shown
