@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 
@@ -17,6 +17,8 @@ from model_core.signals.sample_signals import MAX_ITEMS, Log
 from model_core.signals.stated import common_names, stack_stated
 
 log = logging.getLogger(__name__)
+
+ENCODED_AT_ONCE = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ def make_corpus(
     config: ModelConfig,
     *,
     known: Vocabulary | None = None,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> Corpus:
     """Number everything and encode the items' texts.
 
@@ -75,6 +78,9 @@ def make_corpus(
     known
         Names of a release that is to serve the corpus: its rows of entities and relations are used. Items are
         numbered as the dataset has them all the same.
+
+    progress
+        Is told which share of the texts is encoded.
 
     Raises
     ------
@@ -112,7 +118,7 @@ def make_corpus(
         positions=dataset.interactions.positions,
     )
     unique = list({item.item_id: item for item in dataset.items}.values())
-    text = encoder.encode([item_text(item.title, item.text, item.attributes) for item in unique])
+    text = _encoded(encoder, [item_text(item.title, item.text, item.attributes) for item in unique], progress)
     if not np.isfinite(text).all():
         name = unique[int(np.flatnonzero(~np.isfinite(text).all(1))[0])].item_id
         raise ValueError(f"text of item {name!r} must have a finite vector, got NaN or infinity")
@@ -121,6 +127,17 @@ def make_corpus(
     stated = stack_stated(dataset.users, users.tolist(), vocabulary.entity_rows)
     named = (encoder.name, encoder.fingerprint)
     return Corpus(interactions, vocabulary, edges, text, image, audio, named, stated)
+
+
+def _encoded(
+    encoder: TextEncoder, texts: Sequence[str], progress: Callable[[float], None]
+) -> NDArray[np.float32]:
+    """Encode texts, some at a time, so that whoever waits is told how far it is."""
+    parts = []
+    for begin in range(0, len(texts), ENCODED_AT_ONCE):
+        progress(begin / len(texts))
+        parts.append(encoder.encode(texts[begin : begin + ENCODED_AT_ONCE]))
+    return np.concatenate(parts)
 
 
 def _commonest(

@@ -17,7 +17,7 @@ advertised.listeners=BROKER://{host}:{port}{listeners}
 listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
 inter.broker.listener.name=BROKER
 controller.listener.names=CONTROLLER
-log.dirs={log_dir}
+log.dirs=log
 num.network.threads=1
 num.io.threads=2
 auto.create.topics.enable=false
@@ -45,8 +45,8 @@ _LOG4J = """\
 <?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="ERROR" shutdownHook="disable">
   <Appenders>
-    <File name="file" fileName="{log_file}">
-      <PatternLayout pattern="%d %p %c{{1}} %m%n"/>
+    <File name="file" fileName="broker.log">
+      <PatternLayout pattern="%d %p %c{1} %m%n"/>
     </File>
   </Appenders>
   <Loggers>
@@ -67,6 +67,9 @@ def write_config(
 ) -> tuple[Path, Path]:
     """Write the broker's properties and its log configuration into its data folder; return both paths.
 
+    A broker that runs there takes them and its log by name alone: `log.dirs` would be cut at a comma of the
+    folder's name, and a properties file is no UTF-8.
+
     Parameters
     ----------
     listeners : beside the plain one that brokers use among themselves
@@ -78,7 +81,6 @@ def write_config(
             host=host,
             port=port,
             controller_port=controller_port,
-            log_dir=data_dir / "log",
             max_message_bytes=MAX_MESSAGE_BYTES,
             listeners="".join(f",{name}://{host}:{port}" for name, (port, _) in more.items()),
             protocols="".join(f",{name}:{protocol}" for name, (_, protocol) in more.items()),
@@ -86,5 +88,5 @@ def write_config(
         + "".join(f"{name}={value}\n" for name, value in (properties or {}).items())
     )
     log4j = data_dir / "log4j2.xml"
-    log4j.write_text(_LOG4J.format(log_file=data_dir / "broker.log"))
+    log4j.write_text(_LOG4J)
     return file, log4j

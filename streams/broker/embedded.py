@@ -5,6 +5,7 @@ controller and broker in one, bound to 127.0.0.1, with a data folder of its own.
 """
 
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -215,8 +216,8 @@ class EmbeddedBroker:
             # The compiler that optimises takes a whole processor for as long as such a broker mostly lives,
             # and what it makes is no quicker: a broker copies bytes and calls the system.
             "-XX:TieredStopAtLevel=1",
-            *("-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={log4j}"),
-            *("-cp", classpath, "kafka.Kafka", str(properties)),
+            *("-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={log4j.name}"),
+            *("-cp", classpath, "kafka.Kafka", properties.name),
         ]
         with (data_dir / "broker.out").open("wb") as output:
             # Its own session: Ctrl-C must reach the worker first, and the broker only through `stop`.
@@ -226,6 +227,8 @@ class EmbeddedBroker:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                cwd=data_dir,
+                env=_environment(),
             )
         try:
             self._await_ready()
@@ -254,10 +257,17 @@ class EmbeddedBroker:
 def _format_storage(java: str, classpath: str, properties: Path) -> None:
     cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
     command = [java, "-XX:TieredStopAtLevel=1", "-cp", classpath, "kafka.tools.StorageTool", "format"]
-    command += [f"--cluster-id={cluster_id}", "--config", str(properties)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command += [f"--cluster-id={cluster_id}", "--config", properties.name]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=properties.parent, env=_environment()
+    )
     if done.returncode:
         raise BrokerError(f"Kafka could not format its data folder:\n{(done.stdout + done.stderr).strip()}")
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a JVM to which a folder's name is UTF-8, whatever the locale is."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
 
 
 # ApiVersions v0, correlation id 1, no client id: the first thing that any client sends.

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -203,8 +204,11 @@ def read_corpus(
             from streams.commands.training_log import read_topics
 
             dataset, actions = read_topics(settings)
-    with stages.stage(f"Encoding {len(dataset.items)} texts"):
-        return make_corpus(dataset, actions, settings.actions, encoder, recipe.model)
+    name = f"Encoding {len(dataset.items)} texts"
+    with stages.stage(name):
+        return make_corpus(
+            dataset, actions, settings.actions, encoder, recipe.model, progress=partial(stages.report, name)
+        )
 
 
 def make_recipe(path: Path | None, epochs: int | None = None, seed: int | None = None) -> "Recipe":

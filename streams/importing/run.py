@@ -136,17 +136,23 @@ async def import_files(
     """Publish what the files hold, one after the other; return what became of each.
 
     Each record is published at least once, whatever interrupts: what the broker has confirmed is
-    written down, and an import that is started again leaves that out. `see` is told of every record.
+    written down until all files are through, and an import that is started again leaves that out. `see` is
+    told of every record.
     """
-    outcomes = []
+    files = [
+        _File(settings, Outcome(source, Refused(str(source.path), rejected)), choices, options, progress, see)
+        for source in sources
+    ]
+    if not options.dry_run:
+        for file in files:  # a file that is refused is refused before another is published
+            file.look_back()
     async with _publisher(settings, options) as publisher:
-        for source in sources:
-            began = time.perf_counter()
-            outcome = Outcome(source, Refused(str(source.path), rejected))
-            await _File(settings, outcome, choices, options, progress, see).run(publisher)
-            outcome.seconds = time.perf_counter() - began
-            outcomes.append(outcome)
-    return outcomes
+        for file in files:
+            await file.run(publisher)
+    if not options.dry_run:
+        for file in files:
+            file.forget()
+    return [file.outcome for file in files]
 
 
 @contextlib.asynccontextmanager
@@ -175,7 +181,7 @@ class _File:
         see: See,
     ) -> None:
         self._settings = settings
-        self._outcome = outcome
+        self.outcome = outcome
         self._options = options
         self._source = outcome.source
         self._tell = progress
@@ -195,17 +201,29 @@ class _File:
             "topic": topic_name(settings, self._source.plan.kind),
             "file": [file.st_size, file.st_mtime_ns],
             "columns": {**self._source.plan.fields, **self._source.plan.attributes},
+            "layout": self._source.plan.table.layout,
             "order": self._sorts,
             "choices": said,
         }
 
-    async def run(self, publisher: Publisher | None) -> None:
-        """Read the file and publish it, or only read it without a publisher."""
+    def look_back(self) -> None:
+        """Find out what an interrupted import has published of it; FileError if that was another one."""
         if self._options.restart:
             self._resume.forget()
-        before = 0 if publisher is None else self._resume.published()
-        self._outcome.before = before
-        found = records(self._source.plan, self._make, self._outcome.refused)
+        self.outcome.before = self._resume.published()
+
+    def forget(self) -> None:
+        """Keep nothing of the import: it is through."""
+        self._resume.forget()
+
+    async def run(self, publisher: Publisher | None) -> None:
+        """Read the file and publish it, or only read it without a publisher."""
+        began = time.perf_counter()
+        await self._run(publisher, self.outcome.before)
+        self.outcome.seconds = time.perf_counter() - began
+
+    async def _run(self, publisher: Publisher | None, before: int) -> None:
+        found = records(self._source.plan, self._make, self.outcome.refused)
         if publisher is None:
             await self._each(self._counted(found), "reading", lambda: 1.0)
             return
@@ -215,7 +233,7 @@ class _File:
         order = TimeOrder()
         try:
             await self._each(map(order.add, self._counted(found)), "putting in order", lambda: READING)
-            total = max(self._outcome.records, 1)
+            total = max(self.outcome.records, 1)
             await self._publish(
                 publisher, order.ordered(), before, lambda: READING + (1 - READING) * self._sent() / total
             )
@@ -224,7 +242,7 @@ class _File:
 
     def _counted(self, found: Iterator[Record]) -> Iterator[Record]:
         for record in found:
-            self._outcome.records += 1
+            self.outcome.records += 1
             self._see(self._source.plan.kind, record)
             yield record
 
@@ -232,11 +250,11 @@ class _File:
         """Go through all of an iterator, and let others run in between."""
         while sum(1 for _ in islice(work, CHUNK)) == CHUNK:
             share = self._source.plan.table.done() * most()
-            self._tell(self._source.path, step, share, self._outcome.records)
+            self._tell(self._source.path, step, share, self.outcome.records)
             await asyncio.sleep(0)
 
     def _sent(self) -> int:
-        return self._outcome.before + self._outcome.published
+        return self.outcome.before + self.outcome.published
 
     async def _publish(
         self, publisher: Publisher, found: Iterator[Record], before: int, share: Callable[[], float]
@@ -244,10 +262,9 @@ class _File:
         await self._each(islice(found, before), "passing over what was published", share)
 
         def confirmed(total: int) -> None:
-            self._outcome.published = total
+            self.outcome.published = total
             self._resume.keep(self._sent())
             self._tell(self._source.path, "publishing", share(), self._sent())
 
         rows = ((key, value) for _, key, value in found)
         await publish_rows(self._settings, publisher, self._source.plan.kind, rows, progress=confirmed)
-        self._resume.forget()

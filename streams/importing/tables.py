@@ -55,6 +55,10 @@ class Table(Protocol):
     def about(self) -> str:
         """What it is, in a few words."""
 
+    @property
+    def layout(self) -> list[str]:
+        """What decides which value is in which column: the order of columns, and what is between them."""
+
     def rows(self) -> Iterator[Row | Bad]:
         """Yield line and values of each row, in the order of `columns`; of a bad one line, fault and text."""
 
@@ -87,6 +91,11 @@ class Delimited:
         return f"{kind}, values between {NAMES.get(self.separator, repr(self.separator))}" + (
             "" if self.encoding == "utf-8" else f", read as {self.encoding}"
         )
+
+    @property
+    def layout(self) -> list[str]:
+        """See `Table`."""
+        return [self.separator, self.encoding, *self.columns]
 
     def rows(self) -> Iterator[Row | Bad]:
         """Yield the rows after the header; see `Table`."""
@@ -188,6 +197,11 @@ class JsonLines:
     about: str = "JSON lines"
     _share: float = 0.0
 
+    @property
+    def layout(self) -> list[str]:
+        """See `Table`: a value has its column's name beside it."""
+        return [self.encoding]
+
     def rows(self) -> Iterator[Row | Bad]:
         """Yield the objects' values; None where an object has no such field; see `Table`."""
         file, raw = open_binary(self.path)
@@ -223,6 +237,11 @@ class Parquet:
     columns: list[str]
     about: str = "Parquet"
     _share: float = 0.0
+
+    @property
+    def layout(self) -> list[str]:
+        """See `Table`: the file itself says it."""
+        return []
 
     def rows(self) -> Iterator[Row | Bad]:
         """Yield the rows, a batch of a row group at a time; see `Table`."""

@@ -3,9 +3,11 @@
 import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -31,20 +33,24 @@ from streams.importing.command import (
 from streams.importing.records import Choices
 from streams.importing.run import Options, Source, plan_files
 from streams.importing.show import show_sources
+from streams.quickstart.checks import check_settings, check_tools, ports
 from streams.quickstart.folder import Folder, open_folder
-from streams.quickstart.serve import Serving, served
-from streams.quickstart.steps import broker, look, publish, train
+from streams.quickstart.serve import Served, Serving, served
+from streams.quickstart.steps import broker, is_trained, look, publish, train
 from streams.settings import Settings, load_settings
 
-EPOCHS = 3
 TOLERATED = 0.1
 FOLDER = Path("build/quickstart")
 STEPS = 4
+NONE = "none"
 
 Where = Annotated[Path, typer.Option(help="Folder of the broker's log, the release and the worker's log.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Go on without a question once the files are read.")]
 Tolerate = Annotated[float, typer.Option(min=0, max=1, help="Share of rows that may be rejected.")]
-Epochs = Annotated[int, typer.Option(min=1, help="Passes over the events; the default is a short training.")]
+Train = Annotated[
+    Literal["quick", "full", "none"],
+    typer.Option(help="How long a release is trained while the worker serves without it already."),
+]
 Port = Annotated[
     int | None, typer.Option(min=1, max=65535, help="Of HTTP; 6066 or a free one when not said.")
 ]
@@ -52,7 +58,7 @@ ConsolePort = Annotated[
     int | None, typer.Option(min=1, max=65535, help="Of the console; 6070 or a free one when not said.")
 ]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="When it serves, say where and what as one line of JSON, on stdout.")
+    bool, typer.Option("--json", help="When it serves, and anew with a release, say where: a line of JSON.")
 ]
 
 
@@ -60,7 +66,7 @@ AsJson = Annotated[
 class Asked:
     """What the command line says beside how files are read."""
 
-    epochs: int | None
+    train: str
     even_if_worse: bool
     serving: Serving
     as_json: bool
@@ -89,10 +95,7 @@ def quickstart_command(
     restart: Annotated[
         bool, typer.Option("--restart", help="Remove what the folder holds, and begin anew.")
     ] = False,
-    epochs: Epochs = EPOCHS,
-    no_train: Annotated[
-        bool, typer.Option("--no-train", help="Serve co-visits and popularity, without a release.")
-    ] = False,
+    train: Train = "quick",
     even_if_worse: Annotated[
         bool, typer.Option("--even-if-worse", help="Serve a release that simple models surely outdo.")
     ] = False,
@@ -107,8 +110,8 @@ def quickstart_command(
     """Serve recommendations from files of interactions, and of items and users where there are any.
 
     Reads them, shows what it understood, and asks before it goes on; starts a Kafka broker, publishes what
-    was read, trains a release and runs a worker with a console until Ctrl-C. Started again with the same
-    files, it goes on where it was.
+    was read and runs a worker with a console until Ctrl-C. The worker serves co-visits and popularity at
+    once, and a release as soon as it is trained. Started again with the same files, it goes on where it was.
 
     Exit code 0: done, or stopped while serving; 1: said no, or no release could be trained; 2: not possible;
     130: interrupted before it served.
@@ -117,20 +120,23 @@ def quickstart_command(
     """
     console = Console(stderr=as_json, highlight=False)
     settings = load_settings(config)
+    check_settings(settings)
+    serving = Serving(*ports(port, console_port), stays=not no_serve)
     choices, options = reading(
         settings, told=told, kind=kind, action=action, actions=actions, like_from=like_from,
         time_unit=time_unit, time_format=time_format, separator=separator, list_separator=list_separator,
         columns=columns,
     )  # fmt: skip
     asked = Asked(
-        epochs=None if no_train else epochs, even_if_worse=even_if_worse, as_json=as_json, yes=yes,
-        serving=Serving(port, console_port, stays=not no_serve), tolerate=tolerate, rejected=rejected,
-        config=config,
+        train=train, even_if_worse=even_if_worse, as_json=as_json, yes=yes, serving=serving,
+        tolerate=tolerate, rejected=rejected, config=config,
     )  # fmt: skip
     with clean_exit(console):
         sources = plan_files(files, choices, options)
         show_sources(console, sources)
         _check_kinds(sources)
+        with console.status("Looking for Java, Kafka and the text encoder ..."):
+            check_tools(settings)
         with open_folder(folder, _identity(sources, choices), restart=restart) as opened:
             done = _Quickstart(console, settings, opened, asked).run(sources, choices, options)
         raise typer.Exit(0 if done else 1)
@@ -157,12 +163,17 @@ def _identity(sources: list[Source], choices: Choices) -> dict[str, Any]:
     """Return what decides the records, by which a quickstart that is started again knows its own."""
     said = asdict(choices)
     del said["latest_ms"]
-    files, columns = {}, {}
+    files, columns, layout = {}, {}, {}
     for source in sources:
         file, name = source.path.stat(), str(source.path.absolute())
         files[name] = [file.st_size, file.st_mtime_ns]
         columns[name] = {**source.plan.fields, **source.plan.attributes}
-    return {"files": files, "columns": columns, "choices": said}
+        layout[name] = source.plan.table.layout
+    return {"files": files, "columns": columns, "layout": layout, "choices": said}
+
+
+class _Enough(Exception):
+    """It was stopped while it served, which is no interruption."""
 
 
 class _Quickstart:
@@ -188,24 +199,49 @@ class _Quickstart:
             )  # fmt: skip
             if not self._goes_on():
                 return False
-            folder.keep(user=met.example(), first_ms=met.first_ms)
+            folder.keep(user=met.example(), events=met.events, first_ms=met.first_ms)
         with contextlib.ExitStack() as stack:
             self._step(2, "Publish")
             settings = stack.enter_context(broker(folder, asked.config, say))
             if met is not None:
                 publish(self._console, settings, folder, met, sources, choices, options)
-            self._step(3, "Train")
-            release = None
-            if asked.epochs is not None:
-                release = train(settings, folder, asked.epochs, asked.even_if_worse, asked.config, say)
+            try:
+                release = self._trained(settings)
+            except _Enough:
+                return True
             self._step(4, "Serve")
-            serving = stack.enter_context(served(settings, folder, release, asked.serving, asked.config, say))
+            with self._serves(settings, release) as serving:
+                if asked.serving.stays:
+                    serving.wait(say)
+        return release is not None or asked.train == NONE
+
+    def _trained(self, settings: Settings) -> Path | None:
+        """Train a release, while a worker without one serves whoever stays."""
+        folder, asked, say = self._folder, self._asked, self._say
+        self._step(3, "Train")
+        if asked.train == NONE:
+            say("No release is wanted: co-visits and popularity.")
+            return None
+        work = partial(train, settings, folder, asked.train, asked.even_if_worse, asked.config, say)
+        if not asked.serving.stays or is_trained(folder, asked.train):
+            return work()
+        with self._serves(settings, None):
+            say("\nIt serves co-visits and popularity until the release is trained; Ctrl-C stops it.")
+            try:
+                return work()
+            except KeyboardInterrupt:
+                say("Stopping the training, the worker and the broker: the same command goes on.")
+                raise _Enough from None
+
+    @contextlib.contextmanager
+    def _serves(self, settings: Settings, release: Path | None) -> Iterator[Served]:
+        """Run a worker, and show where it serves and an example."""
+        asked = self._asked
+        with served(settings, self._folder, release, asked.serving, asked.config, self._say) as serving:
             serving.show(self._console)
             if asked.as_json:
                 print(json.dumps(serving.as_json()), flush=True)
-            if asked.serving.stays:
-                serving.wait(say)
-        return release is not None or asked.epochs is None
+            yield serving
 
     def _goes_on(self) -> bool:
         """Ask somebody who sits there whether all was understood."""

@@ -16,7 +16,12 @@ from streams.events import UNDECODABLE
 
 NAME = "quickstart.json"
 LOCK = ".lock"
-WORDS = {"files": "other files", "columns": "other columns", "choices": "other options"}
+WORDS = {
+    "files": "other files",
+    "columns": "other columns",
+    "layout": "columns in another order, or with something else between them",
+    "choices": "other options",
+}
 
 
 class Kept(msgspec.Struct):
@@ -27,7 +32,8 @@ class Kept(msgspec.Struct):
     id : of its broker, which no other quickstart has
     asked : what was to be read, and how
     imported : whether all of it is in the topics
-    epochs : what the release was trained with; None without one
+    trained : how the release was, "quick" or "full"; None without one
+    events : how many there are
     first_ms : time of the earliest event
     user : the id of a user who came often, for the examples
     """
@@ -35,7 +41,8 @@ class Kept(msgspec.Struct):
     id: str
     asked: dict[str, Any]
     imported: bool = False
-    epochs: int | None = None
+    trained: str | None = None
+    events: int = 0
     first_ms: int = 0
     user: str | None = None
 

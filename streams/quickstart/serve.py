@@ -23,13 +23,10 @@ from streams.worker.process import (
     MetricsReading,
     WorkerError,
     WorkerProcess,
-    free_port,
     same_topics,
 )
 
 DAY_MS = 86_400_000
-HTTP_PORT = 6066
-CONSOLE_PORT = 6070
 SHOWN = 10
 POLL_S = 0.2
 TOLD_S = 5.0
@@ -39,10 +36,10 @@ STUCK_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """Where the worker serves, and whether it stays; a port that is not said is the usual or a free one."""
+    """Where the worker serves, and whether it stays."""
 
-    port: int | None
-    console_port: int | None
+    port: int
+    console_port: int
     stays: bool
 
 
@@ -55,6 +52,7 @@ class Served:
     console: str
     release: Path | None
     slate: Slate
+    config: Path | None
 
     def as_json(self) -> dict[str, Any]:
         """Return it as one finds it with --json."""
@@ -74,13 +72,14 @@ class Served:
         there = "" if url == HERE else f" --url {url}"
         path = quote(user, safe="")
         kafka = f"KAFKA_BOOTSTRAP_SERVERS={self.settings.bootstrap_servers}"
+        same = "" if self.config is None else f" --config {shlex.quote(str(self.config))}"
         lines = (
             ("Console", self.console),
             ("This user", f"{self.console}/user?id={path}"),
             ("A slate", f"slatestream recommend {shlex.quote(user)}{there}"),
             ("or", f"curl '{url}/v1/recommendations/{path}?k=10'"),
-            ("How it does", f"{kafka} slatestream status{there}"),
-            ("More events", f"{kafka} slatestream import MORE.csv"),
+            ("How it does", f"{kafka} slatestream status{there}{same}"),
+            ("More events", f"{kafka} slatestream import MORE.csv{same}"),
         )
         console.print()
         for name, line in lines:
@@ -108,23 +107,22 @@ def served(
     WorkerError
         If it does not start, ends by itself, or goes no further.
     """
-    port = serving.port or free_port(HTTP_PORT)
-    console_port = serving.console_port or free_port(CONSOLE_PORT)
     given = same_topics(
         settings,
         release=None if release is None else str(release.absolute()),
-        console_port=console_port,
+        console_port=serving.console_port,
         **keeps_users(settings, folder.kept.first_ms, int(time.time() * 1000), say),
         **needs_no_encoder(release),
     )
     command = COMMAND if config is None else (*COMMAND, "--config", str(config.absolute()))
     folder.worker_log.unlink(missing_ok=True)
     say(f"Starting the worker; its log is {folder.worker_log} ...")
-    with WorkerProcess(given, log=folder.worker_log, command=command, port=port) as worker:
+    with WorkerProcess(given, log=folder.worker_log, command=command, port=serving.port) as worker:
         caught_up(worker, say)
         user = folder.kept.user or "somebody"
         slate = ask("quickstart", worker.url, lambda client: client.recommend(user, SHOWN, titles=True))
-        yield Served(worker, settings, f"http://127.0.0.1:{console_port}", release, slate)
+        console = f"http://127.0.0.1:{serving.console_port}"
+        yield Served(worker, settings, console, release, slate, config)
 
 
 def keeps_users(settings: Settings, first_ms: int, now_ms: int, say: Say) -> dict[str, Any]:
@@ -144,20 +142,28 @@ def caught_up(worker: WorkerProcess, say: Say) -> None:
     WorkerError
         If it ends, or goes no further for two minutes.
     """
-    told = moved = time.monotonic()
+    told = moved = began = time.monotonic()
     begin = before = Taken(0, 0)
+    most = 0
     while not worker.is_ready():
         time.sleep(POLL_S)
         now, taken = time.monotonic(), taken_by(worker.metrics())
         if taken is not None and taken != before:
             before, moved = taken, now
+            if taken.left > most:
+                most, began = taken.left, now
         if now - moved > STUCK_S:
             raise WorkerError(
                 f"the worker goes no further ({before.in_words()}); its last words:\n{worker.log_tail()}"
             )
         if before != begin and now - told >= TOLD_S:
             told = now
-            say(f"The worker has {before.in_words()}.")
+            say(f"The worker has {before.in_words()}{_time_left(most, before.left, now - began)}.")
+
+
+def _time_left(most: int, left: int, seconds: float) -> str:
+    """Say how long the rest takes, by what was done since most was left; nothing where none was."""
+    return f"; {seconds * left / (most - left):,.0f} s left" if 0 < left < most else ""
 
 
 class Taken(NamedTuple):

@@ -30,6 +30,8 @@ from streams.settings import Settings, load_settings
 from streams.worker.process import environment, same_topics
 
 Say = Callable[[str], None]
+QUICK_EVENTS = 300_000
+MOST_QUICK = 3
 
 
 def look(
@@ -114,43 +116,59 @@ async def _publish_ids(settings: Settings, met: Met) -> None:
         await publisher.stop()
 
 
+def is_trained(folder: Folder, how: str) -> bool:
+    """Tell whether a release lies there that was trained so."""
+    return folder.kept.trained == how and folder.release.is_dir()
+
+
 def train(
-    settings: Settings, folder: Folder, epochs: int, even_if_worse: bool, config: Path | None, say: Say
+    settings: Settings, folder: Folder, how: str, even_if_worse: bool, config: Path | None, say: Say
 ) -> Path | None:
     """Train a release from the topics, or take the one that was; None where none is to be served.
 
     A training that was killed goes on after its last whole epoch.
+
+    Parameters
+    ----------
+    how : "quick", or "full" for as many epochs as `slatestream train` has
     """
-    if folder.kept.epochs == epochs and folder.release.is_dir():
+    before = is_trained(folder, how)
+    if before:
         say(f"Trained before: {folder.release}.")
-    elif not _train(settings, folder, epochs, config, say):
+    elif not _train(settings, folder, how, config, say):
         return None
     try:
         metrics = read_release(folder.release).metrics
     except ValueError as error:
         raise SlatestreamError(f"{error}; --restart begins anew") from None
     if surely_better(metrics) and not even_if_worse:
-        for line in beaten_by(metrics) if folder.kept.epochs == epochs else ():
+        for line in beaten_by(metrics) if before else ():
             say(line)
         say("So co-visits and popularity are served. --even-if-worse serves the release all the same.")
         return None
     return folder.release
 
 
-def _train(settings: Settings, folder: Folder, epochs: int, config: Path | None, say: Say) -> bool:
+def _train(settings: Settings, folder: Folder, how: str, config: Path | None, say: Say) -> bool:
     if missing := _missing():
         say(f"Training needs {missing}: pip install 'slatestream[train]', and start this again.")
     else:
         say("Training on clicks and content as the topics have them; Ctrl-C and the same command go on.")
-        arguments = ["--from-topics", "--out", str(folder.release), "--epochs", str(epochs)]
+        arguments = ["--from-topics", "--out", str(folder.release)]
+        arguments += ["--epochs", str(quick_epochs(folder.kept.events))] if how == "quick" else []
         arguments += [] if config is None else ["--config", str(config.absolute())]
         code = run_train(arguments, variables=environment(same_topics(settings)))
         if code == 0:
-            folder.keep(epochs=epochs)
+            folder.keep(trained=how)
             return True
         say(f"Training ended with code {code}; what it said is above.")
     say("Serving goes on without a release: co-visits and popularity.")
     return False
+
+
+def quick_epochs(events: int) -> int:
+    """Return how often a quick training sees so many events: about as long for many as for some."""
+    return min(max(QUICK_EVENTS // max(events, 1), 1), MOST_QUICK)
 
 
 def _missing() -> str | None:

@@ -259,14 +259,21 @@ class WorkerProcess:
         self.stop()
 
 
-def free_port(wanted: int = 0) -> int:
-    """Return the port that is wanted if nobody has it, else another that is free."""
+def port_is_free(port: int) -> bool:
+    """Tell whether nobody listens on a port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", wanted))
+            probe.bind(("127.0.0.1", port))
         except OSError:
-            if not wanted:
-                raise
-            return free_port()
+            return False
+        return True
+
+
+def free_port(wanted: int = 0) -> int:
+    """Return the port that is wanted if nobody has it, else another that is free."""
+    if wanted and port_is_free(wanted):
+        return wanted
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "deploy" / "quickstart.md"
 BLOCK = re.compile(r"^```(\w*) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SERVES = "Ctrl-C stops it"
+AT_ONCE, WITH_RELEASE = "until the release is trained", "Ctrl-C stops it; the same command"
 DEADLINE_S = 300.0
 
 
@@ -63,9 +63,9 @@ def get(url: str) -> bytes:
         return bytes(answer.read())
 
 
-def wait_for_serving(process: subprocess.Popen[str], said: Path) -> str:
+def wait_for(words: str, process: subprocess.Popen[str], said: Path) -> str:
     deadline = time.monotonic() + DEADLINE_S
-    while SERVES not in said.read_text():
+    while words not in said.read_text():
         assert process.poll() is None, said.read_text()
         assert time.monotonic() < deadline, said.read_text()
         time.sleep(0.2)
@@ -93,13 +93,16 @@ def test_the_page_runs_from_files_to_a_worker_that_goes_on_where_it_was(folder: 
 
     command, _, printed = whole.removeprefix("$ ").partition("\n")
     with started(command, folder, said) as process:
-        found = wait_for_serving(process, said)
+        found = wait_for(AT_ONCE, process, said)
         lines = [line.rstrip() for line in found.splitlines()]
         wanted = printed.splitlines()
         assert wanted.pop() == "..."
         assert lines[: len(wanted)] == wanted
         asked = re.search(r"curl '(http://\S+)/v1/recommendations/(S\d+)\?k=10'", found)
         assert asked, found
+        slate = json.loads(get(f"{asked[1]}/v1/recommendations/{asked[2]}?k=10"))
+        assert (len(slate["slate"]), slate["fallback"]) == (10, "no_release")
+        wait_for(WITH_RELEASE, process, said)
         check_slate(asked[1], asked[2])
         console = re.search(r"^Console +(http://\S+)$", found, re.MULTILINE)
         assert console, found

@@ -66,6 +66,16 @@ def test_a_stopped_broker_starts_again_with_its_data_on_its_port() -> None:
     assert not is_alive(pid)
 
 
+def test_a_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    folder = tmp_path / "Müller, Söhne & 株 \\1"
+    with EmbeddedBroker(data_dir=folder) as broker:
+        write_one(broker.bootstrap_servers, "kept", b"here")
+        assert read_one(broker.bootstrap_servers, "kept") == b"here"
+    assert (folder / "log" / "kept-0").is_dir()
+    assert "started" in (folder / "broker.log").read_text()
+
+
 def test_a_killed_parent_leaves_no_broker(tmp_path: Path) -> None:
     script = (
         "import pathlib, signal; from streams.broker.embedded import EmbeddedBroker; "

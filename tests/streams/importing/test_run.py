@@ -112,6 +112,41 @@ def test_an_import_half_done_is_not_mistaken_for_another_one(
     assert (outcome.before, outcome.published) == (0, ROWS)
 
 
+def test_a_file_that_was_through_is_not_published_again_when_the_next_was_interrupted(
+    kafka_settings: Settings, tmp_path: Path
+) -> None:
+    clicks, items = ratings(tmp_path / "ratings.csv"), tmp_path / "movies.csv"
+    items.write_text("item_id,title\n" + "".join(f"i{n},Film {n}\n" for n in range(31)))
+
+    def interrupt(file: Path, step: str, _share: float, _records: int) -> None:
+        if file == clicks and step == "publishing":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(kafka_settings, [clicks, items], interrupt)
+    films, events = run(kafka_settings, [clicks, items])
+    assert (films.before, films.published) == (31, 0)
+    assert events.before + events.published == ROWS
+    assert sum(map(len, published(kafka_settings, "content").values())) == 31
+    assert not list(tmp_path.glob(f"*{SUFFIX}"))
+
+
+def test_an_import_half_done_is_another_one_where_columns_are_in_another_order(
+    kafka_settings: Settings, tmp_path: Path
+) -> None:
+    path = ratings(tmp_path / "ratings.csv")
+    path.write_text(path.read_text().partition("\n")[2])
+
+    def interrupt(_file: Path, step: str, _share: float, _records: int) -> None:
+        if step == "publishing":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(kafka_settings, [path], interrupt, columns=["user", "item", "rating", "time"])
+    with pytest.raises(FileError, match="with another layout"):
+        run(kafka_settings, [path], columns=["item", "user", "rating", "time"])
+
+
 def test_items_and_users_go_before_clicks(kafka_settings: Settings, tmp_path: Path) -> None:
     clicks = ratings(tmp_path / "ratings.csv", 10)
     items, users = tmp_path / "movies.csv", tmp_path / "people.csv"

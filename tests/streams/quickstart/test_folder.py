@@ -8,6 +8,7 @@ from streams.quickstart.folder import NAME, open_folder
 ASKED = {
     "files": {"a.csv": [10, 5]},
     "columns": {"a.csv": {"user_id": "u"}},
+    "layout": {"a.csv": [",", "utf-8", "u", "v"]},
     "choices": {"action": None, "known": ("view",)},
 }
 
@@ -26,6 +27,7 @@ def test_a_quickstart_goes_on_where_it_was_and_keeps_its_id(tmp_path: Path) -> N
     [
         ("files", {"b.csv": [10, 5]}, r"of other files \(\{\"a.csv\":\[10,5\]\}, now \{\"b.csv\":"),
         ("columns", {"a.csv": {"user_id": "v"}}, "of other columns"),
+        ("layout", {"a.csv": [",", "utf-8", "v", "u"]}, "of columns in another order"),
         (
             "choices",
             {"action": "like", "known": ("view",)},
@@ -73,7 +75,7 @@ def test_what_was_there_stays_until_the_new_beginning_is_written_down(tmp_path: 
         assert folder.kept.imported
         assert folder.broker.is_dir()
     with open_folder(tmp_path, ASKED, restart=True) as folder:
-        folder.keep(epochs=1)
+        folder.keep(trained="quick")
         assert not folder.broker.exists()
         assert not folder.kept.imported
 
