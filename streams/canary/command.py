@@ -1,5 +1,6 @@
 """`slatestream canary`: does a slate come, and has it seen the click before it, on every partition."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from streams.canary.trips import Canary
 from streams.client import SlateClient
 from streams.commands.ask import check_url
 from streams.demo.session import clean_exit, race
+from streams.errors import SlatestreamError
 from streams.kafka.connected import run_connected
 from streams.metrics.port import metrics_port
 from streams.settings import Settings, load_settings
@@ -28,6 +30,9 @@ def canary_command(
     ] = False,
     host: Annotated[str, typer.Option(help="Address the metrics are served on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the metrics; 0 takes any.")] = 6069,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --once: print what became of the round as JSON.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
 ) -> None:
     """Click and ask on every partition through the real topics, and check that the slate has seen the click.
@@ -37,16 +42,25 @@ def canary_command(
     """
     if url is not None:
         check_url(url)
+    if as_json and not once:
+        raise SlatestreamError("--json needs an end: give --once; without it, the round trips are metrics")
     settings, console = load_settings(config), Console()
+    said: list[str] = []
 
     def say(text: str) -> None:
+        if as_json:
+            said.append(text)
+            return
         console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     canary = Canary(settings, url=url, timeout_s=timeout, say=say)
     with clean_exit(console):
         if once:
             failed = run_connected(settings, "canary", _once(settings, canary))
-            say(f"{settings.partitions - failed} of {settings.partitions} partitions are well")
+            if as_json:
+                print(json.dumps({"partitions": settings.partitions, "failed": failed, "why": said}))
+            else:
+                say(f"{settings.partitions - failed} of {settings.partitions} partitions are well")
             raise typer.Exit(int(failed > 0))
         with metrics_port(canary.registry, host=host, port=port) as address:
             say(f"metrics on {address}")

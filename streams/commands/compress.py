@@ -1,5 +1,6 @@
 """`slatestream compress`: a smaller variant of a release."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,7 @@ def compress_command(
         Literal["int8", "fp16"],
         typer.Option(help="8-bit weights, for the CPU; or half-precision matrix products, for a GPU."),
     ] = "int8",
+    as_json: Annotated[bool, typer.Option("--json", help="Print what came of it as JSON.")] = False,
 ) -> None:
     """Write a variant of a release with smaller weights, which a worker serves like any other.
 
@@ -33,3 +35,6 @@ def compress_command(
         f"{before / 1e6:.2f} MB",
         highlight=False,
     )
+    if as_json:
+        sizes = {"bytes": after, "bytes_before": before}
+        print(json.dumps({"release": made.version, "folder": str(out), "precision": precision, **sizes}))

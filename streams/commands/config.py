@@ -64,7 +64,10 @@ def show_command(
 
 
 @config_app.command("check")
-def check_command(config: ConfigFile = None) -> None:
+def check_command(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    config: ConfigFile = None,
+) -> None:
     """Tell whether the settings are sound: exit code 2 and every fault by name when they are not.
 
     A variable that begins like a setting and is none is a fault here; a worker only warns of it.
@@ -74,7 +77,11 @@ def check_command(config: ConfigFile = None) -> None:
     if unknown:
         raise ConfigurationError(f"no settings: {', '.join(unknown)}")
     changed = sum(where != DEFAULT for where in origins(os.environ, config).values())
-    print(f"the settings are sound: {len(type(settings).model_fields)}, of them {changed} given")
+    known = len(type(settings).model_fields)
+    if as_json:
+        print(json.dumps({"sound": True, "settings": known, "given": changed}))
+    else:
+        print(f"the settings are sound: {known}, of them {changed} given")
 
 
 def origins(environment: Mapping[str, str], config: Path | None) -> dict[str, str]:

@@ -67,6 +67,9 @@ def simulate_command(
     cold_users: Share = None,
     cold_items: Share = None,
     bots: Share = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the figures as JSON, on stdout; all else on stderr.")
+    ] = False,
 ) -> None:
     """Let simulated users, whose taste is fitted on real ratings, judge policies.
 
@@ -75,7 +78,7 @@ def simulate_command(
     is then measured on others. With --topics they are clients of the worker that runs on the topics of the
     settings: content and users are published, slates asked for, and clicks sent.
     """
-    console = Console()
+    console = Console(stderr=as_json)
     given = {
         "satiation": satiation, "boredom": boredom, "drift": drift, "cold_users": cold_users,
         "cold_items": cold_items, "bots": bots,
@@ -93,7 +96,9 @@ def simulate_command(
                         Visit(requests=requests, at_once=at_once, k=k, seed=seed), say=console.print,
                     )
                 )  # fmt: skip
-                show_visits(visits, out, console)
+                summary = show_visits(visits, out, console)
+                if as_json:
+                    print(json.dumps(summary))
                 return
             tastes = fit_tastes(dataset, seed=seed)
             figures = _race(
@@ -105,6 +110,8 @@ def simulate_command(
             raise SlatestreamError(f"simulate: {error}") from error
     _show(figures, console)
     console.print(f"Figures and picture in {out}", soft_wrap=True)
+    if as_json:
+        print(json.dumps(figures))
 
 
 def make_config(**given: Any) -> "SimulatorConfig":

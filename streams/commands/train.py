@@ -1,5 +1,6 @@
 """`slatestream train`: a release from a dataset or from the topics."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from model_core.training.recipe import Recipe
     from model_core.training.train import Trained
 
+METRICS = "metrics.json"
 MODELS = ("popularity", "item-kNN", "co-visits", "slatestream")
 
 Data = Annotated[Path | None, typer.Option(help="Folder with a dataset in RecBole's atomic-file format.")]
@@ -66,6 +68,10 @@ Task = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print what came of it as a line of JSON, on stdout."),
+]
 
 
 def train_command(
@@ -94,6 +100,7 @@ def train_command(
     algorithm: Algorithm = "reinforce",
     session_gap: SessionGap = 30.0,
     held_out: HeldOut = 0.2,
+    as_json: AsJson = False,
 ) -> None:
     """Train a model, check it, measure it beside popularity and item-kNN, and write a release folder.
 
@@ -119,6 +126,7 @@ def train_command(
                 device=device, gap_minutes=session_gap, held_out=held_out,
             )  # fmt: skip
             train_policy(learning, settings)
+            _print_metrics(out, as_json)
             return
         options = TextOptions(
             task=task, data=data, out=out, epochs=epochs or 6, seed=seed or 0, device=device, lora=lora,
@@ -126,6 +134,7 @@ def train_command(
             max_examples=max_examples,
         )  # fmt: skip
         train_text(options, settings)
+        _print_metrics(out, as_json)
         return
     try:
         made = make_recipe(recipe, epochs, seed)
@@ -134,6 +143,17 @@ def train_command(
     except ValueError as error:
         raise SlatestreamError(f"train: {error}") from error
     _show(trained, out, console)
+    if as_json:
+        release = trained.release
+        about = {"release": release.version, "seconds": trained.seconds, "metrics": dict(release.metrics)}
+        print(json.dumps({"folder": str(out), **about, "better": surely_better(release.metrics)}))
+
+
+def _print_metrics(out: Path, as_json: bool) -> None:
+    """Print what a training that makes no release has written down."""
+    if as_json:
+        metrics = json.loads((out / METRICS).read_text(encoding="utf-8"))
+        print(json.dumps({"folder": str(out), "metrics": metrics}))
 
 
 def _train(

@@ -1,5 +1,8 @@
 """`slatestream tune`: a recipe for a dataset, found by trying."""
 
+import json
+import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +12,7 @@ from rich.table import Table
 
 from streams.commands.stages import show_stages
 from streams.commands.train import (
+    AsJson,
     Data,
     Device,
     FromTopics,
@@ -41,6 +45,7 @@ def tune_command(
     recipe: RecipeFile = None,
     seed: Seed = None,
     device: Device = "auto",
+    as_json: AsJson = False,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
 ) -> None:
     """Search for the recipe that recommends best, with Optuna, and write it for `train --recipe`.
@@ -89,11 +94,15 @@ def tune_command(
         raise SlatestreamError(f"tune: {error}") from error
     write_recipe(out, best.recipe)
     _show(console, best, tried, base, out)
+    same = f"--data {shlex.quote(str(data))}" if data is not None else "--from-topics"
+    same += "" if config is None else f" --config {shlex.quote(str(config))}"
+    console.print(f"Train with it: slatestream train --recipe {out} {same}", highlight=False, soft_wrap=True)
+    if as_json:
+        found = {"trial": best.number + 1, METRIC: best.value, "recipe": str(out), **asdict(best.recipe)}
+        print(json.dumps(found))
 
 
 def _show(console: Console, best: "Trial", tried: list["Trial"], base: "Recipe", out: Path) -> None:
-    from dataclasses import asdict
-
     table = Table(title="Best recipes of this run")
     for column in ("trial", "NDCG@10", "differs from the start in"):
         table.add_column(column)
@@ -109,4 +118,3 @@ def _show(console: Console, best: "Trial", tried: list["Trial"], base: "Recipe",
         table.add_row(str(trial.number + 1), f"{trial.value:.4f}", ", ".join(changes) or "nothing")
     console.print(table)
     console.print(f"Best of all: trial {best.number + 1}, NDCG@10 {best.value:.4f}, in {out}.")
-    console.print(f"Train with it: slatestream train --recipe {out}", highlight=False)

@@ -1,5 +1,6 @@
 """`slatestream dead-letters`: what was refused and why, and how to have it taken after all."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -115,6 +116,7 @@ def replay_command(
         bool, typer.Option("--force", help="Send also what a worker of these settings would refuse.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Say what was sent as JSON.")] = False,
     config: ConfigFile = None,
 ) -> None:
     """Send records that were refused to their topics again.
@@ -148,7 +150,10 @@ def replay_command(
     if not yes and not typer.confirm(f"Replay {what}?"):
         raise SlatestreamError("nothing is replayed")
     sent = run_connected(settings, "dead-letters", replay(settings, sound))
-    print(f"replayed {sent:,}: {what}")
+    if as_json:
+        print(json.dumps({"replayed": sent, "topics": dict(sorted(counts.items()))}))
+    else:
+        print(f"replayed {sent:,}: {what}")
 
 
 def _sound(

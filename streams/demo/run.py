@@ -32,6 +32,7 @@ from streams.settings import Settings
 from streams.worker.process import WorkerProcess, environment, same_topics
 
 UNTIL = 0.6
+SUMMARY = "summary.json"
 EPOCHS = 3
 """Half of what a training has by default, so that a demo is over in four minutes."""
 WATCHED_RATE = 2.0
@@ -60,26 +61,32 @@ def demo_command(
         Path | None, typer.Option(help="Release folder to serve instead of training one.")
     ] = None,
     serve: Annotated[bool, typer.Option(help="Keep broker and worker running until Ctrl-C.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON, on stdout; all else on stderr.")
+    ] = False,
 ) -> None:
     """Show the whole loop: a real broker, a trained model, a worker, and users who click.
 
     Uses the cluster of KAFKA_BOOTSTRAP_SERVERS, with topics of its own that it deletes, when that is set.
     """
-    console = Console()
+    console = Console(stderr=as_json)
     traffic = Traffic(seconds=seconds, rate=rate, k=k, seed=seed)
     with clean_exit(console):
-        ok = _Demo(console, out, traffic, n_users=users).run(data, release, serve=serve)
+        ok = _Demo(console, out, traffic, n_users=users, as_json=as_json).run(data, release, serve=serve)
         raise typer.Exit(0 if ok else 1)
 
 
 class _Demo:
     """One run of the demo: its steps in order, each with what it needs from those before."""
 
-    def __init__(self, console: Console, out: Path, traffic: Traffic, *, n_users: int) -> None:
+    def __init__(
+        self, console: Console, out: Path, traffic: Traffic, *, n_users: int, as_json: bool = False
+    ) -> None:
         self._console = console
         self._out = out
         self._traffic = traffic
         self._n_users = n_users
+        self._as_json = as_json
         self._began = time.perf_counter()
         self._step_seconds: dict[str, float] = {}
 
@@ -117,6 +124,8 @@ class _Demo:
                 log_says = asyncio.run(evaluate_log(settings, simulation.visits, seed=self._traffic.seed))
             seconds = self._step_seconds | {"total": time.perf_counter() - self._began}
             ok = _report(self._console, simulation, self._out, seconds=seconds, off_policy=log_says)
+            if self._as_json:
+                print(json.dumps(json.loads((self._out / SUMMARY).read_text(encoding="utf-8"))), flush=True)
             if serve:
                 self._serve(settings, dataset, worker, log)
             return ok
@@ -221,7 +230,7 @@ def _report(console: Console, simulation: Simulation, out: Path, **more: Any) ->
     summary = summarise(simulation) | {"machine": machine(), **more}
     results = checks(summary)
     out.mkdir(parents=True, exist_ok=True)
-    path, picture = out / "summary.json", out / "click-through.svg"
+    path, picture = out / SUMMARY, out / "click-through.svg"
     path.write_text(json.dumps(summary | {"checks": [asdict(check) for check in results]}, indent=2) + "\n")
     picture.write_text(click_through_svg(simulation.visits))
     print_summary(console, summary)

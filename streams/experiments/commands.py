@@ -31,6 +31,7 @@ from streams.settings import Settings, load_settings
 
 Name = Annotated[str, typer.Argument(help="Name of the experiment.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 experiment_app = typer.Typer(
     no_args_is_help=True,
@@ -84,6 +85,7 @@ def start_command(
         typer.Option(help="Slates after which the intervals are tightest: about as many as you expect."),
     ] = 10_000,
     config: ConfigFile = None,
+    json_wanted: AsJson = False,
 ) -> None:
     """Start an experiment; running workers take it up at once.
 
@@ -119,6 +121,9 @@ def start_command(
     except ValueError as error:
         raise SlatestreamError(f"experiment {name}: {error}") from None
     run_connected(settings, "experiment", _start(settings, experiment))
+    if json_wanted:
+        print(encode_experiment(experiment).decode())
+        return
     print(f"{name} runs; see `slatestream experiment status {name}`, end it with `stop`.")
     if experiment.kind == "ab" and segment is not None and Segment.parse(segment).moves:
         print(
@@ -138,7 +143,7 @@ async def _start(settings: Settings, experiment: Experiment) -> None:
 @experiment_app.command("status")
 def status_command(
     name: Annotated[str | None, typer.Argument(help="One experiment; without it, all that run.")] = None,
-    as_json_too: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    json_wanted: AsJson = False,
     plot_file: Annotated[
         Path | None, typer.Option("--plot", help="Draw the interval over time into this PNG.")
     ] = None,
@@ -164,7 +169,7 @@ def status_command(
         log = run_connected(settings, "experiment", read_log(settings, experiment))
         report = make_report(experiment, log, int(time.time() * 1000))
         alarmed |= bool(report.alarms)
-        if as_json_too:
+        if json_wanted:
             print(as_json(report))
         else:
             show(report, console)
@@ -175,16 +180,19 @@ def status_command(
 
 
 @experiment_app.command("stop")
-def stop_command(name: Name, config: ConfigFile = None) -> None:
+def stop_command(name: Name, config: ConfigFile = None, json_wanted: AsJson = False) -> None:
     """Give all users of an experiment the live policy again, at once; its record is kept."""
     settings = load_settings(config)
 
     async def stop() -> Experiment:
         experiment = _running(await read_experiments(settings), name)
-        await _publish(settings, experiment.stopped(int(time.time() * 1000)))
-        return experiment
+        await _publish(settings, stopped := experiment.stopped(int(time.time() * 1000)))
+        return stopped
 
     ended = run_connected(settings, "experiment", stop())
+    if json_wanted:
+        print(encode_experiment(ended).decode())
+        return
     print(f"{name} is stopped after {duration(int(time.time() * 1000) - ended.started_ms)}.")
 
 
@@ -193,32 +201,41 @@ def share_command(
     name: Name,
     share: Annotated[float, typer.Argument(help="New share of the users, above the present one, up to 1.")],
     config: ConfigFile = None,
+    json_wanted: AsJson = False,
 ) -> None:
     """Let more users take part; those who do already keep their variants."""
     settings = load_settings(config)
 
-    async def grow() -> None:
+    async def grow() -> Experiment:
         experiment = _running(await read_experiments(settings), name)
         if not experiment.share < share <= 1.0:
             raise SlatestreamError(
                 f"share must be above the present {experiment.share:g} and at most 1, got {share:g}; to "
                 "shrink an experiment, stop it and start another"
             )
-        await _publish(settings, experiment.grown(share))
+        await _publish(settings, grown := experiment.grown(share))
+        return grown
 
-    run_connected(settings, "experiment", grow())
+    grown = run_connected(settings, "experiment", grow())
+    if json_wanted:
+        print(encode_experiment(grown).decode())
+        return
     print(f"{name} has a share of {share:g} now.")
 
 
 @experiment_app.command("list")
-def list_command(config: ConfigFile = None) -> None:
+def list_command(config: ConfigFile = None, json_wanted: AsJson = False) -> None:
     """List every experiment that was ever started."""
     settings = load_settings(config)
+    experiments = run_connected(settings, "experiment", read_experiments(settings)).values()
+    if json_wanted:
+        print(f"[{', '.join(encode_experiment(one).decode() for one in experiments)}]")
+        return
     table = Table()
     for column in ("name", "kind", "share", "segment", "variants", "state"):
         table.add_column(column, overflow="fold")
     now_ms = int(time.time() * 1000)
-    for one in run_connected(settings, "experiment", read_experiments(settings)).values():
+    for one in experiments:
         ran = duration((one.stopped_ms or now_ms) - one.started_ms)
         variants = "\n".join(f"{variant.name}={variant.policy}" for variant in one.variants)
         state = f"running for {ran}" if one.running else f"stopped after {ran}"

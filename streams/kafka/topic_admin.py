@@ -1,8 +1,10 @@
 """Makes the topics, compares them with what is wanted, and the commands for both."""
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -162,26 +164,50 @@ def admin_client(settings: Settings) -> Iterator[KafkaAdminClient]:
 
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 topics_app = typer.Typer(no_args_is_help=True, help="Make the topics, and check that they are as wanted.")
 
 
 @topics_app.command("create")
-def create_command(config: ConfigFile = None) -> None:
-    """Create the topics that are missing, then check all of them."""
+def create_command(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Create the topics that are missing, then check all of them; exit code 1 when something differs."""
     settings = load_settings(config)
     created = set(create_topics(settings))
-    _report(settings, describe_topics(settings), created)
+    _report(settings, describe_topics(settings), created, as_json=as_json)
 
 
 @topics_app.command("describe")
-def describe_command(config: ConfigFile = None) -> None:
+def describe_command(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show every topic beside what is wanted; exit code 1 when something differs."""
     settings = load_settings(config)
-    _report(settings, describe_topics(settings), set())
+    _report(settings, describe_topics(settings), set(), as_json=as_json)
 
 
-def _report(settings: Settings, differences: list[TopicDifference], created: set[str]) -> None:
+def _report(
+    settings: Settings, differences: list[TopicDifference], created: set[str], *, as_json: bool
+) -> None:
+    (_print_json if as_json else _print_table)(settings, differences, created)
+    if differences:
+        raise typer.Exit(1)
+
+
+def _print_json(settings: Settings, differences: list[TopicDifference], created: set[str]) -> None:
+    instead = fed_directly(settings)
+    names = [instead.get(name, topic_name(settings, name)) for name in TOPICS]
+    names += [source.topic for source in settings.sources if source.repartition]
+    topics = [
+        {
+            "topic": name,
+            "created": name in created,
+            "differences": [asdict(one) for one in differences if one.topic == name],
+        }
+        for name in names
+    ]
+    print(json.dumps({"bootstrap_servers": settings.bootstrap_servers, "topics": topics}, indent=2))
+
+
+def _print_table(settings: Settings, differences: list[TopicDifference], created: set[str]) -> None:
     table = Table(title=f"Topics on {settings.bootstrap_servers}", title_justify="left")
     for column in ("topic", "partitions", "cleanup", "retention", "state"):
         table.add_column(column, overflow="fold")
@@ -205,4 +231,3 @@ def _report(settings: Settings, differences: list[TopicDifference], created: set
         console.print(
             f"{len(differences)} differences: change the topics with kafka-configs, or the settings."
         )
-        raise typer.Exit(1)

@@ -1,6 +1,8 @@
 """`slatestream init`: a mapping file for a topic or a file, proposed from a sample of it."""
 
 import asyncio
+import json
+import shlex
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -44,6 +46,9 @@ def init_command(
     answers: Annotated[Path | None, typer.Option(help="TOML file with such answers.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing: take what is proposed.")] = False,
     records: Annotated[int, typer.Option(min=1, max=100_000, help="How many to look at.")] = 500,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Say what came of it as JSON; ask nothing, as with --yes.")
+    ] = False,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")] = None,
 ) -> None:
     """Propose a mapping from a sample of a topic or a file, and write it with comments that explain it.
@@ -55,7 +60,7 @@ def init_command(
     It asks on a terminal what it cannot know; scripts give --yes, and --answer for what has no proposal.
     """
     settings = load_settings(config)
-    asker = Answers(_given(answer or (), answers), ask=sys.stdin.isatty() and not yes)
+    asker = Answers(_given(answer or (), answers), ask=sys.stdin.isatty() and not (yes or as_json))
     sample, name = _sampled(settings, origin, topic, records)
     if feeds is not None and feeds not in IDS:
         raise SlatestreamError(f"--feeds must be one of {', '.join(IDS)}, got {feeds!r}")
@@ -76,11 +81,15 @@ def init_command(
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise SlatestreamError(f"--out {out} cannot be written: {error.strerror}") from None
-    _report(settings, proposal, sample.records, out)
-    if sample.faults or found.unread:
-        typer.echo(
-            f"not read: {found.unread} records that are no JSON objects, {len(sample.faults)} long lines"
-        )
+    made = _made(settings, proposal, sample.records, out) | {
+        "unread": found.unread,
+        "too_long": len(sample.faults),
+        "next": _next(out, proposal.topic, origin, config, alone=before == HEAD),
+    }
+    if as_json:
+        print(json.dumps(made))
+    else:
+        _report(made)
 
 
 class Answers:
@@ -170,15 +179,42 @@ def _key(outcome: Outcome) -> str | None:
     return None if key is None else key.decode(errors="replace")
 
 
-def _report(settings: Settings, proposal: Proposal, records: Sequence[Sampled], out: Path) -> None:
+def _next(out: Path, topic: str, origin: str, config: Path | None, *, alone: bool) -> str:
+    """Return the command that shows what the mapping makes of the same records."""
+    words = ["slatestream", "map", str(out), "--sample"]
+    words += ["--file", origin] if Path(origin).is_file() else []
+    words += [] if alone else ["--topic", topic]
+    words += [] if config is None else ["--config", str(config)]
+    return shlex.join(words)
+
+
+def _made(settings: Settings, proposal: Proposal, records: Sequence[Sampled], out: Path) -> dict[str, Any]:
+    """Return what the mapping is and what it makes of the sample."""
     source = parse_sources(proposal.toml(), str(out))[0]
     outcomes = outcomes_of(settings, source, records)
     failed = [outcome for outcome in outcomes if outcome.why is not None]
     events = sum(len(outcome.events) for outcome in outcomes if outcome.why is None)
-    typer.echo(f"{out}: {proposal.topic} feeds {proposal.feeds}")
-    if proposal.repartition is not None:
-        typer.echo(f"repartition: {proposal.repartition}")
-    typer.echo(f"of {len(outcomes)} records: {events} events, {len(failed)} failed")
-    if failed:
-        typer.echo(f"the first that failed: {failed[0].why}")
-    typer.echo(f"see them with `slatestream map {out} --sample`, and change what is wrong in the file")
+    return {
+        "mapping": str(out),
+        "topic": proposal.topic,
+        "feeds": proposal.feeds,
+        "repartition": proposal.repartition,
+        "records": len(outcomes),
+        "events": events,
+        "failed": len(failed),
+        "first_failure": failed[0].why if failed else None,
+    }
+
+
+def _report(made: Mapping[str, Any]) -> None:
+    typer.echo(f"{made['mapping']}: {made['topic']} feeds {made['feeds']}")
+    if made["repartition"] is not None:
+        typer.echo(f"repartition: {made['repartition']}")
+    typer.echo(f"of {made['records']} records: {made['events']} events, {made['failed']} failed")
+    if made["failed"]:
+        typer.echo(f"the first that failed: {made['first_failure']}")
+    typer.echo(f"see them with `{made['next']}`, and change what is wrong in the file")
+    if made["unread"] or made["too_long"]:
+        typer.echo(
+            f"not read: {made['unread']} records that are no JSON objects, {made['too_long']} long lines"
+        )

@@ -1,5 +1,6 @@
 """`slatestream canary` against a real worker, well and frozen."""
 
+import json
 import os
 import signal
 import subprocess
@@ -81,6 +82,8 @@ def test_a_worker_that_is_well_passes_and_is_measured_and_one_that_is_frozen_or_
         os.kill(worker.pid, signal.SIGCONT)
     assert frozen.exit_code == 1
     assert frozen.stdout.count("slate: nothing within 0.5 s") == partitions
+    again = once(kafka_settings, "--json")
+    assert json.loads(again.stdout) == {"partitions": partitions, "failed": 0, "why": []}
 
 
 @pytest.mark.parametrize("url", ["localhost:6066", "ftp://x"])

@@ -3,11 +3,15 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+import typer.main
 
-from streams.cli import COMMANDS, TRAIN, main
+from streams.bench.commands import COMMANDS as BENCHMARKS
+from streams.cli import COMMANDS, TRAIN, app, main
 from streams.errors import EXIT_CODES
 
 
@@ -105,6 +109,35 @@ def test_the_packages_that_train_are_those_of_the_extra() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     wanted = {re.split("[><=]", line)[0] for line in project["optional-dependencies"]["train"]}
     assert {name.replace("_", "-") for name in TRAIN} == wanted
+
+
+STAY = {"worker", "broker"}
+"""Run until they are stopped, and say what they do in a log."""
+INTO_FILES = {f"bench {name}" for name in BENCHMARKS} | {"evaluate", "ope"}
+"""Write their figures as JSON into a file."""
+STORE = {f"release {name}" for name in ("put", "diff", "show", "promote", "rollback", "gc")}
+"""Print a line, a table, or JSON anyway."""
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, with the words that call it."""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from leaves(found, (*path, name))
+    else:
+        yield " ".join(path), command
+
+
+def test_every_command_says_what_it_does_and_has_json_for_programs() -> None:
+    found = dict(leaves(typer.main.get_command(app)))
+    assert [name for name, command in found.items() if not command.help] == []
+    options = {
+        name: {option for one in command.params for option in one.opts} for name, command in found.items()
+    }
+    assert {name for name in found if "--json" not in options[name]} <= STAY | INTO_FILES | STORE
 
 
 @pytest.mark.parametrize(

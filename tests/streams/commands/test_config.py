@@ -58,6 +58,8 @@ def test_check_names_every_fault(config: Path, monkeypatch: pytest.MonkeyPatch) 
     assert run("check", "--config", str(config)) == (
         f"the settings are sound: {len(Settings.model_fields)}, of them 5 given\n"
     )
+    plain = json.loads(run("check", "--json", "--config", str(config)))
+    assert plain == {"sound": True, "settings": len(Settings.model_fields), "given": 5}
     monkeypatch.setenv("SLATESTREAM_SEDE", "7")
     assert run("check") == "no settings: SLATESTREAM_SEDE"
     monkeypatch.setenv("SLATESTREAM_PARTITIONS", "0")

@@ -1,5 +1,6 @@
 """`slatestream train` and `tune` as a user runs them, on a folder of their own."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -59,9 +60,15 @@ def test_train_follows_a_recipe_and_draws_curves(folder: Path, tmp_path: Path) -
     out, curves = tmp_path / "release", tmp_path / "curves"
     text = invoke(
         "train", "--data", folder, "--recipe", folder / "recipe.toml", "--until", 0.8, "--seed", 3,
-        "--out", out, "--tensorboard", curves, "--wandb", tmp_path,
+        "--out", out, "--tensorboard", curves, "--wandb", tmp_path, "--json",
     )  # fmt: skip
     assert "Recall@10" in text
+    said = json.loads(text.splitlines()[-1])
+    assert (said["folder"], said["release"]) == (str(out), read_release(out).version)
+    assert said["metrics"] == dict(read_release(out).metrics)
+    small = json.loads(invoke("compress", out, "--out", tmp_path / "int8", "--json").splitlines()[-1])
+    assert (small["release"], small["precision"]) == (read_release(tmp_path / "int8").version, "int8")
+    assert small["bytes"] < small["bytes_before"]
     assert read_release(out).dim == 16
     assert '"seed": 3' in (out / "manifest.json").read_text()
     assert '"fusion": "gated"' in (out / "manifest.json").read_text()
@@ -82,8 +89,10 @@ def test_a_package_that_is_asked_for_and_missing_is_named(
 def test_tune_writes_a_recipe_that_train_takes(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "found.toml"
     options = ("tune", "--data", folder, "--recipe", folder / "recipe.toml", "--out", out)
-    text = invoke(*options, "--trials", 2)
+    text = invoke(*options, "--trials", 2, "--json")
     assert "Best of all: trial" in text
+    assert f"slatestream train --recipe {out} --data {folder}" in text
+    assert json.loads(text.splitlines()[-1])["recipe"] == str(out)
     assert read_recipe(out).model.history_length == 8
     assert "trial 3" in invoke(*options, "--trials", 3)
 

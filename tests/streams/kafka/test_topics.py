@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -144,3 +145,10 @@ def test_the_describe_command_says_what_differs(
     assert shown.exit_code == 1
     by_setting = [spec for spec in TOPICS.values() if spec.partitions is None]
     assert shown.output.count("partitions is 4, wanted 6") == len(by_setting)
+    plain = CliRunner().invoke(topics_app, ["describe", "--json"])
+    assert plain.exit_code == 1
+    rows = {row["topic"]: row for row in json.loads(plain.stdout)["topics"]}
+    assert len(rows) == len(TOPICS)
+    assert rows[topic_name(kafka_settings, "clicks")]["differences"] == [
+        {**row, "wanted": "6"} for row in rows[topic_name(kafka_settings, "clicks")]["differences"]
+    ]

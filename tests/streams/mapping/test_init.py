@@ -1,6 +1,7 @@
 """`slatestream init`: what it proposes for records of several shapes, and what it asks."""
 
 import json
+import shlex
 import sys
 import zlib
 from collections.abc import Sequence
@@ -90,6 +91,22 @@ def test_nested_events_with_numbers_for_ids_and_words_for_actions(
         "timestamp_ms": 1764000001000,
     }  # fmt: skip
     assert "Left out: heartbeat." in (tmp_path / "m.toml").read_text()
+
+
+def test_what_was_proposed_is_said_as_json_with_the_command_that_shows_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file, out = write(tmp_path / "my shop.jsonl", SHOP), tmp_path / "m.toml"
+    assert run(monkeypatch, file, "--out", str(out), "--topic", "shop", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {name: said[name] for name in ("mapping", "topic", "feeds", "records", "events", "failed")} == {
+        "mapping": str(out), "topic": "shop", "feeds": "clicks", "records": 30, "events": 20, "failed": 0,
+    }  # fmt: skip
+    monkeypatch.setattr(sys, "argv", shlex.split(said["next"]))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert "7 events, 3 left out, 0 failed" in capsys.readouterr().out
 
 
 def test_impressions_with_a_list_of_clicked_items(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

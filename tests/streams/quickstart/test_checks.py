@@ -40,7 +40,11 @@ def refused(
 
 @pytest.mark.parametrize("option", ["--port", "--console-port"])
 def test_a_port_that_is_taken_is_refused_before_anything_is_read(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, taken: int, option: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    taken: int,
+    option: str,
 ) -> None:
     said = refused(monkeypatch, capsys, tmp_path, option, str(taken))
     assert said == (
@@ -93,9 +97,7 @@ def test_tokens_that_the_quickstart_has_not_are_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.delenv("SLATES_TOKEN", raising=False)
-    (tmp_path / "s.toml").write_text(
-        f'[http_tokens.shop]\nsha256 = "{"0" * 64}"\nscopes = ["recommend"]\n'
-    )
+    (tmp_path / "s.toml").write_text(f'[http_tokens.shop]\nsha256 = "{"0" * 64}"\nscopes = ["recommend"]\n')
     assert "set SLATES_TOKEN" in refused(monkeypatch, capsys, tmp_path, "--config", "s.toml")
 
 
