@@ -5,8 +5,8 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer.main
 
@@ -119,14 +119,12 @@ STORE = {f"release {name}" for name in ("put", "diff", "show", "promote", "rollb
 """Print a line, a table, or JSON anyway."""
 
 
-def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     """Every command that does something, with the words that call it."""
-    if isinstance(command, click.Group):
-        context = click.Context(command)
+    if hasattr(command, "list_commands"):
+        context = command.context_class(command)
         for name in command.list_commands(context):
-            found = command.get_command(context, name)
-            assert found is not None
-            yield from leaves(found, (*path, name))
+            yield from leaves(command.get_command(context, name), (*path, name))
     else:
         yield " ".join(path), command
 
