@@ -26,6 +26,10 @@ class BaselineScorer:
     keeps the order of s. It is no calibrated probability. Where a batch has `moments`, weights that were
     learned online count instead: s is then the exponential of what they and the signals add up to.
 
+    Features are what a policy learns rewards of: 1, the score, and the score times the shares of co-visits
+    and of popularity. A policy may correct how much a score is worth where these are strong; it cannot list
+    an item for its popularity alone, whatever the signals of time say of it.
+
     Parameters
     ----------
     signals : how users are read, the default ones when None
@@ -36,7 +40,7 @@ class BaselineScorer:
     def __init__(self, signals: SignalConfig | None = None) -> None:
         signals = signals or SignalConfig()
         self.release = Release(
-            version="baseline",
+            version="baseline-2",  # another one when features mean something else: rewards are kept by it
             actions=(),
             dim=1,
             feature_dim=FEATURES,
@@ -81,9 +85,8 @@ class BaselineScorer:
             found = _found_at(batch, batch.moments)
             score = 1 / (1 + np.exp(-found.scores))
         covisits, popularity = found.signals[:, :, 0], found.signals[:, :, POPULARITY]
-        features = np.stack(
-            (np.ones_like(score), score, covisits / (1 + covisits), popularity / (5 + popularity)), axis=-1
-        )
+        shares = covisits / (1 + covisits), popularity / (5 + popularity)
+        features = np.stack((np.ones_like(score), score, *(score * share for share in shares)), axis=-1)
         logits = np.zeros((*score.shape, 0), np.float32)
         return best_first(found.rows, found.valid, score, logits, features)
 

@@ -15,6 +15,7 @@ import torch
 from model_core.data.datasets import Dataset
 from model_core.network.config import TrainConfig
 from model_core.release.baseline import BaselineScorer
+from model_core.release.batches import Moments
 from model_core.release.folder import read_release, sign_manifest
 from model_core.release.scorer import Scorer
 from model_core.signals.config import UNTOLD, SignalConfig
@@ -93,6 +94,16 @@ def test_scores_are_the_features_times_the_prior_weights(make: str, scorer: Scor
     assert (np.diff(scores.scores, axis=1)[scores.valid[:, 1:]] <= 0).all()
     expected = scores.features @ used.release.prior_weights
     np.testing.assert_allclose(scores.scores[scores.valid], expected[scores.valid], atol=1e-6)
+
+
+def test_without_a_release_no_feature_speaks_for_an_item_louder_than_its_score() -> None:
+    batch = requests(BaselineScorer(), 3)
+    levels = np.linspace(-9, 0, N_ITEMS, dtype=np.float32)[None]
+    weighed = replace(batch, moments=Moments(levels, np.zeros(3, np.int64), 0.5))
+    for asked in (batch, weighed):
+        scores = BaselineScorer().score(asked, np.zeros((N_ITEMS, 1), np.float32))
+        assert (scores.features[:, :, 2:] <= scores.scores[:, :, None]).all()
+        assert (scores.features[:, 0, 2:] > 0).any()
 
 
 def test_an_item_that_the_release_does_not_know_has_a_vector_from_its_text(scorer: Scorer, vectors) -> None:  # type: ignore[no-untyped-def]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from model_core.signals.weighing import Weigher
 from streams.testing.source import Aborted
 from streams.testing.worker import MemoryWorker
 from tests.streams.conftest import Memory
@@ -144,3 +145,34 @@ async def test_a_policy_that_died_has_learned_from_each_slate_and_click_once(pol
     shown = sum(len(one.slate) for one in memory.events.recommendations())
     assert (shown, clicked) == (36, 6)
     assert (sum(one.impressions for one in known), sum(one.rewards for one in known)) == (shown, clicked)
+
+
+async def test_what_was_learned_of_the_signals_survives_a_restart():
+    memory = Memory.of()
+    for n in range(8):
+        memory.events.content(f"i{n}")
+    async with memory.worker() as first:
+        for n in range(60):
+            memory.clock.move(20_000)
+            memory.events.click(f"u{n % 7}", f"i{n % 3}", "like")
+            await first.deliver("content", "clicks")
+        before = _weigher(first)
+        assert before.weights.events > 40
+        await first.flush()
+        memory.events.click("u0", "i7", "like", timestamp_ms=memory.clock.now_ms + 60_000)
+        await first.deliver("clicks")  # and dies before it is flushed
+    async with memory.worker() as second:
+        after = _weigher(second)
+        assert after.weights.events == 60
+        saved = [after.learned(partition) for partition in range(2)]
+        assert sum(saved) == 60 - 2  # offsets of the last of 60 in two partitions
+        await second.deliver("clicks")
+        assert after.weights.events == before.weights.events == 61
+        assert after.weights.values == pytest.approx(before.weights.values)
+        assert after.weights.level == pytest.approx(before.weights.level)
+
+
+def _weigher(worker: MemoryWorker) -> Weigher:
+    (weigher,) = {shard.weigher for shard in worker.parts.partitions.live()}
+    assert weigher is not None
+    return weigher
