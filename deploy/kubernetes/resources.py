@@ -96,7 +96,7 @@ def user(settings: Settings) -> list[Resource]:
                             "transactionalId",
                             f"{settings.topic_prefix}{settings.group_id}-state-",
                             ["Write", "Describe"],
-                            pattern="prefix",
+                            patternType="prefix",
                         ),
                     ],
                 },
@@ -109,8 +109,8 @@ def _operations(reads: bool, writes: bool) -> list[str]:
     return [*(["Read"] if reads else []), *(["Write"] if writes else []), "Describe"]
 
 
-def _allowed(kind: str, name: str, operations: list[str], *, pattern: str = "literal") -> Resource:
-    return {"resource": {"type": kind, "name": name, "patternType": pattern}, "operations": operations}
+def _allowed(kind: str, name: str, operations: list[str], **more: str) -> Resource:
+    return {"resource": {"type": kind, "name": name, **more}, "operations": operations}
 
 
 def documents(settings: Settings) -> dict[str, str]:

@@ -48,17 +48,21 @@ def java_version(shown: str) -> int:
 
 
 def kafka_jars() -> Path:
-    """Return the folder with the broker's jars, fetching them with Maven the first time.
+    """Return the folder with the broker's jars; see `fetched_jars`."""
+    return fetched_jars(find_pom(), "kafka")
+
+
+def fetched_jars(pom: Path, name: str) -> Path:
+    """Return the folder with the jars that a pom names, fetching them with Maven the first time.
 
     Raises
     ------
     BrokerError
         When Maven is missing or cannot resolve the jars.
     """
-    pom = find_pom()
     # A changed pom is another folder.
     digest = hashlib.sha256(pom.read_bytes()).hexdigest()[:12]
-    jars = cache_dir() / f"kafka-jars-{digest}"
+    jars = cache_dir() / f"{name}-jars-{digest}"
     if jars.is_dir():
         return jars
     maven = shutil.which("mvn")
@@ -69,7 +73,7 @@ def kafka_jars() -> Path:
         )
     jars.parent.mkdir(parents=True, exist_ok=True)
     # Fetched beside and renamed, so that a folder with the final name is always complete.
-    with tempfile.TemporaryDirectory(dir=jars.parent, prefix="kafka-jars-partial-") as partial:
+    with tempfile.TemporaryDirectory(dir=jars.parent, prefix=f"{name}-jars-partial-") as partial:
         target = Path(partial, "jars")
         command = [
             maven,
@@ -83,7 +87,7 @@ def kafka_jars() -> Path:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             output = "\n".join((done.stdout + done.stderr).strip().splitlines()[-10:])
-            raise BrokerError(f"Maven could not fetch the Kafka broker's jars named in {pom}:\n{output}")
+            raise BrokerError(f"Maven could not fetch the jars named in {pom}:\n{output}")
         try:
             target.rename(jars)
         except OSError:

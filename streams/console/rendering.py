@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 
 NOTHING = "–"
 
@@ -86,6 +87,21 @@ def shorten(text: str, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def commands(text: str) -> Markup:
+    """Return a text whose parts between backticks are set as code.
+
+    >>> str(commands("run `a < b`."))
+    'run <code>a &lt; b</code>.'
+    """
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # one of them has no other
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        for place, part in enumerate(parts)
+    )
+
+
 def environment() -> Environment:
     """Return the environment of the console's templates: whatever they are given is escaped."""
     made = Environment(
@@ -96,7 +112,13 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        number=number, percent=percent, signed=signed, moment=moment, duration=duration, shorten=shorten
+        number=number,
+        percent=percent,
+        signed=signed,
+        moment=moment,
+        duration=duration,
+        shorten=shorten,
+        commands=commands,
     )
     made.globals.update(link=link)
     return made

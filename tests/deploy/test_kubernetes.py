@@ -1,6 +1,7 @@
 """What Kubernetes is told is valid, and agrees with the program."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from pydantic import ValidationError
 from deploy.kubernetes.resources import FOLDER, documents, production
 from deploy.metrics import document as metrics_document
 from streams.api.routes import ROUTES
+from streams.broker.jars import fetched_jars, find_java
+from streams.errors import BrokerError
 from streams.kafka.topic_admin import admin_client
 from streams.kafka.topics import TOPICS, topic_name
 from streams.settings import ENV_PREFIX, Settings
@@ -63,10 +66,43 @@ def pod(resources: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("folder", [FOLDER, FOLDER / "kafka", WITH_TOKENS])
-def test_every_resource_is_valid_but_strimzis(folder: Path) -> None:
+def test_every_resource_but_strimzis_is_valid(folder: Path) -> None:
     for resource in built(folder):
         if resource["kind"] not in OF_STRIMZI:
             validate(resource)
+
+
+def read_by_strimzi(*files: Path) -> list[str]:
+    """What Strimzi's own classes find wrong with resources."""
+    if shutil.which("javac") is None:
+        pytest.skip("Strimzi's kinds are read by a program that a JDK has to compile")
+    here = Path(__file__).parent / "strimzi"
+    try:
+        jars = fetched_jars(here / "pom.xml", "strimzi")
+    except BrokerError as error:
+        pytest.skip(str(error))
+    done = subprocess.run(
+        [find_java(), "-cp", f"{jars}/*", str(here / "Read.java"), *map(str, files)],
+        capture_output=True, text=True, check=False, timeout=200,
+    )  # fmt: skip
+    return done.stdout.splitlines() + ([] if done.returncode == 0 else done.stderr.splitlines()[:5])
+
+
+def test_strimzi_reads_our_topics_and_users_and_knows_every_field(tmp_path: Path) -> None:
+    written = [FOLDER / "kafka" / name for name in ("topics.yaml", "user.yaml")]
+    broken = []
+    for file, right, wrong in zip(
+        written, ("partitions: 12", "patternType"), ("partitoins: 12", "paternType"), strict=True
+    ):
+        text = file.read_text()
+        assert right in text
+        broken.append(tmp_path / file.name)
+        broken[-1].write_text(text.replace(right, wrong, 1))
+    told = read_by_strimzi(*written, *broken)
+    assert [line.partition(" ")[0] for line in told if "unknown" in line] == [
+        "KafkaTopic.Spec:", "KafkaUser.Spec.Authorization.Acls.Resource:",
+    ]  # fmt: skip
+    assert len(told) == 2, told
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ def rights(settings: Settings) -> list[ACL]:
     found = []
     for one in made["spec"]["authorization"]["acls"]:
         where = one["resource"]
-        pattern = ResourcePattern(KINDS[where["type"]], where["name"], PATTERNS[where["patternType"]])
+        kind = PATTERNS[where.get("patternType", "literal")]
+        pattern = ResourcePattern(KINDS[where["type"]], where["name"], kind)
         for operation in one["operations"]:
             found.append(
                 ACL(

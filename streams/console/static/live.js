@@ -41,7 +41,7 @@ function draw(place, lines) {
   const series = lines.map(([, label], i) => ({ label, stroke: inks[i], width: 1.75, points: { show: false }, value: (_, v) => shown("", v) }));
   const chart = new uPlot({
     width: place.clientWidth, height: 160, series: [{ label: "time", value: (_, at) => clock(at, 19) }, ...series],
-    axes: [{ ...axis, grid: { show: false }, space: 70, values: (_, at, _axis, _space, step) => at.map((one) => clock(one, step < 60 ? 19 : 16)) }, { ...axis, size: 52 }],
+    axes: [{ ...axis, grid: { show: false }, size: 30, space: 70, values: (_, at, _axis, _space, step) => at.map((one) => clock(one, step < 60 ? 19 : 16)) }, { ...axis, size: 52 }],
     scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
     cursor: { drag: { x: false, y: false } },
   }, columns(lines), place);
