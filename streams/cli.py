@@ -35,6 +35,7 @@ COMMANDS = {
     "recommend": "streams.commands.look:recommend_command",
     "user": "streams.commands.look:user_command",
     "item": "streams.commands.look:item_command",
+    "list": "streams.commands.lists:list_command",
     "status": "streams.commands.status:status_command",
     "explain": "streams.commands.explain:explain_command",
     "canary": "streams.canary.command:canary_command",

@@ -340,6 +340,27 @@ class ItemState(msgspec.Struct, frozen=True):
     published_ms: int | None = None
 
 
+class ListedItem(msgspec.Struct, frozen=True):
+    """An item of a list; what the score is depends on the list."""
+
+    item_id: str
+    score: float
+    title: str
+
+
+class ItemList(msgspec.Struct, frozen=True):
+    """Answer of `GET /v1/lists/{name}` and `/v1/lists/similar/{item_id}`: items, the best first; on no topic.
+
+    as_of_ms is the time that was ranked for: that of the newest event. item_id is whose the list is, where it
+    is one of similar items.
+    """
+
+    name: str
+    items: list[ListedItem]
+    as_of_ms: int
+    item_id: str | None = None
+
+
 encode = msgspec.json.Encoder().encode
 decode_click = msgspec.json.Decoder(Click).decode
 decode_content = msgspec.json.Decoder(Content).decode
@@ -350,4 +371,5 @@ decode_feedback = msgspec.json.Decoder(Feedback).decode
 decode_explanation = msgspec.json.Decoder(Explanation).decode
 decode_user_state = msgspec.json.Decoder(UserState).decode
 decode_item_state = msgspec.json.Decoder(ItemState).decode
+decode_item_list = msgspec.json.Decoder(ItemList).decode
 decode_dead_letter = msgspec.json.Decoder(DeadLetter).decode

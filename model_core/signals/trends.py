@@ -4,6 +4,8 @@ Half-lives are those of `model_core.signals.horizons`. Rates of all items are ke
 to which an item's are brought when it has changed: to a moment they then decay by one number a half-life.
 """
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numba
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.release.retrieval_kernels import log_of
+from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.co_visitation_kernels import FIRST, LAST, NO_TIME
 from model_core.signals.horizons import HALF_LIVES_MS, HORIZONS, HOUR_MS
 from model_core.signals.parts import WIDTH, Parts, moments_of
@@ -132,10 +135,28 @@ class Trends:
         first: NDArray[np.int64] = self._times[FIRST]
         return first
 
+    def newest_ms(self) -> int:
+        """When the newest event of all items was, `NO_TIME` if there is none."""
+        return int(self._times[LAST].max(initial=NO_TIME))
+
     def _decays(self, now_ms: int) -> Floats:
         doublings = np.minimum(np.float32(self._reference_ms - now_ms) * _RATES, np.float32(MOST_DOUBLINGS))
         decays: Floats = np.exp2(doublings)
         return decays
+
+
+def in_last_hour(parts: Sequence[CoVisitation], row: int, now_ms: int) -> float:
+    """Tell about how many positive events an item had in the hour before a moment, over all partitions.
+
+    A steady stream of n events an hour has a rate of ``n / log(2)`` at a half-life of one hour.
+    """
+    rate, horizon = 0.0, HALF_LIVES_MS.index(HOUR_MS)
+    for part in parts:
+        if row < part.n_items:
+            tables = part.tables
+            hours = max(0, now_ms - int(tables.times[row, LAST])) / HOUR_MS
+            rate += float(tables.rates[row, horizon]) * 0.5 ** min(hours, 1000.0)
+    return rate * math.log(2)
 
 
 def covisit_signal(values: Floats) -> Floats:

@@ -4,6 +4,7 @@ import asyncio
 import math
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -43,8 +44,15 @@ PARAMETERS = (
     Parameter("request_id", ID, "Makes a retry safe: the same id has the same slate again."),
     Parameter("fields", {"type": "string", "enum": ["title"]}, "What else is told of the items.", many=True),
 )
-KNOWN = frozenset(one.name for one in PARAMETERS)
-ONCE = tuple(one.name for one in PARAMETERS if not one.many)
+OF_LISTS = (
+    *(one for one in PARAMETERS if one.name in ("k", "exclude")),
+    Parameter(
+        "filter",
+        {"type": "string", "pattern": "^[^,:]+:[^,]+$"},
+        "relation:value: only items that have it; of several values of a relation one is enough.",
+        many=True,
+    ),
+)
 
 
 # 10.0 is as good as 10: to JSON they are the same number.
@@ -121,28 +129,54 @@ def request_of_query(user_id: str, query: MultiMapping[str], *, k_default: int) 
     """
     if not query:
         return Wanted(_request(user_id, k_default, None), titles=False)
-    unknown = query.keys() - KNOWN
-    if unknown:
-        known = ", ".join(one.name for one in PARAMETERS)
-        raise Problem(400, f"unknown parameter {sorted(unknown)[0]!r}; known: {known}")
-    for name in ONCE:
-        if len(query.getall(name, [])) > 1:
-            raise Problem(400, f"{name} must be given once")
-    text = query.get("k", str(k_default))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_SLATE:
-        raise Problem(400, f"k must be a whole number from 1 to {MAX_SLATE}, got {text[:20]!r}")
+    check_parameters(query, PARAMETERS)
     fields = [name for given in query.getall("fields", []) for name in given.split(",")]
     if other := set(fields) - {"title"}:
         raise Problem(400, f"fields must be title, got {min(other)[:40]!r}")
     request = _request(
         user_id,
-        int(text),
+        length_of(query, k_default),
         query.get("request_id"),
-        exclude=_listed(query, "exclude"),
-        pinned=_listed(query, "pinned"),
-        boosts=dict(_boost(pair) for pair in _listed(query, "boosts")),
+        exclude=values_of(query, "exclude"),
+        pinned=values_of(query, "pinned"),
+        boosts=dict(_boost(pair) for pair in values_of(query, "boosts")),
     )
     return Wanted(request, bool(fields))
+
+
+def check_parameters(query: MultiMapping[str], parameters: Sequence[Parameter]) -> None:
+    """Raise Problem for a parameter that is none of these, or comes too often."""
+    unknown = query.keys() - {one.name for one in parameters}
+    if unknown:
+        known = ", ".join(one.name for one in parameters)
+        raise Problem(400, f"unknown parameter {sorted(unknown)[0]!r}; known: {known}")
+    for one in parameters:
+        if not one.many and len(query.getall(one.name, [])) > 1:
+            raise Problem(400, f"{one.name} must be given once")
+
+
+def length_of(query: MultiMapping[str], k_default: int) -> int:
+    """Return k; raise Problem if it is none."""
+    text = query.get("k", str(k_default))
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_SLATE:
+        raise Problem(400, f"k must be a whole number from 1 to {MAX_SLATE}, got {text[:20]!r}")
+    return int(text)
+
+
+def values_of(query: MultiMapping[str], name: str) -> list[str]:
+    """Return the values of a parameter that may come often, or with commas."""
+    return [value for given in query.getall(name, []) for value in given.split(",") if value]
+
+
+def filters_of(query: MultiMapping[str]) -> dict[str, list[str]]:
+    """Return the values that are wanted of each relation; raise Problem for what is no pair."""
+    filters: dict[str, list[str]] = {}
+    for pair in values_of(query, "filter"):
+        relation, _, value = pair.partition(":")
+        if not relation or not value:
+            raise Problem(400, f"filter must be relation:value pairs, got {pair[:40]!r}")
+        filters.setdefault(relation, []).append(value)
+    return filters
 
 
 def request_of_body(user_id: str, body: bytes, *, k_default: int) -> Wanted:
@@ -209,10 +243,6 @@ def _request(user_id: str, k: int, request_id: str | None, **others: Any) -> Req
 
 def _new_id() -> str:
     return f"http-{secrets.token_hex(8)}"
-
-
-def _listed(query: MultiMapping[str], name: str) -> list[str]:
-    return [item for given in query.getall(name, []) for item in given.split(",") if item]
 
 
 def _boost(pair: str) -> tuple[str, float]:

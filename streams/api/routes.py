@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from streams.api.answers import Slate
-from streams.api.asking import PARAMETERS, Asked, Parameter
-from streams.events import Explanation, ItemState, UserState
+from streams.api.asking import OF_LISTS, PARAMETERS, Asked, Parameter
+from streams.events import Explanation, ItemList, ItemState, UserState
 from streams.settings.tokens import Scope
 
 Place = Literal["public", "admin", "both"]
@@ -89,6 +89,24 @@ ROUTES = (
         "What is known of an item: its content, its popularity, what is met together with it.",
         ItemState,
         scope="explain",
+        refusals=(400, 404),
+    ),
+    Route(
+        "list",
+        "/v1/lists/{name}",
+        "A list that is nobody's own: trending, popular or fresh. Nothing is published or learned.",
+        ItemList,
+        scope="recommend",
+        parameters=OF_LISTS,
+        refusals=(400, 404),
+    ),
+    Route(
+        "similar",
+        "/v1/lists/similar/{item_id}",
+        "What is met together with an item, the closest first.",
+        ItemList,
+        scope="recommend",
+        parameters=OF_LISTS,
         refusals=(400, 404),
     ),
     Route(

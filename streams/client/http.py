@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 import msgspec
 
@@ -20,9 +20,11 @@ from streams.errors import SlatestreamError
 from streams.events import (
     UNDECODABLE,
     Explanation,
+    ItemList,
     ItemState,
     UserState,
     decode_explanation,
+    decode_item_list,
     decode_item_state,
     decode_user_state,
 )
@@ -201,8 +203,34 @@ class HttpClient:
         """Return what is known of an item; raises HttpError."""
         return self._ask("items", item_id, decode=decode_item_state)
 
-    def _ask(self, *path: str, decode: Callable[[bytes], T], body: bytes | None = None) -> T:
-        target = "/".join(["", "v1", *(quote(part, safe="") for part in path)])
+    def list(
+        self,
+        name: str,
+        k: int | None = None,
+        *,
+        exclude: Sequence[str] = (),
+        filters: Mapping[str, Sequence[str]] | None = None,
+    ) -> ItemList:
+        """Return a list that is nobody's own: trending, popular or fresh; raises HttpError.
+
+        Neither ids nor values of filters may have a comma in them.
+        """
+        return self._ask("lists", name, decode=decode_item_list, query=_of_list(k, exclude, filters))
+
+    def similar(
+        self,
+        item_id: str,
+        k: int | None = None,
+        *,
+        exclude: Sequence[str] = (),
+        filters: Mapping[str, Sequence[str]] | None = None,
+    ) -> ItemList:
+        """Return what is met together with an item, as `list` does; raises HttpError."""
+        query = _of_list(k, exclude, filters)
+        return self._ask("lists", "similar", item_id, decode=decode_item_list, query=query)
+
+    def _ask(self, *path: str, decode: Callable[[bytes], T], body: bytes | None = None, query: str = "") -> T:
+        target = "/".join(["", "v1", *(quote(part, safe="") for part in path)]) + query
         deadline = time.monotonic() + self._timeout_s
         for left in range(self._retries, -1, -1):
             answer = self._follow(target, body, deadline)
@@ -295,6 +323,15 @@ class HttpClient:
         else:
             self._kept[place] = connection
         return answer
+
+
+def _of_list(k: int | None, exclude: Sequence[str], filters: Mapping[str, Sequence[str]] | None) -> str:
+    pairs = [] if k is None else [("k", str(k))]
+    pairs += [("exclude", item) for item in exclude]
+    pairs += [
+        ("filter", f"{relation}:{value}") for relation, values in (filters or {}).items() for value in values
+    ]
+    return f"?{urlencode(pairs)}" if pairs else ""
 
 
 def _pause(answer: _Answer) -> float:

@@ -40,6 +40,8 @@ ROUTES = {
     "explanations": (200, 307, 400, *_GUARD, 404, 500, 503),
     "users": (200, 307, 400, *_GUARD, 404, 500, 503),
     "items": (200, 400, *_GUARD, 404, 500),
+    "lists": (200, 400, *_GUARD, 404, 500),
+    "lists/similar": (200, 400, *_GUARD, 404, 500),
     "digest": (200, *_GUARD, 500),
     "healthz": (200, 500),
     "readyz": (200, 500, 503),

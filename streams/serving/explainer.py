@@ -11,6 +11,7 @@ import xxhash
 
 from model_core.explanation.contributions import MODALITIES, SIGNALS, Attribution, explain_steps, split_signal
 from model_core.release.batches import ItemBatch
+from model_core.signals.trends import in_last_hour
 from streams.events import Contribution, Explanation, Path, Request
 from streams.items.table import AnyScorer, ItemTable
 from streams.serving.eligibility import Eligibility
@@ -20,11 +21,12 @@ from streams.settings import Settings
 from streams.state.shard import Shard
 from streams.state.shared import SharedState
 from streams.why import graph_paths as graph
-from streams.why.phrases import entity_name, verb
+from streams.why.phrases import entity_name, taken_lately, verb
 from streams.why.signal_sources import Parts, SignalSources
-from streams.why.slate_reasons import SlateReasons
+from streams.why.slate_reasons import POPULAR, SlateReasons
 
 MAX_WAITING = 8
+MANY = 5  # in an hour: what is told of an item that so many took
 MAX_DIFFERENCE = 0.01  # of base and contributions from the score; rounding alone stays far below
 
 
@@ -173,8 +175,11 @@ class Explainer:
         ((why,),) = self._slate_reasons.of(
             prepared.people.stated, drawn, items[None], popularity=prepared.popularity
         )
-        sources = self._sources
-        return path, why.reasons, sources.covisits(drawn, 0, items), sources.ease(drawn, 0, items)
+        reasons, sources = why.reasons, self._sources
+        lately = in_last_hour(self._shared.parts, row, int(prepared.times_ms[0]))
+        if lately >= MANY:
+            reasons = [*(one for one in reasons if one != POPULAR), taken_lately(lately)]
+        return path, reasons, sources.covisits(drawn, 0, items), sources.ease(drawn, 0, items)
 
     # Inference thread, one step at a time
 

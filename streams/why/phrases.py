@@ -51,6 +51,11 @@ def because_chosen(relation: str, entity: str) -> str:
     return f"because you chose {link(relation, entity)}"
 
 
+def taken_lately(times: float) -> str:
+    """Say how often an item was taken in the last hour."""
+    return f"taken by about {times:.0f} others in the last hour"
+
+
 def often_enjoyed(title: str) -> str:
     """Say that users of one item like another."""
     return f"often enjoyed by people who liked {title}"

@@ -85,6 +85,7 @@ class App(faust.App):
             server=parts.server,
             explainer=lambda: parts.lanes.serving.explainer,
             inspector=parts.inspector,
+            lists=parts.lists,
             metrics=parts.metrics,
             title=parts.shared.title,
             owner_url=parts.shared_topics.owner_url,

@@ -38,6 +38,7 @@ from streams.releases.live import Live
 from streams.serving.eligibility import Eligibility
 from streams.serving.lane import Lanes
 from streams.serving.lane_maker import LaneMaker
+from streams.serving.lists import Lists
 from streams.serving.own_clicks import OwnClicks
 from streams.serving.popular import PopularSlates
 from streams.serving.published import PublishedSlates
@@ -88,6 +89,7 @@ class Parts:
     server: Server
     follower: Follower | None
     inspector: Inspector
+    lists: Lists
     agents: dict[str, Agent]
 
 
@@ -215,7 +217,7 @@ def assemble(
         inputs=inputs, publisher=publisher, slates=slates, writers=writers, shared_topics=shared_topics,
         partitions=partitions, flusher=flusher, watch=watch, reclaimer=reclaimer, idle_users=idle_users,
         server=server, follower=follower, folding=folding,
-        inspector=Inspector(settings, shared, eligibility),
+        inspector=Inspector(settings, shared, eligibility), lists=Lists(shared, eligibility, clock),
         agents=agents,
     )  # fmt: skip
 

@@ -13,7 +13,18 @@ from yarl import URL
 
 from streams.api.address import is_local, reachable_host, url_of
 from streams.api.answers import Title, slate_body
-from streams.api.asking import Wanted, body_of, ids_of_path, request_of_body, request_of_query
+from streams.api.asking import (
+    OF_LISTS,
+    Wanted,
+    body_of,
+    check_parameters,
+    filters_of,
+    ids_of_path,
+    length_of,
+    request_of_body,
+    request_of_query,
+    values_of,
+)
 from streams.api.connections import Runner
 from streams.api.cors import allow_origins
 from streams.api.guard import Guard
@@ -23,11 +34,13 @@ from streams.api.problems import NO_STORE, Problem
 from streams.api.routes import ROUTES, Place
 from streams.api.tls import server_context
 from streams.errors import ConfigurationError, OwnershipLost
-from streams.events import Recommendation, Request, encode
+from streams.events import ItemList, Recommendation, Request, encode
 from streams.kafka.partitioner import partition_of
 from streams.metrics import Metrics
 from streams.serving.explainer import Explainer, ExplanationError
 from streams.serving.gate import Overloaded
+from streams.serving.lists import MAX_AGE_S, NAMES, Lists
+from streams.serving.lists import Wanted as WantedOfList
 from streams.serving.outbox import SlateTooLarge
 from streams.serving.server import Server
 from streams.settings import Settings
@@ -55,6 +68,7 @@ class Service:
     server: Server
     explainer: Callable[[], Explainer]
     inspector: Inspector
+    lists: Lists
     metrics: Metrics
     title: Title
     owner_url: Callable[[int], str | None]
@@ -294,6 +308,36 @@ async def item_state(http: web.Request) -> web.Response:
     return web.Response(body=encode(found), content_type="application/json", headers=NO_STORE)
 
 
+async def item_list(http: web.Request) -> web.Response:
+    """`GET /v1/lists/{name}?k=10&exclude=a,b&filter=genre:Crime`: what is trending, popular or fresh."""
+    name = ids_of_path(http)["name"]
+    if name not in NAMES:
+        raise Problem(
+            404, f"list {name[:100]!r} is not known; known: {', '.join(NAMES)}, similar/{{item_id}}"
+        )
+    return _listed(await http.app[SERVICE].lists.of(name, _wanted_of_list(http)))
+
+
+async def similar_items(http: web.Request) -> web.Response:
+    """`GET /v1/lists/similar/{item_id}?k=10`: what is met together with an item, by any worker."""
+    item_id = ids_of_path(http)["item_id"]
+    found = await http.app[SERVICE].lists.similar(item_id, _wanted_of_list(http))
+    if found is None:
+        raise Problem(404, f"item {item_id!r} is not known: never described, and never met")
+    return _listed(found)
+
+
+def _wanted_of_list(http: web.Request) -> WantedOfList:
+    check_parameters(http.query, OF_LISTS)
+    k = length_of(http.query, http.app[SERVICE].settings.k_default)
+    return WantedOfList(k, filters_of(http.query), values_of(http.query, "exclude"))
+
+
+def _listed(found: ItemList) -> web.Response:
+    headers = {"Cache-Control": f"max-age={MAX_AGE_S:.0f}"}
+    return web.Response(body=encode(found), content_type="application/json", headers=headers)
+
+
 async def state_digest(http: web.Request) -> web.Response:
     """Answer with the digest of the state and the offsets folded; slow, for checks and not for monitoring."""
     return web.json_response(http.app[SERVICE].digest(), headers=NO_STORE)
@@ -329,6 +373,8 @@ HANDLERS: dict[str, Handler] = {
     "explain": explanations,
     "user": user_state,
     "item": item_state,
+    "list": item_list,
+    "similar": similar_items,
     "digest": state_digest,
     "metrics": metrics,
     "healthz": healthz,

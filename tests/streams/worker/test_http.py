@@ -32,6 +32,7 @@ async def listening(worker: MemoryWorker, **others: Any) -> AsyncIterator[Listen
                 "server": parts.server,
                 "explainer": lambda: parts.lanes.serving.explainer,
                 "inspector": parts.inspector,
+                "lists": parts.lists,
                 "metrics": parts.metrics,
                 "title": parts.shared.title,
                 "owner_url": parts.shared_topics.owner_url,
