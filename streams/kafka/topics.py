@@ -27,9 +27,6 @@ class TopicSpec:
     partitions : int or None
         A fixed count, or None for `settings.partitions`. Every topic keyed by user must have the same
         count as the others: partition p of each belongs to shard p.
-    broker_time : bool
-        Whether the broker stamps records on arrival. So a producer's clock, or a replay of old events,
-        cannot make retention drop fresh records.
     max_message_bytes : int
         The largest record batch that the broker takes.
     """
@@ -38,7 +35,6 @@ class TopicSpec:
     cleanup: Literal["delete", "compact"]
     retention_ms: int | None = None
     partitions: int | None = None
-    broker_time: bool = True
     max_message_bytes: int = 2 * _MIB
 
     def config(self, settings: Settings) -> dict[str, str]:
@@ -46,7 +42,9 @@ class TopicSpec:
         config = {
             "cleanup.policy": self.cleanup,
             "max.message.bytes": str(self.max_message_bytes),
-            "message.timestamp.type": "LogAppendTime" if self.broker_time else "CreateTime",
+            # The broker stamps records on arrival. So the clock of a producer or a worker, or a replay of old
+            # events, cannot make retention drop fresh records, nor have a broker refuse those of the future.
+            "message.timestamp.type": "LogAppendTime",
             "min.insync.replicas": "2" if settings.replication_factor >= 3 else "1",
         }
         if self.cleanup == "compact":
@@ -74,9 +72,9 @@ TOPICS: Mapping[str, TopicSpec] = {
         TopicSpec("recommendations", "delete", retention_ms=7 * DAY_MS),
         TopicSpec("feedback", "delete", retention_ms=90 * DAY_MS),
         TopicSpec("dead-letters", "delete", retention_ms=30 * DAY_MS, partitions=1),
-        TopicSpec("item-state", "compact", broker_time=False),
-        TopicSpec("user-state", "compact", broker_time=False),
-        TopicSpec("policy-state", "compact", broker_time=False),
+        TopicSpec("item-state", "compact"),
+        TopicSpec("user-state", "compact"),
+        TopicSpec("policy-state", "compact"),
         TopicSpec("model-releases", "compact", partitions=1),
         TopicSpec("experiments", "compact", partitions=1),
     )

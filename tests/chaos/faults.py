@@ -162,6 +162,19 @@ def lose_answers(run: Run) -> None:
         wire.mend(reset=True)
 
 
+def time_out(run: Run) -> None:
+    """No worker reaches the broker until what was asked or sent is given up (40 s)."""
+    run.traffic(flush=False)
+    for worker in run.workers:
+        run.wire_of(worker).cut()
+    run.traffic()
+    said = "RequestTimedOutError"
+    run.eventually(lambda: all(said in worker.log_tail(1_000) for worker in run.workers), "all give up")
+    for worker in run.workers:
+        run.wire_of(worker).mend(reset=run.draw.random() < 0.5)
+    run.traffic()
+
+
 # The broker
 
 
@@ -287,7 +300,7 @@ FAULTS: dict[str, Callable[[Run], None]] = {
     fault.__name__: fault
     for fault in (
         kill, kill_all, kill_in_flush, stop, freeze, join, leave, fill_disk, jump_clock, cut_off,
-        lose_answers, restart_broker, kill_broker, freeze_broker, fill_broker_disk, abort_clicks, compact,
-        trim_clicks, lose_offsets,
+        lose_answers, time_out, restart_broker, kill_broker, freeze_broker, fill_broker_disk, abort_clicks,
+        compact, trim_clicks, lose_offsets,
     )
 }  # fmt: skip

@@ -1,6 +1,7 @@
 """A wire between a worker and its broker that can be cut, wholly or in one direction."""
 
 import asyncio
+import contextlib
 import threading
 from typing import Self
 
@@ -97,11 +98,15 @@ class Wire:
             self._ends.discard(writer)
             return
         self._ends.add(back)
-        try:
-            await asyncio.gather(
-                self._pump(reader, back, self._asking), self._pump(there, writer, self._answering)
-            )
+        pumps = [
+            asyncio.ensure_future(self._pump(reader, back, self._asking)),
+            asyncio.ensure_future(self._pump(there, writer, self._answering)),
+        ]
+        try:  # what one side closes is closed for the other
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for pump in pumps:
+                pump.cancel()
             for end in (writer, back):
                 end.transport.abort()
                 self._ends.discard(end)
@@ -116,7 +121,8 @@ class Wire:
             if sink.transport.is_closing():
                 return
             sink.write(data)
-            await sink.drain()
+            with contextlib.suppress(OSError):  # the next look sees that it is closing
+                await sink.drain()
 
     @staticmethod
     async def _read(source: asyncio.StreamReader) -> bytes:
