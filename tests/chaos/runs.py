@@ -25,6 +25,7 @@ from tests.e2e.test_recovery import folded_digest, live_digest, owned
 
 SESSION_MS = 3_000
 DEADLINE_S = 120.0
+END_S = 25.0  # a worker gives up by itself soon after
 MOST_WORKERS = 4
 CLICKS = 150  # between two faults
 USERS, ITEMS = 40, 30
@@ -133,9 +134,22 @@ class Run:
         if how == signal.SIGKILL:
             assert worker.pid is not None
             os.kill(worker.pid, how)
+        elif worker.pid is not None:
+            self._ask_to_end(worker.pid)
         code = worker.stop()
         self._wires.pop(worker)
-        assert how == signal.SIGKILL or code == 0, self.say(f"exit code {code}:\n{worker.log_tail(40)}")
+        assert how == signal.SIGKILL or code == 0, self.say(f"exit code {code}:\n{worker.log_tail(200)}")
+
+    @staticmethod
+    def _ask_to_end(pid: int) -> None:
+        """Return when a worker has ended that is told to; one that does not says what it waits for."""
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + END_S
+        while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGUSR1)
+                return
+            time.sleep(0.05)
 
     def any_worker(self) -> WorkerProcess:
         """Return one of the workers."""

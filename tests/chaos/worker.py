@@ -1,6 +1,11 @@
-"""A worker whose wall clock is off by what a file says, in seconds; it may change while the worker runs."""
+"""A worker whose wall clock is off by what a file says, in seconds; it may change while the worker runs.
 
+With SIGUSR1 it prints what its tasks wait for.
+"""
+
+import asyncio
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -20,7 +25,14 @@ def shift_clock(file: Path) -> None:
     time.time = shifted
 
 
+def print_tasks(*_: object) -> None:
+    """Print what each task of the event loop that is running waits for."""
+    for task in asyncio.all_tasks():
+        task.print_stack(limit=12)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGUSR1, print_tasks)
     shift_clock(Path(os.environ[CLOCK]))
     from streams.cli import main  # after: modules take the clock as they find it
 
