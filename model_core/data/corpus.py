@@ -3,8 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import compress
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from model_core.data.datasets import Dataset, Interactions, Item
 from model_core.data.vocabulary import Edges, Vocabulary, pad_edges
 from model_core.network.config import ModelConfig
 from model_core.release.text_encoder import TextEncoder, item_text
-from model_core.signals.sample_signals import MAX_ITEMS, Log
+from model_core.signals.sample_signals import Log
 from model_core.signals.stated import common_names, stack_stated
 
 log = logging.getLogger(__name__)
@@ -66,9 +65,6 @@ def make_corpus(
 ) -> Corpus:
     """Number everything and encode the items' texts.
 
-    Of more than `MAX_ITEMS` items those are taken that are responded to most (of a release's, its own first);
-    the others are left out, and are to a release as any item that it does not know.
-
     Parameters
     ----------
     actions
@@ -93,10 +89,10 @@ def make_corpus(
     unknown = set(actions) - set(weights)
     if unknown:
         raise ValueError(f"actions must be among {sorted(weights)}, got {sorted(unknown)}")
-    strange = set(dataset.interactions.item_ids.tolist()) - {item.item_id for item in dataset.items}
+    item_ids, item_of = np.unique(dataset.interactions.item_ids, return_inverse=True)
+    strange = set(item_ids.tolist()) - {item.item_id for item in dataset.items}
     if strange:
         raise ValueError(f"interactions must be with items of the dataset, got {min(strange)!r}")
-    dataset, actions = _commonest(dataset, actions, weights, known)
     vocabulary = Vocabulary.of(dataset.items, common_names(dataset.users))
     if known is not None:
         vocabulary = Vocabulary(vocabulary.item_rows, known.entity_rows, known.relation_rows)
@@ -105,11 +101,11 @@ def make_corpus(
         raise ValueError(f"interactions must come from at least 2 users, got {len(users)}")
     codes = {action: code for code, action in enumerate(weights, start=1)}
     positive = np.array([False, *(weight >= 1 for weight in weights.values())])
-    rows = vocabulary.item_rows
+    rows = np.array([vocabulary.item_rows[item_id] for item_id in item_ids.tolist()], np.int32)
     code = np.array([codes[action] for action in actions], np.int64)
     interactions = Log(
         users=user_rows.astype(np.int32),
-        items=np.array([rows[item_id] for item_id in dataset.interactions.item_ids.tolist()], np.int32) - 1,
+        items=rows[item_of] - 1,
         actions=code,
         positive=positive[code],
         times_ms=dataset.interactions.timestamps_ms,
@@ -138,32 +134,6 @@ def _encoded(
         progress(begin / len(texts))
         parts.append(encoder.encode(texts[begin : begin + ENCODED_AT_ONCE]))
     return np.concatenate(parts)
-
-
-def _commonest(
-    dataset: Dataset, actions: Sequence[str], weights: Mapping[str, float], known: Vocabulary | None
-) -> tuple[Dataset, Sequence[str]]:
-    """Keep `MAX_ITEMS` items at most, those with most positive interactions, then with most of any."""
-    described = {item.item_id for item in dataset.items}
-    if len(described) <= MAX_ITEMS:
-        return dataset, actions
-    ids = dataset.interactions.item_ids
-    positive = Counter(ids[[weights[action] >= 1 for action in actions]].tolist())
-    every, own = Counter(ids.tolist()), known.item_rows if known is not None else {}
-    ranked = sorted(described, key=lambda name: (name not in own, -positive[name], -every[name], name))
-    kept = set(ranked[:MAX_ITEMS])
-    there = [name in kept for name in ids.tolist()]
-    log.warning(
-        "%d items are more than the %d that can be learned: those with fewest responses are left out, "
-        "and %d of %d interactions; a release places them as it does new items",
-        len(described), MAX_ITEMS, there.count(False), len(there),
-    )  # fmt: skip
-    fewer = replace(
-        dataset,
-        items=[item for item in dataset.items if item.item_id in kept],
-        interactions=dataset.interactions[np.array(there, np.bool_)],
-    )
-    return fewer, list(compress(actions, there))
 
 
 def _stack(kind: str, items: Sequence[Item]) -> NDArray[np.float32]:

@@ -157,7 +157,7 @@ def evaluate_release(
         raise ValueError(f"k must be in [1, {most}], got {k}")
     split = choose_split(release, corpus, release_rows(scorer, corpus), until)
     truth = future(log, split, newcomers=True)
-    warm = np.isin(truth.users, future(log, split).users)
+    warm = np.isin(truth.users, log.users[:split][log.positive[:split]])
     if not warm.any():
         raise ValueError(
             f"a user must respond to something both before and after interaction {split}, got none of "

@@ -22,6 +22,9 @@ from model_core.signals.ease import Ease
 from model_core.signals.sample_signals import Log
 
 TOP = 10
+MOST_CELLS = 64_000_000
+"""Users times items that are asked about at most; of more users some are, spread evenly."""
+KNN_BLOCK = 512
 RELEASE = "slatestream"
 """Name of the release among the models that are compared."""
 
@@ -36,17 +39,22 @@ class Truth:
 
 def future(log: Log, split: int, *, stop: int | None = None, newcomers: bool = False) -> Truth:
     """Truth of the rows from `split` to `stop`; with newcomers, also of users without a positive before."""
-    before = np.zeros((log.n_users, log.n_items), np.bool_)
-    before[log.users[:split], log.items[:split]] = True
-    warm = np.zeros(log.n_users, np.bool_)
-    warm[log.users[:split][log.positive[:split]]] = True
-    later = slice(split, stop)
-    after = np.zeros_like(before)
-    positive = log.positive[later]
-    after[log.users[later][positive], log.items[later][positive]] = True
-    after &= ~before
-    users = np.flatnonzero((warm | newcomers) & after.any(1)).astype(np.int32)
-    return Truth(users, after[users])
+
+    def pairs(rows: slice) -> NDArray[np.int64]:
+        return log.users[rows].astype(np.int64) * log.n_items + log.items[rows]
+
+    positive = log.positive[split:stop]
+    after = np.setdiff1d(pairs(slice(split, stop))[positive], pairs(slice(0, split)))
+    owner, item = after // log.n_items, after % log.n_items
+    users = np.unique(owner).astype(np.int32)
+    if not newcomers:
+        users = users[np.isin(users, log.users[:split][log.positive[:split]])]
+    most = max(1, MOST_CELLS // max(log.n_items, 1))
+    users = users[np.unique(np.linspace(0, len(users) - 1, min(most, len(users))).astype(np.int64))]
+    relevant = np.zeros((len(users), log.n_items), np.bool_)
+    asked = np.isin(owner, users)
+    relevant[np.searchsorted(users, owner[asked]), item[asked]] = True
+    return Truth(users, relevant)
 
 
 def measure(top: NDArray[np.int64], relevant: NDArray[np.bool_]) -> dict[str, float]:
@@ -86,17 +94,23 @@ def popularity(log: Log, split: int, users: NDArray[np.int32]) -> NDArray[np.flo
 
 def item_knn(log: Log, split: int, users: NDArray[np.int32], *, neighbours: int = 50) -> NDArray[np.float32]:
     """Item-based nearest neighbours (Sarwar et al. 2001): cosine between items' positive users."""
-    met = np.zeros((log.n_users, log.n_items), np.float32)
-    positive = log.positive[:split]
-    met[log.users[:split][positive], log.items[:split][positive]] = 1.0
-    together = met.T @ met
-    norm = np.sqrt(together.diagonal()) + 1e-9
-    similar = together / norm[:, None] / norm[None, :]
-    np.fill_diagonal(similar, 0.0)
-    if neighbours < log.n_items:
-        least = np.partition(similar, -neighbours, axis=1)[:, -neighbours, None]
-        similar[similar < least] = 0.0
-    scores: NDArray[np.float32] = met[users] @ similar
+    liked = np.flatnonzero(log.positive[:split])
+    pairs = np.unique(log.users[liked].astype(np.int64) * log.n_items + log.items[liked])
+    met = sparse.csr_matrix(
+        (np.ones(len(pairs), np.float32), (pairs // log.n_items, pairs % log.n_items)),
+        (log.n_users, log.n_items),
+    )
+    by_item, norm = met.T.tocsr(), np.sqrt(np.bincount(pairs % log.n_items, minlength=log.n_items)) + 1e-9
+    norm, similar = norm.astype(np.float32), []
+    for begin in range(0, log.n_items, KNN_BLOCK):  # nothing is of every item and every item
+        rows = np.arange(begin, min(begin + KNN_BLOCK, log.n_items))
+        part = (by_item[rows] @ met).toarray() / norm[rows, None] / norm
+        part[np.arange(len(rows)), rows] = 0.0
+        if neighbours < log.n_items:
+            least = np.partition(part, -neighbours, axis=1)[:, -neighbours, None]
+            part[part < least] = 0.0
+        similar.append(sparse.csr_matrix(part))
+    scores: NDArray[np.float32] = (met[users] @ sparse.vstack(similar).tocsr()).toarray()
     return scores
 
 

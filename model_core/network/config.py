@@ -77,6 +77,15 @@ class TrainConfig:
     """Share of targets that want any later positive item of the user instead of the next one."""
     negatives: int = 256
     """Items that a stretch's targets are told apart from (all items when there are fewer)."""
+    whole_catalogue: int = 4096
+    """Items up to which a step encodes all of them. Of more it encodes what it reads, and it takes stretches
+    of about one length, as many as have the events of `batch_windows` full ones."""
+    popular_negatives: float = 0.5
+    """Share of the negatives that a larger catalogue has by popularity; the rest are any items alike."""
+    most_targets: int = 1_000_000
+    """Events that are targets at most: of more, stretches are drawn. All are history, and counted."""
+    most_samples: int = 3_000_000
+    """Targets in all passes together at most: where there are many, there are fewer passes than `epochs`."""
     ranked_items: int = 24
     """Of those and the target, the best by the retrieval score, which the ranker learns to put in order."""
     ranked: float = 0.5
@@ -104,7 +113,17 @@ class TrainConfig:
     """A step is many small operations: where cores are shared, a second thread makes them wait."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "patience", "batch_windows", "negatives", "ranked_items", "neighbours"):
+        for name in (
+            "epochs",
+            "patience",
+            "batch_windows",
+            "negatives",
+            "whole_catalogue",
+            "most_targets",
+            "most_samples",
+            "ranked_items",
+            "neighbours",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in (
@@ -114,6 +133,7 @@ class TrainConfig:
             "new_users",
             "modality_dropout",
             "horizon",
+            "popular_negatives",
             "ranked",
             "warm_up",
             "calibration",
@@ -128,3 +148,7 @@ class TrainConfig:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         if self.graph_embedding not in GRAPH_EMBEDDINGS:
             raise ValueError(f"graph_embedding must be in {GRAPH_EMBEDDINGS}, got {self.graph_embedding!r}")
+
+    def passes(self, n_targets: int) -> int:
+        """Epochs over so many targets."""
+        return max(1, min(self.epochs, round(self.most_samples / max(n_targets, 1))))

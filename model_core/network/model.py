@@ -12,6 +12,8 @@ from model_core.network.ranker import Ranker
 from model_core.signals.cold_start import ItemFeatures
 from model_core.signals.sample_signals import Log
 
+BLOCK = 8192
+
 
 class Model(torch.nn.Module):
     """Both networks of a release, and the inputs of all its items, as training needs them."""
@@ -45,16 +47,30 @@ class Model(torch.nn.Module):
         n, device = len(self.inputs["id_rows"]), self.ranker.item_bias.device
         return torch.rand(n, device=device) < (self.newcomers if self.training else 0.0)
 
-    def vectors(self, new: Tensor | None = None) -> Tensor:
-        """Vectors of all items: (n_items, dim); the ids of `new` are hidden, in training more."""
+    def vectors(self, new: Tensor | None = None, items: Tensor | None = None) -> Tensor:
+        """Vectors of all items, (n_items, dim), or of some; the ids of `new` are hidden, in training more.
+
+        Parameters
+        ----------
+        new : (n_items,) bool; items : (k,) int64 rows
+        """
         device = self.ranker.item_bias.device
-        inputs = {name: value.to(device) for name, value in self.inputs.items()}
+        if items is None and not self.training and len(self.inputs["id_rows"]) > BLOCK:
+            return torch.cat([self.vectors(new, some) for some in self._blocks()])
+        at = slice(None) if items is None else items
+        inputs = {name: value.to(device)[at] for name, value in self.inputs.items()}
         if new is not None:
-            inputs["id_rows"] = inputs["id_rows"] * ~new
+            inputs["id_rows"] = inputs["id_rows"] * ~new[at]
         if self.training:
             self._hide(inputs)
         vectors: Tensor = self.encoder(**inputs)
         return vectors
+
+    def _blocks(self) -> list[Tensor]:
+        """Rows of all items, `BLOCK` at a time: what is read of one on the way is a thousand times larger."""
+        device = self.ranker.item_bias.device
+        n = len(self.inputs["id_rows"])
+        return [torch.arange(at, min(at + BLOCK, n), device=device) for at in range(0, n, BLOCK)]
 
     @torch.no_grad()
     def settle(self, log: Log, features: ItemFeatures) -> Tensor:
@@ -79,7 +95,13 @@ class Model(torch.nn.Module):
         encoder.met.zero_()
         encoder.met[rows[met]] = True
         inputs = {name: value.to(device) for name, value in self.inputs.items()}
-        return encoder.content.set_to(features, encoder.fuse(*encoder.parts(**inputs)), met)
+        vectors = torch.cat(
+            [
+                encoder.fuse(*encoder.parts(**{name: value[some] for name, value in inputs.items()}))
+                for some in self._blocks()
+            ]
+        )
+        return encoder.content.set_to(features, vectors, met)
 
     def alignment(self, items: Tensor) -> Tensor:
         """Loss of some items' parts that are far from the items' id vectors: (n,) int64 rows to ()."""

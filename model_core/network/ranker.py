@@ -67,7 +67,7 @@ class Block(nn.Module):
         b, t, dim = x.shape
         qkv = self.qkv(self.norm(x)).reshape(b, t, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         weight = qkv[0] @ qkv[1].transpose(-1, -2) / (dim // self.heads) ** 0.5  # (B, heads, T, T)
-        bias = self.distance[:, self.lag]
+        bias = self.distance[:, self.lag[:t, :t]]
         bias = torch.cat((self.start.view(-1, 1, 1).expand(-1, t, 1), bias[:, :, 1:]), dim=-1)
         weight = (weight + bias).masked_fill(~allowed.unsqueeze(1), NOT_ELIGIBLE)
         read = (torch.softmax(weight, dim=-1) @ qkv[2]).transpose(1, 2).reshape(b, t, dim)

@@ -4,6 +4,9 @@ EASE knows an item by who liked it. Ridge regression maps what an item says of i
 weights, as attribute-to-feature mappings do for factors (Gantner et al. 2010, "Learning attribute-to-feature
 mappings for cold-start recommendations"). It is solved in its dual, over items, and kept as a few numbers for
 each entity and each dimension of an embedding, so that an item described today is scored today.
+
+Of more than `DENSE_ITEMS` items no matrix of items x items is made: what is learned from are the `LEARNED`
+whose likes say most.
 """
 
 from collections.abc import Mapping
@@ -17,13 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.release.batches import ItemBatch
-from model_core.signals.ease import Ease
+from model_core.signals.ease import DENSE_ITEMS, Ease
 
 EMBEDDINGS = ("text", "image", "audio")
 RANK = 256
 GRAPH_WEIGHTS, PENALTIES = (1.0, 4.0, 16.0), (3.0, 10.0, 30.0)
 COMPARED = 1000
 """Items among which weight and penalty are chosen."""
+
+LEARNED = 1024
+"""Items that a mapping is learned from, and whose likes place new items, in a large catalogue."""
+AS_NEW = 1024
+"""Weights on items as new ones that each of these keeps there."""
+BLOCK = 4096
 
 Matrix = NDArray[np.float32]
 
@@ -109,14 +118,31 @@ class ItemFeatures:
         )
         self.centres = {name: _centre(items, name) for name in EMBEDDINGS}
         self.embeddings = {name: _directions(items, name, self.centres[name]) for name in EMBEDDINGS}
-        self.graph = np.asarray((self.entities @ self.entities.T).todense(), np.float32)
-        self.content = sum((one @ one.T for one in self.embeddings.values()), np.zeros_like(self.graph))
+        self._whole: tuple[Matrix, Matrix] | None = None
+        if len(mask) <= DENSE_ITEMS:
+            everything = np.arange(len(mask))
+            self._whole = self._products(everything, everything)
+
+    @property
+    def n_items(self) -> int:
+        """Items described."""
+        return int(self.entities.shape[0])
 
     def kernel(self, ridge: Ridge, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> Matrix:
         """Similarity of some items to others: (len(rows), len(columns))."""
-        at = np.ix_(rows, columns)
-        kernel: Matrix = np.float32(ridge.graph_weight) * self.graph[at] + self.content[at]
+        if self._whole is None:
+            graph, content = self._products(rows, columns)
+        else:
+            at = np.ix_(rows, columns)
+            graph, content = self._whole[0][at], self._whole[1][at]
+        kernel: Matrix = np.float32(ridge.graph_weight) * graph + content
         return kernel
+
+    def _products(self, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> tuple[Matrix, Matrix]:
+        """Inner products by entities, and by embeddings."""
+        graph = np.asarray((self.entities[rows] @ self.entities[columns].T).todense(), np.float32)
+        content = sum((one[rows] @ one[columns].T for one in self.embeddings.values()), np.zeros_like(graph))
+        return graph, content
 
     def places(self, mapping: ItemMapping, rows: NDArray[np.integer]) -> Matrix:
         """`ItemMapping.places` of some items."""
@@ -148,18 +174,27 @@ def fit_mapping(ease: Ease, features: ItemFeatures, ridge: Ridge | None = None) 
     return ItemMapping(*linear_map(features, known, u * s, ridge), features.centres, weights)
 
 
-def weights_as_new(ease: Ease, features: ItemFeatures, ridge: Ridge) -> Matrix:
-    """Weights that each item would have were it new: (n_items, n_items) float32, row = liked.
+def weights_as_new(ease: Ease, features: ItemFeatures, ridge: Ridge) -> Ease:
+    """Weights that each item would have were it new, of the same liked items.
 
-    A known item's are made without its own likes: leave-one-out, in closed form.
+    A known item's are made without its own likes: leave-one-out, in closed form. In a large catalogue each
+    liked item keeps the `AS_NEW` largest.
     """
     known = _known(ease)
-    unmet = np.setdiff1d(np.arange(ease.n_items), known)
     solved, left_out, factor = _solve(ease, features, known, ridge)
-    weights = np.zeros((ease.n_items, ease.n_items), np.float32)
-    weights[np.ix_(known, known)] = (factor * left_out).T
-    weights[np.ix_(known, unmet)] = factor * (features.kernel(ridge, unmet, known) @ solved).T
-    return weights
+    others = np.setdiff1d(np.arange(ease.n_items), known)
+    whole = ease.n_items <= DENSE_ITEMS
+    weights, on = (factor * left_out).T, np.tile(known, (len(known), 1))
+    step = max(1, len(others)) if whole else BLOCK
+    for begin in range(0, len(others), step):
+        some = others[begin : begin + step]
+        made = factor * (features.kernel(ridge, some, known) @ solved).T
+        weights, on = np.hstack((weights, made)), np.hstack((on, np.tile(some, (len(known), 1))))
+        if not whole and weights.shape[1] > AS_NEW:
+            largest = np.argpartition(-np.abs(weights), AS_NEW - 1, axis=1)[:, :AS_NEW]
+            weights = np.take_along_axis(weights, largest, 1)
+            on = np.take_along_axis(on, largest, 1)
+    return Ease.of_rows(known, on, weights, ease.n_items)
 
 
 def choose_ridge(ease: Ease, features: ItemFeatures) -> Ridge:
@@ -233,20 +268,21 @@ def extend_ease(ease: Ease, weights: Matrix, new: NDArray[np.integer], *, keep: 
     """
     if weights.shape != (ease.n_items, len(new)):
         raise ValueError(f"weights must be of shape {(ease.n_items, len(new))}, got {weights.shape}")
-    dense = ease.dense()
-    if dense[:, new].any():
+    if np.isin(ease.items[ease.weights != 0], new).any():
         raise ValueError("new items must have no weights in EASE, got some")
-    if keep < len(new):
-        least = np.partition(np.abs(weights), -keep, axis=1)[:, -keep, None]
-        weights = np.where(np.abs(weights) < least, np.float32(0), weights)
-    dense[:, new] = weights
-    liked, items = np.nonzero(dense)
-    bounds = np.searchsorted(liked, np.arange(ease.n_items + 1))
-    return Ease(bounds.astype(np.int64), items.astype(np.int32), dense[liked, items])
+    liked, column = np.nonzero(weights)
+    bounds = np.searchsorted(liked, np.arange(ease.n_items + 1)).astype(np.int64)
+    more = Ease(bounds, np.asarray(new)[column].astype(np.int32), weights[liked, column])
+    return ease.joined(more.on(new, keep=keep))
 
 
 def _known(ease: Ease) -> NDArray[np.int64]:
-    return np.flatnonzero(np.diff(ease.bounds))
+    """Items with weights; in a large catalogue those whose being liked moves the others' scores most."""
+    known = np.flatnonzero(np.diff(ease.bounds))
+    if ease.n_items <= DENSE_ITEMS or len(known) <= LEARNED:
+        return known
+    weight = np.add.reduceat(np.abs(ease.weights), ease.bounds[known])
+    return np.sort(known[np.argsort(-weight, kind="stable")[:LEARNED]])
 
 
 def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -256,7 +292,7 @@ def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _columns(ease: Ease, items: NDArray[np.int64]) -> Matrix:
     """Weights on some items, of the same items: (len(items), len(items)), row = the one they are on."""
-    return ease.dense()[np.ix_(items, items)].T
+    return ease.block(items, items).T
 
 
 def _solve(

@@ -3,6 +3,7 @@
 Steck 2019, "Embarrassingly shallow autoencoders for sparse data", equation 8: with X the users' positive
 items and G = X'X + penalty * I, the weight of item j for item i is -P[j, i] / P[i, i], P = inverse of G.
 It remembers a whole history as a set, where co-visits and the transformer read its latest part in order.
+Of more than `DENSE_ITEMS` items each has the weights of `model_core.signals.neighbourhoods`.
 """
 
 from dataclasses import dataclass
@@ -15,10 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.signals import sparse
+from model_core.signals.neighbourhoods import neighbourhood_weights
 from model_core.signals.sparse import Sums
 
 if TYPE_CHECKING:
     import torch
+
+DENSE_ITEMS = 4096
+"""Items up to which a matrix of items x items is made: beyond, it would take most of the time and memory."""
 
 UNIT = float(1 << 30)
 """Weights are summed as whole numbers of 1 / UNIT, see `model_core.signals.sparse`."""
@@ -96,6 +101,57 @@ class Ease:
         matrix[np.repeat(np.arange(self.n_items), np.diff(self.bounds)), self.items] = self.weights
         return matrix
 
+    def joined(self, other: "Ease") -> "Ease":
+        """The weights of both, which are on different items."""
+        liked = np.concatenate((_owners(self), _owners(other)))
+        items = np.concatenate((self.items, other.items))
+        weights = np.concatenate((self.weights, other.weights))
+        return _by_liked(liked, items, weights, self.n_items)
+
+    def on(self, items: NDArray[np.integer], *, keep: int) -> "Ease":
+        """The weights on some items, per liked item the `keep` largest in absolute value, with ties."""
+        there = np.zeros(self.n_items, np.bool_)
+        there[items] = True
+        kept = there[self.items]
+        liked, on, weights = _owners(self)[kept], self.items[kept], self.weights[kept]
+        size = np.abs(weights)
+        order = np.lexsort((-size, liked))
+        first = np.searchsorted(liked[order], np.arange(self.n_items))
+        last = np.minimum(first + keep - 1, len(order) - 1)
+        enough = np.bincount(liked, minlength=self.n_items) >= keep
+        least = np.where(enough, size[order][last], 0.0) if len(order) else np.zeros(self.n_items)
+        large = size >= least[liked]
+        return _by_liked(liked[large], on[large], weights[large], self.n_items)
+
+    def _with_rows_of(self, known: NDArray[np.integer]) -> "Ease":
+        """A weight of 0 on itself for each known item, which may have none: by that it is known."""
+        liked = np.concatenate((_owners(self), known))
+        items = np.concatenate((self.items, known))
+        weights = np.concatenate((self.weights, np.zeros(len(known), np.float32)))
+        return _by_liked(liked, items, weights, self.n_items, zeros=True)
+
+    def block(self, liked: NDArray[np.integer], items: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Weights of some liked items on some items: (len(liked), len(items))."""
+        place = np.full(self.n_items, -1, np.int64)
+        place[items] = np.arange(len(items))
+        matrix = np.zeros((len(liked), len(items)), np.float32)
+        for row, item in enumerate(np.asarray(liked).tolist()):
+            own = slice(self.bounds[item], self.bounds[item + 1])
+            at = place[self.items[own]]
+            matrix[row, at[at >= 0]] = self.weights[own][at >= 0]
+        return matrix
+
+    @classmethod
+    def of_rows(
+        cls,
+        liked: NDArray[np.integer],
+        items: NDArray[np.integer],
+        weights: NDArray[np.float32],
+        n_items: int,
+    ) -> "Ease":
+        """Those of some liked items (r,) on others: (r, k) both; weights of 0 are none."""
+        return _by_liked(np.repeat(liked, items.shape[1]), items.ravel(), weights.ravel(), n_items)
+
     def save(self, path: Path) -> None:
         """Write as .npz; equal weights give equal bytes."""
         with path.open("wb") as file:
@@ -128,23 +184,31 @@ def fit_ease(
 ) -> Ease:
     """Fit on positive interactions; one pair twice counts once.
 
-    Only items that somebody liked enter the inverse, so the cost is their number cubed.
+    Only items that somebody liked enter. Of up to `DENSE_ITEMS` items the weights are those of the inverse,
+    which costs their number cubed; of more, those of `neighbourhoods.neighbourhood_weights`.
 
     Parameters
     ----------
-    users, items : (n,) int32 rows
+    users, items : (n,) int32 rows, in the order of likes
     penalty
         Ridge penalty.
     keep
         Weights kept per liked item, the largest in absolute value.
     """
-    import torch  # takes seconds, as does scipy, and a worker only reads weights
-    from scipy import sparse
-
     known, column = np.unique(items, return_inverse=True)
     if not len(known):
         return Ease(np.zeros(n_items + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
     who, row = np.unique(users, return_inverse=True)
+    if n_items > DENSE_ITEMS:
+        _, last = np.unique((row.astype(np.int64) * len(known) + column)[::-1], return_index=True)
+        likes = np.sort(len(row) - 1 - last)
+        neighbours, solved = neighbourhood_weights(row[likes], column[likes], penalty=penalty)
+        on, at = np.nonzero(neighbours >= 0)
+        every = _by_liked(known[neighbours[on, at]], known[on], solved[on, at], n_items)
+        return every.on(known, keep=keep)._with_rows_of(known)
+    import torch  # takes seconds, as does scipy, and a worker only reads weights
+    from scipy import sparse
+
     pairs = np.unique(row.astype(np.int64) * len(known) + column)
     x = sparse.csr_matrix(
         (np.ones(len(pairs), np.float32), (pairs // len(known), pairs % len(known))), (len(who), len(known))
@@ -164,6 +228,28 @@ def fit_ease(
         known[chosen.cpu().numpy()].ravel().astype(np.int32),
         values.ravel().astype(np.float32),
     )
+
+
+def _owners(ease: Ease) -> NDArray[np.int64]:
+    """The liked item of each weight."""
+    return np.repeat(np.arange(ease.n_items), np.diff(ease.bounds))
+
+
+def _by_liked(
+    liked: NDArray[np.integer],
+    items: NDArray[np.integer],
+    weights: NDArray[np.float32],
+    n_items: int,
+    *,
+    zeros: bool = False,
+) -> Ease:
+    """Weights in the order of liked items, then of items; those that are 0 are left out."""
+    if not zeros:
+        there = weights != 0
+        liked, items, weights = liked[there], items[there], weights[there]
+    order = np.lexsort((items, liked))
+    bounds = np.searchsorted(liked[order], np.arange(n_items + 1))
+    return Ease(bounds.astype(np.int64), items[order].astype(np.int32), weights[order])
 
 
 @njit

@@ -21,7 +21,6 @@ from model_core.signals.cold_start import (
     ItemMapping,
     Ridge,
     choose_ridge,
-    extend_ease,
     fit_mapping,
     weights_as_new,
 )
@@ -31,7 +30,6 @@ from model_core.signals.pasts import Pasts, Window
 from model_core.signals.reader import Drawn
 
 N_SIGNALS = 3
-MAX_ITEMS = 8192  # EASE is fitted by a dense (n, n) inverse
 BLOCK = 4096
 
 njit = numba.njit(cache=True, nogil=True)
@@ -156,7 +154,7 @@ def ease_before(
     users: NDArray[np.int32],
     drawn: Drawn,
     items: NDArray[np.int32],
-    weights: NDArray[np.float32],
+    weights: Ease,
 ) -> NDArray[np.float32]:
     """EASE's score of some items for each of some pasts, as `Ease.sparse_scores` has it: (n, m) float32.
 
@@ -164,10 +162,12 @@ def ease_before(
     ----------
     users : (n,) int32, whose pasts these are; of one user they differ little
     items : (n, m) int32
-    weights : (n_items, n_items) float32, row = liked
     """
     out = np.empty(items.shape, np.float32)
-    _carry_sums(users, np.argsort(users, kind="stable"), drawn.liked_bounds, drawn.liked, weights, items, out)
+    _carry_sums(
+        users, np.argsort(users, kind="stable"), drawn.liked_bounds, drawn.liked,
+        weights.bounds, weights.items, weights.weights, items, out,
+    )  # fmt: skip
     return out
 
 
@@ -178,13 +178,11 @@ def met_before(pasts: Pasts, items: NDArray[np.int32], described: NDArray[np.boo
     return out
 
 
-def refits(
-    log: Log, config: SignalConfig, features: ItemFeatures
-) -> Iterator[tuple[int, int, Ease, NDArray[np.float32]]]:
+def refits(log: Log, config: SignalConfig, features: ItemFeatures) -> Iterator[tuple[int, int, Ease, Ease]]:
     """Cut a log into equal stretches (from, to), each with EASE fitted on what came before it.
 
     Items not liked so far have the weights that new items have; the last are those of all items were they
-    new, (n_items, n_items). How the mapping is regularised is chosen once, on the whole log.
+    new. How the mapping is regularised is chosen once, on the whole log.
     """
     ridge = choose_ridge(_fit(log, config), features)
     bounds = np.linspace(0, len(log), config.ease_refits + 1).astype(np.int64).tolist()
@@ -203,12 +201,10 @@ def map_log(log: Log, config: SignalConfig, features: ItemFeatures) -> ItemMappi
     return fit_mapping(_fit(log, config), features)
 
 
-def _weigh(
-    ease: Ease, config: SignalConfig, features: ItemFeatures, ridge: Ridge
-) -> tuple[Ease, NDArray[np.float32]]:
+def _weigh(ease: Ease, config: SignalConfig, features: ItemFeatures, ridge: Ridge) -> tuple[Ease, Ease]:
     as_new = weights_as_new(ease, features, ridge)
     unmet = np.flatnonzero(np.diff(ease.bounds) == 0)
-    return extend_ease(ease, as_new[:, unmet], unmet, keep=config.ease_keep), as_new
+    return ease.joined(as_new.on(unmet, keep=config.ease_keep)), as_new
 
 
 def _fit(log: Log, config: SignalConfig) -> Ease:
@@ -285,27 +281,28 @@ def _count_and_read(  # type: ignore[no-untyped-def]
 
 @njit
 def _carry_sums(  # type: ignore[no-untyped-def]
-    users, order, bounds, liked, weights, items, out
+    users, order, bounds, liked, weight_bounds, weight_items, weights, items, out
 ):
     """Sums over distinct liked items, of one past from those of the one before where both are of one user.
 
     `order` sorts the pasts by user. What is summed are whole numbers, so taking away leaves what was.
     """
-    total = np.zeros(len(weights))
-    inside = np.zeros(len(weights), np.int64)  # 1 + the last past that an item was liked in; 0 = not summed
-    summed, n = np.empty(len(weights), np.int32), 0
+    size = len(weight_bounds) - 1
+    total = np.zeros(size)
+    inside = np.zeros(size, np.int64)  # 1 + the last past that an item was liked in; 0 = not summed
+    summed, n = np.empty(size, np.int32), 0
     user = -1
     for past in order:
         if users[past] != user:
             user = users[past]
-            total[:] = 0
             for k in range(n):
+                _add_row(weight_bounds, weight_items, weights, summed[k], -1.0, total)
                 inside[summed[k]] = 0
             n = 0
         for at in range(bounds[past], bounds[past + 1]):
             item = liked[at]
             if inside[item] == 0:
-                _add_row(weights, item, 1.0, total)
+                _add_row(weight_bounds, weight_items, weights, item, 1.0, total)
                 summed[n] = item
                 n += 1
             inside[item] = past + 1
@@ -315,7 +312,7 @@ def _carry_sums(  # type: ignore[no-untyped-def]
                 summed[kept] = summed[k]
                 kept += 1
             else:
-                _add_row(weights, summed[k], -1.0, total)
+                _add_row(weight_bounds, weight_items, weights, summed[k], -1.0, total)
                 inside[summed[k]] = 0
         n = kept
         for k in range(items.shape[1]):
@@ -323,9 +320,9 @@ def _carry_sums(  # type: ignore[no-untyped-def]
 
 
 @njit
-def _add_row(weights, row, sign, total):  # type: ignore[no-untyped-def]
-    for k in range(len(total)):
-        total[k] += sign * np.rint(np.float64(weights[row, k]) * UNIT)
+def _add_row(bounds, items, weights, row, sign, total):  # type: ignore[no-untyped-def]
+    for k in range(bounds[row], bounds[row + 1]):
+        total[items[k]] += sign * np.rint(np.float64(weights[k]) * UNIT)
 
 
 @njit

@@ -32,6 +32,8 @@ TOP, COMPARED = 10, 256
 MOST_EVENTS, MOST_SCORES = 2000, 4_000_000
 MIN_EVENTS = 100
 BATCH = 32
+BATCH_CELLS = BATCH * 8192
+"""Users times items that the networks read at once."""
 
 
 @torch.inference_mode()
@@ -81,9 +83,10 @@ def _parts(
     )
     vectors = model.vectors()
     parts, levels = [], []
-    for begin in range(0, len(rows), BATCH):
+    batch = max(1, min(BATCH, BATCH_CELLS // log.n_items))
+    for begin in range(0, len(rows), batch):
         requests = []
-        for row in rows[begin : begin + BATCH]:
+        for row in rows[begin : begin + batch]:
             replay.advance(int(row))
             requests.append(replay.requests(log.users[row : row + 1], log.times_ms[row : row + 1]))
         each = [dense_inputs(request, device) for request in requests]

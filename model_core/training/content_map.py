@@ -9,10 +9,14 @@ is mapped counts as much as it has been seen to help on later events, every item
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model_core.network.config import ModelConfig
 from model_core.signals.cold_start import EMBEDDINGS, ItemFeatures, Matrix, best_ridge, linear_map, regress
+from model_core.signals.ease import DENSE_ITEMS
+
+BLOCK = 4096
 
 
 class ContentMap(nn.Module):
@@ -55,16 +59,20 @@ class ContentMap(nn.Module):
     def set_to(self, features: ItemFeatures, vectors: Tensor, met: Tensor) -> Tensor:
         """Fit on the vectors of the items met; return what each item would have were it new.
 
+        Of more than `DENSE_ITEMS` items met so many are fitted on, spread evenly.
+
         Parameters
         ----------
         features : of all n items; vectors : (n, dim) float32; met : (n,) bool
 
         Returns
         -------
-        left_out : (n, dim), fully trusted: of an item met without its own part in the fit, else as mapped
+        left_out : (n, dim), fully trusted: of an item fitted on without its own part in that, else as mapped
         """
         rows = torch.nonzero(met.cpu()).squeeze(1).numpy()
-        known: Matrix = vectors[met].cpu().numpy()
+        if len(rows) > DENSE_ITEMS:
+            rows = rows[np.linspace(0, len(rows) - 1, DENSE_ITEMS).astype(np.int64)]
+        known: Matrix = vectors[torch.as_tensor(rows).to(vectors.device)].cpu().numpy()
         mean = known.mean(0) if len(known) else np.zeros(vectors.shape[1], np.float32)
         ridge = best_ridge(known - mean, features, rows)
         solved, left_out = regress(known - mean, features, rows, ridge)
@@ -76,7 +84,13 @@ class ContentMap(nn.Module):
             **{f"{name}_centre": centre for name, centre in features.centres.items()},
         }.items():
             self.get_buffer(name).copy_(torch.as_tensor(value))
-        every = np.arange(len(met))
-        made = mean + features.kernel(ridge, every, rows) @ solved
+        made: NDArray[np.floating] = np.concatenate(
+            [mean + features.kernel(ridge, some, rows) @ solved for some in _blocks(len(met))]
+        )
         made[rows] = mean + left_out
         return torch.as_tensor(made.astype(np.float32)).to(vectors.device)
+
+
+def _blocks(n: int) -> list[NDArray[np.int64]]:
+    """Rows of n items, `BLOCK` at a time."""
+    return [np.arange(begin, min(begin + BLOCK, n)) for begin in range(0, n, BLOCK)]

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model_core.data.samples import Samples, Windows
+from model_core.data.samples import SHARED, Samples, Windows
 from model_core.network.config import TrainConfig
 from model_core.network.model import Model
 from model_core.signals.sample_signals import Log
@@ -31,6 +31,7 @@ class Trainer:
         self.model = model
         self.windows = windows
         self.train = train
+        self._most = train.batch_windows
         # How signals are weighed is few numbers that have far to go.
         named = dict(model.named_parameters())
         signal = [p for name, p in named.items() if name.startswith("ranker.signal_")]
@@ -70,8 +71,7 @@ class Trainer:
         usable = np.flatnonzero((targets >= 0).any(1))
         if not len(usable):
             raise ValueError(f"interactions must hold at least one target, got none before row {before}")
-        steps_per_epoch = math.ceil(len(usable) / self.train.batch_windows)
-        total = epochs * steps_per_epoch
+        total = epochs * len(self._batches(usable, None))
         history: list[Epoch] = []
         best = self._state()
         saved = checkpoint.load() if checkpoint is not None else None
@@ -82,15 +82,13 @@ class Trainer:
             self._optimizer.load_state_dict(saved["optimizer"])
             set_random_state(self._rng, saved["random"])
         while len(history) < epochs and not self._stale(history):
-            step = len(history) * steps_per_epoch
+            step = len(history) * (total // epochs)
             losses = []
             self.model.train()
-            order = self._rng.permutation(usable)
-            for begin in range(0, len(order), self.train.batch_windows):
+            for rows in self._batches(usable, self._rng):
                 rate = self.train.learning_rate * peak * _schedule(step / total)
                 for group in self._optimizer.param_groups:
                     group["lr"] = rate * group["pace"]
-                rows = order[begin : begin + self.train.batch_windows]
                 loss, retrieval = self._objective(rows, targets[rows])
                 self._optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -125,25 +123,47 @@ class Trainer:
     def validate(self, since: int) -> float:
         """Mean retrieval loss of the next items from row `since` of the log on; 0 without any."""
         total, count = 0.0, 0
-        for rows, targets in self._held_out(since):
-            n = int((targets >= 0).sum())
-            with torch.inference_mode():
-                total += n * float(self._objective(rows, targets, ranking=False)[1])
-            count += n
+        with torch.inference_mode():
+            vectors = self.model.vectors()
+            for rows, targets in self._held_out(since):
+                n = int((targets >= 0).sum())
+                loss = self._objective(rows, targets, ranking=False, vectors=vectors)[1]
+                total += n * float(loss)
+                count += n
         return total / max(count, 1)
 
-    def compare(self, since: int, vectors: Tensor) -> Tensor:
+    def compare(self, since: int, vectors: Tensor, read: Tensor) -> Tensor:
         """`Objective.compare` for the next items from row `since` of the log on: (n, 1 + m)."""
-        found = [self._objective.compare(*asked, vectors) for asked in self._held_out(since)]
+        found = [self._objective.compare(*asked, vectors, read) for asked in self._held_out(since)]
         return torch.cat(found) if found else vectors.new_zeros(0, 1)
+
+    def _batches(
+        self, windows: NDArray[np.int64], rng: np.random.Generator | None
+    ) -> list[NDArray[np.int64]]:
+        """Cut some windows into those of each step, in an order drawn by `rng`; None = as they are.
+
+        In a large catalogue those that share their columns come together, with others of about their length.
+        """
+        if not self._objective.large:
+            order = windows if rng is None else rng.permutation(windows)
+            return [order[at : at + self._most] for at in range(0, len(order), self._most)]
+        group = windows // SHARED
+        firsts = np.flatnonzero(np.diff(group, prepend=-1))
+        size = 1 + self.windows.lengths[windows]
+        batches, begin, cells = [], 0, self._most * self.windows.targets.shape[1]
+        for first, end in zip(firsts, [*firsts[1:], len(windows)], strict=True):
+            if first > begin and (end - begin) * size[begin:end].max() > cells:
+                batches.append(windows[begin:first])
+                begin = int(first)
+        batches.append(windows[begin:])
+        return batches if rng is None else [batches[at] for at in rng.permutation(len(batches))]
 
     def _held_out(self, since: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Batches of windows, and their targets from row `since` of the log on."""
         own = self.windows.targets == self.windows.wanted
         targets = np.where(own & (self.windows.targets >= since), self.windows.targets, -1)
         usable = np.flatnonzero((targets >= 0).any(1))
-        for begin in range(0, len(usable), self.train.batch_windows):
-            rows = usable[begin : begin + self.train.batch_windows]
+        for rows in self._batches(usable, None) if len(usable) else []:
             yield rows, targets[rows]
 
     def _state(self) -> dict[str, Tensor]:

@@ -25,7 +25,9 @@ def place_newcomers(model: Model, trainer: Trainer, log: Log, features: ItemFeat
     left_out = model.settle(log, features)
     content = model.encoder.content
     about_mean = left_out - content.mean
-    places = {t: _places(trainer.compare(len(log), content.mean + t * about_mean)) for t in TRUST}
+    with torch.inference_mode():
+        read = model.vectors()
+    places = {t: _places(trainer.compare(len(log), content.mean + t * about_mean, read)) for t in TRUST}
     enough = len(places[UNTOLD]) >= MIN_EVENTS
     content.trust.fill_(max(TRUST, key=lambda t: _gain(places[t])) if enough else UNTOLD)
 

@@ -21,6 +21,33 @@ AWAY_S = (3_600.0, 90 * 86_400.0)  # how long a user may have been away who is a
 
 
 @dataclass(frozen=True, slots=True)
+class _Some:
+    """Vectors of some of the items, to be asked for as those of all are.
+
+    vectors : (k, dim); place : (n_items,) int64, where each stands, -1 = not among them
+    """
+
+    vectors: Tensor
+    place: Tensor
+
+    def __getitem__(self, items: Tensor) -> Tensor:
+        return self.vectors[self.place[items]]
+
+
+Vectors = Tensor | _Some
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What is read and asked in a step: w of the `Windows`, and of their targets those that count."""
+
+    events: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    wanted: NDArray[np.int64]
+    columns: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
 class _Asked:
     """How the n targets of a step are asked for.
 
@@ -71,9 +98,21 @@ class Objective:
         self._weight = torch.as_tensor(target_weights(log, train))
         self._aligned = model.encoder.config.fusion == "joint" and train.alignment > 0
         self._known = self._tensor(np.unique(log.items[log.positive])).long()
+        expected = windows.expected
+        self._rare = None if expected is None else -torch.log(self._tensor(expected))
+
+    @property
+    def large(self) -> bool:
+        """Whether a step encodes only the items that it reads."""
+        return self.log.n_items > self.train.whole_catalogue
 
     def __call__(
-        self, rows: NDArray[np.int64], targets: NDArray[np.int64], *, ranking: bool = True
+        self,
+        rows: NDArray[np.int64],
+        targets: NDArray[np.int64],
+        *,
+        ranking: bool = True,
+        vectors: Vectors | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Loss of some windows' targets, and the part of it that is retrieval's.
 
@@ -82,17 +121,15 @@ class Objective:
         rows : (w,) int64, the windows
         targets : (w, 1 + L) int64 rows of the log, -1 = not asked here, as of `Windows`
         ranking : whether the ranker's part is wanted; without it, both losses are retrieval's
+        vectors : of all items where they are known already, as outside training
         """
         new = self.model.draw_newcomers()
-        vectors = self.model.vectors(new)
-        asked, user, states, known = self._ask(rows, targets, vectors)
-        compared, scores = self._compare(self.windows.columns[rows], asked, user, vectors, new)
+        step = self._step(rows, targets)
+        vectors = self._encode(step, new) if vectors is None else vectors
+        asked, user, states, known = self._ask(step, vectors)
+        compared, scores = self._compare(step, asked, user, vectors, new)
         weight = self._tensor(self._weight[asked.rows])
-        # Uniform sampling: each column stands for (n - 1) / m items (Bengio & Senecal 2008).
-        shift = torch.full_like(
-            scores[:1], math.log(max(1.0, (self.log.n_items - 1) / (scores.shape[1] - 1)))
-        )
-        shift[:, 0] = 0.0
+        shift = self._shift(compared)
         retrieval = _softmax_loss(scores + shift, weight)
         if not ranking:
             return retrieval, retrieval
@@ -106,35 +143,69 @@ class Objective:
             loss = loss + self.train.alignment * self.model.alignment(some)
         return loss, retrieval
 
+    def _shift(self, compared: Tensor) -> Tensor:
+        """What is added to scores: each column stands for as many items as it had a chance to be.
+
+        The correction of sampled softmax (Bengio & Senecal 2008): minus the logarithm of how often an item is
+        expected among the columns. For (n, 1 + m) items, () or (n,) + (1 + m,); 0 of the targets.
+        """
+        if self._rare is not None:
+            shift = self._rare[compared]
+        else:
+            count = max(1.0, (self.log.n_items - 1) / (compared.shape[1] - 1))
+            shift = torch.full((1, compared.shape[1]), math.log(count), device=self.device)
+        shift[:, 0] = 0.0
+        return shift
+
+    def _step(self, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> _Step:
+        """Windows of a step; where they are of about one length, without the padding of all."""
+        windows = self.windows
+        events = windows.events[rows]
+        most = int((events >= 0).sum(1).max()) if self.large else events.shape[1]
+        return _Step(
+            events[:, :most], targets[:, : most + 1], windows.wanted[rows, : most + 1], windows.columns[rows]
+        )
+
+    def _encode(self, step: _Step, new: Tensor) -> Vectors:
+        """Encode the items that a step reads; all of them where the catalogue is small."""
+        if not self.large:
+            return self.model.vectors(new)
+        rows = np.concatenate((step.events[step.events >= 0], step.wanted[step.targets >= 0]))
+        items = self._tensor(np.unique(np.concatenate((self.log.items[rows], step.columns.ravel())))).long()
+        place = torch.full((self.log.n_items,), -1, device=self.device)
+        place[items] = torch.arange(len(items), device=self.device)
+        return _Some(self.model.vectors(new, items), place)
+
     @torch.inference_mode()
-    def compare(self, rows: NDArray[np.int64], targets: NDArray[np.int64], vectors: Tensor) -> Tensor:
+    def compare(
+        self, rows: NDArray[np.int64], targets: NDArray[np.int64], vectors: Tensor, read: Tensor
+    ) -> Tensor:
         """Scores were all items new: of some windows' n targets, and of what these are told apart from.
 
         Parameters
         ----------
         rows, targets : as for a step
-        vectors : (n_items, dim) of the items as new ones; histories are read by the others
+        vectors : (n_items, dim) of the items as new ones; read : (n_items, dim), by which histories are read
 
         Returns
         -------
         scores : (n, 1 + m), the targets' in column 0
         """
-        asked, user, _, _ = self._ask(rows, targets, self.model.vectors())
+        step = self._step(rows, targets)
+        asked, user, _, _ = self._ask(step, read)
         new = torch.ones(len(vectors), dtype=torch.bool, device=self.device)
-        return self._compare(self.windows.columns[rows], asked, user, vectors, new)[1]
+        return self._compare(step, asked, user, vectors, new)[1]
 
-    def _ask(
-        self, rows: NDArray[np.int64], targets: NDArray[np.int64], vectors: Tensor
-    ) -> tuple[_Asked, Tensor, Tensor, Tensor]:
-        """Draw how n targets are asked for, and read who asks, by the vectors of all items.
+    def _ask(self, step: _Step, vectors: Vectors) -> tuple[_Asked, Tensor, Tensor, Tensor]:
+        """Draw how n targets are asked for, and read who asks, by the vectors of items.
 
         Returns
         -------
         asked, user (n, dim), states (w, 1 + L, dim), known (w, 1 + L) bool
         """
-        times = self.log.times_ms[self.windows.events[rows]] / 1000.0
-        states, known = self._read(self.windows.events[rows], times, vectors)
-        asked = self._asked(self.windows.wanted[rows], times, targets)
+        times = self.log.times_ms[step.events] / 1000.0
+        states, known = self._read(step.events, times, vectors)
+        asked = self._asked(step.wanted, times, step.targets)
         liked = self._liked(asked.sample, asked.stranger)
         user = self.model.ranker.user_vector(
             states[asked.at, asked.place], asked.idle, asked.idle_known, liked
@@ -142,7 +213,7 @@ class Objective:
         return asked, user, states, known
 
     def _read(
-        self, events: NDArray[np.int64], times: NDArray[np.float64], vectors: Tensor
+        self, events: NDArray[np.int64], times: NDArray[np.float64], vectors: Vectors
     ) -> tuple[Tensor, Tensor]:
         """Read some windows: states (w, 1 + L, dim), and which of them there are, (w, 1 + L) bool."""
         mask = events >= 0
@@ -178,22 +249,22 @@ class Objective:
 
     def _compare(
         self,
-        others: NDArray[np.int32],
+        step: _Step,
         asked: _Asked,
         user: Tensor,
-        vectors: Tensor,
+        vectors: Vectors,
         new: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Targets and the (w, m) others that they are told apart from: items (n, 1 + m), and their scores."""
+        """Targets and the m others that they are told apart from: items (n, 1 + m), and their scores."""
         ranker = self.model.ranker
-        columns = self._tensor(others).long()
+        columns = self._tensor(step.columns).long()
         target = self._tensor(self.log.items[asked.rows]).long()
         compared = torch.cat((target.unsqueeze(1), columns[asked.at]), 1)
         signals = self._signals(asked.sample, new[compared], self._tensor(asked.stranger))
         match = ranker.match(user)
         # A target's stretch shares its columns, so their vectors are gathered once a stretch.
         place = (asked.at, asked.column)
-        wide = torch.zeros(len(others), 1 + self.windows.events.shape[1], match.shape[-1], device=self.device)
+        wide = torch.zeros(*step.targets.shape, match.shape[-1], device=self.device)
         against = (wide.index_put(place, match) @ vectors[columns].transpose(1, 2))[place]  # (n, m)
         own = (match * vectors[target]).sum(-1, keepdim=True)
         scores = torch.cat((own, against), 1) + ranker.prior(user, signals)
@@ -209,7 +280,7 @@ class Objective:
         weight: Tensor,
         states: Tensor,
         allowed: Tensor,
-        vectors: Tensor,
+        vectors: Vectors,
         action: Tensor,
     ) -> Tensor:
         """Loss of the ranker and of the action heads, for n targets."""

@@ -1,5 +1,6 @@
 """Trains a model from interactions and item descriptions, and writes it as a release."""
 
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,8 @@ from model_core.training.checkpoint import Checkpoint, Epoch, fingerprint
 from model_core.training.fit import Report, Trainer, Watch
 from model_core.training.newcomers import place_newcomers
 from model_core.training.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
+
+logger = logging.getLogger(__name__)
 
 HELD_OUT = 0.1  # kept out for the metrics when all interactions are to be trained on
 
@@ -167,8 +170,15 @@ def fit_model(
     features = item_features(corpus)
     samples = collect_samples(
         log, windows, corpus.edges, corpus.stated, features, config, signals,
+        folder=None if checkpoint is None else checkpoint.path.parent,
         progress=lambda done: report("replay", done),
     )  # fmt: skip
+    passes = train.passes(len(samples.rows))
+    if passes < train.epochs:
+        logger.warning(
+            "%d targets are passed over %d times and not %d; most_samples says so",
+            len(samples.rows), passes, train.epochs,
+        )  # fmt: skip
     report("replay", 1.0)
     torch.manual_seed(train.seed)
     torch.set_num_threads(train.threads)
@@ -178,7 +188,7 @@ def fit_model(
         start_from_graph(model, corpus, train, device=device, report=report)
     trainer = Trainer(model, log, windows, samples, train)
     recent = int((1.0 - train.calibration) * split)
-    history = trainer.fit(train.epochs, before=recent, report=report, checkpoint=checkpoint, watch=watch)
+    history = trainer.fit(passes, before=recent, report=report, checkpoint=checkpoint, watch=watch)
     report("balance", 0.0)
     place_newcomers(model, trainer, log.first(recent), features)
     balance(model, corpus, log, recent, signals)

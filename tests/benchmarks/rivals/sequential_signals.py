@@ -15,8 +15,7 @@ from scipy import optimize, sparse
 from model_core.data.vocabulary import Edges
 from model_core.release.batches import SparseRows
 from model_core.signals.config import SignalConfig
-from model_core.signals.ease import Ease, fit_ease
-from model_core.signals.sample_signals import MAX_ITEMS
+from model_core.signals.ease import DENSE_ITEMS, Ease, fit_ease
 from model_core.signals.sparse import scatter
 from tests.benchmarks.rivals.sequences import LOWEST, Rows, Scores, Sequences
 
@@ -73,7 +72,7 @@ def fit_signals(
     edges: Edges | None,
     config: SignalConfig | None = None,
     *,
-    max_ease_items: int = MAX_ITEMS,
+    max_ease_items: int = DENSE_ITEMS,
 ) -> SequenceSignals:
     """Count training histories.
 

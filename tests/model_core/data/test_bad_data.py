@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 
 from model_core.data.corpus import make_corpus
 from model_core.data.datasets import Dataset, Item, load_recbole
-from model_core.data.vocabulary import Vocabulary
 from model_core.network.config import TrainConfig
 from model_core.release.folder import MANIFEST, read_release
 from model_core.release.scorer import Scorer
@@ -62,27 +60,6 @@ def test_an_interaction_with_an_item_that_is_not_described_is_named() -> None:
     data = dataset()
     with pytest.raises(ValueError, match="interactions must be with items of the dataset, got 'i0'"):
         corpus(replace(data, items=data.items[1:]))
-
-
-def test_of_too_many_items_those_responded_to_most_are_learned(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("model_core.data.corpus.MAX_ITEMS", 20)
-    data = dataset()
-    fewer = corpus(data)
-    names = set(fewer.vocabulary.item_rows)
-    assert len(names) == fewer.log.n_items == len(fewer.text) == 20
-    liked = Counter(data.interactions.item_ids[data.interactions.ratings >= 3].tolist())
-    assert min(liked[name] for name in names) >= max(n for name, n in liked.items() if name not in names)
-    there = np.isin(data.interactions.item_ids, list(names))
-    assert len(fewer.log) == there.sum() < len(there)
-    assert fewer.log.times_ms.tolist() == data.interactions.timestamps_ms[there].tolist()
-    assert f"and {(~there).sum()} of 900 interactions" in caplog.text
-    # What a release learned stays when other items have become commoner.
-    known = Vocabulary({f"i{i}": i + 1 for i in range(20)}, {}, {})
-    actions = ["like" if rating >= 3 else "view" for rating in data.interactions.ratings]
-    again = make_corpus(data, actions, WEIGHTS, Vectors(0.0), CONFIG, known=known)  # type: ignore[arg-type]
-    assert set(again.vocabulary.item_rows) == set(known.item_rows)
 
 
 def test_items_without_any_text_or_edge_are_learned_by_their_ids() -> None:

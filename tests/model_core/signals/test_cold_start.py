@@ -72,7 +72,7 @@ def test_known_items_are_weighed_as_if_they_were_left_out_one_by_one() -> None:
         rest = np.delete(KNOWN, out)
         regular = similar[np.ix_(rest, rest)] + RIDGE.penalty * np.eye(N_KNOWN - 1)
         expected[:, out] = wanted[:, rest] @ np.linalg.solve(regular, similar[rest, out])
-    made = weights_as_new(ease, ItemFeatures(batch, N_ENTITIES), RIDGE)[:N_KNOWN, :N_KNOWN]
+    made = weights_as_new(ease, ItemFeatures(batch, N_ENTITIES), RIDGE).dense()[:N_KNOWN, :N_KNOWN]
     np.testing.assert_allclose(made, expected * np.linalg.norm(made) / np.linalg.norm(expected), atol=1e-5)
     assert np.linalg.norm(made) == pytest.approx(np.linalg.norm(wanted), rel=1e-4)
 
@@ -81,7 +81,7 @@ def test_a_mapping_and_the_weights_of_training_agree_on_items_without_likes() ->
     ease, batch = ease_of_known(), items()
     features = ItemFeatures(batch, N_ENTITIES)
     mapping = fit_mapping(ease, features, RIDGE)
-    as_new = weights_as_new(ease, features, RIDGE)
+    as_new = weights_as_new(ease, features, RIDGE).dense()
     np.testing.assert_allclose(by_mapping(mapping, batch)[:, NEW], as_new[:, NEW], atol=1e-5)
     np.testing.assert_allclose(features.places(mapping, NEW), mapping.places(batch)[NEW], atol=1e-6)
 
@@ -124,7 +124,7 @@ def test_a_log_without_likes_maps_everything_to_nothing(tmp_path: Path) -> None:
     ease, features = fit_ease(none, none, N_ITEMS), ItemFeatures(items(), N_ENTITIES)
     mapping = fit_mapping(ease, features)
     np.testing.assert_array_equal(by_mapping(mapping, items()), 0.0)
-    np.testing.assert_array_equal(weights_as_new(ease, features, choose_ridge(ease, features)), 0.0)
+    np.testing.assert_array_equal(weights_as_new(ease, features, choose_ridge(ease, features)).weights, 0.0)
 
 
 def test_a_mapping_is_read_as_it_was_written_and_what_is_none_is_refused(tmp_path: Path) -> None:

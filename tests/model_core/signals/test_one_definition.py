@@ -238,7 +238,7 @@ def test_a_worker_gives_its_release_the_bits_that_training_computes(
         drawn = reader.draw(
             UserEvents(log, config.depth).before(who, np.array([len(log)])), now, described=described
         )
-        eased = ease_before(who, drawn, everything, replay.ease.dense())
+        eased = ease_before(who, drawn, everything, replay.ease)
         np.testing.assert_array_equal(eased, wanted_signals[:, 2])
     assert size < 40 or any(
         (batch.history >= 0).all() and batch.signals[:, 2].any() for batch in given.batches
