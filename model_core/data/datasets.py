@@ -6,12 +6,17 @@ one of embeddings, which are numbers with spaces between (RecBole's `float_seq`)
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+LINES = 1 << 18
+UNTOLD = -2  # a position in a file that has none
 
 Triple = tuple[str, str]
 """(relation, entity): an edge that leaves an item."""
@@ -146,17 +151,31 @@ def _stem(folder: Path) -> Path:
 
 def _read_table(path: Path) -> dict[str, list[str]]:
     """Columns by name without their type suffix."""
+    parts = list(_read_parts(path))
+    return {name: [value for part in parts for value in part[name]] for name in parts[0]}
+
+
+def _read_parts(path: Path) -> Iterator[dict[str, list[str]]]:
+    """The same `LINES` at a time, at least once: as text a table takes ten times what its numbers do."""
+    number = 2
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        with path.open(encoding="utf-8") as file:
+            header = [name.split(":")[0] for name in file.readline().rstrip("\n").split("\t")]
+            lines = list(islice(file, LINES))
+            while True:
+                rows = [line.rstrip("\n").split("\t") for line in lines if line.strip()]
+                for row in rows:
+                    if len(row) != len(header):
+                        raise ValueError(
+                            f"{path.name} line {number} must have {len(header)} fields, got {len(row)}"
+                        )
+                    number += 1
+                columns = zip(*rows, strict=True) if rows else ([] for _ in header)
+                yield {name: list(values) for name, values in zip(header, columns, strict=True)}
+                if not (lines := list(islice(file, LINES))):
+                    return
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name} must be text in UTF-8: {error}") from None
-    header = [name.split(":")[0] for name in lines[0].split("\t")]
-    rows = [line.split("\t") for line in lines[1:] if line.strip()]
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise ValueError(f"{path.name} line {number} must have {len(header)} fields, got {len(row)}")
-    columns = zip(*rows, strict=True) if rows else ([] for _ in header)
-    return {name: list(values) for name, values in zip(header, columns, strict=True)}
 
 
 def _need(table: Mapping[str, list[str]], path: Path, *names: str) -> list[list[str]]:
@@ -174,24 +193,37 @@ def _numbers(values: Iterable[str], path: Path, column: str) -> NDArray[np.float
 
 
 def _read_interactions(path: Path) -> Interactions:
-    table = _read_table(path)
-    users, items, times = _need(table, path, "user_id", "item_id", "timestamp")
-    if not users:
+    parts = [_as_arrays(table, path) for table in _read_parts(path)]
+    users, items, seconds, ratings, places = (np.concatenate(column) for column in zip(*parts, strict=True))
+    del parts
+    if not len(users):
         raise ValueError(f"{path.name} must hold at least one interaction, got none")
-    seconds = _numbers(times, path, "timestamp")
     if not np.isfinite(seconds).all():
         raise ValueError(f"{path.name} column 'timestamp' must hold finite numbers, got NaN or infinity")
-    ratings = table.get("rating")
     scale = 1000.0 if seconds.max() < 1e11 else 1.0  # before the year 5138 a larger number is in ms
     order = np.argsort(seconds, kind="stable")
-    values = _numbers(ratings, path, "rating") if ratings else np.full(len(users), np.nan)
-    places = table.get("position")
+    told = bool((places != UNTOLD).any())
     return Interactions(
-        np.asarray(users, np.str_)[order],
-        np.asarray(items, np.str_)[order],
-        values[order].astype(np.float32),
+        users[order],
+        items[order],
+        ratings[order].astype(np.float32),
         (seconds[order] * scale).astype(np.int64),
-        _numbers(places, path, "position").astype(np.int64)[order] if places else None,
+        places[order] if told else None,
+    )
+
+
+def _as_arrays(table: Mapping[str, list[str]], path: Path) -> tuple[NDArray[Any], ...]:
+    """Users, items, seconds, ratings (NaN without the column) and positions (`UNTOLD` without it)."""
+    users, items, times = _need(table, path, "user_id", "item_id", "timestamp")
+    ratings, places = table.get("rating"), table.get("position")
+    return (
+        np.asarray(users, np.str_),
+        np.asarray(items, np.str_),
+        _numbers(times, path, "timestamp"),
+        np.full(len(users), np.nan) if ratings is None else _numbers(ratings, path, "rating"),
+        np.full(len(users), UNTOLD)
+        if places is None
+        else _numbers(places, path, "position").astype(np.int64),
     )
 
 
