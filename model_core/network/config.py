@@ -85,7 +85,8 @@ class TrainConfig:
     most_targets: int = 1_000_000
     """Events that are targets at most: of more, stretches are drawn. All are history, and counted."""
     most_samples: int = 3_000_000
-    """Targets in all passes together at most: where there are many, there are fewer passes than `epochs`."""
+    """Targets in all passes together at most, the last one with the latest events among them: where there are
+    many, there are fewer passes than `epochs`."""
     ranked_items: int = 24
     """Of those and the target, the best by the retrieval score, which the ranker learns to put in order."""
     ranked: float = 0.5
@@ -150,5 +151,5 @@ class TrainConfig:
             raise ValueError(f"graph_embedding must be in {GRAPH_EMBEDDINGS}, got {self.graph_embedding!r}")
 
     def passes(self, n_targets: int) -> int:
-        """Epochs over so many targets."""
-        return max(1, min(self.epochs, round(self.most_samples / max(n_targets, 1))))
+        """Epochs over so many targets, but for the last."""
+        return max(1, min(self.epochs, round(self.most_samples / max(n_targets, 1)) - 1))
