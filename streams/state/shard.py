@@ -114,9 +114,6 @@ def is_arm_in(key: bytes, feature_space: str) -> bool:
 _ARM = slice(len(ARM_PREFIX) + 2, len(ARM_PREFIX) + 10)
 
 
-_NOBODY = np.zeros(0, np.int64)
-
-
 class _Rows:
     """Positions of slates with a number each, on their way to the statistics."""
 
@@ -150,17 +147,6 @@ class Flushed:
     shared: int = 0
     statistics: tuple[int, ...] = ()
     weights: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """What became of n clicks.
-
-    outcomes : (n,) uint8; newcomers : (k,) int64, which of them were a user's first
-    """
-
-    outcomes: NDArray[np.uint8]
-    newcomers: NDArray[np.int64]
 
 
 @dataclass(slots=True, eq=False)
@@ -239,42 +225,36 @@ class Shard:
 
         It is `meet`, `count` and `learn`, for whoever counts in another thread.
         """
-        counted = self.count(columns, self.meet(columns, index), index)
-        self.learn(columns, counted.outcomes, positive, metrics)
-        return counted.outcomes
+        outcomes = self.count(columns, self.meet(columns, index), index)
+        self.learn(columns, outcomes, positive, metrics)
+        return outcomes
 
     def meet(self, columns: ClickColumns, index: ItemIndex) -> NDArray[np.int32]:
         """Make rows for the items of clicks: (n,) int32, -1 where one gets none. `learn` must follow."""
         self.counting = index.rows_of_bytes(columns.data, columns.spans[ITEM], columns.keys[ITEM])
         return self.counting
 
-    def count(self, columns: ClickColumns, items: NDArray[np.int32], index: ItemIndex) -> Counted:
-        """Fold clicks into profiles and co-visits; in any thread, a slice each time the locks are taken."""
+    def count(self, columns: ClickColumns, items: NDArray[np.int32], index: ItemIndex) -> NDArray[np.uint8]:
+        """Fold clicks into profiles and co-visits, and return what became of each.
+
+        It runs in any thread, and takes the locks anew for each slice.
+        """
         parts = [
             self._count(columns[begin : begin + SLICE], items[begin : begin + SLICE], index)
             for begin in range(0, len(columns), SLICE)
         ]
-        if len(parts) == 1:
-            return parts[0]
-        newcomers = [part.newcomers + SLICE * k for k, part in enumerate(parts)]
-        return Counted(
-            np.concatenate([np.zeros(0, np.uint8), *(part.outcomes for part in parts)]),
-            np.concatenate([_NOBODY, *newcomers]),
-        )
+        return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.uint8), *parts])
 
-    def _count(self, columns: ClickColumns, items: NDArray[np.int32], index: ItemIndex) -> Counted:
+    def _count(self, columns: ClickColumns, items: NDArray[np.int32], index: ItemIndex) -> NDArray[np.uint8]:
         kept: slice | NDArray[np.int64] = slice(None)
         if items.min() < 0:
             kept = np.flatnonzero(items >= 0)
-        outcomes, newcomers = np.full(len(items), REFUSED, np.uint8), _NOBODY
+        outcomes = np.full(len(items), REFUSED, np.uint8)
         with self.items_lock:
             with self.users_lock:
                 users = self.profiles.rows_of_bytes(
                     columns.data, columns.spans[USER][kept], columns.keys[USER][kept]
                 )
-                if len(fresh := self.profiles.ids.fresh):
-                    newcomers = np.flatnonzero(np.isin(users, fresh))
-                    newcomers = newcomers[np.unique(users[newcomers], return_index=True)[1]]
                 outcomes[kept], pairs = self.profiles.append(
                     users, items[kept], columns.actions[kept], columns.times[kept],
                     columns.event_keys[kept], columns.offsets[kept], window=self.covisits.window,
@@ -282,7 +262,7 @@ class Shard:
             if self.weigher is not None:
                 self.weigher.learn(self.partition, Events(*pairs), len(index.keys))
             count_pairs(self.covisits, index, pairs)
-        return Counted(outcomes, np.arange(len(items))[kept][newcomers])
+        return outcomes
 
     def learn(
         self,

@@ -103,14 +103,14 @@ class ClickAgent:
         began = time.perf_counter()
         items = shard.meet(clicks, self._index)
         if len(clicks) <= FEW:
-            counted = shard.count(clicks, items, self._index)
+            outcomes = shard.count(clicks, items, self._index)
         else:
-            counted = await self._elsewhere(shard.count, clicks, items, self._index)
-        shard.learn(clicks, counted.outcomes, self._positive, metrics)
+            outcomes = await self._elsewhere(shard.count, clicks, items, self._index)
+        shard.learn(clicks, outcomes, self._positive, metrics)
         metrics.observe_stage("fold", time.perf_counter() - began)
         # Of the oldest of the piece.
         metrics.observe_stage("click_to_fold", max(0.0, time.time() - clicks.broker_times[0] / 1000))
-        count_outcomes(counted.outcomes, metrics, "clicks")
+        count_outcomes(outcomes, metrics, "clicks")
         self._placement.check_bytes("clicks", shard.partition, clicks.data, clicks.spans[USER])
 
     def _elsewhere(self, work: Callable[..., T], *arguments: Any) -> "asyncio.Future[T]":
