@@ -5,6 +5,7 @@ positions and errors; only the step from bytes to records is replaced. What was 
 transaction in it, or in an old format, still goes through aiokafka's own reading, for it needs its rules.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
 from streams.kafka.columns import HEADER, RecordColumns, Table, batches, read_batches, read_records
-from streams.kafka.fetch_codec import Fetched, QuickFetchRequest
+from streams.kafka.fetch_codec import Fetched, QuickFetchRequest, ReadEnds
 
 CODEC, CONTROL = 7, 32  # bits of a batch's attributes: compression; the end of a transaction, no records
 CRC, CHECKED = 17, 21  # where a batch has its checksum, and from where it is taken
@@ -37,7 +38,7 @@ class _KeptRecords:
 
     def __init__(self, fetched: Fetched | bytes) -> None:
         if isinstance(fetched, bytes):  # of a broker whose version of the format aiokafka reads itself
-            fetched = Fetched(fetched, {})
+            fetched = Fetched(fetched, ReadEnds(-math.inf))
         self.data = fetched.data
         self.ends = fetched.ends
         self._records = MemoryRecords(fetched.data)

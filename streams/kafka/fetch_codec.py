@@ -4,6 +4,7 @@ aiokafka describes messages field by field and calls Python for each field of ea
 sends one such request after the other with all its partitions, most of them idle: it would do little else.
 """
 
+import time
 from io import BytesIO
 from struct import Struct
 from typing import Any
@@ -27,6 +28,21 @@ _RECORDS = Struct(">ii")  # preferred replica, bytes
 Topics = list[tuple[str, list[tuple[Any, ...]]]]
 
 
+class ReadEnds(dict[tuple[str, int], int]):
+    """Where partitions ended when a broker read them for a response, by topic and partition.
+
+    Attributes
+    ----------
+    asked_s : when that was asked for, of `time.monotonic`; the broker read later
+    """
+
+    __slots__ = ("asked_s",)
+
+    def __init__(self, asked_s: float) -> None:
+        super().__init__()
+        self.asked_s = asked_s
+
+
 class Fetched:
     """The records of one partition.
 
@@ -39,7 +55,7 @@ class Fetched:
 
     __slots__ = ("data", "ends")
 
-    def __init__(self, data: bytes, ends: dict[tuple[str, int], int]) -> None:
+    def __init__(self, data: bytes, ends: ReadEnds) -> None:
         self.data = data
         self.ends = ends
 
@@ -56,13 +72,13 @@ class Answer:
         self.topics = topics
 
     @classmethod
-    def decode(cls, data: BytesIO) -> "Answer":
-        """Read a response from where its header ends."""
+    def decode(cls, data: BytesIO, *, asked_s: float) -> "Answer":
+        """Read a response from where its header ends; asked_s: see `ReadEnds`."""
         view = data.getbuffer()
         *_, n_topics = _ANSWER_HEAD.unpack_from(view, data.tell())
         at = data.tell() + _ANSWER_HEAD.size
         topics: Topics = []
-        ends: dict[tuple[str, int], int] = {}
+        ends = ReadEnds(asked_s)
         for _ in range(n_topics):
             name, at = text(view, at)
             (n,) = _COUNT.unpack_from(view, at)
@@ -87,6 +103,16 @@ class Answer:
         return cls(topics)
 
 
+class _AnswerTo:
+    """Reads the response to a request that is sent now."""
+
+    def __init__(self) -> None:
+        self._asked_s = time.monotonic()
+
+    def decode(self, data: BytesIO) -> Answer:
+        return Answer.decode(data, asked_s=self._asked_s)
+
+
 class QuickFetchRequest(FetchRequest):
     """aiokafka's request, which encodes itself where the broker knows the version."""
 
@@ -94,7 +120,7 @@ class QuickFetchRequest(FetchRequest):
         """Return what goes over the wire; aiokafka's own to a broker that is too old or too new."""
         least, most = versions.get(self.API_KEY, (0, 0))
         return (
-            QuickRequest(self.API_KEY, VERSION, self.to_bytes(), Answer)
+            QuickRequest(self.API_KEY, VERSION, self.to_bytes(), _AnswerTo())
             if least <= VERSION <= most
             else super().prepare(versions)
         )

@@ -1,11 +1,12 @@
 """What a worker knows of its input topics: where it began to read, and what may be committed."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from faust.types import TP
 
+from streams.kafka.fetch_codec import ReadEnds
 from streams.kafka.ledger import CommitLedger
 
 
@@ -26,10 +27,12 @@ class Inputs:
         self._consumer: Any = None
         self._attached = asyncio.Event()
         self._empty = CommitLedger()
+        self._told_ends: Callable[[ReadEnds], object] = lambda ends: None
 
     def attach(self, consumer: Any) -> None:
         """Use this `transport.Consumer`'s ledger and offsets."""
         self._consumer = consumer
+        consumer.told_ends = self._told_ends
         self._attached.set()
 
     @property
@@ -64,6 +67,24 @@ class Inputs:
         """Somebody waits for what is to be read."""
         if self._consumer is not None:
             self._consumer.pace.hurry()
+
+    def tell_ends(self, name: str, tell: Callable[[float, Mapping[int, int]], object]) -> None:
+        """Let somebody know where a topic's partitions ended, each time that records have been read.
+
+        Call it before `attach`.
+
+        Parameters
+        ----------
+        tell : called with when that was asked for, and with the next offset by partition
+        """
+        full = self._topics[name]
+
+        def told(ends: ReadEnds) -> None:
+            of_topic = {partition: end for (topic, partition), end in ends.items() if topic == full}
+            if of_topic:
+                tell(ends.asked_s, of_topic)
+
+        self._told_ends = told
 
     def partition(self, name: str, partition: int) -> tuple[str, int]:
         """Topic and partition as the ledger names them."""

@@ -28,7 +28,7 @@ class QuickRequest:
     Parameters
     ----------
     data : the request after its header
-    response : has a class method `decode`, which reads what follows a response's header
+    response : has a method `decode`, which reads what follows a response's header
     """
 
     __slots__ = ("API_KEY", "API_VERSION", "RESPONSE_TYPE", "_data")

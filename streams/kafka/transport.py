@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import aiokafka
@@ -26,6 +26,7 @@ from mode.utils.futures import maybe_set_exception, maybe_set_result
 from streams.errors import BrokerError
 from streams.kafka.column_fetch import fetch_columns, read_last, wait_longer
 from streams.kafka.columns import RecordColumns
+from streams.kafka.fetch_codec import ReadEnds
 from streams.kafka.lease import Lease
 from streams.kafka.ledger import CommitLedger
 from streams.kafka.pace import Pace
@@ -326,6 +327,8 @@ class Consumer(driver.Consumer):
     #: Valid as long as the group has answered within its session.
     lease: Lease
     pace: Pace
+    #: Told where partitions ended, once for each response with records.
+    told_ends: Callable[[ReadEnds], object]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -336,6 +339,7 @@ class Consumer(driver.Consumer):
         self.log_ids = {}
         self.lease = Lease(self.app.conf.broker_session_timeout)
         self.pace = Pace()
+        self.told_ends = lambda ends: None
 
     @property
     def membership(self) -> Membership:
@@ -381,6 +385,8 @@ class Consumer(driver.Consumer):
         # A rebalance since the fetch has moved the positions: then only records count.
         positions = cast(BatchConsumerThread, self._thread).positions if fetched_in == generation else {}
         by_partition = {TP(tp.topic, tp.partition): fetched for tp, (fetched,) in records.items()}
+        for ends in {id(fetched.ends): fetched.ends for fetched in by_partition.values()}.values():
+            self.told_ends(cast(ReadEnds, ends))
         for tp in by_partition.keys() | positions.keys():
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
@@ -13,6 +14,12 @@ log = logging.getLogger(__name__)
 
 WARN_EVERY_S = 10.0
 
+# While clicks are read as often as this, the next ones say where they end sooner than an answer would come.
+OFTEN_S = 0.02
+# Longer than this they are not waited for; then the broker is asked.
+PATIENCE_S = 0.03
+FADE = 0.2  # weight of the newest gap between two reads
+
 Ends = Callable[[Iterable[int]], Awaitable[Mapping[int, int]]]
 
 
@@ -20,23 +27,56 @@ class OwnClicks:
     """Lets requests wait, within bounds, until the clicks before them are folded; then they go on without.
 
     What was fetched with a request says where clicks ended then. For a request that came another way it must
-    be asked after that has come in. All requests that come while a question is on its way share the next one,
-    whatever their partitions: there is one at a time.
+    be asked after that has come in: where clicks are read all the time, by the next fetch of them, which says
+    it anyway (`told`), else by a question. All requests that come while a question is on its way share the
+    next one, whatever their partitions: there is one at a time.
 
     Parameters
     ----------
     ends : asks for the next offset to be written to each of some partitions of `clicks`
     timeout_ms : the longest wait; 0 = none
     missed : called for each request that goes on without
+    now : seconds of a clock that never goes back
     """
 
-    def __init__(self, ends: Ends, *, timeout_ms: int, missed: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        ends: Ends,
+        *,
+        timeout_ms: int,
+        missed: Callable[[], object] = lambda: None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._ends = ends
+        self._now = now
         self._timeout_s = timeout_ms / 1000
         self._missed = missed
         self._waiting: dict[int, list[asyncio.Future[int]]] = {}
         self._asking: asyncio.Task[None] | None = None
         self._warn_after = 0.0
+        self._hoping: dict[int, list[tuple[float, asyncio.Future[int]]]] = {}  # with since when
+        self._told_s = -math.inf
+        self._gap_s = 1.0  # between two reads of clicks, of late
+
+    def told(self, asked_s: float, ends: Mapping[int, int]) -> None:
+        """Take note of where clicks ended for a fetch that was sent at a moment of `now`.
+
+        Parameters
+        ----------
+        ends : next offset to be written, by partition
+        """
+        now = self._now()
+        self._gap_s += FADE * (min(now - self._told_s, 1.0) - self._gap_s)
+        self._told_s = now
+        for partition in ends.keys() & self._hoping.keys():
+            later = []
+            for since, future in self._hoping.pop(partition):
+                if since > asked_s:
+                    later.append((since, future))
+                elif not future.done():
+                    future.set_result(ends[partition])
+            if later:
+                self._hoping[partition] = later
 
     async def wait(self, shard: Shard, *, end: int | None = None) -> None:
         """Wait until the clicks acknowledged before now have been folded, or the time is up.
@@ -47,10 +87,10 @@ class OwnClicks:
         """
         if not self._timeout_s:
             return
-        started = time.monotonic()
+        started = self._now()
         if end is None and (end := await self._asked(shard.partition)) is None:
             return
-        left = self._timeout_s - (time.monotonic() - started)
+        left = self._timeout_s - (self._now() - started)
         if not await shard.clicks.reached(end, max(left, 0.0)):
             self._warn(
                 "partition %d: a request waited %.1f s for clicks up to offset %d, folded up to %d",
@@ -75,11 +115,21 @@ class OwnClicks:
 
     def _end(self, partition: int) -> "asyncio.Future[int]":
         """The end of a partition, asked after now."""
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        loop, now = asyncio.get_running_loop(), self._now()
+        future: asyncio.Future[int] = loop.create_future()
+        if max(self._gap_s, now - self._told_s) < OFTEN_S:
+            self._hoping.setdefault(partition, []).append((now, future))
+            loop.call_later(PATIENCE_S, self._begin_to_ask, partition, future)
+        else:
+            self._begin_to_ask(partition, future)
+        return future
+
+    def _begin_to_ask(self, partition: int, future: "asyncio.Future[int]") -> None:
+        if future.done():
+            return
         self._waiting.setdefault(partition, []).append(future)
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask())
-        return future
 
     async def _ask(self) -> None:
         try:
@@ -97,8 +147,8 @@ class OwnClicks:
     def _warn(self, message: str, *values: object) -> None:
         """Count it and say it, but not for every request of a burst."""
         self._missed()
-        if time.monotonic() >= self._warn_after:
-            self._warn_after = time.monotonic() + WARN_EVERY_S
+        if self._now() >= self._warn_after:
+            self._warn_after = self._now() + WARN_EVERY_S
             log.warning(message, *values)
 
 

@@ -156,6 +156,7 @@ def assemble(
         timeout_ms=settings.read_your_writes_ms,
         missed=metrics.own_clicks_missed.inc,
     )
+    inputs.tell_ends("clicks", own_clicks.told)
     counts_as_seen = _counts_as_seen(settings)
     maker = LaneMaker(
         settings, partitions.shard, shared=shared, eligibility=eligibility, own_clicks=own_clicks,

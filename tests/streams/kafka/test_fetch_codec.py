@@ -41,7 +41,7 @@ def test_a_response_says_what_aiokafka_reads_in_it() -> None:
     theirs = FetchResponse_v11(0, 0, 0, [("clicks", partitions), ("käufe", [])])
     data = BytesIO(b"head" + theirs.encode())
     data.seek(4)
-    ours = Answer.decode(data)
+    ours = Answer.decode(data, asked_s=0.0)
     assert ours.API_VERSION == theirs.API_VERSION
     assert [(topic, [(*front, fetched.data) for *front, fetched in rows]) for topic, rows in ours.topics] == [
         ("clicks", [(*row[:5], row[5] or [], row[6], row[7] or b"") for row in partitions]),
@@ -52,7 +52,8 @@ def test_a_response_says_what_aiokafka_reads_in_it() -> None:
 def test_what_is_fetched_knows_where_all_partitions_of_the_response_end_that_could_be_read() -> None:
     rows = [(0, 0, 100, 90, 3, [], -1, b"records"), (3, 6, -1, -1, -1, None, -1, None)]
     response = FetchResponse_v11(0, 0, 0, [("requests", rows), ("clicks", [(0, 0, 7, 7, 0, [], -1, b"")])])
-    answer = Answer.decode(BytesIO(response.encode()))
+    answer = Answer.decode(BytesIO(response.encode()), asked_s=5.0)
     fetched = [row[-1] for _, partitions in answer.topics for row in partitions]
     for one in fetched:
         assert one.ends == {("requests", 0): 90, ("clicks", 0): 7}
+        assert one.ends.asked_s == 5.0

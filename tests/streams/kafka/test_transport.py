@@ -135,6 +135,7 @@ async def test_a_log_that_ends_before_where_it_was_read_to_is_told(
         _read_offset={PLACE: 12},
         _thread=SimpleNamespace(positions={}),
         _topics=SimpleNamespace(cut=lambda *place: cut.append(place)),
+        told_ends=lambda ends: None,
     )
     await transport.Consumer._deliver(consumer, {PLACE: [fetched]}, None, 1)
     assert cut == told

@@ -101,3 +101,51 @@ async def test_where_the_end_is_known_nobody_is_asked():
     one.clicks.advance(5)
     await asyncio.wait_for(waiting, 5)
     assert broker.asked == []
+
+
+class Reads:
+    """Clicks of partition 0 that are read every millisecond of a clock moved by hand."""
+
+    def __init__(self):
+        self.now_s = 100.0
+        self.broker = Broker()
+        self.own = OwnClicks(self.broker.ends, timeout_ms=60_000, now=lambda: self.now_s)
+
+    def read(self, times=1, *, end=5, asked_before_s=0.0):
+        for _ in range(times):
+            self.now_s += 0.001
+            self.own.told(self.now_s - asked_before_s, {0: end})
+
+
+async def test_where_clicks_are_read_all_the_time_the_next_fetch_says_where_they_end():
+    clicks, one = Reads(), shard(position=3)
+    clicks.read(40)
+    waiting = asyncio.ensure_future(clicks.own.wait(one))
+    await turn()
+    clicks.read(end=3, asked_before_s=0.002)  # sent before the request came: it may have missed a click
+    await turn()
+    assert not waiting.done()
+    clicks.read(end=5)
+    await turn()
+    assert not waiting.done()
+    one.clicks.advance(5)
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_the_broker_is_asked_where_the_next_fetch_does_not_come():
+    clicks, one = Reads(), shard(position=3)
+    clicks.read(40)
+    clicks.broker.answers.put_nowait({0: 3})
+    await asyncio.wait_for(clicks.own.wait(one), 5)
+    assert clicks.broker.asked == [[0]]
+
+
+async def test_the_broker_is_asked_at_once_where_clicks_come_seldom():
+    clicks = Reads()
+    clicks.read(40)
+    clicks.now_s += 0.5
+    waiting = asyncio.ensure_future(clicks.own.wait(shard()))
+    await turn()
+    assert clicks.broker.asked == [[0]]
+    clicks.broker.answers.put_nowait({0: 0})
+    await asyncio.wait_for(waiting, 5)
