@@ -18,10 +18,13 @@ from model_core.signals.co_visitation_kernels import FIRST, LAST, NO_TIME
 from model_core.signals.horizons import HALF_LIVES_MS, HORIZONS, HOUR_MS
 from model_core.signals.parts import WIDTH, Parts, moments_of
 
-AGE, IDLE, POPULAR, NEW, COVISITS = range(HORIZONS, HORIZONS + 5)
-"""Columns of the signals after the rates: since the first event, since the last, positive events ever; an
-item without events, whose others are 0; co-visits with the user's last events."""
-N_SIGNALS = HORIZONS + 5
+AGE, IDLE, POPULAR, NEW, COVISITS, OLD, QUIET = range(HORIZONS, HORIZONS + 7)
+"""Columns of the signals after the rates: since the first event, since the last, positive events ever, by
+their logarithms; an item without events, whose others are 0; co-visits with the user's last events; the same
+two times by themselves, up to a bound: news of yesterday are gone, whatever their rate was."""
+N_SIGNALS = HORIZONS + 7
+DAY_H, MOST_DAYS = np.float32(24), np.float32(3)
+QUARTER_H, MOST_QUARTERS = np.float32(6), np.float32(4)
 FIXED_POPULARITY = 0.01
 """What popularity counts beside co-visits while nothing else is learned."""
 BLOCK = 2048
@@ -208,6 +211,8 @@ def _levels(decays, now_ms, rates, times, popularity, weights, out):  # type: ig
         idle = max(np.float32(now_ms - times[LAST, i]) * hours, np.float32(0))
         level = weights[AGE] * log_of(one + age) + weights[IDLE] * log_of(one + idle)
         level += weights[POPULAR] * log_of(one + popularity[i])
+        level += weights[OLD] * min(age / DAY_H, MOST_DAYS)
+        level += weights[QUIET] * min(idle / QUARTER_H, MOST_QUARTERS)
         out[i] = weights[NEW] if times[LAST, i] == NO_TIME else level
     for h in range(len(decays)):
         weight, decay, of_items = weights[h], decays[h], rates[h]
@@ -225,9 +230,12 @@ def _signals(decays, now_ms, rates, times, popularity, rows, out):  # type: igno
             continue
         for h in range(len(decays)):
             out[c, h] = log_of(one + rates[h, i] * decays[h])
-        out[c, AGE] = log_of(one + max(np.float32(now_ms - times[FIRST, i]) * hours, np.float32(0)))
-        out[c, IDLE] = log_of(one + max(np.float32(now_ms - times[LAST, i]) * hours, np.float32(0)))
+        age = max(np.float32(now_ms - times[FIRST, i]) * hours, np.float32(0))
+        idle = max(np.float32(now_ms - times[LAST, i]) * hours, np.float32(0))
+        out[c, AGE], out[c, IDLE] = log_of(one + age), log_of(one + idle)
         out[c, POPULAR] = log_of(one + popularity[i])
+        out[c, OLD] = min(age / DAY_H, MOST_DAYS)
+        out[c, QUIET] = min(idle / QUARTER_H, MOST_QUARTERS)
 
 
 def warm() -> None:

@@ -280,7 +280,10 @@ def _references(dataset: Dataset, *, until: float, k: int, limit: int | None) ->
 
 
 def _print(figures: dict[str, Any], say: Any) -> None:
-    say(f"hit@{figures['k']} over {figures['likes']:,} likes, {figures['depth']} events in flight:")
+    say(
+        f"hit@{figures['k']} over {figures['likes']:,} likes, {figures['depth']} events in flight, served by "
+        f"{figures['model_version']} and policy {figures['policy']}:"
+    )
     for name, value in figures["hit"].items():
         known = f"   (ML-100K, 20 % warm-up, top ten: {PUBLISHED[name]:.3f})" if name in PUBLISHED else ""
         say(f"  {name:<14} {value:.4f}{known}")

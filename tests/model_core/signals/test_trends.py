@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from model_core.signals.co_visitation import CoVisitation, previous_items
-from model_core.signals.horizons import HALF_LIVES_MS, HORIZONS, HOUR_MS
+from model_core.signals.horizons import DAY_MS, HALF_LIVES_MS, HORIZONS, HOUR_MS
 from model_core.signals.parts import PartsReader
-from model_core.signals.trends import AGE, IDLE, NEW, POPULAR, Trends
+from model_core.signals.trends import AGE, IDLE, NEW, OLD, POPULAR, QUIET, Trends
 
 N_ITEMS, START_MS = 7, 1_700_000_000_000
 KEYS = np.arange(N_ITEMS, dtype=np.uint64)
@@ -75,6 +75,8 @@ def test_signals_say_ages_in_hours_and_that_an_item_is_new():
     mine = times[items == 2]
     assert signals[2, AGE] == pytest.approx(np.log1p((now_ms - mine.min()) / HOUR_MS), rel=1e-4)
     assert signals[2, IDLE] == pytest.approx(np.log1p((now_ms - mine.max()) / HOUR_MS), rel=1e-4)
+    assert signals[2, OLD] == pytest.approx(min((now_ms - mine.min()) / DAY_MS, 3.0), rel=1e-4)
+    assert signals[2, QUIET] == pytest.approx(min((now_ms - mine.max()) / (6 * HOUR_MS), 4.0), rel=1e-4)
     assert signals[2, POPULAR] == pytest.approx(np.log1p(positive[items == 2].sum()), rel=1e-4)
     assert signals[:, NEW].tolist() == [0, 0, 0, 0, 0, 0, 1]
     assert signals[6].sum() == 1
