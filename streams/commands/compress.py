@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from streams.commands.refuse import check_release_folder
 from streams.errors import SlatestreamError
 
 
@@ -23,6 +24,7 @@ def compress_command(
 
     Measure what it costs before you serve it: slatestream evaluate OUT --data FOLDER.
     """
+    check_release_folder(out)
     from model_core.release.compress import compress_release
 
     try:

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from streams.commands.refuse import check_device
 from streams.commands.stages import Stages, show_stages
 from streams.errors import SlatestreamError
 from streams.settings import Settings, load_settings
@@ -75,6 +76,7 @@ def evaluate_command(
         raise SlatestreamError("evaluate needs exactly one of --data FOLDER and --from-topics")
     if plots and json_file is None:
         raise SlatestreamError("--plots needs --json FILE: the pictures go beside it")
+    check_device(device)
     console = Console(stderr=True)
     settings = load_settings(config)
     try:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from model_core.data.datasets import load_recbole
+from streams.commands.refuse import check_device
 from streams.commands.stages import show_stages
 from streams.commands.tastes import fit_tastes
 from streams.demo.dataset import fetch
@@ -83,6 +84,7 @@ def simulate_command(
         "satiation": satiation, "boredom": boredom, "drift": drift, "cold_users": cold_users,
         "cold_items": cold_items, "bots": bots,
     }  # fmt: skip
+    check_device(device)
     with clean_exit(console):
         dataset = load_recbole(fetch(data, say=console.print))
         try:

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from streams.commands.refuse import check_device, check_release_folder
 from streams.commands.stages import Stages, show_stages
 from streams.commands.train_policy import (
     Algorithm,
@@ -116,6 +117,7 @@ def train_command(
     settings = load_settings(config, text_encoder=text_encoder)
     folders = {"recommend": "build/releases/latest", "policy": "build/policies/latest"}
     out = out or Path(folders.get(task, f"build/language/{task}"))
+    check_device(device)
     if task != "recommend":
         given = {"--until": until != 1.0, "--tensorboard": tensorboard, "--wandb": wandb}
         for option in (name for name, value in given.items() if value):
@@ -136,6 +138,9 @@ def train_command(
         train_text(options, settings)
         _print_metrics(out, as_json)
         return
+    check_release_folder(out)
+    if not 0.0 < until <= 1.0:
+        raise SlatestreamError(f"--until must be above 0 and at most 1, got {until:g}")
     try:
         made = make_recipe(recipe, epochs, seed)
         with curves(tensorboard, wandb, {"until": until} | asdict(made)) as watch:

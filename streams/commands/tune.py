@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from streams.commands.refuse import check_device
 from streams.commands.stages import show_stages
 from streams.commands.train import (
     AsJson,
@@ -60,6 +61,7 @@ def tune_command(
         raise SlatestreamError("tune needs exactly one of --data FOLDER and --from-topics")
     if not 0.0 < train_until < until <= 1.0:
         raise SlatestreamError(f"0 < --train-until < --until <= 1 must hold, got {train_until} and {until}")
+    check_device(device)
     from model_core.training.recipe import write_recipe
     from model_core.training.tune import METRIC, tune
 

@@ -135,7 +135,8 @@ def _given(pairs: Sequence[str], path: Path | None) -> dict[str, str]:
         try:
             found |= _flat(tomllib.loads(path.read_text(encoding="utf-8")))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigurationError(f"--answers {path}: {error}") from None
+            why = getattr(error, "strerror", None) or error
+            raise ConfigurationError(f"--answers {path}: {why}") from None
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
@@ -159,6 +160,8 @@ def _sampled(settings: Settings, origin: str, topic: str | None, most: int) -> t
     if path.is_file():
         name = topic or path.name.partition(".")[0]
         return sample_file(path, name, most), name
+    if path.is_dir():
+        raise SlatestreamError(f"{origin} is a folder: name a file of it, or a topic")
     if path.suffix in (".jsonl", ".ndjson", ".json"):
         raise SlatestreamError(f"{origin}: no such file")
     return asyncio.run(sample_topic(settings, origin, most)), origin

@@ -199,7 +199,8 @@ class _Quickstart:
             )  # fmt: skip
             if not self._goes_on():
                 return False
-            folder.keep(user=met.example(), events=met.events, first_ms=met.first_ms)
+            counts = {"events": met.events, "items": len(met.items | met.described)}
+            folder.keep(user=met.example(), first_ms=met.first_ms, **counts)
         with contextlib.ExitStack() as stack:
             self._step(2, "Publish")
             settings = stack.enter_context(broker(folder, asked.config, say))

@@ -33,7 +33,7 @@ class Kept(msgspec.Struct):
     asked : what was to be read, and how
     imported : whether all of it is in the topics
     trained : how the release was, "quick" or "full"; None without one
-    events : how many there are
+    events, items : how many there are
     first_ms : time of the earliest event
     user : the id of a user who came often, for the examples
     """
@@ -43,6 +43,7 @@ class Kept(msgspec.Struct):
     imported: bool = False
     trained: str | None = None
     events: int = 0
+    items: int = 0
     first_ms: int = 0
     user: str | None = None
 

@@ -118,7 +118,7 @@ def served(
     folder.worker_log.unlink(missing_ok=True)
     say(f"Starting the worker; its log is {folder.worker_log} ...")
     with WorkerProcess(given, log=folder.worker_log, command=command, port=serving.port) as worker:
-        caught_up(worker, say)
+        caught_up(worker, folder.kept.items, say)
         user = folder.kept.user or "somebody"
         slate = ask("quickstart", worker.url, lambda client: client.recommend(user, SHOWN, titles=True))
         console = f"http://127.0.0.1:{serving.console_port}"
@@ -134,36 +134,56 @@ def keeps_users(settings: Settings, first_ms: int, now_ms: int, say: Say) -> dic
     return {"user_ttl_days": round(days + ttl, 1)}
 
 
-def caught_up(worker: WorkerProcess, say: Say) -> None:
+def caught_up(worker: WorkerProcess, items: int, say: Say) -> None:
     """Wait until the worker is ready, which it is once it has taken all that lies in its topics.
+
+    Parameters
+    ----------
+    items : how many there are, whose texts are encoded
 
     Raises
     ------
     WorkerError
         If it ends, or goes no further for two minutes.
     """
-    told = moved = began = time.monotonic()
+    told = moved = time.monotonic()
     begin = before = Taken(0, 0)
-    most = 0
+    encoding = Pace(items)
     while not worker.is_ready():
         time.sleep(POLL_S)
         now, taken = time.monotonic(), taken_by(worker.metrics())
         if taken is not None and taken != before:
             before, moved = taken, now
-            if taken.left > most:
-                most, began = taken.left, now
+            encoding.saw(taken.encoded, now)
         if now - moved > STUCK_S:
             raise WorkerError(
                 f"the worker goes no further ({before.in_words()}); its last words:\n{worker.log_tail()}"
             )
         if before != begin and now - told >= TOLD_S:
             told = now
-            say(f"The worker has {before.in_words()}{_time_left(most, before.left, now - began)}.")
+            say(f"The worker has {before.in_words()}{encoding.in_words(now)}.")
 
 
-def _time_left(most: int, left: int, seconds: float) -> str:
-    """Say how long the rest takes, by what was done since most was left; nothing where none was."""
-    return f"; {seconds * left / (most - left):,.0f} s left" if 0 < left < most else ""
+class Pace:
+    """How quickly texts are encoded, which is most of the work, and so how long the rest takes."""
+
+    def __init__(self, items: int) -> None:
+        self._items = items
+        self._first: tuple[int, float] | None = None
+        self._encoded = 0
+
+    def saw(self, encoded: int, now: float) -> None:
+        """Take how many are encoded by now, in seconds of any clock."""
+        self._encoded = encoded
+        if encoded and self._first is None:
+            self._first = encoded, now
+
+    def in_words(self, now: float) -> str:
+        """Say how long the rest takes; nothing before that can be said."""
+        if self._first is None or not self._first[0] < self._encoded < self._items:
+            return ""
+        done, seconds = self._encoded - self._first[0], now - self._first[1]
+        return f"; {seconds * (self._items - self._encoded) / done:,.0f} s left"
 
 
 class Taken(NamedTuple):

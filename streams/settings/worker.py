@@ -476,7 +476,7 @@ def _check_readable(config: Path | None) -> None:
     if config is None:
         return
     if not config.is_file():
-        raise ConfigurationError(f"--config {config}: no such file")
+        raise ConfigurationError(f"--config {config}: {'a folder' if config.is_dir() else 'no such file'}")
     try:
         tomllib.loads(config.read_text(encoding="utf-8"))
     except OSError as error:

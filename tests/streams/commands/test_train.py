@@ -67,7 +67,7 @@ def test_train_follows_a_recipe_and_draws_curves(folder: Path, tmp_path: Path) -
     assert (said["folder"], said["release"]) == (str(out), read_release(out).version)
     assert said["metrics"] == dict(read_release(out).metrics)
     small = json.loads(invoke("compress", out, "--out", tmp_path / "int8", "--json").splitlines()[-1])
-    assert (small["release"], small["precision"]) == (read_release(tmp_path / "int8").version, "int8")
+    assert (small["folder"], small["precision"]) == (str(tmp_path / "int8"), "int8")
     assert small["bytes"] < small["bytes_before"]
     assert read_release(out).dim == 16
     assert '"seed": 3' in (out / "manifest.json").read_text()
@@ -123,6 +123,12 @@ def test_tune_writes_a_recipe_that_train_takes(folder: Path, tmp_path: Path) -> 
             "--wandb is for --task recommend, got it with --task ctr-text",
         ),
         (("train", "--data", ".", "--recipe", "none.toml"), "train: recipe 'none.toml' must be a TOML file"),
+        (("train", "--data", ".", "--until", "2"), "--until must be above 0 and at most 1, got 2"),
+        (("train", "--data", ".", "--device", "abacus"), "a GPU that is here, got 'abacus'"),
+        (("tune", "--data", ".", "--device", "cuda:99"), "a GPU that is here, got 'cuda:99': "),
+        (("train", "--data", ".", "--out", __file__), "must be a folder, and is a file"),
+        (("train", "--data", ".", "--out", str(Path(__file__).parent)), "must be a release, to be replaced"),
+        (("compress", ".", "--out", __file__), "must be a folder, and is a file"),
     ],
 )
 def test_what_cannot_be_done_is_said(arguments: tuple[str, ...], message: str) -> None:

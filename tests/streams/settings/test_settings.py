@@ -119,6 +119,8 @@ def test_variables_that_are_no_settings_are_warned_of(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"none\.toml: no such file"):
         load_settings(tmp_path / "none.toml")
+    with pytest.raises(ConfigurationError, match=r"--config .*: a folder"):
+        load_settings(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["seen_actions", "recommend_on"])
