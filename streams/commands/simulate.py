@@ -35,7 +35,23 @@ Policies = Annotated[
         rich_help_panel=_MEMORY,
     ),
 ]
-Share = Annotated[float | None, typer.Option(min=0.0, max=1.0, rich_help_panel=_USERS)]
+
+
+def _share(text: str) -> Any:
+    return typer.Option(min=0.0, max=1.0, help=text, rich_help_panel=_USERS)
+
+
+Satiation = Annotated[
+    float | None, _share("Of an item's appeal, gone when they have had enough of its like.")
+]
+Boredom = Annotated[float | None, _share("Probability that they leave because of a slate of such items.")]
+Drift = Annotated[
+    float | None,
+    typer.Option(min=0.0, help="What a slate's time does to a taste, in deviations.", rich_help_panel=_USERS),
+]
+ColdUsers = Annotated[float | None, _share("Of the users, whose taste nobody knows before.")]
+ColdItems = Annotated[float | None, _share("Of the items, of which nobody knows who likes them.")]
+Bots = Annotated[float | None, _share("Of the users, who click at random.")]
 
 
 def simulate_command(
@@ -62,12 +78,12 @@ def simulate_command(
         Path | None, typer.Option("--config", help="TOML file with settings.", rich_help_panel=_TOPICS)
     ] = None,
     sessions: Annotated[int, typer.Option(min=1, help="Visits of a user.", rich_help_panel=_USERS)] = 3,
-    satiation: Share = None,
-    boredom: Share = None,
-    drift: Annotated[float | None, typer.Option(min=0.0, rich_help_panel=_USERS)] = None,
-    cold_users: Share = None,
-    cold_items: Share = None,
-    bots: Share = None,
+    satiation: Satiation = None,
+    boredom: Boredom = None,
+    drift: Drift = None,
+    cold_users: ColdUsers = None,
+    cold_items: ColdItems = None,
+    bots: Bots = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the figures as JSON, on stdout; all else on stderr.")
     ] = False,

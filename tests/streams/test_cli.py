@@ -111,6 +111,14 @@ def test_the_packages_that_train_are_those_of_the_extra() -> None:
     assert {name.replace("_", "-") for name in TRAIN} == wanted
 
 
+AVRO = """
+[[source]]
+topic = "t"
+feeds = "users"
+format = "avro"
+fields.user_id = "u"
+"""
+
 STAY = {"worker", "broker"}
 """Run until they are stopped, and say what they do in a log."""
 INTO_FILES = {f"bench {name}" for name in BENCHMARKS} | {"evaluate", "ope"}
@@ -129,9 +137,11 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]
         yield " ".join(path), command
 
 
-def test_every_command_says_what_it_does_and_has_json_for_programs() -> None:
+def test_every_command_and_option_says_what_it_does_and_has_json_for_programs() -> None:
     found = dict(leaves(typer.main.get_command(app)))
     assert [name for name, command in found.items() if not command.help] == []
+    mute = [(name, one.name) for name, command in found.items() for one in command.params if not one.help]
+    assert mute == []
     options = {
         name: {option for one in command.params for option in one.opts} for name, command in found.items()
     }
@@ -144,9 +154,31 @@ def test_every_command_says_what_it_does_and_has_json_for_programs() -> None:
         (("broker", "--data-dir", "file"), 2, "file: File exists"),
         (("demo", "--out", "file"), 2, "file: File exists"),
         (("train", "--from-topics"), 3, "Kafka cannot be reached"),
+        (("topics", "create"), 3, "Kafka cannot be reached"),
+        (("init", "shop.events", "--yes"), 3, "Kafka cannot be reached"),
+        (("import", "good.csv"), 3, "Kafka cannot be reached"),
+        (("canary", "--once"), 3, "Kafka cannot be reached"),
+        (("dead-letters", "list"), 3, "Kafka cannot be reached"),
+        (("experiment", "list"), 3, "Kafka cannot be reached"),
+        (("ope", "--from-topics"), 3, "Kafka cannot be reached"),
+        (("recommend", "u1", "--url", "http://127.0.0.1:1"), 3, "no worker answers at http://127.0.0.1:1"),
+        (("recommend", "u1", "--url", "here"), 2, "--url must begin with http:// or https://"),
+        (("map", "none.toml"), 2, "mapping none.toml: No such file or directory"),
+        (("map", "avro.toml"), 2, "source t is avro, so it needs the address of the schema registry"),
+        (("map", "good.csv"), 2, "mapping good.csv: no TOML"),
+        (("init", "none.jsonl"), 2, "none.jsonl: no such file"),
+        (("import", "wrong.csv"), 2, "wrong.csv has no column for a user or an item; its columns are a, b"),
+        (("import", "file"), 2, "file is empty"),
+        (("quickstart", "wrong.csv"), 2, "say --map user_id=COLUMN --map item_id=COLUMN"),
+        (("quickstart", "good.csv", "--folder", "file"), 2, "--folder file: File exists"),
+        (("config", "check", "--config", "."), 2, "--config .: a folder"),
+        (("worker", "--config", "good.csv"), 2, "--config good.csv: no TOML"),
+        (("worker", "--release", "none"), 2, "release must be a folder with a manifest.json, got 'none'"),
+        (("simulate", "--data", "none"), 2, "--data none: no .inter file in this folder"),
+        (("ope", "--file", "file"), 2, "file: no usable record of feedback in 0 lines"),
     ],
 )
-def test_a_file_in_the_way_and_a_cluster_that_is_not_there_are_messages(
+def test_what_cannot_be_done_is_a_message_and_an_exit_code(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -157,10 +189,13 @@ def test_a_file_in_the_way_and_a_cluster_that_is_not_there_are_messages(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     (tmp_path / "file").write_text("")
+    (tmp_path / "good.csv").write_text("user,item,time\nu1,i1,1700000000\nu2,i2,1700000001\n")
+    (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "avro.toml").write_text(AVRO)
     assert run(monkeypatch, *arguments) == code
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("slatestream: ")
-    assert message in last
+    shown = capsys.readouterr().err
+    assert shown.startswith("slatestream: ") or "\nslatestream: " in shown
+    assert message in shown
 
 
 def completed(line: str, shell: str = "bash") -> list[str]:
