@@ -16,6 +16,7 @@ COMMANDS = {
     "scale": "streams.bench.scale:scale_command",
     "quick": "streams.bench.quick:quick_command",
     "sizing": "streams.bench.sizing:sizing_command",
+    "swap": "streams.bench.swap:swap_command",
     "freshness": "streams.bench.freshness:freshness_command",
     "prequential": "streams.bench.prequential:prequential_command",
 }

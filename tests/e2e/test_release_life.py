@@ -1,35 +1,38 @@
-"""Releases in a store: promoted, served after a restart, refused when damaged, rolled back."""
+"""Releases in a store: promoted, served without a restart under load, refused when damaged, rolled back."""
 
+import asyncio
 import json
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from model_core.network.config import ModelConfig
-from model_core.release.folder import MANIFEST, RANKER, sign_manifest
-from streams.bench.world import random_release
+from model_core.release.folder import RANKER
 from streams.cli import app
 from streams.errors import SlatestreamError
+from streams.releases.changes import publish_change
 from streams.settings import Settings
-from streams.worker.process import environment, same_topics
-from tests.e2e.client import Client, film
+from streams.worker.process import WorkerProcess, environment, same_topics
+from tests.e2e.client import Client, film, wait_until
 from tests.e2e.conftest import StartWorker
+from tests.once import once_a_run
+from tests.streams.releases.made import train_tiny, variant
 
-SMALL = ModelConfig(dim=16, layers=1, history_length=8, n_neighbours=4, n_affinities=4, feature_dim=12)
+USERS = ("u0", "u1", "u2")
+ITEMS = tuple(f"i{n}" for n in range(20))
+PAUSE_S = 0.02
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two releases of the same graphs, for which a like counts differently."""
-    first = random_release(tmp_path_factory.mktemp("made") / "first", known=50, config=SMALL)
-    second = first.with_name("second")
-    shutil.copytree(first, second)
-    manifest = json.loads((second / MANIFEST).read_text())
-    manifest["actions"]["like"] += 1.0
-    sign_manifest(second, manifest)
-    return first, second
+    """Two releases that give other scores."""
+    base = once_a_run(tmp_path_factory, "tiny-release", train_tiny)
+    made = tmp_path_factory.mktemp("made")
+    return variant(base, made / "first"), variant(base, made / "second", gain=1.2)
 
 
 def run(*arguments: str) -> str:
@@ -41,7 +44,28 @@ def run(*arguments: str) -> str:
     return done.output
 
 
-def test_a_release_is_promoted_served_refused_when_damaged_and_rolled_back(
+@contextmanager
+def asking(settings: Settings) -> Iterator[list[str]]:
+    """Ask for one user after the other, about fifty times a second; gives the ids of the requests so far."""
+    asked: list[str] = []
+    enough = threading.Event()
+
+    def ask() -> None:
+        with Client(settings) as other:
+            while not enough.wait(PAUSE_S):
+                name = f"load-{len(asked)}"
+                asked.append(other.request(USERS[len(asked) % len(USERS)], request_id=name, k=3))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield asked
+    finally:
+        enough.set()
+        thread.join()
+
+
+def test_releases_change_under_load_and_every_slate_is_of_one(
     client: Client,
     kafka_settings: Settings,
     start_worker: StartWorker,
@@ -53,41 +77,86 @@ def test_a_release_is_promoted_served_refused_when_damaged_and_rolled_back(
     for name, value in environment(same_topics(kafka_settings, release_store=str(store))).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    client.content(*(film(f"i{n}", f"Film {n}", genre=["western"]) for n in range(20)))
+    client.content(*(film(item, f"Film {item}", kind=["k1"]) for item in ITEMS))
     first, second = (run("put", str(folder)).split()[0] for folder in folders)
-
     assert "live" not in run("list")
     assert "no release served before" in run("rollback")
+    assert json.loads(run("show", first))["version"] == first
+
+    worker = start_worker(release_store=str(store), policy="greedy")
+    assert client.ask("u0", k=3).model_version == "baseline"
     assert f"{first} is promoted" in run("promote", first[:8], "--reason", "the first", "--by", "ann")
     assert f"{first} serves already" in run("promote", first)
     assert "names none of" in run("promote", "ffff")
-    assert "actions.like" in run("diff", first, second)
-    assert json.loads(run("show", first))["version"] == first
+    wait_until(lambda: client.ask("u0", k=3).model_version == first, "the first release serves")
+    expected = {first: scores_of(client)}
 
-    def served() -> str:
-        """Version that a worker serves that was started now."""
-        worker = start_worker(release_store=str(store))
-        found = client.ask("u", k=3).model_version
-        worker.stop()
-        return found
+    with asking(kafka_settings) as asked:
+        run("promote", second)
+        wait_until(lambda: client.ask("u0", k=3).model_version == second, "the second release serves")
+        expected[second] = scores_of(client)
+        run("rollback", "--reason", "click-through fell")
+        wait_until(lambda: client.ask("u0", k=3).model_version == first, "the first release is back")
+        run("promote", second)
+        wait_until(lambda: client.ask("u0", k=3).model_version == second, "the second release serves again")
+    assert all(expected[first][item] != pytest.approx(expected[second][item], rel=0.01) for item in ITEMS)
+    wait_until(
+        lambda: set(asked) <= {slate.request_id for slate in client.recommendations()}, "all are answered"
+    )
+    loaded = [one for one in client.recommendations() if one.request_id in set(asked)]
+    assert len(loaded) == len(asked)
+    assert {one.model_version for one in loaded} == {first, second}
+    for one in loaded:
+        scores = {item.item_id: expected[one.model_version][item.item_id] for item in one.slate}
+        assert {item.item_id: item.score for item in one.slate} == pytest.approx(scores, rel=1e-4)
 
-    assert served() == first
-    assert f"{second} is promoted" in run("promote", second)
     assert [row["version"] for row in json.loads(run("list", "--json")) if row["live"]] == [second]
-    (store / second / RANKER).write_bytes(b"damaged")
-    shutil.rmtree(tmp_path / "cache" / "slatestream" / "releases")
-    assert "is not what it says" in run("promote", second)
-    assert served() == first
+    assert f"{first} is back" in run("rollback")
+    wait_until(lambda: client.ask("u0", k=3).model_version == first, "the first release is back")
+    third = damaged(folders[0], store, tmp_path)
+    assert "is not what it says" in run("promote", third)
+    promote_unchecked(kafka_settings, third)
+    wait_until(lambda: refusals(worker) == 1, "the damaged release is refused")
+    assert client.ask("u0", k=3).model_version == first
+    wait_until(lambda: history()[-1]["change"] == "refuse", "the refusal is on the topic")
 
-    assert f"{first} is back" in run("rollback", "--reason", "damaged")
-    changes = json.loads(run("history", "--json"))
-    assert [(change["change"], change["version"]) for change in changes] == [
-        ("promote", first), ("promote", second), ("refuse", second), ("rollback", first),
-    ]  # fmt: skip
-    assert (changes[0]["by"], changes[0]["reason"]) == ("ann", "the first")
-    assert "must have SHA-256" in changes[2]["reason"]
+    kinds = ["promote", "promote", "rollback", "promote", "rollback", "promote", "refuse"]
+    assert [change["change"] for change in history()] == kinds
+    assert (history()[0]["by"], history()[0]["reason"]) == ("ann", "the first")
+    assert "must have SHA-256" in history()[-1]["reason"]
     assert run("history", "--at", "2001-01-01").strip() == "none"
-    assert run("history", "--at", "2100-01-01").strip() == first
+    worker.stop()
+    assert start_worker(release_store=str(store)).is_ready()
+    assert client.ask("u0", k=3).model_version == first
+    assert [change["change"] for change in history()] == kinds
+    run("rollback")
     assert f"{second} would be deleted" in run("gc", "--keep", "1")
     assert f"{second} deleted" in run("gc", "--keep", "1", "--yes")
-    assert [row["version"] for row in json.loads(run("list", "--json"))] == [first]
+
+
+def scores_of(client: Client) -> dict[str, float]:
+    """What each item scores now, for whoever has done nothing."""
+    return {item.item_id: item.score for item in client.ask("u0", k=len(ITEMS)).slate}
+
+
+def damaged(folder: Path, store: Path, tmp_path: Path) -> str:
+    """Put a release into the store and damage it there; return its version."""
+    version = run("put", str(variant(folder, tmp_path / "third", gain=1.3))).split()[0]
+    (store / version / RANKER).write_bytes(b"damaged")
+    shutil.rmtree(tmp_path / "cache" / "slatestream" / "releases" / version, ignore_errors=True)
+    return version
+
+
+def promote_unchecked(settings: Settings, version: str) -> None:
+    """Write the record that `promote` would not write."""
+    asyncio.run(publish_change(settings, "promote", version, by="eve"))
+
+
+def refusals(worker: WorkerProcess) -> float:
+    found = worker.metrics()
+    return 0.0 if found is None else found.total("releases_refused_total")
+
+
+def history() -> list[dict[str, str]]:
+    found: list[dict[str, str]] = json.loads(run("history", "--json"))
+    return found

@@ -162,7 +162,7 @@ async def test_no_slate_is_of_two_releases_when_they_change_under_load(
         life.say("promote", second)
         await serves(worker, second)
         expected[second] = await scores(life, worker, users)
-        assert expected[first] != expected[second]
+        assert expected[first]["u0"] != pytest.approx(expected[second]["u0"], rel=0.01)
         begun = len(life.memory.events.recommendations())
         for turn in range(20):
             asked = [life.memory.events.request(user, k=3) for user in users]
@@ -177,7 +177,8 @@ async def test_no_slate_is_of_two_releases_when_they_change_under_load(
     assert len(made) == 20 * len(users)
     assert {one.model_version for one in made} == {first, second}
     for one in made:
-        assert [item.score for item in one.slate] == expected[one.model_version][one.user_id]
+        scored = pytest.approx(expected[one.model_version][one.user_id], rel=1e-4)  # by size of the batch
+        assert [item.score for item in one.slate] == scored
 
 
 async def scores(life: Life, worker: MemoryWorker, users: list[str]) -> dict[str, list[float]]:

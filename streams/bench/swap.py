@@ -1,0 +1,275 @@
+"""`slatestream bench swap`: what it costs those who ask that releases change, and how fast they do."""
+
+import asyncio
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from model_core.release.folder import MANIFEST, sign_manifest
+from streams.bench.loaded import READY_S, Bench, Load, Over
+from streams.bench.report import Say, machine, print_table, speaker, write_report
+from streams.bench.serve import settings_given
+from streams.bench.world import catalogue_rows, history_rows, publish_all, random_release
+from streams.client import SlateClient
+from streams.demo.session import clean_exit, cluster
+from streams.errors import SlatestreamError
+from streams.events import Request
+from streams.kafka.publisher import Publisher
+from streams.kafka.topics import topic_name
+from streams.releases.changes import Kind, ReleaseChange, encode_change
+from streams.releases.store import ReleaseStore
+from streams.settings import Settings
+from streams.worker.process import WorkerProcess, same_topics
+
+SERVES_S = 120.0
+LOOK_S = 0.5
+WARM_UP_S = 6.0
+COLUMNS = ("swaps", "what", "p50 ms", "p99 ms", "p99 to none", "unanswered", "CPU ms/slate", "MiB after")
+NONE, READY, LOADED = "none", "to a release held ready", "to a release that is loaded each time"
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What became of a load while releases changed; mib is the worker's memory at the end."""
+
+    what: str
+    swaps: int
+    p50_ms: float
+    p99_ms: float
+    unanswered: int
+    cpu_ms: float
+    mib: float
+
+
+def swap_command(
+    items: Annotated[int, typer.Option(min=10, help="Items of the catalogue.")] = 1_700,
+    rate: Annotated[float, typer.Option(min=1, help="Requests a second.")] = 100.0,
+    seconds: Annotated[float, typer.Option(min=2, help="Of each measurement.")] = 25.0,
+    swaps: Annotated[int, typer.Option(min=1, help="Swaps to a release held ready, in that time.")] = 250,
+    rollbacks: Annotated[int, typer.Option(min=1, help="Rollbacks that are timed, one by one.")] = 30,
+    users: Annotated[int, typer.Option(min=1, help="Users who ask, each with 20 likes.")] = 5_000,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the worker, name=value; repeatable.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for swap.json, the store and the worker's log.")] = Path(
+        "build/bench"
+    ),
+) -> None:
+    """Measure latency and memory while releases change, beside the same load without changes.
+
+    Four measurements of the same load: no swaps; swaps between two releases that the worker holds; swaps to
+    the next of three releases, each loaded and warmed anew, as soon as the one before serves; no swaps again,
+    which tells how much the machine itself varies. Then rollbacks are timed, from the broker's answer to the
+    record until the first slate of the release before.
+    """
+    console = Console()
+    say = speaker(console)
+    with clean_exit(console), _worker(items, users, settings_given(set_ or []), out, say) as world:
+        phases = [
+            world.phase(what, rate, seconds, change)
+            for what, change in (
+                (NONE, None),
+                (READY, world.changing(seconds / swaps)),
+                (LOADED, world.changing(None)),
+                (NONE, None),
+            )
+        ]
+        took_ms = np.array(asyncio.run(world.rollbacks(rollbacks))) * 1000
+    alone = np.mean([one.p99_ms for one in phases if one.what == NONE])
+    rows = [
+        [one.swaps, one.what, one.p50_ms, one.p99_ms, one.p99_ms / alone, one.unanswered, one.cpu_ms, one.mib]
+        for one in phases
+    ]
+    print_table(console, f"{rate:g} requests/s, {items:,} items", COLUMNS, rows)
+    rollback = {"p50": float(np.median(took_ms)), "max": float(took_ms.max())}
+    say(f"rollback, record to first slate: p50 {rollback['p50']:.0f} ms, longest {rollback['max']:.0f} ms")
+    say(f"machine: {machine()}")
+    figures = {"items": items, "rate": rate, "seconds": seconds, "rollback_ms": rollback}
+    write_report(out / "swap.json", figures | {"phases": [asdict(one) for one in phases]}, say)
+
+
+class World:
+    """A worker that follows, the releases of its store, and who changes what serves."""
+
+    def __init__(self, settings: Settings, worker: WorkerProcess, bench: Bench, versions: list[str]) -> None:
+        self._settings = settings
+        self._worker = worker
+        self._bench = bench
+        self._versions = versions
+        self._topic = topic_name(settings, "model-releases")
+
+    def phase(self, what: str, rate: float, seconds: float, change: Callable[[], Any] | None) -> Phase:
+        """Measure a load while releases change, or do not."""
+        before = self._swaps()
+        load = Load(Over.KAFKA, 0, rate, 0.0)
+        if change is None:
+            one = self._bench.measure(load, seconds, 1)
+        else:
+            with change():
+                one = self._bench.measure(load, seconds, 1)
+        self._bench.quiet()
+        return Phase(
+            what, self._swaps() - before, one.latency["p50_ms"], one.latency["p99_ms"],
+            one.outcome.unanswered, one.cpu_ms, self._worker.resident_bytes() / 2**20,
+        )  # fmt: skip
+
+    def changing(self, every: float | None) -> Callable[[], Any]:
+        """Return what changes releases in a thread of its own while it is entered.
+
+        Parameters
+        ----------
+        every : seconds between two changes, to and fro between two releases; None goes round all of them,
+            to the next as soon as one serves
+        """
+
+        @contextmanager
+        def running() -> Iterator[None]:
+            enough = threading.Event()
+            work = self._go_round(enough) if every is None else self._go_to_and_fro(every, enough)
+            thread = threading.Thread(target=lambda: asyncio.run(work))
+            thread.start()
+            try:
+                yield
+            finally:
+                enough.set()
+                thread.join()
+
+        return running
+
+    async def say(self, publisher: Publisher, kind: Kind, version: str) -> None:
+        """Write a change; return when the broker has it."""
+        change = ReleaseChange(kind, version, "bench", int(1000 * time.time()))
+        await publisher.publish(self._topic, 0, [encode_change(change)])
+
+    async def _go_to_and_fro(self, every: float, enough: threading.Event) -> None:
+        first, second, *_ = self._versions
+        publisher = Publisher(self._settings)
+        await publisher.start()
+        due = time.monotonic()
+        while not enough.is_set():
+            due += every
+            await self.say(publisher, "promote", second)
+            first, second = second, first
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+        await publisher.stop()
+        await asyncio.to_thread(self.wait, first)
+
+    async def _go_round(self, enough: threading.Event) -> None:
+        publisher = Publisher(self._settings)
+        await publisher.start()
+        number = 0
+        while not enough.is_set():
+            number += 1
+            version = self._versions[number % len(self._versions)]
+            await self.say(publisher, "promote", version)
+            await asyncio.to_thread(self.wait, version)
+        await publisher.stop()
+
+    async def rollbacks(self, n: int) -> list[float]:
+        """Return the seconds from a rollback's record to the first slate of the release before, n times."""
+        took: list[float] = []
+        first, second, *_ = self._versions
+        publisher = Publisher(self._settings)
+        await publisher.start()
+        async with SlateClient(self._settings) as client:
+
+            async def until(version: str) -> None:
+                deadline = time.monotonic() + SERVES_S
+                while time.monotonic() < deadline:
+                    request = Request(f"b{time.time_ns()}", "u0", int(1000 * time.time()))
+                    if (await client.ask(request)).recommendation.model_version == version:
+                        return
+                raise SlatestreamError(f"{version} does not serve after {SERVES_S:.0f} s")
+
+            for version in (first, second):
+                await self.say(publisher, "promote", version)
+                await until(version)
+            for _ in range(n):
+                await self.say(publisher, "rollback", first)
+                began = time.perf_counter()
+                await until(first)
+                took.append(time.perf_counter() - began)
+                await self.say(publisher, "promote", second)
+                await until(second)
+        await publisher.stop()
+        return took
+
+    def wait(self, version: str) -> None:
+        """Return once a release serves."""
+        deadline = time.monotonic() + SERVES_S
+        while time.monotonic() < deadline:
+            reading = self._worker.metrics()
+            if reading is not None and reading.total("release_info", version=version):
+                return
+            time.sleep(LOOK_S)
+        raise SlatestreamError(f"{version} does not serve after {SERVES_S:.0f} s")
+
+    def _swaps(self) -> int:
+        deadline = time.monotonic() + SERVES_S
+        while (reading := self._worker.metrics()) is None:
+            if time.monotonic() > deadline:
+                raise SlatestreamError(f"the worker's /metrics has not answered for {SERVES_S:.0f} s")
+        return int(reading.total("release_swaps_total"))
+
+
+@contextmanager
+def _worker(items: int, users: int, given: dict[str, Any], out: Path, say: Say) -> Iterator[World]:
+    """Give a warm worker that follows a store of three releases of the same size, and serves the first."""
+    say("Making three releases of random weights (the first is kept for the next time) ...")
+    store = out / "swap-store"
+    versions = _stored(random_release(out / "random-release"), store)
+    log = out / "swap-worker.log"
+    log.unlink(missing_ok=True)
+    cache = out / "swap-cache"  # what is fetched need not lie in the user's own
+    try:
+        with cluster(lambda _: None, "swap", partitions=4) as settings:
+            publish_all(settings, "item-state", catalogue_rows(items, settings.partitions))
+            publish_all(settings, "clicks", history_rows(users, items))
+            values = same_topics(settings, release_store=str(store.resolve()), **given)
+            variables = {"XDG_CACHE_HOME": str(cache.resolve())}
+            with WorkerProcess(values, log=log, variables=variables) as worker:
+                worker.wait_ready(READY_S)
+                world = World(settings, worker, Bench(settings, worker, users, lambda _: None), versions)
+                for version in (*versions, versions[0]):
+                    asyncio.run(_promote(world, settings, version))
+                    world.wait(version)
+                say(f"  ready with {items:,} items")
+                world.phase(NONE, 30.0, WARM_UP_S, None)
+                yield world
+    finally:
+        for folder in (store, cache):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _promote(world: World, settings: Settings, version: str) -> None:
+    publisher = Publisher(settings)
+    await publisher.start()
+    await world.say(publisher, "promote", version)
+    await publisher.stop()
+
+
+def _stored(base: Path, store: Path) -> list[str]:
+    """Put a release and two like it, told apart by what a like counts, into a store: their versions."""
+    versions = []
+    for number in range(3):
+        made = store.with_name(f"{store.name}-{number}")
+        shutil.rmtree(made, ignore_errors=True)
+        shutil.copytree(base, made, copy_function=os.link)
+        manifest = json.loads((made / MANIFEST).read_text())
+        (made / MANIFEST).unlink()  # a name of the same file as the first release's
+        manifest["actions"]["like"] += number
+        sign_manifest(made, manifest)
+        versions.append(ReleaseStore(str(store)).put(made).version)
+        shutil.rmtree(made)
+    return versions
