@@ -6,8 +6,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -136,7 +136,11 @@ class World:
         @contextmanager
         def running() -> Iterator[None]:
             enough = threading.Event()
-            work = self._go_round(enough) if every is None else self._go_to_and_fro(every, enough)
+            if every is None:
+                work = self._go_round(enough)
+            else:
+                asyncio.run(self._hold_ready())
+                work = self._go_to_and_fro(every, enough)
             thread = threading.Thread(target=lambda: asyncio.run(work))
             thread.start()
             try:
@@ -152,37 +156,38 @@ class World:
         change = ReleaseChange(kind, version, "bench", int(1000 * time.time()))
         await publisher.publish(self._topic, 0, [encode_change(change)])
 
+    async def _hold_ready(self) -> None:
+        """Let the second release serve and then the first: both are held from then on."""
+        async with _publishing(self._settings) as publisher:
+            for version in (self._versions[1], self._versions[0]):
+                await self.say(publisher, "promote", version)
+                await asyncio.to_thread(self.wait, version)
+
     async def _go_to_and_fro(self, every: float, enough: threading.Event) -> None:
         first, second, *_ = self._versions
-        publisher = Publisher(self._settings)
-        await publisher.start()
         due = time.monotonic()
-        while not enough.is_set():
-            due += every
-            await self.say(publisher, "promote", second)
-            first, second = second, first
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-        await publisher.stop()
+        async with _publishing(self._settings) as publisher:
+            while not enough.is_set():
+                due += every
+                await self.say(publisher, "promote", second)
+                first, second = second, first
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
         await asyncio.to_thread(self.wait, first)
 
     async def _go_round(self, enough: threading.Event) -> None:
-        publisher = Publisher(self._settings)
-        await publisher.start()
         number = 0
-        while not enough.is_set():
-            number += 1
-            version = self._versions[number % len(self._versions)]
-            await self.say(publisher, "promote", version)
-            await asyncio.to_thread(self.wait, version)
-        await publisher.stop()
+        async with _publishing(self._settings) as publisher:
+            while not enough.is_set():
+                number += 1
+                version = self._versions[number % len(self._versions)]
+                await self.say(publisher, "promote", version)
+                await asyncio.to_thread(self.wait, version)
 
     async def rollbacks(self, n: int) -> list[float]:
         """Return the seconds from a rollback's record to the first slate of the release before, n times."""
         took: list[float] = []
         first, second, *_ = self._versions
-        publisher = Publisher(self._settings)
-        await publisher.start()
-        async with SlateClient(self._settings) as client:
+        async with _publishing(self._settings) as publisher, SlateClient(self._settings) as client:
 
             async def until(version: str) -> None:
                 deadline = time.monotonic() + SERVES_S
@@ -202,7 +207,6 @@ class World:
                 took.append(time.perf_counter() - began)
                 await self.say(publisher, "promote", second)
                 await until(second)
-        await publisher.stop()
         return took
 
     def wait(self, version: str) -> None:
@@ -253,10 +257,18 @@ def _worker(items: int, users: int, given: dict[str, Any], out: Path, say: Say) 
 
 
 async def _promote(world: World, settings: Settings, version: str) -> None:
+    async with _publishing(settings) as publisher:
+        await world.say(publisher, "promote", version)
+
+
+@asynccontextmanager
+async def _publishing(settings: Settings) -> AsyncIterator[Publisher]:
     publisher = Publisher(settings)
     await publisher.start()
-    await world.say(publisher, "promote", version)
-    await publisher.stop()
+    try:
+        yield publisher
+    finally:
+        await publisher.stop()
 
 
 def _stored(base: Path, store: Path) -> list[str]:

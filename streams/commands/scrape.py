@@ -33,6 +33,7 @@ class Worker:
     latencies_ms : (p50, p99) by what is timed, between the last two looks, or ever where nothing happened
     lag : (records, seconds) by topic and partition
     missing : what readiness lacks
+    refused : the release that is to serve and is refused, "" for none
     """
 
     url: str
@@ -45,6 +46,7 @@ class Worker:
     lag: dict[str, dict[int, tuple[int, float]]] = field(default_factory=dict)
     release: str = ""
     provider: str = ""
+    refused: str = ""
     policies: list[str] = field(default_factory=list)
     policy_version: int = 0
     partitions: int = 0
@@ -100,6 +102,7 @@ def seen(url: str, before: Scrape | None, now: Scrape | str) -> Worker:
         worker.latencies_ms[name] = _latency(None if before is None else before.metrics, metrics, stage)
     worker.lag = _lag(metrics)
     info = metrics.labels("release_info")
+    worker.refused = next((one["version"] for one in metrics.labels("release_refused_info")), "")
     worker.release, worker.provider = next(((one["version"], one["provider"]) for one in info), ("", ""))
     worker.policies = sorted(
         policy

@@ -172,6 +172,8 @@ def _details(worker: Worker) -> list[RenderableType]:
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")
     release = f"{worker.release} on {worker.provider}" if worker.release else "none: co-visits and popularity"
+    if worker.refused:
+        release += f"; {worker.refused} is to serve and is refused, its log says why"
     for name, value in (
         ("worker", worker.url),
         ("release", release),

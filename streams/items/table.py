@@ -111,9 +111,10 @@ class ItemTable:
 
     async def stop(self) -> None:
         """Stop encoding."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        task, self._task = self._task, None  # held on to, its traceback would keep this table in memory
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     def refresh(self, rows: NDArray[np.int32]) -> None:
         """Encode rows of the catalogue that changed; until then they keep the vectors they have."""

@@ -18,6 +18,7 @@ slatestream_lag_records{{topic="clicks",partition="1"}} 7
 slatestream_lag_seconds{{topic="clicks",partition="1"}} 2.5
 slatestream_ready 1
 slatestream_release_info{{version="abc",provider="CPU"}} 1
+slatestream_release_refused_info{{version="def"}} 1
 """
     )
 
@@ -30,6 +31,7 @@ def test_rates_and_latencies_are_those_between_two_looks() -> None:
     assert worker.slates_per_s == 5.0
     assert worker.latencies_ms["request to slate"] == (pytest.approx(55.0), pytest.approx(99.1))
     assert (worker.lag_records, worker.lag_seconds) == (7, 2.5)
+    assert worker.refused == "def"
     assert (worker.release, worker.policies, worker.missing) == ("abc", ["thompson"], ["items_encoded"])
 
 

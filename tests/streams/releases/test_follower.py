@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import shutil
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -141,10 +142,15 @@ async def test_two_releases_are_held_at_most(make_life: Callable[..., Life]) -> 
     life = make_life()
     versions = [life.put() for _ in range(4)]
     async with life.worker() as worker:
+        held = []
         for version in versions:
             life.say("promote", version)
-            await serves(worker, version)
+            lane = await serves(worker, version)
+            held.append([weakref.ref(lane.items), weakref.ref(lane.scorer)])
+            del lane
             assert len(list(worker.parts.lanes)) == 2
+        # At once, and not when the garbage collector comes by: it does not see how large they are.
+        assert [[one() for one in of_lane] for of_lane in held[:2]] == [[None, None]] * 2
         life.say("rollback", versions[0])  # it is held no more: it is loaded anew
         await serves(worker, versions[0])
         assert (await life.slate(worker)).model_version == versions[0]
