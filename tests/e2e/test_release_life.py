@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from model_core.release.baseline import BaselineScorer
 from model_core.release.folder import RANKER
 from streams.cli import app
 from streams.errors import SlatestreamError
@@ -84,7 +85,7 @@ def test_releases_change_under_load_and_every_slate_is_of_one(
     assert json.loads(run("show", first))["version"] == first
 
     worker = start_worker(release_store=str(store), policy="greedy")
-    assert client.ask("u0", k=3).model_version == "baseline"
+    assert client.ask("u0", k=3).model_version == BaselineScorer().release.version
     assert f"{first} is promoted" in run("promote", first[:8], "--reason", "the first", "--by", "ann")
     assert f"{first} serves already" in run("promote", first)
     assert "names none of" in run("promote", "ffff")

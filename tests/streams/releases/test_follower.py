@@ -117,7 +117,7 @@ async def test_what_is_promoted_serves_without_a_restart_and_a_rollback_goes_bac
     life = make_life()
     first, second = life.put(), life.put()
     async with life.worker() as worker:
-        assert (await life.slate(worker)).model_version == "baseline"
+        assert (await life.slate(worker)).model_version == BaselineScorer().release.version
         life.say("promote", first)
         lane = await serves(worker, first)
         before = await life.slate(worker)
