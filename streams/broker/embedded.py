@@ -23,12 +23,14 @@ from typing import Annotated, Self
 import typer
 
 from streams.broker.config import Listeners, write_config
-from streams.broker.jars import find_java, kafka_jars
+from streams.broker.jars import class_archive, find_java, kafka_jars
 from streams.broker.ports import HOST, keep_port, port_of
 from streams.errors import BrokerError
 
 START_TIMEOUT_S = 180.0
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 30.0
+_ARCHIVE = "classes.jsa"
+_ENDED_BY_SIGTERM = 143
 # Part of util-linux, so on every Debian and Ubuntu; without it a killed parent leaves its broker running.
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
@@ -79,6 +81,7 @@ class EmbeddedBroker:
         self._properties = properties
         self._process: subprocess.Popen[bytes] | None = None
         self._kept: socket.socket | None = None  # its port, while it is stopped too
+        self._archive: Path | None = None  # what the JVM is to make when it ends
 
     @property
     def bootstrap_servers(self) -> str:
@@ -136,6 +139,9 @@ class EmbeddedBroker:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        archive, self._archive = self._archive, None
+        if archive is not None and process.returncode == _ENDED_BY_SIGTERM:
+            self._keep_archive(archive)
 
     def close(self) -> None:
         """Stop the JVM and remove the data folder if it is a temporary one."""
@@ -210,9 +216,14 @@ class EmbeddedBroker:
             _format_storage(java, classpath, properties)
         # Logs of an earlier run would be mistaken for this one's.
         (data_dir / "broker.log").unlink(missing_ok=True)
+        archive = class_archive(java, jars)
+        if archive.is_file():
+            classes = f"-XX:SharedArchiveFile={archive}"
+        else:
+            self._archive, classes = archive, f"-XX:ArchiveClassesAtExit={data_dir / _ARCHIVE}"
         command = [
             *_DIE_WITH_PARENT,
-            *(java, "-Xms256m", f"-Xmx{self._heap}", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"),
+            *(java, classes, "-Xms256m", f"-Xmx{self._heap}", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"),
             # The compiler that optimises takes a whole processor for as long as such a broker mostly lives,
             # and what it makes is no quicker: a broker copies bytes and calls the system.
             "-XX:TieredStopAtLevel=1",
@@ -235,6 +246,13 @@ class EmbeddedBroker:
         except BaseException:
             self.stop()
             raise
+
+    def _keep_archive(self, archive: Path) -> None:
+        """Keep the archive of classes that the JVM has made, for the next start, if it can be."""
+        partial = archive.with_name(f"{archive.name}.{os.getpid()}")
+        with contextlib.suppress(OSError):
+            shutil.move(self.data_dir / _ARCHIVE, partial)
+            partial.replace(archive)
 
     def _await_ready(self) -> None:
         assert self._process is not None

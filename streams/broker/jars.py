@@ -96,6 +96,16 @@ def fetched_jars(pom: Path, name: str) -> Path:
     return jars
 
 
+def class_archive(java: str, jars: Path) -> Path:
+    """Return where this Java's archive of the broker's classes is, or is to be: with it a start takes half.
+
+    It fits only the Java and the jars that it was made with; a Java to which it does not fit goes on without.
+    """
+    program = Path(java).resolve()
+    made_with = f"{program} {program.stat().st_mtime_ns}"
+    return jars.with_name(f"{jars.name}-{hashlib.sha256(made_with.encode()).hexdigest()[:12]}.jsa")
+
+
 def find_pom() -> Path:
     """Return the pom that names the jars: the checkout's, or the one installed with the package."""
     checkout = _checkout() / "deploy" / "kafka" / "pom.xml"

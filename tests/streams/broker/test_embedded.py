@@ -11,6 +11,7 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
+from streams.broker import embedded
 from streams.broker.embedded import EmbeddedBroker
 from streams.broker.ports import HOST, keep_port, port_of
 from streams.errors import BrokerError
@@ -52,12 +53,18 @@ def read_one(bootstrap_servers: str, topic: str) -> bytes:
     return records[TopicPartition(topic, 0)][0].value
 
 
-def test_a_stopped_broker_starts_again_with_its_data_on_its_port() -> None:
+def test_a_stopped_broker_starts_again_with_its_data_on_its_port_and_its_classes_from_an_archive(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    archive = tmp_path / "broker.jsa"
+    monkeypatch.setattr(embedded, "class_archive", lambda java, jars: archive)
     with EmbeddedBroker() as broker:
         address = broker.bootstrap_servers
         write_one(address, "kept", b"before the stop")
+        assert not archive.exists()
         broker.stop()
         broker.start()
+        assert str(archive) in Path(f"/proc/{broker.pid}/maps").read_text()
         assert broker.bootstrap_servers == address
         assert read_one(address, "kept") == b"before the stop"
         folder = broker.data_dir
@@ -104,7 +111,7 @@ def test_the_command_serves_until_sigterm_and_keeps_its_data(tmp_path: Path) -> 
         write_one(f"{HOST}:{port}", "seen", b"value")
         process.send_signal(signal.SIGTERM)
         rest = process.stdout.read()
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     assert rest.endswith("Kafka stopped.\n")
     assert (data_dir / "log" / "seen-0").is_dir()
     with socket.socket() as probe:
