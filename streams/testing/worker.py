@@ -17,7 +17,7 @@ from streams.testing.source import FETCH_RECORDS
 from streams.worker.assembly import Parts, assemble
 from streams.worker.lifecycle import Lifecycle
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 POLL_S = 0.001
 USER_INPUTS = ("content", "users", "clicks", "requests")
 

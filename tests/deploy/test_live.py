@@ -110,7 +110,7 @@ def seen(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Se
         prometheus = Prometheus(prometheus_program, folder, targets)
         stack.callback(prometheus.stop)
         wait_until(lambda: prometheus.has("slatestream_ready == 1"), "the worker is scraped")
-        unanswered = missing(prometheus, traffic, set().union(*QUERIES.values()), within_s=40.0)
+        unanswered = missing(prometheus, traffic, set().union(*QUERIES.values()), within_s=240.0)
         drawn = page(prometheus.url, minutes=1.0, rate_interval="10s")
         (folder / "panels.html").write_text(drawn)
         return Seen(unanswered, drawn)

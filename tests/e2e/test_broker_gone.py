@@ -64,6 +64,6 @@ def test_a_silent_broker_is_told_and_keeps_nobody_waiting(tmp_path: Path) -> Non
                 assert status(worker, "/v1/recommendations/u") == 503
                 assert hanging.result() == 503
                 # A send to a silent broker fails after 40 s by itself.
-                assert time.monotonic() - asked < 30
+                assert time.monotonic() - asked < 38
             wait_until(lambda: reachable(worker) == (1, 1), "the broker is back")
             wait_until(lambda: status(worker, "/v1/recommendations/u") == 200, "the worker answers again")

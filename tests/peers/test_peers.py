@@ -66,7 +66,7 @@ def test_the_topic_holds_the_clicks_and_knows_what_a_right_job_makes_of_them(bro
     users = [user for chunk in wide_clicks(60_000) for user, _ in chunk]
     assert wide.outputs == sum(n // 10 for n in Counter(users).values()) > 0
     assert wide.outputs_of_half == sum(n // 10 for n in Counter(users[:30_000]).values()) > 0
-    await_outputs(servers, "peers-test", 60_000, check=lambda: None, timeout_s=30.0)
+    await_outputs(servers, "peers-test", 60_000, check=lambda: None, timeout_s=120.0)
     span = read_span(servers, "peers-test")
     assert len(span.written_ms) == 60_000
     assert span.seconds() > 0
@@ -79,4 +79,4 @@ def test_waiting_for_outputs_ends_with_who_writes_them(broker: EmbeddedBroker):
         raise RuntimeError("it ended")
 
     with pytest.raises(RuntimeError, match="it ended"):
-        await_outputs(broker.bootstrap_servers, "peers-ended", 1, check=check, timeout_s=30.0)
+        await_outputs(broker.bootstrap_servers, "peers-ended", 1, check=check, timeout_s=120.0)

@@ -45,7 +45,7 @@ def url() -> Iterator[str]:
     stop = asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
-    assert started.wait(30)
+    assert started.wait(120)
     yield found
     loop.call_soon_threadsafe(stop.set)
     thread.join(30)

@@ -145,7 +145,7 @@ async def test_the_snippet_that_erases_a_user_writes_a_null_where_the_user_s_wor
         place = TopicPartition(topic, partition_of("u1", kafka_settings.partitions))
         consumer.assign([place])
         await consumer.seek_to_beginning(place)
-        record = await asyncio.wait_for(consumer.getone(), 30)
+        record = await asyncio.wait_for(consumer.getone(), 120)
         assert (record.key, record.value) == (b"u1", None)
     finally:
         await consumer.stop()

@@ -35,7 +35,7 @@ async def test_an_answer_finds_who_asked(kafka_settings):
     publisher = Publisher(kafka_settings)
     await publisher.start()
     try:
-        async with SlateClient(kafka_settings) as client, asyncio.timeout(30):
+        async with SlateClient(kafka_settings) as client, asyncio.timeout(120):
             asked = Request("r1", "u1", 1_700_000_000_000, k=1)
             answer, seen = await asyncio.gather(client.ask(asked), answer_one(kafka_settings, publisher))
             assert seen == asked
@@ -47,14 +47,14 @@ async def test_an_answer_finds_who_asked(kafka_settings):
 
 
 async def test_a_lost_answer_is_a_timeout_and_no_hang(kafka_settings):
-    async with SlateClient(kafka_settings) as client, asyncio.timeout(30):
+    async with SlateClient(kafka_settings) as client, asyncio.timeout(120):
         with pytest.raises(TimeoutError):
             await client.ask(Request("r1", "u1", 1_700_000_000_000), timeout_s=0.2)
 
 
 async def test_a_click_has_been_acknowledged_when_it_returns(kafka_settings):
     click = Click("e1", "u1", "i1", "click", 1_700_000_000_000)
-    async with SlateClient(kafka_settings) as client, asyncio.timeout(30):
+    async with SlateClient(kafka_settings) as client, asyncio.timeout(120):
         await client.click(click)
         topic = topic_name(kafka_settings, "clicks")
         partition = partition_of("u1", kafka_settings.partitions)

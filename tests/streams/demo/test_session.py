@@ -25,7 +25,7 @@ async def forever() -> None:
 
 
 async def test_a_race_ends_when_the_main_work_is_done():
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await race(asyncio.sleep(0), forever(), forever())
 
 
@@ -34,7 +34,7 @@ async def test_the_error_of_anyone_ends_a_race():
         raise WorkerError("the worker ended with code 1")
 
     with pytest.raises(WorkerError, match="ended with code 1"):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await race(forever(), keep_checking(broken))
 
 
@@ -65,7 +65,7 @@ class Worker:
 
 async def test_a_worker_has_caught_up_when_it_has_taken_every_record():
     worker = Worker()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await caught_up(worker, {"clicks": 25}, print)
     assert worker.metrics().total("events_total", topic="clicks", outcome="accepted") == 4 * 9
 
@@ -102,7 +102,7 @@ def test_a_cluster_of_others_gets_topics_of_our_own_and_is_left_clean(broker, mo
         with admin_client(settings) as admin:
             wait_until(lambda: commit(admin, settings.group_id, clicks), "the group has an offset")
     ours = {topic_name(settings, name) for name in TOPICS}
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     with admin_client(settings) as admin:
         while left := ours & set(admin.list_topics()):
             assert time.monotonic() < deadline, left

@@ -186,7 +186,7 @@ class Openings:
 
 
 async def gone(openings: Openings) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while openings.held:
             await asyncio.sleep(0.001)
 

@@ -75,7 +75,7 @@ def test_old_events_are_stamped_on_arrival_so_that_retention_keeps_them(kafka_se
     clicks = topic_name(kafka_settings, "clicks")
     long_ago_ms = 886_000_000_000
     producer = KafkaProducer(**options)
-    producer.send(clicks, b"{}", partition=0, timestamp_ms=long_ago_ms).get(timeout=10)
+    producer.send(clicks, b"{}", partition=0, timestamp_ms=long_ago_ms).get(timeout=120)
     producer.close()
     consumer = KafkaConsumer(auto_offset_reset="earliest", **options)
     consumer.assign([TopicPartition(clicks, 0)])

@@ -97,7 +97,7 @@ async def repartitioning(settings: Settings, metrics: Metrics) -> AsyncIterator[
 
 async def until(condition: Callable[[], bool], what: str) -> None:
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not condition():
                 await asyncio.sleep(0.02)
     except TimeoutError:

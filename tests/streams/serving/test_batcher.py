@@ -20,7 +20,7 @@ class Work:
 
     def run(self, jobs: Sequence[int]) -> list[int]:
         self.running.set()
-        self.gate.wait(5)
+        self.gate.wait(120)
         if 13 in jobs:
             raise ValueError("13 is refused")
         self.batches.append(list(jobs))
@@ -45,7 +45,7 @@ async def work() -> AsyncIterator[tuple[Work, Doubler]]:
 async def test_jobs_that_come_while_a_batch_runs_form_the_next_batches(work: tuple[Work, Doubler]) -> None:
     doubler, batcher = work
     first = asyncio.create_task(batcher.submit(0))
-    assert await asyncio.to_thread(doubler.running.wait, 5)
+    assert await asyncio.to_thread(doubler.running.wait, 120)
     rest = [asyncio.create_task(batcher.submit(job)) for job in range(1, 7)]
     await asyncio.sleep(0)
     doubler.gate.set()
@@ -66,10 +66,10 @@ async def test_an_error_reaches_the_jobs_of_its_batch_and_the_next_batch_runs(
 async def test_jobs_still_queued_are_cancelled_when_it_stops(work: tuple[Work, Doubler]) -> None:
     doubler, batcher = work
     tasks = [asyncio.create_task(batcher.submit(job)) for job in range(9)]
-    assert await asyncio.to_thread(doubler.running.wait, 5)
+    assert await asyncio.to_thread(doubler.running.wait, 120)
     await batcher.stop()
     queued = tasks[4:]
-    await asyncio.wait(queued, timeout=5)
+    await asyncio.wait(queued, timeout=120)
     assert all(task.cancelled() for task in queued)
     for task in tasks:
         task.cancel()

@@ -95,7 +95,7 @@ async def test_what_was_not_sent_for_want_of_ownership_is_sent_once_when_it_is_s
         assert len(waiting) == 3
         assert post.written == []
         post.lease.owned = True
-        await asyncio.wait_for(asyncio.gather(*sent), 10)
+        await asyncio.wait_for(asyncio.gather(*sent), 120)
         assert [name for _, name in post.written] == ["r0", "r1", "r2"]
 
 
@@ -105,7 +105,7 @@ async def test_slates_of_a_partition_that_another_worker_has_by_now_are_not_sent
         await post.publisher.start()
         post.lease.owned, post.shard.dropped = False, True
         sent = [post.send(number) for number in range(2)]
-        found = await asyncio.wait_for(asyncio.gather(*sent, return_exceptions=True), 10)
+        found = await asyncio.wait_for(asyncio.gather(*sent, return_exceptions=True), 120)
         assert all(isinstance(one, OwnershipLost) for one in found)
         assert post.written == []
         assert not post.shard.published
@@ -118,6 +118,6 @@ async def test_who_waits_is_told_when_a_slate_that_is_out_cannot_be_counted(memo
         wide = np.zeros((1, post.dim + 1), np.float32)
         sent = post.box.publish(post.shard, record(0, post.dim), wide, received=time.time())
         with pytest.raises(ValueError, match=str(post.dim)):
-            await asyncio.wait_for(sent, 10)
-        await asyncio.wait_for(post.send(1), 10)  # and what comes after goes out
+            await asyncio.wait_for(sent, 120)
+        await asyncio.wait_for(post.send(1), 120)  # and what comes after goes out
         assert [name for _, name in post.written] == ["r0", "r1"]

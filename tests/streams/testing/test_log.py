@@ -17,7 +17,7 @@ from streams.testing.source import Aborted
 from tests.conftest import SettingsFactory
 
 LIMIT = 1_000
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 
 
 @pytest.fixture(params=["memory", "kafka"])

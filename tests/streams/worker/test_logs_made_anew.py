@@ -376,7 +376,7 @@ async def test_a_worker_is_not_ready_before_its_consumer_knows_all_inputs(memory
     async with memory.worker() as worker:
         await worker.assign([])  # a topic is gone, and nobody has partitions of it
         partitions = worker.parts.partitions
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not partitions.is_ready():
                 await asyncio.sleep(0.001)
         worker.consumer.unheard_of.add("clicks")  # it is back, and brokers have not told yet

@@ -12,7 +12,7 @@ from tests.streams.conftest import Memory
 
 PLACE = partition_of("u", 2)
 OTHER = 1 - PLACE
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 
 
 async def test_what_is_owned_all_along_is_kept_and_the_rest_is_restored_or_dropped(memory: Memory) -> None:

@@ -44,7 +44,7 @@ def test_a_worker_that_ends_is_reported_with_its_last_words(tmp_path, monkeypatc
         WorkerProcess({}, log=tmp_path / "logs" / "worker.log") as worker,
         pytest.raises(WorkerError, match=r"ended with code 1; its last words:\nno luck"),
     ):
-        worker.wait_ready(timeout_s=30)
+        worker.wait_ready(timeout_s=120)
 
 
 def test_a_worker_that_never_gets_ready_is_given_up_and_stopped(tmp_path, monkeypatch):
