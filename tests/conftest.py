@@ -4,6 +4,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -12,6 +13,7 @@ from streams.broker.embedded import EmbeddedBroker
 from streams.kafka.topic_admin import admin_client, create_topics
 from streams.kafka.topics import TOPICS, topic_name
 from streams.settings import ENV_PREFIX, Settings, load_settings
+from tests.once import once_a_run
 
 # Shared checks assert outside test modules; rewritten, their failures show the values.
 pytest.register_assert_rewrite("tests.policy_checks", "tests.scorer_checks")
@@ -86,3 +88,20 @@ def kafka_settings(make_settings: SettingsFactory) -> Iterator[Settings]:
     """Settings whose topics exist, empty, and are deleted after the test."""
     with with_topics(make_settings()) as settings:
         yield settings
+
+
+@pytest.fixture(scope="session")
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small release of random weights that knows i0 to i299; nobody may change it."""
+
+    def make(folder: Path) -> None:
+        # Only where it is asked for: PyTorch takes seconds.
+        from model_core.network.config import ModelConfig
+        from streams.bench.world import random_release
+
+        config = ModelConfig(
+            dim=16, layers=1, history_length=8, n_neighbours=4, n_affinities=4, feature_dim=12
+        )
+        random_release(folder, known=300, config=config)
+
+    return once_a_run(tmp_path_factory, "random-weights", make)

@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_core.network.config import ModelConfig
 from model_core.release.folder import MANIFEST
 from model_core.release.scorer import Scorer
 from streams.bench.graphs import random_items, random_requests, time_scorer
@@ -11,29 +10,22 @@ from streams.bench.score import Scored, row
 from streams.bench.world import catalogue_rows, random_release
 from streams.errors import ConfigurationError
 
-SMALL = ModelConfig(dim=16, layers=1, history_length=8, n_neighbours=4, n_affinities=4, feature_dim=12)
 
-
-@pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_release(tmp_path_factory.mktemp("release") / "random", known=300, config=SMALL)
-
-
-def test_a_random_release_is_a_whole_one_and_knows_the_first_items_of_the_catalogue(release: Path):
-    scorer = Scorer(release)
+def test_a_random_release_is_a_whole_one_and_knows_the_first_items_of_the_catalogue(random_weights: Path):
+    scorer = Scorer(random_weights)
     names = [key for key, _ in catalogue_rows(400, 4)]
     assert [name in scorer.release.item_rows for name in names] == [True] * 300 + [False] * 100
     assert scorer.release.carries_text_encoder
 
 
-def test_a_random_release_that_is_there_is_kept(release: Path):
-    before = (release / MANIFEST).stat().st_mtime_ns
-    assert random_release(release) == release
-    assert (release / MANIFEST).stat().st_mtime_ns == before
+def test_a_random_release_that_is_there_is_kept(random_weights: Path):
+    before = (random_weights / MANIFEST).stat().st_mtime_ns
+    assert random_release(random_weights) == random_weights
+    assert (random_weights / MANIFEST).stat().st_mtime_ns == before
 
 
-def test_random_requests_are_scored_like_a_workers(release: Path):
-    scorer = Scorer(release)
+def test_random_requests_are_scored_like_a_workers(random_weights: Path):
+    scorer = Scorer(random_weights)
     scores = scorer.score(random_requests(scorer, 3, 500), random_items(500, scorer.release.dim))
     assert scores.rows.shape == (3, scorer.release.n_candidates)
     assert scores.valid.all()
@@ -41,8 +33,8 @@ def test_random_requests_are_scored_like_a_workers(release: Path):
     assert (np.diff(scores.scores, axis=1) <= 0).all()
 
 
-def test_the_graphs_are_timed(release: Path):
-    taken = time_scorer(Scorer(release), 2, 300, seconds=0.0)
+def test_the_graphs_are_timed(random_weights: Path):
+    taken = time_scorer(Scorer(random_weights), 2, 300, seconds=0.0)
     assert taken.ms > 0
     assert taken.cpu_ms > 0
 

@@ -104,12 +104,12 @@ def test_a_quotation_mark_that_is_never_closed_ends_somewhere(tmp_path: Path) ->
     assert good(path)[-1][1] == ["u9", "i9"]
 
 
-def test_a_line_of_a_gigabyte_costs_neither_memory_nor_its_neighbours(tmp_path: Path) -> None:
+def test_a_line_of_256_megabytes_costs_neither_memory_nor_its_neighbours(tmp_path: Path) -> None:
     path = tmp_path / "long.csv"
     before = "user,item\n" + "u1,i1\n" * 50_000
     with path.open("wb") as file:
         file.write(before.encode())
-        file.seek(1024**3, 1)  # a hole: it reads as zeros
+        file.seek(256 * 1024**2, 1)  # a hole: it reads as zeros
         file.write(b"\nu2,i2\n")
     assert bad(path) == [(50_002, "too_long")]
     assert good(path)[-1] == (50_003, ["u2", "i2"])
