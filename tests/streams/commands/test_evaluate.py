@@ -4,52 +4,20 @@ import struct
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from model_core.data.corpus import make_corpus, rating_actions
-from model_core.data.datasets import load_recbole
-from model_core.network.config import ModelConfig, TrainConfig
-from model_core.training.train import train_release
 from streams.cli import main
-from streams.items.text_encoder import named_encoder
-
-WEIGHTS = {"view": 0.2, "like": 2.0}
-N_ITEMS, N_EVENTS, SPLIT = 40, 1000, 800
-
-
-def write_data(folder: Path, *, rename: str = "", users: int = 40, later: float = 5.0) -> Path:
-    """Two tastes; a fifth of the users comes after the split, and so do four items."""
-    rng = np.random.default_rng(0)
-    folder.mkdir()
-    lines = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
-    for event in range(N_EVENTS):
-        late = event >= SPLIT
-        user = rng.integers(users if late else max(1, users * 4 // 5))
-        item = (rng.integers((N_ITEMS if late else N_ITEMS - 4) // 2) * 2 + user % 2) % N_ITEMS
-        rating = later if late else 1 + rng.integers(5)
-        lines.append(f"u{user}\t{rename}i{item}\t{rating}\t{1_700_000_000 + 60 * event}")
-    (folder / f"{folder.name}.inter").write_text("\n".join(lines) + "\n")
-    rows = [f"{rename}i{item}\tItem {item}\tkind{item % 2}" for item in range(N_ITEMS)]
-    header = "item_id:token\ttitle:token_seq\tgenre:token_seq"
-    (folder / f"{folder.name}.item").write_text("\n".join([header, *rows]) + "\n")
-    return folder
+from tests.streams.commands.conftest import SPLIT, write_data
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data") / "tiny")
+def data(trained: Path) -> Path:
+    return trained / "tiny"
 
 
 @pytest.fixture(scope="module")
-def release(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = ModelConfig(dim=16, layers=1, history_length=8, n_neighbours=4, n_affinities=4, feature_dim=12)
-    dataset = load_recbole(data)
-    actions, encoder = rating_actions(dataset.interactions), named_encoder("minilm")
-    corpus = make_corpus(dataset, actions, WEIGHTS, encoder, config)
-    out = tmp_path_factory.mktemp("release") / "tiny"
-    train_release(corpus, WEIGHTS, out, until=0.8, config=config, train=TrainConfig(epochs=1))
-    return out
+def release(trained: Path) -> Path:
+    return trained / "release"
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
