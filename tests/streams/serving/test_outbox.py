@@ -22,11 +22,11 @@ class Lease:
     owned = True
 
 
-def record(number: int, dim: int, title: str = "because") -> Recommendation:
+def record(number: int, dim: int, title: str = "because", release: str = "m") -> Recommendation:
     item = SlateItem(item_id=f"i{number}", position=0, score=0.5, propensity=1.0, reasons=[title])
     return Recommendation(
         request_id=f"r{number}", user_id=f"u{number}", slate=[item], policy="thompson", policy_version=0,
-        propensity_kind="exact", model_version="m", features=b"", feature_dim=dim, timestamp_ms=1_000,
+        propensity_kind="exact", model_version=release, features=b"", feature_dim=dim, timestamp_ms=1_000,
         latency_ms=1.0,
     )  # fmt: skip
 
@@ -116,7 +116,8 @@ async def test_who_waits_is_told_when_a_slate_that_is_out_cannot_be_counted(memo
         post = Post(memory, worker)
         await post.publisher.start()
         wide = np.zeros((1, post.dim + 1), np.float32)
-        sent = post.box.publish(post.shard, record(0, post.dim), wide, received=time.time())
+        of_ours = record(0, post.dim, release=post.shard.model_version)
+        sent = post.box.publish(post.shard, of_ours, wide, received=time.time())
         with pytest.raises(ValueError, match=str(post.dim)):
             await asyncio.wait_for(sent, 120)
         await asyncio.wait_for(post.send(1), 120)  # and what comes after goes out
