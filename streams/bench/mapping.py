@@ -134,7 +134,7 @@ def _fold(batches: list[RecordColumns], read: Read, shard: Shard) -> None:
 
 
 def _shard() -> Shard:
-    return ShardFactory(Settings(), version="none", dim=4, signals=SignalConfig()).shard(0)
+    return ShardFactory(Settings(), serving=lambda: ("none", 4), signals=SignalConfig()).shard(0)
 
 
 def _seconds(work: Callable[[], None]) -> float:

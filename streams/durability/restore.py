@@ -164,6 +164,7 @@ class Restorer:
         for statistics in shard.every_statistics:
             mine = statistics.feature_space
             statistics.load_rows(value for key, value in arms.items() if is_arm_in(key, mine))
+        shard.keep_few()  # each restart with another release leaves one more
         shard.rewarded_offset = row.clicks_offset
         shard.recommended_offset = row.recommendations_offset
         shard.watermark_ms = row.closed_ms

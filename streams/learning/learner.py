@@ -57,6 +57,7 @@ class Learner:
         self._foreign_positions: dict[int, PositionStatistics] = {}
         self._copies: dict[int, _Copy] = {}
         self._learn_after = 0.0
+        self._turn = asyncio.Lock()  # a release that begins asks beside the clock
         self._positions_seen = 0
 
     # Partitions of other workers
@@ -105,6 +106,10 @@ class Learner:
 
     async def learn(self, shards: Sequence[Shard]) -> None:
         """Let the policies adopt the merged statistics when they have changed."""
+        async with self._turn:
+            await self._learn(shards)
+
+    async def _learn(self, shards: Sequence[Shard]) -> None:
         # With a model per item this takes longer the more there are: it may have a tenth of the time.
         started = time.perf_counter()
         if started < self._learn_after:

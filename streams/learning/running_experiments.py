@@ -108,7 +108,11 @@ class RunningExperiments:
             policy.update(statistics)
 
     async def apply(self, rows: Iterable[tuple[bytes | None, bytes | None]]) -> None:
-        """Take in rows of `experiments`: what is stopped ends at once, what is new begins when ready."""
+        """Take in rows of `experiments`, and return when what is new has begun."""
+        await self.start(self.take_in(rows))
+
+    def take_in(self, rows: Iterable[tuple[bytes | None, bytes | None]]) -> Mapping[str, Experiment]:
+        """Take in rows of `experiments`: what is stopped ends at once; return what is new, for `start`."""
         started: dict[str, Experiment] = {}
         for key, value in rows:
             name = (key or b"").decode(errors="replace")
@@ -119,14 +123,15 @@ class RunningExperiments:
                 self._remove(name)
             elif self._definitions.get(name) != experiment:
                 self._definitions[name] = started[name] = experiment
-        await self._start(started)
+        return started
 
     async def take_over(self, other: "RunningExperiments") -> None:
         """Run what another runs, or would, from now on."""
         self._definitions = dict(other._definitions)
-        await self._start(dict(self._definitions))
+        await self.start(dict(self._definitions))
 
-    async def _start(self, started: Mapping[str, Experiment]) -> None:
+    async def start(self, started: Mapping[str, Experiment]) -> None:
+        """Let experiments begin when they are ready, unless they have been stopped by then."""
         for name, experiment in started.items():
             try:
                 running = await asyncio.to_thread(self._make, experiment)

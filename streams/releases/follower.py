@@ -1,7 +1,8 @@
 """Follows `model-releases` while a worker runs: what is to serve is prepared, and then serves at once.
 
 A release that cannot be served is refused: what served goes on, and the reason is in the log, on the topic,
-in a metric and in the console. A store that does not answer is no fault of a release: it is asked again.
+in a metric and in the console. A store or a broker that does not answer is no fault of a release: it is asked
+again.
 """
 
 import asyncio
@@ -127,7 +128,12 @@ class Follower:
             if version is None or version == self._lanes.serving.version or version in self.refused:
                 continue
             if self._preparing is None:
-                self._preparing = version, asyncio.create_task(self._serve(version))
+                self._prepare(version)
+
+    def _prepare(self, version: str) -> None:
+        task = asyncio.create_task(self._serve(version))
+        task.add_done_callback(self._crash_on_error)
+        self._preparing = version, task
 
     async def _abandon(self) -> None:
         preparing, self._preparing = self._preparing, None
@@ -145,7 +151,7 @@ class Follower:
             await encoded(lane)
             self._swap(lane, began)
             self._retry_s = RETRY_S
-        except StoreUnreachable as error:
+        except (StoreUnreachable, KafkaError) as error:
             log.error("release %s is tried again in %g s: %s", version, self._retry_s, error)
             asyncio.get_running_loop().call_later(self._retry_s, self._changed.set)
             self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
@@ -194,4 +200,7 @@ def show_release(metrics: Metrics, lane: Lane) -> None:
 
 
 def _written_s(folder: Path | None) -> float | None:
-    return None if folder is None else (folder / MANIFEST).stat().st_mtime
+    try:
+        return None if folder is None else (folder / MANIFEST).stat().st_mtime
+    except OSError:  # who serves it has it in memory
+        return None

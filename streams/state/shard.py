@@ -361,9 +361,10 @@ class Shard:
     def _shown_of(self, version: str, dim: int) -> Statistics | None:
         """Return the statistics of slates that a release made, now or before; None where none are kept."""
         statistics = self._known(version)
-        if statistics is None and self.blank is not None:
+        # Fewer features than two no release has: somebody else wrote that slate.
+        if statistics is None and self.blank is not None and dim > 1:
             statistics = self.others[version] = self.blank(version, dim)
-            self._keep_few()
+            self.keep_few()
         return None if statistics is None or statistics.dim != dim else statistics
 
     @property
@@ -389,9 +390,10 @@ class Shard:
         self.others[self.model_version] = before
         self.model_version = version
         self.next_reference = None  # of the features of the one before
-        self._keep_few()
+        self.keep_few()
 
-    def _keep_few(self) -> None:
+    def keep_few(self) -> None:
+        """Let go of what releases of long ago have learned, and of its rows on the changelog."""
         while len(self.others) > KEPT:
             gone = self.others.pop(next(iter(self.others)))
             keys = (arm_key(self.partition, arm, gone.feature_space) for arm in gone.parts.tolist())

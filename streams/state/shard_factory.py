@@ -1,5 +1,7 @@
 """Makes empty shards, as the settings and the release want them."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,8 +24,8 @@ class ShardFactory:
 
     Parameters
     ----------
-    version, dim : of the release that serves, and the number of its features
-    signals : how that release's training counted co-visits
+    serving : returns the version of the release that serves, and the number of its features
+    signals : how releases' training counts co-visits
 
     Attributes
     ----------
@@ -31,11 +33,12 @@ class ShardFactory:
     weigher : what the shards' clicks teach, None where a release says what signals count
     """
 
-    def __init__(self, settings: Settings, *, version: str, dim: int, signals: SignalConfig) -> None:
+    def __init__(
+        self, settings: Settings, *, serving: Callable[[], tuple[str, int]], signals: SignalConfig
+    ) -> None:
         self._settings = settings
         self.spaces = Spaces(settings)
-        self._version = version
-        self._dim = dim
+        self._serving = serving
         self._signals = signals
         self.weigher: Weigher | None = None
         given = 0.0 if settings.position_bias == "learned" else settings.position_bias
@@ -44,6 +47,7 @@ class ShardFactory:
     def shard(self, partition: int) -> Shard:
         """Return the empty shard of a partition."""
         settings = self._settings
+        version, dim = self._serving()
         return Shard(
             partition=partition,
             profiles=Profiles(
@@ -53,8 +57,8 @@ class ShardFactory:
                 positive=settings.positive_actions,
             ),
             covisits=self.covisits(),
-            statistics=self.spaces.blank(self._version, self._dim),
-            model_version=self._version,
+            statistics=self.spaces.blank(version, dim),
+            model_version=version,
             blank=self.spaces.blank,
             slates=PendingSlates(
                 window_ms=settings.attribution_window_ms,

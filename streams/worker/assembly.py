@@ -110,9 +110,12 @@ def assemble(
     metrics, topics = Metrics(), topics_of_worker(settings)
     index = ItemIndex(now_s=int(clock.time()))
     release = scorer.release
-    factory = ShardFactory(
-        settings, version=release.version, dim=release.feature_dim, signals=release.signals
-    )
+
+    def serving() -> tuple[str, int]:
+        now = lanes.serving.scorer.release
+        return now.version, now.feature_dim
+
+    factory = ShardFactory(settings, serving=serving, signals=release.signals)
     metrics.set_examination(factory.examination[:POSITIONS])
     shared = SharedState(index, Catalogue(index), {p: factory.covisits() for p in range(settings.partitions)})
     if isinstance(scorer, BaselineScorer):

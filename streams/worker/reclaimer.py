@@ -172,7 +172,8 @@ class Reclaimer:
             async with shard.lock:  # a flush reads the keys of the rows that it packs
                 pass
         for lane in self._lanes:
-            await lane.items.clear(rows)
+            if lane in self._lanes:  # else it was let go while the one before it was cleared
+                await lane.items.clear(rows)
         self._eligibility.forget(rows)
         self._shared.catalogue.forget(rows)
         for part in _slices(rows):

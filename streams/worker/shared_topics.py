@@ -134,8 +134,10 @@ class SharedTopics:
         self._spawn(self._apply([(row.key, row.value) for row in records]))
 
     async def _apply(self, experiments: Sequence[tuple[bytes | None, bytes | None]]) -> None:
-        for lane in self._lanes:
-            await lane.policies.experiments.apply(experiments)
+        running = [lane.policies.experiments for lane in self._lanes]
+        # All at once: rows that come while one gets ready must not be overtaken by these in another.
+        for one, started in [(one, one.take_in(experiments)) for one in running]:
+            await one.start(started)
 
     def _on_policy_rows(self, partition: int, records: Sequence[Any]) -> None:
         items, others = read_covisits(RecordColumns.of(records))

@@ -4,13 +4,16 @@ import asyncio
 import json
 import logging
 import shutil
+import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from aiokafka.errors import KafkaConnectionError
 
 from model_core.release.baseline import BaselineScorer
 from model_core.release.folder import MANIFEST, RANKER, read_release, sign_manifest
@@ -247,6 +250,50 @@ async def test_a_policy_goes_on_where_it_was_when_its_release_serves_again(
         assert lane.policies.learner.version == 4  # three impressions and a reward
 
 
+async def test_a_partition_that_is_restored_between_swaps_keeps_what_two_releases_before_learned(
+    make_life: Callable[..., Life],
+) -> None:
+    life = make_life(partitions=1, policy="thompson")
+    versions = [life.put() for _ in range(4)]
+    async with life.worker(versions[0]) as worker:
+        for version in versions[1:]:
+            life.say("promote", version)
+            await serves(worker, version)
+            life.take(await life.slate(worker))
+            await worker.deliver()
+        for _ in range(2):
+            (shard,) = worker.parts.partitions.live()
+            assert learned(shard) == dict.fromkeys(versions[1:], (3, 1))
+            await worker.assign([])
+            await worker.assign([0])
+    life.say("rollback", versions[0])
+    async with life.worker(versions[0]) as worker:  # nobody knows it any more
+        await serves(worker, versions[0])
+        (shard,) = worker.parts.partitions.live()
+        assert learned(shard) == {versions[0]: (0, 0)} | dict.fromkeys(versions[2:], (3, 1))
+
+
+async def test_a_sweep_survives_that_a_release_is_let_go_meanwhile(make_life: Callable[..., Life]) -> None:
+    life = make_life(partitions=1)
+    first, second, third = (life.put() for _ in range(3))
+    async with life.worker(first) as worker:
+        life.say("promote", second)
+        serving = await serves(worker, second)
+        life.memory.events.click("u", "nobody described it", "view")
+        await worker.deliver()
+        index, reclaimer = worker.parts.shared.index, worker.parts.reclaimer
+        reclaimer._forgotten = np.array([index.row_of("nobody described it")], np.int32)
+        index.forget(reclaimer._forgotten)
+        goes_on = threading.Event()
+        serving.inference.submit(goes_on.wait, DEADLINE_S)
+        sweeping = asyncio.create_task(reclaimer.sweep())
+        life.say("promote", third)
+        await until(worker, lambda: first not in [lane.version for lane in worker.parts.lanes])
+        await until(worker, lambda: len(list(worker.parts.lanes)) == 2)
+        goes_on.set()
+        await sweeping
+
+
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "no graph": ({"files": {RANKER: b"no graph"}}, "must be an ONNX graph that can be loaded"),
     "other actions": ({"actions": {"purchase": 1.0}}, "actions must have one of the release's"),
@@ -311,6 +358,29 @@ async def test_a_store_that_is_away_is_asked_again_and_nothing_is_refused(
         await asyncio.sleep(0)
         away.rename(life.store)
         await serves(worker, first)
+        assert [change.change for change in life.changes()] == ["promote"]
+
+
+async def test_a_broker_that_is_away_is_asked_again_and_nothing_is_refused(
+    make_life: Callable[..., Life], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.releases.follower.RETRY_S", 0.01)
+    life = make_life()
+    first = life.put()
+    async with life.worker() as worker:
+        await worker.assign([0])
+        reads = iter([KafkaConnectionError("the broker is away")])
+        read = life.memory.log.read
+
+        def once_away(topic: str, partition: int, **how: Any) -> Any:
+            for error in reads:
+                raise error
+            return read(topic, partition, **how)
+
+        monkeypatch.setattr(life.memory.log, "read", once_away)
+        life.say("promote", first)
+        await serves(worker, first)
+        assert list(reads) == []
         assert [change.change for change in life.changes()] == ["promote"]
 
 

@@ -17,9 +17,11 @@ from streams.decoding.clicks import ClickColumns, click_columns
 from streams.events import Click, Recommendation, SlateItem
 from streams.kafka.columns import Record
 from streams.metrics import Metrics
+from streams.settings import Settings
 from streams.state.item_index import ItemIndex, key_of, keys_of
 from streams.state.profiles import Profiles
 from streams.state.shard import ARM_PREFIX, Shard, arm_key, decode_policy_row, encode_policy_row
+from streams.state.spaces import Spaces
 
 BEGIN_MS = 10**12
 ACTIONS = ("view", "click")
@@ -304,3 +306,12 @@ def test_slates_of_another_release_are_rewarded_and_not_learned_from() -> None:
     assert closed.rewards.tolist() == [0.0, 1.0, 0.0]
     assert live.statistics == Learning.of("thompson", PRIOR).empty()
     assert live.positions == PositionStatistics()
+
+
+def test_a_slate_with_fewer_features_than_any_release_has_is_learned_from_by_nobody() -> None:
+    live = shard(Learning.of("thompson", PRIOR), blank=Spaces(Settings()).blank)
+    record, features = slate(0)
+    for number, (version, dim) in enumerate((("0" * 12, 3), ("1" * 12, 1))):
+        live.count_slate(msgspec.structs.replace(record, model_version=version), features[:, :dim], number)
+    assert {version: one.impressions for version, one in live.others.items()} == {"0" * 12: 3}
+    assert live.recommended_offset == 1
