@@ -2,9 +2,12 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from itertools import islice
+from pathlib import Path
 
 from model_core.release.folder import Release
 from streams.errors import ConfigurationError
@@ -67,7 +70,7 @@ class Candidates:
         """
         assert self._settings.release_store is not None
         store = ReleaseStore(self._settings.release_store)
-        folder = await asyncio.to_thread(fetch_release, store, version)
+        folder = await _fetched(store, version)
         there = self._settings.model_copy(update={"release": folder})
         scorer = await asyncio.to_thread(load_scorer, there)
         self._check(scorer.release)
@@ -133,6 +136,21 @@ class Candidates:
         while size <= min(len(requests), self._settings.max_batch):
             await lane.previews.rehearse(requests[:size])
             size *= 2
+
+
+async def _fetched(store: ReleaseStore, version: str) -> Path:
+    """Fetch a release in a thread for which nobody waits at the end: a store may not answer for ever."""
+    found: Future[Path] = Future()
+    found.set_running_or_notify_cancel()  # who gives it up does not disturb the thread
+
+    def fetch() -> None:
+        try:
+            found.set_result(fetch_release(store, version))
+        except BaseException as error:
+            found.set_exception(error)
+
+    threading.Thread(target=fetch, name="fetching a release", daemon=True).start()
+    return await asyncio.wrap_future(found)
 
 
 async def encoded(lane: Lane) -> None:

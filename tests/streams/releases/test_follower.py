@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaConnectionError
 from model_core.release.baseline import BaselineScorer
 from model_core.release.folder import MANIFEST, RANKER, read_release, sign_manifest
 from streams.items.table import AnyScorer, load_scorer
+from streams.releases.candidate import _fetched
 from streams.releases.changes import ReleaseChange, decode_change, encode_change
 from streams.releases.live import Live
 from streams.releases.store import ReleaseStore
@@ -398,6 +399,29 @@ async def test_a_release_that_is_promoted_again_is_tried_again(make_life: Callab
         life.say("promote", second)
         await serves(worker, second)
         assert follower.refused == {}
+
+
+def test_who_stops_does_not_wait_for_a_store_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, ended, answers = threading.Event(), threading.Event(), threading.Event()
+
+    def fetch(*_: Any) -> None:
+        asked.set()
+        answers.wait(DEADLINE_S)
+        ended.set()
+
+    monkeypatch.setattr("streams.releases.candidate.fetch_release", fetch)
+
+    async def stop_while_it_is_fetched() -> None:
+        fetching = asyncio.create_task(_fetched(ReleaseStore("memory://none"), "0" * 12))
+        await asyncio.to_thread(asked.wait, DEADLINE_S)
+        fetching.cancel()
+        await asyncio.gather(fetching, return_exceptions=True)
+
+    asyncio.run(stop_while_it_is_fetched())
+    assert asked.is_set()
+    assert not ended.is_set()
+    answers.set()
+    assert ended.wait(DEADLINE_S)
 
 
 def test_the_versions_of_variants_differ_though_only_their_weights_do(tmp_path: Path, tiny: Path) -> None:
