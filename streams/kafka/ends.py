@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.offset import OffsetRequest
 
+from streams.kafka.closing import closed
 from streams.kafka.layout import Layout, ask_layout
 from streams.kafka.options import aiokafka_client_options
 from streams.kafka.quick_requests import QuickRequest, text
@@ -52,7 +53,7 @@ class EndOffsets:
     async def stop(self) -> None:
         """Disconnect."""
         if self._consumer is not None:
-            await self._consumer.stop()
+            await closed(self._consumer.stop())
 
     async def of(self, topic: str, partitions: Iterable[int]) -> Ends:
         """Return the next offset to be written to each of some partitions, by partition."""

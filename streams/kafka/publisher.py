@@ -14,6 +14,7 @@ from aiokafka.producer import sender
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streams.errors import OwnershipLost
+from streams.kafka.closing import closed
 from streams.kafka.options import aiokafka_client_options
 from streams.kafka.packed_rows import PackedBatch, PackedRows, Row
 from streams.kafka.produce_codec import QuickProduceRequest
@@ -66,7 +67,7 @@ class Publisher:
         self._producer: AIOKafkaProducer | None = None
 
     async def start(self) -> None:
-        """Connect."""
+        """Connect, or leave nothing open."""
         self._producer = AIOKafkaProducer(
             **aiokafka_client_options(self._settings),
             enable_idempotence=True,
@@ -76,7 +77,11 @@ class Publisher:
             request_timeout_ms=int(1000 * self._timeout_s),
         )
         look_up_again(self._producer)
-        await self._producer.start()
+        try:
+            await self._producer.start()
+        except BaseException:
+            await self.stop()
+            raise
         mend(self._producer, may_send=self._may_send, failed=self._failed)
 
     async def stop(self) -> None:
@@ -85,9 +90,9 @@ class Publisher:
         if producer is None:
             return
         try:
-            await producer.stop()
+            await closed(producer.stop())
         except ProducerFenced:  # a transaction on its way has been refused; nobody waits for it any more
-            await producer.client.close()
+            await closed(producer.client.close())
 
     @property
     def producer(self) -> AIOKafkaProducer:

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from streams.kafka.closing import closed
 from streams.kafka.column_fetch import fetch_columns
 from streams.kafka.columns import RecordColumns
 from streams.kafka.options import aiokafka_client_options
@@ -64,7 +65,7 @@ async def read_partition(
             for (records,) in (await consumer.getmany(tp, timeout_ms=POLL_MS)).values():
                 yield records
     finally:
-        await consumer.stop()
+        await closed(consumer.stop())
 
 
 class TailReader:
@@ -118,7 +119,7 @@ class TailReader:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         if self._consumer is not None:
-            await self._consumer.stop()
+            await closed(self._consumer.stop())
 
     @property
     def task(self) -> asyncio.Task[None]:

@@ -45,7 +45,8 @@ class StateWriters:
         await self.close(partition)
         name = f"{self._settings.topic_prefix}{self._settings.group_id}-state-{partition}"
         try:
-            writer = await asyncio.wait_for(self._started(name), OPEN_TIMEOUT_S)
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                writer = await self._started(name)
         except TimeoutError:
             raise BrokerError(
                 f"the broker has not let this worker write for partition {partition} within "
@@ -62,7 +63,6 @@ class StateWriters:
                 return writer
             # Brokers are gone. The assertion is aiokafka's, where a cluster that has just woken names none.
             except (AssertionError, KafkaConnectionError):
-                await writer.stop()
                 await asyncio.sleep(ASK_AGAIN_S)
 
     async def close(self, partition: int) -> None:

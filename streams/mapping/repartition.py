@@ -25,6 +25,7 @@ from aiokafka.errors import (
 )
 
 from streams.decoding.records import NULL_KEY, TOO_LARGE, Rejected
+from streams.kafka.closing import closed
 from streams.kafka.column_fetch import fetch_columns
 from streams.kafka.columns import Record, RecordColumns
 from streams.kafka.dead_letters import DeadLetters
@@ -123,7 +124,7 @@ class Repartitioner:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         if self._consumer is not None:
-            await self._consumer.stop()
+            await closed(self._consumer.stop())
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         while True:

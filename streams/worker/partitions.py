@@ -60,7 +60,7 @@ class Partitions:
         self._assigned = False
         self._membership: Membership | None = None
         self._caught_up = False
-        self._stopping = False
+        self._stopping = self._stopped = False
         self._catching_up: asyncio.Task[None] | None = None
         self._crash: Callable[[BaseException], None] | None = None
 
@@ -73,10 +73,12 @@ class Partitions:
         self._stopping = True
 
     async def stop(self) -> None:
-        """Stop to catch up."""
-        if self._catching_up is not None:
-            self._catching_up.cancel()
-            await asyncio.gather(self._catching_up, return_exceptions=True)
+        """Stop to catch up and to restore; what is assigned from now on is left alone."""
+        self._stopped = True
+        working = [task for task in (self._catching_up, *self._shards.values()) if task and not task.done()]
+        for task in working:
+            task.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
 
     async def assign(self, partitions: set[int], *, membership: Membership) -> None:
         """Own exactly these partitions: keep those owned all along, restore the others, drop the rest.
@@ -84,6 +86,8 @@ class Partitions:
         What was owned before counts only when this membership follows the last one: if not, others may have
         owned and changed it in between.
         """
+        if self._stopped:
+            return
         if not membership.follows(self._membership):
             self.lose_all()
         self._membership = membership

@@ -22,7 +22,7 @@ from streams.errors import SlatestreamError
 from streams.settings import ENV_PREFIX, Settings
 
 READY_TIMEOUT_S = 240.0
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 40.0  # longer than a worker gives itself
 POLL_S = 0.1
 COMMAND = ("streams.cli", "worker")
 HTTP_TIMEOUT_S = 30.0

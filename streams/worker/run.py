@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from streams.errors import SlatestreamError
 from streams.releases.live import live_release
@@ -16,17 +16,40 @@ from streams.worker.cached_kernels import load_without_compiler
 
 log = logging.getLogger("slatestream")
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOP_TIMEOUT_S = 30.0
+END_TIMEOUT_S = 3.0  # for what is left, first tasks and then threads
+CANCEL_AGAIN_S = 0.2
 T = TypeVar("T")
 
 
 async def run_worker(settings: Settings, *, beside: Beside | None = None) -> int:
-    """Run a worker in this event loop, and what else belongs beside it; return the exit code at the end."""
+    """Run a worker in this event loop, and what else belongs beside it; return the exit code at the end.
+
+    The process ends here where something of the worker's does not.
+    """
+    try:
+        code = await _run(settings, beside)
+    except Exception as error:
+        if not await end_the_rest():
+            log.critical("stopped by an error: %s", error)
+            _leave(1)
+        raise
+    if not await end_the_rest():
+        _leave(code)
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:  # another one would end the interpreter on its way out, and the exit code with it
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
+    return code
+
+
+async def _run(settings: Settings, beside: Beside | None) -> int:
     bound_heaps()
     load_without_compiler()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         loop.add_signal_handler(number, stop.set)
     app = create_app(settings, await _unless(stop, live_release(settings)))
     app.beside = beside
@@ -37,12 +60,12 @@ async def run_worker(settings: Settings, *, beside: Beside | None = None) -> int
         if starting in done:
             starting.result()
             await asyncio.wait(waiting - {starting}, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait_for(app.stop(), STOP_TIMEOUT_S)
-    except TimeoutError:
-        log.error("not stopped within %.0f s; what was not committed will be read again", STOP_TIMEOUT_S)
-        logging.shutdown()
-        # A thread that waits for the broker would hold the interpreter's own way out, perhaps for ever.
-        os._exit(1)
+        stopping = asyncio.ensure_future(app.stop())
+        await asyncio.wait({stopping}, timeout=STOP_TIMEOUT_S)
+        if not stopping.done():
+            log.error("not stopped within %.0f s; what was not committed will be read again", STOP_TIMEOUT_S)
+            _leave(1)
+        stopping.result()
     finally:
         await app.stop_http()
     reason = app.crash_reason
@@ -61,8 +84,34 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
     await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not working.done():
         log.info("stopped while a release was fetched")
-        logging.shutdown()
-        # The thread that fetches it cannot be cut off, and nothing has been begun that would be lost.
-        os._exit(0)
+        _leave(
+            0
+        )  # the thread that fetches it cannot be cut off, and nothing has been begun that would be lost
     stopping.cancel()
     return working.result()
+
+
+async def end_the_rest() -> bool:
+    """End what is still at work in this event loop, within seconds; say whether all of it has ended.
+
+    Tasks are cancelled until they end: a client library may keep one cancellation to itself.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + END_TIMEOUT_S
+    while (others := asyncio.all_tasks() - {asyncio.current_task()}) and loop.time() < deadline:
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others, timeout=CANCEL_AGAIN_S)
+    threads = asyncio.ensure_future(loop.shutdown_default_executor())
+    await asyncio.wait({threads}, timeout=END_TIMEOUT_S)
+    if not threads.done():
+        log.warning("a thread still waits for something; it is left")
+    if others:
+        log.warning("left as they are: %s", ", ".join(sorted(str(task.get_coro()) for task in others)))
+    return threads.done() and not others
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process at once: what waits for the broker would hold the interpreter's own way out."""
+    logging.shutdown()
+    os._exit(code)

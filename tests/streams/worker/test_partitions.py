@@ -8,6 +8,7 @@ import pytest
 from streams.errors import OwnershipLost
 from streams.kafka.partitioner import partition_of
 from streams.state.item_index import keys_of
+from streams.state.shard import Shard
 from tests.streams.conftest import Memory
 
 PLACE = partition_of("u", 2)
@@ -148,3 +149,27 @@ async def test_the_rows_of_foreign_partitions_are_followed_and_those_of_owned_on
         found = theirs.index.find_keys(keys_of(["a", "b"]))
         assert (found >= 0).all()
         assert theirs.covisits[PLACE].popularity[found].tolist() == [1, 1]
+
+
+async def test_what_is_being_restored_ends_with_the_worker(memory: Memory) -> None:
+    async with memory.worker() as worker:
+        partitions = worker.parts.partitions
+        await worker.assign([PLACE])
+        begun = asyncio.Event()
+
+        async def never(partition: int) -> Shard:
+            begun.set()
+            await asyncio.Event().wait()
+            raise AssertionError("it waits for ever")
+
+        partitions._restore_shard = never
+        assigning = asyncio.create_task(worker.assign([PLACE, OTHER]))
+        async with asyncio.timeout(DEADLINE_S):
+            await begun.wait()
+            waiting = asyncio.create_task(partitions.shard(OTHER))
+            await asyncio.sleep(0)
+            await partitions.stop()
+            with pytest.raises(OwnershipLost, match="went to another worker"):
+                await waiting
+        assigning.cancel()
+        await asyncio.gather(assigning, return_exceptions=True)
