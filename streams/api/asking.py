@@ -158,7 +158,8 @@ def check_parameters(query: MultiMapping[str], parameters: Sequence[Parameter]) 
 def length_of(query: MultiMapping[str], k_default: int) -> int:
     """Return k; raise Problem if it is none."""
     text = query.get("k", str(k_default))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_SLATE:
+    # Of more digits a number need not be one to `int`, nor are its first ones its value.
+    if len(text) > 9 or not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_SLATE:
         raise Problem(400, f"k must be a whole number from 1 to {MAX_SLATE}, got {text[:20]!r}")
     return int(text)
 

@@ -71,6 +71,10 @@ async def test_each_list_has_its_own_order_and_filters_choose_from_it(make_memor
                 with pytest.raises(HttpError, match=why) as refused:
                     await asking(found.url, ask)
                 assert refused.value.status == 404
+            for k in (10**12, 200_000_000_000_000, "0000000050000", "000000001" + "0" * 5000):
+                with pytest.raises(HttpError, match="k must be a whole number") as refused:
+                    await named("popular", k=k)
+                assert refused.value.status == 400
             # What has come since is in the list a second later, and not before.
             memory.events.click("v", "unmet", "like", timestamp_ms=now)
             await worker.deliver()
