@@ -21,7 +21,7 @@ RUNS = int(os.environ.get("CHAOS_RUNS", "0"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 KINDS = tuple(os.environ.get("CHAOS_FAULTS", ",".join(FAULTS)).split(","))
 LENGTH = 6  # faults of a run
-QUICK = ("kill_in_flush", "cut_off", "abort_clicks", "restart_broker", "lose_offsets")
+QUICK = ("kill_in_flush", "stop", "abort_clicks", "restart_broker", "lose_offsets")
 
 
 @pytest.fixture
