@@ -39,6 +39,9 @@ class RowPublisher(Protocol):
     async def publish_all(self, rows: Iterable[tuple[str, int, Row]], /) -> None:
         """Publish rows of several (topic, partition) pairs at once."""
 
+    def take_back(self, topic: str, partition: int) -> None:
+        """Send nothing more of what was published to a partition until now; it fails with OwnershipLost."""
+
 
 class Tail(Protocol):
     """Follows every partition of some topics; see `reader.TailReader`, whose contract this is."""

@@ -2,7 +2,7 @@
 
 - A row that the broker refuses takes its sequence number with it: every later one would be out of order.
 - Sequence numbers go on below zero after 2**31 rows, where a broker expects zero.
-- What may not be sent any more must not be sent.
+- What may not be sent any more must not be sent, nor sent again.
 - Nobody is told of what is tried again.
 - A connection that breaks while it is asked who coordinates transactions ends it for good.
 """
@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError
+from aiokafka.producer.transaction_manager import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, PidAndEpoch
 
 from streams.errors import OwnershipLost
 
@@ -27,8 +28,8 @@ def unnoticed(topic: str) -> None:
     """Let an error of the broker's be known to nobody but the caller."""
 
 
-def mend(producer: AIOKafkaProducer, *, may_send: Callable[[], bool] | None, failed: Failed) -> None:
-    """Mend a started producer.
+def mend(producer: AIOKafkaProducer, *, may_send: Callable[[], bool] | None, failed: Failed) -> "Unconfirmed":
+    """Mend a started producer; return what takes back rows that it has been given.
 
     Parameters
     ----------
@@ -39,6 +40,7 @@ def mend(producer: AIOKafkaProducer, *, may_send: Callable[[], bool] | None, fai
     _tell(producer, failed)
     if may_send is not None:
         _guard(producer, may_send)
+    return Unconfirmed(producer)
 
 
 def look_up_again(producer: AIOKafkaProducer) -> None:
@@ -68,10 +70,11 @@ def _number(producer: AIOKafkaProducer) -> None:
     def popped(tp: Any) -> Any:
         batch = pop(tp)
         if batch.retry_count == 1:  # numbered just now
-            fail = batch.failure
+            fail, producer_id = batch.failure, manager.producer_id
 
             def failure(exception: Any) -> None:
-                increment(tp, -batch.record_count)
+                if manager.producer_id == producer_id:
+                    increment(tp, -batch.record_count)
                 fail(exception)
 
             batch.failure = failure
@@ -92,11 +95,54 @@ def _tell(producer: AIOKafkaProducer, failed: Failed) -> None:
     accumulator.reenqueue = told
 
 
+class Unconfirmed:
+    """What a started idempotent producer has been given and no broker has confirmed."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._manager, self._accumulator = producer._txn_manager, producer._message_accumulator
+        self._taken_back: set[Any] = set()
+        self._reenqueue = self._accumulator.reenqueue
+        self._accumulator.reenqueue = self._again
+
+    def take_back(self, topic: str, partition: int) -> None:
+        """Send nothing more of a partition that was handed over until now: it fails with OwnershipLost.
+
+        What is on its way is confirmed or not, as the broker says; it is not sent again.
+        """
+        tp, pending = TopicPartition(topic, partition), self._accumulator._pending_batches
+        self._taken_back.update(batch for batch in pending if batch.tp == tp)
+        for batch in self._accumulator._batches.pop(tp, ()):
+            if batch.retry_count:
+                pending.add(batch)  # from where it goes when it has failed
+            self._fail(batch)
+
+    def _again(self, batch: Any) -> None:
+        if batch in self._taken_back:
+            self._fail(batch)
+        else:
+            self._reenqueue(batch)
+        self._taken_back &= self._accumulator._pending_batches
+
+    def _fail(self, batch: Any) -> None:
+        _refuse(batch, "the partition may be another worker's by now")
+        if batch.retry_count:  # the broker may have it: its number is neither free nor used
+            self._manager._pid_and_epoch = PidAndEpoch(NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
+            self._manager._pid_waiter = asyncio.get_running_loop().create_future()
+            self._manager._sequence_numbers.clear()
+
+
+def _refuse(batch: Any, why: str) -> None:
+    batch.failure(OwnershipLost(why))
+    if batch._drain_waiter.done():
+        batch._drain_waiter.exception()  # nobody may be waiting for its place
+
+
 def _guard(producer: AIOKafkaProducer, may_send: Callable[[], bool]) -> None:
     """Ask before the producer hands rows to its sockets: it may have slept with them.
 
     What was never sent can be taken out. What was sent and not confirmed may be with the broker: it stays, to
-    be sent again under the same number once that is allowed, which a broker that has it takes as the same.
+    be sent again under the same number once that is allowed, which a broker that has it takes as the same;
+    unless it is taken back before.
     """
     accumulator = producer._message_accumulator
     drain = accumulator.drain_by_nodes
@@ -108,8 +154,7 @@ def _guard(producer: AIOKafkaProducer, may_send: Callable[[], bool]) -> None:
         for tp, waiting in list(accumulator._batches.items()):
             for batch in waiting:
                 if not batch.retry_count:
-                    batch.failure(OwnershipLost("the group has not answered in a session"))
-                    batch._drain_waiter.exception()  # nobody may be waiting for its place
+                    _refuse(batch, "the group has not answered in a session")
             kept = deque(batch for batch in waiting if batch.retry_count)
             if kept:
                 accumulator._batches[tp] = kept

@@ -18,7 +18,7 @@ from streams.kafka.closing import closed
 from streams.kafka.options import aiokafka_client_options
 from streams.kafka.packed_rows import PackedBatch, PackedRows, Row
 from streams.kafka.produce_codec import QuickProduceRequest
-from streams.kafka.producer_mends import Failed, look_up_again, mend, unnoticed
+from streams.kafka.producer_mends import Failed, Unconfirmed, look_up_again, mend, unnoticed
 from streams.settings import Settings
 
 __all__ = ["BATCH_BYTES", "MAX_REQUEST_BYTES", "Publisher", "Row"]
@@ -65,6 +65,7 @@ class Publisher:
         self._failed = failed
         self._timeout_s = timeout_s
         self._producer: AIOKafkaProducer | None = None
+        self._unconfirmed: Unconfirmed | None = None
 
     async def start(self) -> None:
         """Connect, or leave nothing open."""
@@ -82,7 +83,7 @@ class Publisher:
         except BaseException:
             await self.stop()
             raise
-        mend(self._producer, may_send=self._may_send, failed=self._failed)
+        self._unconfirmed = mend(self._producer, may_send=self._may_send, failed=self._failed)
 
     async def stop(self) -> None:
         """Send what is buffered and disconnect."""
@@ -100,6 +101,14 @@ class Publisher:
         if self._producer is None:
             raise RuntimeError("the publisher is not started")
         return self._producer
+
+    def take_back(self, topic: str, partition: int) -> None:
+        """Send nothing more of what was published to a partition until now; it fails with OwnershipLost.
+
+        What a broker confirms all the same is not taken back.
+        """
+        if self._unconfirmed is not None:
+            self._unconfirmed.take_back(topic, partition)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:

@@ -75,6 +75,9 @@ class MemoryPublisher:
             raise refused
         return last
 
+    def take_back(self, topic: str, partition: int) -> None:
+        """Nothing waits in memory: what was published is on the log."""
+
     async def send(self, topic: str, partition: int, key: bytes | None, value: bytes, /) -> int:
         """Publish one row; return its offset."""
         return await self.publish(topic, partition, [(key, value)])

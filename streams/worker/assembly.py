@@ -137,7 +137,7 @@ def assemble(
     partitions = Partitions(
         restorer.restore, topics=topics, ends=ends, inputs=inputs, shared=shared,
         shared_topics=shared_topics, lanes=lanes, metrics=metrics,
-        faults=lambda: watch.faults,
+        faults=lambda: watch.faults, dropped=partial(slates.take_back, topics["recommendations"]),
     )  # fmt: skip
     watch = LogWatch(
         settings, topics, ends=ends, inputs=inputs, metrics=metrics,

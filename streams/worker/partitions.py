@@ -32,6 +32,7 @@ class Partitions:
     restore : returns the shard of a partition as it was when it was last flushed
     topics : full name on the broker by name
     faults : returns what is wrong with the topics
+    dropped : is told each partition that others may own from now on
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Partitions:
         lanes: Lanes,
         metrics: Metrics,
         faults: Callable[[], Collection[str]] = tuple,
+        dropped: Callable[[int], object] = lambda partition: None,
     ) -> None:
         self._restore_shard = restore
         self._topics = topics
@@ -56,6 +58,7 @@ class Partitions:
         self._lanes = lanes
         self._metrics = metrics
         self._faults = faults
+        self._dropped = dropped
         self._shards: dict[int, asyncio.Task[Shard]] = {}
         self._assigned = False
         self._membership: Membership | None = None
@@ -137,6 +140,7 @@ class Partitions:
             task.result().dropped = True
             for lane in self._lanes:
                 lane.learner.keep(task.result())
+        self._dropped(partition)
         self._shared_topics.disown(partition)
         for name in INPUTS:
             self._metrics.drop_lag(name, partition)
