@@ -108,10 +108,13 @@ def plan_files(files: Sequence[Path], choices: Choices, options: Options) -> lis
     Raises
     ------
     FileError
-        If one cannot be imported, or a column that somebody named is in none of them.
+        If one cannot be imported or is named twice, or a column that somebody named is in none of them.
     """
-    sources = []
+    sources, met = [], set[Path]()
     for path in files:
+        if (place := path.resolve()) in met:
+            raise FileError(f"{path} is named twice, and its rows would count twice: name it once")
+        met.add(place)
         table = open_table(path, separator=options.separator, names=options.columns)
         plan = make_plan(table, told=options.told, kind=options.kind)
         _, told = make_maker(plan, choices)

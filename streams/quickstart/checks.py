@@ -39,16 +39,25 @@ def check_settings(settings: Settings) -> None:
         )
 
 
-def check_tools(settings: Settings) -> None:
+def check_tools(settings: Settings, *, train: bool) -> None:
     """Look for Java, Kafka's jars and the text encoder, and fetch or export what there is not yet.
+
+    Parameters
+    ----------
+    train : whether a release is to be trained, which reads the items' texts
 
     Raises
     ------
     BrokerError
         Without Java 17, or where Maven cannot fetch the jars.
     ConfigurationError
-        Without the text encoder of the settings.
+        Without the text encoder of the settings, or with none where a release is to be trained.
     """
+    if train and settings.text_encoder == NO_ENCODER:
+        raise ConfigurationError(
+            f"a release is trained on the items' texts: text_encoder must be one, got {NO_ENCODER!r}; "
+            "without, say --train none"
+        )
     find_java()
     kafka_jars()
     name: Any = needs_no_encoder(None).get("text_encoder", settings.text_encoder)

@@ -136,7 +136,7 @@ def quickstart_command(
         show_sources(console, sources)
         _check_kinds(sources)
         with console.status("Looking for Java, Kafka and the text encoder ..."):
-            check_tools(settings)
+            check_tools(settings, train=asked.train != NONE)
         with open_folder(folder, _identity(sources, choices), restart=restart) as opened:
             done = _Quickstart(console, settings, opened, asked).run(sources, choices, options)
         raise typer.Exit(0 if done else 1)

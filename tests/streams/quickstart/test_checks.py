@@ -114,3 +114,13 @@ def test_without_java_nothing_is_read(
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "needs Java 17" in refused(monkeypatch, capsys, tmp_path)
+
+
+def test_a_training_without_a_text_encoder_is_refused_and_so_is_a_file_that_is_named_twice(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert "is named twice" in refused(monkeypatch, capsys, tmp_path, "./ratings.csv")
+    monkeypatch.setenv("SLATESTREAM_TEXT_ENCODER", "none")
+    said = refused(monkeypatch, capsys, tmp_path)
+    assert "text_encoder must be one, got 'none'" in said
+    assert "--train none" in said
