@@ -139,7 +139,16 @@ def jump_clock(run: Run) -> None:
 
 
 def cut_off(run: Run) -> None:
-    """A worker reaches no broker for longer than its session, while it runs on."""
+    """A worker reaches no broker for longer than its session, while it runs on; what it sent is lost."""
+    _apart(run, late=False)
+
+
+def deliver_late(run: Run) -> None:
+    """The same, and what the worker sent arrives after others have taken over."""
+    _apart(run, late=True)
+
+
+def _apart(run: Run, *, late: bool) -> None:
     lonely, others = run.one_of_several()
     wire = run.wire_of(lonely)
     run.traffic(flush=False)
@@ -149,7 +158,7 @@ def cut_off(run: Run) -> None:
         run.own_everything(others)
         run.traffic()
     finally:
-        wire.mend(reset=run.draw.random() < 0.5)
+        wire.mend(reset=not late)
     run.traffic()
 
 
@@ -300,7 +309,7 @@ FAULTS: dict[str, Callable[[Run], None]] = {
     fault.__name__: fault
     for fault in (
         kill, kill_all, kill_in_flush, stop, freeze, join, leave, fill_disk, jump_clock, cut_off,
-        lose_answers, time_out, restart_broker, kill_broker, freeze_broker, fill_broker_disk, abort_clicks,
-        compact, trim_clicks, lose_offsets,
+        deliver_late, lose_answers, time_out, restart_broker, kill_broker, freeze_broker, fill_broker_disk,
+        abort_clicks, compact, trim_clicks, lose_offsets,
     )
 }  # fmt: skip
