@@ -5,8 +5,9 @@ positions and errors; only the step from bytes to records is replaced. What was 
 transaction in it, or in an old format, still goes through aiokafka's own reading, for it needs its rules.
 """
 
+import asyncio
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,26 @@ def wait_longer(consumer: AIOKafkaConsumer, wait_ms: int) -> None:
         return actions_per_node(assignment)
 
     fetching._get_actions_per_node = patiently
+
+
+def fetch_in_turn(consumer: AIOKafkaConsumer, turn: Callable[[Any], Awaitable[None]]) -> None:
+    """Let each fetch wait for its turn.
+
+    Parameters
+    ----------
+    turn : called with the broker's id
+    """
+    fetching = consumer._fetcher
+    fetch = fetching._proc_fetch_request
+
+    async def in_turn(assignment: Any, node_id: Any, request: Any) -> Any:
+        try:
+            await turn(node_id)
+        except asyncio.CancelledError:
+            return False  # as a fetch says that has been given up
+        return await fetch(assignment, node_id, request)
+
+    fetching._proc_fetch_request = in_turn
 
 
 class _Results(dict[Any, Any]):

@@ -63,10 +63,20 @@ class Inputs:
             self._consumer.ledger.forget(list(self._consumer.ledger))
             self._consumer.rejoin()
 
-    def hurry(self) -> None:
-        """Somebody waits for what is to be read."""
+    def want(self) -> None:
+        """Somebody waits for what is read from now on."""
         if self._consumer is not None:
-            self._consumer.pace.hurry()
+            self._consumer.pace.want()
+
+    def expect(self) -> None:
+        """Requests are read, and others are to come."""
+        if self._consumer is not None:
+            self._consumer.pace.expect()
+
+    def took(self, seconds: float) -> None:
+        """A batch of requests has taken so long to be answered: what is read meanwhile waits for it."""
+        if self._consumer is not None:
+            self._consumer.pace.took(seconds)
 
     def tell_ends(self, name: str, tell: Callable[[float, Mapping[int, int]], object]) -> None:
         """Let somebody know where a topic's partitions ended, each time that records have been read.

@@ -24,7 +24,7 @@ from faust.types import TP, ConsumerMessage, Message
 from mode.utils.futures import maybe_set_exception, maybe_set_result
 
 from streams.errors import BrokerError
-from streams.kafka.column_fetch import fetch_columns, read_last, wait_longer
+from streams.kafka.column_fetch import fetch_columns, fetch_in_turn, read_last, wait_longer
 from streams.kafka.columns import RecordColumns
 from streams.kafka.fetch_codec import ReadEnds
 from streams.kafka.lease import Lease
@@ -187,6 +187,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
                 consumer, cast(Any, active_partitions), timeout=min(left, SILENCE_S), max_records=max_records
             )
             before, self.positions = self.positions, self._positions_of(consumer)
+            if records:
+                self._pace.found(sum(len(fetched) for (fetched,) in records.values()))
             if records or self.positions != before or left <= SILENCE_S:
                 return records
 
@@ -201,11 +203,16 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
                 self._states = [(TP(tp.topic, tp.partition), state) for tp, state in states]
         return {tp: state.position for tp, state in self._states if state.has_valid_position}
 
+    @property
+    def _pace(self) -> Pace:
+        return cast(Consumer, self.consumer).pace
+
     async def on_start(self) -> None:
         """Start to consume, in columns; every answer of the group renews the lease."""
         await super().on_start()
         fetch_columns(self._ensure_consumer())
         wait_longer(self._ensure_consumer(), DRAINED_MAX_WAIT_MS)
+        fetch_in_turn(self._ensure_consumer(), self._pace.turn)
         if (last := getattr(self.app, "read_last", None)) is not None:
             read_last(self._ensure_consumer(), last)
         self._mark_commits()
@@ -366,7 +373,6 @@ class Consumer(driver.Consumer):
                 records, active = await self._wait_next_records(timeout)
                 if records is not None and not self.should_stop:
                     await self._deliver(records, active, generation)
-                await self.pace.rest(sum(len(fetched) for (fetched,) in (records or {}).values()))
         except self.consumer_stopped_errors:
             if not self.app.should_stop:
                 raise

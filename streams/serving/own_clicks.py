@@ -14,11 +14,12 @@ log = logging.getLogger(__name__)
 
 WARN_EVERY_S = 10.0
 
-# While clicks are read as often as this, the next ones say where they end sooner than an answer would come.
-OFTEN_S = 0.02
+# While so many clicks a second come, the next ones say where they end sooner than an answer would come.
+OFTEN = 250.0
+RECENTLY_S = 0.1  # this is how long ago they were last read, at most
 # Longer than this they are not waited for; then the broker is asked.
 PATIENCE_S = 0.03
-FADE = 0.2  # weight of the newest gap between two reads
+FADE = 0.2  # weight of what came since the read before
 
 Ends = Callable[[Iterable[int]], Awaitable[Mapping[int, int]]]
 
@@ -56,7 +57,8 @@ class OwnClicks:
         self._warn_after = 0.0
         self._hoping: dict[int, list[tuple[float, asyncio.Future[int]]]] = {}  # with since when
         self._told_s = -math.inf
-        self._gap_s = 1.0  # between two reads of clicks, of late
+        self._last: dict[int, int] = {}  # where each partition ended then
+        self._rate = 0.0  # clicks a second, of late
 
     def told(self, asked_s: float, ends: Mapping[int, int]) -> None:
         """Take note of where clicks ended for a fetch that was sent at a moment of `now`.
@@ -66,8 +68,10 @@ class OwnClicks:
         ends : next offset to be written, by partition
         """
         now = self._now()
-        self._gap_s += FADE * (min(now - self._told_s, 1.0) - self._gap_s)
-        self._told_s = now
+        come = sum(end - self._last.get(partition, end) for partition, end in ends.items())
+        passed, self._told_s = min(now - self._told_s, 1.0), now
+        self._last.update(ends)
+        self._rate += FADE * (come / max(passed, 0.001) - self._rate)
         for partition in ends.keys() & self._hoping.keys():
             later = []
             for since, future in self._hoping.pop(partition):
@@ -100,7 +104,8 @@ class OwnClicks:
     async def _asked(self, partition: int) -> int | None:
         """Ask for the end of a partition; None if the broker does not say it in time."""
         try:
-            return await asyncio.wait_for(self._end(partition), self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                return await self._end(partition)
         except TimeoutError:
             self._warn("partition %d: the broker did not say in time where clicks end", partition)
         except KafkaError as error:
@@ -117,7 +122,7 @@ class OwnClicks:
         """The end of a partition, asked after now."""
         loop, now = asyncio.get_running_loop(), self._now()
         future: asyncio.Future[int] = loop.create_future()
-        if max(self._gap_s, now - self._told_s) < OFTEN_S:
+        if self._rate >= OFTEN and now - self._told_s < RECENTLY_S:
             self._hoping.setdefault(partition, []).append((now, future))
             loop.call_later(PATIENCE_S, self._begin_to_ask, partition, future)
         else:

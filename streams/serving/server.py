@@ -72,7 +72,7 @@ class Server:
             max_requests=bounds[0], max_bytes=bounds[1], max_queue_s=settings.max_queue_ms / 1000
         )
         self._batcher: Batcher[Job, tuple[Lane, Gathered], Chosen] = Batcher(
-            self._gather, _make, max_batch=settings.max_batch, took=self._gate.took
+            self._gather, _make, max_batch=settings.max_batch, took=self._took
         )
         self._cheap_gate = Gate(max_requests=CHEAP * bounds[0], max_bytes=CHEAP * bounds[1])
         self._falls_back = settings.when_overloaded == "fallback"
@@ -286,7 +286,7 @@ class Server:
     ) -> Recommendation:
         entered = time.perf_counter()
         if waits:
-            self._inputs.hurry()
+            (self._inputs.want if clicks_end is None else self._inputs.expect)()
             await self._own_clicks.wait(shard, end=clicks_end)
         self._metrics.observe_stage("wait", time.perf_counter() - entered)
         chosen = await self._batcher.submit(Job(request, shard, time.perf_counter()))
@@ -310,6 +310,10 @@ class Server:
         record = self._popular.slate(request, shard, received=received, depth=depth)
         await self._outbox.publish(shard, record, None, received=received)
         return record
+
+    def _took(self, requests: int, seconds: float) -> None:
+        self._gate.took(requests, seconds)
+        self._inputs.took(seconds)
 
     def _gather(self, jobs: Sequence[Job]) -> tuple[Lane, Gathered]:
         metrics, now = self._metrics, time.perf_counter()

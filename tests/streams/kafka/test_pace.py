@@ -1,31 +1,80 @@
-"""A consumer rests between looks, but not while somebody waits."""
+"""Fetches lie apart, but not where somebody waits for what they bring."""
 
 import asyncio
+import time
 
-from streams.kafka.pace import MANY, Pace
+import pytest
 
+from streams.kafka import pace as module
+from streams.kafka.pace import LONGEST_S, MANY, Pace
 
-async def test_it_rests_unless_there_is_surely_more() -> None:
-    clock = Pace()
-    resting = asyncio.ensure_future(clock.rest(1))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert not resting.done()
-    await resting
-    resting = asyncio.ensure_future(clock.rest(MANY))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert resting.done()
+LONG_S = 3600.0
 
 
-async def test_whoever_waits_ends_the_rest_and_there_is_none_for_a_while() -> None:
-    clock = Pace()
-    resting = asyncio.ensure_future(clock.rest(1))
+@pytest.fixture(autouse=True)
+def _long_rests(monkeypatch):
+    monkeypatch.setattr(module, "REST_S", LONG_S)
+
+
+async def rests(pace, broker=0):
+    """Whether the next fetch does not come at once; it comes later."""
+    waiting = asyncio.ensure_future(pace.turn(broker))
     await asyncio.sleep(0)
-    assert not resting.done()
-    clock.hurry()
-    await resting
-    again = asyncio.ensure_future(clock.rest(1))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert again.done()
+    return None if waiting.done() else waiting
+
+
+async def test_the_first_fetch_comes_at_once_and_the_next_later_unless_there_is_surely_more():
+    pace = Pace()
+    assert await rests(pace) is None
+    pace.found(MANY - 1)
+    waiting = await rests(pace)
+    assert waiting is not None
+    waiting.cancel()
+    pace.found(MANY)
+    assert await rests(pace) is None
+
+
+async def test_a_fetch_from_one_broker_does_not_wait_for_that_from_another():
+    pace = Pace()
+    assert await rests(pace, "one") is None
+    assert await rests(pace, "other") is None
+
+
+async def test_whoever_waits_has_one_fetch_and_whoever_reads_requests_has_many():
+    pace = Pace()
+    await pace.turn(0)
+    waiting = await rests(pace)
+    pace.want()
+    await asyncio.wait_for(waiting, 60)
+    waiting = await rests(pace)
+    assert waiting is not None, "that was it"
+    pace.expect()
+    await asyncio.wait_for(waiting, 60)
+    assert await rests(pace) is None
+    assert await rests(pace) is None
+
+
+async def test_what_is_wanted_while_a_fetch_is_out_has_the_next_one():
+    pace = Pace()
+    await pace.turn(0)
+    pace.want()
+    assert await rests(pace) is None
+
+
+async def test_fetches_that_are_waited_for_lie_as_far_apart_as_batches_take():
+    pace = Pace()
+    for _ in range(50):
+        pace.took(1.0)
+    pace.expect()
+    began = time.monotonic()
+    await pace.turn(0)
+    await pace.turn(0)
+    assert time.monotonic() - began >= LONGEST_S
+
+
+async def test_somebody_who_waits_in_another_thread_wakes_a_fetch():
+    pace = Pace()
+    await pace.turn(0)
+    waiting = await rests(pace)
+    await asyncio.to_thread(pace.want)
+    await asyncio.wait_for(waiting, 60)
