@@ -29,6 +29,8 @@ HISTORY_OUTPUTS = ("states",)
 USER_OUTPUTS = ("user", "match", "weights", "scales", "newcomer", "gains")
 """See `model_core.network.stages`; of the ranker alike."""
 RANKER_OUTPUTS = ("probability", "logits", "features")
+WEIGHTS = "weights.safetensors"
+"""What the next training begins with; no worker reads it, so it is no file of the manifest's."""
 TEXT_ENCODER, TOKENIZER = "text_encoder.onnx", "tokenizer.json"
 
 

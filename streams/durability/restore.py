@@ -165,6 +165,8 @@ class Restorer:
             mine = statistics.feature_space
             statistics.load_rows(value for key, value in arms.items() if is_arm_in(key, mine))
         shard.keep_few()  # each restart with another release leaves one more
+        spaces = [statistics.feature_space for statistics in shard.every_statistics]
+        shard.dropped_arms.update(key for key in arms if not any(is_arm_in(key, one) for one in spaces))
         shard.rewarded_offset = row.clicks_offset
         shard.recommended_offset = row.recommendations_offset
         shard.watermark_ms = row.closed_ms

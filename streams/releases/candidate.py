@@ -9,14 +9,13 @@ from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
 
-from model_core.release.folder import Release
-from streams.errors import ConfigurationError
+from model_core.release.folder import Release, read_release
 from streams.events import Request
 from streams.items.content import ContentEncoder
+from streams.items.reading import check_settings
 from streams.items.table import load_scorer
-from streams.items.text_encoder import NO_ENCODER
 from streams.kafka.log import Log
-from streams.releases.live import fetch_release
+from streams.releases.live import check_swap, fetch_release
 from streams.releases.store import ReleaseStore
 from streams.serving.lane import Lane, Lanes
 from streams.serving.lane_maker import LaneMaker
@@ -58,22 +57,37 @@ class Candidates:
         self._maker = maker
         self._content = content
 
-    async def prepare(self, version: str, crash: Callable[[BaseException], None]) -> Lane:
-        """Return the lane of a release, kept up to date as the others are; nobody is served by it yet.
+    async def fetch(self, version: str) -> Path:
+        """Return the folder of a release on this machine, once this worker could serve what it says it is.
 
         Raises
         ------
         StoreUnreachable
             If the store does not answer: no fault of the release.
         StoreError, ConfigurationError, ValueError
-            If the release is missing, not what it says, or cannot be served by this worker.
+            If the release is missing, not what it says, or was made for other settings than this worker's.
         """
         assert self._settings.release_store is not None
-        store = ReleaseStore(self._settings.release_store)
-        folder = await _fetched(store, version)
+        folder = await _fetched(ReleaseStore(self._settings.release_store), version)
+        release = await asyncio.to_thread(read_release, folder)
+        check_settings(self._settings, release)
+        self._check(release)
+        return folder
+
+    async def prepare(self, folder: Path, crash: Callable[[BaseException], None]) -> Lane:
+        """Return the lane of a release, kept up to date as the others are; nobody is served by it yet.
+
+        Parameters
+        ----------
+        folder : of the release, as `fetch` returned it
+
+        Raises
+        ------
+        ConfigurationError, ValueError
+            If the release cannot be loaded.
+        """
         there = self._settings.model_copy(update={"release": folder})
         scorer = await asyncio.to_thread(load_scorer, there)
-        self._check(scorer.release)
         lane = self._maker.make(scorer, folder=folder)
         try:
             lane.items.start(crash)
@@ -91,19 +105,8 @@ class Candidates:
 
     def _check(self, release: Release) -> None:
         """Refuse a release for which what this worker has folded and encoded would have to be made anew."""
-        wanted = None if release.text_encoder in ("", NO_ENCODER) else release.text_encoder_fingerprint
-        if wanted not in (None, self._content.fingerprint):
-            raise ConfigurationError(
-                f"text_encoder of a release that is to serve without a restart must be that of the items, "
-                f"with the fingerprint {self._content.fingerprint}, got {wanted}: restart the workers"
-            )
-        now = self._lanes.serving.scorer.release.signals
-        ours, theirs = (one.pairing | {"neighbours": one.neighbours} for one in (now, release.signals))
-        if ours != theirs:
-            raise ConfigurationError(
-                f"signals of a release that is to serve without a restart must pair events as co-visits are "
-                f"counted, {ours}, got {theirs}: restart the workers"
-            )
+        signals = self._lanes.serving.scorer.release.signals
+        check_swap(release, fingerprint=self._content.fingerprint, signals=signals)
 
     async def _learn(self, lane: Lane) -> None:
         """Take in what other workers have learned of this release."""

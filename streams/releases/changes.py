@@ -17,7 +17,18 @@ from streams.kafka.topics import topic_name
 from streams.settings import Settings
 
 LATEST_MS = 253_402_300_800_000  # the year 10,000: no calendar goes on
-Kind = Literal["promote", "rollback", "refuse"]
+Kind = Literal["promote", "rollback", "refuse", "reject", "pin", "unpin"]
+DECIDE = ("promote", "rollback")
+"""Changes that say what is to serve; the others are about it."""
+
+
+class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A check of a release before it may serve: what was found, and the figures behind it."""
+
+    name: str
+    passed: bool
+    reason: str
+    figures: dict[str, float] = {}
 
 
 class ReleaseChange(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -25,6 +36,9 @@ class ReleaseChange(msgspec.Struct, frozen=True, omit_defaults=True):
 
     promote : `version` serves from now on; rollback : it serves again, and what came after it does not;
     refuse : `by` was to serve it and could not, `reason` says why, and it went on with what it had.
+    reject : the trainer made it and a gate did not let it through, `reason` says which.
+    pin, unpin : it stays what serves until it is unpinned; no other is promoted, and the store keeps it.
+    gates : what a trainer checked before it said so, in order.
     replaces : what served when this was decided, "" for nothing. If something else serves by the time that
         the record is on the topic, it is void: somebody else was faster. None, as in older records: always.
     """
@@ -35,6 +49,7 @@ class ReleaseChange(msgspec.Struct, frozen=True, omit_defaults=True):
     timestamp_ms: Annotated[int, msgspec.Meta(ge=0, lt=LATEST_MS)]
     reason: str = ""
     replaces: str | None = None
+    gates: tuple[Gate, ...] = ()
 
 
 _decode = msgspec.json.Decoder(ReleaseChange).decode
@@ -69,13 +84,17 @@ def voided(changes: Iterable[ReleaseChange]) -> set[int]:
 def _folded(changes: Iterable[ReleaseChange]) -> tuple[list[str], set[int]]:
     stack: list[str] = []
     void: set[int] = set()
+    pin: str | None = None
     for number, change in enumerate(changes):
-        if change.change != "refuse" and change.replaces not in (None, stack[-1] if stack else ""):
+        now = stack[-1] if stack else ""
+        if change.change not in DECIDE:
+            pin = {"pin": change.version, "unpin": None}.get(change.change, pin)
+        elif change.replaces not in (None, now) or pin == now != change.version:
             void.add(number)
         elif change.change == "promote":
             if not stack or stack[-1] != change.version:
                 stack.append(change.version)
-        elif change.change == "rollback":
+        else:
             while stack and stack[-1] != change.version:
                 stack.pop()
             if not stack:
@@ -94,6 +113,17 @@ def before(changes: Sequence[ReleaseChange], timestamp_ms: int) -> str | None:
     return live(change for change in changes if change.timestamp_ms <= timestamp_ms)
 
 
+def pinned(changes: Iterable[ReleaseChange]) -> str | None:
+    """Return the version that is to stay what serves; None where none is pinned."""
+    found = None
+    for change in changes:
+        if change.change == "pin":
+            found = change.version
+        elif change.change == "unpin":
+            found = None
+    return found
+
+
 async def read_changes(settings: Settings) -> list[ReleaseChange]:
     """Read every change to the end of the topic, in its order."""
     found = []
@@ -103,10 +133,17 @@ async def read_changes(settings: Settings) -> list[ReleaseChange]:
 
 
 async def publish_change(
-    settings: Settings, kind: Kind, version: str, *, by: str, reason: str = "", replaces: str | None = None
+    settings: Settings,
+    kind: Kind,
+    version: str,
+    *,
+    by: str,
+    reason: str = "",
+    replaces: str | None = None,
+    gates: tuple[Gate, ...] = (),
 ) -> ReleaseChange:
     """Write a change of now; return it when the broker has it."""
-    change = ReleaseChange(kind, version, by, int(time.time() * 1000), reason, replaces)
+    change = ReleaseChange(kind, version, by, int(time.time() * 1000), reason, replaces, gates)
     publisher = Publisher(settings)
     await publisher.start()
     try:

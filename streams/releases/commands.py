@@ -1,56 +1,49 @@
 """`slatestream release`: keep releases in a store, and say which of them serves."""
 
-import getpass
 import json
-import os
-import socket
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from streams.cache import cache_folder, writable_folder
-from streams.errors import ConfigurationError, SlatestreamError
+from streams.errors import SlatestreamError
 from streams.kafka.connected import run_connected
+from streams.releases.change_commands import pin_command, promote_command, rollback_command, unpin_command
 from streams.releases.changes import (
-    Kind,
+    DECIDE,
     ReleaseChange,
     before,
-    publish_change,
+    pinned,
     read_changes,
     serving,
     voided,
 )
 from streams.releases.changes import live as live_of
-from streams.settings import Settings, load_settings
+from streams.releases.opening import AsJson, ConfigFile, StoreUrl, Version, one_of, open_store
+from streams.settings import load_settings
 
 if TYPE_CHECKING:  # it reads the files of releases, for which NumPy is imported: not for a --help
-    from streams.releases.store import ReleaseStore, Stored
-
-Version = Annotated[str, typer.Argument(help="Version, or enough of its beginning to be the only one.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
-StoreUrl = Annotated[
-    str | None, typer.Option("--store", help="Folder or fsspec URL; the setting `release_store` otherwise.")
-]
-By = Annotated[str | None, typer.Option("--by", help="Who says so; you on this machine otherwise.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why, for whoever reads the history.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+    from streams.releases.store import Stored
 
 release_app = typer.Typer(
     no_args_is_help=True,
     help="""Keep releases in a store, and say which of them serves.
 
     `put` copies what `slatestream train` wrote into the store, `promote` lets it serve, `rollback` brings
-    back what served before, `history` tells who did so and when.
+    back what served before, `pin` keeps what serves, `history` tells who did so and when.
 
     A worker with the setting `release_store` serves what was promoted last, without a restart. If it cannot
     be served, what served before serves on, and the reason is in the worker's log and in `history`.""",
 )
+release_app.command("promote")(promote_command)
+release_app.command("rollback")(rollback_command)
+release_app.command("pin")(pin_command)
+release_app.command("unpin")(unpin_command)
 
 
 @release_app.command("put")
@@ -58,10 +51,12 @@ def put_command(
     folder: Annotated[Path, typer.Argument(help="Release folder, as `slatestream train` writes it.")],
     store: StoreUrl = None,
     config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Copy a release into the store; nothing serves it yet."""
     version = open_store(load_settings(config), store).put(folder).version
-    print(f"{version} is in the store; serve it with `slatestream release promote {version}`.")
+    said = f"{version} is in the store; serve it with `slatestream release promote {version}`."
+    print(json.dumps({"version": version}) if as_json else said)
 
 
 @release_app.command("list")
@@ -92,68 +87,30 @@ def list_command(store: StoreUrl = None, config: ConfigFile = None, as_json: AsJ
 def show_command(version: Version, store: StoreUrl = None, config: ConfigFile = None) -> None:
     """Print what a release says of itself: files, sizes, actions, how it was trained, its metrics."""
     found = open_store(load_settings(config), store)
-    print(json.dumps(_one_of(found, version).manifest, indent=2, ensure_ascii=False))
+    print(json.dumps(one_of(found, version).manifest, indent=2, ensure_ascii=False))
 
 
 @release_app.command("diff")
-def diff_command(first: Version, second: Version, store: StoreUrl = None, config: ConfigFile = None) -> None:
+def diff_command(
+    first: Version,
+    second: Version,
+    store: StoreUrl = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Print in what two releases differ, a line for each thing: name, the first's, the second's."""
     found = open_store(load_settings(config), store)
-    left, right = (flat(_one_of(found, version).manifest) for version in (first, second))
+    left, right = (flat(one_of(found, version).manifest) for version in (first, second))
+    names = [name for name in sorted(left.keys() | right.keys()) if left.get(name) != right.get(name)]
+    if as_json:
+        print(json.dumps({name: [left.get(name), right.get(name)] for name in names}))
+        return
     table = Table()
     for column in ("", first, second):
         table.add_column(column, overflow="fold")
-    for name in sorted(left.keys() | right.keys()):
-        if left.get(name) != right.get(name):
-            table.add_row(name, _shown(left.get(name)), _shown(right.get(name)))
+    for name in names:
+        table.add_row(name, _shown(left.get(name)), _shown(right.get(name)))
     Console(markup=False).print(table)
-
-
-@release_app.command("promote")
-def promote_command(
-    version: Version,
-    store: StoreUrl = None,
-    reason: Reason = "",
-    by: By = None,
-    config: ConfigFile = None,
-) -> None:
-    """Let a release of the store serve, once it has passed what a worker checks when it loads it."""
-    settings = load_settings(config)
-    found = open_store(settings, store)
-    chosen = _one_of(found, version).version
-    check(settings, found, chosen)
-
-    async def promote() -> bool:
-        now = live_of(await read_changes(settings))
-        if now == chosen:
-            return False
-        await _change(settings, "promote", chosen, by=by, reason=reason, replaces=now)
-        return True
-
-    changed = run_connected(settings, "release", promote())
-    said = "is promoted: workers serve it as soon as they have loaded it" if changed else "serves already"
-    print(f"{chosen} {said}.")
-
-
-@release_app.command("rollback")
-def rollback_command(
-    reason: Reason = "", by: By = None, store: StoreUrl = None, config: ConfigFile = None
-) -> None:
-    """Bring back the release that served before the present one; again, the one before that."""
-    settings = load_settings(config)
-    found = open_store(settings, store)
-
-    async def rollback() -> tuple[str, str]:
-        stack = serving(await read_changes(settings))
-        if len(stack) < 2:
-            raise SlatestreamError("rollback: no release served before the present one")
-        now, earlier = stack[-1], stack[-2]
-        check(settings, found, earlier)
-        await _change(settings, "rollback", earlier, by=by, reason=reason, replaces=now)
-        return now, earlier
-
-    now, earlier = run_connected(settings, "release", rollback())
-    print(f"{earlier} is back, {now} is served no more as soon as workers have read this.")
 
 
 @release_app.command("history")
@@ -171,8 +128,7 @@ def history_command(
     if moment is not None:
         print(before(changes, moment) or "none")
     elif as_json:
-        names = ReleaseChange.__struct_fields__
-        print(json.dumps([{name: getattr(change, name) for name in names} for change in changes]))
+        print(json.dumps([told(change) for change in changes]))
     else:
         table = Table()
         for column in ("time", "change", "version", "by", "reason"):
@@ -191,8 +147,12 @@ def gc_command(
     yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would be.")] = False,
     store: StoreUrl = None,
     config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Delete what does not serve and will not be rolled back to; what has never served stays."""
+    """Delete what does not serve and will not be rolled back to, and what a gate rejected.
+
+    What nobody has judged yet stays, and so does what is pinned.
+    """
     settings = load_settings(config)
     found = open_store(settings, store)
     changes = run_connected(settings, "release", read_changes(settings))
@@ -200,59 +160,27 @@ def gc_command(
     for version in gone:
         if yes:
             found.delete(version)
-        print(f"{version} {'deleted' if yes else 'would be deleted'}")
-    if not gone:
+        if not as_json:
+            print(f"{version} {'deleted' if yes else 'would be deleted'}")
+    if as_json:
+        print(json.dumps({"versions": gone, "deleted": yes}))
+    elif not gone:
         print("nothing to delete")
     elif not yes:
         print("--yes deletes them")
 
 
-async def _change(
-    settings: Settings, kind: Kind, version: str, *, by: str | None, reason: str, replaces: str | None
-) -> None:
-    """Write a change, and make sure that nobody was faster."""
-    made = await publish_change(
-        settings, kind, version, by=by or whoami(), reason=reason, replaces=replaces or ""
-    )
-    changes = await read_changes(settings)
-    if changes.index(made) in voided(changes):
-        raise SlatestreamError(
-            f"{kind}: {live_of(changes)} was made to serve at the same time, in the place of "
-            f"{replaces or 'nothing'}; nothing has changed by this, see `slatestream release history`"
-        )
-
-
-def open_store(settings: Settings, url: str | None) -> "ReleaseStore":
-    """Return the store that is named, or that of the settings."""
-    from streams.releases.store import ReleaseStore
-
-    if (chosen := url or settings.release_store) is None:
-        raise ConfigurationError("release_store must be set, or --store given: a folder or an fsspec URL")
-    return ReleaseStore(chosen)
-
-
-def check(settings: Settings, store: "ReleaseStore", version: str) -> None:
-    """Fetch a release and load it as a worker with these settings would.
-
-    Raises
-    ------
-    SlatestreamError
-        If it cannot be served, with the reason.
-    """
-    from streams.items.table import load_scorer
-    from streams.items.text_encoder import open_text_encoder
-
-    with tempfile.TemporaryDirectory(dir=writable_folder(cache_folder())) as scratch:
-        folder = store.fetch(version, Path(scratch))
-        there = settings.model_copy(update={"release": folder})
-        open_text_encoder(there, load_scorer(there).release)
-
-
 def superfluous(stored: Sequence[str], changes: Sequence[ReleaseChange], keep: int) -> list[str]:
-    """Return what of a store has served and is not among the last `keep` that a rollback would find."""
-    served = {change.version for change in changes if change.change != "refuse"}
-    kept = set(serving(changes)[-keep:])
-    return [version for version in stored if version in served and version not in kept]
+    """Return what of a store was judged and is not among the last `keep` that a rollback would find."""
+    judged = {change.version for change in changes if change.change in (*DECIDE, "reject")}
+    kept = {*serving(changes)[-keep:], pinned(changes)}
+    return [version for version in stored if version in judged and version not in kept]
+
+
+def told(change: ReleaseChange) -> dict[str, Any]:
+    """Return what programs read of a change: all its fields."""
+    plain: dict[str, Any] = msgspec.structs.asdict(change)
+    return plain | {"gates": [msgspec.structs.asdict(gate) for gate in change.gates]}
 
 
 def summary(stored: "Stored") -> dict[str, Any]:
@@ -275,26 +203,6 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
     for key, inner in value.items():
         found |= flat(inner, f"{name}.{key}" if name else str(key))
     return found
-
-
-def whoami() -> str:
-    """Return user@host, as far as the system knows."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user has a number and no name
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
-
-
-def _one_of(store: "ReleaseStore", beginning: str) -> "Stored":
-    found = [one for one in store.list() if beginning and one.version.startswith(beginning)]
-    if len(found) != 1:
-        known = ", ".join(one.version for one in found or store.list()) or "none"
-        which = "more than one" if found else "none"
-        raise SlatestreamError(
-            f"version must name one release of {store.url}, {beginning!r} names {which} of: {known}"
-        )
-    return found[0]
 
 
 def _moment_ms(text: str) -> int:

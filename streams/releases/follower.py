@@ -20,9 +20,8 @@ from streams.errors import SlatestreamError
 from streams.kafka.log import Log, RowPublisher
 from streams.metrics import Metrics
 from streams.releases.candidate import Candidates, encoded
-from streams.releases.changes import ReleaseChange, decode_change, encode_change, live
-from streams.releases.live import LONGEST_REASON, Live, to_be_refused
-from streams.releases.store import StoreUnreachable
+from streams.releases.changes import DECIDE, ReleaseChange, decode_change, encode_change, live
+from streams.releases.live import LONGEST_REASON, Live, passing, to_be_refused
 from streams.serving.lane import Lane, Lanes
 from streams.state.shard import Shard
 
@@ -74,6 +73,7 @@ class Follower:
         self._retry_s = RETRY_S
         self._tail = log.follow({topic: 1}, self._on_records)
         self._task: asyncio.Task[None] | None = None
+        self._starting_over: asyncio.Task[None] | None = None
         self._crash: Callable[[BaseException], None] = lambda error: None
 
     async def start(self, crash: Callable[[BaseException], None]) -> None:
@@ -91,6 +91,13 @@ class Follower:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self._abandon()
+
+    def start_over(self) -> None:
+        """Read the topic from its beginning, because it is another one by now; what serves goes on."""
+        self._changes, self._known = [], 0
+        task = asyncio.create_task(self._tail.start_over(self._topic))
+        self._starting_over = task
+        task.add_done_callback(self._crash_on_error)
 
     @property
     def wanted(self) -> str | None:
@@ -112,14 +119,14 @@ class Follower:
                 continue
             self._changes.append(change)
             # Who promotes a release again has perhaps mended it.
-            if change.change != "refuse" and len(self._changes) > self._known:
+            if change.change in DECIDE and len(self._changes) > self._known:
                 self.refused.pop(change.version, None)
         self._changed.set()
 
     async def _follow(self) -> None:
-        await self._tail.caught_up.wait()  # what served last week is not to be prepared again
         while True:
             await self._changed.wait()
+            await self._tail.caught_up.wait()  # what served last week is not to be prepared again
             self._changed.clear()
             version = self.wanted
             if self._preparing is not None and self._preparing[0] != version:
@@ -146,18 +153,23 @@ class Follower:
         try:
             lane = next((one for one in self._lanes if one.version == version), None)
             if lane is None:
-                await self._make_room()
-                lane = await self._candidates.prepare(version, self._crash)
+                folder = await self._candidates.fetch(version)
+                await self._make_room()  # not before: a rollback is at hand for as long as it can be
+                lane = await self._candidates.prepare(folder, self._crash)
             await encoded(lane)
             self._swap(lane, began)
             self._retry_s = RETRY_S
-        except (StoreUnreachable, KafkaError) as error:
-            log.error("release %s is tried again in %g s: %s", version, self._retry_s, error)
-            asyncio.get_running_loop().call_later(self._retry_s, self._changed.set)
-            self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
-        except Exception as error:  # whatever is wrong with it, the release that serves goes on
-            await self._refuse(version, error)
+        except Exception as error:  # whatever is wrong, the release that serves goes on
+            if passing(error):
+                self._try_again(version, error)
+            else:
+                await self._refuse(version, error)
         self._preparing = None
+
+    def _try_again(self, version: str, error: Exception) -> None:
+        log.error("release %s is tried again in %g s: %s", version, self._retry_s, str(error) or repr(error))
+        asyncio.get_running_loop().call_later(self._retry_s, self._changed.set)
+        self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
 
     async def _make_room(self) -> None:
         """Let go of the release from before: memory is for two."""

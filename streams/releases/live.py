@@ -9,18 +9,22 @@ from pathlib import Path
 
 from aiokafka.errors import KafkaError
 
+from model_core.release.folder import Release
+from model_core.signals.config import SignalConfig
 from streams.cache import cache_folder, writable_folder
-from streams.errors import SlatestreamError
+from streams.errors import ConfigurationError, SlatestreamError
 from streams.items.table import AnyScorer, load_scorer
-from streams.items.text_encoder import open_text_encoder
+from streams.items.text_encoder import NO_ENCODER, open_text_encoder
 from streams.kafka.first_look import look
-from streams.releases.changes import ReleaseChange, publish_change, read_changes, serving
+from streams.releases.changes import DECIDE, ReleaseChange, publish_change, read_changes, serving
 from streams.releases.store import ReleaseStore, StoreUnreachable
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
 LONGEST_REASON = 500
+NO_MEMORY = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory", "out of memory")
+"""What ONNX Runtime and the system say of it in errors of other kinds."""
 TRIED = 3  # releases back, until a worker serves without any
 
 
@@ -71,6 +75,8 @@ async def live_release(settings: Settings) -> Live | None:
             log.error("release %s cannot be fetched: %s", version, error)
             unreachable = error
         except (SlatestreamError, ValueError) as error:
+            if passing(error):
+                raise
             log.error("release %s cannot be served: %s", version, error)
             refused[version] = str(error)[:LONGEST_REASON]
             await _refuse(settings, changes, version, refused[version])
@@ -111,13 +117,51 @@ def _load(settings: Settings, store: ReleaseStore, version: str) -> tuple[Path, 
     return folder, scorer
 
 
+def check_swap(release: Release, *, fingerprint: str | None, signals: SignalConfig) -> None:
+    """Refuse a release for which what is folded and encoded would have to be made anew.
+
+    Parameters
+    ----------
+    fingerprint : of the text encoder that items were encoded with
+    signals : of the release that serves
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot follow that release without a restart.
+    """
+    wanted = None if release.text_encoder in ("", NO_ENCODER) else release.text_encoder_fingerprint
+    if wanted not in (None, fingerprint):
+        raise ConfigurationError(
+            f"text_encoder of a release that is to serve without a restart must be that of the items, "
+            f"with the fingerprint {fingerprint}, got {wanted}: restart the workers"
+        )
+    ours, theirs = (one.pairing | {"neighbours": one.neighbours} for one in (signals, release.signals))
+    if ours != theirs:
+        raise ConfigurationError(
+            f"signals of a release that is to serve without a restart must pair events as co-visits are "
+            f"counted, {ours}, got {theirs}: restart the workers"
+        )
+
+
+def passing(error: BaseException | None) -> bool:
+    """Whether an error may be over by the next try: it says nothing of the release's own bytes."""
+    while error is not None:
+        if isinstance(error, StoreUnreachable | KafkaError | OSError | MemoryError):
+            return True
+        if any(said in str(error) for said in NO_MEMORY):
+            return True
+        error = error.__cause__
+    return False
+
+
 def to_be_refused(changes: Sequence[ReleaseChange], version: str, host: str) -> bool:
     """Whether this machine has not refused a release yet since it was last to serve."""
     for change in reversed(changes):
         if change.version == version:
-            if change.change != "refuse":
+            if change.change in DECIDE:
                 return True
-            if change.by == host:
+            if change.change == "refuse" and change.by == host:
                 return False
     return True
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_core.release.folder import MANIFEST, Release, read_release
+from model_core.release.folder import MANIFEST, WEIGHTS, Release, read_release
 from streams.errors import SlatestreamError
 
 log = logging.getLogger(__name__)
@@ -77,9 +77,11 @@ class ReleaseStore:
             release = read_release(folder)
         except (ValueError, OSError) as error:
             raise StoreError(f"release: {error}") from None
-        names = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        names = list(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
         if self._holds(release.version, folder, [*names, MANIFEST]):
             return release
+        if (folder / WEIGHTS).is_file():
+            names.append(WEIGHTS)
         with self._explained(f"written ({release.version})"):
             self._files.makedirs(self._path(release.version), exist_ok=True)
             for name in (*names, MANIFEST):
@@ -189,6 +191,16 @@ class ReleaseStore:
                 if _wrong(folder, version) is not None:  # else another process has put it there meanwhile
                     raise
         return folder
+
+    def fetch_weights(self, version: str, folder: Path) -> bool:
+        """Fetch what a training that goes on from a release begins with; return whether the store has it."""
+        with self._explained(f"read ({version})"):
+            if not self._files.exists(self._path(version, WEIGHTS)):
+                return False
+            partial = folder / f"{WEIGHTS}.partial"
+            self._files.get_file(self._path(version, WEIGHTS), str(partial))
+            partial.replace(folder / WEIGHTS)
+        return True
 
     def delete(self, version: str) -> None:
         """Take a release out of the store: its manifest first, so that nobody begins to read it."""

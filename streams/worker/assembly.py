@@ -139,10 +139,17 @@ def assemble(
         shared_topics=shared_topics, lanes=lanes, metrics=metrics,
         faults=lambda: watch.faults, dropped=partial(slates.take_back, topics["recommendations"]),
     )  # fmt: skip
+
+    def follow_anew(topic: str) -> None:
+        if topic != topics["model-releases"]:
+            shared_topics.start_over(topic)
+        elif follower is not None:
+            follower.start_over()
+
     watch = LogWatch(
         settings, topics, ends=ends, inputs=inputs, metrics=metrics,
-        followed=[topics[name] for name in FOLLOWED], folded=partitions.logs,
-        start_over=partitions.start_over, follow_anew=shared_topics.start_over,
+        followed=[topics[name] for name in (*FOLLOWED, "model-releases")], folded=partitions.logs,
+        start_over=partitions.start_over, follow_anew=follow_anew,
     )  # fmt: skip
     flusher = Flusher(
         settings, partitions.live, lost=partitions.lose, confirm=watch.confirm, index=index, inputs=inputs,
@@ -166,7 +173,7 @@ def assemble(
         counts_as_seen=counts_as_seen, spaces=factory.spaces, metrics=metrics, clock=clock,
     )  # fmt: skip
     lanes.begin(maker.make(scorer, folder=settings.release, weigher=factory.weigher))
-    follower = None
+    follower: Follower | None = None
     if live is not None:
         candidates = Candidates(
             settings, log, topics, partitions.live, lanes=lanes, maker=maker, content=content

@@ -8,8 +8,11 @@ from streams.releases.commands import superfluous
 
 
 def changes(text: str) -> list[ReleaseChange]:
-    """Of "pa pb ra xb": promote a, promote b, roll back to a, refuse b; at 1, 2, 3 and 4 ms."""
-    kinds = {"p": "promote", "r": "rollback", "x": "refuse"}
+    """Of "pa pb ra xb": promote a, promote b, roll back to a, refuse b; at 1, 2, 3 and 4 ms.
+
+    j rejects, i pins and u unpins.
+    """
+    kinds = {"p": "promote", "r": "rollback", "x": "refuse", "j": "reject", "i": "pin", "u": "unpin"}
     return [
         ReleaseChange(kinds[word[0]], word[1:], "me", at)  # type: ignore[arg-type]
         for at, word in enumerate(text.split(), 1)
@@ -30,9 +33,13 @@ def changes(text: str) -> list[ReleaseChange]:
         ("pa pb pa rb", ["a", "b"]),
         ("pa xb", ["a"]),
         ("rz", ["z"]),
+        ("pa jb", ["a"]),
+        ("pa pb ib pc ra", ["a", "b"]),
+        ("pa pb ib ub pc", ["a", "b", "c"]),
+        ("pa pb ia pc", ["a", "b", "c"]),
     ],
 )
-def test_what_serves_is_what_was_promoted_last_and_not_rolled_back(text: str, stack: list[str]):
+def test_what_serves_is_what_was_promoted_last_and_not_rolled_back_or_is_pinned(text: str, stack: list[str]):
     assert serving(changes(text)) == stack
 
 
@@ -102,3 +109,4 @@ def test_what_never_served_and_what_may_serve_again_is_kept():
     done = changes("pa pb pc rb pd")
     assert superfluous(["a", "b", "c", "d", "new"], done, keep=2) == ["a", "c"]
     assert superfluous(["a", "b", "c", "d", "new"], done, keep=5) == ["c"]
+    assert superfluous(["a", "b", "c", "d", "new"], done + changes("ia"), keep=2) == ["c"]

@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from streams.releases.changes import ReleaseChange, decode_change, encode_change
 from streams.releases.live import Live
 from streams.releases.store import ReleaseStore
 from streams.serving.lane import Lane
+from streams.state.shard import ARM_PREFIX, is_arm_in
 from streams.testing.worker import MemoryWorker
 from tests.streams.conftest import Memory
 from tests.streams.releases.made import variant
@@ -158,6 +160,86 @@ async def test_two_releases_are_held_at_most(make_life: Callable[..., Life]) -> 
         life.say("rollback", versions[0])  # it is held no more: it is loaded anew
         await serves(worker, versions[0])
         assert (await life.slate(worker)).model_version == versions[0]
+
+
+async def test_a_rollback_stays_at_hand_until_the_next_release_is_fetched(
+    make_life: Callable[..., Life], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.releases.follower.RETRY_S", 0.01)
+    life = make_life()
+    first, second, third = (life.put() for _ in range(3))
+    async with life.worker(first) as worker:
+        before = await serves(worker, first)
+        life.say("promote", second)
+        await serves(worker, second)
+        away = life.store.rename(life.store.with_name("away"))
+        life.say("promote", third)
+        await until(worker, lambda: worker.parts.follower._retry_s > 0.01)  # type: ignore[union-attr]
+        life.say("rollback", first)
+        assert await serves(worker, first) is before
+        away.rename(life.store)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("no file is left"), RuntimeError("std::bad_alloc")])
+async def test_what_may_be_over_by_the_next_try_is_no_verdict_on_a_release(
+    error: Exception, make_life: Callable[..., Life], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.releases.follower.RETRY_S", 0.01)
+    life = make_life()
+    first = life.put()
+    errors = iter([error])
+
+    def once_short(settings: Any) -> AnyScorer:
+        for one in errors:
+            raise one
+        return load_scorer(settings)
+
+    monkeypatch.setattr("streams.releases.candidate.load_scorer", once_short)
+    async with life.worker() as worker:
+        life.say("promote", first)
+        await serves(worker, first)
+        assert [change.change for change in life.changes()] == ["promote"]
+
+
+async def test_a_topic_that_is_made_anew_is_followed_from_its_beginning(
+    make_life: Callable[..., Life],
+) -> None:
+    life = make_life()
+    first, second = life.put(), life.put()
+    async with life.worker() as worker:
+        for _ in range(3):
+            life.say("promote", first)
+        await serves(worker, first)
+        await worker.parts.watch.look()
+        life.memory.log.recreate("model-releases")
+        life.say("promote", second)
+        await worker.parts.watch.look()
+        await serves(worker, second)
+
+
+async def test_rows_of_items_go_with_the_release_that_learned_them(make_life: Callable[..., Life]) -> None:
+    life = make_life(partitions=1, policy="thompson-disjoint")
+    first = life.put()
+    async with life.worker(first) as worker:
+        life.take(await life.slate(worker))
+        await worker.deliver()
+        await worker.flush()
+        worker.commit()
+    assert arms(life)
+    otherwise = life.memory.settings.model_copy(update={"learn_from": "reward"})
+    life.memory = replace(life.memory, settings=otherwise)
+    async with life.worker(first) as worker:  # it learns in another way: those rows are read by nobody
+        life.take(await life.slate(worker))
+        await worker.deliver()
+        await worker.flush()
+        (shard,) = worker.parts.partitions.live()
+        assert all(is_arm_in(key, shard.statistics.feature_space) for key in arms(life))
+
+
+def arms(life: Life) -> set[bytes]:
+    """Keys of the rows of items that the changelog holds."""
+    rows = {record.key: record.value for record in life.memory.log.records("policy-state")}
+    return {key for key, value in rows.items() if key.startswith(ARM_PREFIX) and value is not None}
 
 
 async def test_no_slate_is_of_two_releases_when_they_change_under_load(
