@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.kernels import inner
 from streams.decoding.click_kernels import Data, Table, _digits, _is, _space, _which, njit
 from streams.kafka.columns import KEY, KEY_SIZE, OFFSET, TIMESTAMP, VALUE, VALUE_SIZE
 from streams.state.xxh3 import LONGEST, xxh3
@@ -35,7 +36,7 @@ _ESCAPES = np.array([chr(byte) in '"\\/bfnrt' for byte in range(256)])
 _DAYS = np.array([0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365], np.int64)
 
 
-@njit
+@inner
 def _sequence(data: Data, at: int, end: int) -> int:
     """Bytes of the UTF-8 character at `at`, 0 if it is none."""
     first = data[at]
@@ -64,7 +65,7 @@ def _sequence(data: Data, at: int, end: int) -> int:
     return size
 
 
-@njit
+@inner
 def _escape(data: Data, at: int, end: int) -> int:
     """Bytes of the escape at `at`, 0 if it is none, or half of a character."""
     if at + 1 >= end:
@@ -80,7 +81,7 @@ def _escape(data: Data, at: int, end: int) -> int:
     return 6
 
 
-@njit
+@inner
 def _text_end(data: Data, at: Any, end: int) -> Any:
     """Position of the quote that ends a text; minus that of one that has escapes; 0 where it is none."""
     sign = 1
@@ -111,7 +112,7 @@ def _text_end(data: Data, at: Any, end: int) -> Any:
     return 0
 
 
-@njit
+@inner
 def _is_utf8(data: Data, at: int, end: int) -> bool:
     while at < end:
         size = 1 if data[at] < 128 else _sequence(data, at, end)
@@ -121,7 +122,7 @@ def _is_utf8(data: Data, at: int, end: int) -> bool:
     return True
 
 
-@njit
+@inner
 def _number(data: Data, at: int, end: int, slots: Table, slot: int) -> int:
     """Read a number without exponent into a slot; return where it ends, -1 where it is none."""
     begin = at
@@ -148,7 +149,7 @@ def _number(data: Data, at: int, end: int, slots: Table, slot: int) -> int:
     return stop
 
 
-@njit
+@inner
 def _scalar(data: Data, at: int, end: int, slots: Table, slot: int) -> Any:
     """Read a text, a number, true, false or null into a slot; return where it ends, -1 where it is none."""
     byte = data[at]
@@ -174,7 +175,7 @@ def _scalar(data: Data, at: int, end: int, slots: Table, slot: int) -> Any:
     return at + size
 
 
-@njit
+@inner
 def _child(data: Data, at: int, size: int, node: int, nodes: Table, children: Table, names: Data) -> int:
     """Number of the child of a node that has this name, -1 if none has."""
     for k in range(nodes[node], nodes[node + 1]):
@@ -188,7 +189,7 @@ def _child(data: Data, at: int, size: int, node: int, nodes: Table, children: Ta
     return -1
 
 
-@njit
+@inner
 def _walk(
     data: Data, at: int, end: int, nodes: Table, children: Table, names: Data, slots: Table, stack: Table,
     guesses: Table,
@@ -308,14 +309,14 @@ def _walk(
         fresh = False
 
 
-@njit
+@inner
 def _two(data: Data, at: int) -> int:
     """Two digits, a number above 99 if they are none."""
     tens, ones = np.int64(data[np.uint64(at)]) - 48, np.int64(data[np.uint64(at + 1)]) - 48
     return int(tens * 10 + ones) if 0 <= tens <= 9 and 0 <= ones <= 9 else 1000
 
 
-@njit
+@inner
 def _iso(data: Data, at: int, size: int) -> int:
     """Milliseconds of `2025-11-24T10:00:00[.000[000]][Z|+00:00]`, -1 of anything else."""
     end = at + size
@@ -363,7 +364,7 @@ def _iso(data: Data, at: int, size: int) -> int:
     return int(((days * 24 + hour) * 60 + minute) * 60_000 + second * 1000 + ms - shift)
 
 
-@njit
+@inner
 def _decimal_seconds(data: Data, begin: int, size: int, whole: int) -> int:
     """Milliseconds of a plain decimal of seconds, -1 where rounding might go either way."""
     end = begin + size
@@ -381,14 +382,14 @@ def _decimal_seconds(data: Data, begin: int, size: int, whole: int) -> int:
     return int(whole * 1000 + ms + (1 if rest > 0.5 else 0))
 
 
-@njit
+@inner
 def _time(data: Data, slots: Table, slot: int, unit: int) -> int:
     """Milliseconds of a time, -1 where this reader is not sure."""
     kind, begin, size, number = slots[slot, KIND], slots[slot, BEGIN], slots[slot, SIZE], slots[slot, NUMBER]
     if unit == ISO:
         return _iso(data, begin, size) if kind == TEXT else -1
     if kind == DECIMAL and unit == SECONDS:
-        return _decimal_seconds(data, begin, size, number)
+        return int(_decimal_seconds(data, begin, size, number))
     if kind != INTEGER:
         return -1
     if unit == SECONDS:
@@ -398,7 +399,7 @@ def _time(data: Data, slots: Table, slot: int, unit: int) -> int:
     return int(number // 1_000_000) if unit == NANOS else int(number)
 
 
-@njit
+@inner
 def _holds(
     data: Data, slots: Table, tests: Table, test: int, choices: Data, bounds: Table, kinds: Table
 ) -> int:
@@ -425,7 +426,7 @@ def _holds(
     return int(among == (what == IS))
 
 
-@njit
+@inner
 def _optional(plan: Table, slots: Table) -> bool:
     """Whether the optional fields are of kinds that a click may have."""
     for row in range(REQUEST_ROW, CONTEXT_ROW + 1):
@@ -447,7 +448,7 @@ def _optional(plan: Table, slots: Table) -> bool:
     return True
 
 
-@njit
+@inner
 def _put(texts: Data, begin: int, end: int, out: Data, at: int) -> Any:
     """Copy a text; return where it ends."""
     place = np.uint64(at)
@@ -457,7 +458,7 @@ def _put(texts: Data, begin: int, end: int, out: Data, at: int) -> Any:
     return np.int64(place)
 
 
-@njit
+@inner
 def _put_number(number: int, out: Data, at: int) -> int:
     """Write a number that is not negative; return where it ends."""
     rest, ten = np.uint64(number), np.uint64(10)
