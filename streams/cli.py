@@ -4,9 +4,12 @@ Each command lives beside the code that it runs and is named here with one line.
 the command is asked for; what is heavy even then (torch, transformers) it imports inside its functions.
 """
 
+import contextlib
+import json
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,13 +54,46 @@ COMMANDS = {
 }
 
 
+UsageError: Any = typer.BadParameter.__base__
+
+
 class Commands(LazyCommands):
     """Imports a command when it is named, so that a worker does not wait for what benchmarks need."""
 
     table = COMMANDS
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read what comes before a command's name; see `usage_told`."""
+        with usage_told():
+            return super().make_context(*args, **kwargs)
 
-EXITS = "Exit codes: " + "; ".join(f"{code} {what}" for code, what in EXIT_CODES.items()) + "."
+    def invoke(self, ctx: Any) -> Any:
+        """Read a command's options, and run it; see `usage_told`."""
+        with usage_told():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def usage_told() -> Iterator[None]:
+    """Say it as JSON too, where that is wanted, that a command was not called as it can be."""
+    try:
+        yield
+    except UsageError as error:
+        tell_program(error.format_message(), error.exit_code)
+        raise
+
+
+def tell_program(message: str, code: int) -> None:
+    """Print an error as JSON on stdout if this was called with --json: a program reads nothing else."""
+    if "--json" in sys.argv:
+        print(json.dumps({"error": message, "exit_code": code}), flush=True)
+
+
+EXITS = (
+    "Exit codes: "
+    + "; ".join(f"{code} {what}" for code, what in EXIT_CODES.items())
+    + '. With --json an error is {"error": ..., "exit_code": ...} on stdout, too.'
+)
 
 app = typer.Typer(
     name="slatestream",
@@ -89,23 +125,25 @@ def main() -> None:
     try:
         app()
     except SlatestreamError as error:
-        print(f"slatestream: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _end(str(error), error.exit_code)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAIN:
             raise
-        print(f"slatestream: needs {error.name}: pip install 'slatestream[train]'", file=sys.stderr)
-        sys.exit(2)
+        _end(f"needs {error.name}: pip install 'slatestream[train]'", 2)
     except OSError as error:  # of a file that was named; of anything else it is no user's
         if error.filename is None:
             raise
-        print(f"slatestream: {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
+        _end(f"{error.filename}: {error.strerror}", 2)
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in ("aiokafka", "kafka"):
             raise
-        print(f"slatestream: Kafka: {error}", file=sys.stderr)
-        sys.exit(3)
+        _end(f"Kafka: {error}", 3)
+
+
+def _end(message: str, code: int) -> None:
+    print(f"slatestream: {message}", file=sys.stderr)
+    tell_program(message, code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from streams.bench.report import Say, machine, print_table, speaker, write_repor
 from streams.bench.wide import wide_clicks
 from streams.bench.world import catalogue_rows, publish_all, random_release
 from streams.demo.session import clean_exit, cluster
+from streams.errors import SlatestreamError
 from streams.kafka.topics import topic_name
 from streams.worker.process import WorkerProcess, same_topics
 
@@ -58,11 +59,13 @@ def quick_command(
     """
     console = Console()
     say = speaker(console)
+    if save and against is None:
+        raise SlatestreamError("--save needs --against FILE: it writes this run's ratios there")
+    committed = read_ratios(against, missing=save) if against else {}
     with clean_exit(console), cluster(lambda _: None, "quick", partitions=4) as settings:
         given = {"release": str(random_release(out / "small-release", known=KNOWN))}
         figures = _measure(settings, given, events, seconds, out, say)
     ratios = ratios_of(figures)
-    committed = read_ratios(against) if against else {}
     compared = compare(ratios, committed)
     print_table(
         console,

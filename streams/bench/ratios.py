@@ -43,18 +43,24 @@ def warnings_of(compared: list[Compared]) -> list[str]:
     ]
 
 
-def read_ratios(path: Path) -> dict[str, float]:
-    """Read committed ratios; none when there is no file.
+def read_ratios(path: Path, *, missing: bool = False) -> dict[str, float]:
+    """Read committed ratios.
+
+    Parameters
+    ----------
+    missing : whether the file may be: there are none then
 
     Raises
     ------
     ConfigurationError
-        If the file is not of that kind.
+        If there is no such file, or it is not of that kind.
     """
-    if not path.is_file():
+    if missing and not path.exists():
         return {}
     try:
         found = json.loads(path.read_text())["ratios"]
         return {str(name): float(value) for name, value in found.items()}
+    except OSError as error:
+        raise ConfigurationError(f"{path} must hold ratios to compare with: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(f"{path} must hold ratios by name in JSON: {error!r}") from None

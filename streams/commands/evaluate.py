@@ -38,7 +38,8 @@ Until = Annotated[
     ),
 ]
 K = Annotated[int, typer.Option("--k", min=1, help="Items in a list.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all figures into this file too.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print all figures as JSON, tables on stderr.")]
+ReportFile = Annotated[Path | None, typer.Option("--report", help="Write all figures into this JSON file.")]
 Plots = Annotated[bool, typer.Option("--plots", help="Draw recall by popularity and by history beside it.")]
 
 
@@ -48,7 +49,8 @@ def evaluate_command(
     from_topics: FromTopics = False,
     until: Until = None,
     k: K = 10,
-    json_file: JsonFile = None,
+    as_json: AsJson = False,
+    report: ReportFile = None,
     plots: Plots = False,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     draws: Annotated[int, typer.Option(min=100, help="Of the bootstrap.")] = 2000,
@@ -70,12 +72,12 @@ def evaluate_command(
     items have one, else by all attributes).
 
     After `slatestream train --data ml-100k --until 0.8 --out build/a`, try
-    `slatestream evaluate build/a --data ml-100k --json build/a.json --plots`.
+    `slatestream evaluate build/a --data ml-100k --report build/a.json --plots`.
     """
     if (data is None) == (not from_topics):
         raise SlatestreamError("evaluate needs exactly one of --data FOLDER and --from-topics")
-    if plots and json_file is None:
-        raise SlatestreamError("--plots needs --json FILE: the pictures go beside it")
+    if plots and report is None:
+        raise SlatestreamError("--plots needs --report FILE: the pictures go beside it")
     check_device(device)
     console = Console(stderr=True)
     settings = load_settings(config)
@@ -84,12 +86,15 @@ def evaluate_command(
             found, of = _evaluate(settings, release, data, until, k, seed, draws, device, stages)
     except (ValueError, OSError) as error:
         raise SlatestreamError(f"evaluate: {' '.join(str(error).split())}") from error
-    show(found, of, Console())
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(as_json(found, of, seed, draws), indent=2) + "\n", encoding="utf-8")
+    show(found, of, Console(stderr=as_json))
+    told = json.dumps(figures(found, of, seed, draws), indent=2)
+    if as_json:
+        print(told)
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(told + "\n", encoding="utf-8")
         if plots:
-            draw(found, json_file)
+            draw(found, report)
 
 
 def _evaluate(
@@ -222,7 +227,7 @@ def _interval(value: "Estimate", sign: str = "") -> str:
     return f"{value.mean:{sign}.4f} [{value.low:{sign}.3f}, {value.high:{sign}.3f}]"
 
 
-def as_json(found: "Evaluation", release: "Release", seed: int, draws: int) -> dict[str, Any]:
+def figures(found: "Evaluation", release: "Release", seed: int, draws: int) -> dict[str, Any]:
     """All figures and how they were got; bounds that a single user leaves open are null."""
 
     def closed(value: Any) -> Any:
@@ -237,7 +242,7 @@ def as_json(found: "Evaluation", release: "Release", seed: int, draws: int) -> d
     return whole
 
 
-def draw(found: "Evaluation", json_file: Path) -> None:
+def draw(found: "Evaluation", report: Path) -> None:
     """Draw recall by popularity and by history as PNG beside the JSON file, named after it."""
     from model_core.training.plots import plot_slices
 
@@ -246,7 +251,7 @@ def draw(found: "Evaluation", json_file: Path) -> None:
         ("history", found.by_history, "events of the user before the split"),
     ):
         plot_slices(
-            json_file.with_name(f"{json_file.stem}-recall-by-{name}.png"),
+            report.with_name(f"{report.stem}-recall-by-{name}.png"),
             [f"{one.label}\n{one.size} wanted" if name == "popularity" else f"{one.label}\n{one.size} users"
              for one in slices],
             {model: [one.recall[model] for one in slices] for model in found.accuracy},

@@ -48,7 +48,10 @@ TimeFormat = Annotated[
 ]
 Separator = Annotated[str | None, typer.Option(help="Between columns; found when not said.")]
 ListSeparator = Annotated[str | None, typer.Option(help="Between the parts of a value, as in Action|Drama.")]
-Columns = Annotated[str | None, typer.Option(help="Names of the columns of files without a header: a,b,c.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(help="Columns' names of a file without a header: a,b,c; of several files FILE=a,b,c each."),
+]
 NoSort = Annotated[
     bool,
     typer.Option("--no-sort", help="Publish interactions as the file has them: in time order."),
@@ -143,19 +146,28 @@ def rejected_rows(path: Path | None, sources: Sequence[Source]) -> Iterator[Text
     Raises
     ------
     FileError
-        If it is one of the files that are read, or cannot be written to.
+        If it cannot be written to, or must not be; see `check_rejected`.
     """
+    check_rejected(path, sources)
     if path is None:
         yield None
         return
-    if any(path.exists() and path.samefile(source.path) for source in sources):
-        raise FileError(f"--rejected {path} is one of the files that are imported: name another")
     try:
         sink = path.open("w", encoding="utf-8")
     except OSError as error:
         raise FileError(f"--rejected {path}: {error.strerror}") from None
     with sink:
         yield sink
+
+
+def check_rejected(path: Path | None, sources: Sequence[Source]) -> None:
+    """Raise FileError if what is to take rejected rows is one of the files that are read, or a folder."""
+    if path is None or not path.exists():
+        return
+    if any(path.samefile(source.path) for source in sources):
+        raise FileError(f"--rejected {path} is one of the files that are imported: name another")
+    if path.is_dir():
+        raise FileError(f"--rejected {path} must be a file, and is a folder")
 
 
 def reading(
@@ -170,7 +182,7 @@ def reading(
     time_format: str | None,
     separator: str | None,
     list_separator: str | None,
-    columns: str | None,
+    columns: Sequence[str] | None,
 ) -> tuple[Choices, Options]:
     """Return what the options of a command say of how files are read."""
     choices = Choices(
@@ -180,9 +192,22 @@ def reading(
     )  # fmt: skip
     options = Options(
         told=_fields(_pairs("--map", told)), kind=kind, separator=_unescaped(separator),
-        columns=None if columns is None else columns.split(","),
+        columns=_columns(columns),
     )  # fmt: skip
     return choices, options
+
+
+def _columns(given: Sequence[str] | None) -> dict[str, list[str]]:
+    """Return columns' names by the file they are for, which is empty where none is named."""
+    found: dict[str, list[str]] = {}
+    for text in given or ():
+        file, equals, names = text.partition("=")
+        if not equals:
+            file, names = "", text
+        if file in found:
+            raise SlatestreamError(f"--columns {text}: given twice for {file or 'the same file'}")
+        found[file] = names.split(",")
+    return found
 
 
 def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:

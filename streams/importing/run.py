@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TextIO, TypeAlias
@@ -89,13 +90,14 @@ class Options:
 
     Attributes
     ----------
+    columns : names by file or pattern of its name, such as *.dat; "" is for the only file
     cluster : what an interrupted import is known by, beside the topic; the bootstrap servers without
     """
 
     told: Mapping[str, str] = field(default_factory=dict)
     kind: str | None = None
     separator: str | None = None
-    columns: Sequence[str] | None = None
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     sort: bool = True
     restart: bool = False
     dry_run: bool = False
@@ -111,11 +113,12 @@ def plan_files(files: Sequence[Path], choices: Choices, options: Options) -> lis
         If one cannot be imported or is named twice, or a column that somebody named is in none of them.
     """
     sources, met = [], set[Path]()
+    _check_columns(files, options.columns)
     for path in files:
         if (place := path.resolve()) in met:
             raise FileError(f"{path} is named twice, and its rows would count twice: name it once")
         met.add(place)
-        table = open_table(path, separator=options.separator, names=options.columns)
+        table = open_table(path, separator=options.separator, names=_names_of(path, options.columns))
         plan = make_plan(table, told=options.told, kind=options.kind)
         _, told = make_maker(plan, choices)
         sources.append(Source(plan, told))
@@ -124,6 +127,23 @@ def plan_files(files: Sequence[Path], choices: Choices, options: Options) -> lis
             columns = "; ".join(f"{one.path.name}: {', '.join(one.plan.table.columns)}" for one in sources)
             raise FileError(f"--map {name}={column}: no file has that column ({columns})")
     return sorted(sources, key=lambda source: KINDS.index(source.plan.kind))
+
+
+def _names_of(path: Path, columns: Mapping[str, Sequence[str]]) -> Sequence[str] | None:
+    return next((names for pattern, names in columns.items() if _is_for(pattern, path)), None)
+
+
+def _is_for(pattern: str, path: Path) -> bool:
+    return pattern in ("", str(path)) or fnmatch(path.name, pattern)
+
+
+def _check_columns(files: Sequence[Path], columns: Mapping[str, Sequence[str]]) -> None:
+    for pattern, names in columns.items():
+        said = f"--columns {f'{pattern}=' if pattern else ''}{','.join(names)}"
+        if not pattern and len(files) > 1:
+            raise FileError(f"{said}: of which of {len(files)} files? Say --columns FILE=a,b,c")
+        if not any(_is_for(pattern, path) for path in files):
+            raise FileError(f"{said}: {pattern} is none of {', '.join(path.name for path in files)}")
 
 
 async def import_files(

@@ -266,7 +266,7 @@ def open_table(path: Path, *, separator: str | None = None, names: Sequence[str]
     separator
         Between values; found when None.
     names
-        Columns of a file without a header.
+        Columns of a file without a header; one that names them itself is refused.
 
     Raises
     ------
@@ -275,6 +275,7 @@ def open_table(path: Path, *, separator: str | None = None, names: Sequence[str]
     """
     begin = head(path)
     if begin.startswith(b"PAR1"):
+        _refuse_names(path, names)
         with _parquet(path) as file:
             return Parquet(path, list(file.schema_arrow.names))
     if path.suffix == ".parquet":
@@ -282,10 +283,16 @@ def open_table(path: Path, *, separator: str | None = None, names: Sequence[str]
     encoding = encoding_of(path, begin)
     text = begin.decode(encoding, errors="replace").removeprefix("\ufeff")
     if text.lstrip().startswith("{"):
+        _refuse_names(path, names)
         return _json_lines(path, encoding)
     if text.lstrip().startswith("[") and "{" in text[:200]:
         raise FileError(f"{path} is one JSON array: write an object a line, as `jq -c '.[]'` does")
     return _delimited(path, text, encoding, separator, names)
+
+
+def _refuse_names(path: Path, names: Sequence[str] | None) -> None:
+    if names is not None:
+        raise FileError(f"--columns {','.join(names)}: {path} names its columns itself")
 
 
 def _json_lines(path: Path, encoding: str) -> JsonLines:

@@ -54,8 +54,11 @@ def ope_command(
     resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap, which draws users.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     plot: Annotated[Path | None, typer.Option(help="Draw the intervals into this PNG.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write all figures into this file.")
+    printed: Annotated[
+        bool, typer.Option("--json", help="Print all figures as JSON; the tables go to stderr.")
+    ] = False,
+    report_file: Annotated[
+        Path | None, typer.Option("--report", help="Write all figures into this JSON file.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
 ) -> None:
@@ -77,13 +80,15 @@ def ope_command(
         raise SlatestreamError(f"--reward must be one of {', '.join(get_args(Reward))}, got {reward!r}")
     chosen: Reward = "weights" if reward == "weights" else "responses"
     sampling = Sampling(resamples=resamples, seed=seed)
-    settings, console = load_settings(config), Console()
+    settings, console = load_settings(config), Console(stderr=printed)
     offline = file is not None or from_topics or last is not None
     if file is not None and (from_topics or last is not None):
         raise SlatestreamError("ope needs at most one of --file and --from-topics or --last")
     if not offline:
-        if plot is not None or json_file is not None:
-            raise SlatestreamError("--plot and --json need an end: give --file, --from-topics or --last")
+        if plot is not None or report_file is not None or printed:
+            raise SlatestreamError(
+                "--plot, --report and --json need an end: give --file, --from-topics or --last"
+            )
         judged = Window(window, every, chosen, estimators, positions, sampling)
         with clean_exit(console):
             _connected(
@@ -102,7 +107,10 @@ def ope_command(
         raise SlatestreamError(f"{file}: no usable record of feedback in {log.read} lines{why}")
     report = evaluate_columns(columns, count(log, columns), chosen, estimators, sampling, positions)
     show(report, console)
-    _write(report, sampling, plot, json_file)
+    told = json.dumps(as_json(report, sampling), indent=2)
+    if printed:
+        print(told)
+    _write(report, told, plot, report_file)
 
 
 def _estimators(names: list[str]) -> list[str]:
@@ -151,10 +159,10 @@ def _connected(work: Callable[[], None], settings: Settings) -> None:
         raise SlatestreamError(f"ope: {settings.bootstrap_servers}: {error}") from None
 
 
-def _write(report: Report, sampling: Sampling, plot: Path | None, json_file: Path | None) -> None:
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(as_json(report, sampling), indent=2) + "\n", encoding="utf-8")
+def _write(report: Report, told: str, plot: Path | None, file: Path | None) -> None:
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(told + "\n", encoding="utf-8")
     if plot is not None:
         from streams.ope.plot import plot_report
 

@@ -86,7 +86,7 @@ def test_what_candidates_would_earn_is_told_from_the_topic(
     for name, value in environment(values).items():
         monkeypatch.setenv(name, value)
     figures, picture = tmp_path / "ope.json", tmp_path / "ope.png"
-    command = ["slatestream", "ope", "--last", "1h", "--json", str(figures), "--plot", str(picture)]
+    command = ["slatestream", "ope", "--last", "1h", "--report", str(figures), "--plot", str(picture)]
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as ended:
         main()

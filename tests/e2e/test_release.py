@@ -38,7 +38,7 @@ def test_a_release_trained_from_the_topics_is_measured_served_and_explained(
     release = tmp_path / "release"
     train_command(from_topics=True, out=release, epochs=12, config=None)
     figures = tmp_path / "figures.json"
-    evaluate_command(release, from_topics=True, json_file=figures, config=None)
+    evaluate_command(release, from_topics=True, report=figures, config=None)
     recall = {name: of["recall"]["mean"] for name, of in json.loads(figures.read_text())["accuracy"].items()}
     assert recall["slatestream"] > 1.5 * recall["popularity"], recall
 

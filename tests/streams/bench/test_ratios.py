@@ -2,9 +2,11 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from streams.bench.quick import NAMES, changed, ratios_of
 from streams.bench.ratios import compare, read_ratios, warnings_of
+from streams.cli import app
 from streams.errors import ConfigurationError
 
 
@@ -21,9 +23,11 @@ def test_a_ratio_without_a_committed_one_has_not_changed():
     assert not one.fell
 
 
-def test_committed_ratios_are_read_and_a_missing_file_has_none(tmp_path: Path):
+def test_committed_ratios_are_read_and_only_one_that_is_to_be_written_may_be_missing(tmp_path: Path):
     path = tmp_path / "ratios.json"
-    assert read_ratios(path) == {}
+    assert read_ratios(path, missing=True) == {}
+    with pytest.raises(ConfigurationError, match="No such file"):
+        read_ratios(path)
     path.write_text(json.dumps({"ratios": {"ingest": 0.5}, "machine": {}}))
     assert read_ratios(path) == {"ingest": 0.5}
 
@@ -34,6 +38,18 @@ def test_a_damaged_file_of_ratios_is_named(tmp_path: Path, text: str):
     path.write_text(text)
     with pytest.raises(ConfigurationError, match="ratios.json must hold ratios by name in JSON"):
         read_ratios(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--against", "none.json"], "none.json must hold ratios to compare with: No such file"),
+        (["--save"], "--save needs --against FILE"),
+    ],
+)
+def test_what_cannot_be_compared_is_told_before_anything_is_measured(words: list[str], message: str):
+    done = CliRunner().invoke(app, ["bench", "quick", *words])
+    assert message in str(done.exception)
 
 
 def test_every_ratio_rises_when_the_worker_becomes_faster():

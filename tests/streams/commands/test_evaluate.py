@@ -36,7 +36,7 @@ def test_a_release_is_measured_where_its_training_ended(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "figures" / "a.json"
-    assert run(monkeypatch, release, "--data", data, "--json", out, "--plots", "--draws", 200) == 0
+    assert run(monkeypatch, release, "--data", data, "--report", out, "--plots", "--draws", 200) == 0
     found = json.loads(out.read_text())
     wanted = json.loads((release / "manifest.json").read_text())
     assert (found["split"], found["release"]) == (SPLIT, wanted["version"])
@@ -65,16 +65,11 @@ def test_a_release_is_measured_where_its_training_ended(
 def test_a_later_split_is_allowed_and_an_earlier_one_is_not(
     release: Path,
     data: Path,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    out = tmp_path / "a.json"
-    assert (
-        run(monkeypatch, release, "--data", data, "--until", 0.9, "--k", 5, "--json", out, "--draws", 100)
-        == 0
-    )
-    found = json.loads(out.read_text())
+    assert run(monkeypatch, release, "--data", data, "--until", 0.9, "--k", 5, "--json", "--draws", 100) == 0
+    found = json.loads(capsys.readouterr().out)
     assert (found["split"], found["k"]) == (900, 5)
     assert run(monkeypatch, release, "--data", data, "--until", 0.5) == 2
     assert (
@@ -129,7 +124,7 @@ def test_a_release_that_cannot_be_used_ends_with_one_line(
     ("arguments", "message"),
     [
         ((), "evaluate needs exactly one of --data FOLDER and --from-topics"),
-        (("--data", "nowhere", "--plots"), "--plots needs --json FILE"),
+        (("--data", "nowhere", "--plots"), "--plots needs --report FILE"),
         (("--data", "nowhere"), "data must be a folder of RecBole atomic files, got 'nowhere'"),
         (("--data", "DATA", "--k", "41"), "k must be in [1, 40], got 41"),
     ],

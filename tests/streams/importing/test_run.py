@@ -142,9 +142,9 @@ def test_an_import_half_done_is_another_one_where_columns_are_in_another_order(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(kafka_settings, [path], interrupt, columns=["user", "item", "rating", "time"])
+        run(kafka_settings, [path], interrupt, columns={"": ["user", "item", "rating", "time"]})
     with pytest.raises(FileError, match="with another layout"):
-        run(kafka_settings, [path], columns=["item", "user", "rating", "time"])
+        run(kafka_settings, [path], columns={"": ["item", "user", "rating", "time"]})
 
 
 def test_items_and_users_go_before_clicks(kafka_settings: Settings, tmp_path: Path) -> None:
@@ -229,6 +229,44 @@ def test_rows_are_never_rejected_into_a_file_that_is_imported(make_settings: Any
     done = CliRunner().invoke(app, ["import", str(path), "--rejected", str(path), "--dry-run"])
     assert "is one of the files that are imported" in str(done.exception)
     assert path.read_text() == before
+
+
+def test_columns_are_named_for_each_file_without_a_header(make_settings: Any, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.dat", tmp_path / "second.dat"
+    for path in (first, second):
+        path.write_text("".join(f"u{n},i{n % 3},{1_700_000_000 + n}\n" for n in range(9)))
+    films = tmp_path / "films.csv"
+    films.write_text("item,title\n" + "".join(f"i{n},Film {n}\n" for n in range(3)))
+    of_events = ["user", "item", "time"]
+    for columns in ({"*.dat": of_events}, {"first.dat": of_events, str(second): of_events}):
+        outcomes = run(make_settings(), [films, first, second], columns=columns, dry_run=True)
+        assert [(one.records, one.refused.counts.total()) for one in outcomes] == [(3, 0), (9, 0), (9, 0)]
+    assert run(make_settings(), [first], columns={"": of_events}, dry_run=True)[0].records == 9
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a,b"], "--columns a,b: of which of 2 files? Say --columns FILE=a,b,c"),
+        (["one.csv=a,b", "one.csv=a,c"], "--columns one.csv=a,c: given twice for one.csv"),
+        (["other.csv=a,b"], "--columns other.csv=a,b: other.csv is none of one.csv, two.jsonl"),
+        (["two.jsonl=a,b"], "two.jsonl names its columns itself"),
+    ],
+)
+def test_columns_that_are_of_no_one_file_are_refused(tmp_path: Path, words: list[str], message: str) -> None:
+    (tmp_path / "one.csv").write_text("user,item\nu,i\n")
+    (tmp_path / "two.jsonl").write_text('{"user": "u", "item": "i"}\n')
+    options = [option for one in words for option in ("--columns", one)]
+    files = [str(tmp_path / name) for name in ("one.csv", "two.jsonl")]
+    done = CliRunner().invoke(app, ["import", *files, "--dry-run", *options])
+    assert message in str(done.exception)
+
+
+@pytest.mark.parametrize("command", ["import", "quickstart"])
+def test_a_folder_takes_no_rejected_rows(tmp_path: Path, command: str) -> None:
+    path = ratings(tmp_path / "ratings.csv", 5)
+    done = CliRunner().invoke(app, [command, str(path), "--rejected", str(tmp_path)])
+    assert "must be a file, and is a folder" in str(done.exception)
 
 
 @pytest.mark.parametrize(

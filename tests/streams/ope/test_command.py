@@ -44,13 +44,15 @@ def test_a_file_is_evaluated_with_a_table_figures_and_a_picture(
     records = World(600).records()
     log = write(tmp_path / "feedback.jsonl", b"{", *records, b"", records[0], b'{"request_id": "r"}')
     out, picture = tmp_path / "made" / "ope.json", tmp_path / "made" / "ope.png"
-    arguments = ("--file", log, "--json", out, "--plot", picture, "--resamples", 100)
+    arguments = ("--file", log, "--json", "--report", out, "--plot", picture, "--resamples", 100)
     assert run(monkeypatch, *arguments, "--estimator", "snrips", "--estimator", "sips") == 0
-    shown = capsys.readouterr().out
+    told = capsys.readouterr()
+    shown = told.err
     assert "live" in shown
     assert all(candidate in shown for candidate in CANDIDATES)
     assert "2 of 603 records left out (undecodable 2); first: Input data was truncated" in shown
     found = json.loads(out.read_text())
+    assert json.loads(told.out) == found
     assert found["records"]["slates"] == 600
     assert found["records"]["repeated"] == 1
     assert found["unit"] == "responses a slate"
@@ -88,7 +90,7 @@ def test_what_is_refused_is_said_with_what_can_be_done(
         (("--last", "yesterday"), "--last must be a number and s, m, h or d, such as 1h, got 'yesterday'"),
         (("--file", "f", "--estimator", "magic"), "--estimator must be one of sips, .* or all, got 'magic'"),
         (("--file", "f", "--reward", "fame"), "--reward must be one of responses, weights, got 'fame'"),
-        (("--plot", "out.png"), "--plot and --json need an end"),
+        (("--plot", "out.png"), "--plot, --report and --json need an end"),
     ],
 )
 def test_a_command_that_makes_no_sense_is_refused(
