@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.robust.influence import NO_BOUND, Bound
 from model_core.signals import co_visitation_kernels as kernels
 from model_core.signals import horizons
 from model_core.signals.co_visitation_kernels import previous_items
@@ -61,10 +62,18 @@ class CoVisitation:
         Counters an item may have, rounded up to 16 times a power of two, at most 4096.
     window, pair_decay, pair_other
         How events are paired; the defaults are those of `model_core.signals.config.SignalConfig`.
+    bound
+        For whoever pairs events: how much a user counts.
     """
 
     def __init__(
-        self, *, neighbours: int = 256, window: int = 20, pair_decay: float = 0.9, pair_other: float = 0.35
+        self,
+        *,
+        neighbours: int = 256,
+        window: int = 20,
+        pair_decay: float = 0.9,
+        pair_other: float = 0.35,
+        bound: Bound = NO_BOUND,
     ) -> None:
         if not 1 <= neighbours <= MAX_NEIGHBOURS:
             raise ValueError(f"neighbours must be in [1, {MAX_NEIGHBOURS}], got {neighbours}")
@@ -74,6 +83,7 @@ class CoVisitation:
             if not 0 < value <= 1:
                 raise ValueError(f"{name} must be in (0, 1], got {value}")
         self.window = window
+        self.bound = bound
         self.pair_weights = pair_weights(window, pair_decay, pair_other)
         max_level = max(0, (neighbours - 1) // kernels.GROUP).bit_length()
         self.neighbours = kernels.GROUP << max_level

@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from model_core.robust.influence import Bound
+
 MAX_NEIGHBOURS = 4096
 UNTOLD = {
     "depth": 1009, "affinity_positives": 50, "affinity_half_life_ms": 2_592_000_000, "neighbours": 256,
+    "influence_per_hour": 100,
 }  # fmt: skip
-"""Of releases whose manifest does not say: they were trained when these were the only values."""
+"""Of releases whose manifest does not say: they were trained when these were the only values, and before
+users were bounded, which they are in what is served all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,9 @@ class SignalConfig:
     window: int = 20
     pair_decay: float = 0.9
     pair_other: float = 0.35
+    influence_per_hour: int = 100
+    """Events of a user an hour that count in what users share, an item once; 0 = all count. See
+    `model_core.robust.influence`."""
     read_window: int = 20
     read_decay: float = 0.85
     read_other: float = 0.5
@@ -49,6 +56,8 @@ class SignalConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.window > self.depth:
             raise ValueError(f"window must be at most the depth, {self.depth}, got {self.window}")
+        if self.influence_per_hour < 0:
+            raise ValueError(f"influence_per_hour must be at least 0, got {self.influence_per_hour}")
         if not 1 <= self.neighbours <= MAX_NEIGHBOURS:
             raise ValueError(f"neighbours must be in [1, {MAX_NEIGHBOURS}], got {self.neighbours}")
         for name in ("pair_decay", "pair_other"):
@@ -74,4 +83,7 @@ class SignalConfig:
     @property
     def pairing(self) -> dict[str, Any]:
         """How events are paired, as `CoVisitation` takes it."""
-        return {"window": self.window, "pair_decay": self.pair_decay, "pair_other": self.pair_other}
+        return {
+            "window": self.window, "pair_decay": self.pair_decay, "pair_other": self.pair_other,
+            "bound": Bound.of(self.influence_per_hour, kept=self.depth, window=self.window),
+        }  # fmt: skip

@@ -13,6 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.robust import influence
 from model_core.signals import co_visitation_kernels as kernels
 from model_core.signals.co_visitation import CoVisitation, tempered
 from model_core.signals.co_visitation_kernels import Tables
@@ -101,6 +102,10 @@ class CovisitReplay:
         self.counts.grow(np.arange(n, dtype=np.uint64) if keys is None else keys)
         self._last = np.full((log.n_users, config.window), -1, np.int32)
         self._last_positive = np.zeros(self._last.shape, np.bool_)
+        self._last_counted = np.ones(self._last.shape, np.bool_)
+        self._counted = influence.counted(
+            log.users, log.items, log.positive, log.times_ms, log.n_users, self.counts.bound
+        )
 
     def advance(self, position: int) -> None:
         """Count the log up to (not with) row `position`."""
@@ -143,7 +148,8 @@ class CovisitReplay:
         while self.position < end:
             self.position, done = _count_and_read(
                 self.counts.tables, self.counts.pair_weights, self._last, self._last_positive,
-                log.users, log.items, log.positive, self.position, end, self.counts.neighbours,
+                self._last_counted, log.users, log.items, log.positive, self._counted,
+                self.position, end, self.counts.neighbours,
                 rows, *window, items, sums, popularity, done,
             )  # fmt: skip
             if self.position < end:
@@ -238,8 +244,8 @@ def _events_before(  # type: ignore[no-untyped-def]
 
 @njit
 def _count_and_read(  # type: ignore[no-untyped-def]
-    t: Tables, pair, last, last_positive, users, log_items, positive, begin, end, neighbours,
-    rows, histories, weights, items, sums, popularity, done,
+    t: Tables, pair, last, last_positive, last_counted, users, log_items, positive, counted, begin, end,
+    neighbours, rows, histories, weights, items, sums, popularity, done,
 ):  # fmt: skip
     """Count the events from `begin` on, and note what is known before each of `rows` from `done` on.
 
@@ -251,6 +257,7 @@ def _count_and_read(  # type: ignore[no-untyped-def]
         np.empty(histories.shape[1] * neighbours, np.int32),
     )
     bounds, offset = np.empty(2, np.int64), np.empty(1, np.int64)
+    window = np.empty((1, last.shape[1]), np.int32)
     amount_of = weights.astype(np.float64)
     for event in range(begin, end):
         if done < len(rows) and rows[done] == event:
@@ -266,16 +273,20 @@ def _count_and_read(  # type: ignore[no-untyped-def]
                 total[others[k]] = 0.0
             done += 1
         user, offset[0] = users[event], event
-        if not kernels.observe(
-            t, log_items[event : event + 1], positive[event : event + 1], last[user : user + 1],
+        for back in range(last.shape[1]):  # an event is not paired with its own item, nor with what is put so
+            window[0, back] = last[user, back] if last_counted[user, back] else log_items[event]
+        if counted[event] and not kernels.observe(
+            t, log_items[event : event + 1], positive[event : event + 1], window,
             last_positive[user : user + 1], offset, offset, pair, 0,
         ):  # fmt: skip
             return event, done
         for back in range(last.shape[1] - 1, 0, -1):
             last[user, back] = last[user, back - 1]
             last_positive[user, back] = last_positive[user, back - 1]
+            last_counted[user, back] = last_counted[user, back - 1]
         last[user, 0] = log_items[event]
         last_positive[user, 0] = positive[event]
+        last_counted[user, 0] = counted[event]
     return end, done
 
 

@@ -5,7 +5,10 @@ from model_core.signals.config import SignalConfig
 from streams.settings import Settings
 from streams.state.rings import CHUNK
 
-OF_RELEASE = {"affinity_half_life_ms": "affinity_half_life_ms", "covisit_neighbours": "neighbours"}
+OF_RELEASE = {
+    "affinity_half_life_ms": "affinity_half_life_ms", "covisit_neighbours": "neighbours",
+    "influence_per_hour": "influence_per_hour",
+}  # fmt: skip
 """Settings, and what a release calls them, that count where there is no release."""
 
 

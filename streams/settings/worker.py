@@ -122,6 +122,11 @@ class Settings(BaseSettings):
         SignalConfig().neighbours,
         description="Neighbours kept per item and partition, where no release says how many.",
     )
+    influence_per_hour: Annotated[int, Field(ge=0)] = Field(
+        SignalConfig().influence_per_hour,
+        description="Events of a user an hour that count in what users share (co-visits, popularity), an "
+        "item once; 0 bounds nothing. Others are in the user's own history only. Where no release says it.",
+    )
     affinity_half_life_ms: Positive = Field(
         SignalConfig().affinity_half_life_ms,
         description="Decay of user-entity affinity, where no release says how fast.",

@@ -5,9 +5,11 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from model_core.robust.influence import HOUR_MS, Bound
 from streams.state.rings import (
     ACTION,
     ACTION_BITS,
+    BOUNDED_AT,
     CELL,
     CHUNK,
     COVISITS_FIRST,
@@ -43,8 +45,9 @@ from streams.state.rings import (
     take_keys,
 )
 
-# What became of an event; the last one, of an item that has no row, never comes here.
-APPLIED, REPLAYED, DUPLICATE, REFUSED = 0, 1, 2, 3
+# What became of an event. BOUNDED is in the user's history and counts in nothing that users share; REFUSED,
+# of an item that has no row, never comes here.
+APPLIED, REPLAYED, DUPLICATE, REFUSED, BOUNDED = 0, 1, 2, 3, 4
 
 EVENTS, SIZE, FIRST, NEWEST, CHUNK_SLOT, NAME_END = 0, 1, 2, 3, 4, 5  # columns of `Chunks.heads`
 
@@ -112,6 +115,76 @@ def _look_back(
 
 
 @njit
+def _counts(
+    items: Rows,
+    stamps: Ints,
+    cells: Rows,
+    links: Rows,
+    positive: Flags,
+    chunk: int,
+    position: int,
+    before: int,
+    item: int,
+    stamp: int,
+    bound: Bound,
+) -> bool:
+    """Whether the event at (chunk, position), `before` kept before it, counts: see `influence.counted`."""
+    hour, is_positive = (stamp >> ACTION_BITS) // HOUR_MS, positive[stamp & ACTION]
+    left, in_hour = min(before, bound.depth), 0
+    while left > 0:
+        if position == 0:
+            chunk, position = links[chunk, PREV], CHUNK
+        part = (position - 1) >> 2
+        first, size = np.int64(cells[chunk, part]) * CELL, min(position - part * CELL, left)
+        end = first + position - part * CELL
+        repeated = False
+        for where in range(end - size, end):
+            repeated |= items[where] == item
+        if repeated:
+            for where in range(end - size, end):
+                if items[where] == item and positive[stamps[where] & ACTION] >= is_positive:
+                    return False
+        for where in range(end - 1, end - size - 1, -1):
+            if in_hour < 0 or (stamps[where] >> ACTION_BITS) // HOUR_MS < hour:
+                in_hour = -1  # from here back nothing is of the hour
+                break
+            in_hour += 1
+            if in_hour == bound.per_hour:
+                return False
+        left -= size
+        position = part * CELL
+    return True
+
+
+@njit
+def _leave_out(
+    items: Rows,
+    stamps: Ints,
+    cells: Rows,
+    links: Rows,
+    positive: Flags,
+    chunk: int,
+    position: int,
+    before: int,
+    item: int,
+    bound: Bound,
+    window: Rows,
+) -> None:
+    """Put `item`, with which an event of it is not paired, for events in its window that do not count."""
+    for k in range(min(before, len(window))):
+        position -= 1
+        if position < 0:
+            chunk = links[chunk, PREV]
+            position = CHUNK - 1
+        where = at(cells, chunk, position)
+        if not _counts(
+            items, stamps, cells, links, positive, chunk, position, before - 1 - k, items[where],
+            stamps[where], bound,
+        ):  # fmt: skip
+            window[k] = item
+
+
+@njit
 def fold(
     r: Rings,
     n_slots: int,
@@ -126,11 +199,13 @@ def fold(
     paired: Ints,
     windows: Rows,
     windows_positive: Flags,
+    bound: Bound,
 ) -> int:
     """Append events to their users' rings, in order.
 
     Writes the outcome of every event, and for each event that item statistics may still lack its index
-    (`paired`) with the events before it. Returns how many those are.
+    (`paired`) with the events before it. Returns how many those are. What does not
+    count by `bound` is not among them.
     """
     (
         all_users,
@@ -162,10 +237,24 @@ def fold(
                     chunk = links[chunk, PREV]
                     position = CHUNK - 1
             if left > 0 and bases[chunk] + all_offsets[at(cells, chunk, position)] == offset:
+                if bound.depth:
+                    # What it was decided by is gone: item rows were confirmed before the row that says so.
+                    if left <= window + bound.depth and all_users[user, STORED] < all_users[user, N]:
+                        continue
+                    if not _counts(
+                        all_items, stamps, cells, links, positive, chunk, position, left - 1, items[event],
+                        times[event] << ACTION_BITS | actions[event], bound,
+                    ):  # fmt: skip
+                        continue
                 _look_back(
                     all_items, stamps, cells, links, positive, chunk, position, min(window, left - 1),
                     windows[n_paired], windows_positive[n_paired],
                 )  # fmt: skip
+                if bound.depth:
+                    _leave_out(
+                        all_items, stamps, cells, links, positive, chunk, position, left - 1, items[event],
+                        bound, windows[n_paired],
+                    )  # fmt: skip
                 paired[n_paired] = event
                 n_paired += 1
             continue
@@ -173,7 +262,6 @@ def fold(
         if _is_duplicate(all_users, all_keys, links, user, keys[event]):
             outcomes[event] = DUPLICATE
             continue
-        outcomes[event] = APPLIED
         n = all_users[user, N]
         if all_users[user, TAKES] != heap[TAKEN]:
             all_users[user, TAKES] = heap[TAKEN]
@@ -185,15 +273,29 @@ def fold(
             take_keys(links, all_keys, heap, chunk)
         make_cell(cells, all_items, heap, chunk, position)
         stored = all_users[user, STORED]
-        _look_back(
-            all_items, stamps, cells, links, positive, chunk, position, min(window, stored),
-            windows[n_paired], windows_positive[n_paired],
-        )  # fmt: skip
-        paired[n_paired] = event
-        n_paired += 1
+        stamp = times[event] << ACTION_BITS | actions[event]
+        if bound.depth and not _counts(
+            all_items, stamps, cells, links, positive, chunk, position, stored, items[event], stamp,
+            bound,
+        ):  # fmt: skip
+            outcomes[event] = BOUNDED
+            all_users[user, BOUNDED_AT] = n + 1
+        else:
+            outcomes[event] = APPLIED
+            _look_back(
+                all_items, stamps, cells, links, positive, chunk, position, min(window, stored),
+                windows[n_paired], windows_positive[n_paired],
+            )  # fmt: skip
+            if all_users[user, BOUNDED_AT] > max(n - window, 0):
+                _leave_out(
+                    all_items, stamps, cells, links, positive, chunk, position, stored, items[event], bound,
+                    windows[n_paired],
+                )  # fmt: skip
+            paired[n_paired] = event
+            n_paired += 1
         where = at(cells, chunk, position)
         all_items[where] = items[event]
-        stamps[where] = times[event] << ACTION_BITS | actions[event]
+        stamps[where] = stamp
         put_offset(cells, bases, all_offsets, chunk, position, offset)
         all_keys[links[chunk, KEYS], position] = keys[event]
         all_users[user, N] = n + 1
@@ -202,7 +304,7 @@ def fold(
             all_users[user, FIRST_MS] = times[event]
         counts[user, actions[event]] += 1
         mark(dirty, dirty_chunks, heap, chunk)
-        if n + 1 - all_users[user, GUARD] > CHUNK * (n_slots - 1) - window:
+        if n + 1 - all_users[user, GUARD] > CHUNK * (n_slots - 1) - window - bound.depth:
             heap[COVISITS_FIRST] = 1
     return n_paired
 
@@ -330,6 +432,7 @@ def link(
         all_users[user, STORED] += size
         all_users[user, FIRST_MS] = heads[chunk, 1]
         all_users[user, OFFSET] = heads[chunk, 2]
+        all_users[user, BOUNDED_AT] = n  # rows do not say
         for k in range(len(codes)):
             all_counts[user, codes[k]] = counts[chunk, k]
         end = spans[chunk, 0] + spans[chunk, 1]

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.robust.influence import NO_BOUND, Bound
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.reserved import room, with_room
 from streams.durability.rows import SCHEMA_VERSION, Erased, chunk_key, erased_key, stated_key
@@ -25,11 +26,12 @@ from streams.state import profile_kernels as kernels
 from streams.state import rings
 from streams.state.id_table import IdTable
 from streams.state.item_index import ItemIndex
-from streams.state.profile_kernels import APPLIED, DUPLICATE, REFUSED, REPLAYED
+from streams.state.profile_kernels import APPLIED, BOUNDED, DUPLICATE, REFUSED, REPLAYED
 from streams.state.rings import CHUNK
 
 __all__ = [
     "APPLIED",
+    "BOUNDED",
     "DUPLICATE",
     "REFUSED",
     "REPLAYED",
@@ -212,21 +214,23 @@ class Profiles:
         offsets: NDArray[np.int64],
         *,
         window: int,
+        bound: Bound = NO_BOUND,
     ) -> tuple[NDArray[np.uint8], Pairs]:
         """Append clicks to their users' events, in order; see `fold_clicks` for what it takes.
 
         Returns
         -------
         outcomes : (n,) uint8
-        pairs : what is to be counted of them, each event with up to `window` before it
+        pairs : what is to be counted of them, each event that counts by `bound` with up to `window` before it
         """
         n = len(users)
+        bound = bound.within(CHUNK * (self.n_slots - 1) + 1, window)
         self.reserve(chunks=n, cells=n)
         outcomes, paired = np.empty(n, np.uint8), np.empty(n, np.int64)
         windows, windows_positive = np.empty((n, window), np.int32), np.empty((n, window), np.bool_)
         n_paired = kernels.fold(
             self.rings, self.n_slots, self.positive, users, items, actions, times, event_keys,
-            offsets, outcomes, paired, windows, windows_positive,
+            offsets, outcomes, paired, windows, windows_positive, bound,
         )  # fmt: skip
         self.position = max(self.position, int(offsets.max(initial=-1)))
         chosen = paired[:n_paired]
@@ -458,12 +462,13 @@ def fold_clicks(
     Returns
     -------
     outcomes : (n,) uint8
-        APPLIED; REPLAYED: the user's row had it; DUPLICATE: the event id is among the user's last 32 at
-        least, nothing changed.
+        APPLIED; BOUNDED: it is in the user's history and counts no further; REPLAYED: the user's row had it;
+        DUPLICATE: the event id is among the user's last 32 at least, nothing changed.
     """
     outcomes, pairs = profiles.append(
-        users, items, actions, times, event_keys, offsets, window=covisits.window
-    )
+        users, items, actions, times, event_keys, offsets, window=covisits.window,
+        bound=covisits.bound,
+    )  # fmt: skip
     count_pairs(covisits, index, pairs)
     return outcomes
 

@@ -22,7 +22,8 @@ FARTHEST = (1 << 32) - 1  # of an event's offset from its chunk's base
 
 # Columns of `users`, which has 8: a cache line. GUARD is N as of when item rows were last taken, TAKES how
 # often they had been taken then: both are brought up to date by the user's next event.
-N, OFFSET, FIRST_MS, HEAD, STORED, GUARD, TAKES = 0, 1, 2, 3, 4, 5, 6
+# BOUNDED_AT is N as of the latest event that did not count, or may not have; 0 if there was none.
+N, OFFSET, FIRST_MS, HEAD, STORED, GUARD, TAKES, BOUNDED_AT = range(8)
 PREV, NEXT, OWNER, SLOT, KEYS = 0, 1, 2, 3, 4  # columns of `links`
 # Cells of `heap`.
 USED, FREE, DIRTY, COVISITS_FIRST, TAKEN, CELLS_USED, CELLS_FREE, KEYS_USED, KEYS_FREE = range(9)

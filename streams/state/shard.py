@@ -25,7 +25,7 @@ from streams.metrics import Metrics
 from streams.state.fair_lock import FairLock
 from streams.state.item_index import ItemIndex, key_of, keys_of
 from streams.state.log_bases import LogBases
-from streams.state.profiles import DUPLICATE, REFUSED, REPLAYED, Profiles, count_pairs
+from streams.state.profiles import BOUNDED, DUPLICATE, REFUSED, REPLAYED, Profiles, count_pairs
 from streams.state.spaces import KEPT, SpaceRow, space_key
 
 STATISTICS_PREFIX = b"statistics\0"
@@ -258,6 +258,7 @@ class Shard:
                 outcomes[kept], pairs = self.profiles.append(
                     users, items[kept], columns.actions[kept], columns.times[kept],
                     columns.event_keys[kept], columns.offsets[kept], window=self.covisits.window,
+                    bound=self.covisits.bound,
                 )  # fmt: skip
             if self.weigher is not None:
                 self.weigher.learn(self.partition, Events(*pairs), len(index.keys))
@@ -592,8 +593,10 @@ def count_outcomes(outcomes: NDArray[np.uint8], metrics: Metrics, topic: str) ->
     duplicates = int(np.count_nonzero(outcomes == DUPLICATE))
     replayed = int(np.count_nonzero(outcomes == REPLAYED))
     refused = int(np.count_nonzero(outcomes == REFUSED))
+    bounded = int(np.count_nonzero(outcomes == BOUNDED))
     counts: Sequence[tuple[str, int]] = (
-        ("accepted", len(outcomes) - duplicates - replayed - refused),
+        ("accepted", len(outcomes) - duplicates - replayed - refused - bounded),
+        ("bounded", bounded),
         ("duplicate", duplicates),
         ("replayed", replayed),
         ("refused", refused),

@@ -86,7 +86,7 @@ def log_of(log):
 
 @given(logs, st.sampled_from([16, 256]))
 def test_scores_are_those_that_training_replays(log, neighbours):
-    part, config = make(neighbours, window=20), SignalConfig(neighbours=neighbours)
+    part, config = make(neighbours, window=20), SignalConfig(neighbours=neighbours, influence_per_hour=0)
     items, positive, *windows, offsets = columns(log, window=20)
     part.observe(items, positive, *windows, offsets)
     events, described = log_of([*log, *((user, 0, True) for user in range(5))]), np.ones(N_ITEMS, np.bool_)

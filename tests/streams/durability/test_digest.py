@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_core.robust.influence import Bound
 from model_core.signals.co_visitation import CoVisitation
 from streams.durability.covisit_restore import restore_covisits
 from streams.durability.digest import digest, fold, fold_batch
@@ -19,12 +20,12 @@ from streams.state.profiles import Profiles
 
 ACTIONS = ("view", "click", "like")
 POSITIVE = ("click", "like")
-PAIRING = {"window": 4, "pair_decay": 0.7, "pair_other": 0.2}
+PAIRING = {"window": 4, "pair_decay": 0.7, "pair_other": 0.2, "bound": Bound(5, 12)}
 SIZES = {"history_limit": 64, "neighbours": 16, "pairing": PAIRING}
 
 
 def make_log(seed, size, n_users):
-    """Clicks on 26 items; one event in ten repeats the id of the event before."""
+    """Clicks on 26 items, 12 an hour; one event in ten repeats the id of the event before."""
     rng = random.Random(seed)
     return [
         (
@@ -34,7 +35,7 @@ def make_log(seed, size, n_users):
                 user_id=f"u{rng.randrange(n_users)}",
                 item_id=f"i{rng.randrange(26)}",
                 action=rng.choice(ACTIONS),
-                timestamp_ms=1_000_000_000_000 + k,
+                timestamp_ms=1_000_000_000_000 + 300_000 * k,
             ),
         )
         for k in range(size)
@@ -224,6 +225,13 @@ def test_a_digest_is_of_one_way_to_pair_events():
         fold(
             {0: log}, actions=ACTIONS, positive=POSITIVE, **(SIZES | {"pairing": PAIRING | changed})
         ).digest()
-        for changed in ({}, {"pair_decay": 0.9}, {"pair_other": 0.9}, {"window": 2})
+        for changed in (
+            {},
+            {"pair_decay": 0.9},
+            {"pair_other": 0.9},
+            {"window": 2},
+            {"bound": Bound()},
+            {"bound": Bound(4, 12)},
+        )  # fmt: skip
     }
-    assert len(found) == 4
+    assert len(found) == 6

@@ -154,7 +154,7 @@ async def test_what_was_learned_of_the_signals_survives_a_restart():
     async with memory.worker() as first:
         for n in range(60):
             memory.clock.move(20_000)
-            memory.events.click(f"u{n % 7}", f"i{n % 3}", "like")
+            memory.events.click(f"u{n % 20}", f"i{n % 3}", "like")
             await first.deliver("content", "clicks")
         before = _weigher(first)
         assert before.weights.events > 40
