@@ -18,6 +18,7 @@ from streams.mapping.map_command import Outcome, outcomes_of
 from streams.mapping.propose import Proposal, propose
 from streams.mapping.sample import Sample, Sampled, sample_file, sample_topic
 from streams.settings import Settings, load_settings
+from streams.settings.presets import write_preset
 from streams.settings.sources import IDS, parse_sources
 
 HEAD = """\
@@ -34,10 +35,17 @@ HEAD = """\
 
 
 def init_command(
-    origin: Annotated[str, typer.Argument(help="A topic, or a file of JSON Lines.")],
-    out: Annotated[Path, typer.Option(help="Mapping file; a source is added to one that is there.")] = Path(
-        "mapping.toml"
-    ),
+    origin: Annotated[str | None, typer.Argument(help="A topic, or a file of JSON Lines.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Mapping file (mapping.toml), added to if it is there. Of a preset: slatestream.toml."
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Write settings to begin with instead: shop, video, music, travel, social, ...."),
+    ] = None,
     feeds: Annotated[str | None, typer.Option(help="clicks, content, users or requests.")] = None,
     topic: Annotated[str | None, typer.Option(help="Of a file: the topic it is of.")] = None,
     answer: Annotated[
@@ -57,8 +65,16 @@ def init_command(
 
     init events.jsonl --topic shop.events --feeds clicks --yes
 
+    init --preset shop
+
     It asks on a terminal what it cannot know; scripts give --yes, and --answer for what has no proposal.
     """
+    if preset is not None:
+        _init_preset(preset, origin, out or Path("slatestream.toml"), as_json=as_json)
+        return
+    if origin is None:
+        raise SlatestreamError("name a topic or a file of JSON Lines, or settings to begin with by --preset")
+    out = out or Path("mapping.toml")
     settings = load_settings(config)
     asker = Answers(_given(answer or (), answers), ask=sys.stdin.isatty() and not (yes or as_json))
     sample, name = _sampled(settings, origin, topic, records)
@@ -90,6 +106,16 @@ def init_command(
         print(json.dumps(made))
     else:
         _report(made)
+
+
+def _init_preset(name: str, origin: str | None, out: Path, *, as_json: bool) -> None:
+    if origin is not None:
+        raise SlatestreamError(f"--preset is of no topic or file, got {origin!r}: run init once for each")
+    write_preset(name, out)
+    if as_json:
+        print(json.dumps({"preset": name, "settings": str(out)}))
+        return
+    typer.echo(f"{out}: settings for {name}, a comment each. Start with `slatestream worker --config {out}`")
 
 
 class Answers:

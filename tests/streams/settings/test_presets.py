@@ -1,0 +1,91 @@
+"""Settings to begin with: each serves, says what it is, and is refused by another name."""
+
+import json
+import re
+import tomllib
+
+import pytest
+from typer.testing import CliRunner
+
+from model_core.release.baseline import BaselineScorer
+from streams.cli import app
+from streams.errors import ConfigurationError
+from streams.settings import load_settings
+from streams.settings.presets import presets, read_preset
+from streams.testing.clock import HandClock
+from streams.testing.events import MemoryEvents
+from streams.testing.log import MemoryLog
+from streams.testing.worker import MemoryWorker
+
+NAMES = ["advertising", "learning", "music", "shop", "social", "travel", "video"]
+
+
+def test_there_is_a_preset_for_each_kind_of_business():
+    assert sorted(presets()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_of_a_preset_is_explained_above_it(name):
+    lines = read_preset(name).splitlines()
+    settings = [n for n, line in enumerate(lines) if re.match(r"[a-z_]+ = ", line)]
+    explained = [n for n in settings if lines[n - 1].startswith("# ") or n - 1 in settings]
+    assert len(settings) == len(tomllib.loads(read_preset(name))) >= 6
+    assert explained == settings
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_worker_serves_with_a_preset(name):
+    settings = load_settings(presets()[name], text_encoder="none", partitions=2)
+    clock = HandClock()
+    log = MemoryLog.of(settings, clock)
+    events = MemoryEvents(settings, log, clock)
+    async with MemoryWorker(settings, log, clock, BaselineScorer()) as worker:
+        for n in range(40):
+            events.content(f"i{n}", attributes={settings.group_relation or "kind": [f"g{n % 8}"]})
+        for n, action in enumerate(settings.actions):
+            events.click("u", f"i{n}", action)
+            events.click("v", f"i{n + 1}", action)
+        request = events.request("u", k=40)
+        await worker.deliver()
+        (slate,) = [one for one in events.recommendations() if one.request_id == request]
+
+        # What counts as seen is not served again, and everything else may be.
+        seen = set(settings.seen_actions or settings.actions)
+        served = {item.item_id for item in slate.slate}
+        hidden = {f"i{n}" for n, action in enumerate(settings.actions) if action in seen}
+        assert served
+        assert not served & hidden
+        if settings.group_relation is None:
+            assert served == {f"i{n}" for n in range(40)} - hidden
+        assert events.dead_letters() == []
+
+
+def test_init_writes_a_preset_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["init", "--preset", "music"])
+    assert done.exit_code == 0
+    assert "slatestream worker --config slatestream.toml" in done.output
+    assert (tmp_path / "slatestream.toml").read_text() == read_preset("music")
+
+    told = CliRunner().invoke(app, ["init", "--preset", "video", "--out", "v.toml", "--json"])
+    assert json.loads(told.output) == {"preset": "video", "settings": "v.toml"}
+    again = CliRunner().invoke(app, ["init", "--preset", "shop"])
+    assert isinstance(again.exception, ConfigurationError)
+    assert "slatestream.toml is there already" in str(again.exception)
+    assert (tmp_path / "slatestream.toml").read_text() == read_preset("music")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--preset", "bakery"], "--preset must be one of advertising, learning, music, .*, got 'bakery'"),
+        (["--preset", "shop", "events.jsonl"], "--preset is of no topic or file, got 'events.jsonl'"),
+        ([], "name a topic or a file"),
+        (["--preset", "shop", "--out", "missing/x.toml"], "cannot be written: No such file"),
+    ],
+)
+def test_init_says_what_is_wrong_with_what_is_asked(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["init", *words])
+    assert re.search(message, str(done.exception))
+    assert not list(tmp_path.iterdir())
