@@ -7,6 +7,8 @@ from streams.canary.trips import DESCRIBED as CANARY
 from streams.canary.trips import STAGES as TRIP_STAGES
 from streams.metrics import DEAD_LETTER_REASONS, Described, Metrics, tables
 from streams.ope.live import DESCRIBED as OPE
+from streams.trainer.told import DESCRIBED as TRAINER
+from streams.trainer.told import OUTCOMES
 
 OUTPUT = Path(__file__).parent / "metrics.md"
 
@@ -47,11 +49,13 @@ def document() -> str:
     lines = [
         "# Metrics", "",
         "Written by `make dashboards` from the code. A worker answers `/metrics` on its HTTP port (6066),",
-        "`slatestream ope` on 6067, `slatestream canary` on 6069. No label has users or items as values.", "",
+        "`slatestream ope` on 6067, `slatestream canary` on 6069, `slatestream trainer` on 6070. No label",
+        "has users or items as values.", "",
         "## Worker", "", *table(worker.described), "",
         "## Process", "", *table(process), "",
         "## Off-policy evaluation", "", *table(OPE), "",
         "## Canary", "", *table(CANARY), "",
+        "## Trainer", "", *table(TRAINER), "",
         "## Values of labels", "",
         "| label | values |", "|---|---|",
         *(f"| `outcome` of `events_total`, `topic=\"{topic}\"` | {listed(values)} |"
@@ -65,6 +69,7 @@ def document() -> str:
         *(f"| `status` of `http_requests_total`, `route=\"{route}\"` | {listed(statuses)} |"
           for route, statuses in tables.ROUTES.items()),
         f"| `stage` of `canary_failures_total` | {listed(TRIP_STAGES)} |",
+        f"| `outcome` of `trainer_runs_total` | {listed(OUTCOMES)} |",
         f"| `source` | {listed(tables.LOGGERS)} |",
         f"| `level` | {listed(tables.LEVELS)} |", "",
         "## Buckets of stage_seconds", "",

@@ -32,6 +32,7 @@ COMMANDS = {
     "quickstart": "streams.quickstart.command:quickstart_command",
     "import": "streams.importing.command:import_command",
     "train": "streams.commands.train:train_command",
+    "trainer": "streams.trainer.command:trainer_command",
     "evaluate": "streams.commands.evaluate:evaluate_command",
     "tune": "streams.commands.tune:tune_command",
     "compress": "streams.commands.compress:compress_command",

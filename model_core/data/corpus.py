@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +123,22 @@ def make_corpus(
     stated = stack_stated(dataset.users, users.tolist(), vocabulary.entity_rows)
     named = (encoder.name, encoder.fingerprint)
     return Corpus(interactions, vocabulary, edges, text, image, audio, named, stated)
+
+
+def as_known(corpus: Corpus, dataset: Dataset, known: Vocabulary, n_neighbours: int) -> Corpus:
+    """Return a dataset's corpus by the rows that another release has for entities and relations.
+
+    Nothing is encoded again.
+
+    Parameters
+    ----------
+    dataset : that the corpus was made of
+    """
+    rows = Vocabulary(corpus.vocabulary.item_rows, known.entity_rows, known.relation_rows)
+    items = list({item.item_id: item for item in dataset.items}.values())
+    users = np.unique(dataset.interactions.user_ids).tolist()
+    stated = stack_stated(dataset.users, users, known.entity_rows)
+    return replace(corpus, vocabulary=rows, edges=pad_edges(items, rows, n_neighbours), stated=stated)
 
 
 def _encoded(

@@ -54,10 +54,16 @@ class Checkpoint:
 
 
 def fingerprint(
-    corpus: Corpus, split: int, config: ModelConfig, train: TrainConfig, signals: SignalConfig
+    corpus: Corpus,
+    split: int,
+    config: ModelConfig,
+    train: TrainConfig,
+    signals: SignalConfig,
+    *,
+    start: str = "",
 ) -> str:
-    """Hash of everything that a training depends on."""
-    digest = hashlib.sha256(repr((split, asdict(config), asdict(train), asdict(signals))).encode())
+    """Hash of everything that a training depends on; `start` is the version that it goes on from."""
+    digest = hashlib.sha256(repr((split, asdict(config), asdict(train), asdict(signals), start)).encode())
     log = corpus.log
     for array in (
         np.zeros(0) if log.positions is None else log.positions,

@@ -15,6 +15,9 @@ from model_core.signals.sample_signals import Log
 from model_core.training.checkpoint import Checkpoint, Epoch, random_state, set_random_state
 from model_core.training.objective import Objective
 
+LEAST_REPLAYED = 256
+"""Stretches of before that are drawn at least: a pass over a handful would forget all others."""
+
 Report = Callable[[str, float], None]
 """Told the stage's name and how much of it is done, from 0 to 1."""
 
@@ -54,12 +57,15 @@ class Trainer:
         epochs: int,
         *,
         before: int,
+        since: int = 0,
         report: Report,
         peak: float = 1.0,
         checkpoint: Checkpoint | None = None,
         watch: Watch = lambda number, epoch: None,
     ) -> list[Epoch]:
         """Run epochs over the targets that lie before row `before` of the log; return what each came to.
+
+        With `since`, over stretches that hold a target from that row on, and a draw of as many others.
 
         The learning rate rises to `peak` times the configured one over the first tenth and falls to zero.
         The weights are in the end those of the epoch with the lowest loss on the rows from `before` on;
@@ -68,7 +74,7 @@ class Trainer:
         """
         latest = np.maximum(self.windows.targets, self.windows.wanted)
         targets = np.where(latest < before, self.windows.targets, -1)
-        usable = np.flatnonzero((targets >= 0).any(1))
+        usable = self._draw(targets, since)
         if not len(usable):
             raise ValueError(f"interactions must hold at least one target, got none before row {before}")
         total = epochs * len(self._batches(usable, None))
@@ -119,6 +125,18 @@ class Trainer:
         self.model.eval()
         report("train", 1.0)
         return history
+
+    def _draw(self, targets: NDArray[np.int64], since: int) -> NDArray[np.int64]:
+        """Return the stretches with targets from row `since` on, and a draw of as many others.
+
+        The others are a replay buffer drawn from the whole log: what was learned of them is not forgotten.
+        """
+        usable = np.flatnonzero((targets >= 0).any(1))
+        fresh = (targets[usable] >= since).any(1)
+        n = min(int((~fresh).sum()), max(int(fresh.sum()), LEAST_REPLAYED))
+        replayed = np.random.default_rng(self.train.seed).choice(usable[~fresh], n, replace=False)
+        drawn: NDArray[np.int64] = np.sort(np.concatenate([usable[fresh], replayed]))
+        return drawn
 
     def validate(self, since: int) -> float:
         """Mean retrieval loss of the next items from row `since` of the log on; 0 without any."""

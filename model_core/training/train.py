@@ -30,9 +30,11 @@ from model_core.training.checkpoint import Checkpoint, Epoch, fingerprint
 from model_core.training.fit import Report, Trainer, Watch
 from model_core.training.newcomers import place_newcomers
 from model_core.training.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
+from model_core.training.warm_start import Start, save_weights, take_over
 
 logger = logging.getLogger(__name__)
 
+LAST, GOING_ON = 0.1, 0.5  # peaks of the learning rate: of a last pass, of passes that go on from others
 HELD_OUT = 0.1  # kept out for the metrics when all interactions are to be trained on
 
 
@@ -54,6 +56,8 @@ def train_release(
     train: TrainConfig | None = None,
     signals: SignalConfig | None = None,
     text_encoder: TextEncoder | None = None,
+    start: Start | None = None,
+    said: Mapping[str, Any] | None = None,
     device: str = "auto",
     report: Report = lambda stage, done: None,
     watch: Watch = lambda number, epoch: None,
@@ -73,6 +77,11 @@ def train_release(
         Fraction of the interactions to train on, in (0, 1].
     text_encoder
         The corpus's, for the release to carry; without it a worker must have one of the same name.
+    start
+        Another training of a model of these sizes, which this one goes on from: it learns from what is new
+        since then, and from as much again of what was before.
+    said
+        What else the release is to say of its training.
 
     Raises
     ------
@@ -87,7 +96,8 @@ def train_release(
     seconds: dict[str, float] = {}
     with _timed(seconds, "train"):
         checkpoint = Checkpoint(
-            out.with_name(out.name + ".checkpoint"), fingerprint(corpus, split, config, train, signals)
+            out.with_name(out.name + ".checkpoint"),
+            fingerprint(corpus, split, config, train, signals, start="" if start is None else start.version),
         )
         out.parent.mkdir(parents=True, exist_ok=True)
         model, history = fit_model(
@@ -97,6 +107,7 @@ def train_release(
             config,
             train,
             signals,
+            start=start,
             device=device,
             report=report,
             checkpoint=checkpoint,
@@ -117,11 +128,14 @@ def train_release(
             signals=signals,
             metrics=metrics,
             training=asdict(train)
-            | {"until": until, "interactions": split, "history": [asdict(epoch) for epoch in history]},
+            | {"until": until, "interactions": split, "history": [asdict(epoch) for epoch in history]}
+            | {"until_ms": int(corpus.log.times_ms[split - 1]), "weights": weights_sha256}
+            | dict(said or {}),
         )
 
     with _timed(seconds, "export"):
         report("export", 0.0)
+        weights_sha256 = save_weights(partial, model)
         log, features = corpus.log.first(split), item_features(corpus)
         fit_log(log, signals, features).save(partial / EASE)
         map_log(log, signals, features).save(partial / MAPPING)
@@ -153,6 +167,7 @@ def fit_model(
     train: TrainConfig,
     signals: SignalConfig,
     *,
+    start: Start | None = None,
     device: str = "auto",
     report: Report = lambda stage, done: None,
     checkpoint: Checkpoint | None = None,
@@ -162,7 +177,8 @@ def fit_model(
 
     The latest rows serve to balance and calibrate the score first, as what the model has not seen; a last,
     gentle epoch then learns from them too. With a checkpoint, a training that was killed goes on after its
-    last whole epoch.
+    last whole epoch. One that goes on from another passes over what is new since then, with as much of what
+    was before, lest that be forgotten.
     """
     log = corpus.log.first(split)
     report("replay", 0.0)
@@ -184,17 +200,27 @@ def fit_model(
     torch.set_num_threads(train.threads)
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     model = Model(corpus, config, train, weights).to(where)
-    if train.graph_embedding != "none" and corpus.edges.mask.any():
+    if start is not None:
+        taken = take_over(model, corpus.vocabulary, start)
+        logger.info("the training goes on from release %s, with %d of its tensors", start.version, taken)
+    elif train.graph_embedding != "none" and corpus.edges.mask.any():
         start_from_graph(model, corpus, train, device=device, report=report)
     trainer = Trainer(model, log, windows, samples, train)
     recent = int((1.0 - train.calibration) * split)
-    history = trainer.fit(passes, before=recent, report=report, checkpoint=checkpoint, watch=watch)
+    since = 0 if start is None else int(np.searchsorted(log.times_ms, start.until_ms, side="right"))
+    history = trainer.fit(
+        passes, before=recent, since=since, peak=1.0 if start is None else GOING_ON, report=report,
+        checkpoint=checkpoint, watch=watch,
+    )  # fmt: skip
     report("balance", 0.0)
     place_newcomers(model, trainer, log.first(recent), features)
     balance(model, corpus, log, recent, signals)
     report("balance", 1.0)
     calibrate(model, corpus, log, recent, signals)
-    trainer.fit(1, before=split, report=lambda stage, done: report("finish", done), peak=0.1)
+    trainer.fit(
+        1, before=split, since=min(since, recent), peak=LAST,
+        report=lambda stage, done: report("finish", done),
+    )  # fmt: skip
     model.settle(log, features)
     return model, history
 

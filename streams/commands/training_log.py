@@ -1,7 +1,7 @@
 """What training reads from the topics: interactions, the items of `content`, and what `users` state."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,18 @@ from streams.mapping.intake import as_ours
 from streams.settings import Settings
 
 
-def read_topics(settings: Settings) -> tuple[Dataset, list[str]]:
+def read_topics(
+    settings: Settings, *, ends: Mapping[str, Sequence[int]] | None = None
+) -> tuple[Dataset, list[str]]:
     """Read all that `clicks`, `content` and `users` hold now: a dataset, and each interaction's action.
 
     Rows that cannot be decoded, whose action is unknown, or that repeat an event id are left out, as the
     worker leaves them out. Items that were deleted keep their clicks, with their id for a title.
+
+    Parameters
+    ----------
+    ends : by topic and partition, the offset to stop before: the same ends give the same dataset for as long
+        as the topics keep the records
 
     Raises
     ------
@@ -28,7 +35,9 @@ def read_topics(settings: Settings) -> tuple[Dataset, list[str]]:
         If there is no cluster, or topics are missing.
     """
     check_topics(settings)
-    clicks, contents, users = (asyncio.run(_read(settings, name)) for name in ("clicks", "content", "users"))
+    clicks, contents, users = (
+        asyncio.run(_read(settings, name, (ends or {}).get(name))) for name in ("clicks", "content", "users")
+    )
     media = MediaEncoders(settings)
     items: dict[str, Item] = {}
     for key, value in contents:
@@ -99,10 +108,14 @@ def _dataset(
     return Dataset("topics", interactions, list(items.values()), stated), list(actions)
 
 
-async def _read(settings: Settings, name: str) -> list[tuple[bytes | None, bytes | None]]:
+async def _read(
+    settings: Settings, name: str, ends: Sequence[int] | None
+) -> list[tuple[bytes | None, bytes | None]]:
     topic = topics_of_worker(settings)[name]
     rows: list[tuple[Any, Any]] = []
     for partition in range(topic_partitions(settings, name)):
         async for records in read_partition(settings, topic, partition):
+            if ends is not None:
+                records = records[: int(np.searchsorted(records.offsets, ends[partition]))]
             rows.extend((record.key, record.value) for record in as_ours(settings, name, records))
     return rows

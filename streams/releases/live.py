@@ -1,7 +1,10 @@
 """What a worker serves when it starts: the release that was promoted last, if it can."""
 
 import asyncio
+import contextlib
 import logging
+import os
+import shutil
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +20,7 @@ from streams.items.table import AnyScorer, load_scorer
 from streams.items.text_encoder import NO_ENCODER, open_text_encoder
 from streams.kafka.first_look import look
 from streams.releases.changes import DECIDE, ReleaseChange, publish_change, read_changes, serving
-from streams.releases.store import ReleaseStore, StoreUnreachable
+from streams.releases.store import VERSION, ReleaseStore, StoreUnreachable
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -25,6 +28,8 @@ log = logging.getLogger(__name__)
 LONGEST_REASON = 500
 NO_MEMORY = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory", "out of memory")
 """What ONNX Runtime and the system say of it in errors of other kinds."""
+CACHED = 8
+"""Releases that stay on a machine, those asked for last."""
 TRIED = 3  # releases back, until a worker serves without any
 
 
@@ -104,9 +109,20 @@ def fetch_release(store: ReleaseStore, version: str) -> Path:
         If the store does not hold it, or holds something else under its name.
     """
     try:
-        return store.fetch(version, writable_folder(cache_folder() / "releases"))
+        folder = store.fetch(version, writable_folder(cache_folder() / "releases"))
+        os.utime(folder)
     except OSError as error:
         raise StoreUnreachable(f"release {version} cannot be kept on this machine: {error}") from error
+    _keep_few(folder.parent)
+    return folder
+
+
+def _keep_few(cache: Path) -> None:
+    """Delete what was not asked for lately: who serves it has it in memory."""
+    found = [path for path in cache.iterdir() if VERSION.fullmatch(path.name)]
+    with contextlib.suppress(OSError):  # another worker deletes the same
+        for old in sorted(found, key=lambda path: path.stat().st_mtime_ns)[:-CACHED]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _load(settings: Settings, store: ReleaseStore, version: str) -> tuple[Path, AnyScorer]:

@@ -299,6 +299,34 @@ class Settings(BaseSettings):
     )
     seed: int = 0
 
+    # Trainer
+    trainer_every_events: Positive = Field(
+        10_000, description="`slatestream trainer` trains when so many clicks and rewarded slates are new."
+    )
+    trainer_every_minutes: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="The same after so long, if anything is new."
+    )
+    trainer_held_out_hours: Annotated[float, Field(gt=0)] = Field(
+        24.0,
+        description="Latest hours of clicks, by event time, on which a new release is compared with the live "
+        "one: never less than a fiftieth of them, nor more than a fifth.",
+    )
+    trainer_margin: Fraction = Field(
+        0.1,
+        description="Share of the live release's NDCG@10 that a new one may lose, with 95 % confidence, and "
+        "be promoted nevertheless; one that is better on average loses nothing.",
+    )
+    trainer_recipe: Path | None = Field(
+        None, description="TOML file as of `slatestream train --recipe`; the live release's sizes otherwise."
+    )
+    trainer_nice: Annotated[int, Field(ge=0, le=19)] = Field(
+        15, description="How far a training stands back for other processes of its machine."
+    )
+    trainer_threads: Positive = Field(1, description="Threads of a training.")
+    trainer_memory_mb: Positive | None = Field(
+        None, description="Memory of a training, beyond which it ends and is tried again."
+    )
+
     # HTTP
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 6066

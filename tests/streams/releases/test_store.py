@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from model_core.release.folder import MANIFEST, RANKER, read_release
+from model_core.release.folder import MANIFEST, RANKER, WEIGHTS, read_release
+from streams.releases.live import CACHED, fetch_release
 from streams.releases.store import ReleaseStore, StoreError, StoreUnreachable
 from tests.streams.releases.conftest import MakeRelease
 
@@ -164,3 +165,27 @@ def test_what_is_damaged_in_the_store_is_mended_by_putting_it_again(
     store.put(folder)
 
     assert read_release(store.fetch(version, tmp_path / "cache")).version == version
+
+
+def test_a_machine_keeps_the_releases_that_were_asked_for_last(
+    make_release: MakeRelease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store = ReleaseStore(str(tmp_path / "store"))
+    versions = [store.put(make_release(bytes([n]))).version for n in range(CACHED + 1)]
+    for version in (*versions[:-1], versions[0], versions[-1]):
+        there = fetch_release(store, version).parent
+    assert {path.name for path in there.iterdir()} == set(versions) - {versions[1]}
+
+
+def test_weights_for_the_next_training_lie_beside_a_release_and_no_worker_fetches_them(
+    store: ReleaseStore, make_release: MakeRelease, tmp_path: Path
+):
+    folder, bare = make_release(b"1"), make_release(b"2")
+    (folder / WEIGHTS).write_bytes(b"weights")
+    version, without = store.put(folder).version, store.put(bare).version
+    fetched = store.fetch(version, tmp_path / "cache")
+    assert not (fetched / WEIGHTS).exists()
+    assert store.fetch_weights(version, fetched)
+    assert (fetched / WEIGHTS).read_bytes() == b"weights"
+    assert not store.fetch_weights(without, fetched)

@@ -1,0 +1,93 @@
+"""A training that begins where another ended, by the names of items, entities and relations."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model_core.data.vocabulary import Vocabulary
+from model_core.network.model import Model
+from model_core.release.folder import WEIGHTS, read_release
+
+TABLES = {"items": "item_rows", "entities": "entity_rows", "relations": "relation_rows"}
+FITTED_LAST = ("encoder.met", "encoder.content.", "ranker.gains_here", "ranker.platt")
+"""What each training fits anew, once its networks stand."""
+SHARED = "ranker.entities."
+"""The item encoder's table once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What another training came to.
+
+    version : of its release
+    until_ms : time of the latest event that it learned from
+    """
+
+    version: str
+    weights: dict[str, Tensor]
+    vocabulary: Vocabulary
+    until_ms: int
+
+
+def save_weights(folder: Path, model: Model) -> str:
+    """Write a model's weights beside the release that is made of it; return their SHA-256."""
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith(SHARED)}
+    save_file({name: value.cpu().contiguous() for name, value in state.items()}, folder / WEIGHTS)
+    return _sha256(folder / WEIGHTS)
+
+
+def read_start(folder: Path) -> Start | None:
+    """Read what a release's training came to; None where the release does not say.
+
+    Raises
+    ------
+    ValueError
+        If the release is damaged, or the weights are not those of its training.
+    """
+    release = read_release(folder)
+    wanted, until_ms = release.training.get("weights"), release.training.get("until_ms")
+    if wanted is None or until_ms is None or not (folder / WEIGHTS).is_file():
+        return None
+    if (got := _sha256(folder / WEIGHTS)) != wanted:
+        raise ValueError(f"{str(folder / WEIGHTS)!r} must have SHA-256 {wanted[:12]}…, got {got[:12]}…")
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise ValueError(f"{str(folder / WEIGHTS)!r} must hold weights: {error}") from None
+    names = Vocabulary(release.item_rows, release.entity_rows, release.relation_rows)
+    return Start(release.version, weights, names, int(until_ms))
+
+
+@torch.no_grad()
+def take_over(model: Model, vocabulary: Vocabulary, start: Start) -> int:
+    """Give a model the weights of another training; return how many of its tensors have them.
+
+    A name's row goes to the row that it has now, and names that were unknown keep their random rows. What has
+    another shape stays as it is.
+    """
+    state, taken = model.state_dict(), 0
+    for name, value in state.items():
+        before = start.weights.get(name)
+        if before is None or name.startswith((*FITTED_LAST, SHARED)):
+            continue
+        part, _, kind = name.removeprefix("encoder.").partition(".")
+        if name.startswith("encoder.") and kind == "weight" and part in TABLES:
+            now, then = getattr(vocabulary, TABLES[part]), getattr(start.vocabulary, TABLES[part])
+            known = [row for row in now if row in then]
+            if before.shape[1:] == value.shape[1:] and known:
+                value[[now[row] for row in known]] = before[[then[row] for row in known]].to(value)
+                taken += 1
+        elif before.shape == value.shape:
+            value.copy_(before)
+            taken += 1
+    return taken
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

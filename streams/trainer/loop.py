@@ -1,0 +1,241 @@
+"""What the trainer that leads does, again and again: wait for events, train, judge, announce."""
+
+import asyncio
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from streams.errors import SlatestreamError
+from streams.releases.changes import live, pinned, publish_change, read_changes, voided
+from streams.releases.live import fetch_release
+from streams.releases.opening import whoami
+from streams.releases.store import ReleaseStore
+from streams.settings import Settings
+from streams.trainer.plan import (
+    PARENT,
+    PLAN,
+    VERDICT,
+    Plan,
+    Verdict,
+    read_plan,
+    read_verdict,
+    waiting,
+    write,
+)
+from streams.trainer.seat import Seat
+from streams.trainer.told import Told
+from streams.worker.process import DIE_WITH_PARENT
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+RETRY_S, LONGEST_RETRY_S = 30.0, 1800.0
+
+Step = Callable[[Path], Awaitable[bool]]
+"""Does what the plan in a folder says; returns whether there is a verdict."""
+
+
+class Loop:
+    """Trains for as long as it leads.
+
+    Parameters
+    ----------
+    folder : where a training is, until it is announced; whoever starts on it again goes on
+    step : see `Step`
+    say : is told of what happens, in a line
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        seat: Seat,
+        store: ReleaseStore,
+        folder: Path,
+        *,
+        step: Step,
+        told: Told,
+        say: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._seat = seat
+        self._store = store
+        self._folder = folder
+        self._step = step
+        self._told = told
+        self._say = say
+        self._since = time.monotonic()
+        self._retry_s = RETRY_S
+
+    async def run(self) -> None:
+        """Train whenever enough is new, for ever."""
+        self._say("waiting for its turn among the trainers")
+        while True:
+            self._told.leads.set(int(self._seat.leading.is_set()))
+            await self._seat.leading.wait()
+            self._told.leads.set(1)
+            try:
+                plan = await self._due()
+                if plan is None:
+                    await asyncio.sleep(LOOK_S)
+                elif await self.do(plan) is None and self._seat.leading.is_set():
+                    self._told.runs.labels("failed").inc()
+                    if self._retry_s > RETRY_S:  # not the first time: perhaps with what has come since
+                        (self._folder / PLAN).unlink(missing_ok=True)
+                    await self._pause()
+            except SlatestreamError as error:  # a store or a broker that is away
+                log.error("%s", error)
+                await self._pause()
+
+    async def _pause(self) -> None:
+        self._say(f"trying again in {self._retry_s:.0f} s")
+        await asyncio.sleep(self._retry_s)
+        self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
+
+    async def once(self, candidate: Path | None = None) -> Verdict | None:
+        """Train on all there is, or judge a release; return the verdict, None where there is none."""
+        if candidate is not None:  # for which nobody has to lead: nothing is trained
+            return await self.do(await self._plan(candidate))
+        await self._seat.leading.wait()
+        return await self.do(await self._kept() or await self._plan(None))
+
+    async def do(self, plan: Plan) -> Verdict | None:
+        """Do what a plan says and announce what comes of it; return None if nothing does."""
+        began = time.monotonic()
+        verdict = read_verdict(self._folder)
+        if verdict is None or verdict.plan != plan:
+            self._prepare(plan)
+            what = "judging" if plan.candidate else "training"
+            self._say(f"{what}: {plan.events:,} events are new, {plan.parent or 'no release'} serves")
+            done = self._while_leading() if plan.candidate is None else self._step(self._folder)
+            if not await done:
+                return None
+            if (verdict := read_verdict(self._folder)) is None:
+                return None
+        await self._announce(verdict)
+        self._told.seconds.set(time.monotonic() - began)
+        if plan.candidate is None:
+            await self._seat.commit(plan.ends)
+        (self._folder / PLAN).unlink(missing_ok=True)
+        (self._folder / VERDICT).unlink(missing_ok=True)
+        self._since, self._retry_s = time.monotonic(), RETRY_S
+        return verdict
+
+    async def _due(self) -> Plan | None:
+        """Return the training that was begun, or a new one if it is time for it."""
+        if (plan := await self._kept()) is not None:
+            return plan
+        new = waiting(await self._seat.trained(), await self._seat.ends())
+        self._told.waiting.set(new)
+        late = time.monotonic() - self._since >= 60.0 * self._settings.trainer_every_minutes
+        if new >= self._settings.trainer_every_events or (late and new):
+            return await self._plan(None)
+        return None
+
+    async def _kept(self) -> Plan | None:
+        """Return the training that was begun, if what it was begun for is still so."""
+        plan = read_plan(self._folder)
+        if plan is None or plan.candidate is not None:
+            return None
+        changes, ends = await read_changes(self._settings), await self._seat.ends()
+        said = {change.version for change in changes if change.timestamp_ms >= plan.made_ms}
+        verdict = read_verdict(self._folder)
+        there = all(a <= b for name in plan.ends for a, b in zip(plan.ends[name], ends[name], strict=True))
+        if there and (plan.parent == live(changes) or (verdict is not None and verdict.version in said)):
+            return plan
+        return None
+
+    async def _plan(self, candidate: Path | None) -> Plan:
+        changes = await read_changes(self._settings)
+        plan = Plan(
+            await self._seat.trained(), await self._seat.ends(), live(changes), int(1000 * time.time()),
+            None if candidate is None else str(candidate.resolve()),
+        )  # fmt: skip
+        return plan
+
+    def _prepare(self, plan: Plan) -> None:
+        """Lay out what a training needs: its plan, and what it goes on from."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / VERDICT).unlink(missing_ok=True)
+        parent = self._folder / PARENT
+        shutil.rmtree(parent, ignore_errors=True)
+        if plan.parent is not None:
+            shutil.copytree(fetch_release(self._store, plan.parent), parent)
+            self._store.fetch_weights(plan.parent, parent)
+        write(self._folder / PLAN, plan)
+
+    async def _while_leading(self) -> bool:
+        """Let the step run for as long as this trainer leads."""
+        step = asyncio.ensure_future(self._step(self._folder))
+        lost = asyncio.ensure_future(self._seat.lost.wait())
+        try:
+            await asyncio.wait((step, lost), return_when=asyncio.FIRST_COMPLETED)
+            if not step.done():
+                self._say("another trainer leads: this training ends")
+                return False
+            return step.result()
+        finally:
+            for task in (step, lost):
+                task.cancel()
+            await asyncio.gather(step, lost, return_exceptions=True)
+
+    async def _announce(self, verdict: Verdict) -> None:
+        """Write what came of it on `model-releases`, once; the release goes into the store before."""
+        plan, version = verdict.plan, verdict.version
+        if not version:
+            self._say(f"{verdict.folder} is no release: {verdict.reason}")
+            self._told.runs.labels("failed").inc()
+            return
+        changes = await read_changes(self._settings)
+        said = [change for change in changes if change.timestamp_ms >= plan.made_ms]
+        if any(change.version == version and change.change in ("promote", "reject") for change in said):
+            return  # by who was killed before it could say how far it had come
+        if version == plan.parent:
+            self._say(f"{version} serves already: nothing was learned")
+            return
+        if not verdict.passed:
+            await self._write("reject", verdict, verdict.reason)
+            return
+        await asyncio.to_thread(self._store.put, Path(verdict.folder))
+        if (pin := pinned(changes)) is not None and pin == live(changes):
+            await self._write("reject", verdict, f"{pin} is pinned; {verdict.reason}")
+            return
+        await self._write("promote", verdict, verdict.reason)
+
+    async def _write(self, kind: str, verdict: Verdict, reason: str) -> None:
+        version = verdict.version
+        made = await publish_change(
+            self._settings, "promote" if kind == "promote" else "reject", version,
+            by=f"trainer {whoami()}", reason=reason, gates=verdict.gates,
+            replaces=(verdict.plan.parent or "") if kind == "promote" else None,
+        )  # fmt: skip
+        changes = await read_changes(self._settings)
+        outcome = {"promote": "promoted", "reject": "rejected"}[kind]
+        if changes.index(made) in voided(changes):
+            outcome = "void"
+        elif kind == "promote":
+            self._told.promoted.set(time.time())
+        self._told.runs.labels(outcome).inc()
+        self._say(f"{version} is {outcome}: {reason}")
+
+
+async def run_step(folder: Path, *, config: Path | None, threads: int) -> bool:
+    """Do what a folder's plan says in a process of its own, which ends with us or when this is cancelled."""
+    threads_of = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    arguments = [str(folder), *([] if config is None else [str(config)])]
+    process = await asyncio.create_subprocess_exec(
+        *DIE_WITH_PARENT, sys.executable, "-m", "streams.trainer.step", *arguments,
+        stdin=asyncio.subprocess.DEVNULL, start_new_session=True, env={**os.environ, **threads_of},
+    )  # fmt: skip
+    try:
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if code:
+        log.error("the training ended with code %d", code)
+    return code == 0

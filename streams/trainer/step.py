@@ -1,0 +1,182 @@
+"""One training, as a process of its own: `python -m streams.trainer.step FOLDER` does what its plan says.
+
+What it takes of memory and threads ends with it. Killed, it goes on after its last whole epoch when it is
+started again on the same folder.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.data.corpus import Corpus, as_known, make_corpus
+from model_core.data.datasets import Dataset
+from model_core.data.vocabulary import Vocabulary
+from model_core.network.config import ModelConfig
+from model_core.release.folder import MANIFEST, Release, read_release
+from model_core.release.text_encoder import TextEncoder
+from model_core.training.recipe import Recipe, read_recipe
+from streams.commands.training_log import read_topics
+from streams.errors import SlatestreamError
+from streams.items.text_encoder import NO_ENCODER, named_encoder, release_encoder
+from streams.settings import Settings, load_settings
+from streams.trainer.judge import judge
+from streams.trainer.plan import MADE, PARENT, VERDICT, Plan, Verdict, read_plan, write
+
+LEAST, MOST = 0.02, 0.2  # share of the events that is held out
+GOING_ON_EPOCHS = 2
+NO_TEXT_DIM = 8
+
+
+class NoTexts:
+    """In the place of a text encoder where texts are not read: every vector is zero, which is none."""
+
+    name, fingerprint = NO_ENCODER, ""
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return (n, dim) float32 zeros."""
+        return np.zeros((len(texts), self.dim), np.float32)
+
+
+def main() -> None:
+    """Do what the plan says, and write the verdict; a release that cannot be made is a message and code 2."""
+    folder = Path(sys.argv[1])
+    settings = load_settings(Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    stand_back(settings)
+    plan = read_plan(folder)
+    if plan is None:
+        raise SystemExit(f"slatestream trainer: {folder} holds no plan")
+    try:
+        verdict = work(settings, folder, plan)
+    except (ValueError, SlatestreamError) as error:
+        print(f"slatestream trainer: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    write(folder / VERDICT, verdict)
+
+
+def stand_back(settings: Settings) -> None:
+    """Leave cores and memory to others, as the settings say."""
+    os.nice(settings.trainer_nice)
+    if settings.trainer_memory_mb is not None:
+        most = settings.trainer_memory_mb * 2**20
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def work(settings: Settings, folder: Path, plan: Plan) -> Verdict:
+    """Train, or take the candidate, and pass it through the gates."""
+    seconds: dict[str, float] = {}
+    began = time.perf_counter()
+    live = None if plan.parent is None else folder / PARENT
+    before = None if live is None else read_release(live)
+    recipe = _recipe(settings, live, before)
+    encoder = _encoder(settings, live, before)
+    dataset, actions = read_topics(settings, ends=plan.ends)
+    corpus = make_corpus(dataset, actions, settings.actions, encoder, recipe.model)  # type: ignore[arg-type]
+    made = folder / MADE if plan.candidate is None else Path(plan.candidate)
+    split = held_out_from(corpus.log.times_ms, settings.trainer_held_out_hours)
+    given = [before, None if plan.candidate is None else _readable(made)]
+    split = max(split, *(learned_from(one, corpus.log.times_ms) for one in given))
+    if split >= len(corpus.log):
+        raise ValueError(
+            f"clicks must hold events that neither release has learned from, got none of {split}"
+        )
+    seconds["read"] = time.perf_counter() - began
+    if plan.candidate is None:
+        _train(settings, recipe, corpus, split, made, plan, live, encoder)
+    seconds["train"] = time.perf_counter() - began - seconds["read"]
+    gates = judge(settings, made, live, lambda release: known_by(release, corpus, dataset), split)
+    seconds["judge"] = time.perf_counter() - began - seconds["read"] - seconds["train"]
+    release = _readable(made)
+    return Verdict(plan, str(made), "" if release is None else release.version, gates, seconds)
+
+
+def known_by(release: Release, corpus: Corpus, dataset: Dataset) -> Corpus:
+    """Return the corpus by the rows of a release."""
+    names = Vocabulary(release.item_rows, release.entity_rows, release.relation_rows)
+    return as_known(corpus, dataset, names, release.n_neighbours)
+
+
+def held_out_from(times_ms: NDArray[np.int64], hours: float) -> int:
+    """Row from which on events are held out: the last hours', within bounds that no strange clock moves."""
+    n = len(times_ms)
+    row = int(np.searchsorted(times_ms, times_ms[-1] - hours * 3_600_000))
+    return int(np.clip(row, (1.0 - MOST) * n, (1.0 - LEAST) * n))
+
+
+def _train(
+    settings: Settings,
+    recipe: Recipe,
+    corpus: Corpus,
+    split: int,
+    out: Path,
+    plan: Plan,
+    live: Path | None,
+    encoder: TextEncoder | NoTexts,
+) -> None:
+    from model_core.training.train import train_release  # PyTorch: not for a candidate that is only judged
+    from model_core.training.warm_start import read_start
+
+    start = None if live is None else read_start(live)
+    if start is not None:
+        recipe = recipe.changed(train={"epochs": min(recipe.train.epochs, GOING_ON_EPOCHS)})
+    train_release(
+        corpus,
+        settings.actions,
+        out,
+        until=(split + 0.5) / len(corpus.log),
+        config=recipe.model,
+        train=recipe.train,
+        signals=recipe.signals,
+        text_encoder=encoder if isinstance(encoder, TextEncoder) else None,
+        start=start,
+        said={"parent": plan.parent, "offsets": [plan.starts, plan.ends], "made_ms": plan.made_ms},
+    )
+
+
+def _recipe(settings: Settings, live: Path | None, release: Release | None) -> Recipe:
+    """How to train: as the recipe says, else with the live release's sizes and signals."""
+    recipe = Recipe()
+    if settings.trainer_recipe is not None:
+        recipe = read_recipe(settings.trainer_recipe)
+    elif live is not None and release is not None:
+        dims: dict[str, Any] = json.loads((live / MANIFEST).read_text(encoding="utf-8"))["dims"]
+        recipe = Recipe(model=ModelConfig(**dims), signals=release.signals)
+    return recipe.changed(train={"threads": settings.trainer_threads})
+
+
+def _encoder(settings: Settings, live: Path | None, release: Release | None) -> TextEncoder | NoTexts:
+    """Return what encodes texts: the live release's, for items are encoded with it."""
+    if live is not None and release is not None:
+        if release.text_encoder in ("", NO_ENCODER):
+            return NoTexts(release.text_dim)
+        return release_encoder(live, release, threads=settings.trainer_threads)
+    if settings.text_encoder == NO_ENCODER:
+        return NoTexts(NO_TEXT_DIM)
+    return named_encoder(settings.text_encoder, threads=settings.trainer_threads)
+
+
+def learned_from(release: Release | None, times_ms: NDArray[np.int64]) -> int:
+    """Count the events, of those in time order, that a release has learned from, as far as it says."""
+    until_ms = None if release is None else release.training.get("until_ms")
+    return 0 if until_ms is None else int(np.searchsorted(times_ms, until_ms, side="right"))
+
+
+def _readable(folder: Path) -> Release | None:
+    try:
+        return read_release(folder)
+    except (ValueError, OSError):
+        return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_core.data.vocabulary import Vocabulary
+from model_core.network.config import TrainConfig
+from model_core.network.model import Model
+from model_core.release.folder import WEIGHTS
+from model_core.training.train import fit_widths
+from model_core.training.warm_start import Start, read_start, take_over
+from tests.model_core import tiny
+from tests.once import once_a_run
+from tests.streams.releases.made import train_tiny
+
+
+def model(seed: int) -> tuple[Model, Vocabulary]:
+    data = tiny.corpus(tiny.dataset())
+    torch.manual_seed(seed)
+    config = fit_widths(tiny.CONFIG, data)
+    return Model(data, config, TrainConfig(), tuple(tiny.WEIGHTS.values())).eval(), data.vocabulary
+
+
+def test_what_was_learned_goes_to_the_rows_that_names_have_now() -> None:
+    (before, names), (now, _) = model(0), model(1)
+    weights = {name: value.clone() for name, value in before.state_dict().items()}
+    known = dict(list(names.item_rows.items())[:-1])
+    start = Start("abc", weights, replace(names, item_rows=known), 0)
+    turned = {name: len(names.item_rows) + 1 - row for name, row in names.item_rows.items()}
+    (new,) = names.item_rows.keys() - known.keys()
+    random = now.encoder.items.weight[turned[new]].clone()
+
+    assert take_over(now, replace(names, item_rows=turned), start) > 20
+
+    rows, old = now.encoder.items.weight, before.encoder.items.weight
+    assert all(torch.equal(rows[turned[name]], old[row]) for name, row in known.items())
+    assert torch.equal(rows[turned[new]], random)
+    assert torch.equal(now.ranker.begin, before.ranker.begin)
+    assert torch.equal(now.ranker.entities.weight, before.ranker.entities.weight)
+
+
+def test_a_release_says_what_a_training_goes_on_from_and_other_weights_are_refused(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    base = once_a_run(tmp_path_factory, "tiny-release", train_tiny)
+    start = read_start(base)
+    assert start is not None
+    assert start.until_ms == tiny.dataset().interactions.timestamps_ms[809]
+    assert start.weights["encoder.items.weight"].shape == (tiny.N_ITEMS + 1, tiny.CONFIG.dim)
+    folder = tmp_path / "release"
+    folder.mkdir()
+    for file in base.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / WEIGHTS).write_bytes(b"others")
+    with pytest.raises(ValueError, match="must have SHA-256"):
+        read_start(folder)
+    (folder / WEIGHTS).unlink()
+    assert read_start(folder) is None
