@@ -12,12 +12,14 @@ from model_core.release.batches import ItemBatch, ScoreBatch, SparseRows
 from model_core.signals.cold_start import ItemFeatures
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease, Rows
+from model_core.signals.horizons import HORIZONS
 from model_core.signals.joint import LikedItems, joint_scores
 from model_core.signals.parts import PartsReader
 from model_core.signals.pasts import Pasts, chosen
 from model_core.signals.popularity import Popularity
 from model_core.signals.reader import Drawn
 from model_core.signals.sample_signals import CovisitReplay, Log, UserEvents
+from model_core.signals.trends import Trends, popularity_signal
 
 
 def item_batch(corpus: Corpus) -> ItemBatch:
@@ -60,7 +62,8 @@ class Replay:
         self._edges = edges.entities.astype(np.int32)
         self.ease = ease
         self._described = np.ones(log.n_items, np.bool_)
-        self._parts, self._popularity = PartsReader(), Popularity()
+        self._parts, self._popularity, self._trends = PartsReader(), Popularity(), Trends()
+        self._horizon = signals.horizon
         self._events = UserEvents(log, signals.depth)
         self._counted = CovisitReplay(log, signals, keys=keys)
         self._reader = reader_of(edges, stated, signals, history_length, n_affinities)
@@ -87,12 +90,25 @@ class Replay:
             **self._reader.users(
                 pasts, times_ms, drawn, described=described, edges=self._edges, stated=self._stated[users]
             ),
-            popularity=self._popularity.levels,
+            popularity=popularity_signal(self._horizon, self._popularity, self._trends, parts, times_ms),
             signals=signals,
             signal_values=values,
             eligible=np.ones(self.log.n_items, np.bool_),
             excluded=self._met(pasts),
         )
+
+    def levels(self, now_ms: int) -> NDArray[np.float32]:
+        """How popular items are at a moment, as a release may be told it.
+
+        Returns
+        -------
+        levels : (1 + HORIZONS, n_items) float32, counting events of any age alike, then at each half-life
+        """
+        parts, n = self._parts.read([self._counted.counts]), self.log.n_items
+        self._popularity.read(parts, n)
+        self._trends.read(parts, n, now_ms)
+        decayed = [self._trends.popularity(now_ms, horizon) for horizon in range(HORIZONS)]
+        return np.stack((self._popularity.levels, *decayed))
 
     def met(self, users: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Return which items some users have met: (B, n_items)."""

@@ -5,7 +5,7 @@ split, for ten items that they have not met; what they respond to afterwards is 
 catalogue are ranked.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,12 +19,16 @@ from model_core.release.batches import ItemBatch
 from model_core.release.scorer import Scorer
 from model_core.signals.cold_start import extend_ease
 from model_core.signals.ease import Ease
+from model_core.signals.horizons import HALF_LIVES_MS
 from model_core.signals.sample_signals import Log
 
 TOP = 10
 MOST_CELLS = 64_000_000
 """Users times items that are asked about at most; of more users some are, spread evenly."""
 KNN_BLOCK = 512
+CHOOSING = 0.1
+"""Share of what lies before a split by which the half-life of popularity is chosen."""
+BASELINES = ("popularity", "recent popularity", "item-kNN", "co-visits", "EASE")
 RELEASE = "slatestream"
 """Name of the release among the models that are compared."""
 
@@ -90,6 +94,32 @@ def popularity(log: Log, split: int, users: NDArray[np.int32]) -> NDArray[np.flo
     """Positive events of each item before the split, for every user alike: (n, n_items)."""
     counts = np.bincount(log.items[:split][log.positive[:split]], minlength=log.n_items)
     return np.tile(counts.astype(np.float32), (len(users), 1))
+
+
+def recent_popularity(log: Log, split: int, users: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Positive events before the split, decayed with time, for every user alike: (n, n_items).
+
+    The half-life, of those of `horizons`, is what ranks best at the end of what lies before the split.
+    """
+    middle = int((1.0 - CHOOSING) * split)
+    truth = future(log, middle, stop=split)
+    met = np.zeros((len(truth.users), log.n_items), np.bool_)
+    earlier = np.flatnonzero(np.isin(log.users[:middle], truth.users) & (log.items[:middle] < log.n_items))
+    met[np.searchsorted(truth.users, log.users[earlier]), log.items[earlier]] = True
+
+    def reached(half_life_ms: int) -> float:
+        scores = np.tile(_decayed(log, middle, half_life_ms), (len(met), 1))
+        return measure(top_items(scores, met, min(TOP, log.n_items)), truth.relevant)["ndcg@10"]
+
+    chosen = max(reversed(HALF_LIVES_MS), key=reached)
+    return np.tile(_decayed(log, split, chosen), (len(users), 1))
+
+
+def _decayed(log: Log, split: int, half_life_ms: int) -> NDArray[np.float32]:
+    rows = np.flatnonzero(log.positive[:split] & (log.items[:split] < log.n_items))
+    age_ms = log.times_ms[min(split, len(log) - 1)] - log.times_ms[rows]
+    left = np.bincount(log.items[rows], np.exp2(-age_ms / half_life_ms), minlength=log.n_items)
+    return left.astype(np.float32)
 
 
 def item_knn(log: Log, split: int, users: NDArray[np.int32], *, neighbours: int = 50) -> NDArray[np.float32]:
@@ -221,9 +251,9 @@ def rank(
     batch: int = 32,
     report: Callable[[float], None] = lambda done: None,
 ) -> Ranked:
-    """Ask the release and the baselines, as of the replay's position, for the k best items of each user.
+    """Ask the release and the `BASELINES`, as of the replay's position, for the k best items of each user.
 
-    A baseline that knows nothing of a user goes by popularity.
+    A baseline that knows nothing of a user goes by popularity. EASE is the release's.
 
     Parameters
     ----------
@@ -238,11 +268,7 @@ def rank(
     tops: dict[str, NDArray[np.int64]] = {}
     if baselines:
         popular = popularity(log, split, truth.users)
-        for name, scores in (
-            ("popularity", popular),
-            ("item-kNN", item_knn(log, split, truth.users)),
-            ("co-visits", covisits(replay, truth.users)),
-        ):
+        for name, scores in zip(BASELINES, _baselines(replay, split, truth.users, popular), strict=True):
             known = scores.any(1, keepdims=True)
             tops[name] = top_items(np.where(known, scores, popular), barred, k)
     parts = [np.zeros((0, k), np.int64)]
@@ -263,14 +289,20 @@ def rank(
     return Ranked(tops, np.concatenate(probability), np.concatenate(relevant))
 
 
-def covisits(replay: Replay, users: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Co-visits of what users did last with each item, as of the replay's position: (n, n_items)."""
+def _baselines(
+    replay: Replay, split: int, users: NDArray[np.int32], popular: NDArray[np.float32]
+) -> Iterator[NDArray[np.float32]]:
+    """Give the scores of each of the `BASELINES` as of the split, one after another: (n, n_items)."""
+    yield popular
+    yield recent_popularity(replay.log, split, users)
+    yield item_knn(replay.log, split, users)
     request = replay.requests(users, np.zeros(len(users), np.int64))
     signals = request.signals
-    scores = np.zeros((len(users), replay.log.n_items), np.float32)
     owner = np.repeat(np.arange(len(users)), np.diff(signals.bounds))
-    scores[owner, signals.rows] = request.signal_values[:, 0]
-    return scores
+    for values in request.signal_values.T:
+        scores = np.zeros((len(users), replay.log.n_items), np.float32)
+        scores[owner, signals.rows] = values
+        yield scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +351,7 @@ def compare(scorer: Scorer, corpus: Corpus, split: int, *, batch: int = 32) -> C
         by_popularity={
             name: recall_by_popularity(top, truth.relevant, liked)
             for name, top in ranked.tops.items()
-            if name != "co-visits"
+            if name in ("popularity", "item-kNN", RELEASE)
         },
         probability=ranked.probability,
         relevant=ranked.relevant,

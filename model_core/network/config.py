@@ -105,6 +105,8 @@ class TrainConfig:
     calibration: float = 0.1
     """Share of the interactions, the latest, on which the score's parts are weighed and its probability is
     calibrated."""
+    choose_half_life: bool = True
+    """Whether the half-life of popularity is chosen by later interactions, where the signals name none."""
     graph_embedding: str = "none"
     """Where the tables of items, entities and relations start: at random (none), or at the embeddings of the
     knowledge graph by transe, distmult, complex or rotate."""

@@ -127,9 +127,11 @@ class Ranker(nn.Module):
         for layer in (self.rank, self.act):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        # Of each signal, the match and the head, while a user is here.
+        # Of each signal, the match and the head, while a user is here, and when they have been away.
         self.register_buffer("gains_here", torch.ones(config.n_signals + 2))
+        self.register_buffer("gains_away", torch.ones(config.n_signals + 2))
         self.gains_here: Tensor
+        self.gains_away: Tensor
         self.register_buffer("platt", torch.tensor([1.0, 0.0]))
         self.platt: Tensor
 
@@ -189,7 +191,8 @@ class Ranker(nn.Module):
         """How much each signal, the match and the head count after so long: (B,) and (B,) to (B, S + 2)."""
         here, away = math.log2(1.0 + HERE_S), math.log2(1.0 + AWAY_S)
         share = ((away - torch.log2(1.0 + idle_s.clamp(min=0.0))) / (away - here)).clamp(0.0, 1.0)
-        gains: Tensor = 1.0 + (share * idle_known).unsqueeze(-1) * (self.gains_here - 1.0)
+        share = (share * idle_known).unsqueeze(-1)
+        gains: Tensor = self.gains_away + share * (self.gains_here - self.gains_away)
         return gains
 
     def prior(self, user: Tensor, signals: Tensor, gains: Tensor | None = None) -> Tensor:

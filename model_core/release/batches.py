@@ -97,7 +97,8 @@ class ScoreBatch:
     history_actions : (B, L) int64 action codes (`Release.action_code`)
     history_age_s : (B, L) float32, seconds before the request
     user_entities : (B, A) int64 release rows, 0 = padding; user_entity_weights : (B, A) float32
-    popularity : (N,) float32, log1p of the positive events of each item: the signal that is 0 of few
+    popularity : (N,) float32, log1p of the positive events of each item, decayed where the release says so:
+        the signal that is 0 of few
     signals : the items for which another signal of a request is not 0
     signal_values : (M, S - 1) float32 for the rows of `signals`: co-visits, then EASE where a release has it
     eligible : (N,) bool, items that anybody may be given at this moment

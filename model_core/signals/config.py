@@ -5,11 +5,13 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from model_core.robust.influence import Bound
+from model_core.signals.horizons import HALF_LIVES_MS
 
 MAX_NEIGHBOURS = 4096
 UNTOLD = {
     "depth": 1009, "affinity_positives": 50, "affinity_half_life_ms": 2_592_000_000, "neighbours": 256,
     "influence_per_hour": 100,
+    "popularity_half_life_ms": 0,
 }  # fmt: skip
 """Of releases whose manifest does not say: they were trained when these were the only values, and before
 users were bounded, which they are in what is served all the same."""
@@ -24,7 +26,8 @@ class SignalConfig:
     the d-th event before adds ``pair_decay ** (d - 1)``, times `pair_other` unless both are positive. The
     signal of item i is ``sum_r read_decay ** r * (1 or read_other) * C[h_r, i] / sqrt(popularity_i + 10)``
     over the user's `read_window` last events h_r, r = 0 the most recent, 1 for a positive one; beside it goes
-    ``log1p(popularity_i)``, counting positive events, and EASE's score from all that the user liked.
+    ``log1p(popularity_i)``, counting positive events, those of long ago less where there is a half-life, and
+    EASE's score from all that the user liked.
     """
 
     depth: int = 1009
@@ -44,6 +47,9 @@ class SignalConfig:
     read_window: int = 20
     read_decay: float = 0.85
     read_other: float = 0.5
+    popularity_half_life_ms: int = 0
+    """Age at which a positive event counts half as much in how popular its item is: one of
+    `horizons.HALF_LIVES_MS`, or 0, as much at any age."""
     ease_penalty: float = 300.0
     ease_keep: int = 256
     """Weights per item that a release keeps."""
@@ -54,6 +60,10 @@ class SignalConfig:
         for name in ("depth", "affinity_positives", "affinity_half_life_ms", "window", "read_window"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.popularity_half_life_ms not in (0, *HALF_LIVES_MS):
+            raise ValueError(
+                f"popularity_half_life_ms must be 0 or in {HALF_LIVES_MS}, got {self.popularity_half_life_ms}"
+            )
         if self.window > self.depth:
             raise ValueError(f"window must be at most the depth, {self.depth}, got {self.window}")
         if self.influence_per_hour < 0:
@@ -79,6 +89,12 @@ class SignalConfig:
             state = "missing" if wrong[0] in names else "unknown"
             raise ValueError(f"signals of a release must be {sorted(names)}, got {wrong[0]!r} {state}")
         return cls(**told)
+
+    @property
+    def horizon(self) -> int:
+        """Place of the half-life of popularity in `horizons.HALF_LIVES_MS`, -1 if it has none."""
+        half_life_ms = self.popularity_half_life_ms
+        return HALF_LIVES_MS.index(half_life_ms) if half_life_ms else -1
 
     @property
     def pairing(self) -> dict[str, Any]:

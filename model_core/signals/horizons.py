@@ -13,6 +13,9 @@ HORIZONS = len(HALF_LIVES_MS)
 MOMENTS = 4 * HORIZONS + 16
 """Bytes of a row: the rates as float32, the times of the first and the last event as int64 ms."""
 
+FAINT = np.float32(2**-14)
+"""Rate that an item with a positive event, however long ago, is held to have: 0 is of items without any."""
+
 
 def packed(rates: NDArray[np.float32], times: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Put (n, HORIZONS) rates and (n, 2) times into rows of little-endian bytes: (n, MOMENTS) uint8."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from model_core.robust import influence
 from model_core.signals import co_visitation_kernels as kernels
 from model_core.signals.co_visitation import CoVisitation, tempered
-from model_core.signals.co_visitation_kernels import Tables
+from model_core.signals.co_visitation_kernels import LAST, Tables
 from model_core.signals.cold_start import (
     ItemFeatures,
     ItemMapping,
@@ -27,6 +27,7 @@ from model_core.signals.cold_start import (
 )
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import UNIT, Ease, fit_ease
+from model_core.signals.horizons import FAINT, HALF_LIVES_MS
 from model_core.signals.pasts import Pasts, Window
 from model_core.signals.reader import Drawn
 
@@ -98,6 +99,7 @@ class CovisitReplay:
         self.log = log
         self.position = 0
         self.counts = CoVisitation(neighbours=config.neighbours, **config.pairing)
+        self._horizon = config.horizon
         n = max(log.n_items, int(log.items.max(initial=-1)) + 1)
         self.counts.grow(np.arange(n, dtype=np.uint64) if keys is None else keys)
         self._last = np.full((log.n_users, config.window), -1, np.int32)
@@ -115,13 +117,13 @@ class CovisitReplay:
         )
         self._count(
             position, none[:, 0], nobody, none.astype(np.int32), none.astype(np.float64),
-            none.astype(np.float32),
+            none.astype(np.float32), none.astype(np.float32),
         )  # fmt: skip
 
     def before(
         self, rows: NDArray[np.int64], window: Window, items: NDArray[np.int32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Co-visits and log1p(popularity) of some items before each of some rows of the log: (n, m) both.
+        """Signals of co-visits and popularity of some items before each of some rows of the log: (n, m) both.
 
         Parameters
         ----------
@@ -129,9 +131,10 @@ class CovisitReplay:
         items : (n, m) int32
         """
         sums, popularity = np.empty(items.shape), np.empty(items.shape, np.float32)
+        left = np.empty(items.shape, np.float32)
         end = int(rows[-1]) + 1 if len(rows) else self.position
-        self._count(end, rows, window, items, sums, popularity)
-        return tempered(sums, popularity), np.log1p(popularity)
+        self._count(end, rows, window, items, sums, popularity, left)
+        return tempered(sums, popularity), np.log1p(left)
 
     def _count(
         self,
@@ -141,6 +144,7 @@ class CovisitReplay:
         items: NDArray[np.int32],
         sums: NDArray[np.float64],
         popularity: NDArray[np.float32],
+        left: NDArray[np.float32],
     ) -> None:
         if end < self.position:
             raise ValueError(f"position must be at least {self.position}, got {end}")
@@ -148,9 +152,9 @@ class CovisitReplay:
         while self.position < end:
             self.position, done = _count_and_read(
                 self.counts.tables, self.counts.pair_weights, self._last, self._last_positive,
-                self._last_counted, log.users, log.items, log.positive, self._counted,
-                self.position, end, self.counts.neighbours,
-                rows, *window, items, sums, popularity, done,
+                self._last_counted, log.users, log.items, log.positive, log.times_ms, self._counted,
+                self.position, end, self.counts.neighbours, self._horizon,
+                rows, *window, items, sums, popularity, left, done,
             )  # fmt: skip
             if self.position < end:
                 self.counts.make_room()
@@ -244,10 +248,12 @@ def _events_before(  # type: ignore[no-untyped-def]
 
 @njit
 def _count_and_read(  # type: ignore[no-untyped-def]
-    t: Tables, pair, last, last_positive, last_counted, users, log_items, positive, counted, begin, end,
-    neighbours, rows, histories, weights, items, sums, popularity, done,
+    t: Tables, pair, last, last_positive, last_counted, users, log_items, positive, times, counted, begin,
+    end, neighbours, horizon, rows, histories, weights, items, sums, popularity, left, done,
 ):  # fmt: skip
     """Count the events from `begin` on, and note what is known before each of `rows` from `done` on.
+
+    `left` is what is left of the popularity at a horizon, all of it at -1.
 
     Returns where it stopped, short of the end when groups run out, and how many rows are done.
     """
@@ -256,7 +262,7 @@ def _count_and_read(  # type: ignore[no-untyped-def]
         np.empty(histories.shape[1] * neighbours),
         np.empty(histories.shape[1] * neighbours, np.int32),
     )
-    bounds, offset = np.empty(2, np.int64), np.empty(1, np.int64)
+    bounds, offset, time = np.empty(2, np.int64), np.empty(1, np.int64), np.empty(1, np.int64)
     window = np.empty((1, last.shape[1]), np.int32)
     amount_of = weights.astype(np.float64)
     for event in range(begin, end):
@@ -269,15 +275,16 @@ def _count_and_read(  # type: ignore[no-untyped-def]
             for k in range(items.shape[1]):
                 sums[done, k] = total[items[done, k]]
                 popularity[done, k] = t.popularity[items[done, k]]
+                left[done, k] = _left(t, items[done, k], times[event], horizon)
             for k in range(found):
                 total[others[k]] = 0.0
             done += 1
-        user, offset[0] = users[event], event
+        user, offset[0], time[0] = users[event], event, times[event]
         for back in range(last.shape[1]):  # an event is not paired with its own item, nor with what is put so
             window[0, back] = last[user, back] if last_counted[user, back] else log_items[event]
         if counted[event] and not kernels.observe(
             t, log_items[event : event + 1], positive[event : event + 1], window,
-            last_positive[user : user + 1], offset, offset, pair, 0,
+            last_positive[user : user + 1], offset, time, pair, 0,
         ):  # fmt: skip
             return event, done
         for back in range(last.shape[1] - 1, 0, -1):
@@ -288,6 +295,15 @@ def _count_and_read(  # type: ignore[no-untyped-def]
         last_positive[user, 0] = positive[event]
         last_counted[user, 0] = counted[event]
     return end, done
+
+
+@njit
+def _left(t: Tables, item, time, horizon):  # type: ignore[no-untyped-def]
+    """Positive events of an item, decayed to a moment, as `Trends.popularity` has them."""
+    if horizon < 0 or t.popularity[item] == 0:
+        return np.float32(t.popularity[item])
+    halvings = np.float32(max(0, time - t.times[item, LAST])) * np.float32(1 / HALF_LIVES_MS[horizon])
+    return max(t.rates[item, horizon] * np.exp2(-halvings), FAINT)
 
 
 @njit

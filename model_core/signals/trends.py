@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from model_core.release.retrieval_kernels import log_of
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.co_visitation_kernels import FIRST, LAST, NO_TIME
-from model_core.signals.horizons import HALF_LIVES_MS, HORIZONS, HOUR_MS
+from model_core.signals.horizons import FAINT, HALF_LIVES_MS, HORIZONS, HOUR_MS
 from model_core.signals.parts import WIDTH, Parts, moments_of
+from model_core.signals.popularity import Popularity
 
 AGE, IDLE, POPULAR, NEW, COVISITS, OLD, QUIET = range(HORIZONS, HORIZONS + 7)
 """Columns of the signals after the rates: since the first event, since the last, positive events ever, by
@@ -133,6 +134,15 @@ class Trends:
         """Positive events of each item, decayed to a moment: (HORIZONS, n_items) float32."""
         return np.asarray(self._rates * self._decays(now_ms)[:, None])
 
+    def popularity(self, now_ms: int, horizon: int) -> Floats:
+        """Logarithms of what is left of positive events at a half-life, as a release is given it: (n_items,).
+
+        Above 0 for every item that had one. What came after the moment counts as if it had just come.
+        """
+        rates = np.minimum(self._rates[horizon] * self._decays(now_ms)[horizon], self._popularity)
+        levels: Floats = np.log1p(np.where(self._popularity > 0, np.maximum(rates, FAINT), np.float32(0)))
+        return levels
+
     def first_ms(self) -> NDArray[np.int64]:
         """When each item was first met, `NO_TIME` if never: (n_items,) int64, good until the next `read`."""
         first: NDArray[np.int64] = self._times[FIRST]
@@ -146,6 +156,25 @@ class Trends:
         doublings = np.minimum(np.float32(self._reference_ms - now_ms) * _RATES, np.float32(MOST_DOUBLINGS))
         decays: Floats = np.exp2(doublings)
         return decays
+
+
+def popularity_signal(
+    horizon: int, popularity: Popularity, trends: Trends, parts: Parts, times_ms: NDArray[np.int64]
+) -> Floats:
+    """What a release is told of how popular items are, for requests of about one time: (N,) float32.
+
+    Parameters
+    ----------
+    horizon : of the release's `SignalConfig`
+    popularity : which has read the parts; its levels are the answer where there is no half-life
+    trends : is made to read them where there is one
+    times_ms : (B,) int64, of which the one in the middle counts: a clock that is wrong misleads nobody else
+    """
+    if horizon < 0:
+        return popularity.levels
+    now_ms = int(np.sort(times_ms)[(len(times_ms) - 1) // 2]) if len(times_ms) else 0
+    trends.read(parts, len(popularity.levels), now_ms)
+    return trends.popularity(now_ms, horizon)
 
 
 def in_last_hour(parts: Sequence[CoVisitation], row: int, now_ms: int) -> float:

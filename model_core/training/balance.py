@@ -1,15 +1,18 @@
-"""How much each part of a score counts while a user is here, chosen by what ranks best.
+"""How much each part of a score counts, chosen by what ranks best.
 
 Training minimises a likelihood, over all items and on rows that the networks learn by heart, early ones
 among them, when little had been counted yet. A slate shows ten items, to users who are mostly in the middle
 of something, and by then much has been counted. So once the networks stand, the parts of the score (each
 signal, the match, the head) are weighed anew on later rows that they have not learned from: stacking
-(Wolpert 1992, "Stacked generalization"), by NDCG@10 before each event of a user who is here; not by the one
-best weighing but by an average of all that are about as good, as in Yao et al. 2018, "Using stacking to
-average Bayesian predictive distributions". Who has been away is served as trained.
+(Wolpert 1992, "Stacked generalization"), by NDCG@10; not by the one best weighing but by an average of all
+that are about as good, as in Yao et al. 2018, "Using stacking to average Bayesian predictive distributions".
+It is done twice: before each event of a user who is here, and where those rows begin, for all that a user who
+comes back, or comes for the first time, goes on to like. Popularity alone is among the weighings, and is what
+counts where their average ranks below it.
 """
 
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,14 +21,17 @@ from torch import Tensor
 
 from model_core.data.corpus import Corpus
 from model_core.data.replay import Replay, item_features
+from model_core.evaluation.evaluate import future
 from model_core.network.model import Model
 from model_core.network.ranker import HERE_S, is_new
 from model_core.release.served import dense_inputs
 from model_core.signals.config import SignalConfig
 from model_core.signals.sample_signals import Log, fit_log
 
-GAINS = tuple(
-    product((0.5, 1.0, 2.0), (0.0, 1.0), (0.25, 0.5, 1.0, 2.0), (0.0, 0.25, 0.5, 1.0), (0.0, 0.5, 1.0))
+POPULARITY_ALONE = (0.0, 1.0, 0.0, 0.0, 0.0)
+GAINS = (
+    *product((0.5, 1.0, 2.0), (0.0, 1.0), (0.25, 0.5, 1.0, 2.0), (0.0, 0.25, 0.5, 1.0), (0.0, 0.5, 1.0)),
+    POPULARITY_ALONE,
 )
 """Of co-visits, popularity, EASE, the match and the head."""
 TOP, COMPARED = 10, 256
@@ -36,42 +42,22 @@ BATCH_CELLS = BATCH * 8192
 """Users times items that the networks read at once."""
 
 
-@torch.inference_mode()
-def balance(model: Model, corpus: Corpus, log: Log, since: int, signals: SignalConfig) -> Tensor:
-    """Choose `Ranker.gains_here` by the rows of the log from `since` on; return it: (S + 2,) float32."""
-    rows = asked_rows(log, since)
-    if len(rows) >= MIN_EVENTS:
-        parts, level, target = _parts(model, corpus, log, since, rows, signals)
-        model.ranker.gains_here.copy_(average(parts, level, target))
-    return model.ranker.gains_here
+class Asked(NamedTuple):
+    """Users asked on later rows: the parts of the scores of all N items, and what was wanted.
 
-
-def asked_rows(log: Log, since: int) -> NDArray[np.int64]:
-    """Rows from `since` on, spread evenly, where a user who is here responds to an item not met before."""
-    order = np.argsort(log.users, kind="stable")
-    idle = np.full(len(log), np.inf)
-    same = log.users[order[1:]] == log.users[order[:-1]]
-    idle[order[1:]] = np.where(same, np.diff(log.times_ms[order]) / 1000.0, np.inf)
-    _, first = np.unique(log.users.astype(np.int64) * log.n_items + log.items, return_index=True)
-    unmet = np.zeros(len(log), np.bool_)
-    unmet[first] = True
-    rows = np.flatnonzero(log.positive & unmet & (idle < HERE_S))
-    rows = rows[rows >= since]
-    most = max(1, min(MOST_EVENTS, MOST_SCORES // max(log.n_items, 1)))
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))]
-
-
-def _parts(
-    model: Model, corpus: Corpus, log: Log, since: int, rows: NDArray[np.int64], signals: SignalConfig
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Parts of the scores of all items before each row, (n, S + 2, n_items); what is added, and the targets.
-
-    Returns
-    -------
-    parts : signals, match and head; level : (n, n_items), -inf for items met; target : (n,) int64 items
+    parts : (n, S + 2, N), signals, match and head; level : (n, N), what is added, -inf for items met
+    wanted : (n, N) bool
     """
-    ranker, device = model.ranker, model.ranker.item_bias.device
-    model.eval()
+
+    parts: Tensor
+    level: Tensor
+    wanted: Tensor
+
+
+@torch.inference_mode()
+def balance(model: Model, corpus: Corpus, log: Log, since: int, signals: SignalConfig) -> None:
+    """Choose `Ranker.gains_here` and `gains_away` by the rows of the log from `since` on."""
+    ranker = model.ranker
     replay = Replay(
         log,
         corpus.edges,
@@ -81,15 +67,67 @@ def _parts(
         signals=signals,
         ease=fit_log(log.first(since), signals, item_features(corpus)),
     )
+    away = future(log, since, newcomers=True)
+    some = spread(np.arange(len(away.users)), most_rows(log))
+    if len(some) >= MIN_EVENTS:
+        same = np.full(len(some), since)
+        asked = _ask(model, replay, same, away.users[some], log.times_ms[same], away.relevant[some])
+        ranker.gains_away.copy_(average(asked))
+    rows = asked_rows(log, since)
+    if len(rows) >= MIN_EVENTS:
+        wanted = np.zeros((len(rows), log.n_items), np.bool_)
+        wanted[np.arange(len(rows)), log.items[rows]] = True
+        asked = _ask(model, replay, rows, log.users[rows], log.times_ms[rows], wanted)
+        ranker.gains_here.copy_(average(asked))
+
+
+def unmet(log: Log) -> NDArray[np.bool_]:
+    """Where a user responds to an item that they had not met: (n,) bool by row of the log."""
+    _, first = np.unique(log.users.astype(np.int64) * log.n_items + log.items, return_index=True)
+    there = np.zeros(len(log), np.bool_)
+    there[first] = True
+    return there & log.positive
+
+
+def most_rows(log: Log) -> int:
+    """How many events are looked at, of a catalogue of that size."""
+    return max(1, min(MOST_EVENTS, MOST_SCORES // max(log.n_items, 1)))
+
+
+def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Some of the rows, spread evenly."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))]
+
+
+def asked_rows(log: Log, since: int) -> NDArray[np.int64]:
+    """Rows from `since` on, spread evenly, where a user who is here responds to an item not met before."""
+    order = np.argsort(log.users, kind="stable")
+    idle = np.full(len(log), np.inf)
+    same = log.users[order[1:]] == log.users[order[:-1]]
+    idle[order[1:]] = np.where(same, np.diff(log.times_ms[order]) / 1000.0, np.inf)
+    rows = np.flatnonzero(unmet(log) & (idle < HERE_S))
+    return spread(rows[rows >= since], most_rows(log))
+
+
+def _ask(
+    model: Model,
+    replay: Replay,
+    rows: NDArray[np.int64],
+    users: NDArray[np.int32],
+    times_ms: NDArray[np.int64],
+    wanted: NDArray[np.bool_],
+) -> Asked:
+    """Ask for n users, each before a row of the log; rows ascend."""
+    ranker, device = model.ranker, model.ranker.item_bias.device
+    model.eval()
     vectors = model.vectors()
     parts, levels = [], []
-    batch = max(1, min(BATCH, BATCH_CELLS // log.n_items))
+    batch = max(1, min(BATCH, BATCH_CELLS // len(vectors)))
     for begin in range(0, len(rows), batch):
-        requests = []
-        for row in rows[begin : begin + batch]:
-            replay.advance(int(row))
-            requests.append(replay.requests(log.users[row : row + 1], log.times_ms[row : row + 1]))
-        each = [dense_inputs(request, device) for request in requests]
+        each = []
+        for at in range(begin, min(begin + batch, len(rows))):
+            replay.advance(int(rows[at]))
+            each.append(dense_inputs(replay.requests(users[at : at + 1], times_ms[at : at + 1]), device))
         asked = {name: torch.cat([one[name] for one in each]) for name in each[0]}
         given, eligible, history = (asked.pop(name) for name in ("signals", "eligible", "history"))
         user, states, known, _ = ranker.read(vectors[history.clamp(min=0)], history >= 0, **asked)
@@ -102,32 +140,48 @@ def _parts(
         parts.append(torch.cat((weighed, networks), 1))
         level = (ranker.newcomer(user) + match) * new
         levels.append(level.masked_fill(~eligible, -torch.inf))
-    target = torch.as_tensor(log.items[rows]).long().to(device)
-    return torch.cat(parts), torch.cat(levels), target
+    return Asked(torch.cat(parts), torch.cat(levels), torch.as_tensor(wanted, device=device))
 
 
-def average(parts: Tensor, level: Tensor, target: Tensor) -> Tensor:
+def average(asked: Asked) -> Tensor:
     """Mean of `GAINS`, each weighing ``exp(-z**2 / 2)``, z = standard errors that it ranks below the best.
 
-    One winner among many is mostly luck where events are few; what the good ones have in common is not.
+    `POPULARITY_ALONE` where it ranks above that mean.
     """
-    # Beyond the best by all parts alike hardly an item comes into the ten by other gains.
-    first = (parts.sum(1) + level).topk(min(COMPARED, level.shape[1]), dim=1).indices
-    first = torch.cat((target.unsqueeze(1), first), 1)
-    level = level.gather(1, first)
-    parts = parts.gather(2, first.unsqueeze(1).expand(-1, parts.shape[1], -1))
-    level[:, 1:] = level[:, 1:].masked_fill(first[:, 1:] == target.unsqueeze(1), -torch.inf)
-    gains = torch.tensor(GAINS, device=parts.device)
-    reached = torch.stack([_ndcg(parts, level, some) for some in gains])  # (g, n)
+    # One winner among many is mostly luck where events are few; what the good ones have in common is not.
+    some = _candidates(asked)
+    gains = torch.tensor(GAINS, device=asked.parts.device)
+    reached = torch.stack([_ndcg(some, one) for one in gains])  # (g, n)
     below = reached[reached.mean(1).argmax()] - reached
     error = (below.std(1) / below.shape[1] ** 0.5).clamp(min=1e-9)
     weights = torch.exp(-0.5 * (below.mean(1) / error) ** 2)
     mean: Tensor = weights @ gains / weights.sum()
-    return mean
+    popular = GAINS.index(POPULARITY_ALONE)
+    return mean if _ndcg(some, mean).mean() >= reached[popular].mean() else gains[popular]
 
 
-def _ndcg(parts: Tensor, level: Tensor, gains: Tensor) -> Tensor:
-    """NDCG@10 of the first item each, behind all that tie with it: (n,)."""
-    scores = torch.einsum("npi,p->ni", parts, gains) + level
-    place = (scores >= scores[:, :1]).sum(1) - 1
-    return torch.where(place < TOP, 1.0 / torch.log2(2.0 + place), 0.0)
+def _candidates(asked: Asked) -> Asked:
+    """Keep what is wanted, and what can come into the ten: the best by all parts together, and by each."""
+    barred = asked.level == -torch.inf
+    kept = asked.wanted & ~barred
+    scores = asked.parts.sum(1) + asked.level
+    for score, most in ((scores, COMPARED), *((part, TOP) for part in asked.parts.unbind(1))):
+        best = score.masked_fill(barred, -torch.inf).topk(min(most, score.shape[1]), dim=1).indices
+        kept = kept.scatter(1, best, True)
+    kept &= ~barred
+    at = kept.to(torch.int8).topk(int(kept.sum(1).max()), dim=1).indices  # the rest of a row is barred
+    level = asked.level.masked_fill(~kept, -torch.inf).gather(1, at)
+    of_parts = at.unsqueeze(1).expand(-1, asked.parts.shape[1], -1)
+    return Asked(asked.parts.gather(2, of_parts), level, asked.wanted.gather(1, at))
+
+
+def _ndcg(asked: Asked, gains: Tensor) -> Tensor:
+    """NDCG@10 of each: (n,). Of items that tie what is wanted comes last."""
+    scores = torch.einsum("npi,p->ni", asked.parts, gains) + asked.level
+    scores = torch.where(asked.wanted, torch.nextafter(scores, scores.new_tensor(-torch.inf)), scores)
+    ranked = scores.topk(min(TOP, scores.shape[1]), dim=1).indices
+    gain = 1.0 / torch.log2(2.0 + torch.arange(ranked.shape[1], device=scores.device))
+    found = (asked.wanted.gather(1, ranked) * gain).sum(1)
+    most = asked.wanted.sum(1).clamp(1, len(gain))
+    reached: Tensor = found / gain.cumsum(0)[most - 1]
+    return reached

@@ -30,6 +30,7 @@ from model_core.training.checkpoint import Checkpoint, Epoch, fingerprint
 from model_core.training.fit import Report, Trainer, Watch
 from model_core.training.newcomers import place_newcomers
 from model_core.training.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
+from model_core.training.recency import with_half_life
 from model_core.training.warm_start import Start, save_weights, take_over
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,10 @@ def train_release(
     if not 0.0 < until <= 1.0:
         raise ValueError(f"until must be in (0, 1], got {until}")
     split = int((until if until < 1.0 else 1.0 - HELD_OUT) * len(corpus.log))
+    if train.choose_half_life and not signals.popularity_half_life_ms:
+        signals = with_half_life(
+            signals, corpus, corpus.log.first(split), int((1.0 - train.calibration) * split)
+        )
     seconds: dict[str, float] = {}
     with _timed(seconds, "train"):
         checkpoint = Checkpoint(

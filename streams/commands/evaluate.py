@@ -57,7 +57,10 @@ def evaluate_command(
     device: Annotated[str, typer.Option(help="For the texts: auto, cpu or cuda.")] = "auto",
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
 ) -> None:
-    """Measure a release on what came after its training, beside popularity, item-kNN and co-visits.
+    """Measure a release on what came after its training, beside simple models.
+
+    These are popularity, popularity that fades (at the half-life that is best just before the split),
+    item-kNN, co-visits and EASE.
 
     Each user who responds to something later is asked once, at the moment of the split, for K items they have
     not met. All items compete, so the figures are low: Recall@10 of 0.1 means that a tenth of what users went

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from model_core.training.train import Trained
 
 METRICS = "metrics.json"
-MODELS = ("popularity", "item-kNN", "co-visits", "slatestream")
+MODELS = ("popularity", "recent popularity", "item-kNN", "co-visits", "EASE", "slatestream")
 
 Data = Annotated[Path | None, typer.Option(help="Folder with a dataset in RecBole's atomic-file format.")]
 FromTopics = Annotated[bool, typer.Option("--from-topics", help="Train on `clicks` and `content` instead.")]
@@ -103,7 +103,7 @@ def train_command(
     held_out: HeldOut = 0.2,
     as_json: AsJson = False,
 ) -> None:
-    """Train a model, check it, measure it beside popularity and item-kNN, and write a release folder.
+    """Train a model, check it, measure it beside simple models, and write a release folder.
 
     Started again after a kill in the same way, it goes on after the last whole epoch. It ends early when it
     does not predict later interactions any better; the best epoch's weights stay.

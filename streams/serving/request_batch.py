@@ -12,7 +12,7 @@ from model_core.signals.joint import joint_scores
 from model_core.signals.parts import PartsReader
 from model_core.signals.popularity import Popularity
 from model_core.signals.reader import Drawn, Reader
-from model_core.signals.trends import Trends
+from model_core.signals.trends import Trends, popularity_signal
 from model_core.signals.weighing import Weigher, moments
 from streams.clock import Clock
 from streams.events import Request
@@ -55,7 +55,7 @@ class Gathered:
 class Prepared:
     """A batch as it is scored: arrays only, no state.
 
-    items : (N, dim) float32; popularity : (N,) float32, log1p of the positive events of each item
+    items : (N, dim) float32; popularity : (N,) float32, what the release is told of each item's
     k : (B,) int64; seeds : (B,) uint64; times_ms : (B,) int64
     """
 
@@ -203,7 +203,9 @@ class RequestBatches:
                 people.pasts, times_ms, drawn, described=described, edges=self._items.edges,
                 stated=stated_entities(people.stated, self._release.entity_rows),
             ),
-            popularity=self._popularity.levels,
+            popularity=popularity_signal(
+                self._release.signals.horizon, self._popularity, self._trends, parts, times_ms
+            ),
             signals=signals,
             signal_values=signal_values,
             eligible=allowed.eligible,

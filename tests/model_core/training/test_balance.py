@@ -9,7 +9,7 @@ from model_core.network.ranker import AWAY_S, HERE_S, Ranker
 from model_core.signals.config import SignalConfig
 from model_core.signals.sample_signals import Log
 from model_core.training import balance as module
-from model_core.training.balance import GAINS, asked_rows, average, balance
+from model_core.training.balance import GAINS, POPULARITY_ALONE, Asked, asked_rows, average, balance
 from model_core.training.train import fit_widths
 from tests.model_core import tiny
 
@@ -21,7 +21,9 @@ def small_ranker() -> Ranker:
 
 def test_gains_count_in_full_while_a_user_is_here_and_not_at_all_after_a_day() -> None:
     ranker = small_ranker()
+    away = torch.tensor([1.0, 2.0, 1.0, 1.0, 0.5])
     ranker.gains_here.copy_(torch.tensor([3.0, 1.0, 0.5, 0.0, 2.0]))
+    ranker.gains_away.copy_(away)
     idle = torch.tensor([0.0, HERE_S, 6 * HERE_S, AWAY_S, 100 * AWAY_S, 0.0])
     told = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 0.0])  # the last one has no history
     gains = ranker.gains(idle, told)
@@ -29,7 +31,14 @@ def test_gains_count_in_full_while_a_user_is_here_and_not_at_all_after_a_day() -
     torch.testing.assert_close(gains[1], ranker.gains_here)
     assert 1.0 < gains[2, 0] < 3.0
     assert 0.0 < gains[2, 3] < 1.0
-    torch.testing.assert_close(gains[3:], torch.ones(3, 5))
+    torch.testing.assert_close(gains[3:], away.expand(3, 5))
+
+
+def asked(parts: torch.Tensor, level: torch.Tensor, *targets: torch.Tensor) -> Asked:
+    wanted = torch.zeros(level.shape, dtype=torch.bool)
+    for target in targets:
+        wanted[torch.arange(len(target)), target] = True
+    return Asked(parts, level, wanted)
 
 
 def test_what_ranks_well_counts_and_what_is_noise_is_left_out() -> None:
@@ -40,10 +49,12 @@ def test_what_ranks_well_counts_and_what_is_noise_is_left_out() -> None:
     telling[torch.arange(n), target] += 2.0
     nothing = torch.zeros(n, items)
     parts = torch.stack((telling, nothing, nothing, 4.0 * noise, nothing), 1)
-    gains = average(parts, nothing.clone(), target)
+    gains = average(asked(parts, nothing, target))
     assert gains[3] < 0.05
     assert gains[0] > 0.5
-    swapped = average(torch.stack((0.3 * noise, nothing, nothing, telling, nothing), 1), nothing, target)
+    swapped = average(
+        asked(torch.stack((0.3 * noise, nothing, nothing, telling, nothing), 1), nothing, target)
+    )
     assert swapped[3] > 0.8
 
 
@@ -51,7 +62,7 @@ def test_what_makes_no_difference_counts_as_in_the_mean_of_all() -> None:
     rng = torch.Generator().manual_seed(0)
     parts = torch.zeros(200, 5, 40)
     target = torch.randint(0, 40, (200,), generator=rng)
-    gains = average(parts, torch.zeros(200, 40), target)
+    gains = average(asked(parts, torch.zeros(200, 40), target))
     torch.testing.assert_close(gains, torch.tensor(GAINS).mean(0))
 
 
@@ -62,7 +73,22 @@ def test_an_item_that_was_met_is_never_above_the_one_wanted() -> None:
     parts[:, 0, 3] = 1.0
     open_, met = torch.zeros(150, 30), torch.zeros(150, 30)
     met[:, 7] = -torch.inf
-    assert average(parts, open_, target)[3] < average(parts, met, target)[3]
+    assert average(asked(parts, open_, target))[3] < average(asked(parts, met, target))[3]
+
+
+def test_popularity_alone_counts_where_all_else_ranks_below_it() -> None:
+    rng = torch.Generator().manual_seed(0)
+    n, items = 400, 60
+    first, second = torch.randint(0, items, (2, n), generator=rng)
+    noise = torch.randn(4, n, items, generator=rng)
+    popular = torch.zeros(n, items)
+    for target in (first, second):
+        popular[torch.arange(n), target] = 2.0
+    nothing = torch.zeros(n, items)
+    loud = torch.stack((9.0 * noise[0], popular, 9.0 * noise[1], 9.0 * noise[2], 9.0 * noise[3]), 1)
+    assert tuple(average(asked(loud, nothing, first, second)).tolist()) == POPULARITY_ALONE
+    silent = torch.stack((popular, nothing, nothing, nothing, nothing), 1)
+    assert average(asked(silent, nothing, first, second))[0] > 0.5
 
 
 def test_rows_asked_are_first_positive_events_of_users_who_are_here() -> None:
@@ -86,12 +112,12 @@ def test_a_log_with_few_events_leaves_all_parts_as_trained(monkeypatch) -> None:
     data = tiny.corpus(tiny.dataset())
     model = Model(data, fit_widths(tiny.CONFIG, data), TrainConfig(), tuple(tiny.WEIGHTS.values()))
     log = data.log
-    few = balance(model, data, log, len(log) - 5, SignalConfig())
-    assert few.tolist() == [1.0] * 5
+    balance(model, data, log, len(log) - 5, SignalConfig())
+    assert model.ranker.gains_here.tolist() == model.ranker.gains_away.tolist() == [1.0] * 5
     monkeypatch.setattr(module, "MIN_EVENTS", 1)
     with torch.no_grad():  # a head that shouts at random
         model.ranker.rank.weight.normal_(std=20.0)
     times = np.arange(len(log)) * 1000
-    found = balance(model, data, replace(log, times_ms=times), len(log) // 2, SignalConfig())
-    assert found[-1] < 1.0
-    assert model.ranker.gains_here.tolist() == found.tolist()
+    balance(model, data, replace(log, times_ms=times), len(log) // 2, SignalConfig())
+    assert model.ranker.gains_here[-1] < 1.0
+    assert model.ranker.gains_away[-1] < 1.0
