@@ -1,10 +1,11 @@
 """Prequential hit@10 of a release, in memory: what the pipeline should reach, without the pipeline.
 
-    python tests/benchmarks/prequential_offline.py --data FOLDER --release FOLDER
+    python -m tests.benchmarks.prequential_offline --data FOLDER --release FOLDER [--until .2] [--every 1]
 
-In time order, 20 % warm-up; before each event with a positive action ten items the user has not met are
-recommended, a hit is the event's item among them; then the event is learned: history, co-visits and
-popularity go on, the networks stay as the release has them.
+In time order, after the share that the release was trained on; before each (or every n-th) event with a
+positive action ten items the user has not met are recommended, a hit is the event's item among them; then the
+event is learned: history, co-visits and popularity go on, the networks stay as the release has them. Simple
+models stand beside it, on the same events. New items are those first met after the training.
 """
 
 import argparse
@@ -19,11 +20,39 @@ from model_core.data.vocabulary import Vocabulary
 from model_core.evaluation.evaluate import start_replay
 from model_core.network.config import ModelConfig
 from model_core.release.scorer import Scorer
+from model_core.signals.horizons import HALF_LIVES_MS
+from streams.bench.references import (
+    CoVisits,
+    Decayed,
+    LastLikes,
+    Popularity,
+    RecentCoVisits,
+    prequential_hits,
+)
 from streams.items.text_encoder import release_encoder
 from streams.settings import Settings
 
 WARM_UP = 0.2
 TOP = 10
+WINDOWS = (50, 100, 200)
+
+
+def asked_events(corpus: Corpus, *, until: float = WARM_UP, every: int = 1) -> np.ndarray:
+    """Each (or every n-th) positive event after the warm-up: (n,) rows of the log."""
+    log = corpus.log
+    return np.flatnonzero(log.positive & (np.arange(len(log)) >= int(until * len(log))))[::every]
+
+
+def slates(scorer: Scorer, corpus: Corpus, asked: np.ndarray) -> np.ndarray:
+    """Return the ten items before each of some events: (n, TOP) rows."""
+    log = corpus.log
+    replay, vectors = start_replay(scorer, corpus)
+    listed = np.zeros((len(asked), TOP), np.int64)
+    for place, event in enumerate(asked.tolist()):
+        replay.advance(event)
+        request = replay.requests(log.users[event : event + 1], log.times_ms[event : event + 1])
+        listed[place] = scorer.score(request, vectors).rows[0, :TOP]
+    return listed
 
 
 def hits(scorer: Scorer, corpus: Corpus, *, every: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -33,15 +62,29 @@ def hits(scorer: Scorer, corpus: Corpus, *, every: int = 1) -> tuple[np.ndarray,
     -------
     found : (n,) bool, users : (n,) int32
     """
+    asked = asked_events(corpus, every=every)
+    found = (slates(scorer, corpus, asked) == corpus.log.items[asked, None]).any(1)
+    return found, corpus.log.users[asked]
+
+
+def simple_models(corpus: Corpus, until: float, every: int) -> dict[str, np.ndarray]:
+    """Whether each of the same events was among the ten of a simple model: (n,) bool by its name."""
     log = corpus.log
-    replay, vectors = start_replay(scorer, corpus)
-    asked = np.flatnonzero(log.positive & (np.arange(len(log)) >= int(WARM_UP * len(log))))[::every]
-    found = np.zeros(len(asked), np.bool_)
-    for place, event in enumerate(asked.tolist()):
-        replay.advance(event)
-        request = replay.requests(log.users[event : event + 1], log.times_ms[event : event + 1])
-        found[place] = log.items[event] in scorer.score(request, vectors).rows[0, :TOP]
-    return found, log.users[asked]
+    references = (
+        Popularity(log.n_items),
+        *(LastLikes(log.n_items, last) for last in WINDOWS),
+        *(Decayed(log.n_items, half_life_ms) for half_life_ms in HALF_LIVES_MS),
+        CoVisits(log.n_items),
+        RecentCoVisits(log.n_items, WINDOWS[-1]),
+    )
+    return {
+        one.name: prequential_hits(
+            one, log.users.astype(np.int64), log.items.astype(np.int64), log.positive,
+            warm_up=int(until * len(log)), n_users=log.n_users, n_items=log.n_items, k=TOP,
+            times_ms=log.times_ms,
+        )[::every]
+        for one in references
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -49,6 +92,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--release", type=Path, required=True)
+    parser.add_argument("--until", type=float, default=WARM_UP)
+    parser.add_argument("--every", type=int, default=1)
     options = parser.parse_args()
     scorer = Scorer(options.release, threads=1)
     dataset = load_recbole(options.data)
@@ -58,11 +103,19 @@ def main() -> None:
     known = Vocabulary(release.item_rows, release.entity_rows, release.relation_rows)
     corpus = make_corpus(dataset, actions, Settings().actions, encoder, ModelConfig(), known=known)
     began = time.perf_counter()
-    found, _ = hits(scorer, corpus)
+    log, asked = corpus.log, asked_events(corpus, until=options.until, every=options.every)
+    listed = slates(scorer, corpus, asked)
     seconds = time.perf_counter() - began
-    print(f"release {scorer.release.version}: hit@{TOP} {found.mean():.4f} over {len(found)} events")
+    found = (listed == log.items[asked, None]).any(1)
+    print(f"release {release.version}: hit@{TOP} {found.mean():.4f} over {len(found)} events")
     print("by fifth of the stream:", " ".join(f"{part.mean():.4f}" for part in np.array_split(found, 5)))
+    new = np.ones(log.n_items, np.bool_)
+    new[log.items[: int(options.until * len(log))]] = False
+    wanted, shown = new[log.items[asked]].mean(), new[listed].mean()
+    print(f"new items: {wanted:.1%} of what is wanted, {shown:.1%} of what is listed")
     print(f"{len(found) / seconds:.0f} slates/s, one after another, on {scorer.provider}")
+    for name, hit in simple_models(corpus, options.until, options.every).items():
+        print(f"{name:<20} {hit.mean():.4f}")
 
 
 if __name__ == "__main__":
