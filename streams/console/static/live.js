@@ -44,6 +44,7 @@ function draw(place, lines) {
     axes: [{ ...axis, grid: { show: false }, size: 30, space: 70, values: (_, at, _axis, _space, step) => at.map((one) => clock(one, step < 60 ? 19 : 16)) }, { ...axis, size: 52 }],
     scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
     cursor: { drag: { x: false, y: false } },
+    padding: [null, 32, null, null],
   }, columns(lines), place);
   charts.set(place, chart);
 }
