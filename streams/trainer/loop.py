@@ -107,7 +107,7 @@ class Loop:
         began = time.monotonic()
         verdict = read_verdict(self._folder)
         if verdict is None or verdict.plan != plan:
-            self._prepare(plan)
+            await asyncio.to_thread(self._prepare, plan)
             what = "judging" if plan.candidate else "training"
             self._say(f"{what}: {plan.events:,} events are new, {plan.parent or 'no release'} serves")
             done = self._while_leading() if plan.candidate is None else self._step(self._folder)

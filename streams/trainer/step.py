@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from model_core.data.corpus import Corpus, as_known, make_corpus
 from model_core.data.datasets import Dataset
 from model_core.data.vocabulary import Vocabulary
+from model_core.evaluation.evaluate import future
 from model_core.network.config import ModelConfig
 from model_core.release.folder import MANIFEST, Release, read_release
 from model_core.release.text_encoder import TextEncoder
+from model_core.signals.sample_signals import Log
 from model_core.training.recipe import Recipe, read_recipe
 from streams.commands.training_log import read_topics
 from streams.errors import SlatestreamError
@@ -31,6 +33,7 @@ from streams.trainer.judge import judge
 from streams.trainer.plan import MADE, PARENT, VERDICT, Plan, Verdict, read_plan, write
 
 LEAST, MOST = 0.02, 0.2  # share of the events that is held out
+ENOUGH_USERS = 100
 GOING_ON_EPOCHS = 2
 NO_TEXT_DIM = 8
 
@@ -83,7 +86,7 @@ def work(settings: Settings, folder: Path, plan: Plan) -> Verdict:
     dataset, actions = read_topics(settings, ends=plan.ends)
     corpus = make_corpus(dataset, actions, settings.actions, encoder, recipe.model)  # type: ignore[arg-type]
     made = folder / MADE if plan.candidate is None else Path(plan.candidate)
-    split = held_out_from(corpus.log.times_ms, settings.trainer_held_out_hours)
+    split = held_out_from(corpus.log, settings.trainer_held_out_hours)
     given = [before, None if plan.candidate is None else _readable(made)]
     split = max(split, *(learned_from(one, corpus.log.times_ms) for one in given))
     if split >= len(corpus.log):
@@ -106,11 +109,17 @@ def known_by(release: Release, corpus: Corpus, dataset: Dataset) -> Corpus:
     return as_known(corpus, dataset, names, release.n_neighbours)
 
 
-def held_out_from(times_ms: NDArray[np.int64], hours: float) -> int:
-    """Row from which on events are held out: the last hours', within bounds that no strange clock moves."""
-    n = len(times_ms)
-    row = int(np.searchsorted(times_ms, times_ms[-1] - hours * 3_600_000))
-    return int(np.clip(row, (1.0 - MOST) * n, (1.0 - LEAST) * n))
+def held_out_from(log: Log, hours: float) -> int:
+    """Row from which on events are held out: the last hours', within bounds that no strange clock moves.
+
+    Where too few users come back in them to tell releases apart, more are held out.
+    """
+    n, times_ms = len(log), log.times_ms
+    wanted = 1.0 - int(np.searchsorted(times_ms, times_ms[-1] - hours * 3_600_000)) / n
+    share = float(np.clip(wanted, LEAST, MOST))
+    while share < MOST and len(future(log, int((1.0 - share) * n)).users) < ENOUGH_USERS:
+        share = min(MOST, 1.5 * share)
+    return int((1.0 - share) * n)
 
 
 def _train(

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from model_core.signals.sample_signals import Log
 from streams.trainer import gates
 from streams.trainer.gates import Measured
 from streams.trainer.step import held_out_from
@@ -69,8 +70,25 @@ def test_who_is_slower_or_larger_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("times_h", "row"),
-    [(np.arange(1000), 976), (np.arange(1000) / 100, 800), (np.append(np.arange(999), 10**6), 980)],
+    ("times_h", "users", "row"),
+    [
+        (np.arange(10_000) / 5, 200, 9_800),
+        (np.arange(10_000) / 40, 200, 9_040),
+        (np.arange(10_000) / 1000, 200, 8_000),
+        (np.append(np.arange(9_999), 10**6), 200, 9_800),
+        (np.arange(10_000) / 5, 50, 8_000),
+    ],
+    ids=["few hours", "a day", "one burst", "a clock that jumps", "few users"],
 )
-def test_the_latest_hours_are_held_out_within_bounds_whatever_a_clock_says(times_h, row: int):
-    assert abs(held_out_from((times_h * 3_600_000).astype(np.int64), 24.0) - row) <= 1
+def test_the_latest_hours_are_held_out_within_bounds_whatever_a_clock_says(times_h, users: int, row: int):
+    rng = np.random.default_rng(0)
+    log = Log(
+        users=rng.integers(users, size=10_000).astype(np.int32),
+        items=rng.integers(2_000, size=10_000).astype(np.int32),
+        actions=np.ones(10_000, np.int64),
+        positive=np.ones(10_000, np.bool_),
+        times_ms=(times_h * 3_600_000).astype(np.int64),
+        n_users=users,
+        n_items=2_000,
+    )
+    assert abs(held_out_from(log, 24.0) - row) <= 1
