@@ -51,6 +51,7 @@ COMMANDS = {
     "release": "streams.releases.commands:release_app",
     "experiment": "streams.experiments.commands:experiment_app",
     "dead-letters": "streams.dead_letters.commands:dead_letters_app",
+    "attack": "streams.attack.command:attack_command",
     "bench": "streams.bench.commands:bench_app",
 }
 
