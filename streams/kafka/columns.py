@@ -118,6 +118,16 @@ class RecordColumns(Sequence[Record]):
         table[:, KEY_SIZE], table[:, VALUE_SIZE] = sizes.reshape(-1, 2).T
         return cls("", 0, b"".join(piece for piece in pieces if piece is not None), table)
 
+    @classmethod
+    def joined(cls, parts: Sequence["RecordColumns"]) -> "RecordColumns":
+        """Records of a partition, all with headers behind them or none, one part after the other."""
+        begins = np.cumsum([0, *(len(part.raw) for part in parts[:-1])])
+        table = np.concatenate([part.table for part in parts])
+        table[:, (KEY, VALUE)] += np.repeat(begins, [len(part) for part in parts])[:, None]
+        last = parts[-1]
+        raw = b"".join(part.raw for part in parts)
+        return cls(last.topic, last.partition, raw, table, last.ends, headed=last.headed)
+
     @property
     def data(self) -> Data:
         """The bytes as an array: a view."""

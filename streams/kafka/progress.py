@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 
 import xxhash
 
@@ -11,6 +12,7 @@ class Progress:
 
     def __init__(self, position: int = 0) -> None:
         self.position = position
+        self.hurry: Callable[[], object] = lambda: None  # called when somebody begins to wait
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
 
     def advance(self, position: int) -> None:
@@ -27,17 +29,25 @@ class Progress:
                     waiting.append((wanted, future))
             self._waiters = waiting
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits."""
+        return bool(self._waiters)
+
     async def reached(self, position: int, timeout_s: float) -> bool:
         """Wait until everything before `position` has been folded; False when the time is up."""
         if position <= self.position:
             return True
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((position, future))
+        self.hurry()
         try:
             async with asyncio.timeout(timeout_s):
                 await future
         except TimeoutError:
             return False
+        finally:
+            self._waiters = [one for one in self._waiters if not one[1].done()]
         return True
 
 

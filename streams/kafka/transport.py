@@ -289,7 +289,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
     def knows(self, topic: str) -> bool:
         """See `Consumer.knows`."""
-        return topic in self._ensure_consumer()._client.cluster.topics()
+        return self._ensure_consumer()._client.cluster.partitions_for_topic(topic) is not None
 
     @property
     def membership(self) -> Membership:

@@ -15,6 +15,7 @@ from streams.errors import OwnershipLost
 from streams.items.table import load_scorer
 from streams.kafka.log import KafkaLog
 from streams.kafka.options import FileToken, ssl_context
+from streams.kafka.progress import Progress
 from streams.kafka.transport import BatchSchema, RecordBatch
 from streams.releases.live import Live
 from streams.settings import Settings
@@ -202,8 +203,14 @@ def _guarded(app: App, name: str, take: Agent) -> Callable[[Any], Awaitable[None
             _crash(app, error)
             await asyncio.Event().wait()  # nothing after it may be taken; the worker ends
 
+    def progress(partition: int) -> Progress | None:
+        if app.parts.settings.recommend_on:
+            return None  # a click may ask for a slate, and nobody knows before it is taken
+        live = app.parts.partitions.live()
+        return next((shard.clicks for shard in live if shard.partition == partition), None)
+
     async def agent(stream: AsyncIterator[RecordBatch]) -> None:
-        async with SideBySide(take_one) as lanes:
+        async with SideBySide(take_one, progress) as lanes:
             begin = lanes.take if name in SIDE_BY_SIDE else take_one
             async for batch in stream.noack():  # type: ignore[attr-defined]
                 await begin(batch)

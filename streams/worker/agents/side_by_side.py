@@ -1,32 +1,46 @@
-"""Partitions side by side: a batch waits for the one before it of its own partition, and for no other."""
+"""Partitions side by side: what comes of one is taken in order and together, and waits for no other."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from streams.kafka.columns import RecordColumns
+from streams.kafka.progress import Progress
 from streams.kafka.transport import RecordBatch
+
+LATER_S = 0.05
+# Records of a partition from which on there is nothing to be gained by waiting for more; what comes beyond
+# waits where it is.
+MANY = 128
+
+Take = Callable[[RecordBatch], Awaitable[None]]
 
 
 class SideBySide:
     """Takes batches of several partitions at the same time, and those of one in order.
 
-    Leaving it ends what is not done.
+    To take a batch costs the event loop about the same for one record or for a hundred. So it waits for
+    others of its partition, which are taken together with it, unless somebody waits for that partition or
+    many records are there. Leaving it ends what is not done.
 
     Parameters
     ----------
     work : takes a batch; it must see to its own errors
+    progress : of a partition, where those wait who wait for it; None if its batches are to be taken at once
     """
 
-    def __init__(self, work: Callable[[RecordBatch], Awaitable[None]]) -> None:
+    def __init__(self, work: Take, progress: Callable[[int], Progress | None]) -> None:
         self._work = work
-        self._lanes: dict[Any, asyncio.Future[None]] = {}
+        self._progress = progress
+        self._lanes: dict[Any, _Lane] = {}
 
     async def take(self, batch: RecordBatch) -> None:
-        """Begin with a batch, once the one before it of its partition is done."""
-        if (before := self._lanes.get(batch.tp)) is not None:
-            await asyncio.wait((before,))
-        self._lanes[batch.tp] = asyncio.ensure_future(self._work(batch))
+        """Take a batch, now or later; return when there is room for more of its partition."""
+        lane = self._lanes.get(batch.tp)
+        if lane is None:
+            lane = self._lanes[batch.tp] = _Lane(self._work)
+        await lane.put(batch, self._progress(batch.tp.partition))
 
     async def __aenter__(self) -> Self:
         """Begin with nothing."""
@@ -36,7 +50,93 @@ class SideBySide:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End what is being done."""
-        lanes = list(self._lanes.values())
-        for lane in lanes:
-            lane.cancel()
-        await asyncio.gather(*lanes, return_exceptions=True)
+        await asyncio.gather(*(lane.end() for lane in self._lanes.values()))
+
+
+class _Lane:
+    """Batches of one partition."""
+
+    def __init__(self, work: Take) -> None:
+        self._work = work
+        self._waiting: list[RecordBatch] = []
+        self._progress: Progress | None = None
+        self._later: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._room = asyncio.Event()
+
+    async def put(self, batch: RecordBatch, progress: Progress | None) -> None:
+        self._progress = progress
+        if progress is not None:
+            progress.hurry = self._begin
+        self._waiting.append(batch)
+        self._go_on()
+        while self._records() >= MANY:
+            self._room.clear()
+            await self._room.wait()
+
+    async def end(self) -> None:
+        self._waiting.clear()
+        if self._later is not None:
+            self._later.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _go_on(self) -> None:
+        """Begin with what waits, if it is time, or later."""
+        if self._task is not None or not self._waiting:
+            return
+        progress = self._progress
+        if progress is None or progress.awaited or self._records() >= MANY:
+            self._begin()
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(LATER_S, self._begin)
+
+    def _begin(self) -> None:
+        if self._task is None and self._waiting:
+            if self._later is not None:
+                self._later.cancel()
+                self._later = None
+            self._task = asyncio.ensure_future(self._take())
+
+    def _records(self) -> int:
+        return sum(map(len, self._waiting))
+
+    async def _take(self) -> None:
+        batches, self._waiting = self._waiting, []
+        self._room.set()
+        try:
+            for batch in joined(batches):
+                await self._work(batch)
+        finally:
+            self._task = None
+        self._go_on()
+
+
+def joined(batches: Sequence[RecordBatch]) -> list[RecordBatch]:
+    """Make one batch of those of a partition that follow each other and are alike."""
+    runs: list[list[RecordBatch]] = []
+    for batch in batches:
+        if runs and _alike(runs[-1], batch):
+            runs[-1].append(batch)
+        else:
+            runs.append([batch])
+    return [run[0] if len(run) == 1 else _one(run) for run in runs]
+
+
+def _alike(run: Sequence[RecordBatch], batch: RecordBatch) -> bool:
+    if run[0].epoch != batch.epoch:
+        return False
+    kinds = {_kind(one.records) for one in (*run, batch) if len(one)}
+    return None not in kinds and len(kinds) <= 1
+
+
+def _kind(records: Sequence[Any]) -> bool | None:
+    """Whether headers follow the values of what was fetched; None of anything else."""
+    return records.headed if isinstance(records, RecordColumns) and records.source is None else None
+
+
+def _one(run: Sequence[RecordBatch]) -> RecordBatch:
+    columns = [RecordColumns.of(batch.records) for batch in run if len(batch)]
+    records = RecordColumns.joined(columns) if columns else run[-1].records
+    return RecordBatch(run[-1].tp, records, run[-1].last_offset, run[-1].epoch)

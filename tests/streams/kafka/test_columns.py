@@ -28,6 +28,12 @@ def test_columns_are_a_sequence_of_the_records_they_were_made_of():
     assert list(RecordColumns.of([])) == []
 
 
+def test_columns_of_records_that_follow_each_other_become_one():
+    columns = RecordColumns.joined([RecordColumns.of(RECORDS[:2]), RecordColumns.of(RECORDS[2:])])
+    assert list(columns) == RECORDS
+    assert (columns.topic, columns.partition) == ("t", 2)
+
+
 async def write(kafka_settings, topic, *, codec=None, transactional_id=None):
     options = aiokafka_client_options(kafka_settings)
     producer = AIOKafkaProducer(

@@ -1,9 +1,13 @@
 import asyncio
 
+import pytest
 from faust.types import TP
 
+from streams.kafka.columns import Record, RecordColumns
+from streams.kafka.progress import Progress
 from streams.kafka.transport import RecordBatch
-from streams.worker.agents.side_by_side import SideBySide
+from streams.worker.agents import side_by_side
+from streams.worker.agents.side_by_side import MANY, SideBySide, joined
 
 
 class Work:
@@ -30,22 +34,30 @@ def batch(partition: int, offset: int) -> RecordBatch:
     return RecordBatch(TP("clicks", partition), [], offset, 0)
 
 
+def at_once(partition: int) -> None:
+    return None
+
+
 async def turns() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
 
 
+def records(partition: int, *offsets: int) -> RecordBatch:
+    values = [Record("clicks", partition, offset, 0, b"u", b"%d" % offset) for offset in offsets]
+    return RecordBatch(TP("clicks", partition), RecordColumns.of(values), offsets[-1], 0)
+
+
 async def test_partitions_do_not_wait_for_each_other_and_batches_of_one_do() -> None:
     work = Work()
-    async with SideBySide(work) as lanes:
+    async with SideBySide(work, at_once) as lanes:
         await lanes.take(batch(0, 1))
         await lanes.take(batch(1, 1))
-        second = asyncio.ensure_future(lanes.take(batch(0, 2)))
+        await turns()
+        await lanes.take(batch(0, 2))
         await turns()
         assert work.begun == [(0, 1), (1, 1)]
-        assert not second.done()
         work.gates[0, 1].set()
-        await second
         await turns()
         assert work.done == [(0, 1)]
         assert work.begun == [(0, 1), (1, 1), (0, 2)]
@@ -53,7 +65,75 @@ async def test_partitions_do_not_wait_for_each_other_and_batches_of_one_do() -> 
 
 async def test_leaving_ends_what_is_not_done() -> None:
     work = Work()
-    async with SideBySide(work) as lanes:
+    async with SideBySide(work, at_once) as lanes:
         await lanes.take(batch(0, 1))
         await turns()
     assert work.ended == [(0, 1)]
+
+
+@pytest.fixture
+def _much_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "LATER_S", 3600.0)
+
+
+@pytest.mark.usefixtures("_much_later")
+async def test_batches_of_a_partition_that_nobody_waits_for_become_one_when_somebody_does() -> None:
+    taken: list[RecordBatch] = []
+
+    async def work(batch: RecordBatch) -> None:
+        taken.append(batch)
+        progress.advance(batch.last_offset + 1)
+
+    progress = Progress()
+    async with SideBySide(work, lambda partition: progress) as lanes:
+        await lanes.take(records(0, 0, 1))
+        await lanes.take(records(0, 3))
+        await turns()
+        assert not taken
+        assert await progress.reached(4, 60.0)
+        (one,) = taken
+        assert [(record.offset, record.value) for record in one.records] == [(0, b"0"), (1, b"1"), (3, b"3")]
+        assert one.last_offset == 3
+        waiting = asyncio.ensure_future(progress.reached(6, 60.0))
+        await turns()
+        await lanes.take(records(0, 4, 5))
+        assert await waiting, "who waits already waits for no other batch"
+
+
+@pytest.mark.usefixtures("_much_later")
+async def test_many_records_are_taken_though_nobody_waits_and_more_of_them_find_no_room_meanwhile() -> None:
+    work = Work()
+    async with SideBySide(work, lambda partition: Progress()) as lanes:
+        await lanes.take(records(0, *range(MANY)))
+        await turns()
+        assert work.begun == [(0, MANY - 1)]
+        beyond = asyncio.ensure_future(lanes.take(records(0, *range(MANY, 2 * MANY))))
+        await turns()
+        assert not beyond.done()
+        work.gates[0, MANY - 1].set()
+        await asyncio.wait_for(beyond, 60)
+
+
+async def test_a_batch_that_nobody_waits_for_is_taken_a_little_later() -> None:
+    taken = asyncio.Event()
+
+    async def work(batch: RecordBatch) -> None:
+        taken.set()
+
+    async with SideBySide(work, lambda partition: Progress()) as lanes:
+        await lanes.take(records(0, 0))
+        await turns()
+        assert not taken.is_set()
+        await asyncio.wait_for(taken.wait(), 60)
+
+
+def test_only_batches_that_are_alike_become_one() -> None:
+    first, second, other = records(0, 0), records(0, 1), records(0, 2)
+    other.epoch = 1
+    assert [one.last_offset for one in joined([first, second, other])] == [1, 2]
+    nothing = RecordBatch(TP("clicks", 0), RecordColumns.of([]), 5, 0)
+    (one,) = joined([first, nothing])
+    assert (len(one), one.last_offset) == (1, 5)
+    headed = records(0, 6)
+    headed.records.headed = True
+    assert [one.last_offset for one in joined([first, nothing, headed])] == [5, 6]
