@@ -45,6 +45,24 @@ def tempers(counts: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.sqrt(counts.astype(np.float64) + 10.0)
 
 
+def tempers_of(parts: Parts, n: int) -> NDArray[np.float64]:
+    """Return `Popularity.tempers` of the first n items: (n,) float64, for whoever asks but now and then."""
+    out = np.empty(n)
+    _tempers(parts.where, out)
+    return out
+
+
+@njit
+def _tempers(where, out):  # type: ignore[no-untyped-def]
+    out[:] = 10.0
+    for part in range(len(where)):
+        popularity = popularity_of(where[part])[: len(out)]
+        for i in range(len(popularity)):
+            out[i] += popularity[i]
+    for i in range(len(out)):
+        out[i] = np.sqrt(out[i])
+
+
 @njit
 def _changed(where, totals):  # type: ignore[no-untyped-def]
     """Sum the partitions into `totals`, (N,) int64; return the rows where there was another sum."""
@@ -76,5 +94,7 @@ def _changed(where, totals):  # type: ignore[no-untyped-def]
 
 
 def warm() -> None:
-    """Compile the kernel, or load it from the cache."""
-    Popularity().read(Parts(np.zeros((0, WIDTH), np.int64), ()), 1)
+    """Compile the kernels, or load them from the cache."""
+    nothing = Parts(np.zeros((0, WIDTH), np.int64), ())
+    Popularity().read(nothing, 1)
+    tempers_of(nothing, 1)

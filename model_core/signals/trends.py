@@ -191,6 +191,19 @@ def in_last_hour(parts: Sequence[CoVisitation], row: int, now_ms: int) -> float:
     return rate * math.log(2)
 
 
+def signals_of(parts: Parts, rows: NDArray[np.int32], now_ms: NDArray[np.int64]) -> Floats:
+    """Signals of a few items as `Trends.signals` has them, without reading any other item.
+
+    Parameters
+    ----------
+    rows : (B, C) int32, of any items
+    now_ms : (B,) int64, in any order
+    """
+    out = np.zeros((*rows.shape, N_SIGNALS), np.float32)
+    _signals_of(parts.where, rows, now_ms, _RATES, out)
+    return out
+
+
 def covisit_signal(values: Floats) -> Floats:
     """The signal of co-visits: their logarithm."""
     signal: Floats = np.log1p(values)
@@ -210,13 +223,15 @@ def _merge(where, reference_ms, per_ms, stamps, rates, times, popularity):  # ty
         for i in range(end - begin):
             if stamps[begin + i] != sums[i]:
                 stamps[begin + i] = sums[i]
-                _merge_item(where, reference_ms, per_ms, begin + i, rates, times, popularity)
+                row = begin + i
+                _merge_item(where, reference_ms, per_ms, row, row, rates, times, popularity)
 
 
 @njit
-def _merge_item(where, reference_ms, per_ms, row, rates, times, popularity):  # type: ignore[no-untyped-def]
-    rates[:, row] = 0
-    times[:, row] = NO_TIME
+def _merge_item(where, reference_ms, per_ms, row, at, rates, times, popularity):  # type: ignore[no-untyped-def]
+    """Write what all partitions say of a row to the place `at` of the columns."""
+    rates[:, at] = 0
+    times[:, at] = NO_TIME
     total = 0
     for part in range(len(where)):
         _, counts, of_part, moments = moments_of(where[part])
@@ -224,12 +239,12 @@ def _merge_item(where, reference_ms, per_ms, row, rates, times, popularity):  # 
             continue
         total += counts[row]
         first, last = moments[row, FIRST], moments[row, LAST]
-        times[FIRST, row] = first if times[FIRST, row] == NO_TIME else min(times[FIRST, row], first)
-        times[LAST, row] = max(times[LAST, row], last)
+        times[FIRST, at] = first if times[FIRST, at] == NO_TIME else min(times[FIRST, at], first)
+        times[LAST, at] = max(times[LAST, at], last)
         for h in range(len(per_ms)):
             doublings = min(np.float32(last - reference_ms) * per_ms[h], np.float32(MOST_DOUBLINGS))
-            rates[h, row] += of_part[row, h] * np.exp2(doublings)
-    popularity[row] = total
+            rates[h, at] += of_part[row, h] * np.exp2(doublings)
+    popularity[at] = total
 
 
 @njit
@@ -267,9 +282,22 @@ def _signals(decays, now_ms, rates, times, popularity, rows, out):  # type: igno
         out[c, QUIET] = min(idle / QUARTER_H, MOST_QUARTERS)
 
 
+@njit
+def _signals_of(where, rows, now_ms, per_ms, out):  # type: ignore[no-untyped-def]
+    n = rows.shape[1]
+    rates, times = np.empty((len(per_ms), n), np.float32), np.empty((2, n), np.int64)
+    popularity, decays = np.empty(n, np.float32), np.ones(len(per_ms), np.float32)
+    places = np.arange(n).astype(np.int32)
+    for b in range(len(rows)):
+        for c in range(n):
+            _merge_item(where, now_ms[b], per_ms, rows[b, c], c, rates, times, popularity)
+        _signals(decays, now_ms[b], rates, times, popularity, places, out[b])
+
+
 def warm() -> None:
     """Compile the kernels, or load them from the cache."""
     trends = Trends()
     trends.read(Parts(np.zeros((0, WIDTH), np.int64), ()), 1, 0)
     trends.levels(0, np.zeros(N_SIGNALS, np.float32))
     trends.signals(np.zeros((1, 1), np.int32), np.zeros(1, np.int64))
+    signals_of(Parts(np.zeros((0, WIDTH), np.int64), ()), np.zeros((1, 1), np.int32), np.zeros(1, np.int64))

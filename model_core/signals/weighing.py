@@ -22,7 +22,7 @@ from model_core.signals.config import SignalConfig
 from model_core.signals.horizons import HALF_LIVES_MS, HOUR_MS
 from model_core.signals.joint import joint_scores
 from model_core.signals.parts import Parts, PartsReader
-from model_core.signals.popularity import Popularity
+from model_core.signals.popularity import tempers_of
 from model_core.signals.trends import (
     COVISITS,
     FIXED_POPULARITY,
@@ -30,6 +30,7 @@ from model_core.signals.trends import (
     POPULAR,
     Trends,
     covisit_signal,
+    signals_of,
 )
 
 RIVALS = 48  # drawn for each event
@@ -116,7 +117,7 @@ class Weigher:
         self._parts = parts
         self._config = config
         self._lock = threading.Lock()
-        self._reader, self._trends, self._popularity = PartsReader(), Trends(), Popularity()
+        self._reader = PartsReader()
         self._last_ms: dict[int, int] = {}
         self._learned: dict[int, int] = {}
 
@@ -137,32 +138,25 @@ class Weigher:
             if len(chosen) and n_items > 1:
                 self._learn(_some(events, chosen), n_items)
 
-    def _chosen(self, partition: int, events: Events) -> list[int]:
+    def _chosen(self, partition: int, events: Events) -> NDArray[np.int64]:
         last_ms = self._last_ms.get(partition, NO_TIME)
-        fresh = events.positive & (events.offsets > self.learned(partition))
-        fresh &= np.abs(events.times - last_ms) >= EVERY_MS
-        chosen: list[int] = []
-        for at in np.flatnonzero(fresh).tolist():
-            if abs((time_ms := int(events.times[at])) - last_ms) >= EVERY_MS:
-                last_ms = time_ms
-                chosen.append(at)
-                if len(chosen) == MOST:
-                    break
-        if chosen:
-            self._last_ms[partition], self._learned[partition] = last_ms, int(events.offsets[chosen[-1]])
+        after = self.learned(partition)
+        chosen: NDArray[np.int64] = _spaced(events.positive, events.offsets, events.times, after, last_ms)
+        if len(chosen):
+            newest = chosen[-1]
+            self._last_ms[partition] = int(events.times[newest])
+            self._learned[partition] = int(events.offsets[newest])
         return chosen
 
     def _learn(self, events: Events, n_items: int) -> None:
         parts, config = self._reader.read(self._parts()), self._config
         read = read_weights(window=events.windows.shape[1], decay=config.read_decay, other=config.read_other)
-        self._popularity.read(parts, n_items)
         near, values = joint_scores(
             parts, events.windows.astype(np.int64), np.where(events.windows_positive, read[1], read[0]),
-            self._popularity.tempers, None,
+            tempers_of(parts, n_items), None,
         )  # fmt: skip
         sizes, rows = _drawn(events.items, events.windows, events.offsets, n_items, RIVALS)
-        self._trends.read(parts, n_items, int(events.times.max()))
-        signals = self._trends.signals(rows, events.times)
+        signals = signals_of(parts, rows, events.times)
         before = self.weights
         learned, squares = before.values.copy(), before.squares.copy()
         level, wins, losses = before.level, before.wins, before.losses
@@ -176,7 +170,7 @@ class Weigher:
         self.weights = Weights(learned, squares, level, before.events + len(sizes), wins, losses)
 
 
-def _some(events: Events, chosen: list[int]) -> Events:
+def _some(events: Events, chosen: NDArray[np.int64]) -> Events:
     return Events(
         events.items[chosen], events.positive[chosen], events.windows[chosen],
         events.windows_positive[chosen], events.offsets[chosen], events.times[chosen],
@@ -199,6 +193,20 @@ def moments(
     values = weights.values.astype(np.float32)
     levels = [trends.levels(int(moment) * SAME_MS + SAME_MS // 2, values) for moment in some.tolist()]
     return Moments(np.stack(levels) - np.float32(weights.level), of.astype(np.int64), float(values[COVISITS]))
+
+
+@njit
+def _spaced(positive, offsets, times, after, last_ms):  # type: ignore[no-untyped-def]
+    """Find the first `MOST` positive events beyond an offset that are `EVERY_MS` apart: (n,) int64."""
+    chosen, n = np.empty(MOST, np.int64), 0
+    for at in range(len(times)):
+        if positive[at] and offsets[at] > after and abs(times[at] - last_ms) >= EVERY_MS:
+            last_ms = times[at]
+            chosen[n] = at
+            n += 1
+            if n == MOST:
+                break
+    return chosen[:n]
 
 
 @njit

@@ -37,7 +37,7 @@ CONTEXT_FACTOR = 4
 
 # Clicks folded between two looks at who else wants the state: half a millisecond of its users, and one or two
 # of its items.
-SLICE = 256
+SLICE = 512
 
 # How long a click may be on its way to the broker when all that are there have been folded.
 IDLE_MS = 10_000
@@ -141,10 +141,14 @@ class _Rows:
 
 @dataclass(slots=True)
 class Flushed:
-    """Click positions (next offset) that the changelogs cover, per kind of row."""
+    """Click positions (next offset) that the changelogs cover, per kind of row.
+
+    shared_s : when rows of items were last written, or first asked for, of a clock that never goes back
+    """
 
     users: int = 0
     shared: int = 0
+    shared_s: float | None = None
     statistics: tuple[int, ...] = ()
     weights: int = -1
 

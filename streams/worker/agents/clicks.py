@@ -27,7 +27,7 @@ T = TypeVar("T")
 # So many clicks are folded in a few milliseconds: another thread would have the interpreter only later.
 FEW = 384
 # Clicks given to another thread at once.
-PIECE = 1024
+PIECE = 4096
 
 
 class ClickAgent:

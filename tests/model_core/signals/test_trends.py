@@ -4,7 +4,7 @@ import pytest
 from model_core.signals.co_visitation import CoVisitation, previous_items
 from model_core.signals.horizons import DAY_MS, HALF_LIVES_MS, HORIZONS, HOUR_MS
 from model_core.signals.parts import PartsReader
-from model_core.signals.trends import AGE, IDLE, NEW, OLD, POPULAR, QUIET, Trends
+from model_core.signals.trends import AGE, IDLE, NEW, OLD, POPULAR, QUIET, Trends, signals_of
 
 N_ITEMS, START_MS = 7, 1_700_000_000_000
 KEYS = np.arange(N_ITEMS, dtype=np.uint64)
@@ -131,3 +131,11 @@ def test_items_that_come_later_are_read_beside_those_that_were():
         trends.read(reader.read(parts), n, now_ms)
         expected = expected_rates(*log, now_ms)[:, :n]
         np.testing.assert_allclose(trends.rates(now_ms), expected, rtol=2e-4, atol=1e-6)
+
+
+def test_a_few_items_have_the_signals_that_they_have_among_all():
+    read, trends = PartsReader().read(folded(*events(300), n_parts=3)), Trends()
+    rows = np.array([[0, 5, N_ITEMS - 1, 5], [3, 1, 2, 0]], np.int32)
+    now_ms = START_MS + np.array([41 * HOUR_MS, 40 * HOUR_MS])
+    trends.read(read, N_ITEMS, int(now_ms.max()))
+    np.testing.assert_allclose(signals_of(read, rows, now_ms), trends.signals(rows, now_ms), rtol=1e-4)

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
-from streams.durability.flush import SLICE
+from streams.durability import flush
+from streams.durability.flush import CLICKS_A_ROW, MOST_INTERVALS, SLICE
 from streams.kafka.partitioner import partition_of
 from tests.streams.conftest import MakeMemory, Memory
 
@@ -75,6 +76,38 @@ async def test_item_statistics_wait_for_their_interval_and_hold_the_offsets_unti
         await worker.parts.flusher.flush_due()
         assert [r for r in memory.log.records("policy-state") if r.key.startswith(b"covisit\0")]
         assert worker.commit() == {("clicks", PLACE): 2}
+
+
+async def test_many_rows_of_items_wait_for_more_clicks_but_not_for_ever(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flush, "FEW_ROWS", 8)
+    many = 9
+    users = (f"u{n}" for n in range(100) if partition_of(f"u{n}", 2) == PLACE)
+    interval_ms = memory.settings.shared_flush_interval_ms
+    async with memory.worker() as worker:
+
+        async def click_and_look(items: int) -> int:
+            user = next(users)
+            for n in range(items):
+                memory.events.click(user, f"i{n}")
+            await worker.deliver("clicks")
+            begin = len(memory.log.records("policy-state"))
+            await worker.parts.flusher.flush_due()
+            rows = memory.log.records("policy-state")[begin:]
+            return sum(row.key.startswith(b"covisit\0") for row in rows)
+
+        assert await click_and_look(many) == 0
+        memory.clock.move(interval_ms)
+        assert await click_and_look(1) == 0  # not so many a row yet
+        for _ in range(MOST_INTERVALS - 1):
+            memory.clock.move(interval_ms)
+        assert await click_and_look(1) == many
+        for _ in range(CLICKS_A_ROW):
+            assert await click_and_look(many) == 0
+        memory.clock.move(interval_ms)
+        assert await click_and_look(1) == many
+        assert worker.commit() == {("clicks", PLACE): (CLICKS_A_ROW + 1) * many + 3}
 
 
 async def test_nothing_is_written_when_nothing_has_changed(memory: Memory) -> None:
