@@ -226,3 +226,8 @@ class IdTable:
             self._slots = np.full(max(4096, 1 << (2 * live).bit_length()), _FREE, np.int32)
             self._n_taken = self.n_live
             _enter(self._slots, self._hashes, self._gone, len(self))
+
+
+def warm() -> None:
+    """Compile what a table that grows needs, or load it from the cache."""
+    IdTable().rows_of_texts([f"{n:08}" for n in range(3000)])

@@ -34,7 +34,7 @@ from streams.kafka import columns, packed_rows
 from streams.kafka.columns import RecordColumns
 from streams.kafka.partitioner import partitions_of
 from streams.serving import allowed_rows
-from streams.state import profile_kernels
+from streams.state import id_table, profile_kernels
 from streams.state.catalogue import Catalogue, encode_item_state
 from streams.state.item_index import ItemIndex
 from streams.state.people import gather
@@ -91,6 +91,7 @@ def _warm_state() -> None:
     co_visitation.warm()
     trends.warm()
     weighing.warm()
+    id_table.warm()
     liked = np.zeros(1, np.int32)
     bounds = np.array([0, 1], np.int64)
     Ease(bounds, liked, np.ones(1, np.float32)).sparse_scores(bounds, liked)
