@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from streams.importing.command import (
     Separator,
     TimeFormat,
     Unit,
+    check_rejected,
     reading,
 )
 from streams.importing.records import Choices
@@ -35,7 +36,7 @@ from streams.importing.run import Options, Source, plan_files
 from streams.importing.show import show_sources
 from streams.quickstart.checks import check_settings, check_tools, ports
 from streams.quickstart.folder import Folder, open_folder
-from streams.quickstart.serve import Served, Serving, served
+from streams.quickstart.serve import Served, Serving, Wanted, changed_over, served
 from streams.quickstart.steps import broker, is_trained, look, publish, train
 from streams.settings import Settings, load_settings
 
@@ -133,6 +134,7 @@ def quickstart_command(
     )  # fmt: skip
     with clean_exit(console):
         sources = plan_files(files, choices, options)
+        check_rejected(rejected, sources)
         show_sources(console, sources)
         _check_kinds(sources)
         with console.status("Looking for Java, Kafka and the text encoder ..."):
@@ -192,6 +194,8 @@ class _Quickstart:
         met = None
         if folder.kept.imported:
             say(f"Published before, in {folder.path}; --restart begins anew.")
+            if asked.rejected is not None:
+                say(f"No row is read anew, so that --rejected {asked.rejected} is not written.")
         else:
             met = look(
                 self._console, self._settings, sources, choices, options,
@@ -206,43 +210,59 @@ class _Quickstart:
             settings = stack.enter_context(broker(folder, asked.config, say))
             if met is not None:
                 publish(self._console, settings, folder, met, sources, choices, options)
-            try:
-                release = self._trained(settings)
-            except _Enough:
-                return True
+            self._step(3, "Train")
+            work = partial(train, settings, folder, asked.train, asked.even_if_worse, asked.config, say)
+            serving: Served | None = None
+            if asked.train == NONE:
+                say("No release is wanted: co-visits and popularity.")
+                release = None
+            elif not asked.serving.stays or is_trained(folder, asked.train):
+                release = work()
+            else:
+                try:
+                    release, serving = self._trained_beside(settings, work, stack)
+                except _Enough:
+                    return True
             self._step(4, "Serve")
-            with self._serves(settings, release) as serving:
-                if asked.serving.stays:
-                    serving.wait(say)
+            if serving is None:
+                serving = stack.enter_context(served(self._worker(settings, release)))
+            self._show(serving)
+            if asked.serving.stays:
+                serving.wait(say)
         return release is not None or asked.train == NONE
 
-    def _trained(self, settings: Settings) -> Path | None:
-        """Train a release, while a worker without one serves whoever stays."""
-        folder, asked, say = self._folder, self._asked, self._say
-        self._step(3, "Train")
-        if asked.train == NONE:
-            say("No release is wanted: co-visits and popularity.")
-            return None
-        work = partial(train, settings, folder, asked.train, asked.even_if_worse, asked.config, say)
-        if not asked.serving.stays or is_trained(folder, asked.train):
-            return work()
-        with self._serves(settings, None):
-            say("\nIt serves co-visits and popularity until the release is trained; Ctrl-C stops it.")
-            try:
-                return work()
-            except KeyboardInterrupt:
-                say("Stopping the training, the worker and the broker: the same command goes on.")
-                raise _Enough from None
+    def _trained_beside(
+        self, settings: Settings, work: Callable[[], Path | None], stack: contextlib.ExitStack
+    ) -> tuple[Path | None, Served | None]:
+        """Train a release while a worker without one serves, which then changes over to it.
 
-    @contextlib.contextmanager
-    def _serves(self, settings: Settings, release: Path | None) -> Iterator[Served]:
-        """Run a worker, and show where it serves and an example."""
+        Returns
+        -------
+        The release, None where none is to be served; and the worker, None where one has to be started.
+        """
+        with contextlib.ExitStack() as beside:
+            serving = beside.enter_context(served(self._worker(settings, None, follows=True)))
+            self._show(serving)
+            self._say("\nIt serves co-visits and popularity until the release is trained; Ctrl-C stops it.")
+            try:
+                release = work()
+                changed = serving if release is None else changed_over(serving, release)
+            except KeyboardInterrupt:
+                self._say("Stopping the training, the worker and the broker: the same command goes on.")
+                raise _Enough from None
+            if changed is not None:
+                stack.enter_context(beside.pop_all())
+            return release, changed
+
+    def _worker(self, settings: Settings, release: Path | None, *, follows: bool = False) -> Wanted:
         asked = self._asked
-        with served(settings, self._folder, release, asked.serving, asked.config, self._say) as serving:
-            serving.show(self._console)
-            if asked.as_json:
-                print(json.dumps(serving.as_json()), flush=True)
-            yield serving
+        return Wanted(settings, self._folder, release, asked.serving, asked.config, self._say, follows)
+
+    def _show(self, serving: Served) -> None:
+        """Show where it serves and an example."""
+        serving.show(self._console)
+        if self._asked.as_json:
+            print(json.dumps(serving.as_json()), flush=True)
 
     def _goes_on(self) -> bool:
         """Ask somebody who sits there whether all was understood."""

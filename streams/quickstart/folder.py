@@ -67,6 +67,11 @@ class Folder:
         return self.path / "release"
 
     @property
+    def store(self) -> Path:
+        """Releases that a running worker changes over to."""
+        return self.path / "releases"
+
+    @property
     def worker_log(self) -> Path:
         """What the worker printed."""
         return self.path / "worker.log"

@@ -4,7 +4,7 @@ import contextlib
 import shlex
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -15,8 +15,11 @@ from rich.markup import escape
 from streams.api.answers import Slate
 from streams.commands.ask import HERE, ask
 from streams.commands.look import show_slate
+from streams.kafka.connected import run_connected
 from streams.quickstart.folder import Folder
 from streams.quickstart.steps import Say, needs_no_encoder
+from streams.releases.changes import publish_change
+from streams.releases.store import ReleaseStore
 from streams.settings import Settings
 from streams.worker.process import (
     COMMAND,
@@ -44,22 +47,46 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """A worker to be started.
+
+    Attributes
+    ----------
+    settings : of the broker
+    release : folder; None to serve without one
+    config : file with settings that it is to be given
+    follows : whether it changes over to a release of the folder's store once one is promoted
+    """
+
+    settings: Settings
+    folder: Folder
+    release: Path | None
+    serving: Serving
+    config: Path | None
+    say: Say
+    follows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
-    """A worker that serves: where, and an example."""
+    """A worker that serves: an example, and the release that it is of."""
 
     worker: WorkerProcess
-    settings: Settings
-    console: str
-    release: Path | None
+    wanted: Wanted
     slate: Slate
-    config: Path | None
+    release: Path | None
+
+    @property
+    def console(self) -> str:
+        """Address of its console."""
+        return f"http://127.0.0.1:{self.wanted.serving.console_port}"
 
     def as_json(self) -> dict[str, Any]:
         """Return it as one finds it with --json."""
         return {
             "url": self.worker.url,
             "console": self.console,
-            "bootstrap_servers": self.settings.bootstrap_servers,
+            "bootstrap_servers": self.wanted.settings.bootstrap_servers,
             "release": None if self.release is None else str(self.release),
             "user": self.slate.user_id,
             "slate": [one.item_id for one in self.slate.slate],
@@ -71,8 +98,9 @@ class Served:
         user, url = self.slate.user_id, self.worker.url
         there = "" if url == HERE else f" --url {url}"
         path = quote(user, safe="")
-        kafka = f"KAFKA_BOOTSTRAP_SERVERS={self.settings.bootstrap_servers}"
-        same = "" if self.config is None else f" --config {shlex.quote(str(self.config))}"
+        kafka = f"KAFKA_BOOTSTRAP_SERVERS={self.wanted.settings.bootstrap_servers}"
+        config = self.wanted.config
+        same = "" if config is None else f" --config {shlex.quote(str(config))}"
         lines = (
             ("Console", self.console),
             ("This user", f"{self.console}/user?id={path}"),
@@ -97,9 +125,7 @@ class Served:
 
 
 @contextlib.contextmanager
-def served(
-    settings: Settings, folder: Folder, release: Path | None, serving: Serving, config: Path | None, say: Say
-) -> Iterator[Served]:
+def served(wanted: Wanted) -> Iterator[Served]:
     """Run a worker with a console, give it when it has taken all that lies in the topics, and end it.
 
     Raises
@@ -107,22 +133,58 @@ def served(
     WorkerError
         If it does not start, ends by itself, or goes no further.
     """
+    settings, folder, release, config = wanted.settings, wanted.folder, wanted.release, wanted.config
+    say = wanted.say
     given = same_topics(
         settings,
         release=None if release is None else str(release.absolute()),
-        console_port=serving.console_port,
+        release_store=str(folder.store.absolute()) if wanted.follows else None,
+        console_port=wanted.serving.console_port,
         **keeps_users(settings, folder.kept.first_ms, int(time.time() * 1000), say),
         **needs_no_encoder(release),
     )
     command = COMMAND if config is None else (*COMMAND, "--config", str(config.absolute()))
     folder.worker_log.unlink(missing_ok=True)
     say(f"Starting the worker; its log is {folder.worker_log} ...")
-    with WorkerProcess(given, log=folder.worker_log, command=command, port=serving.port) as worker:
+    with WorkerProcess(given, log=folder.worker_log, command=command, port=wanted.serving.port) as worker:
         caught_up(worker, folder.kept.items, say)
-        user = folder.kept.user or "somebody"
-        slate = ask("quickstart", worker.url, lambda client: client.recommend(user, SHOWN, titles=True))
-        console = f"http://127.0.0.1:{serving.console_port}"
-        yield Served(worker, settings, console, release, slate, config)
+        yield Served(worker, wanted, _example(worker, folder), release)
+
+
+def _example(worker: WorkerProcess, folder: Folder) -> Slate:
+    user = folder.kept.user or "somebody"
+    slate: Slate = ask("quickstart", worker.url, lambda client: client.recommend(user, SHOWN, titles=True))
+    return slate
+
+
+def changed_over(serving: Served, release: Path) -> Served | None:
+    """Let the worker change over to a release while it serves; None where it has to be started with it.
+
+    Raises
+    ------
+    WorkerError
+        If the worker ends.
+    """
+    settings, folder, say = serving.wanted.settings, serving.wanted.folder, serving.wanted.say
+    version = ReleaseStore(str(folder.store.absolute())).put(release).version
+    change = publish_change(settings, "promote", version, by="quickstart")
+    run_connected(settings, "quickstart", change)
+    say(f"The worker changes over to release {version} ...")
+    deadline = time.monotonic() + STUCK_S
+    while True:
+        reading = serving.worker.metrics()
+        if reading is not None and _names(reading, "release_info", version):
+            return replace(serving, release=release, slate=_example(serving.worker, folder))
+        if time.monotonic() > deadline or (
+            reading is not None and _names(reading, "release_refused_info", version)
+        ):
+            say(f"It cannot, {serving.wanted.folder.worker_log} says why: it is started anew.")
+            return None
+        time.sleep(POLL_S)
+
+
+def _names(reading: MetricsReading, metric: str, version: str) -> bool:
+    return any(labels["version"] == version for labels in reading.labels(metric))
 
 
 def keeps_users(settings: Settings, first_ms: int, now_ms: int, say: Say) -> dict[str, Any]:

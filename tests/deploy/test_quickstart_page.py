@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "deploy" / "quickstart.md"
 BLOCK = re.compile(r"^```(\w*) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 AT_ONCE, WITH_RELEASE = "until the release is trained", "Ctrl-C stops it; the same command"
-DEADLINE_S = 300.0
+DEADLINE_S = 600.0  # a machine may be slow, and busy with other tests
 
 
 def blocks(kind: str) -> list[tuple[str, str]]:
@@ -82,7 +82,7 @@ def check_slate(url: str, user: str) -> None:
     assert sum(ours) >= 8, answer  # a chance would be 5
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_the_page_runs_from_files_to_a_worker_that_goes_on_where_it_was(folder: Path) -> None:
     said = folder / "said.txt"
     (_, refused), (_, whole) = blocks("console")
