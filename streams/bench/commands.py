@@ -11,6 +11,7 @@ COMMANDS = {
     "policy": "streams.bench.policy:policy_command",
     "mapping": "streams.bench.mapping:mapping_command",
     "restore": "streams.bench.restore:restore_command",
+    "takeover": "streams.bench.takeover:takeover_command",
     "memory": "streams.bench.memory:memory_command",
     "score": "streams.bench.score:score_command",
     "scale": "streams.bench.scale:scale_command",

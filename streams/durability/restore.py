@@ -1,6 +1,7 @@
 """Rebuilding a shard from the topics: changelog rows first, then the tails of the logs they point into."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping
 
@@ -33,8 +34,17 @@ from streams.state.shard_factory import ShardFactory
 log = logging.getLogger(__name__)
 
 # Records handled in one turn of the loop: by kernels, mostly in another thread; one by one in this one.
-MANY, FEW = 8192, 128
+MANY, IDS, FEW = 8192, 2048, 128
 RESTORED = ("user-state", "policy-state", "recommendations")  # counted; clicks are only looked through
+
+
+class _Answered(msgspec.Struct):
+    """What is read of a slate that nobody can click on any more."""
+
+    request_id: str
+
+
+_decode_answered = msgspec.json.Decoder(_Answered).decode
 
 
 class Restorer:
@@ -43,6 +53,7 @@ class Restorer:
     Parameters
     ----------
     topics : full name on the broker by name
+    answered_requests : how many are remembered of a partition
     """
 
     def __init__(
@@ -51,6 +62,7 @@ class Restorer:
         topics: Mapping[str, str],
         factory: ShardFactory,
         *,
+        answered_requests: int,
         index: ItemIndex,
         inputs: Inputs,
         writers: StateWriters,
@@ -59,6 +71,7 @@ class Restorer:
         self._log = log
         self._topics = topics
         self._factory = factory
+        self._answered_requests = answered_requests
         self._index = index
         self._inputs = inputs
         self._writers = writers
@@ -88,10 +101,10 @@ class Restorer:
         return shard
 
     async def _read(
-        self, name: str, partition: int, *, start: int = 0, at_once: int = FEW
+        self, name: str, partition: int, *, start: int = 0, last: int | None = None, at_once: int = FEW
     ) -> AsyncIterator[RecordColumns]:
         """Yield the records of a partition, at most so many in one turn of the loop."""
-        async for records in self._log.read(self._topics[name], partition, start=start):
+        async for records in self._log.read(self._topics[name], partition, start=start, last=last):
             columns = RecordColumns.of(records)
             for begin in range(0, len(columns), at_once):
                 yield columns[begin : begin + at_once]
@@ -173,21 +186,30 @@ class Restorer:
         shard.flushed.statistics = shard.marks
 
     async def _slates(self, shard: Shard, row: PolicyRow) -> None:
-        """Open the slates that can still be rewarded, and count those published after the row.
-
-        All are looked through where it is not known which requests have been read: those that were answered
-        come again, and must be known by their ids.
-        """
+        """Open the slates that can still be rewarded, and count those published after the row."""
         start = max(0, row.open_from - shard.logs.of("recommendations"))
-        if self._inputs.is_unread("requests", shard.partition):
-            start = 0
+        unread = self._inputs.is_unread("requests", shard.partition)
+        if unread:
+            await self._answered(shard, before=start)
         async for records in self._read("recommendations", shard.partition, start=start):
-            for record in records:
-                try:
-                    served = decode_recommendation(record.value or b"")
-                except (*UNDECODABLE, TypeError):
-                    continue  # not ours: somebody else wrote to the topic
-                self._reopen(shard, row, served, record.offset)
+            for offset, served in await asyncio.to_thread(_decoded, records):
+                self._reopen(shard, row, served, offset)
+        if unread:
+            # Requests come again from the oldest on, and must not take the places of the newest.
+            shard.again_before = self._inputs.end_offset("requests", shard.partition)
+            shard.answered.hold()
+
+    async def _answered(self, shard: Shard, *, before: int) -> None:
+        """Remember which requests were answered before an offset, as many as are remembered at all.
+
+        It is not known which requests have been read: those that were answered come again.
+        """
+        most = self._answered_requests
+        async for records in self._read("recommendations", shard.partition, last=most, at_once=IDS):
+            for offset, request_id in await asyncio.to_thread(_ids, records, before):
+                shard.answered.add(request_id, offset)
+            if records[-1].offset >= before:
+                return
 
     def _reopen(self, shard: Shard, row: PolicyRow, served: Recommendation, offset: int) -> None:
         shard.answered.add(served.request_id, offset)
@@ -225,3 +247,23 @@ class Restorer:
                     )
             if len(kept) < len(records):
                 return
+
+
+def _decoded(records: RecordColumns) -> list[tuple[int, Recommendation]]:
+    """Slates with their offsets; what somebody else wrote to the topic is left out."""
+    found = []
+    for record in records:
+        with contextlib.suppress(*UNDECODABLE, TypeError):
+            found.append((record.offset, decode_recommendation(record.value or b"")))
+    return found
+
+
+def _ids(records: RecordColumns, before: int) -> list[tuple[int, str]]:
+    """Offsets of slates before one, and the ids of the requests that they answered."""
+    found = []
+    for record in records:
+        if record.offset >= before:
+            break
+        with contextlib.suppress(*UNDECODABLE):
+            found.append((record.offset, _decode_answered(record.value or b"").request_id))
+    return found

@@ -1,7 +1,8 @@
-"""Asks the broker where partitions end, over a connection that nothing else holds up."""
+"""Asks brokers what is answered at once, over connections that nothing holds up: where partitions end."""
 
 import asyncio
 import contextlib
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from io import BytesIO
@@ -9,7 +10,9 @@ from struct import Struct
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.client import CoordinationType
+from aiokafka.errors import KafkaError, UnknownMemberIdError, for_code
+from aiokafka.protocol.group import LeaveGroupRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from streams.kafka.closing import closed
@@ -18,7 +21,10 @@ from streams.kafka.options import aiokafka_client_options
 from streams.kafka.quick_requests import QuickRequest, text
 from streams.settings import Settings
 
+log = logging.getLogger(__name__)
+
 VERSION = 2
+EXPEL_AGAIN_S = (0.1, 0.5, 2.0)  # beyond, the member's session is as good as over
 _READ_COMMITTED, _LATEST = 1, -1
 
 _HEAD = Struct(">ibi")  # replica, isolation, topics
@@ -78,6 +84,23 @@ class EndOffsets:
         if self._consumer is None:
             raise RuntimeError("the client is not started")
         return await ask_layout(self._consumer._client, topics)
+
+    async def expel(self, member_id: str) -> None:
+        """Take a member out of the worker's group, if it is in it; others then own what it owned."""
+        if self._consumer is None:
+            raise RuntimeError("the client is not started")
+        client, group = self._consumer._client, self._settings.group_id
+        for wait_s in EXPEL_AGAIN_S:
+            try:
+                node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+                answer = await client.send(node, LeaveGroupRequest(group, member_id))
+                error = for_code(answer.error_code)
+                if not answer.error_code or error is UnknownMemberIdError:
+                    return
+                raise error
+            except KafkaError as failed:
+                log.warning("%s is not taken out of the group: %r", member_id, failed)
+                await asyncio.sleep(wait_s)
 
     async def _quickly(self, topic: str, tps: list[TopicPartition]) -> Ends:
         """Ask each leader once; what is missing then, it did not say."""

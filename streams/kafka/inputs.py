@@ -113,6 +113,10 @@ class Inputs:
         """Whether the group has committed no offset of a partition, never or not that brokers know of."""
         return self.partition(name, partition) in self._consumer.unread
 
+    def end_offset(self, name: str, partition: int) -> int:
+        """Where a topic's partition ended when it was found out where to read: the next offset then."""
+        return int(self._consumer.end_offsets.get(self.partition(name, partition), 0))
+
     def folded_to_end(self, name: str, partition: int, position: int) -> bool:
         """Whether everything before `position` is all that the broker is known to have."""
         tp = TP(*self.partition(name, partition))

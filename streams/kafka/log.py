@@ -90,6 +90,9 @@ class Ends(Protocol):
         """Return which of some topics there are; None if that cannot be known."""
         ...
 
+    async def expel(self, member_id: str, /) -> None:
+        """Take a member out of the worker's group, if it is in it."""
+
 
 class Log(Protocol):
     """Topics of records in partitions. Nothing connects before what is returned here is used."""
@@ -105,9 +108,12 @@ class Log(Protocol):
         ...
 
     def read(
-        self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0
+        self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0, last: int | None = None
     ) -> AsyncGenerator[Sequence[Any], None]:
-        """Yield the records of a partition to its end at the time of the call; see `read_partition`."""
+        """Yield the records of a partition to its end at the time of the call; see `read_partition`.
+
+        Brokers that do not answer are waited for.
+        """
         ...
 
     def follow(self, partitions: Mapping[str, int], handler: Handler) -> Tail:
@@ -136,10 +142,12 @@ class KafkaLog:
         return Publisher(self._settings, transactional_id=transactional_id, may_send=may_send, failed=failed)
 
     def read(
-        self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0
+        self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0, last: int | None = None
     ) -> AsyncGenerator[Sequence[Any], None]:
         """Yield the records of a partition to its end at the time of the call; see `read_partition`."""
-        return read_partition(self._settings, topic, partition, start=start, since_ms=since_ms)
+        return read_partition(
+            self._settings, topic, partition, start=start, since_ms=since_ms, last=last, patient=True
+        )
 
     def follow(self, partitions: Mapping[str, int], handler: Handler) -> TailReader:
         """Return a reader, to be started, of all the partitions of topics, from their start."""

@@ -63,6 +63,7 @@ class RecentIds:
     def __init__(self, limit: int = 200_000) -> None:
         self._limit = limit
         self._ids: OrderedDict[int, int] = OrderedDict()  # -1: not answered yet
+        self._held = False
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -78,9 +79,19 @@ class RecentIds:
         if hashed in self._ids:
             return False
         self._ids[hashed] = offset
+        if self._held:
+            self._ids.move_to_end(hashed, last=False)
         if len(self._ids) > self._limit:
             self._ids.popitem(last=False)
         return True
+
+    def hold(self) -> None:
+        """What is remembered is newer than what is added from now on, until `release`: it is kept."""
+        self._held = True
+
+    def release(self) -> None:
+        """What is added from now on is the newest again."""
+        self._held = False
 
     def forget(self, identifier: str) -> None:
         """Take an id back that could not be answered."""

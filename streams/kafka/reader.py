@@ -1,11 +1,14 @@
 """Reading topics without a consumer group: whole partitions for a restore, tails for shared state."""
 
 import asyncio
+import logging
 import math
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from streams.kafka.closing import closed
 from streams.kafka.column_fetch import fetch_columns
@@ -17,7 +20,11 @@ FETCH_BYTES = 4 * 1024 * 1024
 POLL_MS = 200
 # The broker answers as soon as there is something: a long wait costs nobody anything.
 FETCH_MAX_WAIT_MS = 500
+AGAIN_S = 0.5
+SAY_EVERY_S = 30.0
 SLICE = 128  # records handled between two looks at the event loop: a few milliseconds
+
+log = logging.getLogger(__name__)
 
 
 def _consumer(settings: Settings) -> AIOKafkaConsumer:
@@ -40,32 +47,63 @@ async def read_partition(
     start: int = 0,
     since_ms: int = 0,
     last: int | None = None,
+    patient: bool = False,
 ) -> AsyncGenerator[RecordColumns, None]:
     """Yield the records of a partition to its end at the time of the call.
 
     It begins at the latest of offset `start`, the first record that is not from before `since_ms`, and, where
     `last` is given, so many offsets before the end.
+
+    Parameters
+    ----------
+    patient : wait for brokers that do not answer, and say so, rather than fail
     """
     tp = TopicPartition(topic, partition)
-    consumer = _consumer(settings)
+    consumer, said_s = _consumer(settings), -math.inf
     try:
-        await consumer.start()
-        fetch_columns(consumer)
-        consumer.assign([tp])
-        first = (await consumer.beginning_offsets([tp]))[tp]
-        end = (await consumer.end_offsets([tp]))[tp]
-        if since_ms:
-            found = (await consumer.offsets_for_times({tp: since_ms}))[tp]
-            start = max(start, end if found is None else found.offset)
-        if last is not None:
-            start = max(start, end - last)
-        consumer.seek(tp, max(first, start))
+        while True:
+            try:
+                end = await _begin(consumer, tp, start=start, since_ms=since_ms, last=last)
+                break
+            except (KafkaError, AssertionError) as error:
+                if not (patient and _may_pass(error)):
+                    raise
+                if time.monotonic() - said_s >= SAY_EVERY_S:
+                    said_s = time.monotonic()
+                    log.warning("%s [%d] waits to be read: no broker answers: %r", topic, partition, error)
+                await closed(consumer.stop())
+                await asyncio.sleep(AGAIN_S)
+                consumer = _consumer(settings)
         # The position passes compacted holes and transaction markers that no record stands for.
         while await consumer.position(tp) < end:
             for (records,) in (await consumer.getmany(tp, timeout_ms=POLL_MS)).values():
                 yield records
     finally:
         await closed(consumer.stop())
+
+
+async def _begin(
+    consumer: AIOKafkaConsumer, tp: TopicPartition, *, start: int, since_ms: int, last: int | None
+) -> int:
+    """Connect, and stand where reading begins; return where it ends."""
+    await consumer.start()
+    fetch_columns(consumer)
+    consumer.assign([tp])
+    first = (await consumer.beginning_offsets([tp]))[tp]
+    end = (await consumer.end_offsets([tp]))[tp]
+    if since_ms:
+        found = (await consumer.offsets_for_times({tp: since_ms}))[tp]
+        start = max(start, end if found is None else found.offset)
+    if last is not None:
+        start = max(start, end - last)
+    consumer.seek(tp, max(first, start))
+    return int(end)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether brokers may answer later."""
+    # The assertion is aiokafka's, where a cluster that has just woken names no broker.
+    return isinstance(error, AssertionError | KafkaTimeoutError) or bool(getattr(error, "retriable", False))
 
 
 class TailReader:

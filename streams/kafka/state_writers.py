@@ -7,19 +7,23 @@ from a former owner.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from aiokafka.errors import KafkaConnectionError, ProducerFenced
 
-from streams.errors import BrokerError, OwnershipLost
+from streams.errors import BrokerError, ClusterError, OwnershipLost
+from streams.kafka.knock import knock
 from streams.kafka.log import Log, RowPublisher
 from streams.kafka.producer_mends import Failed, unnoticed
 from streams.kafka.publisher import Row
 from streams.settings import Settings
 
 ASK_AGAIN_S = 0.2
-# A transaction that was cut off is taken back at once; only a broker that cannot keeps us waiting.
-OPEN_TIMEOUT_S = 60.0
+# A transaction that was cut off is taken back at once; only brokers that cannot keep us waiting.
+OPEN_TIMEOUT_S = 30.0
+
+log = logging.getLogger(__name__)
 
 
 class StateWriters:
@@ -29,31 +33,61 @@ class StateWriters:
     ----------
     topics : full name on the broker by name
     failed : called with the full name of a topic each time that the broker does not take rows of it
+    knock : raises ClusterError while no broker answers
+    timeout_s : how long brokers that do answer are given, twice
     """
 
     def __init__(
-        self, settings: Settings, log: Log, topics: Mapping[str, str], *, failed: Failed = unnoticed
+        self,
+        settings: Settings,
+        log: Log,
+        topics: Mapping[str, str],
+        *,
+        failed: Failed = unnoticed,
+        knock: Callable[[Settings], Awaitable[None]] = knock,
+        timeout_s: float = OPEN_TIMEOUT_S,
     ) -> None:
         self._settings = settings
         self._log = log
         self._topics = topics
         self._failed = failed
+        self._knock = knock
+        self._timeout_s = timeout_s
         self._writers: dict[int, RowPublisher] = {}
 
     async def open(self, partition: int) -> None:
-        """Become the writer of a partition: whoever was before can write nothing more."""
+        """Become the writer of a partition: whoever was before can write nothing more.
+
+        Brokers that do not answer are waited for.
+
+        Raises
+        ------
+        BrokerError
+            If they answer, and do not let this worker write.
+        """
         await self.close(partition)
         name = f"{self._settings.topic_prefix}{self._settings.group_id}-state-{partition}"
+        refused = 0
+        while refused < 2:  # a broker that has woken just now is given its time
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    self._writers[partition] = await self._started(name)
+                    return
+            except TimeoutError:
+                refused = refused + 1 if await self._answers(partition) else 0
+        raise BrokerError(
+            f"the broker has not let this worker write for partition {partition} within "
+            f"{2 * self._timeout_s:.0f} s: it has not ended the transaction of {name!r} that came before "
+            "(`kafka-transactions.sh describe --transactional-id` says why)"
+        )
+
+    async def _answers(self, partition: int) -> bool:
         try:
-            async with asyncio.timeout(OPEN_TIMEOUT_S):
-                writer = await self._started(name)
-        except TimeoutError:
-            raise BrokerError(
-                f"the broker has not let this worker write for partition {partition} within "
-                f"{OPEN_TIMEOUT_S:.0f} s: it has not ended the transaction of {name!r} that came before "
-                "(`kafka-transactions.sh describe --transactional-id` says why)"
-            ) from None
-        self._writers[partition] = writer
+            await self._knock(self._settings)
+        except ClusterError as error:
+            log.warning("partition %d waits to be restored: %s", partition, error)
+            return False
+        return True
 
     async def _started(self, name: str) -> RowPublisher:
         while True:

@@ -26,6 +26,7 @@ from mode.utils.futures import maybe_set_exception, maybe_set_result
 from streams.errors import BrokerError
 from streams.kafka.column_fetch import fetch_columns, fetch_in_turn, read_last, wait_longer
 from streams.kafka.columns import RecordColumns
+from streams.kafka.consumer_mends import commit_without_deleted
 from streams.kafka.fetch_codec import ReadEnds
 from streams.kafka.lease import Lease
 from streams.kafka.ledger import CommitLedger
@@ -216,6 +217,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         if (last := getattr(self.app, "read_last", None)) is not None:
             read_last(self._ensure_consumer(), last)
         self._mark_commits()
+        commit_without_deleted(self._ensure_consumer())
         lease = cast(Consumer, self.consumer).lease
         coordinator = self._ensure_consumer()._coordinator
         heartbeat, rejoin = coordinator._do_heartbeat, coordinator._do_rejoin_group
@@ -328,6 +330,8 @@ class Consumer(driver.Consumer):
     start_offsets: dict[TP, int]
     #: Those of which none was committed.
     unread: set[TP]
+    #: Where each ended then: the next offset to be written.
+    end_offsets: dict[TP, int]
     positioned: asyncio.Event
     #: Ids of the topics, as of then; empty until then.
     log_ids: dict[str, str]
@@ -342,6 +346,7 @@ class Consumer(driver.Consumer):
         self.ledger = CommitLedger()
         self.start_offsets = {}
         self.unread = set()
+        self.end_offsets = {}
         self.positioned = asyncio.Event()
         self.log_ids = {}
         self.lease = Lease(self.app.conf.broker_session_timeout)
@@ -484,7 +489,7 @@ class Consumer(driver.Consumer):
         for tp, offset in starts.items():
             self.start_offsets[tp] = offset
             self._read_offset[tp] = self._committed_offset[tp] = offset or None
-        self.log_ids, self.unread = standing.ids, standing.unread()
+        self.log_ids, self.unread, self.end_offsets = standing.ids, standing.unread(), standing.ends
         self.positioned.set()
 
     @property

@@ -28,6 +28,7 @@ from streams.decoding.records import NULL_KEY, TOO_LARGE, Rejected
 from streams.kafka.closing import closed
 from streams.kafka.column_fetch import fetch_columns
 from streams.kafka.columns import Record, RecordColumns
+from streams.kafka.consumer_mends import commit_without_deleted
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.lags import Waiting
 from streams.kafka.layout import ask_layout
@@ -115,6 +116,7 @@ class Repartitioner:
         self._consumer.subscribe(list(self._translators), listener=_Listener(self._rebalanced))
         await self._consumer.start()
         fetch_columns(self._consumer)
+        commit_without_deleted(self._consumer)
         self._task = asyncio.create_task(self._follow(self._consumer))
         self._task.add_done_callback(lambda task: _crash_on_error(task, crash))
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from aiokafka.errors import KafkaError
@@ -55,7 +56,7 @@ class OwnClicks:
         self._waiting: dict[int, list[asyncio.Future[int]]] = {}
         self._asking: asyncio.Task[None] | None = None
         self._warn_after = 0.0
-        self._hoping: dict[int, list[tuple[float, asyncio.Future[int]]]] = {}  # with since when
+        self._hoping: dict[int, deque[tuple[float, asyncio.Future[int]]]] = {}  # with since when
         self._told_s = -math.inf
         self._last: dict[int, int] = {}  # where each partition ended then
         self._rate = 0.0  # clicks a second, of late
@@ -73,7 +74,7 @@ class OwnClicks:
         self._last.update(ends)
         self._rate += FADE * (come / max(passed, 0.001) - self._rate)
         for partition in ends.keys() & self._hoping.keys():
-            later = []
+            later: deque[tuple[float, asyncio.Future[int]]] = deque()
             for since, future in self._hoping.pop(partition):
                 if since > asked_s:
                     later.append((since, future))
@@ -123,7 +124,10 @@ class OwnClicks:
         loop, now = asyncio.get_running_loop(), self._now()
         future: asyncio.Future[int] = loop.create_future()
         if self._rate >= OFTEN and now - self._told_s < RECENTLY_S:
-            self._hoping.setdefault(partition, []).append((now, future))
+            hoping = self._hoping.setdefault(partition, deque())
+            while hoping and hoping[0][1].done():  # else they would stay until clicks are read again
+                hoping.popleft()
+            hoping.append((now, future))
             loop.call_later(PATIENCE_S, self._begin_to_ask, partition, future)
         else:
             self._begin_to_ask(partition, future)

@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     instance_id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         None,
         description="Name of this worker in its group, its own and the same after each start, e.g. that of "
-        "its pod: one that was killed then has its partitions back at once. Others wait `session_timeout_ms` "
+        "its pod: one that comes back then has its partitions as they were. Others wait `session_timeout_ms` "
         "for what it held, also after a stop. Two of one name take it from each other in turn.",
     )
 

@@ -32,6 +32,7 @@ class MemoryConsumer:
         self.ledger = CommitLedger()
         self.start_offsets: dict[TP, int] = {}
         self.unread: set[TP] = set()
+        self.end_offsets: dict[TP, int] = {}
         self.positioned = asyncio.Event()
         self.log_ids: dict[str, str] = {}
         self.rejoining = False
@@ -50,6 +51,7 @@ class MemoryConsumer:
         self.log_ids = {name: topic.id for name, topic in self._log.layout(self._topics).items()}
         self._read = {tp: max(self._committed(tp), self._log.begin_offset(*tp)) for tp in tps}
         self.start_offsets = dict(self._read)
+        self.end_offsets = {tp: self._log.end_offset(*tp) for tp in tps}
         self.unread = {tp for tp in tps if tp not in self._log.committed or self._of_others(tp)}
         self.positioned.set()
 

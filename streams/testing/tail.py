@@ -92,10 +92,16 @@ class MemoryTail:
 
 
 class MemoryEnds:
-    """As `streams.kafka.ends.EndOffsets`."""
+    """As `streams.kafka.ends.EndOffsets`.
+
+    Attributes
+    ----------
+    expelled : members that were taken out of the group
+    """
 
     def __init__(self, log: Source) -> None:
         self._log = log
+        self.expelled: list[str] = []
 
     async def start(self) -> None:
         """Do nothing: there is nobody to connect to."""
@@ -112,3 +118,7 @@ class MemoryEnds:
         """Return which of some topics there are."""
         await asyncio.sleep(0)
         return self._log.layout(topics)
+
+    async def expel(self, member_id: str, /) -> None:
+        """Note who is taken out of the group."""
+        self.expelled.append(member_id)

@@ -131,7 +131,7 @@ def create_app(settings: Settings, live: Live | None = None) -> App:
         broker_credentials=_credentials(settings),
         consumer_group_instance_id=settings.instance_id,
         broker_session_timeout=settings.session_timeout_ms / 1000,
-        broker_heartbeat_interval=settings.session_timeout_ms / 1000 / 4,
+        broker_heartbeat_interval=min(HEARTBEAT_S, settings.session_timeout_ms / 1000 / 4),
         broker_request_timeout=max(90.0, settings.session_timeout_ms / 1000),
         broker_commit_interval=0.5,
         consumer_max_fetch_size=1024 * 1024,
@@ -166,6 +166,9 @@ def _crash(app: faust.App, error: BaseException) -> None:
         log.critical("stopping without committing: %s", error, exc_info=error)
         asyncio.ensure_future(app.crash(error))
 
+
+# That the group is being shared out anew is heard with the answer to a heartbeat: all others wait for it.
+HEARTBEAT_S = 0.3
 
 # A topic that was gone for a moment, and came back, is seen after this.
 METADATA_AGE_MS = 5_000

@@ -55,6 +55,7 @@ from streams.worker.agents.requests import RequestAgent
 from streams.worker.agents.users import UserAgent
 from streams.worker.idle_users import IdleUsers
 from streams.worker.inspect import Inspector
+from streams.worker.neighbours import Neighbours
 from streams.worker.partitions import Partitions
 from streams.worker.reclaimer import Reclaimer
 from streams.worker.shared_topics import FOLLOWED, SharedTopics
@@ -128,11 +129,12 @@ def assemble(
     slates = log.publisher(may_send=lambda: inputs.owned, failed=failed)
     shared_topics = SharedTopics(
         settings, log, topics, shared=shared, eligibility=eligibility, lanes=lanes, publisher=publisher,
-        metrics=metrics,
+        neighbours=Neighbours(ends.expel), metrics=metrics,
     )  # fmt: skip
     writers = StateWriters(settings, log, topics, failed=failed)
     restorer = Restorer(
-        log, topics, factory, index=index, inputs=inputs, writers=writers, metrics=metrics,
+        log, topics, factory, answered_requests=settings.answered_requests, index=index, inputs=inputs,
+        writers=writers, metrics=metrics,
     )  # fmt: skip
     partitions = Partitions(
         restorer.restore, topics=topics, ends=ends, inputs=inputs, shared=shared,

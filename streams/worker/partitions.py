@@ -105,7 +105,7 @@ class Partitions:
         if self._catching_up is not None:
             self._catching_up.cancel()
         self._catching_up = self._watched(self._catch_up(set(partitions)))
-        await self._shared_topics.announce(partitions)
+        await self._shared_topics.announce(partitions, member_id=membership.member_id)
 
     def lose(self, shard: Shard) -> None:
         """Drop a partition that another worker writes by now; the group will say who owns what."""

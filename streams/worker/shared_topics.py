@@ -14,6 +14,7 @@ from streams.serving.eligibility import Eligibility
 from streams.serving.lane import Lanes
 from streams.settings import Settings
 from streams.state.shared import SharedState
+from streams.worker.neighbours import MEMBER_PREFIX, Neighbours, member_key
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class SharedTopics:
     Parameters
     ----------
     topics : full name on the broker by name
+    neighbours : are told who owns what
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class SharedTopics:
         eligibility: Eligibility,
         lanes: Lanes,
         publisher: RowPublisher,
+        neighbours: Neighbours,
         metrics: Metrics,
     ) -> None:
         self._log = log
@@ -49,7 +52,10 @@ class SharedTopics:
         self._eligibility = eligibility
         self._lanes = lanes
         self._publisher = publisher
+        self._neighbours = neighbours
         self._metrics = metrics
+        # One of a fixed name is waited for: it comes back, and has its partitions as they were.
+        self._waited_for = settings.instance_id is not None
         self._owned: set[int] = set()
         self._owners: dict[int, str] = {}
         self._crash: Callable[[BaseException], None] = _log
@@ -76,6 +82,7 @@ class SharedTopics:
 
     async def stop(self) -> None:
         """Stop to follow."""
+        await self._neighbours.stop()
         await self._reader.stop()
 
     def start_over(self, topic: str) -> None:
@@ -108,14 +115,19 @@ class SharedTopics:
         url = self._owners.get(partition)
         return None if url == self.url else url
 
-    async def announce(self, partitions: Iterable[int]) -> None:
-        """Tell all workers that these partitions are answered for here."""
+    async def announce(self, partitions: Iterable[int], *, member_id: str) -> None:
+        """Tell all workers that these partitions are answered for here, by this member of the group."""
         if self.url is None:
             return
         url = self.url.encode()
+        me = None if self._waited_for else self._neighbours.me(self.url, member_id)
         await self._publisher.publish_all(
-            (self._topics["policy-state"], partition, (OWNER_PREFIX + partition.to_bytes(2, "big"), url))
+            (self._topics["policy-state"], partition, row)
             for partition in partitions
+            for row in (
+                (OWNER_PREFIX + partition.to_bytes(2, "big"), url),
+                (member_key(partition), me),
+            )
         )
 
     # Rows
@@ -148,6 +160,8 @@ class SharedTopics:
             key = record.key or b""
             if key.startswith(OWNER_PREFIX):
                 self._owners[partition] = (record.value or b"").decode()
+            elif key.startswith(MEMBER_PREFIX):
+                self._neighbours.met(partition, record.value, here=self.url)
             elif partition in self._owned:
                 continue
             else:

@@ -48,6 +48,8 @@ class RequestAgent:
         shard = await self._shard(batch.tp.partition)
         metrics = self._metrics
         metrics.observe_batch("requests", len(batch))
+        if len(batch) and batch.records[0].offset >= shard.again_before:
+            shard.answered.release()
         began = time.perf_counter()
         accepted, rejected = refuse_future_requests(
             decode(batch.records, decode_request), self._max_future_ms

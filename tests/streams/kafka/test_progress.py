@@ -48,3 +48,18 @@ def test_the_answer_to_an_id_is_found_until_it_is_forgotten() -> None:
     assert (ids.offset("a"), ids.offset("restored"), ids.offset("never seen")) == (7, 9, None)
     ids.add("b")
     assert ids.offset("a") is None
+
+
+def test_what_is_held_is_not_forgotten_for_what_is_added_until_it_is_released() -> None:
+    ids = RecentIds(limit=3)
+    for name in "ab":
+        ids.add(name)
+    ids.hold()
+    assert all(ids.add(name) for name in ("old", "older", "oldest"))
+    assert not ids.add("a")
+    assert not ids.add("b")
+    assert len(ids) == 3
+    ids.release()
+    for name in "cd":
+        ids.add(name)
+    assert ("a" in ids, "b" in ids, "c" in ids, "d" in ids) == (False, True, True, True)

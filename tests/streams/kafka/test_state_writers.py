@@ -1,5 +1,9 @@
+import asyncio
 from typing import Any
 
+import pytest
+
+from streams.errors import BrokerError, NobodyThere
 from streams.kafka.state_writers import StateWriters
 from streams.settings import Settings
 
@@ -25,3 +29,40 @@ async def test_a_cluster_that_names_no_broker_yet_is_asked_again() -> None:
     await writers.open(0)
 
     assert log.starts == 3
+
+
+class Silent:
+    """A log whose cluster lets nobody write for so many tries."""
+
+    def __init__(self, tries: int) -> None:
+        self.tries = tries
+
+    def publisher(self, **_: Any) -> "Silent":
+        return self
+
+    async def start(self) -> None:
+        self.tries -= 1
+        if self.tries >= 0:
+            await asyncio.Event().wait()
+
+
+async def test_brokers_that_do_not_answer_are_waited_for_and_those_that_do_are_not() -> None:
+    knocks = 0
+
+    async def nobody(settings: Settings) -> None:
+        nonlocal knocks
+        knocks += 1
+        raise NobodyThere("silent")
+
+    async def somebody(settings: Settings) -> None:
+        """Answer."""
+
+    async def opened(tries: int, knock: Any) -> None:
+        writers = StateWriters(Settings(), Silent(tries), {}, knock=knock, timeout_s=0.01)  # type: ignore[arg-type]
+        await writers.open(0)
+
+    await opened(5, nobody)
+    assert knocks == 5
+    await opened(1, somebody)
+    with pytest.raises(BrokerError, match="partition 0 within"):
+        await opened(2, somebody)

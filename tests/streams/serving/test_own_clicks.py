@@ -153,3 +153,16 @@ async def test_the_broker_is_asked_at_once_where_clicks_come_seldom(others, paus
     assert clicks.broker.asked == [[0]]
     clicks.broker.answers.put_nowait({0: 0})
     await asyncio.wait_for(waiting, 5)
+
+
+async def test_who_has_asked_the_broker_does_not_stay_with_those_who_hope_for_the_next_read():
+    broker, now = Broker(), 0.0
+    own = OwnClicks(broker.ends, timeout_ms=60_000, now=lambda: now)
+    for n in range(60):  # clicks are read all the time
+        now += 0.001
+        own.told(now, {0: 100 * n})
+    for n in range(1, 4):
+        waiting = asyncio.ensure_future(own.wait(shard(position=6_000)))
+        broker.answers.put_nowait({0: 0})
+        await asyncio.wait_for(waiting, 120)
+        assert (len(broker.asked), len(own._hoping[0])) == (n, 1)

@@ -1,17 +1,18 @@
 """Topics that are deleted and made anew, get other partitions or lose their beginning; on a log in memory."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from model_core.signals.config import SignalConfig
 from streams.durability.digest import fold
 from streams.durability.rows import ACTIONS_KEY, SCHEMA_VERSION, Actions, decode, encode
-from streams.events import Request
+from streams.events import UNDECODABLE, Recommendation, Request, decode_recommendation
 from streams.kafka.partitioner import partition_of
 from streams.state.log_bases import logs_key
 from streams.state.rings import N
-from tests.streams.conftest import Memory
+from tests.streams.conftest import MakeMemory, Memory
 
 PLACE = partition_of("u", 2)
 
@@ -328,6 +329,44 @@ async def test_after_lost_offsets_a_request_that_was_answered_is_not_answered_ag
         await save(worker)
     answered = [slate.request_id for slate in memory.events.recommendations()]
     assert sorted(answered) == ["later", *(f"r{n}" for n in range(6))]
+
+
+async def test_after_lost_offsets_requests_are_not_answered_again_that_are_remembered(
+    make_memory: MakeMemory,
+) -> None:
+    memory = make_memory(answered_requests=4)
+    for n in range(9):
+        memory.events.content(f"i{n}")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        for n in range(10):
+            memory.events.request("u", request_id=f"r{n}", k=3)
+        await worker.deliver()
+        memory.clock.move(8 * 86_400_000)
+        memory.events.click("u", "i1")  # all slates are closed by now
+        await worker.deliver()
+        await save(worker)
+    memory.log.committed.clear()
+    memory.log.append("recommendations", PLACE, [(b"u", b"not ours")])
+    async with memory.worker() as worker:
+        await worker.deliver(most=2)
+        for _ in range(2):
+            memory.events.request("u", request_id="later")
+        await worker.deliver(most=1)
+        await save(worker)
+    known = [
+        slate.request_id
+        for slate in map(decoded, memory.log.records("recommendations", PLACE))
+        if slate is not None
+    ]
+    assert sorted(known) == sorted(["later", *(f"r{n}" for n in range(10)), *(f"r{n}" for n in range(7))])
+
+
+def decoded(record: Any) -> Recommendation | None:
+    try:
+        return decode_recommendation(record.value)
+    except UNDECODABLE:
+        return None
 
 
 async def test_a_slate_that_was_read_of_former_recommendations_stands_for_none_of_the_new(

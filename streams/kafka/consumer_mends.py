@@ -1,0 +1,29 @@
+"""What a consumer of aiokafka lacks; it has no hooks for any of it."""
+
+import logging
+from typing import Any
+
+from aiokafka.errors import UnknownTopicOrPartitionError
+
+log = logging.getLogger(__name__)
+
+
+def commit_without_deleted(consumer: Any) -> None:
+    """Let a consumer's commits end that have offsets of deleted topics: aiokafka repeats them for ever.
+
+    The group keeps the offsets of all other topics, and there is nothing to be kept of those.
+
+    Parameters
+    ----------
+    consumer : a started `aiokafka.AIOKafkaConsumer` of a group
+    """
+    coordinator = consumer._coordinator
+    commit = coordinator._do_commit_offsets
+
+    async def committing(assignment: Any, offsets: Any) -> None:
+        try:
+            await commit(assignment, offsets)
+        except UnknownTopicOrPartitionError:
+            log.warning("a topic is gone that offsets were to be committed of")
+
+    coordinator._do_commit_offsets = committing

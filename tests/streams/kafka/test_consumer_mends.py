@@ -1,0 +1,60 @@
+"""Offsets of topics that are no more, committed on a real broker."""
+
+import asyncio
+
+import pytest
+from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
+from aiokafka.errors import UnknownTopicOrPartitionError
+
+from streams.kafka.consumer_mends import commit_without_deleted
+from streams.kafka.topic_admin import admin_client, create_topics
+from streams.kafka.topics import topic_name
+from streams.settings import Settings
+
+
+async def gone(settings: Settings, topic: str) -> None:
+    with admin_client(settings) as admin:
+        admin.delete_topics([topic])
+        async with asyncio.timeout(60):
+            while topic in admin.list_topics():
+                await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("mended", [False, True], ids=["as aiokafka does it", "mended"])
+async def test_a_commit_with_a_deleted_topic_is_repeated_for_ever_unless_mended(
+    kafka_settings: Settings, mended: bool
+) -> None:
+    deleted, kept = (TopicPartition(topic_name(kafka_settings, name), 0) for name in ("content", "clicks"))
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka_settings.bootstrap_servers,
+        group_id=kafka_settings.group_id,
+        enable_auto_commit=False,
+    )
+    await consumer.start()
+    try:
+        consumer.assign([deleted, kept])
+        tried, commit = [], consumer._coordinator._do_commit_offsets
+
+        async def counted(*arguments: object) -> None:
+            try:
+                await commit(*arguments)
+            except UnknownTopicOrPartitionError:
+                tried.append(arguments)
+                raise
+
+        consumer._coordinator._do_commit_offsets = counted
+        if mended:
+            commit_without_deleted(consumer)
+        await gone(kafka_settings, deleted.topic)
+        at = OffsetAndMetadata(0, "")
+        committing = asyncio.create_task(consumer.commit({deleted: at, kept: at}))
+        async with asyncio.timeout(60):
+            while not (committing.done() if mended else len(tried) > 2):
+                await asyncio.sleep(0.01)
+        assert committing.done() == mended
+        committing.cancel()
+        await asyncio.gather(committing, return_exceptions=True)
+        assert await consumer.committed(kept) == 0
+    finally:
+        await consumer.stop()
+        create_topics(kafka_settings)  # the fixture deletes them all
