@@ -215,12 +215,12 @@ def _beyond(found: "Evaluation", console: Console) -> None:
 
 def _slices(title: str, unit: str, slices: "list[Slice]", k: int, console: Console) -> None:
     table = Table(title=f"{title} (Recall@{k})")
-    table.add_column("slice")
-    table.add_column(unit, justify="right")
-    for model in slices[0].recall:
-        table.add_column(model, justify="right", style="bold" if model == OURS else "")
+    table.add_column("model", no_wrap=True)
     for one in slices:
-        table.add_row(one.label, f"{one.size:,}", *(_interval(value) for value in one.recall.values()))
+        table.add_column(f"{one.label}\n{one.size:,} {unit}", justify="right")
+    for model in slices[0].recall:
+        cells = [_interval(one.recall[model]) if model == OURS else f"{one.recall[model].mean:.4f}" for one in slices]
+        table.add_row(model, *cells, style="bold" if model == OURS else "")
     console.print(table)
 
 
