@@ -219,7 +219,8 @@ def _slices(title: str, unit: str, slices: "list[Slice]", k: int, console: Conso
     for one in slices:
         table.add_column(f"{one.label}\n{one.size:,} {unit}", justify="right")
     for model in slices[0].recall:
-        cells = [_interval(one.recall[model]) if model == OURS else f"{one.recall[model].mean:.4f}" for one in slices]
+        found = [one.recall[model] for one in slices]
+        cells = [_interval(one) if model == OURS else f"{one.mean:.4f}" for one in found]
         table.add_row(model, *cells, style="bold" if model == OURS else "")
     console.print(table)
 
