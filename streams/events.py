@@ -7,7 +7,8 @@ A decoder checks the shape of a value (types, required fields, bounds); rules th
 value itself (the record's key, its broker time, the configured actions) live in `streams.decoding`.
 """
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -361,11 +362,39 @@ class ItemList(msgspec.Struct, frozen=True):
     item_id: str | None = None
 
 
+Wire = TypeVar("Wire", bound=msgspec.Struct)
+
+
+def _decoder(kind: type[Wire]) -> Callable[[bytes | str], Wire]:
+    """Return a decoder to which a null in a field that has a default is the same as no such field.
+
+    Many serializers write all the fields that they know. Within lists and objects a null stays a fault.
+    """
+    strict = msgspec.json.Decoder(kind).decode
+    optional = {field.encode_name for field in msgspec.structs.fields(kind) if not field.required}
+
+    def decode(value: bytes | str) -> Wire:
+        try:
+            return strict(value)
+        except msgspec.ValidationError as error:
+            if "got `null`" not in str(error):
+                raise
+            held = msgspec.json.decode(value)
+            if not isinstance(held, dict):
+                raise
+            told = {name: one for name, one in held.items() if one is not None or name not in optional}
+            if len(told) == len(held):
+                raise
+        return msgspec.convert(told, kind)
+
+    return decode
+
+
 encode = msgspec.json.Encoder().encode
-decode_click = msgspec.json.Decoder(Click).decode
-decode_content = msgspec.json.Decoder(Content).decode
-decode_user = msgspec.json.Decoder(UserUpdate).decode
-decode_request = msgspec.json.Decoder(Request).decode
+decode_click = msgspec.json.Decoder(Click).decode  # all its optional fields may be null
+decode_content = _decoder(Content)
+decode_user = _decoder(UserUpdate)
+decode_request = _decoder(Request)
 decode_recommendation = msgspec.json.Decoder(Recommendation).decode
 decode_feedback = msgspec.json.Decoder(Feedback).decode
 decode_explanation = msgspec.json.Decoder(Explanation).decode

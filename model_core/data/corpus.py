@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.data.datasets import Dataset, Interactions, Item
+from model_core.data.datasets import LARGEST, Dataset, Interactions, Item
 from model_core.data.vocabulary import Edges, Vocabulary, pad_edges
 from model_core.network.config import ModelConfig
 from model_core.release.text_encoder import TextEncoder, item_text
@@ -167,5 +167,9 @@ def _stack(kind: str, items: Sequence[Item]) -> NDArray[np.float32]:
         if vector is not None and len(vector) == width:
             if not np.isfinite(vector).all():
                 raise ValueError(f"{kind} of item {item.item_id!r} must be finite, got NaN or infinity")
+            if (largest := float(np.abs(vector).max(initial=0.0))) > LARGEST:
+                raise ValueError(
+                    f"{kind} of item {item.item_id!r} must be of numbers up to {LARGEST:g}, got {largest:g}"
+                )
             stacked[row] = vector
     return stacked

@@ -6,7 +6,7 @@ one of embeddings, which are numbers with spaces between (RecBole's `float_seq`)
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 
 LINES = 1 << 18
 UNTOLD = -2  # a position in a file that has none
+MAX_TRIPLES = 24
+LARGEST = 1e6
+"""Of an embedding's numbers: what is larger is no embedding, and its squares end a training with NaN."""
+KINDS = ("inter", "item", "kg", "link", "user", "image", "audio")
 
 Triple = tuple[str, str]
 """(relation, entity): an edge that leaves an item."""
@@ -105,7 +109,7 @@ class Dataset:
     users: list[User]
 
 
-def load_recbole(folder: Path | str, *, max_triples: int = 24) -> Dataset:
+def load_recbole(folder: Path | str, *, max_triples: int = MAX_TRIPLES) -> Dataset:
     """Read a dataset in RecBole's atomic-file format.
 
     Of the knowledge graph the edges that leave a linked item are kept (inverse relations go), without
@@ -126,16 +130,21 @@ def load_recbole(folder: Path | str, *, max_triples: int = 24) -> Dataset:
         If a file is missing, a needed column is absent or a value cannot be read; the message names it.
     """
     stem = _stem(Path(folder))
-    interactions = _read_interactions(stem.with_suffix(".inter"))
-    triples = _read_triples(stem.with_suffix(".kg"), stem.with_suffix(".link"), max_triples)
-    items = _read_items(stem.with_suffix(".item"), triples)
+    beside = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in KINDS}  # a name may have dots in it
+    interactions = _read_interactions(beside["inter"])
+    table = _read_table(beside["item"]) if beside["item"].is_file() else {}
+    names = dict.fromkeys([*table.get("item_id", []), *interactions.item_ids.tolist()])
+    triples = _linked(beside["kg"], beside["link"], list(names), max_triples)
+    items = _read_items(beside["item"], table, triples)
     described = {item.item_id for item in items}
     for item_id in dict.fromkeys(interactions.item_ids.tolist()):
         if item_id not in described:
             items.append(Item(item_id, item_id, triples=triples.get(item_id, [])))
-    images, sounds = (_read_embeddings(stem.with_suffix(f".{kind}"), kind) for kind in ("image", "audio"))
+    images, sounds = (
+        read_embeddings(beside[kind], kind) if beside[kind].is_file() else {} for kind in ("image", "audio")
+    )
     items = [replace(item, image=images.get(item.item_id), audio=sounds.get(item.item_id)) for item in items]
-    return Dataset(stem.name, interactions, items, _read_users(stem.with_suffix(".user")))
+    return Dataset(stem.name, interactions, items, _read_users(beside["user"]))
 
 
 def _stem(folder: Path) -> Path:
@@ -146,7 +155,7 @@ def _stem(folder: Path) -> Path:
     found = sorted(folder.glob("*.inter"))
     if len(found) != 1:
         raise ValueError(f"data must hold exactly one .inter file, got {len(found)} in {str(folder)!r}")
-    return found[0].with_suffix("")
+    return found[0].with_name(found[0].name.removesuffix(".inter"))
 
 
 def _read_table(path: Path) -> dict[str, list[str]]:
@@ -159,7 +168,7 @@ def _read_parts(path: Path) -> Iterator[dict[str, list[str]]]:
     """The same `LINES` at a time, at least once: as text a table takes ten times what its numbers do."""
     number = 2
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             header = [name.split(":")[0] for name in file.readline().rstrip("\n").split("\t")]
             lines = list(islice(file, LINES))
             while True:
@@ -227,10 +236,11 @@ def _as_arrays(table: Mapping[str, list[str]], path: Path) -> tuple[NDArray[Any]
     )
 
 
-def _read_items(path: Path, triples: Mapping[str, list[Triple]]) -> list[Item]:
-    if not path.is_file():
+def _read_items(
+    path: Path, table: Mapping[str, list[str]], triples: Mapping[str, list[Triple]]
+) -> list[Item]:
+    if not table:
         return []
-    table = _read_table(path)
     (ids,) = _need(table, path, "item_id")
     blank = [""] * len(ids)
     titles = next((table[name] for name in ("movie_title", "title", "name") if name in table), blank)
@@ -244,9 +254,8 @@ def _read_items(path: Path, triples: Mapping[str, list[Triple]]) -> list[Item]:
     return items
 
 
-def _read_embeddings(path: Path, kind: str) -> dict[str, NDArray[np.float32]]:
-    if not path.is_file():
-        return {}
+def read_embeddings(path: Path, kind: str) -> dict[str, NDArray[np.float32]]:
+    """Read a `.image` or `.audio` file: the embedding of each item, by its id."""
     table = _read_table(path)
     ids, values = _need(table, path, "item_id", kind)
     return {
@@ -267,12 +276,43 @@ def _read_users(path: Path) -> list[User]:
     ]
 
 
-def _read_triples(kg: Path, link: Path, max_triples: int) -> dict[str, list[Triple]]:
-    if not (kg.is_file() and link.is_file()):
+def _linked(kg: Path, link: Path, items: Sequence[str], max_triples: int) -> dict[str, list[Triple]]:
+    if not kg.is_file():
         return {}
-    items, entities = _need(_read_table(link), link, "item_id", "entity_id")
+    triples = read_triples(kg, link if link.is_file() else None, items=items, max_triples=max_triples)
+    if not triples and not link.is_file():
+        raise ValueError(f"{kg.name} must have {link.name} beside it, or items as heads: it adds nothing")
+    return triples
+
+
+def read_triples(
+    kg: Path,
+    link: Path | None,
+    *,
+    items: Sequence[str],
+    same: Callable[[str], str] = str,
+    max_triples: int = MAX_TRIPLES,
+) -> dict[str, list[Triple]]:
+    """Read the edges of a knowledge graph that leave items; see `load_recbole` for those that are kept.
+
+    Parameters
+    ----------
+    link
+        Says which entity an item is; without it, heads are ids of items.
+    items
+        Their ids.
+    same
+        An item's id as `items` has it, from what a file calls it.
+    """
     heads, relations, tails = _need(_read_table(kg), kg, "head_id", "relation_id", "tail_id")
-    item_of = dict(zip(entities, items, strict=True))
+    if link is None:
+        known = set(items)
+        item_of = {head: same(head) for head in dict.fromkeys(heads) if same(head) in known}
+        n_linked = len(item_of)
+    else:
+        names, entities = _need(_read_table(link), link, "item_id", "entity_id")
+        item_of = dict(zip(entities, map(same, names), strict=True))
+        n_linked = len(names)
     edges = list(
         dict.fromkeys(
             (item_of[head], relation, tail)
@@ -289,7 +329,7 @@ def _read_triples(kg: Path, link: Path, max_triples: int) -> dict[str, list[Trip
     label = _labels(relation_counts)
     kept: dict[str, list[Triple]] = defaultdict(list)
     for item, relation, tail in sorted(edges, key=lambda edge: (fan_out[edge[1]], edge[1], -degree[edge[2]])):
-        common = degree[tail] > 0.5 * len(items)
+        common = degree[tail] > 0.5 * n_linked
         if relation_counts[relation] < 5 or degree[tail] < 2 or common or len(kept[item]) >= max_triples:
             continue
         kept[item].append((label[relation], tail))

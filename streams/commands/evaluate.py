@@ -11,13 +11,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from streams.commands.dataset import Data, HowRead, LikeFrom, Map, Strict, read_data
 from streams.commands.refuse import check_device
 from streams.commands.stages import Stages, show_stages
 from streams.errors import SlatestreamError
 from streams.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from model_core.data.datasets import Dataset
     from model_core.data.held_out import Evaluation, Slice
     from model_core.evaluation.topn import Estimate
     from model_core.release.folder import Release
@@ -26,9 +26,6 @@ OURS = "slatestream"
 METRICS = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR", "hit": "Hit"}
 
 ReleaseFolder = Annotated[Path, typer.Argument(help="Folder of a release, as `train` writes it.")]
-Data = Annotated[
-    Path | None, typer.Option(help="Folder with the dataset it was trained on, in RecBole's atomic files.")
-]
 FromTopics = Annotated[bool, typer.Option("--from-topics", help="Read `clicks` and `content` instead.")]
 Until = Annotated[
     float | None,
@@ -55,6 +52,9 @@ def evaluate_command(
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     draws: Annotated[int, typer.Option(min=100, help="Of the bootstrap.")] = 2000,
     device: Annotated[str, typer.Option(help="For the texts: auto, cpu or cuda.")] = "auto",
+    told: Map = None,
+    like_from: LikeFrom = None,
+    strict: Strict = False,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
 ) -> None:
     """Measure a release on what came after its training, beside simple models.
@@ -86,16 +86,19 @@ def evaluate_command(
     settings = load_settings(config)
     try:
         with show_stages(console) as stages:
-            found, of = _evaluate(settings, release, data, until, k, seed, draws, device, stages)
+            how = HowRead(told or (), like_from, strict)
+            found, of = _evaluate(
+                settings, release, data, how, until, k, seed, draws, device, stages, console
+            )
     except (ValueError, OSError) as error:
         raise SlatestreamError(f"evaluate: {' '.join(str(error).split())}") from error
     show(found, of, Console(stderr=as_json))
-    told = json.dumps(figures(found, of, seed, draws), indent=2)
+    text = json.dumps(figures(found, of, seed, draws), indent=2)
     if as_json:
-        print(told)
+        print(text)
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(told + "\n", encoding="utf-8")
+        report.write_text(text + "\n", encoding="utf-8")
         if plots:
             draw(found, report)
 
@@ -104,12 +107,14 @@ def _evaluate(
     settings: Settings,
     folder: Path,
     data: Path | None,
+    how: HowRead,
     until: float | None,
     k: int,
     seed: int,
     draws: int,
     device: str,
     stages: Stages,
+    console: Console,
 ) -> "tuple[Evaluation, Release]":
     import numpy as np
 
@@ -125,7 +130,12 @@ def _evaluate(
         scorer = Scorer(folder)
         release = scorer.release
     with stages.stage("Reading"):
-        dataset, actions = _read(settings, data)
+        if data is None:
+            from streams.commands.training_log import read_topics
+
+            dataset, actions = read_topics(settings)
+        else:
+            dataset, actions = read_data(data, settings, how, console)
     with stages.stage(f"Encoding {len(dataset.items)} texts"):
         encoder = release_encoder(folder, release, threads=os.cpu_count() or 1)
         corpus = make_corpus(
@@ -148,18 +158,6 @@ def _evaluate(
         report=lambda done: stages.report("evaluate", done),
     )
     return found, release
-
-
-def _read(settings: Settings, data: Path | None) -> "tuple[Dataset, list[str]]":
-    from model_core.data.corpus import rating_actions
-    from model_core.data.datasets import load_recbole
-
-    if data is None:
-        from streams.commands.training_log import read_topics
-
-        return read_topics(settings)
-    dataset = load_recbole(data)
-    return dataset, rating_actions(dataset.interactions)
 
 
 def show(found: "Evaluation", release: "Release", console: Console) -> None:

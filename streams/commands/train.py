@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from streams.commands.dataset import Data, HowRead, LikeFrom, Map, Strict, read_data
 from streams.commands.refuse import check_device, check_release_folder
 from streams.commands.stages import Stages, show_stages
 from streams.commands.train_policy import (
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 METRICS = "metrics.json"
 MODELS = ("popularity", "recent popularity", "item-kNN", "co-visits", "EASE", "slatestream")
 
-Data = Annotated[Path | None, typer.Option(help="Folder with a dataset in RecBole's atomic-file format.")]
 FromTopics = Annotated[bool, typer.Option("--from-topics", help="Train on `clicks` and `content` instead.")]
 Out = Annotated[
     Path | None,
@@ -101,6 +101,9 @@ def train_command(
     algorithm: Algorithm = "reinforce",
     session_gap: SessionGap = 30.0,
     held_out: HeldOut = 0.2,
+    told: Map = None,
+    like_from: LikeFrom = None,
+    strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a model, check it, measure it beside simple models, and write a release folder.
@@ -108,8 +111,10 @@ def train_command(
     Started again after a kill in the same way, it goes on after the last whole epoch. It ends early when it
     does not predict later interactions any better; the best epoch's weights stay.
 
-    A dataset's ratings of 4 and more are the action "like", others "view"; topics bring their own actions.
+    What was understood of a dataset is printed before anything is learned. Ratings of four fifths of their
+    scale and more are the action "like", others "view"; topics bring their own actions.
     """
+    how = HowRead(told or (), like_from, strict)
     source, name = (feedback, "--feedback FILE") if task == "policy" else (data, "--data FOLDER")
     if (source is None) == (not from_topics):
         raise SlatestreamError(f"train needs exactly one of {name} and --from-topics")
@@ -119,6 +124,8 @@ def train_command(
     out = out or Path(folders.get(task, f"build/language/{task}"))
     check_device(device)
     if task != "recommend":
+        if how != HowRead():
+            raise SlatestreamError(f"--map, --like-from and --strict are for --task recommend, not {task}")
         given = {"--until": until != 1.0, "--tensorboard": tensorboard, "--wandb": wandb}
         for option in (name for name, value in given.items() if value):
             raise SlatestreamError(f"{option} is for --task recommend, got it with --task {task}")
@@ -144,7 +151,7 @@ def train_command(
     try:
         made = make_recipe(recipe, epochs, seed)
         with curves(tensorboard, wandb, {"until": until} | asdict(made)) as watch:
-            trained = _train(settings, made, data, out, until, device, watch, console)
+            trained = _train(settings, made, data, how, out, until, device, watch, console)
     except ValueError as error:
         raise SlatestreamError(f"train: {error}") from error
     _show(trained, out, console)
@@ -165,6 +172,7 @@ def _train(
     settings: Settings,
     recipe: "Recipe",
     data: Path | None,
+    how: HowRead,
     out: Path,
     until: float,
     device: str,
@@ -176,7 +184,7 @@ def _train(
 
     with show_stages(console) as stages:
         encoder = load_encoder(settings, stages)
-        corpus = read_corpus(settings, recipe, data, encoder, stages)
+        corpus = read_corpus(settings, recipe, data, how, encoder, stages, console)
         with stages.stage("Checking the text encoder"):
             check_encoder(encoder)
         return train_release(
@@ -209,7 +217,13 @@ def load_encoder(settings: Settings, stages: Stages) -> "TextEncoder":
 
 
 def read_corpus(
-    settings: Settings, recipe: "Recipe", data: Path | None, encoder: "TextEncoder", stages: Stages
+    settings: Settings,
+    recipe: "Recipe",
+    data: Path | None,
+    how: HowRead,
+    encoder: "TextEncoder",
+    stages: Stages,
+    console: Console,
 ) -> "Corpus":
     """Read a dataset, or the topics without one, and encode its texts.
 
@@ -218,13 +232,11 @@ def read_corpus(
     ValueError
         If it cannot be read or holds too little.
     """
-    from model_core.data.corpus import make_corpus, rating_actions
-    from model_core.data.datasets import load_recbole
+    from model_core.data.corpus import make_corpus
 
     with stages.stage("Reading"):
         if data is not None:
-            dataset = load_recbole(data)
-            actions = rating_actions(dataset.interactions)
+            dataset, actions = read_data(data, settings, how, console)
         else:
             from streams.commands.training_log import read_topics
 

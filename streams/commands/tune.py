@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from streams.commands.dataset import Data, HowRead, LikeFrom, Map, Strict
 from streams.commands.refuse import check_device
 from streams.commands.stages import show_stages
 from streams.commands.train import (
     AsJson,
-    Data,
     Device,
     FromTopics,
     RecipeFile,
@@ -46,6 +46,9 @@ def tune_command(
     recipe: RecipeFile = None,
     seed: Seed = None,
     device: Device = "auto",
+    told: Map = None,
+    like_from: LikeFrom = None,
+    strict: Strict = False,
     as_json: AsJson = False,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
 ) -> None:
@@ -77,7 +80,9 @@ def tune_command(
     try:
         base = make_recipe(recipe, seed=seed)
         with show_stages(console) as stages:
-            corpus = read_corpus(settings, base, data, load_encoder(settings, stages), stages)
+            how = HowRead(told or (), like_from, strict)
+            encoder = load_encoder(settings, stages)
+            corpus = read_corpus(settings, base, data, how, encoder, stages, console)
             n = len(corpus.log)
             best = tune(
                 corpus,

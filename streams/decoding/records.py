@@ -17,6 +17,7 @@
 | unknown item | accepted, it may be described later; refused and counted beyond `max_undescribed_items` |
 """
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -122,10 +123,28 @@ def why_undecodable(error: Exception, value: bytes) -> tuple[str, str]:
             return INVALID, f"the value {words}{schema}; {error}"
     if value.strip() == b"null":
         return NULL_VALUE, "the text null is a value: a deletion is a record without one"
-    text = str(error)
+    text = _no_number(value, str(error))
     if "$.timestamp_ms" in text or "`timestamp_ms`" in text:
         return TIMESTAMP, f"{text} (times are Unix milliseconds, in timestamp_ms)"
     return INVALID, text.replace("[...]", f"[{_which(value, text)!r}]") if "[...]" in text else text
+
+
+_MALFORMED = re.compile(r"JSON is malformed: invalid character \(byte (\d+)\)")
+_NO_NUMBER = re.compile(rb"-?(?:NaN|nan|Infinity|inf)\b")
+_KEY = re.compile(rb'"([^"\\]{1,80})"\s*:')
+
+
+def _no_number(value: bytes, error: str) -> str:
+    """Name the field where what is no JSON is the NaN or Infinity of pandas and of Python's json."""
+    if (found := _MALFORMED.match(error)) is None:
+        return error
+    at = int(found[1])
+    token = next((one for start in (at - 1, at) if (one := _NO_NUMBER.match(value, max(start, 0)))), None)
+    keys = _KEY.findall(value, max(at - 4096, 0), at)
+    if token is None or not keys:
+        return error
+    field = keys[-1].decode(errors="replace")
+    return f"{token[0].decode()} is no number in JSON - at `$.{field}`; leave the field out, or write null"
 
 
 def _which(value: bytes, error: str) -> str:

@@ -191,7 +191,7 @@ def reading(
         time_format=time_format, separator=list_separator,
     )  # fmt: skip
     options = Options(
-        told=_fields(_pairs("--map", told)), kind=kind, separator=_unescaped(separator),
+        told=as_fields(told), kind=kind, separator=_unescaped(separator),
         columns=_columns(columns),
     )  # fmt: skip
     return choices, options
@@ -220,8 +220,15 @@ def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
     return pairs
 
 
-def _fields(told: dict[str, str]) -> dict[str, str]:
-    """Check names of fields; another name is an attribute's, and must look like one."""
+def as_fields(given: Sequence[str] | None) -> dict[str, str]:
+    """Return field to column from what --map says; another name is an attribute's, and must look like one.
+
+    Raises
+    ------
+    SlatestreamError
+        If one is not FIELD=COLUMN.
+    """
+    told = _pairs("--map", given)
     for name in told:
         if name not in NAMES and not name.replace("_", "").isalnum():
             raise SlatestreamError(f"--map {name}=...: fields are {', '.join(NAMES)}, and attributes' names")

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import xxhash
 
@@ -26,6 +26,9 @@ from streams.importing.values import (
 
 LIKE_SHARE = 0.8  # of the highest rating: 4 of 5 stars, 8 of 10
 RECENT = 65_536
+DAY_MS = 86_400_000
+MOST_ORDERED = 1e8
+"""The largest number that is only an order: above it, numbers are seconds since 1970."""
 ALIASES = {
     "views": "view", "pv": "view", "pageview": "view", "impression": "view", "clicks": "click",
     "addtocart": "click", "cart": "click", "play": "click", "listen": "click", "buy": "purchase",
@@ -36,6 +39,9 @@ ALIASES = {
 Record: TypeAlias = tuple[int, str, bytes]
 """Event time in ms (0 where the topic has none), key, value."""
 Maker: TypeAlias = Callable[[int, Sequence[Any]], Record]
+Value: TypeAlias = Click | Content | UserUpdate
+ValueMaker: TypeAlias = Callable[[int, Sequence[Any]], Value]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,9 @@ class Choices:
     like_from : the lowest rating that is a like
     known_actions : those of the settings
     latest_ms : no event may be later
+    order_from_ms : time of what comes first where a file has an order and no times, a second apart; when
+        None, that is refused, or reckoned from the file's own time
+    repeats : whether rows that are the same are as many events
     """
 
     known_actions: Sequence[str]
@@ -59,15 +68,30 @@ class Choices:
     time_unit: str | None = None
     time_format: str | None = None
     separator: str | None = None
+    order_from_ms: int | None = None
+    repeats: bool = False
 
 
-def make_maker(plan: Plan, choices: Choices) -> tuple[Maker, dict[str, str]]:
-    """Return what makes records of a plan's rows, and in words what becomes of its fields."""
+def make_values(plan: Plan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
+    """Return what makes values of a plan's rows, and in words what becomes of its fields."""
     return {"clicks": _clicks, "content": _content, "users": _users}[plan.kind](plan, choices)
 
 
-def records(plan: Plan, make: Maker, refused: Refused) -> Iterator[Record]:
-    """Yield the records of a file; what gives none goes to `refused`."""
+def make_maker(plan: Plan, choices: Choices) -> tuple[Maker, dict[str, str]]:
+    """The same with values as records."""
+    make, told = make_values(plan, choices)
+
+    def make_record(line: int, values: Sequence[Any]) -> Record:
+        value = make(line, values)
+        if isinstance(value, Click):
+            return value.timestamp_ms, value.user_id, encode(value)
+        return 0, value.item_id if isinstance(value, Content) else value.user_id, encode(value)
+
+    return make_record, told
+
+
+def records(plan: Plan, make: Callable[[int, Sequence[Any]], T], refused: Refused) -> Iterator[T]:
+    """Yield what a file's rows give; what gives nothing goes to `refused`."""
     for row in plan.table.rows():
         if len(row) == 3:
             refused.add(row[1], row[0], row[2])
@@ -84,24 +108,50 @@ def records(plan: Plan, make: Maker, refused: Refused) -> Iterator[Record]:
             yield record
 
 
-def _repeats() -> Callable[[str], None]:
-    """Return what refuses an event id that it has been asked about in its last `RECENT` questions."""
+def _recent() -> Callable[[str], bool]:
+    """Return what says whether it has been asked the same in its last `RECENT` questions."""
     recent: set[str] = set()
     order: deque[str] = deque()
 
-    def check(event_id: str) -> None:
-        if event_id in recent:
-            text = "the same event, or user, item, action and time, as in a row before"
-            raise RowFault("repeat", text, left_out=True)
-        recent.add(event_id)
-        order.append(event_id)
+    def is_known(name: str) -> bool:
+        if name in recent:
+            return True
+        recent.add(name)
+        order.append(name)
         if len(order) > RECENT:
             recent.remove(order.popleft())
+        return False
 
-    return check
+    return is_known
 
 
-def _clicks(plan: Plan, choices: Choices) -> tuple[Maker, dict[str, str]]:
+def _naming(choices: Choices, at_event: int | None) -> Callable[[int, Sequence[Any], str, int], str]:
+    """Return what gives an event its id, and refuses a row that repeats one.
+
+    What is the same in all that counts has the same id: who publishes it again adds nothing. Where the file
+    names no events, a row is a repeat if it is the same in all its columns, with a time of day in it; what a
+    user did twice on a day may well be two events, whose second is told apart by its line.
+    """
+    is_known, is_whole = _recent(), _recent()
+    digest = xxhash.xxh3_128_hexdigest
+
+    def name(line: int, values: Sequence[Any], what: str, ms: int) -> str:
+        told = "" if at_event is None else as_text(values[at_event])[:MAX_ID_LENGTH]
+        if told:
+            if is_known(told):
+                raise RowFault("repeat", "the same event as in a row before", left_out=True)
+            return told
+        event_id = digest(f"{what}\0{ms}".encode())
+        again = is_known(event_id)
+        same = is_whole(digest(repr(values).encode()))
+        if again and same and ms % DAY_MS and not choices.repeats:
+            raise RowFault("repeat", "the same in all its columns as a row before", left_out=True)
+        return digest(f"{what}\0{ms}\0{line}".encode()) if again else event_id
+
+    return name
+
+
+def _clicks(plan: Plan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
     place = {name: plan.table.columns.index(column) for name, column in plan.fields.items()}
     told: dict[str, str] = {}
     user, item = (_id(plan, name, told) for name in ("user_id", "item_id"))
@@ -109,25 +159,18 @@ def _clicks(plan: Plan, choices: Choices) -> tuple[Maker, dict[str, str]]:
     action = _action(plan, choices, told)
     at_user, at_item, at_time = place["user_id"], place["item_id"], place.get("timestamp")
     more = _more(plan, place)
-    at_event = place.get("event_id")
-    check_new = _repeats()
-    digest, latest = xxhash.xxh3_128_hexdigest, choices.latest_ms
+    event_id = _naming(choices, place.get("event_id"))
+    latest = choices.latest_ms
 
-    def make(line: int, values: Sequence[Any]) -> Record:
+    def make(line: int, values: Sequence[Any]) -> Click:
         user_id, item_id = user(values[at_user]), item(values[at_item])
         name = action(values)
         ms = time(line) if at_time is None else time(values[at_time])
         if ms > latest:
             raise RowFault("future", f"the time lies ahead of now, {as_text(values[at_time or 0])[:40]!r}")
-        # What is the same in all that counts has the same id: who publishes it again adds nothing.
-        event_id = "" if at_event is None else as_text(values[at_event])[:MAX_ID_LENGTH]
-        event_id = event_id or digest(f"{user_id}\0{item_id}\0{name}\0{ms}".encode())
-        check_new(event_id)
+        one = event_id(line, values, f"{user_id}\0{item_id}\0{name}", ms)
         fields = {name: make_one(values[at]) for name, at, make_one in more}
-        click = Click(
-            event_id=event_id, user_id=user_id, item_id=item_id, action=name, timestamp_ms=ms, **fields
-        )
-        return ms, user_id, encode(click)
+        return Click(event_id=one, user_id=user_id, item_id=item_id, action=name, timestamp_ms=ms, **fields)
 
     return make, told
 
@@ -157,12 +200,18 @@ def _id(plan: Plan, name: str, told: dict[str, str]) -> Callable[[Any], str]:
 def _time(plan: Plan, choices: Choices, told: dict[str, str]) -> Callable[[Any], int]:
     if "timestamp" not in plan.fields:
         told["timestamp"] = "no column of times: the file's order is the order of the events"
+        if choices.order_from_ms is not None:
+            start = choices.order_from_ms
+            return lambda line: start + 1000 * int(line)
         file = plan.table.path.stat()
         # A row has a byte at least, and where it is packed a hundredth: none is later than the file.
         begin = min(int(file.st_mtime * 1000), choices.latest_ms) - 100 * file.st_size
         return lambda line: begin + int(line)
     unit = choices.time_unit or (None if choices.time_format else time_unit(plan.column("timestamp")))
     if unit is None and choices.time_format is None:
+        if choices.order_from_ms is not None and (order := _order(plan, choices.order_from_ms)):
+            told["timestamp"] = "numbers that are no times: their order is the order of the events"
+            return order
         column = plan.fields["timestamp"]
         first = next((as_text(value) for value in plan.column("timestamp") if value not in (None, "")), "")
         raise FileError(
@@ -171,7 +220,32 @@ def _time(plan: Plan, choices: Choices, told: dict[str, str]) -> Callable[[Any],
             "'%d/%m/%Y %H:%M', or --map timestamp=COLUMN for another"
         )
     told["timestamp"] = f"as {choices.time_format}" if choices.time_format else UNIT_NAMES[unit or "iso"]
-    return make_time("timestamp", unit or "iso", choices.time_format)
+    make = make_time("timestamp", unit or "iso", choices.time_format)
+    if _are_days(make, plan.column("timestamp")):
+        told["timestamp"] += ", to the day: rows that are the same are as many events"
+    return make
+
+
+def _are_days(make: Callable[[Any], int], values: Sequence[Any]) -> bool:
+    try:
+        return not any(make(value) % DAY_MS for value in values if value not in (None, ""))
+    except RowFault:
+        return False
+
+
+def _order(plan: Plan, first_ms: int) -> Callable[[Any], int] | None:
+    """Return what makes times of numbers that only say what comes after what; None where they are none."""
+    number = make_number("timestamp")
+    if not (found := numbers(plan.column("timestamp"))) or max(map(abs, found)) > MOST_ORDERED:
+        return None
+
+    def make(value: Any) -> int:
+        place = number(value)
+        if place is None or abs(place) > MOST_ORDERED:
+            raise RowFault("time", f"timestamp must be a number up to {MOST_ORDERED:g}, got {place}")
+        return first_ms + round(1000 * place)
+
+    return make
 
 
 def _action(plan: Plan, choices: Choices, told: dict[str, str]) -> Callable[[Sequence[Any]], str]:
@@ -189,7 +263,7 @@ def _action(plan: Plan, choices: Choices, told: dict[str, str]) -> Callable[[Seq
     if "label" in plan.fields:
         told["label"] = "1 is a click; 0 is none and left out"
         return _labelled(columns.index(plan.fields["label"]), plan.fields["label"])
-    ratings = numbers(plan.column("rating"))
+    ratings = _ratings(plan)
     if ratings and (len(set(ratings)) > 1 or choices.like_from is not None):
         highest = next((top for top in (5.0, 10.0, 100.0) if max(ratings) <= top), max(ratings))
         if set(ratings) <= {0.0, 1.0} and choices.like_from is None:
@@ -207,6 +281,19 @@ def _action(plan: Plan, choices: Choices, told: dict[str, str]) -> Callable[[Seq
     same = f": every rating is {ratings[0]:g}" if ratings else ""
     told["action"] = f"{only}, every one{same}; --action says another"
     return lambda _: only
+
+
+def _ratings(plan: Plan) -> list[float]:
+    """Return the first ratings; a few that are no numbers are the faults of their rows."""
+    texts = [value for value in plan.column("rating") if value not in (None, "")]
+    found = [number for value in texts for number in numbers([value])]
+    if 2 * len(found) < len(texts):
+        odd = next(value for value in texts if not numbers([value]))
+        raise FileError(
+            f"{plan.table.path} column {plan.fields['rating']!r} must hold numbers, got such as "
+            f"{as_text(odd)[:40]!r}: say --map rating=COLUMN for another"
+        )
+    return found
 
 
 def _named_action(place: int, choices: Choices) -> Callable[[Sequence[Any]], str]:
@@ -260,7 +347,7 @@ def _lists(plan: Plan, choices: Choices) -> list[tuple[str, int, Callable[[Any],
     return found
 
 
-def _content(plan: Plan, choices: Choices) -> tuple[Maker, dict[str, str]]:
+def _content(plan: Plan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
     told: dict[str, str] = {}
     item = _id(plan, "item_id", told)
     columns = plan.table.columns
@@ -274,22 +361,22 @@ def _content(plan: Plan, choices: Choices) -> tuple[Maker, dict[str, str]]:
     if at_title is None:
         told["title"] = "no column of titles: the id is shown instead"
 
-    def make(_line: int, values: Sequence[Any]) -> Record:
+    def make(_line: int, values: Sequence[Any]) -> Content:
         item_id = item(values[at_item])
         title = item_id if at_title is None else as_text(values[at_title])[:MAX_TEXT] or item_id
         year = "" if at_year is None else as_text(values[at_year])[:4]
-        if year.isdigit() and year not in title:
+        if year.isdigit() and f"({year})" not in title:
             title = f"{title} ({year})"
         attributes = {name: parts for name, at, split in lists if (parts := split(values[at]))}
         if flags:
             attributes["genre"] = [name for at, name in flags if as_text(values[at]) == "1"]
         text = None if at_text is None else as_text(values[at_text])[:MAX_TEXT] or None
-        return 0, item_id, encode(Content(item_id=item_id, title=title, text=text, attributes=attributes))
+        return Content(item_id=item_id, title=title, text=text, attributes=attributes)
 
     return make, told
 
 
-def _users(plan: Plan, choices: Choices) -> tuple[Maker, dict[str, str]]:
+def _users(plan: Plan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
     told: dict[str, str] = {}
     user = _id(plan, "user_id", told)
     columns = plan.table.columns
@@ -301,11 +388,10 @@ def _users(plan: Plan, choices: Choices) -> tuple[Maker, dict[str, str]]:
     }
     single = [(name, columns.index(column)) for name, column in plan.attributes.items()]
 
-    def make(_line: int, values: Sequence[Any]) -> Record:
+    def make(_line: int, values: Sequence[Any]) -> UserUpdate:
         user_id = user(values[at_user])
         stated = {name: text[:MAX_TEXT] for name, at in single if (text := as_text(values[at]))}
         named = {name: split(values[at]) for name, (at, split) in several.items()}
-        update = UserUpdate(user_id=user_id, attributes=stated, **named)
-        return 0, user_id, encode(update)
+        return UserUpdate(user_id=user_id, attributes=stated, **named)
 
     return make, told

@@ -12,6 +12,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from streams.importing.columns import Plan
+from streams.importing.faults import Refused
 from streams.importing.run import Outcome, Progress, Source
 
 LINE_S = 5.0
@@ -124,8 +125,13 @@ def show_outcomes(console: Console, outcomes: Sequence[Outcome], *, dry_run: boo
             f"{refused.counts.total():,} rows rejected, {refused.left_out.total():,} left out",
             soft_wrap=True,
         )
-        for counts, style in ((refused.counts, "red"), (refused.left_out, "yellow")):
-            for reason, n in counts.most_common():
-                console.print(f"  [{style}]{n:,}[/] {WORDS.get(reason, reason)}", soft_wrap=True)
-                for one in refused.examples[reason]:
-                    console.print(f"      line {one['line']:,}: {escape(one['error'])}", soft_wrap=True)
+        show_faults(console, refused)
+
+
+def show_faults(console: Console, refused: Refused) -> None:
+    """Show how many rows could not be used, by reason, with the first of each."""
+    for counts, style in ((refused.counts, "red"), (refused.left_out, "yellow")):
+        for reason, n in counts.most_common():
+            console.print(f"  [{style}]{n:,}[/] {WORDS.get(reason, reason)}", soft_wrap=True)
+            for one in refused.examples[reason]:
+                console.print(f"      line {one['line']:,}: {escape(one['error'])}", soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.data.datasets import LARGEST
 from model_core.release.scorer import open_session
 from streams.errors import ConfigurationError
 from streams.events import Media
@@ -57,8 +58,8 @@ def _embedding(
         raise ValueError(f"{kind} must have an embedding or data, not both")
     if media.embedding is not None:
         vector = np.array(media.embedding, np.float32)
-        if not len(vector) or not np.isfinite(vector).all():
-            raise ValueError(f"{kind}.embedding must be finite numbers, at least one")
+        if not len(vector) or not (np.abs(vector) <= LARGEST).all():  # NaN is no more than anything
+            raise ValueError(f"{kind}.embedding must be numbers up to {LARGEST:g}, at least one")
         return vector
     if encoder is None:
         raise ValueError(f"{kind}.data needs the setting {kind}_encoder, which is not set")

@@ -72,7 +72,7 @@ def test_tune_writes_a_recipe_that_train_takes(trained: Path, tmp_path: Path) ->
         ),
         (
             ("train", "--data", "nowhere"),
-            "train: data must be a folder of RecBole atomic files, got 'nowhere'",
+            "--data nowhere is neither a folder nor a file",
         ),
         (
             ("train", "--data", ".", "--wandb", __file__),

@@ -12,7 +12,7 @@ import pytest
 
 from streams.decoding.clicks import click_columns
 from streams.decoding.records import Rejected, decode, refuse_future_requests
-from streams.events import DEAD_LETTER_BYTES, decode_content, decode_request
+from streams.events import DEAD_LETTER_BYTES, decode_content, decode_request, decode_user
 
 NOW = 1_764_000_000_000
 DAY = 86_400_000
@@ -135,6 +135,41 @@ def test_the_attribute_that_breaks_a_rule_is_named() -> None:
     value = b'{"item_id": "i", "title": "t", "attributes": {"tag": ["a"], "genre": "Drama"}}'
     (rejected,) = decode([Record(value, topic="content")], decode_content).rejected
     assert rejected.error == "Expected `array`, got `str` - at `$.attributes['genre']`"
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        (click(value=1.5).replace(b"1.5", b"NaN"), "NaN is no number in JSON - at `$.value`"),
+        (
+            click(dwell_ms=1.5).replace(b"1.5", b" -Infinity"),
+            "-Infinity is no number in JSON - at `$.dwell_ms`",
+        ),
+        (click(context={"a": [1.5]}).replace(b"1.5", b"1, NaN"), "NaN is no number in JSON - at `$.a`"),
+        (click(action="N").replace(b'"N"', b"None"), "JSON is malformed"),
+    ],
+)
+def test_a_field_that_holds_no_number_is_named(value: bytes, field: str) -> None:
+    (rejected,) = click_columns([Record(value)], CODES, DAY).rejected
+    assert (rejected.reason, rejected.error[: len(field)]) == ("invalid", field)
+
+
+def test_a_null_in_a_field_that_may_be_left_out_is_as_no_such_field() -> None:
+    value = b'{"item_id": "i", "title": "t", "attributes": null, "triples": null, "available": null}'
+    (content,) = decode([Record(value, topic="content")], decode_content).values
+    assert content == decode_content(b'{"item_id": "i", "title": "t"}')
+    assert decode_user(b'{"user_id": "u", "preferences": null}').preferences == []
+    assert decode_request(click(request_id="r", k=None, filters=None)).k == 10
+    for broken, place in (
+        (b'{"item_id": "i", "title": null, "text": null}', "`$.title`"),
+        (
+            b'{"item_id": "i", "title": "t", "attributes": {"genre": ["a", null]}}',
+            "`$.attributes['genre'][...]`",
+        ),
+    ):
+        (rejected,) = decode([Record(broken, topic="content")], decode_content).rejected
+        assert "got `null`" in rejected.error
+        assert rejected.error.endswith(place) or place.endswith("[...]`")
 
 
 @pytest.mark.parametrize("timestamp", [-1, 0])

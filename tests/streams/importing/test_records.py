@@ -164,6 +164,29 @@ def test_the_same_event_has_the_same_id_wherever_it_stands_and_counts_once(tmp_p
     assert {one.event_id for one in again} == {one.event_id for one in found}
 
 
+@pytest.mark.parametrize(
+    ("second", "third"),
+    [
+        ("u1,i1,5,2023-11-14", "u1,i1,5,2023-11-14"),
+        ("u1,i1,4.5,2023-11-14 10:00", "u1,i1,4,2023-11-14 10:00"),
+    ],
+)
+def test_rows_that_may_be_two_events_of_a_day_or_differ_in_a_column_are_kept(
+    tmp_path: Path, second: str, third: str
+) -> None:
+    lines = ["user,item,rating,time", "u2,i2,3,2023-11-14", second, third]
+    found, refused, _ = read(tmp_path, "events.csv", lines)
+    assert len({one.event_id for one in found}) == 3
+    assert refused.left_out == {}
+    again = clicks(tmp_path, lines)
+    assert [one.event_id for one in again] == [one.event_id for one in found]
+
+
+def test_times_to_the_day_are_said_to_be(tmp_path: Path) -> None:
+    _, _, how = read(tmp_path, "events.csv", ["user,item,time", "u1,i1,20231114", "u1,i2,20231115"])
+    assert "to the day: rows that are the same are as many events" in how["timestamp"]
+
+
 def test_ratings_that_are_all_the_same_are_clicks_and_said_to_be(tmp_path: Path) -> None:
     found, _, how = read(
         tmp_path, "events.csv", ["user,item,rating,time", "u1,i1,1.0,1700000000", "u1,i2,1.0,1700000000"]
