@@ -12,6 +12,7 @@ import yaml
 from streams.canary.command import canary_command
 from streams.ope.command import ope_command
 from streams.settings import ENV_PREFIX, Settings, load_settings
+from streams.trainer.command import trainer_command
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "deploy" / "system-packages.sh"
@@ -152,11 +153,12 @@ def test_the_image_copies_files_that_exist() -> None:
 
 def test_prometheus_scrapes_the_ports_that_are_listened_on() -> None:
     config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
-    worker, ope, canary = (job["static_configs"][0]["targets"] for job in config["scrape_configs"])
+    worker, ope, canary, trainer = (job["static_configs"][0]["targets"] for job in config["scrape_configs"])
     assert worker == [f"worker:{compose()['worker']['environment']['SLATESTREAM_HTTP_PORT']}"]
     options = inspect.signature(ope_command).parameters
     assert ope == [f"ope:{options['port'].default}"]
     assert canary == [f"canary:{inspect.signature(canary_command).parameters['port'].default}"]
+    assert trainer == [f"trainer:{inspect.signature(trainer_command).parameters['port'].default}"]
     assert compose()["ope"]["command"] == ["ope", "--host", "0.0.0.0"]
     assert "host" in options
     assert yaml.safe_load((ROOT / "deploy" / "grafana" / "datasource.yml").read_text())["apiVersion"] == 1

@@ -111,6 +111,15 @@ PARTITIONS = Panel(
     [("slatestream_assigned_partitions", "{{instance}}")],
 )
 
+RELEASE = Panel(
+    "Release", "The release of each worker and what runs it; they should be the same.", "short",
+    [("slatestream_release_info", "{{instance}}: {{version}} on {{provider}}")], width=12,
+)  # fmt: skip
+RELEASE_AGE = Panel(
+    "Release age", "Since the release in use was written.", "s",
+    [("time() - slatestream_release_timestamp_seconds", "{{instance}}")], width=12,
+)  # fmt: skip
+
 OVERVIEW = [
     Panel(
         "Error budget left",
@@ -169,14 +178,8 @@ OVERVIEW = [
         "Processor", "Cores that each worker keeps busy.", "short",
         [('rate(process_cpu_seconds_total{job="slatestream"}[$__rate_interval])', "{{instance}}")],
     ),
-    Panel(
-        "Release", "The release of each worker and what runs it; they should be the same.", "short",
-        [("slatestream_release_info", "{{instance}}: {{version}} on {{provider}}")], width=12,
-    ),
-    Panel(
-        "Release age", "Since the release in use was written.", "s",
-        [("time() - slatestream_release_timestamp_seconds", "{{instance}}")], width=12,
-    ),
+    RELEASE,
+    RELEASE_AGE,
     Panel(
         "Canary round trip", "From a click of `slatestream canary`, where it runs, to its slate, over Kafka.",
         "s", quantiles("slatestream_canary_round_trip_seconds", "", 0.5, 0.99), width=12,
@@ -447,11 +450,39 @@ KAFKA = [
     ),
 ]  # fmt: skip
 
+RELEASES = [
+    RELEASE,
+    RELEASE_AGE,
+    Panel(
+        "Changes of the release", "Times that a worker took another release while it ran, or refused one.",
+        "short",
+        [("slatestream_release_swaps_total", "taken {{instance}}"),
+         ("slatestream_releases_refused_total", "refused {{instance}}")], width=12,
+    ),
+    Panel(
+        "Trainings", "What came of the trainings of `slatestream trainer`, where it runs, since it started.",
+        "short", [("sum by (outcome) (slatestream_trainer_runs_total)", "{{outcome}}")], width=12,
+    ),
+    Panel(
+        "Events to train on", "Clicks and rewarded slates since the last training.", "short",
+        [("max(slatestream_trainer_waiting_events)", "waiting")],
+    ),
+    Panel(
+        "Duration of the last training", "With the gates.", "s",
+        [("max(slatestream_trainer_run_seconds)", "seconds")],
+    ),
+    Panel(
+        "Trainer that leads", "1 for the one that trains; others wait for their turn.", "short",
+        [("slatestream_trainer_leads", "{{instance}}")],
+    ),
+]  # fmt: skip
+
 DASHBOARDS = {
     "overview": ("Overview", OVERVIEW),
     "pipeline": ("Pipeline", PIPELINE),
     "serving": ("Serving", SERVING),
     "learning": ("Learning", LEARNING),
+    "releases": ("Releases", RELEASES),
     "kafka": ("Kafka", KAFKA),
 }
 """Title and panels by the end of a dashboard's uid."""

@@ -15,6 +15,7 @@ from streams.console.items import read_arm
 from streams.console.live import Live
 from streams.console.overview import checks_of, lags_of, partition_rows
 from streams.console.people import choose_for
+from streams.console.releases import read_life
 from streams.console.rendering import environment
 from streams.console.security import Forms
 from streams.dead_letters.show import readable, text_of
@@ -27,7 +28,7 @@ from streams.worker.assembly import Parts
 LETTER = re.compile(r"[0-9]{1,18}")
 """Number of a dead letter."""
 
-LETTERS_S = 2.0  # for so long a list of letters serves whoever looks
+LETTERS_S = RELEASES_S = 2.0  # for so long what was read of these topics serves whoever looks
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Pages:
         self._templates = environment()
         self._experiments = Kept(partial(evaluations.judge_experiments, parts.settings))
         self._policies = Kept(partial(evaluations.judge_policies, parts.settings))
+        self._life = Kept(partial(read_life, parts.settings), fresh_s=RELEASES_S)
         self._letters = {
             reason: Kept(partial(letters.read_latest, parts.settings, reason), fresh_s=LETTERS_S)
             for reason in (None, *REASONS)
@@ -121,9 +123,12 @@ class Pages:
 
     async def release(self, _: web.Request) -> web.Response:
         """Answer with the release in use and the policies that choose from its scores."""
+        life = await self._life.get()
         parts, lane = self._parts, self._parts.lanes.serving
         return await self._page(
             "release",
+            life=life.result,
+            at=1000 * life.at,
             provider=lane.scorer.provider,
             settings=parts.settings,
             folder=lane.folder,

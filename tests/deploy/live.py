@@ -17,12 +17,13 @@ from typing import Any
 
 import typer.testing
 import yaml
-from prometheus_client import start_http_server
 
 from streams.broker.ports import keep_port, port_of
 from streams.cli import app
 from streams.metrics import Metrics
+from streams.metrics.port import metrics_port
 from streams.settings import Settings
+from streams.trainer.told import Told
 from streams.worker.process import DIE_WITH_PARENT, WorkerProcess, environment, same_topics
 from tests.e2e.client import Client, film
 
@@ -118,13 +119,15 @@ def metrics_of_a_release() -> Iterator[str]:
     """Metrics of a worker with a release, which takes PyTorch to make; give their host:port."""
     metrics = Metrics(process=False)
     metrics.set_release("v1", "CPUExecutionProvider", written_s=time.time() - 3_600)
-    server, thread = start_http_server(0, "127.0.0.1", metrics.registry)
-    try:
-        yield f"127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with metrics_port(metrics.registry, host="127.0.0.1", port=0) as url:
+        yield urllib.parse.urlsplit(url).netloc
+
+
+@contextmanager
+def metrics_of_a_trainer() -> Iterator[str]:
+    """Metrics of a trainer that has nothing to train on yet; give their host:port."""
+    with metrics_port(Told().registry, host="127.0.0.1", port=0) as url:
+        yield urllib.parse.urlsplit(url).netloc
 
 
 SECONDS = {"5m": 5, "10m": 5, "15m": 6, "30m": 120, "1h": 8, "6h": 12, "3d": 16, "7d": 20, "30d": 30}

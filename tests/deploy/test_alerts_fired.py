@@ -32,7 +32,7 @@ from streams.kafka.topic_admin import admin_client, create_topics
 from streams.settings import Settings, load_settings
 from streams.worker.process import WorkerProcess, same_topics
 from tests.deploy.conftest import program
-from tests.deploy.live import Prometheus, beside, quicker
+from tests.deploy.live import Prometheus, beside, metrics_of_a_trainer, quicker
 from tests.deploy.test_alerts import alerts
 from tests.e2e.client import Client, film, wait_until
 from tests.e2e.conftest import FAST
@@ -60,6 +60,8 @@ NOT_BROKEN_HERE = {
     "SlatestreamOwnClicksMissed": "clicks have to come faster than this machine folds them",
     "SlatestreamClicksMeetNoSlate": "takes slates that close: here they are given up before",
     "SlatestreamScoresDrift": "takes a thousand impressions before and after the users' taste turns",
+    "SlatestreamTrainingFails": "takes two trainings that fail, half a minute apart",
+    "SlatestreamNothingTrained": "takes a trainer that hangs",
     "SlatestreamCandidateBetter": "takes hundreds of slates for which another policy is known to be better",
 }
 """Alert -> why none of the cases below makes it fire; promtool tries them in alerts_test.yml."""
@@ -133,6 +135,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "slatestream": [worker.url.removeprefix("http://")],
             "slatestream-ope": [evaluation],
             "slatestream-canary": [canary],
+            "slatestream-trainer": [stack.enter_context(metrics_of_a_trainer())],
         }
         prometheus = Prometheus(prometheus_program, folder, targets, in_seconds=True, token=TOKEN)
         stack.callback(prometheus.stop)

@@ -58,7 +58,7 @@ def test_a_row_of_panels_that_does_not_fit_is_refused() -> None:
 def test_the_panels_that_the_runbook_leads_to_are_there() -> None:
     titles = {title: [panel.title.lower() for panel in panels] for title, panels in DASHBOARDS.values()}
     text = " ".join((ROOT / "deploy" / "runbook.md").read_text().split())
-    named = re.findall(r"\*(Overview|Pipeline|Serving|Learning|Kafka): ([^*]+)\*", text)
+    named = re.findall(r"\*(Overview|Pipeline|Serving|Learning|Releases|Kafka): ([^*]+)\*", text)
     assert len(named) > 20
     assert [(board, panel) for board, panel in named if panel.lower() not in titles[board]] == []
 

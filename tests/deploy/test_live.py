@@ -23,6 +23,7 @@ from tests.deploy.live import (
     Traffic,
     beside,
     metrics_of_a_release,
+    metrics_of_a_trainer,
     missing,
     selectors,
     start_experiment,
@@ -106,7 +107,12 @@ def seen(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Se
         wait_until(lambda: worker.metrics().total("experiments_running") == 1, "the experiment runs")  # type: ignore[union-attr]
         workers = [worker.url.removeprefix("http://"), stack.enter_context(metrics_of_a_release())]
         canary, _ = stack.enter_context(beside(settings, "canary"))
-        targets = {"slatestream": workers, "slatestream-ope": [evaluation], "slatestream-canary": [canary]}
+        targets = {
+            "slatestream": workers,
+            "slatestream-ope": [evaluation],
+            "slatestream-canary": [canary],
+            "slatestream-trainer": [stack.enter_context(metrics_of_a_trainer())],
+        }
         prometheus = Prometheus(prometheus_program, folder, targets)
         stack.callback(prometheus.stop)
         wait_until(lambda: prometheus.has("slatestream_ready == 1"), "the worker is scraped")
