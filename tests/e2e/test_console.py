@@ -1,5 +1,6 @@
 """The console beside a real worker, in a real browser: every page, light, dark and on a phone."""
 
+import asyncio
 import re
 import shutil
 import time
@@ -12,6 +13,7 @@ import typer.testing
 from streams import events
 from streams.cli import app
 from streams.events import Click
+from streams.releases.changes import Gate, publish_change
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, environment, same_topics
 from tests.e2e.client import Client, film, wait_until
@@ -78,6 +80,10 @@ def url(
     client.flush()
     wait_until(lambda: len(client.feedback()) >= 24, "the slates' windows have ended")
     wait_until(lambda: len(client.dead_letters()) == 1, "the broken record is a dead letter")
+    rejected = Gate("latency", False, "a batch takes 90.0 ms, 2.1 with the live release", {"ms": 90.0})
+    gates = (Gate("files", True, "", {"onnx_difference": 1e-6}), rejected)
+    for kind, version, given in (("promote", "0123456789ab", ()), ("reject", "ba9876543210", gates)):
+        asyncio.run(publish_change(kafka_settings, kind, version, by="trainer", gates=given))
     found = re.search(r"console on (http://\S+)", (tmp_path / "worker-1.log").read_text())
     assert found is not None
     return found[1]
@@ -123,6 +129,10 @@ def test_pages_are_right_on_every_screen_and_a_dead_letter_is_mended_in_the_brow
     assert (wrong, failures) == ([], [])
 
     page = browser.new_page()
+    page.goto(url + "/release")
+    page.click("summary:has-text('latency: a batch takes 90.0 ms')")
+    assert "onnx_difference" in page.inner_text("details[open]")
+    assert "0123456789ab" in page.inner_text("table:has(caption:text('What became of releases'))")
     page.goto(url + "/dead-letters")
     page.click("text='0'")
     page.click("text=Replay as it was")
