@@ -206,14 +206,35 @@ def fit_ease(
         on, at = np.nonzero(neighbours >= 0)
         every = _by_liked(known[neighbours[on, at]], known[on], solved[on, at], n_items)
         return every.on(known, keep=keep)._with_rows_of(known)
-    import torch  # takes seconds, as does scipy, and a worker only reads weights
-    from scipy import sparse
+    from scipy import sparse  # takes a second, as does torch below, and a worker only reads weights
 
     pairs = np.unique(row.astype(np.int64) * len(known) + column)
     x = sparse.csr_matrix(
         (np.ones(len(pairs), np.float32), (pairs // len(known), pairs % len(known))), (len(who), len(known))
     )
-    gram = torch.as_tensor((x.T @ x).toarray()).to(device)
+    counts = (x.T @ x).toarray()
+    return ease_of_counts(counts, known, n_items, penalty=penalty, keep=keep, device=device)
+
+
+def ease_of_counts(
+    counts: NDArray[np.float32],
+    known: NDArray[np.integer],
+    n_items: int,
+    *,
+    penalty: float,
+    keep: int,
+    device: "str | torch.device" = "cpu",
+) -> Ease:
+    """Fit on how many users like both of two items.
+
+    Parameters
+    ----------
+    counts : (k, k) float32, symmetric; its diagonal says how many like an item
+    known : (k,) rows of these items, ascending
+    """
+    import torch
+
+    gram = torch.as_tensor(counts).to(device)
     gram.diagonal().add_(penalty)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
     weights = inverse / -inverse.diagonal()

@@ -202,7 +202,11 @@ def refits(log: Log, config: SignalConfig, features: ItemFeatures) -> Iterator[t
 
 def fit_log(log: Log, config: SignalConfig, features: ItemFeatures) -> Ease:
     """EASE of all of a log; items that nobody likes weigh what new ones do."""
-    ease = _fit(log, config)
+    return with_unmet(_fit(log, config), config, features)
+
+
+def with_unmet(ease: Ease, config: SignalConfig, features: ItemFeatures) -> Ease:
+    """Return the weights, with those that items that nobody likes have as new ones."""
     return _weigh(ease, config, features, choose_ridge(ease, features))[0]
 
 

@@ -1,4 +1,4 @@
-"""How a model is made for one dataset: a TOML file with the sizes, the training and the signals."""
+"""How a model is made for one dataset: a TOML file with the sizes, training, signals and privacy."""
 
 import tomllib
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from model_core.network.config import ModelConfig, TrainConfig
+from model_core.privacy.config import Privacy
 from model_core.signals.config import SignalConfig
 
 
@@ -19,6 +20,7 @@ class Recipe:
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     signals: SignalConfig = field(default_factory=SignalConfig)
+    privacy: Privacy = field(default_factory=Privacy)
 
     def changed(self, **settings: Mapping[str, Any]) -> "Recipe":
         """Return a copy with some settings of some tables replaced: ``changed(train={"epochs": 3})``."""

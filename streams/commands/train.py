@@ -54,13 +54,20 @@ Out = Annotated[
 ]
 RecipeFile = Annotated[
     Path | None,
-    typer.Option(help="TOML file with how the model is made: tables model, train, signals. See `tune`."),
+    typer.Option(
+        help="TOML file with how the model is made: tables model, train, signals, privacy. See `tune`."
+    ),
 ]
 Epochs = Annotated[
     int | None, typer.Option(min=1, help="Passes over the interactions; overrides the recipe.")
 ]
 Seed = Annotated[int | None, typer.Option(help="Overrides the recipe's.")]
 Until = Annotated[float, typer.Option(help="Train on this first fraction by time; test on the rest.")]
+Epsilon = Annotated[
+    float | None,
+    typer.Option(help="Differential privacy of users: EASE of noisy counts, and no network. See trust.md."),
+]
+Delta = Annotated[float | None, typer.Option(help="Of --epsilon: 1e-5 unless the recipe says otherwise.")]
 Task = Annotated[
     Literal["recommend", "ctr-text", "text-encoder", "policy"],
     typer.Option(
@@ -83,6 +90,8 @@ def train_command(
     epochs: Epochs = None,
     seed: Seed = None,
     until: Until = 1.0,
+    epsilon: Epsilon = None,
+    delta: Delta = None,
     device: Device = "auto",
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's curves.")] = None,
     wandb: Annotated[
@@ -126,7 +135,10 @@ def train_command(
     if task != "recommend":
         if how != HowRead():
             raise SlatestreamError(f"--map, --like-from and --strict are for --task recommend, not {task}")
-        given = {"--until": until != 1.0, "--tensorboard": tensorboard, "--wandb": wandb}
+        given = {
+            "--until": until != 1.0, "--tensorboard": tensorboard, "--wandb": wandb,
+            "--epsilon": epsilon is not None, "--delta": delta is not None,
+        }  # fmt: skip
         for option in (name for name, value in given.items() if value):
             raise SlatestreamError(f"{option} is for --task recommend, got it with --task {task}")
         if task == "policy":
@@ -149,7 +161,10 @@ def train_command(
     if not 0.0 < until <= 1.0:
         raise SlatestreamError(f"--until must be above 0 and at most 1, got {until:g}")
     try:
-        made = make_recipe(recipe, epochs, seed)
+        made = make_recipe(recipe, epochs, seed, epsilon=epsilon, delta=delta)
+        if made.privacy.promised:
+            curved = {"--until": until != 1.0, "--tensorboard": tensorboard, "--wandb": wandb}
+            check_private(settings, [name for name, given in curved.items() if given])
         with curves(tensorboard, wandb, {"until": until} | asdict(made)) as watch:
             trained = _train(settings, made, data, how, out, until, device, watch, console)
     except ValueError as error:
@@ -158,7 +173,8 @@ def train_command(
     if as_json:
         release = trained.release
         about = {"release": release.version, "seconds": trained.seconds, "metrics": dict(release.metrics)}
-        print(json.dumps({"folder": str(out), **about, "better": surely_better(release.metrics)}))
+        better = [] if made.privacy.promised else surely_better(release.metrics)
+        print(json.dumps({"folder": str(out), **about, "better": better}))
 
 
 def _print_metrics(out: Path, as_json: bool) -> None:
@@ -180,6 +196,7 @@ def _train(
     console: Console,
 ) -> "Trained":
     from model_core.language.export_text import check_encoder
+    from model_core.training.private import train_private
     from model_core.training.train import train_release
 
     with show_stages(console) as stages:
@@ -187,6 +204,11 @@ def _train(
         corpus = read_corpus(settings, recipe, data, how, encoder, stages, console)
         with stages.stage("Checking the text encoder"):
             check_encoder(encoder)
+        if recipe.privacy.promised:
+            return train_private(
+                corpus, settings.actions, out, recipe.privacy, config=recipe.model, signals=recipe.signals,
+                text_encoder=encoder, report=stages.report,
+            )  # fmt: skip
         return train_release(
             corpus,
             settings.actions,
@@ -241,6 +263,10 @@ def read_corpus(
             from streams.commands.training_log import read_topics
 
             dataset, actions = read_topics(settings)
+        if recipe.privacy.promised:
+            from model_core.training.private import public_part
+
+            dataset, actions = public_part(dataset, list(actions))
     name = f"Encoding {len(dataset.items)} texts"
     with stages.stage(name):
         return make_corpus(
@@ -248,17 +274,72 @@ def read_corpus(
         )
 
 
-def make_recipe(path: Path | None, epochs: int | None = None, seed: int | None = None) -> "Recipe":
+def check_private(settings: Settings, given: list[str]) -> None:
+    """Refuse what a private release cannot be made with.
+
+    Parameters
+    ----------
+    given : options that a private release has no use for
+
+    Raises
+    ------
+    ValueError
+        If there are any, or the text encoder was fine-tuned on clicks.
+    """
+    for option in given:
+        raise ValueError(
+            f"{option} must not be given with epsilon: a share of the log ends where all users together "
+            "have it end, and no network is trained"
+        )
+    if (Path(settings.text_encoder) / METRICS).is_file():
+        raise ValueError(
+            "text_encoder must not be fine-tuned on clicks where epsilon is set, "
+            f"got {settings.text_encoder!r}"
+        )
+
+
+def make_recipe(
+    path: Path | None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    *,
+    epsilon: float | None = None,
+    delta: float | None = None,
+) -> "Recipe":
     """Read a recipe, or take the default one, and override what the command line says."""
     from model_core.training.recipe import Recipe, read_recipe
 
     recipe = Recipe() if path is None else read_recipe(path)
-    given = {"epochs": epochs, "seed": seed}
-    return recipe.changed(train={name: value for name, value in given.items() if value is not None})
+    tables: dict[str, dict[str, Any]] = {
+        "train": {"epochs": epochs, "seed": seed},
+        "privacy": {"epsilon": epsilon, "delta": delta},
+    }
+    return recipe.changed(
+        **{
+            name: {key: value for key, value in given.items() if value is not None}
+            for name, given in tables.items()
+        }
+    )
+
+
+def _show_private(trained: "Trained", out: Path, console: Console) -> None:
+    """Say what is promised, and of what nothing is."""
+    promise = trained.release.training["privacy"]
+    console.print(
+        f"Release {trained.release.version} in {out}: ({promise['epsilon']:g}, {promise['delta']:g})-"
+        f"differential privacy of {promise['unit']}. It holds EASE of noisy counts; its networks learned "
+        "nothing, and it has no metrics."
+    )
+    console.print("Not covered:")
+    for line in promise["not_covered"]:
+        console.print(f"  - {line}")
 
 
 def _show(trained: "Trained", out: Path, console: Console) -> None:
     release = trained.release
+    if "privacy" in release.training:
+        _show_private(trained, out, console)
+        return
     metrics: Mapping[str, Any] = release.metrics
     users = int(metrics["slatestream"]["users"])
     table = Table(title=f"Held out: {users} users, all items ranked, items already met left out")

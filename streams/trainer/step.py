@@ -81,7 +81,7 @@ def work(settings: Settings, folder: Path, plan: Plan) -> Verdict:
     began = time.perf_counter()
     live = None if plan.parent is None else folder / PARENT
     before = None if live is None else read_release(live)
-    recipe = _recipe(settings, live, before)
+    recipe = recipe_of(settings, live, before)
     encoder = _encoder(settings, live, before)
     dataset, actions = read_topics(settings, ends=plan.ends)
     corpus = make_corpus(dataset, actions, settings.actions, encoder, recipe.model)  # type: ignore[arg-type]
@@ -152,11 +152,22 @@ def _train(
     )
 
 
-def _recipe(settings: Settings, live: Path | None, release: Release | None) -> Recipe:
-    """How to train: as the recipe says, else with the live release's sizes and signals."""
+def recipe_of(settings: Settings, live: Path | None, release: Release | None) -> Recipe:
+    """How to train: as the recipe says, else with the live release's sizes and signals.
+
+    Raises
+    ------
+    ValueError
+        If the recipe cannot be read, or promises privacy, which no endless row of releases has.
+    """
     recipe = Recipe()
     if settings.trainer_recipe is not None:
         recipe = read_recipe(settings.trainer_recipe)
+        if recipe.privacy.promised:
+            raise ValueError(
+                "trainer_recipe must have no [privacy] epsilon: releases of one log add theirs "
+                f"up, without end, got {recipe.privacy.epsilon:g}"
+            )
     elif live is not None and release is not None:
         dims: dict[str, Any] = json.loads((live / MANIFEST).read_text(encoding="utf-8"))["dims"]
         recipe = Recipe(model=ModelConfig(**dims), signals=release.signals)

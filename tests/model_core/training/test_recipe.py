@@ -27,7 +27,7 @@ def test_what_a_recipe_leaves_out_keeps_its_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("dim = 3", r"must hold the tables \['model', 'train', 'signals'\], got 'dim'"),
+        ("dim = 3", r"must hold the tables \['model', 'train', 'signals', 'privacy'\], got 'dim'"),
         ("[trian]\nepochs = 3", "must hold the tables .*, got 'trian'"),
         ("[train]\nepoch = 3", r"\[train\] has no setting 'epoch'"),
         ("[train]\nepochs = 'many'", r"Expected `int`, got `str` - at `\$\.train\.epochs`"),
@@ -36,6 +36,10 @@ def test_what_a_recipe_leaves_out_keeps_its_default(tmp_path: Path) -> None:
         ("[train]\nlearning_rate = 0.0", "learning_rate must be above 0, got 0.0"),
         ("[train]\ngraph_embedding = 'word2vec'", "graph_embedding must be in .*, got 'word2vec'"),
         ("[model]\nfusion = 'mean'", "fusion must be in .*, got 'mean'"),
+        ("[privacy]\nepsilon = 0.0", "epsilon must be above 0, or inf for no privacy, got 0"),
+        ("[privacy]\nepsilon = nan", "epsilon must be above 0, or inf for no privacy, got nan"),
+        ("[privacy]\ndelta = 1.0", "delta must be above 0 and below 1, got 1"),
+        ("[privacy]\nclip = inf", "clip must be above 0 and finite, got inf"),
         ("[model", "must be a TOML file"),
     ],
 )

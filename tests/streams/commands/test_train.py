@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from model_core.privacy.config import NOT_COVERED
 from model_core.release.folder import read_release
 from model_core.training.recipe import read_recipe
 from streams.cli import app
 from streams.commands.train import beaten_by
+from streams.commands.train_text import METRICS
 from streams.errors import SlatestreamError
 
 
@@ -88,6 +90,17 @@ def test_tune_writes_a_recipe_that_train_takes(trained: Path, tmp_path: Path) ->
         ),
         (("train", "--data", ".", "--recipe", "none.toml"), "train: recipe 'none.toml' must be a TOML file"),
         (("train", "--data", ".", "--until", "2"), "--until must be above 0 and at most 1, got 2"),
+        (("train", "--data", ".", "--epsilon", "0"), "train: epsilon must be above 0, .*, got 0"),
+        (("train", "--data", ".", "--epsilon", "nan"), "train: epsilon must be above 0, .*, got nan"),
+        (("train", "--data", ".", "--epsilon", "4", "--delta", "1"), "delta must be .* below 1, got 1"),
+        (
+            ("train", "--data", ".", "--epsilon", "4", "--until", "0.8"),
+            "train: --until must not be given with epsilon",
+        ),
+        (
+            ("train", "--data", ".", "--epsilon", "4", "--task", "ctr-text"),
+            "--epsilon is for --task recommend, got it with --task ctr-text",
+        ),
         (("train", "--data", ".", "--device", "abacus"), "a GPU that is here, got 'abacus'"),
         (("tune", "--data", ".", "--device", "cuda:99"), "a GPU that is here, got 'cuda:99': "),
         (("train", "--data", ".", "--out", __file__), "must be a folder, and is a file"),
@@ -98,6 +111,23 @@ def test_tune_writes_a_recipe_that_train_takes(trained: Path, tmp_path: Path) ->
 def test_what_cannot_be_done_is_said(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(SlatestreamError, match=message):
         invoke(*arguments)
+
+
+def test_a_private_release_is_made_and_says_what_it_does_not_cover(trained: Path, tmp_path: Path) -> None:
+    options = ("--data", trained / "tiny", "--recipe", trained / "recipe.toml", "--out", tmp_path / "private")
+    said = invoke("train", *options, "--epsilon", 4, "--json")
+    release = read_release(tmp_path / "private")
+    assert release.training["privacy"]["epsilon"] == 4.0
+    assert "(4, 1e-05)-differential privacy of all events of one user" in said
+    for line in NOT_COVERED:
+        assert line in said
+    assert json.loads(said.splitlines()[-1])["release"] == release.version
+
+
+def test_a_text_encoder_made_of_clicks_is_refused_where_epsilon_is_set(tmp_path: Path) -> None:
+    (tmp_path / METRICS).write_text("{}")
+    with pytest.raises(SlatestreamError, match="text_encoder must not be fine-tuned on clicks"):
+        invoke("train", "--data", tmp_path, "--text-encoder", tmp_path, "--epsilon", 4)
 
 
 @pytest.mark.parametrize(

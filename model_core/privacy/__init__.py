@@ -1,0 +1,1 @@
+"""What a release may say of its users: bounded by differential privacy."""

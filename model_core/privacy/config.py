@@ -1,0 +1,48 @@
+"""How private a release is to be: the settings, and what they promise."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+NOT_COVERED = (
+    "co-visits, popularity and rates that a worker folds while it serves",
+    "what policies and signal weights learn online",
+    "the catalogue (items, texts, links), the configuration, and how columns and scales of files were read",
+    "other releases: each costs its own epsilon, and those of one log add up",
+)
+"""What the promise is not about, as the command, the manifest and the documents say it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Privacy:
+    """User-level (epsilon, delta)-differential privacy of a release; an infinite epsilon is none.
+
+    Two logs are neighbours if one has all events of one user more. `delta` is to be far below one by the
+    number of users.
+    """
+
+    epsilon: float = math.inf
+    delta: float = 1e-5
+    clip: float = 5.0
+    """Length that what a user adds to the counts is shortened to. Chosen before the data are looked at."""
+
+    def __post_init__(self) -> None:
+        if not self.epsilon > 0.0:
+            raise ValueError(f"epsilon must be above 0, or inf for no privacy, got {self.epsilon:g}")
+        if not 0.0 < self.delta < 1.0:
+            raise ValueError(f"delta must be above 0 and below 1, got {self.delta:g}")
+        if not 0.0 < self.clip < math.inf:
+            raise ValueError(f"clip must be above 0 and finite, got {self.clip:g}")
+
+    @property
+    def promised(self) -> bool:
+        """Whether anything is promised."""
+        return self.epsilon < math.inf
+
+    def statement(self, sigma: float) -> dict[str, Any]:
+        """Say what is promised and by what, as a manifest has it."""
+        return {
+            "epsilon": self.epsilon, "delta": self.delta, "unit": "all events of one user, added or removed",
+            "mechanism": "analytic Gaussian, once, on the clipped item-item counts that EASE is fitted on",
+            "clip": self.clip, "sigma": sigma, "not_covered": list(NOT_COVERED),
+        }  # fmt: skip

@@ -1,0 +1,141 @@
+"""A release that hardly depends on any one user: EASE of noisy counts, and networks that learned nothing.
+
+Networks learn from all that users did, so they are left as they begin: they rank by co-visits, popularity
+and EASE with fixed weights, and say nothing of an item by itself. Nothing else is told that was computed from
+users: no metrics, no count of events, no times, no pictures. Events are not held out, for where a share of
+the log ends depends on every user in it.
+"""
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model_core.data.corpus import Corpus
+from model_core.data.datasets import Dataset
+from model_core.data.replay import item_features
+from model_core.network.config import ModelConfig, TrainConfig
+from model_core.network.model import Model
+from model_core.privacy.config import Privacy
+from model_core.privacy.counts import Counts, heard, noise_of, private_counts
+from model_core.release.export import export_release
+from model_core.release.folder import EASE, MAPPING, read_release, write_manifest
+from model_core.release.text_encoder import TextEncoder
+from model_core.signals.cold_start import fit_mapping
+from model_core.signals.config import SignalConfig
+from model_core.signals.ease import DENSE_ITEMS, Ease, ease_of_counts
+from model_core.signals.sample_signals import with_unmet
+from model_core.training.fit import Report
+from model_core.training.train import Trained, fit_widths
+
+
+def train_private(
+    corpus: Corpus,
+    weights: Mapping[str, float],
+    out: Path,
+    privacy: Privacy,
+    *,
+    config: ModelConfig | None = None,
+    signals: SignalConfig | None = None,
+    text_encoder: TextEncoder | None = None,
+    report: Report = lambda stage, done: None,
+) -> Trained:
+    """Write a release with the promise of `privacy`, from all of a log; see `public_part` for the corpus.
+
+    No two are alike: the noise is drawn from the system's entropy, once.
+
+    Raises
+    ------
+    ValueError
+        If nothing is promised, there are too many items, or a graph fails its check against torch.
+    """
+    if not privacy.promised:
+        raise ValueError("epsilon must be finite for a private release, got inf")
+    check_size(corpus.log.n_items)
+    config, signals = fit_widths(config or ModelConfig(), corpus), signals or SignalConfig()
+    began, features, log = time.perf_counter(), item_features(corpus), corpus.log
+    report("train", 0.0)
+    counts = private_counts(
+        log.users[log.positive], log.items[log.positive], log.n_items, privacy, np.random.default_rng()
+    )
+    ease = private_ease(counts, privacy, penalty=signals.ease_penalty, keep=signals.ease_keep)
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    with_unmet(ease, signals, features).save(partial / EASE)
+    fit_mapping(ease, features).save(partial / MAPPING)
+    report("train", 1.0)
+    if text_encoder is not None:
+        text_encoder.copy_to(partial)
+    model = untrained(corpus, config, tuple(weights.values()))
+    differences = export_release(partial, model.encoder, model.ranker, n_items=log.n_items)
+    write_manifest(
+        partial, config=config, actions=dict(weights), text_encoder=corpus.text_encoder,
+        vocabulary=corpus.vocabulary, signals=signals, metrics={"onnx_difference": differences},
+        training={"privacy": privacy.statement(noise_of(privacy))},
+    )  # fmt: skip
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)
+    return Trained(read_release(out), {"train": round(time.perf_counter() - began, 2)})
+
+
+def private_ease(counts: Counts, privacy: Privacy, *, penalty: float = 300.0, keep: int = 256) -> Ease:
+    """EASE of the counts of `private_counts`; it reads nothing else of the users.
+
+    The penalty is at least as large as the eigenvalues of the noise.
+
+    Raises
+    ------
+    ValueError
+        If there are more than `DENSE_ITEMS` items.
+    """
+    n_items = len(counts)
+    check_size(n_items)
+    known = np.arange(n_items)
+    if privacy.promised:
+        counts, edge = heard(counts, privacy)
+        penalty = max(penalty, edge)
+    else:
+        known = np.flatnonzero(counts.diagonal())
+    some = counts[np.ix_(known, known)].astype(np.float32)
+    return ease_of_counts(some, known, n_items, penalty=penalty, keep=keep)
+
+
+def check_size(n_items: int) -> None:
+    """See that there are few enough items for a matrix of counts."""
+    if n_items > DENSE_ITEMS:
+        raise ValueError(
+            f"items must be at most {DENSE_ITEMS} where epsilon is set, since every pair of them gets noise, "
+            f"got {n_items}"
+        )
+
+
+def untrained(corpus: Corpus, config: ModelConfig, weights: tuple[float, ...]) -> Model:
+    """Networks as they begin, that leave the score to the signals; they depend on the catalogue alone."""
+    torch.manual_seed(0)
+    model = Model(corpus, config, TrainConfig(), weights)
+    ranker = model.ranker
+    with torch.no_grad():
+        for part in (ranker.user.weight, ranker.user.bias, ranker.item_bias):
+            part.zero_()
+        for gains in (ranker.gains_here, ranker.gains_away):
+            gains[-2:] = 0.0
+    return model.eval()
+
+
+def public_part(dataset: Dataset, actions: list[str]) -> tuple[Dataset, list[str]]:
+    """Leave out what a vocabulary would tell of users: what they state, and items known from clicks only.
+
+    Such an item has its id for a title. Its events go with it.
+    """
+    items = [item for item in dataset.items if item.title != item.item_id]
+    log = dataset.interactions
+    kept = np.isin(log.item_ids, np.array([item.item_id for item in items], np.str_))
+    return (
+        replace(dataset, items=items, users=[], interactions=log[kept]),
+        [action for action, there in zip(actions, kept.tolist(), strict=True) if there],
+    )

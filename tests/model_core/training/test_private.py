@@ -1,0 +1,72 @@
+"""A private release: all that it tells of users comes out of the noisy counts."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model_core.data.datasets import Item, User
+from model_core.privacy.config import NOT_COVERED, Privacy
+from model_core.release.folder import EASE, MAPPING, WEIGHTS, read_release
+from model_core.release.scorer import Scorer
+from model_core.training.private import public_part, train_private
+from tests.model_core import tiny
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two releases of logs that differ in all events of all users but their catalogue's."""
+    folders = tmp_path_factory.mktemp("private")
+    for name, events in (("a", 900), ("b", 300)):
+        corpus = tiny.corpus(tiny.dataset(n_events=events))
+        train_private(corpus, tiny.WEIGHTS, folders / name, Privacy(epsilon=4.0), config=tiny.CONFIG)
+    return folders / "a", folders / "b"
+
+
+def test_only_what_is_made_of_noisy_counts_differs_between_logs(made: tuple[Path, Path]) -> None:
+    first, second = (json.loads((folder / "manifest.json").read_text()) for folder in made)
+    assert {name for name in first["files"] if first["files"][name] != second["files"][name]} == {
+        EASE,
+        MAPPING,
+    }
+    different = {name for name in first if first[name] != second[name]}
+    assert different == {"files", "version"}
+
+
+def test_it_holds_nothing_else_and_says_what_is_promised_and_what_not(made: tuple[Path, Path]) -> None:
+    release = read_release(made[0])
+    files = json.loads((made[0] / "manifest.json").read_text())["files"]
+    assert {path.name for path in made[0].iterdir()} == {*files, "manifest.json"}
+    assert not (made[0] / WEIGHTS).exists()
+    assert release.metrics.keys() == {"onnx_difference"}
+    (promise,) = release.training.values()
+    assert (promise["epsilon"], promise["delta"]) == (4.0, 1e-5)
+    assert promise["sigma"] == pytest.approx(5.0 * 1.0811618, rel=1e-6)
+    assert promise["not_covered"] == list(NOT_COVERED)
+
+
+def test_it_ranks_by_the_signals(made: tuple[Path, Path]) -> None:
+    scorer = Scorer(made[0])
+    batch = tiny.requests(scorer, 3)
+    scores = scorer.score(batch, np.random.default_rng(0).normal(size=(tiny.N_ITEMS, 16)).astype(np.float32))
+    other = scorer.score(batch, np.zeros((tiny.N_ITEMS, 16), np.float32))
+    for request in range(3):
+        assert scores.rows[request][:10].tolist() == other.rows[request][:10].tolist()
+
+
+def test_what_is_known_from_users_only_enters_no_vocabulary() -> None:
+    data = tiny.dataset()
+    told = replace(data, items=[*data.items[:-1], Item("i59", "i59")], users=[User("u1", {"city": "Bern"})])
+    actions = ["like"] * len(told.interactions)
+    public, kept = public_part(told, actions)
+    assert public.users == []
+    assert "i59" not in {item.item_id for item in public.items}
+    assert "i59" not in public.interactions.item_ids
+    assert len(kept) == len(public.interactions) < len(actions)
+
+
+def test_a_release_without_a_promise_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="epsilon must be finite for a private release, got inf"):
+        train_private(tiny.corpus(tiny.dataset()), tiny.WEIGHTS, tmp_path / "out", Privacy())
