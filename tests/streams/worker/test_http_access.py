@@ -103,6 +103,16 @@ async def test_pages_of_listed_origins_may_read_answers_and_others_may_not(make_
                 assert ("Access-Control-Allow-Origin" in answer.headers) == allowed
 
 
+async def test_pages_of_every_origin_may_read_answers_where_all_are_listed(make_memory: MakeMemory) -> None:
+    memory = make_memory(**ONE, http_cors_origins=("*",), http_tokens=TOKENS)
+    async with memory.worker() as worker, http(worker) as (client, url):
+        async with client.get(url, headers={"Origin": "https://any.example"}) as answer:
+            assert answer.headers["Access-Control-Allow-Origin"] == "https://any.example"
+            assert "Access-Control-Allow-Credentials" not in answer.headers  # so cookies stay out of it
+        async with client.get(url) as answer:
+            assert "Access-Control-Allow-Origin" not in answer.headers
+
+
 async def test_without_a_list_no_page_of_another_origin_may_read_anything(make_memory: MakeMemory) -> None:
     memory = make_memory(**ONE)
     async with memory.worker() as worker, http(worker) as (client, url):
