@@ -1,0 +1,33 @@
+"""Every decoder bears odd inputs; `python -m tests.fuzz` gives each a million."""
+
+import pytest
+
+from tests.fuzz import rows, topics
+from tests.fuzz.engine import fuzz
+
+QUICK = (topics.TARGETS | rows.TARGETS).keys() - {"mapped-clicks", "mapped-clicks-iso", "user-rows"}
+"""The others compile kernels of their own, or restore whole states: they are for the command."""
+
+
+@pytest.mark.parametrize("name", sorted(QUICK))
+def test_odd_inputs_are_refused_with_a_reason_or_read_as_plain_python_reads_them(name: str) -> None:
+    outcome = fuzz((topics.TARGETS | rows.TARGETS)[name](), inputs=500, seed=1)
+    assert outcome.findings == []
+    assert outcome.answers > 3
+
+
+class Fragile:
+    """Cannot bear a 7 that follows a quotation mark."""
+
+    batch, seeds, words = 50, (b'{"a": 1}',), (b'"7"',)
+
+    def check(self, inputs: list[bytes]) -> list[bool]:
+        if any(b'"7' in value for value in inputs):
+            raise KeyError("seven")
+        return [b"1" in value for value in inputs]
+
+
+def test_what_a_decoder_cannot_bear_is_found_and_made_small() -> None:
+    ((value, words),) = fuzz(Fragile(), inputs=5_000, seed=1).findings  # type: ignore[arg-type]
+    assert value == b'"7'
+    assert words.startswith("KeyError")
