@@ -71,7 +71,13 @@ def status_command(
         print(json.dumps(found, indent=2))
     else:
         console.print(view(workers, cluster))
-    _end(workers, cluster)
+    try:
+        _end(workers, cluster)
+    except UnreachableError as error:
+        if not as_json:
+            raise
+        print(f"slatestream: {error}", file=sys.stderr)  # stdout has one object already, which says so
+        raise typer.Exit(error.exit_code) from error
 
 
 def look_at(settings: Settings) -> Cluster:
