@@ -6,6 +6,7 @@
 import logging
 import os
 import tomllib
+from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -478,10 +479,11 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Explicit values first, then the environment, then the TOML file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _config_file)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _config_file.get())
 
 
-_config_file: Path | None = None
+# Only while settings are loaded: those that are made by themselves have no file.
+_config_file: ContextVar[Path | None] = ContextVar("_config_file", default=None)
 
 
 def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
@@ -494,17 +496,18 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     ConfigurationError
         Naming each setting at fault, its value and the rule it breaks.
     """
-    global _config_file
     _check_readable(config)
-    _config_file = config
     for name, meant in unknown_variables(os.environ, ENV_PREFIX, Settings.model_fields).items():
         log.warning("%s is no setting%s", name, f": did you mean {meant}?" if meant else "")
+    token = _config_file.set(config)
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         raise ConfigurationError(explain(error, Settings.model_fields)) from None
     except SettingsError as error:  # a variable that must be JSON and is not
         raise ConfigurationError(explain_no_json(error, ENV_PREFIX, Settings.model_fields)) from None
+    finally:
+        _config_file.reset(token)
 
 
 def _check_readable(config: Path | None) -> None:

@@ -27,10 +27,14 @@ def test_an_override_wins_over_the_environment_and_the_environment_over_the_file
     assert (settings.k_default, settings.max_batch, settings.seed) == (100, 20, 3)
 
 
-def test_a_file_is_forgotten_by_the_next_load(tmp_path: Path) -> None:
+def test_a_file_is_of_one_load_alone_also_of_one_that_fails(tmp_path: Path) -> None:
     config = tmp_path / "slatestream.toml"
     config.write_text("seed = 3\n")
     assert load_settings(config).seed == 3
+    assert Settings().seed == 0
+    with pytest.raises(ConfigurationError, match="partitions"):
+        load_settings(config, partitions=0)
+    assert Settings().seed == 0
     assert load_settings().seed == 0
 
 
