@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,7 +23,8 @@ MEMBER_PREFIX = b"member\0"
 SETTLE_S = 0.05  # rows of before are read together with what has replaced them
 CONNECT_S = 3.0
 AGAIN_S = 5.0
-AT_ONCE_S = 0.01
+AT_ONCE_S = 0.01  # doubled each time that a connection ends within BRIEF_S
+BRIEF_S = 1.0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 PORTS = {"http": 80, "https": 443}
 
@@ -118,6 +120,7 @@ class Neighbours:
         """Return when nobody listens any more where somebody was `reached`."""
         at = urlsplit(url)
         port = at.port or PORTS.get(at.scheme, 0)
+        pause_s = AT_ONCE_S
         while True:
             try:
                 async with asyncio.timeout(CONNECT_S):
@@ -129,11 +132,14 @@ class Neighbours:
             except (OSError, TimeoutError):
                 await asyncio.sleep(AGAIN_S)
             else:
-                reached = True
+                reached, began = True, time.monotonic()
                 try:
                     with contextlib.suppress(OSError):
                         while await reader.read(1024):
                             pass
                 finally:
                     writer.close()
-                await asyncio.sleep(AT_ONCE_S)  # it may be a connection that was idle for too long
+                # It may have been idle for too long, or a proxy has nobody behind it.
+                brief = time.monotonic() - began < BRIEF_S
+                pause_s = min(2 * pause_s, AGAIN_S) if brief else AT_ONCE_S
+                await asyncio.sleep(pause_s)

@@ -1,10 +1,11 @@
 """Workers watch each other's processes, here servers that listen and then do not."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from streams.worker.neighbours import Neighbour, Neighbours, encode_neighbour, this_machine
+from streams.worker.neighbours import AT_ONCE_S, Neighbour, Neighbours, encode_neighbour, this_machine
 from streams.worker.process import free_port
 
 
@@ -68,6 +69,21 @@ async def test_a_worker_is_expelled_once_nobody_listens_where_it_did_and_not_whe
         assert not expelled
         worker.die()
         await until(lambda: expelled == ["a"])
+
+
+async def test_who_takes_connections_only_to_end_them_is_asked_ever_less_often() -> None:
+    worker = Worker()
+    await worker.listen()
+    async with watching() as (neighbours, expelled):
+        began = time.monotonic()
+        neighbours.met(0, worker.row("a"), here=None)
+        for connection in range(1, 7):
+            await until(lambda ever=connection: worker.ever == ever)  # type: ignore[misc]
+            worker.hang_up()
+        # Five pauses, each twice as long as the one before it.
+        assert time.monotonic() - began >= AT_ONCE_S * (2 + 4 + 8 + 16 + 32)
+        assert not expelled
+        worker.die()
 
 
 async def test_who_was_never_reached_on_another_machine_is_left_to_its_session() -> None:
