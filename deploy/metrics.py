@@ -49,7 +49,7 @@ def document() -> str:
     lines = [
         "# Metrics", "",
         "Written by `make dashboards` from the code. A worker answers `/metrics` on its HTTP port (6066),",
-        "`slatestream ope` on 6067, `slatestream canary` on 6069, `slatestream trainer` on 6070. No label",
+        "`slatestream ope` on 6067, `slatestream canary` on 6069, `slatestream trainer` on 6071. No label",
         "has users or items as values.", "",
         "## Worker", "", *table(worker.described), "",
         "## Process", "", *table(process), "",

@@ -37,7 +37,7 @@ def trainer_command(
     ] = None,
     store: StoreUrl = None,
     host: Annotated[str, typer.Option(help="Address the metrics are served on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the metrics; 0 takes any.")] = 6070,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the metrics; 0 takes any.")] = 6071,
     as_json: Annotated[
         bool, typer.Option("--json", help="With --once or --judge: print the verdict as JSON.")
     ] = False,
