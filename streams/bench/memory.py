@@ -12,9 +12,9 @@ from rich.console import Console
 
 from streams.bench.folding import follow
 from streams.bench.load import LoadProcess, librdkafka_options
+from streams.bench.options import Set, settings_given
 from streams.bench.plan import Plan
 from streams.bench.report import Say, machine, print_table, speaker, write_report
-from streams.bench.serve import settings_given
 from streams.bench.work import Work
 from streams.bench.world import CHUNK, Rows, catalogue_rows, history_rows, publish_all
 from streams.demo.session import clean_exit, cluster
@@ -47,9 +47,7 @@ def memory_command(
     soak: Annotated[
         float, typer.Option(min=0, help="Minutes of a steady load after that, memory watched; 0 is none.")
     ] = 0.0,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the worker, name=value; repeatable.")
-    ] = None,
+    set_: Set = None,
     out: Annotated[Path, typer.Option(help="Folder for memory.json and the worker's log.")] = Path(
         "build/bench"
     ),

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from streams.bench.options import Set, settings_given, split
 from streams.bench.plan import Plan
 from streams.bench.report import machine, print_table, speaker, write_report
-from streams.bench.serve import settings_given, split
 from streams.bench.world import random_release
 from streams.demo.session import clean_exit, cluster
 from streams.errors import ConfigurationError
@@ -63,9 +63,7 @@ def ready_command(
             "--cold", help="Also start once with modules never compiled, and once with kernels neither."
         ),
     ] = False,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the worker, name=value; repeatable.")
-    ] = None,
+    set_: Set = None,
     out: Annotated[Path, typer.Option(help="Folder for ready.json and the worker's log.")] = Path(
         "build/bench"
     ),

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from streams.bench.folding import bare_consumer, folding_of, follow
 from streams.bench.load import librdkafka_options
+from streams.bench.options import Set, settings_given, whole_numbers
 from streams.bench.plan import Plan
 from streams.bench.report import Say, machine, print_table, speaker, write_report
-from streams.bench.serve import settings_given, whole_numbers
 from streams.bench.world import history_rows, publish_all
 from streams.demo.session import clean_exit, cluster
 from streams.errors import SlatestreamError
@@ -53,9 +53,7 @@ class Restored:
 def restore_command(
     users: Annotated[str, typer.Option(help="Users with state, comma-separated.")] = "99000,1000000",
     each: Annotated[int, typer.Option(min=1, help="Events of each user.")] = 2,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the worker, name=value; repeatable.")
-    ] = None,
+    set_: Set = None,
     out: Annotated[Path, typer.Option(help="Folder for restore.json and the worker's log.")] = Path(
         "build/bench"
     ),

@@ -14,9 +14,9 @@ from rich.console import Console
 from streams.bench.folding import folding_of, follow
 from streams.bench.latency import Latencies
 from streams.bench.load import librdkafka_options, run_together
+from streams.bench.options import Set, settings_given, whole_numbers
 from streams.bench.plan import Plan
 from streams.bench.report import machine, plot_curves, print_table, speaker, write_report
-from streams.bench.serve import settings_given, whole_numbers
 from streams.bench.wide import wide_clicks
 from streams.bench.work import Work
 from streams.bench.world import catalogue_rows, publish_all, random_release
@@ -49,9 +49,7 @@ def scale_command(
     events: Annotated[int, typer.Option(min=10_000, help="Clicks to ingest.")] = 500_000,
     rate: Annotated[float, typer.Option(min=1, help="Requests a second after that.")] = 50.0,
     seconds: Annotated[float, typer.Option(min=1, help="Of asking.")] = 8.0,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the workers, name=value; repeatable.")
-    ] = None,
+    set_: Set = None,
     out: Annotated[Path, typer.Option(help="Folder for scale.json and the workers' logs.")] = Path(
         "build/bench"
     ),

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from model_core.release.scorer import Scorer
 from streams.bench.graphs import time_scorer
+from streams.bench.options import split, whole_numbers
 from streams.bench.plan import Plan
 from streams.bench.report import machine, plot_curves, print_table, speaker, write_report
-from streams.bench.serve import split, whole_numbers
 from streams.bench.world import random_release
 from streams.demo.session import clean_exit
 from streams.errors import ConfigurationError

@@ -9,13 +9,13 @@ import typer
 from rich.console import Console
 
 from streams.bench.loaded import CLICKS_WARM_UP_S, PROBE_S, Load, Measured, Over, Overloaded, serving
+from streams.bench.options import Set, numbers, settings_given, split, whole_numbers
 from streams.bench.plan import Plan
 from streams.bench.report import machine, plot_curves, print_table, speaker, write_report
 from streams.bench.stages import Stage
 from streams.bench.world import random_release
 from streams.demo.session import clean_exit
 from streams.errors import ConfigurationError
-from streams.settings import Settings
 
 SETUP_S = 40.0  # a broker, a worker, a catalogue: what the plan expects before it knows
 COLUMNS = (
@@ -45,10 +45,7 @@ def serve_command(
         Path | None, typer.Option(help="Release to serve; unset, one of random weights is made.")
     ] = None,
     baseline: Annotated[bool, typer.Option("--baseline", help="Serve without any release.")] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A setting of the worker, name=value, such as policy=greedy; repeatable."),
-    ] = None,
+    set_: Set = None,
     seed: Annotated[int, typer.Option(help="Of the requests and the clicks.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for serve.json and the worker's log.")] = Path(
         "build/bench"
@@ -179,50 +176,9 @@ def curves_of(measured: list[Measured]) -> dict[str, list[tuple[float, float]]]:
     return curves
 
 
-def split(text: str) -> list[str]:
-    """Parts of a comma-separated list."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 def ways(text: str) -> list[Over]:
     """Read a comma-separated list of ways for requests to come."""
     try:
         return [Over(part) for part in split(text)]
     except ValueError:
         raise ConfigurationError(f"--over must be among {', '.join(Over)}, got {text!r}") from None
-
-
-def numbers(text: str) -> list[float]:
-    """Read a comma-separated list of numbers from 0 on."""
-    try:
-        found = [float(part) for part in split(text)]
-    except ValueError:
-        raise ConfigurationError(f"expected numbers, comma-separated, got {text!r}") from None
-    if not found or min(found) < 0:
-        raise ConfigurationError(f"expected numbers from 0 on, comma-separated, got {text!r}")
-    return found
-
-
-def whole_numbers(text: str) -> list[int]:
-    """Read a comma-separated list of whole numbers from 1 on."""
-    found = [int(number) for number in numbers(text)]
-    if min(found) < 1:
-        raise ConfigurationError(f"expected numbers from 1 on, comma-separated, got {text!r}")
-    return found
-
-
-def settings_given(pairs: list[str]) -> dict[str, Any]:
-    """Read name=value pairs as settings of the worker.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is no such setting, or a pair has no value.
-    """
-    given: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or name not in Settings.model_fields:
-            raise ConfigurationError(f"--set must be name=value with a name of the settings, got {pair!r}")
-        given[name] = value
-    return given

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from model_core.release.folder import MANIFEST, sign_manifest
 from streams.bench.loaded import READY_S, Bench, Load, Over
+from streams.bench.options import Set, settings_given
 from streams.bench.report import Say, machine, print_table, speaker, write_report
-from streams.bench.serve import settings_given
 from streams.bench.world import catalogue_rows, history_rows, publish_all, random_release
 from streams.client import SlateClient
 from streams.demo.session import clean_exit, cluster
@@ -59,9 +59,7 @@ def swap_command(
     swaps: Annotated[int, typer.Option(min=1, help="Swaps to a release held ready, in that time.")] = 250,
     rollbacks: Annotated[int, typer.Option(min=1, help="Rollbacks that are timed, one by one.")] = 30,
     users: Annotated[int, typer.Option(min=1, help="Users who ask, each with 20 likes.")] = 5_000,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the worker, name=value; repeatable.")
-    ] = None,
+    set_: Set = None,
     out: Annotated[Path, typer.Option(help="Folder for swap.json, the store and the worker's log.")] = Path(
         "build/bench"
     ),

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from streams.bench.options import Set, settings_given, split
 from streams.bench.plan import Plan
 from streams.bench.report import machine, print_table, speaker, write_report
-from streams.bench.serve import settings_given, split
 from streams.bench.world import catalogue_rows, history_rows, publish_all, random_release
 from streams.client import SlateClient
 from streams.demo.session import clean_exit, cluster
@@ -74,9 +74,7 @@ def takeover_command(
     release: Annotated[
         Path | None, typer.Option(help="Release of the workers; unset, one of random weights is made.")
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the workers, name=value; repeatable.")
-    ] = None,
+    set_: Set = None,
     out: Annotated[Path, typer.Option(help="Folder for takeover.json and the workers' logs.")] = Path(
         "build/bench"
     ),

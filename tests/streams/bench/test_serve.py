@@ -3,16 +3,9 @@ from dataclasses import replace
 import pytest
 
 from streams.bench.loaded import Load, Measured, Over, line
+from streams.bench.options import numbers, settings_given, whole_numbers
 from streams.bench.ready import Start, summary
-from streams.bench.serve import (
-    curves_of,
-    limit_line,
-    numbers,
-    settings_given,
-    stage_table,
-    ways,
-    whole_numbers,
-)
+from streams.bench.serve import curves_of, limit_line, stage_table, ways
 from streams.bench.stages import Stage
 from streams.bench.work import Outcome
 from streams.errors import ConfigurationError
