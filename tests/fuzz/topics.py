@@ -355,7 +355,7 @@ class OneSchema(Registry):
     """A registry that has one schema, whose id is 1."""
 
     def __init__(self, schema: Schema) -> None:
-        super().__init__("http://registry.invalid")
+        super().__init__("http://schemas.invalid")
         self._one = schema
 
     def by_id(self, number: int) -> Schema:
@@ -387,7 +387,7 @@ feeds = "clicks"
 format = "avro"
 each = "what"
 repartition = true
-registry = "http://registry.invalid"
+registry = "http://schemas.invalid"
 [source.fields]
 user_id = { path = "who", as = "text" }
 item_id = "@"

@@ -309,12 +309,12 @@ async def test_what_an_older_version_saved_of_logs_is_saved_in_both_changelogs(m
         assert decode(Actions, "user-state", ACTIONS_KEY, said).logs == shared[logs_key(partition)]
 
 
-async def test_after_lost_offsets_a_request_that_was_answered_is_not_answered_again(memory: Memory) -> None:
+async def answer_and_lose_offsets(memory: Memory, *, requests: int) -> None:
     for n in range(9):
         memory.events.content(f"i{n}")
     async with memory.worker() as worker:
         await worker.deliver()
-        for n in range(6):
+        for n in range(requests):
             memory.events.request("u", request_id=f"r{n}", k=3)
         await worker.deliver()
         memory.clock.move(8 * 86_400_000)
@@ -322,6 +322,10 @@ async def test_after_lost_offsets_a_request_that_was_answered_is_not_answered_ag
         await worker.deliver()
         await save(worker)
     memory.log.committed.clear()
+
+
+async def test_after_lost_offsets_a_request_that_was_answered_is_not_answered_again(memory: Memory) -> None:
+    await answer_and_lose_offsets(memory, requests=6)
     memory.events.click("u", "i2")
     memory.events.request("u", request_id="later")
     async with memory.worker() as worker:
@@ -335,18 +339,7 @@ async def test_after_lost_offsets_requests_are_not_answered_again_that_are_remem
     make_memory: MakeMemory,
 ) -> None:
     memory = make_memory(answered_requests=4)
-    for n in range(9):
-        memory.events.content(f"i{n}")
-    async with memory.worker() as worker:
-        await worker.deliver()
-        for n in range(10):
-            memory.events.request("u", request_id=f"r{n}", k=3)
-        await worker.deliver()
-        memory.clock.move(8 * 86_400_000)
-        memory.events.click("u", "i1")  # all slates are closed by now
-        await worker.deliver()
-        await save(worker)
-    memory.log.committed.clear()
+    await answer_and_lose_offsets(memory, requests=10)
     memory.log.append("recommendations", PLACE, [(b"u", b"not ours")])
     async with memory.worker() as worker:
         await worker.deliver(most=2)
