@@ -92,7 +92,7 @@ class MemorySite:
     async def bounded(self) -> int:
         """Return how many clicks have not counted in what users share."""
         text = self._worker.parts.metrics.render()[0].decode()
-        return int(MetricsReading(text).total("events_total", topic="clicks", outcome="bounded"))
+        return int(MetricsReading(text).total("clicks_bounded_total"))
 
     def _move(self, to_ms: int) -> None:
         self._clock.move(max(0, to_ms - self._clock.now_ms))

@@ -67,7 +67,7 @@ class TopicSite:
         return await asyncio.gather(*map(self._ask, requests))
 
     async def bounded(self) -> None:
-        """Return None: the worker's own metrics say it, `slatestream_events_total{outcome="bounded"}`."""
+        """Return None: the worker's own metrics say it, `slatestream_clicks_bounded_total`."""
 
     async def _ask(self, request: Request) -> list[str]:
         async with self._room:

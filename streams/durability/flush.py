@@ -18,7 +18,8 @@ from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.item_index import ItemIndex
 from streams.state.log_bases import LogBases, logs_key
-from streams.state.shard import Shard, arm_key, encode_policy_row, statistics_key
+from streams.state.policy_row import arm_key, encode_policy_row, statistics_key
+from streams.state.shard import Shard
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,8 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from streams.decoding.records import decode
 from streams.durability.covisit_restore import name_covisits, place_covisits, read_covisits
@@ -20,15 +22,8 @@ from streams.kafka.state_writers import StateWriters
 from streams.metrics import Metrics
 from streams.state.item_index import ItemIndex
 from streams.state.log_bases import LOGS_PREFIX
-from streams.state.shard import (
-    ARM_PREFIX,
-    STATISTICS_PREFIX,
-    PolicyRow,
-    Shard,
-    decode_policy_row,
-    features_of,
-    is_arm_in,
-)
+from streams.state.policy_row import ARM_PREFIX, STATISTICS_PREFIX, PolicyRow, decode_policy_row, is_arm_in
+from streams.state.shard import Shard
 from streams.state.shard_factory import ShardFactory
 
 log = logging.getLogger(__name__)
@@ -213,7 +208,7 @@ class Restorer:
 
     def _reopen(self, shard: Shard, row: PolicyRow, served: Recommendation, offset: int) -> None:
         shard.answered.add(served.request_id, offset)
-        features = features_of(served)
+        features = _features(served)
         erased = shard.profiles.erased_through(served.user_id)
         forgotten = erased is not None and served.clicks_offset <= erased
         kept = served.timestamp_ms + shard.slates.keep_ms > row.closed_ms
@@ -267,3 +262,12 @@ def _ids(records: RecordColumns, before: int) -> list[tuple[int, str]]:
         with contextlib.suppress(*UNDECODABLE):
             found.append((record.offset, _decode_answered(record.value or b"").request_id))
     return found
+
+
+def _features(record: Recommendation) -> NDArray[np.float32]:
+    """Feature rows of a published slate: (len(slate), feature_dim) float32, none where they are damaged."""
+    dim = record.feature_dim
+    rows = np.frombuffer(record.features[: len(record.features) // 4 * 4], "<f4").astype(np.float32)
+    if dim < 1 or rows.size != len(record.slate) * dim:
+        return np.zeros((0, max(dim, 0)), np.float32)
+    return rows.reshape(len(record.slate), dim)

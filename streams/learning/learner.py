@@ -13,14 +13,8 @@ from online_learning.statistics.sums import Statistics
 from streams.events import MAX_SLATE
 from streams.learning.policy_set import PolicySet
 from streams.metrics import Metrics
-from streams.state.shard import (
-    ARM_PREFIX,
-    STATISTICS_PREFIX,
-    Shard,
-    arm_of,
-    decode_policy_row,
-    is_arm_in,
-)
+from streams.state.policy_row import ARM_PREFIX, STATISTICS_PREFIX, arm_of, decode_policy_row, is_arm_in
+from streams.state.shard import Shard
 
 LEARN_INTERVAL_S = 0.2
 POSITIONS_INTERVAL_S = 1.0

@@ -5,7 +5,7 @@ from online_learning.policies import registry as policies
 
 _READ = ("accepted", "dead_letter", "left_out")
 EVENTS = {
-    "clicks": (*_READ, "bounded", "duplicate", "replayed", "refused"),
+    "clicks": (*_READ, "duplicate", "replayed", "refused"),
     "content": (*_READ, "tombstone"),
     "users": (*_READ, "tombstone"),
     "requests": (*_READ, "duplicate", "refused"),

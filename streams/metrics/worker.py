@@ -130,6 +130,9 @@ class Metrics:
             self._counter("events", "Records by topic and what became of them.", ("topic", "outcome")),
             *((topic, outcome) for topic, outcomes in EVENTS.items() for outcome in outcomes),
         )
+        self.clicks_bounded = self._counter(
+            "clicks_bounded", "Accepted clicks that count no further in what users share: influence_per_hour."
+        )
         self._dead = self._counter(
             "dead_letters", "Records sent to dead-letters, and why.", ("topic", "reason")
         )

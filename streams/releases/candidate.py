@@ -20,7 +20,8 @@ from streams.releases.store import ReleaseStore
 from streams.serving.lane import Lane, Lanes
 from streams.serving.lane_maker import LaneMaker
 from streams.settings import Settings
-from streams.state.shard import ARM_PREFIX, STATISTICS_PREFIX, Shard
+from streams.state.policy_row import ARM_PREFIX, STATISTICS_PREFIX
+from streams.state.shard import Shard
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,12 +24,9 @@ from streams.metrics import Metrics
 from streams.state.fair_lock import FairLock
 from streams.state.item_index import ItemIndex, key_of, keys_of
 from streams.state.log_bases import LogBases
-from streams.state.profiles import BOUNDED, DUPLICATE, REFUSED, REPLAYED, Profiles, count_pairs
-from streams.state.spaces import KEPT, SpaceRow, space_key
-
-STATISTICS_PREFIX = b"statistics\0"
-ARM_PREFIX = b"arm\0"
-POLICY_ROW_VERSION = 1
+from streams.state.policy_row import POLICY_ROW_VERSION, PolicyRow, arm_key
+from streams.state.profiles import DUPLICATE, REFUSED, Profiles, count_pairs
+from streams.state.spaces import KEPT, SpaceRow
 
 # What a request's context takes in memory, times its bytes as JSON.
 CONTEXT_FACTOR = 4
@@ -41,77 +37,6 @@ SLICE = 512
 
 # How long a click may be on its way to the broker when all that are there have been folded.
 IDLE_MS = 10_000
-
-
-class PolicyRow(msgspec.Struct, frozen=True, array_like=True):
-    """The bandit's changelog row of one partition, in `policy-state`.
-
-    clicks_offset and recommendations_offset are the last ones in the sums; open_from is where the
-    recommendations begin that may still be rewarded; closed_ms is the watermark slates were closed at.
-    statistics is empty where each part of them has a row of its own, written before this one. positions is
-    of the slates closed so far, and examination what the slates after this row are weighed by; both are
-    empty where position bias is not learned. others are the statistics of releases that served before, and
-    dim is the number of features of the one that serves; 0 in rows from before there were others.
-    """
-
-    v: int
-    feature_space: str
-    clicks_offset: int
-    recommendations_offset: int
-    open_from: int
-    closed_ms: int
-    statistics: bytes
-    positions: bytes = b""
-    examination: tuple[float, ...] = ()
-    dim: int = 0
-    others: tuple[SpaceRow, ...] = ()
-
-    @property
-    def spaces(self) -> list[SpaceRow]:
-        """The statistics of all releases, that of the one that serves last."""
-        return [*self.others, SpaceRow(self.feature_space, self.dim, self.statistics)]
-
-
-encode_policy_row = msgspec.msgpack.Encoder().encode
-_decode_policy_row = msgspec.msgpack.Decoder(PolicyRow).decode
-
-
-def decode_policy_row(value: bytes) -> PolicyRow:
-    """Read a row; a schema of the future is a clear error."""
-    row = _decode_policy_row(value)
-    if row.v > POLICY_ROW_VERSION:
-        raise ValueError(
-            f"policy-state row has schema {row.v}; this version reads up to {POLICY_ROW_VERSION}"
-        )
-    return row
-
-
-def statistics_key(partition: int) -> bytes:
-    """Key of a partition's row of bandit statistics."""
-    return STATISTICS_PREFIX + partition.to_bytes(2, "big")
-
-
-def arm_key(partition: int, arm: int, feature_space: str | None = None) -> bytes:
-    """Key of a partition's row of one part, an item's, of bandit statistics.
-
-    Without a feature space it is that of a row from before each release had rows of its own.
-    """
-    space = b"" if feature_space is None else space_key(feature_space)
-    return ARM_PREFIX + partition.to_bytes(2, "big") + arm.to_bytes(8, "big") + space
-
-
-def arm_of(key: bytes) -> int:
-    """Return the arm that an `arm_key` names."""
-    return int.from_bytes(key[_ARM], "big")
-
-
-def is_arm_in(key: bytes, feature_space: str) -> bool:
-    """Whether an `arm_key` may be one of a feature space."""
-    space = key[_ARM.stop :]
-    return not space or space == space_key(feature_space)
-
-
-_ARM = slice(len(ARM_PREFIX) + 2, len(ARM_PREFIX) + 10)
 
 
 class _Rows:
@@ -584,30 +509,3 @@ def items_of(shards: Iterable[Shard]) -> Iterator[None]:
         for shard in shards:
             stack.enter_context(shard.items_lock)
         yield
-
-
-def features_of(record: Recommendation) -> NDArray[np.float32]:
-    """Feature rows of a published slate: (len(slate), feature_dim) float32, none where they are damaged."""
-    dim = record.feature_dim
-    rows = np.frombuffer(record.features[: len(record.features) // 4 * 4], "<f4").astype(np.float32)
-    if dim < 1 or rows.size != len(record.slate) * dim:
-        return np.zeros((0, max(dim, 0)), np.float32)
-    return rows.reshape(len(record.slate), dim)
-
-
-def count_outcomes(outcomes: NDArray[np.uint8], metrics: Metrics, topic: str) -> None:
-    """Count what became of folded rows."""
-    duplicates = int(np.count_nonzero(outcomes == DUPLICATE))
-    replayed = int(np.count_nonzero(outcomes == REPLAYED))
-    refused = int(np.count_nonzero(outcomes == REFUSED))
-    bounded = int(np.count_nonzero(outcomes == BOUNDED))
-    counts: Sequence[tuple[str, int]] = (
-        ("accepted", len(outcomes) - duplicates - replayed - refused - bounded),
-        ("bounded", bounded),
-        ("duplicate", duplicates),
-        ("replayed", replayed),
-        ("refused", refused),
-    )
-    for outcome, count in counts:
-        if count:
-            metrics.count_events(topic, outcome, count)

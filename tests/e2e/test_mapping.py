@@ -189,8 +189,7 @@ def test_cloudevents_of_another_partitioner_and_a_database_s_changes_are_served_
         reading = wait_until(
             lambda: (
                 (now := worker.metrics()) is not None
-                and now.total("events_total", topic="clicks", outcome="accepted") == 3
-                and now.total("events_total", topic="clicks", outcome="bounded") == 9
+                and now.total("events_total", topic="clicks", outcome="accepted") == 12
                 and now.total("state_rows", kind="items") == 4
                 and now
             ),

@@ -62,8 +62,7 @@ def test_avro_clicks_wait_for_the_registry_are_folded_and_an_unknown_schema_is_a
         wait_until(
             lambda: (
                 (now := worker.metrics()) is not None
-                and now.total("events_total", topic="clicks", outcome="accepted") == 3
-                and now.total("events_total", topic="clicks", outcome="bounded") == 6
+                and now.total("events_total", topic="clicks", outcome="accepted") == 9
                 and now.total("state_rows", kind="items") == 4
             ),
             "every click and item is there",

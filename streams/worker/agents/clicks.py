@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streams.decoding.click_kernels import USER
 from streams.decoding.clicks import ClickColumns, click_columns
@@ -20,7 +21,8 @@ from streams.metrics import Metrics
 from streams.serving.server import Server
 from streams.settings import Settings
 from streams.state.item_index import ItemIndex
-from streams.state.shard import Shard, count_outcomes
+from streams.state.profiles import APPLIED, BOUNDED, DUPLICATE, REFUSED, REPLAYED
+from streams.state.shard import Shard
 
 T = TypeVar("T")
 
@@ -110,7 +112,7 @@ class ClickAgent:
         metrics.observe_stage("fold", time.perf_counter() - began)
         # Of the oldest of the piece.
         metrics.observe_stage("click_to_fold", max(0.0, time.time() - clicks.broker_times[0] / 1000))
-        count_outcomes(outcomes, metrics, "clicks")
+        _count(outcomes, metrics)
         self._placement.check_bytes("clicks", shard.partition, clicks.data, clicks.spans[USER])
 
     def _elsewhere(self, work: Callable[..., T], *arguments: Any) -> "asyncio.Future[T]":
@@ -128,3 +130,19 @@ class ClickAgent:
                 context=click.context,
             )
             await self._server.serve_click(shard, request, columns.records[int(columns.rows[row])])
+
+
+def _count(outcomes: NDArray[np.uint8], metrics: Metrics) -> None:
+    """Count what became of folded clicks."""
+    counts = np.bincount(outcomes, minlength=BOUNDED + 1).tolist()
+    bounded = counts[BOUNDED]
+    for outcome, n in (
+        ("accepted", counts[APPLIED] + bounded),
+        ("duplicate", counts[DUPLICATE]),
+        ("replayed", counts[REPLAYED]),
+        ("refused", counts[REFUSED]),
+    ):
+        if n:
+            metrics.count_events("clicks", outcome, n)
+    if bounded:
+        metrics.clicks_bounded.inc(bounded)

@@ -12,7 +12,8 @@ from streams.learning.learner import Learner
 from streams.learning.policy_set import PolicySet
 from streams.metrics import Metrics
 from streams.settings import load_settings
-from streams.state.shard import PolicyRow, Shard, encode_policy_row
+from streams.state.policy_row import PolicyRow, encode_policy_row
+from streams.state.shard import Shard
 from tests.streams.state.test_shard_learning import shard
 
 PRIOR = LinearPrior(np.array([1.0, 0.5, -0.5]))

@@ -24,7 +24,7 @@ from streams.releases.changes import ReleaseChange, decode_change, encode_change
 from streams.releases.live import Live
 from streams.releases.store import ReleaseStore
 from streams.serving.lane import Lane
-from streams.state.shard import ARM_PREFIX, is_arm_in
+from streams.state.policy_row import ARM_PREFIX, is_arm_in
 from streams.testing.worker import MemoryWorker
 from tests.streams.conftest import Memory
 from tests.streams.releases.made import variant

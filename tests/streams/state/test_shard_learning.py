@@ -19,8 +19,9 @@ from streams.kafka.columns import Record
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.item_index import ItemIndex, key_of, keys_of
+from streams.state.policy_row import ARM_PREFIX, arm_key, decode_policy_row, encode_policy_row
 from streams.state.profiles import Profiles
-from streams.state.shard import ARM_PREFIX, Shard, arm_key, decode_policy_row, encode_policy_row
+from streams.state.shard import Shard
 from streams.state.spaces import Spaces
 
 BEGIN_MS = 10**12
