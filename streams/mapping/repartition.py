@@ -52,6 +52,7 @@ LOOK_INTERVAL_S = 2.0  # at which topics there are
 METADATA_AGE_MS = 5_000
 FETCH_BYTES = 1024 * 1024
 RETRY_S = 5.0
+LOOK_AGAIN_S = 0.2  # how often a start looks how far the group has copied
 REFUSED = (MessageSizeTooLargeError, RecordListTooLargeError, ValueError)
 """What is said of a row that is never going to be taken."""
 
@@ -90,6 +91,8 @@ class Repartitioner:
                 translator = Translator(source, schemas=schemas_of(settings, source))
                 self._translators[source.topic].append(translator)
         self._copied: dict[TopicPartition, int] = {}  # the next offset to copy
+        self._committed: dict[TopicPartition, int] = {}
+        self._wanted: dict[TopicPartition, int] | None = None  # offsets up to which a start waits
         self._waiting: dict[TopicPartition, Waiting] = {}
         self._consumer: AIOKafkaConsumer | None = None
         self._standing: Standing | None = None  # None until it is known where to read on
@@ -128,6 +131,23 @@ class Repartitioner:
         if self._consumer is not None:
             await closed(self._consumer.stop())
 
+    async def caught_up(self) -> None:
+        """Wait until the group has copied what the topics held when this was first asked, in any worker."""
+        if (consumer := self._consumer) is None:
+            return
+        while self._wanted is None or self._wanted:
+            try:
+                if self._wanted is None:
+                    self._wanted = await consumer.end_offsets(_partitions(consumer, self._translators))
+                copied = await consumer._coordinator.fetch_committed_offsets(list(self._wanted))
+            except KafkaError as error:
+                log.debug("how far the topics are copied is not known: %r", error)
+            else:
+                for tp in [tp for tp, end in self._wanted.items() if _offset(copied.get(tp)) >= end]:
+                    del self._wanted[tp]
+            if self._wanted or self._wanted is None:
+                await asyncio.sleep(LOOK_AGAIN_S)
+
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         while True:
             if self._standing is None and consumer.assignment():
@@ -143,9 +163,8 @@ class Repartitioner:
                     break  # it is read from elsewhere by now, or by another worker
                 self._copied[tp] = records[-1].offset + 1
             else:
-                if fetched:
-                    await self._commit(consumer, standing, fetched)
                 await self._pass_markers(consumer)
+                await self._commit(consumer, standing)
             await self._look(consumer)
 
     async def _go_on(self, consumer: AIOKafkaConsumer) -> None:
@@ -161,12 +180,15 @@ class Repartitioner:
         if self._assignments == assignment:
             for tp, offset in standing.starts(self._trimmed).items():
                 consumer.seek(TopicPartition(*tp), offset)
+                self._copied[TopicPartition(*tp)] = offset
+                self._committed[TopicPartition(*tp)] = standing.committed.get(tp, (0, ""))[0]
             self._standing = standing
 
     def _rebalanced(self) -> None:
         self._standing = None
         self._assignments += 1
         self._copied.clear()
+        self._committed.clear()
 
     def _trimmed(self, topic: str, partition: int, records: int) -> None:
         log.error(
@@ -199,19 +221,25 @@ class Repartitioner:
             except IllegalStateError:  # it went to another worker just now
                 continue
 
-    async def _commit(
-        self, consumer: AIOKafkaConsumer, standing: Standing, copied: Iterable[TopicPartition]
-    ) -> None:
+    async def _commit(self, consumer: AIOKafkaConsumer, standing: Standing) -> None:
         """Commit what has been copied, or leave it to the next time: what is read again is copied again."""
-        offsets = {tp: OffsetAndMetadata(self._copied[tp], standing.marks.get(tp.topic, "")) for tp in copied}
+        new = {tp: offset for tp, offset in self._copied.items() if offset != self._committed.get(tp)}
+        if not new:
+            return
+        marks = standing.marks
         try:
-            await consumer.commit(offsets)
+            await consumer.commit(
+                {tp: OffsetAndMetadata(offset, marks.get(tp.topic, "")) for tp, offset in new.items()}
+            )
         except (CommitFailedError, IllegalStateError):  # another worker has the partition by now
             pass
         except KafkaError as error:
             if not error.retriable:
                 raise
             log.warning("what was copied is not committed yet: %r", error)
+        else:
+            if self._standing is standing:
+                self._committed |= new
 
     def measure_lag(self) -> None:
         """Tell how far the copying is behind; to be called every second or so."""
@@ -297,6 +325,15 @@ class _Listener(ConsumerRebalanceListener):
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         self._rebalanced()
+
+
+def _partitions(consumer: AIOKafkaConsumer, topics: Iterable[str]) -> list[TopicPartition]:
+    found = {topic: consumer.partitions_for_topic(topic) or () for topic in topics}
+    return [TopicPartition(topic, partition) for topic, those in found.items() for partition in those]
+
+
+def _offset(committed: OffsetAndMetadata | None) -> int:
+    return 0 if committed is None else int(committed.offset)
 
 
 def _crash_on_error(task: "asyncio.Task[None]", crash: Callable[[BaseException], None]) -> None:

@@ -136,9 +136,11 @@ def assemble(
         log, topics, factory, answered_requests=settings.answered_requests, index=index, inputs=inputs,
         writers=writers, metrics=metrics,
     )  # fmt: skip
+    dead_letters = DeadLetters(publisher, topics["dead-letters"], metrics)
+    repartitioner = Repartitioner(settings, publisher=publisher, dead_letters=dead_letters, metrics=metrics)
     partitions = Partitions(
         restorer.restore, topics=topics, ends=ends, inputs=inputs, shared=shared,
-        shared_topics=shared_topics, lanes=lanes, metrics=metrics,
+        shared_topics=shared_topics, lanes=lanes, metrics=metrics, copied=repartitioner.caught_up,
         faults=lambda: watch.faults, dropped=partial(slates.take_back, topics["recommendations"]),
     )  # fmt: skip
 
@@ -162,7 +164,6 @@ def assemble(
         metrics=metrics, clock=clock,
     )  # fmt: skip
     idle_users = IdleUsers(settings, partitions.live, metrics=metrics, clock=clock)
-    dead_letters = DeadLetters(publisher, topics["dead-letters"], metrics)
     own_clicks = OwnClicks(
         partial(ends.of, topics["clicks"]),
         timeout_ms=settings.read_your_writes_ms,
@@ -222,7 +223,6 @@ def assemble(
                 dead_letters=dead_letters,
                 metrics=metrics,
             )
-    repartitioner = Repartitioner(settings, publisher=publisher, dead_letters=dead_letters, metrics=metrics)
     return Parts(
         repartitioner=repartitioner,
         settings=settings, topics=topics, metrics=metrics, lanes=lanes, shared=shared,

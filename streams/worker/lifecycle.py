@@ -20,6 +20,7 @@ from streams.worker.allocator import give_back
 from streams.worker.assembly import Parts
 from streams.worker.log_metrics import LogCounter
 from streams.worker.loop_lag import measure_loop_lag
+from streams.worker.ready_log import ReadyLog
 from streams.worker.reclaimer import SWEEP_INTERVAL_S
 from streams.worker.warm_kernels import compile_missing, warm
 
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 DRAIN_TIMEOUT_S = 10.0
 LAG_INTERVAL_S = 1.0
+READY_INTERVAL_S = 0.5
 ERASURE_BYTES = 300  # that one mark takes, about
 
 
@@ -60,6 +62,8 @@ class Lifecycle:
         # What is loaded now stays for good: keep the collector from walking it again and again.
         gc.freeze()
         gc.enable()
+        partitions = parts.partitions
+        told = ReadyLog(partitions.is_ready, partitions.readiness, lambda: parts.lanes.serving.items.pending)
         flush_s = settings.flush_interval_ms / 1000
         self._tasks = [
             asyncio.create_task(self._every(flush_s, parts.flusher.flush_due)),
@@ -68,6 +72,7 @@ class Lifecycle:
             asyncio.create_task(self._every(SWEEP_INTERVAL_S, self._sweep)),
             asyncio.create_task(self._every(LOOK_INTERVAL_S, parts.watch.look)),
             asyncio.create_task(self._every(LAG_INTERVAL_S, self._measure_lag)),
+            asyncio.create_task(self._every(READY_INTERVAL_S, told.look)),
             asyncio.create_task(measure_loop_lag(parts.metrics.observe_loop_lag)),
         ]
 

@@ -31,6 +31,7 @@ class Partitions:
     ----------
     restore : returns the shard of a partition as it was when it was last flushed
     topics : full name on the broker by name
+    copied : waits until what other topics held at the start is in ours
     faults : returns what is wrong with the topics
     dropped : is told each partition that others may own from now on
     """
@@ -46,6 +47,7 @@ class Partitions:
         shared_topics: SharedTopics,
         lanes: Lanes,
         metrics: Metrics,
+        copied: Callable[[], Awaitable[None]],
         faults: Callable[[], Collection[str]] = tuple,
         dropped: Callable[[int], object] = lambda partition: None,
     ) -> None:
@@ -57,6 +59,7 @@ class Partitions:
         self._shared_topics = shared_topics
         self._lanes = lanes
         self._metrics = metrics
+        self._copied = copied
         self._faults = faults
         self._dropped = dropped
         self._shards: dict[int, asyncio.Task[Shard]] = {}
@@ -238,6 +241,7 @@ class Partitions:
             log.error("deleted and made anew: %s; all partitions are restored", ", ".join(sorted(others)))
             self.start_over()
             return
+        await self._copied()
         names = (*USER_TOPICS, "content")
         found = await asyncio.gather(*(self._ends.of(self._topics[name], partitions) for name in names))
         ends = dict(zip(names, found, strict=True))

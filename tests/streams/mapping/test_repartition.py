@@ -125,7 +125,9 @@ async def test_what_the_broker_does_not_take_is_tried_until_it_does_and_is_not_c
         admin.create_acls([denied])
         say(settings, '{"who": "u1"}', '{"who": "u2"}', "{")
         async with repartitioning(settings, metrics) as repartitioner:
+            ready = asyncio.create_task(repartitioner.caught_up())
             await until(lambda: number(metrics, refused) >= 2, "it tries again")
+            assert not ready.done()
             repartitioner.measure_lag()
             assert number(metrics, lag) == 3
             group = f"{settings.group_id}.mapping"
@@ -139,6 +141,7 @@ async def test_what_the_broker_does_not_take_is_tried_until_it_does_and_is_not_c
                 return number(metrics, lag) == 0
 
             await until(copied, "all is copied")
+            await until(ready.done, "whoever waits for it goes on")
         assert admin.list_group_offsets([group])[group][TopicPartition("people", 0)].offset == 3
     assert sorted(await values(settings, "users"))[0].startswith(b'{"user_id":"u1"')
     assert len(await values(settings, "users")) == 2
@@ -167,3 +170,26 @@ async def test_a_source_that_was_made_anew_is_copied_from_its_beginning(settings
         await copied(2 + 5 + 8)
     users = {decode_user(value).user_id for value in await values(settings, "users")}
     assert users == {"u1", "u2", *(f"v{n}" for n in range(5)), *(f"w{n}" for n in range(8))}
+
+
+async def test_a_start_waits_for_what_lay_there_and_for_nothing_that_comes_later(settings: Settings) -> None:
+    options = kafka_client_options(settings)
+    producer = KafkaProducer(**options, acks="all", transactional_id="people")
+    producer.init_transactions()
+    for taken_back in (False, True):  # what ends a transaction is a record that is never copied
+        producer.begin_transaction()
+        producer.send("people", b'{"who": "u1"}')
+        producer.flush()
+        if taken_back:
+            producer.abort_transaction()
+        else:
+            producer.commit_transaction()
+    producer.close()
+    async with repartitioning(settings, Metrics(process=False)) as repartitioner:
+        await asyncio.wait_for(repartitioner.caught_up(), 60)
+        assert len(await values(settings, "users")) == 1
+        say(settings, *(f'{{"who": "v{n}"}}' for n in range(5)))
+        await asyncio.wait_for(repartitioner.caught_up(), 0.01)
+    async with repartitioning(settings, Metrics(process=False)) as repartitioner:
+        await asyncio.wait_for(repartitioner.caught_up(), 60)
+        assert len(await values(settings, "users")) == 6
