@@ -52,3 +52,7 @@ class NobodyThere(ClusterError):
 
 class OwnershipLost(Exception):
     """Another worker answers for the partition now: what is held of it here counts no more."""
+
+
+class Fenced(OwnershipLost):
+    """Another worker has become the partition's writer: brokers refuse what this one writes."""

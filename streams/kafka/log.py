@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from streams.kafka.ends import EndOffsets
 from streams.kafka.layout import Layout
-from streams.kafka.producer_mends import Failed, unnoticed
+from streams.kafka.producer_mends import Failed, Identity, IdentityOf, unnoticed
 from streams.kafka.publisher import Publisher, Row
 from streams.kafka.reader import TailReader, read_partition
 from streams.settings import Settings
@@ -38,6 +38,14 @@ class RowPublisher(Protocol):
 
     async def publish_all(self, rows: Iterable[tuple[str, int, Row]], /) -> None:
         """Publish rows of several (topic, partition) pairs at once."""
+
+    @property
+    def identity(self) -> Identity:
+        """Who publishes here, for brokers."""
+        ...
+
+    async def fence(self, topic: str, partition: int, /) -> None:
+        """Have a partition refuse rows of this transactional id's former identities."""
 
     def take_back(self, topic: str, partition: int) -> None:
         """Send nothing more of what was published to a partition until now; it fails with OwnershipLost."""
@@ -101,7 +109,7 @@ class Log(Protocol):
         self,
         *,
         transactional_id: str | None = None,
-        may_send: Callable[[], bool] | None = None,
+        identity: IdentityOf | None = None,
         failed: Failed = unnoticed,
     ) -> RowPublisher:
         """Return a publisher, to be started; see `publisher.Publisher`."""
@@ -135,11 +143,11 @@ class KafkaLog:
         self,
         *,
         transactional_id: str | None = None,
-        may_send: Callable[[], bool] | None = None,
+        identity: IdentityOf | None = None,
         failed: Failed = unnoticed,
     ) -> Publisher:
         """Return a publisher, to be started; see `publisher.Publisher`."""
-        return Publisher(self._settings, transactional_id=transactional_id, may_send=may_send, failed=failed)
+        return Publisher(self._settings, transactional_id=transactional_id, identity=identity, failed=failed)
 
     def read(
         self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0, last: int | None = None

@@ -3,6 +3,7 @@
 - A row that the broker refuses takes its sequence number with it: every later one would be out of order.
 - Sequence numbers go on below zero after 2**31 rows, where a broker expects zero.
 - What may not be sent any more must not be sent, nor sent again.
+- All partitions are published to under one producer id, so that no other producer can take over just one.
 - Nobody is told of what is tried again.
 - A connection that breaks while it is asked who coordinates transactions ends it for good.
 """
@@ -10,36 +11,48 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError
-from aiokafka.producer.transaction_manager import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, PidAndEpoch
 
 from streams.errors import OwnershipLost
 
+NOT_OURS = "the partition is another worker's, or the group has not answered in a session"
+TAKEN_BACK = "the partition may be another worker's by now"
 WAKE_S = 0.1  # how often it is looked whether what is held back may go
 NUMBERS = 2**31
 
 Failed: TypeAlias = Callable[[str], object]
 
 
+class Identity(NamedTuple):
+    """Who published rows, as brokers know it: one of an older epoch is refused where a newer one has been."""
+
+    producer_id: int
+    epoch: int
+
+
+IdentityOf: TypeAlias = Callable[[int], Identity | None]
+"""Who publishes to a partition now; None while nobody may."""
+
+
 def unnoticed(topic: str) -> None:
     """Let an error of the broker's be known to nobody but the caller."""
 
 
-def mend(producer: AIOKafkaProducer, *, may_send: Callable[[], bool] | None, failed: Failed) -> "Unconfirmed":
+def mend(producer: AIOKafkaProducer, *, identity: IdentityOf | None, failed: Failed) -> "Unconfirmed":
     """Mend a started producer; return what takes back rows that it has been given.
 
     Parameters
     ----------
-    may_send : asked right before rows go out; None: always
+    identity : asked right before rows go out; None: the producer's own, always
     failed : called with the topic of what is sent once more
     """
-    _number(producer)
+    _number(producer, identity)
     _tell(producer, failed)
-    if may_send is not None:
-        _guard(producer, may_send)
+    if identity is not None:
+        _guard(producer, identity)
     return Unconfirmed(producer)
 
 
@@ -56,29 +69,39 @@ def look_up_again(producer: AIOKafkaProducer) -> None:
     producer.client.coordinator_lookup = again
 
 
-def _number(producer: AIOKafkaProducer) -> None:
+def _number(producer: AIOKafkaProducer, identity: IdentityOf | None) -> None:
     """Give the numbers of refused rows to the next ones, and begin at 0 again after the last number.
 
-    Of a partition one batch is on its way at a time, so nothing else has been numbered since.
+    Of a partition one batch is on its way at a time, so nothing else has been numbered since. Each identity
+    has numbers of its own.
     """
     manager, accumulator = producer._txn_manager, producer._message_accumulator
     pop = accumulator._pop_batch
+    last: dict[Any, Identity] = {}
 
     def increment(tp: Any, rows: int) -> None:
         manager._sequence_numbers[tp] = (manager._sequence_numbers[tp] + rows) % NUMBERS
 
     def popped(tp: Any) -> Any:
-        batch = pop(tp)
-        if batch.retry_count == 1:  # numbered just now
-            fail, producer_id = batch.failure, manager.producer_id
+        batch = accumulator._batches[tp][0]
+        if batch.retry_count:  # it keeps the number that it has
+            return pop(tp)
+        who = identity(tp.partition) if identity is not None else None
+        who = who or Identity(manager.producer_id, manager.producer_epoch)
+        if last.setdefault(tp, who) != who:
+            last[tp], manager._sequence_numbers[tp] = who, 0
+        set_state, fail = batch.set_producer_state, batch.failure
 
-            def failure(exception: Any) -> None:
-                if manager.producer_id == producer_id:
-                    increment(tp, -batch.record_count)
-                fail(exception)
+        def set_producer_state(producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+            set_state(who.producer_id, who.epoch, base_sequence)
 
-            batch.failure = failure
-        return batch
+        def failure(exception: Any) -> None:
+            if last[tp] == who:
+                increment(tp, -batch.record_count)
+            fail(exception)
+
+        batch.set_producer_state, batch.failure = set_producer_state, failure
+        return pop(tp)
 
     manager.increment_sequence_number = increment
     accumulator._pop_batch = popped
@@ -99,7 +122,7 @@ class Unconfirmed:
     """What a started idempotent producer has been given and no broker has confirmed."""
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
-        self._manager, self._accumulator = producer._txn_manager, producer._message_accumulator
+        self._accumulator = producer._message_accumulator
         self._taken_back: set[Any] = set()
         self._reenqueue = self._accumulator.reenqueue
         self._accumulator.reenqueue = self._again
@@ -107,28 +130,22 @@ class Unconfirmed:
     def take_back(self, topic: str, partition: int) -> None:
         """Send nothing more of a partition that was handed over until now: it fails with OwnershipLost.
 
-        What is on its way is confirmed or not, as the broker says; it is not sent again.
+        What is on its way is confirmed or not, as the broker says; it is not sent again. Its number is
+        neither free nor used then: what is published to the partition later must have another identity.
         """
         tp, pending = TopicPartition(topic, partition), self._accumulator._pending_batches
         self._taken_back.update(batch for batch in pending if batch.tp == tp)
         for batch in self._accumulator._batches.pop(tp, ()):
             if batch.retry_count:
                 pending.add(batch)  # from where it goes when it has failed
-            self._fail(batch)
+            _refuse(batch, TAKEN_BACK)
 
     def _again(self, batch: Any) -> None:
         if batch in self._taken_back:
-            self._fail(batch)
+            _refuse(batch, TAKEN_BACK)
         else:
             self._reenqueue(batch)
         self._taken_back &= self._accumulator._pending_batches
-
-    def _fail(self, batch: Any) -> None:
-        _refuse(batch, "the partition may be another worker's by now")
-        if batch.retry_count:  # the broker may have it: its number is neither free nor used
-            self._manager._pid_and_epoch = PidAndEpoch(NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
-            self._manager._pid_waiter = asyncio.get_running_loop().create_future()
-            self._manager._sequence_numbers.clear()
 
 
 def _refuse(batch: Any, why: str) -> None:
@@ -137,7 +154,7 @@ def _refuse(batch: Any, why: str) -> None:
         batch._drain_waiter.exception()  # nobody may be waiting for its place
 
 
-def _guard(producer: AIOKafkaProducer, may_send: Callable[[], bool]) -> None:
+def _guard(producer: AIOKafkaProducer, identity: IdentityOf) -> None:
     """Ask before the producer hands rows to its sockets: it may have slept with them.
 
     What was never sent can be taken out. What was sent and not confirmed may be with the broker: it stays, to
@@ -148,13 +165,13 @@ def _guard(producer: AIOKafkaProducer, may_send: Callable[[], bool]) -> None:
     drain = accumulator.drain_by_nodes
 
     def guarded(ignore_nodes: Any, muted_partitions: Any = frozenset()) -> Any:
-        if may_send():
-            return drain(ignore_nodes, muted_partitions)
         sent_before = set()
         for tp, waiting in list(accumulator._batches.items()):
+            if identity(tp.partition) is not None:
+                continue
             for batch in waiting:
                 if not batch.retry_count:
-                    _refuse(batch, "the group has not answered in a session")
+                    _refuse(batch, NOT_OURS)
             kept = deque(batch for batch in waiting if batch.retry_count)
             if kept:
                 accumulator._batches[tp] = kept

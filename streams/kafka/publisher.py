@@ -6,19 +6,29 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerFenced
 from aiokafka.producer import sender
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from streams.errors import OwnershipLost
+from streams.errors import Fenced, OwnershipLost
 from streams.kafka.closing import closed
 from streams.kafka.options import aiokafka_client_options
 from streams.kafka.packed_rows import PackedBatch, PackedRows, Row
 from streams.kafka.produce_codec import QuickProduceRequest
-from streams.kafka.producer_mends import Failed, Unconfirmed, look_up_again, mend, unnoticed
+from streams.kafka.producer_mends import (
+    NOT_OURS,
+    Failed,
+    Identity,
+    IdentityOf,
+    Unconfirmed,
+    look_up_again,
+    mend,
+    unnoticed,
+)
 from streams.settings import Settings
 
 __all__ = ["BATCH_BYTES", "MAX_REQUEST_BYTES", "Publisher", "Row"]
@@ -44,7 +54,8 @@ class Publisher:
     Parameters
     ----------
     transactional_id : given, everything is published within `transaction`
-    may_send : asked right before rows go out; while it says no, they fail with OwnershipLost
+    identity : as whom rows of a partition are published, asked right before they go out; while it is None,
+        they fail with OwnershipLost. By default the publisher is somebody of its own.
     failed : called with the topic each time that the broker does not take rows: what can be tried again is,
         for as long as it takes
     timeout_s : how long one try waits for the broker
@@ -55,13 +66,13 @@ class Publisher:
         settings: Settings,
         *,
         transactional_id: str | None = None,
-        may_send: Callable[[], bool] | None = None,
+        identity: IdentityOf | None = None,
         failed: Failed = unnoticed,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
         self._settings = settings
         self._transactional_id = transactional_id
-        self._may_send = may_send
+        self._identity_of = identity
         self._failed = failed
         self._timeout_s = timeout_s
         self._producer: AIOKafkaProducer | None = None
@@ -83,7 +94,7 @@ class Publisher:
         except BaseException:
             await self.stop()
             raise
-        self._unconfirmed = mend(self._producer, may_send=self._may_send, failed=self._failed)
+        self._unconfirmed = mend(self._producer, identity=self._identity_of, failed=self._failed)
 
     async def stop(self) -> None:
         """Send what is buffered and disconnect."""
@@ -102,10 +113,32 @@ class Publisher:
             raise RuntimeError("the publisher is not started")
         return self._producer
 
+    @property
+    def identity(self) -> Identity:
+        """Who publishes here, for brokers: with each start under a transactional id, a newer epoch."""
+        manager = self.producer._txn_manager
+        return Identity(manager.producer_id, manager.producer_epoch)
+
+    async def fence(self, topic: str, partition: int) -> None:
+        """Have a partition refuse rows of this transactional id's former identities.
+
+        A partition knows the newest epoch of what has been written to it. So an empty transaction is taken
+        back, which leaves a mark there that no reader sees. The next can begin only when the mark is written.
+
+        Raises
+        ------
+        aiokafka.errors.ProducerFenced
+            If another publisher has the transactional id by now.
+        """
+        for _ in ("the mark", "and that it is written"):
+            await self.producer.begin_transaction()
+            self.producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(topic, partition))
+            await self.producer.abort_transaction()
+
     def take_back(self, topic: str, partition: int) -> None:
         """Send nothing more of what was published to a partition until now; it fails with OwnershipLost.
 
-        What a broker confirms all the same is not taken back.
+        What a broker confirms all the same is not taken back. Later rows need another identity.
         """
         if self._unconfirmed is not None:
             self._unconfirmed.take_back(topic, partition)
@@ -123,6 +156,10 @@ class Publisher:
 
         Raises
         ------
+        Fenced
+            If another worker has fenced the partition.
+        OwnershipLost
+            If another worker may have.
         aiokafka.errors.KafkaError
             If the broker refuses a row: nothing may be committed then.
         """
@@ -132,7 +169,7 @@ class Publisher:
         for batch in self._batches(topic, rows, now_ms):
             if futures:
                 await asyncio.sleep(0)  # a batch of thousands of rows is enough for one turn of the loop
-            futures.append(await self._send(batch, topic, partition))
+            futures.append(await self._taken(topic, partition, partial(self._send, batch, topic, partition)))
             count = batch.record_count()
         if not futures:
             return -1
@@ -161,21 +198,23 @@ class Publisher:
 
     async def send(self, topic: str, partition: int, key: bytes | None, value: bytes) -> int:
         """Publish one row together with others sent at the same time; return its confirmed offset."""
-        future = await self._taken(topic, lambda: self.producer.send(topic, value, key, partition=partition))
+        hand_over = partial(self.producer.send, topic, value, key, partition=partition)
+        future = await self._taken(topic, partition, hand_over)
         with self._told(topic):
             return int((await future).offset)
 
     async def _send(self, batch: Batch, topic: str, partition: int) -> "asyncio.Future[Any]":
         batch.close()
-        return await self._taken(topic, lambda: self.producer.send_batch(batch, topic, partition=partition))
+        sent: asyncio.Future[Any] = await self.producer.send_batch(batch, topic, partition=partition)
+        return sent
 
     async def _taken(
-        self, topic: str, hand_over: Callable[[], Awaitable["asyncio.Future[Any]"]]
+        self, topic: str, partition: int, hand_over: Callable[[], Awaitable["asyncio.Future[Any]"]]
     ) -> "asyncio.Future[Any]":
         """Hand rows to the producer, which has room for one batch of a partition that is not on its way."""
         while True:
-            if self._may_send is not None and not self._may_send():
-                raise OwnershipLost("the group has not answered in a session")
+            if self._identity_of is not None and self._identity_of(partition) is None:
+                raise OwnershipLost(NOT_OURS)
             try:
                 with self._told(topic):
                     return await hand_over()
@@ -184,9 +223,13 @@ class Publisher:
 
     @contextmanager
     def _told(self, topic: str) -> Iterator[None]:
-        """Tell of an error of the broker's."""
+        """Tell of an error of the broker's; that a publisher with an identity is fenced is none."""
         try:
             yield
+        except ProducerFenced as error:
+            if self._identity_of is None:
+                raise
+            raise Fenced(f"{topic}: another worker publishes to the partition now") from error
         except KafkaError:
             self._failed(topic)
             raise

@@ -3,7 +3,8 @@
 Each partition has a transactional id of its own. Whoever opens it last is the only one who can write under
 it (Kafka's producer fencing, KIP-98): a worker that lost the partition without noticing is refused by the
 broker, and what it had begun is taken back. So a flush is there as a whole or not at all, and never comes
-from a former owner.
+from a former owner. Slates are published one by one and not in transactions, but as from the same writer: its
+epoch fences the topic of the slates, too, before a new owner looks what has been answered.
 """
 
 import asyncio
@@ -12,10 +13,10 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from aiokafka.errors import KafkaConnectionError, ProducerFenced
 
-from streams.errors import BrokerError, ClusterError, OwnershipLost
+from streams.errors import BrokerError, ClusterError, Fenced, OwnershipLost
 from streams.kafka.knock import knock
 from streams.kafka.log import Log, RowPublisher
-from streams.kafka.producer_mends import Failed, unnoticed
+from streams.kafka.producer_mends import Failed, Identity, unnoticed
 from streams.kafka.publisher import Row
 from streams.settings import Settings
 
@@ -71,7 +72,7 @@ class StateWriters:
         while refused < 2:  # a broker that has woken just now is given its time
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    self._writers[partition] = await self._started(name)
+                    self._writers[partition] = await self._started(name, partition)
                     return
             except TimeoutError:
                 refused = refused + 1 if await self._answers(partition) else 0
@@ -89,15 +90,28 @@ class StateWriters:
             return False
         return True
 
-    async def _started(self, name: str) -> RowPublisher:
+    async def _started(self, name: str, partition: int) -> RowPublisher:
         while True:
             writer = self._log.publisher(transactional_id=name, failed=self._failed)
             try:
                 await writer.start()
-                return writer
             # Brokers are gone. The assertion is aiokafka's, where a cluster that has just woken names none.
             except (AssertionError, KafkaConnectionError):
                 await asyncio.sleep(ASK_AGAIN_S)
+                continue
+            try:
+                await writer.fence(self._topics["recommendations"], partition)
+            except ProducerFenced:  # whoever is the writer by now has fenced it: the first write here says so
+                pass
+            except BaseException:
+                await writer.stop()
+                raise
+            return writer
+
+    def identity(self, partition: int) -> Identity | None:
+        """Who writes for a partition, for brokers; None while it is not this worker."""
+        writer = self._writers.get(partition)
+        return None if writer is None else writer.identity
 
     async def close(self, partition: int) -> None:
         """Stop to write for a partition."""
@@ -114,8 +128,10 @@ class StateWriters:
 
         Raises
         ------
-        OwnershipLost
+        Fenced
             If another worker writes for this partition now.
+        OwnershipLost
+            If this worker does not.
         aiokafka.errors.KafkaError
             If the broker refuses a row: nothing has been written then.
         """
@@ -127,7 +143,7 @@ class StateWriters:
                 for name, rows in groups:
                     await writer.publish(self._topics[name], partition, rows)
         except ProducerFenced as error:
-            raise OwnershipLost(f"partition {partition} is written by another worker now") from error
+            raise Fenced(f"partition {partition} is written by another worker now") from error
         except Exception as error:
             if self._writers.get(partition) is writer:
                 raise

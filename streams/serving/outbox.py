@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from aiokafka.errors import MessageSizeTooLargeError
 from numpy.typing import NDArray
 
-from streams.errors import OwnershipLost
+from streams.errors import Fenced, OwnershipLost
 from streams.events import Recommendation, encode
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import RowPublisher
@@ -51,11 +51,21 @@ class Outbox:
     Parameters
     ----------
     topic : full name of the topic that slates go to
+    lost : called with a shard whose partition another worker has fenced
     """
 
-    def __init__(self, publisher: RowPublisher, topic: str, *, inputs: Inputs, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        publisher: RowPublisher,
+        topic: str,
+        *,
+        lost: Callable[[Shard], None],
+        inputs: Inputs,
+        metrics: Metrics,
+    ) -> None:
         self._publisher = publisher
         self._topic = topic
+        self._lost = lost
         self._inputs = inputs
         self._metrics = metrics
         self._ready: dict[Shard, list[Ready]] = {}
@@ -164,13 +174,17 @@ class Outbox:
 
     async def _send(self, shard: Shard, slates: Sequence[Ready]) -> range:
         """Publish slates in one record batch; return their offsets."""
+        rows = [(one.key, one.value) for one in slates]
         while True:
+            await self.sure_of(shard)
             try:
-                rows = [(one.key, one.value) for one in slates]
                 last = await self._publisher.publish(self._topic, shard.partition, rows)
                 return range(last - len(rows) + 1, last + 1)
-            except OwnershipLost:
-                await self.sure_of(shard)  # not sent; if the partition is still ours, it is sent then
+            except Fenced:
+                self._lost(shard)
+                raise
+            except OwnershipLost:  # not sent; if the partition is still ours, it is sent then
+                await asyncio.sleep(OWNED_POLL_S)
             except MessageSizeTooLargeError:
                 if len(slates) > 1:
                     raise

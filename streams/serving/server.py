@@ -11,7 +11,6 @@ from streams.errors import OwnershipLost
 from streams.events import Recommendation, Request
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
-from streams.kafka.log import RowPublisher
 from streams.kafka.transport import RecordBatch
 from streams.metrics import Metrics
 from streams.serving.batcher import Batcher
@@ -40,9 +39,8 @@ class Server:
     Parameters
     ----------
     lanes : say what makes the slates of a batch
-    publisher : sends only while this worker is sure of its partitions
+    outbox : publishes slates
     published : slates of before, for who asks again
-    recommendations : full name of the topic that slates go to
     """
 
     def __init__(
@@ -53,9 +51,8 @@ class Server:
         popular: PopularSlates,
         own_clicks: OwnClicks,
         inputs: Inputs,
-        publisher: RowPublisher,
+        outbox: Outbox,
         published: PublishedSlates,
-        recommendations: str,
         dead_letters: DeadLetters,
         metrics: Metrics,
     ) -> None:
@@ -64,7 +61,7 @@ class Server:
         self._own_clicks = own_clicks
         self._inputs = inputs
         self._published = published
-        self._outbox = Outbox(publisher, recommendations, inputs=inputs, metrics=metrics)
+        self._outbox = outbox
         self._dead_letters = dead_letters
         self._metrics = metrics
         bounds = (settings.max_in_flight, settings.max_in_flight_bytes)

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from aiokafka.structs import ConsumerRecord
 from streams.clock import Clock
 from streams.kafka.layout import Layout, Topic
 from streams.kafka.log import Handler
-from streams.kafka.producer_mends import Failed, unnoticed
+from streams.kafka.producer_mends import Failed, Identity, IdentityOf, unnoticed
 from streams.kafka.publisher import BATCH_BYTES, Row
 from streams.kafka.topics import TOPICS, topic_partitions, topics_of_worker
 from streams.settings import Settings
@@ -27,6 +27,7 @@ class _Partition:
     begin: int = 0
     end: int = 0
     aborts: list[int] = field(default_factory=list)
+    epochs: dict[int, int] = field(default_factory=dict)  # the newest of each producer id
 
     def since(self, offset: int) -> int:
         """Place in `records` of the first one at or after an offset."""
@@ -60,7 +61,7 @@ class MemoryLog:
         self._partitions = {(t, p): _Partition() for t, n in partitions.items() for p in range(n)}
         self._clock = clock
         self._left: int | None = None
-        self._epochs: dict[str, int] = {}
+        self._identities: dict[str, Identity] = {}
         self.limits = dict(limits or {})
         self.batch_bytes = batch_bytes
         self.committed: dict[tuple[str, int], int] = {}
@@ -86,11 +87,11 @@ class MemoryLog:
         self,
         *,
         transactional_id: str | None = None,
-        may_send: Callable[[], bool] | None = None,
+        identity: IdentityOf | None = None,
         failed: Failed = unnoticed,
     ) -> MemoryPublisher:
         """Return a publisher, to be started; see `streams.kafka.publisher.Publisher`."""
-        return MemoryPublisher(self, transactional_id=transactional_id, may_send=may_send, failed=failed)
+        return MemoryPublisher(self, transactional_id=transactional_id, identity=identity, failed=failed)
 
     def follow(self, partitions: Mapping[str, int], handler: Handler) -> MemoryTail:
         """Return a reader, to be started, of all the partitions of topics, from their start."""
@@ -115,11 +116,15 @@ class MemoryLog:
         for first in range(0, len(records), FETCH_RECORDS):
             yield records[first : first + FETCH_RECORDS]
 
-    def write(self, topic: str, partition: int, rows: Iterable[Row], nbytes: int, /) -> int:
+    def write(
+        self, topic: str, partition: int, rows: Iterable[Row], nbytes: int, identity: Identity | None, /
+    ) -> int:
         """Write a worker's record batch; return the offset of its last record.
 
         Raises
         ------
+        aiokafka.errors.ProducerFenced
+            If the partition is fenced against such an epoch.
         aiokafka.errors.MessageSizeTooLargeError
             If the batch has more bytes than the topic's limit.
         Aborted
@@ -127,10 +132,14 @@ class MemoryLog:
         """
         self._count_batch()
         self.check_size(topic, nbytes)
+        if identity is not None and identity.epoch < self._of(topic, partition).epochs.get(
+            identity.producer_id, 0
+        ):
+            raise ProducerFenced
         return self.append(topic, partition, rows)
 
     def write_all(
-        self, batches: Sequence[tuple[str, int, Iterable[Row], int]], transactional_id: str, epoch: int, /
+        self, batches: Sequence[tuple[str, int, Iterable[Row], int]], identity: Identity, /
     ) -> None:
         """Write the (topic, partition, rows, bytes) of a transaction; its end takes an offset too.
 
@@ -141,7 +150,7 @@ class MemoryLog:
         Aborted
             If the worker was to die before the end: the broker then takes all of it back.
         """
-        if self._epochs.get(transactional_id) != epoch:
+        if identity not in self._identities.values():
             raise ProducerFenced
         try:
             for _ in batches:
@@ -155,10 +164,18 @@ class MemoryLog:
         for target in dict.fromkeys((topic, partition) for topic, partition, _, _ in batches):
             self.skip(*target)
 
-    def fence(self, transactional_id: str, /) -> int:
-        """Let only one publisher of a transactional id write from now on; return its epoch."""
-        self._epochs[transactional_id] = self._epochs.get(transactional_id, 0) + 1
-        return self._epochs[transactional_id]
+    def identify(self, transactional_id: str, /) -> Identity:
+        """Let only one publisher of a transactional id write transactions from now on; return who it is."""
+        number, epoch = self._identities.get(transactional_id, Identity(len(self._identities), 0))
+        self._identities[transactional_id] = Identity(number, epoch + 1)
+        return self._identities[transactional_id]
+
+    def fence(self, topic: str, partition: int, identity: Identity, /) -> None:
+        """Have a partition refuse rows of older epochs of a producer; its two marks take offsets."""
+        if identity not in self._identities.values():
+            raise ProducerFenced
+        self._of(topic, partition).epochs[identity.producer_id] = identity.epoch
+        self.skip(topic, partition, 2)
 
     def check_size(self, topic: str, nbytes: int, /) -> None:
         """Raise MessageSizeTooLargeError if the topic takes no batch of so many bytes."""

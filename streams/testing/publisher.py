@@ -2,14 +2,14 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from streams.errors import OwnershipLost
-from streams.kafka.producer_mends import Failed, unnoticed
+from streams.errors import Fenced, OwnershipLost
+from streams.kafka.producer_mends import NOT_OURS, Failed, Identity, IdentityOf, unnoticed
 from streams.kafka.publisher import Row
 from streams.testing.source import Source
 
@@ -22,14 +22,14 @@ class MemoryPublisher:
         log: Source,
         *,
         transactional_id: str | None = None,
-        may_send: Callable[[], bool] | None = None,
+        identity: IdentityOf | None = None,
         failed: Failed = unnoticed,
     ) -> None:
         self._log = log
         self._failed = failed
-        self._may_send = may_send
+        self._identity_of = identity
         self._id = transactional_id
-        self._epoch = 0
+        self.identity = Identity(-1, -1)
         self._held: list[tuple[str, int, Sequence[Row], int]] | None = None  # of the open transaction
         self._started = False
 
@@ -37,7 +37,11 @@ class MemoryPublisher:
         """Begin to take rows; a publisher of the same transactional id is fenced from now on."""
         self._started = True
         if self._id is not None:
-            self._epoch = self._log.fence(self._id)
+            self.identity = self._log.identify(self._id)
+
+    async def fence(self, topic: str, partition: int, /) -> None:
+        """Have a partition refuse rows of this transactional id's former identities."""
+        self._log.fence(topic, partition, self.identity)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
@@ -45,7 +49,7 @@ class MemoryPublisher:
         self._held = []
         try:
             yield
-            self._log.write_all(self._held, self._id or "", self._epoch)
+            self._log.write_all(self._held, self.identity)
         finally:
             self._held = None
 
@@ -92,13 +96,17 @@ class MemoryPublisher:
     def _write(self, topic: str, partition: int, batch: Sequence[Row], nbytes: int) -> int:
         if not self._started:
             raise RuntimeError("the publisher is not started")
-        if self._may_send is not None and not self._may_send():
-            raise OwnershipLost("the group has not answered in a session")
+        identity = None
+        if self._identity_of is not None and (identity := self._identity_of(partition)) is None:
+            raise OwnershipLost(NOT_OURS)
         if self._held is not None:
             self._log.check_size(topic, nbytes)
             self._held.append((topic, partition, batch, nbytes))
             return -1
-        return self._log.write(topic, partition, batch, nbytes)
+        try:
+            return self._log.write(topic, partition, batch, nbytes, identity)
+        except ProducerFenced as error:
+            raise Fenced(f"{topic}: another worker publishes to the partition now") from error
 
     def _batches(self, rows: Collection[Row]) -> list[tuple[list[Row], int]]:
         """Cut rows into batches, each with its bytes on the wire."""

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 from streams.kafka.layout import Layout
+from streams.kafka.producer_mends import Identity
 from streams.kafka.publisher import Row
 
 FETCH_RECORDS = 500
@@ -33,18 +34,23 @@ class Source(Protocol):
     marks: dict[tuple[str, int], str]
     watchers: set[Watcher]
 
-    def write(self, topic: str, partition: int, rows: Iterable[Row], nbytes: int, /) -> int:
+    def write(
+        self, topic: str, partition: int, rows: Iterable[Row], nbytes: int, identity: Identity | None, /
+    ) -> int:
         """Write a worker's record batch; return the offset of its last record."""
         ...
 
     def write_all(
-        self, batches: Sequence[tuple[str, int, Iterable[Row], int]], transactional_id: str, epoch: int, /
+        self, batches: Sequence[tuple[str, int, Iterable[Row], int]], identity: Identity, /
     ) -> None:
         """Write the batches of a transaction, all of them or none."""
 
-    def fence(self, transactional_id: str, /) -> int:
-        """Let only one publisher of a transactional id write from now on; return its epoch."""
+    def identify(self, transactional_id: str, /) -> Identity:
+        """Let only one publisher of a transactional id write transactions from now on; return who it is."""
         ...
+
+    def fence(self, topic: str, partition: int, identity: Identity, /) -> None:
+        """Have a partition refuse rows of older epochs of a producer."""
 
     def check_size(self, topic: str, nbytes: int, /) -> None:
         """Raise if the topic takes no batch of so many bytes."""

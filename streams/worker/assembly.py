@@ -39,6 +39,7 @@ from streams.serving.eligibility import Eligibility
 from streams.serving.lane import Lanes
 from streams.serving.lane_maker import LaneMaker
 from streams.serving.lists import Lists
+from streams.serving.outbox import Outbox
 from streams.serving.own_clicks import OwnClicks
 from streams.serving.popular import PopularSlates
 from streams.serving.published import PublishedSlates
@@ -126,12 +127,12 @@ def assemble(
     content = ContentEncoder(partial(open_text_encoder, settings, scorer.release), MediaEncoders(settings))
     failed = _produce_errors(settings, metrics)
     inputs, publisher, ends = Inputs(topics), log.publisher(failed=failed), log.ends()
-    slates = log.publisher(may_send=lambda: inputs.owned, failed=failed)
     shared_topics = SharedTopics(
         settings, log, topics, shared=shared, eligibility=eligibility, lanes=lanes, publisher=publisher,
         neighbours=Neighbours(ends.expel), metrics=metrics,
     )  # fmt: skip
     writers = StateWriters(settings, log, topics, failed=failed)
+    slates = log.publisher(identity=lambda p: writers.identity(p) if inputs.owned else None, failed=failed)
     restorer = Restorer(
         log, topics, factory, answered_requests=settings.answered_requests, index=index, inputs=inputs,
         writers=writers, metrics=metrics,
@@ -185,11 +186,11 @@ def assemble(
             log, topics["model-releases"], partitions.live, lanes=lanes, candidates=candidates,
             publisher=publisher, metrics=metrics, begun=live,
         )  # fmt: skip
+    outbox = Outbox(slates, topics["recommendations"], lost=partitions.lose, inputs=inputs, metrics=metrics)
     server = Server(
         settings, lanes=lanes, popular=PopularSlates(shared, eligibility, counts_as_seen=counts_as_seen),
-        own_clicks=own_clicks, inputs=inputs, publisher=slates,
-        published=PublishedSlates(log, topics["recommendations"]),
-        recommendations=topics["recommendations"], dead_letters=dead_letters, metrics=metrics,
+        own_clicks=own_clicks, inputs=inputs, outbox=outbox,
+        published=PublishedSlates(log, topics["recommendations"]), dead_letters=dead_letters, metrics=metrics,
     )  # fmt: skip
     placement = Placement(settings.partitions, metrics)
     # One core is the event loop's.

@@ -111,10 +111,14 @@ class Partitions:
         await self._shared_topics.announce(partitions, member_id=membership.member_id)
 
     def lose(self, shard: Shard) -> None:
-        """Drop a partition that another worker writes by now; the group will say who owns what."""
+        """Drop a partition that another worker writes by now, and ask the group who owns what.
+
+        The other may be one that began to restore in an earlier generation. Then the partition comes back.
+        """
         task = self._shards.get(shard.partition)
         if task is not None and _restored(task) and task.result() is shard:
             self._drop(shard.partition)
+            self._inputs.start_over()
 
     def start_over(self) -> None:
         """Drop and restore every partition: the logs that they were folded from are others by now."""

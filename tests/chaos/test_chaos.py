@@ -1,8 +1,7 @@
 """Whatever goes wrong, state is the fold of the log, and every request has its slate.
 
 CHAOS_RUNS and CHAOS_SEED (`make chaos`) make more runs, with other seeds; CHAOS_FAULTS, names with commas
-between them, lets them be of some kinds alone. `deliver_late` is made only by name: it finds second slates,
-as deploy/guarantees.md says.
+between them, lets them be of some kinds alone.
 """
 
 import os
@@ -20,11 +19,9 @@ from tests.chaos.runs import MOST_WORKERS, Run
 
 RUNS = int(os.environ.get("CHAOS_RUNS", "0"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
-KINDS = tuple(
-    os.environ.get("CHAOS_FAULTS", ",".join(name for name in FAULTS if name != "deliver_late")).split(",")
-)
+KINDS = tuple(os.environ.get("CHAOS_FAULTS", ",".join(FAULTS)).split(","))
 LENGTH = 6  # faults of a run
-QUICK = ("kill_in_flush", "cut_off", "abort_clicks", "restart_broker", "lose_offsets")
+QUICK = ("kill_in_flush", "deliver_late", "abort_clicks", "restart_broker", "lose_offsets")
 
 
 @pytest.fixture

@@ -73,7 +73,9 @@ async def test_what_is_taken_back_is_not_sent_again_and_the_rest_goes_out_once()
         create_topics(direct)
         topic, (wire,) = topic_name(direct, "recommendations"), cluster.wires
         through = direct.model_copy(update={"bootstrap_servers": f"127.0.0.1:{wire.port}"})
-        publisher = Publisher(through, may_send=lambda: True, timeout_s=2)
+        writer = Publisher(direct, transactional_id=prefix)
+        await writer.start()
+        publisher = Publisher(through, identity=lambda _: writer.identity, timeout_s=2)
         await publisher.start()
         on_their_way = publisher.producer._message_accumulator._pending_batches
 
@@ -87,6 +89,8 @@ async def test_what_is_taken_back_is_not_sent_again_and_the_rest_goes_out_once()
                 lost, kept = publish(0, b"lost"), publish(1, b"kept")
                 await until(lambda: len(on_their_way) == 2)
                 publisher.take_back(topic, 0)
+                await writer.stop()
+                await writer.start()  # whoever has the partition then has a newer epoch
                 waiting = publish(0, b"after")
                 wire.mend(reset=True)
                 with pytest.raises(OwnershipLost):
@@ -94,6 +98,7 @@ async def test_what_is_taken_back_is_not_sent_again_and_the_rest_goes_out_once()
                 await asyncio.wait_for(asyncio.gather(kept, waiting), 60)
         finally:
             await publisher.stop()
+            await writer.stop()
         assert await values(direct, topic, 1) == [b"b", b"kept", b"kept"]
         assert [one for one in await values(direct, topic, 0) if one != b"lost"] == [b"a", b"after", b"after"]
         assert (await values(direct, topic, 0)).count(b"lost") == 1  # that which the broker had

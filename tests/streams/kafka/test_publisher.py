@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError, ProducerFenced
 from kafka.admin import NewTopic
 
 from streams.broker.embedded import EmbeddedBroker
-from streams.errors import OwnershipLost
+from streams.errors import Fenced, OwnershipLost
 from streams.kafka.producer_mends import NUMBERS
 from streams.kafka.publisher import Publisher
 from streams.kafka.reader import read_partition
@@ -110,8 +110,13 @@ async def test_what_may_not_be_sent_waits_if_it_was_sent_before_and_fails_if_it_
 ) -> None:
     topic, failed = topic_name(frozen_settings, "clicks"), list[str]()
     allowed = True
+    writer = Publisher(frozen_settings, transactional_id="somebody")
+    await writer.start()
     publisher = Publisher(
-        frozen_settings, may_send=lambda: allowed, failed=failed.append, timeout_s=TIMEOUT_S
+        frozen_settings,
+        identity=lambda _: writer.identity if allowed else None,
+        failed=failed.append,
+        timeout_s=TIMEOUT_S,
     )
     await publisher.start()
     await publisher.publish(topic, 0, [(b"k", b"before")])
@@ -134,4 +139,73 @@ async def test_what_may_not_be_sent_waits_if_it_was_sent_before_and_fails_if_it_
     await sent
     await publisher.publish(topic, 0, [(b"k", b"after")])
     await publisher.stop()
+    await writer.stop()
     assert await values(frozen_settings, topic) == [b"before", b"sent", b"after"]
+
+
+async def test_what_a_former_owner_still_sends_is_refused_from_the_fence_on(kafka_settings: Settings) -> None:
+    topic, other, prefix = (f"{kafka_settings.topic_prefix}{n}" for n in ("slates", "other", ""))
+    with admin_client(kafka_settings) as admin:
+        admin.create_topics([NewTopic(topic, 2, 1), NewTopic(other, 1, 1)])
+    failed: list[str] = []
+    owners: list[tuple[Publisher, Publisher]] = []
+
+    async def take_over(partition: int, *, fence: bool = True) -> tuple[Publisher, Publisher]:
+        writer = Publisher(kafka_settings, transactional_id=f"{prefix}{partition}")
+        await writer.start()
+        if fence:
+            await writer.fence(topic, partition)
+        slates = Publisher(kafka_settings, identity=lambda _: writer.identity, failed=failed.append)
+        await slates.start()
+        owners.append((writer, slates))
+        return writer, slates
+
+    async def says(owner: tuple[Publisher, Publisher], value: bytes, partition: int = 0) -> int:
+        return await owner[1].publish(topic, partition, [(b"k", value), (b"k", value)])
+
+    first = await take_over(0)
+    assert await says(first, b"1") == 3  # after the two marks
+    async with first[0].transaction():  # the writer's own rows and the slates do not mind each other
+        await first[0].publish(other, 0, [(b"k", b"state")])
+        await says(first, b"2")
+    unfenced = await take_over(0, fence=False)
+    await says(first, b"late")  # what brokers do of themselves: only the writer's transactions are fenced
+    elsewhere = await take_over(1)
+    second = await take_over(0)
+    failed.clear()
+    for former in (first, unfenced, first):
+        with pytest.raises(Fenced, match="another worker"):
+            await says(former, b"never")
+    assert failed == []  # it is no error of the broker's
+    for number in b"345":
+        await says(second, b"%c" % number)
+    await says(elsewhere, b"6", partition=1)
+    with pytest.raises(ProducerFenced):
+        await first[0].fence(topic, 0)
+    for writer, slates in owners:
+        await slates.stop()
+        await writer.stop()
+    assert await values(kafka_settings, topic) == [
+        value for value in (b"1", b"2", b"late", b"3", b"4", b"5") for _ in range(2)
+    ]
+
+
+async def test_each_identity_has_numbers_of_its_own(kafka_settings: Settings) -> None:
+    topic = topic_name(kafka_settings, "recommendations")
+    writers = [Publisher(kafka_settings, transactional_id=f"{topic}-{n}") for n in range(2)]
+    for writer in writers:
+        await writer.start()
+    now = writers[0]
+    publisher = Publisher(kafka_settings, identity=lambda _: now.identity)
+    await publisher.start()
+    for number in range(6):  # a partition that comes back does so under a newer epoch
+        now = writers[number % 2]
+        if number > 1:
+            await now.stop()
+            await now.start()
+            await now.fence(topic, 0)
+        for _ in range(2):
+            await publisher.publish(topic, 0, [(b"k", b"%d" % number)])
+    for one in (publisher, *writers):
+        await one.stop()
+    assert await values(kafka_settings, topic) == [b"%d" % (n // 2) for n in range(12)]

@@ -7,6 +7,8 @@ from streams.errors import BrokerError, NobodyThere
 from streams.kafka.state_writers import StateWriters
 from streams.settings import Settings
 
+TOPICS = {"recommendations": "recommendations"}
+
 
 class Waking:
     """A log whose cluster names no broker at the first two starts of a writer, as aiokafka says it."""
@@ -21,10 +23,13 @@ class Waking:
         self.starts += 1
         assert self.starts > 2, "Did we not perform bootstrap?"
 
+    async def fence(self, topic: str, partition: int) -> None:
+        """Do nothing."""
+
 
 async def test_a_cluster_that_names_no_broker_yet_is_asked_again() -> None:
     log = Waking()
-    writers = StateWriters(Settings(), log, {}, failed=lambda topic: None)  # type: ignore[arg-type]
+    writers = StateWriters(Settings(), log, TOPICS, failed=lambda topic: None)  # type: ignore[arg-type]
 
     await writers.open(0)
 
@@ -45,6 +50,9 @@ class Silent:
         if self.tries >= 0:
             await asyncio.Event().wait()
 
+    async def fence(self, topic: str, partition: int) -> None:
+        """Do nothing."""
+
 
 async def test_brokers_that_do_not_answer_are_waited_for_and_those_that_do_are_not() -> None:
     knocks = 0
@@ -58,7 +66,7 @@ async def test_brokers_that_do_not_answer_are_waited_for_and_those_that_do_are_n
         """Answer."""
 
     async def opened(tries: int, knock: Any) -> None:
-        writers = StateWriters(Settings(), Silent(tries), {}, knock=knock, timeout_s=0.01)  # type: ignore[arg-type]
+        writers = StateWriters(Settings(), Silent(tries), TOPICS, knock=knock, timeout_s=0.01)  # type: ignore[arg-type]
         await writers.open(0)
 
     await opened(5, nobody)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.errors import OwnershipLost
+from streams.errors import Fenced, OwnershipLost
 from streams.events import Recommendation, SlateItem
 from streams.kafka.topics import topic_name
 from streams.serving import outbox as module
@@ -38,13 +38,15 @@ class Post:
         self.memory, self.lease = memory, Lease()
         self.shard: Shard = next(iter(worker.parts.partitions.live()))
         self.dim = self.shard.statistics.dim
-        self.publisher = memory.log.publisher(may_send=lambda: self.lease.owned)
-        self.topic = topic_name(memory.settings, "recommendations")
+        self.topic, self.lost = topic_name(memory.settings, "recommendations"), list[Shard]()
+        self.identity = memory.log.identify(self.topic)
+        self.publisher = memory.log.publisher(identity=lambda _: self.identity if self.lease.owned else None)
         self.box = Outbox(
             self.publisher,
             self.topic,
-            inputs=self.lease,
-            metrics=worker.parts.metrics,  # type: ignore[arg-type]
+            lost=self.lost.append,
+            inputs=self.lease,  # type: ignore[arg-type]
+            metrics=worker.parts.metrics,
         )
 
     def send(self, number: int, **fields: Any) -> "asyncio.Future[None]":
@@ -109,6 +111,20 @@ async def test_slates_of_a_partition_that_another_worker_has_by_now_are_not_sent
         assert all(isinstance(one, OwnershipLost) for one in found)
         assert post.written == []
         assert not post.shard.published
+
+
+async def test_a_partition_that_another_worker_has_fenced_is_lost(memory: Memory) -> None:
+    async with memory.worker() as worker:
+        post = Post(memory, worker)
+        await post.publisher.start()
+        await post.send(0)
+        memory.log.fence(post.topic, post.shard.partition, memory.log.identify(post.topic))
+        found = await asyncio.wait_for(
+            asyncio.gather(post.send(1), post.send(2), return_exceptions=True), 120
+        )
+        assert all(isinstance(one, Fenced) for one in found)
+        assert set(post.lost) == {post.shard}
+        assert [name for _, name in post.written] == ["r0"]
 
 
 async def test_who_waits_is_told_when_a_slate_that_is_out_cannot_be_counted(memory: Memory) -> None:

@@ -338,7 +338,7 @@ async def test_after_lost_offsets_a_request_that_was_answered_is_not_answered_ag
 async def test_after_lost_offsets_requests_are_not_answered_again_that_are_remembered(
     make_memory: MakeMemory,
 ) -> None:
-    memory = make_memory(answered_requests=4)
+    memory = make_memory(answered_requests=6)  # offsets, of which the marks of a new owner are two
     await answer_and_lose_offsets(memory, requests=10)
     memory.log.append("recommendations", PLACE, [(b"u", b"not ours")])
     async with memory.worker() as worker:
