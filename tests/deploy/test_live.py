@@ -99,14 +99,14 @@ def seen(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Se
     )
     with ExitStack() as stack:
         worker = stack.enter_context(WorkerProcess(values, log=folder / "worker.log"))
-        evaluation, _ = stack.enter_context(beside(settings, "ope"))
+        evaluation, _ = stack.enter_context(beside(settings, "ope", "--every", "1"))
         client = stack.enter_context(Client(settings))
         worker.wait_ready()
         traffic = Traffic(client, worker)
         start_experiment(settings)
         wait_until(lambda: worker.metrics().total("experiments_running") == 1, "the experiment runs")  # type: ignore[union-attr]
         workers = [worker.url.removeprefix("http://"), stack.enter_context(metrics_of_a_release())]
-        canary, _ = stack.enter_context(beside(settings, "canary"))
+        canary, _ = stack.enter_context(beside(settings, "canary", "--every", "1"))
         targets = {
             "slatestream": workers,
             "slatestream-ope": [evaluation],
