@@ -275,7 +275,8 @@ class Server:
             raise
         finally:
             published.cancel()
-            del self._serving[key]
+            if self._serving.get(key) is published:  # and not that of a partition that went and came back
+                del self._serving[key]
         return record
 
     async def _answer(

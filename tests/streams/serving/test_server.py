@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from streams.errors import OwnershipLost
 from streams.events import Request
 from streams.kafka.partitioner import partition_of
 from streams.serving.gate import FIRST, Overloaded
@@ -293,3 +294,31 @@ async def test_a_record_that_the_broker_refuses_is_a_dead_letter_and_those_sent_
         committed = worker.commit("requests", "clicks")
         assert (committed["requests", place], committed["clicks", place]) == (2, 2)
         assert len((await worker.parts.partitions.shard(place)).slates) == 2
+
+
+async def test_a_request_that_is_read_again_after_its_partition_went_and_came_back_is_answered_once(
+    make_memory: MakeMemory,
+):
+    memory = make_memory(read_your_writes_ms=100)
+    memory.events.content("a")
+    place = partition_of("u", 2)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        server, partitions = worker.parts.server, worker.parts.partitions
+        request = Request("r", "u", now_ms(memory))
+
+        async def begin() -> asyncio.Task:
+            """One that waits for a click that does not come."""
+            shard = await partitions.shard(place)
+            task = asyncio.create_task(server.serve(request, shard, received=time.time(), clicks_end=1))
+            await asyncio.sleep(0)
+            return task
+
+        first = await begin()
+        await worker.assign([1 - place])
+        await worker.assign([place, 1 - place])
+        second = await begin()
+        lost, slate = await asyncio.gather(first, second, return_exceptions=True)
+        assert isinstance(lost, OwnershipLost)
+        assert items(slate) == ["a"]
+        assert [one.request_id for one in memory.events.recommendations()] == ["r"]
