@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from streams.api.door import Door, head_of, user_asked_for
 from streams.api.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -19,13 +20,61 @@ Refused = Callable[[int], None]
 
 
 class Connection(web.RequestHandler):
-    """One connection; what cannot be read as HTTP is refused with a problem, too, and counted."""
+    """One connection; what cannot be read as HTTP is refused with a problem, too, and counted.
 
-    __slots__ = ("_refused",)
+    Parameters
+    ----------
+    door : what requests for slates have to pass before they are parsed; None where there is none
+    """
 
-    def __init__(self, server: "Connections", *, refused: Refused, **options: Any) -> None:
+    __slots__ = ("_between", "_door", "_inside", "_refused")
+
+    def __init__(self, server: "Connections", *, refused: Refused, door: Door | None, **options: Any) -> None:
         super().__init__(server, **options)
         self._refused = refused
+        self._door = door
+        self._between = True  # all that has come was whole requests
+        self._inside = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what has come, unless it is refused at the door."""
+        if self._door is not None and self._between and data:
+            head = head_of(data)
+            if head is None:
+                self._between = False
+            elif self._is_free and (user_id := user_asked_for(data, head)) is not None:
+                refusal = self._door.enter(user_id)
+                if refusal is not None:
+                    assert self.transport is not None
+                    self.transport.write(refusal)
+                    self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+                    return
+                self._inside = True
+        super().data_received(data)
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether nothing else is being asked or answered over this connection."""
+        waits = self._waiter is not None or not self._request_count
+        closes = self._close or self._force_close
+        return waits and not (self._messages or self._inside or closes or self._paused)
+
+    def _leave(self) -> None:
+        if self._inside and self._door is not None:
+            self._inside = False
+            self._door.leave()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer."""
+        self._leave()
+        return await super().finish_response(request, resp, start_time)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget a connection that is closed."""
+        self._leave()
+        super().connection_lost(exc)
 
     @property
     def is_idle(self) -> bool:
@@ -72,12 +121,15 @@ class Connections(web.Server):
     Parameters
     ----------
     refused : told the status of what was refused before any route was found
+    door : what requests for slates have to pass before they are parsed; None where there is none
     most : connections at a time; beyond, the oldest idle one makes room, or the new one is closed
     """
 
-    def __init__(self, made: web.Server, *, refused: Refused, most: int, **options: Any) -> None:
+    def __init__(
+        self, made: web.Server, *, refused: Refused, door: Door | None, most: int, **options: Any
+    ) -> None:
         super().__init__(made.request_handler, request_factory=made.request_factory)
-        self._options = {"refused": refused, **options}
+        self._options = {"refused": refused, "door": door, **options}
         self._most = most
 
     def __call__(self) -> Connection:
@@ -100,13 +152,21 @@ class Runner(web.AppRunner):
     idle_s : seconds after which an idle connection is closed
     """
 
-    __slots__ = ("_idle_s", "_most", "_refused")
+    __slots__ = ("_door", "_idle_s", "_most", "_refused")
 
     def __init__(
-        self, app: web.Application, *, refused: Refused, most: int, idle_s: float, **options: Any
+        self,
+        app: web.Application,
+        *,
+        refused: Refused,
+        door: Door | None,
+        most: int,
+        idle_s: float,
+        **options: Any,
     ) -> None:
         super().__init__(app, **options)
         self._refused = refused
+        self._door = door
         self._most = most
         self._idle_s = idle_s
 
@@ -126,6 +186,7 @@ class Runner(web.AppRunner):
         return Connections(
             await super()._make_server(),
             refused=self._refused,
+            door=self._door,
             most=self._most,
             access_log=None,
             keepalive_timeout=self._idle_s,

@@ -64,10 +64,12 @@ class Server:
         self._outbox = outbox
         self._dead_letters = dead_letters
         self._metrics = metrics
+        self._max_in_flight = settings.max_in_flight
         bounds = (settings.max_in_flight, settings.max_in_flight_bytes)
         self._gate = Gate(
-            max_requests=bounds[0], max_bytes=bounds[1], max_queue_s=settings.max_queue_ms / 1000
-        )
+            max_requests=bounds[0], max_bytes=bounds[1], max_queue_s=settings.max_queue_ms / 1000,
+            max_batch=settings.max_batch,
+        )  # fmt: skip
         self._batcher: Batcher[Job, tuple[Lane, Gathered], Chosen] = Batcher(
             self._gather, _make, max_batch=settings.max_batch, took=self._took
         )
@@ -115,6 +117,12 @@ class Server:
     def in_flight(self) -> int:
         """Requests taken and not yet answered."""
         return self._gate.in_flight + self._cheap_gate.in_flight
+
+    def has_room(self, coming: int) -> bool:
+        """Whether `answer` would let a request in, were so many others to be answered before it."""
+        return self._gate.has_room(0, coming=coming) or (
+            self._falls_back and self._cheap_gate.has_room(0, coming=coming - self._max_in_flight)
+        )
 
     # Entrances
 

@@ -191,7 +191,9 @@ class Settings(BaseSettings):
     )
     max_in_flight_bytes: Positive = Field(64 * 1024 * 1024, description="The same by their size.")
     max_queue_ms: Positive = Field(
-        500, description="The same by the time that it takes to answer them, at the pace of the last batches."
+        500,
+        description="The same by the time that it takes to answer them, as long as the last batches took; a "
+        "fifth of it once so many have been there for half a second.",
     )
     when_overloaded: Literal["refuse", "fallback"] = Field(
         "refuse",

@@ -27,6 +27,7 @@ from streams.api.asking import (
 )
 from streams.api.connections import Runner
 from streams.api.cors import allow_origins
+from streams.api.door import RETRY_AFTER
 from streams.api.guard import Guard
 from streams.api.handlers import Handler
 from streams.api.openapi import document
@@ -44,6 +45,7 @@ from streams.serving.lists import Wanted as WantedOfList
 from streams.serving.outbox import SlateTooLarge
 from streams.serving.server import Server
 from streams.settings import Settings
+from streams.worker.http_door import slate_door
 from streams.worker.http_metrics import measured
 from streams.worker.inspect import Inspector
 from streams.worker.partitions import Partitions
@@ -154,6 +156,9 @@ async def _listen(
     runner = Runner(
         app,
         refused=partial(service.metrics.count_http, "other", seconds=0.0),
+        door=slate_door(service.settings, service.partitions, service.server, service.metrics)
+        if "public" in places
+        else None,
         most=settings.http_max_connections,
         idle_s=settings.http_idle_s,
         shutdown_timeout=5.0,
@@ -229,7 +234,7 @@ async def _answer(http: web.Request, request: Request, *, nbytes: int = 0) -> Re
     except Overloaded as error:
         service.metrics.count_events("requests", "refused")
         detail = f"overloaded: {error}; try again"
-        raise Problem(503, detail, headers={"Retry-After": "1"}) from None
+        raise Problem(503, detail, headers=RETRY_AFTER) from None
     except SlateTooLarge as error:
         raise Problem(413, str(error)) from None
     if answer is None:
