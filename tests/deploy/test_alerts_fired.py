@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
@@ -23,9 +24,7 @@ from typing import Any
 import pytest
 from kafka.admin import NewTopic
 
-from model_core.network.config import ModelConfig
 from model_core.release.folder import MANIFEST
-from streams.bench.world import random_release
 from streams.broker.embedded import EmbeddedBroker
 from streams.events import Request
 from streams.kafka.partitioner import partition_of
@@ -37,8 +36,10 @@ from tests.deploy.live import RULES, Prometheus, beside, quicker
 from tests.deploy.test_alerts import alerts
 from tests.e2e.client import Client, film, wait_until
 from tests.e2e.conftest import FAST
+from tests.model_core.tiny import WEIGHTS
+from tests.once import once_a_run
 from tests.registry_server import RegistryServer, avro, registry_server
-from tests.streams.releases.made import variant
+from tests.streams.releases.made import train_tiny, variant
 
 PARTITIONS = 2
 MAPPING = """
@@ -56,7 +57,6 @@ FILMS = [film(f"f{number}", f"Film {number}", genre=["Drama"]) for number in ran
 LIKED = "f7"
 WINDOW_MS = 300
 SMALL_BYTES = 200_000  # of slates that wait for their rewards: a few dozen
-SMALL = ModelConfig(dim=16, layers=1, history_length=8, n_neighbours=4, n_affinities=4, feature_dim=12)
 MONTH_S = 31 * 86_400
 NUMBERS = count()
 
@@ -130,7 +130,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         more = {
             "session_timeout_ms": 3_000, "http_tokens": {"all": known}, "pending_slates_bytes": SMALL_BYTES,
             "attribution_window_ms": WINDOW_MS, "read_your_writes_ms": 500,
-            "policy": "epsilon-greedy", "epsilon": 0.5, "candidate_policies": ["greedy"],
+            "actions": WEIGHTS, "policy": "epsilon-greedy", "epsilon": 0.5, "candidate_policies": ["greedy"],
             "mapping": str(folder / "mapping.toml"),
         }  # fmt: skip
         values = same_topics(settings, **(FAST | more))
@@ -251,8 +251,9 @@ def test_a_silent_broker_is_told_and_costs_availability(site: Site) -> None:
         "SlatestreamErrorBudgetBurnsSlowly", "SlatestreamOwnClicksMissed",
     )  # fmt: skip
     wait_until(site.worker.is_ready, "the worker has what the tests before took from it")
-    with frozen(site.broker.pid):
-        fires(site, *told, meanwhile=lambda: site.ask("u"))
+    users = [f"u{number}" for number in islice(NUMBERS, 60)]
+    with ThreadPoolExecutor(len(users)) as at_once, frozen(site.broker.pid):
+        fires(site, *told, meanwhile=lambda: list(at_once.map(site.ask, users)))
     resolves(site, *told)
 
 
@@ -266,10 +267,10 @@ def test_records_that_wait_for_their_schema_are_told(site: Site) -> None:
 
 
 def test_another_worker_with_an_old_and_then_a_bad_release_that_dies_again_and_again_is_told(
-    site: Site,
+    site: Site, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    release = random_release(site.folder / "release", known=50, config=SMALL)
-    bad = variant(release, site.folder / "bad", gain=20.0)
+    base = once_a_run(tmp_path_factory, "tiny-release", train_tiny)
+    release, bad = variant(base, site.folder / "release"), variant(base, site.folder / "bad", gain=20.0)
     written = (release / MANIFEST).stat().st_mtime - MONTH_S
     os.utime(release / MANIFEST, (written, written))
     (latest := site.folder / "latest").symlink_to(release)
