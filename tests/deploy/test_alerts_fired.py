@@ -110,6 +110,7 @@ class Site:
             now_ms = int(1000 * time.time())
             self.client.send("requests", f"u{number}", Request(f"r{number}", f"u{number}", now_ms, k=k))
         self.client.flush()
+        time.sleep(0.1)  # no wait for anything: so few slates that there is room for them until they close
 
 
 @pytest.fixture(scope="module")
