@@ -1,6 +1,8 @@
 """Where this machine keeps what it made or fetched once and needs again."""
 
 import atexit
+import contextlib
+import hashlib
 import logging
 import os
 import shutil
@@ -52,12 +54,36 @@ def keep_kernels_writable() -> None:
     """Give compiled kernels a place, before numba is imported: it dies at import where it finds none.
 
     It keeps them beside the sources, or where NUMBA_CACHE_DIR says; where that cannot be written, the cache
-    folder takes its place.
+    folder takes its place, with those that are there already.
     """
     said = os.environ.get("NUMBA_CACHE_DIR")
     beside = [Path(said)] if said else [ROOT / name for name in ("streams", "model_core", "online_learning")]
     if any(unwritable(folder) is not None for folder in beside):
-        os.environ["NUMBA_CACHE_DIR"] = str(writable_folder(cache_folder() / "kernels"))
+        place = writable_folder(cache_folder() / "kernels")
+        for folder in beside:
+            _copy_kernels(folder, place, by_source=not said)
+        os.environ["NUMBA_CACHE_DIR"] = str(place)
+
+
+def _copy_kernels(beside: Path, place: Path, *, by_source: bool) -> None:
+    """Copy compiled kernels to where numba looks for them, unless newer ones are there.
+
+    Parameters
+    ----------
+    by_source : they are beside their sources; else they are in folders that numba has named
+    """
+    for kernel in beside.rglob("*.nb[ci]"):
+        named = _folder_of(kernel.parent.parent) if by_source else kernel.parent.name
+        copy = place / named / kernel.name
+        with contextlib.suppress(OSError):  # then it is compiled
+            if not copy.exists() or copy.stat().st_mtime < kernel.stat().st_mtime:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(kernel, copy)
+
+
+def _folder_of(sources: Path) -> str:
+    """Name the folder of a cache for the kernels of a folder, as `numba.core.caching` does."""
+    return f"{sources.name}_{hashlib.sha1(str(sources).encode()).hexdigest()}"
 
 
 def unwritable(folder: Path) -> str | None:

@@ -61,6 +61,33 @@ def test_without_any_place_kernels_are_kept_until_the_process_ends_and_that_is_s
     assert "kernels cannot be written (Not a directory): " in where
 
 
+def test_kernels_that_were_compiled_before_are_taken_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they were beside their sources, and where a folder was said."""
+    compiled()
+    beside = ROOT / "online_learning" / "__pycache__"
+    kept = {kernel.name for kernel in beside.glob("sampling_kernels.*.nb[ci]")}
+    assert kept
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr(cache, "unwritable", lambda folder: None if tmp_path in folder.parents else "no room")
+    cache.keep_kernels_writable()
+    first = Path(os.environ["NUMBA_CACHE_DIR"])
+    monkeypatch.setattr(cache, "unwritable", lambda folder: None if folder == again else "no room")
+    cache.writable_folder.cache_clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    again = tmp_path / "other" / "slatestream" / "kernels"
+    cache.keep_kernels_writable()
+    assert Path(os.environ["NUMBA_CACHE_DIR"]) == again
+    for place in (first, again):
+        (folder,) = place.glob("online_learning_*")
+        assert kept <= {kernel.name for kernel in folder.iterdir()}
+        made = {kernel: kernel.stat().st_mtime_ns for kernel in place.rglob("*.nbi")}
+        assert compiled(NUMBA_CACHE_DIR=str(place))[0] == "0x514e28b7"
+        assert made == {kernel: kernel.stat().st_mtime_ns for kernel in place.rglob("*.nbi")}
+
+
 def test_a_folder_that_can_be_written_stays_the_one(tmp_path: Path) -> None:
     assert cache.writable_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert (tmp_path / "a" / "b").is_dir()
