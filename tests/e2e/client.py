@@ -39,9 +39,9 @@ class Client:
     def __init__(self, settings: Settings, *, now_ms: int | None = None) -> None:
         self.settings = settings
         self.now_ms = now_ms or int(time.time() * 1000)
-        options = kafka_client_options(settings)
-        self.producer = KafkaProducer(**options, acks="all", max_request_size=4 * 1024 * 1024)
-        self._options = options
+        self._options = kafka_client_options(settings)
+        self.producer = self._new_producer()
+        self._unconfirmed: list[tuple[Any, dict[str, Any]]] = []
         self._consumers: dict[str, KafkaConsumer] = {}
         self._records: dict[str, list[Any]] = {}
         self._count = 0
@@ -56,15 +56,37 @@ class Client:
 
     # Publishing
 
+    def _new_producer(self) -> KafkaProducer:
+        return KafkaProducer(**self._options, acks="all", max_request_size=4 * 1024 * 1024)
+
     def send(self, topic: str, key: str | bytes | None, value: Any, *, partition: int | None = None) -> None:
         """Publish one record; structs are encoded, bytes and None go out as they are."""
         raw = value if value is None or isinstance(value, bytes) else events.encode(value)
         name = key.encode() if isinstance(key, str) else key
-        self.producer.send(topic_name(self.settings, topic), raw, name, partition=partition)
+        record = {
+            "topic": topic_name(self.settings, topic),
+            "value": raw,
+            "key": name,
+            "partition": partition,
+        }
+        self._unconfirmed.append((self.producer.send(**record), record))
 
     def flush(self) -> None:
-        """Return once the broker has acknowledged everything sent."""
+        """Return once the broker has acknowledged everything sent.
+
+        A producer to which a broker has said an error that it does not know, as one whose disk is full does,
+        sends nothing any more: another one sends what is left.
+        """
         self.producer.flush(DEADLINE_S)
+        left = [record for future, record in self._unconfirmed if not future.succeeded()]
+        self._unconfirmed = []
+        if left:
+            self.producer.close(timeout=0)
+            self.producer = self._new_producer()
+            self._unconfirmed = [(self.producer.send(**record), record) for record in left]
+            self.producer.flush(DEADLINE_S)
+            assert all(future.succeeded() for future, _ in self._unconfirmed), "the broker takes no records"
+            self._unconfirmed = []
 
     def content(self, *items: Content) -> None:
         for item in items:
