@@ -62,7 +62,8 @@ class Replay:
         self._edges = edges.entities.astype(np.int32)
         self.ease = ease
         self._described = np.ones(log.n_items, np.bool_)
-        self._parts, self._popularity, self._trends = PartsReader(), Popularity(), Trends()
+        surge = signals.surge_bound
+        self._parts, self._popularity, self._trends = PartsReader(), Popularity(surge), Trends(surge)
         self._horizon = signals.horizon
         self._events = UserEvents(log, signals.depth)
         self._counted = CovisitReplay(log, signals, keys=keys)

@@ -332,7 +332,7 @@ def sparse_scores(
     for one, of_part in zip(tables, bounds, strict=True):
         end = kernels.gather_weighted(one, histories, amounts, of_part, others, counts, end)
     found, rows, sums = kernels.add_up(bounds, others, counts, len(popularity))
-    return found, rows, tempered(sums, popularity[rows])
+    return found, rows, tempered(sums, np.sqrt(popularity[rows].astype(np.float64) + 10.0))
 
 
 def _room(tables: kernels.Tables, histories: NDArray[np.int64]) -> int:
@@ -341,10 +341,10 @@ def _room(tables: kernels.Tables, histories: NDArray[np.int64]) -> int:
     return 2 * int((kernels.GROUP << tables.level[rows].astype(np.int64)).sum())
 
 
-def tempered(sums: NDArray[np.float64], popularity: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scores of items from their weighted counts, in units, and their popularities."""
+def tempered(sums: NDArray[np.float64], tempers: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Scores of items from their weighted counts, in units, and what these are divided by."""
     scale = 1.0 / (kernels.UNIT * WEIGHT_UNIT)
-    return (sums * scale / np.sqrt(popularity.astype(np.float64) + 10.0)).astype(np.float32)
+    return (sums * scale / tempers).astype(np.float32)
 
 
 def read_weights(*, window: int, decay: float, other: float) -> NDArray[np.int64]:

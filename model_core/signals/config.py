@@ -1,5 +1,6 @@
 """How a release reads what users did: its parameters, written by training and read by whoever serves."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -10,11 +11,11 @@ from model_core.signals.horizons import HALF_LIVES_MS
 MAX_NEIGHBOURS = 4096
 UNTOLD = {
     "depth": 1009, "affinity_positives": 50, "affinity_half_life_ms": 2_592_000_000, "neighbours": 256,
-    "influence_per_hour": 100,
+    "influence_per_hour": 100, "surge_bound": 3.0,
     "popularity_half_life_ms": 0,
 }  # fmt: skip
 """Of releases whose manifest does not say: they were trained when these were the only values, and before
-users were bounded, which they are in what is served all the same."""
+users and surges were bounded, which they are in what is served all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,9 @@ class SignalConfig:
     influence_per_hour: int = 100
     """Events of a user an hour that count in what users share, an item once; 0 = all count. See
     `model_core.robust.influence`."""
+    surge_bound: float = 3.0
+    """Times the pace of before at which an item's recent likes count; 0 = at any. See
+    `model_core.robust.surge`."""
     read_window: int = 20
     read_decay: float = 0.85
     read_other: float = 0.5
@@ -68,6 +72,8 @@ class SignalConfig:
             raise ValueError(f"window must be at most the depth, {self.depth}, got {self.window}")
         if self.influence_per_hour < 0:
             raise ValueError(f"influence_per_hour must be at least 0, got {self.influence_per_hour}")
+        if not 0 <= self.surge_bound < math.inf:
+            raise ValueError(f"surge_bound must be finite and at least 0, got {self.surge_bound}")
         if not 1 <= self.neighbours <= MAX_NEIGHBOURS:
             raise ValueError(f"neighbours must be in [1, {MAX_NEIGHBOURS}], got {self.neighbours}")
         for name in ("pair_decay", "pair_other"):

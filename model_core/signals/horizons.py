@@ -7,9 +7,12 @@ event time. Rates decay alike for all items, so those of partitions add up once 
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.robust import surge
+
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 HALF_LIVES_MS = (10 * MINUTE_MS, HOUR_MS, 6 * HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS)
 HORIZONS = len(HALF_LIVES_MS)
+RECENT = HALF_LIVES_MS.index(surge.HALF_LIFE_MS)
 MOMENTS = 4 * HORIZONS + 16
 """Bytes of a row: the rates as float32, the times of the first and the last event as int64 ms."""
 

@@ -53,7 +53,7 @@ def joint_scores(
     Parameters
     ----------
     histories, weights : (B, W) int64, see `co_visitation.sparse_scores`
-    tempers : (N,) float64, what the co-visits of each item are divided by: the root of its popularity and 10
+    tempers : (N,) float64, what the co-visits of each item are divided by, see `popularity.tempers`
 
     Returns
     -------

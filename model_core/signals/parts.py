@@ -110,9 +110,3 @@ def moments_of(where):  # type: ignore[no-untyped-def]
     rates = carray(_pointer(where[RATES]), (rows, HORIZONS), np.float32)
     times = carray(_pointer(where[TIMES]), (rows, 2), np.int64)
     return applied, popularity, rates, times
-
-
-@njit
-def popularity_of(where):  # type: ignore[no-untyped-def]
-    """Positive events of each item in the partition that a row of `Parts.where` names."""
-    return carray(_pointer(where[POPULARITY]), (where[N_ROWS],), np.int64)

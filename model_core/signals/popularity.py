@@ -4,7 +4,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.signals.parts import WIDTH, Parts, popularity_of
+from model_core.robust.surge import AT_ANY_RATE, counted_share
+from model_core.signals.co_visitation_kernels import FIRST, LAST, NO_TIME
+from model_core.signals.horizons import HALF_LIVES_MS, RECENT
+from model_core.signals.parts import WIDTH, Parts, moments_of
 
 BLOCK = 2048  # items whose sums stay in the processor's nearest cache
 
@@ -14,68 +17,99 @@ njit = numba.njit(cache=True, nogil=True)
 class Popularity:
     """Sums the partitions anew each time, and works out only what has changed since. One thread at a time.
 
+    Parameters
+    ----------
+    surge_bound : see `surge.counted_share`
+
     Attributes
     ----------
-    counts : (N,) float32, positive events of each item
+    counts : (N,) float32, positive events of each item, those that count
     levels : (N,) float32, ``log1p(counts)``; another array after each change, so that it may be kept
-    tempers : (N,) float64, ``sqrt(counts + 10)``, what co-visits are divided by; good until the next `read`
+    tempers : (N,) float64, what co-visits are divided by, see `tempers`; good until the next `read`
     """
 
-    def __init__(self) -> None:
-        self._totals = np.zeros(0, np.int64)
+    def __init__(self, surge_bound: float) -> None:
+        self._surge_bound = surge_bound
+        self._stamps = np.zeros(0, np.int64)
         self.counts = self.levels = np.zeros(0, np.float32)
         self.tempers = np.zeros(0)
 
     def read(self, parts: Parts, n: int) -> None:
         """Count the first n items."""
-        if n != len(self._totals):
-            self._totals = np.full(n, -1, np.int64)
+        if n != len(self._stamps):
+            self._stamps = np.full(n, NO_TIME, np.int64)
             self.counts, self.levels = np.zeros(n, np.float32), np.zeros(n, np.float32)
             self.tempers = np.zeros(n)
-        changed = _changed(parts.where, self._totals)
+        changed = _changed(parts.where, self._stamps)
         if len(changed):
-            counts = self.counts[changed] = self._totals[changed].astype(np.float32)
+            likes, shares = _likes(parts.where, changed, self._surge_bound)
+            counts = self.counts[changed] = (likes * shares).astype(np.float32)
             self.levels = self.levels.copy()
             self.levels[changed] = np.log1p(counts)
-            self.tempers[changed] = tempers(counts)
+            self.tempers[changed] = tempers(likes, shares)
 
 
-def tempers(counts: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return what co-visits with items of these popularities are divided by."""
-    return np.sqrt(counts.astype(np.float64) + 10.0)
+def tempers(likes: NDArray[np.int64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what co-visits with items are divided by: ``sqrt(likes + 10) / share``.
+
+    Parameters
+    ----------
+    likes : positive events of each; shares : of these that count
+    """
+    divisors: NDArray[np.float64] = np.sqrt(likes + 10.0) / shares
+    return divisors
 
 
-def tempers_of(parts: Parts, n: int) -> NDArray[np.float64]:
-    """Return `Popularity.tempers` of the first n items: (n,) float64, for whoever asks but now and then."""
-    out = np.empty(n)
-    _tempers(parts.where, out)
-    return out
+def tempers_at(parts: Parts, rows: NDArray[np.int32], surge_bound: float) -> NDArray[np.float64]:
+    """Return `Popularity.tempers` of a few items, of any number of axes, without reading any other."""
+    likes, shares = _likes(parts.where, rows.ravel(), surge_bound)
+    return tempers(likes, shares).reshape(rows.shape)
 
 
 @njit
-def _tempers(where, out):  # type: ignore[no-untyped-def]
-    out[:] = 10.0
+def share_of(where, row, surge_bound):  # type: ignore[no-untyped-def]
+    """Positive events of an item in all partitions, and the share of them that counts."""
+    likes, first, last = 0, NO_TIME, NO_TIME
     for part in range(len(where)):
-        popularity = popularity_of(where[part])[: len(out)]
-        for i in range(len(popularity)):
-            out[i] += popularity[i]
-    for i in range(len(out)):
-        out[i] = np.sqrt(out[i])
+        _, popularity, _, times = moments_of(where[part])
+        if row >= len(popularity):
+            continue
+        likes += popularity[row]
+        if times[row, LAST] != NO_TIME:
+            first = times[row, FIRST] if first == NO_TIME else min(first, times[row, FIRST])
+            last = max(last, times[row, LAST])
+    if surge_bound == 0.0 or likes <= AT_ANY_RATE:
+        return likes, 1.0
+    recent = 0.0
+    for part in range(len(where)):
+        _, popularity, rates, times = moments_of(where[part])
+        if row < len(popularity) and times[row, LAST] != NO_TIME:
+            halvings = max(last - times[row, LAST], 0) / HALF_LIVES_MS[RECENT]
+            recent += rates[row, RECENT] * 0.5**halvings
+    return likes, counted_share(likes, recent, first, last, surge_bound)
 
 
 @njit
-def _changed(where, totals):  # type: ignore[no-untyped-def]
-    """Sum the partitions into `totals`, (N,) int64; return the rows where there was another sum."""
+def _likes(where, rows, surge_bound):  # type: ignore[no-untyped-def]
+    likes, shares = np.empty(len(rows), np.int64), np.empty(len(rows))
+    for k in range(len(rows)):
+        likes[k], shares[k] = share_of(where, rows[k], surge_bound)
+    return likes, shares
+
+
+@njit
+def _changed(where, stamps):  # type: ignore[no-untyped-def]
+    """Sum the partitions' offsets into `stamps`, (N,) int64; return the rows where there was another sum."""
     changed, n = np.empty(256, np.int32), 0
     sums = np.empty(BLOCK, np.int64)
-    for begin in range(0, len(totals), BLOCK):
-        end = min(begin + BLOCK, len(totals))
+    for begin in range(0, len(stamps), BLOCK):
+        end = min(begin + BLOCK, len(stamps))
         sums[:] = 0
         for part in range(len(where)):
-            popularity = popularity_of(where[part])[begin:end]
-            for i in range(len(popularity)):
-                sums[i] += popularity[i]
-        old = totals[begin:end]
+            applied = moments_of(where[part])[0][begin:end]
+            for i in range(len(applied)):
+                sums[i] += applied[i]
+        old = stamps[begin:end]
         differ = 0
         for i in range(len(old)):
             differ += old[i] != sums[i]
@@ -96,5 +130,5 @@ def _changed(where, totals):  # type: ignore[no-untyped-def]
 def warm() -> None:
     """Compile the kernels, or load them from the cache."""
     nothing = Parts(np.zeros((0, WIDTH), np.int64), ())
-    Popularity().read(nothing, 1)
-    tempers_of(nothing, 1)
+    Popularity(1.0).read(nothing, 1)
+    tempers_at(nothing, np.zeros(1, np.int32), 1.0)

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.robust import influence
+from model_core.robust.surge import counted_share
 from model_core.signals import co_visitation_kernels as kernels
 from model_core.signals.co_visitation import CoVisitation, tempered
-from model_core.signals.co_visitation_kernels import LAST, Tables
+from model_core.signals.co_visitation_kernels import FIRST, LAST, Tables
 from model_core.signals.cold_start import (
     ItemFeatures,
     ItemMapping,
@@ -27,8 +28,9 @@ from model_core.signals.cold_start import (
 )
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import UNIT, Ease, fit_ease
-from model_core.signals.horizons import FAINT, HALF_LIVES_MS
+from model_core.signals.horizons import FAINT, HALF_LIVES_MS, RECENT
 from model_core.signals.pasts import Pasts, Window
+from model_core.signals.popularity import tempers
 from model_core.signals.reader import Drawn
 
 N_SIGNALS = 3
@@ -99,7 +101,7 @@ class CovisitReplay:
         self.log = log
         self.position = 0
         self.counts = CoVisitation(neighbours=config.neighbours, **config.pairing)
-        self._horizon = config.horizon
+        self._horizon, self._surge_bound = config.horizon, config.surge_bound
         n = max(log.n_items, int(log.items.max(initial=-1)) + 1)
         self.counts.grow(np.arange(n, dtype=np.uint64) if keys is None else keys)
         self._last = np.full((log.n_users, config.window), -1, np.int32)
@@ -116,8 +118,8 @@ class CovisitReplay:
             Window(np.zeros((0, 1), np.int64), np.zeros((0, 1), np.int64)),
         )
         self._count(
-            position, none[:, 0], nobody, none.astype(np.int32), none.astype(np.float64),
-            none.astype(np.float32), none.astype(np.float32),
+            position, none[:, 0], nobody, none.astype(np.int32), none.astype(np.float64), none,
+            none.astype(np.float64), none.astype(np.float32),
         )  # fmt: skip
 
     def before(
@@ -130,11 +132,11 @@ class CovisitReplay:
         rows : (n,) int64, ascending, none before `position`; window : of the users of these rows
         items : (n, m) int32
         """
-        sums, popularity = np.empty(items.shape), np.empty(items.shape, np.float32)
-        left = np.empty(items.shape, np.float32)
+        sums, likes = np.empty(items.shape), np.empty(items.shape, np.int64)
+        shares, left = np.empty(items.shape), np.empty(items.shape, np.float32)
         end = int(rows[-1]) + 1 if len(rows) else self.position
-        self._count(end, rows, window, items, sums, popularity, left)
-        return tempered(sums, popularity), np.log1p(left)
+        self._count(end, rows, window, items, sums, likes, shares, left)
+        return tempered(sums, tempers(likes, shares)), np.log1p(left)
 
     def _count(
         self,
@@ -143,7 +145,8 @@ class CovisitReplay:
         window: Window,
         items: NDArray[np.int32],
         sums: NDArray[np.float64],
-        popularity: NDArray[np.float32],
+        likes: NDArray[np.int64],
+        shares: NDArray[np.float64],
         left: NDArray[np.float32],
     ) -> None:
         if end < self.position:
@@ -153,8 +156,8 @@ class CovisitReplay:
             self.position, done = _count_and_read(
                 self.counts.tables, self.counts.pair_weights, self._last, self._last_positive,
                 self._last_counted, log.users, log.items, log.positive, log.times_ms, self._counted,
-                self.position, end, self.counts.neighbours, self._horizon,
-                rows, *window, items, sums, popularity, left, done,
+                self.position, end, self.counts.neighbours, self._horizon, self._surge_bound,
+                rows, *window, items, sums, likes, shares, left, done,
             )  # fmt: skip
             if self.position < end:
                 self.counts.make_room()
@@ -253,11 +256,11 @@ def _events_before(  # type: ignore[no-untyped-def]
 @njit
 def _count_and_read(  # type: ignore[no-untyped-def]
     t: Tables, pair, last, last_positive, last_counted, users, log_items, positive, times, counted, begin,
-    end, neighbours, horizon, rows, histories, weights, items, sums, popularity, left, done,
+    end, neighbours, horizon, surge_bound, rows, histories, weights, items, sums, likes, shares, left, done,
 ):  # fmt: skip
     """Count the events from `begin` on, and note what is known before each of `rows` from `done` on.
 
-    `left` is what is left of the popularity at a horizon, all of it at -1.
+    `left` is what is left at a horizon of the likes that count, all of them at -1.
 
     Returns where it stopped, short of the end when groups run out, and how many rows are done.
     """
@@ -278,8 +281,9 @@ def _count_and_read(  # type: ignore[no-untyped-def]
                 total[others[k]] += amounts[k]
             for k in range(items.shape[1]):
                 sums[done, k] = total[items[done, k]]
-                popularity[done, k] = t.popularity[items[done, k]]
-                left[done, k] = _left(t, items[done, k], times[event], horizon)
+                likes[done, k] = t.popularity[items[done, k]]
+                shares[done, k] = _share(t, items[done, k], surge_bound)
+                left[done, k] = _left(t, items[done, k], times[event], horizon, shares[done, k])
             for k in range(found):
                 total[others[k]] = 0.0
             done += 1
@@ -302,12 +306,19 @@ def _count_and_read(  # type: ignore[no-untyped-def]
 
 
 @njit
-def _left(t: Tables, item, time, horizon):  # type: ignore[no-untyped-def]
-    """Positive events of an item, decayed to a moment, as `Trends.popularity` has them."""
+def _share(t: Tables, item, surge_bound):  # type: ignore[no-untyped-def]
+    """Share of an item's likes that counts, as `popularity.share_of` has it."""
+    first, last = t.times[item, FIRST], t.times[item, LAST]
+    return counted_share(t.popularity[item], t.rates[item, RECENT], first, last, surge_bound)
+
+
+@njit
+def _left(t: Tables, item, time, horizon, share):  # type: ignore[no-untyped-def]
+    """Positive events of an item that count, decayed to a moment, as `Trends.popularity` has them."""
     if horizon < 0 or t.popularity[item] == 0:
-        return np.float32(t.popularity[item])
+        return np.float32(t.popularity[item] * share)
     halvings = np.float32(max(0, time - t.times[item, LAST])) * np.float32(1 / HALF_LIVES_MS[horizon])
-    return max(t.rates[item, horizon] * np.exp2(-halvings), FAINT)
+    return max(np.float32(t.rates[item, horizon] * share) * np.exp2(-halvings), FAINT)
 
 
 @njit

@@ -17,7 +17,7 @@ from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.co_visitation_kernels import FIRST, LAST, NO_TIME
 from model_core.signals.horizons import FAINT, HALF_LIVES_MS, HORIZONS, HOUR_MS
 from model_core.signals.parts import WIDTH, Parts, moments_of
-from model_core.signals.popularity import Popularity
+from model_core.signals.popularity import Popularity, share_of
 
 AGE, IDLE, POPULAR, NEW, COVISITS, OLD, QUIET = range(HORIZONS, HORIZONS + 7)
 """Columns of the signals after the rates: since the first event, since the last, positive events ever, by
@@ -71,12 +71,17 @@ class _Room(NamedTuple):
 class Trends:
     """Sums the partitions, and works out only what has changed since. One thread at a time.
 
+    Parameters
+    ----------
+    surge_bound : see `surge.counted_share`; rates and popularity are of what counts
+
     Attributes
     ----------
     n_items : items that were read
     """
 
-    def __init__(self) -> None:
+    def __init__(self, surge_bound: float) -> None:
+        self._surge_bound = surge_bound
         self.n_items = self._capacity = 0
         self._reference_ms = 0
         self._room = _Room.of(0)
@@ -101,8 +106,9 @@ class Trends:
             self._reference_ms = now_ms
             self._stamps[:] = NO_TIME
         _merge(
-            parts.where, self._reference_ms, _RATES, self._stamps, self._rates, self._times, self._popularity
-        )
+            parts.where, self._reference_ms, _RATES, self._surge_bound, self._stamps, self._rates,
+            self._times, self._popularity,
+        )  # fmt: skip
 
     def levels(self, now_ms: int, weights: Floats) -> Floats:
         """Weigh the signals of every item at a moment, but for co-visits: (n_items,) float32.
@@ -191,7 +197,9 @@ def in_last_hour(parts: Sequence[CoVisitation], row: int, now_ms: int) -> float:
     return rate * math.log(2)
 
 
-def signals_of(parts: Parts, rows: NDArray[np.int32], now_ms: NDArray[np.int64]) -> Floats:
+def signals_of(
+    parts: Parts, rows: NDArray[np.int32], now_ms: NDArray[np.int64], surge_bound: float
+) -> Floats:
     """Signals of a few items as `Trends.signals` has them, without reading any other item.
 
     Parameters
@@ -200,7 +208,7 @@ def signals_of(parts: Parts, rows: NDArray[np.int32], now_ms: NDArray[np.int64])
     now_ms : (B,) int64, in any order
     """
     out = np.zeros((*rows.shape, N_SIGNALS), np.float32)
-    _signals_of(parts.where, rows, now_ms, _RATES, out)
+    _signals_of(parts.where, rows, now_ms, _RATES, surge_bound, out)
     return out
 
 
@@ -211,7 +219,9 @@ def covisit_signal(values: Floats) -> Floats:
 
 
 @njit
-def _merge(where, reference_ms, per_ms, stamps, rates, times, popularity):  # type: ignore[no-untyped-def]
+def _merge(  # type: ignore[no-untyped-def]
+    where, reference_ms, per_ms, surge_bound, stamps, rates, times, popularity
+):
     sums = np.empty(BLOCK, np.int64)
     for begin in range(0, len(stamps), BLOCK):
         end = min(begin + BLOCK, len(stamps))
@@ -224,11 +234,13 @@ def _merge(where, reference_ms, per_ms, stamps, rates, times, popularity):  # ty
             if stamps[begin + i] != sums[i]:
                 stamps[begin + i] = sums[i]
                 row = begin + i
-                _merge_item(where, reference_ms, per_ms, row, row, rates, times, popularity)
+                _merge_item(where, reference_ms, per_ms, surge_bound, row, row, rates, times, popularity)
 
 
 @njit
-def _merge_item(where, reference_ms, per_ms, row, at, rates, times, popularity):  # type: ignore[no-untyped-def]
+def _merge_item(  # type: ignore[no-untyped-def]
+    where, reference_ms, per_ms, surge_bound, row, at, rates, times, popularity
+):
     """Write what all partitions say of a row to the place `at` of the columns."""
     rates[:, at] = 0
     times[:, at] = NO_TIME
@@ -244,7 +256,10 @@ def _merge_item(where, reference_ms, per_ms, row, at, rates, times, popularity):
         for h in range(len(per_ms)):
             doublings = min(np.float32(last - reference_ms) * per_ms[h], np.float32(MOST_DOUBLINGS))
             rates[h, at] += of_part[row, h] * np.exp2(doublings)
-    popularity[at] = total
+    _, share = share_of(where, row, surge_bound)
+    for h in range(len(per_ms)):
+        rates[h, at] *= share
+    popularity[at] = total * share
 
 
 @njit
@@ -283,21 +298,22 @@ def _signals(decays, now_ms, rates, times, popularity, rows, out):  # type: igno
 
 
 @njit
-def _signals_of(where, rows, now_ms, per_ms, out):  # type: ignore[no-untyped-def]
+def _signals_of(where, rows, now_ms, per_ms, surge_bound, out):  # type: ignore[no-untyped-def]
     n = rows.shape[1]
     rates, times = np.empty((len(per_ms), n), np.float32), np.empty((2, n), np.int64)
     popularity, decays = np.empty(n, np.float32), np.ones(len(per_ms), np.float32)
     places = np.arange(n).astype(np.int32)
     for b in range(len(rows)):
         for c in range(n):
-            _merge_item(where, now_ms[b], per_ms, rows[b, c], c, rates, times, popularity)
+            _merge_item(where, now_ms[b], per_ms, surge_bound, rows[b, c], c, rates, times, popularity)
         _signals(decays, now_ms[b], rates, times, popularity, places, out[b])
 
 
 def warm() -> None:
     """Compile the kernels, or load them from the cache."""
-    trends = Trends()
+    trends = Trends(1.0)
     trends.read(Parts(np.zeros((0, WIDTH), np.int64), ()), 1, 0)
     trends.levels(0, np.zeros(N_SIGNALS, np.float32))
     trends.signals(np.zeros((1, 1), np.int32), np.zeros(1, np.int64))
-    signals_of(Parts(np.zeros((0, WIDTH), np.int64), ()), np.zeros((1, 1), np.int32), np.zeros(1, np.int64))
+    nothing = Parts(np.zeros((0, WIDTH), np.int64), ())
+    signals_of(nothing, np.zeros((1, 1), np.int32), np.zeros(1, np.int64), 1.0)

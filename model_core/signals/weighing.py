@@ -22,7 +22,7 @@ from model_core.signals.config import SignalConfig
 from model_core.signals.horizons import HALF_LIVES_MS, HOUR_MS
 from model_core.signals.joint import joint_scores
 from model_core.signals.parts import Parts, PartsReader
-from model_core.signals.popularity import tempers_of
+from model_core.signals.popularity import tempers_at
 from model_core.signals.trends import (
     COVISITS,
     FIXED_POPULARITY,
@@ -153,16 +153,18 @@ class Weigher:
         read = read_weights(window=events.windows.shape[1], decay=config.read_decay, other=config.read_other)
         near, values = joint_scores(
             parts, events.windows.astype(np.int64), np.where(events.windows_positive, read[1], read[0]),
-            tempers_of(parts, n_items), None,
+            np.ones(n_items), None,
         )  # fmt: skip
         sizes, rows = _drawn(events.items, events.windows, events.offsets, n_items, RIVALS)
-        signals = signals_of(parts, rows, events.times)
+        signals = signals_of(parts, rows, events.times, config.surge_bound)
+        tempers = tempers_at(parts, rows, config.surge_bound)
         before = self.weights
         learned, squares = before.values.copy(), before.squares.copy()
         level, wins, losses = before.level, before.wins, before.losses
         for e, size in enumerate(sizes.tolist()):
             mine, near_values = signals[e, :size], values[near.bounds[e] : near.bounds[e + 1], 0]
-            _place(rows[e, :size], near.of_request(e), covisit_signal(near_values), mine[:, COVISITS])
+            _place(rows[e, :size], near.of_request(e), near_values, mine[:, COVISITS])
+            mine[:, COVISITS] = covisit_signal((mine[:, COVISITS] / tempers[e, :size]).astype(np.float32))
             odds, first, fixed_first = _step(mine, learned, squares, STEP)
             here = odds + math.log(n_items / size)
             level += max(LEVEL_SHARE, 1 / (1 + before.events + e)) * (here - level)

@@ -21,7 +21,14 @@ from streams.errors import ConfigurationError, SlatestreamError
 from streams.items.table import load_scorer
 from streams.settings import Settings, load_settings
 
-WITHOUT, DEFENDED, UNDEFENDED = "no attack", "attacked, defence on", "attacked, defence off"
+WITHOUT, DEFENDED = "no attack", "attacked, defences on"
+USERS_BOUNDED, UNDEFENDED = "attacked, surges not bounded", "attacked, defences off"
+OFF: dict[str, dict[str, float]] = {
+    DEFENDED: {},
+    USERS_BOUNDED: {"surge_bound": 0},
+    UNDEFENDED: {"surge_bound": 0, "influence_per_hour": 0},
+}
+"""What is changed of how a release reads users, by the name of the course."""
 BACK = 1.1
 """Times the hit ratio without an attack up to which targets count as back to normal."""
 # Nobody waits here: everything that is asked for at a time is in flight.
@@ -54,8 +61,9 @@ def attack_command(
 ) -> None:
     """Let fake users push unpopular items into honest users' slates, and say what comes of it.
 
-    On a worker in memory, which touches no cluster, it is done without the attack, with it, and with it while
-    no user is bounded (influence_per_hour = 0). With --on-topics it is done once, on a worker that runs.
+    On a worker in memory, which touches no cluster, it is done without the attack, with it, with it while no
+    surge is bounded (surge_bound = 0), and while no user is bounded either (influence_per_hour = 0). With
+    --on-topics it is done once, on a worker that runs.
     """
     if kind not in KINDS:
         raise SlatestreamError(f"KIND must be one of {', '.join(KINDS)}, got {kind!r}")
@@ -97,14 +105,13 @@ async def _on_topics(settings: Settings, stage: Stage, plan: Plan) -> Course:
 
 
 async def _in_memory(settings: Settings, stage: Stage, plan: Plan) -> dict[str, Course]:
-    if not settings.influence_per_hour and settings.release is None:
-        raise ConfigurationError("influence_per_hour must be at least 1 to be compared with none, got 0")
+    if not (settings.influence_per_hour and settings.surge_bound) and settings.release is None:
+        raise ConfigurationError("influence_per_hour and surge_bound must not be 0 to be compared with none")
     courses = {}
-    for name, attack, defended in ((WITHOUT, False, True), (DEFENDED, True, True), (UNDEFENDED, True, False)):
-        scorer = load_scorer(settings)
-        if not defended:
-            signals = replace(scorer.release.signals, influence_per_hour=0)
-            scorer.release = replace(scorer.release, signals=signals)
+    for name in (WITHOUT, *OFF):
+        scorer, attack = load_scorer(settings), name != WITHOUT
+        signals = replace(scorer.release.signals, **OFF.get(name, {}))  # type: ignore[arg-type]
+        scorer.release = replace(scorer.release, signals=signals)
         async with MemorySite(settings, scorer, int(stage.warm.timestamps_ms[0])) as site:
             courses[name] = await run(site, stage, plan, attack=attack)
     return courses

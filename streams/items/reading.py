@@ -7,7 +7,7 @@ from streams.state.rings import CHUNK
 
 OF_RELEASE = {
     "affinity_half_life_ms": "affinity_half_life_ms", "covisit_neighbours": "neighbours",
-    "influence_per_hour": "influence_per_hour",
+    "influence_per_hour": "influence_per_hour", "surge_bound": "surge_bound",
 }  # fmt: skip
 """Settings, and what a release calls them, that count where there is no release."""
 

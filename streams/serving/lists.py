@@ -51,12 +51,18 @@ class Lists:
     Rankings are made in a thread, when somebody asks, and once a second at most.
     """
 
-    def __init__(self, shared: SharedState, eligibility: Eligibility, clock: Clock) -> None:
+    def __init__(
+        self, shared: SharedState, eligibility: Eligibility, clock: Clock, *, surge_bound: float
+    ) -> None:
         self._shared = shared
         self._eligibility = eligibility
         self._clock = clock
         self._turn = asyncio.Lock()
-        self._parts, self._trends, self._popularity = PartsReader(), Trends(), Popularity()
+        self._parts, self._trends, self._popularity = (
+            PartsReader(),
+            Trends(surge_bound),
+            Popularity(surge_bound),
+        )
         self._rankings: dict[str, Ranking] = {}
         self._as_of_ms = 0
         self._good_until = -1.0

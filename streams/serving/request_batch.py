@@ -117,7 +117,8 @@ class RequestBatches:
             n_entities=1 + len(release.entity_rows),
             codes=np.array([release.action_code(name) for name in settings.actions], np.int64),
         )
-        self._parts, self._popularity, self._trends = PartsReader(), Popularity(), Trends()
+        surge = release.signals.surge_bound
+        self._parts, self._popularity, self._trends = PartsReader(), Popularity(surge), Trends(surge)
         self._weigher = weigher
 
     # Event loop

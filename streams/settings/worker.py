@@ -128,6 +128,11 @@ class Settings(BaseSettings):
         description="Events of a user an hour that count in what users share (co-visits, popularity), an "
         "item once; 0 bounds nothing. Others are in the user's own history only. Where no release says it.",
     )
+    surge_bound: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        SignalConfig().surge_bound,
+        description="Times the pace of before at which what an item is liked of late counts; 0 is at any. "
+        "Where no release says it.",
+    )
     affinity_half_life_ms: Positive = Field(
         SignalConfig().affinity_half_life_ms,
         description="Decay of user-entity affinity, where no release says how fast.",

@@ -231,7 +231,8 @@ def assemble(
         inputs=inputs, publisher=publisher, slates=slates, writers=writers, shared_topics=shared_topics,
         partitions=partitions, flusher=flusher, watch=watch, reclaimer=reclaimer, idle_users=idle_users,
         server=server, follower=follower, folding=folding,
-        inspector=Inspector(settings, shared, eligibility), lists=Lists(shared, eligibility, clock),
+        inspector=Inspector(settings, shared, eligibility),
+        lists=Lists(shared, eligibility, clock, surge_bound=release.signals.surge_bound),
         agents=agents,
     )  # fmt: skip
 

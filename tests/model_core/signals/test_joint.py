@@ -62,7 +62,7 @@ def test_signals_together_have_the_bits_that_they_have_one_by_one(
     apart = [sparse_scores(covisits, histories, weights, counts)]
     apart.append(model.sparse_scores(bounds, liked, rows, n))
 
-    parts, popularity = PartsReader().read(covisits), Popularity()
+    parts, popularity = PartsReader().read(covisits), Popularity(0.0)
     popularity.read(parts, n)
     for wanted, read in (
         (apart, LikedItems(model, rows, np.zeros(0, np.int32), liked, bounds[:-1], bounds[1:])),
@@ -81,7 +81,7 @@ def test_signals_together_have_the_bits_that_they_have_one_by_one(
 def test_popularity_follows_every_partition_and_what_was_given_stays_as_it_was(n: int) -> None:
     rng = np.random.default_rng(1)
     covisits = [part(rng, 50), part(rng, 0)]
-    reader, popularity = PartsReader(), Popularity()
+    reader, popularity = PartsReader(), Popularity(0.0)
     given_before: list[tuple[np.ndarray, np.ndarray]] = []
     for turn in range(1, 4):
         popularity.read(reader.read(covisits), n)

@@ -4,7 +4,7 @@ import pytest
 from model_core.signals.co_visitation import CoVisitation, previous_items
 from model_core.signals.horizons import DAY_MS, HALF_LIVES_MS, HORIZONS, HOUR_MS
 from model_core.signals.parts import PartsReader
-from model_core.signals.trends import AGE, IDLE, NEW, OLD, POPULAR, QUIET, Trends, signals_of
+from model_core.signals.trends import AGE, IDLE, N_SIGNALS, NEW, OLD, POPULAR, QUIET, Trends, signals_of
 
 N_ITEMS, START_MS = 7, 1_700_000_000_000
 KEYS = np.arange(N_ITEMS, dtype=np.uint64)
@@ -32,7 +32,7 @@ def folded(items, positive, times, n_parts: int = 1) -> list[CoVisitation]:
 
 
 def read(parts: list[CoVisitation], now_ms: int) -> Trends:
-    trends = Trends()
+    trends = Trends(0.0)
     trends.read(PartsReader().read(parts), N_ITEMS, now_ms)
     return trends
 
@@ -55,7 +55,7 @@ def test_rates_are_sums_of_decayed_events_whatever_partition_and_order_they_came
 
 def test_what_was_read_before_decays_to_a_later_moment_and_follows_new_events():
     items, positive, times = events(300)
-    parts, trends, reader = folded(items[:200], positive[:200], times[:200]), Trends(), PartsReader()
+    parts, trends, reader = folded(items[:200], positive[:200], times[:200]), Trends(0.0), PartsReader()
     trends.read(reader.read(parts), N_ITEMS, int(times[199]))
     rest = slice(200, None)
     no_windows = np.full((100, 20), -1, np.int32), np.zeros((100, 20), np.bool_)
@@ -120,12 +120,12 @@ def test_an_event_of_the_far_future_breaks_nothing():
     window = np.full((2, 20), -1, np.int32), np.zeros((2, 20), np.bool_)
     times = np.array([START_MS + 10**12, START_MS])
     part.observe(np.zeros(2, np.int32), np.ones(2, np.bool_), *window, np.arange(2), times)
-    assert np.isfinite(read([part], START_MS).levels(START_MS, np.ones(11, np.float32))).all()
+    assert np.isfinite(read([part], START_MS).levels(START_MS, np.ones(N_SIGNALS, np.float32))).all()
 
 
 def test_items_that_come_later_are_read_beside_those_that_were():
     log = events(300)
-    parts, reader, trends = folded(*log), PartsReader(), Trends()
+    parts, reader, trends = folded(*log), PartsReader(), Trends(0.0)
     now_ms = int(log[2].max())
     for n in (2, 5, 3, N_ITEMS):
         trends.read(reader.read(parts), n, now_ms)
@@ -134,8 +134,8 @@ def test_items_that_come_later_are_read_beside_those_that_were():
 
 
 def test_a_few_items_have_the_signals_that_they_have_among_all():
-    read, trends = PartsReader().read(folded(*events(300), n_parts=3)), Trends()
+    read, trends = PartsReader().read(folded(*events(300), n_parts=3)), Trends(0.0)
     rows = np.array([[0, 5, N_ITEMS - 1, 5], [3, 1, 2, 0]], np.int32)
     now_ms = START_MS + np.array([41 * HOUR_MS, 40 * HOUR_MS])
     trends.read(read, N_ITEMS, int(now_ms.max()))
-    np.testing.assert_allclose(signals_of(read, rows, now_ms), trends.signals(rows, now_ms), rtol=1e-4)
+    np.testing.assert_allclose(signals_of(read, rows, now_ms, 0.0), trends.signals(rows, now_ms), rtol=1e-4)

@@ -40,7 +40,7 @@ def test_what_is_hot_is_learned_to_count_and_is_listed_first():
     weigher, parts = learned(items, times)
     assert weigher.weights.trusted
     now_ms = np.array([int(times[-1]) + MINUTE_MS])
-    found = moments(weigher.weights, Trends(), PartsReader().read(parts), N_ITEMS, now_ms)
+    found = moments(weigher.weights, Trends(0.0), PartsReader().read(parts), N_ITEMS, now_ms)
     assert found is not None
     recent = np.bincount(items[-60:], minlength=N_ITEMS)
     assert np.argmax(found.levels[0]) == np.argmax(recent)
@@ -51,7 +51,7 @@ def test_where_nothing_is_hot_fixed_weights_are_kept():
     weigher, parts = learned(*stream(900, hot=False))
     assert not weigher.weights.trusted
     now_ms = np.array([START_MS])
-    assert moments(weigher.weights, Trends(), PartsReader().read(parts), N_ITEMS, now_ms) is None
+    assert moments(weigher.weights, Trends(0.0), PartsReader().read(parts), N_ITEMS, now_ms) is None
 
 
 def test_events_that_were_learned_from_are_not_learned_from_again():

@@ -33,12 +33,12 @@ def test_a_flood_of_few_fakes_fills_slates_without_the_bound_and_hardly_with_it(
         "--after", "400", "--targets", "3", "--panel", "40", "--out", str(tmp_path),
     )  # fmt: skip
     normal, on, off = (
-        phases[name] for name in ("no attack", "attacked, defence on", "attacked, defence off")
+        phases[name] for name in ("no attack", "attacked, surges not bounded", "attacked, defences off")
     )
 
-    assert report["courses"]["attacked, defence on"]["fake_events"] == 3 * 600
-    assert report["courses"]["attacked, defence on"]["bounded"] > 1_500
-    assert report["courses"]["attacked, defence off"]["bounded"] == 0
+    assert report["courses"]["attacked, surges not bounded"]["fake_events"] == 3 * 600
+    assert report["courses"]["attacked, surges not bounded"]["bounded"] > 1_500
+    assert report["courses"]["attacked, defences off"]["bounded"] == 0
     for phase in ("during", "after"):
         excess = {
             name: found[phase]["hit_ratio"] - normal[phase]["hit_ratio"]
@@ -46,7 +46,7 @@ def test_a_flood_of_few_fakes_fills_slates_without_the_bound_and_hardly_with_it(
         }
         assert excess["on"] < 0.5 * excess["off"]
         assert off[phase]["exposure"] > normal[phase]["exposure"]
-    assert on["before"] == normal["before"]
+    assert on["before"] == phases["attacked, defences on"]["before"] == normal["before"]
     assert json.loads((tmp_path / "attack.json").read_text())["targets"] == report["targets"]
 
 
