@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.importing.faults import FileError
-from streams.importing.tables import ATOMIC, GENRES, Table, sample
+from streams.importing.tables import ATOMIC, GENRES, JsonLines, Table, sample
 from streams.importing.values import as_text, numbers, time_unit
 
 KINDS = ("content", "users", "clicks")
@@ -126,6 +126,8 @@ def make_plan(table: Table, *, told: Mapping[str, str], kind: str | None = None)
     """
     values = sample(table)
     if not values:
+        if isinstance(table, JsonLines):
+            raise FileError(f"{table.path} has no line that is a JSON object")
         raise FileError(f"{table.path} has a header and no row that can be read")
     told = {name: column for name, column in told.items() if column in table.columns}
     plain = {re.sub(r"[^a-z0-9]", "", column.lower()): column for column in reversed(table.columns)}

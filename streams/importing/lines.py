@@ -31,7 +31,7 @@ def open_binary(path: Path) -> tuple[IO[bytes], IO[bytes]]:
         If it is missing, a folder, or not to be read.
     """
     if path.is_dir():
-        inside = sorted(one.name for one in path.iterdir() if one.is_file())[:4]
+        inside = sorted(one.name for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
         hint = f": name its files, such as {path / inside[0]}" if inside else ", and an empty one"
         raise FileError(f"{path} is a folder{hint}")
     try:

@@ -100,7 +100,12 @@ def propose(found: Inspected, topic: str, ask: Ask, *, feeds: str | None, action
         If the sample holds nothing to be mapped.
     """
     if not found.records:
-        raise SlatestreamError(f"{topic}: none of the {found.unread} records sampled is a JSON object")
+        if not found.unread:
+            raise SlatestreamError(f"{topic} holds no record to look at")
+        raise SlatestreamError(
+            f"{topic}: none of the {found.unread} records sampled is a JSON object; "
+            "files of rows, such as CSV, are read by `slatestream import`"
+        )
     if feeds is None:
         question = f"What do the records of {topic} tell?"
         feeds = ask("feeds", question, ("clicks", "content", "users", "requests"), _feeds(found))

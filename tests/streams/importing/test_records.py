@@ -281,3 +281,18 @@ def test_columns_that_nothing_is_made_of_are_named(tmp_path: Path) -> None:
     path = tmp_path / "events.csv"
     path.write_text("user,item,time,mood\nu1,i1,1700000000,blue\n")
     assert make_plan(open_table(path), told={}).unread == ["mood"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.jsonl", '{"user_id": "u1",\n', "has no line that is a JSON object"),
+        ("a.csv", "user_id,item_id\n", "has a header and no row that can be read"),
+    ],
+)
+def test_a_file_without_a_row_says_so_in_words_of_its_kind(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(FileError, match=message):
+        make_plan(open_table(tmp_path / name), told={})

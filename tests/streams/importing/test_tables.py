@@ -192,6 +192,7 @@ def test_what_is_no_table_says_what_it_is(tmp_path: Path, begin: bytes, message:
 
 
 def test_a_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
+    write(tmp_path / ".hidden", "")
     write(tmp_path / "ratings.csv", "a,b\n")
     with pytest.raises(FileError, match=r"is a folder: name its files, such as .*ratings\.csv"):
         open_table(tmp_path)

@@ -194,7 +194,9 @@ def test_what_it_cannot_know_is_asked_for_and_answers_are_taken(
     assert run(monkeypatch, str(tmp_path / "none.jsonl")) == 2
     assert "none.jsonl: no such file" in capsys.readouterr().err
     assert run(monkeypatch, write(tmp_path / "no.jsonl", [1, 2]), "--yes", "--out", out) == 2
-    assert "none of the 2 records sampled is a JSON object" in capsys.readouterr().err
+    assert "none of the 2 records sampled is a JSON object; files of rows" in capsys.readouterr().err
+    assert run(monkeypatch, write(tmp_path / "none.csv", []), "--yes", "--out", out) == 2
+    assert "none holds no record to look at" in capsys.readouterr().err
 
 
 def test_a_second_source_is_added_to_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
