@@ -58,6 +58,7 @@ LIKED = "f7"
 WINDOW_MS = 300
 SMALL_BYTES = 200_000  # of slates that wait for their rewards: a few dozen
 MONTH_S = 31 * 86_400
+POLL_S = 0.2  # rules are evaluated once a second: asked without a pause, Prometheus has no time for them
 NUMBERS = count()
 
 
@@ -188,6 +189,7 @@ def fires(site: Site, *names: str, meanwhile: Callable[[], object] = lambda: Non
         passed = time.monotonic() - began
         assert passed < 120.0, f"{', '.join(sorted(waiting))} do not fire"
         meanwhile()
+        time.sleep(POLL_S)
         waiting -= site.prometheus.fired(max(1, int(passed)))
 
 
@@ -196,6 +198,7 @@ def resolves(site: Site, *names: str) -> None:
 
     def silent() -> bool:
         site.visit()
+        time.sleep(POLL_S)
         return not set(names) & site.prometheus.firing()
 
     wait_until(silent, f"{', '.join(names)} resolve", timeout_s=120.0)
@@ -229,7 +232,11 @@ def test_what_producers_callers_and_operators_do_wrong_is_told_each_by_its_own_a
 
 
 def test_users_who_like_what_another_policy_would_show_are_told(site: Site) -> None:
-    fires(site, "SlatestreamCandidateBetter", meanwhile=site.visit)
+    def visits() -> None:
+        for _ in range(10):
+            site.visit()
+
+    fires(site, "SlatestreamCandidateBetter", meanwhile=visits)
 
 
 def test_a_worker_that_starves_or_freezes_and_a_frozen_evaluation_are_told(site: Site) -> None:
