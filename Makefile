@@ -1,5 +1,5 @@
 # make demo   a real Kafka broker, a model trained on real data, a worker, simulated users
-# make test   the whole suite, two files at a time, each side with its broker; PYTEST_ARGS="-x" adds options
+# make test   the whole suite, three files at a time, each side with its broker; PYTEST_ARGS="-x" adds options
 # make chaos  CHAOS_RUNS=20 runs of faults on a real broker, seeds from CHAOS_SEED on; the report is build/chaos.xml
 # make bench  two minutes that tell whether ingest, serving or the start became slower
 # All create the environment first, and install through apt what the system lacks.
@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 PYTEST_ARGS ?=
-TEST_JOBS ?= 2
+TEST_JOBS ?= 3
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 RATIOS := tests/benchmarks/ratios.json
@@ -22,7 +22,8 @@ BROKER := $(if $(KAFKA_BOOTSTRAP_SERVERS),,java)
 demo: $(BROKER) env
 	$(BIN)/slatestream demo $(DEMO_ARGS)
 
-# Much of a test is waiting for a broker or a worker, so two files go side by side; TEST_JOBS=0 is one at a time.
+# Much of a test is waiting for a broker or a worker, so three files go side by side on two cores; TEST_JOBS=0 is
+# one at a time.
 # Each side computes on one thread: pools of two on two cores wait for each other.
 test: java tools env
 	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 \

@@ -1,6 +1,8 @@
 """Fixtures for the whole suite: one real Kafka broker a test session, fresh topics a test."""
 
+import gc
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +28,23 @@ SettingsFactory = Callable[..., Settings]
 
 # Run side by side, the files that wait longest begin first: no core is left idle at the end by a long one.
 LONG = ("tests/e2e/", "tests/deploy/", "tests/streams/commands/", "tests/model_core/", "tests/streams/bench/")
+
+
+def pytest_configure() -> None:
+    """Let SIGINT end what tests start, even where a shell's background has the whole suite ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Let garbage be looked for less often, and not in what stays: all tests and what they import."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
