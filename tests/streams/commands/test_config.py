@@ -50,7 +50,7 @@ def test_only_what_is_changed_or_one_is_shown(config: Path) -> None:
     assert changed.keys() == {"k_default", "pinned", "seed", "bootstrap_servers", "sasl_password"}
     one = run("show", "max_queue_ms")
     assert "SLATESTREAM_MAX_QUEUE_MS" in one
-    assert "pace of the last batches" in one
+    assert "as long as the last batches took" in one
     assert "there is no setting 'queue'" in run("show", "queue")
 
 
