@@ -94,7 +94,7 @@ def seen(url: str, before: Scrape | None, now: Scrape | str) -> Worker:
     worker.answers = True
     worker.ready = bool(metrics.total("ready"))
     # What readiness lacks is false; the counts among it are no conditions.
-    worker.missing = [name for name, value in now.readiness.items() if value is False]
+    worker.missing = [name for name, said in now.readiness.items() if said is (name == "stopping")]
     for topic in INPUTS:
         worker.events_per_s[topic] = _rate(before, now, span, "events_total", topic=topic)
     worker.slates_per_s = _rate(before, now, span, "slates_total")

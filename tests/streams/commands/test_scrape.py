@@ -24,7 +24,7 @@ slatestream_release_refused_info{{version="def"}} 1
 
 
 def test_rates_and_latencies_are_those_between_two_looks() -> None:
-    ready = {"topics_caught_up": True, "items_encoded": False, "partitions": 0}
+    ready = {"topics_caught_up": True, "items_encoded": False, "stopping": False, "partitions": 0}
     before = Scrape(10.0, reading(1_000, 10, 1_000, 0), ready)
     worker = seen("http://w", before, Scrape(12.0, reading(1_500, 20, 1_000, 100), ready))
     assert worker.events_per_s["clicks"] == 250.0
@@ -33,6 +33,12 @@ def test_rates_and_latencies_are_those_between_two_looks() -> None:
     assert (worker.lag_records, worker.lag_seconds) == (7, 2.5)
     assert worker.refused == "def"
     assert (worker.release, worker.policies, worker.missing) == ("abc", ["thompson"], ["items_encoded"])
+
+
+def test_a_worker_that_stops_lacks_nothing_else() -> None:
+    stopping = {"topics_caught_up": True, "stopping": True, "partitions": 1, "partitions_restored": 1}
+    worker = seen("http://w", None, Scrape(1.0, reading(0, 0, 0, 0), stopping))
+    assert worker.missing == ["stopping"]
 
 
 def test_a_worker_that_does_not_answer_says_why() -> None:
