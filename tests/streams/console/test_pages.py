@@ -54,6 +54,25 @@ async def test_pages_of_the_state_are_shown_with_hostile_ids_and_titles_escaped(
         assert not any(len(shard.slates) for shard in worker.parts.partitions.live())
 
 
+async def test_affinities_are_shares_and_those_that_have_faded_are_left_out(
+    make_memory: MakeMemory, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = make_memory(console_port=0)
+    for item, genre in (("old", "Western"), ("a", "Comedy"), ("b", "Drama")):
+        memory.events.content(item, attributes={"genre": [genre]})
+    now_ms = int(memory.clock.time() * 1000)
+    for n, (item, days) in enumerate((("old", 3_000), ("a", 0), ("b", 0))):
+        memory.events.click("u", item, event_id=f"e{n}", timestamp_ms=now_ms - 86_400_000 * days)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        async with console(worker, caplog) as client, client.get("/user", params={"id": "u"}) as answer:
+            shown = (await answer.text()).partition("Affinities</h2>")[2]
+    assert re.findall(r'<td>(\w+)</td><td class="n">([\d.]+ %)', shown) == [
+        ("Comedy", "50.0 %"),
+        ("Drama", "50.0 %"),
+    ]
+
+
 async def test_another_name_and_a_foreign_form_are_refused(
     make_memory: MakeMemory, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
