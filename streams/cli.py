@@ -42,6 +42,7 @@ COMMANDS = {
     "list": "streams.commands.lists:list_command",
     "status": "streams.commands.status:status_command",
     "explain": "streams.commands.explain:explain_command",
+    "verify": "streams.verify.command:verify_command",
     "canary": "streams.canary.command:canary_command",
     "ope": "streams.ope.command:ope_command",
     "init": "streams.mapping.init_command:init_command",

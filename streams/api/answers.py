@@ -1,6 +1,7 @@
 """A slate as HTTP tells it: its record, and what is told of its items on demand."""
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -25,6 +26,31 @@ class Slate(Recommendation, frozen=True, kw_only=True):
 
     slate: list[TitledItem]  # type: ignore[assignment]  # nobody appends to it
     unknown_items: list[str] = []
+
+
+class PartitionState(msgspec.Struct, frozen=True):
+    """Answer of `GET /v1/state/{partition}/{kind}`: a bucket of the rows of a partition, as they are now.
+
+    The rows have all clicks up to clicks_offset, as rows count offsets (`base` is what is added to those of
+    the topic), and all slates up to recommendations_offset; users_offset is the next record of `users`.
+    signals is how co-visits are counted. rows are left out unless asked for; `digest` is of them in any case.
+    """
+
+    partition: int
+    kind: str
+    bucket: int
+    of: int
+    base: int
+    clicks_offset: int
+    users_offset: int
+    recommendations_offset: int
+    watermark_ms: int
+    model_version: str
+    feature_dim: int
+    signals: dict[str, Any]
+    n: int
+    digest: str
+    rows: list[tuple[bytes, bytes]] = []  # base64 on the wire
 
 
 def slate_body(record: Recommendation, request: Request, title: Title, *, titles: bool) -> bytes:

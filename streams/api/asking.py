@@ -53,6 +53,12 @@ OF_LISTS = (
         many=True,
     ),
 )
+MOST_BUCKETS = 4096
+OF_STATE = (
+    Parameter("bucket", {"type": "integer", "minimum": 0, "maximum": MOST_BUCKETS - 1}, "Which bucket; 0."),
+    Parameter("of", {"type": "integer", "minimum": 1, "maximum": MOST_BUCKETS}, "How many there are; 1."),
+    Parameter("rows", {"type": "string", "enum": ["true", "false"]}, "Whether the rows are told, too."),
+)
 
 
 # 10.0 is as good as 10: to JSON they are the same number.
@@ -157,10 +163,15 @@ def check_parameters(query: MultiMapping[str], parameters: Sequence[Parameter]) 
 
 def length_of(query: MultiMapping[str], k_default: int) -> int:
     """Return k; raise Problem if it is none."""
-    text = query.get("k", str(k_default))
+    return whole_number(query, "k", k_default, least=1, most=MAX_SLATE)
+
+
+def whole_number(query: MultiMapping[str], name: str, default: int, *, least: int, most: int) -> int:
+    """Return a parameter's number; raise Problem if it is none within the bounds."""
+    text = query.get(name, str(default))
     # Of more digits a number need not be one to `int`, nor are its first ones its value.
-    if len(text) > 9 or not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_SLATE:
-        raise Problem(400, f"k must be a whole number from 1 to {MAX_SLATE}, got {text[:20]!r}")
+    if len(text) > 9 or not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise Problem(400, f"{name} must be a whole number from {least} to {most}, got {text[:20]!r}")
     return int(text)
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from streams.api.answers import Slate
-from streams.api.asking import OF_LISTS, PARAMETERS, Asked, Parameter
+from streams.api.answers import PartitionState, Slate
+from streams.api.asking import OF_LISTS, OF_STATE, PARAMETERS, Asked, Parameter
 from streams.events import Explanation, ItemList, ItemState, UserState
 from streams.settings.tokens import Scope
 
@@ -116,6 +116,17 @@ ROUTES = (
         ANY_OBJECT,
         scope="admin",
         place="admin",
+    ),
+    Route(
+        "state",
+        "/v1/state/{partition}/{kind}",
+        "Rows of an owned partition's state and their digest, a bucket at a time, for checks.",
+        PartitionState,
+        scope="admin",
+        place="admin",
+        parameters=OF_STATE,
+        refusals=(400, 404, 503),
+        redirects=True,
     ),
     Route("metrics", "/metrics", "Prometheus's text format.", "text/plain", scope="admin", place="admin"),
     Route("healthz", "/healthz", "Whether the process works.", ANY_OBJECT, place="both"),

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 import msgspec
 
-from streams.api.answers import Slate
+from streams.api.answers import PartitionState, Slate
 from streams.errors import SlatestreamError
 from streams.events import (
     UNDECODABLE,
@@ -41,6 +41,7 @@ AGAIN = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 T = TypeVar("T")
 _decode_slate = msgspec.json.Decoder(Slate).decode
+_decode_state = msgspec.json.Decoder(PartitionState).decode
 
 
 def token_of_environment() -> str | None:
@@ -228,6 +229,16 @@ class HttpClient:
         """Return what is met together with an item, as `list` does; raises HttpError."""
         query = _of_list(k, exclude, filters)
         return self._ask("lists", "similar", item_id, decode=decode_item_list, query=query)
+
+    def state(
+        self, partition: int, kind: str, *, bucket: int = 0, of: int = 1, rows: bool = False
+    ) -> PartitionState:
+        """Return a bucket of the state of a partition; raises HttpError.
+
+        Where the admin port is one of its own, only the worker that owns the partition answers, on that.
+        """
+        query = "?" + urlencode({"bucket": bucket, "of": of, "rows": "true" if rows else "false"})
+        return self._ask("state", str(partition), kind, decode=_decode_state, query=query)
 
     def _ask(self, *path: str, decode: Callable[[bytes], T], body: bytes | None = None, query: str = "") -> T:
         target = "/".join(["", "v1", *(quote(part, safe="") for part in path)]) + query

@@ -66,11 +66,17 @@ def _stated_row(profiles: Profiles, user: int, index: ItemIndex) -> Row:
 
 def all_rows(profiles: Profiles, index: ItemIndex) -> list[Row]:
     """Rows of all that is known of users: nothing counts as flushed."""
+    return list(rows_of_users(profiles, index, np.ones(profiles.n_users, np.bool_)))
+
+
+def rows_of_users(profiles: Profiles, index: ItemIndex, chosen: NDArray[np.bool_]) -> PackedRows:
+    """Rows of all that is known now of the users that are marked in `chosen`, (n_users,)."""
     r = profiles.rings
-    used = int(r.heap[USED])
-    chunks = np.flatnonzero(r.links[:used, OWNER] >= 0).astype(np.int32)
-    rows = list(PackedRows(len(chunks), _packer(profiles, index, chunks)))
-    return rows + [_stated_row(profiles, user, index) for user in sorted(profiles.stated)]
+    owners = r.links[: int(r.heap[USED]), OWNER]
+    chunks = np.flatnonzero(owners >= 0).astype(np.int32)
+    chunks = chunks[chosen[owners[chunks]]]
+    stated = [_stated_row(profiles, user, index) for user in sorted(profiles.stated) if chosen[user]]
+    return PackedRows(len(chunks), _packer(profiles, index, chunks), after=stated)
 
 
 def _packer(

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import msgspec
 import numpy as np
@@ -18,7 +18,6 @@ from streams.kafka.columns import RecordColumns
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import Log
 from streams.kafka.progress import Progress
-from streams.kafka.state_writers import StateWriters
 from streams.metrics import Metrics
 from streams.state.item_index import ItemIndex
 from streams.state.log_bases import LOGS_PREFIX
@@ -49,6 +48,7 @@ class Restorer:
     ----------
     topics : full name on the broker by name
     answered_requests : how many are remembered of a partition
+    take_over : lets nobody else write a partition from now on
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Restorer:
         answered_requests: int,
         index: ItemIndex,
         inputs: Inputs,
-        writers: StateWriters,
+        take_over: Callable[[int], Awaitable[None]],
         metrics: Metrics,
     ) -> None:
         self._log = log
@@ -69,7 +69,7 @@ class Restorer:
         self._answered_requests = answered_requests
         self._index = index
         self._inputs = inputs
-        self._writers = writers
+        self._take_over = take_over
         self._metrics = metrics
 
     async def restore(self, partition: int) -> Shard:
@@ -78,7 +78,7 @@ class Restorer:
         What came after is read again from the committed offsets by the agents, and rows that have seen it
         already take no notice.
         """
-        await self._writers.open(partition)
+        await self._take_over(partition)
         shard = self._factory.shard(partition)
         await self._profiles(shard)
         # Without a row, slates may be out all the same: from before the first flush.
@@ -187,8 +187,9 @@ class Restorer:
         if unread:
             await self._answered(shard, before=start)
         async for records in self._read("recommendations", shard.partition, start=start):
-            for offset, served in await asyncio.to_thread(_decoded, records):
-                self._reopen(shard, row, served, offset)
+            for offset, served in await asyncio.to_thread(decoded_slates, records):
+                shard.answered.add(served.request_id, offset)
+                reopen(shard, served, offset, closed_ms=row.closed_ms)
         if unread:
             # Requests come again from the oldest on, and must not take the places of the newest.
             shard.again_before = self._inputs.end_offset("requests", shard.partition)
@@ -205,17 +206,6 @@ class Restorer:
                 shard.answered.add(request_id, offset)
             if records[-1].offset >= before:
                 return
-
-    def _reopen(self, shard: Shard, row: PolicyRow, served: Recommendation, offset: int) -> None:
-        shard.answered.add(served.request_id, offset)
-        features = _features(served)
-        erased = shard.profiles.erased_through(served.user_id)
-        forgotten = erased is not None and served.clicks_offset <= erased
-        kept = served.timestamp_ms + shard.slates.keep_ms > row.closed_ms
-        if kept and not forgotten and len(features) == len(served.slate):
-            shard.open_slate(served, features)
-        offset += shard.logs.of("recommendations")
-        shard.count_slate(served, features, offset)
 
     async def _rewards(self, shard: Shard, row: PolicyRow) -> None:
         """Mark what the slates have been rewarded for already: those clicks are in the sums."""
@@ -244,7 +234,23 @@ class Restorer:
                 return
 
 
-def _decoded(records: RecordColumns) -> list[tuple[int, Recommendation]]:
+def reopen(shard: Shard, served: Recommendation, offset: int, *, closed_ms: int) -> None:
+    """Open a slate that lies at an offset of `recommendations`, if it can still be rewarded, and count it.
+
+    Parameters
+    ----------
+    closed_ms : the watermark at which slates were last closed
+    """
+    features = _features(served)
+    erased = shard.profiles.erased_through(served.user_id)
+    forgotten = erased is not None and served.clicks_offset <= erased
+    kept = served.timestamp_ms + shard.slates.keep_ms > closed_ms
+    if kept and not forgotten and len(features) == len(served.slate):
+        shard.open_slate(served, features)
+    shard.count_slate(served, features, shard.logs.of("recommendations") + offset)
+
+
+def decoded_slates(records: RecordColumns) -> list[tuple[int, Recommendation]]:
     """Slates with their offsets; what somebody else wrote to the topic is left out."""
     found = []
     for record in records:

@@ -73,6 +73,13 @@ class EndOffsets:
         asked = await self._consumer.end_offsets(tps)
         return {tp.partition: offset for tp, offset in asked.items()}
 
+    async def begins(self, topic: str, partitions: Iterable[int]) -> Ends:
+        """Return the offset of the oldest record that each of some partitions may have, by partition."""
+        if self._consumer is None:
+            raise RuntimeError("the client is not started")
+        found = await self._consumer.beginning_offsets([TopicPartition(topic, p) for p in partitions])
+        return {tp.partition: offset for tp, offset in found.items()}
+
     async def layout(self, topics: Collection[str]) -> Layout | None:
         """Return which of some topics, by full name, there are; None if the brokers are too old to know.
 

@@ -94,6 +94,10 @@ class Ends(Protocol):
         """Return the next offset to be written to each of some partitions, by partition."""
         ...
 
+    async def begins(self, topic: str, partitions: Iterable[int], /) -> dict[int, int]:
+        """Return the offset of the oldest record that each of some partitions may have, by partition."""
+        ...
+
     async def layout(self, topics: Collection[str], /) -> Layout | None:
         """Return which of some topics there are; None if that cannot be known."""
         ...

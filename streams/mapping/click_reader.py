@@ -12,8 +12,9 @@ from streams.events import Click, decode_click
 from streams.kafka.columns import Record, RecordColumns
 from streams.mapping.click_kernels import LEFT_OUT, READ, read_mapped
 from streams.mapping.click_plan import ClickPlan, click_plan
-from streams.mapping.schemas import Schemas
+from streams.mapping.schemas import Schemas, schemas_of
 from streams.mapping.translate import Translator
+from streams.settings import Settings
 from streams.settings.source_paths import Path
 from streams.settings.sources import Source, parse_sources
 
@@ -108,6 +109,16 @@ def _affixes(templates: Sequence[tuple[str | Path, ...]], records: RecordColumns
                 "".join(part if isinstance(part, str) else places[part.root] for part in some).encode()
             )
     return texts(tuple(found))
+
+
+def reader_of(settings: Settings) -> ClickReader | None:
+    """Return what reads the topic that feeds clicks, where that is not one of our own."""
+    codes = {name: code for code, name in enumerate(settings.actions)}
+    for source in settings.sources:
+        if source.feeds == "clicks" and not source.repartition:
+            schemas = schemas_of(settings, source)
+            return ClickReader(source, codes, settings.max_future_ms, schemas=schemas)
+    return None
 
 
 def warm() -> None:

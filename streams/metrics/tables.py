@@ -43,6 +43,7 @@ ROUTES = {
     "lists": (200, 400, *_GUARD, 404, 500),
     "lists/similar": (200, 400, *_GUARD, 404, 500),
     "digest": (200, *_GUARD, 500),
+    "state": (200, 307, 400, *_GUARD, 404, 500, 503),
     "healthz": (200, 500),
     "readyz": (200, 500, 503),
     "metrics": (200, *_GUARD, 500),

@@ -146,6 +146,11 @@ class IdTable:
         """(len(self),) bool, rows without a name: a view."""
         return self._gone[: len(self)]
 
+    @property
+    def hashes(self) -> Hashes:
+        """(len(self),) uint64, xxh3 of the id of each row, 0 of a forgotten one: a view."""
+        return self._hashes[: len(self)]
+
     def text(self, row: int) -> str:
         """The id of a row, "" of a forgotten one."""
         return "" if self._gone[row] else self.bytes_of(row).decode()

@@ -114,6 +114,11 @@ class MemoryEnds:
         await asyncio.sleep(0)
         return {partition: self._log.end_offset(topic, partition) for partition in partitions}
 
+    async def begins(self, topic: str, partitions: Iterable[int], /) -> dict[int, int]:
+        """Return where each of some partitions begins, by partition."""
+        await asyncio.sleep(0)
+        return {partition: self._log.begin_offset(topic, partition) for partition in partitions}
+
     async def layout(self, topics: Collection[str], /) -> Layout:
         """Return which of some topics there are."""
         await asyncio.sleep(0)

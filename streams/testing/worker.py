@@ -28,6 +28,7 @@ class MemoryWorker:
     Attributes
     ----------
     parts : the parts of the worker
+    life : starts, drains and stops them
     error : what the worker could not survive, None as long as it lives
     """
 
@@ -39,7 +40,7 @@ class MemoryWorker:
         self._settings = settings
         self._log = log
         self.parts = assemble(settings, log, scorer, live=live, clock=clock)
-        self._life = Lifecycle(self.parts, crash=self._crash)
+        self.life = Lifecycle(self.parts, crash=self._crash)
         self.consumer = MemoryConsumer(log, self.parts.topics.values())
         self.error: BaseException | None = None
 
@@ -48,13 +49,13 @@ class MemoryWorker:
 
     async def __aenter__(self) -> Self:
         """Connect, and own every partition."""
-        await self._life.connect()
+        await self.life.connect()
         await self.assign(range(self._settings.partitions))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Stop without flushing, as one that is killed."""
-        await self._life.stop()
+        await self.life.stop()
 
     async def assign(self, partitions: Iterable[int]) -> None:
         """Own exactly these partitions, and return once they are restored.

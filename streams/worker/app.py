@@ -91,6 +91,7 @@ class App(faust.App):
             title=parts.shared.title,
             owner_url=parts.shared_topics.owner_url,
             digest=self.lifecycle.digest,
+            state=self.lifecycle.state,
             render=self.lifecycle.render_metrics,
         )
         self._http = await start_http(service)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.release.baseline import BaselineScorer
+from model_core.signals.config import SignalConfig
 from model_core.signals.weighing import Weigher
 from online_learning.statistics.position_bias import POSITIONS
 from streams.clock import SYSTEM_CLOCK, Clock
@@ -27,7 +28,7 @@ from streams.kafka.placement import Placement
 from streams.kafka.state_writers import StateWriters
 from streams.kafka.topics import topic_names, topics_of_worker
 from streams.kafka.transport import RecordBatch
-from streams.mapping.click_reader import ClickReader
+from streams.mapping.click_reader import reader_of
 from streams.mapping.repartition import Repartitioner
 from streams.mapping.schemas import schemas_of
 from streams.mapping.translate import Translator
@@ -89,6 +90,7 @@ class Parts:
     idle_users: IdleUsers
     repartitioner: Repartitioner
     server: Server
+    signals: SignalConfig
     follower: Follower | None
     inspector: Inspector
     lists: Lists
@@ -135,7 +137,7 @@ def assemble(
     slates = log.publisher(identity=lambda p: writers.identity(p) if inputs.owned else None, failed=failed)
     restorer = Restorer(
         log, topics, factory, answered_requests=settings.answered_requests, index=index, inputs=inputs,
-        writers=writers, metrics=metrics,
+        take_over=writers.open, metrics=metrics,
     )  # fmt: skip
     dead_letters = DeadLetters(publisher, topics["dead-letters"], metrics)
     repartitioner = Repartitioner(settings, publisher=publisher, dead_letters=dead_letters, metrics=metrics)
@@ -195,10 +197,10 @@ def assemble(
     placement = Placement(settings.partitions, metrics)
     # One core is the event loop's.
     folding = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 1), thread_name_prefix="folding")
-    clicks = _click_reader(settings)
+    clicks = reader_of(settings)
     agents: dict[str, Agent] = {
         "clicks": ClickAgent(
-            settings, partitions.shard, index=index, server=server, placement=placement,
+            settings, partitions.shard, index=index, serve=server.serve_click, placement=placement,
             dead_letters=dead_letters, metrics=metrics, threads=folding, read=clicks,
         ),
         "content": ContentAgent(
@@ -206,8 +208,8 @@ def assemble(
             dead_letters=dead_letters, metrics=metrics,
         ),
         "users": UserAgent(
-            partitions.shard, index=index, flusher=flusher, placement=placement, dead_letters=dead_letters,
-            metrics=metrics,
+            partitions.shard, index=index, flush=flusher.flush_shard, placement=placement,
+            dead_letters=dead_letters, metrics=metrics,
         ),
         "requests": RequestAgent(
             settings, partitions.shard, server=server, inputs=inputs, placement=placement,
@@ -230,7 +232,7 @@ def assemble(
         eligibility=eligibility, ends=ends, content=content,
         inputs=inputs, publisher=publisher, slates=slates, writers=writers, shared_topics=shared_topics,
         partitions=partitions, flusher=flusher, watch=watch, reclaimer=reclaimer, idle_users=idle_users,
-        server=server, follower=follower, folding=folding,
+        server=server, signals=release.signals, follower=follower, folding=folding,
         inspector=Inspector(settings, shared, eligibility),
         lists=Lists(shared, eligibility, clock, surge_bound=release.signals.surge_bound),
         agents=agents,
@@ -241,16 +243,6 @@ def _produce_errors(settings: Settings, metrics: Metrics) -> Callable[[str], Non
     """Return what counts a topic's errors, by its name on the broker."""
     names = {full: name for name, full in topic_names(settings).items()}
     return lambda full: metrics.count_produce_error(names[full])
-
-
-def _click_reader(settings: Settings) -> ClickReader | None:
-    """Return what reads the topic that feeds clicks, where that is not one of our own."""
-    codes = {name: code for code, name in enumerate(settings.actions)}
-    for source in settings.sources:
-        if source.feeds == "clicks" and not source.repartition:
-            schemas = schemas_of(settings, source)
-            return ClickReader(source, codes, settings.max_future_ms, schemas=schemas)
-    return None
 
 
 def _counts_as_seen(settings: Settings) -> NDArray[np.bool_]:

@@ -6,15 +6,17 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from aiohttp import web
 from yarl import URL
 
 from streams.api.address import is_local, reachable_host, url_of
-from streams.api.answers import Title, slate_body
+from streams.api.answers import PartitionState, Title, slate_body
 from streams.api.asking import (
+    MOST_BUCKETS,
     OF_LISTS,
+    OF_STATE,
     Wanted,
     body_of,
     check_parameters,
@@ -24,6 +26,7 @@ from streams.api.asking import (
     request_of_body,
     request_of_query,
     values_of,
+    whole_number,
 )
 from streams.api.connections import Runner
 from streams.api.cors import allow_origins
@@ -34,6 +37,7 @@ from streams.api.openapi import document
 from streams.api.problems import NO_STORE, Problem
 from streams.api.routes import ROUTES, Place
 from streams.api.tls import server_context
+from streams.durability.state_rows import Bucket, Kind
 from streams.errors import ConfigurationError, OwnershipLost
 from streams.events import ItemList, Recommendation, Request, encode
 from streams.kafka.partitioner import partition_of
@@ -62,6 +66,7 @@ class Service:
     metrics : counts what is refused
     title : of an item
     digest : digest of the state and the next offset of clicks by partition
+    state : rows of a bucket of a shard
     render : body and content type of `/metrics`
     """
 
@@ -75,6 +80,7 @@ class Service:
     title: Title
     owner_url: Callable[[int], str | None]
     digest: Callable[[], dict[str, Any]]
+    state: Callable[..., Awaitable[PartitionState]]
     render: Callable[[], Awaitable[tuple[bytes, str]]]
 
 
@@ -348,6 +354,35 @@ async def state_digest(http: web.Request) -> web.Response:
     return web.json_response(http.app[SERVICE].digest(), headers=NO_STORE)
 
 
+async def partition_state(http: web.Request) -> web.Response:
+    """`GET /v1/state/{partition}/{kind}?bucket=3&of=64&rows=true`: a part of an owned partition's state.
+
+    A worker that does not own the partition redirects to the one that does (307), where both answer on one
+    port; else each must be asked.
+    """
+    service = http.app[SERVICE]
+    ids = ids_of_path(http)
+    check_parameters(http.query, OF_STATE)
+    of = whole_number(http.query, "of", 1, least=1, most=MOST_BUCKETS)
+    bucket = whole_number(http.query, "bucket", 0, least=0, most=MOST_BUCKETS - 1)
+    if (rows := http.query.get("rows", "false")) not in ("true", "false"):
+        raise Problem(400, f"rows must be true or false, got {rows[:20]!r}")
+    partitions = {str(p): p for p in range(service.settings.partitions)}
+    if ids["kind"] not in get_args(Kind) or ids["partition"] not in partitions:
+        known = f"partitions 0 to {len(partitions) - 1}, kinds {', '.join(get_args(Kind))}"
+        raise Problem(404, f"there is no such state; there is that of {known}")
+    partition = partitions[ids["partition"]]
+    if service.settings.admin_port is not None and not service.partitions.owns(partition):
+        raise Problem(404, f"partition {partition} is not owned here: ask the other workers")
+    _check_answered_here(http, partition)
+    try:
+        shard = await service.partitions.shard(partition)
+    except OwnershipLost:
+        raise Problem(503, f"partition {partition} is going to another worker; try again") from None
+    found = await service.state(shard, ids["kind"], Bucket(bucket, of), tell_rows=rows == "true")
+    return web.Response(body=encode(found), content_type="application/json", headers=NO_STORE)
+
+
 async def healthz(http: web.Request) -> web.Response:
     """Answer 200 while the process works."""
     return web.json_response({"status": "ok"}, headers=NO_STORE)
@@ -381,6 +416,7 @@ HANDLERS: dict[str, Handler] = {
     "list": item_list,
     "similar": similar_items,
     "digest": state_digest,
+    "state": partition_state,
     "metrics": metrics,
     "healthz": healthz,
     "readyz": readyz,

@@ -5,9 +5,12 @@ import gc
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import asdict
 from typing import Any
 
+from streams.api.answers import PartitionState
 from streams.durability.digest import digest
+from streams.durability.state_rows import FOLDED, Bucket, Kind, StateRow, copy_rows, digest_of
 from streams.kafka.first_look import look
 from streams.kafka.lags import Waiting
 from streams.kafka.log_watch import LOOK_INTERVAL_S
@@ -15,7 +18,8 @@ from streams.kafka.progress import RecentIds
 from streams.learning.learner import LEARN_INTERVAL_S, POSITIONS_INTERVAL_S
 from streams.mapping import click_reader
 from streams.releases.follower import show_release
-from streams.state.shard import items_of, users_of
+from streams.state.item_index import ItemIndex
+from streams.state.shard import Shard, items_of, users_of
 from streams.worker.allocator import give_back
 from streams.worker.assembly import Parts
 from streams.worker.log_metrics import LogCounter
@@ -179,6 +183,36 @@ class Lifecycle:
                 "clicks": {shard.partition: shard.clicks.position for shard in shards},
             }
 
+    async def state(self, shard: Shard, kind: Kind, bucket: Bucket, *, tell_rows: bool) -> PartitionState:
+        """Return the rows of a bucket of a shard, and up to where they have been applied."""
+        index = self._parts.shared.index
+        if kind in FOLDED:
+            through, pack = await asyncio.to_thread(_copied, shard, index, kind, bucket)
+        else:
+            shard.count_published()
+            through, pack = shard.rewarded_offset, copy_rows(shard, index, kind, bucket)
+        # Records that were refused count as folded, too; a piece that is being folded does not yet.
+        through, now = max(through, shard.seen_offset), self._parts.lanes.serving.scorer.release
+        users, shown, watermark = shard.users.position, shard.recommended_offset, shard.watermark_ms
+        rows = await asyncio.to_thread(pack)
+        return PartitionState(
+            partition=shard.partition,
+            kind=kind,
+            bucket=bucket.number,
+            of=bucket.of,
+            base=shard.logs.of("clicks"),
+            clicks_offset=through,
+            users_offset=users,
+            recommendations_offset=shown,
+            watermark_ms=watermark,
+            model_version=now.version,
+            feature_dim=now.feature_dim,
+            signals=asdict(self._parts.signals),
+            n=len(rows),
+            digest=digest_of(rows),
+            rows=rows if tell_rows else [],
+        )
+
     async def render_metrics(self) -> tuple[bytes, str]:
         """Body and content type of `/metrics`, the gauges of what is held in memory being of now."""
         parts, metrics = self._parts, self._parts.metrics
@@ -209,3 +243,11 @@ class Lifecycle:
         metrics.broker_reachable.set(parts.inputs.owned)
         parts.partitions.is_ready()
         return await asyncio.to_thread(metrics.render)  # it takes longer than the loop may be held
+
+
+def _copied(
+    shard: Shard, index: ItemIndex, kind: Kind, bucket: Bucket
+) -> tuple[int, Callable[[], list[StateRow]]]:
+    """Copy a bucket of users or items, and the last click that has been counted into them."""
+    with items_of([shard]), users_of([shard]):  # no click is counted meanwhile
+        return shard.profiles.position, copy_rows(shard, index, kind, bucket)

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections import defaultdict
@@ -10,9 +12,9 @@ from collections import defaultdict
 from model_core.signals.config import SignalConfig
 from streams.durability.digest import fold
 from streams.events import Click, decode_click
-from streams.worker.process import WorkerProcess
+from streams.worker.process import WorkerProcess, environment, same_topics
 from tests.e2e.client import Client, film, wait_until
-from tests.e2e.conftest import StartWorker
+from tests.e2e.conftest import FAST, StartWorker
 
 CLICKS = 3_000
 SESSION_MS = 600_000  # what a killed worker owned is taken over long before
@@ -120,6 +122,7 @@ def test_a_second_worker_takes_over_and_nothing_is_lost_or_doubled(
     asked = [f"recommendations/u{n}" for n in (1, 2, 3, 4)] + [f"explanations/u{n}/i0" for n in (1, 2, 3, 4)]
     everyone = [(worker, path) for worker in (first, second) for path in asked]
     wait_until(lambda: all(http_status(*each) == 200 for each in everyone), "each worker answers for all")
+    assert verified(client, first) == {"users", "items", "slates", "policy"}
     assert first.pid is not None
     os.kill(first.pid, signal.SIGKILL)
     traffic(800, 1_200)
@@ -131,6 +134,17 @@ def test_a_second_worker_takes_over_and_nothing_is_lost_or_doubled(
         lambda: set(requests) <= {slate.request_id for slate in client.recommendations()},
         "every request is answered",
     )
+
+
+def verified(client: Client, worker: WorkerProcess) -> set[str]:
+    """Kinds of state of all partitions that `slatestream verify` finds equal, asking one worker."""
+    command = [sys.executable, "-m", "streams.cli", "verify", "--url", worker.url, "--json"]
+    variables = os.environ | environment(same_topics(client.settings, **FAST))
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(done.stdout)
+    assert (said["equal"], said["differences"], len(said["partitions"])) == (True, 0, 4)
+    return set.intersection(*(set(one["rows"]) for one in said["partitions"]))
 
 
 def owned(worker: WorkerProcess) -> int:

@@ -18,13 +18,13 @@ from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.placement import Placement
 from streams.kafka.transport import RecordBatch
 from streams.metrics import Metrics
-from streams.serving.server import Server
 from streams.settings import Settings
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import APPLIED, BOUNDED, DUPLICATE, REFUSED, REPLAYED
 from streams.state.shard import Shard
 
 T = TypeVar("T")
+Serve = Callable[[Shard, Request, Any], Awaitable[None]]
 
 # So many clicks are folded in a few milliseconds: another thread would have the interpreter only later.
 FEW = 384
@@ -40,6 +40,7 @@ class ClickAgent:
     Parameters
     ----------
     shard : returns the shard of an owned partition
+    serve : begins to answer a request that a click's record asks for
     read : makes columns of records, where these are of a topic that is mapped
     threads : where many clicks are decoded and counted; the compiled loops let go of the interpreter
     """
@@ -50,7 +51,7 @@ class ClickAgent:
         shard: Callable[[int], Awaitable[Shard]],
         *,
         index: ItemIndex,
-        server: Server,
+        serve: Serve,
         placement: Placement,
         dead_letters: DeadLetters,
         metrics: Metrics,
@@ -60,7 +61,7 @@ class ClickAgent:
         self._shard = shard
         self._threads = threads
         self._index = index
-        self._server = server
+        self._serve = serve
         self._placement = placement
         self._dead_letters = dead_letters
         self._metrics = metrics
@@ -129,7 +130,7 @@ class ClickAgent:
                 k=self._k,
                 context=click.context,
             )
-            await self._server.serve_click(shard, request, columns.records[int(columns.rows[row])])
+            await self._serve(shard, request, columns.records[int(columns.rows[row])])
 
 
 def _count(outcomes: NDArray[np.uint8], metrics: Metrics) -> None:

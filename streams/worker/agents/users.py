@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from streams.decoding.records import NULL_KEY, TOO_LARGE, Rejected, decode, key_mismatches
-from streams.durability.flush import Flusher
 from streams.events import UserUpdate, decode_user, encode
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.placement import Placement
@@ -26,6 +25,7 @@ class UserAgent:
     Parameters
     ----------
     shard : returns the shard of an owned partition
+    flush : puts what a shard holds on the changelogs
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class UserAgent:
         shard: Callable[[int], Awaitable[Shard]],
         *,
         index: ItemIndex,
-        flusher: Flusher,
+        flush: Callable[[Shard], Awaitable[None]],
         placement: Placement,
         dead_letters: DeadLetters,
         metrics: Metrics,
     ) -> None:
         self._shard = shard
         self._index = index
-        self._flusher = flusher
+        self._flush = flush
         self._placement = placement
         self._dead_letters = dead_letters
         self._metrics = metrics
@@ -83,7 +83,7 @@ class UserAgent:
         shard.users.advance(batch.last_offset + 1)
         if erased:
             self._metrics.count_events("users", "tombstone", erased)
-            await self._flusher.flush_shard(shard)
+            await self._flush(shard)
 
     def _check_keys(self, partition: int, batch: RecordBatch, values: dict[int, UserUpdate]) -> None:
         """Count who is on a partition that is not theirs: updates by their user_id, erasures by their key."""

@@ -37,6 +37,7 @@ async def listening(worker: MemoryWorker, **others: Any) -> AsyncIterator[Listen
                 "title": parts.shared.title,
                 "owner_url": parts.shared_topics.owner_url,
                 "digest": dict,
+                "state": worker.life.state,
                 "render": partial(asyncio.to_thread, parts.metrics.render),
                 **others,
             }

@@ -52,6 +52,11 @@ async def test_a_token_opens_what_its_scopes_say_and_is_never_logged(
                 ("/metrics", "s1", 403),
                 ("/metrics", "s2", 200),
                 ("/v1/digest", "s2", 200),
+                ("/v1/state/0/users", "s1", 403),
+                ("/v1/state/0/users?bucket=1&of=2&rows=true", "s2", 200),
+                ("/v1/state/0/users?of=0", "s2", 400),
+                ("/v1/state/0/nothing", "s2", 404),
+                ("/v1/state/77/users", "s2", 404),
                 ("/healthz", None, 200),
                 ("/readyz", None, 200),
                 ("/nowhere", None, 404),
@@ -189,6 +194,7 @@ async def test_metrics_and_digest_can_have_a_port_of_their_own(make_memory: Make
         base, admin = where.url, where.admin_url
         for path, public, own in (
             ("/metrics", 404, 200), ("/v1/digest", 404, 200), ("/v1/recommendations/u", 200, 404),
+            ("/v1/state/0/users", 404, 200),
             ("/healthz", 200, 200), ("/readyz", 200, 200),
         ):  # fmt: skip
             for port, status in ((base, public), (admin, own)):
