@@ -69,6 +69,7 @@ def document() -> str:
         *(f"| `status` of `http_requests_total`, `route=\"{route}\"` | {listed(statuses)} |"
           for route, statuses in tables.ROUTES.items()),
         f"| `stage` of `canary_failures_total` | {listed(TRIP_STAGES)} |",
+        f"| `outcome` of `release_canaries_total` | {listed(tables.CANARY_OUTCOMES)} |",
         f"| `outcome` of `trainer_runs_total` | {listed(OUTCOMES)} |",
         f"| `source` | {listed(tables.LOGGERS)} |",
         f"| `level` | {listed(tables.LEVELS)} |", "",

@@ -457,11 +457,15 @@ RELEASES = [
         "Changes of the release", "Times that a worker took another release while it ran, or refused one.",
         "short",
         [("slatestream_release_swaps_total", "taken {{instance}}"),
-         ("slatestream_releases_refused_total", "refused {{instance}}")], width=12,
+         ("slatestream_releases_refused_total", "refused {{instance}}")],
+    ),
+    Panel(
+        "Canaries", "What became of releases that served a share of the users, since the workers started.",
+        "short", [("sum by (outcome) (slatestream_release_canaries_total)", "{{outcome}}")],
     ),
     Panel(
         "Trainings", "What came of the trainings of `slatestream trainer`, where it runs, since it started.",
-        "short", [("sum by (outcome) (slatestream_trainer_runs_total)", "{{outcome}}")], width=12,
+        "short", [("sum by (outcome) (slatestream_trainer_runs_total)", "{{outcome}}")],
     ),
     Panel(
         "Events to train on", "Clicks and rewarded slates since the last training.", "short",

@@ -19,8 +19,9 @@ PROMETHEUS = FOLDER.parent / "prometheus"
 CLUSTER = {"strimzi.io/cluster": "kafka"}
 STATE = ("item-state", "user-state", "policy-state")
 """Topics that a worker both writes and reads back."""
-READ_BACK = ("recommendations",)
-"""What it sends, and reads for slates that are still open after a restart and for who asks once more."""
+READ_BACK = ("recommendations", "feedback")
+"""What it sends, and reads: for slates that are still open after a restart, for who asks once more, and for
+what the slates of a canary have earned."""
 
 Resource = dict[str, Any]
 

@@ -46,8 +46,12 @@ def assign(
             for variant, weight in zip(variants, weights, strict=True)
         ]
     )
-    taking_part = _uniforms(mixed, experiment) < share
-    return np.where(taking_part, waits.argmin(axis=0), OUTSIDE)
+    return np.where(takes_part(keys, experiment, share), waits.argmin(axis=0), OUTSIDE)
+
+
+def takes_part(keys: NDArray[np.uint64], experiment: str, share: float) -> NDArray[np.bool_]:
+    """Return which users take part in an experiment, as of `assign`: (n,) bool."""
+    return _uniforms(mix(np.asarray(keys, np.uint64)), experiment) < share
 
 
 def check_weights(variants: Sequence[str], weights: Sequence[float]) -> None:

@@ -48,10 +48,36 @@ def difference_of_means(
     alpha : probability that the truth is ever outside
     plan : steps at which the interval is to be tightest; to be named before the first look
     """
-    check_level(alpha, plan)
     (mean_0, square_0), (mean_1, square_1) = _moments(*control), _moments(*variant)
-    estimate = mean_1 - mean_0
-    error = np.sqrt(square_0 + square_1)
+    return _difference(mean_1 - mean_0, np.sqrt(square_0 + square_1), steps, alpha=alpha, plan=plan)
+
+
+def difference_of_ratios(
+    control: tuple[NDArray[np.float64], NDArray[np.float64]],
+    variant: tuple[NDArray[np.float64], NDArray[np.float64]],
+    steps: float,
+    *,
+    alpha: float,
+    plan: float,
+) -> Difference:
+    """Compare what a slate has earned so far with two variants, where users have had any number of slates.
+
+    Users, or groups of users made by chance, are what is independent. The ratio of two of their totals is
+    about normal, with the error of the delta method (Deng, Knoblich & Lu, "Applying the delta method in
+    metric analytics", KDD 2018, section 3.1).
+
+    Parameters
+    ----------
+    control, variant : what each group has earned, and its slates: (groups,) float64 both
+    steps, alpha, plan : see `difference_of_means`
+    """
+    (ratio_0, square_0), (ratio_1, square_1) = _ratio(*control), _ratio(*variant)
+    estimate, error = np.float64(ratio_1 - ratio_0), np.sqrt(square_0 + square_1)
+    return _difference(estimate, error, steps, alpha=alpha, plan=plan)
+
+
+def _difference(estimate: Any, error: Any, steps: Any, *, alpha: float, plan: float) -> Difference:
+    check_level(alpha, plan)
     time = _time(steps, alpha, plan)
     half = error * np.sqrt(2.0 * (time + 1.0) / time * np.log(np.sqrt(time + 1.0) / alpha))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -73,6 +99,16 @@ def _time(steps: Any, alpha: float, plan: float) -> NDArray[np.float64]:
     best = -2.0 * np.log(alpha) + np.log(1.0 - 2.0 * np.log(alpha))
     scaled: NDArray[np.float64] = best * np.asarray(steps, np.float64) / plan
     return scaled
+
+
+def _ratio(earned: NDArray[np.float64], slates: NDArray[np.float64]) -> tuple[float, float]:
+    """Earned a slate and its squared standard error; of fewer than 2 groups the error is infinite."""
+    n, total = int(np.count_nonzero(slates)), float(slates.sum())
+    ratio = float(earned.sum()) / max(total, 1.0)
+    if n < 2:
+        return ratio, np.inf
+    residuals = np.square(earned - ratio * slates).sum()
+    return ratio, float(n / (n - 1) * residuals / total**2)
 
 
 def _moments(users: Any, total: Any, squares: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -136,6 +136,7 @@ class Pages:
             warm=[one.version for one in parts.lanes if one is not lane],
             wanted=None if parts.follower is None else parts.follower.wanted,
             refused={} if parts.follower is None else parts.follower.refused,
+            compared=None if parts.decider is None else parts.decider.comparison,
             updates=lane.policies.learner.version,
             candidates=parts.settings.candidate_policies,
         )
@@ -165,7 +166,7 @@ class Pages:
             given["message"] = "Nothing is known of this user: no event, and nothing stated."
             return await self._page("user", status=404, **given)
         if parts.partitions.is_ready():
-            lane = parts.lanes.serving
+            lane = parts.lanes.of(user_id)
             given["choice"] = await choose_for(
                 lane.previews,
                 lane.explainer,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from aiokafka.errors import KafkaError
 
 from streams.errors import SlatestreamError
-from streams.releases.changes import ReleaseChange, pinned, read_changes, voided
+from streams.releases.changes import ReleaseChange, read_changes, standing
 from streams.settings import Settings
 
 SHOWN = 20
@@ -22,12 +22,14 @@ class Life:
     changes : each, and whether it came too late and changes nothing
     n : of all there are
     pinned : version that is to stay what serves, None where none is pinned
+    canary : the change by which a release serves a share of the users; None where none does
     away : why the topic could not be read, "" where it was
     """
 
     changes: list[tuple[ReleaseChange, bool]]
     n: int = 0
     pinned: str | None = None
+    canary: ReleaseChange | None = None
     away: str = ""
 
 
@@ -38,6 +40,6 @@ async def read_life(settings: Settings, *, shown: int = SHOWN, within_s: float =
             changes = await read_changes(settings)
     except (KafkaError, SlatestreamError, TimeoutError) as error:
         return Life([], away=str(error) or repr(error))
-    void = voided(changes)
-    found = [(change, number in void) for number, change in enumerate(changes)]
-    return Life(found[: -shown - 1 : -1], len(changes), pinned(changes))
+    now = standing(changes)
+    found = [(change, number in now.void) for number, change in enumerate(changes)]
+    return Life(found[: -shown - 1 : -1], len(changes), now.pinned, now.canary)

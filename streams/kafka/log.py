@@ -128,8 +128,8 @@ class Log(Protocol):
         """
         ...
 
-    def follow(self, partitions: Mapping[str, int], handler: Handler) -> Tail:
-        """Return a reader, to be started, of all the partitions of topics, from their start."""
+    def follow(self, partitions: Mapping[str, int], handler: Handler, *, since_ms: int = 0) -> Tail:
+        """Return a reader, to be started, of all the partitions of topics; see `reader.TailReader`."""
         ...
 
     def ends(self) -> Ends:
@@ -161,9 +161,9 @@ class KafkaLog:
             self._settings, topic, partition, start=start, since_ms=since_ms, last=last, patient=True
         )
 
-    def follow(self, partitions: Mapping[str, int], handler: Handler) -> TailReader:
-        """Return a reader, to be started, of all the partitions of topics, from their start."""
-        return TailReader(self._settings, partitions, handler)
+    def follow(self, partitions: Mapping[str, int], handler: Handler, *, since_ms: int = 0) -> TailReader:
+        """Return a reader, to be started, of all the partitions of topics; see `reader.TailReader`."""
+        return TailReader(self._settings, partitions, handler, since_ms=since_ms)
 
     def ends(self) -> EndOffsets:
         """Return what knows where partitions end, to be started."""

@@ -110,7 +110,8 @@ class TailReader:
     """Follows every partition of some topics from the start, for as long as it runs.
 
     `handler(topic, partition, records)` is called in the event loop with `SLICE` records of a fetched batch
-    at a time. With `last`, it begins so many offsets before a partition's end instead.
+    at a time. With `last`, it begins so many offsets before a partition's end instead, and with `since_ms` at
+    the first record that is not from before.
 
     Attributes
     ----------
@@ -124,11 +125,13 @@ class TailReader:
         handler: Callable[[str, int, Sequence[Any]], None],
         *,
         last: int | None = None,
+        since_ms: int = 0,
     ) -> None:
         self._settings = settings
         self._tps = [TopicPartition(topic, p) for topic, n in partitions.items() for p in range(n)]
         self._handler = handler
         self._last = last
+        self._since_ms = since_ms
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         self._positions: dict[tuple[str, int], int] = {}
@@ -148,6 +151,10 @@ class TailReader:
         if self._last is not None:
             for tp, first in (await self._consumer.beginning_offsets(self._tps)).items():
                 self._consumer.seek(tp, max(first, ends[tp] - self._last))
+        if self._since_ms:
+            times = dict.fromkeys(self._tps, self._since_ms)
+            for tp, found in (await self._consumer.offsets_for_times(times)).items():
+                self._consumer.seek(tp, ends[tp] if found is None else found.offset)
         self._behind = {tp: end for tp, end in ends.items() if end > 0}
         self._task = asyncio.create_task(self._follow())
 

@@ -28,6 +28,7 @@ KEYED_BY_USER = ("clicks", "users", "requests")  # where a record's key is held 
 RECLAIMED = ("items", "users", "erasures", "arms")
 RESTORED = ("user-state", "policy-state", "recommendations", "clicks")
 
+CANARY_OUTCOMES = ("promoted", "rolled_back")
 FALLBACKS = ("none", "no_release", "no_candidates", "all_seen", "overloaded", "other")
 REWARD_OUTCOMES = tuple(outcome.value for outcome in Outcome)
 POLICIES = (*policies.REGISTRY, "apprentice", "interleaved", "none", "other")

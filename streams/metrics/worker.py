@@ -7,7 +7,7 @@ else from its first number on. The hot path adds numbers only. Units are seconds
 """
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -31,6 +31,7 @@ from streams.decoding.records import REASONS
 from streams.metrics.tables import (
     ANSWER,
     BATCH,
+    CANARY_OUTCOMES,
     EVENTS,
     FALLBACKS,
     INPUTS,
@@ -291,6 +292,22 @@ class Metrics:
         self._refused = self._gauge(
             "release_refused_info", "1 for the release that is to serve and is refused.", ("version",)
         )
+        self.canaries = self._counter(
+            "release_canaries",
+            "Canaries decided on by this worker, by what came of them.",
+            ("outcome",),
+        )
+        for outcome in CANARY_OUTCOMES:
+            self.canaries.labels(outcome)
+        self._compared = self._gauge(
+            "release_canary_comparison",
+            "Slates of the canary and of the live release, what one has earned of either, and the canary's "
+            "lead with its always-valid interval; on the worker that decides.",
+            ("figure",),
+        )
+        self._canary = self._gauge(
+            "release_canary_share", "Share of the users whom a canary serves on this worker.", ("version",)
+        )
         self._logged = _bound(
             self._counter("log_messages", "Warnings and errors logged.", ("source", "level")),
             *((source, level) for source in LOGGERS for level in LEVELS),
@@ -494,6 +511,18 @@ class Metrics:
         self._refused.clear()
         if version is not None:
             self._refused.labels(version).set(1)
+
+    def set_canary(self, version: str | None, share: float = 0.0) -> None:
+        """Name the release that serves a share of the users beside the one in use; None for none."""
+        self._canary.clear()
+        if version is not None:
+            self._canary.labels(version).set(share)
+
+    def set_comparison(self, figures: Mapping[str, float] | None) -> None:
+        """Say what the slates of the canary have shown; None where none is compared here."""
+        self._compared.clear()
+        for name, value in (figures or {}).items():
+            self._compared.labels(name).set(value)
 
     def set_examination(self, by_position: Iterable[float]) -> None:
         """Set how often each position, from the first on, is taken to be looked at."""

@@ -6,6 +6,7 @@ Each record has a key of its own, so compaction keeps them all: the topic is the
 import time
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import msgspec
@@ -17,9 +18,11 @@ from streams.kafka.topics import topic_name
 from streams.settings import Settings
 
 LATEST_MS = 253_402_300_800_000  # the year 10,000: no calendar goes on
-Kind = Literal["promote", "rollback", "refuse", "reject", "pin", "unpin"]
+Kind = Literal["promote", "rollback", "refuse", "reject", "pin", "unpin", "canary"]
 DECIDE = ("promote", "rollback")
-"""Changes that say what is to serve; the others are about it."""
+"""Changes that say what is to serve all users; the others are about it."""
+WANT = (*DECIDE, "canary")
+"""Changes that ask workers to serve a release."""
 
 
 class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -31,6 +34,23 @@ class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
     figures: dict[str, float] = {}
 
 
+class Trial(msgspec.Struct, frozen=True):
+    """How a canary is compared with what serves, and when that ends.
+
+    Attributes
+    ----------
+    share : of the users who are served by it
+    least_slates : closed slates of either side before anything is said
+    longest_s : after which it ends, whatever is known
+    harm : share of what a slate earns that it may surely not lose
+    """
+
+    share: Annotated[float, msgspec.Meta(gt=0, le=0.5)]
+    least_slates: Annotated[int, msgspec.Meta(ge=1)]
+    longest_s: Annotated[float, msgspec.Meta(gt=0)]
+    harm: Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
 class ReleaseChange(msgspec.Struct, frozen=True, omit_defaults=True):
     """A change of what serves.
 
@@ -38,9 +58,12 @@ class ReleaseChange(msgspec.Struct, frozen=True, omit_defaults=True):
     refuse : `by` was to serve it and could not, `reason` says why, and it went on with what it had.
     reject : the trainer made it and a gate did not let it through, `reason` says which.
     pin, unpin : it stays what serves until it is unpinned; no other is promoted, and the store keeps it.
-    gates : what a trainer checked before it said so, in order.
+    canary : it serves a share of the users beside what serves, as `trial` says, until the next promotion or
+        rollback; again, it goes on with another share, and is compared anew.
+    gates : what was checked before this was said, in order.
     replaces : what served when this was decided, "" for nothing. If something else serves by the time that
         the record is on the topic, it is void: somebody else was faster. None, as in older records: always.
+    decides_ms : time of the canary's record that this decides on; void if that has been decided on.
     """
 
     change: Kind
@@ -50,6 +73,67 @@ class ReleaseChange(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     replaces: str | None = None
     gates: tuple[Gate, ...] = ()
+    trial: Trial | None = None
+    decides_ms: int | None = None
+
+
+@dataclass(slots=True)
+class Standing:
+    """What the changes up to one have led to.
+
+    Attributes
+    ----------
+    served : versions that a rollback would go back through, the one that serves last
+    pinned : version that is to stay what serves; None where none is pinned
+    canary : the change by which a release serves a share of the users; None where none does
+    void : numbers, in their order from 0, of changes that came too late and change nothing
+    """
+
+    served: list[str] = field(default_factory=list)
+    pinned: str | None = None
+    canary: ReleaseChange | None = None
+    void: set[int] = field(default_factory=set)
+
+    @property
+    def live(self) -> str | None:
+        """The version that serves; None for none."""
+        return self.served[-1] if self.served else None
+
+    def counts(self, change: ReleaseChange) -> bool:
+        """Whether a change that comes now is in time, and allowed."""
+        now, asked = self.live or "", change.version
+        if change.change == "canary":
+            another = self.canary is not None and self.canary.version != asked
+            if change.trial is None or another or asked == now or not now or self.pinned == now:
+                return False
+        elif change.change not in DECIDE:
+            return True
+        elif self.pinned == now != asked:
+            return False
+        begun_ms = None if self.canary is None else self.canary.timestamp_ms
+        return change.replaces in (None, now) and change.decides_ms in (None, begun_ms)
+
+    def take(self, change: ReleaseChange) -> None:
+        """Go on to what a change that counts leads to."""
+        match change.change:
+            case "pin":
+                self.pinned = change.version
+                if change.version == self.live:
+                    self.canary = None
+            case "unpin":
+                self.pinned = None
+            case "canary":
+                self.canary = change
+            case "promote":
+                self.canary = None
+                if self.live != change.version:
+                    self.served.append(change.version)
+            case "rollback":
+                self.canary = None
+                while self.served and self.live != change.version:
+                    self.served.pop()
+                if not self.served:
+                    self.served.append(change.version)
 
 
 _decode = msgspec.json.Decoder(ReleaseChange).decode
@@ -68,44 +152,33 @@ def encode_change(change: ReleaseChange) -> tuple[bytes, bytes]:
     return f"{change.timestamp_ms:015d}-{uuid.uuid4().hex}".encode(), msgspec.json.encode(change)
 
 
+def standing(changes: Iterable[ReleaseChange]) -> Standing:
+    """Return what changes have led to."""
+    found = Standing()
+    for number, change in enumerate(changes):
+        if found.counts(change):
+            found.take(change)
+        else:
+            found.void.add(number)
+    return found
+
+
 def serving(changes: Iterable[ReleaseChange]) -> list[str]:
     """Return the versions that a rollback would go back through, the one that serves last.
 
     Nothing serves when it is empty.
     """
-    return _folded(changes)[0]
+    return standing(changes).served
 
 
 def voided(changes: Iterable[ReleaseChange]) -> set[int]:
     """Return the numbers, in their order from 0, of changes that came too late and change nothing."""
-    return _folded(changes)[1]
-
-
-def _folded(changes: Iterable[ReleaseChange]) -> tuple[list[str], set[int]]:
-    stack: list[str] = []
-    void: set[int] = set()
-    pin: str | None = None
-    for number, change in enumerate(changes):
-        now = stack[-1] if stack else ""
-        if change.change not in DECIDE:
-            pin = {"pin": change.version, "unpin": None}.get(change.change, pin)
-        elif change.replaces not in (None, now) or pin == now != change.version:
-            void.add(number)
-        elif change.change == "promote":
-            if not stack or stack[-1] != change.version:
-                stack.append(change.version)
-        else:
-            while stack and stack[-1] != change.version:
-                stack.pop()
-            if not stack:
-                stack.append(change.version)
-    return stack, void
+    return standing(changes).void
 
 
 def live(changes: Iterable[ReleaseChange]) -> str | None:
     """Return the version that serves; None for none."""
-    stack = serving(changes)
-    return stack[-1] if stack else None
+    return standing(changes).live
 
 
 def before(changes: Sequence[ReleaseChange], timestamp_ms: int) -> str | None:
@@ -115,13 +188,7 @@ def before(changes: Sequence[ReleaseChange], timestamp_ms: int) -> str | None:
 
 def pinned(changes: Iterable[ReleaseChange]) -> str | None:
     """Return the version that is to stay what serves; None where none is pinned."""
-    found = None
-    for change in changes:
-        if change.change == "pin":
-            found = change.version
-        elif change.change == "unpin":
-            found = None
-    return found
+    return standing(changes).pinned
 
 
 async def read_changes(settings: Settings) -> list[ReleaseChange]:
@@ -141,9 +208,12 @@ async def publish_change(
     reason: str = "",
     replaces: str | None = None,
     gates: tuple[Gate, ...] = (),
+    trial: Trial | None = None,
+    decides_ms: int | None = None,
 ) -> ReleaseChange:
     """Write a change of now; return it when the broker has it."""
-    change = ReleaseChange(kind, version, by, int(time.time() * 1000), reason, replaces, gates)
+    now_ms = int(time.time() * 1000)
+    change = ReleaseChange(kind, version, by, now_ms, reason, replaces, gates, trial, decides_ms)
     publisher = Publisher(settings)
     await publisher.start()
     try:

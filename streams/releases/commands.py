@@ -13,17 +13,21 @@ from rich.table import Table
 
 from streams.errors import SlatestreamError
 from streams.kafka.connected import run_connected
-from streams.releases.change_commands import pin_command, promote_command, rollback_command, unpin_command
+from streams.releases.change_commands import (
+    canary_command,
+    pin_command,
+    promote_command,
+    rollback_command,
+    unpin_command,
+)
 from streams.releases.changes import (
-    DECIDE,
+    WANT,
     ReleaseChange,
     before,
-    pinned,
     read_changes,
-    serving,
+    standing,
     voided,
 )
-from streams.releases.changes import live as live_of
 from streams.releases.opening import AsJson, ConfigFile, StoreUrl, Version, one_of, open_store
 from streams.settings import load_settings
 
@@ -34,13 +38,15 @@ release_app = typer.Typer(
     no_args_is_help=True,
     help="""Keep releases in a store, and say which of them serves.
 
-    `put` copies what `slatestream train` wrote into the store, `promote` lets it serve, `rollback` brings
-    back what served before, `pin` keeps what serves, `history` tells who did so and when.
+    `put` copies what `slatestream train` wrote into the store, `promote` lets it serve, `canary` lets it
+    serve a share of the users first, `rollback` brings back what served before, `pin` keeps what serves,
+    `history` tells who did so and when.
 
     A worker with the setting `release_store` serves what was promoted last, without a restart. If it cannot
     be served, what served before serves on, and the reason is in the worker's log and in `history`.""",
 )
 release_app.command("promote")(promote_command)
+release_app.command("canary")(canary_command)
 release_app.command("rollback")(rollback_command)
 release_app.command("pin")(pin_command)
 release_app.command("unpin")(unpin_command)
@@ -64,10 +70,13 @@ def list_command(store: StoreUrl = None, config: ConfigFile = None, as_json: AsJ
     """List what is in the store, and what of it serves."""
     settings = load_settings(config)
     stored = open_store(settings, store).list()
-    changes = run_connected(settings, "release", read_changes(settings))
-    live = live_of(changes)
+    now = standing(run_connected(settings, "release", read_changes(settings)))
+    live, canary = now.live, None if now.canary is None else now.canary.version
     if as_json:
-        print(json.dumps([summary(one) | {"live": one.version == live} for one in stored]))
+        shown = [
+            summary(one) | {"live": one.version == live, "canary": one.version == canary} for one in stored
+        ]
+        print(json.dumps(shown))
         return
     table = Table()
     for column in ("version", "", "MB", "interactions", "NDCG@10", "precision"):
@@ -75,7 +84,7 @@ def list_command(store: StoreUrl = None, config: ConfigFile = None, as_json: AsJ
     for one in stored:
         row = summary(one)
         table.add_row(
-            one.version, "live" if one.version == live else "", f"{row['mb']:.1f}",
+            one.version, {live: "live", canary: "canary"}.get(one.version, ""), f"{row['mb']:.1f}",
             _shown(row["interactions"]), _shown(row["ndcg"]), row["precision"],
         )  # fmt: skip
     Console(markup=False).print(table)
@@ -172,15 +181,17 @@ def gc_command(
 
 def superfluous(stored: Sequence[str], changes: Sequence[ReleaseChange], keep: int) -> list[str]:
     """Return what of a store was judged and is not among the last `keep` that a rollback would find."""
-    judged = {change.version for change in changes if change.change in (*DECIDE, "reject")}
-    kept = {*serving(changes)[-keep:], pinned(changes)}
+    judged = {change.version for change in changes if change.change in (*WANT, "reject")}
+    now = standing(changes)
+    kept = {*now.served[-keep:], now.pinned, None if now.canary is None else now.canary.version}
     return [version for version in stored if version in judged and version not in kept]
 
 
 def told(change: ReleaseChange) -> dict[str, Any]:
     """Return what programs read of a change: all its fields."""
     plain: dict[str, Any] = msgspec.structs.asdict(change)
-    return plain | {"gates": [msgspec.structs.asdict(gate) for gate in change.gates]}
+    trial = None if change.trial is None else msgspec.structs.asdict(change.trial)
+    return plain | {"gates": [msgspec.structs.asdict(gate) for gate in change.gates], "trial": trial}
 
 
 def summary(stored: "Stored") -> dict[str, Any]:

@@ -20,7 +20,7 @@ from streams.errors import SlatestreamError
 from streams.kafka.log import Log, RowPublisher
 from streams.metrics import Metrics
 from streams.releases.candidate import Candidates, encoded
-from streams.releases.changes import DECIDE, ReleaseChange, decode_change, encode_change, live
+from streams.releases.changes import WANT, ReleaseChange, Standing, decode_change, encode_change, standing
 from streams.releases.live import LONGEST_REASON, Live, passing, to_be_refused
 from streams.serving.lane import Lane, Lanes
 from streams.state.shard import Shard
@@ -31,10 +31,10 @@ RETRY_S, LONGEST_RETRY_S = 2.0, 60.0
 
 
 class Follower:
-    """Lets the release serve that the newest change names.
+    """Lets the release serve that the newest change names, and a canary beside it.
 
-    Two releases are held at most: the one that serves, and the one before it, to which a rollback goes back
-    at once, or the one that is being prepared.
+    Two releases are held at most: the one that serves, and the canary, or the one before it, to which a
+    rollback goes back at once, or the one that is being prepared.
 
     Parameters
     ----------
@@ -75,6 +75,8 @@ class Follower:
         self._task: asyncio.Task[None] | None = None
         self._starting_over: asyncio.Task[None] | None = None
         self._crash: Callable[[BaseException], None] = lambda error: None
+        self._failing: set[asyncio.Task[None]] = set()
+        lanes.failed = self._failed
 
     async def start(self, crash: Callable[[BaseException], None]) -> None:
         """Begin to follow; an error that the worker must not survive goes to `crash`."""
@@ -90,6 +92,7 @@ class Follower:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.gather(*self._failing, return_exceptions=True)
         await self._abandon()
 
     def start_over(self) -> None:
@@ -100,14 +103,14 @@ class Follower:
         task.add_done_callback(self._crash_on_error)
 
     @property
-    def wanted(self) -> str | None:
-        """The release that is to serve; None where none was ever promoted."""
-        return live(self._changes)
+    def changes(self) -> Sequence[ReleaseChange]:
+        """Every change; none before the topic has been read to its end."""
+        return self._changes if self._tail.caught_up.is_set() else ()
 
     @property
-    def settled(self) -> bool:
-        """Whether what is to serve does, or is refused."""
-        return self._preparing is None and not self._changed.is_set()
+    def wanted(self) -> str | None:
+        """The release that is to serve; None where none was ever promoted."""
+        return standing(self._changes).live
 
     def _crash_on_error(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -119,7 +122,7 @@ class Follower:
                 continue
             self._changes.append(change)
             # Who promotes a release again has perhaps mended it.
-            if change.change in DECIDE and len(self._changes) > self._known:
+            if change.change in WANT and len(self._changes) > self._known:
                 self.refused.pop(change.version, None)
         self._changed.set()
 
@@ -128,14 +131,37 @@ class Follower:
             await self._changed.wait()
             await self._tail.caught_up.wait()  # what served last week is not to be prepared again
             self._changed.clear()
-            version = self.wanted
+            wanted = standing(self._changes)
+            self._keep_canary(wanted)
+            version = self._next(wanted)
             if self._preparing is not None and self._preparing[0] != version:
                 await self._abandon()
-            self._metrics.set_refused(version if version in self.refused else None)
-            if version is None or version == self._lanes.serving.version or version in self.refused:
-                continue
-            if self._preparing is None:
+            asked = [wanted.live, *([] if wanted.canary is None else [wanted.canary.version])]
+            self._metrics.set_refused(next((one for one in asked if one in self.refused), None))
+            if version is not None and self._preparing is None:
                 self._prepare(version)
+
+    def _next(self, wanted: Standing) -> str | None:
+        """Return the release that is to be prepared: what is to serve all, and then the canary."""
+        canary, live = wanted.canary, wanted.live
+        if live is not None and live != self._lanes.serving.version and live not in self.refused:
+            return live
+        if canary is None or self._lanes.canary is not None or canary.version in self.refused:
+            return None
+        # Beside another release than the one it is compared with it is not tried.
+        return canary.version if live == self._lanes.serving.version else None
+
+    def _keep_canary(self, wanted: Standing) -> None:
+        """Let a canary serve the share that is asked for, and nobody where it is asked for no more."""
+        canary, asked = self._lanes.canary, wanted.canary
+        if canary is None or canary.version == wanted.live:  # it is about to serve all
+            return
+        if asked is None or asked.trial is None or asked.version != canary.version:
+            self._lanes.try_no_more()
+            self._metrics.set_canary(None)
+            log.info("canary %s serves nobody any more", canary.version)
+        elif asked.trial.share != self._lanes.share:
+            self._try_out(canary, asked.trial.share)
 
     def _prepare(self, version: str) -> None:
         task = asyncio.create_task(self._serve(version))
@@ -157,8 +183,14 @@ class Follower:
                 await self._make_room()  # not before: a rollback is at hand for as long as it can be
                 lane = await self._candidates.prepare(folder, self._crash)
             await encoded(lane)
-            self._swap(lane, began)
+            wanted = standing(self._changes)
+            if version == wanted.live:
+                self._swap(lane, began)
+            elif (canary := wanted.canary) is not None and canary.version == version:
+                assert canary.trial is not None  # without one it does not count
+                self._try_out(lane, canary.trial.share)
             self._retry_s = RETRY_S
+            self._changed.set()  # a canary may wait for its turn
         except Exception as error:  # whatever is wrong, the release that serves goes on
             if passing(error):
                 self._try_again(version, error)
@@ -183,8 +215,24 @@ class Follower:
         self._lanes.serve(lane, self._shards())
         seconds = time.perf_counter() - began
         show_release(self._metrics, lane)
+        if self._lanes.canary is None:
+            self._metrics.set_canary(None)
         self._metrics.release_swaps.inc()
         log.info("release %s serves in the place of %s, after %.2f s", lane.version, before, seconds)
+
+    def _try_out(self, lane: Lane, share: float) -> None:
+        self._lanes.try_out(lane, share)
+        self._metrics.set_canary(lane.version, share)
+        log.info("canary %s serves %g of the users", lane.version, share)
+
+    def _failed(self, version: str, error: Exception) -> None:
+        """Refuse a canary that could not make a slate, for whatever reason."""
+        self._metrics.set_canary(None)
+        self.refused[version] = repr(error)  # at once: it is not to be tried again meanwhile
+        task = asyncio.create_task(self._refuse(version, error))
+        self._failing.add(task)
+        task.add_done_callback(self._failing.discard)
+        task.add_done_callback(self._crash_on_error)
 
     async def _refuse(self, version: str, error: Exception) -> None:
         known = isinstance(error, (SlatestreamError, ValueError))

@@ -19,7 +19,7 @@ from streams.errors import ConfigurationError, SlatestreamError
 from streams.items.table import AnyScorer, load_scorer
 from streams.items.text_encoder import NO_ENCODER, open_text_encoder
 from streams.kafka.first_look import look
-from streams.releases.changes import DECIDE, ReleaseChange, publish_change, read_changes, serving
+from streams.releases.changes import WANT, ReleaseChange, publish_change, read_changes, serving
 from streams.releases.store import VERSION, ReleaseStore, StoreUnreachable
 from streams.settings import Settings
 
@@ -175,7 +175,7 @@ def to_be_refused(changes: Sequence[ReleaseChange], version: str, host: str) -> 
     """Whether this machine has not refused a release yet since it was last to serve."""
     for change in reversed(changes):
         if change.version == version:
-            if change.change in DECIDE:
+            if change.change in WANT:
                 return True
             if change.change == "refuse" and change.by == host:
                 return False

@@ -1,11 +1,12 @@
 """A release and all that is made of it, and which of them serves."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from streams.experiments.shares import in_share
 from streams.items.table import AnyScorer, ItemTable
 from streams.learning.learner import Learner
 from streams.learning.policy_set import PolicySet
@@ -63,16 +64,31 @@ class Lanes:
 
     A lane is asked for once for each batch and goes with it, so no slate is of two releases. All lanes are
     kept up to date with the items and with what is learned.
+
+    Attributes
+    ----------
+    canary : serves a share of the users beside the lane that serves; None where none does
+    share : of the users, 0 where there is no canary
+    failed : is told of a canary that could not make a slate: its version, and the error
     """
 
     def __init__(self, eligibility: Eligibility) -> None:
         self._eligibility = eligibility
         self._lanes: list[Lane] = []
+        self.canary: Lane | None = None
+        self.share = 0.0
+        self.failed: Callable[[str, Exception], None] = lambda version, error: None
 
     @property
     def serving(self) -> Lane:
         """The lane of the slates that are begun now."""
         return self._lanes[0]
+
+    def of(self, user_id: str) -> Lane:
+        """The lane of the slates of a user that are begun now."""
+        if self.canary is not None and in_share([user_id], self.canary.version, self.share)[0]:
+            return self.canary
+        return self.serving
 
     def __iter__(self) -> Iterator[Lane]:
         """Every lane, the one that serves first."""
@@ -96,6 +112,8 @@ class Lanes:
 
     def remove(self, lane: Lane) -> None:
         """Keep a lane up to date no more."""
+        if lane is self.canary:
+            self.try_no_more()
         self._lanes = [one for one in self._lanes if one is not lane]
 
     def serve(self, lane: Lane, shards: Iterable[Shard]) -> None:
@@ -105,6 +123,8 @@ class Lanes:
         ----------
         shards : those that are restored and owned
         """
+        if lane is self.canary:
+            self.try_no_more()
         before = self.serving
         before.items.tell(None)
         lane.items.tell(self._eligibility.mark_encoded)
@@ -112,6 +132,20 @@ class Lanes:
         self._lanes = [lane, *(one for one in self._lanes if one is not lane)]
         for shard in shards:
             self.serve_from(shard)
+
+    def try_out(self, lane: Lane, share: float) -> None:
+        """Let a lane, which has encoded all items, serve a share of the users from the next batch on."""
+        self.canary, self.share = lane, share
+
+    def try_no_more(self) -> None:
+        """Let the lane that serves serve all users; the canary's stays."""
+        self.canary, self.share = None, 0.0
+
+    def fail(self, lane: Lane, error: Exception) -> None:
+        """Let a canary serve nobody any more that could not make a slate."""
+        if lane is self.canary:
+            self.try_no_more()
+            self.failed(lane.version, error)
 
     def serve_from(self, shard: Shard) -> None:
         """Let a shard learn from the slates that are begun now."""

@@ -68,14 +68,22 @@ class Previews:
         return await loop.run_in_executor(self._inference, self._make, gathered)
 
     async def rehearse(self, requests: Sequence[tuple[Request, Shard]]) -> None:
-        """Make slates for so many requests together and tell nobody: what is made first takes longest."""
+        """Make slates for so many requests together and tell nobody: what is made first takes longest.
+
+        Raises
+        ------
+        ValueError
+            If a score is no number.
+        """
         jobs = [Job(request, shard, time.perf_counter()) for request, shard in requests]
         gathered = self._batches.gather(jobs)
         await asyncio.get_running_loop().run_in_executor(self._inference, self._rehearse, gathered)
 
     def _rehearse(self, gathered: Gathered) -> None:
         batch = self._batches.prepare(gathered)
-        _, candidates = self._slates.candidates(batch)
+        scores, candidates = self._slates.candidates(batch)
+        if not np.isfinite(scores.scores[scores.valid]).all():
+            raise ValueError("scores must be finite, and those of users of late are not")
         choose(candidates, batch.routes, k=batch.k, seeds=batch.seeds)
 
     def _make(self, gathered: Gathered) -> list[Preview]:

@@ -4,6 +4,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from streams.decoding.records import TOO_LARGE, Rejected
@@ -28,6 +30,15 @@ from streams.state.shard import Shard
 log = logging.getLogger(__name__)
 
 CHEAP = 4  # requests answered from the cheap path at a time, for each one that may be in flight
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Requests whose slates are made together, by one lane."""
+
+    lane: Lane
+    jobs: Sequence[Job]
+    gathered: Gathered
 
 
 class Server:
@@ -70,8 +81,15 @@ class Server:
             max_requests=bounds[0], max_bytes=bounds[1], max_queue_s=settings.max_queue_ms / 1000,
             max_batch=settings.max_batch,
         )  # fmt: skip
-        self._batcher: Batcher[Job, tuple[Lane, Gathered], Chosen] = Batcher(
-            self._gather, _make, max_batch=settings.max_batch, took=self._took
+        # Of its own, so that nobody waits for a canary but its users.
+        self._batcher, self._canary_batcher = (
+            Batcher[Job, Batch, Chosen](
+                partial(self._gather, lane_of=lane_of), make, max_batch=settings.max_batch, took=self._took
+            )
+            for lane_of, make in (
+                (lambda: lanes.serving, _make),
+                (lambda: lanes.canary or lanes.serving, self._make_as_canary),
+            )
         )
         self._cheap_gate = Gate(max_requests=CHEAP * bounds[0], max_bytes=CHEAP * bounds[1])
         self._falls_back = settings.when_overloaded == "fallback"
@@ -84,6 +102,7 @@ class Server:
         """Begin to score; an error that the worker must not survive goes to `crash`."""
         self._crash = crash
         self._batcher.start()
+        self._canary_batcher.start()
         if self._falls_back:
             self._refreshing = asyncio.create_task(self._popular.keep_fresh())
             self._refreshing.add_done_callback(self._crash_on_error)
@@ -96,6 +115,7 @@ class Server:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._outbox.stop()
         await self._batcher.stop()
+        await self._canary_batcher.stop()
         await self._own_clicks.stop()
 
     def refresh_popular(self) -> None:
@@ -295,7 +315,9 @@ class Server:
             (self._inputs.want if clicks_end is None else self._inputs.expect)()
             await self._own_clicks.wait(shard, end=clicks_end)
         self._metrics.observe_stage("wait", time.perf_counter() - entered)
-        chosen = await self._batcher.submit(Job(request, shard, time.perf_counter()))
+        canary = self._lanes.of(request.user_id) is not self._lanes.serving
+        batcher = self._canary_batcher if canary else self._batcher
+        chosen = await batcher.submit(Job(request, shard, time.perf_counter()))
         record = slate_record(request, chosen, clicks_offset=shard.seen_offset, received=received)
         await self._outbox.sure_of(shard)
         # Opened before it is out: nobody can click before, and nobody's click may find it closed.
@@ -321,16 +343,26 @@ class Server:
         self._gate.took(requests, seconds)
         self._inputs.took(seconds)
 
-    def _gather(self, jobs: Sequence[Job]) -> tuple[Lane, Gathered]:
+    def _gather(self, jobs: Sequence[Job], lane_of: Callable[[], Lane]) -> Batch:
         metrics, now = self._metrics, time.perf_counter()
         metrics.observe_stages("queue", (now - job.queued for job in jobs))
         metrics.observe_score_batch(len(jobs))
-        lane = self._lanes.serving  # once for the batch: none of its slates is of two releases
+        lane = lane_of()  # once for the batch: none of its slates is of two releases
         gathered = lane.batches.gather(jobs)
         metrics.observe_stage("gather", time.perf_counter() - now)
-        return lane, gathered
+        return Batch(lane, jobs, gathered)
+
+    async def _make_as_canary(self, batch: Batch) -> list[Chosen]:
+        """Make the slates of a batch; where a canary cannot, the release that serves does."""
+        try:
+            return await _make(batch)
+        except Exception as error:
+            if batch.lane is self._lanes.serving:
+                raise
+            self._lanes.fail(batch.lane, error)
+            return await _make(self._gather(batch.jobs, lambda: self._lanes.serving))
 
 
-async def _make(batch: tuple[Lane, Gathered]) -> list[Chosen]:
-    lane, gathered = batch
-    return await asyncio.get_running_loop().run_in_executor(lane.inference, lane.slates.make, gathered)
+async def _make(batch: Batch) -> list[Chosen]:
+    make, lane = batch.lane.slates.make, batch.lane
+    return await asyncio.get_running_loop().run_in_executor(lane.inference, make, batch.gathered)

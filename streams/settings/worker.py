@@ -336,6 +336,24 @@ class Settings(BaseSettings):
     trainer_memory_mb: Positive | None = Field(
         None, description="Memory of a training, beyond which it ends and is tried again."
     )
+    trainer_canary: bool = Field(
+        False, description="What passes the gates is not promoted at once, but serves as a canary first."
+    )
+
+    # Canary
+    canary_share: Annotated[float, Field(gt=0.0, le=0.5)] = Field(
+        0.05, description="Of the users, whom a release serves first as a canary."
+    )
+    canary_least_slates: Positive = Field(
+        1_000, description="Closed slates of the canary and of the live release before it is decided."
+    )
+    canary_hours: Annotated[float, Field(gt=0)] = Field(
+        24.0, description="After which a canary is decided, whatever is known."
+    )
+    canary_harm: Fraction = Field(
+        0.05,
+        description="Share of what a slate earns that a canary may surely not lose: then it is promoted.",
+    )
 
     # HTTP
     http_host: str = "127.0.0.1"

@@ -268,7 +268,9 @@ class Shard:
                 by = slate.record.variant or slate.record.slate[found.position].team
                 metrics.count_response(slate.record.experiment, by or "none")
             if self._known(version := slate.record.model_version) is None:
-                continue
+                self.count_published()  # perhaps the first of a canary
+                if self._known(version) is None:
+                    continue
             rewards, amendments = learned.setdefault(version, (_Rows(), _Rows()))
             if self.learn_from == "reward":
                 rewards.add(slate, found.position, found.reward, offset)

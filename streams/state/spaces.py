@@ -12,8 +12,8 @@ from online_learning.statistics.posterior import LinearPrior
 from online_learning.statistics.sums import Statistics
 from streams.settings import Settings
 
-KEPT = 2
-"""Releases beside the one that serves whose statistics go on: so many rollbacks lose nothing."""
+KEPT = 3
+"""Releases beside the one that serves whose statistics go on: a canary, and those that a rollback finds."""
 
 
 class SpaceRow(msgspec.Struct, frozen=True, array_like=True):

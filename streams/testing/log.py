@@ -93,9 +93,14 @@ class MemoryLog:
         """Return a publisher, to be started; see `streams.kafka.publisher.Publisher`."""
         return MemoryPublisher(self, transactional_id=transactional_id, identity=identity, failed=failed)
 
-    def follow(self, partitions: Mapping[str, int], handler: Handler) -> MemoryTail:
-        """Return a reader, to be started, of all the partitions of topics, from their start."""
-        return MemoryTail(self, partitions, handler)
+    def follow(self, partitions: Mapping[str, int], handler: Handler, *, since_ms: int = 0) -> MemoryTail:
+        """Return a reader, to be started, of all the partitions of topics; see `kafka.reader.TailReader`."""
+        starts = {
+            (topic, partition): self.offset_since(topic, partition, since_ms)
+            for topic, n in partitions.items()
+            for partition in range(n)
+        }
+        return MemoryTail(self, starts, handler)
 
     def ends(self) -> MemoryEnds:
         """Return what knows where partitions end, to be started."""
@@ -261,6 +266,12 @@ class MemoryLog:
         self._left = None
 
     # What is there
+
+    def offset_since(self, topic: str, partition: int, since_ms: int) -> int:
+        """Offset of the first record that is not from before a time; the end where there is none."""
+        held = self._of(topic, partition)
+        later = (record.offset for record in held.records if record.timestamp >= since_ms)
+        return next(later, held.end) if since_ms else 0
 
     def begin_offset(self, topic: str, partition: int) -> int:
         """Offset from which there may be records."""

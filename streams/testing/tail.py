@@ -11,9 +11,9 @@ from streams.testing.source import FETCH_RECORDS, Source
 class MemoryTail:
     """As `streams.kafka.reader.TailReader`."""
 
-    def __init__(self, log: Source, partitions: Mapping[str, int], handler: Handler) -> None:
+    def __init__(self, log: Source, starts: Mapping[tuple[str, int], int], handler: Handler) -> None:
         self._log = log
-        self._next = {(topic, p): 0 for topic, n in partitions.items() for p in range(n)}
+        self._next = dict(starts)
         self._handled: dict[tuple[str, int], int] = {}
         self._handler = handler
         self._paused: set[tuple[str, int]] = set()

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from streams.errors import SlatestreamError
-from streams.releases.changes import live, pinned, publish_change, read_changes, voided
+from streams.releases.change_commands import trial_of
+from streams.releases.changes import Kind, live, publish_change, read_changes, standing, voided
 from streams.releases.live import fetch_release
 from streams.releases.opening import whoami
 from streams.releases.store import ReleaseStore
@@ -33,7 +34,10 @@ from streams.worker.process import DIE_WITH_PARENT
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
+CANARY_LOOK_S = 5.0
 RETRY_S, LONGEST_RETRY_S = 30.0, 1800.0
+
+OUTCOME_OF: dict[Kind, str] = {"promote": "promoted", "canary": "canary", "reject": "rejected"}
 
 Step = Callable[[Path], Awaitable[bool]]
 """Does what the plan in a folder says; returns whether there is a verdict."""
@@ -132,8 +136,19 @@ class Loop:
         self._told.waiting.set(new)
         late = time.monotonic() - self._since >= 60.0 * self._settings.trainer_every_minutes
         if new >= self._settings.trainer_every_events or (late and new):
+            await self._no_canary()  # what it is decided to be is what the next training goes on from
             return await self._plan(None)
         return None
+
+    async def _no_canary(self) -> None:
+        """Wait until no canary serves."""
+        said = False
+        while (canary := standing(await read_changes(self._settings)).canary) is not None:
+            self._told.waiting.set(0)
+            if not said:
+                self._say(f"waiting for what becomes of canary {canary.version}")
+                said = True
+            await asyncio.sleep(CANARY_LOOK_S)
 
     async def _kept(self) -> Plan | None:
         """Return the training that was begun, if what it was begun for is still so."""
@@ -191,7 +206,7 @@ class Loop:
             return
         changes = await read_changes(self._settings)
         said = [change for change in changes if change.timestamp_ms >= plan.made_ms]
-        if any(change.version == version and change.change in ("promote", "reject") for change in said):
+        if any(change.version == version and change.change in OUTCOME_OF for change in said):
             return  # by who was killed before it could say how far it had come
         if version == plan.parent:
             self._say(f"{version} serves already: nothing was learned")
@@ -200,20 +215,23 @@ class Loop:
             await self._write("reject", verdict, verdict.reason)
             return
         await asyncio.to_thread(self._store.put, Path(verdict.folder))
-        if (pin := pinned(changes)) is not None and pin == live(changes):
-            await self._write("reject", verdict, f"{pin} is pinned; {verdict.reason}")
+        await self._no_canary()
+        now = standing(await read_changes(self._settings))
+        if now.pinned is not None and now.pinned == now.live:
+            await self._write("reject", verdict, f"{now.pinned} is pinned; {verdict.reason}")
             return
-        await self._write("promote", verdict, verdict.reason)
+        as_canary = self._settings.trainer_canary and plan.parent is not None
+        await self._write("canary" if as_canary else "promote", verdict, verdict.reason)
 
-    async def _write(self, kind: str, verdict: Verdict, reason: str) -> None:
+    async def _write(self, kind: Kind, verdict: Verdict, reason: str) -> None:
         version = verdict.version
         made = await publish_change(
-            self._settings, "promote" if kind == "promote" else "reject", version,
-            by=f"trainer {whoami()}", reason=reason, gates=verdict.gates,
-            replaces=(verdict.plan.parent or "") if kind == "promote" else None,
+            self._settings, kind, version, by=f"trainer {whoami()}", reason=reason, gates=verdict.gates,
+            replaces=None if kind == "reject" else verdict.plan.parent or "",
+            trial=trial_of(self._settings) if kind == "canary" else None,
         )  # fmt: skip
         changes = await read_changes(self._settings)
-        outcome = {"promote": "promoted", "reject": "rejected"}[kind]
+        outcome = OUTCOME_OF[kind]
         if changes.index(made) in voided(changes):
             outcome = "void"
         elif kind == "promote":

@@ -4,14 +4,19 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from streams.metrics import Described
 
-OUTCOMES = ("promoted", "rejected", "failed", "void")
+OUTCOMES = ("promoted", "canary", "rejected", "failed", "void")
 """What came of a training: `void` where something else was promoted meanwhile."""
 
 DESCRIBED = tuple(
     Described(f"slatestream_trainer_{name}", kind, labels, text)
     for name, kind, labels, text in (
         ("leads", "gauge", (), "1 for the trainer that trains; others wait."),
-        ("waiting_events", "gauge", (), "Clicks and rewarded slates since the last training."),
+        (
+            "waiting_events",
+            "gauge",
+            (),
+            "Clicks and rewarded slates since the last training; 0 while a canary serves.",
+        ),
         ("runs_total", "counter", ("outcome",), "Trainings, by what came of them."),
         ("run_seconds", "gauge", (), "How long the last training took, gates included."),
         ("promoted_timestamp_seconds", "gauge", (), "Unix time of the last promotion by this trainer."),

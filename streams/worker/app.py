@@ -84,7 +84,7 @@ class App(faust.App):
             settings=parts.settings,
             partitions=parts.partitions,
             server=parts.server,
-            explainer=lambda: parts.lanes.serving.explainer,
+            explainer=lambda user_id: parts.lanes.of(user_id).explainer,
             inspector=parts.inspector,
             lists=parts.lists,
             metrics=parts.metrics,

@@ -26,7 +26,7 @@ from streams.kafka.log import Ends, Log, RowPublisher
 from streams.kafka.log_watch import LogWatch
 from streams.kafka.placement import Placement
 from streams.kafka.state_writers import StateWriters
-from streams.kafka.topics import topic_names, topics_of_worker
+from streams.kafka.topics import topic_names, topic_partitions, topics_of_worker
 from streams.kafka.transport import RecordBatch
 from streams.mapping.click_reader import reader_of
 from streams.mapping.repartition import Repartitioner
@@ -34,6 +34,7 @@ from streams.mapping.schemas import schemas_of
 from streams.mapping.translate import Translator
 from streams.metrics import Metrics
 from streams.releases.candidate import Candidates
+from streams.releases.decider import Decider
 from streams.releases.follower import Follower
 from streams.releases.live import Live
 from streams.serving.eligibility import Eligibility
@@ -92,6 +93,7 @@ class Parts:
     server: Server
     signals: SignalConfig
     follower: Follower | None
+    decider: Decider | None
     inspector: Inspector
     lists: Lists
     agents: dict[str, Agent]
@@ -180,6 +182,7 @@ def assemble(
     )  # fmt: skip
     lanes.begin(maker.make(scorer, folder=settings.release, weigher=factory.weigher))
     follower: Follower | None = None
+    decider: Decider | None = None
     if live is not None:
         candidates = Candidates(
             settings, log, topics, partitions.live, lanes=lanes, maker=maker, content=content
@@ -187,6 +190,11 @@ def assemble(
         follower = Follower(
             log, topics["model-releases"], partitions.live, lanes=lanes, candidates=candidates,
             publisher=publisher, metrics=metrics, begun=live,
+        )  # fmt: skip
+        followed = follower
+        decider = Decider(
+            log, topics, topic_partitions(settings, "feedback"), changes=lambda: followed.changes,
+            decides=lambda: partitions.owns(0), publisher=publisher, metrics=metrics, clock=clock,
         )  # fmt: skip
     outbox = Outbox(slates, topics["recommendations"], lost=partitions.lose, inputs=inputs, metrics=metrics)
     server = Server(
@@ -232,7 +240,7 @@ def assemble(
         eligibility=eligibility, ends=ends, content=content,
         inputs=inputs, publisher=publisher, slates=slates, writers=writers, shared_topics=shared_topics,
         partitions=partitions, flusher=flusher, watch=watch, reclaimer=reclaimer, idle_users=idle_users,
-        server=server, signals=release.signals, follower=follower, folding=folding,
+        server=server, signals=release.signals, follower=follower, decider=decider, folding=folding,
         inspector=Inspector(settings, shared, eligibility),
         lists=Lists(shared, eligibility, clock, surge_bound=release.signals.surge_bound),
         agents=agents,

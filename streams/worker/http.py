@@ -61,7 +61,7 @@ class Service:
 
     Attributes
     ----------
-    explainer : returns that of the release that serves
+    explainer : returns that of the release that serves a user
     owner_url : where another worker's partition is answered for, None if nobody has said so
     metrics : counts what is refused
     title : of an item
@@ -73,7 +73,7 @@ class Service:
     settings: Settings
     partitions: Partitions
     server: Server
-    explainer: Callable[[], Explainer]
+    explainer: Callable[[str], Explainer]
     inspector: Inspector
     lists: Lists
     metrics: Metrics
@@ -289,7 +289,8 @@ async def explanations(http: web.Request) -> web.Response:
     partition = partition_of(ids["user_id"], service.settings.partitions)
     _check_answered_here(http, partition)
     try:
-        answer = await service.explainer().explain(ids["user_id"], ids["item_id"], partition)
+        explainer = service.explainer(ids["user_id"])
+        answer = await explainer.explain(ids["user_id"], ids["item_id"], partition)
     except ExplanationError as error:
         raise Problem(error.status, str(error)) from None
     return web.Response(body=encode(answer), content_type="application/json", headers=NO_STORE)

@@ -17,6 +17,7 @@ from streams.kafka.log_watch import LOOK_INTERVAL_S
 from streams.kafka.progress import RecentIds
 from streams.learning.learner import LEARN_INTERVAL_S, POSITIONS_INTERVAL_S
 from streams.mapping import click_reader
+from streams.releases.decider import LOOK_S
 from streams.releases.follower import show_release
 from streams.state.item_index import ItemIndex
 from streams.state.shard import Shard, items_of, users_of
@@ -77,6 +78,7 @@ class Lifecycle:
             asyncio.create_task(self._every(LOOK_INTERVAL_S, parts.watch.look)),
             asyncio.create_task(self._every(LAG_INTERVAL_S, self._measure_lag)),
             asyncio.create_task(self._every(READY_INTERVAL_S, told.look)),
+            asyncio.create_task(self._every(LOOK_S, self._decide)),
             asyncio.create_task(measure_loop_lag(parts.metrics.observe_loop_lag)),
         ]
 
@@ -123,6 +125,8 @@ class Lifecycle:
         await parts.ends.stop()
         if parts.follower is not None:
             await parts.follower.stop()
+        if parts.decider is not None:
+            await parts.decider.stop()
         for lane in parts.lanes:
             await lane.items.stop()
             lane.abandon()
@@ -146,6 +150,10 @@ class Lifecycle:
         await self._parts.idle_users.sweep()
         await self._parts.reclaimer.sweep()
         await asyncio.to_thread(give_back)
+
+    async def _decide(self) -> None:
+        if self._parts.decider is not None:
+            await self._parts.decider.look()
 
     async def _learn(self) -> None:
         for lane in self._parts.lanes:

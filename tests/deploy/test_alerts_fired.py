@@ -4,6 +4,7 @@ A real Prometheus scrapes a real worker every second, by the committed rules wit
 and to resolve takes time, so what is broken is broken together.
 """
 
+import asyncio
 import hashlib
 import json
 import os
@@ -24,11 +25,14 @@ from typing import Any
 import pytest
 from kafka.admin import NewTopic
 
-from model_core.release.folder import MANIFEST
+from model_core.release.folder import MANIFEST, RANKER
 from streams.broker.embedded import EmbeddedBroker
 from streams.events import Request
 from streams.kafka.partitioner import partition_of
 from streams.kafka.topic_admin import admin_client, create_topics
+from streams.releases.change_commands import trial_of
+from streams.releases.changes import publish_change
+from streams.releases.store import ReleaseStore
 from streams.settings import Settings, load_settings
 from streams.worker.process import WorkerProcess, same_topics
 from tests.deploy.conftest import program
@@ -133,7 +137,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "session_timeout_ms": 3_000, "http_tokens": {"all": known}, "pending_slates_bytes": SMALL_BYTES,
             "attribution_window_ms": WINDOW_MS, "read_your_writes_ms": 500,
             "actions": WEIGHTS, "policy": "epsilon-greedy", "epsilon": 0.5, "candidate_policies": ["greedy"],
-            "mapping": str(folder / "mapping.toml"),
+            "mapping": str(folder / "mapping.toml"), "release_store": str(folder / "store"),
         }  # fmt: skip
         values = same_topics(settings, **(FAST | more))
         worker = stack.enter_context(WorkerProcess(values, log=folder / "worker.log"))
@@ -308,6 +312,21 @@ def test_another_worker_with_an_old_and_then_a_bad_release_that_dies_again_and_a
 
 def test_a_trainer_whose_trainings_fail_is_told(site: Site) -> None:
     fires(site, "SlatestreamTrainingFails", "SlatestreamNothingTrained", meanwhile=site.visit)
+
+
+def test_a_canary_that_no_worker_can_serve_is_told(
+    site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    base, store = once_a_run(tmp_path_factory, "tiny-release", train_tiny), site.folder / "store"
+    folders = (
+        variant(base, site.folder / "first"),
+        variant(base, site.folder / "broken", files={RANKER: b"no graph"}),
+    )
+    first, broken = (ReleaseStore(str(store)).put(folder).version for folder in folders)
+    for kind, version, trial in (("promote", first, None), ("canary", broken, trial_of(site.settings))):
+        asyncio.run(publish_change(site.settings, kind, version, by="ann", trial=trial))
+    fires(site, "SlatestreamCanaryRolledBack")
+    resolves(site, "SlatestreamCanaryRolledBack")
 
 
 def test_every_alert_is_fired_here() -> None:

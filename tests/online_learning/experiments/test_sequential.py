@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from online_learning.experiments.sequential import difference_of_means
+from online_learning.experiments.sequential import difference_of_means, difference_of_ratios
 
 LOOKS = np.arange(200, 8001, 25)
 
@@ -107,3 +107,56 @@ def test_of_too_few_users_nothing_is_said() -> None:
 def test_a_level_or_plan_that_is_none_is_refused(alpha: float, plan: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         difference_of_means((2, 1, 1), (2, 1, 1), 4, alpha=alpha, plan=plan)
+
+
+GROUPS = 300
+
+
+def grouped(seed: int, lift: float = 0.0) -> list[tuple[np.ndarray, np.ndarray, int]]:
+    """Earned and slates of groups at some looks, by side: users differ in how much they come and take."""
+    rng = np.random.default_rng(seed)
+    n, users, found = 6000, 600, []
+    weights, taste = rng.pareto(1.5, users) + 0.1, rng.beta(1, 9, users)
+    who = rng.choice(users, n, p=weights / weights.sum())
+    variant = rng.random(users) < 0.3
+    earned = (rng.random(n) < taste[who] * (1 + lift * variant[who])).astype(float)
+    for look in range(500, n, 250):
+        sides = []
+        for side in (False, True):
+            rows = np.flatnonzero(variant[who[:look]] == side)
+            groups = who[rows] % GROUPS
+            sides.append(tuple(np.bincount(groups, weights, GROUPS) for weights in (earned[rows], None)))
+        found.append((*sides, look))
+    return found
+
+
+def test_of_two_equal_ratios_none_is_found_larger_however_often_one_looks() -> None:
+    alarms = 0
+    for seed in range(200):
+        differences = [
+            difference_of_ratios(*sides, look, alpha=0.05, plan=4000) for *sides, look in grouped(seed)
+        ]
+        alarms += any(one.low > 0 or one.high < 0 for one in differences)
+    assert alarms / 200 <= 0.05
+
+
+def test_a_ratio_that_is_larger_is_found() -> None:
+    found = [
+        difference_of_ratios(*grouped(seed, 2.0)[-1][:2], 6000, alpha=0.05, plan=4000) for seed in range(50)
+    ]
+    assert np.mean([one.low > 0 for one in found]) > 0.7
+
+
+def test_with_a_slate_a_group_the_ratio_is_the_mean() -> None:
+    rng = np.random.default_rng(0)
+    sides = [(rng.random(40), np.ones(40)) for _ in range(2)]
+    moments = [(40, earned.sum(), np.square(earned).sum()) for earned, _ in sides]
+    ratio = difference_of_ratios(*sides, 80, alpha=0.05, plan=400)
+    mean = difference_of_means(*moments, 80, alpha=0.05, plan=400)
+    assert [ratio.estimate, ratio.low, ratio.high] == pytest.approx([mean.estimate, mean.low, mean.high])
+
+
+def test_of_a_single_group_no_error_is_known() -> None:
+    one = np.array([1.0, 0.0]), np.array([3.0, 0.0])
+    found = difference_of_ratios(one, one, 6, alpha=0.05, plan=400)
+    assert (found.low, found.high) == (-np.inf, np.inf)

@@ -9,6 +9,7 @@ from model_core.release import folder as files
 from model_core.release.folder import write_manifest
 from model_core.signals.config import SignalConfig
 from tests.once import once_a_run
+from tests.streams.releases.life import Life
 from tests.streams.releases.made import train_tiny
 
 MakeRelease = Callable[..., Path]
@@ -49,3 +50,9 @@ def make_release(tmp_path: Path) -> MakeRelease:
         return folder
 
     return make
+
+
+@pytest.fixture
+def make_life(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Life]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return lambda **settings: Life(tmp_path, tiny, **settings)

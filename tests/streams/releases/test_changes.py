@@ -3,20 +3,42 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.releases.changes import ReleaseChange, before, decode_change, encode_change, serving, voided
+from streams.releases.changes import (
+    ReleaseChange,
+    Trial,
+    before,
+    decode_change,
+    encode_change,
+    serving,
+    standing,
+    voided,
+)
 from streams.releases.commands import superfluous
 
 
 def changes(text: str) -> list[ReleaseChange]:
     """Of "pa pb ra xb": promote a, promote b, roll back to a, refuse b; at 1, 2, 3 and 4 ms.
 
-    j rejects, i pins and u unpins.
+    j rejects, i pins and u unpins; c is a canary. "pb@3" decides on the canary of 3 ms.
     """
-    kinds = {"p": "promote", "r": "rollback", "x": "refuse", "j": "reject", "i": "pin", "u": "unpin"}
-    return [
-        ReleaseChange(kinds[word[0]], word[1:], "me", at)  # type: ignore[arg-type]
-        for at, word in enumerate(text.split(), 1)
-    ]
+    kinds = {
+        "p": "promote", "r": "rollback", "x": "refuse", "j": "reject", "i": "pin", "u": "unpin", "c": "canary"
+    }  # fmt: skip
+    found = []
+    for at, word in enumerate(text.split(), 1):
+        version, _, decides = word[1:].partition("@")
+        trial = Trial(0.05, 100, 3600.0, 0.05) if word[0] == "c" else None
+        found.append(
+            ReleaseChange(
+                kinds[word[0]],
+                version,
+                "me",
+                at,  # type: ignore[arg-type]
+                trial=trial,
+                decides_ms=int(decides) if decides else None,
+            )  # fmt: skip
+        )
+    return found
 
 
 @pytest.mark.parametrize(
@@ -73,6 +95,35 @@ def test_of_two_who_change_the_same_the_second_changes_nothing(
     assert (serving(done), voided(done)) == (stack, late)
 
 
+@pytest.mark.parametrize(
+    ("text", "stack", "canary", "late"),
+    [
+        ("pa cb", ["a"], 2, set()),
+        ("cb", [], None, {0}),  # nothing serves that it could be compared with
+        ("pa ca", ["a"], None, {1}),
+        ("pa cb cc", ["a"], 2, {2}),  # one at a time
+        ("pa cb cb", ["a"], 3, set()),  # with another share
+        ("pa cb pb@2", ["a", "b"], None, set()),
+        ("pa cb ra@2", ["a"], None, set()),
+        ("pa cb ra@2 pb@2", ["a"], None, {3}),  # two take themselves for who decides
+        ("pa cb pb@2 ra@2", ["a", "b"], None, {3}),
+        ("pa cb cb pb@2", ["a"], 3, {3}),  # it was about the share of before
+        ("pa cb pc", ["a", "c"], None, set()),
+        ("pa cb xb jc", ["a"], 2, set()),  # who decides says what a refusal leads to
+        ("pa ia cb", ["a"], None, {2}),
+        ("pa cb ia", ["a"], None, set()),
+        ("pa ia ua cb", ["a"], 4, set()),
+        ("pa pb cc rb ra", ["a"], None, set()),
+    ],
+)
+def test_a_canary_is_what_began_last_and_was_not_decided_on(
+    text: str, stack: list[str], canary: int | None, late: set[int]
+):
+    found = standing(changes(text))
+    begun = None if found.canary is None else found.canary.timestamp_ms
+    assert (found.served, begun, found.void) == (stack, canary, late)
+
+
 def test_what_served_at_a_time_is_told():
     done = changes("pa pb ra")
     assert [before(done, at) for at in range(5)] == [None, "a", "b", "a", "a"]
@@ -110,3 +161,5 @@ def test_what_never_served_and_what_may_serve_again_is_kept():
     assert superfluous(["a", "b", "c", "d", "new"], done, keep=2) == ["a", "c"]
     assert superfluous(["a", "b", "c", "d", "new"], done, keep=5) == ["c"]
     assert superfluous(["a", "b", "c", "d", "new"], done + changes("ia"), keep=2) == ["c"]
+    assert superfluous(["a", "b", "new"], changes("pa cb"), keep=1) == []
+    assert superfluous(["a", "b", "new"], changes("pa cb ra"), keep=1) == ["b"]

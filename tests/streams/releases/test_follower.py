@@ -6,8 +6,7 @@ import logging
 import shutil
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,101 +19,11 @@ from model_core.release.baseline import BaselineScorer
 from model_core.release.folder import MANIFEST, RANKER, read_release, sign_manifest
 from streams.items.table import AnyScorer, load_scorer
 from streams.releases.candidate import _fetched
-from streams.releases.changes import ReleaseChange, decode_change, encode_change
-from streams.releases.live import Live
 from streams.releases.store import ReleaseStore
-from streams.serving.lane import Lane
 from streams.state.policy_row import ARM_PREFIX, is_arm_in
 from streams.testing.worker import MemoryWorker
-from tests.streams.conftest import Memory
+from tests.streams.releases.life import DEADLINE_S, Life, serves, until, value
 from tests.streams.releases.made import variant
-
-DEADLINE_S = 60.0
-ACTIONS = {"view": 0.2, "like": 2.0}
-
-
-class Life:
-    """A store, a log in memory, and workers that follow what is promoted there."""
-
-    def __init__(self, tmp_path: Path, tiny: Path, **settings: Any) -> None:
-        self.store = tmp_path / "store"
-        self.tiny = tiny
-        self.made = tmp_path / "made"
-        self.memory = Memory.of(
-            release_store=str(self.store), actions=ACTIONS, history_limit=1024, **settings
-        )
-        for n in range(20):
-            self.memory.events.content(f"i{n}")
-        self.at_ms = 0
-
-    def put(self, **made: Any) -> str:
-        """Put a release into the store; return its version."""
-        number = len(list(self.made.iterdir())) if self.made.exists() else 0
-        folder = variant(self.tiny, self.made / str(number), gain=1.0 + number / 10, **made)
-        return ReleaseStore(str(self.store)).put(folder).version
-
-    def say(self, change: str, version: str) -> None:
-        """Write a change as a command would."""
-        self.at_ms += 1
-        said = ReleaseChange(change, version, "ann", self.at_ms)  # type: ignore[arg-type]
-        self.memory.log.append("model-releases", 0, [encode_change(said)])
-
-    def changes(self) -> list[ReleaseChange]:
-        """All changes on the topic."""
-        return [
-            change
-            for record in self.memory.log.records("model-releases")
-            if (change := decode_change(record.value)) is not None
-        ]
-
-    @asynccontextmanager
-    async def worker(self, version: str | None = None) -> AsyncIterator[MemoryWorker]:
-        """A worker that begins with a release, or with none."""
-        settings = self.memory.settings
-        scorer: AnyScorer = BaselineScorer()
-        if version is not None:
-            settings = settings.model_copy(update={"release": self.store / version})
-            scorer = load_scorer(settings)
-        live = Live(settings, scorer, {}, 0)
-        worker = MemoryWorker(settings, self.memory.log, self.memory.clock, scorer, live)
-        async with worker:
-            await worker.deliver()
-            yield worker
-
-    async def slate(self, worker: MemoryWorker, user: str = "u") -> Any:
-        """The slate that a user is given now."""
-        asked = self.memory.events.request(user, k=3)
-        await worker.deliver()
-        (found,) = [one for one in self.memory.events.recommendations() if one.request_id == asked]
-        return found
-
-    def take(self, slate: Any) -> None:
-        """Let the user like the first item of a slate."""
-        self.memory.events.click(slate.user_id, slate.slate[0].item_id, "like", request_id=slate.request_id)
-
-
-@pytest.fixture
-def make_life(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Life]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return lambda **settings: Life(tmp_path, tiny, **settings)
-
-
-async def until(worker: MemoryWorker, true: Callable[[], bool]) -> None:
-    """Wait until something is so, for a minute at most."""
-    async with asyncio.timeout(DEADLINE_S):
-        while not true():
-            worker._check()
-            await asyncio.sleep(0.001)
-
-
-async def serves(worker: MemoryWorker, version: str) -> Lane:
-    """Wait until a release serves; return its lane."""
-    await until(worker, lambda: worker.parts.lanes.serving.version == version)
-    return worker.parts.lanes.serving
-
-
-def value(worker: MemoryWorker, name: str) -> float:
-    return worker.parts.metrics.registry.get_sample_value(f"slatestream_{name}") or 0.0
 
 
 async def test_what_is_promoted_serves_without_a_restart_and_a_rollback_goes_back_at_once(
@@ -333,11 +242,11 @@ async def test_a_policy_goes_on_where_it_was_when_its_release_serves_again(
         assert lane.policies.learner.version == 4  # three impressions and a reward
 
 
-async def test_a_partition_that_is_restored_between_swaps_keeps_what_two_releases_before_learned(
+async def test_a_partition_that_is_restored_between_swaps_keeps_what_three_releases_before_learned(
     make_life: Callable[..., Life],
 ) -> None:
     life = make_life(partitions=1, policy="thompson")
-    versions = [life.put() for _ in range(4)]
+    versions = [life.put() for _ in range(5)]
     async with life.worker(versions[0]) as worker:
         for version in versions[1:]:
             life.say("promote", version)

@@ -30,7 +30,7 @@ async def listening(worker: MemoryWorker, **others: Any) -> AsyncIterator[Listen
                 "settings": parts.settings,
                 "partitions": parts.partitions,
                 "server": parts.server,
-                "explainer": lambda: parts.lanes.serving.explainer,
+                "explainer": lambda user_id: parts.lanes.of(user_id).explainer,
                 "inspector": parts.inspector,
                 "lists": parts.lists,
                 "metrics": parts.metrics,
