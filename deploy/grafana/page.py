@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.grafana.dashboards import DASHBOARDS, Panel
+from streams.console.rendering import commands
 
 MINUTES = 15
 POINTS = 300
@@ -100,7 +101,7 @@ def _figure(panel: Panel, lines: Sequence[Line]) -> str:
     )
     return (
         f'<figure class="chart panel"><figcaption>{escape(panel.title)}</figcaption>'
-        f'<p class="hint">{escape(panel.about)}</p>{shown}</figure>'
+        f'<p class="hint">{commands(panel.about)}</p>{shown}</figure>'
     )
 
 
