@@ -18,6 +18,7 @@ from model_core.training.recipe import Recipe, write_recipe
 from streams.broker.embedded import EmbeddedBroker
 from streams.cli import app
 from streams.errors import SlatestreamError
+from streams.releases.change_commands import trial_of
 from streams.releases.changes import publish_change, read_changes, serving
 from streams.releases.store import ReleaseStore
 from streams.settings import Settings
@@ -236,3 +237,21 @@ async def test_a_training_that_is_killed_goes_on_and_what_it_makes_serves(
     made = read_release(store / verdict.version)
     assert made.training["parent"] == live
     assert (store / made.version / "weights.safetensors").is_file()
+
+
+async def test_what_passes_the_gates_serves_as_a_canary_first_where_that_is_asked_for(
+    of_site: tuple[Settings, Path, str], tmp_path: Path
+) -> None:
+    settings, store, _ = of_site
+    live = serving(await read_changes(settings))[-1]
+    made = variant(store / live, tmp_path / "made", gain=1.0001)
+    with_canary = settings.model_copy(update={"trainer_canary": True, "canary_share": 0.1})
+    verdict = await came_of(with_canary, store, tmp_path / "work", made)
+    assert verdict.passed, verdict.reason
+    changes = await read_changes(settings)
+    last = changes[-1]
+    assert (last.change, last.version, last.replaces) == ("canary", verdict.version, live)
+    assert (last.gates, last.trial) == (verdict.gates, trial_of(with_canary))
+    assert serving(changes) == serving(changes[:-1])
+    assert read_release(store / verdict.version).version == verdict.version
+    await publish_change(settings, "rollback", live, by="ann", decides_ms=last.timestamp_ms)
