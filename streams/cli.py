@@ -43,6 +43,7 @@ COMMANDS = {
     "status": "streams.commands.status:status_command",
     "explain": "streams.commands.explain:explain_command",
     "verify": "streams.verify.command:verify_command",
+    "export-user": "streams.commands.export_user:export_user_command",
     "canary": "streams.canary.command:canary_command",
     "ope": "streams.ope.command:ope_command",
     "init": "streams.mapping.init_command:init_command",

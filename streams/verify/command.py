@@ -2,19 +2,18 @@
 
 import asyncio
 import json
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from kafka.admin import KafkaAdminClient
+from kafka.errors import CoordinatorNotAvailableError
 
 from streams.commands.ask import HERE, check_url
+from streams.commands.progress import reading
 from streams.errors import SlatestreamError
 from streams.kafka.connected import run_connected
 from streams.kafka.topic_admin import ConfigFile, admin_client
@@ -27,8 +26,8 @@ if TYPE_CHECKING:  # a worker's parts, for which much is imported: not for a --h
     from streams.verify.offline import Counting
     from streams.verify.run import Plan
 
+COORDINATOR_S = 20.0
 KINDS: "tuple[Kind, ...]" = ("users", "items", "slates", "policy")
-LINE_S = 5.0
 
 
 def verify_command(
@@ -124,10 +123,10 @@ async def _verify(
         topic = topics_of_worker(settings)["clicks"]
         begins, sizes = await ends.begins(topic, partitions), await ends.of(topic, partitions)
         total = sum(sizes[p] - begins[p] for p in partitions)
-        with _progress(0 if plan.from_changelog else total, quiet=quiet) as tell:
+        with reading(0 if plan.from_changelog else total, quiet=quiet) as tell:
             verifier = Verifier(
                 settings, log, ends, plan, committed=partial(_committed, settings),
-                tell=lambda partition, records: tell(partition, records),
+                tell=lambda partition, records: tell(f"partition {partition}", records),
             )  # fmt: skip
             if urls is None:
                 counting = await _counting(settings)
@@ -159,7 +158,7 @@ async def _committed(settings: Settings, partition: int) -> Mapping[str, int]:
 
     def ask() -> Mapping[str, int]:
         with admin_client(settings) as admin:
-            offsets = admin.list_group_offsets([settings.group_id])[settings.group_id]
+            offsets = _offsets(admin, settings.group_id)
         at = {(tp.topic, tp.partition): known.offset for tp, known in offsets.items()}
         topics = topics_of_worker(settings)
         return {name: max(0, at.get((topics[name], partition), 0)) for name in ("clicks", "users")}
@@ -167,32 +166,16 @@ async def _committed(settings: Settings, partition: int) -> Mapping[str, int]:
     return await asyncio.to_thread(ask)
 
 
-@contextmanager
-def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Give a bar with the time left on a terminal, and a line now and then on stderr elsewhere."""
-    console = Console(stderr=True)
-    began = said = time.monotonic()
-    done = 0
-    if console.is_terminal and not quiet:
-        columns = (
-            TextColumn("partition {task.fields[partition]}"), BarColumn(bar_width=24), TaskProgressColumn(),
-            TextColumn("{task.completed:,.0f} clicks, left"), TimeRemainingColumn(),
-        )  # fmt: skip
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("", total=total or None, partition=0)
-            yield lambda partition, n: bar.update(task, advance=n, partition=partition)
-        return
-
-    def tell(partition: int, n: int) -> None:
-        nonlocal done, said
-        done += n
-        now = time.monotonic()
-        if now - said >= LINE_S:
-            said = now
-            left = (now - began) * (total - done) / max(done, 1) if total > done else 0.0
-            print(f"partition {partition}: {done:,} clicks, {left:,.0f} s left", file=sys.stderr)
-
-    yield tell
+def _offsets(admin: KafkaAdminClient, group_id: str) -> Any:
+    """Return a group's offsets by partition; where no group has been yet, brokers first make their topic."""
+    deadline = time.monotonic() + COORDINATOR_S
+    while True:
+        try:
+            return admin.list_group_offsets([group_id])[group_id]
+        except CoordinatorNotAvailableError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
 
 
 def _as_json(results: "Sequence[Result]", first: int) -> dict[str, Any]:

@@ -91,6 +91,7 @@ def test_a_worker_that_was_stopped_answers_as_if_it_never_had(
     expected = folded_digest(client)
     wait_until(lambda: live_digest(worker) == expected, "all is folded")
     assert worker.stop() == 0
+    assert {"users", "items"} <= verified(client, "--stored")
     restarted = start_worker()
     assert live_digest(restarted) == expected
     reading = restarted.metrics()
@@ -122,7 +123,7 @@ def test_a_second_worker_takes_over_and_nothing_is_lost_or_doubled(
     asked = [f"recommendations/u{n}" for n in (1, 2, 3, 4)] + [f"explanations/u{n}/i0" for n in (1, 2, 3, 4)]
     everyone = [(worker, path) for worker in (first, second) for path in asked]
     wait_until(lambda: all(http_status(*each) == 200 for each in everyone), "each worker answers for all")
-    assert verified(client, first) == {"users", "items", "slates", "policy"}
+    assert verified(client, "--url", first.url) == {"users", "items", "slates", "policy"}
     assert first.pid is not None
     os.kill(first.pid, signal.SIGKILL)
     traffic(800, 1_200)
@@ -136,9 +137,9 @@ def test_a_second_worker_takes_over_and_nothing_is_lost_or_doubled(
     )
 
 
-def verified(client: Client, worker: WorkerProcess) -> set[str]:
-    """Kinds of state of all partitions that `slatestream verify` finds equal, asking one worker."""
-    command = [sys.executable, "-m", "streams.cli", "verify", "--url", worker.url, "--json"]
+def verified(client: Client, *options: str) -> set[str]:
+    """Kinds of state of all partitions that `slatestream verify` finds equal."""
+    command = [sys.executable, "-m", "streams.cli", "verify", "--json", *options]
     variables = os.environ | environment(same_topics(client.settings, **FAST))
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

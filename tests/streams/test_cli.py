@@ -124,7 +124,7 @@ STAY = {"worker", "broker"}
 """Run until they are stopped, and say what they do in a log."""
 INTO_FILES = {f"bench {name}" for name in BENCHMARKS}
 """Write their figures as JSON into a file."""
-JSON_ANYWAY = {"release show"}
+JSON_ANYWAY = {"release show", "export-user"}
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
