@@ -6,6 +6,7 @@ A small client of its own, because one that costs as much as the server would me
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 
 from streams.bench.latency import Latencies, due
@@ -16,10 +17,21 @@ FALLBACK = b'"fallback":"'
 
 
 class Connection(asyncio.Protocol):
-    """One request at a time; `finished(connection, status, body)` is called with each answer."""
+    """One request at a time.
 
-    def __init__(self, finished: Callable[["Connection", int, bytes], None]) -> None:
+    Parameters
+    ----------
+    finished : called with the connection, the status and the body of each answer
+    lost : called with the connection when it has been closed
+    """
+
+    def __init__(
+        self,
+        finished: Callable[["Connection", int, bytes], None],
+        lost: Callable[["Connection"], None],
+    ) -> None:
         self._finished = finished
+        self._lost = lost
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self.due = 0.0
@@ -49,6 +61,10 @@ class Connection(asyncio.Protocol):
         del self._buffer[:end]
         self._finished(self, status, body)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell that nothing more comes."""
+        self._lost(self)
+
     def close(self) -> None:
         """Disconnect."""
         if self._transport is not None:
@@ -73,25 +89,26 @@ class _Client:
     def __init__(self, work: Work) -> None:
         self._work = work
         self._idle: list[Connection] = []
-        self._all: list[Connection] = []
+        self._all: set[Connection] = set()
+        self._opening: set[asyncio.Task[None]] = set()
         self._waiting: set[Connection] = set()
-        self._queued: list[tuple[str, float]] = []
+        self._queued: deque[tuple[str, float]] = deque()
         self.answers, self.late = Latencies(), Latencies()
-        self.answered = self.refused = self.fallbacks = self.sent = 0
+        self.answered = self.refused = self.fallbacks = self.sent = self.cut_off = 0
         self.last = 0.0
         self.done = asyncio.Event()
 
     async def connect(self) -> None:
         loop = asyncio.get_running_loop()
         _, made = await loop.create_connection(
-            lambda: Connection(self._finished), self._work.host, self._work.port
+            lambda: Connection(self._finished, self._lost), self._work.host, self._work.port
         )
-        self._all.append(made)
+        self._all.add(made)
         self._take(made)
 
     def _take(self, connection: Connection) -> None:
         if self._queued:
-            path, moment = self._queued.pop(0)
+            path, moment = self._queued.popleft()
             self._waiting.add(connection)
             connection.ask(path, self._work.host, moment)
         else:
@@ -108,6 +125,28 @@ class _Client:
             self.refused += 1
         self.last = now
         self._take(connection)
+        self._look_if_done()
+
+    def _lost(self, connection: Connection) -> None:
+        """Do without a connection that the worker has closed; what was asked over it has no answer."""
+        self._all.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if connection in self._waiting:
+            self._waiting.remove(connection)
+            self.cut_off += 1
+            self.answers.add(time.monotonic() - connection.due)
+        if self._queued:
+            self._connect_soon()
+        self._look_if_done()
+
+    def _connect_soon(self) -> None:
+        if len(self._all) + len(self._opening) < MAX_CONNECTIONS:
+            opening = asyncio.ensure_future(self.connect())
+            self._opening.add(opening)
+            opening.add_done_callback(self._opening.discard)
+
+    def _look_if_done(self) -> None:
         if self.sent == self._work.count and not self._waiting and not self._queued:
             self.done.set()
 
@@ -117,8 +156,8 @@ class _Client:
         self._queued.append((f"/v1/recommendations/{user}?k={self._work.k}", moment))
         if self._idle:
             self._take(self._idle.pop())
-        elif len(self._all) < MAX_CONNECTIONS:
-            asyncio.ensure_future(self.connect())
+        else:
+            self._connect_soon()
 
     async def run(self, begin: Callable[[], float]) -> Outcome:
         work, rng = self._work, random.Random(self._work.seed)
@@ -139,12 +178,12 @@ class _Client:
         left = [connection.due for connection in self._waiting] + [moment for _, moment in self._queued]
         for moment in left:
             self.answers.add(now - moment)
-        for connection in self._all:
+        for connection in tuple(self._all):
             connection.close()
         return Outcome(
             sent=self.sent,
             answered=self.answered,
-            unanswered=len(left),
+            unanswered=len(left) + self.cut_off,
             refused=self.refused,
             fallbacks=self.fallbacks,
             seconds=self.last - start,

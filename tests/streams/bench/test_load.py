@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from streams.bench.load import librdkafka_options
-from streams.bench.load_http import Connection, generate, parse_head
+from streams.bench.load_http import MAX_CONNECTIONS, Connection, generate, parse_head
 from streams.bench.work import Work
 from streams.settings import load_settings
 
@@ -29,7 +29,7 @@ def test_credentials_reach_librdkafka_under_its_own_names():
 
 def test_an_answer_that_comes_in_pieces_is_read_once_whole():
     answers: list[tuple[int, bytes]] = []
-    connection = Connection(lambda _, status, body: answers.append((status, body)))
+    connection = Connection(lambda _, status, body: answers.append((status, body)), lambda _: None)
     whole = b"HTTP/1.1 503 Busy\r\nX: y\r\nContent-Length: 5\r\n\r\nhello"
     for byte in whole + whole[:10]:
         connection.data_received(bytes([byte]))
@@ -73,3 +73,51 @@ async def test_a_server_that_stalls_is_charged_for_everybody_who_waits():
     latencies = Latencies(outcome.latencies)
     assert latencies.at(95.0) > 50.0, "about thirty requests were due during the stall"
     assert latencies.at(100.0) > 250.0
+
+
+async def test_what_was_asked_over_a_connection_that_is_closed_is_unanswered_and_the_rest_is_asked_anew():
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for left in (True, True, False):
+            while (await reader.readline()).strip():
+                pass
+            if left:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    work = Work(kind="http", rate=200.0, seconds=0.3, users=10, host=host, port=port, drain_s=60.0)
+    async with server:
+        loop = asyncio.get_running_loop()
+        outcome = await asyncio.to_thread(generate, work, loop.time)
+    assert outcome.unanswered
+    assert outcome.answered == 60 - outcome.unanswered >= outcome.unanswered
+    assert outcome.seconds < 30.0, "nobody waits for an answer that cannot come"
+
+
+async def test_a_server_that_stands_still_has_a_bounded_number_of_connections():
+    connected = 0
+    go_on = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connected
+        connected += 1
+        await go_on.wait()
+        while await reader.readline():
+            while (await reader.readline()).strip():
+                pass
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=2 * MAX_CONNECTIONS)
+    host, port = server.sockets[0].getsockname()
+    work = Work(kind="http", rate=5000.0, seconds=0.3, users=10, host=host, port=port, drain_s=60.0)
+    async with server:
+        loop = asyncio.get_running_loop()
+        asking = asyncio.ensure_future(asyncio.to_thread(generate, work, loop.time))
+        while connected < MAX_CONNECTIONS:
+            await asyncio.sleep(0.01)
+        go_on.set()
+        outcome = await asking
+    assert connected == MAX_CONNECTIONS
+    assert (outcome.answered, outcome.unanswered) == (1500, 0)
