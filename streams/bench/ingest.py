@@ -74,8 +74,9 @@ def ingest_command(
                 worker.wait_ready()
                 produced = asyncio.run(_produce(settings, events, seed))
                 began = time.perf_counter()
-            before = worker.metrics()
+            before, cpu_s = worker.metrics(), worker.cpu_seconds()
             folded, durable, reading = asyncio.run(_watch(settings, worker, events, began))
+            cpu_us = (worker.cpu_seconds() - (0.0 if cold else cpu_s)) / events * 1e6
         say(f"  {produced['users']:,} users, {produced['bytes']:,} bytes of JSON")
         bare = asyncio.run(_bare_consumer(settings, events))
         say(f"bare aiokafka consumer, nothing decoded: {bare.per_second:,.0f} events/s")
@@ -83,6 +84,7 @@ def ingest_command(
         say("the worker was started when the clicks were there" if cold else "the worker was ready")
         say(f"worker, folded: {folded.per_second:,.0f} events/s over {folded.seconds:.2f} s")
         say(f"worker, changelog confirmed and committed: {durable.per_second:,.0f} events/s")
+        say(f"processor time of the worker, until all is committed: {cpu_us:.2f} µs an event")
         say(f"worker / bare consumer: {folded.per_second / bare.per_second:.3f}")
         lag_ms = loop_lag_ms(before, reading) if before is not None else None
         say(f"the worker's event loop was late by up to {lag_ms or 0:,.0f} ms (p99.9)")
@@ -100,6 +102,7 @@ def ingest_command(
                 "durable": asdict(durable) | {"per_second": durable.per_second},
                 "bare_consumer": asdict(bare) | {"per_second": bare.per_second},
                 "ratio": folded.per_second / bare.per_second,
+                "cpu_us_per_event": cpu_us,
                 "changelog_rows": rows,
                 "loop_lag_p99_9_ms": lag_ms,
                 "resident_bytes": reading.total("process_resident_memory_bytes"),
