@@ -1,14 +1,18 @@
 """A worker on a log in memory serves a canary to its share of the users, and decides what becomes of it."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 from zlib import crc32
 
+import aiohttp
 import pytest
 
+from streams.console.releases import Life as Shown
+from streams.console.server import start_console
 from streams.experiments.shares import in_share
-from streams.releases.changes import Trial
+from streams.releases.changes import Trial, standing
 from streams.testing.worker import MemoryWorker
 from tests.streams.releases.life import Life, serves, until
 
@@ -204,3 +208,40 @@ async def counted(worker: MemoryWorker) -> float:
     await decider.look()
     assert decider.comparison is not None
     return float(decider.comparison.counted[1])
+
+
+async def test_the_console_shows_how_a_canary_stands(
+    make_life: MakeLife, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    life = make_life(partitions=1, console_port=0)
+    first, second = life.put(), life.put()
+    life.say("promote", first)
+    life.say("canary", second, trial=HALF)
+
+    async def read(settings: Any) -> Shown:
+        canary = standing(life.changes()).canary
+        return Shown([(change, False) for change in life.changes()], len(life.changes()), canary=canary)
+
+    monkeypatch.setattr("streams.console.pages.read_life", read)
+    caplog.set_level("INFO", "streams.console")
+    async with life.worker(first) as worker:
+        await tries(worker, second)
+        stop = await start_console(worker.parts)
+        found = re.search(r"console on (http://\S+)", caplog.text)
+        assert found is not None
+        async with aiohttp.ClientSession(found[1]) as client:
+
+            async def page() -> str:
+                async with client.get("/release") as answer:
+                    assert answer.status == 200
+                    return await answer.text()
+
+            assert f"<code>{second}</code> is a canary since" in (text := await page())
+            assert "it serves 50 % of the users" in text
+            assert "The worker of the first partition compares it." in text
+            await shows(life, worker, lambda slate: True, 2)
+            n = int(await counted(worker))
+            assert n == 2 * len(inside(second)) >= HALF.least_slates
+            assert f"So far {n} of its slates have closed and earned" in (text := await page())
+            assert ", between " in text
+        await stop()
