@@ -16,6 +16,7 @@ from streams.kafka.topic_admin import admin_client
 from streams.kafka.topics import topic_name
 from streams.worker.process import WorkerProcess
 from tests.chaos.runs import MOST_WORKERS, Run
+from tests.frozen import frozen
 
 CLOCK_JUMPS_S = (-86_400, -600, -5, 30, 600, 7_200)
 COMPACTED = ("content", "users", "item-state", "user-state", "policy-state")
@@ -63,16 +64,12 @@ def stop(run: Run) -> None:
 
 def freeze(run: Run) -> None:
     """A worker stands still for longer than its session, and wakes after others have taken over."""
-    frozen, others = run.one_of_several()
+    worker, others = run.one_of_several()
     run.traffic()
-    assert frozen.pid is not None
-    os.kill(frozen.pid, signal.SIGSTOP)
-    try:
+    with frozen(worker.pid):
         run.traffic()
         run.own_everything(others)
         run.traffic()
-    finally:
-        os.kill(frozen.pid, signal.SIGCONT)
     run.traffic()
 
 
@@ -209,13 +206,10 @@ def freeze_broker(run: Run) -> None:
     """The broker stands still for longer than sessions are."""
     broker = run.cluster.broker
     run.traffic(flush=False)
-    os.kill(broker.pid, signal.SIGSTOP)
-    try:
+    with frozen(broker.pid):
         run.eventually(
             lambda: not any(worker.is_ready() for worker in run.workers), "no worker hears of the broker"
         )
-    finally:
-        os.kill(broker.pid, signal.SIGCONT)
     run.client.flush()
     run.traffic()
 

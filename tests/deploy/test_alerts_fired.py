@@ -10,13 +10,12 @@ import json
 import os
 import re
 import secrets
-import signal
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -40,6 +39,7 @@ from tests.deploy.live import RULES, Prometheus, beside, quicker
 from tests.deploy.test_alerts import alerts
 from tests.e2e.client import Client, film, wait_until
 from tests.e2e.conftest import FAST
+from tests.frozen import frozen
 from tests.model_core.tiny import WEIGHTS
 from tests.once import once_a_run
 from tests.registry_server import RegistryServer, avro, registry_server
@@ -173,17 +173,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         stack.callback(prometheus.stop)
         wait_until(lambda: prometheus.has("slatestream_ready == 1"), "the worker is scraped")
         yield Site(settings, values, folder, broker, worker, client, registry, prometheus, evaluation_pid)
-
-
-@contextmanager
-def frozen(pid: int | None) -> Iterator[None]:
-    """Let a process keep its connections and do nothing."""
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def fires(site: Site, *names: str, meanwhile: Callable[[], object] = lambda: None) -> None:

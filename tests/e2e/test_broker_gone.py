@@ -1,13 +1,9 @@
 """A broker that does not answer: the worker says so, keeps nobody waiting, and goes on when it is back."""
 
-import os
-import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 from streams.broker.embedded import EmbeddedBroker
@@ -16,18 +12,9 @@ from streams.settings import load_settings
 from streams.worker.process import WorkerProcess, same_topics
 from tests.e2e.client import wait_until
 from tests.e2e.conftest import FAST
+from tests.frozen import frozen
 
 SESSION_MS = 3_000
-
-
-@contextmanager
-def silent(broker: EmbeddedBroker) -> Iterator[None]:
-    """Let a broker keep its connections and answer nothing."""
-    os.kill(broker.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(broker.pid, signal.SIGCONT)
 
 
 def status(worker: WorkerProcess, path: str) -> int:
@@ -56,7 +43,7 @@ def test_a_silent_broker_is_told_and_keeps_nobody_waiting(tmp_path: Path) -> Non
             worker.wait_ready()
             assert status(worker, "/v1/recommendations/u") == 200
             assert reachable(worker) == (1, 1)
-            with silent(broker):
+            with frozen(broker.pid):
                 asked = time.monotonic()
                 hanging = beside.submit(status, worker, "/v1/recommendations/u")
                 wait_until(lambda: reachable(worker) == (0, 0), "the metrics say that the broker is gone")

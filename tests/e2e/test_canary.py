@@ -16,6 +16,7 @@ from streams.settings import Settings
 from streams.worker.process import DIE_WITH_PARENT, MetricsReading, WorkerProcess, environment, same_topics
 from tests.e2e.client import Client, film, wait_until
 from tests.e2e.conftest import StartWorker
+from tests.frozen import frozen
 
 
 def once(settings: Settings, *options: str) -> Result:
@@ -74,14 +75,10 @@ def test_a_worker_that_is_well_passes_and_is_measured_and_one_that_is_frozen_or_
     check_round_trips(kafka_settings, worker)
     assert NAME not in [item.item_id for item in client.ask("nobody", k=9).slate]
 
-    assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGSTOP)
-    try:
-        frozen = once(kafka_settings, "--timeout", "0.5")
-    finally:
-        os.kill(worker.pid, signal.SIGCONT)
-    assert frozen.exit_code == 1
-    assert frozen.stdout.count("slate: nothing within 0.5 s") == partitions
+    with frozen(worker.pid):
+        unanswered = once(kafka_settings, "--timeout", "0.5")
+    assert unanswered.exit_code == 1
+    assert unanswered.stdout.count("slate: nothing within 0.5 s") == partitions
     again = once(kafka_settings, "--json")
     assert json.loads(again.stdout) == {"partitions": partitions, "failed": 0, "why": []}
 

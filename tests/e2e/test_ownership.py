@@ -21,19 +21,9 @@ from tests.conftest import SettingsFactory, with_topics
 from tests.e2e.client import Client, film, wait_until
 from tests.e2e.conftest import FAST, StartWorker
 from tests.e2e.test_recovery import folded_digest, live_digest, owned
+from tests.frozen import frozen
 
 SESSION_MS = 3_000
-
-
-@contextmanager
-def frozen(worker: WorkerProcess) -> Iterator[None]:
-    """Stop a process without its knowing, and let it go on afterwards."""
-    assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(worker.pid, signal.SIGCONT)
 
 
 def readiness(worker: WorkerProcess) -> dict[str, object]:
@@ -57,7 +47,7 @@ def test_a_worker_that_was_frozen_overwrites_nothing_and_repeats_no_slate(
         client.flush()
 
     traffic(0, 300)
-    with frozen(first):
+    with frozen(first.pid):
         traffic(300, 400)  # read by nobody yet; part of it is perhaps on its way to the frozen worker
         second = start_worker(session_timeout_ms=SESSION_MS)
         wait_until(lambda: owned(second) == 4, "the second worker owns everything")

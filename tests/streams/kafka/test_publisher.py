@@ -1,10 +1,7 @@
 """A publisher goes on after whatever a broker does, and no row is there twice."""
 
 import asyncio
-import os
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from aiokafka import TopicPartition
@@ -19,18 +16,9 @@ from streams.kafka.reader import read_partition
 from streams.kafka.topic_admin import admin_client, create_topics
 from streams.kafka.topics import topic_name
 from streams.settings import Settings, load_settings
+from tests.frozen import frozen
 
 TIMEOUT_S = 1.0  # of one try
-
-
-@contextmanager
-def silent(broker: EmbeddedBroker) -> Iterator[None]:
-    """Let a broker keep its connections and answer nothing."""
-    os.kill(broker.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(broker.pid, signal.SIGCONT)
 
 
 async def values(settings: Settings, topic: str) -> list[bytes | None]:
@@ -91,7 +79,7 @@ async def test_rows_outlast_a_silent_broker_and_are_there_once(
     await publisher.start()
     await publisher.publish(topic, 0, [(b"k", b"before")])
     failed.clear()  # a new topic may take its time
-    with silent(freezable):
+    with frozen(freezable.pid):
         # The first is on its way, the second waits for its place, the third for the second's.
         publishing = [
             asyncio.create_task(publisher.publish(topic, 0, [(b"k", b"%d" % number)])) for number in range(3)
@@ -121,7 +109,7 @@ async def test_what_may_not_be_sent_waits_if_it_was_sent_before_and_fails_if_it_
     await publisher.start()
     await publisher.publish(topic, 0, [(b"k", b"before")])
     failed.clear()  # a new topic may take its time
-    with silent(freezable):
+    with frozen(freezable.pid):
         sent = asyncio.create_task(publisher.publish(topic, 0, [(b"k", b"sent")]))
         await asyncio.sleep(0)
         waiting = asyncio.create_task(publisher.publish(topic, 0, [(b"k", b"never")]))
