@@ -116,7 +116,7 @@ async def test_a_burst_may_be_as_long_as_the_bound_and_a_queue_that_stands_a_sha
     assert let_in(inside, 100) == 50  # as long as more comes than that
     for _ in range(50):
         inside.pop().__exit__()
-    assert let_in(inside, 50) == 50  # and no longer
+    assert let_in(inside, 50) == 50
     clock.s += 2 * STANDING_S
     for _ in range(50):
         inside.pop().__exit__()
