@@ -87,3 +87,8 @@ STAGES = {
 
 LOOP_LAG = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0)
 BATCH = tuple(float(4**e) for e in range(9))
+
+
+def policy_label(name: str) -> str:
+    """Return what a policy is counted as: its name, "other" for one that is none of ours."""
+    return name if name in POLICIES else "other"

@@ -1,0 +1,104 @@
+"""What a worker counts and times of the slates that it makes, and of HTTP."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+from prometheus_client import Histogram
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from streams.metrics.registry import Registered, unknown
+from streams.metrics.tables import ANSWER, BATCH, FALLBACKS, ROUTES, STAGES, policy_label
+
+
+class _Stages(Collector):
+    """One histogram whose stages have buckets of their own."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name, self._text = name, text
+        self._parts = {
+            stage: Histogram(name, text, ("stage",), registry=None, buckets=buckets)
+            for stage, buckets in STAGES.items()
+        }
+        self.by_stage = {stage: part.labels(stage) for stage, part in self._parts.items()}
+
+    def describe(self) -> Iterator[Metric]:
+        """Tell its name, by which a part of the registry is read."""
+        yield Metric(self._name, self._text, "histogram")
+
+    def collect(self) -> Iterator[Metric]:
+        """Give what Prometheus reads."""
+        whole = Metric(self._name, self._text, "histogram")
+        for part in self._parts.values():
+            for metric in part.collect():
+                whole.samples += metric.samples
+        yield whole
+
+
+class Serving(Registered):
+    """Slates, the stages of their making, and HTTP requests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._slates = self.counter(
+            "slates", "Slates published; fallback is why one is not the model's.", ("policy", "fallback")
+        )
+        about = "Time of one pass of a stage."
+        stages = _Stages("slatestream_stage_seconds", about)
+        self.describe("stage_seconds", "histogram", ("stage",), about)
+        self.registry.register(stages)
+        self._stage = stages.by_stage
+        self._score_rows = self.histogram("score_batch_requests", "Requests scored together.", (), BATCH)
+        self.waiting_requests = self.gauge("waiting_requests", "Requests taken and not yet answered.")
+        self.own_clicks_missed = self.counter(
+            "own_clicks_missed",
+            "Requests that went on without the clicks before them, as read_your_writes_ms had passed.",
+        )
+        self._http = self.counter("http_requests", "HTTP requests answered.", ("route", "status"))
+        for route, statuses in ROUTES.items():
+            for status in statuses:
+                self._http.labels(route, str(status))
+        seconds = self.histogram(
+            "http_request_seconds", "Time to answer an HTTP request.", ("route",), ANSWER
+        )
+        self._http_seconds = {route: seconds.labels(route) for route in ROUTES}
+
+    def count_slates(self, policy: str, fallback: str | None = None, n: int = 1) -> None:
+        """Add n published slates; fallback is `Recommendation.fallback`."""
+        why = "none" if fallback is None else fallback if fallback in FALLBACKS else "other"
+        self._slates.labels(policy_label(policy), why).inc(n)
+
+    def count_http(self, route: str, status: int, seconds: float) -> None:
+        """Add an answered HTTP request; a route that is not one of `ROUTES` is "other"."""
+        name = route if route in ROUTES else "other"
+        self._http.labels(name, str(status)).inc()
+        self._http_seconds[name].observe(seconds)
+
+    def observe_stage(self, stage: str, seconds: float) -> None:
+        """Record the duration of one pass of a stage of `STAGES`."""
+        child = self._stage.get(stage)
+        if child is None:
+            raise unknown("stage", stage, STAGES)
+        child.observe(seconds)
+
+    def observe_stages(self, stage: str, seconds: Iterable[float]) -> None:
+        """Record several passes of one stage, e.g. the latency of each request of a batch."""
+        child = self._stage.get(stage)
+        if child is None:
+            raise unknown("stage", stage, STAGES)
+        for value in seconds:
+            child.observe(value)
+
+    @contextmanager
+    def time_stage(self, stage: str) -> Iterator[None]:
+        """Time the body of a `with` as one pass of a stage; a body that raises is timed too."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.observe_stage(stage, perf_counter() - start)
+
+    def observe_score_batch(self, requests: int) -> None:
+        """Record how many requests one call of the scorer took."""
+        self._score_rows.observe(requests)
