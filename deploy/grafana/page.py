@@ -19,7 +19,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from deploy.grafana.dashboards import DASHBOARDS, Panel
+from deploy.grafana.dashboards import DASHBOARDS
+from deploy.grafana.panel import Panel
 from streams.console.rendering import commands
 
 MINUTES = 15

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.grafana.dashboards import DASHBOARDS, OUTPUT, Panel, as_grafana, rows
+from deploy.grafana.dashboards import DASHBOARDS, OUTPUT, as_grafana, rows
+from deploy.grafana.panel import Panel
 
 ROOT = Path(__file__).resolve().parents[2]
 

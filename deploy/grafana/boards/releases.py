@@ -1,0 +1,35 @@
+"""Which release serves, what becomes of others, and what the trainer does."""
+
+from deploy.grafana.boards.shared import RELEASE, RELEASE_AGE
+from deploy.grafana.panel import Panel
+
+RELEASES = [
+    RELEASE,
+    RELEASE_AGE,
+    Panel(
+        "Changes of the release", "Times that a worker took another release while it ran, or refused one.",
+        "short",
+        [("slatestream_release_swaps_total", "taken {{instance}}"),
+         ("slatestream_releases_refused_total", "refused {{instance}}")],
+    ),
+    Panel(
+        "Canaries", "What became of releases that served a share of the users, since the workers started.",
+        "short", [("sum by (outcome) (slatestream_release_canaries_total)", "{{outcome}}")],
+    ),
+    Panel(
+        "Trainings", "What came of the trainings of `slatestream trainer`, where it runs, since it started.",
+        "short", [("sum by (outcome) (slatestream_trainer_runs_total)", "{{outcome}}")],
+    ),
+    Panel(
+        "Events to train on", "Clicks and rewarded slates since the last training.", "short",
+        [("max(slatestream_trainer_waiting_events)", "waiting")],
+    ),
+    Panel(
+        "Duration of the last training", "With the gates.", "s",
+        [("max(slatestream_trainer_run_seconds)", "seconds")],
+    ),
+    Panel(
+        "Trainer that leads", "1 for the one that trains; others wait for their turn.", "short",
+        [("slatestream_trainer_leads", "{{instance}}")],
+    ),
+]  # fmt: skip
