@@ -268,13 +268,15 @@ class Profiles:
         """Forget a user; False if there is nothing to forget. The next flush must send item rows first.
 
         Clicks folded so far, and `users` records up to `offset`, do not bring the user back when they are
-        read again; later ones begin a new user. The counts of items keep what the user added to them.
+        read again; later ones begin a new user, whom an erasure that is read again spares. The counts of
+        items keep what the user added to them.
         """
-        row = self.row_of(user_id)
-        if row < 0 or offset < self.stated.get(row, _NOTHING).offset and offset >= 0:
+        row, key = self.row_of(user_id), erased_key(user_id)
+        marker = self.erased.get(key)
+        known = max(self.stated.get(row, _NOTHING).offset, -1 if marker is None else marker.users_offset + 1)
+        if row < 0 or 0 <= offset < known:
             return False
         self.drop(np.array([row], np.int32))
-        key = erased_key(user_id)
         self.erased[key] = Erased(SCHEMA_VERSION, self.position, offset, erased_ms)
         self.dirty_erased.add(key)
         return True

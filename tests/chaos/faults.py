@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from kafka import KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from streams.events import Click, encode
+from streams.events import Click, UserUpdate, encode
 from streams.kafka.options import kafka_client_options
 from streams.kafka.topic_admin import admin_client
 from streams.kafka.topics import topic_name
@@ -279,8 +279,24 @@ def trim_clicks(run: Run) -> None:
                 if at.topic == topic
             }
         )
+    run.is_trimmed = True
     run.traffic()
     kill_all(run)
+
+
+def erase_users(run: Run) -> None:
+    """Users state what they like, some are erased, and a worker that had just read so is killed."""
+    run.has_statements = True
+    for n in range(9):
+        run.traffic(clicks=10, flush=False)
+        user = run.user()
+        if n % 3 == 2 and user not in run.erased:  # of a second time only the last click before it is known
+            run.erased.add(user)
+            run.client.send("users", user, None)
+        else:
+            run.client.send("users", user, UserUpdate(user, preferences=[f"p{n}"], blocked_items=["i1"]))
+    run.client.flush()
+    kill(run)
 
 
 def lose_offsets(run: Run) -> None:
@@ -304,6 +320,6 @@ FAULTS: dict[str, Callable[[Run], None]] = {
     for fault in (
         kill, kill_all, kill_in_flush, stop, freeze, join, leave, fill_disk, jump_clock, cut_off,
         deliver_late, lose_answers, time_out, restart_broker, kill_broker, freeze_broker, fill_broker_disk,
-        abort_clicks, compact, trim_clicks, lose_offsets,
+        abort_clicks, compact, trim_clicks, erase_users, lose_offsets,
     )
 }  # fmt: skip

@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,11 +17,14 @@ from streams.settings import load_settings
 from tests.chaos.cluster import Cluster
 from tests.chaos.faults import FAULTS
 from tests.chaos.runs import MOST_WORKERS, Run
+from tests.once import once_a_run
+from tests.streams.releases.made import train_tiny, variant
 
 RUNS = int(os.environ.get("CHAOS_RUNS", "0"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 KINDS = tuple(os.environ.get("CHAOS_FAULTS", ",".join(FAULTS)).split(","))
 LENGTH = 6  # faults of a run
+POLICIES = ("greedy", "thompson", "thompson-disjoint", "thompson-logistic")
 QUICK = ("kill_in_flush", "deliver_late", "abort_clicks", "restart_broker", "lose_offsets")
 
 
@@ -31,7 +35,7 @@ def cluster() -> Iterator[Cluster]:
         yield running
 
 
-def run(cluster: Cluster, directory: Path, *, seed: int, faults: list[str]) -> Run:
+def run(cluster: Cluster, directory: Path, *, seed: int, faults: list[str], **values: Any) -> Run:
     name = f"chaos{seed}"
     settings = load_settings(
         bootstrap_servers=cluster.broker.bootstrap_servers,
@@ -40,7 +44,7 @@ def run(cluster: Cluster, directory: Path, *, seed: int, faults: list[str]) -> R
         partitions=4,
     )
     create_topics(settings)
-    with Run(settings, cluster, seed=seed, directory=directory) as chaos:
+    with Run(settings, cluster, seed=seed, directory=directory, **values) as chaos:
         for fault in faults:
             chaos.traffic()
             chaos.done.append(fault)
@@ -53,17 +57,27 @@ def run(cluster: Cluster, directory: Path, *, seed: int, faults: list[str]) -> R
 def test_after_several_kinds_of_faults_nothing_is_lost_doubled_or_unanswered(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    run(cluster, tmp_path, seed=0, faults=list(QUICK))
+    run(cluster, tmp_path, seed=0, faults=list(QUICK), policy="thompson-disjoint")
 
 
 @pytest.mark.skipif(not RUNS, reason="make chaos")
 @pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("seed", range(SEED, SEED + RUNS))
 def test_after_faults_by_a_seed_nothing_is_lost_doubled_or_unanswered(
-    cluster: Cluster, tmp_path: Path, record_property: Callable[[str, object], None], seed: int
+    cluster: Cluster,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    record_property: Callable[[str, object], None],
+    seed: int,
 ) -> None:
+    draw = random.Random(seed)
     kinds = [name for name in KINDS if name != "fill_broker_disk" or cluster.disk is not None]
-    faults = random.Random(seed).choices(kinds, k=LENGTH)
+    faults = draw.choices(kinds, k=LENGTH)
+    values: dict[str, Any] = {"policy": draw.choice(POLICIES)}
+    if draw.random() < 0.5:
+        trained = once_a_run(tmp_path_factory, "tiny-release", train_tiny)
+        values["release"] = str(variant(trained, tmp_path / "release"))
     record_property("faults", ", ".join(faults))
-    done = run(cluster, tmp_path, seed=seed, faults=faults)
+    record_property("settings", ", ".join(f"{name} {value}" for name, value in values.items()))
+    done = run(cluster, tmp_path, seed=seed, faults=faults, **values)
     record_property("first slates after kill -9, s", [round(seconds, 2) for seconds in done.first_slates])

@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections import defaultdict
+from typing import Any
 
 from model_core.signals.config import SignalConfig
 from streams.durability.digest import fold
@@ -137,10 +138,10 @@ def test_a_second_worker_takes_over_and_nothing_is_lost_or_doubled(
     )
 
 
-def verified(client: Client, *options: str) -> set[str]:
+def verified(client: Client, *options: str, **settings: Any) -> set[str]:
     """Kinds of state of all partitions that `slatestream verify` finds equal."""
     command = [sys.executable, "-m", "streams.cli", "verify", "--json", *options]
-    variables = os.environ | environment(same_topics(client.settings, **FAST))
+    variables = os.environ | environment(same_topics(client.settings, **(FAST | settings)))
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     said = json.loads(done.stdout)

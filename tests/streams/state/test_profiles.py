@@ -234,6 +234,17 @@ def test_an_erasure_read_again_spares_the_user_who_came_after_it():
     assert profiles.preferences(profiles.row_of("u")) == ["Jazz"]
 
 
+def test_an_erasure_read_again_spares_what_the_user_did_after_it():
+    profiles, covisits, index = make()
+    fold_batch(profiles, covisits, index, [click(0, "u", "old")])
+    assert profiles.erase("u", 2)
+    fold_batch(profiles, covisits, index, [click(1, "u", "new")])
+
+    assert not profiles.erase("u", 2)
+    assert profiles.events(profiles.row_of("u")) == 1
+    assert profiles.erase("u", 3)
+
+
 def test_memory_of_erased_users_is_used_again():
     profiles, covisits, index = make()
     for k in range(20):

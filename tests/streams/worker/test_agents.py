@@ -222,6 +222,21 @@ async def test_an_erased_user_stays_away_when_the_clicks_are_read_again(memory: 
         assert row < 0 or shard.profiles.events(row) == 0
 
 
+async def test_an_erased_user_who_came_back_stays_when_all_logs_are_read_again(memory: Memory) -> None:
+    memory.events.click("u", "i")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        memory.events.erase("u")
+        await worker.deliver()
+        memory.events.click("u", "j")
+        await worker.deliver()
+        await worker.flush()
+    async with memory.worker() as worker:
+        await worker.deliver("clicks", "users")
+        shard = await worker.parts.partitions.shard(PLACE)
+        assert shard.profiles.events(shard.profiles.row_of("u")) == 1
+
+
 async def test_a_request_read_again_is_answered_once(memory: Memory) -> None:
     memory.events.content("a")
     memory.events.request("u", request_id="twice")
