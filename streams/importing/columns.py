@@ -6,45 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.importing.faults import FileError
+from streams.importing.moments import time_unit
+from streams.importing.names import IDS, NAMES, OF_PEOPLE, RELATIONS, folded, without_id
 from streams.importing.tables import ATOMIC, GENRES, JsonLines, Table, sample
-from streams.importing.values import as_text, numbers, time_unit
+from streams.importing.values import as_text, numbers
 
-KINDS = ("content", "users", "clicks")
-"""Topics that are imported to, in the order that suits a worker: items before those who click on them."""
-
-NAMES: Mapping[str, tuple[str, ...]] = {
-    "user_id": (
-        "userid", "user", "uid", "customerid", "customer", "visitorid", "memberid", "accountid", "clientid",
-        "reviewerid", "personid", "profileid", "visitor", "member", "reader", "readerid", "buyer", "buyerid",
-        "shopper", "shopperid", "viewer", "viewerid", "listener", "who", "deviceid", "sessionid", "session",
-    ),
-    "item_id": (
-        "itemid", "item", "iid", "movieid", "productid", "product", "articleid", "article", "businessid",
-        "artistid", "songid", "trackid", "parentasin", "asin", "newsid", "bookid", "isbn", "videoid",
-        "gameid", "contentid", "skuid", "sku", "adid", "pageid", "recipeid", "listingid", "filmid", "movie",
-        "film",
-    ),
-    "timestamp": (
-        "timestampms", "timestamp", "eventtime", "eventtimestamp", "unixreviewtime", "unixtime", "time", "ts",
-        "datetime", "createdat", "date", "tdat", "playedat", "clickedat", "purchasedat", "when", "at",
-    ),
-    "action": (
-        "action", "event", "eventtype", "eventname", "behavior", "behaviour", "behaviortype", "interaction",
-        "interactiontype", "type", "verb", "what",
-    ),
-    "rating": ("rating", "ratings", "stars", "score", "overall", "ratingvalue"),
-    "label": ("label", "click", "clicked", "isclick", "target", "like", "liked"),
-    "value": ("value", "weight", "price", "amount", "revenue", "quantity", "playcount", "plays", "listens"),
-    "event_id": ("eventid",),
-    "request_id": ("requestid",),
-    "position": ("position",),
-    "dwell_ms": ("dwellms",),
-    "title": ("title", "movietitle", "itemname", "productname", "prodname", "name", "headline"),
-    "text": ("text", "description", "abstract", "plot", "summary", "overview", "detaildesc", "body"),
-    "year": ("releaseyear", "year"),
-    "preferences": ("preferences", "interests"),
-    "blocked_items": ("blockeditems",),
-}  # fmt: skip
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "clicks": (
         "user_id", "item_id", "timestamp", "action", "rating", "label", "value", "event_id", "request_id",
@@ -54,14 +20,9 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "users": ("user_id", "preferences", "blocked_items"),
 }  # fmt: skip
 NEEDED = {"clicks": ("user_id", "item_id"), "content": ("item_id",), "users": ("user_id",)}
-RELATIONS = {
-    "genres": "genre", "class": "genre", "categories": "category", "tags": "tag", "authors": "author",
-    "artists": "artist", "directors": "director", "actors": "actor", "brands": "brand",
-}  # fmt: skip
-"""Columns of several values, by the relation that one of them stands in."""
-IDS = re.compile(r"(id|key|code|no|number|hash)$")
-OF_PEOPLE = {"age", "gender", "sex", "occupation", "birthyear", "birthday", "email", "firstname", "lastname"}
-"""Columns beside which a plain `id` is a user's."""
+KINDS = ("content", "users", "clicks")
+"""Topics that are imported to, in the order that suits a worker: items before those who click on them."""
+
 ID_VALUE = re.compile(r"[A-Za-z]{1,8}[-_:]?\d+|[0-9a-fA-F-]{16,36}")
 """A value that names something, such as u17, and is no amount, no word and no time."""
 MOST_DISTINCT = 0.9
@@ -130,17 +91,17 @@ def make_plan(table: Table, *, told: Mapping[str, str], kind: str | None = None)
             raise FileError(f"{table.path} has no line that is a JSON object")
         raise FileError(f"{table.path} has a header and no row that can be read")
     told = {name: column for name, column in told.items() if column in table.columns}
-    plain = {re.sub(r"[^a-z0-9]", "", column.lower()): column for column in reversed(table.columns)}
+    plain = {folded(column): column for column in reversed(table.columns)}
     named = told | {
-        name: plain[choice]
+        name: column
         for name, choices in NAMES.items()
-        if name not in told and (choice := next((one for one in choices if one in plain), None))
+        if name not in told and (column := _called(choices, plain, is_id=name in ("user_id", "item_id")))
     }
     _guess_plain_id(named, plain)
     _guess_ids(table, named, plain)
     guessed = {} if kind in ("content", "users") else _guess_by_repeats(table, values, named)
     named |= guessed
-    kind = kind or _kind(table, named)
+    kind = kind or _kind(table, named, values)
     fields = {name: named[name] for name in FIELDS[kind] if name in named}
     why = {name: "as told" if name in told else "by name" for name in fields}
     why |= dict.fromkeys(guessed, "by its values")
@@ -148,7 +109,7 @@ def make_plan(table: Table, *, told: Mapping[str, str], kind: str | None = None)
         _read_values(table, values, fields, why)
     elif kind == "content" and "title" not in fields and (title := _guess_title(table, values, fields)):
         fields["title"], why["title"] = title, "by its values"
-    _check_needed(table, kind, fields)
+    _check_needed(table, kind, fields, values)
     if kind == "clicks" and "label" in fields and "rating" in fields:
         fields.pop("label")
     used = set(fields.values())
@@ -162,6 +123,12 @@ def make_plan(table: Table, *, told: Mapping[str, str], kind: str | None = None)
     taken = {*used, *attributes.values(), *flags}
     unread = [column for column in table.columns if column not in taken]
     return Plan(table, kind, fields, attributes, flags, why, unread, values)
+
+
+def _called(choices: Sequence[str], plain: Mapping[str, str], *, is_id: bool) -> str | None:
+    """Return the column of the first of these names that there is, of an id with or without a word for it."""
+    bare = {without_id(name): column for name, column in plain.items()} if is_id else {}
+    return next((found for name in choices if (found := bare.get(name) or plain.get(name))), None)
 
 
 def _guess_plain_id(named: dict[str, str], plain: Mapping[str, str]) -> None:
@@ -212,14 +179,14 @@ def _guess_by_repeats(table: Table, values: list[Sequence[Any]], named: Mapping[
 
 
 def _looks_like_ids(column: str, values: list[Any]) -> bool:
-    short = re.sub(r"[^a-z0-9]", "", column.lower())
+    short = folded(column)
     if any(relation in short for relation in RELATIONS.values()) or time_unit(values) is not None:
         return False
     texts = [text for value in values if (text := as_text(value))]
     return bool(texts) and (IDS.search(short) is not None or all(map(ID_VALUE.fullmatch, texts)))
 
 
-def _kind(table: Table, named: Mapping[str, str]) -> str:
+def _kind(table: Table, named: Mapping[str, str], values: list[Sequence[Any]]) -> str:
     suffix = next((one for one in table.path.suffixes[::-1] if one in ATOMIC), None)
     if suffix is not None:
         return {".inter": "clicks", ".item": "content", ".user": "users"}[suffix]
@@ -230,16 +197,27 @@ def _kind(table: Table, named: Mapping[str, str]) -> str:
     if "user_id" in named:
         return "users"
     raise FileError(
-        f"{table.path} has no column for a user or an item; its columns are {', '.join(table.columns)}: say "
+        f"{table.path} has no column for a user or an item; its columns are {_shown(table, values)}: say "
         "--map user_id=COLUMN --map item_id=COLUMN"
     )
 
 
-def _check_needed(table: Table, kind: str, fields: Mapping[str, str]) -> None:
+def _shown(table: Table, values: list[Sequence[Any]]) -> str:
+    """Name columns, each with its first value."""
+    firsts = [
+        next((text for row in values if (text := as_text(row[k]))), "") for k in range(len(table.columns))
+    ]
+    return ", ".join(
+        name + (f" ({first[:20]}{'…' if len(first) > 20 else ''})" if first else "")
+        for name, first in zip(table.columns, firsts, strict=True)
+    )
+
+
+def _check_needed(table: Table, kind: str, fields: Mapping[str, str], values: list[Sequence[Any]]) -> None:
     for name in NEEDED[kind]:
         if name not in fields:
             raise FileError(
-                f"{table.path} has no column for {name}; its columns are {', '.join(table.columns)}: say "
+                f"{table.path} has no column for {name}; its columns are {_shown(table, values)}: say "
                 f"--map {name}=COLUMN" + ("" if kind != "clicks" else ", or --as content, --as users")
             )
 
@@ -261,7 +239,7 @@ def _read_values(
 def _guess_title(table: Table, values: list[Sequence[Any]], fields: Mapping[str, str]) -> str | None:
     """Find the first column of short texts of which nearly each row has one of its own."""
     for place, column in enumerate(table.columns):
-        short = re.sub(r"[^a-z0-9]", "", column.lower())
+        short = folded(column)
         texts = [text for row in values if (text := as_text(row[place])) and isinstance(row[place], str)]
         if column in fields.values() or short in RELATIONS or not texts:
             continue
@@ -279,7 +257,7 @@ def _guess_title(table: Table, values: list[Sequence[Any]], fields: Mapping[str,
 
 
 def _looks_like_ratings(values: list[Any]) -> bool:
-    found = set(numbers(values))
+    found = set(numbers(values, comma=True))
     return 3 <= len(found) <= 11 and min(found) >= 0 and max(found) <= 10 and len(values) >= 50
 
 
@@ -296,7 +274,7 @@ def _attributes(table: Table, values: list[Sequence[Any]], columns: list[str], k
         place = table.columns.index(column)
         texts = [as_text(row[place]) for row in values if not isinstance(row[place], dict)]
         filled = [text for text in texts if text]
-        short = re.sub(r"[^a-z0-9]", "", column.lower())
+        short = folded(column)
         is_id = IDS.search(short) is not None or "url" in short or "zip" in short
         name = RELATIONS.get(short, column)
         if not filled or is_id or name in found:

@@ -10,18 +10,17 @@ import xxhash
 from streams.events import MAX_ID_LENGTH, Click, Content, UserUpdate, encode
 from streams.importing.columns import Plan
 from streams.importing.faults import FileError, Refused, RowFault
+from streams.importing.moments import day_or_month, in_words, make_time, time_unit
+from streams.importing.names import AMOUNTS, folded
 from streams.importing.values import (
     MAX_TEXT,
-    UNIT_NAMES,
     are_float_ids,
     as_text,
     list_separator,
     make_id,
     make_list,
     make_number,
-    make_time,
     numbers,
-    time_unit,
 )
 
 LIKE_SHARE = 0.8  # of the highest rating: 4 of 5 stars, 8 of 10
@@ -214,12 +213,17 @@ def _time(plan: Plan, choices: Choices, told: dict[str, str]) -> Callable[[Any],
             return order
         column = plan.fields["timestamp"]
         first = next((as_text(value) for value in plan.column("timestamp") if value not in (None, "")), "")
+        if both := day_or_month(plan.column("timestamp")):
+            raise FileError(
+                f"{plan.table.path} column {column!r} has dates such as {first[:40]!r}, and none that tells "
+                f"the day from the month: say --time-format '{both[0]}', or '{both[1]}'"
+            )
         raise FileError(
             f"{plan.table.path} column {column!r} must hold times, got such as {first[:40]!r}: what is read "
-            "is seconds, milliseconds or finer since 1970, ISO 8601 and YYYYMMDD; say --time-format "
-            "'%d/%m/%Y %H:%M', or --map timestamp=COLUMN for another"
+            "is seconds, milliseconds or finer since 1970, ISO 8601, YYYYMMDD, and dates with the year last; "
+            "say --time-format '%d/%m/%Y %H:%M', or --map timestamp=COLUMN for another"
         )
-    told["timestamp"] = f"as {choices.time_format}" if choices.time_format else UNIT_NAMES[unit or "iso"]
+    told["timestamp"] = f"as {choices.time_format}" if choices.time_format else in_words(unit or "iso")
     make = make_time("timestamp", unit or "iso", choices.time_format)
     if _are_days(make, plan.column("timestamp")):
         told["timestamp"] += ", to the day: rows that are the same are as many events"
@@ -272,11 +276,7 @@ def _action(plan: Plan, choices: Choices, told: dict[str, str]) -> Callable[[Seq
         least = LIKE_SHARE * highest if choices.like_from is None else choices.like_from
         told["rating"] = f"{least:g} and more is a like, less a view"
         return _rated(columns.index(plan.fields["rating"]), plan.fields["rating"], least)
-    only = (
-        "purchase"
-        if plan.fields.get("value", "").lower() in ("price", "amount", "revenue", "quantity")
-        else "click"
-    )
+    only = "purchase" if folded(plan.fields.get("value", "")) in AMOUNTS else "click"
     only = only if only in choices.known_actions else choices.known_actions[0]
     same = f": every rating is {ratings[0]:g}" if ratings else ""
     told["action"] = f"{only}, every one{same}; --action says another"
@@ -286,9 +286,9 @@ def _action(plan: Plan, choices: Choices, told: dict[str, str]) -> Callable[[Seq
 def _ratings(plan: Plan) -> list[float]:
     """Return the first ratings; a few that are no numbers are the faults of their rows."""
     texts = [value for value in plan.column("rating") if value not in (None, "")]
-    found = [number for value in texts for number in numbers([value])]
+    found = [number for value in texts for number in numbers([value], comma=True)]
     if 2 * len(found) < len(texts):
-        odd = next(value for value in texts if not numbers([value]))
+        odd = next(value for value in texts if not numbers([value], comma=True))
         raise FileError(
             f"{plan.table.path} column {plan.fields['rating']!r} must hold numbers, got such as "
             f"{as_text(odd)[:40]!r}: say --map rating=COLUMN for another"

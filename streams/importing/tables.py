@@ -25,6 +25,8 @@ MOST_LINES = 200
 SEPARATORS = ("\t", "::", ",", ";", "|")
 QUOTED = (",", ";")  # elsewhere a quotation mark is a letter
 NAMES = {"\t": "tabs", "::": "::", ",": "commas", ";": "semicolons", "|": "|"}
+SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n")
+"""What Excel writes before the header, to say what is between columns."""
 ATOMIC = (".inter", ".item", ".user")
 
 # MovieLens' files without a header: the file's name, its separator, its columns.
@@ -82,6 +84,7 @@ class Delimited:
     encoding: str
     has_header: bool
     types: dict[str, str] = field(default_factory=dict)  # RecBole's, by column
+    begins: int = 1  # the line of the header, or of the first row
     _share: float = 0.0
 
     @property
@@ -103,6 +106,8 @@ class Delimited:
         size = max(os.fstat(raw.fileno()).st_size, 1)
         with raw, file, _whole(self.path):
             lines = Lines(file, self.encoding)
+            for _ in range(1, self.begins):
+                next(iter(lines), None)
             rows = self._quoted(lines) if self.separator in QUOTED else self._plain(lines)
             if self.has_header:
                 next(rows, None)
@@ -310,6 +315,10 @@ def _json_lines(path: Path, encoding: str) -> JsonLines:
 def _delimited(
     path: Path, text: str, encoding: str, separator: str | None, names: Sequence[str] | None
 ) -> Delimited:
+    told = SEPARATOR_LINE.match(text)
+    if told is not None:
+        separator, text = separator or told[1], text[told.end() :]
+    begins = 1 if told is None else 2
     first, _, rest = text.partition("\n")
     if len(first) > MAX_LINE // 8 and not rest:
         raise FileError(f"{path} line 1 has no end in its first {len(text):,} letters: it is no table")
@@ -319,7 +328,7 @@ def _delimited(
     atomic = path.suffixes and path.with_suffix("" if path.suffix == ".gz" else path.suffix).suffix in ATOMIC
     separator = separator or ("\t" if atomic else _separator(path, first))
     if names is not None:
-        return Delimited(path, list(names), separator, encoding, has_header=False)
+        return Delimited(path, list(names), separator, encoding, has_header=False, begins=begins)
     header = first.rstrip("\r\n")
     try:
         parsed = (
@@ -334,7 +343,7 @@ def _delimited(
         name.split(":", 1)[0].strip() if name.split(":", 1)[0] in types else name.strip() for name in parsed
     ]
     _check_header(path, columns, first)
-    return Delimited(path, columns, separator, encoding, has_header=True, types=types)
+    return Delimited(path, columns, separator, encoding, has_header=True, types=types, begins=begins)
 
 
 def _named(first: str) -> bool:

@@ -1,33 +1,21 @@
-"""From a file's values to ours: ids, times, numbers and lists, and what a column's values look like."""
+"""From a file's values to ours: ids, numbers and lists, and what a column's values look like."""
 
 import ast
 import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, date, datetime
 from typing import Any
 
 from streams.events import MAX_ID_LENGTH
 from streams.importing.faults import RowFault
 
-UNITS = {"s": 1e-3, "ms": 1.0, "us": 1e3, "ns": 1e6}
-UNIT_NAMES = {
-    "s": "seconds since 1970",
-    "ms": "milliseconds since 1970",
-    "us": "microseconds since 1970",
-    "ns": "nanoseconds since 1970",
-    "day": "days as YYYYMMDD",
-    "iso": "dates and times as in ISO 8601, in UTC where they say no zone",
-}
-MIN_MS, MAX_MS = 100_000_000_000, 9_999_999_999_999  # what a record's time may be
 MAX_TEXT = 20_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d{1,2}")
+"""Three digits after a comma would be thousands."""
 _NONE = ("(no genres listed)",)
 
 Texts = Callable[[Any], list[str]]
-ToMs = Callable[[Any], int]
 
 
 def as_text(value: Any) -> str:
@@ -47,7 +35,7 @@ def make_id(field: str, *, floats: bool) -> Callable[[Any], str]:
     """Return what makes an id of a value; `floats` takes the .0 off that whole numbers were given."""
 
     def make(value: Any) -> str:
-        text = value if isinstance(value, str) else as_text(value)
+        text = value.strip() if isinstance(value, str) else as_text(value)
         if floats and text.endswith(".0"):
             text = text[:-2]
         if not text:
@@ -67,73 +55,12 @@ def are_float_ids(values: Sequence[Any]) -> bool:
     return bool(texts) and all(isinstance(one, str) and re.fullmatch(r"-?\d+\.0", one) for one in texts)
 
 
-def time_unit(values: Iterable[Any]) -> str | None:
-    """Return in what a column's values are times: a key of `UNIT_NAMES`, None when they are no times."""
-    found = [value for value in values if value not in (None, "")]
-    if not found:
-        return None
-    if all(isinstance(value, date) for value in found):
-        return "iso"
-    texts = [as_text(value).strip() for value in found]
-    if all(_DAY.fullmatch(text) for text in texts):
-        return "day"
-    numbers = [number for number in map(_number, texts) if number is not None]
-    if len(numbers) >= 0.9 * len(texts):
-        middle = sorted(numbers)[len(numbers) // 2]
-        if middle < 1e8:  # before 1973
-            return None
-        return "s" if middle < 1e11 else "ms" if middle < 1e14 else "us" if middle < 1e17 else "ns"
-    sound = sum(_iso(text) is not None for text in texts)
-    return "iso" if sound >= 0.9 * len(texts) else None
-
-
-def make_time(field: str, unit: str, time_format: str | None = None) -> ToMs:
-    """Return what makes Unix milliseconds of a value in a unit; or in a format, as strptime has it."""
-    per_ms = UNITS.get(unit, 1.0)
-    wanted = f"times as {time_format}" if time_format else UNIT_NAMES[unit]
-
-    def make(value: Any) -> int:
-        if unit in UNITS and time_format is None:
-            number = _number(value)
-            ms = None if number is None or abs(number) > 1e19 else round(number / per_ms)
-        else:
-            moment = value if isinstance(value, date) else _moment(str(value).strip(), unit, time_format)
-            ms = None if moment is None else _unix_ms(moment)
-        if ms is None:
-            raise RowFault("time", f"{field} must be {wanted}, got {as_text(value)[:40]!r}")
-        if not MIN_MS <= ms <= MAX_MS:
-            raise RowFault("time", f"{field} must lie between 1973 and 2286, got {as_text(value)[:40]!r}")
-        return ms
-
-    return make
-
-
-def _moment(text: str, unit: str, time_format: str | None) -> date | None:
-    if time_format is None:
-        return _iso(text) if unit == "iso" else _iso(f"{text[:4]}-{text[4:6]}-{text[6:]}")
-    try:
-        return datetime.strptime(text, time_format)
-    except (ValueError, re.error):
-        return None
-
-
-def _iso(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text.removesuffix(" UTC").replace("/", "-"))
-    except ValueError:
-        return None
-
-
-def _unix_ms(moment: date) -> int:
-    if not isinstance(moment, datetime):
-        moment = datetime(moment.year, moment.month, moment.day)
-    since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
-
-
-def _number(value: Any) -> float | None:
+def as_number(value: Any, *, comma: bool = False) -> float | None:
+    """Return a finite number, None of what is none; `comma` reads 3,5 as three and a half."""
     if isinstance(value, bool) or value is None:
         return None
+    if comma and isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value.strip()):
+        value = value.replace(",", ".")
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -149,7 +76,7 @@ def make_number(
     def make(value: Any) -> float | None:
         if empty and value in (None, ""):
             return None
-        number = _number(value)
+        number = as_number(value, comma=True)
         if number is None or number < least:
             rule = "a number" if least == -math.inf else f"a number from {least:g}"
             raise RowFault("number", f"{field} must be {rule}, got {as_text(value)[:40]!r}")
@@ -158,9 +85,12 @@ def make_number(
     return make
 
 
-def numbers(values: Iterable[Any]) -> list[float]:
-    """Return the values of a column as numbers; none at all when one that is there is no number."""
-    found = [_number(value) for value in values if value not in (None, "")]
+def numbers(values: Iterable[Any], *, comma: bool = False) -> list[float]:
+    """Return the values of a column as numbers; none at all when one that is there is no number.
+
+    `comma` is for columns that hold no lists, which look the same.
+    """
+    found = [as_number(value, comma=comma) for value in values if value not in (None, "")]
     return [] if None in found else [number for number in found if number is not None]
 
 

@@ -104,10 +104,10 @@ class Served:
         lines = (
             ("Console", self.console),
             ("This user", f"{self.console}/user?id={path}"),
-            ("A slate", f"slatestream recommend {shlex.quote(user)}{there}"),
+            ("Ask", f"slatestream recommend {shlex.quote(user)}{there}"),
             ("or", f"curl '{url}/v1/recommendations/{path}?k=10'"),
-            ("How it does", f"{kafka} slatestream status{there}{same}"),
-            ("More events", f"{kafka} slatestream import MORE.csv{same}"),
+            ("Status", f"{kafka} slatestream status{there}{same}"),
+            ("More data", f"{kafka} slatestream import MORE.csv{same}"),
         )
         console.print()
         for name, line in lines:

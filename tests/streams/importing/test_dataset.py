@@ -154,7 +154,9 @@ def test_genres_are_those_that_a_reader_would_name(form: str, tmp_path: Path) ->
 
 def test_columns_that_nobody_could_guess_are_named_by_whoever_knows(tmp_path: Path) -> None:
     table = by_row("{0}\t{1}\t{2}\t{3}\n", "who_knows\twhich\thow_good\twhen\n")
-    with pytest.raises(FileError, match=r"who_knows, which, how_good, when.*--map user_id=COLUMN"):
+    with pytest.raises(
+        FileError, match=r"who_knows \(u0\), which \(i0\), how_good \(5\), when.*--map user_id=COLUMN"
+    ):
         read(tmp_path, {"a.tsv": table}, name="refused")
     told = {"user_id": "who_knows", "item_id": "which", "rating": "how_good"}
     assert events(read(tmp_path, {"a.tsv": table}, **told)) == EXPECTED

@@ -61,6 +61,12 @@ def test_ratings_are_likes_and_views_and_ids_stay_what_they_are(tmp_path: Path) 
         ("visitor,article,when,what", "u1,i1,2023-11-14 22:13:20,view"),
         ("reader,article,at", "u1,i1,1700000000"),
         ("id,member,film,seen_on", "7,u1,i1,2023-11-14T22:13:20Z"),
+        ("Session ID,Account,SKU,Occurred At", "s9,u1,i1,11/14/2023 10:13:20 PM"),
+        ("Bruger-nr.;Vare;Beløb;Købsdato", "u1;i1;12,50;14.11.2023 22:13:20"),
+        ("Kundennummer;Artikel;Zeitpunkt", "u1;i1;14.11.2023 22:13:20"),
+        ("Användare;Vara;Betyg;Tid", "u1;i1;5;2023-11-14 22:13:20"),
+        ("id_usuario;película;calificación;fecha", "u1;i1;5;14/11/2023 22:13:20"),
+        ("Utilisateur;Id Produit;Horodatage", " u1 ;i1;14-11-2023 22:13:20"),
     ],
 )
 def test_columns_are_found_under_the_names_that_others_use(tmp_path: Path, header: str, row: str) -> None:
@@ -119,6 +125,25 @@ def test_times_are_read_in_any_unit_and_as_dates(tmp_path: Path, time: str) -> N
     assert click.timestamp_ms == 1_700_000_000_000
 
 
+def test_dates_with_the_year_last_must_tell_the_day_from_the_month(tmp_path: Path) -> None:
+    lines = ["user,item,date", "u1,i1,01/02/2024", "u2,i1,03/02/2024"]
+    with pytest.raises(FileError, match=r"such as '01/02/2024'.*--time-format '%d/%m/%Y', or '%m/%d/%Y'"):
+        clicks(tmp_path, lines)
+    _, _, how = read(tmp_path, "events.csv", [*lines, "u3,i1,02/13/2024"])
+    assert how["timestamp"].startswith("as %m/%d/%Y, in UTC")
+    found = clicks(tmp_path, [line.replace("/", ".") for line in lines])
+    assert found[0].timestamp_ms == 1_706_745_600_000  # the first of February
+    found, refused, _ = read(tmp_path, "events.csv", [*lines, *["u3,i1,13/02/2024"] * 20, "u4,i1,02/13/2024"])
+    assert refused.counts == {"time": 1}
+
+
+def test_numbers_with_a_decimal_comma_are_read_and_thousands_are_not(tmp_path: Path) -> None:
+    lines = ["user;item;rating;price;time", "u1;i1;4,5;1,50;1700000000", "u1;i2;3,5;1,500;1700000001"]
+    found, refused, _ = read(tmp_path, "events.csv", lines)
+    assert [(one.action, one.value) for one in found] == [("like", 1.5)]
+    assert refused.counts == {"number": 1}
+
+
 def test_days_are_read_and_so_is_a_format_that_is_said(tmp_path: Path) -> None:
     assert clicks(tmp_path, ["user,item,day", "u1,i1,20231114"])[0].timestamp_ms == 1_699_920_000_000
     (click,) = clicks(tmp_path, ["user,item,date", "u1,i1,14.11.2023"], time_format="%d.%m.%Y")
@@ -127,9 +152,9 @@ def test_days_are_read_and_so_is_a_format_that_is_said(tmp_path: Path) -> None:
 
 def test_times_of_an_unknown_form_are_shown_with_what_to_say(tmp_path: Path) -> None:
     with pytest.raises(
-        FileError, match=r"column 'date' must hold times, got such as '14\.11\.2023'.*--time-format"
+        FileError, match=r"column 'date' must hold times, got such as '14 Nov 2023'.*--time-format"
     ):
-        clicks(tmp_path, ["user,item,date", "u1,i1,14.11.2023"])
+        clicks(tmp_path, ["user,item,date", "u1,i1,14 Nov 2023"])
 
 
 def test_a_file_without_times_is_in_its_own_order(tmp_path: Path) -> None:
@@ -270,7 +295,7 @@ def test_users_state_what_recurs_among_them(tmp_path: Path) -> None:
 
 def test_a_column_can_be_named_and_a_wrong_header_says_how(tmp_path: Path) -> None:
     with pytest.raises(
-        FileError, match="no column for a user or an item; its columns are a, b: say --map user_id"
+        FileError, match="no column for a user or an item; its columns are a \\(u1\\), b \\(i1\\): say --map user_id"
     ):
         clicks(tmp_path, ["a,b", "u1,i1"])
     (click,) = clicks(tmp_path, ["a,b", "u1,i1"], told={"user_id": "a", "item_id": "b"})

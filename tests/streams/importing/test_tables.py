@@ -7,7 +7,7 @@ import pytest
 from pyarrow import parquet
 
 from streams.importing.faults import FileError
-from streams.importing.lines import MAX_LINE
+from streams.importing.lines import BOM, MAX_LINE
 from streams.importing.tables import open_table
 
 
@@ -50,6 +50,12 @@ def test_a_quotation_mark_that_is_never_closed_costs_its_row_alone(tmp_path: Pat
     path = write(tmp_path / "a.csv", "user,item,note\n" + "\n".join(rows) + "\n")
     assert bad(path) == [(at + 2, "quotes")]
     assert [line for line, _ in good(path)] == [line for line in range(2, 20_002) if line != at + 2]
+
+
+def test_excel_s_line_about_the_separator_is_no_header(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", BOM + b"sep=;\r\nuser;item\r\nu,1;i1\r\n")
+    assert open_table(path).columns == ["user", "item"]
+    assert good(path) == [(3, ["u,1", "i1"])]
 
 
 def test_any_letter_may_separate(tmp_path: Path) -> None:
