@@ -26,6 +26,8 @@ from streams.broker.config import Listeners, write_config
 from streams.broker.jars import class_archive, find_java, kafka_jars
 from streams.broker.ports import HOST, keep_port, port_of
 from streams.errors import BrokerError
+from streams.kafka.topic_admin import create_others
+from streams.settings import load_settings
 
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
@@ -305,8 +307,18 @@ def broker_command(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on, on 127.0.0.1.")] = 9092,
     data_dir: Annotated[Path, typer.Option(help="Where the log is kept.")] = Path("build/kafka"),
     heap: Annotated[str, typer.Option(help="Largest heap of the JVM.")] = "1g",
+    topic: Annotated[
+        list[str] | None,
+        typer.Option(help="A topic of yours to create; several times. Ours: `slatestream topics create`."),
+    ] = None,
 ) -> None:
-    """Run a real Kafka broker until Ctrl-C: one node, no Docker."""
+    """Run a real Kafka broker until Ctrl-C: one node, no Docker.
+
+    For trials on one machine: no TLS, no passwords, bound to 127.0.0.1. Its log stays in --data-dir. It needs
+    Java 17, and Maven the first time.
+
+    slatestream broker --port 9092 --topic shop.events
+    """
     try:
         broker = EmbeddedBroker(port=port, data_dir=data_dir, heap=heap)
     except ValueError as error:
@@ -322,6 +334,9 @@ def broker_command(
             typer.echo(
                 f"Kafka listens on {broker.bootstrap_servers}, data in {broker.data_dir}; Ctrl-C stops it."
             )
+            if topic:
+                create_others(load_settings(bootstrap_servers=broker.bootstrap_servers), topic)
+                typer.echo(f"Topics: {', '.join(topic)}")
             code = broker.wait()
             tail = broker.log_tail()
         raise BrokerError(f"the Kafka broker ended with code {code}; its last words:\n{tail}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from streams.commands.ask import read
 from streams.worker.process import MetricsReading
+from streams.worker.ready_log import lacking
 
 INPUTS = ("clicks", "content", "users", "requests")
 STAGES = {"request to slate": "request_to_publish", "click to fold": "click_to_fold"}
@@ -94,7 +95,7 @@ def seen(url: str, before: Scrape | None, now: Scrape | str) -> Worker:
     worker.answers = True
     worker.ready = bool(metrics.total("ready"))
     # What readiness lacks is false; the counts among it are no conditions.
-    worker.missing = [name for name, said in now.readiness.items() if said is (name == "stopping")]
+    worker.missing = lacking(now.readiness)
     for topic in INPUTS:
         worker.events_per_s[topic] = _rate(before, now, span, "events_total", topic=topic)
     worker.slates_per_s = _rate(before, now, span, "slates_total")

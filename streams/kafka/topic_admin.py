@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -51,12 +51,30 @@ def create_topics(settings: Settings) -> list[str]:
             for full_name, name in names.items()
             if full_name not in existing
         }
-        if not wanted:
-            return []
-        answers = admin.create_topics(wanted, raise_errors=False)["topics"]
-        created = _created(answers)
-        admin.wait_for_topics(list(wanted))
+        created = _create(admin, wanted)
     return [full_name for full_name in names if full_name in created]
+
+
+def create_others(settings: Settings, names: Sequence[str]) -> None:
+    """Create topics that are not ours and are missing, with `partitions` partitions, else as brokers do it.
+
+    Raises
+    ------
+    TopicError
+        When the brokers cannot be reached or refuse.
+    """
+    made = {"num_partitions": settings.partitions, "replication_factor": settings.replication_factor}
+    with admin_client(settings) as admin:
+        existing = set(admin.list_topics())
+        _create(admin, {name: made for name in names if name not in existing})
+
+
+def _create(admin: KafkaAdminClient, wanted: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    if not wanted:
+        return set()
+    created = _created(admin.create_topics(dict(wanted), raise_errors=False)["topics"])
+    admin.wait_for_topics(list(wanted))
+    return created
 
 
 def _created(answers: list[dict[str, Any]]) -> set[str]:

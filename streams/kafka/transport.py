@@ -34,6 +34,8 @@ from streams.kafka.pace import Pace
 from streams.kafka.standing import Standing, ask_standing
 
 log = logging.getLogger(__name__)
+SERVICES = logging.getLogger("faust.services")
+"""Tells that parts of Faust start and stop, which is nothing to an operator."""
 
 # A fetch asks for the partitions that are drained at that moment and stays open up to this long when
 # they are empty, while those that fill meanwhile wait for it: so it must be short.
@@ -112,6 +114,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     positions : dict of TP to int
         Where the consumer stood when the last fetch returned: the next offset of each partition.
     """
+
+    logger = SERVICES
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -325,6 +329,7 @@ class Topics(Protocol):
 class Consumer(driver.Consumer):
     """Faust's aiokafka consumer, delivering `RecordBatch`es and committing by ledger."""
 
+    logger = SERVICES
     ledger: CommitLedger
     #: Offsets from which each assigned partition is read: the committed ones. Known once `positioned`.
     start_offsets: dict[TP, int]

@@ -243,6 +243,9 @@ def _report(made: Mapping[str, Any]) -> None:
     if made["failed"]:
         typer.echo(f"the first that failed: {made['first_failure']}")
     typer.echo(f"see them with `{made['next']}`, and change what is wrong in the file")
+    typer.echo(
+        f"then start a worker with it: SLATESTREAM_MAPPING={shlex.quote(made['mapping'])} slatestream worker"
+    )
     if made["unread"] or made["too_long"]:
         typer.echo(
             f"not read: {made['unread']} records that are no JSON objects, {made['too_long']} long lines"

@@ -32,7 +32,7 @@ NAMES: Mapping[str, Sequence[str]] = {
     "position": (r"^(position|rank|slot|pos)$", r"_(position|rank)$"),
     "dwell_ms": (r"^(dwell|dwell_time|read|duration|watch)_?ms$",),
     "title": (r"^(title|name|headline|label)$", r"_(title|name|headline)$", r"(title|headline)"),
-    "text": (r"^(text|description|body|abstract|summary|teaser|content|plot)$",),
+    "text": (r"^(text|description|body|abstract|summary|teaser|lead|excerpt|standfirst|content|plot)$",),
     "published_ms": (r"(published|released|publish|release)(_at|_on|_date|_ms)?$", r"^(created|date)(_at)?$"),
 }  # fmt: skip
 """What names of places mean, the surest first."""

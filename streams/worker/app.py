@@ -16,7 +16,7 @@ from streams.items.table import load_scorer
 from streams.kafka.log import KafkaLog
 from streams.kafka.options import FileToken, ssl_context
 from streams.kafka.progress import Progress
-from streams.kafka.transport import BatchSchema, RecordBatch
+from streams.kafka.transport import SERVICES, BatchSchema, RecordBatch
 from streams.releases.live import Live
 from streams.settings import Settings
 from streams.worker.agents.side_by_side import SideBySide
@@ -26,7 +26,6 @@ from streams.worker.lifecycle import Lifecycle
 
 log = logging.getLogger(__name__)
 
-
 Stop = Callable[[], Awaitable[None]]
 Beside = Callable[[Parts], Awaitable[Stop]]
 """Starts what looks into a worker's parts and serves by itself; returns what ends it."""
@@ -34,6 +33,8 @@ Beside = Callable[[Parts], Awaitable[Stop]]
 
 class NoTables(TableManager):
     """Begins at once: Faust's own waits a second for tables to be declared, and we have none."""
+
+    logger = SERVICES
 
     async def on_start(self) -> None:
         """Say that all tables are known, so that the consumer may subscribe."""
@@ -51,6 +52,7 @@ class App(faust.App):
     beside : started with the worker
     """
 
+    logger = SERVICES
     parts: Parts
     lifecycle: Lifecycle
     read_last: str
@@ -62,6 +64,13 @@ class App(faust.App):
 
     async def on_first_start(self) -> None:
         """Do nothing: Faust makes folders for its tables here, and we have none."""
+
+    def on_rebalance_return(self) -> None:
+        """Do nothing: Faust tells its sensors here, and warns where there are none."""
+
+    def on_rebalance_end(self) -> None:
+        """Note that a rebalance is over; Faust tells its sensors, too."""
+        self.rebalancing = False
 
     def trimmed(self, topic: str, partition: int, records: int) -> None:
         """Tell that records were gone before they were read."""

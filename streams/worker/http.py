@@ -53,6 +53,7 @@ from streams.worker.http_door import slate_door
 from streams.worker.http_metrics import measured
 from streams.worker.inspect import Inspector
 from streams.worker.partitions import Partitions
+from streams.worker.ready_log import lacking
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +275,7 @@ def _check_answered_here(http: web.Request, partition: int) -> None:
         # As it was asked for: written anew, %40 would be @, and %2E%2E another path.
         raise web.HTTPTemporaryRedirect(URL(f"{owner}{http.rel_url}", encoded=True), headers=NO_STORE)
     if not service.partitions.is_ready():
-        raise Problem(503, f"not ready: {service.partitions.readiness()}")
+        raise Problem(503, f"not ready yet: {', '.join(lacking(service.partitions.readiness()))}")
 
 
 async def explanations(http: web.Request) -> web.Response:

@@ -10,6 +10,13 @@ log = logging.getLogger(__name__)
 FIRST_S, LONGEST_S = 5.0, 60.0
 
 
+def lacking(readiness: Mapping[str, Any]) -> list[str]:
+    """Name what keeps a worker from being ready, of what `/readyz` says."""
+    missing = [name for name, said in readiness.items() if said is (name == "stopping")]
+    restored, owned = readiness.get("partitions_restored", 0), readiness.get("partitions", 0)
+    return missing + ([f"{restored} of {owned} partitions restored"] if restored < owned else [])
+
+
 class ReadyLog:
     """Says it once when the worker is ready, and ever less often what keeps it from that.
 
@@ -53,10 +60,7 @@ class ReadyLog:
             log.info("not ready yet: %s", ", ".join(self._missing(readiness)))
 
     def _missing(self, readiness: Mapping[str, Any]) -> list[str]:
-        missing = [name for name, there in readiness.items() if there is False and name != "stopping"]
-        restored, owned = readiness["partitions_restored"], readiness["partitions"]
-        if restored < owned:
-            missing.append(f"{restored} of {owned} partitions restored")
+        missing = lacking(readiness)
         if pending := self._pending():
             missing.append(f"{pending:,} items to encode")
         return missing

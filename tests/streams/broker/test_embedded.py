@@ -103,17 +103,19 @@ def test_the_command_serves_until_sigterm_and_keeps_its_data(tmp_path: Path) -> 
     kept = keep_port()
     port, data_dir = port_of(kept), tmp_path / "data"
     command = [sys.executable, "-c", RUN_COMMAND, "broker", "--port", str(port), "--data-dir", str(data_dir)]
+    command += ["--topic", "shop.events"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     with kept, process.stdout:
-        lines = [process.stdout.readline(), process.stdout.readline()]
+        lines = [process.stdout.readline() for _ in range(3)]
         assert f"Kafka listens on {HOST}:{port}" in lines[1]
+        assert lines[2] == "Topics: shop.events\n"
         write_one(f"{HOST}:{port}", "seen", b"value")
         process.send_signal(signal.SIGTERM)
         rest = process.stdout.read()
     assert process.wait(120) == 0
     assert rest.endswith("Kafka stopped.\n")
-    assert (data_dir / "log" / "seen-0").is_dir()
+    assert all((data_dir / "log" / name).is_dir() for name in ("seen-0", "shop.events-3"))
     with socket.socket() as probe:
         assert probe.connect_ex((HOST, port)) != 0
 
