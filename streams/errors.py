@@ -1,5 +1,8 @@
 """Errors that a caller acts on."""
 
+import errno
+import re
+
 EXIT_CODES = {
     0: "done",
     1: "done, but look at it: rows were rejected, a check failed, something is not ready",
@@ -56,3 +59,15 @@ class OwnershipLost(Exception):
 
 class Fenced(OwnershipLost):
     """Another worker has become the partition's writer: brokers refuse what this one writes."""
+
+
+_NO_MEMORY = re.compile(r"can.?t allocate memory|cannot allocate memory|not enough memory|failed to map")
+
+
+def is_memory_fault(error: BaseException) -> bool:
+    """Tell whether no memory is left, as Python, NumPy, PyTorch or the loader of libraries says it."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return (
+        isinstance(error, (RuntimeError, ImportError)) and _NO_MEMORY.search(str(error).lower()) is not None
+    )

@@ -204,7 +204,8 @@ def request_of_body(user_id: str, body: bytes, *, k_default: int) -> Wanted:
     except UnicodeDecodeError:
         raise Problem(400, "the body must be UTF-8") from None
     except msgspec.ValidationError as error:
-        raise Problem(400, str(error)) from None
+        known = f"; fields are {', '.join(Asked.__struct_fields__)}" if "unknown field" in str(error) else ""
+        raise Problem(400, f"{error}{known}") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise Problem(400, f"the body is no JSON: {error}") from None
     values = msgspec.structs.asdict(asked)

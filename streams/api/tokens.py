@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from streams.api.problems import Problem
 from streams.errors import ConfigurationError
+from streams.plain_words import in_plain_words
 from streams.settings.tokens import Scope, TokenSettings
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,9 @@ class Tokens:
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(map(str, first["loc"]))
-            raise ConfigurationError(f"http_tokens_file {file}: {where}: {first['msg']}") from None
+            raise ConfigurationError(
+                f"http_tokens_file {file}: {where}: {in_plain_words(first['msg'])}"
+            ) from None
         except ValueError as error:
             raise ConfigurationError(f"http_tokens_file {file}: no TOML: {error}") from None
         self._read = version

@@ -4,16 +4,20 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from pydantic.fields import FieldInfo
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from online_learning.policies.policy_spec import PolicySpec
+from online_learning.policies.registry import Learning
+from online_learning.statistics.posterior import LinearPrior
 from streams.errors import ConfigurationError, SlatestreamError
 from streams.settings import ENV_PREFIX, Settings, load_settings
 from streams.settings.faults import unknown_variables
@@ -70,18 +74,37 @@ def check_command(
 ) -> None:
     """Tell whether the settings are sound: exit code 2 and every fault by name when they are not.
 
-    A variable that begins like a setting and is none is a fault here; a worker only warns of it.
+    A variable that begins like a setting and is none is a fault here, and so is a file that is not there; a
+    worker only warns of the one, and ends over the other once it needs it.
+
+    slatestream config check --config worker.toml
     """
     settings = load_settings(config)
     unknown = unknown_variables(os.environ, ENV_PREFIX, Settings.model_fields)
     if unknown:
         raise ConfigurationError(f"no settings: {', '.join(unknown)}")
+    if faults := list(_found_when_started(settings)):
+        raise ConfigurationError("Bad configuration:\n  " + "\n  ".join(faults))
     changed = sum(where != DEFAULT for where in origins(os.environ, config).values())
     known = len(type(settings).model_fields)
     if as_json:
         print(json.dumps({"sound": True, "settings": known, "given": changed}))
     else:
         print(f"the settings are sound: {known}, of them {changed} given")
+
+
+def _found_when_started(settings: Settings) -> Iterator[str]:
+    """Say what a worker or a trainer would find wrong only once it needs it."""
+    for name, value in settings:
+        if isinstance(value, Path) and not value.exists():
+            yield f"{name}: no such file or folder: {str(value)!r}"
+    learning = Learning.of(settings.policy, LinearPrior(np.zeros(1)))
+    policies = [("incumbent", settings.incumbent)] if settings.apprentice else []
+    for name, text in policies + [("candidate_policies", text) for text in settings.candidate_policies]:
+        try:
+            PolicySpec.parse(text).check_served_with(learning, settings.policy)
+        except ValueError as error:
+            yield f"{name}: {error}"
 
 
 def origins(environment: Mapping[str, str], config: Path | None) -> dict[str, str]:

@@ -5,20 +5,24 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import SettingsError
 
+from streams.plain_words import in_plain_words
+
 Fields = Mapping[str, FieldInfo]
+_NESTS = re.compile(r"dict|list|tuple|Mapping")
 
 
 def explain(error: ValidationError, fields: Fields) -> str:
     """Name each setting at fault, its value and the rule it breaks, a line each."""
     lines = []
-    for problem in error.errors(include_url=False):
+    for problem in _each_once(error, fields):
         name = ".".join(str(part) for part in problem["loc"]) or "settings"
-        message = problem["msg"].removeprefix("Value error, ")
+        message = problem["msg"]
         if problem["type"] == "extra_forbidden":
             close = difflib.get_close_matches(name, fields, n=1, cutoff=0.6)
             message = "there is no such setting" + (f": did you mean {close[0]}?" if close else "")
@@ -29,6 +33,20 @@ def explain(error: ValidationError, fields: Fields) -> str:
         silent = problem["type"] in ("extra_forbidden", "value_error") or secret
         lines.append(f"{name}: {message}" + ("" if silent else f", got {problem['input']!r}"))
     return "Bad configuration:\n  " + "\n  ".join(lines)
+
+
+def _each_once(error: ValidationError, fields: Fields) -> list[dict[str, Any]]:
+    """Return the problems in plain words; those of a setting that may be one thing or another are one."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for problem in error.errors(include_url=False):
+        place, message = problem["loc"], in_plain_words(problem["msg"])
+        message = message.removeprefix(f"{place[0]} ") if place else message
+        if place and place[0] in fields and not _NESTS.search(str(fields[str(place[0])].annotation)):
+            place = place[:1]  # what follows names one of the things that it may be
+        if place in found:
+            message = f"{found[place]['msg']}, or {message}"
+        found[place] = {**problem, "loc": place, "msg": message}
+    return list(found.values())
 
 
 def explain_no_json(error: SettingsError, prefix: str, fields: Fields) -> str:

@@ -26,6 +26,7 @@ from pydantic import (
 
 from streams.errors import ConfigurationError
 from streams.events import Click, Content, Request, UserUpdate
+from streams.plain_words import in_plain_words
 from streams.settings.source_paths import Path as ValuePath
 from streams.settings.source_paths import parse, parse_template
 
@@ -310,7 +311,7 @@ def _faults(error: ValidationError, tables: Mapping[str, Any]) -> Iterator[str]:
             named, place = f"source {place[1] + 1} ({topic}): ", place[2:]
         # Third is which of a field and a table of fields it was taken for.
         parts = [str(part) for k, part in enumerate(place) if not (k == 2 and place[0] == "fields")]
-        message = problem["msg"].removeprefix("Value error, ")
+        message = in_plain_words(problem["msg"])
         if problem["type"] == "extra_forbidden":
             message = "there is no such key"
         elif problem["type"] not in ("value_error", "missing"):

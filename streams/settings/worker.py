@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -50,7 +58,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 class Settings(BaseSettings):
     """Every setting of slatestream with its default and its rule."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
 
     # Kafka
     bootstrap_servers: str = Field(
@@ -402,6 +410,14 @@ class Settings(BaseSettings):
         description="How long a connection may be idle, or be at sending the headers of a request.",
     )
     http_max_body_bytes: Positive = Field(1024 * 1024, description="Of a request; more is refused (413).")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_not_blank(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what is given and says nothing: a path would be the folder here, an address any address."""
+        if isinstance(value, str) and not value.strip() and info.field_name != "topic_prefix":
+            raise ValueError("must not be empty: leave it out instead")
+        return value
 
     @field_validator("advertised_url")
     @classmethod

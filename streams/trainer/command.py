@@ -13,7 +13,7 @@ from rich.console import Console
 
 from streams.cache import cache_folder, writable_folder
 from streams.demo.session import clean_exit, race
-from streams.errors import SlatestreamError
+from streams.errors import ConfigurationError, SlatestreamError
 from streams.kafka.topic_admin import check_topics
 from streams.metrics.port import metrics_port
 from streams.releases.opening import ConfigFile, StoreUrl, open_store
@@ -21,6 +21,7 @@ from streams.settings import load_settings
 from streams.trainer.loop import Loop, run_step
 from streams.trainer.plan import Verdict
 from streams.trainer.seat import Seat
+from streams.trainer.step import recipe_of
 from streams.trainer.told import Told
 
 
@@ -59,6 +60,10 @@ def trainer_command(
     def say(line: str) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
+    try:
+        recipe_of(settings, None, None)
+    except ValueError as error:
+        raise ConfigurationError(f"trainer_recipe: {error}") from None
     found = open_store(settings, store)
     check_topics(settings)
     there = folder or writable_folder(cache_folder() / "trainer") / settings.group_id

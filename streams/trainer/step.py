@@ -26,7 +26,7 @@ from model_core.release.text_encoder import TextEncoder
 from model_core.signals.sample_signals import Log
 from model_core.training.recipe import Recipe, read_recipe
 from streams.commands.training_log import read_topics
-from streams.errors import SlatestreamError
+from streams.errors import SlatestreamError, is_memory_fault
 from streams.items.text_encoder import NO_ENCODER, named_encoder, release_encoder
 from streams.settings import Settings, load_settings
 from streams.trainer.judge import judge
@@ -61,10 +61,21 @@ def main() -> None:
         raise SystemExit(f"slatestream trainer: {folder} holds no plan")
     try:
         verdict = work(settings, folder, plan)
-    except (ValueError, SlatestreamError) as error:
+    except Exception as error:
+        if is_memory_fault(error):
+            error = SlatestreamError(no_memory(settings))
+        if not isinstance(error, (ValueError, SlatestreamError)):
+            raise
         print(f"slatestream trainer: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     write(folder / VERDICT, verdict)
+
+
+def no_memory(settings: Settings) -> str:
+    """Say that a training has met the end of its memory, and what helps."""
+    most = settings.trainer_memory_mb
+    limit = "the machine has no more" if most is None else f"trainer_memory_mb is {most}"
+    return f"no memory is left for the training ({limit}): give it more, or a smaller trainer_recipe"
 
 
 def stand_back(settings: Settings) -> None:

@@ -51,5 +51,5 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> No
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="none.toml' must be a TOML file"):
+    with pytest.raises(ValueError, match="none.toml' cannot be read: No such file"):
         read_recipe(tmp_path / "none.toml")

@@ -96,8 +96,8 @@ def test_the_file_is_read_again_when_it_changes_and_a_broken_one_changes_nothing
     ("text", "says"),
     [
         ("[shop", "no TOML"),
-        ('[shop]\nsha256 = "secret-1"\nscopes = ["recommend"]', "shop.sha256: String should match"),
-        (table("shop", "secret-1", "everything"), "shop.scopes.0: Input should be 'recommend', 'explain'"),
+        ('[shop]\nsha256 = "secret-1"\nscopes = ["recommend"]', "shop.sha256: must match"),
+        (table("shop", "secret-1", "everything"), "shop.scopes.0: must be 'recommend', 'explain'"),
         (table("shop", "secret-1"), "shop.scopes"),
         (table("shop", "secret-1", "admin", expires="2030-01-01T00:00:00"), "shop.expires"),
         (table("shop", "secret-1", "admin") + "valid = 3", "shop.valid: Extra inputs"),

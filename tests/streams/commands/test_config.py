@@ -60,7 +60,15 @@ def test_check_names_every_fault(config: Path, monkeypatch: pytest.MonkeyPatch) 
     )
     plain = json.loads(run("check", "--json", "--config", str(config)))
     assert plain == {"sound": True, "settings": len(Settings.model_fields), "given": 5}
+    monkeypatch.setenv("SLATESTREAM_RELEASE", "nowhere")
+    monkeypatch.setenv("SLATESTREAM_CANDIDATE_POLICIES", '["greedy", "softmax:temperatur=1"]')
+    assert run("check").splitlines() == [
+        "Bad configuration:",
+        "  release: no such file or folder: 'nowhere'",
+        "  candidate_policies: options of softmax must be one of temperature as option=value, "
+        "got 'temperatur=1' in 'softmax:temperatur=1'",
+    ]
     monkeypatch.setenv("SLATESTREAM_SEDE", "7")
     assert run("check") == "no settings: SLATESTREAM_SEDE"
     monkeypatch.setenv("SLATESTREAM_PARTITIONS", "0")
-    assert "partitions: Input should be greater than or equal to 1, got '0'" in run("check")
+    assert "partitions: must be at least 1, got '0'" in run("check")

@@ -88,7 +88,10 @@ def test_tune_writes_a_recipe_that_train_takes(trained: Path, tmp_path: Path) ->
             ("train", "--data", ".", "--task", "ctr-text", "--wandb", "curves"),
             "--wandb is for --task recommend, got it with --task ctr-text",
         ),
-        (("train", "--data", ".", "--recipe", "none.toml"), "train: recipe 'none.toml' must be a TOML file"),
+        (
+            ("train", "--data", ".", "--recipe", "none.toml"),
+            "train: recipe 'none.toml' cannot be read: No such file",
+        ),
         (("train", "--data", ".", "--until", "2"), "--until must be above 0 and at most 1, got 2"),
         (("train", "--data", ".", "--epsilon", "0"), "train: epsilon must be above 0, .*, got 0"),
         (("train", "--data", ".", "--epsilon", "nan"), "train: epsilon must be above 0, .*, got nan"),

@@ -54,7 +54,7 @@ def test_a_sound_mapping_is_shown_and_a_bad_one_is_exit_code_2(
     assert "has no source 'other'" in capsys.readouterr().err
     mapping.write_text("[[source]]\n")
     assert run(monkeypatch, str(mapping)) == 2
-    assert "source 1 (without a topic): topic: Field required" in capsys.readouterr().err
+    assert "source 1 (without a topic): topic: is missing" in capsys.readouterr().err
     assert run(monkeypatch) == 2
     assert "name a mapping file, or set SLATESTREAM_MAPPING" in capsys.readouterr().err
 

@@ -53,13 +53,34 @@ def test_every_setting_at_fault_is_named_with_its_value_and_rule() -> None:
         load_settings(partitions=0, policy="best", history_limit=17)
     lines = str(refused.value).splitlines()
     assert lines[0] == "Bad configuration:"
-    assert "  partitions: Input should be greater than or equal to 1, got 0" in lines
+    assert "  partitions: must be at least 1, got 0" in lines
     assert (
-        "  policy: policy must be one of softmax, diverse-softmax, thompson, thompson-disjoint, "
+        "  policy: must be one of softmax, diverse-softmax, thompson, thompson-disjoint, "
         "thompson-logistic, linucb, linucb-disjoint, linucb-hybrid, epsilon-greedy, greedy, random, "
         "popularity, rl, got 'best'" in lines
     )
-    assert "  history_limit: Input should be a multiple of 16, got 17" in lines
+    assert "  history_limit: must be a multiple of 16, got 17" in lines
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("http_host", "", "http_host: must not be empty"),
+        ("release", "  ", "release: must not be empty"),
+        ("user_ttl_days", "1e309", "user_ttl_days: must be a finite number, got '1e309'"),
+        ("position_bias", "x", "position_bias: must be a number, or must be 'learned', got 'x'"),
+        ("actions", '{"view": "a", "like": "a"}', "actions.like: must be a number, got 'a'"),
+    ],
+)
+def test_what_says_nothing_has_no_end_or_is_of_no_kind_is_refused_in_plain_words(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(f"SLATESTREAM_{name.upper()}", value)
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        load_settings()
+    monkeypatch.setenv(f"SLATESTREAM_{name.upper()}", "")
+    with pytest.raises(ConfigurationError, match=r"must not be empty|must be JSON"):
+        load_settings()
 
 
 def test_an_unknown_setting_in_the_file_is_refused(tmp_path: Path) -> None:
@@ -91,7 +112,7 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, content: bytes, messa
         ("ACTIONS", "view=0.2", 'SLATESTREAM_ACTIONS must be JSON, such as {"view": 0.2,'),
         ("DWELL_HALF_MS", "{", "SLATESTREAM_DWELL_HALF_MS must be JSON, such as {\"like\": 1000}, got '{'"),
         ("PINNED", "a,b", "SLATESTREAM_PINNED must be JSON, such as [\"like\"], got 'a,b'"),
-        ("SEEN_ACTIONS", "like", 'seen_actions: Input should be a valid tuple in JSON, such as ["like"]'),
+        ("SEEN_ACTIONS", "like", 'seen_actions: must be a list in JSON, such as ["like"]'),
     ],
 )
 def test_a_variable_that_must_be_json_says_how_it_would_look(
