@@ -25,38 +25,53 @@ TRAIN = (
 )  # fmt: skip
 """Packages of the extra `train`, as they are imported."""
 
-COMMANDS = {
-    "broker": "streams.broker.embedded:broker_command",
-    "worker": "streams.commands.worker:worker_command",
-    "demo": "streams.demo.run:demo_command",
-    "simulate": "streams.commands.simulate:simulate_command",
-    "quickstart": "streams.quickstart.command:quickstart_command",
-    "import": "streams.importing.command:import_command",
-    "train": "streams.commands.train:train_command",
-    "trainer": "streams.trainer.command:trainer_command",
-    "evaluate": "streams.commands.evaluate:evaluate_command",
-    "tune": "streams.commands.tune:tune_command",
-    "compress": "streams.commands.compress:compress_command",
-    "recommend": "streams.commands.look:recommend_command",
-    "user": "streams.commands.look:user_command",
-    "item": "streams.commands.look:item_command",
-    "list": "streams.commands.lists:list_command",
-    "status": "streams.commands.status:status_command",
-    "explain": "streams.commands.explain:explain_command",
-    "verify": "streams.verify.command:verify_command",
-    "export-user": "streams.commands.export_user:export_user_command",
-    "canary": "streams.canary.command:canary_command",
-    "ope": "streams.ope.command:ope_command",
-    "init": "streams.mapping.init_command:init_command",
-    "map": "streams.mapping.map_command:map_command",
-    "topics": "streams.kafka.topic_admin:topics_app",
-    "config": "streams.commands.config:config_app",
-    "release": "streams.releases.commands:release_app",
-    "experiment": "streams.experiments.commands:experiment_app",
-    "dead-letters": "streams.dead_letters.commands:dead_letters_app",
-    "attack": "streams.attack.command:attack_command",
-    "bench": "streams.bench.commands:bench_app",
+GROUPS = {
+    "Try it": {
+        "quickstart": "streams.quickstart.command:quickstart_command",
+        "demo": "streams.demo.run:demo_command",
+        "broker": "streams.broker.embedded:broker_command",
+    },
+    "Bring your data": {
+        "topics": "streams.kafka.topic_admin:topics_app",
+        "init": "streams.mapping.init_command:init_command",
+        "map": "streams.mapping.map_command:map_command",
+        "import": "streams.importing.command:import_command",
+        "dead-letters": "streams.dead_letters.commands:dead_letters_app",
+    },
+    "Serve, and look": {
+        "worker": "streams.commands.worker:worker_command",
+        "config": "streams.commands.config:config_app",
+        "status": "streams.commands.status:status_command",
+        "recommend": "streams.commands.look:recommend_command",
+        "user": "streams.commands.look:user_command",
+        "item": "streams.commands.look:item_command",
+        "list": "streams.commands.lists:list_command",
+        "explain": "streams.commands.explain:explain_command",
+    },
+    "Train and release": {
+        "train": "streams.commands.train:train_command",
+        "evaluate": "streams.commands.evaluate:evaluate_command",
+        "tune": "streams.commands.tune:tune_command",
+        "compress": "streams.commands.compress:compress_command",
+        "release": "streams.releases.commands:release_app",
+        "trainer": "streams.trainer.command:trainer_command",
+    },
+    "Compare policies": {
+        "ope": "streams.ope.command:ope_command",
+        "experiment": "streams.experiments.commands:experiment_app",
+        "simulate": "streams.commands.simulate:simulate_command",
+    },
+    "Check and measure": {
+        "verify": "streams.verify.command:verify_command",
+        "canary": "streams.canary.command:canary_command",
+        "export-user": "streams.commands.export_user:export_user_command",
+        "attack": "streams.attack.command:attack_command",
+        "bench": "streams.bench.commands:bench_app",
+    },
 }
+"""Where each command is, by what it is for."""
+COMMANDS = {name: where for commands in GROUPS.values() for name, where in commands.items()}
+PANELS = {name: group for group, commands in GROUPS.items() for name in commands}
 
 
 UsageError: Any = typer.BadParameter.__base__
@@ -66,6 +81,7 @@ class Commands(LazyCommands):
     """Imports a command when it is named, so that a worker does not wait for what benchmarks need."""
 
     table = COMMANDS
+    panels = PANELS
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read what comes before a command's name; see `usage_told`."""
@@ -98,7 +114,8 @@ def tell_program(message: str, code: int) -> None:
 EXITS = (
     "Exit codes: "
     + "; ".join(f"{code} {what}" for code, what in EXIT_CODES.items())
-    + '. With --json an error is {"error": ..., "exit_code": ...} on stdout, too.'
+    + '. With --json an error is {"error": ..., "exit_code": ...} on stdout, too. Begin with: slatestream '
+    "quickstart ratings.csv; slatestream COMMAND --help has examples."
 )
 
 app = typer.Typer(

@@ -8,11 +8,15 @@ import typer
 import typer.main
 from typer.core import CompletionItem, TyperGroup  # type: ignore[attr-defined]
 
+from streams.errors import EXIT_CODES
+
 
 class LazyCommands(TyperGroup):
     """A group whose commands are named by a table, as "module:attribute", in the order of the help."""
 
     table: ClassVar[Mapping[str, str]] = {}
+    panels: ClassVar[Mapping[str, str]] = {}
+    """Under which title of the help a command stands; commands of one title must follow each other."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Name all commands, in the order of the help."""
@@ -22,7 +26,9 @@ class LazyCommands(TyperGroup):
         """Import a command; None when there is none of this name, and then all, to suggest one."""
         for name in [cmd_name] if cmd_name in self.table else self.table:
             if name not in self.commands:
-                self.add_command(_load(name, self.table[name]))
+                command = _load(name, self.table[name])
+                command.rich_help_panel = self.panels.get(name)
+                self.add_command(command)
         return self.commands.get(cmd_name)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
@@ -43,4 +49,16 @@ def _load(name: str, where: str) -> Any:
         alone.command()(what)
         command = typer.main.get_command(alone)
     command.name = name
+    _say_exit_codes(command)
     return command
+
+
+def _say_exit_codes(command: Any) -> None:
+    """Let the help of every command say how it may end, where its own text does not."""
+    for one in getattr(command, "commands", {}).values():
+        _say_exit_codes(one)
+    if not hasattr(command, "commands") and "xit code" not in (command.help or ""):
+        command.epilog = EXITS
+
+
+EXITS = "Exit code " + "; ".join(f"{code}: {what}" for code, what in EXIT_CODES.items()) + "."

@@ -64,6 +64,8 @@ def attack_command(
     On a worker in memory, which touches no cluster, it is done without the attack, with it, with it while no
     surge is bounded (surge_bound = 0), and while no user is bounded either (influence_per_hour = 0). With
     --on-topics it is done once, on a worker that runs.
+
+    slatestream attack bandwagon --share 0.01 --seeds 4
     """
     if kind not in KINDS:
         raise SlatestreamError(f"KIND must be one of {', '.join(KINDS)}, got {kind!r}")

@@ -44,7 +44,10 @@ def freshness_command(
         "build/bench"
     ),
 ) -> None:
-    """Measure how soon new items, clicks and deletions show in slates."""
+    """Measure how soon new items, clicks and deletions show in slates.
+
+    slatestream bench freshness
+    """
     console = Console()
 
     def say(text: str) -> None:

@@ -55,7 +55,10 @@ def ingest_command(
         "build/bench"
     ),
 ) -> None:
-    """Measure how many clicks a second one worker takes in, through the whole path."""
+    """Measure how many clicks a second one worker takes in, through the whole path.
+
+    slatestream bench ingest --events 500000
+    """
     console = Console()
 
     def say(text: str) -> None:

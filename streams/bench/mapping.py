@@ -54,7 +54,10 @@ def mapping_command(
     seed: Annotated[int, typer.Option(help="Of the clicks.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for mapping.json.")] = Path("build/bench"),
 ) -> None:
-    """Measure the same clicks plain and through a mapping, and print the ratio."""
+    """Measure the same clicks plain and through a mapping, and print the ratio.
+
+    slatestream bench mapping
+    """
     console = Console()
     say = speaker(console)
     plain, mapped = _batches(events, seed)

@@ -61,6 +61,8 @@ def memory_command(
 
     --soak 30 then asks for 20 slates and sends 500 clicks a second for half an hour, of users and items that
     are known, and fits a line through the second half: a slope that stays above 0 is a leak.
+
+    slatestream bench memory
     """
     console = Console()
     say = speaker(console)

@@ -1,5 +1,6 @@
 """Options that several benchmarks have: lists, and settings of the workers that they measure."""
 
+import math
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +25,7 @@ def numbers(text: str) -> list[float]:
         found = [float(part) for part in split(text)]
     except ValueError:
         raise ConfigurationError(f"expected numbers, comma-separated, got {text!r}") from None
-    if not found or min(found) < 0:
+    if not found or not all(0 <= number < math.inf for number in found):
         raise ConfigurationError(f"expected numbers from 0 on, comma-separated, got {text!r}")
     return found
 

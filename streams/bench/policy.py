@@ -163,6 +163,8 @@ def policy_command(
 
     The graph is the ranker's own with random weights and 200 candidates; graph and policy run in turn, on
     one thread. Every policy has learned from 20,000 random impressions; diverse-softmax has all its rules.
+
+    slatestream bench policy
     """
     console = Console()
     say = speaker(console)

@@ -62,7 +62,10 @@ def prequential_command(
     seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for prequential.json and logs.")] = Path("build/bench"),
 ) -> None:
-    """Measure hit@k through the real topics, event by event, beside classical recommenders."""
+    """Measure hit@k through the real topics, event by event, beside classical recommenders.
+
+    slatestream bench prequential
+    """
     console = Console()
 
     def say(text: str) -> None:

@@ -55,7 +55,11 @@ def quick_command(
     time hold on a machine that others use, too. A ratio that fell by a fifth or more of the committed one is
     warned of; the exit code is 0 all the same, for a machine may have had a bad minute.
 
-    After a change that is meant to be faster: slatestream bench quick --against FILE --save
+    The second is for after a change that is meant to be faster:
+
+    slatestream bench quick
+
+    slatestream bench quick --against tests/benchmarks/ratios.json --save
     """
     console = Console()
     say = speaker(console)

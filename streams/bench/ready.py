@@ -77,6 +77,8 @@ def ready_command(
     a Python process takes to import the libraries a worker is built on, measured in the same way: no worker
     on them is quicker than that. On a machine that has other work to do, believe that ratio and the processor
     time.
+
+    slatestream bench ready --cold
     """
     console = Console()
     say = speaker(console)

@@ -65,6 +65,8 @@ def restore_command(
     shown apart, as is the restore alone (the mean of the partitions, which restore side by side). The rows
     are those of the changelogs, several versions of one row included where compaction has not been. Beside
     it a bare consumer reads the users' changelog and decodes nothing.
+
+    slatestream bench restore --users 99000
     """
     console = Console()
     say = speaker(console)

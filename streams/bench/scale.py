@@ -61,6 +61,8 @@ def scale_command(
     Workers share the cores of this machine with the broker: where there are fewer cores than workers, what is
     shown is what sharing costs and not what machines would bring. "CPU us" says that: it stays the same as
     long as workers do not get into each other's way.
+
+    slatestream bench scale
     """
     console = Console()
     say = speaker(console)

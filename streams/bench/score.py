@@ -56,6 +56,8 @@ def score_command(
     large batch says what a worker could do at most; the batch of one says what latency cannot be below.
 
     Example: slatestream bench score --items 20000 --batches 1,32 --precisions fp32
+
+    slatestream bench score --items 20000,1000000 --precisions fp32
     """
     console = Console()
     say = speaker(console)

@@ -64,8 +64,11 @@ def serve_command(
     by the same generator without any worker, twice through the broker. "CPU ms/slate" is the worker's
     processor time, clicks beside included: on a machine that others use it says more than a latency.
 
-    Examples: `slatestream bench serve --items 20000 --rates 50,100 --clicks 0 --limit-ms 0` takes two
-    minutes; the default grid about twenty; `--set policy=greedy --set k_default=20` measures other settings.
+    The default grid takes about twenty minutes, the first of these two:
+
+    slatestream bench serve --items 20000 --rates 50,100 --clicks 0 --limit-ms 0
+
+    slatestream bench serve --set policy=greedy --set k_default=20
     """
     console = Console()
     say = speaker(console)

@@ -210,6 +210,8 @@ def sizing_command(
 
     Run `quick`, `serve`, `memory`, `restore` and `score` first, then this with --collect and --document
     deploy/scaling.md.
+
+    slatestream bench sizing
     """
     say: Say = speaker(Console())
     if collect_:

@@ -70,6 +70,8 @@ def swap_command(
     the next of three releases, each loaded and warmed anew, as soon as the one before serves; no swaps again,
     which tells how much the machine itself varies. Then rollbacks are timed, from the broker's answer to the
     record until the first slate of the release before.
+
+    slatestream bench swap
     """
     console = Console()
     say = speaker(console)

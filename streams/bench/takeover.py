@@ -84,6 +84,8 @@ def takeover_command(
     A user of each partition asks 20 times a second and clicks in between, over the topics. Shown are the
     seconds from the kill until users of all partitions who asked after it have slates, and the longest that
     any request waited, which is as long as its partition was unserved.
+
+    slatestream bench takeover
     """
     console = Console()
     say = speaker(console)

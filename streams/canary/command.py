@@ -39,6 +39,12 @@ def canary_command(
 
     Its users are slatestream-canary-0 and so on, one a partition. Nothing that others get depends on them:
     the item they click on is described by nobody, and nothing is learned from their slates.
+
+    Exit code 0: done; 1: with --once, a trip failed; 2: not possible; 3: no broker answers.
+
+    slatestream canary --every 10
+
+    slatestream canary --once --json
     """
     if url is not None:
         check_url(url)

@@ -23,6 +23,8 @@ def compress_command(
     """Write a variant of a release with smaller weights, which a worker serves like any other.
 
     Measure what it costs before you serve it: slatestream evaluate OUT --data FOLDER.
+
+    slatestream compress build/release --out build/small
     """
     check_release_folder(out)
     from model_core.release.compress import compress_release

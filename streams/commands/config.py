@@ -46,9 +46,9 @@ def show_command(
 ) -> None:
     """Show every setting with its value and where that comes from; secrets stay hidden.
 
-    show --changed
+    slatestream config show --changed
 
-    show max_queue_ms
+    slatestream config show max_queue_ms
     """
     settings = load_settings(config)
     rows = described(settings, origins(os.environ, config))

@@ -74,8 +74,9 @@ def evaluate_command(
     alike), novelty how rare they are (bits), diversity how unlike the items of a list are (by genre where
     items have one, else by all attributes).
 
-    After `slatestream train --data ml-100k --until 0.8 --out build/a`, try
-    `slatestream evaluate build/a --data ml-100k --report build/a.json --plots`.
+    slatestream train --data ml-100k --until 0.8 --out build/a
+
+    slatestream evaluate build/a --data ml-100k --report build/a.json --plots
     """
     if (data is None) == (not from_topics):
         raise SlatestreamError("evaluate needs exactly one of --data FOLDER and --from-topics")

@@ -33,6 +33,8 @@ def explain_command(
 
     Contributions and base sum to the logit of the score. Without a release the score of co-visits and
     popularity is explained instead.
+
+    slatestream explain u1 i1
     """
     answer = ask("explain", url, lambda client: client.explain(user, item))
     if as_json:

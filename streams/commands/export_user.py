@@ -73,9 +73,9 @@ def export_user_command(
     affinities among them, `slatestream user` shows. Tombstones are no record of a user: they name whose rows
     are gone, and go themselves within a day.
 
-    export-user u1 > u1.jsonl
+    slatestream export-user u1 > u1.jsonl
 
-    export-user u1 --no-logs --expect-none
+    slatestream export-user u1 --no-logs --expect-none
 
     Exit code 0: done; 1: with --expect-none, something is held; 3: no broker answers.
     """

@@ -26,7 +26,9 @@ def list_command(
 ) -> None:
     """Show a list that is nobody's own. Nothing is published or learned.
 
-    list trending --k 5; list similar i1 --filter genre:Crime
+    slatestream list trending --k 5
+
+    slatestream list similar i1 --filter genre:Crime
     """
     if (item is not None) != (name == "similar"):
         raise SlatestreamError("list: similar takes the id of an item, and no other list takes one")

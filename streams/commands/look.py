@@ -32,7 +32,7 @@ def recommend_command(
 ) -> None:
     """Ask for a slate, as an application does: it is published and learned from.
 
-    recommend u1 --k 5
+    slatestream recommend u1 --k 5
 
     Exit code 0: there is a slate; 1: it is empty; 2: refused; 3: no worker answers.
     """
@@ -51,7 +51,10 @@ def user_command(
     as_json: AsJson = False,
     rows: Annotated[int, typer.Option(min=1, max=50, help="Events and affinities shown.")] = ROWS,
 ) -> None:
-    """Show what a worker knows of a user: history, affinities, what the user states."""
+    """Show what a worker knows of a user: history, affinities, what the user states.
+
+    slatestream user u1
+    """
     answer = ask("user", url, lambda client: client.user(user))
     if as_json:
         print(encode(answer).decode())
@@ -65,7 +68,10 @@ def item_command(
     as_json: AsJson = False,
     rows: Annotated[int, typer.Option(min=1, max=50, help="Neighbours shown.")] = ROWS,
 ) -> None:
-    """Show what a worker knows of an item: content, popularity, what is met together with it."""
+    """Show what a worker knows of an item: content, popularity, what is met together with it.
+
+    slatestream item i1 --rows 20
+    """
     answer = ask("item", url, lambda client: client.item(item))
     if as_json:
         print(encode(answer).decode())

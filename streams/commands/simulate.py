@@ -94,6 +94,8 @@ def simulate_command(
     would have clicked is known, and with it the regret. In memory each policy learns from the same users, and
     is then measured on others. With --topics they are clients of the worker that runs on the topics of the
     settings: content and users are published, slates asked for, and clicks sent.
+
+    slatestream simulate --policy thompson --policy linucb --rounds 10
     """
     console = Console(stderr=as_json)
     given = {

@@ -53,6 +53,10 @@ def status_command(
     """Show lag, rates, latencies, release and policy of workers, and the cluster, until Ctrl-C.
 
     Exit code 0: all workers are ready; 1: one is not, or a topic is missing; 3: no worker answers.
+
+    slatestream status --url http://10.0.0.1:6066 --url http://10.0.0.2:6066
+
+    slatestream status --json
     """
     settings = load_settings(config)
     urls = list(url or [HERE])

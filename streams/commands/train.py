@@ -122,6 +122,10 @@ def train_command(
 
     What was understood of a dataset is printed before anything is learned. Ratings of four fifths of their
     scale and more are the action "like", others "view"; topics bring their own actions.
+
+    slatestream train --data ratings.csv --out build/release
+
+    slatestream train --from-topics --recipe recipe.toml
     """
     how = HowRead(told or (), like_from, strict)
     source, name = (feedback, "--feedback FILE") if task == "policy" else (data, "--data FOLDER")
@@ -199,6 +203,8 @@ def _train(
     from model_core.training.private import train_private
     from model_core.training.train import train_release
 
+    if data is not None and not data.exists():
+        raise SlatestreamError(f"--data {data}: no such folder or file")
     with show_stages(console) as stages:
         encoder = load_encoder(settings, stages)
         corpus = read_corpus(settings, recipe, data, how, encoder, stages, console)

@@ -59,6 +59,8 @@ def tune_command(
 
     The first trial is the recipe to start from, so the best is never worse than that. Trials are kept beside
     the recipe, in a .db file: started again, the search goes on.
+
+    slatestream tune --data ml-100k --trials 20 --minutes 60
     """
     if (data is None) == (not from_topics):
         raise SlatestreamError("tune needs exactly one of --data FOLDER and --from-topics")

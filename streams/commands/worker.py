@@ -29,6 +29,10 @@ def worker_command(
     instance SLATESTREAM_BOOTSTRAP_SERVERS=kafka:9092 (KAFKA_BOOTSTRAP_SERVERS works too). The topics must
     exist: `slatestream topics create`. Start the same command again on more machines to share the load.
     SIGTERM or Ctrl-C stops cleanly: what was taken is finished, flushed and committed.
+
+    slatestream worker --release build/releases/latest
+
+    SLATESTREAM_CONSOLE_PORT=6070 slatestream worker --config worker.toml
     """
     _keep_to_oneself()
     import uvloop

@@ -54,9 +54,9 @@ def list_command(
 ) -> None:
     """Show the newest dead letters, and how many there are of each topic and reason.
 
-    list --last 1h --reason invalid
+    slatestream dead-letters list --last 1h --reason invalid
 
-    list --limit 100000 --json | jq .error
+    slatestream dead-letters list --limit 100000 --json | jq .error
     """
     settings = load_settings(config)
     choice = _choice(settings, topic, reason, last)
@@ -86,9 +86,9 @@ def show_command(
 ) -> None:
     """Show one dead letter: where its record lies, why it was refused, and its value.
 
-    show 12
+    slatestream dead-letters show 12
 
-    show 12 --raw > value.json
+    slatestream dead-letters show 12 --raw > value.json
     """
     held = _one(load_settings(config), number)
     if raw:
@@ -124,9 +124,9 @@ def replay_command(
     Each is tried first: what a worker of these settings would refuse again stays where it is, and the reason
     is named. Dead letters are not changed, so a record that is replayed twice counts twice.
 
-    replay 12 --edit
+    slatestream dead-letters replay 12 --edit
 
-    replay --reason unknown_action --last 1d      (once the action is in the settings)
+    slatestream dead-letters replay --reason unknown_action --last 1d  # once the settings know the action
     """
     settings = load_settings(config)
     if number is None and (edit or value is not None):

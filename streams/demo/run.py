@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from model_core.data.datasets import Dataset, load_recbole
+from model_core.release.folder import read_release
 from streams.bench.report import machine
 from streams.client import SlateClient
 from streams.demo.dataset import fetch
@@ -27,6 +28,7 @@ from streams.demo.summary import checks, print_summary, summarise
 from streams.demo.table import show
 from streams.demo.taste import population
 from streams.demo.users import Simulation, Traffic
+from streams.errors import SlatestreamError
 from streams.kafka.publisher import Publisher
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, environment, same_topics
@@ -68,9 +70,18 @@ def demo_command(
     """Show the whole loop: a real broker, a trained model, a worker, and users who click.
 
     Uses the cluster of KAFKA_BOOTSTRAP_SERVERS, with topics of its own that it deletes, when that is set.
+
+    Exit code 0: all that it checks holds; 1: something does not; 2: not possible; 130: interrupted.
+
+    slatestream demo --serve
     """
     console = Console(stderr=as_json)
     traffic = Traffic(seconds=seconds, rate=rate, k=k, seed=seed)
+    if release is not None:
+        try:
+            read_release(release)
+        except ValueError as error:
+            raise SlatestreamError(f"--release: {error}") from None
     with clean_exit(console):
         ok = _Demo(console, out, traffic, n_users=users, as_json=as_json).run(data, release, serve=serve)
         raise typer.Exit(0 if ok else 1)

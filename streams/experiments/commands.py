@@ -91,15 +91,15 @@ def start_command(
 
     Half of the users are split between the live policy and another:
 
-      start cooler --share 0.5 --variant control=live --variant b=softmax:temperature=0.05
+    slatestream experiment start cooler --share 0.5 --variant control=live --variant b=softmax:temperature=0.1
 
     Two policies fill each slate:
 
-      start duel --interleave --variant control=live --variant b=greedy
+    slatestream experiment start duel --interleave --variant control=live --variant b=greedy
 
     A policy of new users, compared with nothing:
 
-      start newcomers --segment 'events<20' --variant all=softmax:temperature=0.3
+    slatestream experiment start newcomers --segment 'events<20' --variant all=softmax:temperature=0.3
     """
     settings = load_settings(config)
     variants = [Variant(*_pair("--variant", text, "NAME=POLICY")) for text in variant]
@@ -154,6 +154,8 @@ def status_command(
     A slate counts when it has closed (attribution_window_ms). The intervals are always valid: look as often
     as you like, and stop when you have seen enough. Exit code 1 when there is an alarm: users are not split
     as planned, or a guardrail is broken.
+
+    slatestream experiment status cooler --plot cooler.png
     """
     settings, console = load_settings(config), Console()
     if plot_file is not None and name is None:
@@ -181,7 +183,10 @@ def status_command(
 
 @experiment_app.command("stop")
 def stop_command(name: Name, config: ConfigFile = None, json_wanted: AsJson = False) -> None:
-    """Give all users of an experiment the live policy again, at once; its record is kept."""
+    """Give all users of an experiment the live policy again, at once; its record is kept.
+
+    slatestream experiment stop cooler
+    """
     settings = load_settings(config)
 
     async def stop() -> Experiment:
@@ -203,7 +208,10 @@ def share_command(
     config: ConfigFile = None,
     json_wanted: AsJson = False,
 ) -> None:
-    """Let more users take part; those who do already keep their variants."""
+    """Let more users take part; those who do already keep their variants.
+
+    slatestream experiment share cooler 0.8
+    """
     settings = load_settings(config)
 
     async def grow() -> Experiment:
@@ -225,7 +233,10 @@ def share_command(
 
 @experiment_app.command("list")
 def list_command(config: ConfigFile = None, json_wanted: AsJson = False) -> None:
-    """List every experiment that was ever started."""
+    """List every experiment that was ever started.
+
+    slatestream experiment list --json
+    """
     settings = load_settings(config)
     experiments = run_connected(settings, "experiment", read_experiments(settings)).values()
     if json_wanted:

@@ -93,9 +93,9 @@ def import_command(
 
     Exit code 0: done; 1: done, and rows were rejected; 2: not possible; 130: interrupted.
 
-    import ratings.csv movies.csv --dry-run
+    slatestream import ratings.csv movies.csv --dry-run
 
-    import sales.parquet --map user_id=buyer --map item_id=article --action purchase
+    slatestream import sales.parquet --map user_id=buyer --map item_id=article --action purchase
     """
     settings = load_settings(config)
     choices, options = reading(

@@ -1,5 +1,6 @@
 """Rows of a table as records of a topic: what each field becomes is settled once, from the first rows."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,6 +70,11 @@ class Choices:
     separator: str | None = None
     order_from_ms: int | None = None
     repeats: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a like that no rating can be."""
+        if self.like_from is not None and not math.isfinite(self.like_from):
+            raise FileError(f"--like-from must be a number, got {self.like_from}")
 
 
 def make_values(plan: Plan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -112,10 +113,10 @@ def plan_files(files: Sequence[Path], choices: Choices, options: Options) -> lis
     FileError
         If one cannot be imported or is named twice, or a column that somebody named is in none of them.
     """
-    sources, met = [], set[Path]()
+    sources, met = [], set[str]()
     _check_columns(files, options.columns)
     for path in files:
-        if (place := path.resolve()) in met:
+        if (place := os.path.realpath(path)) in met:  # which resolve() does not find of a link to itself
             raise FileError(f"{path} is named twice, and its rows would count twice: name it once")
         met.add(place)
         table = open_table(path, separator=options.separator, names=_names_of(path, options.columns))

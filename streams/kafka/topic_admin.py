@@ -189,7 +189,10 @@ topics_app = typer.Typer(no_args_is_help=True, help="Make the topics, and check 
 
 @topics_app.command("create")
 def create_command(config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Create the topics that are missing, then check all of them; exit code 1 when something differs."""
+    """Create the topics that are missing, then check all of them; exit code 1 when something differs.
+
+    slatestream topics create --config worker.toml
+    """
     settings = load_settings(config)
     created = set(create_topics(settings))
     _report(settings, describe_topics(settings), created, as_json=as_json)
@@ -197,7 +200,10 @@ def create_command(config: ConfigFile = None, as_json: AsJson = False) -> None:
 
 @topics_app.command("describe")
 def describe_command(config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Show every topic beside what is wanted; exit code 1 when something differs."""
+    """Show every topic beside what is wanted; exit code 1 when something differs.
+
+    slatestream topics describe --json
+    """
     settings = load_settings(config)
     _report(settings, describe_topics(settings), set(), as_json=as_json)
 

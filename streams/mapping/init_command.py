@@ -61,11 +61,11 @@ def init_command(
 ) -> None:
     """Propose a mapping from a sample of a topic or a file, and write it with comments that explain it.
 
-    init shop.events
+    slatestream init shop.events
 
-    init events.jsonl --topic shop.events --feeds clicks --yes
+    slatestream init events.jsonl --topic shop.events --feeds clicks --yes
 
-    init --preset shop
+    slatestream init --preset shop
 
     It asks on a terminal what it cannot know; scripts give --yes, and --answer for what has no proposal.
     """

@@ -61,9 +61,9 @@ def map_command(
 ) -> None:
     """Check a mapping file, and see what it makes of some records.
 
-    map mapping.toml --sample
+    slatestream map mapping.toml --sample
 
-    map mapping.toml --sample --file events.jsonl --json
+    slatestream map mapping.toml --sample --file events.jsonl --json
 
     Exit code 1 when a record fails, 2 when the mapping itself is at fault.
     """

@@ -74,6 +74,10 @@ def ope_command(
 
     Each slate is judged by itself, in the state that the live policy led to: what another policy's slates
     would have changed for later visits is not in the estimate.
+
+    slatestream ope --last 1h --positions 3
+
+    slatestream ope --file feedback.jsonl --estimator all --json
     """
     estimators = _estimators(estimator or list(DEFAULT_ESTIMATORS))
     if reward not in get_args(Reward):

@@ -117,7 +117,7 @@ def quickstart_command(
     Exit code 0: done, or stopped while serving; 1: said no, or no release could be trained; 2: not possible;
     130: interrupted before it served.
 
-    quickstart ratings.csv movies.csv
+    slatestream quickstart ratings.csv movies.csv
     """
     console = Console(stderr=as_json, highlight=False)
     settings = load_settings(config)

@@ -40,7 +40,10 @@ def promote_command(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a release of the store serve, once it has passed what a worker checks when it loads it."""
+    """Let a release of the store serve, once it has passed what a worker checks when it loads it.
+
+    slatestream release promote 3f9c --reason 'better on the last day'
+    """
     settings = load_settings(config)
     found = open_store(settings, store)
     chosen = one_of(found, version).version
@@ -72,6 +75,8 @@ def canary_command(
     """Let a release serve a share of the users; by what they take it is promoted or rolled back by itself.
 
     Said again of the same release, it goes on with another share, and is compared anew. `rollback` ends it.
+
+    slatestream release canary 3f9c --share 5%
     """
     settings = load_settings(config)
     found = open_store(settings, store)
@@ -128,7 +133,10 @@ def rollback_command(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """End a canary; without one, bring back the release that served before the present one, and so on."""
+    """End a canary; without one, bring back the release that served before the present one, and so on.
+
+    slatestream release rollback --reason 'click-through fell'
+    """
     settings = load_settings(config)
     found = open_store(settings, store)
 
@@ -155,7 +163,10 @@ def rollback_command(
 def pin_command(
     reason: Reason = "", by: By = None, config: ConfigFile = None, as_json: AsJson = False
 ) -> None:
-    """Keep the release that serves: until `unpin` no other is promoted, by whomever."""
+    """Keep the release that serves: until `unpin` no other is promoted, by whomever.
+
+    slatestream release pin --reason 'a sale is on'
+    """
     settings = load_settings(config)
 
     async def pin() -> str:
@@ -171,7 +182,10 @@ def pin_command(
 def unpin_command(
     reason: Reason = "", by: By = None, config: ConfigFile = None, as_json: AsJson = False
 ) -> None:
-    """Let other releases be promoted again."""
+    """Let other releases be promoted again.
+
+    slatestream release unpin
+    """
     settings = load_settings(config)
 
     async def unpin() -> str:

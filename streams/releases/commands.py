@@ -59,7 +59,10 @@ def put_command(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy a release into the store; nothing serves it yet."""
+    """Copy a release into the store; nothing serves it yet.
+
+    slatestream release put build/release --store /srv/releases
+    """
     version = open_store(load_settings(config), store).put(folder).version
     said = f"{version} is in the store; serve it with `slatestream release promote {version}`."
     print(json.dumps({"version": version}) if as_json else said)
@@ -67,7 +70,10 @@ def put_command(
 
 @release_app.command("list")
 def list_command(store: StoreUrl = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """List what is in the store, and what of it serves."""
+    """List what is in the store, and what of it serves.
+
+    slatestream release list --store s3://bucket/releases
+    """
     settings = load_settings(config)
     stored = open_store(settings, store).list()
     now = standing(run_connected(settings, "release", read_changes(settings)))
@@ -94,7 +100,10 @@ def list_command(store: StoreUrl = None, config: ConfigFile = None, as_json: AsJ
 
 @release_app.command("show")
 def show_command(version: Version, store: StoreUrl = None, config: ConfigFile = None) -> None:
-    """Print what a release says of itself: files, sizes, actions, how it was trained, its metrics."""
+    """Print what a release says of itself: files, sizes, actions, how it was trained, its metrics.
+
+    slatestream release show 3f9c
+    """
     found = open_store(load_settings(config), store)
     print(json.dumps(one_of(found, version).manifest, indent=2, ensure_ascii=False))
 
@@ -107,7 +116,10 @@ def diff_command(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print in what two releases differ, a line for each thing: name, the first's, the second's."""
+    """Print in what two releases differ, a line for each thing: name, the first's, the second's.
+
+    slatestream release diff 3f9c 81aa
+    """
     found = open_store(load_settings(config), store)
     left, right = (flat(one_of(found, version).manifest) for version in (first, second))
     names = [name for name in sorted(left.keys() | right.keys()) if left.get(name) != right.get(name)]
@@ -130,7 +142,10 @@ def history_command(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print every change of what serves: when, what, by whom and why."""
+    """Print every change of what serves: when, what, by whom and why.
+
+    slatestream release history --at 2026-01-31T12:00:00
+    """
     settings = load_settings(config)
     moment = None if at is None else _moment_ms(at)
     changes = run_connected(settings, "release", read_changes(settings))
@@ -161,6 +176,8 @@ def gc_command(
     """Delete what does not serve and will not be rolled back to, and what a gate rejected.
 
     What nobody has judged yet stays, and so does what is pinned.
+
+    slatestream release gc --keep 5
     """
     settings = load_settings(config)
     found = open_store(settings, store)

@@ -52,6 +52,13 @@ def trainer_command(
 
     Of several trainers one leads, and another takes over when it ends. Killed, a training goes on where it
     was. Settings: trainer_every_events, trainer_every_minutes, trainer_nice and others.
+
+    Exit code 0: promoted, or ended by Ctrl-C; 1: with --once or --judge, not promoted; 2: not possible;
+    3: no broker answers.
+
+    slatestream trainer --store /srv/releases
+
+    slatestream trainer --once --json
     """
     if as_json and not (once or judge):
         raise SlatestreamError("--json needs an end: give --once or --judge; without it, there are metrics")

@@ -65,9 +65,9 @@ def verify_command(
     It is the workers' own fold. Nothing is written, and no group is joined; workers go on meanwhile. The
     settings must be theirs. A token of scope admin is taken from SLATES_TOKEN.
 
-    verify --url http://127.0.0.1:6066
+    slatestream verify --url http://127.0.0.1:6066
 
-    verify --stored --partition 0 --json
+    slatestream verify --stored --partition 0 --json
 
     Exit code 0: all is equal; 1: something differs; 2: something cannot be compared, it is said what and why;
     3: nobody answers.

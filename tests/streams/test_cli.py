@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,7 @@ import typer.main
 from streams.bench.commands import COMMANDS as BENCHMARKS
 from streams.cli import COMMANDS, TRAIN, app, main
 from streams.errors import EXIT_CODES
+from tests.deploy.test_documented_commands import refuse_unknown
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -148,6 +150,18 @@ def test_every_command_and_option_says_what_it_does_and_has_json_for_programs() 
     assert {name for name in found if "--json" not in options[name]} <= STAY | INTO_FILES | JSON_ANYWAY
 
 
+def test_every_command_has_an_example_that_it_takes_and_says_its_exit_codes() -> None:
+    root = typer.main.get_command(app)
+    for name, command in leaves(root):
+        lines = [line.strip() for line in command.help.splitlines()]
+        examples = [line for line in lines if re.match(rf"(\w+=\S+ )?slatestream {name}( |$)", line)]
+        assert examples, f"{name} has no example"
+        for line in examples:
+            words = re.split(r" (?:[#|>] ?)", line.partition("slatestream ")[2])[0]
+            refuse_unknown(root, shlex.split(words), whole=True)
+        assert "xit code" in command.help + (command.epilog or ""), name
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -178,6 +192,10 @@ def test_every_command_and_option_says_what_it_does_and_has_json_for_programs() 
         (("config", "check", "--config", "."), 2, "--config .: a folder"),
         (("worker", "--config", "good.csv"), 2, "--config good.csv: no TOML"),
         (("worker", "--release", "none"), 2, "release must be a folder with a manifest.json, got 'none'"),
+        (("train", "--data", "none"), 2, "--data none: no such folder or file"),
+        (("train", "--data", "good.csv", "--like-from", "nan"), 2, "--like-from must be a number, got nan"),
+        (("demo", "--release", "none"), 2, "--release: release must be a folder with a manifest.json"),
+        (("bench", "serve", "--rates", "nan"), 2, "expected numbers from 0 on, comma-separated, got 'nan'"),
         (("simulate", "--data", "none"), 2, "--data none: no .inter file in this folder"),
         (("ope", "--file", "file"), 2, "file: no usable record of feedback in 0 lines"),
     ],
