@@ -21,6 +21,10 @@ from online_learning.statistics.sums import (
 SCHEMA_VERSION = 1
 
 
+class _Version(msgspec.Struct, frozen=True, array_like=True):
+    v: int
+
+
 class _Row(msgspec.Struct, frozen=True, array_like=True):
     v: int
     arm: int
@@ -37,6 +41,7 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Row).decode
+_decode_version = msgspec.msgpack.Decoder(_Version).decode
 _decode_all = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
@@ -208,11 +213,12 @@ class ArmStatistics(Statistics):
             that no stream of observations gives.
         """
         try:
+            version = _decode_version(data).v
+            if version != SCHEMA_VERSION:
+                raise ValueError(f"arm statistics must have schema version {SCHEMA_VERSION}, got {version}")
             row = _decode(data)
         except msgspec.MsgspecError as error:
             raise ValueError(f"not a row of arm statistics: {error}") from None
-        if row.v != SCHEMA_VERSION:
-            raise ValueError(f"arm statistics must have schema version {SCHEMA_VERSION}, got {row.v}")
         if row.feature_space != self.feature_space:
             return False
         check_same_space(self.dim, self.feature_space, row)

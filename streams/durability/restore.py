@@ -93,6 +93,9 @@ class Restorer:
         shard.clicks = Progress(self._inputs.start_offset("clicks", partition))
         shard.users = Progress(self._inputs.start_offset("users", partition))
         shard.flushed.users = shard.flushed.shared = shard.clicks.position
+        newest = shard.newest_offsets()["clicks"] - shard.logs.of("clicks")
+        # A log that was cut ends before what its rows have.
+        shard.partly_before = min(newest + 1, self._inputs.end_offset("clicks", partition))
         return shard
 
     async def _read(

@@ -30,6 +30,7 @@ from streams.durability import packing
 from streams.events import UNDECODABLE
 from streams.kafka.packed_rows import PackedRows
 from streams.state.item_index import ItemIndex
+from streams.state.row_versions import unreadable
 
 SCHEMA_VERSION = packing.VERSION
 
@@ -168,24 +169,10 @@ def decode(schema: type[T], topic: str, key: bytes, value: bytes) -> T:
     try:
         row: T = _decoders[schema].decode(value)
     except UNDECODABLE as error:
-        version = _version(value)
-        if version is None or version <= SCHEMA_VERSION:
-            raise ValueError(f"{topic} row {key!r} is damaged: {error}") from None
-    else:
-        version = row.v  # type: ignore[attr-defined]
-        if version <= SCHEMA_VERSION:
-            return row
-    raise ValueError(
-        f"{topic} row {key!r} has schema version {version}; this worker reads up to {SCHEMA_VERSION}"
-    )
-
-
-def _version(value: bytes) -> int | None:
-    try:
-        fields = msgspec.msgpack.decode(value)
-    except UNDECODABLE:
-        return None
-    return fields[0] if isinstance(fields, list) and fields and isinstance(fields[0], int) else None
+        raise unreadable(f"{topic} row {key!r}", value, SCHEMA_VERSION, error) from None
+    if row.v > SCHEMA_VERSION:  # type: ignore[attr-defined]
+        raise unreadable(f"{topic} row {key!r}", value, SCHEMA_VERSION)
+    return row
 
 
 def chunk_key(user_id: str, slot: int) -> bytes:

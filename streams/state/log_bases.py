@@ -12,6 +12,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from streams.events import UNDECODABLE
+from streams.state.row_versions import unreadable
+
 LOGS_PREFIX = b"logs\0"
 CHANGELOGS = ("user-state", "policy-state")
 ROW_VERSION = 1
@@ -55,14 +58,15 @@ class LogBases:
         Raises
         ------
         ValueError
-            If it is of a newer schema.
+            If one is damaged or of a newer schema.
         """
-        for value in copies:
-            if not value:
-                continue
-            row = _decode(value)
+        for value in filter(None, copies):
+            try:
+                row = _decode(value)
+            except UNDECODABLE as error:
+                raise unreadable("the row of logs", value, ROW_VERSION, error) from None
             if row.v > ROW_VERSION:
-                raise ValueError(f"a row of logs has schema {row.v}; this version reads up to {ROW_VERSION}")
+                raise unreadable("the row of logs", value, ROW_VERSION)
             self._ids, self._bases = dict(row.ids), dict(row.bases)
         self.unsaved = any(value != self.row() for value in copies)
 

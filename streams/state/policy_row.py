@@ -2,6 +2,8 @@
 
 import msgspec
 
+from streams.events import UNDECODABLE
+from streams.state.row_versions import unreadable
 from streams.state.spaces import SpaceRow, space_key
 
 STATISTICS_PREFIX = b"statistics\0"
@@ -43,12 +45,20 @@ _decode_policy_row = msgspec.msgpack.Decoder(PolicyRow).decode
 
 
 def decode_policy_row(value: bytes) -> PolicyRow:
-    """Read a row; a schema of the future is a clear error."""
-    row = _decode_policy_row(value)
+    """Read a row.
+
+    Raises
+    ------
+    ValueError
+        If the row is damaged or of a newer schema.
+    """
+    what = "policy-state row of statistics"
+    try:
+        row = _decode_policy_row(value)
+    except UNDECODABLE as error:
+        raise unreadable(what, value, POLICY_ROW_VERSION, error) from None
     if row.v > POLICY_ROW_VERSION:
-        raise ValueError(
-            f"policy-state row has schema {row.v}; this version reads up to {POLICY_ROW_VERSION}"
-        )
+        raise unreadable(what, value, POLICY_ROW_VERSION)
     return row
 
 

@@ -99,10 +99,11 @@ class Shard:
     counted.
 
     again_before: requests before this offset may have been answered before: the group does not say which.
+    partly_before: clicks before this offset may be in some restored rows and not yet in others.
 
     logs: which logs the offsets in rows are of. Those in rows, `rewarded_offset`, `recommended_offset` and
     those of columns and slates have its bases added; `clicks`, `users`, `holding`, `answered` and
-    `again_before` are as the broker counts.
+    `again_before`, `partly_before` are as the broker counts.
 
     watermark_ms is the event time before which no click is to be expected: that of the newest click, never
     ahead of the broker's clock. Where all clicks have been folded it goes on without one, with the requests
@@ -120,6 +121,7 @@ class Shard:
     users: Progress = field(default_factory=Progress)
     answered: RecentIds = field(default_factory=RecentIds)
     again_before: int = 0
+    partly_before: int = 0
     logs: LogBases = field(default_factory=LogBases)
     watermark_ms: int = 0
     rewarded_offset: int = -1

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from streams.decoding.records import NULL_KEY, TOO_LARGE, Rejected, decode, key_mismatches
+from streams.errors import OwnershipLost
 from streams.events import UserUpdate, decode_user, encode
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.placement import Placement
@@ -17,6 +18,8 @@ from streams.state.shard import Shard
 
 # The rest is left to what Kafka puts around a row.
 MAX_ROW_BYTES = TOPICS["user-state"].max_message_bytes - 4096
+
+WAIT_S = 1.0
 
 
 class UserAgent:
@@ -46,7 +49,10 @@ class UserAgent:
         self._metrics = metrics
 
     async def __call__(self, batch: RecordBatch) -> None:
-        """Apply a batch; an erasure in it is on the changelog before this returns."""
+        """Apply a batch; an erasure in it is on the changelog before this returns.
+
+        It waits for the clicks that a worker before has folded and not flushed into all rows.
+        """
         shard = await self._shard(batch.tp.partition)
         shard.epochs["users"] = batch.epoch
         self._metrics.observe_batch("users", len(batch))
@@ -54,6 +60,8 @@ class UserAgent:
         values = {record.offset: value for value, record in zip(decoded.values, decoded.records, strict=True)}
         rejected = list(decoded.rejected)
         self._check_keys(shard.partition, batch, values)
+        if any(record.value is None for record in batch.records):
+            await _whole(shard)
         base = shard.logs.of("users")
         erased = applied = unheard_of = 0
         for record in batch.records:
@@ -94,6 +102,22 @@ class UserAgent:
         named = (record.key for record in batch.records if record.value is None and record.key)
         user_ids += [key.decode(errors="replace") for key in named]
         self._placement.check("users", partition, user_ids)
+
+
+async def _whole(shard: Shard) -> None:
+    """Wait until all rows have the same clicks.
+
+    A user's events say with what a click that is read again is to be counted. So none may be forgotten before
+    all that the user's row has is in those of items, too.
+
+    Raises
+    ------
+    OwnershipLost
+        If the partition is given away meanwhile.
+    """
+    while not await shard.clicks.reached(shard.partly_before, timeout_s=WAIT_S):
+        if shard.dropped:
+            raise OwnershipLost(f"partition {shard.partition} is not owned by this worker")
 
 
 def _row_bytes(update: UserUpdate) -> int:

@@ -1,5 +1,8 @@
 """What is left of a user who was erased: what deploy/security.md says, and nothing else."""
 
+import asyncio
+
+import numpy as np
 import pytest
 
 from streams.kafka.partitioner import partition_of
@@ -53,6 +56,36 @@ async def test_no_compacted_topic_has_the_id_and_no_slate_is_fed_back(
         rows = [(record.key or b"") + (record.value or b"") for record in memory.log.records(topic)]
         assert topic == "users" or rows
         assert not [row for row in rows if USER.encode() in row], topic
+
+
+async def test_clicks_that_some_rows_have_are_counted_in_all_before_their_user_is_erased(
+    memory: Memory,
+) -> None:
+    memory.events.content("i")
+    async with memory.worker() as worker:
+        memory.events.request(USER, request_id="r", k=1)
+        await worker.deliver()
+        memory.events.click(USER, "i", "like")
+        memory.events.click(USER, "j", "like")
+        await worker.deliver()
+        shard = await worker.parts.partitions.shard(PLACE)
+        wanted = shard.covisits.popularity[: shard.covisits.n_items].tolist()
+        pairs = shard.covisits.neighbours_of(np.arange(2, dtype=np.int32))[2].tolist()
+        await worker.parts.flusher.flush_shard(shard, shared=False)
+    assert memory.log.records("user-state", PLACE)
+    assert not [r for r in memory.log.records("policy-state", PLACE) if r.key.startswith(b"covisit")]
+    memory.events.erase(USER)
+    async with memory.worker() as worker:
+        reading = asyncio.create_task(worker.deliver_one("users"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not reading.done()
+        await worker.deliver("clicks")
+        await reading
+        shard = await worker.parts.partitions.shard(PLACE)
+        assert shard.profiles.row_of(USER) < 0
+        assert shard.covisits.popularity[: shard.covisits.n_items].tolist() == wanted
+        assert shard.covisits.neighbours_of(np.arange(2, dtype=np.int32))[2].tolist() == pairs
 
 
 async def test_counts_that_name_nobody_stay(memory: Memory) -> None:
