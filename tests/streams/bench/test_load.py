@@ -1,11 +1,16 @@
 import asyncio
+import time
+from typing import Any
 
 import pytest
+from confluent_kafka import Consumer
 
+from streams.bench import load_kafka
 from streams.bench.load import librdkafka_options
 from streams.bench.load_http import MAX_CONNECTIONS, Connection, generate, parse_head
 from streams.bench.work import Work
-from streams.settings import load_settings
+from streams.kafka.topics import topic_name
+from streams.settings import Settings, load_settings
 
 
 def test_a_load_has_as_many_requests_as_its_rate_and_time_say():
@@ -25,6 +30,29 @@ def test_credentials_reach_librdkafka_under_its_own_names():
         "sasl.username": "u",
         "sasl.password": "p",
     }
+
+
+def test_a_load_over_kafka_reads_every_answer_and_does_not_look_in_vain(
+    kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    """Requests are due more often than librdkafka can wait: who looks for them all the time takes a core."""
+    in_vain: list[float] = []
+
+    class Watched(Consumer):
+        def poll(self, timeout: float) -> Any:
+            if (found := super().poll(timeout)) is None:
+                in_vain.append(timeout)
+            return found
+
+    monkeypatch.setattr(load_kafka, "Consumer", Watched)
+    topic = topic_name(kafka_settings, "feedback")
+    work = Work(
+        kind="hop", rate=1500.0, seconds=0.4, users=50, client=librdkafka_options(kafka_settings),
+        to=topic, back=topic, partitions=kafka_settings.partitions, drain_s=60.0,
+    )  # fmt: skip
+    outcome = load_kafka.generate(work, time.monotonic)
+    assert (outcome.sent, outcome.answered, outcome.unanswered) == (600, 600, 0)
+    assert sum(in_vain) >= load_kafka.LOOK_S * (len(in_vain) - 1), "each look but the last waits its time"
 
 
 def test_an_answer_that_comes_in_pieces_is_read_once_whole():
