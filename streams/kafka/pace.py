@@ -30,7 +30,7 @@ class Pace:
         self._wanted_s = self._expected_until = -math.inf
         self._batch_s = 0.0
         self._found = 0
-        self._resting: set[asyncio.Event] = set()
+        self._resting: dict[asyncio.Event, bool] = {}  # and whether to wake it is of use
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def took(self, seconds: float) -> None:
@@ -48,7 +48,9 @@ class Pace:
         self._wake()
 
     def _wake(self) -> None:
-        for resting in tuple(self._resting):
+        for resting, long in tuple(self._resting.items()):
+            if not long:  # another thread is not woken for each of many requests
+                continue
             assert self._loop is not None
             with contextlib.suppress(RuntimeError):  # it is being closed
                 self._loop.call_soon_threadsafe(resting.set)
@@ -59,26 +61,30 @@ class Pace:
 
     async def turn(self, broker: Any) -> None:
         """Return when it is time to fetch from a broker, which is then done."""
-        if self._left(broker) > 0:
+        if self._left(broker)[0] > 0:
             await self._rest(broker)
         self._sent[broker] = time.monotonic()
 
     async def _rest(self, broker: Any) -> None:
         self._loop, woken = asyncio.get_running_loop(), asyncio.Event()
-        self._resting.add(woken)  # before it is looked who waits: who comes later, wakes
         try:
-            while (left := self._left(broker)) > 0:
+            while True:
+                self._resting[woken] = True  # before it is looked who waits: who comes later, wakes
+                left, waited_for = self._left(broker)
+                if left <= 0:
+                    return
+                self._resting[woken] = not waited_for
                 woken.clear()
                 timer = self._loop.call_later(left, woken.set)
                 await woken.wait()
                 timer.cancel()
         finally:
-            self._resting.discard(woken)
+            del self._resting[woken]
 
-    def _left(self, broker: Any) -> float:
-        """Seconds until the next fetch from a broker."""
+    def _left(self, broker: Any) -> tuple[float, bool]:
+        """Seconds until the next fetch from a broker, and whether somebody waits for it."""
         sent, now = self._sent.get(broker, -math.inf), time.monotonic()
-        if self._found >= MANY:
-            return 0.0
         waited_for = sent < self._wanted_s or now < self._expected_until
-        return sent + (min(self._batch_s, LONGEST_S) if waited_for else REST_S) - now
+        if self._found >= MANY:
+            return 0.0, waited_for
+        return sent + (min(self._batch_s, LONGEST_S) if waited_for else REST_S) - now, waited_for

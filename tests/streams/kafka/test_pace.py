@@ -78,3 +78,24 @@ async def test_somebody_who_waits_in_another_thread_wakes_a_fetch():
     waiting = await rests(pace)
     await asyncio.to_thread(pace.want)
     await asyncio.wait_for(waiting, 60)
+
+
+async def test_a_fetch_that_is_waited_for_already_is_not_woken_for_each_who_joins(monkeypatch):
+    pace, loop = Pace(), asyncio.get_running_loop()
+    for _ in range(50):
+        pace.took(1.0)
+    await pace.turn(0)
+    waiting = await rests(pace)
+    woken: list[object] = []
+    call_soon = loop.call_soon_threadsafe
+    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *call: woken.append(call) or call_soon(*call))
+    pace.want()
+    assert len(woken) == 1, "it would have come in an hour"
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    if not waiting.done():  # else the machine has been away for so long
+        for _ in range(100):
+            pace.want()
+            pace.expect()
+        assert len(woken) == 1
+    await asyncio.wait_for(waiting, 60)
