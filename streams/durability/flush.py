@@ -31,6 +31,9 @@ CLICKS_A_ROW = 12
 FEW_ROWS = 1024
 MOST_INTERVALS = 3
 
+# Partitions are written a part at a time: what all of them write together keeps requests waiting.
+TURNS = 4
+
 Group = tuple[str, Collection[Row]]  # rows of a topic, by name
 
 
@@ -65,16 +68,23 @@ class Flusher:
         self._writers = writers
         self._abandoned = False
         self._turn = asyncio.Lock()  # one shard after the other
+        self._part = 0
         self._metrics = metrics
         self._positive = frozenset(settings.positive_actions)
         self._shared_interval_s = settings.shared_flush_interval_ms / 1000
         self._clock = clock
 
+    async def flush_next(self) -> None:
+        """Do for some partitions what `flush_due` does; `TURNS` calls do it for all."""
+        self._part = (self._part + 1) % TURNS
+        await self._flush(shard for shard in self._shards() if shard.partition % TURNS == self._part)
+
     async def flush_due(self) -> None:
         """Write users' rows, and item statistics when it is their time."""
-        await asyncio.gather(
-            *(self.flush_shard(shard, shared=self._is_due(shard)) for shard in self._shards())
-        )
+        await self._flush(self._shards())
+
+    async def _flush(self, shards: Iterable[Shard]) -> None:
+        await asyncio.gather(*(self.flush_shard(shard, shared=self._is_due(shard)) for shard in shards))
 
     def _is_due(self, shard: Shard) -> bool:
         """Whether it is time for a shard's item statistics."""

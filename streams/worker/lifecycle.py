@@ -10,6 +10,7 @@ from typing import Any
 
 from streams.api.answers import PartitionState
 from streams.durability.digest import digest
+from streams.durability.flush import TURNS
 from streams.durability.state_rows import FOLDED, Bucket, Kind, StateRow, copy_rows, digest_of
 from streams.kafka.first_look import look
 from streams.kafka.lags import Waiting
@@ -71,7 +72,7 @@ class Lifecycle:
         told = ReadyLog(partitions.is_ready, partitions.readiness, lambda: parts.lanes.serving.items.pending)
         flush_s = settings.flush_interval_ms / 1000
         self._tasks = [
-            asyncio.create_task(self._every(flush_s, parts.flusher.flush_due)),
+            asyncio.create_task(self._every(flush_s / TURNS, parts.flusher.flush_next)),
             asyncio.create_task(self._every(LEARN_INTERVAL_S, self._learn)),
             asyncio.create_task(self._every(POSITIONS_INTERVAL_S, self._learn_positions)),
             asyncio.create_task(self._every(SWEEP_INTERVAL_S, self._sweep)),

@@ -6,7 +6,7 @@ import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
 from streams.durability import flush
-from streams.durability.flush import CLICKS_A_ROW, MOST_INTERVALS, SLICE
+from streams.durability.flush import CLICKS_A_ROW, MOST_INTERVALS, SLICE, TURNS
 from streams.kafka.partitioner import partition_of
 from tests.streams.conftest import MakeMemory, Memory
 
@@ -172,3 +172,24 @@ async def test_what_is_folded_while_a_flush_takes_its_rows_is_neither_committed_
     async with memory.worker() as worker:
         await worker.deliver("clicks")
         assert worker.digest() == expected
+
+
+async def test_partitions_are_written_a_part_at_a_time_and_each_of_them_in_its_turn(
+    make_memory: MakeMemory,
+) -> None:
+    memory = make_memory(partitions=3)
+    for n in range(30):
+        memory.events.click(f"u{n}", "a")
+
+    def written() -> set[int]:
+        return {p for topic, p, _ in memory.log.order if topic == "user-state"}
+
+    async with memory.worker() as worker:
+        await worker.deliver()
+        seen: list[set[int]] = []
+        for _ in range(TURNS):
+            before = written()
+            await worker.parts.flusher.flush_next()
+            seen.append(written() - before)
+        assert sorted(map(len, seen)) == [0, 1, 1, 1]
+        assert written() == {0, 1, 2}
