@@ -420,7 +420,6 @@ class Consumer(driver.Consumer):
             last = max(int(fetched.offsets[-1]) if len(fetched) else -1, positions.get(tp, 0) - 1)
             if last < position:
                 continue
-            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             if len(fetched) and fetched.offsets[0] > position:
                 self.add_future(self._look_for_trimming(tp, position, int(fetched.offsets[0])))
             epoch = self.ledger.open(tp, last)
@@ -463,7 +462,6 @@ class Consumer(driver.Consumer):
         if committed:
             self.ledger.mark_committed(cast(Any, offsets))
             self._committed_offset.update(offsets)
-            self.app.monitor.on_tp_commit(offsets)
         return bool(committed)
 
     async def perform_seek(self) -> None:

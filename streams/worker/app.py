@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import faust
@@ -61,6 +61,12 @@ class App(faust.App):
     beside: Beside | None = None
     _http: Listening | None = None
     _stop_beside: Stop | None = None
+
+    def on_init_dependencies(self) -> Iterable[Any]:
+        """Start what Faust needs; its monitor, which nobody reads, is told nothing."""
+        services = super().on_init_dependencies()
+        self.sensors.remove(self.monitor)
+        return services
 
     async def on_first_start(self) -> None:
         """Do nothing: Faust makes folders for its tables here, and we have none."""
