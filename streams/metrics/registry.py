@@ -1,5 +1,6 @@
 """What the metrics of a worker are made with: each is described once and bound to what it may count."""
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -74,3 +75,17 @@ def check(topic: str, allowed: Iterable[str]) -> None:
 def bound(metric: Counter, *series: tuple[str, ...]) -> dict[tuple[str, ...], Addable]:
     """Return series by their label values, there from the start."""
     return {labels: metric.labels(*labels) for labels in series}
+
+
+def observe_all(histogram: Histogram, values: Iterable[float]) -> None:
+    """Observe several values for little more than one: each time, the sum and a bucket take a lock."""
+    bounds, total = histogram._upper_bounds, 0.0
+    counts: dict[int, int] = {}
+    for value in values:
+        at = bisect_left(bounds, value)
+        counts[at] = counts.get(at, 0) + 1
+        total += value
+    if counts:
+        histogram._sum.inc(total)
+        for at, n in counts.items():
+            histogram._buckets[at].inc(n)

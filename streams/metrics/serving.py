@@ -8,7 +8,7 @@ from prometheus_client import Histogram
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from streams.metrics.registry import Registered, unknown
+from streams.metrics.registry import Registered, observe_all, unknown
 from streams.metrics.tables import ANSWER, BATCH, FALLBACKS, ROUTES, STAGES, policy_label
 
 
@@ -80,15 +80,14 @@ class Serving(Registered):
         child = self._stage.get(stage)
         if child is None:
             raise unknown("stage", stage, STAGES)
-        child.observe(seconds)
+        observe_all(child, (seconds,))
 
     def observe_stages(self, stage: str, seconds: Iterable[float]) -> None:
         """Record several passes of one stage, e.g. the latency of each request of a batch."""
         child = self._stage.get(stage)
         if child is None:
             raise unknown("stage", stage, STAGES)
-        for value in seconds:
-            child.observe(value)
+        observe_all(child, seconds)
 
     @contextmanager
     def time_stage(self, stage: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -199,11 +200,13 @@ class Outbox:
         metrics.observe_stages("request_to_publish", [max(0.0, wall - one.received) for one in slates])
         metrics.count_events("recommendations", "published", len(slates))
         metrics.count_events("requests", "accepted", len(slates))
+        for (policy, fallback), n in Counter(
+            (one.record.policy, one.record.fallback) for one in slates
+        ).items():
+            metrics.count_slates(policy, fallback, n)
         for one in slates:
-            record = one.record
-            metrics.count_slates(record.policy, record.fallback)
-            if record.experiment is not None:
-                metrics.count_exposure(record.experiment, record.variant)
+            if one.record.experiment is not None:
+                metrics.count_exposure(one.record.experiment, one.record.variant)
 
 
 def _cut(slates: Sequence[Ready]) -> Iterator[list[Ready]]:

@@ -20,6 +20,8 @@ OFTEN = 250.0
 RECENTLY_S = 0.1  # this is how long ago they were last read, at most
 # Longer than this they are not waited for; then the broker is asked.
 PATIENCE_S = 0.03
+# Between two questions, at most, however long a batch takes.
+ASKED_APART_S = 0.02
 FADE = 0.2  # weight of what came since the read before
 
 Ends = Callable[[Iterable[int]], Awaitable[Mapping[int, int]]]
@@ -31,7 +33,8 @@ class OwnClicks:
     What was fetched with a request says where clicks ended then. For a request that came another way it must
     be asked after that has come in: where clicks are read all the time, by the next fetch of them, which says
     it anyway (`told`), else by a question. All requests that come while a question is on its way share the
-    next one, whatever their partitions: there is one at a time.
+    next one, whatever their partitions: there is one at a time. Who comes while a batch of requests is being
+    answered waits for it anyway, so questions lie as far apart as batches take.
 
     Parameters
     ----------
@@ -60,6 +63,12 @@ class OwnClicks:
         self._told_s = -math.inf
         self._last: dict[int, int] = {}  # where each partition ended then
         self._rate = 0.0  # clicks a second, of late
+        self._asked_s = -math.inf
+        self._batch_s = 0.0
+
+    def took(self, seconds: float) -> None:
+        """Learn how long a batch of requests has taken to be answered."""
+        self._batch_s += FADE * (seconds - self._batch_s)
 
     def told(self, asked_s: float, ends: Mapping[int, int]) -> None:
         """Take note of where clicks ended for a fetch that was sent at a moment of `now`.
@@ -143,7 +152,11 @@ class OwnClicks:
     async def _ask(self) -> None:
         try:
             while self._waiting:
+                left = self._asked_s + min(self._batch_s, ASKED_APART_S) - self._now()
+                if left > 0:
+                    await asyncio.sleep(left)
                 asked, self._waiting = self._waiting, {}
+                self._asked_s = self._now()
                 try:
                     ends = await self._ends(list(asked))
                 except Exception as error:

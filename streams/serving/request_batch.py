@@ -32,11 +32,15 @@ from streams.why.signal_sources import SignalSources
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A request on its way to the scorer."""
+    """A request on its way to the scorer.
+
+    queued : when it began to wait for a batch, of `time.perf_counter`; waited : seconds it did before
+    """
 
     request: Request
     shard: Shard
     queued: float
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -314,10 +314,10 @@ class Server:
         if waits:
             (self._inputs.want if clicks_end is None else self._inputs.expect)()
             await self._own_clicks.wait(shard, end=clicks_end)
-        self._metrics.observe_stage("wait", time.perf_counter() - entered)
+        queued = time.perf_counter()
         canary = self._lanes.of(request.user_id) is not self._lanes.serving
         batcher = self._canary_batcher if canary else self._batcher
-        chosen = await batcher.submit(Job(request, shard, time.perf_counter()))
+        chosen = await batcher.submit(Job(request, shard, queued, queued - entered))
         record = slate_record(request, chosen, clicks_offset=shard.seen_offset, received=received)
         await self._outbox.sure_of(shard)
         # Opened before it is out: nobody can click before, and nobody's click may find it closed.
@@ -342,9 +342,11 @@ class Server:
     def _took(self, requests: int, seconds: float) -> None:
         self._gate.took(requests, seconds)
         self._inputs.took(seconds)
+        self._own_clicks.took(seconds)
 
     def _gather(self, jobs: Sequence[Job], lane_of: Callable[[], Lane]) -> Batch:
         metrics, now = self._metrics, time.perf_counter()
+        metrics.observe_stages("wait", (job.waited for job in jobs))
         metrics.observe_stages("queue", (now - job.queued for job in jobs))
         metrics.observe_score_batch(len(jobs))
         lane = lane_of()  # once for the batch: none of its slates is of two releases

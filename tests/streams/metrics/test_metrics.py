@@ -2,6 +2,7 @@ import logging
 import math
 
 import pytest
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams.metrics import Metrics
@@ -74,6 +75,20 @@ def test_a_stage_is_counted_in_the_bucket_of_its_duration(metrics):
     assert value(metrics, "stage_seconds_bucket", stage="score", le="0.005") == 2
     assert value(metrics, "stage_seconds_bucket", stage="score", le="1.0") == 2
     assert value(metrics, "stage_seconds_bucket", stage="score", le="+Inf") == 3
+
+
+def test_passes_that_are_counted_together_count_as_each_alone_would(metrics):
+    bounds = [0.0, 0.0005, 0.00050001, 0.001, 0.02, 1.0, 3.0, 60.0]
+    metrics.observe_stages("wait", (seconds for seconds in bounds))
+    metrics.observe_stages("wait", [])
+    alone = Histogram("alone", "-", registry=CollectorRegistry(), buckets=STAGES["wait"])
+    for seconds in bounds:
+        alone.observe(seconds)
+    (expected,) = alone.collect()
+    for sample in expected.samples:
+        if not sample.name.endswith("_created"):
+            name = sample.name.replace("alone", "stage_seconds")
+            assert value(metrics, name, stage="wait", **sample.labels) == pytest.approx(sample.value)
 
 
 def test_every_stage_has_buckets_of_its_own_under_one_name(metrics):

@@ -1,12 +1,13 @@
 import asyncio
 import logging
+import time
 from types import SimpleNamespace
 
 import pytest
 from aiokafka.errors import NodeNotReadyError
 
 from streams.kafka.progress import Progress
-from streams.serving.own_clicks import OwnClicks
+from streams.serving.own_clicks import ASKED_APART_S, OwnClicks
 
 
 def shard(partition=0, position=0):
@@ -166,3 +167,19 @@ async def test_who_has_asked_the_broker_does_not_stay_with_those_who_hope_for_th
         broker.answers.put_nowait({0: 0})
         await asyncio.wait_for(waiting, 120)
         assert (len(broker.asked), len(own._hoping[0])) == (n, 1)
+
+
+async def test_questions_lie_as_far_apart_as_batches_take_and_those_who_wait_share_one():
+    broker = Broker()
+    own = OwnClicks(broker.ends, timeout_ms=60_000)
+    for _ in range(50):
+        own.took(1.0)
+    broker.answers.put_nowait({0: 0})
+    await asyncio.wait_for(own.wait(shard()), 120)
+    began = time.monotonic()
+    for _ in range(3):
+        broker.answers.put_nowait({0: 0, 1: 0})
+    waiting = [asyncio.ensure_future(own.wait(shard(partition))) for partition in (0, 1, 0)]
+    await asyncio.wait_for(asyncio.gather(*waiting), 120)
+    assert broker.asked == [[0], [0, 1]]
+    assert time.monotonic() - began >= 0.9 * ASKED_APART_S
