@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from streams.clock import Clock
 from streams.decoding.records import TOO_LARGE, Rejected
 from streams.errors import OwnershipLost
 from streams.events import Recommendation, Request
@@ -45,7 +47,8 @@ class Server:
     """Answers requests from Kafka, from clicks and from HTTP alike, through one gate.
 
     Beyond it a request has a slate of popular items (`when_overloaded` is "fallback"), or waits in its topic;
-    over HTTP, where nothing can wait, it is refused.
+    over HTTP, where nothing can wait, it is refused. Who has waited for longer than `max_request_age_ms` has
+    popular items, too: their slates cost little, and so nobody waits much longer than that.
 
     Parameters
     ----------
@@ -66,7 +69,9 @@ class Server:
         published: PublishedSlates,
         dead_letters: DeadLetters,
         metrics: Metrics,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._lanes = lanes
         self._popular = popular
         self._own_clicks = own_clicks
@@ -93,6 +98,8 @@ class Server:
         )
         self._cheap_gate = Gate(max_requests=CHEAP * bounds[0], max_bytes=CHEAP * bounds[1])
         self._falls_back = settings.when_overloaded == "fallback"
+        max_age_ms = settings.max_request_age_ms
+        self._max_age_s = math.inf if max_age_ms is None else max_age_ms / 1000
         self._tasks: set[asyncio.Task[Any]] = set()
         self._refreshing: asyncio.Task[None] | None = None
         self._serving: dict[tuple[int, str], asyncio.Future[None]] = {}  # by partition and id
@@ -103,7 +110,7 @@ class Server:
         self._crash = crash
         self._batcher.start()
         self._canary_batcher.start()
-        if self._falls_back:
+        if self._falls_back or self._max_age_s < math.inf:
             self._refreshing = asyncio.create_task(self._popular.keep_fresh())
             self._refreshing.add_done_callback(self._crash_on_error)
 
@@ -221,9 +228,12 @@ class Server:
         clicks_end: int | None = None,
     ) -> None:
         """Begin to answer a request of a topic as soon as there is room."""
-        cheap = False
-        if not self._falls_back:
+        cheap = self._is_late(received)
+        if cheap:
+            ticket = await self._cheap_gate.wait(nbytes)
+        elif not self._falls_back:
             ticket = await self._gate.wait(nbytes)
+            cheap = self._is_late(received)
         else:
             try:
                 ticket = self._gate.admit(nbytes)
@@ -251,6 +261,10 @@ class Server:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(self._crash_on_error)
+
+    def _is_late(self, received: float) -> bool:
+        """Whether nobody waits for the model's slate any more."""
+        return self._clock.time() - received > self._max_age_s
 
     def _crash_on_error(self, task: "asyncio.Task[Any]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -213,6 +213,12 @@ class Settings(BaseSettings):
         description="What becomes of a request when there is no room: it waits in its topic, and over HTTP "
         "is refused with 503; or it is answered from a list of popular items (fallback 'overloaded').",
     )
+    max_request_age_ms: Positive | None = Field(
+        None,
+        description="A request that has waited in its topic for longer is answered from a list of popular "
+        "items (fallback 'overloaded'), so that what comes after it waits little longer; unset, each has a "
+        "slate of the model, however late.",
+    )
     read_your_writes_ms: Annotated[int, Field(ge=0, le=60_000)] = Field(
         1_000, description="How long a request may wait for the clicks acknowledged before it."
     )

@@ -201,6 +201,7 @@ def assemble(
         settings, lanes=lanes, popular=PopularSlates(shared, eligibility, counts_as_seen=counts_as_seen),
         own_clicks=own_clicks, inputs=inputs, outbox=outbox,
         published=PublishedSlates(log, topics["recommendations"]), dead_letters=dead_letters, metrics=metrics,
+        clock=clock,
     )  # fmt: skip
     placement = Placement(settings.partitions, metrics)
     # One core is the event loop's.

@@ -182,6 +182,27 @@ async def test_beyond_the_gate_a_request_waits_in_its_topic_or_is_refused(make_m
         assert all(one.fallback != "overloaded" for one in memory.events.recommendations())
 
 
+async def test_who_has_waited_too_long_in_a_topic_has_popular_items_and_who_comes_now_the_models(
+    make_memory: MakeMemory,
+):
+    memory = make_memory(max_request_age_ms=5_000, partitions=1)
+    memory.events.content("a")
+    memory.events.click("v", "a")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        worker.parts.server.refresh_popular()
+        late = {memory.events.request("u") for _ in range(3)}
+        memory.clock.move(5_001)
+        in_time = memory.events.request("u")
+        memory.clock.move(5_000)
+        await worker.deliver("requests")
+        slates = {one.request_id: one for one in memory.events.recommendations()}
+        assert {(slates[one].fallback, slates[one].policy) for one in late} == {("overloaded", "popularity")}
+        assert all(items(slates[one]) == ["a"] for one in late)
+        assert slates[in_time].fallback == "no_release"
+        assert worker.commit("requests") == {("requests", 0): 4}
+
+
 async def test_more_than_can_be_answered_in_time_is_refused_or_waits_in_its_topic(make_memory: MakeMemory):
     memory = make_memory(max_queue_ms=1, partitions=1)
     for item in range(200):
