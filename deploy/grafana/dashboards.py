@@ -30,6 +30,8 @@ from deploy.grafana.panel import Panel
 OUTPUT = Path(__file__).parent / "dashboards"
 DATASOURCE = DataSourceRef("prometheus", "slatestream-prometheus")  # its uid in datasource.yml
 
+TEXT = {"numbers": model.BigValueTextMode.AUTO, "names": model.BigValueTextMode.NAME}
+
 DASHBOARDS = {
     "overview": ("Overview", OVERVIEW),
     "pipeline": ("Pipeline", PIPELINE),
@@ -78,13 +80,14 @@ def as_grafana(name: str) -> str:
 
 def _panel(panel: Panel, number: int) -> stat.Panel | timeseries.Panel:
     shown: stat.Panel | timeseries.Panel
-    if panel.is_stat:
+    if panel.shows != "lines":
         shown = (
             stat.Panel()
             .graph_mode(model.BigValueGraphMode.AREA)
+            .text_mode(TEXT[panel.shows])
             .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
             .color_scheme(dashboard.FieldColor().mode(FieldColorModeId.THRESHOLDS))
-            .height(5)
+            .height(5 if panel.shows == "numbers" else 8)
         )
     else:
         shown = (
@@ -99,6 +102,7 @@ def _panel(panel: Panel, number: int) -> stat.Panel | timeseries.Panel:
             .fill_opacity(8)
             .line_width(1)
             .axis_soft_min(0)
+            .color_scheme(dashboard.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
             .height(8)
         )
     shown.id(number).title(panel.title).description(panel.about).unit(panel.unit).span(panel.width)

@@ -1,10 +1,14 @@
 // Draws the series that the page holds: nothing is asked for.
 const times = JSON.parse(document.getElementById("times").textContent);
-const INKS = ["--accent", "--second", "--good", "--bad", "--soft"];
+const INKS = ["--ink-0", "--ink-1", "--ink-2", "--ink-3", "--ink-4", "--ink-5", "--ink-6", "--ink-7"];
 const UNITS = { bytes: ["B", "kB", "MB", "GB", "TB"], cps: "/s", reqps: "/s", s: "s", percentunit: "%", short: "" };
 
 function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim() || "gray";
+}
+
+function clock(at) {
+  return new Date(1000 * at).toISOString().slice(11, 19);
 }
 
 function said(value, unit) {
@@ -21,20 +25,39 @@ function said(value, unit) {
   return `${number} ${UNITS[unit] ?? ""}`.trim();
 }
 
+// A name has the same colour in every chart, unless two of one chart would share it.
+function inks(labels) {
+  const taken = new Set();
+  return labels.map((label) => {
+    let at = [...label].reduce((sum, letter) => (31 * sum + letter.charCodeAt(0)) >>> 0, 7) % INKS.length;
+    for (let step = 0; taken.has(at) && step < INKS.length; step += 1) at = (at + 1) % INKS.length;
+    const again = taken.has(at);
+    taken.add(at);
+    return { stroke: color(INKS[at]), dash: again ? [4, 3] : [] };
+  });
+}
+
+// Without a pointer the legend has the latest value.
+function latest(values) {
+  return values.findLast((one) => one !== null);
+}
+
 function draw(place) {
   const { unit, lines } = JSON.parse(place.dataset.chart);
   const axis = { stroke: color("--soft"), font: "12px system-ui", grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
-  const series = lines.map(([label], i) => ({
-    label, stroke: color(INKS[i % INKS.length]), width: 1.75, dash: i < INKS.length ? [] : [4, 3], points: { show: false },
-    value: (_, v) => said(v, unit), spanGaps: false,
+  const looks = inks(lines.map(([label]) => label));
+  const series = lines.map(([label, values], i) => ({
+    label, ...looks[i], width: 1.75, points: { show: false }, spanGaps: false,
+    value: (_, v, _series, at) => said(at === null ? latest(values) : v, unit),
   }));
   const chart = new uPlot({
     width: place.clientWidth, height: 160,
-    series: [{ label: "time", value: (_, at) => (at === null || at === undefined ? "–" : new Date(1000 * at).toISOString().slice(11, 19)) }, ...series],
-    axes: [{ ...axis, grid: { show: false }, space: 70, values: (_, at) => at.map((one) => new Date(1000 * one).toISOString().slice(11, 19)) },
+    series: [{ label: "at", value: (_, v, _series, at) => clock(at === null ? times.at(-1) : v) }, ...series],
+    axes: [{ ...axis, grid: { show: false }, space: 70, values: (_, at) => at.map(clock) },
            { ...axis, size: 64, values: (_, at) => at.map((one) => said(one, unit)) }],
     scales: { y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.1 : 1] } },
-    cursor: { drag: { x: false, y: false } },
+    cursor: { drag: { x: false, y: false }, sync: { key: "panels" } },
+    padding: [8, 24, null, null],
   }, [times, ...lines.map(([, values]) => values)], place);
   new ResizeObserver(() => chart.setSize({ width: place.clientWidth, height: 160 })).observe(place);
 }
@@ -47,7 +70,7 @@ for (const place of document.querySelectorAll("[data-stat]")) {
   for (const [label, values] of lines) {
     const row = document.createElement("div"), name = document.createElement("dt"), value = document.createElement("dd");
     name.textContent = label;
-    value.textContent = said(values.findLast((one) => one !== null), unit);
+    value.textContent = unit === "name" ? "" : said(latest(values), unit);
     row.append(name, value);
     list.append(row);
   }

@@ -26,6 +26,11 @@ from streams.console.rendering import commands
 MINUTES = 15
 POINTS = 300
 RATE_INTERVAL = "30s"
+# As wide as in Grafana, whose rows have 24 columns, where there is room.
+GRID = (
+    "@media (min-width: 1000px) { main { max-width: 1600px } .charts.board { grid-template-columns: "
+    "repeat(24, minmax(0, 1fr)) } .panel { grid-column: span var(--span) } }"
+)
 STATIC = files("streams.console") / "static"
 
 
@@ -93,15 +98,17 @@ def lines_of(
 
 
 def _figure(panel: Panel, lines: Sequence[Line]) -> str:
-    data = {"unit": panel.unit, "lines": [[line.label, line.values] for line in lines]}
-    kind = "stat" if panel.is_stat else "chart"
+    unit = "name" if panel.shows == "names" else panel.unit
+    data = {"unit": unit, "lines": [[line.label, line.values] for line in lines]}
+    kind = "chart" if panel.shows == "lines" else "stat"
     shown = (
         f'<div data-{kind}="{escape(json.dumps(data))}" role="img" aria-label="{escape(panel.title)}"></div>'
         if any(value is not None for line in lines for value in line.values)
         else '<p class="note">no data</p>'
     )
     return (
-        f'<figure class="chart panel"><figcaption>{escape(panel.title)}</figcaption>'
+        f'<figure class="chart panel" style="--span: {panel.width}">'
+        f"<figcaption>{escape(panel.title)}</figcaption>"
         f'<p class="hint">{commands(panel.about)}</p>{shown}</figure>'
     )
 
@@ -116,7 +123,7 @@ def page(prometheus: str, *, minutes: float = MINUTES, rate_interval: str = RATE
             for panel in panels
         ]
         boards.append(
-            f'<section><h2>{escape(title)}</h2><div class="charts">{"".join(figures)}</div></section>'
+            f'<section><h2>{escape(title)}</h2><div class="charts board">{"".join(figures)}</div></section>'
         )
     vendor = STATIC / "vendor"
     styles = [(STATIC / "console.css").read_text(), (vendor / "uplot-1.6.32.min.css").read_text()]
@@ -125,7 +132,7 @@ def page(prometheus: str, *, minutes: float = MINUTES, rate_interval: str = RATE
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><title>Panels · slatestream</title>'
-        f"<style>{''.join(styles)}</style></head><body><main><h1>Panels</h1>"
+        f"<style>{''.join(styles)}{GRID}</style></head><body><main><h1>Panels</h1>"
         f'<p class="lead">The last {60 * minutes:g} s of {escape(prometheus)}; times are in UTC.</p>'
         f"{''.join(boards)}</main>"
         f'<script type="application/json" id="times">{json.dumps(times.list())}</script>'

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 Query = tuple[str, str]  # PromQL, legend
 
@@ -14,7 +15,8 @@ class Panel:
     ----------
     about : what it tells, for the reader who points at its title
     unit : Grafana's name of it
-    levels : value from which on a colour holds, lowest first; only numbers (`stat`) show them
+    shows : lines over time, the latest numbers, or the names of what is there now
+    levels : value from which on a colour holds, lowest first; only numbers show them
     """
 
     title: str
@@ -22,7 +24,7 @@ class Panel:
     unit: str
     queries: Sequence[Query]
     width: int = 8
-    is_stat: bool = False
+    shows: Literal["lines", "numbers", "names"] = "lines"
     levels: Sequence[tuple[float | None, str]] = ((None, "green"),)
 
 

@@ -1,17 +1,12 @@
 """Asking a worker over HTTP: what the commands that look at one have in common."""
 
-import http.client
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Annotated, TypeVar
 
-import msgspec
 import typer
 
 from streams.client.http import RETRIES, HttpClient, HttpError, http_url, token_of_environment
 from streams.errors import SlatestreamError, UnreachableError
-from streams.events import UNDECODABLE
 
 TIMEOUT_S = 30.0
 
@@ -20,16 +15,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as it cam
 HERE = "http://127.0.0.1:6066"
 
 T = TypeVar("T")
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A worker redirects none of what is read here, and a token must not go where another says."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None
-
-
-_STRAIGHT = urllib.request.build_opener(_NoRedirects)
 
 
 def ask(
@@ -70,32 +55,3 @@ def check_url(url: str) -> None:
         http_url(url)
     except ValueError as error:
         raise SlatestreamError(f"--url {error}") from None
-
-
-def read(url: str, *, also: Collection[int] = ()) -> bytes:
-    """Return what a URL answers, with the token of `SLATES_TOKEN`.
-
-    Parameters
-    ----------
-    also : statuses beside 200 whose body is an answer
-
-    Raises
-    ------
-    OSError
-        If nothing answers, or the answer is a refusal: with its reason.
-    """
-    token = token_of_environment()
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        with _STRAIGHT.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S) as answer:
-            return bytes(answer.read())
-    except http.client.HTTPException as error:
-        raise OSError(f"what answers is no worker ({type(error).__name__})") from None
-    except urllib.error.HTTPError as error:
-        body = error.read()
-        if error.code in also:
-            return body
-        try:
-            raise OSError(msgspec.json.decode(body)["detail"]) from None
-        except (*UNDECODABLE, KeyError, TypeError):
-            raise OSError(f"it answered {error.code}") from None

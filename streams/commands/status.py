@@ -17,11 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.commands.ask import HERE, check_url
-from streams.commands.scrape import Worker, watch
 from streams.errors import SlatestreamError, UnreachableError
 from streams.kafka.topic_admin import admin_client
 from streams.kafka.topics import topic_names
 from streams.settings import Settings, load_settings
+from streams.worker.scrape import Worker, watch
 
 CLUSTER_S = 10.0
 SAMPLE_S = 1.0

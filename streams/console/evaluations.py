@@ -22,6 +22,8 @@ FRESH_S = 20.0
 SLATES = 20_000  # the latest that are judged
 SINCE_MS = 6 * 3_600_000  # and how far back they are looked for
 WITHIN_S = 20.0  # and for how long
+PATIENCE_S = 4.0
+"""For how long a browser waits for what is worked out; then it asks again."""
 
 T = TypeVar("T")
 
@@ -48,6 +50,7 @@ class Kept(Generic[T]):
         self._fresh_s = fresh_s
         self._turn = asyncio.Lock()
         self._found: Found[T] | None = None
+        self._finding: asyncio.Task[Found[T]] | None = None
 
     async def get(self) -> Found[T]:
         """Return what was found less than `fresh_s` ago, or find it."""
@@ -56,6 +59,17 @@ class Kept(Generic[T]):
                 result = await aside(self._work)
                 self._found = Found(result, time.time())
             return self._found
+
+    async def soon(self, *, patience_s: float = PATIENCE_S) -> Found[T] | None:
+        """Return what `get` does; where that takes longer, what was found before, and go on with it."""
+        if self._finding is None or self._finding.done():
+            self._finding = asyncio.create_task(self.get())
+        done, _ = await asyncio.wait({self._finding}, timeout=patience_s)
+        return self._finding.result() if done else self._found
+
+    def forget(self) -> None:
+        """Let it be found anew for who asks next: it is known to have changed."""
+        self._found = None
 
 
 async def aside(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -9,6 +9,9 @@ from online_learning.statistics.arms import ArmStatistics
 from streams.state.item_index import key_of
 from streams.state.shard import Shard
 
+LISTED = 15
+"""Items of each list that is shown where no item is asked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arm:

@@ -10,6 +10,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from streams.console.drift import Drift, DriftWatch, Scored
+
 log = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
@@ -25,6 +27,10 @@ NAMES = (
     "slatestream_loop_lag_seconds_bucket",
     "slatestream_impressions_total",
     "slatestream_responses_total",
+    "slatestream_dead_letters_total",
+    "slatestream_score_impressions_total",
+    "slatestream_score_responses_total",
+    "slatestream_predicted_responses_total",
 )
 
 
@@ -41,11 +47,17 @@ class Totals:
     lag_seconds: float
     latency: Mapping[float, float]
     loop_lag: Mapping[float, float]
+    dead_letters: float
+    fallbacks: float
+    scored: Scored
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One second: rates a second, milliseconds, shares; None where nothing happened to tell it from."""
+    """One second: rates a second, milliseconds, shares; None where nothing happened to tell it from.
+
+    Dead letters are by the minute, as click-through and fallbacks are of the last minute.
+    """
 
     at: int
     clicks: float
@@ -56,32 +68,52 @@ class Sample:
     p99_ms: float | None
     click_through: float | None
     loop_lag_ms: float | None
+    dead_letters: float
+    fallbacks: float | None
 
 
 def read_totals(registry: CollectorRegistry, at: float) -> Totals:
     """Read what is sampled; takes a few milliseconds, so not on the event loop."""
-    clicks = slates = impressions = responses = records = seconds = 0.0
+    sums = dict.fromkeys(NAMES, 0.0)
+    clicks = fallbacks = lag_seconds = 0.0
     latency: dict[float, float] = {}
     loop_lag: dict[float, float] = {}
+    bands: dict[str, float] = {}
     for family in registry.restricted_registry(NAMES).collect():
         for name, labels, value, *_ in family.samples:
-            if name == "slatestream_events_total" and labels["topic"] == "clicks":
-                clicks += value
-            elif name == "slatestream_slates_total":
-                slates += value
-            elif name == "slatestream_impressions_total":
-                impressions += value
-            elif name == "slatestream_responses_total":
-                responses += value
-            elif name == "slatestream_lag_records":
-                records += value
-            elif name == "slatestream_lag_seconds":
-                seconds = max(seconds, value)
-            elif name == "slatestream_stage_seconds_bucket" and labels["stage"] == "request_to_publish":
-                latency[float(labels["le"])] = value
-            elif name == "slatestream_loop_lag_seconds_bucket":
-                loop_lag[float(labels["le"])] = value
-    return Totals(at, clicks, slates, impressions, responses, records, seconds, latency, loop_lag)
+            if name in sums:
+                sums[name] += value
+            match name:
+                case "slatestream_events_total" if labels["topic"] == "clicks":
+                    clicks += value
+                case "slatestream_slates_total" if labels["fallback"] != "none":
+                    fallbacks += value
+                case "slatestream_lag_seconds":
+                    lag_seconds = max(lag_seconds, value)
+                case "slatestream_stage_seconds_bucket" if labels["stage"] == "request_to_publish":
+                    latency[float(labels["le"])] = value
+                case "slatestream_loop_lag_seconds_bucket":
+                    loop_lag[float(labels["le"])] = value
+                case "slatestream_score_impressions_total":
+                    bands[labels["band"]] = value
+    return Totals(
+        at=at,
+        clicks=clicks,
+        slates=sums["slatestream_slates_total"],
+        impressions=sums["slatestream_impressions_total"],
+        responses=sums["slatestream_responses_total"],
+        lag_records=sums["slatestream_lag_records"],
+        lag_seconds=lag_seconds,
+        latency=latency,
+        loop_lag=loop_lag,
+        dead_letters=sums["slatestream_dead_letters_total"],
+        fallbacks=fallbacks,
+        scored=Scored(
+            bands,
+            sums["slatestream_score_responses_total"],
+            sums["slatestream_predicted_responses_total"],
+        ),
+    )
 
 
 def quantile(before: Mapping[float, float], now: Mapping[float, float], share: float) -> float | None:
@@ -111,7 +143,7 @@ def sample_of(kept: Iterable[Totals]) -> Sample | None:
         return None
     now, recent, earlier = readings[-1], readings[-WINDOW - 1 :][0], readings[0]
     seconds = max(now.at - recent.at, 1e-9)
-    shown = now.impressions - earlier.impressions
+    shown, made = now.impressions - earlier.impressions, now.slates - earlier.slates
     milliseconds = {
         name: None if value is None else 1000 * value
         for name, value in (
@@ -127,6 +159,8 @@ def sample_of(kept: Iterable[Totals]) -> Sample | None:
         lag_records=now.lag_records,
         lag_seconds=now.lag_seconds,
         click_through=(now.responses - earlier.responses) / shown if shown > 0 else None,
+        dead_letters=60.0 * (now.dead_letters - earlier.dead_letters) / max(now.at - earlier.at, 1e-9),
+        fallbacks=(now.fallbacks - earlier.fallbacks) / made if made > 0 else None,
         **milliseconds,
     )
 
@@ -139,6 +173,7 @@ class Live:
         self._clock = clock
         self._totals: deque[Totals] = deque(maxlen=CLICKED + 1)
         self._samples: deque[Sample] = deque(maxlen=KEPT)
+        self._drift = DriftWatch()
 
     async def run(self) -> None:
         """Take a sample a second until cancelled."""
@@ -151,7 +186,9 @@ class Live:
 
     async def take(self) -> None:
         """Take one sample."""
-        self._totals.append(await asyncio.to_thread(read_totals, self._registry, self._clock()))
+        totals = await asyncio.to_thread(read_totals, self._registry, self._clock())
+        self._totals.append(totals)
+        self._drift.take(totals.at, totals.scored)
         if (sample := sample_of(self._totals)) is not None:
             self._samples.append(sample)
 
@@ -159,6 +196,11 @@ class Live:
     def latest(self) -> Sample | None:
         """The newest sample."""
         return self._samples[-1] if self._samples else None
+
+    @property
+    def drift(self) -> Drift | None:
+        """Whether scores have moved in the last ten minutes; None before there is anything to compare."""
+        return self._drift.now()
 
     def columns(self, since: int = 0) -> dict[str, list[Any]]:
         """Return the samples after a Unix second, a list for each of their fields."""

@@ -7,6 +7,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from streams.state.shard import Shard
+from streams.worker.scrape import Worker
 
 LAGS = {"slatestream_lag_records": "records", "slatestream_lag_seconds": "seconds"}
 CHECKS = {
@@ -17,6 +18,10 @@ CHECKS = {
     "topics_as_wanted": "topics as wanted",
     "assigned": "partitions assigned",
 }
+
+
+Lag = dict[str, tuple[int, float]]
+"""Records that wait and seconds that the oldest has waited, by topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +38,7 @@ class PartitionRow:
 
     Attributes
     ----------
-    lag : records not yet processed by topic
-    waiting_s : for how long the oldest of them has been waiting
+    lag : what waits, by topic; None where nobody says so
     """
 
     partition: int
@@ -44,8 +48,17 @@ class PartitionRow:
     users: int = 0
     open_slates: int = 0
     clicks: int = 0
-    lag: Mapping[str, int] | None = None
-    waiting_s: float = 0.0
+    lag: Lag | None = None
+
+    @property
+    def records(self) -> int | None:
+        """Records that wait, over all topics."""
+        return None if self.lag is None else sum(records for records, _ in self.lag.values())
+
+    @property
+    def waiting_s(self) -> float | None:
+        """For how long the oldest of them has waited."""
+        return None if self.lag is None else max((seconds for _, seconds in self.lag.values()), default=0.0)
 
 
 def checks_of(readiness: Mapping[str, Any]) -> list[Check]:
@@ -55,13 +68,25 @@ def checks_of(readiness: Mapping[str, Any]) -> list[Check]:
     return [*found, Check(f"{restored} of {owned} partitions restored", restored == owned)]
 
 
-def lags_of(registry: CollectorRegistry) -> dict[int, dict[str, dict[str, float]]]:
-    """Return lag by partition, then "records" or "seconds", then topic."""
+def own_lags(registry: CollectorRegistry) -> dict[int, Lag]:
+    """Return the lag of this worker's partitions."""
     found: dict[int, dict[str, dict[str, float]]] = {}
     for family in registry.restricted_registry(tuple(LAGS)).collect():
         for name, labels, value, *_ in family.samples:
-            of_partition = found.setdefault(int(labels["partition"]), {unit: {} for unit in LAGS.values()})
-            of_partition[LAGS[name]][labels["topic"]] = value
+            found.setdefault(int(labels["partition"]), {}).setdefault(labels["topic"], {})[LAGS[name]] = value
+    return {
+        partition: {topic: (int(one.get("records", 0)), one.get("seconds", 0.0)) for topic, one in by.items()}
+        for partition, by in found.items()
+    }
+
+
+def lags_of(workers: Sequence[Worker]) -> dict[int, Lag]:
+    """Return the lag of every partition that a worker says something of."""
+    found: dict[int, Lag] = {}
+    for worker in workers:
+        for topic, by_partition in worker.lag.items():
+            for partition, lag in by_partition.items():
+                found.setdefault(partition, {})[topic] = lag
     return found
 
 
@@ -71,7 +96,7 @@ def partition_rows(
     owned: Sequence[int],
     shards: Sequence[Shard],
     owners: Mapping[int, str | None],
-    lags: Mapping[int, Mapping[str, Mapping[str, float]]],
+    lags: Mapping[int, Lag],
 ) -> list[PartitionRow]:
     """Return every partition of the deployment.
 
@@ -85,9 +110,8 @@ def partition_rows(
     for partition in range(n):
         shard, here = restored.get(partition), partition in owned
         if shard is None:
-            rows.append(PartitionRow(partition, here, False, owners.get(partition)))
+            rows.append(PartitionRow(partition, here, False, owners.get(partition), lag=lags.get(partition)))
             continue
-        lag = lags.get(partition, {"records": {}, "seconds": {}})
         rows.append(
             PartitionRow(
                 partition=partition,
@@ -97,8 +121,7 @@ def partition_rows(
                 users=shard.profiles.n_live,
                 open_slates=len(shard.slates),
                 clicks=shard.clicks.position,
-                lag={topic: int(records) for topic, records in sorted(lag["records"].items())},
-                waiting_s=max(lag["seconds"].values(), default=0.0),
+                lag=lags.get(partition, {}),
             )
         )
     return rows

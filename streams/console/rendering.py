@@ -6,21 +6,59 @@ from urllib.parse import urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
+from streams.metrics.tables import POLICIES
+
 NOTHING = "–"
+INKS = 8
+"""Colours that policies are told apart by."""
 
 
 def number(value: float | None, places: int | None = None) -> str:
     """Return a number with thousands apart; places are chosen by size where they are not given.
 
-    >>> number(1234567), number(3.14159), number(0.01234), number(None)
-    ('1,234,567', '3.14', '0.0123', '–')
+    >>> number(1234567), number(3.14159), number(0.01234), number(4.8e-7), number(None)
+    ('1,234,567', '3.14', '0.0123', '4.8e-07', '–')
     """
     if value is None or value != value:
         return NOTHING
+    size = abs(value)
     if places is None:
-        size = abs(value)
+        if 0 < size < 1e-3:
+            return f"{value:.1e}"
         places = 0 if size >= 100 or float(value).is_integer() else 1 if size >= 10 else 2 if size >= 1 else 4
     return f"{value:,.{places}f}"
+
+
+def plain(value: float) -> str:
+    """Return a setting's number as it was written.
+
+    >>> plain(0.2), plain(3000000), plain(0.002)
+    ('0.2', '3,000,000', '0.002')
+    """
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+
+
+def size(nbytes: float) -> str:
+    """Return a number of bytes in the unit that suits it.
+
+    >>> size(999), size(96_620_000)
+    ('999 B', '96.6 MB')
+    """
+    step = 0
+    while nbytes >= 1000 and step < 4:
+        nbytes, step = nbytes / 1000, step + 1
+    return f"{nbytes:.{1 if step else 0}f} {('B', 'kB', 'MB', 'GB', 'TB')[step]}"
+
+
+def ink(name: str) -> str:
+    """Return the class of the colour that stands for a policy on every page.
+
+    >>> ink("thompson:exploration=2") == ink("thompson")
+    True
+    """
+    known = name.partition(":")[0]
+    place = POLICIES.index(known) if known in POLICIES else sum(known.encode())
+    return f"ink-{place % INKS}"
 
 
 def percent(value: float | None, places: int = 1) -> str:
@@ -53,12 +91,14 @@ def moment(ms: float | None) -> str:
         return f"{ms} ms"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | None) -> str:
     """Return a length of time in the unit that suits it.
 
     >>> duration(0.2), duration(75), duration(7300)
     ('0.2 s', '1 min 15 s', '2 h 1 min')
     """
+    if seconds is None:
+        return NOTHING
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds), 60)
@@ -113,6 +153,10 @@ def environment() -> Environment:
     )
     made.filters.update(
         number=number,
+        plain=plain,
+        removeprefix=str.removeprefix,
+        size=size,
+        ink=ink,
         percent=percent,
         signed=signed,
         moment=moment,

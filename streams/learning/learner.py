@@ -121,7 +121,6 @@ class Learner:
                 if shard.statistics.feature_space == self._learning.feature_space:
                     shard.next_reference = reference
         self._learn_after = started + 10.0 * (time.perf_counter() - started)
-        self._metrics.policy_version.set(self._policies.learner.version)
 
     def _of(self, shard: Shard) -> Statistics | None:
         return shard.statistics_in(self._learning.feature_space)

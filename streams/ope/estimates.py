@@ -43,6 +43,7 @@ class Verdict:
     slates : that speak of it
     estimate : of whole slates; None when refused
     effective_size : slates of equal weight that would be as certain, at the worst position; None if unknown
+    largest_weight : of a slate, at the worst position; None if unknown
     refused : one of `REFUSALS`, "" with an estimate
     reason : in words
     bears : where whole slates are refused, the most positions that the log bears; None if not even one
@@ -53,6 +54,7 @@ class Verdict:
     slates: int
     estimate: Value | None = None
     effective_size: float | None = None
+    largest_weight: float | None = None
     refused: str = ""
     reason: str = ""
     bears: Value | None = None
@@ -131,13 +133,15 @@ def _verdict(
         return Verdict(policy, estimator, 0, refused="propensities", reason=reason)
     n, length = log.rewards.shape
     found = _evaluate(estimator, log, users, sampling)
-    size = None if found.diagnostics is None else found.diagnostics.effective_size
+    size, largest = None, None
+    if (about := found.diagnostics) is not None:
+        size, largest = about.effective_size, about.quantiles[-1]
     if isinstance(found, Estimate):
-        return Verdict(policy, estimator, n, _value(length, found), size)
+        return Verdict(policy, estimator, n, _value(length, found), size, largest)
     bears = _beginning(estimator, log, users, sampling) if estimator in _BY_POSITION else None
     # What the library proposes instead is for logs of any kind; what this one bears is said in `remedy`.
     reason = found.reason.partition(";")[0]
-    return Verdict(policy, estimator, n, None, size, found.kind, reason, bears)
+    return Verdict(policy, estimator, n, None, size, largest, found.kind, reason, bears)
 
 
 def _evaluate(

@@ -51,6 +51,7 @@ DESCRIBED = tuple(
         ("low", "gauge", _BY, "Lower end of its 95 % interval."),
         ("high", "gauge", _BY, "Upper end of its 95 % interval."),
         ("effective_slates", "gauge", _BY, "Slates of equal weight that would be as certain."),
+        ("largest_weight", "gauge", _BY, "The largest importance weight of a slate, at the worst position."),
         ("bearable_positions", "gauge", _BY, "First positions that the log bears where it refuses slates."),
         ("refused", "gauge", (*_BY, "reason"), "1 where there is no estimate, and why."),
         ("slates", "gauge", (), "Slates in the window."),
@@ -99,6 +100,8 @@ def _add_verdicts(gauges: dict[str, Any], report: Report) -> None:
             gauges["bearable_positions"].add_metric(labels, bearable)
         if one.effective_size is not None:
             gauges["effective_slates"].add_metric(labels, one.effective_size)
+        if one.largest_weight is not None:
+            gauges["largest_weight"].add_metric(labels, one.largest_weight)
 
 
 async def follow(settings: Settings, window: Window, *, host: str, port: int, console: Console) -> None:

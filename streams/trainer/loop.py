@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from streams.errors import SlatestreamError
-from streams.releases.change_commands import trial_of
+from streams.releases.actions import trial_of
 from streams.releases.changes import Kind, live, publish_change, read_changes, standing, voided
 from streams.releases.live import fetch_release
 from streams.releases.opening import whoami

@@ -159,6 +159,8 @@ class Lifecycle:
     async def _learn(self) -> None:
         for lane in self._parts.lanes:
             await lane.learner.learn(self._parts.partitions.live())
+        serving = self._parts.lanes.serving.policies.learner
+        self._parts.metrics.policy_version.set(serving.version)
 
     def _learn_positions(self) -> Coroutine[Any, Any, None]:
         return self._parts.lanes.serving.learner.learn_positions(self._parts.partitions.live())

@@ -29,7 +29,7 @@ from streams.broker.embedded import EmbeddedBroker
 from streams.events import Request
 from streams.kafka.partitioner import partition_of
 from streams.kafka.topic_admin import admin_client, create_topics
-from streams.releases.change_commands import trial_of
+from streams.releases.actions import trial_of
 from streams.releases.changes import publish_change
 from streams.releases.store import ReleaseStore
 from streams.settings import Settings, load_settings

@@ -12,7 +12,7 @@ import pytest
 from streams.broker.embedded import EmbeddedBroker
 from streams.events import Recommendation, Request
 from streams.experiments.shares import in_share
-from streams.releases.change_commands import trial_of
+from streams.releases.actions import trial_of
 from streams.releases.changes import ReleaseChange, publish_change, read_changes
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, environment, same_topics

@@ -2,8 +2,12 @@
 
 import asyncio
 import json
+import re
 import shutil
 import threading
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +49,35 @@ def run(*arguments: str) -> str:
     return done.output
 
 
+class Console:
+    """The page of releases in a worker's console, as a browser sees it."""
+
+    def __init__(self, log: Path) -> None:
+        found = re.search(r"console on (http://\S+)", log.read_text())
+        assert found is not None
+        self._url = found[1]
+
+    def page(self) -> str:
+        """The page."""
+        with urllib.request.urlopen(f"{self._url}/release") as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def send(self, **form: str) -> str:
+        """What is shown once a form has been sent."""
+        found = re.search(r'name="token" value="([^"]+)"', self.page())
+        assert found is not None
+        body = urllib.parse.urlencode(form | {"token": found[1]}).encode()
+        asked = urllib.request.Request(f"{self._url}/release", body, {"Origin": self._url})
+        try:
+            with urllib.request.urlopen(asked) as answer:
+                text: str = answer.read().decode()
+                return text
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return f"{refused.code}: {refused.read().decode()}"
+
+
 @contextmanager
 def asking(settings: Settings) -> Iterator[list[str]]:
     """Ask for one user after the other, about fifty times a second; gives the ids of the requests so far."""
@@ -84,13 +117,17 @@ def test_releases_change_under_load_and_every_slate_is_of_one(
     assert "no release served before" in run("rollback")
     assert json.loads(run("show", first))["version"] == first
 
-    worker = start_worker(release_store=str(store), policy="greedy")
+    worker = start_worker(release_store=str(store), policy="greedy", console_port=0)
+    console = Console(tmp_path / "worker-1.log")
     assert client.ask("u0", k=3).model_version == BaselineScorer().release.version
     assert f"{first} is promoted" in run("promote", first[:8], "--reason", "the first", "--by", "ann")
     assert f"{first} serves already" in run("promote", first)
     assert "names none of" in run("promote", "ffff")
     wait_until(lambda: client.ask("u0", k=3).model_version == first, "the first release serves")
     expected = {first: scores_of(client)}
+    shown = console.page()
+    assert all(version in shown.partition("In the store")[2] for version in (first, second))
+    assert re.search(rf"{re.escape(worker.url)}</th><td><code>{first}", shown), "what serves where"
 
     with asking(kafka_settings) as asked:
         run("promote", second)
@@ -98,7 +135,8 @@ def test_releases_change_under_load_and_every_slate_is_of_one(
         expected[second] = scores_of(client)
         run("rollback", "--reason", "click-through fell")
         wait_until(lambda: client.ask("u0", k=3).model_version == first, "the first release is back")
-        run("promote", second)
+        assert re.search("(?s)^422: .*names none of", console.send(what="promote", version="ffff"))
+        assert "It is promoted" in console.send(what="promote", version=second, reason="it was no fault")
         wait_until(lambda: client.ask("u0", k=3).model_version == second, "the second release serves again")
     assert all(expected[first][item] != pytest.approx(expected[second][item], rel=0.01) for item in ITEMS)
     wait_until(
@@ -124,6 +162,8 @@ def test_releases_change_under_load_and_every_slate_is_of_one(
     kinds = ["promote", "promote", "rollback", "promote", "rollback", "promote", "refuse"]
     assert [change["change"] for change in history()] == kinds
     assert (history()[0]["by"], history()[0]["reason"]) == ("ann", "the first")
+    assert history()[3]["by"].endswith(", console")
+    assert history()[3]["reason"] == "it was no fault"
     assert "must have SHA-256" in history()[-1]["reason"]
     assert run("history", "--at", "2001-01-01").strip() == "none"
     worker.stop()

@@ -18,7 +18,7 @@ from model_core.training.recipe import Recipe, write_recipe
 from streams.broker.embedded import EmbeddedBroker
 from streams.cli import app
 from streams.errors import SlatestreamError
-from streams.releases.change_commands import trial_of
+from streams.releases.actions import trial_of
 from streams.releases.changes import publish_change, read_changes, serving
 from streams.releases.store import ReleaseStore
 from streams.settings import Settings

@@ -103,7 +103,12 @@ LEARNING = [
         [("slatestream_ope_refused", f"{BY_POLICY}: {{{{reason}}}}")],
     ),
     Panel(
+        "Largest weight",
+        "How much more probable a slate is under a policy than as served, at most: a large one rules.",
+        "short", [("slatestream_ope_largest_weight", BY_POLICY)],
+    ),
+    Panel(
         "Feedback", "Slates fed back once their window has ended.", "cps",
-        [(rate("slatestream_events_total", "topic", 'topic="feedback"'), "{{topic}}")], width=16,
+        [(rate("slatestream_events_total", "topic", 'topic="feedback"'), "{{topic}}")],
     ),
 ]  # fmt: skip

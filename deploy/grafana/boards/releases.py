@@ -3,6 +3,7 @@
 from deploy.grafana.boards.shared import RELEASE, RELEASE_AGE
 from deploy.grafana.panel import Panel
 
+COMPARISON = 'max(slatestream_release_canary_comparison{{figure="{}"}})'
 RELEASES = [
     RELEASE,
     RELEASE_AGE,
@@ -15,6 +16,23 @@ RELEASES = [
     Panel(
         "Canaries", "What became of releases that served a share of the users, since the workers started.",
         "short", [("sum by (outcome) (slatestream_release_canaries_total)", "{{outcome}}")],
+    ),
+    Panel(
+        "Share of the canary", "Share of the users whom a release serves that is tried out.", "percentunit",
+        [("slatestream_release_canary_share", "{{version}} on {{instance}}")],
+    ),
+    Panel(
+        "Lead of the canary",
+        "What one of its slates earns beyond one of the live release, with the always-valid 95 % interval.",
+        "short", [(COMPARISON.format(name), name) for name in ("lead", "low", "high")],
+    ),
+    Panel(
+        "Slates of the canary", "Closed slates that are compared; few on either side say nothing.", "short",
+        [(COMPARISON.format("canary_slates"), "canary"), (COMPARISON.format("live_slates"), "live release")],
+    ),
+    Panel(
+        "Reward a slate", "What a slate of either has earned while both serve.", "short",
+        [(COMPARISON.format("canary"), "canary"), (COMPARISON.format("live"), "live release")],
     ),
     Panel(
         "Trainings", "What came of the trainings of `slatestream trainer`, where it runs, since it started.",

@@ -35,7 +35,7 @@ PARTITIONS = Panel(
 
 RELEASE = Panel(
     "Release", "The release of each worker and what runs it; they should be the same.", "short",
-    [("slatestream_release_info", "{{instance}}: {{version}} on {{provider}}")], width=12,
+    [("slatestream_release_info", "{{instance}}: {{version}} on {{provider}}")], width=12, shows="names",
 )  # fmt: skip
 RELEASE_AGE = Panel(
     "Release age", "Since the release in use was written.", "s",

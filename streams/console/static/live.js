@@ -1,13 +1,16 @@
 // Keeps the overview's figures and charts up to date: one request in two seconds, none while nobody looks.
 const KEPT = 600;
 const EVERY_MS = 2000;
+// Key, label, unit, colour, and what a sample's number is multiplied by.
 const CHARTS = {
-  rates: [["clicks", "clicks/s"], ["slates", "slates/s"]],
-  latency: [["p50_ms", "median"], ["p99_ms", "99th"]],
-  lag: [["lag_records", "records"]],
-  click_through: [["click_through", "%", (value) => 100 * value]],
+  clicks: [["clicks", "clicks", "/s", "--ink-0"]],
+  slates: [["slates", "slates", "/s", "--ink-1"]],
+  latency: [["p50_ms", "median", "ms", "--ink-0"], ["p99_ms", "99th percentile", "ms", "--ink-1"]],
+  lag: [["lag_seconds", "oldest waiting", "s", "--ink-5"]],
+  click_through: [["click_through", "last minute", "%", "--ink-2", 100]],
+  loop: [["loop_lag_ms", "late", "ms", "--ink-3"]],
 };
-const PERCENT = new Set(["click_through"]);
+const PERCENT = new Set(["click_through", "fallbacks"]);
 const samples = {};
 const charts = new Map();
 let failed = 0;
@@ -19,7 +22,7 @@ function color(name) {
 function shown(key, value) {
   if (value === null || value === undefined) return "–";
   if (PERCENT.has(key)) return `${(100 * value).toFixed(1)} %`;
-  if (key === "lag_seconds") return value.toFixed(1);
+  if (key === "dead_letters") return Math.round(value).toLocaleString("en");
   const size = Math.abs(value);
   const places = Number.isInteger(value) || size >= 100 ? 0 : size >= 10 ? 1 : 2;
   return value.toLocaleString("en", { minimumFractionDigits: places, maximumFractionDigits: places });
@@ -31,20 +34,26 @@ function clock(at, end) {
 }
 
 function columns(lines) {
-  const ys = lines.map(([key, , by]) => samples[key].map((v) => (v === null || !by ? v : by(v))));
+  const ys = lines.map(([key, , , , by = 1]) => samples[key].map((v) => (v === null ? v : by * v)));
   return [samples.at, ...ys];
 }
 
 function draw(place, lines) {
-  const inks = [color("--accent"), color("--second")];
   const axis = { stroke: color("--soft"), font: "12px system-ui", grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
-  const series = lines.map(([, label], i) => ({ label, stroke: inks[i], width: 1.75, points: { show: false }, value: (_, v) => shown("", v) }));
+  // Without a pointer the legend has the latest value.
+  const series = lines.map(([, label, unit, ink], i) => ({
+    label, stroke: color(ink), width: 1.75, points: { show: false },
+    fill: lines.length === 1 ? `${color(ink)}1c` : undefined,
+    value: (chart, v, _, at) => `${shown("", at === null ? chart.data[i + 1].at(-1) : v)} ${unit}`,
+  }));
   const chart = new uPlot({
-    width: place.clientWidth, height: 160, series: [{ label: "time", value: (_, at) => clock(at, 19) }, ...series],
-    axes: [{ ...axis, grid: { show: false }, size: 30, space: 70, values: (_, at, _axis, _space, step) => at.map((one) => clock(one, step < 60 ? 19 : 16)) }, { ...axis, size: 52 }],
+    width: place.clientWidth, height: 150,
+    series: [{ label: "at", value: (chart, v, _, at) => clock(at === null ? chart.data[0].at(-1) : v, 19) }, ...series],
+    axes: [{ ...axis, grid: { show: false }, size: 26, space: 62, incrs: [5, 10, 30, 60, 120, 180, 300], values: (_, at, _axis, _space, step) => at.map((one) => clock(one, step < 60 ? 19 : 16)) },
+           { ...axis, size: 48, values: (_, at) => at.map((one) => shown("", one)) }],
     scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-    cursor: { drag: { x: false, y: false } },
-    padding: [null, 32, null, null],
+    cursor: { drag: { x: false, y: false }, sync: { key: "minutes" } },
+    padding: [8, 28, null, null],
   }, columns(lines), place);
   charts.set(place, chart);
 }
@@ -58,7 +67,10 @@ function update() {
   for (const place of document.querySelectorAll("[data-chart]")) {
     const lines = CHARTS[place.dataset.chart];
     if (charts.has(place)) charts.get(place).setData(columns(lines));
-    else if (samples.at && samples.at.length > 1) draw(place, lines);
+    else if (samples.at && samples.at.length > 1) {
+      place.replaceChildren();
+      draw(place, lines);
+    }
   }
   const last = samples.at.length - 1;
   if (last < 0) return;
@@ -119,6 +131,6 @@ async function poll() {
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 new ResizeObserver(() => {
-  for (const [place, chart] of charts) chart.setSize({ width: place.clientWidth, height: 160 });
+  for (const [place, chart] of charts) chart.setSize({ width: place.clientWidth, height: 150 });
 }).observe(document.querySelector(".charts"));
 poll();

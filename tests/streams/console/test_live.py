@@ -2,7 +2,8 @@
 
 import time
 
-from streams.console.live import read_totals
+from streams.console.drift import Scored
+from streams.console.live import Totals, read_totals, sample_of
 from tests.streams.conftest import Memory
 
 
@@ -16,3 +17,14 @@ async def test_a_reading_has_what_the_metrics_have_counted(memory: Memory) -> No
         totals = read_totals(worker.parts.metrics.registry, time.time())
     assert totals.clicks == totals.slates == 1
     assert max(totals.latency.values()) == 1
+    assert totals.fallbacks == 1  # there is no release
+
+
+def test_a_sample_is_what_the_last_seconds_and_the_last_minute_had() -> None:
+    def reading(at: float, slates: float, dead: float) -> Totals:
+        scored = Scored({}, 0.0, 0.0)
+        return Totals(at, 0, slates, 100 * at, 10 * at, 0, 0, {}, {}, dead, slates / 4, scored)
+
+    sample = sample_of([reading(10, 0, 0), *(reading(at, 8 * (at - 10), 3) for at in range(20, 71))])
+    assert sample is not None
+    assert (sample.slates, sample.fallbacks, sample.click_through, sample.dead_letters) == (8, 0.25, 0.1, 3)

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from streams.cli import app
 from streams.errors import SlatestreamError
-from streams.releases.change_commands import share_of
+from streams.releases.actions import share_of
 
 PAGE = Path(__file__).parents[3] / "deploy" / "releases.md"
 SHOWN = [

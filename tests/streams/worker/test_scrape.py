@@ -1,7 +1,7 @@
 import pytest
 
-from streams.commands.scrape import Scrape, quantile, seen
 from streams.worker.process import MetricsReading
+from streams.worker.scrape import Scrape, quantile, seen
 
 
 def reading(clicks: int, slates: int, fast: int, slow: int) -> MetricsReading:

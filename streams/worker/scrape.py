@@ -1,18 +1,35 @@
 """What a worker says of itself in `/metrics` and `/readyz`, as a status shows it."""
 
+import http.client
 import json
 import time
+import urllib.error
+import urllib.request
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from streams.commands.ask import read
+import msgspec
+
+from streams.client.http import token_of_environment
+from streams.events import UNDECODABLE
 from streams.worker.process import MetricsReading
 from streams.worker.ready_log import lacking
 
+TIMEOUT_S = 30.0
 INPUTS = ("clicks", "content", "users", "requests")
 STAGES = {"request to slate": "request_to_publish", "click to fold": "click_to_fold"}
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A worker redirects none of what is read here, and a token must not go where another says."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+_STRAIGHT = urllib.request.build_opener(_NoRedirects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +52,7 @@ class Worker:
     lag : (records, seconds) by topic and partition
     missing : what readiness lacks
     refused : the release that is to serve and is refused, "" for none
+    canary, canary_share : the release that serves a share of the users beside it, "" for none
     """
 
     url: str
@@ -48,6 +66,8 @@ class Worker:
     release: str = ""
     provider: str = ""
     refused: str = ""
+    canary: str = ""
+    canary_share: float = 0.0
     policies: list[str] = field(default_factory=list)
     policy_version: int = 0
     partitions: int = 0
@@ -72,14 +92,43 @@ class Worker:
         return asdict(self) | {"lag_records": self.lag_records, "lag_seconds": self.lag_seconds}
 
 
-def scrape(url: str) -> Scrape | str:
+def read(url: str, *, also: Collection[int] = (), timeout_s: float = TIMEOUT_S) -> bytes:
+    """Return what a URL answers, with the token of `SLATES_TOKEN`.
+
+    Parameters
+    ----------
+    also : statuses beside 200 whose body is an answer
+
+    Raises
+    ------
+    OSError
+        If nothing answers, or the answer is a refusal: with its reason.
+    """
+    token = token_of_environment()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        with _STRAIGHT.open(urllib.request.Request(url, headers=headers), timeout=timeout_s) as answer:
+            return bytes(answer.read())
+    except http.client.HTTPException as error:
+        raise OSError(f"what answers is no worker ({type(error).__name__})") from None
+    except urllib.error.HTTPError as error:
+        body = error.read()
+        if error.code in also:
+            return body
+        try:
+            raise OSError(msgspec.json.decode(body)["detail"]) from None
+        except (*UNDECODABLE, KeyError, TypeError):
+            raise OSError(f"it answered {error.code}") from None
+
+
+def scrape(url: str, *, timeout_s: float = TIMEOUT_S) -> Scrape | str:
     """Look at a worker; return why that was not possible where it was not."""
     base = url.rstrip("/")
     try:
-        readiness = json.loads(read(f"{base}/readyz", also=(503,)))
+        readiness = json.loads(read(f"{base}/readyz", also=(503,), timeout_s=timeout_s))
         if not isinstance(readiness, dict):
             raise ValueError("what answers is no worker: /readyz is no JSON object")
-        text = read(f"{base}/metrics").decode()
+        text = read(f"{base}/metrics", timeout_s=timeout_s).decode()
         return Scrape(time.monotonic(), MetricsReading(text), readiness)
     except (OSError, ValueError) as error:
         return str(getattr(error, "reason", error))
@@ -104,6 +153,8 @@ def seen(url: str, before: Scrape | None, now: Scrape | str) -> Worker:
     worker.lag = _lag(metrics)
     info = metrics.labels("release_info")
     worker.refused = next((one["version"] for one in metrics.labels("release_refused_info")), "")
+    worker.canary = next((one["version"] for one in metrics.labels("release_canary_share")), "")
+    worker.canary_share = metrics.total("release_canary_share")
     worker.release, worker.provider = next(((one["version"], one["provider"]) for one in info), ("", ""))
     worker.policies = sorted(
         policy
@@ -157,8 +208,10 @@ def _lag(metrics: MetricsReading) -> dict[str, dict[int, tuple[int, float]]]:
     return {topic: dict(sorted(parts.items())) for topic, parts in sorted(found.items())}
 
 
-def watch(urls: Sequence[str], before: Mapping[str, Scrape]) -> tuple[list[Worker], dict[str, Scrape]]:
+def watch(
+    urls: Sequence[str], before: Mapping[str, Scrape], *, timeout_s: float = TIMEOUT_S
+) -> tuple[list[Worker], dict[str, Scrape]]:
     """Look at workers again; return what is to be shown, and this look for the next time."""
-    looks = {url: scrape(url) for url in urls}
+    looks = {url: scrape(url, timeout_s=timeout_s) for url in urls}
     workers = [seen(url, before.get(url), look) for url, look in looks.items()]
     return workers, {url: look for url, look in looks.items() if isinstance(look, Scrape)}

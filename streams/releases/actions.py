@@ -1,0 +1,178 @@
+"""What a person can do about what serves: promote, canary, rollback, pin, unpin; each change is a record."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streams.errors import SlatestreamError
+from streams.releases.changes import (
+    WANT,
+    Kind,
+    Trial,
+    live,
+    pinned,
+    publish_change,
+    read_changes,
+    standing,
+)
+from streams.releases.opening import check, one_of
+from streams.settings import Settings
+
+if TYPE_CHECKING:  # it reads the files of releases, for which NumPy is imported: not for a --help
+    from streams.releases.store import ReleaseStore
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What was done.
+
+    Attributes
+    ----------
+    version : which serves now, or is tried out or pinned
+    before : what served before it, or is ended by it; None for nothing
+    said : a sentence for whoever did it
+    """
+
+    version: str
+    before: str | None
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changes what serves, and why."""
+
+    by: str
+    reason: str = ""
+
+
+def servable(settings: Settings, store: "ReleaseStore", beginning: str) -> str:
+    """Return the version of the one release that begins so, once it has passed what a worker checks.
+
+    Raises
+    ------
+    SlatestreamError
+        If there is no such release, more than one, or it cannot be served.
+    """
+    chosen = one_of(store, beginning).version
+    check(settings, store, chosen)
+    return chosen
+
+
+async def promote(settings: Settings, chosen: str, who: Actor) -> Done:
+    """Let a release that is `servable` serve all users.
+
+    Raises
+    ------
+    SlatestreamError
+        If another is pinned, or somebody else was faster.
+    """
+    now = live(await read_changes(settings))
+    if now == chosen:
+        return Done(chosen, now, f"{chosen} serves already.")
+    await _change(settings, "promote", chosen, who, replaces=now)
+    return Done(chosen, now, f"{chosen} is promoted: workers serve it as soon as they have loaded it.")
+
+
+async def begin_canary(settings: Settings, chosen: str, who: Actor, *, share: float | None = None) -> Done:
+    """Let a release that is `servable` serve a share of the users, `canary_share` where none is given."""
+    trial = trial_of(settings, share)
+    now = standing(await read_changes(settings))
+    if now.live is None:
+        raise SlatestreamError("canary: no release serves that it could be compared with; promote it")
+    if now.live == chosen:
+        raise SlatestreamError(f"canary: {chosen} serves all users already")
+    if now.canary is not None and now.canary.version != chosen:
+        raise SlatestreamError(f"canary: {now.canary.version} is one; end that first, by `rollback`")
+    await _change(settings, "canary", chosen, who, replaces=now.live, trial=trial)
+    return Done(
+        chosen, now.live,
+        f"{chosen} is to serve {100 * trial.share:g} % of the users for at most "
+        f"{trial.longest_s / 3600:g} h, {now.live} the others.",
+    )  # fmt: skip
+
+
+async def roll_back(settings: Settings, store: "ReleaseStore", who: Actor) -> Done:
+    """End a canary; without one, bring back the release that served before the present one."""
+    is_so = standing(await read_changes(settings))
+    if (canary := is_so.canary) is not None and is_so.live is not None:
+        now, earlier = canary.version, is_so.live
+        await _change(settings, "rollback", earlier, who, replaces=earlier, decides_ms=canary.timestamp_ms)
+    else:
+        if len(is_so.served) < 2:
+            raise SlatestreamError("rollback: no release served before the present one")
+        now, earlier = is_so.served[-1], is_so.served[-2]
+        await asyncio.to_thread(check, settings, store, earlier)
+        await _change(settings, "rollback", earlier, who, replaces=now)
+    return Done(
+        earlier, now, f"{earlier} is back, {now} is served no more as soon as workers have read this."
+    )
+
+
+async def pin(settings: Settings, who: Actor) -> Done:
+    """Keep the release that serves: until it is unpinned no other is promoted, by whomever."""
+    if (now := live(await read_changes(settings))) is None:
+        raise SlatestreamError("pin: no release serves")
+    await _change(settings, "pin", now, who, replaces=None)
+    return Done(now, now, f"{now} is pinned: no other is promoted until `slatestream release unpin`.")
+
+
+async def unpin(settings: Settings, who: Actor) -> Done:
+    """Let other releases be promoted again."""
+    if (now := pinned(await read_changes(settings))) is None:
+        raise SlatestreamError("unpin: no release is pinned")
+    await _change(settings, "unpin", now, who, replaces=None)
+    return Done(now, now, f"{now} is pinned no more.")
+
+
+def trial_of(settings: Settings, share: float | None = None) -> Trial:
+    """Return how a canary is compared, as the settings say; `share` is of the users."""
+    return Trial(
+        settings.canary_share if share is None else share, settings.canary_least_slates,
+        3600 * settings.canary_hours, settings.canary_harm,
+    )  # fmt: skip
+
+
+def share_of(text: str) -> float:
+    """Read a share of the users: 5% or 0.05.
+
+    Raises
+    ------
+    SlatestreamError
+        If it is none that a canary can have.
+    """
+    try:
+        share = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+    except ValueError:
+        share = 0.0
+    if not 0.0 < share <= 0.5:
+        raise SlatestreamError(f"--share must be above 0 and at most 50%, such as 5% or 0.05, got {text!r}")
+    return share
+
+
+async def _change(
+    settings: Settings,
+    kind: Kind,
+    version: str,
+    who: Actor,
+    *,
+    replaces: str | None,
+    trial: Trial | None = None,
+    decides_ms: int | None = None,
+) -> None:
+    """Write a change, and make sure that it counts."""
+    before = await read_changes(settings)
+    if kind in WANT and (pin := pinned(before)) is not None and pin == live(before) != version:
+        raise SlatestreamError(f"{kind}: {pin} is pinned, see `slatestream release history`; unpin it first")
+    made = await publish_change(
+        settings, kind, version, by=who.by, reason=who.reason,
+        replaces=(replaces or "") if kind in WANT else None, trial=trial, decides_ms=decides_ms,
+    )  # fmt: skip
+    changes = await read_changes(settings)
+    if changes.index(made) in (now := standing(changes)).void:
+        other = now.canary if kind == "canary" and now.live == replaces else None
+        raise SlatestreamError(
+            f"{kind}: {now.live if other is None else other.version} was made to serve at the same time, in "
+            f"the place of {replaces or 'nothing'}; nothing has changed by this, see `slatestream release "
+            "history`"
+        )
