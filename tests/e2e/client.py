@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaTimeoutError
 
 from streams import events
 from streams.events import Click, Content, Feedback, Recommendation, Request
@@ -13,6 +15,8 @@ from streams.kafka.topics import topic_name, topic_partitions
 from streams.settings import Settings
 
 DEADLINE_S = 120.0  # a machine may be slow, and busy with other tests
+FLUSH_S = 60.0
+CLOSE_S = 5.0
 T = TypeVar("T")
 
 
@@ -50,7 +54,7 @@ class Client:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.producer.close()
+        self._close_producer(CLOSE_S)
         for consumer in self._consumers.values():
             consumer.close()
 
@@ -58,6 +62,11 @@ class Client:
 
     def _new_producer(self) -> KafkaProducer:
         return KafkaProducer(**self._options, acks="all", max_request_size=4 * 1024 * 1024)
+
+    def _close_producer(self, timeout_s: float) -> None:
+        """Close it; what it has not sent by then is not waited for."""
+        with suppress(KafkaTimeoutError):
+            self.producer.close(timeout=timeout_s)
 
     def send(self, topic: str, key: str | bytes | None, value: Any, *, partition: int | None = None) -> None:
         """Publish one record; structs are encoded, bytes and None go out as they are."""
@@ -75,13 +84,14 @@ class Client:
         """Return once the broker has acknowledged everything sent.
 
         A producer to which a broker has said an error that it does not know, as one whose disk is full does,
-        sends nothing any more: another one sends what is left.
+        sends nothing any more, or nothing but the same again: another one sends what is left.
         """
-        self.producer.flush(DEADLINE_S)
+        with suppress(KafkaTimeoutError):
+            self.producer.flush(FLUSH_S)
         left = [record for future, record in self._unconfirmed if not future.succeeded()]
         self._unconfirmed = []
         if left:
-            self.producer.close(timeout=0)
+            self._close_producer(0)
             self.producer = self._new_producer()
             self._unconfirmed = [(self.producer.send(**record), record) for record in left]
             self.producer.flush(DEADLINE_S)
