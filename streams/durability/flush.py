@@ -1,9 +1,15 @@
-"""The flush: dirty rows go to the changelogs, and only then may the offsets they cover be committed."""
+"""The flush: dirty rows go to the changelogs, and only then may the offsets they cover be committed.
+
+A flush is one transaction, into which rows go as they are taken: so what it needs is a few pieces at a time,
+however many rows are dirty.
+"""
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import aclosing
 
 from online_learning.attribution.pending_slates import ClosedSlate
 from streams.clock import Clock
@@ -24,6 +30,7 @@ from streams.state.shard import Shard
 log = logging.getLogger(__name__)
 
 SLICE = 512  # rows copied each time a shard's lock is taken: one or two milliseconds
+PIECE_BYTES = 512 * 1024  # of rows taken at once, about: then they are sent
 
 # Item statistics are the largest rows, and a click changes many of them. So they wait beyond their interval
 # for so many clicks a row, unless they are few; a worker that ends before has these clicks to fold again.
@@ -67,7 +74,7 @@ class Flusher:
         self._inputs = inputs
         self._writers = writers
         self._abandoned = False
-        self._turn = asyncio.Lock()  # one shard after the other
+        self._turn = asyncio.Lock()  # to take and to pack: one shard at a time
         self._part = 0
         self._metrics = metrics
         self._positive = frozenset(settings.positive_actions)
@@ -120,19 +127,18 @@ class Flusher:
             learned = -1 if shard.weigher is None else shard.weigher.learned(shard.partition)
             marks = shard.marks
             take = _Take(shard, self._index)
+            weigh = shared and learned > shard.flushed.weights
             try:
-                groups = self._learned(take, changed=marks != shard.flushed.statistics)
-                groups += await self._folded(take, shared=shared)
-                if shared and shard.weigher is not None and learned > shard.flushed.weights:
-                    groups.append(("policy-state", [weights_row(shard.weigher, shard.partition)]))
-                if groups:
-                    if shard.logs.unsaved:
-                        groups.append(("policy-state", [(logs_key(shard.partition), shard.logs.row())]))
-                    await self._confirm(shard.logs)
-                    if shard.dropped:  # meanwhile: the partition has another writer, of this worker too
-                        raise OwnershipLost(f"partition {shard.partition} is restored anew")
-                    await self._writers.write(shard.partition, groups)
-                    shard.logs.unsaved = False
+                dirty = self._dirty(
+                    take, changed=marks != shard.flushed.statistics, shared=shared, weigh=weigh
+                )
+                async with aclosing(dirty) as groups:
+                    if (first := await anext(groups, None)) is not None:
+                        await self._confirm(shard.logs)
+                        if shard.dropped:  # meanwhile: the partition has another writer, of this worker too
+                            raise OwnershipLost(f"partition {shard.partition} is restored anew")
+                        await self._writers.write(shard.partition, _chained(first, groups))
+                        shard.logs.unsaved = False
             except OwnershipLost as error:
                 log.warning("%s", error)
                 self._lost(shard)
@@ -150,10 +156,35 @@ class Flusher:
             if shared:
                 shard.flushed.weights = learned
             self._complete(shard, users)
-            for name, rows in groups:
-                self._metrics.count_events(name, "published", len(rows))
-            if groups:
+            for name, rows in take.published.items():
+                self._metrics.count_events(name, "published", rows)
+            if take.published:
                 self._metrics.observe_stage("flush", time.perf_counter() - started)
+
+    async def _dirty(
+        self, take: "_Take", *, changed: bool, shared: bool, weigh: bool
+    ) -> AsyncGenerator[Group]:
+        """Take all that is dirty, item statistics only when `shared`; what the bandit has learned first.
+
+        Users' rows and item statistics are taken in another thread; clicks are folded between slices. Each
+        row says up to where it has been applied, so they need not be of one moment. Item rows are taken last:
+        they then have all that the users' rows have.
+        """
+        shard = take.shard
+        for group in self._learned(take, changed=changed):
+            yield take.counted(group)
+        pieces = take.pieces(shared=shared)
+        while True:
+            async with self._turn:
+                piece = await asyncio.to_thread(next, pieces, None)
+            if piece is None:
+                break
+            for group in piece:
+                yield take.counted(group)
+        if weigh and shard.weigher is not None:
+            yield take.counted(("policy-state", [weights_row(shard.weigher, shard.partition)]))
+        if shard.logs.unsaved and take.published:
+            yield take.counted(("policy-state", [(logs_key(shard.partition), shard.logs.row())]))
 
     def _learned(self, take: "_Take", *, changed: bool) -> list[Group]:
         """Take what the bandit has learned; slates whose window has ended are closed."""
@@ -170,15 +201,6 @@ class Flusher:
         groups: list[Group] = [("feedback", feedback), ("policy-state", policy)]
         return [(name, rows) for name, rows in groups if rows]
 
-    async def _folded(self, take: "_Take", *, shared: bool) -> list[Group]:
-        """Take users' rows and then item statistics, in another thread; clicks are folded between slices.
-
-        Each row says up to where it has been applied, so they need not be of one moment. Item rows are taken
-        last: they then have all that the users' rows have.
-        """
-        async with self._turn:
-            return await asyncio.to_thread(take.folded, shared=shared)
-
     def _complete(self, shard: Shard, users: int) -> None:
         for name, through in (("clicks", shard.committable_clicks()), ("users", users - 1)):
             if (epoch := shard.epochs.get(name)) is not None:
@@ -188,30 +210,39 @@ class Flusher:
 
 
 class _Take:
-    """What a flush has taken of a shard.
+    """What a flush takes of a shard.
 
     Attributes
     ----------
-    taken : all of it, to be put back if it is not written
     shared : item statistics are among it
+    published : rows given out, by topic
     """
 
     def __init__(self, shard: Shard, index: ItemIndex) -> None:
         self.shard = shard
-        self.taken: list[Taken] = []
         self.shared = False
+        self.published: Counter[str] = Counter()
         self._index = index
+        self._put_back: list[Callable[[], None]] = []
 
     def add(self, part: Taken) -> Collection[Row]:
-        """Take a part, and return its rows."""
-        self.taken.append(part)
+        """Take a part, and return its rows, which are not kept here."""
+        self._put_back.append(part.put_back)
         return part.rows
 
-    def folded(self, *, shared: bool) -> list[Group]:
-        """Take users' rows, and item statistics where they are `shared` or must go first; pack them."""
-        users = list(self._users())
-        items = list(self._covisits()) if shared or self.shard.profiles.covisits_first else []
-        return [(name, rows) for name, rows in (*items, *users) if rows]
+    def counted(self, group: Group) -> Group:
+        """Note that a group is given out."""
+        self.published[group[0]] += len(group[1])
+        return group
+
+    def pieces(self, *, shared: bool) -> Iterator[list[Group]]:
+        """Take users' rows, and then item statistics where they are `shared` or must not wait; pack them.
+
+        A piece has about `PIECE_BYTES`.
+        """
+        yield from _pieces(self._users())
+        if shared or self.shard.profiles.covisits_first:
+            yield from _pieces(self._covisits())
 
     # What changes while slices are taken is left to the next flush: else a busy partition would see no end.
 
@@ -220,7 +251,7 @@ class _Take:
         for _ in range(_slices(profiles.n_dirty)):
             with self.shard.users_lock:
                 rows = self.add(take_profiles(profiles, self._index, most=SLICE))
-            yield "user-state", _packed(rows)
+            yield "user-state", rows
 
     def _covisits(self) -> Iterator[Group]:
         shard = self.shard
@@ -233,13 +264,13 @@ class _Take:
                 dropped = self.add(_take_dropped(shard))
                 rows = self.add(take_covisits(shard.covisits, self._index, shard.partition, most=SLICE))
             yield "policy-state", dropped
-            yield "policy-state", _packed(rows)
+            yield "policy-state", rows
 
     def put_back(self) -> None:
         """Make all of it dirty again."""
         with self.shard.items_lock, self.shard.users_lock:
-            for part in self.taken:
-                part.put_back()
+            for put_back in self._put_back:
+                put_back()
             if self.shared:
                 self.shard.profiles.covisits_failed()
 
@@ -248,10 +279,28 @@ def _slices(rows: int) -> int:
     return max(1, -(-rows // SLICE))
 
 
-def _packed(rows: Collection[Row]) -> Collection[Row]:
-    if isinstance(rows, PackedRows):
-        rows.pack()
-    return rows
+def _pieces(groups: Iterable[Group]) -> Iterator[list[Group]]:
+    """Pack rows, and put some groups of them together."""
+    piece: list[Group] = []
+    size = 0
+    for name, rows in groups:
+        if not rows:
+            continue
+        if isinstance(rows, PackedRows):
+            rows.pack()
+            size += rows.nbytes
+        piece.append((name, rows))
+        if size >= PIECE_BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
+
+
+async def _chained(first: Group, rest: AsyncIterator[Group]) -> AsyncIterator[Group]:
+    yield first
+    async for group in rest:
+        yield group
 
 
 def _take_dropped(shard: Shard) -> Taken:

@@ -62,6 +62,11 @@ class PackedRows(Collection[KeyedRow]):
             self._data, self._spans = self._pack()
             self._pack = None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed rows; 0 until they are packed."""
+        return len(self._data)
+
     def batches(self, most: int, now_ms: int, *, transactional: bool) -> "Iterator[PackedBatch]":
         """Yield the packed rows, without those before and after, as batches of at most `most` bytes.
 

@@ -9,7 +9,7 @@ epoch fences the topic of the slates, too, before a new owner looks what has bee
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapping
 
 from aiokafka.errors import KafkaConnectionError, ProducerFenced
 
@@ -123,8 +123,8 @@ class StateWriters:
         """Stop to write."""
         await asyncio.gather(*(self.close(partition) for partition in list(self._writers)))
 
-    async def write(self, partition: int, groups: Sequence[tuple[str, Collection[Row]]]) -> None:
-        """Write rows to topics, by name, all of them or none.
+    async def write(self, partition: int, groups: AsyncIterable[tuple[str, Collection[Row]]]) -> None:
+        """Write rows to topics, by name, all of them or none; each group is confirmed before the next.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class StateWriters:
             raise OwnershipLost(f"partition {partition} is not written by this worker")
         try:
             async with writer.transaction():
-                for name, rows in groups:
+                async for name, rows in groups:
                     await writer.publish(self._topics[name], partition, rows)
         except ProducerFenced as error:
             raise Fenced(f"partition {partition} is written by another worker now") from error

@@ -5,9 +5,9 @@ have been applied, so what is read again changes nothing.
 
 What is durable may lag: users' rows and item statistics are flushed at different moments. So that an event
 that a user's row has seen can still be paired for an item's row that has not, the ring keeps offsets, and
-the pairs are found again. Three rules make this exact after a crash at any point: rows are published in the
-order given; an offset is committed when both kinds of rows cover it; and while `covisits_first` is set,
-item rows are confirmed before users' rows are sent.
+the pairs are found again. Three rules make this exact after a crash at any point: rows of a flush are durable
+all or none, its item rows taken last; an offset is committed when both kinds of rows cover it; and while
+`covisits_first` is set, no users' rows become durable without item rows.
 """
 
 import math
@@ -265,7 +265,7 @@ class Profiles:
         return True
 
     def erase(self, user_id: str, offset: int = -1, *, erased_ms: int = 0) -> bool:
-        """Forget a user; False if there is nothing to forget. The next flush must send item rows first.
+        """Forget a user; False if there is nothing to forget. The next flush must send item rows, too.
 
         Clicks folded so far, and `users` records up to `offset`, do not bring the user back when they are
         read again; later ones begin a new user, whom an erasure that is read again spares. The counts of
@@ -368,7 +368,7 @@ class Profiles:
 
     @property
     def covisits_first(self) -> bool:
-        """Whether the item rows must be confirmed before the users' rows are sent."""
+        """Whether users' rows must not become durable without the item rows."""
         return bool(self.rings.heap[rings.COVISITS_FIRST])
 
     def covisits_taken(self) -> None:
@@ -377,7 +377,7 @@ class Profiles:
         self.rings.heap[rings.COVISITS_FIRST] = 0
 
     def covisits_failed(self) -> None:
-        """Note that item rows that were taken have not been confirmed: the next flush sends them first."""
+        """Note that item rows that were taken have not been confirmed: the next flush must send them."""
         self.rings.heap[rings.COVISITS_FIRST] = 1
 
     # Reads

@@ -52,7 +52,7 @@ class Rings(NamedTuple):
     stamps: Ints  # (4 * cells,) time in ms, and in the low 8 bits the action
     offsets: Deltas  # (4 * cells,)
     keys: Keys  # (blocks, 16) of the event ids
-    heap: Ints  # chunks used, first free chunk, dirty chunks, 1 if item rows must be flushed first, and so on
+    heap: Ints  # chunks used, first free chunk, dirty chunks, 1 if item rows must be flushed with users', and so on
 
 
 @njit

@@ -1,13 +1,17 @@
 """The flush on a log in memory: what is durable, in which order, and what may be committed then."""
 
 import asyncio
+from collections.abc import Collection
 
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
 from streams.durability import flush
 from streams.durability.flush import CLICKS_A_ROW, MOST_INTERVALS, SLICE, TURNS
+from streams.kafka.packed_rows import PackedRows
 from streams.kafka.partitioner import partition_of
+from streams.kafka.publisher import Row
+from streams.testing.publisher import MemoryPublisher
 from tests.streams.conftest import MakeMemory, Memory
 
 PLACE = partition_of("u", 2)
@@ -55,7 +59,8 @@ async def test_a_slates_feedback_is_out_before_the_row_that_says_it_is_closed(me
         memory.events.click("u", "a", "view")
         await worker.deliver()
         await worker.flush()
-        assert topics_of(memory, begin) == ["clicks", "feedback", "policy-state", "user-state"]
+        order = topics_of(memory, begin)
+        assert order == ["clicks", "feedback", "policy-state", "user-state", "policy-state"]
         (closed,) = memory.events.feedback()
         assert closed.rewards == [0.0]
 
@@ -108,6 +113,32 @@ async def test_many_rows_of_items_wait_for_more_clicks_but_not_for_ever(
         memory.clock.move(interval_ms)
         assert await click_and_look(1) == many
         assert worker.commit() == {("clicks", PLACE): (CLICKS_A_ROW + 1) * many + 3}
+
+
+async def test_rows_are_sent_as_they_are_taken(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that what a flush holds does not grow with what is dirty."""
+    monkeypatch.setattr(flush, "SLICE", 4)
+    monkeypatch.setattr(flush, "PIECE_BYTES", 1)
+    users = [user for n in range(200) if partition_of(user := f"u{n}", 2) == PLACE]
+    for n, user in enumerate(users):
+        memory.events.click(user, f"i{n}")
+    left: dict[str, list[int]] = {"user-state": [], "policy-state": []}
+    async with memory.worker() as worker:
+        await worker.deliver("clicks")
+        (shard,) = [one for one in worker.parts.partitions.live() if one.partition == PLACE]
+        publish = MemoryPublisher.publish
+
+        async def watched(self: MemoryPublisher, topic: str, partition: int, rows: Collection[Row], /) -> int:
+            if topic in left and partition == PLACE and isinstance(rows, PackedRows):
+                assert len(rows) <= 4 + len(rows.before)
+                left[topic].append(shard.profiles.n_dirty + shard.covisits.n_dirty)
+            return await publish(self, topic, partition, rows)
+
+        monkeypatch.setattr(MemoryPublisher, "publish", watched)
+        await worker.flush()
+    n = len(users)
+    assert left["user-state"] == [n + max(0, n - 4 * k) for k in range(1, -(-n // 4) + 1)]
+    assert left["policy-state"] == [max(0, n - 4 * k) for k in range(1, -(-n // 4) + 1)]
 
 
 async def test_nothing_is_written_when_nothing_has_changed(memory: Memory) -> None:
