@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from model_core.kernels import inner
 from model_core.robust.influence import HOUR_MS, Bound
 from streams.state.rings import (
     ACTION,
@@ -68,7 +69,7 @@ class Chunks(NamedTuple):
     names: Bytes  # the users' ids, one after the other
 
 
-@njit
+@inner
 def _is_duplicate(users: Ints, keys: Keys, links: Rows, user: int, key: np.uint64) -> bool:
     """Whether the event id is in the chunk being filled or the `DEDUPE_CHUNKS` before it."""
     left = users[user, STORED]
@@ -88,7 +89,7 @@ def _is_duplicate(users: Ints, keys: Keys, links: Rows, user: int, key: np.uint6
     return found
 
 
-@njit
+@inner
 def _look_back(
     items: Rows,
     stamps: Ints,
@@ -114,7 +115,7 @@ def _look_back(
         window[size] = -1
 
 
-@njit
+@inner
 def _counts(
     items: Rows,
     stamps: Ints,
@@ -156,7 +157,7 @@ def _counts(
     return True
 
 
-@njit
+@inner
 def _leave_out(
     items: Rows,
     stamps: Ints,

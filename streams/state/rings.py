@@ -11,9 +11,10 @@ noticed; the block of 16 keys then goes to a newer chunk. Cell 0 and block 0 sta
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from model_core.kernels import inner
 
 CHUNK, CELL = 16, 4
 DEDUPE_CHUNKS = 2  # full chunks, beside the one being filled, in which a repeated event id is noticed
@@ -35,8 +36,6 @@ Keys = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 Deltas = NDArray[np.uint32]
 
-njit = numba.njit(cache=True, nogil=True)
-
 
 class Rings(NamedTuple):
     """The arrays of `Profiles`; they are replaced when they grow beyond the room that was reserved."""
@@ -52,16 +51,16 @@ class Rings(NamedTuple):
     stamps: Ints  # (4 * cells,) time in ms, and in the low 8 bits the action
     offsets: Deltas  # (4 * cells,)
     keys: Keys  # (blocks, 16) of the event ids
-    heap: Ints  # chunks used, first free chunk, dirty chunks, 1 if item rows must be flushed with users', and so on
+    heap: Ints  # chunks used, first free chunk, dirty chunks, 1 if item rows go with users', and so on
 
 
-@njit
+@inner
 def at(cells: Rows, chunk: int, position: int) -> int:
     """Where an event lies in `items`, `stamps` and `offsets`."""
     return np.int64(cells[chunk, position >> 2]) * CELL + (position & 3)  # type: ignore[return-value]
 
 
-@njit
+@inner
 def make_cell(cells: Rows, items: Rows, heap: Ints, chunk: int, position: int) -> None:
     """Let a chunk have a cell for an event."""
     part = position >> 2
@@ -76,7 +75,7 @@ def make_cell(cells: Rows, items: Rows, heap: Ints, chunk: int, position: int) -
     cells[chunk, part] = cell
 
 
-@njit
+@inner
 def put_offset(cells: Rows, bases: Ints, offsets: Deltas, chunk: int, position: int, offset: int) -> None:
     """Keep the offset of the newest event of a chunk.
 
@@ -93,7 +92,7 @@ def put_offset(cells: Rows, bases: Ints, offsets: Deltas, chunk: int, position: 
     offsets[at(cells, chunk, position)] = offset - bases[chunk]
 
 
-@njit
+@inner
 def link_chunk(links: Rows, chunk: int, user: int, head: int, slot: int) -> None:
     """Put a chunk after `head` in the user's circle."""
     if head < 0:
@@ -109,7 +108,7 @@ def link_chunk(links: Rows, chunk: int, user: int, head: int, slot: int) -> None
     links[chunk, SLOT] = slot
 
 
-@njit
+@inner
 def take_keys(links: Rows, keys: Keys, heap: Ints, chunk: int) -> int:
     """Return the block of keys of a user's newest chunk: the one that has become too old gives it up."""
     if links[chunk, KEYS]:
@@ -131,7 +130,7 @@ def take_keys(links: Rows, keys: Keys, heap: Ints, chunk: int) -> int:
     return int(block)
 
 
-@njit
+@inner
 def free_chunk(links: Rows, cells: Rows, items: Rows, keys: Keys, heap: Ints, chunk: int) -> None:
     """Let a chunk, its cells and its keys be taken by others."""
     for part in range(CELL):
@@ -150,7 +149,7 @@ def free_chunk(links: Rows, cells: Rows, items: Rows, keys: Keys, heap: Ints, ch
     heap[FREE] = chunk
 
 
-@njit
+@inner
 def next_chunk(users: Ints, links: Rows, heap: Ints, user: int, n_slots: int) -> int:
     """Return the chunk for an event that begins one: the one of 16 * n_slots events ago, or a new one."""
     head = users[user, HEAD]
@@ -170,7 +169,7 @@ def next_chunk(users: Ints, links: Rows, heap: Ints, user: int, n_slots: int) ->
     return int(chunk)
 
 
-@njit
+@inner
 def mark(dirty: Flags, dirty_chunks: Rows, heap: Ints, chunk: int) -> None:
     """Note that a chunk has changed."""
     if not dirty[chunk]:
