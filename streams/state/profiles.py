@@ -111,7 +111,7 @@ class Profiles:
         self.dirty_stated: set[int] = set()
         self.dirty_erased: set[bytes] = set()
         self.tombstones: set[bytes] = set()
-        heap = np.zeros(9, np.int64)
+        heap = np.zeros(10, np.int64)
         heap[rings.FREE] = -1
         heap[rings.CELLS_USED] = heap[rings.KEYS_USED] = 1  # the first of each stands for none
         self._n_begun = 0  # rows of users that say that there is nothing yet

@@ -27,7 +27,7 @@ FARTHEST = (1 << 32) - 1  # of an event's offset from its chunk's base
 N, OFFSET, FIRST_MS, HEAD, STORED, GUARD, TAKES, BOUNDED_AT = range(8)
 PREV, NEXT, OWNER, SLOT, KEYS = 0, 1, 2, 3, 4  # columns of `links`
 # Cells of `heap`.
-USED, FREE, DIRTY, COVISITS_FIRST, TAKEN, CELLS_USED, CELLS_FREE, KEYS_USED, KEYS_FREE = range(9)
+USED, FREE, DIRTY, COVISITS_FIRST, TAKEN, CELLS_USED, CELLS_FREE, KEYS_USED, KEYS_FREE, SINK = range(10)
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
