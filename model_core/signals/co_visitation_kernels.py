@@ -6,7 +6,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.kernels import inner
+from model_core.kernels import inner, prefetch
 from model_core.signals import sparse
 from model_core.signals.horizons import HALF_LIVES_MS
 
@@ -14,10 +14,11 @@ FIRST, LAST = 0, 1  # columns of `Tables.times`
 NO_TIME = -(2**62)
 
 GROUP = 16  # counters in a group: 16 int32 fill a cache line
+GROUP_BYTES = 2 * 4 * GROUP
 
 UNIT = 1024  # counts are integers of 1 / UNIT: sums come out the same in any order
 MAX_COUNT = 2**30
-USED, DIRTY, SINK, FREE = 0, 1, 2, 3  # cells of `heap`; level l's free list is FREE + l
+USED, DIRTY, FREE = 0, 1, 2  # cells of `heap`; level l's free list is FREE + l
 
 Rows = NDArray[np.int32]
 Cells = NDArray[np.int64]
@@ -195,6 +196,22 @@ def _note(rates: Floats, times: Cells, row: int, time: int, amount: float) -> No
     times[row, LAST] = max(last, time)
 
 
+@inner
+def _ask_for_groups(
+    groups: Groups, start: Rows, level: Bytes, low_bits: Bytes, item: int, window: Rows
+) -> None:
+    """Let memory bring the groups of an event's pairs, both ways, while the event before it is folded."""
+    for k in range(len(window)):
+        other = window[k]
+        if other < 0:
+            break
+        theirs = np.int64(max(_group(start, level, low_bits, other, item), 0)) * GROUP_BYTES
+        ours = np.int64(max(_group(start, level, low_bits, item, other), 0)) * GROUP_BYTES
+        for half in (0, GROUP_BYTES // 2):
+            prefetch(groups, theirs + half)
+            prefetch(groups, ours + half)
+
+
 @njit
 def observe(
     t: Tables,
@@ -217,19 +234,15 @@ def observe(
         if not _has_room(groups, heap, windows.shape[1]):
             return event
         item, offset = items[event], offsets[event]
+        if event + 1 < len(items):
+            _ask_for_groups(groups, start, level, low_bits, items[event + 1], windows[event + 1])
         size = 0
-        touched = 0
         for k in range(windows.shape[1]):
             other = windows[event, k]
             if other < 0:
                 break
             size += 1
             behind[k] = applied[other] < offset
-            # Reading here what the next loop needs overlaps the cache misses: nothing waits for it.
-            theirs = max(_group(start, level, low_bits, other, item), 0)
-            ours = max(_group(start, level, low_bits, item, other), 0)
-            touched += groups[theirs, 0, 0] + groups[theirs, 1, 0] + groups[ours, 0, 0] + groups[ours, 1, 0]
-        heap[SINK] = touched
         fresh = applied[item] < offset
         for k in range(size):
             other = windows[event, k]

@@ -16,7 +16,7 @@ from streams.durability.unpacking import (
     TIMES,
     integer_at,
 )
-from streams.state.rings import ACTION_BITS, CELL, CHUNK, Rings, at, make_cell, put_offset
+from streams.state.rings import ACTION_BITS, CELL, CHUNK, Rings, at, make_cell, put_offset, sign
 from streams.state.xxh3 import LONGEST, xxh3
 
 Data = NDArray[np.uint8]
@@ -34,7 +34,8 @@ def place(
     items: Rows, kinds: Data, heads: Table, counts: Rows, keys: Hashes,
 ) -> None:  # fmt: skip
     """Copy rows into their chunks, in order; numbers and keys of events into the arrays of `Restore`."""
-    cells, bases, all_items, stamps, offsets, heap = r.cells, r.bases, r.items, r.stamps, r.offsets, r.heap
+    links, cells, bases, heap = r.links, r.cells, r.bases, r.heap
+    all_items, stamps, offsets = r.items, r.stamps, r.offsets
     end = 0
     for i in range(len(found)):
         chunk = chunks[i]
@@ -49,6 +50,7 @@ def place(
             all_items[where] = items[end + k]
             time = integer_at(data, found[i, TIMES] + 8 * k, 8)
             stamps[where] = time << ACTION_BITS | data[found[i, ACTIONS] + k]
+            sign(links, chunk, k, items[end + k], time)
             keys[chunk, k] = np.uint64(integer_at(data, found[i, KEYS] + 8 * k, 8))
             heads[chunk, 2] = integer_at(data, found[i, OFFSETS] + 8 * k, 8)
             put_offset(cells, bases, offsets, chunk, k, heads[chunk, 2])

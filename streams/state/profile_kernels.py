@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from model_core.kernels import inner
+from model_core.kernels import inner, prefetch
 from model_core.robust.influence import HOUR_MS, Bound
 from streams.state.rings import (
     ACTION,
@@ -24,7 +24,8 @@ from streams.state.rings import (
     OFFSET,
     OWNER,
     PREV,
-    SINK,
+    SIGN,
+    SINCE,
     SLOT,
     STORED,
     TAKEN,
@@ -44,6 +45,8 @@ from streams.state.rings import (
     mark,
     next_chunk,
     put_offset,
+    sign,
+    sign_bit,
     take_keys,
 )
 
@@ -53,7 +56,7 @@ APPLIED, REPLAYED, DUPLICATE, REFUSED, BOUNDED = 0, 1, 2, 3, 4
 
 EVENTS, SIZE, FIRST, NEWEST, CHUNK_SLOT, NAME_END = 0, 1, 2, 3, 4, 5  # columns of `Chunks.heads`
 
-AHEAD = 16  # events for which `fold` reads ahead
+AHEAD = 16  # events of which `fold` asks memory for what they need, all at once
 
 njit = numba.njit(cache=True, nogil=True)
 
@@ -119,6 +122,17 @@ def _look_back(
 
 
 @inner
+def _of_hour(stamps: Ints, cells: Rows, chunk: int, first: int, position: int, hour: int) -> int:
+    """How many of a chunk's events in [first, position) are of an hour or later, from the last one back."""
+    size = 0
+    for k in range(position - 1, first - 1, -1):
+        if (stamps[at(cells, chunk, k)] >> ACTION_BITS) // HOUR_MS < hour:
+            break
+        size += 1
+    return size
+
+
+@inner
 def _counts(
     items: Rows,
     stamps: Ints,
@@ -134,29 +148,28 @@ def _counts(
 ) -> bool:
     """Whether the event at (chunk, position), `before` kept before it, counts: see `influence.counted`."""
     hour, is_positive = (stamp >> ACTION_BITS) // HOUR_MS, positive[stamp & ACTION]
+    bit = sign_bit(item)
     left, in_hour = min(before, bound.depth), 0
     while left > 0:
         if position == 0:
             chunk, position = links[chunk, PREV], CHUNK
-        part = (position - 1) >> 2
-        first, size = np.int64(cells[chunk, part]) * CELL, min(position - part * CELL, left)
-        end = first + position - part * CELL
-        repeated = False
-        for where in range(end - size, end):
-            repeated |= items[where] == item
-        if repeated:
-            for where in range(end - size, end):
+        first = position - min(position, left)
+        if links[chunk, SIGN + (bit >> 5)] >> (bit & 31) & 1:
+            for k in range(first, position):
+                where = at(cells, chunk, k)
                 if items[where] == item and positive[stamps[where] & ACTION] >= is_positive:
                     return False
-        for where in range(end - 1, end - size - 1, -1):
-            if in_hour < 0 or (stamps[where] >> ACTION_BITS) // HOUR_MS < hour:
-                in_hour = -1  # from here back nothing is of the hour
-                break
-            in_hour += 1
-            if in_hour == bound.per_hour:
+        if in_hour >= 0:
+            size = position - first
+            if links[chunk, SINCE] < hour:
+                size = _of_hour(stamps, cells, chunk, first, position, hour)
+            in_hour += size
+            if in_hour >= bound.per_hour:
                 return False
-        left -= size
-        position = part * CELL
+            if size < position - first:
+                in_hour = -1  # from here back nothing is of the hour
+        left -= position - first
+        position = 0
     return True
 
 
@@ -189,7 +202,24 @@ def _leave_out(
 
 
 @inner
-def _read_ahead(
+def _ask_for_ring(
+    links: Rows, cells: Rows, items: Rows, stamps: Ints, keys: Keys, chunk: int, begin: int, end: int
+) -> None:
+    """Let memory bring a chunk's events in [begin, end), its keys, and what says where the one before is."""
+    for part in range(begin // CELL, (end + CELL - 1) // CELL):
+        first = np.int64(cells[chunk, part]) * CELL
+        prefetch(items, first * 4)
+        prefetch(stamps, first * 8)
+    block = np.int64(links[chunk, KEYS]) * CHUNK * 8
+    prefetch(keys, block)
+    prefetch(keys, block + CHUNK * 4)
+    before = np.int64(links[chunk, PREV])
+    prefetch(links, before * links.shape[1] * 4)
+    prefetch(cells, before * CELL * 4)
+
+
+@inner
+def _ask_for(
     all_users: Ints,
     counts: Rows,
     links: Rows,
@@ -200,43 +230,33 @@ def _read_ahead(
     keys: Keys,
     users: Rows,
     window: int,
-) -> int:
-    """Read what the events of some users will need; return a number that says nothing.
+) -> None:
+    """Let memory bring what the events of some users will need.
 
-    What is asked of memory for one user does not wait for what is asked for another: so that most of what
-    `fold` reads, one thing after the other, is in the cache by then.
+    `fold` reads one thing after the other: where a user's chunk lies, then where in it the events lie. What
+    is asked for one user here does not wait for what is asked for another.
     """
-    sink = 0
     for user in users:
-        sink += all_users[user, HEAD] + counts[user, 0]
-    for user in users:
-        chunk = all_users[user, HEAD]
-        if chunk >= 0:
-            sink += links[chunk, PREV] + cells[chunk, 0] + bases[chunk]
+        prefetch(all_users, np.int64(user) * all_users.shape[1] * 8)
+        prefetch(counts, np.int64(user) * counts.shape[1] * 4)
     for user in users:
         chunk = all_users[user, HEAD]
         if chunk >= 0:
-            size = (all_users[user, N] - 1) % CHUNK + 1
-            for part in range((size + CELL - 1) // CELL):
-                first = np.int64(cells[chunk, part]) * CELL
-                sink += items[first] + stamps[first]
-            block = links[chunk, KEYS]
-            sink += np.int64(keys[block, 0] ^ keys[block, CHUNK // 2])
-            before = links[chunk, PREV]
-            sink += links[before, PREV] + cells[before, 0]
+            prefetch(links, chunk * links.shape[1] * 4)
+            prefetch(cells, chunk * CELL * 4)
+            prefetch(bases, chunk * 8)
     for user in users:
         chunk = all_users[user, HEAD]
         if chunk >= 0:
             size = (all_users[user, N] - 1) % CHUNK + 1
-            before = links[chunk, PREV]
-            if before != chunk and size < window:
-                for part in range(max(0, CHUNK - window + size) // CELL, CELL):
-                    first = np.int64(cells[before, part]) * CELL
-                    sink += items[first] + stamps[first]
-                block = links[before, KEYS]
-                sink += np.int64(keys[block, 0] ^ keys[block, CHUNK // 2])
-                sink += np.int64(links[links[before, PREV], KEYS])
-    return int(sink)
+            _ask_for_ring(links, cells, items, stamps, keys, chunk, 0, size)
+    for user in users:
+        chunk = all_users[user, HEAD]
+        if chunk >= 0:
+            size = (all_users[user, N] - 1) % CHUNK + 1
+            if links[chunk, PREV] != chunk and size < window:
+                begin = max(0, CHUNK - window + size)
+                _ask_for_ring(links, cells, items, stamps, keys, links[chunk, PREV], begin, CHUNK)
 
 
 @njit
@@ -280,7 +300,7 @@ def fold(
     n_paired = 0
     for event in range(len(users)):
         if event % AHEAD == 0:
-            heap[SINK] = _read_ahead(
+            _ask_for(
                 all_users, counts, links, cells, bases, all_items, stamps, all_keys,
                 users[event : event + AHEAD], window,
             )  # fmt: skip
@@ -356,6 +376,7 @@ def fold(
         where = at(cells, chunk, position)
         all_items[where] = items[event]
         stamps[where] = stamp
+        sign(links, chunk, position, items[event], times[event])
         put_offset(cells, bases, all_offsets, chunk, position, offset)
         all_keys[links[chunk, KEYS], position] = keys[event]
         all_users[user, N] = n + 1

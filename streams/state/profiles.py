@@ -111,14 +111,14 @@ class Profiles:
         self.dirty_stated: set[int] = set()
         self.dirty_erased: set[bytes] = set()
         self.tombstones: set[bytes] = set()
-        heap = np.zeros(10, np.int64)
+        heap = np.zeros(9, np.int64)
         heap[rings.FREE] = -1
         heap[rings.CELLS_USED] = heap[rings.KEYS_USED] = 1  # the first of each stands for none
         self._n_begun = 0  # rows of users that say that there is nothing yet
         self.rings = rings.Rings(
             users=room(0, np.int64, width=(8,), likely=LIKELY_USERS),
             counts=room(0, np.int32, width=(len(self.actions),), likely=LIKELY_USERS),
-            links=room(0, np.int32, width=(5,), likely=LIKELY_CHUNKS),
+            links=room(0, np.int32, width=(rings.LINKS,), likely=LIKELY_CHUNKS),
             cells=room(0, np.int32, width=(rings.CELL,), likely=LIKELY_CHUNKS),
             bases=room(0, np.int64, likely=LIKELY_CHUNKS),
             dirty=room(0, np.bool_, likely=LIKELY_CHUNKS),

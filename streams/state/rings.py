@@ -15,19 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.kernels import inner
+from model_core.robust.influence import HOUR_MS
 
 CHUNK, CELL = 16, 4
 DEDUPE_CHUNKS = 2  # full chunks, beside the one being filled, in which a repeated event id is noticed
 ACTION_BITS, ACTION = 8, 255  # of a stamp
+LATEST_HOUR = (1 << 31) - 1  # of a column of `links`
 FARTHEST = (1 << 32) - 1  # of an event's offset from its chunk's base
 
 # Columns of `users`, which has 8: a cache line. GUARD is N as of when item rows were last taken, TAKES how
 # often they had been taken then: both are brought up to date by the user's next event.
 # BOUNDED_AT is N as of the latest event that did not count, or may not have; 0 if there was none.
 N, OFFSET, FIRST_MS, HEAD, STORED, GUARD, TAKES, BOUNDED_AT = range(8)
-PREV, NEXT, OWNER, SLOT, KEYS = 0, 1, 2, 3, 4  # columns of `links`
+# Columns of `links`, which has 8: half a cache line. SINCE is the hour of the earliest of the chunk's events;
+# SIGN, of two columns, has one bit set for each item: where an item's is not, the item is not in the chunk.
+PREV, NEXT, OWNER, SLOT, KEYS, SINCE, SIGN = range(7)
+LINKS = 8
 # Cells of `heap`.
-USED, FREE, DIRTY, COVISITS_FIRST, TAKEN, CELLS_USED, CELLS_FREE, KEYS_USED, KEYS_FREE, SINK = range(10)
+USED, FREE, DIRTY, COVISITS_FIRST, TAKEN, CELLS_USED, CELLS_FREE, KEYS_USED, KEYS_FREE = range(9)
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
@@ -42,7 +47,7 @@ class Rings(NamedTuple):
 
     users: Ints  # (n_users, 8) events ever, applied offset, first event's time, newest chunk, and so on
     counts: Rows  # (n_users, n_actions) events ever
-    links: Rows  # (capacity, 5) chunk before, chunk after, user row, slot, block of keys
+    links: Rows  # (capacity, 8) chunk before, chunk after, user row, slot, block of keys, and so on
     cells: Rows  # (capacity, 4) of each chunk's events
     bases: Ints  # (capacity,) what the offsets of each chunk's events count from
     dirty: Flags  # (capacity,)
@@ -90,6 +95,24 @@ def put_offset(cells: Rows, bases: Ints, offsets: Deltas, chunk: int, position: 
             where = at(cells, chunk, k)
             offsets[where] = max(np.int64(offsets[where]) - beyond, 0)
     offsets[at(cells, chunk, position)] = offset - bases[chunk]
+
+
+@inner
+def sign_bit(item: int) -> int:
+    """Which of the 64 bits of SIGN an item has."""
+    return ((item * 0x9E3779B1) & 0xFFFFFFFF) >> 26
+
+
+@inner
+def sign(links: Rows, chunk: int, position: int, item: int, time: int) -> None:
+    """Note an event of a chunk in SINCE and SIGN."""
+    hour = min(time // HOUR_MS, LATEST_HOUR)
+    if position == 0:
+        links[chunk, SINCE] = hour
+        links[chunk, SIGN] = links[chunk, SIGN + 1] = 0
+    links[chunk, SINCE] = min(links[chunk, SINCE], hour)
+    bit = sign_bit(item)
+    links[chunk, SIGN + (bit >> 5)] |= 1 << (bit & 31)
 
 
 @inner

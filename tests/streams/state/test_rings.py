@@ -67,6 +67,13 @@ def check(profiles, events):
             assert (r.links[chunk, rings.KEYS] > 0) == (age <= rings.DEDUPE_CHUNKS)
             blocks.update([int(r.links[chunk, rings.KEYS])] if age <= rings.DEDUPE_CHUNKS else [])
             cells.update(cell for cell in r.cells[chunk].tolist() if cell)
+            size = (int(r.users[row, rings.N]) - 1) % rings.CHUNK + 1 if age == 0 else rings.CHUNK
+            held = [int(r.cells[chunk, k // rings.CELL]) * rings.CELL + k % rings.CELL for k in range(size)]
+            bits = {rings.sign_bit(item) for item in r.items[held].tolist()}
+            low, high = (int(half) & 0xFFFFFFFF for half in r.links[chunk, [rings.SIGN, rings.SIGN + 1]])
+            assert {bit for bit in range(64) if (high << 32 | low) >> bit & 1} == bits
+            hours = (r.stamps[held] >> rings.ACTION_BITS) // rings.HOUR_MS
+            assert r.links[chunk, rings.SINCE] == hours.min()
         if len(done) <= LIMIT:
             assert len(slots) == -(-len(done) // 16)
             assert sum(np.count_nonzero(r.cells[chunk]) for chunk in chunks) == -(-len(done) // 4)
