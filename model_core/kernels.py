@@ -13,13 +13,7 @@ from numba.extending import intrinsic
 inner: Any = numba.njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]  # not in its stubs
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def prefetch(typing_context: Any, array: Any, byte: Any) -> Any:
-    """Ask for the cache line with a byte of an array, and do not wait: prefetch(array, byte) -> 0.
-
-    A place outside of the array is no error. A value that is read before it is needed holds up whatever comes
-    after it in the program as soon as a few hundred instructions wait; this does not.
-    """
+def _prefetch(typing_context: Any, array: Any, byte: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
@@ -31,3 +25,9 @@ def prefetch(typing_context: Any, array: Any, byte: Any) -> Any:
         return context.get_constant(types.intp, 0)
 
     return types.intp(array, types.intp), code
+
+
+# prefetch(array, byte) asks for the cache line with a byte of an array, and does not wait for it. A place
+# outside of the array is no error. Reading ahead holds up what comes after it as soon as a few hundred
+# instructions wait for memory; this does not.
+prefetch: Any = intrinsic(_prefetch)

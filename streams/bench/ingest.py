@@ -87,7 +87,7 @@ def ingest_command(
         say("the worker was started when the clicks were there" if cold else "the worker was ready")
         say(f"worker, folded: {folded.per_second:,.0f} events/s over {folded.seconds:.2f} s")
         say(f"worker, changelog confirmed and committed: {durable.per_second:,.0f} events/s")
-        say(f"  {durable.seconds - folded.seconds:.2f} s after the last was folded: item statistics wait for more")
+        say(f"  {durable.seconds - folded.seconds:.2f} s after the last was folded")
         say(f"processor time of the worker, until all is committed: {cpu_us:.2f} µs an event")
         say(f"worker / bare consumer: {folded.per_second / bare.per_second:.3f}")
         lag_ms = loop_lag_ms(before, reading) if before is not None else None

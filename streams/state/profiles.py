@@ -22,11 +22,11 @@ from model_core.robust.influence import NO_BOUND, Bound
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.reserved import room, with_room
 from streams.durability.rows import SCHEMA_VERSION, Erased, chunk_key, erased_key, stated_key
+from streams.state import fold_kernels, history_kernels, rings
 from streams.state import profile_kernels as kernels
-from streams.state import rings
+from streams.state.fold_kernels import APPLIED, BOUNDED, DUPLICATE, REFUSED, REPLAYED
 from streams.state.id_table import IdTable
 from streams.state.item_index import ItemIndex
-from streams.state.profile_kernels import APPLIED, BOUNDED, DUPLICATE, REFUSED, REPLAYED
 from streams.state.rings import CHUNK
 
 __all__ = [
@@ -228,7 +228,7 @@ class Profiles:
         self.reserve(chunks=n, cells=n)
         outcomes, paired = np.empty(n, np.uint8), np.empty(n, np.int64)
         windows, windows_positive = np.empty((n, window), np.int32), np.empty((n, window), np.bool_)
-        n_paired = kernels.fold(
+        n_paired = fold_kernels.fold(
             self.rings, self.n_slots, self.positive, users, items, actions, times, event_keys,
             offsets, outcomes, paired, windows, windows_positive, bound,
         )  # fmt: skip
@@ -401,19 +401,19 @@ class Profiles:
             np.full(shape, -1, np.int64),
             np.zeros(shape, np.int64),
         )
-        kernels.read(self.rings, rows.astype(np.int32, copy=False), items, actions, times)
+        history_kernels.read(self.rings, rows.astype(np.int32, copy=False), items, actions, times)
         return items, actions, times
 
     def recent_positives(self, row: int, positive: NDArray[np.bool_], last: int) -> NDArray[np.int64]:
         """Item rows of a user's last events whose action is in the mask, oldest first."""
         out = np.empty(last, np.int64)
-        found = kernels.latest(self.rings, row, positive, out) if row >= 0 else 0
+        found = history_kernels.latest(self.rings, row, positive, out) if row >= 0 else 0
         return out[last - found :]
 
     def seen_mask(self, row: int, action_is_seen: NDArray[np.bool_], out: NDArray[np.bool_]) -> None:
         """Write False into out (N,) at the items the user has seen, by the actions that count as such."""
         if row >= 0:
-            kernels.seen(self.rings, row, action_is_seen, out)
+            history_kernels.seen(self.rings, row, action_is_seen, out)
 
     def counts(self, row: int) -> NDArray[np.int32]:
         """Events of a user ever, per action code: (n_actions,) int32."""

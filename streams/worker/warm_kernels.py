@@ -34,7 +34,7 @@ from streams.kafka import columns, packed_rows
 from streams.kafka.columns import RecordColumns
 from streams.kafka.partitioner import partitions_of
 from streams.serving import allowed_rows
-from streams.state import id_table, profile_kernels
+from streams.state import fold_kernels, id_table, profile_kernels
 from streams.state.catalogue import Catalogue, encode_item_state
 from streams.state.item_index import ItemIndex
 from streams.state.people import gather
@@ -54,7 +54,7 @@ async def compile_missing() -> None:
 
     Whatever fails there is compiled here, when it is needed, and says what is wrong.
     """
-    if are_cached(profile_kernels.fold, read_clicks):
+    if are_cached(fold_kernels.fold, read_clicks):
         return
     log.warning("compiling kernels, once in this environment: this takes about a minute of two cores")
     began = time.monotonic()

@@ -67,9 +67,9 @@ def _load() -> dict:
 
 CACHED = """
 from streams.decoding.click_kernels import read_clicks
-from streams.state import profile_kernels
+from streams.state import fold_kernels
 from streams.worker.cached_kernels import are_cached
-print(are_cached(read_clicks, profile_kernels.fold))
+print(are_cached(read_clicks, fold_kernels.fold))
 """
 
 

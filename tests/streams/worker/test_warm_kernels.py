@@ -6,12 +6,15 @@ CHECK = """
 from numba.core.registry import CPUDispatcher
 from model_core.signals import co_visitation_kernels
 from streams.serving import allowed_rows
-from streams.state import id_table, item_index, people, profile_kernels
+from streams.state import fold_kernels, history_kernels, id_table, item_index, people, profile_kernels
 from streams.why import kernels as why
 from streams.worker.warm_kernels import warm
 
 warm()
-for module in (allowed_rows, co_visitation_kernels, id_table, item_index, people, profile_kernels, why):
+for module in (
+    allowed_rows, co_visitation_kernels, fold_kernels, history_kernels, id_table, item_index, people,
+    profile_kernels, why,
+):
     for name, kernel in vars(module).items():
         inner = name.startswith("_") and module.__name__.endswith("kernels")
         own = isinstance(kernel, CPUDispatcher) and kernel.py_func.__module__ == module.__name__
