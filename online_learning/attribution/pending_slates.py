@@ -14,6 +14,7 @@ on its time and not on when it arrives, as long as the slate is kept.
 import heapq
 from bisect import insort
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import count
@@ -205,6 +206,10 @@ class PendingSlates:
     def of_request(self, request_id: str) -> OpenSlate | None:
         """Return the slate of a request; None if it is not held, or not any more."""
         return self._by_request.get(request_id)
+
+    def __iter__(self) -> Iterator[OpenSlate]:
+        """Iterate over the slates, closed and kept ones too, in no order."""
+        return iter(self._by_request.values())
 
     def slates(self) -> list[OpenSlate]:
         """Return the slates, closed and kept ones too, in the order in which they end."""

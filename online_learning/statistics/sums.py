@@ -173,6 +173,10 @@ class Statistics(ABC):
         """Return the statistics of both parts; raise ValueError where they do not go together."""
 
     @abstractmethod
+    def copy(self) -> "Statistics":
+        """Return statistics that share no memory with these."""
+
+    @abstractmethod
     def to_bytes(self) -> bytes:
         """Return a versioned snapshot; equal statistics give equal bytes."""
 

@@ -54,7 +54,7 @@ class LetterPages:
         except (KafkaError, SlatestreamError) as error:
             return await self._screen.cannot(error)
         if found is None:
-            return await self._screen.not_yet()
+            return await self._screen.not_yet("dead_letters")
         return await self._screen.page(
             "dead_letters", found=found.result, reason=reason, at=1000 * found.at,
             prefix=self._settings.topic_prefix,

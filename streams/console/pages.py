@@ -100,7 +100,7 @@ class Pages:
             owners={p: parts.shared_topics.owner_url(p) for p in range(n)},
             lags=lags_of(around.result) | await asyncio.to_thread(own_lags, parts.metrics.registry),
         )
-        places = {worker.url: place % INKS for place, worker in enumerate(around.result)}
+        places = {worker.url: place % len(INKS) for place, worker in enumerate(around.result)}
         return await self._screen.page("partitions", rows=rows, url=url, workers=around.result, places=places)
 
     def _urls(self) -> Collection[str]:
@@ -177,7 +177,7 @@ class Pages:
         except (KafkaError, SlatestreamError) as error:
             return await self._screen.cannot(error)
         if found is None:
-            return await self._screen.not_yet()
+            return await self._screen.not_yet("experiments")
         return await self._screen.page("experiments", reports=found.result, at=1000 * found.at)
 
     async def policies(self, _: web.Request) -> web.Response:
@@ -187,7 +187,7 @@ class Pages:
         except (KafkaError, SlatestreamError) as error:
             return await self._screen.cannot(error)
         if found is None:
-            return await self._screen.not_yet()
+            return await self._screen.not_yet("policies")
         return await self._screen.page(
             "policies", report=found.result.report, whole=found.result.whole, at=1000 * found.at,
             candidates=self._parts.settings.candidate_policies,

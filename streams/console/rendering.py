@@ -1,16 +1,15 @@
 """Templates to pages: numbers, times and lengths as a person reads them. Everything is escaped."""
 
+import math
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from streams.metrics.tables import POLICIES
-
 NOTHING = "–"
-INKS = 8
-"""Colours that policies are told apart by."""
+INKS = ("thompson", "softmax", "greedy", "linucb", "rl", "epsilon-greedy", "popularity", "random")
+"""Policies that have a colour of their own."""
 
 
 def number(value: float | None, places: int | None = None) -> str:
@@ -50,15 +49,15 @@ def size(nbytes: float) -> str:
     return f"{nbytes:.{1 if step else 0}f} {('B', 'kB', 'MB', 'GB', 'TB')[step]}"
 
 
-def ink(name: str) -> str:
-    """Return the class of the colour that stands for a policy on every page.
+def ink(policy: str) -> str:
+    """Return the class of the colour that stands for a policy, and its kin, on every page.
 
-    >>> ink("thompson:exploration=2") == ink("thompson")
-    True
+    >>> ink("thompson-disjoint:exploration=2"), ink("random"), ink("another")
+    ('ink-0', 'ink-7', 'ink-1')
     """
-    known = name.partition(":")[0]
-    place = POLICIES.index(known) if known in POLICIES else sum(known.encode())
-    return f"ink-{place % INKS}"
+    name = policy.partition(":")[0]
+    place = next((at for at, kin in enumerate(INKS) if name.startswith(kin)), sum(name.encode()))
+    return f"ink-{place % len(INKS)}"
 
 
 def percent(value: float | None, places: int = 1) -> str:
@@ -164,5 +163,6 @@ def environment() -> Environment:
         shorten=shorten,
         commands=commands,
     )
+    made.tests["finite"] = math.isfinite
     made.globals.update(link=link)
     return made

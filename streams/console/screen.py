@@ -34,13 +34,10 @@ class Screen:
         """Say that the brokers do not answer."""
         return await self.page("message", status=503, title="Not now", message=str(error) or repr(error))
 
-    async def not_yet(self) -> web.Response:
-        """Say that what is asked for is being worked out; the browser asks again by itself."""
-        answer = await self.page(
-            "message",
-            title="One moment",
-            message="This is being worked out from the topics; the page loads again.",
-        )
+    async def not_yet(self, name: str) -> web.Response:
+        """Say that a page is being worked out; the browser asks again by itself."""
+        said = "This is being worked out from the topics; the page loads again by itself."
+        answer = await self.page("message", page=name, title="One moment", message=said)
         answer.headers["Refresh"] = "2"
         return answer
 

@@ -21,6 +21,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from model_core.signals.co_visitation import CoVisitation
+from online_learning.statistics.sums import Statistics
 from streams.durability.profile_rows import rows_of_users
 from streams.durability.rows import SCHEMA_VERSION, CoVisits, covisit_key, encode
 from streams.state.item_index import ItemIndex
@@ -68,12 +69,11 @@ def copy_rows(shard: Shard, index: ItemIndex, kind: Kind, bucket: Bucket) -> Cal
     if kind == "items":
         return _items(shard.covisits, index, shard.partition, bucket)
     if kind == "slates":
-        rows = _slates(shard, bucket)
-    elif kind == "policy":
-        rows = _policy(shard)
-    else:
-        rows = [(key, encode(marker)) for key, marker in shard.profiles.erased.items()]
-    return lambda: rows
+        return _slates(shard, bucket)
+    if kind == "policy":
+        return _policy(shard)
+    erased = list(shard.profiles.erased.items())
+    return lambda: [(key, encode(marker)) for key, marker in erased]
 
 
 def digest_of(rows: Iterable[StateRow]) -> str:
@@ -110,25 +110,27 @@ def _items(
     return pack
 
 
-def _slates(shard: Shard, bucket: Bucket) -> list[StateRow]:
-    slates = shard.slates.slates()
+def _slates(shard: Shard, bucket: Bucket) -> Callable[[], list[StateRow]]:
+    slates = list(shard.slates)
     keys = [slate.request_id.encode() for slate in slates]
     inside = bucket.takes(np.array([xxhash.xxh3_64_intdigest(key) for key in keys], np.uint64))
-    return [
-        (key, encode(SlateRow(one.user_id, one.timestamp_ms, one.after_offset, one.item_ids, one.actions)))
-        for key, one, chosen in zip(keys, slates, inside.tolist(), strict=True)
-        if chosen
-    ]
+    rows = []
+    for at in np.flatnonzero(inside).tolist():
+        one = slates[at]
+        row = SlateRow(one.user_id, one.timestamp_ms, one.after_offset, one.item_ids, one.actions)
+        rows.append((keys[at], row))
+    return lambda: [(key, encode(row)) for key, row in rows]
 
 
-def _policy(shard: Shard) -> list[StateRow]:
-    found: list[StateRow] = []
-    for one in shard.every_statistics:
-        space = one.feature_space.encode() + b"\0"
-        if one.summary():
-            found.append((space, one.to_bytes()))
-            continue
-        arms: Sequence[bytes] = _arm_rows(one.to_bytes())
-        names = sorted(one.parts.tolist())  # the order in which they are written
-        found += [(space + b"\0" + arm.to_bytes(8, "big"), row) for arm, row in zip(names, arms, strict=True)]
-    return found
+def _policy(shard: Shard) -> Callable[[], list[StateRow]]:
+    copies = [one.copy() for one in shard.every_statistics]
+    return lambda: [row for one in copies for row in _learned(one)]
+
+
+def _learned(one: Statistics) -> list[StateRow]:
+    space = one.feature_space.encode() + b"\0"
+    if one.summary():
+        return [(space, one.to_bytes())]
+    arms: Sequence[bytes] = _arm_rows(one.to_bytes())
+    names = sorted(one.parts.tolist())  # the order in which they are written
+    return [(space + b"\0" + arm.to_bytes(8, "big"), row) for arm, row in zip(names, arms, strict=True)]

@@ -6,7 +6,8 @@ import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,26 @@ def health(name: str, port: int, written: str) -> Callable[[], bool]:
     return lambda: subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
 
 
-def test_topics_worker_and_evaluation_come_up_as_the_file_starts_them(
+PORTS = {"ope": "6067", "canary": "6069", "trainer": "6071"}
+"""Where the services beside the worker tell their metrics."""
+
+
+@contextmanager
+def beside_worker(name: str, variables: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Run the command of a service as the file has it, on any port; names of other services lead here."""
+    given = [word.replace("http://worker:", "http://127.0.0.1:") for word in SERVICES[name]["command"]]
+    process = subprocess.Popen(
+        [*DIE_WITH_PARENT, sys.executable, "-u", "-m", "streams.cli", *given, "--port", "0"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables | {"COLUMNS": "400"},
+    )  # fmt: skip
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_topics_worker_and_what_is_beside_it_come_up_as_the_file_starts_them(
     make_settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
     shared = same_topics(make_settings())
@@ -219,17 +239,12 @@ def test_topics_worker_and_evaluation_come_up_as_the_file_starts_them(
         worker.wait_ready()
         wait_until(is_healthy, "the health check passes")
 
-    options = [*SERVICES["ope"]["command"], "--port", "0", "--every", "1"]
-    evaluation = subprocess.Popen(
-        [*DIE_WITH_PARENT, sys.executable, "-u", "-m", "streams.cli", *options],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables | {"COLUMNS": "400"},
-    )  # fmt: skip
-    with evaluation:
-        try:
-            assert evaluation.stdout is not None
-            port = int(evaluation.stdout.readline().split()[-1].rstrip("/").rpartition(":")[2].split("/")[0])
-            wait_until(health("ope", port, "6067"), "the health check passes")
-        finally:
-            evaluation.kill()
+    variables["SLATESTREAM_RELEASE_STORE"] = str(tmp_path / "store")
+    with ExitStack() as stack:
+        started = [stack.enter_context(beside_worker(name, variables)) for name in PORTS]
+        for (name, written), process in zip(PORTS.items(), started, strict=True):
+            assert process.stdout is not None
+            port = int(process.stdout.readline().split()[-1].rpartition("/")[0].rpartition(":")[2])
+            wait_until(health(name, port, written), f"the health check of {name} passes")
     with pytest.raises(OSError, match=r"refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=3)
