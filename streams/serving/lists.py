@@ -1,7 +1,7 @@
 """Lists that are nobody's own: what is trending, popular and fresh, and what is met with an item."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,20 +49,27 @@ class Lists:
     """Ranks the items that may be served by what all partitions say of them; one worker knows them all.
 
     Rankings are made in a thread, when somebody asks, and once a second at most.
+
+    Parameters
+    ----------
+    surge_bound : returns that of the release that serves; see `model_core.robust.surge`
     """
 
     def __init__(
-        self, shared: SharedState, eligibility: Eligibility, clock: Clock, *, surge_bound: float
+        self,
+        shared: SharedState,
+        eligibility: Eligibility,
+        clock: Clock,
+        *,
+        surge_bound: Callable[[], float],
     ) -> None:
         self._shared = shared
         self._eligibility = eligibility
         self._clock = clock
         self._turn = asyncio.Lock()
-        self._parts, self._trends, self._popularity = (
-            PartsReader(),
-            Trends(surge_bound),
-            Popularity(surge_bound),
-        )
+        self._parts, self._surge_bound = PartsReader(), surge_bound
+        self._bound = -1.0  # that `_trends` and `_popularity` count by
+        self._trends, self._popularity = Trends(0.0), Popularity(0.0)
         self._rankings: dict[str, Ranking] = {}
         self._as_of_ms = 0
         self._good_until = -1.0
@@ -87,6 +94,10 @@ class Lists:
             ranking = await asyncio.to_thread(self._met_with, row)
         return self._listed("similar", ranking, wanted, item_id=item_id)
 
+    def _count_as_served(self) -> None:
+        if (bound := self._surge_bound()) != self._bound:
+            self._bound, self._trends, self._popularity = bound, Trends(bound), Popularity(bound)
+
     async def _rank(self) -> None:
         began, now_ms = self._clock.monotonic(), int(self._clock.time() * 1000)
         self._as_of_ms, self._rankings = await asyncio.to_thread(self._ranked, now_ms)
@@ -97,6 +108,7 @@ class Lists:
 
     def _ranked(self, now_ms: int) -> tuple[int, dict[str, Ranking]]:
         """Rank by all names, as of the newest event: what was hot then is so until more is known."""
+        self._count_as_served()
         bits = self._eligibility.bits
         n = min(len(bits), len(self._shared.index))
         rows = np.flatnonzero(bits[:n]).astype(np.int64)
@@ -120,6 +132,7 @@ class Lists:
         return as_of_ms
 
     def _met_with(self, row: int) -> Ranking:
+        self._count_as_served()
         parts = self._parts.read(self._shared.parts)
         self._popularity.read(parts, len(self._shared.index))
         history, weight = np.array([[row]], np.int64), np.array([[WEIGHT_UNIT]], np.int64)

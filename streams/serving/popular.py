@@ -1,13 +1,14 @@
-"""Slates for when there is no room: the most popular items of the user's partition, from a cached list."""
+"""Slates for when there is no room: the most popular items, from a cached list."""
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.parts import PartsReader
+from model_core.signals.popularity import Popularity
 from streams.events import Recommendation, Request, SlateItem
 from streams.serving.allowed_rows import is_among
 from streams.serving.eligibility import Eligibility
@@ -16,7 +17,7 @@ from streams.state.shard import Shard
 from streams.state.shared import SharedState
 from streams.why.slate_reasons import NEW, POPULAR
 
-DEPTH = 1_000  # items listed a partition
+DEPTH = 1_000  # items listed
 MAX_AGE_S = 5.0
 POLICY = "popularity"
 OVERLOADED = "overloaded"
@@ -31,6 +32,7 @@ class PopularSlates:
     Parameters
     ----------
     counts_as_seen : (n_actions,) bool
+    surge_bound : returns that of the release that serves; see `model_core.robust.surge`
     """
 
     def __init__(
@@ -39,40 +41,34 @@ class PopularSlates:
         eligibility: Eligibility,
         *,
         counts_as_seen: NDArray[np.bool_],
+        surge_bound: Callable[[], float],
     ) -> None:
         self._shared = shared
         self._eligibility = eligibility
         self._counts_as_seen = counts_as_seen
-        self._lists: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+        self._parts, self._surge_bound = PartsReader(), surge_bound
+        self._bound, self._popularity = -1.0, Popularity(0.0)
+        self._list = np.zeros(0, np.int64), np.zeros(0, np.float32)
 
     async def keep_fresh(self) -> None:
-        """List the popular items of every partition again and again, in a thread."""
+        """List the popular items again and again, in a thread."""
         while True:
-            self._lists = await asyncio.to_thread(self._list_all, dict(self._shared.covisits))
+            await asyncio.to_thread(self.refresh)
             await asyncio.sleep(MAX_AGE_S)
 
     def refresh(self) -> None:
-        """List them now."""
-        self._lists = self._list_all(self._shared.covisits)
-
-    def _list_all(
-        self, covisits: Mapping[int, CoVisitation]
-    ) -> dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """List them now: by the positive events of all partitions, as far as they count."""
         bits = self._eligibility.bits
+        if (bound := self._surge_bound()) != self._bound:
+            self._bound, self._popularity = bound, Popularity(bound)
+        self._popularity.read(self._parts.read(self._shared.parts), len(bits))
         eligible = np.flatnonzero(bits)
-        found = {}
-        for partition, part in covisits.items():
-            counts = np.zeros(len(bits), np.int64)
-            popularity = part.popularity
-            n = min(len(bits), len(popularity))
-            counts[:n] = popularity[:n]
-            counts = counts[eligible]
-            top = np.arange(len(eligible))
-            if len(top) > DEPTH:
-                top = np.argpartition(-counts, DEPTH)[:DEPTH]
-            top = top[np.lexsort((top, -counts[top]))]
-            found[partition] = eligible[top], counts[top]
-        return found
+        counts = self._popularity.counts[eligible]
+        top = np.arange(len(eligible))
+        if len(top) > DEPTH:
+            top = np.argpartition(-counts, DEPTH)[:DEPTH]
+        top = top[np.lexsort((top, -counts[top]))]
+        self._list = eligible[top], counts[top]
 
     def slate(self, request: Request, shard: Shard, *, received: float, depth: int) -> Recommendation:
         """Return the record of a slate of eligible items that the user has not seen.
@@ -82,13 +78,13 @@ class PopularSlates:
         received : Unix seconds at which the request entered
         depth : events of a user that are read
         """
-        rows, counts = self._lists.get(shard.partition, (_NO_ROWS, _NO_ROWS))
+        rows, counts = self._list
         kept = np.flatnonzero(self._permits(request, shard, rows, depth))[: request.k]
         slate = [
             SlateItem(
                 item_id=self._shared.index.ids[row],
                 position=position,
-                score=float(count),
+                score=count,
                 propensity=0.0,
                 reasons=[POPULAR if count else NEW],
             )
@@ -135,6 +131,3 @@ class PopularSlates:
                 [is_among(rows, ascending) for ascending in lists], initial=False, axis=0
             )
         return permitted
-
-
-_NO_ROWS = np.zeros(0, np.int64)

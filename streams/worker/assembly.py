@@ -121,6 +121,9 @@ def assemble(
         now = lanes.serving.scorer.release
         return now.version, now.feature_dim
 
+    def surge_bound() -> float:
+        return lanes.serving.scorer.release.signals.surge_bound
+
     factory = ShardFactory(settings, serving=serving, signals=release.signals)
     metrics.set_examination(factory.examination[:POSITIONS])
     shared = SharedState(index, Catalogue(index), {p: factory.covisits() for p in range(settings.partitions)})
@@ -197,8 +200,9 @@ def assemble(
             decides=lambda: partitions.owns(0), publisher=publisher, metrics=metrics, clock=clock,
         )  # fmt: skip
     outbox = Outbox(slates, topics["recommendations"], lost=partitions.lose, inputs=inputs, metrics=metrics)
+    popular = PopularSlates(shared, eligibility, counts_as_seen=counts_as_seen, surge_bound=surge_bound)
     server = Server(
-        settings, lanes=lanes, popular=PopularSlates(shared, eligibility, counts_as_seen=counts_as_seen),
+        settings, lanes=lanes, popular=popular,
         own_clicks=own_clicks, inputs=inputs, outbox=outbox,
         published=PublishedSlates(log, topics["recommendations"]), dead_letters=dead_letters, metrics=metrics,
         clock=clock,
@@ -243,7 +247,7 @@ def assemble(
         partitions=partitions, flusher=flusher, watch=watch, reclaimer=reclaimer, idle_users=idle_users,
         server=server, signals=release.signals, follower=follower, decider=decider, folding=folding,
         inspector=Inspector(settings, shared, eligibility),
-        lists=Lists(shared, eligibility, clock, surge_bound=release.signals.surge_bound),
+        lists=Lists(shared, eligibility, clock, surge_bound=surge_bound),
         agents=agents,
     )  # fmt: skip
 
