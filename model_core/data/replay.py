@@ -78,9 +78,25 @@ class Replay:
         """Fold the log up to (not with) row `position`."""
         self._counted.advance(position)
 
-    def requests(self, users: NDArray[np.int32], times_ms: NDArray[np.int64]) -> ScoreBatch:
-        """Make requests of users at given times from what has been folded; items met are not eligible."""
-        pasts, described = self._pasts(users), self._described
+    def requests(
+        self,
+        users: NDArray[np.int32],
+        times_ms: NDArray[np.int64],
+        *,
+        before: NDArray[np.int64] | None = None,
+    ) -> ScoreBatch:
+        """Make requests of users at given times from what has been folded; items met are not eligible.
+
+        Parameters
+        ----------
+        users : (B,) int32; -1 is somebody of whom nothing is known
+        before : (B,) int64, row of the log before which lies what each user had done; all that has been
+            folded where it is not given
+        """
+        rows = np.full(len(users), self.position) if before is None else before
+        pasts = self._events.before(np.maximum(users, 0), np.where(users < 0, 0, rows))
+        stated = np.where(users[:, None] < 0, 0, self._stated[users])
+        described = self._described
         drawn = self._reader.draw(pasts, times_ms, described=described)
         parts = self._parts.read([self._counted.counts])
         self._popularity.read(parts, self.log.n_items)
@@ -89,7 +105,7 @@ class Replay:
         )
         return ScoreBatch(
             **self._reader.users(
-                pasts, times_ms, drawn, described=described, edges=self._edges, stated=self._stated[users]
+                pasts, times_ms, drawn, described=described, edges=self._edges, stated=stated
             ),
             popularity=popularity_signal(self._horizon, self._popularity, self._trends, parts, times_ms),
             signals=signals,

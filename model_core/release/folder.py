@@ -31,6 +31,8 @@ USER_OUTPUTS = ("user", "match", "weights", "scales", "newcomer", "gains")
 RANKER_OUTPUTS = ("probability", "logits", "features")
 WEIGHTS = "weights.safetensors"
 """What the next training begins with; no worker reads it, so it is no file of the manifest's."""
+LEARNED = "learned.msgpack"
+"""What a policy begins with, where the training knew slates; see `streams.learning.learned`."""
 TEXT_ENCODER, TOKENIZER = "text_encoder.onnx", "tokenizer.json"
 
 
@@ -127,8 +129,19 @@ def sign_manifest(folder: Path, manifest: dict[str, Any]) -> str:
     described = manifest | {"files": files}
     version = _version(described)
     text = json.dumps({**described, "version": version}, indent=2, ensure_ascii=False)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    partial = folder / f"{MANIFEST}.partial"
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(folder / MANIFEST)
     return version
+
+
+def add_learned(folder: Path, contents: bytes, said: dict[str, Any]) -> str:
+    """Give a release what its policy begins with, and say in its `training` of what; return the version."""
+    (folder / LEARNED).write_bytes(contents)
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    training = manifest.get("training", {}) | {"learned": said}
+    files = {**manifest["files"], LEARNED: ""}
+    return sign_manifest(folder, {**manifest, "files": files, "training": training})
 
 
 def read_release(folder: Path) -> Release:

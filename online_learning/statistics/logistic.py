@@ -56,6 +56,11 @@ class LogisticStatistics(LinearStatistics):
         """Return the weights believed in now, (F,) float64."""
         return infer_logistic(self._prior, self).mean
 
+    def move_to(self, prior: LinearPrior) -> None:
+        """See `Statistics.move_to`."""
+        super().move_to(prior)
+        self._prior = prior
+
     def replace(self, changes: Self) -> None:
         """See `Statistics.replace`."""
         super().replace(changes)

@@ -180,6 +180,12 @@ class Statistics(ABC):
     def to_bytes(self) -> bytes:
         """Return a versioned snapshot; equal statistics give equal bytes."""
 
+    def move_to(self, prior: Any) -> None:
+        """Go on in the feature space of a `LinearPrior`, which has the same features by another name."""
+        if len(prior.weights) != self.dim:
+            raise ValueError(f"prior must be over {self.dim} features, got {len(prior.weights)}")
+        self.feature_space = prior.feature_space
+
     # How they are saved: as a whole, or each part in a row of its own
 
     def summary(self) -> bytes:

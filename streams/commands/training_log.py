@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from model_core.data.datasets import Dataset, Interactions, Item, User
+from streams.decoding.records import broker_time
 from streams.events import UNDECODABLE, decode_click, decode_content, decode_user
 from streams.items.media import MediaEncoders
 from streams.kafka.reader import read_partition
@@ -15,14 +15,18 @@ from streams.kafka.topics import topic_partitions, topics_of_worker
 from streams.mapping.intake import as_ours
 from streams.settings import Settings
 
+Row = tuple[bytes | None, bytes | None, int]
+"""Key, value, and the broker's time in ms."""
+
 
 def read_topics(
     settings: Settings, *, ends: Mapping[str, Sequence[int]] | None = None
 ) -> tuple[Dataset, list[str]]:
     """Read all that `clicks`, `content` and `users` hold now: a dataset, and each interaction's action.
 
-    Rows that cannot be decoded, whose action is unknown, or that repeat an event id are left out, as the
-    worker leaves them out. Items that were deleted keep their clicks, with their id for a title.
+    Rows that cannot be decoded, whose action is unknown, whose time lies ahead of the broker's, or that
+    repeat an event id are left out, as the worker leaves them out. Items that were deleted keep their clicks,
+    with their id for a title.
 
     Parameters
     ----------
@@ -40,7 +44,7 @@ def read_topics(
     )
     media = MediaEncoders(settings)
     items: dict[str, Item] = {}
-    for key, value in contents:
+    for key, value, _ in contents:
         if value is None:
             items.pop((key or b"").decode(errors="replace"), None)
             continue
@@ -61,13 +65,14 @@ def read_topics(
             image,
             audio,
         )
-    return _dataset(settings, (value for _, value in clicks if value is not None), items, _users(users))
+    told = ((value, broker_ms) for _, value, broker_ms in clicks if value is not None)
+    return as_dataset(settings, told, items, _users(users))
 
 
-def _users(records: Iterable[tuple[bytes | None, bytes | None]]) -> list[User]:
+def _users(records: Iterable[Row]) -> list[User]:
     """What each user stated last; who was erased has stated nothing."""
     users: dict[str, User] = {}
-    for key, value in records:
+    for key, value, _ in records:
         if value is None:
             users.pop((key or b"").decode(errors="replace"), None)
             continue
@@ -79,16 +84,17 @@ def _users(records: Iterable[tuple[bytes | None, bytes | None]]) -> list[User]:
     return list(users.values())
 
 
-def _dataset(
-    settings: Settings, clicks: Iterable[bytes], items: dict[str, Item], stated: list[User]
+def as_dataset(
+    settings: Settings, clicks: Iterable[tuple[bytes, int]], items: dict[str, Item], stated: list[User]
 ) -> tuple[Dataset, list[str]]:
+    """Return the dataset of records of `clicks`, each with its broker's time in ms, and the rows' actions."""
     rows: dict[str, tuple[int, str, str, str, int]] = {}
-    for value in clicks:
+    for value, broker_ms in clicks:
         try:
             click = decode_click(value)
         except UNDECODABLE:
             continue
-        if click.action in settings.actions:
+        if click.action in settings.actions and click.timestamp_ms <= broker_ms + settings.max_future_ms:
             place = -1 if click.position is None else click.position
             row = (click.timestamp_ms, click.user_id, click.item_id, click.action, place)
             rows.setdefault(click.event_id, row)
@@ -108,14 +114,13 @@ def _dataset(
     return Dataset("topics", interactions, list(items.values()), stated), list(actions)
 
 
-async def _read(
-    settings: Settings, name: str, ends: Sequence[int] | None
-) -> list[tuple[bytes | None, bytes | None]]:
+async def _read(settings: Settings, name: str, ends: Sequence[int] | None) -> list[Row]:
     topic = topics_of_worker(settings)[name]
-    rows: list[tuple[Any, Any]] = []
+    rows: list[Row] = []
     for partition in range(topic_partitions(settings, name)):
         async for records in read_partition(settings, topic, partition):
             if ends is not None:
                 records = records[: int(np.searchsorted(records.offsets, ends[partition]))]
-            rows.extend((record.key, record.value) for record in as_ours(settings, name, records))
+            ours = as_ours(settings, name, records)
+            rows.extend((record.key, record.value, broker_time(record)) for record in ours)
     return rows

@@ -19,6 +19,9 @@ from streams.state.shard import Shard
 LEARN_INTERVAL_S = 0.2
 POSITIONS_INTERVAL_S = 1.0
 
+BEGUN = -1
+"""Stands for a partition in the place of what the release begins with."""
+
 # Parts of statistics that are copied in one callback of the event loop: a model of 70 features has 20 kB.
 PARTS_AT_ONCE = 64
 
@@ -36,17 +39,19 @@ class _Copy:
 class Learner:
     """Holds what other workers have learned, by partition, and merges it with what this one's shards have.
 
-    All of it is of one feature space, that of the policies: there is a learner for each release.
+    All of it is of one feature space, that of the policies: there is a learner for each release. `begun` is
+    what that release begins with, from slates that other releases made.
 
     Sums are added to on the event loop and learned from in a thread. Between them stands a copy by partition,
     brought up to date a few parts at a time: no callback copies more than `PARTS_AT_ONCE`, and matrices are
     inverted in the thread alone.
     """
 
-    def __init__(self, policies: PolicySet, metrics: Metrics) -> None:
+    def __init__(self, policies: PolicySet, metrics: Metrics, *, begun: Statistics | None = None) -> None:
         self._policies = policies
         self._learning = policies.learning
         self._metrics = metrics
+        self._begun = {} if begun is None else {BEGUN: begun}
         self._foreign: dict[int, Statistics] = {}
         self._foreign_positions: dict[int, PositionStatistics] = {}
         self._copies: dict[int, _Copy] = {}
@@ -111,7 +116,8 @@ class Learner:
         for shard in shards:
             shard.count_published()
         own = {shard.partition: self._of(shard) for shard in shards}
-        sources = self._foreign | {p: statistics for p, statistics in own.items() if statistics is not None}
+        known = {p: statistics for p, statistics in own.items() if statistics is not None}
+        sources = self._begun | self._foreign | known
         if not await self._copy_changes(sources):
             return
         with self._metrics.time_stage("learn"):

@@ -11,6 +11,7 @@ from model_core.release.baseline import BaselineScorer
 from model_core.signals.weighing import Weigher
 from streams.clock import Clock
 from streams.items.table import AnyScorer, ItemTable
+from streams.learning.learned import read_learned
 from streams.learning.learner import Learner
 from streams.learning.policy_set import PolicySet
 from streams.metrics import Metrics
@@ -75,10 +76,14 @@ class LaneMaker:
         ------
         ConfigurationError
             If a policy of the settings cannot choose from this release's candidates.
+        ValueError
+            If what its policy begins with cannot be read.
         """
         settings, shared, release = self._settings, self._shared, scorer.release
         prior = self._spaces.prior(release.version, release.feature_dim)
         policies = PolicySet(settings, prior, self._metrics)
+        unnamed = self._spaces.learning("", release.feature_dim)
+        begun = read_learned(folder, release, unnamed, policies.learning)
         inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
         items = ItemTable(shared.index, shared.catalogue, scorer, inference)
         sources = SignalSources(covisits=shared.covisits, ease=items.ease)
@@ -106,6 +111,6 @@ class LaneMaker:
         )
         return Lane(
             folder=folder, scorer=scorer, inference=inference, items=items, policies=policies,
-            learner=Learner(policies, self._metrics), batches=batches, slates=slates, explainer=explainer,
-            previews=previews,
+            learner=Learner(policies, self._metrics, begun=begun), batches=batches, slates=slates,
+            explainer=explainer, previews=previews,
         )  # fmt: skip

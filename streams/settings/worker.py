@@ -330,6 +330,11 @@ class Settings(BaseSettings):
     trainer_every_minutes: Annotated[float, Field(gt=0)] = Field(
         60.0, description="The same after so long, if anything is new."
     )
+    trainer_drift: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="The same when the scores of 10,000 items that the live release showed of late lie so "
+        "far from those of its first, by the population stability index; 0.25 is a good choice.",
+    )
     trainer_held_out_hours: Annotated[float, Field(gt=0)] = Field(
         24.0,
         description="Latest hours of clicks, by event time, on which a new release is compared with the live "
@@ -339,6 +344,11 @@ class Settings(BaseSettings):
         0.1,
         description="Share of the live release's NDCG@10 that a new one may lose, with 95 % confidence, and "
         "be promoted nevertheless; one that is better on average loses nothing.",
+    )
+    trainer_refit_days: Annotated[float, Field(ge=0)] = Field(
+        14.0,
+        description="Days of feedback from which a new release's policy learns, in that release's features, "
+        "before it serves: 0 lets it begin with what it was trained to think.",
     )
     trainer_recipe: Path | None = Field(
         None, description="TOML file as of `slatestream train --recipe`; the live release's sizes otherwise."

@@ -13,7 +13,7 @@ from model_core.data.replay import Replay
 from model_core.evaluation.evaluate import RELEASE, Ranked, Truth, future, rank, start_replay
 from model_core.evaluation.topn import ranking_metrics
 from model_core.release.batches import ScoreBatch
-from model_core.release.folder import MANIFEST, Release, read_release
+from model_core.release.folder import LEARNED, MANIFEST, Release, read_release
 from model_core.release.scorer import Scorer
 from streams.errors import SlatestreamError
 from streams.items.table import load_scorer
@@ -132,5 +132,6 @@ def _side(scorer: Scorer, folder: Path, corpus: Corpus, split: int, truth: Truth
 
 
 def _bytes(folder: Path) -> int:
-    names = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    """Bytes of what serves; what a policy begins with is held by workers with any release."""
+    names = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"].keys() - {LEARNED}
     return sum((folder / name).stat().st_size for name in names)

@@ -21,16 +21,21 @@ from model_core.data.datasets import Dataset
 from model_core.data.vocabulary import Vocabulary
 from model_core.evaluation.evaluate import future
 from model_core.network.config import ModelConfig
-from model_core.release.folder import MANIFEST, Release, read_release
+from model_core.release.folder import MANIFEST, Release, add_learned, read_release
+from model_core.release.scorer import Scorer
 from model_core.release.text_encoder import TextEncoder
 from model_core.signals.sample_signals import Log
 from model_core.training.recipe import Recipe, read_recipe
 from streams.commands.training_log import read_topics
 from streams.errors import SlatestreamError, is_memory_fault
 from streams.items.text_encoder import NO_ENCODER, named_encoder, release_encoder
+from streams.learning.learned import SCHEMA_VERSION, Learned, encode_learned
 from streams.settings import Settings, load_settings
+from streams.state.spaces import Spaces
 from streams.trainer.judge import judge
 from streams.trainer.plan import MADE, PARENT, VERDICT, Plan, Verdict, read_plan, write
+from streams.trainer.refit import refit
+from streams.trainer.shown import read_shown
 
 LEAST, MOST = 0.02, 0.2  # share of the events that is held out
 ENOUGH_USERS = 100
@@ -107,9 +112,12 @@ def work(settings: Settings, folder: Path, plan: Plan) -> Verdict:
     seconds["read"] = time.perf_counter() - began
     if plan.candidate is None:
         _train(settings, recipe, corpus, split, made, plan, live, encoder)
-    seconds["train"] = time.perf_counter() - began - seconds["read"]
+    seconds["train"] = time.perf_counter() - began - sum(seconds.values())
+    if plan.candidate is None:
+        _teach(settings, made, plan, corpus, dataset)
+    seconds["teach"] = time.perf_counter() - began - sum(seconds.values())
     gates = judge(settings, made, live, lambda release: known_by(release, corpus, dataset), split)
-    seconds["judge"] = time.perf_counter() - began - seconds["read"] - seconds["train"]
+    seconds["judge"] = time.perf_counter() - began - sum(seconds.values())
     release = _readable(made)
     return Verdict(plan, str(made), "" if release is None else release.version, gates, seconds)
 
@@ -161,6 +169,24 @@ def _train(
         start=start,
         said={"parent": plan.parent, "offsets": [plan.starts, plan.ends], "made_ms": plan.made_ms},
     )
+
+
+def _teach(settings: Settings, folder: Path, plan: Plan, corpus: Corpus, dataset: Dataset) -> None:
+    """Let the release's policy begin with what slates of the releases before have earned."""
+    if not (settings.trainer_refit_days and "feedback" in plan.ends):
+        return
+    slates = read_shown(settings, plan.ends, now_ms=plan.made_ms)
+    if not slates:
+        return
+    release = read_release(folder)
+    learning = Spaces(settings).learning("", release.feature_dim)
+    users = np.unique(dataset.interactions.user_ids).tolist()
+    scorer = Scorer(folder, threads=settings.trainer_threads)
+    known = known_by(release, corpus, dataset)
+    statistics = refit(scorer, known, users, slates, learning)
+    row = Learned(SCHEMA_VERSION, learning.feature_space, release.feature_dim, statistics.to_bytes())
+    said = {"slates": len(slates), "until": plan.ends["feedback"], "since_ms": slates[0].timestamp_ms}
+    add_learned(folder, encode_learned(row), said)
 
 
 def recipe_of(settings: Settings, live: Path | None, release: Release | None) -> Recipe:
