@@ -21,6 +21,10 @@ class Releases(Registered):
         self.releases_refused = self.counter(
             "releases_refused", "Releases that were to serve and could not; another served on."
         )
+        self.releases_delayed = self.counter(
+            "releases_delayed",
+            "Times that a release which is to serve could not be fetched or loaded yet; it is tried again.",
+        )
         self._refused = self.gauge(
             "release_refused_info", "1 for the release that is to serve and is refused.", ("version",)
         )

@@ -18,7 +18,7 @@ from streams.kafka.topics import topic_name
 from streams.settings import Settings
 
 LATEST_MS = 253_402_300_800_000  # the year 10,000: no calendar goes on
-Kind = Literal["promote", "rollback", "refuse", "reject", "pin", "unpin", "canary"]
+Kind = Literal["promote", "rollback", "refuse", "delay", "reject", "pin", "unpin", "canary"]
 DECIDE = ("promote", "rollback")
 """Changes that say what is to serve all users; the others are about it."""
 WANT = (*DECIDE, "canary")
@@ -56,6 +56,8 @@ class ReleaseChange(msgspec.Struct, frozen=True, omit_defaults=True):
 
     promote : `version` serves from now on; rollback : it serves again, and what came after it does not;
     refuse : `by` was to serve it and could not, `reason` says why, and it went on with what it had.
+    delay : `by` is to serve it, or to put it into the store, and cannot yet; `reason` says why, and it tries
+        again.
     reject : the trainer made it and a gate did not let it through, `reason` says which.
     pin, unpin : it stays what serves until it is unpinned; no other is promoted, and the store keeps it.
     canary : it serves a share of the users beside what serves, as `trial` says, until the next promotion or

@@ -20,8 +20,16 @@ from streams.errors import SlatestreamError
 from streams.kafka.log import Log, RowPublisher
 from streams.metrics import Metrics
 from streams.releases.candidate import Candidates, encoded
-from streams.releases.changes import WANT, ReleaseChange, Standing, decode_change, encode_change, standing
-from streams.releases.live import LONGEST_REASON, Live, passing, to_be_refused
+from streams.releases.changes import (
+    WANT,
+    Kind,
+    ReleaseChange,
+    Standing,
+    decode_change,
+    encode_change,
+    standing,
+)
+from streams.releases.live import LONGEST_REASON, Live, passing, to_be_said
 from streams.serving.lane import Lane, Lanes
 from streams.state.shard import Shard
 
@@ -193,13 +201,17 @@ class Follower:
             self._changed.set()  # a canary may wait for its turn
         except Exception as error:  # whatever is wrong, the release that serves goes on
             if passing(error):
-                self._try_again(version, error)
+                await self._try_again(version, error)
             else:
                 await self._refuse(version, error)
         self._preparing = None
 
-    def _try_again(self, version: str, error: Exception) -> None:
-        log.error("release %s is tried again in %g s: %s", version, self._retry_s, str(error) or repr(error))
+    async def _try_again(self, version: str, error: Exception) -> None:
+        reason = (str(error) or repr(error))[:LONGEST_REASON]
+        log.error("release %s is tried again in %g s: %s", version, self._retry_s, reason)
+        self._metrics.releases_delayed.inc()
+        if not isinstance(error, KafkaError):  # else there is nobody to tell
+            await self._say("delay", version, reason)
         asyncio.get_running_loop().call_later(self._retry_s, self._changed.set)
         self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
 
@@ -244,14 +256,18 @@ class Follower:
         self.refused[version] = reason
         self._metrics.releases_refused.inc()
         self._metrics.set_refused(version)
+        await self._say("refuse", version, reason)
+
+    async def _say(self, kind: Kind, version: str, reason: str) -> None:
+        """Write down what becomes of a release on this machine, once for each time that it was to serve."""
         host = socket.gethostname()
-        if not to_be_refused(self._changes, version, host):
+        if not to_be_said(kind, self._changes, version, host):
             return
-        key, value = encode_change(ReleaseChange("refuse", version, host, int(1000 * time.time()), reason))
+        key, value = encode_change(ReleaseChange(kind, version, host, int(1000 * time.time()), reason))
         try:
             await self._publisher.publish(self._topic, 0, [(key, value)])
         except (KafkaError, SlatestreamError) as unwritten:  # it may not write there
-            log.warning("the refusal of release %s is in this log only: %s", version, unwritten)
+            log.warning("the %s of release %s is in this log only: %s", kind, version, unwritten)
 
 
 def show_release(metrics: Metrics, lane: Lane) -> None:

@@ -19,7 +19,7 @@ from streams.errors import ConfigurationError, SlatestreamError
 from streams.items.table import AnyScorer, load_scorer
 from streams.items.text_encoder import NO_ENCODER, open_text_encoder
 from streams.kafka.first_look import look
-from streams.releases.changes import WANT, ReleaseChange, publish_change, read_changes, serving
+from streams.releases.changes import WANT, Kind, ReleaseChange, publish_change, read_changes, serving
 from streams.releases.store import VERSION, ReleaseStore, StoreUnreachable
 from streams.settings import Settings
 
@@ -171,13 +171,13 @@ def passing(error: BaseException | None) -> bool:
     return False
 
 
-def to_be_refused(changes: Sequence[ReleaseChange], version: str, host: str) -> bool:
-    """Whether this machine has not refused a release yet since it was last to serve."""
+def to_be_said(kind: Kind, changes: Sequence[ReleaseChange], version: str, by: str) -> bool:
+    """Whether a change of a release has not been said by somebody yet since it was last to serve."""
     for change in reversed(changes):
         if change.version == version:
             if change.change in WANT:
                 return True
-            if change.change == "refuse" and change.by == host:
+            if change.change == kind and change.by == by:
                 return False
     return True
 
@@ -185,7 +185,7 @@ def to_be_refused(changes: Sequence[ReleaseChange], version: str, host: str) -> 
 async def _refuse(settings: Settings, changes: Sequence[ReleaseChange], version: str, reason: str) -> None:
     """Write down that a release is refused on this machine, once for each time that it was to serve."""
     host = socket.gethostname()
-    if not to_be_refused(changes, version, host):
+    if not to_be_said("refuse", changes, version, host):
         return
     try:
         await publish_change(settings, "refuse", version, by=host, reason=reason)

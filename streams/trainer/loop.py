@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import shutil
 import sys
@@ -12,10 +13,11 @@ from pathlib import Path
 from streams.errors import SlatestreamError
 from streams.releases.actions import trial_of
 from streams.releases.changes import Kind, live, publish_change, read_changes, standing, voided
-from streams.releases.live import fetch_release
+from streams.releases.live import fetch_release, to_be_said
 from streams.releases.opening import whoami
-from streams.releases.store import ReleaseStore
+from streams.releases.store import ReleaseStore, StoreError
 from streams.settings import Settings
+from streams.trainer.drift_watch import DriftWatch
 from streams.trainer.plan import (
     PARENT,
     PLAN,
@@ -66,6 +68,7 @@ class Loop:
     ) -> None:
         self._settings = settings
         self._seat = seat
+        self._drift = DriftWatch(settings)
         self._store = store
         self._folder = folder
         self._step = step
@@ -77,6 +80,12 @@ class Loop:
     async def run(self) -> None:
         """Train whenever enough is new, for ever."""
         self._say("waiting for its turn among the trainers")
+        try:
+            await self._train_again_and_again()
+        finally:
+            await self._drift.stop()
+
+    async def _train_again_and_again(self) -> None:
         while True:
             self._told.leads.set(int(self._seat.leading.is_set()))
             await self._seat.leading.wait()
@@ -90,8 +99,9 @@ class Loop:
                     if self._retry_s > RETRY_S:  # not the first time: perhaps with what has come since
                         (self._folder / PLAN).unlink(missing_ok=True)
                     await self._pause()
-            except SlatestreamError as error:  # a store or a broker that is away
+            except SlatestreamError as error:  # a store or a broker that is away, or a store that is full
                 log.error("%s", error)
+                self._told.runs.labels("failed").inc()
                 await self._pause()
 
     async def _pause(self) -> None:
@@ -119,9 +129,9 @@ class Loop:
                 return None
             if (verdict := read_verdict(self._folder)) is None:
                 return None
-        await self._announce(verdict)
+        told = await self._announce(verdict)
         self._told.seconds.set(time.monotonic() - began)
-        if plan.candidate is None:
+        if plan.candidate is None and told:
             await self._seat.commit(plan.ends)
         (self._folder / PLAN).unlink(missing_ok=True)
         (self._folder / VERDICT).unlink(missing_ok=True)
@@ -134,11 +144,28 @@ class Loop:
             return plan
         new = waiting(await self._seat.trained(), await self._seat.ends())
         self._told.waiting.set(new)
+        drifted = await self._drifted()
         late = time.monotonic() - self._since >= 60.0 * self._settings.trainer_every_minutes
-        if new >= self._settings.trainer_every_events or (late and new):
-            await self._no_canary()  # what it is decided to be is what the next training goes on from
-            return await self._plan(None)
-        return None
+        if new >= self._settings.trainer_every_events:
+            cause = "events"
+        elif late and new:
+            cause = "minutes"
+        elif drifted and new:
+            cause = "drift"
+        else:
+            return None
+        self._told.begun.labels(cause).inc()
+        if drifted and self._drift.scores is not None:
+            self._drift.scores.rebase()  # what comes of it is the answer to this drift
+        return await self._plan(None, why=drifted)
+
+    async def _drifted(self) -> str:
+        """Say that scores have drifted so far that it is time to train; "" where they have not."""
+        found, most = await self._drift.look(), self._settings.trainer_drift
+        self._told.drift.set(math.nan if found is None else found)
+        if found is None or most is None or found < most:
+            return ""
+        return f"scores have drifted: stability index {found:.2f}, {most:g} is asked for"
 
     async def _no_canary(self) -> None:
         """Wait until no canary serves."""
@@ -163,11 +190,11 @@ class Loop:
             return plan
         return None
 
-    async def _plan(self, candidate: Path | None) -> Plan:
+    async def _plan(self, candidate: Path | None, *, why: str = "") -> Plan:
         changes = await read_changes(self._settings)
         plan = Plan(
             await self._seat.trained(), await self._seat.ends(), live(changes), int(1000 * time.time()),
-            None if candidate is None else str(candidate.resolve()),
+            None if candidate is None else str(candidate.resolve()), why,
         )  # fmt: skip
         return plan
 
@@ -197,33 +224,41 @@ class Loop:
                 task.cancel()
             await asyncio.gather(step, lost, return_exceptions=True)
 
-    async def _announce(self, verdict: Verdict) -> None:
-        """Write what came of it on `model-releases`, once; the release goes into the store before."""
+    async def _announce(self, verdict: Verdict) -> bool:
+        """Write what came of it on `model-releases`, once; the release goes into the store before.
+
+        Returns False where it came too late: what is new is to be trained on again, from what serves by now.
+        """
         plan, version = verdict.plan, verdict.version
         if not version:
             self._say(f"{verdict.folder} is no release: {verdict.reason}")
             self._told.runs.labels("failed").inc()
-            return
+            return True
         changes = await read_changes(self._settings)
         said = [change for change in changes if change.timestamp_ms >= plan.made_ms]
         if any(change.version == version and change.change in OUTCOME_OF for change in said):
-            return  # by who was killed before it could say how far it had come
+            return True  # by who was killed before it could say how far it had come
         if version == plan.parent:
             self._say(f"{version} serves already: nothing was learned")
-            return
+            return True
         if not verdict.passed:
-            await self._write("reject", verdict, verdict.reason)
-            return
-        await asyncio.to_thread(self._store.put, Path(verdict.folder))
+            return await self._write("reject", verdict, verdict.reason)
+        try:
+            await asyncio.to_thread(self._store.put, Path(verdict.folder))
+        except StoreError as error:
+            by = f"trainer {whoami()}"
+            if to_be_said("delay", changes, version, by):
+                await publish_change(self._settings, "delay", version, by=by, reason=str(error))
+            raise
         await self._no_canary()
         now = standing(await read_changes(self._settings))
         if now.pinned is not None and now.pinned == now.live:
-            await self._write("reject", verdict, f"{now.pinned} is pinned; {verdict.reason}")
-            return
+            return await self._write("reject", verdict, f"{now.pinned} is pinned; {verdict.reason}")
         as_canary = self._settings.trainer_canary and plan.parent is not None
-        await self._write("canary" if as_canary else "promote", verdict, verdict.reason)
+        return await self._write("canary" if as_canary else "promote", verdict, verdict.reason)
 
-    async def _write(self, kind: Kind, verdict: Verdict, reason: str) -> None:
+    async def _write(self, kind: Kind, verdict: Verdict, reason: str) -> bool:
+        """Write a record; return whether it counts."""
         version = verdict.version
         made = await publish_change(
             self._settings, kind, version, by=f"trainer {whoami()}", reason=reason, gates=verdict.gates,
@@ -238,6 +273,7 @@ class Loop:
             self._told.promoted.set(time.time())
         self._told.runs.labels(outcome).inc()
         self._say(f"{version} is {outcome}: {reason}")
+        return outcome != "void"
 
 
 async def run_step(folder: Path, *, config: Path | None, threads: int) -> bool:

@@ -22,6 +22,7 @@ class Plan(msgspec.Struct, frozen=True):
     parent : version that serves, None for none: what the new release is compared with, and goes on from
     made_ms : Unix time
     candidate : folder of a release that is judged in the place of a training
+    why : what it was begun for, beside what is new
     """
 
     starts: dict[str, list[int]]
@@ -29,6 +30,7 @@ class Plan(msgspec.Struct, frozen=True):
     parent: str | None
     made_ms: int
     candidate: str | None = None
+    why: str = ""
 
     @property
     def events(self) -> int:
@@ -60,9 +62,11 @@ class Verdict(msgspec.Struct, frozen=True):
     @property
     def reason(self) -> str:
         """Why it may, or may not."""
+        why = f"{self.plan.why}; " if self.plan.why else ""
         if not self.passed:
-            return f"{self.gates[-1].name}: {self.gates[-1].reason}"
-        return f"{self.plan.events:,} events; " + "; ".join(gate.reason for gate in self.gates if gate.reason)
+            return f"{why}{self.gates[-1].name}: {self.gates[-1].reason}"
+        said = "; ".join(gate.reason for gate in self.gates if gate.reason)
+        return f"{why}{self.plan.events:,} events; {said}"
 
 
 def waiting(starts: dict[str, list[int]], ends: dict[str, list[int]]) -> int:

@@ -1,11 +1,14 @@
 """What `slatestream trainer` tells Prometheus."""
 
+import math
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from streams.metrics import Described
 
 OUTCOMES = ("promoted", "canary", "rejected", "failed", "void")
 """What came of a training: `void` where something else was promoted meanwhile."""
+CAUSES = ("events", "minutes", "drift")
 
 DESCRIBED = tuple(
     Described(f"slatestream_trainer_{name}", kind, labels, text)
@@ -15,9 +18,16 @@ DESCRIBED = tuple(
             "waiting_events",
             "gauge",
             (),
-            "Clicks and rewarded slates since the last training; 0 while a canary serves.",
+            "Clicks and rewarded slates since the last training; 0 while what it made waits for a canary.",
         ),
         ("runs_total", "counter", ("outcome",), "Trainings, by what came of them."),
+        ("begun_total", "counter", ("cause",), "Trainings that were begun, by what they were due for."),
+        (
+            "score_drift",
+            "gauge",
+            (),
+            "Stability index of the live release's latest scores against its first, with `trainer_drift`.",
+        ),
         ("run_seconds", "gauge", (), "How long the last training took, gates included."),
         ("promoted_timestamp_seconds", "gauge", (), "Unix time of the last promotion by this trainer."),
     )
@@ -29,11 +39,16 @@ class Told:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        leads, waiting, runs, seconds, promoted = DESCRIBED
+        leads, waiting, runs, begun, drift, seconds, promoted = DESCRIBED
         self.leads = Gauge(leads.name, leads.text, registry=self.registry)
         self.waiting = Gauge(waiting.name, waiting.text, registry=self.registry)
         self.runs = Counter(runs.name, runs.text, runs.labels, registry=self.registry)
         for outcome in OUTCOMES:
             self.runs.labels(outcome)
+        self.begun = Counter(begun.name, begun.text, begun.labels, registry=self.registry)
+        for cause in CAUSES:
+            self.begun.labels(cause)
+        self.drift = Gauge(drift.name, drift.text, registry=self.registry)
+        self.drift.set(math.nan)
         self.seconds = Gauge(seconds.name, seconds.text, registry=self.registry)
         self.promoted = Gauge(promoted.name, promoted.text, registry=self.registry)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ from streams.cli import app
 from streams.errors import SlatestreamError
 from streams.releases.actions import trial_of
 from streams.releases.changes import publish_change, read_changes, serving
-from streams.releases.store import ReleaseStore
+from streams.releases.store import ReleaseStore, StoreUnreachable
 from streams.settings import Settings
 from streams.trainer.loop import Loop
 from streams.trainer.plan import VERDICT, Verdict, read_plan, write
@@ -32,7 +33,7 @@ from tests.conftest import settings_maker, with_topics
 from tests.e2e.client import Client, film, wait_until
 from tests.model_core.tiny import CONFIG, WEIGHTS, dataset
 from tests.once import once_a_run
-from tests.streams.releases.made import forgetful, pushing, slow, train_tiny, variant
+from tests.streams.releases.made import forgetful, no_large_files, pushing, slow, train_tiny, variant
 
 DEADLINE_S = 120.0
 GATES = ("files", "held out", "calibration", "coverage", "popularity", "exposure", "latency", "size")
@@ -237,6 +238,82 @@ async def test_a_training_that_is_killed_goes_on_and_what_it_makes_serves(
     made = read_release(store / verdict.version)
     assert made.training["parent"] == live
     assert (store / made.version / "weights.safetensors").is_file()
+
+
+async def test_what_was_trained_while_something_else_was_promoted_is_void_and_trained_on_again(
+    of_site: tuple[Settings, Path, str], tmp_path: Path
+) -> None:
+    settings, store, _ = of_site
+    live = serving(await read_changes(settings))[-1]
+    made, other = (
+        variant(store / live, tmp_path / name, gain=gain) for name, gain in (("a", 1.01), ("b", 1.02))
+    )
+
+    async def step(folder: Path) -> bool:
+        plan = read_plan(folder)
+        assert plan is not None
+        write(folder / VERDICT, Verdict(plan, str(made), read_release(made).version, ()))
+        await publish_change(settings, "promote", ReleaseStore(str(store)).put(other).version, by="ann")
+        return True
+
+    seat = Seat(settings)
+    await seat.start()
+    try:
+        await seat.leading.wait()
+        before = await seat.trained()
+        loop = Loop(
+            settings, seat, ReleaseStore(str(store)), tmp_path / "work", step=step, told=Told(), say=print
+        )
+        assert await loop.once() is not None
+        assert await seat.trained() == before
+    finally:
+        await seat.stop()
+    changes = await read_changes(settings)
+    assert changes[-1].version == read_release(made).version
+    assert serving(changes)[-1] == read_release(other).version
+    await publish_change(settings, "rollback", live, by="ann")
+
+
+async def test_what_does_not_go_into_a_full_store_is_put_there_later_and_what_serves_serves_on(
+    of_site: tuple[Settings, Path, str], tmp_path: Path
+) -> None:
+    settings, store, _ = of_site
+    live = serving(await read_changes(settings))[-1]
+    made = variant(store / live, tmp_path / "made", gain=1.03)
+    version = read_release(made).version
+    trained = 0
+
+    async def step(folder: Path) -> bool:
+        nonlocal trained
+        trained += 1
+        plan = read_plan(folder)
+        assert plan is not None
+        write(folder / VERDICT, Verdict(plan, str(made), version, ()))
+        full.enter_context(no_large_files(1_000))
+        return True
+
+    seat = Seat(settings)
+    await seat.start()
+    try:
+        loop = Loop(
+            settings, seat, ReleaseStore(str(store)), tmp_path / "work", step=step, told=Told(), say=print
+        )
+        with ExitStack() as full:
+            for _ in range(2):
+                with pytest.raises(StoreUnreachable, match="cannot be written .*File too large"):
+                    await loop.once()
+                changes = await read_changes(settings)
+                assert (changes[-1].change, changes[-1].version) == ("delay", version)
+                assert "File too large" in changes[-1].reason
+                assert serving(changes)[-1] == live
+        assert await loop.once() is not None
+    finally:
+        await seat.stop()
+    changes = await read_changes(settings)
+    assert trained == 1
+    assert [one.change for one in changes if one.version == version] == ["delay", "promote"]
+    assert serving(changes)[-1] == version
+    await publish_change(settings, "rollback", live, by="ann")
 
 
 async def test_what_passes_the_gates_serves_as_a_canary_first_where_that_is_asked_for(

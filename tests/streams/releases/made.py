@@ -1,8 +1,10 @@
 """Releases with real graphs: the one that tests train, and others made of it."""
 
 import json
+import resource
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,17 @@ def pushing(base: Path, folder: Path) -> Path:
         ]
     )
     return variant(base, folder, files={USER: model.SerializeToString()})
+
+
+@contextmanager
+def no_large_files(nbytes: int) -> Iterator[None]:
+    """Let this process write files of so many bytes at most, as on a disk that is nearly full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def _replaced(graph: Any, output: str, constants: Mapping[str, Any]) -> None:

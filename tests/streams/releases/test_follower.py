@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiokafka.errors import KafkaConnectionError
+from fsspec.implementations.local import LocalFileSystem
 
 from model_core.release.baseline import BaselineScorer
 from model_core.release.folder import MANIFEST, RANKER, read_release, sign_manifest
@@ -107,7 +108,12 @@ async def test_what_may_be_over_by_the_next_try_is_no_verdict_on_a_release(
     async with life.worker() as worker:
         life.say("promote", first)
         await serves(worker, first)
-        assert [change.change for change in life.changes()] == ["promote"]
+        assert [change.change for change in life.changes()] == ["promote", "delay"]
+        assert (life.changes()[-1].reason, value(worker, "releases_delayed_total")) == (
+            str(error) or repr(error),
+            1,
+        )
+        assert value(worker, "releases_refused_total") == 0
 
 
 async def test_a_topic_that_is_made_anew_is_followed_from_its_beginning(
@@ -295,9 +301,14 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*REFUSALS, "missing", "tampered", "newer schema", "pairing", "depth"])
+@pytest.mark.parametrize(
+    "name", [*REFUSALS, "missing", "tampered", "changed while it is read", "newer schema", "pairing", "depth"]
+)
 async def test_what_cannot_be_served_is_refused_and_what_serves_goes_on(
-    name: str, make_life: Callable[..., Life], caplog: pytest.LogCaptureFixture
+    name: str,
+    make_life: Callable[..., Life],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     life = make_life()
     first = life.put()
@@ -314,6 +325,9 @@ async def test_what_cannot_be_served_is_refused_and_what_serves_goes_on(
     elif name == "tampered":
         (life.store / bad / RANKER).write_bytes(b"something else")
         reason = "must have SHA-256"
+    elif name == "changed while it is read":
+        reads_once(monkeypatch, lambda: (life.store / bad / RANKER).write_bytes(b"something else"))
+        reason = "is not what it says"
     elif name == "newer schema":
         manifest = json.loads((life.store / bad / MANIFEST).read_text())
         sign_manifest(life.store / bad, manifest | {"schema": 99})
@@ -337,6 +351,18 @@ async def test_what_cannot_be_served_is_refused_and_what_serves_goes_on(
         assert [change.change for change in life.changes()].count("refuse") == 1
 
 
+def reads_once(monkeypatch: pytest.MonkeyPatch, then: Callable[[], Any]) -> None:
+    """Let something happen to a store when its first file has been read."""
+    get, calls = LocalFileSystem.get_file, iter([then])
+
+    def get_file(self: Any, *places: Any, **how: Any) -> None:
+        get(self, *places, **how)
+        for happens in calls:
+            happens()
+
+    monkeypatch.setattr(LocalFileSystem, "get_file", get_file)
+
+
 async def test_a_store_that_is_away_is_asked_again_and_nothing_is_refused(
     make_life: Callable[..., Life], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,11 +372,11 @@ async def test_a_store_that_is_away_is_asked_again_and_nothing_is_refused(
     async with life.worker() as worker:
         away = life.store.rename(life.store.with_name("away"))
         life.say("promote", first)
-        await until(worker, lambda: value(worker, "release_swaps_total") == 0 and life.changes() != [])
-        await asyncio.sleep(0)
+        await until(worker, lambda: value(worker, "releases_delayed_total") >= 2)
         away.rename(life.store)
         await serves(worker, first)
-        assert [change.change for change in life.changes()] == ["promote"]
+        assert [change.change for change in life.changes()] == ["promote", "delay"]  # said once
+        assert f"release store {life.store} is not there" in life.changes()[-1].reason
 
 
 async def test_a_broker_that_is_away_is_asked_again_and_nothing_is_refused(

@@ -8,6 +8,7 @@ from model_core.release.folder import MANIFEST, RANKER, WEIGHTS, read_release
 from streams.releases.live import CACHED, fetch_release
 from streams.releases.store import ReleaseStore, StoreError, StoreUnreachable
 from tests.streams.releases.conftest import MakeRelease
+from tests.streams.releases.made import no_large_files
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -189,3 +190,16 @@ def test_weights_for_the_next_training_lie_beside_a_release_and_no_worker_fetche
     assert store.fetch_weights(version, fetched)
     assert (fetched / WEIGHTS).read_bytes() == b"weights"
     assert not store.fetch_weights(without, fetched)
+
+
+def test_a_store_that_is_full_says_so_keeps_what_it_holds_and_takes_the_release_later(
+    make_release: MakeRelease, tmp_path: Path
+):
+    store = ReleaseStore(str(tmp_path / "store"))
+    held = store.put(make_release(b"1")).version
+    large = make_release(b"2" * 100_000)
+    with no_large_files(50_000), pytest.raises(StoreUnreachable, match="cannot be written .*File too large"):
+        store.put(large)
+    assert [one.version for one in store.list()] == [held]
+    assert store.fetch(held, tmp_path / "cache").name == held
+    assert store.put(large).version in {one.version for one in store.list()}
