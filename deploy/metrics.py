@@ -7,8 +7,8 @@ from streams.canary.trips import DESCRIBED as CANARY
 from streams.canary.trips import STAGES as TRIP_STAGES
 from streams.metrics import DEAD_LETTER_REASONS, Described, Metrics, tables
 from streams.ope.live import DESCRIBED as OPE
+from streams.trainer.told import CAUSES, OUTCOMES
 from streams.trainer.told import DESCRIBED as TRAINER
-from streams.trainer.told import OUTCOMES
 
 OUTPUT = Path(__file__).parent / "metrics.md"
 
@@ -70,7 +70,9 @@ def document() -> str:
           for route, statuses in tables.ROUTES.items()),
         f"| `stage` of `canary_failures_total` | {listed(TRIP_STAGES)} |",
         f"| `outcome` of `release_canaries_total` | {listed(tables.CANARY_OUTCOMES)} |",
+        f"| `outcome` of `release_shadowed_total` | {listed(tables.SHADOW_OUTCOMES)} |",
         f"| `outcome` of `trainer_runs_total` | {listed(OUTCOMES)} |",
+        f"| `cause` of `trainer_begun_total` | {listed(CAUSES)} |",
         f"| `source` | {listed(tables.LOGGERS)} |",
         f"| `level` | {listed(tables.LEVELS)} |", "",
         "## Buckets of stage_seconds", "",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from streams.metrics.registry import Registered
-from streams.metrics.tables import CANARY_OUTCOMES
+from streams.metrics.tables import CANARY_OUTCOMES, SHADOW_OUTCOMES
 
 
 class Releases(Registered):
@@ -28,6 +28,13 @@ class Releases(Registered):
         self._refused = self.gauge(
             "release_refused_info", "1 for the release that is to serve and is refused.", ("version",)
         )
+        self.shadowed = self.counter(
+            "release_shadowed",
+            "Live requests that a release which serves nobody was to answer as well, by what became of that.",
+            ("outcome",),
+        )
+        for outcome in SHADOW_OUTCOMES:
+            self.shadowed.labels(outcome)
         self.canaries = self.counter(
             "release_canaries",
             "Canaries decided on by this worker, by what came of them.",

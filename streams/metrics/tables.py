@@ -29,6 +29,7 @@ RECLAIMED = ("items", "users", "erasures", "arms")
 RESTORED = ("user-state", "policy-state", "recommendations", "clicks")
 
 CANARY_OUTCOMES = ("promoted", "rolled_back")
+SHADOW_OUTCOMES = ("answered", "skipped", "error")
 FALLBACKS = ("none", "no_release", "no_candidates", "all_seen", "overloaded", "other")
 REWARD_OUTCOMES = tuple(outcome.value for outcome in Outcome)
 POLICIES = (*policies.REGISTRY, "apprentice", "interleaved", "none", "other")

@@ -1,4 +1,4 @@
-"""What a person can do about what serves: promote, canary, rollback, pin, unpin; each change is a record."""
+"""What a person can do about what serves: promote, canary, shadow, rollback, pin, unpin; each is a record."""
 
 import asyncio
 from dataclasses import dataclass
@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from streams.errors import SlatestreamError
 from streams.releases.changes import (
+    TRY,
     WANT,
     Kind,
+    Standing,
     Trial,
     live,
     pinned,
@@ -77,27 +79,45 @@ async def promote(settings: Settings, chosen: str, who: Actor) -> Done:
 async def begin_canary(settings: Settings, chosen: str, who: Actor, *, share: float | None = None) -> Done:
     """Let a release that is `servable` serve a share of the users, `canary_share` where none is given."""
     trial = trial_of(settings, share)
-    now = standing(await read_changes(settings))
-    if now.live is None:
-        raise SlatestreamError("canary: no release serves that it could be compared with; promote it")
-    if now.live == chosen:
-        raise SlatestreamError(f"canary: {chosen} serves all users already")
-    if now.canary is not None and now.canary.version != chosen:
-        raise SlatestreamError(f"canary: {now.canary.version} is one; end that first, by `rollback`")
-    await _change(settings, "canary", chosen, who, replaces=now.live, trial=trial)
+    before = _to_compare("canary", chosen, standing(await read_changes(settings)))
+    await _change(settings, "canary", chosen, who, replaces=before, trial=trial)
     return Done(
-        chosen, now.live,
+        chosen, before,
         f"{chosen} is to serve {100 * trial.share:g} % of the users for at most "
-        f"{trial.longest_s / 3600:g} h, {now.live} the others.",
+        f"{trial.longest_s / 3600:g} h, {before} the others.",
     )  # fmt: skip
 
 
+async def begin_shadow(settings: Settings, chosen: str, who: Actor, *, then_canary: bool) -> Done:
+    """Let a release that is `servable` answer live requests and serve nobody."""
+    trial = shadow_of(settings, then_canary=then_canary)
+    before = _to_compare("shadow", chosen, standing(await read_changes(settings)))
+    await _change(settings, "shadow", chosen, who, replaces=before, trial=trial)
+    return Done(
+        chosen, before,
+        f"{chosen} is to answer {100 * trial.share:g} % of the requests as well for at most "
+        f"{trial.longest_s / 3600:g} h; {before} serves.",
+    )  # fmt: skip
+
+
+def _to_compare(kind: Kind, chosen: str, now: Standing) -> str:
+    """Return what serves, which a release that is to be tried is compared with."""
+    if now.live is None:
+        raise SlatestreamError(f"{kind}: no release serves that it could be compared with; promote it")
+    if now.live == chosen:
+        raise SlatestreamError(f"{kind}: {chosen} serves all users already")
+    tried = now.tried
+    if tried is not None and (tried.version != chosen or (tried.change, kind) == ("canary", "shadow")):
+        raise SlatestreamError(f"{kind}: {tried.version} is a {tried.change}; end that first, by `rollback`")
+    return now.live
+
+
 async def roll_back(settings: Settings, store: "ReleaseStore", who: Actor) -> Done:
-    """End a canary; without one, bring back the release that served before the present one."""
+    """End a canary or shadow; without one, bring back the release that served before the present one."""
     is_so = standing(await read_changes(settings))
-    if (canary := is_so.canary) is not None and is_so.live is not None:
-        now, earlier = canary.version, is_so.live
-        await _change(settings, "rollback", earlier, who, replaces=earlier, decides_ms=canary.timestamp_ms)
+    if (tried := is_so.tried) is not None and is_so.live is not None:
+        now, earlier = tried.version, is_so.live
+        await _change(settings, "rollback", earlier, who, replaces=earlier, decides_ms=tried.timestamp_ms)
     else:
         if len(is_so.served) < 2:
             raise SlatestreamError("rollback: no release served before the present one")
@@ -130,6 +150,14 @@ def trial_of(settings: Settings, share: float | None = None) -> Trial:
     return Trial(
         settings.canary_share if share is None else share, settings.canary_least_slates,
         3600 * settings.canary_hours, settings.canary_harm,
+    )  # fmt: skip
+
+
+def shadow_of(settings: Settings, *, then_canary: bool) -> Trial:
+    """Return how a shadow is tried, as the settings say, and whether it serves as a canary after that."""
+    return Trial(
+        settings.shadow_share, settings.shadow_least_slates, 3600 * settings.shadow_hours,
+        settings.canary_harm, trial_of(settings) if then_canary else None,
     )  # fmt: skip
 
 
@@ -170,7 +198,7 @@ async def _change(
     )  # fmt: skip
     changes = await read_changes(settings)
     if changes.index(made) in (now := standing(changes)).void:
-        other = now.canary if kind == "canary" and now.live == replaces else None
+        other = now.tried if kind in TRY and now.live == replaces else None
         raise SlatestreamError(
             f"{kind}: {now.live if other is None else other.version} was made to serve at the same time, in "
             f"the place of {replaces or 'nothing'}; nothing has changed by this, see `slatestream release "

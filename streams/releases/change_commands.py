@@ -1,4 +1,4 @@
-"""Commands that change what serves: promote, canary, rollback, pin, unpin."""
+"""Commands that change what serves: promote, canary, shadow, rollback, pin, unpin."""
 
 import json
 from collections.abc import Coroutine
@@ -63,6 +63,29 @@ def canary_command(
     _run(settings, actions.begin_canary(settings, chosen, _actor(by, reason), share=part), as_json)
 
 
+def shadow_command(
+    version: Version,
+    store: StoreUrl = None,
+    reason: Reason = "",
+    by: By = None,
+    then_canary: Annotated[
+        bool, typer.Option("--then-canary", help="What passes serves as a canary first.")
+    ] = False,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a release answer live requests as well and serve nobody; what that says promotes or rejects it.
+
+    One worker does so, for a share of its requests (`shadow_share`), where there is room. `rollback` ends it.
+
+    slatestream release shadow 3f9c
+    """
+    settings = load_settings(config)
+    chosen = servable(settings, open_store(settings, store), version)
+    who = _actor(by, reason)
+    _run(settings, actions.begin_shadow(settings, chosen, who, then_canary=then_canary), as_json)
+
+
 def rollback_command(
     reason: Reason = "",
     by: By = None,
@@ -70,7 +93,7 @@ def rollback_command(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """End a canary; without one, bring back the release that served before the present one, and so on.
+    """End a canary or shadow; without one, bring back what served before the present release, and so on.
 
     slatestream release rollback --reason 'click-through fell'
     """

@@ -18,11 +18,13 @@ from streams.kafka.topics import topic_name
 from streams.settings import Settings
 
 LATEST_MS = 253_402_300_800_000  # the year 10,000: no calendar goes on
-Kind = Literal["promote", "rollback", "refuse", "delay", "reject", "pin", "unpin", "canary"]
+Kind = Literal["promote", "rollback", "refuse", "delay", "reject", "pin", "unpin", "shadow", "canary"]
 DECIDE = ("promote", "rollback")
 """Changes that say what is to serve all users; the others are about it."""
-WANT = (*DECIDE, "canary")
-"""Changes that ask workers to serve a release."""
+TRY = ("shadow", "canary")
+"""Changes that let a release be tried beside what serves."""
+WANT = (*DECIDE, *TRY)
+"""Changes that ask workers to load a release."""
 
 
 class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -34,21 +36,23 @@ class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
     figures: dict[str, float] = {}
 
 
-class Trial(msgspec.Struct, frozen=True):
-    """How a canary is compared with what serves, and when that ends.
+class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a canary or a shadow is compared with what serves, and when that ends.
 
     Attributes
     ----------
-    share : of the users who are served by it
+    share : of the users who are served by it; of a shadow, of the requests that it answers as well
     least_slates : closed slates of either side before anything is said
     longest_s : after which it ends, whatever is known
     harm : share of what a slate earns that it may surely not lose
+    then : how a shadow that passes is compared as a canary; None: it is promoted
     """
 
     share: Annotated[float, msgspec.Meta(gt=0, le=0.5)]
     least_slates: Annotated[int, msgspec.Meta(ge=1)]
     longest_s: Annotated[float, msgspec.Meta(gt=0)]
     harm: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    then: "Trial | None" = None
 
 
 class ReleaseChange(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -62,10 +66,11 @@ class ReleaseChange(msgspec.Struct, frozen=True, omit_defaults=True):
     pin, unpin : it stays what serves until it is unpinned; no other is promoted, and the store keeps it.
     canary : it serves a share of the users beside what serves, as `trial` says, until the next promotion or
         rollback; again, it goes on with another share, and is compared anew.
+    shadow : a worker answers live requests with it as well, as `trial` says; nobody is served by it.
     gates : what was checked before this was said, in order.
     replaces : what served when this was decided, "" for nothing. If something else serves by the time that
         the record is on the topic, it is void: somebody else was faster. None, as in older records: always.
-    decides_ms : time of the canary's record that this decides on; void if that has been decided on.
+    decides_ms : time of the canary's or shadow's record that this decides on; void if that is decided on.
     """
 
     change: Kind
@@ -88,12 +93,14 @@ class Standing:
     served : versions that a rollback would go back through, the one that serves last
     pinned : version that is to stay what serves; None where none is pinned
     canary : the change by which a release serves a share of the users; None where none does
+    shadow : the change by which a worker answers live requests with a release that serves nobody
     void : numbers, in their order from 0, of changes that came too late and change nothing
     """
 
     served: list[str] = field(default_factory=list)
     pinned: str | None = None
     canary: ReleaseChange | None = None
+    shadow: ReleaseChange | None = None
     void: set[int] = field(default_factory=set)
 
     @property
@@ -101,18 +108,25 @@ class Standing:
         """The version that serves; None for none."""
         return self.served[-1] if self.served else None
 
+    @property
+    def tried(self) -> ReleaseChange | None:
+        """The change by which a release is tried beside what serves; None where none is."""
+        return self.canary or self.shadow
+
     def counts(self, change: ReleaseChange) -> bool:
         """Whether a change that comes now is in time, and allowed."""
-        now, asked = self.live or "", change.version
-        if change.change == "canary":
-            another = self.canary is not None and self.canary.version != asked
-            if change.trial is None or another or asked == now or not now or self.pinned == now:
+        now, asked, tried = self.live or "", change.version, self.tried
+        if change.change in TRY:
+            another = tried is not None and tried.version != asked
+            back = self.canary is not None and change.change == "shadow"
+            if change.trial is None or another or back or asked == now or not now or self.pinned == now:
                 return False
-        elif change.change not in DECIDE:
+        elif change.change in DECIDE:
+            if self.pinned == now != asked:
+                return False
+        elif change.decides_ms is None:
             return True
-        elif self.pinned == now != asked:
-            return False
-        begun_ms = None if self.canary is None else self.canary.timestamp_ms
+        begun_ms = None if tried is None else tried.timestamp_ms
         return change.replaces in (None, now) and change.decides_ms in (None, begun_ms)
 
     def take(self, change: ReleaseChange) -> None:
@@ -121,17 +135,21 @@ class Standing:
             case "pin":
                 self.pinned = change.version
                 if change.version == self.live:
-                    self.canary = None
+                    self.canary = self.shadow = None
             case "unpin":
                 self.pinned = None
+            case "shadow":
+                self.shadow = change
             case "canary":
-                self.canary = change
+                self.canary, self.shadow = change, None
+            case "reject" if change.decides_ms is not None:
+                self.canary = self.shadow = None
             case "promote":
-                self.canary = None
+                self.canary = self.shadow = None
                 if self.live != change.version:
                     self.served.append(change.version)
             case "rollback":
-                self.canary = None
+                self.canary = self.shadow = None
                 while self.served and self.live != change.version:
                     self.served.pop()
                 if not self.served:

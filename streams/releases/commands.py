@@ -18,6 +18,7 @@ from streams.releases.change_commands import (
     pin_command,
     promote_command,
     rollback_command,
+    shadow_command,
     unpin_command,
 )
 from streams.releases.changes import (
@@ -39,13 +40,14 @@ release_app = typer.Typer(
     help="""Keep releases in a store, and say which of them serves.
 
     `put` copies what `slatestream train` wrote into the store, `promote` lets it serve, `canary` lets it
-    serve a share of the users first, `rollback` brings back what served before, `pin` keeps what serves,
-    `history` tells who did so and when.
+    serve a share of the users first, `shadow` lets it answer live requests that others serve, `rollback`
+    brings back what served before, `pin` keeps what serves, `history` tells who did so and when.
 
     A worker with the setting `release_store` serves what was promoted last, without a restart. If it cannot
     be served, what served before serves on, and the reason is in the worker's log and in `history`.""",
 )
 release_app.command("promote")(promote_command)
+release_app.command("shadow")(shadow_command)
 release_app.command("canary")(canary_command)
 release_app.command("rollback")(rollback_command)
 release_app.command("pin")(pin_command)
@@ -77,12 +79,13 @@ def list_command(store: StoreUrl = None, config: ConfigFile = None, as_json: AsJ
     settings = load_settings(config)
     stored = open_store(settings, store).list()
     now = standing(run_connected(settings, "release", read_changes(settings)))
-    live, canary = now.live, None if now.canary is None else now.canary.version
+    live, is_now = now.live, {} if now.tried is None else {now.tried.version: str(now.tried.change)}
+    if live is not None:
+        is_now[live] = "live"
     if as_json:
-        shown = [
-            summary(one) | {"live": one.version == live, "canary": one.version == canary} for one in stored
-        ]
-        print(json.dumps(shown))
+        kinds = ("live", "canary", "shadow")
+        marks = [{kind: is_now.get(one.version) == kind for kind in kinds} for one in stored]
+        print(json.dumps([summary(one) | of_one for one, of_one in zip(stored, marks, strict=True)]))
         return
     table = Table()
     for column in ("version", "", "MB", "interactions", "NDCG@10", "precision"):
@@ -90,7 +93,7 @@ def list_command(store: StoreUrl = None, config: ConfigFile = None, as_json: AsJ
     for one in stored:
         row = summary(one)
         table.add_row(
-            one.version, {live: "live", canary: "canary"}.get(one.version, ""), f"{row['mb']:.1f}",
+            one.version, is_now.get(one.version, ""), f"{row['mb']:.1f}",
             _shown(row["interactions"]), _shown(row["ndcg"]), row["precision"],
         )  # fmt: skip
     Console(markup=False).print(table)
@@ -200,14 +203,14 @@ def superfluous(stored: Sequence[str], changes: Sequence[ReleaseChange], keep: i
     """Return what of a store was judged and is not among the last `keep` that a rollback would find."""
     judged = {change.version for change in changes if change.change in (*WANT, "reject")}
     now = standing(changes)
-    kept = {*now.served[-keep:], now.pinned, None if now.canary is None else now.canary.version}
+    kept = {*now.served[-keep:], now.pinned, None if now.tried is None else now.tried.version}
     return [version for version in stored if version in judged and version not in kept]
 
 
 def told(change: ReleaseChange) -> dict[str, Any]:
     """Return what programs read of a change: all its fields."""
     plain: dict[str, Any] = msgspec.structs.asdict(change)
-    trial = None if change.trial is None else msgspec.structs.asdict(change.trial)
+    trial = None if change.trial is None else msgspec.to_builtins(change.trial)
     return plain | {"gates": [msgspec.structs.asdict(gate) for gate in change.gates], "trial": trial}
 
 

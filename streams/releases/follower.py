@@ -41,13 +41,14 @@ RETRY_S, LONGEST_RETRY_S = 2.0, 60.0
 class Follower:
     """Lets the release serve that the newest change names, and a canary beside it.
 
-    Two releases are held at most: the one that serves, and the canary, or the one before it, to which a
-    rollback goes back at once, or the one that is being prepared.
+    Two releases are held at most: the one that serves, and the canary or the shadow, or the one before it, to
+    which a rollback goes back at once, or the one that is being prepared.
 
     Parameters
     ----------
     topic : full name of `model-releases`
     shards : returns the shards that are restored and owned
+    decides : whether it is for this worker to try a shadow
     begun : what the worker began with
 
     Attributes
@@ -65,6 +66,7 @@ class Follower:
         candidates: Candidates,
         publisher: RowPublisher,
         metrics: Metrics,
+        decides: Callable[[], bool],
         begun: Live,
     ) -> None:
         self._topic = topic
@@ -73,6 +75,7 @@ class Follower:
         self._candidates = candidates
         self._publisher = publisher
         self._metrics = metrics
+        self._decides = decides
         self._known = begun.read
         self.refused = dict(begun.refused)
         self._changes: list[ReleaseChange] = []
@@ -102,6 +105,10 @@ class Follower:
             await asyncio.gather(self._task, return_exceptions=True)
         await asyncio.gather(*self._failing, return_exceptions=True)
         await self._abandon()
+
+    def look_again(self) -> None:
+        """Do what is wanted by now: this worker may have begun to decide, or have ceased to."""
+        self._changed.set()
 
     def start_over(self) -> None:
         """Read the topic from its beginning, because it is another one by now; what serves goes on."""
@@ -141,23 +148,37 @@ class Follower:
             self._changed.clear()
             wanted = standing(self._changes)
             self._keep_canary(wanted)
+            self._keep_shadow(wanted)
             version = self._next(wanted)
             if self._preparing is not None and self._preparing[0] != version:
                 await self._abandon()
-            asked = [wanted.live, *([] if wanted.canary is None else [wanted.canary.version])]
+            asked = [wanted.live, *([] if wanted.tried is None else [wanted.tried.version])]
             self._metrics.set_refused(next((one for one in asked if one in self.refused), None))
             if version is not None and self._preparing is None:
                 self._prepare(version)
 
     def _next(self, wanted: Standing) -> str | None:
-        """Return the release that is to be prepared: what is to serve all, and then the canary."""
-        canary, live = wanted.canary, wanted.live
+        """Return the release that is to be prepared: what is to serve all, and then what is tried."""
+        live = wanted.live
         if live is not None and live != self._lanes.serving.version and live not in self.refused:
             return live
-        if canary is None or self._lanes.canary is not None or canary.version in self.refused:
+        tried = wanted.tried
+        if tried is None or tried.version in self.refused or not self._is_to_try(tried):
             return None
         # Beside another release than the one it is compared with it is not tried.
-        return canary.version if live == self._lanes.serving.version else None
+        return tried.version if live == self._lanes.serving.version else None
+
+    def _is_to_try(self, tried: ReleaseChange) -> bool:
+        if tried.change == "canary":
+            return self._lanes.canary is None
+        return self._lanes.shadow is None and self._decides()
+
+    def _keep_shadow(self, wanted: Standing) -> None:
+        """Let a shadow answer for as long as it is asked for, and for this worker to decide."""
+        shadow, asked = self._lanes.shadow, wanted.shadow
+        if shadow is not None and (asked is None or asked.version != shadow.version or not self._decides()):
+            self._lanes.answer_no_more()
+            log.info("shadow %s answers nothing any more", shadow.version)
 
     def _keep_canary(self, wanted: Standing) -> None:
         """Let a canary serve the share that is asked for, and nobody where it is asked for no more."""
@@ -194,9 +215,13 @@ class Follower:
             wanted = standing(self._changes)
             if version == wanted.live:
                 self._swap(lane, began)
-            elif (canary := wanted.canary) is not None and canary.version == version:
-                assert canary.trial is not None  # without one it does not count
-                self._try_out(lane, canary.trial.share)
+            elif (tried := wanted.tried) is not None and tried.version == version:
+                assert tried.trial is not None  # without one it does not count
+                if tried.change == "canary":
+                    self._try_out(lane, tried.trial.share)
+                elif self._decides():
+                    self._lanes.answer_beside(lane, tried.trial.share)
+                    log.info("shadow %s answers %g of the requests as well", version, tried.trial.share)
             self._retry_s = RETRY_S
             self._changed.set()  # a canary may wait for its turn
         except Exception as error:  # whatever is wrong, the release that serves goes on

@@ -69,6 +69,7 @@ class Lanes:
     ----------
     canary : serves a share of the users beside the lane that serves; None where none does
     share : of the users, 0 where there is no canary
+    shadow : answers a share of the requests, `shadow_share`, and serves nobody; None where none does
     failed : is told of a canary that could not make a slate: its version, and the error
     """
 
@@ -77,6 +78,8 @@ class Lanes:
         self._lanes: list[Lane] = []
         self.canary: Lane | None = None
         self.share = 0.0
+        self.shadow: Lane | None = None
+        self.shadow_share = 0.0
         self.failed: Callable[[str, Exception], None] = lambda version, error: None
 
     @property
@@ -112,8 +115,7 @@ class Lanes:
 
     def remove(self, lane: Lane) -> None:
         """Keep a lane up to date no more."""
-        if lane is self.canary:
-            self.try_no_more()
+        self._try_as_nothing(lane)
         self._lanes = [one for one in self._lanes if one is not lane]
 
     def serve(self, lane: Lane, shards: Iterable[Shard]) -> None:
@@ -123,8 +125,7 @@ class Lanes:
         ----------
         shards : those that are restored and owned
         """
-        if lane is self.canary:
-            self.try_no_more()
+        self._try_as_nothing(lane)
         before = self.serving
         before.items.tell(None)
         lane.items.tell(self._eligibility.mark_encoded)
@@ -135,7 +136,22 @@ class Lanes:
 
     def try_out(self, lane: Lane, share: float) -> None:
         """Let a lane, which has encoded all items, serve a share of the users from the next batch on."""
+        self._try_as_nothing(lane)
         self.canary, self.share = lane, share
+
+    def answer_beside(self, lane: Lane, share: float) -> None:
+        """Let a lane, which has encoded all items, answer a share of the requests and serve nobody."""
+        self.shadow, self.shadow_share = lane, share
+
+    def answer_no_more(self) -> None:
+        """Let the shadow answer nothing; its lane stays."""
+        self.shadow, self.shadow_share = None, 0.0
+
+    def _try_as_nothing(self, lane: Lane) -> None:
+        if lane is self.canary:
+            self.try_no_more()
+        if lane is self.shadow:
+            self.answer_no_more()
 
     def try_no_more(self) -> None:
         """Let the lane that serves serve all users; the canary's stays."""

@@ -26,6 +26,7 @@ from streams.serving.popular import PopularSlates
 from streams.serving.published import PublishedSlates
 from streams.serving.records import Chosen, slate_record
 from streams.serving.request_batch import Gathered, Job
+from streams.serving.shadowing import Shadowing
 from streams.settings import Settings
 from streams.state.shard import Shard
 
@@ -68,11 +69,13 @@ class Server:
         outbox: Outbox,
         published: PublishedSlates,
         dead_letters: DeadLetters,
+        shadowing: Shadowing,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._clock = clock
         self._lanes = lanes
+        self._shadowing = shadowing
         self._popular = popular
         self._own_clicks = own_clicks
         self._inputs = inputs
@@ -120,6 +123,7 @@ class Server:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._shadowing.stop()
         await self._outbox.stop()
         await self._batcher.stop()
         await self._canary_batcher.stop()
@@ -344,6 +348,7 @@ class Server:
             shard.slates.withdraw(record.request_id)
             raise
         shard.saw(request.timestamp_ms, int(received * 1000))
+        self._shadowing.offer(request, shard, record, busy=self._gate.in_flight > 1)
         return record
 
     async def _cheap(self, request: Request, shard: Shard, received: float) -> Recommendation:

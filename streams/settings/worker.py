@@ -360,8 +360,24 @@ class Settings(BaseSettings):
     trainer_memory_mb: Positive | None = Field(
         None, description="Memory of a training, beyond which it ends and is tried again."
     )
+    trainer_shadow: bool = Field(
+        False,
+        description="What passes the gates answers live requests as a shadow first, and serves nobody, "
+        "before it is promoted or serves as a canary.",
+    )
     trainer_canary: bool = Field(
         False, description="What passes the gates is not promoted at once, but serves as a canary first."
+    )
+
+    # Shadow
+    shadow_share: Annotated[float, Field(gt=0.0, le=0.5)] = Field(
+        0.2, description="Of the requests, which a shadow answers as well where there is room."
+    )
+    shadow_least_slates: Positive = Field(
+        1_000, description="Closed slates of such requests before a shadow is decided on."
+    )
+    shadow_hours: Annotated[float, Field(gt=0)] = Field(
+        6.0, description="After which a shadow is rejected that has had too few."
     )
 
     # Canary

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from streams.errors import SlatestreamError
-from streams.releases.actions import trial_of
-from streams.releases.changes import Kind, live, publish_change, read_changes, standing, voided
+from streams.releases.actions import shadow_of, trial_of
+from streams.releases.changes import Kind, Trial, live, publish_change, read_changes, standing, voided
 from streams.releases.live import fetch_release, to_be_said
 from streams.releases.opening import whoami
 from streams.releases.store import ReleaseStore, StoreError
@@ -39,7 +39,9 @@ LOOK_S = 1.0
 CANARY_LOOK_S = 5.0
 RETRY_S, LONGEST_RETRY_S = 30.0, 1800.0
 
-OUTCOME_OF: dict[Kind, str] = {"promote": "promoted", "canary": "canary", "reject": "rejected"}
+OUTCOME_OF: dict[Kind, str] = {
+    "promote": "promoted", "shadow": "shadow", "canary": "canary", "reject": "rejected"
+}  # fmt: skip
 
 Step = Callable[[Path], Awaitable[bool]]
 """Does what the plan in a folder says; returns whether there is a verdict."""
@@ -167,13 +169,13 @@ class Loop:
             return ""
         return f"scores have drifted: stability index {found:.2f}, {most:g} is asked for"
 
-    async def _no_canary(self) -> None:
-        """Wait until no canary serves."""
+    async def _nothing_tried(self) -> None:
+        """Wait until no canary serves, and no shadow answers."""
         said = False
-        while (canary := standing(await read_changes(self._settings)).canary) is not None:
+        while (tried := standing(await read_changes(self._settings)).tried) is not None:
             self._told.waiting.set(0)
             if not said:
-                self._say(f"waiting for what becomes of canary {canary.version}")
+                self._say(f"waiting for what becomes of {tried.change} {tried.version}")
                 said = True
             await asyncio.sleep(CANARY_LOOK_S)
 
@@ -250,12 +252,23 @@ class Loop:
             if to_be_said("delay", changes, version, by):
                 await publish_change(self._settings, "delay", version, by=by, reason=str(error))
             raise
-        await self._no_canary()
+        await self._nothing_tried()
         now = standing(await read_changes(self._settings))
         if now.pinned is not None and now.pinned == now.live:
             return await self._write("reject", verdict, f"{now.pinned} is pinned; {verdict.reason}")
-        as_canary = self._settings.trainer_canary and plan.parent is not None
-        return await self._write("canary" if as_canary else "promote", verdict, verdict.reason)
+        return await self._write(self._kind(plan), verdict, verdict.reason)
+
+    def _kind(self, plan: Plan) -> Kind:
+        if plan.parent is None:  # there is nothing that it could be compared with
+            return "promote"
+        if self._settings.trainer_shadow:
+            return "shadow"
+        return "canary" if self._settings.trainer_canary else "promote"
+
+    def _trial(self, kind: Kind) -> Trial | None:
+        if kind == "shadow":
+            return shadow_of(self._settings, then_canary=self._settings.trainer_canary)
+        return trial_of(self._settings) if kind == "canary" else None
 
     async def _write(self, kind: Kind, verdict: Verdict, reason: str) -> bool:
         """Write a record; return whether it counts."""
@@ -263,7 +276,7 @@ class Loop:
         made = await publish_change(
             self._settings, kind, version, by=f"trainer {whoami()}", reason=reason, gates=verdict.gates,
             replaces=None if kind == "reject" else verdict.plan.parent or "",
-            trial=trial_of(self._settings) if kind == "canary" else None,
+            trial=self._trial(kind),
         )  # fmt: skip
         changes = await read_changes(self._settings)
         outcome = OUTCOME_OF[kind]

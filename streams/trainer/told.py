@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from streams.metrics import Described
 
-OUTCOMES = ("promoted", "canary", "rejected", "failed", "void")
+OUTCOMES = ("promoted", "shadow", "canary", "rejected", "failed", "void")
 """What came of a training: `void` where something else was promoted meanwhile."""
 CAUSES = ("events", "minutes", "drift")
 
@@ -18,7 +18,7 @@ DESCRIBED = tuple(
             "waiting_events",
             "gauge",
             (),
-            "Clicks and rewarded slates since the last training; 0 while what it made waits for a canary.",
+            "Clicks and rewarded slates since the last training; 0 while what it made waits for its turn.",
         ),
         ("runs_total", "counter", ("outcome",), "Trainings, by what came of them."),
         ("begun_total", "counter", ("cause",), "Trainings that were begun, by what they were due for."),

@@ -46,6 +46,7 @@ from streams.serving.own_clicks import OwnClicks
 from streams.serving.popular import PopularSlates
 from streams.serving.published import PublishedSlates
 from streams.serving.server import Server
+from streams.serving.shadowing import Shadowing
 from streams.settings import Settings
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
@@ -186,26 +187,28 @@ def assemble(
     lanes.begin(maker.make(scorer, folder=settings.release, weigher=factory.weigher))
     follower: Follower | None = None
     decider: Decider | None = None
+    shadowing = Shadowing(lanes, index, metrics)
     if live is not None:
         candidates = Candidates(
             settings, log, topics, partitions.live, lanes=lanes, maker=maker, content=content
         )
         follower = Follower(
             log, topics["model-releases"], partitions.live, lanes=lanes, candidates=candidates,
-            publisher=publisher, metrics=metrics, begun=live,
+            publisher=publisher, metrics=metrics, decides=lambda: partitions.owns(0), begun=live,
         )  # fmt: skip
         followed = follower
         decider = Decider(
             log, topics, topic_partitions(settings, "feedback"), changes=lambda: followed.changes,
-            decides=lambda: partitions.owns(0), publisher=publisher, metrics=metrics, clock=clock,
+            decides=lambda: partitions.owns(0), wake=followed.look_again, shadow=lambda: shadowing.shadow,
+            positive=settings.positive_actions, publisher=publisher, metrics=metrics, clock=clock,
         )  # fmt: skip
     outbox = Outbox(slates, topics["recommendations"], lost=partitions.lose, inputs=inputs, metrics=metrics)
     popular = PopularSlates(shared, eligibility, counts_as_seen=counts_as_seen, surge_bound=surge_bound)
     server = Server(
         settings, lanes=lanes, popular=popular,
         own_clicks=own_clicks, inputs=inputs, outbox=outbox,
-        published=PublishedSlates(log, topics["recommendations"]), dead_letters=dead_letters, metrics=metrics,
-        clock=clock,
+        published=PublishedSlates(log, topics["recommendations"]), dead_letters=dead_letters,
+        shadowing=shadowing, metrics=metrics, clock=clock,
     )  # fmt: skip
     placement = Placement(settings.partitions, metrics)
     # One core is the event loop's.

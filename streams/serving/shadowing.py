@@ -1,0 +1,133 @@
+"""A release that serves nobody answers a share of the live requests once more, beside the work."""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_learning.policies.pinning import others, pinned
+from streams.events import Recommendation, Request
+from streams.experiments.shares import in_share
+from streams.learning.routes import choose
+from streams.metrics import Metrics
+from streams.serving.lane import Lane, Lanes
+from streams.serving.request_batch import Gathered, Job
+from streams.state.item_index import ItemIndex
+from streams.state.shard import Shard
+
+log = logging.getLogger(__name__)
+
+MOST = 20_000
+"""Requests whose answers are kept until their slates close."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowed:
+    """What the release makes of a request, and of the slate that was served.
+
+    agreement : share of the slate that it would have shown, too
+    seconds : that it took; live_s : from when the request came in until its slate was published
+    propensities : by position of the slate that was served, how probable it is under this release and its
+        policy, given those before
+    """
+
+    agreement: float
+    seconds: float
+    live_s: float
+    propensities: list[float]
+
+
+@dataclass(slots=True)
+class Shadow:
+    """What a release has made of requests so far; skipped counts those that came while there was no room."""
+
+    version: str
+    answers: dict[str, Shadowed] = field(default_factory=dict)
+    error: str = ""
+    skipped: int = 0
+
+
+class Shadowing:
+    """Asks the shadow of `lanes` about requests whose slates are out.
+
+    One at a time, and only where no other request is in flight: whoever waits for a slate never waits for
+    this, but for what one request alone takes of the processor.
+    """
+
+    def __init__(self, lanes: Lanes, index: ItemIndex, metrics: Metrics) -> None:
+        self._lanes = lanes
+        self._index = index
+        self._metrics = metrics
+        self._task: asyncio.Task[None] | None = None
+        self.shadow: Shadow | None = None
+
+    def offer(self, request: Request, shard: Shard, served: Recommendation, *, busy: bool) -> None:
+        """Take up a request that has been answered, if it is of the share and there is room."""
+        lane = self._lanes.shadow
+        if lane is None or request.preview or served.fallback is not None or not served.slate:
+            return
+        if served.model_version != self._lanes.serving.version:
+            return
+        if not in_share([request.request_id], lane.version, self._lanes.shadow_share)[0]:
+            return
+        if self.shadow is None or self.shadow.version != lane.version:
+            self.shadow = Shadow(lane.version)
+        if busy or (self._task is not None and not self._task.done()):
+            self.shadow.skipped += 1
+            self._metrics.shadowed.labels("skipped").inc()
+            return
+        self._task = asyncio.create_task(self._answer(lane, self.shadow, Job(request, shard, 0.0), served))
+
+    async def stop(self) -> None:
+        """Give up what is in flight."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _answer(self, lane: Lane, shadow: Shadow, job: Job, served: Recommendation) -> None:
+        try:
+            gathered = lane.batches.gather([job])
+            rows = np.array([self._index.row_of(item.item_id) for item in served.slate], np.int64)
+            loop = asyncio.get_running_loop()
+            agreement, seconds, propensities = await loop.run_in_executor(
+                lane.inference, _asked, lane, gathered, rows
+            )
+        except Exception as error:  # whatever it is, the release that serves goes on
+            log.exception("release %s could not answer as a shadow", lane.version)
+            shadow.error = shadow.error or repr(error)
+            self._metrics.shadowed.labels("error").inc()
+            return
+        live_s = served.latency_ms / 1000
+        shadow.answers[served.request_id] = Shadowed(agreement, seconds, live_s, propensities)
+        if len(shadow.answers) > MOST:
+            del shadow.answers[next(iter(shadow.answers))]
+        self._metrics.shadowed.labels("answered").inc()
+
+
+def _asked(lane: Lane, gathered: Gathered, served: NDArray[np.int64]) -> tuple[float, float, list[float]]:
+    """Make the slate, in the lane's thread, and see how probable another one is that was served.
+
+    Parameters
+    ----------
+    served : (K,) int64, rows of the items that were served
+    """
+    began = time.perf_counter()
+    batch = lane.batches.prepare(gathered)
+    scores, candidates = lane.slates.candidates(batch)
+    if not np.isfinite(scores.scores[scores.valid]).all():
+        raise ValueError("scores must be finite, got NaN or infinity")
+    selection = choose(candidates, batch.routes, k=batch.k, seeds=batch.seeds)
+    seconds = time.perf_counter() - began
+    own = scores.rows[0, selection.index[0][selection.index[0] >= 0]]
+    same = (served[:, None] == scores.rows[0]) & scores.valid[0]
+    index = np.where(same.any(axis=1), same.argmax(axis=1), -1)[None]
+    if (missing := np.flatnonzero(index[0] < 0)).size:  # it would not show that, nor what comes after it
+        index[0, missing[0] :] = -1
+    top = pinned(candidates, (index >= 0).sum(axis=1))
+    below = others(candidates, top) if top.size else candidates
+    found = lane.policies.live.propensities(below, index, seeds=batch.seeds ^ np.uint64(1))
+    found[:, : top.shape[1]][top >= 0] = 1.0
+    return float(np.isin(served, own).mean()), seconds, [float(one) for one in found[0]]
