@@ -1,5 +1,6 @@
 import json
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,31 @@ from tests.streams.releases.conftest import MakeRelease
 from tests.streams.releases.made import no_large_files
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """The URL of a bucket of a server that speaks S3, where moto and s3fs are installed."""
+    server = pytest.importorskip("moto.server", reason="needs moto[server] and s3fs")
+    s3fs = pytest.importorskip("s3fs", reason="needs moto[server] and s3fs")
+    running = server.ThreadedMotoServer(port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        s3fs.S3FileSystem().mkdir("releases")
+        yield "s3://releases"
+    running.stop()
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ReleaseStore:
-    """A store in a folder that is not there yet, and one behind a URL."""
-    there = str(tmp_path / "store") if request.param == "folder" else f"memory://{uuid.uuid4().hex}"
-    return ReleaseStore(there)
+    """A store in a folder that is not there yet, and two behind URLs."""
+    if request.param == "folder":
+        return ReleaseStore(str(tmp_path / "store"))
+    there = "memory:/" if request.param == "memory" else request.getfixturevalue("bucket")
+    return ReleaseStore(f"{there}/{uuid.uuid4().hex}")
 
 
 def test_what_is_fetched_is_what_was_put(store: ReleaseStore, make_release: MakeRelease, tmp_path: Path):
@@ -113,10 +134,10 @@ def test_a_damaged_copy_in_the_cache_is_fetched_again(
 
 
 def test_what_is_deleted_is_gone(store: ReleaseStore, make_release: MakeRelease, tmp_path: Path):
-    version = store.put(make_release()).version
+    version, kept = (store.put(make_release(contents)).version for contents in (b"1", b"2"))
     store.delete(version)
 
-    assert store.list() == []
+    assert [one.version for one in store.list()] == [kept]
     with pytest.raises(StoreError, match="does not hold it"):
         store.fetch(version, tmp_path / "cache")
 
