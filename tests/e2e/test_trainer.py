@@ -19,10 +19,13 @@ from model_core.training.recipe import Recipe, write_recipe
 from streams.broker.embedded import EmbeddedBroker
 from streams.cli import app
 from streams.errors import SlatestreamError
+from streams.events import Feedback, SlateItem
+from streams.learning.learned import read_learned
 from streams.releases.actions import trial_of
 from streams.releases.changes import publish_change, read_changes, serving
 from streams.releases.store import ReleaseStore, StoreUnreachable
 from streams.settings import Settings
+from streams.state.spaces import Spaces
 from streams.trainer.loop import Loop
 from streams.trainer.plan import VERDICT, Verdict, read_plan, write
 from streams.trainer.seat import COUNTED, Seat
@@ -36,6 +39,8 @@ from tests.once import once_a_run
 from tests.streams.releases.made import forgetful, no_large_files, pushing, slow, train_tiny, variant
 
 DEADLINE_S = 120.0
+SLATES = 12
+"""That other releases made, and of which feedback tells."""
 GATES = ("files", "held out", "calibration", "coverage", "popularity", "exposure", "latency", "size")
 
 
@@ -81,6 +86,14 @@ def site(
             events.user_ids, events.item_ids, events.ratings, events.timestamps_ms, strict=True
         ):
             client.click(str(user), str(item), "like" if rating >= 3 else "view", timestamp_ms=int(at))
+        for n in range(SLATES):
+            user, at = str(events.user_ids[-1 - n]), int(events.timestamps_ms[-1 - n])
+            slate = [SlateItem(f"i{n}", 0, 0.5, 0.5), SlateItem(f"i{n + 1}", 1, 0.4, 0.5)]
+            told = Feedback(
+                f"r{n}", user, slate, [2.0, 0.0], [["like"], []], "thompson", 0, "estimated", "0" * 12, b"",
+                0, at, at + 1,
+            )  # fmt: skip
+            client.send("feedback", user, told)
         client.flush()
         live = json.loads(run("release", "put", variant(base, there / "live"), "--json"))["version"]
         asyncio.run(publish_change(settings, "promote", live, by="ann"))
@@ -237,6 +250,12 @@ async def test_a_training_that_is_killed_goes_on_and_what_it_makes_serves(
     assert (last.change, last.version, last.replaces) == ("promote", verdict.version, live)
     made = read_release(store / verdict.version)
     assert made.training["parent"] == live
+    assert made.training["learned"]["slates"] == SLATES
+    assert sum(made.training["learned"]["until"]) == SLATES
+    learning = Spaces(settings).learning("", made.feature_dim)
+    begun = read_learned(store / made.version, made, learning, learning)
+    assert begun is not None
+    assert (begun.impressions, begun.rewards) == (2 * SLATES, SLATES)
     assert (store / made.version / "weights.safetensors").is_file()
 
 
