@@ -33,6 +33,7 @@ class Life:
     pinned : version that is to stay what serves, None where none is pinned
     canary : the change by which a release serves a share of the users; None where none does
     away : why the topic could not be read, "" where it was
+    shadow : the change by which a worker answers requests with a release that serves nobody
     """
 
     changes: list[tuple[ReleaseChange, bool]]
@@ -43,6 +44,7 @@ class Life:
     pinned: str | None = None
     canary: ReleaseChange | None = None
     away: str = ""
+    shadow: ReleaseChange | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ async def read_life(settings: Settings, *, shown: int = SHOWN, within_s: float =
     return Life(
         found[: -shown - 1 : -1], len(changes), now.live, made[-1] if made else None,
         now.served[-2] if len(now.served) > 1 else None, now.pinned, now.canary,
+        shadow=now.shadow,
     )  # fmt: skip
 
 

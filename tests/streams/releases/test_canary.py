@@ -8,6 +8,7 @@ from zlib import crc32
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
 from streams.console.releases import Life as Shown
 from streams.console.server import start_console
@@ -220,7 +221,9 @@ async def test_the_console_shows_how_a_canary_stands(
 
     async def read(settings: Any) -> Shown:
         canary = standing(life.changes()).canary
-        return Shown([(change, False) for change in life.changes()], len(life.changes()), canary=canary)
+        shadow = None if canary is None else replace(canary, change="shadow")
+        changes = [(change, False) for change in life.changes()]
+        return Shown(changes, len(changes), live=first, canary=canary, shadow=shadow)
 
     monkeypatch.setattr("streams.console.pages.read_life", read)
     caplog.set_level("INFO", "streams.console")
@@ -236,12 +239,14 @@ async def test_the_console_shows_how_a_canary_stands(
                     assert answer.status == 200
                     return await answer.text()
 
-            assert f"<code>{second}</code> is a canary since" in (text := await page())
-            assert "it serves 50 % of the users" in text
-            assert "The worker of the first partition compares it." in text
+            assert f"Canary <code>{second}</code>" in (text := await page())
+            assert "It serves 50 % of the users" in text
+            assert "The worker of partition 0 compares it" in text
+            assert "answers 50 % of the requests with it as well" in text
             await shows(life, worker, lambda slate: True, 2)
             n = int(await counted(worker))
             assert n == 2 * len(inside(second)) >= HALF.least_slates
-            assert f"So far {n} of its slates have closed and earned" in (text := await page())
-            assert ", between " in text
+            mine = f'canary <code>{second}</code></th><td class="n">{n}</td>'
+            assert mine in (text := await page())
+            assert " … " in text[text.index(mine) :]
         await stop()
