@@ -93,9 +93,7 @@ class Restorer:
         shard.clicks = Progress(self._inputs.start_offset("clicks", partition))
         shard.users = Progress(self._inputs.start_offset("users", partition))
         shard.flushed.users = shard.flushed.shared = shard.clicks.position
-        newest = shard.newest_offsets()["clicks"] - shard.logs.of("clicks")
-        # A log that was cut ends before what its rows have.
-        shard.partly_before = min(newest + 1, self._inputs.end_offset("clicks", partition))
+        shard.folded_before = self._inputs.end_offset("clicks", partition)
         return shard
 
     async def _read(
@@ -245,10 +243,8 @@ def reopen(shard: Shard, served: Recommendation, offset: int, *, closed_ms: int)
     closed_ms : the watermark at which slates were last closed
     """
     features = _features(served)
-    erased = shard.profiles.erased_through(served.user_id)
-    forgotten = erased is not None and served.clicks_offset <= erased
     kept = served.timestamp_ms + shard.slates.keep_ms > closed_ms
-    if kept and not forgotten and len(features) == len(served.slate):
+    if kept and len(features) == len(served.slate):
         shard.open_slate(served, features)
     shard.count_slate(served, features, shard.logs.of("recommendations") + offset)
 

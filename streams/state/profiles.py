@@ -264,12 +264,13 @@ class Profiles:
         self.dirty_stated.add(row)
         return True
 
-    def erase(self, user_id: str, offset: int = -1, *, erased_ms: int = 0) -> bool:
+    def erase(self, user_id: str, offset: int = -1, *, passed: int = -1, erased_ms: int = 0) -> bool:
         """Forget a user; False if there is nothing to forget. The next flush must send item rows, too.
 
         Clicks folded so far, and `users` records up to `offset`, do not bring the user back when they are
         read again; later ones begin a new user, whom an erasure that is read again spares. The counts of
-        items keep what the user added to them.
+        items keep what the user added to them. `passed` is the last offset that has been read, of no click
+        perhaps: what says that it was made up to there is the erased user's.
         """
         row, key = self.row_of(user_id), erased_key(user_id)
         marker = self.erased.get(key)
@@ -277,7 +278,7 @@ class Profiles:
         if row < 0 or 0 <= offset < known:
             return False
         self.drop(np.array([row], np.int32))
-        self.erased[key] = Erased(SCHEMA_VERSION, self.position, offset, erased_ms)
+        self.erased[key] = Erased(SCHEMA_VERSION, max(self.position, passed), offset, erased_ms)
         self.dirty_erased.add(key)
         return True
 

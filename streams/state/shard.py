@@ -99,11 +99,11 @@ class Shard:
     counted.
 
     again_before: requests before this offset may have been answered before: the group does not say which.
-    partly_before: clicks before this offset may be in some restored rows and not yet in others.
+    folded_before: clicks before this offset may be in what an earlier owner wrote, and not in all of it.
 
     logs: which logs the offsets in rows are of. Those in rows, `rewarded_offset`, `recommended_offset` and
     those of columns and slates have its bases added; `clicks`, `users`, `holding`, `answered` and
-    `again_before`, `partly_before` are as the broker counts.
+    `again_before`, `folded_before` are as the broker counts.
 
     watermark_ms is the event time before which no click is to be expected: that of the newest click, never
     ahead of the broker's clock. Where all clicks have been folded it goes on without one, with the requests
@@ -121,7 +121,7 @@ class Shard:
     users: Progress = field(default_factory=Progress)
     answered: RecentIds = field(default_factory=RecentIds)
     again_before: int = 0
-    partly_before: int = 0
+    folded_before: int = 0
     logs: LogBases = field(default_factory=LogBases)
     watermark_ms: int = 0
     rewarded_offset: int = -1
@@ -355,8 +355,9 @@ class Shard:
         }
 
     def open_slate(self, record: Recommendation, features: NDArray[np.float32]) -> None:
-        """Let a slate be rewarded from now on."""
-        if record.slate:
+        """Let a slate be rewarded from now on; one of an erased user, made before that, is left out."""
+        erased = self.profiles.erased_through(record.user_id)
+        if record.slate and (erased is None or record.clicks_offset > erased):
             self.slates.add(
                 record.request_id,
                 record.user_id,

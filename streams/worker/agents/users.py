@@ -61,7 +61,7 @@ class UserAgent:
         rejected = list(decoded.rejected)
         self._check_keys(shard.partition, batch, values)
         if any(record.value is None for record in batch.records):
-            await _whole(shard)
+            await _caught_up(shard)
         base = shard.logs.of("users")
         erased = applied = unheard_of = 0
         for record in batch.records:
@@ -104,18 +104,19 @@ class UserAgent:
         self._placement.check("users", partition, user_ids)
 
 
-async def _whole(shard: Shard) -> None:
-    """Wait until all rows have the same clicks.
+async def _caught_up(shard: Shard) -> None:
+    """Wait until all clicks have been folded that an earlier owner may have folded.
 
     A user's events say with what a click that is read again is to be counted. So none may be forgotten before
-    all that the user's row has is in those of items, too.
+    all that the user's row has is in those of items, too; and the user must be there to be forgotten, with
+    the slates made until then.
 
     Raises
     ------
     OwnershipLost
         If the partition is given away meanwhile.
     """
-    while not await shard.clicks.reached(shard.partly_before, timeout_s=WAIT_S):
+    while not await shard.clicks.reached(shard.folded_before, timeout_s=WAIT_S):
         if shard.dropped:
             raise OwnershipLost(f"partition {shard.partition} is not owned by this worker")
 
@@ -132,7 +133,9 @@ def _erase(shard: Shard, record: Any, base: int, rejected: list[Rejected]) -> in
         return 0
     user_id = record.key.decode(errors="replace")
     with shard.users_lock:
-        erased = shard.profiles.erase(user_id, base + record.offset, erased_ms=record.timestamp)
+        erased = shard.profiles.erase(
+            user_id, base + record.offset, passed=shard.seen_offset, erased_ms=record.timestamp
+        )
         unknown = shard.profiles.row_of(user_id) < 0
     if erased or unknown:
         shard.slates.forget(user_id)

@@ -25,6 +25,9 @@ async def lived(memory: Memory, worker) -> None:
     for item in slate.slate:
         memory.events.click(USER, item.item_id, "like")
     memory.events.click("somebody-else", "i1", "like")
+    memory.events.raw("clicks", USER, b"an offset, and no click")
+    await worker.deliver()
+    memory.events.request(USER, request_id="last", k=3)
     await worker.deliver()
     await worker.flush()
     worker.commit()
@@ -38,6 +41,7 @@ async def test_no_compacted_topic_has_the_id_and_no_slate_is_fed_back(
         await lived(memory, worker)
         memory.events.erase(USER)
         await worker.deliver("users")
+        worker.commit("users")
         if not restarted:
             memory.clock.move(48 * HOUR)
             memory.events.click("somebody-else", "i2")
@@ -58,8 +62,9 @@ async def test_no_compacted_topic_has_the_id_and_no_slate_is_fed_back(
         assert not [row for row in rows if USER.encode() in row], topic
 
 
-async def test_clicks_that_some_rows_have_are_counted_in_all_before_their_user_is_erased(
-    memory: Memory,
+@pytest.mark.parametrize("flushed", [True, False])
+async def test_clicks_are_counted_in_all_rows_before_their_user_is_erased(
+    memory: Memory, flushed: bool
 ) -> None:
     memory.events.content("i")
     async with memory.worker() as worker:
@@ -71,8 +76,9 @@ async def test_clicks_that_some_rows_have_are_counted_in_all_before_their_user_i
         shard = await worker.parts.partitions.shard(PLACE)
         wanted = shard.covisits.popularity[: shard.covisits.n_items].tolist()
         pairs = shard.covisits.neighbours_of(np.arange(2, dtype=np.int32))[2].tolist()
-        await worker.parts.flusher.flush_shard(shard, shared=False)
-    assert memory.log.records("user-state", PLACE)
+        if flushed:
+            await worker.parts.flusher.flush_shard(shard, shared=False)
+    assert bool(memory.log.records("user-state", PLACE)) == flushed
     assert not [r for r in memory.log.records("policy-state", PLACE) if r.key.startswith(b"covisit")]
     memory.events.erase(USER)
     async with memory.worker() as worker:
