@@ -66,6 +66,12 @@ def tempers_at(parts: Parts, rows: NDArray[np.int32], surge_bound: float) -> NDA
     return tempers(likes, shares).reshape(rows.shape)
 
 
+def shares_at(parts: Parts, rows: NDArray[np.int32], surge_bound: float) -> NDArray[np.float64]:
+    """Return the share that counts of the positive events of items, in all partitions: (n,) float64."""
+    _, shares = _likes(parts.where, rows, surge_bound)
+    return shares  # type: ignore[no-any-return]
+
+
 @njit
 def share_of(where, row, surge_bound):  # type: ignore[no-untyped-def]
     """Positive events of an item in all partitions, and the share of them that counts."""

@@ -53,6 +53,52 @@ class PartitionState(msgspec.Struct, frozen=True):
     rows: list[tuple[bytes, bytes]] = []  # base64 on the wire
 
 
+class Span(msgspec.Struct, frozen=True):
+    """Offsets of a partition's clicks, from `begin` on and up to `end`, excluded, or to any."""
+
+    begin: int
+    end: int | None = None
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A user who is, or was, in quarantine: whose clicks count for nobody else.
+
+    spans has the clicks of which that holds, and since_ms and why are of the last of these. Clicks before
+    `forgotten` do not count for items either. user_id is empty of one who was erased.
+    """
+
+    user_id: str
+    held: bool
+    spans: list[Span]
+    since_ms: int
+    why: str
+    forgotten: int
+
+
+class Suspect(msgspec.Struct, frozen=True):
+    """A user whose likes look like those of one who pushes items together with others.
+
+    surges is how many items' worth of likes beyond what was to be expected the user has part in, repetition
+    how far from each being another the user's items are, from 0 to 1; score is ``surges * (1 + repetition)``.
+    """
+
+    user_id: str
+    score: float
+    surges: float
+    repetition: float
+
+
+class Quarantined(msgspec.Struct, frozen=True):
+    """Answer of `GET /v1/quarantined/{partition}`: who is or was in quarantine, the latest first.
+
+    suspects are some more of whom it may be thought of, the most suspect first.
+    """
+
+    partition: int
+    users: list[Held]
+    suspects: list[Suspect] = []
+
+
 def slate_body(record: Recommendation, request: Request, title: Title, *, titles: bool) -> bytes:
     """Return what is answered: the record, with what else is to be told."""
     unknown = unknown_items(request, title)

@@ -87,6 +87,13 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fields: list[Literal["title"]] = []
 
 
+class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of a POST that puts a user into quarantine, or lets one go; why is kept with it."""
+
+    held: bool
+    why: Annotated[str, msgspec.Meta(max_length=200)] = ""
+
+
 class Wanted(NamedTuple):
     """A request, and whether the titles of its items are told."""
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from streams.api.answers import PartitionState, Slate
-from streams.api.asking import OF_LISTS, OF_STATE, PARAMETERS, Asked, Parameter
+from streams.api.answers import Held, PartitionState, Quarantined, Slate
+from streams.api.asking import OF_LISTS, OF_STATE, PARAMETERS, Asked, Holding, Parameter
 from streams.events import Explanation, ItemList, ItemState, UserState
 from streams.settings.tokens import Scope
 
@@ -126,6 +126,28 @@ ROUTES = (
         place="admin",
         parameters=OF_STATE,
         refusals=(400, 404, 503),
+        redirects=True,
+    ),
+    Route(
+        "quarantined",
+        "/v1/quarantined/{partition}",
+        "Who of an owned partition is or was in quarantine: whose clicks count for nobody else.",
+        Quarantined,
+        scope="admin",
+        place="admin",
+        refusals=(400, 404, 503),
+        redirects=True,
+    ),
+    Route(
+        "quarantine",
+        "/v1/quarantine/{user_id}",
+        "Puts a user into quarantine from the next click on, or lets one go; durable once it is answered.",
+        Held,
+        method="POST",
+        scope="admin",
+        place="admin",
+        body=Holding,
+        refusals=(400, 404, 408, 413, 415, 503),
         redirects=True,
     ),
     Route("metrics", "/metrics", "Prometheus's text format.", "text/plain", scope="admin", place="admin"),

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -31,8 +33,9 @@ OFF: dict[str, dict[str, float]] = {
 """What is changed of how a release reads users, by the name of the course."""
 BACK = 1.1
 """Times the hit ratio without an attack up to which targets count as back to normal."""
-# Nobody waits here: everything that is asked for at a time is in flight.
-PATIENT = {"text_encoder": "none", "policy": "greedy", "max_in_flight": 100_000, "max_queue_ms": 10**9}
+# Nobody waits here, so that batches are the same each time: clicks have been folded, and everything that is
+# asked for at a time is in flight.
+PATIENT: dict[str, Any] = {"max_in_flight": 100_000, "max_queue_ms": 10**9, "read_your_writes_ms": 0}
 
 
 def attack_command(
@@ -46,6 +49,10 @@ def attack_command(
     panel: Annotated[int, typer.Option(min=1, help="Honest users whose slates are looked at.")] = 300,
     data: Annotated[Path | None, typer.Option(help="Folder in RecBole's format instead of ML-100K.")] = None,
     release: Annotated[Path | None, typer.Option(help="Release folder; none without.")] = None,
+    policy: Annotated[str, typer.Option(help="Of the worker in memory.")] = "greedy",
+    learn: Annotated[
+        bool, typer.Option("--learn", help="Let it learn from slates before likes; fakes ask for some, too.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of targets, panel and fakes.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="So many seeds from it on, added up; in memory.")] = 1,
     on_topics: Annotated[
@@ -70,12 +77,14 @@ def attack_command(
     if kind not in KINDS:
         raise SlatestreamError(f"KIND must be one of {', '.join(KINDS)}, got {kind!r}")
     console = Console(highlight=False, stderr=as_json)
-    settings = load_settings(config, release=release, **({} if on_topics else PATIENT))
+    encoder = {"text_encoder": "none"} if release is None else {}
+    patient = {**PATIENT, **encoder, "policy": policy}
+    settings = load_settings(config, release=release, **({} if on_topics else patient))
     if on_topics:
         check_test_cluster(settings, said=test_cluster)
     plan = Plan(
         kind=kind, share=share, events=events, n_targets=targets, before=before, during=during, after=after,
-        panel=panel, seed=seed,
+        panel=panel, seed=seed, learn=learn,
     )  # fmt: skip
     dataset = load_recbole(fetch(data, say=console.print))
     plans = [replace(plan, seed=seed + n) for n in range(1 if on_topics else seeds)]
@@ -114,7 +123,8 @@ async def _in_memory(settings: Settings, stage: Stage, plan: Plan) -> dict[str, 
         scorer, attack = load_scorer(settings), name != WITHOUT
         signals = replace(scorer.release.signals, **OFF.get(name, {}))  # type: ignore[arg-type]
         scorer.release = replace(scorer.release, signals=signals)
-        async with MemorySite(settings, scorer, int(stage.warm.timestamps_ms[0])) as site:
+        start_ms = int(stage.warm.timestamps_ms[0])
+        async with MemorySite(settings, scorer, start_ms, learn=plan.learn) as site:
             courses[name] = await run(site, stage, plan, attack=attack)
     return courses
 
@@ -138,12 +148,19 @@ def figures(courses: dict[str, Course], plan: Plan, stages: list[Stage]) -> dict
                     }
                     for phase in (BEFORE, DURING, AFTER)
                 },
+                "suspicion": {who: quantiles(found) for who, found in course.suspicion.items()},
                 "recovered_after": None if normal is None else recovered(course, normal, plan),
                 "moments": [asdict(one) for one in course.moments],
             }
             for name, course in courses.items()
         },
     }
+
+
+def quantiles(found: Sequence[float]) -> dict[str, float]:
+    """Return the least, the middle, the upper and the most of some numbers."""
+    at = {"least": 0.0, "median": 0.5, "95 %": 0.95, "99 %": 0.99, "most": 1.0}
+    return {name: float(np.quantile(np.array(found), q)) for name, q in at.items()}
 
 
 def recovered(course: Course, normal: Course, plan: Plan) -> int | None:
@@ -181,6 +198,9 @@ def _print(console: Console, report: dict[str, Any], courses: dict[str, Course])
     console.print(table)
     _print_looks(console, courses)
     for name, course in report["courses"].items():
+        for who, found in course["suspicion"].items():
+            told = ", ".join(f"{at} {value:.2f}" for at, value in found.items())
+            console.print(f"{name}: suspicion of {who}: {told}")
         if name != WITHOUT and WITHOUT in courses:
             back = course["recovered_after"]
             said = "not within what was watched" if back is None else f"{back:,} honest events later"

@@ -21,6 +21,7 @@ BATCH = 50
 WARM_BATCH = 2_000
 READ = 20  # last likes of a user that a gradient is taken over
 BEFORE, DURING, AFTER = "before", "during", "after"
+FAKE, HONEST = "fakes", "honest users"
 COUNTS = ("slates", "targeted", "shown", "positions", "likes", "hits")
 
 
@@ -31,6 +32,7 @@ class Plan:
     share : of fakes, in honest users; each publishes `events` clicks while `during` honest events go by
     warm : share of the interactions that were there before anybody is asked
     every : honest events between two looks at the panel
+    learn : slates before likes are learned from, and fakes ask for slates, too
     """
 
     kind: str = "bandwagon"
@@ -45,6 +47,7 @@ class Plan:
     every: int = 250
     k: int = 10
     seed: int = 0
+    learn: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (("share", 0.0, 1.0), ("warm", 0.01, 0.95)):
@@ -82,11 +85,15 @@ class Moment:
 
 @dataclass(slots=True)
 class Course:
-    """How an attack, or a run without one, went."""
+    """How an attack, or a run without one, went.
+
+    suspicion : in the end, of fakes and of honest users, where it is known
+    """
 
     moments: list[Moment] = field(default_factory=list)
     fake_events: int = 0
     bounded: int | None = None
+    suspicion: dict[str, list[float]] = field(default_factory=dict)
 
     def hit_ratio(self, phase: str) -> float:
         """Share of the panel's slates with a target."""
@@ -105,6 +112,8 @@ class Course:
         self.fake_events += other.fake_events
         if self.bounded is not None and other.bounded is not None:
             self.bounded += other.bounded
+        for who, found in other.suspicion.items():
+            self.suspicion.setdefault(who, []).extend(found)
         for ours, theirs in zip(self.moments, other.moments, strict=True):
             for name in COUNTS:
                 setattr(ours, name, getattr(ours, name) + getattr(theirs, name))
@@ -182,16 +191,22 @@ async def run(site: Site, stage: Stage, plan: Plan, *, attack: bool) -> Course:
         events = stage.honest[begin : begin + BATCH]
         end, now_ms = begin + len(events), int(events.timestamps_ms[-1])
         moment = Moment(end, now_ms, plan.phase(begin))
-        await _watch_likes(site, events, moment, begin, plan.k)
+        await _watch_likes(site, events, moment, begin, plan)
         await site.click(_clicks(events, f"honest-{begin}"))
         done, course.fake_events = course.fake_events, _due(len(pushes), end, plan)
-        due = enumerate(pushes[done : course.fake_events], done)
+        due = list(enumerate(pushes[done : course.fake_events], done))
+        if plan.learn:
+            names = {f"fake-{fake}" for _, (fake, _) in due}
+            await site.ask([Request(f"{name}-{begin}", name, now_ms, k=plan.k) for name in sorted(names)])
         await site.click([_fake_click(stage, push, n, now_ms) for n, push in due])
         if end - looked >= plan.every:
             looked = end
             await _look(site, stage, targets, moment, plan.k)
         course.moments.append(moment)
     course.bounded = await site.bounded()
+    for user_id, suspicion in (await site.suspicion()).items():
+        who = FAKE if user_id.startswith("fake-") else HONEST
+        course.suspicion.setdefault(who, []).append(suspicion)
     return course
 
 
@@ -232,11 +247,12 @@ def _clicks(events: Interactions, name: str) -> list[Click]:
     ]
 
 
-async def _watch_likes(site: Site, events: Interactions, moment: Moment, begin: int, k: int) -> None:
+async def _watch_likes(site: Site, events: Interactions, moment: Moment, begin: int, plan: Plan) -> None:
     liked = np.flatnonzero(events.ratings >= LIKED).tolist()
     slates = await site.ask([
         Request(
-            f"like-{begin + n}", str(events.user_ids[n]), int(events.timestamps_ms[n]), k=k, preview=True
+            f"like-{begin + n}", str(events.user_ids[n]), int(events.timestamps_ms[n]), k=plan.k,
+            preview=not plan.learn,
         )
         for n in liked
     ])  # fmt: skip

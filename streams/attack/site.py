@@ -35,6 +35,10 @@ class Site(Protocol):
         """Return how many clicks have not counted in what users share, None where that is not known here."""
         ...
 
+    async def suspicion(self) -> dict[str, float]:
+        """Return how suspect each user of some events is, none where that is not known here."""
+        ...
+
 
 class MemorySite:
     """A whole worker on a log in memory; its clock goes with the events.
@@ -44,9 +48,11 @@ class MemorySite:
     Parameters
     ----------
     start_ms : Unix milliseconds, not after the first event
+    learn : policies learn from what is served
     """
 
-    def __init__(self, settings: Settings, scorer: AnyScorer, start_ms: int) -> None:
+    def __init__(self, settings: Settings, scorer: AnyScorer, start_ms: int, *, learn: bool = False) -> None:
+        self._learn = learn
         self._settings = settings
         self._clock = HandClock(start_ms)
         self._log = MemoryLog.of(settings, self._clock)
@@ -73,6 +79,16 @@ class MemorySite:
         if clicks:
             self._move(max(click.timestamp_ms for click in clicks))
             await self.publish("clicks", ((click.user_id, encode(click)) for click in clicks))
+            await self._by_the_clock()
+
+    async def _by_the_clock(self) -> None:
+        """Let policies learn where they are to, and suspects be looked for where something comes of it."""
+        parts = self._worker.parts
+        if self._learn:
+            for lane in parts.lanes:
+                await lane.learner.learn(parts.partitions.live())
+        if self._settings.quarantine_at is not None:
+            await parts.suspects.sweep()
 
     async def ask(self, requests: Sequence[Request]) -> list[list[str]]:
         """Return the items of each slate."""
@@ -93,6 +109,10 @@ class MemorySite:
         """Return how many clicks have not counted in what users share."""
         text = self._worker.parts.metrics.render()[0].decode()
         return int(MetricsReading(text).total("clicks_bounded_total"))
+
+    async def suspicion(self) -> dict[str, float]:
+        """Return how suspect each user of some events is."""
+        return {one.user_id: one.score for one in await self._worker.parts.suspects.everybody()}
 
     def _move(self, to_ms: int) -> None:
         self._clock.move(max(0, to_ms - self._clock.now_ms))

@@ -69,6 +69,10 @@ class TopicSite:
     async def bounded(self) -> None:
         """Return None: the worker's own metrics say it, `slatestream_clicks_bounded_total`."""
 
+    async def suspicion(self) -> dict[str, float]:
+        """Return nothing: `slatestream quarantine list --suspects` shows it."""
+        return {}
+
     async def _ask(self, request: Request) -> list[str]:
         async with self._room:
             try:

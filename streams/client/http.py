@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 import msgspec
 
-from streams.api.answers import PartitionState, Slate
+from streams.api.answers import Held, PartitionState, Quarantined, Slate
 from streams.errors import SlatestreamError
 from streams.events import (
     UNDECODABLE,
@@ -42,6 +42,8 @@ AGAIN = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 T = TypeVar("T")
 _decode_slate = msgspec.json.Decoder(Slate).decode
 _decode_state = msgspec.json.Decoder(PartitionState).decode
+_decode_quarantined = msgspec.json.Decoder(Quarantined).decode
+_decode_held = msgspec.json.Decoder(Held).decode
 
 
 def token_of_environment() -> str | None:
@@ -239,6 +241,15 @@ class HttpClient:
         """
         query = "?" + urlencode({"bucket": bucket, "of": of, "rows": "true" if rows else "false"})
         return self._ask("state", str(partition), kind, decode=_decode_state, query=query)
+
+    def quarantined(self, partition: int) -> Quarantined:
+        """Return who of a partition is or was in quarantine, asked as `state`; raises HttpError."""
+        return self._ask("quarantined", str(partition), decode=_decode_quarantined)
+
+    def quarantine(self, user_id: str, *, held: bool, why: str = "") -> Held:
+        """Put a user into quarantine, or let one go, asked as `state`; raises HttpError."""
+        body = msgspec.json.encode({"held": held, "why": why})
+        return self._ask("quarantine", user_id, decode=_decode_held, body=body)
 
     def _ask(self, *path: str, decode: Callable[[bytes], T], body: bytes | None = None, query: str = "") -> T:
         target = "/".join(["", "v1", *(quote(part, safe="") for part in path)]) + query

@@ -7,8 +7,10 @@ import numpy as np
 
 from model_core.data.datasets import Dataset, Interactions, Item, User
 from streams.decoding.records import broker_time
+from streams.durability.held_clicks import HeldClicks
 from streams.events import UNDECODABLE, decode_click, decode_content, decode_user
 from streams.items.media import MediaEncoders
+from streams.kafka.columns import Record
 from streams.kafka.reader import read_partition
 from streams.kafka.topic_admin import check_topics
 from streams.kafka.topics import topic_partitions, topics_of_worker
@@ -25,13 +27,14 @@ def read_topics(
     """Read all that `clicks`, `content` and `users` hold now: a dataset, and each interaction's action.
 
     Rows that cannot be decoded, whose action is unknown, whose time lies ahead of the broker's, or that
-    repeat an event id are left out, as the worker leaves them out. Items that were deleted keep their clicks,
-    with their id for a title.
+    repeat an event id are left out, as the worker leaves them out, and so are the clicks of users in
+    quarantine that count for nobody else. Items that were deleted keep their clicks, with their id for a
+    title.
 
     Parameters
     ----------
     ends : by topic and partition, the offset to stop before: the same ends give the same dataset for as long
-        as the topics keep the records
+        as the topics keep the records, and nobody else is in quarantine
 
     Raises
     ------
@@ -118,9 +121,29 @@ async def _read(settings: Settings, name: str, ends: Sequence[int] | None) -> li
     topic = topics_of_worker(settings)[name]
     rows: list[Row] = []
     for partition in range(topic_partitions(settings, name)):
+        held = await _held(settings, partition) if name == "clicks" else None
         async for records in read_partition(settings, topic, partition):
             if ends is not None:
                 records = records[: int(np.searchsorted(records.offsets, ends[partition]))]
             ours = as_ours(settings, name, records)
-            rows.extend((record.key, record.value, broker_time(record)) for record in ours)
+            rows.extend(
+                (record.key, record.value, broker_time(record))
+                for record in ours
+                if not (held and _is_held(held, record))
+            )
     return rows
+
+
+async def _held(settings: Settings, partition: int) -> HeldClicks:
+    held = HeldClicks()
+    async for records in read_partition(settings, topics_of_worker(settings)["user-state"], partition):
+        held.read(records)
+    return held
+
+
+def _is_held(held: HeldClicks, record: Record) -> bool:
+    try:
+        click = decode_click(record.value or b"")
+    except UNDECODABLE:
+        return False
+    return held.have(click.user_id, record.offset)

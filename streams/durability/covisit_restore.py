@@ -21,7 +21,7 @@ TOPIC = "policy-state"
 class ItemRows:
     """Rows of items that have been read; of one item only the last.
 
-    gone : (m,) uint64, keys of the items whose last row was taken back
+    gone : (m,) uint64, keys of the items of which a row was taken back; of some there is a later row
 
     keys : (n,) uint64, of the items
     applied, popularity : (n,) int64
@@ -61,10 +61,10 @@ def read_covisits(records: RecordColumns) -> tuple[ItemRows, RecordColumns]:
         for bad in np.flatnonzero(found[:, KIND] == LEFT).tolist():
             raise ValueError(f"{TOPIC} row {rows[bad].key!r} is damaged: its columns do not fit together")
     chosen = np.flatnonzero((found[:, KIND] == READ) | (found[:, KIND] == GONE))
+    gone = np.unique(keys[found[:, KIND] == GONE])
     _, last = np.unique(keys[chosen][::-1], return_index=True)
     chosen = np.sort(chosen[len(chosen) - 1 - last])
-    is_read = found[chosen, KIND] == READ
-    gone, chosen = keys[chosen[~is_read]], chosen[is_read]
+    chosen = chosen[found[chosen, KIND] == READ]
     found = found[chosen]
     bounds = bounds_of(found[:, SIZE])
     others, counts = np.empty(bounds[-1], np.uint64), np.empty(bounds[-1], np.int32)

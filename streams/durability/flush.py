@@ -13,7 +13,7 @@ from contextlib import aclosing
 
 from online_learning.attribution.pending_slates import ClosedSlate
 from streams.clock import Clock
-from streams.durability.profile_rows import take_profiles
+from streams.durability.profile_rows import take_profiles, take_quarantine
 from streams.durability.rows import Taken, covisit_key, take_covisits, weights_row
 from streams.errors import OwnershipLost
 from streams.events import Feedback, Recommendation, encode
@@ -167,8 +167,9 @@ class Flusher:
         """Take all that is dirty, item statistics only when `shared`; what the bandit has learned first.
 
         Users' rows and item statistics are taken in another thread; clicks are folded between slices. Each
-        row says up to where it has been applied, so they need not be of one moment. Item rows are taken last:
-        they then have all that the users' rows have.
+        row says up to where it has been applied, so they need not be of one moment. Item rows are taken
+        after users': they then have all that these have. Who is in quarantine goes last: nothing that is
+        taken is of later marks.
         """
         shard = take.shard
         for group in self._learned(take, changed=changed):
@@ -183,6 +184,8 @@ class Flusher:
                 yield take.counted(group)
         if weigh and shard.weigher is not None:
             yield take.counted(("policy-state", [weights_row(shard.weigher, shard.partition)]))
+        if marks := take.quarantine():
+            yield take.counted(("user-state", marks))
         if shard.logs.unsaved and take.published:
             yield take.counted(("policy-state", [(logs_key(shard.partition), shard.logs.row())]))
 
@@ -243,6 +246,11 @@ class _Take:
         yield from _pieces(self._users())
         if shared or self.shard.profiles.covisits_first:
             yield from _pieces(self._covisits())
+
+    def quarantine(self) -> Collection[Row]:
+        """Take who is in quarantine, where that has changed."""
+        with self.shard.users_lock:
+            return self.add(take_quarantine(self.shard.profiles))
 
     # What changes while slices are taken is left to the next flush: else a busy partition would see no end.
 

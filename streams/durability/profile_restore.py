@@ -14,8 +14,11 @@ from streams.durability.profile_rows import TOPIC
 from streams.durability.rows import (
     ACTIONS_KEY,
     ERASED_PREFIX,
+    META_PREFIX,
+    QUARANTINE_PREFIX,
     Actions,
     Erased,
+    Quarantined,
     UserChunk,
     UserStated,
     chunk_key,
@@ -217,7 +220,7 @@ class Restore:
     def finish_stated(self) -> Iterator[None]:
         """Take over what users stated; pauses every `STATED_AT_ONCE` users."""
         for done, (key, value) in enumerate(self._others.items()):
-            if key != ACTIONS_KEY and not key.startswith(ERASED_PREFIX):
+            if not key.startswith(META_PREFIX):
                 self._stated(changelog.decode(UserStated, TOPIC, key, value))
             if done % STATED_AT_ONCE == 0:
                 yield
@@ -244,6 +247,9 @@ class Restore:
         for key, value in self._others.items():
             if key.startswith(ERASED_PREFIX):
                 self._profiles.erased[key] = changelog.decode(Erased, TOPIC, key, value)
+            elif key.startswith(QUARANTINE_PREFIX):
+                mark = changelog.decode(Quarantined, TOPIC, key, value)
+                self._profiles.quarantine.load([(key, mark)])
         slab, names = self._keys.slab
         data = slab[:]
         data.flags.writeable = False

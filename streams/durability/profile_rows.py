@@ -55,6 +55,14 @@ def take_profiles(profiles: Profiles, index: ItemIndex, *, most: int | None = No
     return Taken(PackedRows(len(chunks), pack, before=rows, after=after), put_back)
 
 
+def take_quarantine(profiles: Profiles) -> Taken:
+    """Take the marks that have changed. They go last: all that has been taken before is of no later marks."""
+    held = profiles.quarantine
+    keys, held.dirty = held.dirty, set()
+    rows: list[Row] = [(key, changelog.encode(held.marks[key])) for key in sorted(keys)]
+    return Taken(rows, lambda: held.dirty.update(keys))
+
+
 def _stated_row(profiles: Profiles, user: int, index: ItemIndex) -> Row:
     said, user_id = profiles.stated[user], profiles.ids.text(user)
     blocked = index.keys[said.blocked].astype("<u8").tobytes()

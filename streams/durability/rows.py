@@ -6,6 +6,7 @@ r"""Rows of the compacted state topics: their keys, their schemas, and how they 
 | user-state | user_id \0 \xff\xff | `UserStated`: what the user stated |
 | user-state | \xff `actions` | `Actions`: names of the action codes, and which logs the rows are of |
 | user-state | \xff `erased` hash | `Erased`: up to where a forgotten user's events do not count |
+| user-state | \xff `quarantine` hash | `Quarantined`: which clicks of a user count for nobody else |
 | policy-state | `covisit` \0 partition item key | `CoVisits`: neighbours, popularity and times of an item |
 | policy-state | `weights` \0 partition | `SignalWeights`: what was learned online of the signals |
 | item-state | item_id | `ItemState` |
@@ -39,6 +40,7 @@ META_PREFIX = b"\xff"  # begins no UTF-8 text, so no user_id
 ACTIONS_KEY = META_PREFIX + b"actions"
 WEIGHTS_PREFIX = b"weights\0"
 ERASED_PREFIX = META_PREFIX + b"erased"
+QUARANTINE_PREFIX = META_PREFIX + b"quarantine"
 STATED_SUFFIX = b"\0\xff\xff"
 
 Row = tuple[bytes, bytes | None]
@@ -104,6 +106,59 @@ class Erased(msgspec.Struct, array_like=True):
     erased_ms: int = 0
 
 
+class Quarantined(msgspec.Struct, array_like=True, frozen=True):
+    """A user who is or was in quarantine.
+
+    Attributes
+    ----------
+    user_id : empty for one who was erased
+    spans : offsets of clicks from which it held and up to which, excluded; None while it lasts
+    since_ms, why : of the last of them
+    forgotten : clicks before this offset do not count in items either
+    """
+
+    v: int
+    user_id: str
+    spans: list[tuple[int, int | None]]
+    since_ms: int
+    why: str
+    forgotten: int = 0
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it holds now."""
+        return bool(self.spans) and self.spans[-1][1] is None
+
+    @property
+    def uncounted(self) -> list[tuple[int, int | None]]:
+        """Spans of clicks that do not count in items."""
+        return [(0, self.forgotten), *self.spans] if self.forgotten else self.spans
+
+    def holds(self, offset: int) -> bool:
+        """Whether a click at an offset is in one of the spans."""
+        return _within(self.spans, offset)
+
+    def leaves_out(self, offset: int) -> bool:
+        """Whether a click at an offset does not count in items."""
+        return _within(self.uncounted, offset)
+
+    def first_difference(self, other: "Quarantined | None") -> int | None:
+        """Return the first offset at which a click counts by one of two marks only, None if there is none."""
+        theirs = [] if other is None else other.uncounted
+        changes = {at for span in (*self.uncounted, *theirs) for at in span if at is not None}
+        differ = (
+            at
+            for at in sorted(changes)
+            if self.leaves_out(at) != _within(theirs, at)
+            or self.holds(at) != (other is not None and other.holds(at))
+        )
+        return next(differ, None)
+
+
+def _within(spans: Iterable[tuple[int, int | None]], offset: int) -> bool:
+    return any(begin <= offset and (end is None or offset < end) for begin, end in spans)
+
+
 class CoVisits(msgspec.Struct, array_like=True, gc=False):
     """An item's counters as of the click at offset `applied`."""
 
@@ -154,7 +209,7 @@ encode = msgspec.msgpack.Encoder().encode
 
 _decoders: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {
     schema: msgspec.msgpack.Decoder(schema)
-    for schema in (UserChunk, UserStated, Actions, Erased, CoVisits, SignalWeights, ItemState)
+    for schema in (UserChunk, UserStated, Actions, Erased, Quarantined, CoVisits, SignalWeights, ItemState)
 }
 
 
@@ -188,6 +243,11 @@ def stated_key(user_id: str) -> bytes:
 def erased_key(user_id: str) -> bytes:
     """Key of a forgotten user: a hash, for the id itself is to be forgotten."""
     return ERASED_PREFIX + xxhash.xxh3_128_digest(user_id.encode())
+
+
+def quarantine_key(user_id: str) -> bytes:
+    """Key of a user's quarantine: a hash, which is what is kept of one who is erased."""
+    return QUARANTINE_PREFIX + xxhash.xxh3_128_digest(user_id.encode())
 
 
 def joined(pieces: Iterable[bytes], dtype: str) -> NDArray[Any]:

@@ -6,14 +6,14 @@ r"""The state of a shard as rows that any process makes alike, a bucket at a tim
 | items | as in policy-state | `CoVisits`, neighbours by their keys |
 | slates | request_id | `SlateRow` |
 | policy | feature space \0 (\0 arm) | a snapshot of statistics, or an arm's row of one |
-| erasures | as in user-state | `Erased`: the order in which erasures and clicks were met |
+| marks | as in user-state | `Erased`, `Quarantined`: from which click on something else holds |
 
 A row is in the bucket of the hash of its user, item or request; what policies have learned is in all.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,7 +27,7 @@ from streams.durability.rows import SCHEMA_VERSION, CoVisits, covisit_key, encod
 from streams.state.item_index import ItemIndex
 from streams.state.shard import Shard
 
-Kind = Literal["users", "items", "slates", "policy", "erasures"]
+Kind = Literal["users", "items", "slates", "policy", "marks"]
 FOLDED: tuple[Kind, ...] = ("users", "items")
 """What clicks are counted into, in any thread; the others belong to the event loop."""
 
@@ -72,8 +72,9 @@ def copy_rows(shard: Shard, index: ItemIndex, kind: Kind, bucket: Bucket) -> Cal
         return _slates(shard, bucket)
     if kind == "policy":
         return _policy(shard)
-    erased = list(shard.profiles.erased.items())
-    return lambda: [(key, encode(marker)) for key, marker in erased]
+    profiles = shard.profiles
+    marks: list[tuple[bytes, Any]] = [*profiles.erased.items(), *profiles.quarantine.marks.items()]
+    return lambda: [(key, encode(mark)) for key, mark in marks]
 
 
 def digest_of(rows: Iterable[StateRow]) -> str:

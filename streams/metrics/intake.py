@@ -19,6 +19,10 @@ class Intake(Registered):
         self.clicks_bounded = self.counter(
             "clicks_bounded", "Accepted clicks that count no further in what users share: influence_per_hour."
         )
+        self.clicks_held = self.counter(
+            "clicks_held",
+            "Accepted clicks of users in quarantine: they count no further in what users share.",
+        )
         self._dead = self.counter(
             "dead_letters", "Records sent to dead-letters, and why.", ("topic", "reason")
         )

@@ -46,6 +46,8 @@ ROUTES = {
     "lists/similar": (200, 400, *_GUARD, 404, 500),
     "digest": (200, *_GUARD, 500),
     "state": (200, 307, 400, *_GUARD, 404, 500, 503),
+    "quarantined": (200, 307, 400, *_GUARD, 404, 500, 503),
+    "quarantine": (200, 307, 400, *_GUARD, 404, 408, 413, 415, 500, 503),
     "healthz": (200, 500),
     "readyz": (200, 500, 503),
     "metrics": (200, *_GUARD, 500),

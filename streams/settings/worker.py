@@ -141,6 +141,11 @@ class Settings(BaseSettings):
         description="Times the pace of before at which what an item is liked of late counts; 0 is at any. "
         "Where no release says it.",
     )
+    quarantine_at: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Suspicion at which a user is put into quarantine, see deploy/trust.md; unset, nobody is "
+        "by itself.",
+    )
     affinity_half_life_ms: Positive = Field(
         SignalConfig().affinity_half_life_ms,
         description="Decay of user-entity affinity, where no release says how fast.",

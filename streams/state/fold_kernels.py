@@ -18,6 +18,7 @@ from streams.state.rings import (
     HEAD,
     KEYS,
     OFFSET,
+    OWNER,
     PREV,
     SIGN,
     SINCE,
@@ -25,6 +26,7 @@ from streams.state.rings import (
     TAKEN,
     TAKES,
     Bytes,
+    Deltas,
     Flags,
     Ints,
     Keys,
@@ -41,9 +43,9 @@ from streams.state.rings import (
     take_keys,
 )
 
-# What became of an event. BOUNDED is in the user's history and counts in nothing that users share; REFUSED,
-# of an item that has no row, never comes here.
-APPLIED, REPLAYED, DUPLICATE, REFUSED, BOUNDED = 0, 1, 2, 3, 4
+# What became of an event. BOUNDED and HELD are in the user's history and count in nothing that users share;
+# REFUSED, of an item that has no row, never comes here.
+APPLIED, REPLAYED, DUPLICATE, REFUSED, BOUNDED, HELD = 0, 1, 2, 3, 4, 5
 
 AHEAD = 16  # events of which `fold` asks memory for what they need, all at once
 
@@ -149,17 +151,37 @@ def _counts(
 
 
 @inner
+def _is_held(held: Ints, user: int, offset: int) -> bool:
+    """Whether one of the user's spans has the offset; held : (m, 3) user, begin, end, in the users' order."""
+    low, high = 0, len(held)
+    while low < high:
+        middle = (low + high) >> 1
+        if held[middle, 0] < user:
+            low = middle + 1
+        else:
+            high = middle
+    while low < len(held) and held[low, 0] == user:
+        if held[low, 1] <= offset < held[low, 2]:
+            return True
+        low += 1
+    return False
+
+
+@inner
 def _leave_out(
     items: Rows,
     stamps: Ints,
     cells: Rows,
     links: Rows,
+    bases: Ints,
+    offsets: Deltas,
     positive: Flags,
     chunk: int,
     position: int,
     before: int,
     item: int,
     bound: Bound,
+    held: Ints,
     window: Rows,
 ) -> None:
     """Put `item`, with which an event of it is not paired, for events in its window that do not count."""
@@ -169,7 +191,7 @@ def _leave_out(
             chunk = links[chunk, PREV]
             position = CHUNK - 1
         where = at(cells, chunk, position)
-        if not _counts(
+        if _is_held(held, links[chunk, OWNER], bases[chunk] + offsets[where]) or not _counts(
             items, stamps, cells, links, positive, chunk, position, before - 1 - k, items[where],
             stamps[where], bound,
         ):  # fmt: skip
@@ -250,12 +272,13 @@ def fold(
     windows: Rows,
     windows_positive: Flags,
     bound: Bound,
+    held: Ints,
 ) -> int:
     """Append events to their users' rings, in order.
 
     Writes the outcome of every event, and for each event that item statistics may still lack its index
-    (`paired`) with the events before it. Returns how many those are. What does not
-    count by `bound` is not among them.
+    (`paired`) with the events before it. Returns how many those are. What does not count by `bound`, or is
+    in a span of `held` (see `_is_held`), is not among them.
     """
     (
         all_users,
@@ -292,6 +315,8 @@ def fold(
                     chunk = links[chunk, PREV]
                     position = CHUNK - 1
             if left > 0 and bases[chunk] + all_offsets[at(cells, chunk, position)] == offset:
+                if _is_held(held, user, offset):
+                    continue
                 if bound.depth:
                     # What it was decided by is gone: item rows were confirmed before the row that says so.
                     if left <= window + bound.depth and all_users[user, STORED] < all_users[user, N]:
@@ -305,10 +330,10 @@ def fold(
                     all_items, stamps, cells, links, positive, chunk, position, min(window, left - 1),
                     windows[n_paired], windows_positive[n_paired],
                 )  # fmt: skip
-                if bound.depth:
+                if bound.depth or len(held):
                     _leave_out(
-                        all_items, stamps, cells, links, positive, chunk, position, left - 1, items[event],
-                        bound, windows[n_paired],
+                        all_items, stamps, cells, links, bases, all_offsets, positive, chunk, position,
+                        left - 1, items[event], bound, held, windows[n_paired],
                     )  # fmt: skip
                 paired[n_paired] = event
                 n_paired += 1
@@ -329,7 +354,10 @@ def fold(
         make_cell(cells, all_items, heap, chunk, position)
         stored = all_users[user, STORED]
         stamp = times[event] << ACTION_BITS | actions[event]
-        if bound.depth and not _counts(
+        if _is_held(held, user, offset):
+            outcomes[event] = HELD
+            all_users[user, BOUNDED_AT] = n + 1
+        elif bound.depth and not _counts(
             all_items, stamps, cells, links, positive, chunk, position, stored, items[event], stamp,
             bound,
         ):  # fmt: skip
@@ -343,8 +371,8 @@ def fold(
             )  # fmt: skip
             if all_users[user, BOUNDED_AT] > max(n - window, 0):
                 _leave_out(
-                    all_items, stamps, cells, links, positive, chunk, position, stored, items[event], bound,
-                    windows[n_paired],
+                    all_items, stamps, cells, links, bases, all_offsets, positive, chunk, position, stored,
+                    items[event], bound, held, windows[n_paired],
                 )  # fmt: skip
             paired[n_paired] = event
             n_paired += 1

@@ -24,15 +24,17 @@ from model_core.signals.reserved import room, with_room
 from streams.durability.rows import SCHEMA_VERSION, Erased, chunk_key, erased_key, stated_key
 from streams.state import fold_kernels, history_kernels, rings
 from streams.state import profile_kernels as kernels
-from streams.state.fold_kernels import APPLIED, BOUNDED, DUPLICATE, REFUSED, REPLAYED
+from streams.state.fold_kernels import APPLIED, BOUNDED, DUPLICATE, HELD, REFUSED, REPLAYED
 from streams.state.id_table import IdTable
 from streams.state.item_index import ItemIndex
+from streams.state.quarantine import Quarantine
 from streams.state.rings import CHUNK
 
 __all__ = [
     "APPLIED",
     "BOUNDED",
     "DUPLICATE",
+    "HELD",
     "REFUSED",
     "REPLAYED",
     "Pairs",
@@ -105,6 +107,7 @@ class Profiles:
         self.ids = IdTable()
         self.stated: dict[int, Stated] = {}
         self.erased: dict[bytes, Erased] = {}  # by changelog key
+        self.quarantine = Quarantine()
         self.position = -1
         self.flush_names = True  # the changelog lacks the names of the action codes, or `logs`
         self.logs = b""  # which logs the offsets in rows are of: a `LogsRow`
@@ -187,6 +190,9 @@ class Profiles:
         if n > self._n_begun:
             r.users[self._n_begun : n, rings.OFFSET] = r.users[self._n_begun : n, rings.HEAD] = -1
             self._n_begun = n
+        if self.quarantine.marks:
+            fresh = self.ids.fresh.tolist()
+            self.quarantine.meet(fresh, [self.ids.text(row) for row in fresh])
         if self.erased:
             for row in self.ids.fresh.tolist():
                 if (marker := self.erased.get(erased_key(self.ids.text(row)))) is not None:
@@ -230,7 +236,7 @@ class Profiles:
         windows, windows_positive = np.empty((n, window), np.int32), np.empty((n, window), np.bool_)
         n_paired = fold_kernels.fold(
             self.rings, self.n_slots, self.positive, users, items, actions, times, event_keys,
-            offsets, outcomes, paired, windows, windows_positive, bound,
+            offsets, outcomes, paired, windows, windows_positive, bound, self.quarantine.spans,
         )  # fmt: skip
         self.position = max(self.position, int(offsets.max(initial=-1)))
         chosen = paired[:n_paired]
@@ -278,6 +284,7 @@ class Profiles:
         if row < 0 or 0 <= offset < known:
             return False
         self.drop(np.array([row], np.int32))
+        self.quarantine.forget_name(user_id)
         self.erased[key] = Erased(SCHEMA_VERSION, max(self.position, passed), offset, erased_ms)
         self.dirty_erased.add(key)
         return True
@@ -294,6 +301,7 @@ class Profiles:
             self.ids.forget(row)
             self.stated.pop(row, None)
             self.dirty_stated.discard(row)
+        self.quarantine.leave(rows.tolist())
         kernels.release(self.rings, rows)
         self.rings.heap[rings.COVISITS_FIRST] = 1
 
@@ -465,7 +473,8 @@ def fold_clicks(
     Returns
     -------
     outcomes : (n,) uint8
-        APPLIED; BOUNDED: it is in the user's history and counts no further; REPLAYED: the user's row had it;
+        APPLIED; BOUNDED: it is in the user's history and counts no further; HELD: the same, as the user is in
+        quarantine; REPLAYED: the user's row had it;
         DUPLICATE: the event id is among the user's last 32 at least, nothing changed.
     """
     outcomes, pairs = profiles.append(

@@ -261,7 +261,9 @@ class Shard:
                 click.dwell_ms, offset=offset,
             )  # fmt: skip
             metrics.count_rewards(found.outcome)
-            if (slate := found.slate) is None:
+            if (slate := found.slate) is None or not self.learns_of(slate.record):
+                continue
+            if self.profiles.quarantine.holds(click.user_id, offset):
                 continue
             taken = [p for p, actions in enumerate(slate.actions) if not positive.isdisjoint(actions)]
             responses = [action for action in slate.actions[found.position] if action in positive]
@@ -337,6 +339,18 @@ class Shard:
             self.dropped_arms.update(keys)
 
     @property
+    def next_offset(self) -> int:
+        """The first click that no row has, as rows count: what is decided now can hold from it on.
+
+        Whoever asks holds both locks.
+        """
+        return 1 + max(self.profiles.position, int(self.covisits.applied.max(initial=-1)))
+
+    def learns_of(self, record: Recommendation) -> bool:
+        """Whether anything is learned of a slate: not of one that a user in quarantine got."""
+        return not self.profiles.quarantine.holds(record.user_id, record.clicks_offset)
+
+    @property
     def seen_offset(self) -> int:
         """The last click that has been folded, as rows count: -1 before the first."""
         return self.logs.of("clicks") + self.clicks.position - 1
@@ -396,7 +410,7 @@ class Shard:
             self.recommended_offset = fresh[-1][2]
         by_release: dict[str, list[tuple[Recommendation, NDArray[np.float32], int]]] = {}
         for slate in fresh:
-            if len(slate[1]):
+            if len(slate[1]) and self.learns_of(slate[0]):
                 by_release.setdefault(slate[0].model_version, []).append(slate)
         for version, shown in by_release.items():
             if (statistics := self._shown_of(version, shown[0][1].shape[1])) is not None:
@@ -419,7 +433,8 @@ class Shard:
         closed = self.slates.close(self.watermark_ms)
         if self.positions is not None:
             for slate, _, correction in closed:
-                if not correction and self._known(slate.record.model_version) is not None:
+                known = self._known(slate.record.model_version) is not None
+                if not correction and known and self.learns_of(slate.record):
                     scores = np.array([item.score for item in slate.record.slate])
                     taken = np.array([not positive.isdisjoint(actions) for actions in slate.actions])
                     self.positions.add(scores, taken)

@@ -112,8 +112,8 @@ def verify_command(
 async def _verify(
     settings: Settings, plan: "Plan", partitions: Sequence[int], urls: Sequence[str] | None, *, quiet: bool
 ) -> "list[Result]":
+    from streams.client.workers import Workers
     from streams.kafka.log import KafkaLog
-    from streams.verify.live import Workers
     from streams.verify.run import Verifier
 
     log = KafkaLog(settings)
@@ -125,19 +125,19 @@ async def _verify(
         total = sum(sizes[p] - begins[p] for p in partitions)
         with reading(0 if plan.from_changelog else total, quiet=quiet) as tell:
             verifier = Verifier(
-                settings, log, ends, plan, committed=partial(_committed, settings),
+                settings, log, ends, plan, committed=partial(committed_offsets, settings),
                 tell=lambda partition, records: tell(f"partition {partition}", records),
             )  # fmt: skip
             if urls is None:
-                counting = await _counting(settings)
+                counting = await stored_counting(settings)
                 return [await verifier.stored(p, counting) for p in partitions]
-            with Workers(urls) as workers:
-                return [await verifier.live(p, partial(workers.ask, p)) for p in partitions]
+            with Workers(urls, command="verify") as workers:
+                return [await verifier.live(p, partial(workers.state, p)) for p in partitions]
     finally:
         await ends.stop()
 
 
-async def _counting(settings: Settings) -> "Counting":
+async def stored_counting(settings: Settings) -> "Counting":
     """How the release counts that these settings name, or that was promoted last."""
     from streams.items.table import load_scorer
     from streams.releases.changes import read_changes, serving
@@ -153,7 +153,7 @@ async def _counting(settings: Settings) -> "Counting":
     return Counting(release.version, release.feature_dim, release.signals)
 
 
-async def _committed(settings: Settings, partition: int) -> Mapping[str, int]:
+async def committed_offsets(settings: Settings, partition: int) -> Mapping[str, int]:
     """What the workers' group has committed of a partition."""
 
     def ask() -> Mapping[str, int]:

@@ -9,7 +9,7 @@ from typing import Literal
 from online_learning.policies.registry import find
 from streams.api.answers import PartitionState
 from streams.durability import rows as changelog
-from streams.durability.rows import Erased
+from streams.durability.rows import ERASED_PREFIX, Erased, Quarantined
 from streams.durability.state_rows import Bucket, Kind, digest_of
 from streams.errors import SlatestreamError, UnreachableError
 from streams.settings import Settings
@@ -42,10 +42,12 @@ class Result:
 
 
 class TooLate(SlatestreamError):
-    """A user was erased before a click that has been folded already: the fold begins anew."""
+    """A user was erased or held back before a click that has been folded: the fold begins anew."""
 
     def __init__(self) -> None:
-        super().__init__("verify: users are erased faster than the logs are folded; try again later")
+        super().__init__(
+            "verify: users are erased or put into quarantine faster than the logs are folded; try again later"
+        )
 
 
 class Comparison:
@@ -73,7 +75,7 @@ class Comparison:
 
     async def meet(self, end: int) -> None:
         """Fold what the log holds, by the next offset after it: the other must come at least so far."""
-        await self._erase()
+        await self._meet_marks()
         base = self._offline.shard.logs.of("clicks")
         await self._offline.fold(clicks=base + end - 1, users=0, recommendations=-1)
 
@@ -130,7 +132,7 @@ class Comparison:
         """Ask for a bucket, and fold to exactly where it stands."""
         offline, deadline = self._offline, time.monotonic() + self._wait_s
         while True:
-            await self._erase()
+            await self._meet_marks()
             seen = await self._ask(kind, bucket, tell_rows)
             behind = seen.clicks_offset < offline.through or seen.users_offset < offline.users_next
             if kind in ("slates", "policy"):
@@ -151,11 +153,16 @@ class Comparison:
         )
         return seen
 
-    async def _erase(self) -> None:
-        """Take note of who was erased, and after which click."""
-        marks = await self._ask("erasures", Bucket(0, 1), True)
-        erasures = {key: changelog.decode(Erased, "user-state", key, value) for key, value in marks.rows}
-        if not self._offline.erase_at(erasures):
+    async def _meet_marks(self) -> None:
+        """Take note of who was erased, and who is held back, each after which click."""
+        marks = await self._ask("marks", Bucket(0, 1), True)
+        erasures, held = {}, {}
+        for key, value in marks.rows:
+            if key.startswith(ERASED_PREFIX):
+                erasures[key] = changelog.decode(Erased, "user-state", key, value)
+            else:
+                held[key] = changelog.decode(Quarantined, "user-state", key, value)
+        if not (self._offline.hold(held) and self._offline.erase_at(erasures)):
             raise TooLate
 
 

@@ -17,7 +17,7 @@ from model_core.signals.config import SignalConfig
 from streams.decoding.clicks import ClickColumns, click_columns
 from streams.decoding.records import Rejected
 from streams.durability.restore import Restorer, decoded_slates, reopen
-from streams.durability.rows import Erased, erased_key
+from streams.durability.rows import Erased, Quarantined, erased_key
 from streams.durability.state_rows import Bucket, Kind, StateRow, copy_rows
 from streams.events import Recommendation
 from streams.kafka.columns import RecordColumns
@@ -198,7 +198,22 @@ class Offline:
             why = "items that nobody describes are forgotten (max_undescribed_items)"
         return dict.fromkeys(("users", "items", "slates", "policy"), why) if why else {}
 
-    # Erasures
+    # Erasures and quarantine
+
+    def hold(self, marks: Mapping[bytes, Quarantined]) -> bool:
+        """Take over who is in quarantine, by the keys of their marks.
+
+        Returns False where a click counts by these, or does not, that has been folded otherwise.
+        """
+        profiles = self.shard.profiles
+        known = profiles.quarantine.marks
+        fresh = {key: mark for key, mark in marks.items() if known.get(key) != mark}
+        changed = [mark.first_difference(known.get(key)) for key, mark in fresh.items()]
+        if fresh:
+            profiles.quarantine.load(fresh.items())
+            rows = np.flatnonzero(~profiles.ids.gone).tolist()
+            profiles.quarantine.meet(rows, map(profiles.ids.text, rows))
+        return all(at is None or at > self.through for at in changed)
 
     def erase_at(self, erasures: Mapping[bytes, Erased]) -> bool:
         """Take note of users who were erased, by the keys of their marks; what is known already is passed.

@@ -66,7 +66,7 @@ class Verifier:
 
     async def live(self, partition: int, ask: Ask) -> Result:
         """Compare a partition with the worker that owns it."""
-        seen = await ask("erasures", Bucket(0, 1), False)
+        seen = await ask("marks", Bucket(0, 1), False)
         counting = Counting(seen.model_version, seen.feature_dim, SignalConfig.read(seen.signals))
         return await self._compare(partition, counting, ask, base=seen.base)
 

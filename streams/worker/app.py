@@ -21,7 +21,8 @@ from streams.releases.live import Live
 from streams.settings import Settings
 from streams.worker.agents.side_by_side import SideBySide
 from streams.worker.assembly import Agent, Parts, assemble
-from streams.worker.http import Listening, Service, start_http
+from streams.worker.http import Listening, start_http
+from streams.worker.http_service import Service
 from streams.worker.lifecycle import Lifecycle
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,8 @@ class App(faust.App):
             owner_url=parts.shared_topics.owner_url,
             digest=self.lifecycle.digest,
             state=self.lifecycle.state,
+            quarantines=parts.quarantines,
+            suspects=parts.suspects,
             render=self.lifecycle.render_metrics,
         )
         self._http = await start_http(service)

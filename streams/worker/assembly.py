@@ -61,8 +61,10 @@ from streams.worker.idle_users import IdleUsers
 from streams.worker.inspect import Inspector
 from streams.worker.neighbours import Neighbours
 from streams.worker.partitions import Partitions
+from streams.worker.quarantine import Quarantines
 from streams.worker.reclaimer import Reclaimer
 from streams.worker.shared_topics import FOLLOWED, SharedTopics
+from streams.worker.suspects import Suspects
 
 Agent = Callable[[RecordBatch], Awaitable[None]]
 
@@ -90,6 +92,8 @@ class Parts:
     watch: LogWatch
     reclaimer: Reclaimer
     idle_users: IdleUsers
+    quarantines: Quarantines
+    suspects: Suspects
     repartitioner: Repartitioner
     server: Server
     signals: SignalConfig
@@ -173,6 +177,11 @@ def assemble(
         metrics=metrics, clock=clock,
     )  # fmt: skip
     idle_users = IdleUsers(settings, partitions.live, metrics=metrics, clock=clock)
+    quarantines = Quarantines(flusher.flush_shard, clock=clock)
+    suspects = Suspects(
+        settings, partitions.live, quarantines, shared=shared, surge_bound=release.signals.surge_bound,
+        metrics=metrics,
+    )  # fmt: skip
     own_clicks = OwnClicks(
         partial(ends.of, topics["clicks"]),
         timeout_ms=settings.read_your_writes_ms,
@@ -248,6 +257,7 @@ def assemble(
         eligibility=eligibility, ends=ends, content=content,
         inputs=inputs, publisher=publisher, slates=slates, writers=writers, shared_topics=shared_topics,
         partitions=partitions, flusher=flusher, watch=watch, reclaimer=reclaimer, idle_users=idle_users,
+        quarantines=quarantines, suspects=suspects,
         server=server, signals=release.signals, follower=follower, decider=decider, folding=folding,
         inspector=Inspector(settings, shared, eligibility),
         lists=Lists(shared, eligibility, clock, surge_bound=surge_bound),

@@ -3,16 +3,15 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Collection, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar, get_args
 
 from aiohttp import web
-from yarl import URL
 
 from streams.api.address import is_local, reachable_host, url_of
-from streams.api.answers import PartitionState, Title, slate_body
+from streams.api.answers import slate_body
 from streams.api.asking import (
     MOST_BUCKETS,
     OF_LISTS,
@@ -41,55 +40,21 @@ from streams.durability.state_rows import Bucket, Kind
 from streams.errors import ConfigurationError, OwnershipLost
 from streams.events import ItemList, Recommendation, Request, encode
 from streams.kafka.partitioner import partition_of
-from streams.metrics import Metrics
-from streams.serving.explainer import Explainer, ExplanationError
+from streams.serving.explainer import ExplanationError
 from streams.serving.gate import Overloaded
-from streams.serving.lists import MAX_AGE_S, NAMES, Lists
+from streams.serving.lists import MAX_AGE_S, NAMES
 from streams.serving.lists import Wanted as WantedOfList
 from streams.serving.outbox import SlateTooLarge
-from streams.serving.server import Server
 from streams.settings import Settings
 from streams.worker.http_door import slate_door
 from streams.worker.http_metrics import measured
-from streams.worker.inspect import Inspector
-from streams.worker.partitions import Partitions
-from streams.worker.ready_log import lacking
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """What HTTP answers from.
-
-    Attributes
-    ----------
-    explainer : returns that of the release that serves a user
-    owner_url : where another worker's partition is answered for, None if nobody has said so
-    metrics : counts what is refused
-    title : of an item
-    digest : digest of the state and the next offset of clicks by partition
-    state : rows of a bucket of a shard
-    render : body and content type of `/metrics`
-    """
-
-    settings: Settings
-    partitions: Partitions
-    server: Server
-    explainer: Callable[[str], Explainer]
-    inspector: Inspector
-    lists: Lists
-    metrics: Metrics
-    title: Title
-    owner_url: Callable[[int], str | None]
-    digest: Callable[[], dict[str, Any]]
-    state: Callable[..., Awaitable[PartitionState]]
-    render: Callable[[], Awaitable[tuple[bytes, str]]]
-
+from streams.worker.http_quarantine import quarantine, quarantined
+from streams.worker.http_service import SERVICE, Service, admin_shard, check_answered_here, partition_named
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-SERVICE = web.AppKey("service", Service)
 PLACES = web.AppKey("places", frozenset[Place])
 
 
@@ -227,7 +192,7 @@ async def _slate(http: web.Request, wanted: Wanted, *, nbytes: int = 0) -> web.R
 async def _answer(http: web.Request, request: Request, *, nbytes: int = 0) -> Recommendation:
     service = http.app[SERVICE]
     partition = partition_of(request.user_id, service.settings.partitions)
-    _check_answered_here(http, partition)
+    check_answered_here(http, partition)
     try:
         shard = await service.partitions.shard(partition)
         answer = await _in_time(
@@ -265,19 +230,6 @@ async def _in_time(work: Coroutine[Any, Any, T], seconds: float) -> T:
     return task.result()
 
 
-def _check_answered_here(http: web.Request, partition: int) -> None:
-    """Redirect to the worker that owns the partition, or say why nobody answers now."""
-    service = http.app[SERVICE]
-    if not service.partitions.owns(partition):
-        owner = service.owner_url(partition)
-        if owner is None:
-            raise Problem(503, f"no worker owns partition {partition} yet; try again")
-        # As it was asked for: written anew, %40 would be @, and %2E%2E another path.
-        raise web.HTTPTemporaryRedirect(URL(f"{owner}{http.rel_url}", encoded=True), headers=NO_STORE)
-    if not service.partitions.is_ready():
-        raise Problem(503, f"not ready yet: {', '.join(lacking(service.partitions.readiness()))}")
-
-
 async def explanations(http: web.Request) -> web.Response:
     """`GET /v1/explanations/{user_id}/{item_id}`: what the item's score for the user is made of, now.
 
@@ -288,7 +240,7 @@ async def explanations(http: web.Request) -> web.Response:
     if http.query:
         raise Problem(400, f"unknown parameter {sorted(http.query)[0]!r}; known: none")
     partition = partition_of(ids["user_id"], service.settings.partitions)
-    _check_answered_here(http, partition)
+    check_answered_here(http, partition)
     try:
         explainer = service.explainer(ids["user_id"])
         answer = await explainer.explain(ids["user_id"], ids["item_id"], partition)
@@ -305,7 +257,7 @@ async def user_state(http: web.Request) -> web.Response:
     service = http.app[SERVICE]
     user_id = ids_of_path(http)["user_id"]
     partition = partition_of(user_id, service.settings.partitions)
-    _check_answered_here(http, partition)
+    check_answered_here(http, partition)
     found = service.inspector.user(user_id, await service.partitions.shard(partition))
     if found is None:
         raise Problem(404, f"user {user_id!r} is not known: no click, and nothing stated")
@@ -369,18 +321,9 @@ async def partition_state(http: web.Request) -> web.Response:
     bucket = whole_number(http.query, "bucket", 0, least=0, most=MOST_BUCKETS - 1)
     if (rows := http.query.get("rows", "false")) not in ("true", "false"):
         raise Problem(400, f"rows must be true or false, got {rows[:20]!r}")
-    partitions = {str(p): p for p in range(service.settings.partitions)}
-    if ids["kind"] not in get_args(Kind) or ids["partition"] not in partitions:
-        known = f"partitions 0 to {len(partitions) - 1}, kinds {', '.join(get_args(Kind))}"
-        raise Problem(404, f"there is no such state; there is that of {known}")
-    partition = partitions[ids["partition"]]
-    if service.settings.admin_port is not None and not service.partitions.owns(partition):
-        raise Problem(404, f"partition {partition} is not owned here: ask the other workers")
-    _check_answered_here(http, partition)
-    try:
-        shard = await service.partitions.shard(partition)
-    except OwnershipLost:
-        raise Problem(503, f"partition {partition} is going to another worker; try again") from None
+    if ids["kind"] not in get_args(Kind):
+        raise Problem(404, f"there is no such state; there is that of kinds {', '.join(get_args(Kind))}")
+    shard = await admin_shard(http, partition_named(http, ids["partition"]))
     found = await service.state(shard, ids["kind"], Bucket(bucket, of), tell_rows=rows == "true")
     return web.Response(body=encode(found), content_type="application/json", headers=NO_STORE)
 
@@ -419,6 +362,8 @@ HANDLERS: dict[str, Handler] = {
     "similar": similar_items,
     "digest": state_digest,
     "state": partition_state,
+    "quarantined": quarantined,
+    "quarantine": quarantine,
     "metrics": metrics,
     "healthz": healthz,
     "readyz": readyz,

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 DRAIN_TIMEOUT_S = 10.0
 LAG_INTERVAL_S = 1.0
+SUSPECTS_INTERVAL_S = 10.0
 READY_INTERVAL_S = 0.5
 ERASURE_BYTES = 300  # that one mark takes, about
 
@@ -76,6 +77,7 @@ class Lifecycle:
             asyncio.create_task(self._every(LEARN_INTERVAL_S, self._learn)),
             asyncio.create_task(self._every(POSITIONS_INTERVAL_S, self._learn_positions)),
             asyncio.create_task(self._every(SWEEP_INTERVAL_S, self._sweep)),
+            asyncio.create_task(self._every(SUSPECTS_INTERVAL_S, parts.suspects.sweep)),
             asyncio.create_task(self._every(LOOK_INTERVAL_S, parts.watch.look)),
             asyncio.create_task(self._every(LAG_INTERVAL_S, self._measure_lag)),
             asyncio.create_task(self._every(READY_INTERVAL_S, told.look)),
@@ -236,6 +238,8 @@ class Lifecycle:
         metrics.set_state("index", rows=len(index), nbytes=index.nbytes)
         erasures, answered = sum(len(p.erased) for p in profiles), sum(len(s.answered) for s in shards)
         metrics.set_state("erasures", rows=erasures, nbytes=ERASURE_BYTES * erasures)
+        held = (mark.lasts for p in profiles for mark in p.quarantine.marks.values())
+        metrics.users_held.set(sum(held))
         metrics.set_state("answered", rows=answered, nbytes=RecentIds.BYTES * answered)
         metrics.undescribed_items.set(index.n_undescribed)
         metrics.set_state("items", rows=catalogue.n_live, nbytes=catalogue.nbytes)

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from model_core.release import compact_items, histories, retrieval, tiled_items
+from model_core.robust import suspicion
 from model_core.signals import co_visitation, evidence, joint, popularity, trends, weighing
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.config import SignalConfig
@@ -83,6 +84,7 @@ def _warm_scoring() -> None:
     evidence.warm()
     joint.warm()
     popularity.warm()
+    suspicion.warm()
     allowed_rows.warm()
     packed_rows.warm()
 

@@ -20,7 +20,7 @@ from streams.kafka.transport import RecordBatch
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.item_index import ItemIndex
-from streams.state.profiles import APPLIED, BOUNDED, DUPLICATE, REFUSED, REPLAYED
+from streams.state.profiles import APPLIED, BOUNDED, DUPLICATE, HELD, REFUSED, REPLAYED
 from streams.state.shard import Shard
 
 T = TypeVar("T")
@@ -135,10 +135,10 @@ class ClickAgent:
 
 def _count(outcomes: NDArray[np.uint8], metrics: Metrics) -> None:
     """Count what became of folded clicks."""
-    counts = np.bincount(outcomes, minlength=BOUNDED + 1).tolist()
-    bounded = counts[BOUNDED]
+    counts = np.bincount(outcomes, minlength=HELD + 1).tolist()
+    bounded, held = counts[BOUNDED], counts[HELD]
     for outcome, n in (
-        ("accepted", counts[APPLIED] + bounded),
+        ("accepted", counts[APPLIED] + bounded + held),
         ("duplicate", counts[DUPLICATE]),
         ("replayed", counts[REPLAYED]),
         ("refused", counts[REFUSED]),
@@ -147,3 +147,5 @@ def _count(outcomes: NDArray[np.uint8], metrics: Metrics) -> None:
             metrics.count_events("clicks", outcome, n)
     if bounded:
         metrics.clicks_bounded.inc(bounded)
+    if held:
+        metrics.clicks_held.inc(held)

@@ -14,7 +14,8 @@ import yarl
 
 from streams.kafka.partitioner import partition_of
 from streams.testing.worker import MemoryWorker
-from streams.worker.http import Listening, Service, start_http
+from streams.worker.http import Listening, start_http
+from streams.worker.http_service import Service
 from tests.streams.conftest import MakeMemory
 
 
@@ -38,6 +39,8 @@ async def listening(worker: MemoryWorker, **others: Any) -> AsyncIterator[Listen
                 "owner_url": parts.shared_topics.owner_url,
                 "digest": dict,
                 "state": worker.life.state,
+                "quarantines": parts.quarantines,
+                "suspects": parts.suspects,
                 "render": partial(asyncio.to_thread, parts.metrics.render),
                 **others,
             }

@@ -1,10 +1,10 @@
-"""Asking workers over HTTP for the state of a partition."""
+"""Asking workers over HTTP about partitions: of several, the one that owns it answers."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from streams.api.answers import PartitionState
 from streams.client.http import HttpClient, HttpError, token_of_environment
@@ -12,6 +12,10 @@ from streams.durability.state_rows import Bucket, Kind
 from streams.errors import SlatestreamError, UnreachableError
 
 ASK_S = 60.0
+ELSEWHERE = (None, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
+"""What one says that does not own the partition."""
+
+T = TypeVar("T")
 
 
 class Workers:
@@ -20,10 +24,12 @@ class Workers:
     Parameters
     ----------
     urls : of their admin ports
+    command : what errors begin with
     """
 
-    def __init__(self, urls: Sequence[str]) -> None:
+    def __init__(self, urls: Sequence[str], *, command: str) -> None:
         token = token_of_environment()
+        self._command = command
         self._clients = [HttpClient(url, token=token, timeout_s=ASK_S) for url in urls]
         self._owners: dict[int, HttpClient] = {}
 
@@ -36,8 +42,16 @@ class Workers:
         for client in self._clients:
             client.close()
 
-    async def ask(self, partition: int, kind: Kind, bucket: Bucket, tell_rows: bool) -> PartitionState:
-        """Return a bucket of the state of a partition.
+    async def state(self, partition: int, kind: Kind, bucket: Bucket, tell_rows: bool) -> PartitionState:
+        """Return a bucket of the state of a partition; raises what `ask` does."""
+
+        def question(client: HttpClient) -> PartitionState:
+            return client.state(partition, kind, bucket=bucket.number, of=bucket.of, rows=tell_rows)
+
+        return await asyncio.to_thread(self.ask, partition, question)
+
+    def ask(self, partition: int, question: Callable[[HttpClient], T]) -> T:
+        """Ask the owner of a partition.
 
         Raises
         ------
@@ -46,21 +60,18 @@ class Workers:
         UnreachableError
             If none of the workers answers for the partition.
         """
-        return await asyncio.to_thread(self._ask, partition, kind, bucket, tell_rows)
-
-    def _ask(self, partition: int, kind: Kind, bucket: Bucket, tell_rows: bool) -> PartitionState:
         owner, said = self._owners.pop(partition, None), ""
         for client in dict.fromkeys([*([owner] if owner else []), *self._clients]):
             try:
-                found = client.state(partition, kind, bucket=bucket.number, of=bucket.of, rows=tell_rows)
+                found = question(client)
             except HttpError as error:
-                if error.status not in (None, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE):
-                    raise SlatestreamError(f"verify: {error.detail}") from None
+                if error.status not in ELSEWHERE:
+                    raise SlatestreamError(f"{self._command}: {error.detail}") from None
                 said = error.detail
             else:
                 self._owners[partition] = client
                 return found
         raise UnreachableError(
-            f"verify: nobody answers for partition {partition}: {said}; name each worker with --url, its "
-            "admin port where that is one of its own"
+            f"{self._command}: nobody answers for partition {partition}: {said}; name each worker with "
+            "--url, its admin port where that is one of its own"
         )

@@ -1,0 +1,112 @@
+"""Who is in quarantine: users whose clicks count for their own slates and for nothing that users share.
+
+A mark says from which click on, and up to which. So whether a click counts is a function of its offset and
+of marks: the same when it is read again, by whoever has the marks. They are durable no later than anything
+that they have changed.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.durability.rows import SCHEMA_VERSION, Quarantined, quarantine_key
+
+FOR_EVER = np.iinfo(np.int64).max
+
+
+class Quarantine:
+    """The marks of one partition; they stay when a user is forgotten, and when one is let go.
+
+    Attributes
+    ----------
+    marks : by changelog key
+    dirty : keys of those that the changelog lacks
+    spans : (m, 3) int64, rows of users in order, each with clicks from an offset on and up to one, excluded,
+        that do not count in items
+    """
+
+    def __init__(self) -> None:
+        self.marks: dict[bytes, Quarantined] = {}
+        self.dirty: set[bytes] = set()
+        self._rows: dict[int, bytes] = {}
+        self.spans: NDArray[np.int64] = np.zeros((0, 3), np.int64)
+
+    def hold(self, user_id: str, row: int, begin: int, *, now_ms: int, why: str) -> bool:
+        """Let clicks from `begin` on not count; False if none do already.
+
+        Parameters
+        ----------
+        row : of the user, -1 where there is none
+        """
+        mark = self.marks.get(key := quarantine_key(user_id))
+        if mark is not None and mark.lasts:
+            return False
+        spans = [] if mark is None else mark.spans
+        forgotten = 0 if mark is None else mark.forgotten
+        self._put(key, Quarantined(SCHEMA_VERSION, user_id, [*spans, (begin, None)], now_ms, why, forgotten))
+        if row >= 0:
+            self.meet([row], [user_id])
+        return True
+
+    def release(self, user_id: str, end: int) -> bool:
+        """Let clicks from `end` on count again; False if they do. What did not count till then does not."""
+        mark = self.marks.get(key := quarantine_key(user_id))
+        if mark is None or not mark.lasts:
+            return False
+        begin = mark.spans[-1][0]
+        last = [(begin, end)] if begin < end else []
+        spans = [*mark.spans[:-1], *last]
+        self._put(key, Quarantined(mark.v, user_id, spans, mark.since_ms, mark.why, mark.forgotten))
+        return True
+
+    def forget_name(self, user_id: str) -> None:
+        """Keep the mark of an erased user without the id and the reason: clicks are known by its hash."""
+        mark = self.marks.get(key := quarantine_key(user_id))
+        if mark is not None and mark.user_id:
+            self._put(key, Quarantined(mark.v, "", mark.spans, mark.since_ms, "", mark.forgotten))
+
+    def load(self, marks: Iterable[tuple[bytes, Quarantined]]) -> None:
+        """Take marks as they are; nothing is dirty thereby."""
+        self.marks.update(marks)
+        self._lay_out()
+
+    def of(self, user_id: str) -> Quarantined | None:
+        """Return the mark of a user, which may be of former times only."""
+        return self.marks.get(quarantine_key(user_id)) if self.marks else None
+
+    def holds(self, user_id: str, offset: int) -> bool:
+        """Tell whether nothing is learned of a slate that a user got after the click at an offset."""
+        mark = self.of(user_id)
+        return mark is not None and mark.holds(offset)
+
+    # Rows of users, which come and go
+
+    def meet(self, rows: Iterable[int], user_ids: Iterable[str]) -> None:
+        """Note the rows that users have got."""
+        found = {row: quarantine_key(user_id) for row, user_id in zip(rows, user_ids, strict=True)}
+        found = {row: key for row, key in found.items() if key in self.marks}
+        if found:
+            self._rows |= found
+            self._lay_out()
+
+    def leave(self, rows: Iterable[int]) -> None:
+        """Note that rows are nobody's."""
+        gone = [row for row in rows if row in self._rows]
+        for row in gone:
+            del self._rows[row]
+        if gone:
+            self._lay_out()
+
+    def _put(self, key: bytes, mark: Quarantined) -> None:
+        self.marks[key] = mark
+        self.dirty.add(key)
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        spans = [
+            (row, begin, FOR_EVER if end is None else end)
+            for row, key in sorted(self._rows.items())
+            for begin, end in self.marks[key].uncounted
+        ]
+        self.spans = np.array(spans, np.int64).reshape(len(spans), 3)

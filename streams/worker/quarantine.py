@@ -1,0 +1,84 @@
+"""Putting users into quarantine, and letting them go: durable before it is answered."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from streams.api.answers import Held, Quarantined, Span, Suspect
+from streams.clock import Clock
+from streams.durability import rows
+from streams.errors import OwnershipLost
+from streams.state.shard import Shard
+
+
+class Quarantines:
+    """Changes and tells who is in quarantine, of partitions that are owned.
+
+    Parameters
+    ----------
+    flush : puts what a shard holds on the changelogs; drops the shard if it is another worker's
+    """
+
+    def __init__(self, flush: Callable[[Shard], Awaitable[None]], *, clock: Clock) -> None:
+        self._flush = flush
+        self._clock = clock
+
+    async def hold(self, shard: Shard, user_id: str, *, why: str) -> Held:
+        """Let no click of a user from the next one on count for others; no change where none does.
+
+        Raises
+        ------
+        OwnershipLost
+            If the partition is another worker's by now.
+        """
+        self._hold(shard, {user_id: why})
+        return await self._durable(shard, user_id)
+
+    async def hold_all(self, shard: Shard, why: Mapping[str, str]) -> None:
+        """Do so for several users, each with a reason.
+
+        Raises
+        ------
+        OwnershipLost
+            If the partition is another worker's by now.
+        """
+        self._hold(shard, why)
+        for user_id in list(why)[:1]:  # what makes one durable does so for all
+            await self._durable(shard, user_id)
+
+    def _hold(self, shard: Shard, why: Mapping[str, str]) -> None:
+        now_ms = int(self._clock.time() * 1000)
+        with shard.items_lock, shard.users_lock:
+            begin, profiles = shard.next_offset, shard.profiles
+            for user_id, reason in why.items():
+                row = profiles.row_of(user_id)
+                profiles.quarantine.hold(user_id, row, begin, now_ms=now_ms, why=reason)
+
+    async def release(self, shard: Shard, user_id: str) -> Held | None:
+        """Let clicks of a user from the next one on count again; None of one who never was in quarantine.
+
+        Raises
+        ------
+        OwnershipLost
+            If the partition is another worker's by now.
+        """
+        with shard.items_lock, shard.users_lock:
+            if shard.profiles.quarantine.of(user_id) is None:
+                return None
+            shard.profiles.quarantine.release(user_id, shard.next_offset)
+        return await self._durable(shard, user_id)
+
+    def of(self, shard: Shard, suspects: Sequence[Suspect] = ()) -> Quarantined:
+        """Return all who are or were in quarantine, the latest first; those who were erased have no id."""
+        marks = sorted(shard.profiles.quarantine.marks.values(), key=lambda one: -one.since_ms)
+        return Quarantined(shard.partition, [_told(mark.user_id, mark) for mark in marks], list(suspects))
+
+    async def _durable(self, shard: Shard, user_id: str) -> Held:
+        await self._flush(shard)
+        mark = shard.profiles.quarantine.of(user_id)
+        if shard.dropped or mark is None:
+            raise OwnershipLost(f"partition {shard.partition} is going to another worker")
+        return _told(user_id, mark)
+
+
+def _told(user_id: str, mark: rows.Quarantined) -> Held:
+    spans = [Span(*one) for one in mark.spans]
+    return Held(user_id, mark.lasts, spans, mark.since_ms, mark.why, mark.forgotten)
