@@ -12,7 +12,6 @@ import typer
 from kafka.errors import KafkaError
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +24,9 @@ from streams.worker.scrape import Worker, watch
 
 CLUSTER_S = 10.0
 SAMPLE_S = 1.0
+LATE_S = 30.0
+MOST = 6
+"""Partitions that are behind and shown."""
 
 
 @dataclass(slots=True)
@@ -127,20 +129,28 @@ def _end(workers: Sequence[Worker], cluster: Cluster) -> None:
 
 
 def view(workers: Sequence[Worker], cluster: Cluster) -> RenderableType:
-    """Draw the status; as readable at 80 columns as at 120."""
-    parts: list[RenderableType] = [_cluster_line(cluster, len(workers))]
-    table = Table(title="Workers", title_justify="left")
+    """Draw the status; as readable at 80 columns as at 120, and with few workers on 24 lines."""
+    answering = [worker for worker in workers if worker.answers]
+    parts: list[RenderableType] = [_cluster_line(cluster, len(workers)), Text(), _now(workers)]
+    if answering:
+        parts += [Text(), _held(answering), Text(), _behind(answering)]
+    return Group(*parts)
+
+
+def _now(workers: Sequence[Worker]) -> Table:
+    """Draw what each worker does now."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("worker", overflow="fold")
     table.add_column("state", overflow="fold")
-    for name in ("clicks/s", "slates/s", "slate p50, p99", "lag"):
-        table.add_column(name, justify="right", overflow="fold")
+    for name in ("clicks/s", "slates/s", "p50, p99 ms", "lag, oldest s"):
+        table.add_column(name, justify="right", no_wrap=True)
     for worker in workers:
-        table.add_row(*_worker_row(worker))
-    parts.append(table)
-    for worker in workers:
-        if worker.answers:
-            parts += _details(worker)
-    return Group(*parts)
+        table.add_row(_name(worker), *_row(worker))
+    return table
+
+
+def _name(worker: Worker) -> str:
+    return worker.url.removeprefix("http://")
 
 
 def _cluster_line(cluster: Cluster, named: int) -> Text:
@@ -158,47 +168,64 @@ def _cluster_line(cluster: Cluster, named: int) -> Text:
     return line
 
 
-def _worker_row(worker: Worker) -> tuple[str | Text, ...]:
+def _row(worker: Worker) -> Sequence[str | Text]:
     if not worker.answers:
-        return worker.url, Text(f"no answer: {worker.error}", "red"), "-", "-", "-", "-"
+        return Text(f"no answer: {worker.error}", "red"), "-", "-", "-", "-"
     state = (
         Text("ready", "green") if worker.ready else Text(f"not ready: {', '.join(worker.missing)}", "yellow")
     )
     p50, p99 = worker.latencies_ms["request to slate"]
-    late = "" if worker.lag_seconds < 1 else "yellow" if worker.lag_seconds < 30 else "red"
     return (
-        worker.url,
         state,
         f"{worker.events_per_s['clicks']:,.0f}",
         f"{worker.slates_per_s:,.1f}",
-        f"{p50:,.1f}, {p99:,.1f} ms",
-        Text(f"{worker.lag_records:,}, {worker.lag_seconds:,.1f} s", late),
+        f"{p50:,.1f}, {p99:,.0f}",
+        _late(worker.lag_records, worker.lag_seconds),
     )
 
 
-def _details(worker: Worker) -> list[RenderableType]:
-    p50, p99 = worker.latencies_ms["click to fold"]
-    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    facts.add_column(no_wrap=True)
-    facts.add_column(overflow="fold")
-    release = f"{worker.release} on {worker.provider}" if worker.release else "none: co-visits and popularity"
-    if worker.refused:
-        release += f"; {worker.refused} is to serve and is refused, its log says why"
-    for name, value in (
-        ("worker", worker.url),
-        ("release", release),
-        ("policy", f"{', '.join(worker.policies) or 'no slate yet'}; {worker.policy_version:,} updates"),
-        ("state", f"{worker.users:,} users, {worker.items:,} items, {worker.memory_mib:,.0f} MiB"),
-        ("click to fold", f"p50 {p50:,.0f}, p99 {p99:,.0f} ms by event time"),
-        ("dead letters", f"{worker.dead_letters:,} since its start"),
-    ):
-        facts.add_row(name, escape(value))
-    lag = Table(title="Lag by partition: records, seconds", title_justify="left")
-    partitions = sorted({one for parts in worker.lag.values() for one in parts})
-    lag.add_column("partition")
-    for topic in worker.lag:
-        lag.add_column(topic, justify="right")
-    for partition in partitions:
-        cells = [worker.lag[topic].get(partition) for topic in worker.lag]
-        lag.add_row(str(partition), *("-" if one is None else f"{one[0]:,}, {one[1]:.1f}" for one in cells))
-    return [facts, lag] if partitions else [facts]
+def _late(records: int, seconds: float) -> Text:
+    style = "" if seconds < 1 else "yellow" if seconds < LATE_S else "red"
+    return Text(f"{records:,}, {seconds:,.1f}", style)
+
+
+def _held(workers: Sequence[Worker]) -> Table:
+    """Draw what each worker serves by, and holds."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for worker in workers:
+        said = Text(f"release {worker.release or 'none: co-visits and popularity'}")
+        if worker.canary:
+            said.append(f", {worker.canary} for {worker.canary_share:.0%} of users", "cyan")
+        if worker.refused:
+            said.append(f", {worker.refused} is to serve and is refused, its log says why", "red")
+        said.append(
+            f"; policy {', '.join(worker.policies) or 'no slate yet'}, {worker.policy_version:,} updates; "
+            f"{worker.partitions} partitions, {worker.users:,} users, {worker.items:,} items; "
+            f"{worker.memory_mib:,.0f} MiB"
+        )
+        if worker.dead_letters:
+            said.append(f"; {worker.dead_letters:,} dead letters since its start", "yellow")
+        table.add_row(_name(worker), said)
+    return table
+
+
+def _behind(workers: Sequence[Worker]) -> RenderableType:
+    """Draw the partitions that have been behind for the longest."""
+    lags = [
+        (seconds, records, topic, partition)
+        for worker in workers
+        for topic, parts in worker.lag.items()
+        for partition, (records, seconds) in parts.items()
+        if records
+    ]
+    if not lags:
+        return Text("No partition is behind.", "green")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column(f"behind: {min(len(lags), MOST)} of {len(lags)}")
+    for name in ("partition", "records, oldest s"):
+        table.add_column(name, justify="right")
+    for seconds, records, topic, partition in sorted(lags, reverse=True)[:MOST]:
+        table.add_row(topic, str(partition), _late(records, seconds))
+    return table
