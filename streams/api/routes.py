@@ -94,7 +94,7 @@ ROUTES = (
     Route(
         "list",
         "/v1/lists/{name}",
-        "A list that is nobody's own: trending, popular or fresh. Nothing is published or learned.",
+        "A list that is the same for everybody: trending, popular or fresh. Nothing is published or learned.",
         ItemList,
         scope="recommend",
         parameters=OF_LISTS,

@@ -214,7 +214,7 @@ class HttpClient:
         exclude: Sequence[str] = (),
         filters: Mapping[str, Sequence[str]] | None = None,
     ) -> ItemList:
-        """Return a list that is nobody's own: trending, popular or fresh; raises HttpError.
+        """Return a list that is the same for everybody: trending, popular or fresh; raises HttpError.
 
         Neither ids nor values of filters may have a comma in them.
         """

@@ -24,7 +24,7 @@ def list_command(
     url: Url = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Show a list that is nobody's own. Nothing is published or learned.
+    """Show items that are the same for everybody: trending, popular, fresh, or similar to one.
 
     slatestream list trending --k 5
 

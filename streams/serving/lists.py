@@ -1,4 +1,4 @@
-"""Lists that are nobody's own: what is trending, popular and fresh, and what is met with an item."""
+"""Lists that are the same for everybody: what is trending, popular, fresh, and met with an item."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
