@@ -1,6 +1,7 @@
 # make demo   a real Kafka broker, a model trained on real data, a worker, simulated users
 # make test   the whole suite, three files at a time, each side with its broker; PYTEST_ARGS="-x" adds options
 # make chaos  CHAOS_RUNS=20 runs of faults on a real broker, seeds from CHAOS_SEED on; the report is build/chaos.xml
+# make audit  the bill of materials (build/audit), and known vulnerabilities of what is pinned
 # make bench  two minutes that tell whether ingest, serving or the start became slower
 # All create the environment first, and install through apt what the system lacks.
 
@@ -17,7 +18,7 @@ RATIOS := tests/benchmarks/ratios.json
 BROKER := $(if $(KAFKA_BOOTSTRAP_SERVERS),,java)
 
 .NOTPARALLEL:
-.PHONY: demo test chaos bench lint format env java tools dashboards contract constraints clean
+.PHONY: demo test chaos audit bench lint format env java tools dashboards contract constraints clean
 
 demo: $(BROKER) env
 	$(BIN)/slatestream demo $(DEMO_ARGS)
@@ -32,6 +33,10 @@ test: java tools env
 chaos: java env
 	CHAOS_RUNS=$(or $(CHAOS_RUNS),20) CHAOS_SEED=$(or $(CHAOS_SEED),1) \
 		$(BIN)/pytest tests/chaos --junit-xml=build/chaos.xml -v $(PYTEST_ARGS)
+
+# Exit code 1: something pinned has a known vulnerability. Without a network it says what it skips.
+audit: env
+	$(BIN)/python -m deploy.audit build/audit
 
 bench: java env
 	$(BIN)/slatestream bench quick --against $(RATIOS) $(BENCH_ARGS)
