@@ -32,7 +32,7 @@ def ask(
     Raises
     ------
     UnreachableError
-        If nothing answers at the URL.
+        If nothing answers at the URL, or not yet.
     SlatestreamError
         If the URL is not one of HTTP, or the answer is a refusal: with its reason.
     """
@@ -42,6 +42,8 @@ def ask(
         with HttpClient(url, token=token, timeout_s=timeout_s, retries=retries) as client:
             return question(client)
     except HttpError as error:
+        if error.status == 503:  # no owner yet, not ready, no room: it may answer if it is asked again
+            raise UnreachableError(f"{command}: {error.detail}") from None
         if error.status is not None:
             raise SlatestreamError(f"{command}: {error.detail}") from None
         raise UnreachableError(

@@ -125,7 +125,7 @@ def show_user(answer: UserState, rows: int, console: Console) -> None:
     facts += [("prefers", ", ".join(answer.preferences))] if answer.preferences else []
     facts += [("blocked", ", ".join(answer.blocked_items))] if answer.blocked_items else []
     _print_facts(facts, console)
-    history = Table(title="History, the newest first", title_justify="left")
+    history = Table(title="History, the latest to come first", title_justify="left")
     history.add_column("when", no_wrap=True)
     history.add_column("what", no_wrap=True)
     history.add_column("item", overflow="fold")

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import pytest
 
 from streams.cli import main
+from streams.commands.ask import ask
+from streams.errors import UnreachableError
 from tests.streams.conftest import MakeMemory
 from tests.streams.worker.test_http import listening
 
@@ -90,6 +92,31 @@ def test_where_nobody_answers_the_exit_code_says_so(
     shown = capsys.readouterr()
     assert json.loads(shown.out)["cluster"]["answers"] is False
     assert "status: no worker answers at http://127.0.0.1:1" in shown.err
+
+
+class NotYet(BaseHTTPRequestHandler):
+    """Answers as a worker does that is not ready."""
+
+    def do_GET(self) -> None:  # noqa: N802
+        body = b'{"title": "Service Unavailable", "status": 503, "detail": "not ready yet: topics_caught_up"}'
+        self.send_response(503)
+        self.send_header("Content-Type", "application/problem+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_worker_that_answers_later_is_told_apart_from_one_that_refuses() -> None:
+    with HTTPServer(("127.0.0.1", 0), NotYet) as here:
+        threading.Thread(target=here.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{here.server_port}"
+        with pytest.raises(UnreachableError, match="^user: not ready yet: topics_caught_up$") as told:
+            ask("user", url, lambda client: client.user("u"), retries=0)
+        here.shutdown()
+    assert told.value.exit_code == 3
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:notaport", "http://127.0.0.1:99999", "http://[::1", "x"])
