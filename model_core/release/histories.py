@@ -54,6 +54,9 @@ class Histories:
         return digest.digest()
 
 
+# They take microseconds a request, and so keep the interpreter.
+njit = numba.njit(cache=True, error_model="numpy")
+
 STATES_BYTES = 32 << 20
 """States kept of histories read before: those of 2,400 users with 50 events, at 64 dimensions."""
 
@@ -73,7 +76,8 @@ class KnownStates:
 
     def __init__(self, read: Read) -> None:
         self._read = read
-        self._known: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
+        # As bytes: NumPy lets go of the interpreter to copy an array, however small, and has to wait for it.
+        self._known: OrderedDict[bytes, bytes] = OrderedDict()
         self._nbytes = 0
 
     def of(self, histories: Histories) -> NDArray[np.float32]:
@@ -83,15 +87,15 @@ class KnownStates:
         if unknown:
             fresh = self._read(histories.take(list(unknown.values())))
             for (key, b), states in zip(unknown.items(), fresh, strict=True):
-                self._known[key] = states[: 1 + histories.sizes[b]].copy()
-                self._nbytes += self._known[key].nbytes
-        out = np.zeros((*histories.shut.shape, histories.tokens.shape[2]), np.float32)
-        for b, key in enumerate(keys):
-            states = self._known[key]
-            out[b, : len(states)] = states
+                self._known[key] = states[: 1 + histories.sizes[b]].tobytes()
+                self._nbytes += len(self._known[key])
+        found = np.frombuffer(b"".join([self._known[key] for key in keys]), np.float32)
+        for key in keys:
             self._known.move_to_end(key)
         while self._nbytes > STATES_BYTES:
-            self._nbytes -= self._known.popitem(last=False)[1].nbytes
+            self._nbytes -= len(self._known.popitem(last=False)[1])
+        out = np.empty((*histories.shut.shape, histories.tokens.shape[2]), np.float32)
+        _spread(found.reshape(-1, out.shape[2]), histories.sizes, out)
         return out
 
     def forget(self) -> None:
@@ -100,17 +104,25 @@ class KnownStates:
         self._nbytes = 0
 
 
+def last_states(states: NDArray[np.float32], sizes: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the state after all events of each history: (B, dim) float32."""
+    last = np.empty((len(sizes), states.shape[2]), np.float32)
+    _last(states, sizes, last)
+    return last
+
+
 def from_the_left(batch: ScoreBatch, items: NDArray[np.float32]) -> Histories:
     """Move the histories of a batch, which are padded on the left, to the left."""
-    sizes = (batch.history >= 0).sum(axis=1)
-    b, t = len(sizes), max(1, int(sizes.max(initial=0)))
+    b = len(batch.history)
+    sizes = np.empty(b, np.int64)
+    t = _count(batch.history, sizes)
     moved = Histories(
-        tokens=np.zeros((b, t, items.shape[1]), np.float32),
-        actions=np.zeros((b, t), np.int64),
-        gap_s=np.zeros((b, t), np.float32),
+        tokens=np.empty((b, t, items.shape[1]), np.float32),
+        actions=np.empty((b, t), np.int64),
+        gap_s=np.empty((b, t), np.float32),
         sizes=sizes,
-        idle_s=np.zeros(b, np.float32),
-        shut=np.zeros((b, 1 + t), np.float32),
+        idle_s=np.empty(b, np.float32),
+        shut=np.empty((b, 1 + t), np.float32),
     )
     _move(
         batch.history, batch.history_actions, batch.history_age_s, items,
@@ -119,7 +131,20 @@ def from_the_left(batch: ScoreBatch, items: NDArray[np.float32]) -> Histories:
     return moved
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@njit
+def _count(history: NDArray[np.int64], sizes: NDArray[np.int64]) -> int:
+    """Write how many events each history has, and return how many the longest has, 1 at least."""
+    longest = 1
+    for b in range(len(history)):
+        n = 0
+        for at in range(history.shape[1]):
+            n += history[b, at] >= 0
+        sizes[b] = n
+        longest = max(longest, n)
+    return longest
+
+
+@njit
 def _move(
     history: NDArray[np.int64],
     codes: NDArray[np.int64],
@@ -133,19 +158,44 @@ def _move(
 ) -> None:
     for b in range(len(history)):
         t = 0
+        idle_s[b] = np.float32(0)
         for at in range(history.shape[1]):
             if history[b, at] >= 0:
                 tokens[b, t] = items[history[b, at]]
                 actions[b, t] = codes[b, at]
-                if t > 0:
-                    gap_s[b, t] = max(idle_s[b] - age_s[b, at], np.float32(0))
+                gap_s[b, t] = max(idle_s[b] - age_s[b, at], np.float32(0)) if t > 0 else np.float32(0)
                 idle_s[b] = age_s[b, at]
                 t += 1
-        shut[b, 1 + t :] = SHUT
+        shut[b, : 1 + t], shut[b, 1 + t :] = np.float32(0), SHUT
+        tokens[b, t:], actions[b, t:], gap_s[b, t:] = np.float32(0), 0, np.float32(0)
+
+
+@njit
+def _spread(states: NDArray[np.float32], sizes: NDArray[np.int64], out: NDArray[np.float32]) -> None:
+    """Write states that lie one request after the other, 1 + sizes[b] of each: (B, 1 + T, dim), padded."""
+    begin = 0
+    for b in range(len(sizes)):
+        n = 1 + sizes[b]
+        out[b, :n] = states[begin : begin + n]
+        out[b, n:] = np.float32(0)
+        begin += n
+
+
+@njit
+def _last(states: NDArray[np.float32], sizes: NDArray[np.int64], out: NDArray[np.float32]) -> None:
+    for b in range(len(sizes)):
+        out[b] = states[b, sizes[b]]
 
 
 def warm() -> None:
-    """Compile the kernel, or load it from the cache, so that no request waits for it."""
+    """Compile the kernels, or load them from the cache, so that no request waits for them."""
+    _count(np.zeros((1, 1), np.int64), np.zeros(1, np.int64))
+    last_states(np.zeros((1, 1, 1), np.float32), np.zeros(1, np.int64))
+    _spread(
+        np.frombuffer(b"\0" * 4, np.float32).reshape(1, 1),
+        np.zeros(1, np.int64),
+        np.zeros((1, 1, 1), np.float32),
+    )
     nobody, one = np.zeros((1, 1), np.int64), np.ones((1, 1), np.float32)
     moved = np.zeros((1, 1, 1), np.float32), np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32)
     _move(nobody, nobody, one, one, *moved, np.zeros(1, np.float32), np.zeros((1, 2), np.float32))

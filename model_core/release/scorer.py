@@ -31,7 +31,7 @@ from model_core.release.folder import (
     Release,
     read_release,
 )
-from model_core.release.histories import Histories, KnownStates, from_the_left
+from model_core.release.histories import Histories, KnownStates, from_the_left, last_states
 from model_core.release.near_items import Floats, GrowingItems, NearItems, WholeItems
 from model_core.release.retrieval import Query, retrieve
 from model_core.release.tiled_items import TiledItems
@@ -170,7 +170,7 @@ class Graphs:
         self, batch: ScoreBatch, histories: Histories, states: NDArray[np.float32]
     ) -> dict[str, NDArray[Any]]:
         inputs = {
-            "last": states[np.arange(len(states)), histories.sizes],
+            "last": last_states(states, histories.sizes),
             "idle_s": histories.idle_s,
             "told": (histories.sizes > 0).astype(np.float32),
             "user_entities": batch.user_entities,

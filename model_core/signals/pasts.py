@@ -12,7 +12,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-njit = numba.njit(cache=True, nogil=True)
+# They take microseconds a user, and so keep the interpreter: to have it again, once another thread has it,
+# takes as long as a hundred users.
+njit = numba.njit(cache=True)
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
@@ -73,11 +75,7 @@ def histories(
     actions : (B, length) int64; ages : (B, length) float32 seconds; both 0 in padding
     """
     shape = (len(now_ms), length)
-    items, actions, ages = (
-        np.full(shape, -1, np.int64),
-        np.zeros(shape, np.int64),
-        np.zeros(shape, np.float32),
-    )
+    items, actions, ages = np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, np.float32)
     _histories(pasts, described, now_ms, codes, items, actions, ages)
     return items, actions, ages
 
@@ -90,7 +88,7 @@ def positives(pasts: Pasts, described: Flags, now_ms: Ints, *, most: int, half_l
     described : (n,) bool by item row; now_ms : (B,) int64
     """
     shape = (len(now_ms), most)
-    found = Positives(np.full(shape, -1, np.int64), np.full(shape, -1, np.int64), np.zeros(shape, np.float32))
+    found = Positives(np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, np.float32))
     _positives(pasts, described, now_ms, float(half_life_ms), found)
     return found
 
@@ -110,7 +108,7 @@ def affinities(liked: Positives, edges: Rows, *, n_entities: int, top: int) -> t
     entities : (B, top) int64, 0 = padding on the right; weights : (B, top) float32
     """
     shape = (len(liked.items), top)
-    entities, weights = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+    entities, weights = np.empty(shape, np.int64), np.empty(shape, np.float32)
     _affinities(liked.items, liked.weights, edges, n_entities, entities, weights)
     return entities, weights
 
@@ -124,7 +122,7 @@ def recent(pasts: Pasts, described: Flags, weights: Ints) -> Window:
     weights : (2, W) int64, of `co_visitation.read_weights`
     """
     shape = (len(pasts.bounds) - 1, weights.shape[1])
-    found = Window(np.full(shape, -1, np.int64), np.zeros(shape, np.int64))
+    found = Window(np.empty(shape, np.int64), np.empty(shape, np.int64))
     _recent(pasts, described, weights, *found)
     return found
 
@@ -164,6 +162,7 @@ def _histories(
     p: Pasts, described: Flags, now_ms: Ints, codes: Ints, items: Ints, actions: Ints, ages: Floats
 ) -> None:
     bounds, all_items, all_actions, times = p.bounds, p.items, p.actions, p.times_ms
+    items[:], actions[:], ages[:] = -1, 0, 0.0
     for b in range(len(now_ms)):
         column = items.shape[1] - 1
         for k in range(bounds[b + 1] - 1, bounds[b] - 1, -1):
@@ -180,6 +179,7 @@ def _histories(
 def _positives(p: Pasts, described: Flags, now_ms: Ints, half_life_ms: float, out: Positives) -> None:
     bounds, all_items, all_actions, positive, times = p
     items, actions, weights = out
+    items[:], actions[:], weights[:] = -1, -1, 0.0
     for b in range(len(now_ms)):
         column = items.shape[1] - 1
         for k in range(bounds[b + 1] - 1, bounds[b] - 1, -1):
@@ -198,6 +198,7 @@ def _affinities(
 ) -> None:
     total = np.zeros(n_entities, np.float32)
     touched = np.empty(items.shape[1] * edges.shape[1], np.int32)
+    entities[:], weights[:] = 0, 0.0
     for b in range(len(items)):
         n_touched = 0
         for h in range(items.shape[1] - 1, -1, -1):
@@ -230,6 +231,7 @@ def _affinities(
 @njit
 def _recent(p: Pasts, described: Flags, read: Ints, rows: Ints, weights: Ints) -> None:
     bounds, items, positive = p.bounds, p.items, p.positive
+    rows[:], weights[:] = -1, 0
     for b in range(len(bounds) - 1):
         column = rows.shape[1] - 1
         for k in range(bounds[b + 1] - 1, bounds[b] - 1, -1):

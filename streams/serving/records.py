@@ -3,7 +3,9 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,8 +35,70 @@ class Chosen:
     model_version: str
 
 
+class Shown(NamedTuple):
+    """Candidates as they stand in the slates of a batch.
+
+    rows : (B, K) int64, -1 = no position; scores : (B, K) float32; features : (B, K, F) float32
+    sizes : (B,) int64, positions there are
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    features: NDArray[np.float32]
+    sizes: NDArray[np.int64]
+
+
+def shown(scores: Scores, selection: Selection) -> Shown:
+    """Look up what was selected."""
+    index = np.ascontiguousarray(selection.index)
+    shape = index.shape
+    found = Shown(
+        np.empty(shape, np.int64),
+        np.empty(shape, np.float32),
+        np.empty((*shape, scores.features.shape[2]), np.float32),
+        np.empty(len(index), np.int64),
+    )
+    _look_up(
+        index,
+        np.ascontiguousarray(scores.rows),
+        np.ascontiguousarray(scores.scores, np.float32),
+        np.ascontiguousarray(scores.features, np.float32),
+        *found,
+    )
+    return found
+
+
+# It takes a microsecond a slate, and so keeps the interpreter: NumPy lets go of it to look up a few numbers,
+# and has to wait each time until it has it again.
+@numba.njit(cache=True)
+def _look_up(  # type: ignore[no-untyped-def]
+    index, rows, scores, features, shown_rows, shown_scores, shown_features, sizes
+):
+    for b in range(len(index)):
+        sizes[b] = 0
+        for k in range(index.shape[1]):
+            at = index[b, k]
+            shown_rows[b, k], shown_scores[b, k] = -1, np.float32(0)
+            if at < 0:
+                continue
+            sizes[b] += 1
+            shown_rows[b, k], shown_scores[b, k] = rows[b, at], scores[b, at]
+            for f in range(features.shape[2]):
+                shown_features[b, k, f] = features[b, at, f]
+
+
+def warm() -> None:
+    """Compile the kernel, or load it from the cache."""
+    rows, numbers, features = (
+        np.zeros((1, 1), np.int64),
+        np.zeros((1, 1), np.float32),
+        np.zeros((1, 1, 1), np.float32),
+    )
+    _look_up(rows, rows, numbers, features, rows.copy(), numbers, features, np.zeros(1, np.int64))
+
+
 def chosen_slates(
-    scores: Scores,
+    shown: Shown,
     selection: Selection,
     why: Sequence[Sequence[Why]],
     *,
@@ -50,17 +114,17 @@ def chosen_slates(
     ----------
     why : for each slate, by position
     """
+    by_position = (
+        shown.rows.tolist(),
+        shown.scores.tolist(),
+        selection.propensities.tolist(),
+        selection.teams.tolist(),
+    )
+    shadowed = {name: column.tolist() for name, column in shadows.items()}
+    versions, sizes, dim = selection.versions.tolist(), shown.sizes.tolist(), shown.features.shape[2]
     chosen = []
-    for b, (route, fallback) in enumerate(zip(routes, fallbacks, strict=True)):
-        at = selection.index[b][selection.index[b] >= 0]
-        columns = zip(
-            scores.rows[b, at].tolist(),
-            scores.scores[b, at].tolist(),
-            selection.propensities[b, : len(at)].tolist(),
-            selection.teams[b, : len(at)].tolist(),
-            why[b][: len(at)],
-            strict=True,
-        )
+    for b, (route, fallback, size) in enumerate(zip(routes, fallbacks, sizes, strict=True)):
+        columns = zip(*(column[b][:size] for column in by_position), why[b][:size], strict=True)
         slate = [
             SlateItem(
                 item_id=index.ids[row],
@@ -76,10 +140,11 @@ def chosen_slates(
         chosen.append(
             Chosen(
                 slate=slate,
-                features=np.ascontiguousarray(scores.features[b, at], np.float32),
-                shadows={name: column[b, : len(at)].tolist() for name, column in shadows.items()},
+                # Of its own: what is kept of a slate keeps nothing of the batch.
+                features=np.frombuffer(shown.features[b, :size].tobytes(), np.float32).reshape(size, dim),
+                shadows={name: column[b][:size] for name, column in shadowed.items()},
                 route=route,
-                policy_version=int(selection.versions[b]),
+                policy_version=versions[b],
                 fallback=fallback if slate else "no_candidates",
                 model_version=model_version,
             )

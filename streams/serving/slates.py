@@ -14,7 +14,7 @@ from streams.learning.policy_set import PolicySet
 from streams.learning.routes import choose
 from streams.metrics import Metrics
 from streams.serving.extra_candidates import columns, score_all
-from streams.serving.records import Chosen, chosen_slates
+from streams.serving.records import Chosen, chosen_slates, shown
 from streams.serving.request_batch import Gathered, Prepared, RequestBatches
 from streams.serving.rules import RuleColumns
 from streams.settings import Settings
@@ -56,13 +56,11 @@ class SlateMaker:
         selected = time.perf_counter()
         shadows = self._policies.shadows.propensities(candidates, selection.index, seeds=batch.seeds)
         shadowed = time.perf_counter()
-        slates = np.where(
-            selection.index >= 0, np.take_along_axis(scores.rows, np.maximum(selection.index, 0), 1), -1
-        )
-        why = self._reasons.of(batch.people.stated, batch.drawn, slates, popularity=batch.popularity)
+        slates = shown(scores, selection)
+        why = self._reasons.of(batch.people.stated, batch.drawn, slates.rows, popularity=batch.popularity)
         self._metrics.observe_stages("click_to_slate", _ages(batch.people.pasts, batch.times_ms))
         chosen = chosen_slates(
-            scores, selection, why, shadows=shadows, routes=batch.routes, fallbacks=batch.allowed.fallbacks,
+            slates, selection, why, shadows=shadows, routes=batch.routes, fallbacks=batch.allowed.fallbacks,
             index=self._index, model_version=self._scorer.release.version,
         )  # fmt: skip
         for stage, seconds in (

@@ -30,7 +30,7 @@ _ROWS, _VACANT, _END, _FRESH = (
 njit = numba.njit(cache=True, nogil=True)
 
 
-@njit
+@numba.njit(cache=True)  # one id takes less long than to have the interpreter again
 def _find(
     slots: Rows, hashes: Hashes, names: Ints, slab: Data, data: Data, at: int, size: int, wanted: np.uint64
 ) -> int:  # fmt: skip

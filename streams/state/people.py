@@ -49,24 +49,24 @@ def gather(
     counts_as_seen, positive : (n_actions,) bool
     """
     n = len(users)
-    events, sizes, stated = np.zeros(n, np.int64), np.zeros(n, np.int64), [NOTHING_STATED] * n
-    by_partition: dict[int, tuple[Profiles, list[int], list[int]]] = {}
+    events, bounds, stated = np.zeros(n, np.int64), np.zeros(n + 1, np.int64), [NOTHING_STATED] * n
+    asked: dict[int, tuple[Profiles, list[int], list[int]]] = {}
     for place, (profiles, row) in enumerate(users):
         if row >= 0:
-            _, places, rows = by_partition.setdefault(id(profiles), (profiles, [], []))
-            places.append(place)
-            rows.append(row)
+            _, its_places, its_rows = asked.setdefault(id(profiles), (profiles, [], []))
+            its_places.append(place)
+            its_rows.append(row)
             stated[place] = profiles.stated.get(row, NOTHING_STATED)
-    for profiles, places, rows in by_partition.values():
-        heads = profiles.rings.users[rows]
-        events[places], sizes[places] = heads[:, N], np.minimum(heads[:, STORED], depth)
-    bounds = np.zeros(n + 1, np.int64)
-    np.cumsum(sizes, out=bounds[1:])
-    total = int(bounds[-1])
+    by_partition = [
+        (profiles.rings, np.array(rows, np.int32), np.array(places, np.int64))
+        for profiles, places, rows in asked.values()
+    ]
+    for rings, rows, places in by_partition:
+        _count(rings.users, rows, places, depth, events, bounds)
+    total = _bound(bounds)
     items, actions, times = np.empty(total, np.int32), np.empty(total, np.uint8), np.empty(total, np.int64)
-    for profiles, places, rows in by_partition.values():
-        where, who = np.array(places, np.int64), np.array(rows, np.int32)
-        _read(profiles.rings, who, where, bounds, items, actions, times)
+    for rings, rows, places in by_partition:
+        _read(rings, rows, places, bounds, items, actions, times)
     pasts = Pasts(bounds, items, actions, positive[actions], times)
     counted = counts_as_seen[actions]
     return People(pasts, events, _split(bounds, items, counted), stated)
@@ -84,7 +84,34 @@ def _split(
     return [items[begin:end] for begin, end in zip(ends[:-1], ends[1:], strict=True)]
 
 
-@numba.njit(cache=True, nogil=True)
+# They take microseconds a user, and so keep the interpreter: to have it again may take longer.
+njit = numba.njit(cache=True)
+
+
+@njit
+def _count(
+    table: NDArray[np.int64],
+    users: NDArray[np.int32],
+    places: NDArray[np.int64],
+    depth: int,
+    events: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+) -> None:
+    """Write how many events each user has had, and at the place after its own how many are read."""
+    for i in range(len(users)):
+        events[places[i]] = table[users[i], N]
+        sizes[places[i] + 1] = min(table[users[i], STORED], depth)
+
+
+@njit
+def _bound(sizes: NDArray[np.int64]) -> int:
+    """Add up sizes where they stand, and return their sum."""
+    for i in range(1, len(sizes)):
+        sizes[i] += sizes[i - 1]
+    return int(sizes[-1])
+
+
+@njit
 def _read(
     r: Rings,
     users: NDArray[np.int32],

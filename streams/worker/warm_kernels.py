@@ -34,7 +34,7 @@ from streams.items import ease_signal
 from streams.kafka import columns, packed_rows
 from streams.kafka.columns import RecordColumns
 from streams.kafka.partitioner import partitions_of
-from streams.serving import allowed_rows
+from streams.serving import allowed_rows, records
 from streams.state import fold_kernels, id_table, profile_kernels
 from streams.state.catalogue import Catalogue, encode_item_state
 from streams.state.item_index import ItemIndex
@@ -86,6 +86,7 @@ def _warm_scoring() -> None:
     popularity.warm()
     suspicion.warm()
     allowed_rows.warm()
+    records.warm()
     packed_rows.warm()
 
 

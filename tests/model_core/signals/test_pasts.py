@@ -130,3 +130,23 @@ def test_what_a_user_had_done_before_a_row_of_a_log_knows_nothing_of_it_or_what_
 def test_parameters_out_of_bounds_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         SignalConfig(**wrong)
+
+
+def test_padding_is_written_whatever_the_memory_held_before(monkeypatch):
+    past = pasts_of([(0, 1, 1, True, 3), (0, 2, 0, False, 4), (2, N_ITEMS + 1, 1, True, 5)])
+    now_ms = np.full(N_USERS, NOW)
+
+    def read():
+        liked = positives(past, everything, now_ms, most=4, half_life_ms=DAY)
+        return (
+            *histories(past, everything, now_ms, codes=CODES, length=4),
+            *liked,
+            *affinities(liked, EDGES, n_entities=N_ENTITIES, top=5),
+            *recent(past, everything, READ),
+        )
+
+    clean = read()
+    monkeypatch.setattr(np, "empty", lambda shape, dtype: np.full(shape, 77, dtype))
+    for found, wanted in zip(read(), clean, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+        assert not (found == 77).any()
