@@ -96,6 +96,9 @@ class Served:
     def show(self, console: Console) -> None:
         """Show a slate, and how to ask for more."""
         show_slate(self.slate, console)
+        if not self.wanted.serving.stays:
+            console.print("\n--no-serve ends it here; the same command without it goes on and serves.")
+            return
         user, url = self.slate.user_id, self.worker.url
         there = "" if url == HERE else f" --url {url}"
         path = quote(user, safe="")
