@@ -135,8 +135,9 @@ def read_shown(settings: Settings, ends: Mapping[str, Sequence[int]], *, now_ms:
 async def _read(settings: Settings, ends: Sequence[int], now_ms: int, found: ShownSlates) -> None:
     topic, n = topics_of_worker(settings)["feedback"], topic_partitions(settings, "feedback")
     since_ms = max(1, now_ms - int(DAY_MS * settings.trainer_refit_days))
+    last = 1 + 2 * MOST_SLATES // n  # users are spread evenly; some are told again
     for partition in range(n):
         records: Any
-        async for records in read_partition(settings, topic, partition, since_ms=since_ms, last=MOST_SLATES):
+        async for records in read_partition(settings, topic, partition, since_ms=since_ms, last=last):
             known = records[: int(np.searchsorted(records.offsets, ends[partition]))]
             found.add(record.value for record in known)

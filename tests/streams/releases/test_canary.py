@@ -225,7 +225,7 @@ async def test_the_console_shows_how_a_canary_stands(
         changes = [(change, False) for change in life.changes()]
         return Shown(changes, len(changes), live=first, canary=canary, shadow=shadow)
 
-    monkeypatch.setattr("streams.console.pages.read_life", read)
+    monkeypatch.setattr("streams.console.release_pages.read_life", read)
     caplog.set_level("INFO", "streams.console")
     async with life.worker(first) as worker:
         await tries(worker, second)
