@@ -1,7 +1,7 @@
 """Which release serves, what becomes of others, and what the trainer does."""
 
 from deploy.grafana.boards.shared import RELEASE, RELEASE_AGE
-from deploy.grafana.panel import Panel
+from deploy.grafana.panel import Panel, rate
 
 COMPARISON = 'max(slatestream_release_canary_comparison{{figure="{}"}})'
 RELEASES = [
@@ -33,6 +33,19 @@ RELEASES = [
     Panel(
         "Reward a slate", "What a slate of either has earned while both serve.", "short",
         [(COMPARISON.format("canary"), "canary"), (COMPARISON.format("live"), "live release")],
+    ),
+    Panel(
+        "Requests of the shadow", "Live requests that it was to answer as well: skipped ones found no room.",
+        "reqps", [(rate("slatestream_release_shadowed_total", "outcome"), "{{outcome}}")],
+    ),
+    Panel(
+        "Trainings by cause", "What the trainings were due for, since the trainer started.", "short",
+        [("sum by (cause) (slatestream_trainer_begun_total)", "{{cause}}")],
+    ),
+    Panel(
+        "Drift since the promotion",
+        "Of the live release's scores, where `trainer_drift` asks for it: much has changed from 0.25 on.",
+        "short", [("max(slatestream_trainer_score_drift)", "stability index")],
     ),
     Panel(
         "Trainings", "What came of the trainings of `slatestream trainer`, where it runs, since it started.",
