@@ -103,7 +103,7 @@ async def visits(life: Life, worker: MemoryWorker, rounds: range, seed: int) -> 
 
 async def run(kind: str, releases: tuple[Path, Path], rounds: int, seed: int, folder: Path) -> float:
     """Return the likes per item shown after the change, or after the time when it would have been."""
-    settings = {"policy": "thompson", "seen_actions": [], "attribution_window_ms": 1_000, "seed": seed}
+    settings = {"policy": "thompson", "seen_actions": [], "attribution_window_ms": 60_000, "seed": seed}
     life = Life(folder, releases[0], **settings)
     for item in dataset().items:
         life.memory.events.content(item.item_id, item.title, attributes=item.attributes)
