@@ -16,7 +16,7 @@ from streams.settings import Settings
 
 SHOWN = 20
 WITHIN_S = 10.0
-ACTIONS = ("promote", "canary", "rollback", "pin", "unpin")
+ACTIONS = ("promote", "shadow", "canary", "rollback", "pin", "unpin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,9 @@ async def act(settings: Settings, form: Mapping[str, str]) -> Done:
         case "promote":
             chosen = actions.servable(settings, open_store(settings, None), version)
             return await actions.promote(settings, chosen, who)
+        case "shadow":
+            chosen = actions.servable(settings, open_store(settings, None), version)
+            return await actions.begin_shadow(settings, chosen, who, then_canary=True)
         case "canary":
             share = actions.share_of(f"{form.get('share', '').strip().removesuffix('%')}%")
             chosen = actions.servable(settings, open_store(settings, None), version)

@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 from typer.testing import CliRunner
 
 from deploy.grafana.dashboards import DASHBOARDS
+from streams.canary.trips import Canary
 from streams.cli import app
 from streams.metrics import Metrics
+from streams.ope.live import Verdicts
 from streams.settings import Settings
+from streams.trainer.told import Told
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 RULES = DEPLOY / "prometheus"
@@ -116,5 +120,21 @@ def test_the_metrics_of_a_worker_are_as_prometheus_wants_them(promtool: str) -> 
     metrics.count_slates("greedy")
     metrics.count_dead_letters("clicks", "invalid")
     body, _ = metrics.render()
+    done = run(promtool, "check", "metrics", given=body)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def beside_workers() -> dict[str, CollectorRegistry]:
+    """Registries of what tells metrics beside workers, by command."""
+    evaluation = CollectorRegistry()
+    evaluation.register(Verdicts())
+    probe = Canary(Settings(), url=None, timeout_s=1.0, say=print)
+    return {"ope": evaluation, "canary": probe.registry, "trainer": Told().registry}
+
+
+@pytest.mark.parametrize("command", ["ope", "canary", "trainer"])
+def test_the_metrics_beside_workers_are_as_prometheus_wants_them(promtool: str, command: str) -> None:
+    body = generate_latest(beside_workers()[command])
+    assert b"slatestream_" in body
     done = run(promtool, "check", "metrics", given=body)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -119,7 +119,7 @@ def test_verdicts_are_metrics_and_what_is_refused_has_no_value() -> None:
     assert f"slatestream_ope_bearable_positions{{{labels}}} 0.0" in text
     assert 'slatestream_ope_malformed_total{reason="undecodable"} 1.0' in text
     assert "slatestream_ope_slates 400.0" in text
-    for name in ("value", "low", "high", "effective_slates"):
+    for name in ("value", "low", "high", "effective_slates", "largest_weight"):
         assert f'slatestream_ope_{name}{{estimator="snrips",policy="greedy"}}' in text
     assert 'slatestream_ope_measured{policy="live"}' in text
 
