@@ -44,6 +44,9 @@ class Serving(Registered):
         self._slates = self.counter(
             "slates", "Slates published; fallback is why one is not the model's.", ("policy", "fallback")
         )
+        self.slates_unlearned = self.counter(
+            "slates_unlearned", "Slates that policies learn nothing of: beyond learned_slates_per_hour."
+        )
         about = "Time of one pass of a stage."
         stages = _Stages("slatestream_stage_seconds", about)
         self.describe("stage_seconds", "histogram", ("stage",), about)

@@ -152,16 +152,19 @@ def chosen_slates(
     return chosen
 
 
-def slate_record(request: Request, chosen: Chosen, *, clicks_offset: int, received: float) -> Recommendation:
+def slate_record(
+    request: Request, chosen: Chosen, *, learned: bool, clicks_offset: int, received: float
+) -> Recommendation:
     """Return the record of a slate that goes out now.
 
     Parameters
     ----------
+    learned : whether policies learn from it
     clicks_offset : last offset of the user's click partition that has been folded
     received : Unix seconds at which the request entered
     """
     route, features = chosen.route, chosen.features
-    if request.preview:  # without features nothing is learned from it when it is read again either
+    if not learned:  # without features nothing is learned from it when it is read again either
         features = features[:0, :0]
     return Recommendation(
         request_id=request.request_id,

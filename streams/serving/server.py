@@ -27,6 +27,7 @@ from streams.serving.published import PublishedSlates
 from streams.serving.records import Chosen, slate_record
 from streams.serving.request_batch import Gathered, Job
 from streams.serving.shadowing import Shadowing
+from streams.serving.slate_quota import SlateQuota
 from streams.settings import Settings
 from streams.state.shard import Shard
 
@@ -67,6 +68,7 @@ class Server:
         own_clicks: OwnClicks,
         inputs: Inputs,
         outbox: Outbox,
+        quota: SlateQuota,
         published: PublishedSlates,
         dead_letters: DeadLetters,
         shadowing: Shadowing,
@@ -81,6 +83,7 @@ class Server:
         self._inputs = inputs
         self._published = published
         self._outbox = outbox
+        self._quota = quota
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._max_in_flight = settings.max_in_flight
@@ -336,20 +339,30 @@ class Server:
         canary = self._lanes.of(request.user_id) is not self._lanes.serving
         batcher = self._canary_batcher if canary else self._batcher
         chosen = await batcher.submit(Job(request, shard, queued, queued - entered))
-        record = slate_record(request, chosen, clicks_offset=shard.seen_offset, received=received)
+        learned = not request.preview and self._counts(request)
+        record = slate_record(
+            request, chosen, learned=learned, clicks_offset=shard.seen_offset, received=received
+        )
         await self._outbox.sure_of(shard)
         # Opened before it is out: nobody can click before, and nobody's click may find it closed.
-        if not request.preview:
+        if learned:
             shard.open_slate(record, chosen.features)
-        learned = None if request.preview else chosen.features
+        features = chosen.features if learned else None
         try:
-            await self._outbox.publish(shard, record, learned, received=received)
+            await self._outbox.publish(shard, record, features, received=received)
         except SlateTooLarge:
             shard.slates.withdraw(record.request_id)
             raise
         shard.saw(request.timestamp_ms, int(received * 1000))
         self._shadowing.offer(request, shard, record, busy=self._gate.in_flight > 1)
         return record
+
+    def _counts(self, request: Request) -> bool:
+        """Whether a slate counts in what policies learn: the first of a user's hour do."""
+        counts = self._quota.take(request.user_id, request.timestamp_ms, now_s=self._clock.monotonic())
+        if not counts:
+            self._metrics.slates_unlearned.inc()
+        return counts
 
     async def _cheap(self, request: Request, shard: Shard, received: float) -> Recommendation:
         await self._outbox.sure_of(shard)

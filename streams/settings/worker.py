@@ -141,6 +141,11 @@ class Settings(BaseSettings):
         description="Times the pace of before at which what an item is liked of late counts; 0 is at any. "
         "Where no release says it.",
     )
+    learned_slates_per_hour: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        100,
+        description="Slates of a user's hour that policies learn from, by requests' times; of more they "
+        "learn nothing, as of previews; 0 bounds nothing.",
+    )
     quarantine_at: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None,
         description="Suspicion at which a user is put into quarantine, see deploy/trust.md; unset, nobody is "

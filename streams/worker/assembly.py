@@ -47,6 +47,7 @@ from streams.serving.popular import PopularSlates
 from streams.serving.published import PublishedSlates
 from streams.serving.server import Server
 from streams.serving.shadowing import Shadowing
+from streams.serving.slate_quota import SlateQuota
 from streams.settings import Settings
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
@@ -216,6 +217,7 @@ def assemble(
     server = Server(
         settings, lanes=lanes, popular=popular,
         own_clicks=own_clicks, inputs=inputs, outbox=outbox,
+        quota=SlateQuota(settings.learned_slates_per_hour),
         published=PublishedSlates(log, topics["recommendations"]), dead_letters=dead_letters,
         shadowing=shadowing, metrics=metrics, clock=clock,
     )  # fmt: skip

@@ -77,7 +77,7 @@ class Lifecycle:
             asyncio.create_task(self._every(LEARN_INTERVAL_S, self._learn)),
             asyncio.create_task(self._every(POSITIONS_INTERVAL_S, self._learn_positions)),
             asyncio.create_task(self._every(SWEEP_INTERVAL_S, self._sweep)),
-            asyncio.create_task(self._every(SUSPECTS_INTERVAL_S, parts.suspects.sweep)),
+            asyncio.create_task(self._every(SUSPECTS_INTERVAL_S, self._look_for_suspects)),
             asyncio.create_task(self._every(LOOK_INTERVAL_S, parts.watch.look)),
             asyncio.create_task(self._every(LAG_INTERVAL_S, self._measure_lag)),
             asyncio.create_task(self._every(READY_INTERVAL_S, told.look)),
@@ -153,6 +153,11 @@ class Lifecycle:
         await self._parts.idle_users.sweep()
         await self._parts.reclaimer.sweep()
         await asyncio.to_thread(give_back)
+
+    async def _look_for_suspects(self) -> None:
+        # What has been read only now may have been counted before, in what policies have learned.
+        if self._parts.partitions.is_ready():
+            await self._parts.suspects.sweep()
 
     async def _decide(self) -> None:
         if self._parts.decider is not None:

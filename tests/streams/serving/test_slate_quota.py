@@ -1,0 +1,28 @@
+"""How many slates of a user's hour are learned from."""
+
+from streams.serving.slate_quota import HOUR_MS, SlateQuota
+
+START = 1_700_000_000_000 // HOUR_MS * HOUR_MS
+
+
+def test_the_first_of_an_hour_count_for_each_user_by_the_time_of_the_request():
+    quota = SlateQuota(3)
+    taken = [quota.take("u", START + n, now_s=0.0) for n in range(5)]
+    assert taken == [True, True, True, False, False]
+    assert quota.take("other", START, now_s=0.0)
+    assert quota.take("u", START + HOUR_MS, now_s=0.0)
+    assert quota.take("u", -1, now_s=0.0)
+
+
+def test_all_count_where_nothing_is_bounded():
+    quota = SlateQuota(0)
+    assert all(quota.take("u", START, now_s=0.0) for _ in range(200))
+
+
+def test_twenty_thousand_slates_of_an_hour_keep_nobody_out_and_the_next_hour_begins_anew():
+    quota = SlateQuota(20)
+    users = [f"u{n}" for n in range(1_000)]
+    left_out = sum(not quota.take(user, START, now_s=0.0) for user in users for _ in range(20))
+    assert left_out == 0
+    assert not quota.take("u0", START, now_s=3_599.0)
+    assert quota.take("u0", START, now_s=3_600.0)
