@@ -57,6 +57,12 @@ class HowRead:
     strict: bool = False
 
 
+def check_there(data: Path | None) -> None:
+    """Raise SlatestreamError where a dataset is not there, before what takes seconds is loaded."""
+    if data is not None and not data.exists():
+        raise SlatestreamError(f"--data {data}: no such folder or file")
+
+
 def read_data(data: Path, settings: Settings, how: HowRead, console: Console) -> "tuple[Dataset, list[str]]":
     """Read a dataset and say what was understood; return it and the action of each interaction.
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from streams.commands.dataset import Data, HowRead, LikeFrom, Map, Strict, read_data
+from streams.commands.dataset import Data, HowRead, LikeFrom, Map, Strict, check_there, read_data
 from streams.commands.refuse import check_device, check_release_folder
 from streams.commands.stages import Stages, show_stages
 from streams.commands.train_policy import (
@@ -203,8 +203,7 @@ def _train(
     from model_core.training.private import train_private
     from model_core.training.train import train_release
 
-    if data is not None and not data.exists():
-        raise SlatestreamError(f"--data {data}: no such folder or file")
+    check_there(data)
     with show_stages(console) as stages:
         encoder = load_encoder(settings, stages)
         corpus = read_corpus(settings, recipe, data, how, encoder, stages, console)

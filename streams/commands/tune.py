@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from streams.commands.dataset import Data, HowRead, LikeFrom, Map, Strict
+from streams.commands.dataset import Data, HowRead, LikeFrom, Map, Strict, check_there
 from streams.commands.refuse import check_device
 from streams.commands.stages import show_stages
 from streams.commands.train import (
@@ -81,6 +81,7 @@ def tune_command(
 
     try:
         base = make_recipe(recipe, seed=seed)
+        check_there(data)
         with show_stages(console) as stages:
             how = HowRead(told or (), like_from, strict)
             encoder = load_encoder(settings, stages)

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from streams.field_names import IDS, NAMES, OF_PEOPLE, RELATIONS, folded, without_id
 from streams.importing.faults import FileError
 from streams.importing.moments import time_unit
-from streams.importing.names import IDS, NAMES, OF_PEOPLE, RELATIONS, folded, without_id
 from streams.importing.tables import ATOMIC, GENRES, JsonLines, Table, sample
 from streams.importing.values import as_text, numbers
 

@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 
 from streams.errors import SlatestreamError
+from streams.field_names import NAMES
 from streams.importing.faults import FileError
-from streams.importing.names import NAMES
 from streams.importing.records import Choices
 from streams.importing.run import Options, Outcome, Source, import_files, plan_files
 from streams.importing.show import show_outcomes, show_sources, shown_progress

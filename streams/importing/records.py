@@ -9,10 +9,10 @@ from typing import Any, TypeAlias, TypeVar
 import xxhash
 
 from streams.events import MAX_ID_LENGTH, Click, Content, UserUpdate, encode
+from streams.field_names import ACTIONS, AMOUNTS, folded
 from streams.importing.columns import Plan
 from streams.importing.faults import FileError, Refused, RowFault
 from streams.importing.moments import day_or_month, in_words, make_time, time_unit
-from streams.importing.names import AMOUNTS, folded
 from streams.importing.values import (
     MAX_TEXT,
     are_float_ids,
@@ -29,12 +29,6 @@ RECENT = 65_536
 DAY_MS = 86_400_000
 MOST_ORDERED = 1e8
 """The largest number that is only an order: above it, numbers are seconds since 1970."""
-ALIASES = {
-    "views": "view", "pv": "view", "pageview": "view", "impression": "view", "clicks": "click",
-    "addtocart": "click", "cart": "click", "play": "click", "listen": "click", "buy": "purchase",
-    "order": "purchase", "transaction": "purchase", "purchased": "purchase", "favourite": "like",
-    "favorite": "like", "fav": "like", "skip": "dislike",
-}  # fmt: skip
 
 Record: TypeAlias = tuple[int, str, bytes]
 """Event time in ms (0 where the topic has none), key, value."""
@@ -305,11 +299,11 @@ def _ratings(plan: Plan) -> list[float]:
 def _named_action(place: int, choices: Choices) -> Callable[[Sequence[Any]], str]:
     known = {name: name for name in choices.known_actions}
     names = ", ".join(known)
-    aliases = {name: ours for name, ours in ALIASES.items() if ours in known}
+    aliases = {name: ours for name, ours in ACTIONS.items() if ours in known}
 
     def make(values: Sequence[Any]) -> str:
         text = as_text(values[place])
-        short = text.lower().replace("_", "").replace("-", "").replace(" ", "")
+        short = folded(text)
         found = choices.actions.get(text) or known.get(text) or known.get(short) or aliases.get(short)
         if found is None:
             raise RowFault(

@@ -240,6 +240,11 @@ def _report(made: Mapping[str, Any]) -> None:
     if made["repartition"] is not None:
         typer.echo(f"repartition: {made['repartition']}")
     typer.echo(f"of {made['records']} records: {made['events']} events, {made['failed']} failed")
+    if made["records"] and not made["events"] and not made["failed"]:
+        typer.echo(
+            "all of them are left out: see `where` and `values` in the file, or say what an action is, as "
+            "--answer action.THEIRS=OURS"
+        )
     if made["failed"]:
         typer.echo(f"the first that failed: {made['first_failure']}")
     typer.echo(f"see them with `{made['next']}`, and change what is wrong in the file")

@@ -35,6 +35,11 @@ class Place:
         return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
 
     @property
+    def parts(self) -> list[str]:
+        """The names on the way, as they are written, without what only leads there."""
+        return [part for part in re.split(r"[.@\[\]\"]+", self.path) if part] or [self.path]
+
+    @property
     def last(self) -> str:
         """The last part of the path, as in `name`."""
         words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", re.split(r"[.@]", self.path)[-1])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from streams.errors import SlatestreamError
+from streams.field_names import means
 from streams.mapping.inspect import Inspected, Place
 
 Ask = Callable[[str, str, Sequence[str], str | None], str]
@@ -37,9 +38,10 @@ NAMES: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 """What names of places mean, the surest first."""
 ACTIONS: Mapping[str, str] = {
-    "view": r"view|seen|see|impression|shown|show|display|visit|page",
-    "click": r"click|open|tap|select|detail|read|listen|play|watch|start",
-    "purchase": r"purchase|bought|buy|order|checkout|paid|transaction|complete",
+    "view": r"view|seen|see|impression|shown|show|display|visit|page|vist|visning|angesehen|vue$",
+    "click": r"click|open|tap|select|detail|read|listen|play|watch|start|klik|klick|clic",
+    "purchase": r"purchase|bought|buy|order|checkout|paid|transaction|complete"
+    r"|k[øoö]p|k[øo]b|kauf|koop|achat|compra|acquist",
     "like": r"like|fav|love|save|bookmark|cart|wish|share|follow|up_?vote",
     "dislike": r"dislike|hide|skip|remove|down_?vote|not_interested|report",
 }
@@ -138,6 +140,12 @@ class _Chooser:
             for rank, pattern in enumerate((*NAMES[name], *self._more(name, path)))
             if path not in self.taken
             and (re.search(pattern, place.name) or re.search(pattern, place.last))
+            and fits(place)
+        ] or [
+            (0, not path.startswith("@"), path.count("."), len(path), path)
+            for path, place in self.places.items()
+            if path not in self.taken
+            and means(place.parts, name.removesuffix("_ms") if name == "timestamp_ms" else name)
             and fits(place)
         ]
         return self.places[min(ranked)[-1]] if ranked else None

@@ -193,6 +193,7 @@ def test_every_command_has_an_example_that_it_takes_and_says_its_exit_codes() ->
         (("worker", "--config", "good.csv"), 2, "--config good.csv: no TOML"),
         (("worker", "--release", "none"), 2, "release must be a folder with a manifest.json, got 'none'"),
         (("train", "--data", "none"), 2, "--data none: no such folder or file"),
+        (("tune", "--data", "none"), 2, "--data none: no such folder or file"),
         (("train", "--data", "good.csv", "--like-from", "nan"), 2, "--like-from must be a number, got nan"),
         (("demo", "--release", "none"), 2, "--release: release must be a folder with a manifest.json"),
         (("bench", "serve", "--rates", "nan"), 2, "expected numbers from 0 on, comma-separated, got 'nan'"),

@@ -239,6 +239,11 @@ def test_actions_are_translated_and_unknown_ones_named(tmp_path: Path) -> None:
         clicks(tmp_path, lines, action="love")
 
 
+def test_actions_of_other_languages_are_known(tmp_path: Path) -> None:
+    found = clicks(tmp_path, ["bruger;vare;handling;tid", "u;i;Køb;1700000000", "u;i;visning;1700000001"])
+    assert [one.action for one in found] == ["purchase", "view"]
+
+
 def test_ids_that_a_tool_made_floats_are_whole_again_only_if_all_are(tmp_path: Path) -> None:
     assert clicks(tmp_path, ["user,item", "42.0,7.0", "43.0,8.0"])[0].user_id == "42"
     assert clicks(tmp_path, ["user,item", "42.0,7.0", "v1.0,8.0"])[0].user_id == "42.0"

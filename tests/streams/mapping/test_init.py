@@ -93,6 +93,24 @@ def test_nested_events_with_numbers_for_ids_and_words_for_actions(
     assert "Left out: heartbeat." in (tmp_path / "m.toml").read_text()
 
 
+def test_names_of_other_languages_are_known_and_what_leaves_all_records_out_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    values = [
+        {"hændelse": kind, "bruger": {"nr": n}, "varenr": f"V{n}", "tidspunkt": f"2025-11-24T08:00:0{n}Z"}
+        for n, kind in enumerate(("købt", "vist", "vist"))
+    ]
+    _, events = proposed(monkeypatch, tmp_path, values)
+    assert [(one["user_id"], one["item_id"], one["action"]) for one in events] == [
+        ("0", "V0", "purchase"), ("1", "V1", "view"), ("2", "V2", "view"),
+    ]  # fmt: skip
+    assert events[2]["timestamp_ms"] == 1_763_971_202_000
+    strange = [value | {"hændelse": "qwx"} for value in values]
+    file = write(tmp_path / "strange.jsonl", strange)
+    assert run(monkeypatch, file, "--out", str(tmp_path / "n.toml"), "--yes") == 0
+    assert "all of them are left out" in capsys.readouterr().out
+
+
 def test_what_was_proposed_is_said_as_json_with_the_command_that_shows_more(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

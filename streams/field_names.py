@@ -1,8 +1,8 @@
-"""What columns are called: names of each field in English, then in ten other European languages."""
+"""What fields are called elsewhere: names of columns and of places in records, in ten languages."""
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "user_id": (
@@ -74,6 +74,16 @@ AMOUNTS = {
     "importo", "prezzo", "quantita", "valor", "preco", "quantidade",
 }  # fmt: skip
 """Values that only a purchase has."""
+ACTIONS = {
+    "views": "view", "pv": "view", "pageview": "view", "impression": "view", "clicks": "click",
+    "addtocart": "click", "cart": "click", "play": "click", "listen": "click", "buy": "purchase",
+    "order": "purchase", "transaction": "purchase", "purchased": "purchase", "favourite": "like",
+    "favorite": "like", "fav": "like", "skip": "dislike",
+    "vist": "view", "visning": "view", "klik": "click", "klick": "click", "clic": "click", "kob": "purchase",
+    "kop": "purchase", "kauf": "purchase", "gekauft": "purchase", "aankoop": "purchase", "achat": "purchase",
+    "compra": "purchase", "acquisto": "purchase",
+}  # fmt: skip
+"""What files call actions, as `folded` writes it, and what we call them."""
 IDS = re.compile(r"(id|key|code|kode|no|nr|nummer|number|numero|hash)$")
 """How a name ends that is an id's."""
 _STARTS_AS_ID = re.compile(r"^(id|codigo|numero|code)")
@@ -84,6 +94,15 @@ def folded(column: str) -> str:
     """Return a column's name as names are compared: small letters without accents, and digits."""
     text = column.casefold().translate(_LETTERS)
     return re.sub(r"[^a-z0-9]", "", unicodedata.normalize("NFKD", text))
+
+
+def means(parts: Sequence[str], field: str) -> bool:
+    """Tell whether the last part of a path is what a field is called: of an id also `vare.nr`, `vare_nr`."""
+    last, *before = [folded(part) for part in reversed(parts)]
+    called = {last}
+    if field in ("user_id", "item_id"):
+        called.add(without_id(last) or (before[0] if before else ""))
+    return not called.isdisjoint(NAMES.get(field, ()))
 
 
 def without_id(name: str) -> str:
