@@ -309,7 +309,8 @@ class UserState(msgspec.Struct, frozen=True):
 
     events counts all that ever came, actions the same by action; history has the latest of those that are
     kept, the newest first. affinities are entities of the items of the history, each event weighing what its
-    action does, and half as much where it is `affinity_half_life_ms` older than the latest.
+    action does, and half as much where it is `affinity_half_life_ms` older than the latest. quarantined says
+    that what the user does now counts for nobody else; suspicion how much the user looks as if it should not.
     """
 
     user_id: str
@@ -322,6 +323,8 @@ class UserState(msgspec.Struct, frozen=True):
     blocked_items: list[str]
     partition: int
     clicks_offset: int
+    quarantined: bool = False
+    suspicion: float = 0.0
 
 
 class ItemState(msgspec.Struct, frozen=True):

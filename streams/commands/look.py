@@ -123,6 +123,8 @@ def show_user(answer: UserState, rows: int, console: Console) -> None:
     ]
     facts += [(name, value) for name, value in answer.attributes.items()]
     facts += [("prefers", ", ".join(answer.preferences))] if answer.preferences else []
+    facts += [("quarantine", "what this user does counts for nobody else")] if answer.quarantined else []
+    facts += [("suspicion", f"{answer.suspicion:.2f}")] if answer.suspicion >= 1 else []
     facts += [("blocked", ", ".join(answer.blocked_items))] if answer.blocked_items else []
     _print_facts(facts, console)
     history = Table(title="History, the latest to come first", title_justify="left")

@@ -261,7 +261,7 @@ def assemble(
         partitions=partitions, flusher=flusher, watch=watch, reclaimer=reclaimer, idle_users=idle_users,
         quarantines=quarantines, suspects=suspects,
         server=server, signals=release.signals, follower=follower, decider=decider, folding=folding,
-        inspector=Inspector(settings, shared, eligibility),
+        inspector=Inspector(settings, shared, eligibility, suspects),
         lists=Lists(shared, eligibility, clock, surge_bound=surge_bound),
         agents=agents,
     )  # fmt: skip

@@ -10,6 +10,7 @@ from streams.settings import Settings
 from streams.state.catalogue import MAX_EDGES
 from streams.state.shard import Shard
 from streams.state.shared import SharedState
+from streams.worker.suspects import Suspects
 
 SHOWN = 50
 """Events, affinities and neighbours that are told, each."""
@@ -18,7 +19,10 @@ SHOWN = 50
 class Inspector:
     """Reads the state on the event loop: a millisecond for a user of a thousand events, less for an item."""
 
-    def __init__(self, settings: Settings, shared: SharedState, eligibility: Eligibility) -> None:
+    def __init__(
+        self, settings: Settings, shared: SharedState, eligibility: Eligibility, suspects: Suspects
+    ) -> None:
+        self._suspects = suspects
         self._shared = shared
         self._eligibility = eligibility
         self._depth = settings.history_limit
@@ -39,6 +43,8 @@ class Inspector:
             attributes, preferences = profiles.attributes(row), profiles.preferences(row)
             blocked = profiles.blocked(row).tolist()
             offset = shard.seen_offset
+            mark = profiles.quarantine.of(user_id)
+            liked = profiles.positive[codes]
         latest = zip(items[::-1][:SHOWN].tolist(), codes[::-1].tolist(), times[::-1].tolist(), strict=False)
         ages = (times.max(initial=0) - times) / self._half_life_ms
         return UserState(
@@ -54,6 +60,8 @@ class Inspector:
             blocked_items=[index.ids[one] for one in blocked],
             partition=shard.partition,
             clicks_offset=offset,
+            quarantined=mark is not None and mark.lasts,
+            suspicion=self._suspects.of_events(items, liked),
         )
 
     def _affinities(self, items: NDArray[np.int64], weights: NDArray[np.float64]) -> list[Weighed]:

@@ -84,6 +84,13 @@ class Suspects:
         looks = [await asyncio.to_thread(_look, _Seen(one), excess, told=0.0) for one in self._shards()]
         return [one for found in looks for one in found.values()]
 
+    def of_events(self, items: NDArray[np.int64], liked: NDArray[np.bool_]) -> float:
+        """Return how suspect a user of these events is now: (n,) rows of items, and which are likes."""
+        rows, places = np.unique(items[-DEPTH:], return_inverse=True)
+        excess = self._excess(rows.astype(np.int32))
+        ((surges, repetition),) = suspicion(places[None], liked[None, -DEPTH:], excess).tolist()
+        return score_of(surges, repetition)
+
     def of(self, shard: Shard) -> list[Suspect]:
         """Return the users of a shard who were suspect when they were looked at, the most suspect first."""
         found = sorted(self._of(shard).suspects.values(), key=lambda one: -one.score)
@@ -93,9 +100,10 @@ class Suspects:
         seen = self._seen.get(shard.partition)
         return seen if seen is not None and seen.shard is shard else _Seen(shard)
 
-    def _excess(self) -> NDArray[np.float64]:
-        """(N,) float64, the share of each item's likes that does not count."""
-        rows = np.arange(len(self._shared.index), dtype=np.int32)
+    def _excess(self, rows: NDArray[np.int32] | None = None) -> NDArray[np.float64]:
+        """Return the share of likes of some items, or of all, that does not count: (n,) float64."""
+        if rows is None:
+            rows = np.arange(len(self._shared.index), dtype=np.int32)
         return 1.0 - shares_at(self._parts.read(self._shared.parts), rows, self._surge_bound)
 
     async def _hold(self, seen: _Seen) -> None:

@@ -195,6 +195,9 @@ async def test_who_pushes_items_together_is_told_and_put_there_where_that_is_ask
         assert (told, held) == ((fakes, set()) if at is None else (set(), fakes))
         metrics = worker.parts.metrics.render()[0].decode()
         assert f"slatestream_users_suspect {12.0 if at is None else 0.0}" in metrics
+        told = {name: worker.parts.inspector.user(name, shard) for name in ("fake1", "honest1")}
+        assert told["fake1"].suspicion > 1 > told["honest1"].suspicion
+        assert [one.quarantined for one in told.values()] == [at is not None, False]
         if at is None:
             return
         await worker.parts.quarantines.release(shard, "fake3")
