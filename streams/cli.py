@@ -154,6 +154,11 @@ def main() -> None:
         if (error.name or "").partition(".")[0] not in TRAIN:
             raise
         _end(f"needs {error.name}: pip install 'slatestream[train]'", 2)
+    except UnicodeEncodeError:
+        odd = next((word for word in sys.argv if _is_no_text(word)), None)
+        if odd is None:
+            raise
+        _end(f"{ascii(odd)} is no UTF-8 text", 2)
     except OSError as error:  # of a file that was named; of anything else it is no user's
         if error.filename is None:
             raise
@@ -164,6 +169,11 @@ def main() -> None:
         if type(error).__module__.partition(".")[0] not in ("aiokafka", "kafka"):
             raise
         _end(f"Kafka: {error}", 3)
+
+
+def _is_no_text(word: str) -> bool:
+    """Tell whether a word of the command line was given in bytes that are no UTF-8."""
+    return any("\ud800" <= letter <= "\udfff" for letter in word)
 
 
 def _end(message: str, code: int) -> None:

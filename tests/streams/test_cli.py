@@ -176,6 +176,8 @@ def test_every_command_has_an_example_that_it_takes_and_says_its_exit_codes() ->
         (("experiment", "list"), 3, "Kafka cannot be reached"),
         (("ope", "--from-topics"), 3, "Kafka cannot be reached"),
         (("recommend", "u1", "--url", "http://127.0.0.1:1"), 3, "no worker answers at http://127.0.0.1:1"),
+        (("recommend", "u\udcff"), 2, "'u\\udcff' is no UTF-8 text"),
+        (("list", "trending", "--filter", "genre:\udcff"), 2, "'genre:\\udcff' is no UTF-8 text"),
         (("recommend", "u1", "--url", "here"), 2, "--url must begin with http:// or https://"),
         (("map", "none.toml"), 2, "mapping none.toml: No such file or directory"),
         (("map", "avro.toml"), 2, "source t is avro, so it needs the address of the schema registry"),
