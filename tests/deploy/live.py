@@ -129,8 +129,10 @@ def metrics_of_a_release() -> Iterator[str]:
 
 @contextmanager
 def metrics_of_a_trainer() -> Iterator[str]:
-    """Metrics of a trainer that has nothing to train on yet; give their host:port."""
-    with metrics_port(Told().registry, host="127.0.0.1", port=0) as url:
+    """Metrics of a trainer that has seen scores drift and has nothing to train on; give their host:port."""
+    told = Told()
+    told.drift.set(0.1)
+    with metrics_port(told.registry, host="127.0.0.1", port=0) as url:
         yield urllib.parse.urlsplit(url).netloc
 
 
