@@ -1,6 +1,7 @@
 """Commands that are imported when they are asked for: a group of many pays for the one it runs."""
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -49,14 +50,16 @@ def _load(name: str, where: str) -> Any:
         alone.command()(what)
         command = typer.main.get_command(alone)
     command.name = name
-    _say_exit_codes(command)
+    _finish_help(command)
     return command
 
 
-def _say_exit_codes(command: Any) -> None:
-    """Let the help of every command say how it may end, where its own text does not."""
+def _finish_help(command: Any) -> None:
+    """Let the help of every command flow to any width, and say how it may end where its text does not."""
     for one in getattr(command, "commands", {}).values():
-        _say_exit_codes(one)
+        _finish_help(one)
+    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+    command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     if not hasattr(command, "commands") and "xit code" not in (command.help or ""):
         command.epilog = EXITS
 

@@ -64,7 +64,7 @@ def serve_command(
     by the same generator without any worker, twice through the broker. "CPU ms/slate" is the worker's
     processor time, clicks beside included: on a machine that others use it says more than a latency.
 
-    The default grid takes about twenty minutes, the first of these two:
+    The default grid takes about twenty minutes, the first of these examples two:
 
     slatestream bench serve --items 20000 --rates 50,100 --clicks 0 --limit-ms 0
 

@@ -153,7 +153,8 @@ def test_every_command_and_option_says_what_it_does_and_has_json_for_programs() 
 def test_every_command_has_an_example_that_it_takes_and_says_its_exit_codes() -> None:
     root = typer.main.get_command(app)
     for name, command in leaves(root):
-        lines = [line.strip() for line in command.help.splitlines()]
+        lines = command.help.split("\n\n")
+        assert "\n" not in "".join(lines), f"the help of {name} does not flow to the width of a terminal"
         examples = [line for line in lines if re.match(rf"(\w+=\S+ )?slatestream {name}( |$)", line)]
         assert examples, f"{name} has no example"
         for line in examples:
