@@ -55,12 +55,18 @@ def _load(name: str, where: str) -> Any:
 
 
 def _finish_help(command: Any) -> None:
-    """Let the help of every command flow to any width, and say how it may end where its text does not."""
+    """Let the help of every command flow to any width, and say how it may end where its text does not.
+
+    What takes no value is shown without the kind of one.
+    """
     for one in getattr(command, "commands", {}).values():
         _finish_help(one)
     paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+    for option in command.params:
+        if getattr(option, "is_flag", False):
+            option.metavar = ""
     command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    if not hasattr(command, "commands") and "xit code" not in (command.help or ""):
+    if not hasattr(command, "commands") and "Exit code 0" not in command.help:
         command.epilog = EXITS
 
 

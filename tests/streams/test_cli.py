@@ -160,7 +160,7 @@ def test_every_command_has_an_example_that_it_takes_and_says_its_exit_codes() ->
         for line in examples:
             words = re.split(r" (?:[#|>] ?)", line.partition("slatestream ")[2])[0]
             refuse_unknown(root, shlex.split(words), whole=True)
-        assert "xit code" in command.help + (command.epilog or ""), name
+        assert "Exit code 0" in command.help + (command.epilog or ""), name
 
 
 @pytest.mark.parametrize(
