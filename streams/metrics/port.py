@@ -19,10 +19,9 @@ def metrics_port(registry: CollectorRegistry, *, host: str, port: int) -> Iterat
     """
     try:
         server, _ = start_http_server(port, host, registry)
-    except OSError as error:
-        raise SlatestreamError(
-            f"--host {host} --port {port}: {error.strerror}; name others, port 0 for any"
-        ) from None
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no address can have
+        why = getattr(error, "strerror", None) or error
+        raise SlatestreamError(f"--host {host} --port {port}: {why}; name others, port 0 for any") from None
     try:
         yield f"http://{host}:{server.server_port}/metrics"
     finally:

@@ -140,9 +140,10 @@ async def _listen(
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port, ssl_context=context).start()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no address can have
         await runner.cleanup()
-        raise ConfigurationError(f"{host}:{port} cannot be listened on: {error.strerror}") from None
+        why = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"{host}:{port} cannot be listened on: {why}") from None
     if not is_local(host) and not guard.asks_for_tokens:
         log.warning(
             "EVERYBODY WHO REACHES %s:%d MAY ASK FOR SLATES: no bearer token is asked for. "

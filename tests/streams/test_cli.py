@@ -177,6 +177,7 @@ def test_every_command_has_an_example_that_it_takes_and_says_its_exit_codes() ->
         (("experiment", "list"), 3, "Kafka cannot be reached"),
         (("ope", "--from-topics"), 3, "Kafka cannot be reached"),
         (("recommend", "u1", "--url", "http://127.0.0.1:1"), 3, "no worker answers at http://127.0.0.1:1"),
+        (("canary", "--host", "a" * 300), 2, "label too long); name others, port 0 for any"),
         (("recommend", "u\udcff"), 2, "'u\\udcff' is no UTF-8 text"),
         (("list", "trending", "--filter", "genre:\udcff"), 2, "'genre:\\udcff' is no UTF-8 text"),
         (("recommend", "u1", "--url", "here"), 2, "--url must begin with http:// or https://"),
