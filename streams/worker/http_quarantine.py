@@ -38,7 +38,8 @@ async def quarantine(http: web.Request) -> web.Response:
             return _json(found)
     except OwnershipLost:
         raise Problem(503, f"partition {shard.partition} is going to another worker; try again") from None
-    raise Problem(404, f"user {user_id!r} has never been in quarantine")
+    # Not a 404, which says that another worker is to be asked.
+    raise Problem(400, f"user {user_id!r} has never been in quarantine")
 
 
 def _json(answer: msgspec.Struct) -> web.Response:
