@@ -25,11 +25,11 @@ function said(value, unit) {
   return `${number} ${UNITS[unit] ?? ""}`.trim();
 }
 
-// A name has the same colour in every chart, unless two of one chart would share it.
-function inks(labels) {
+// A name has the same colour in every chart, unless two of one chart would share it; policies have the console's.
+function inks(lines) {
   const taken = new Set();
-  return labels.map((label) => {
-    let at = [...label].reduce((sum, letter) => (31 * sum + letter.charCodeAt(0)) >>> 0, 7) % INKS.length;
+  return lines.map(([label, , given]) => {
+    let at = given && !taken.has(INKS.indexOf(given)) ? INKS.indexOf(given) : [...label].reduce((sum, letter) => (31 * sum + letter.charCodeAt(0)) >>> 0, 7) % INKS.length;
     for (let step = 0; taken.has(at) && step < INKS.length; step += 1) at = (at + 1) % INKS.length;
     const again = taken.has(at);
     taken.add(at);
@@ -45,7 +45,7 @@ function latest(values) {
 function draw(place) {
   const { unit, lines } = JSON.parse(place.dataset.chart);
   const axis = { stroke: color("--soft"), font: "12px system-ui", grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
-  const looks = inks(lines.map(([label]) => label));
+  const looks = inks(lines);
   const series = lines.map(([label, values], i) => ({
     label, ...looks[i], width: 1.75, points: { show: false }, spanGaps: false,
     value: (_, v, _series, at) => said(at === null ? latest(values) : v, unit),
@@ -53,7 +53,7 @@ function draw(place) {
   const chart = new uPlot({
     width: place.clientWidth, height: 160,
     series: [{ label: "at", value: (_, v, _series, at) => clock(at === null ? times.at(-1) : v) }, ...series],
-    axes: [{ ...axis, grid: { show: false }, space: 70, values: (_, at) => at.map(clock) },
+    axes: [{ ...axis, grid: { show: false }, space: 66, incrs: [10, 30, 60, 120, 300, 600, 1800], values: (_, at) => at.map(clock) },
            { ...axis, size: 64, values: (_, at) => at.map((one) => said(one, unit)) }],
     scales: { y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.1 : 1] } },
     cursor: { drag: { x: false, y: false }, sync: { key: "panels" } },

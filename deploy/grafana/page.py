@@ -21,7 +21,8 @@ from typing import Any
 
 from deploy.grafana.dashboards import DASHBOARDS
 from deploy.grafana.panel import Panel
-from streams.console.rendering import commands
+from streams.console.rendering import commands, ink
+from streams.metrics.tables import POLICIES
 
 MINUTES = 15
 POINTS = 300
@@ -29,7 +30,7 @@ RATE_INTERVAL = "30s"
 # As wide as in Grafana, whose rows have 24 columns, where there is room.
 GRID = (
     "@media (min-width: 1000px) { main { max-width: 1600px } .charts.board { grid-template-columns: "
-    "repeat(24, minmax(0, 1fr)) } .panel { grid-column: span var(--span) } }"
+    "repeat(24, minmax(0, 1fr)) } .panel { grid-column: span var(--span) } } .panel dt { flex: 1 1 auto }"
 )
 STATIC = files("streams.console") / "static"
 
@@ -97,9 +98,19 @@ def lines_of(
     return lines
 
 
+def colour(label: str) -> str | None:
+    """Return the colour that a policy has in the console, where a legend begins with one; else None.
+
+    >>> colour("greedy snrips low"), colour("p99 fold")
+    ('--ink-2', None)
+    """
+    name = label.partition(" ")[0]
+    return f"--{ink(name)}" if name in POLICIES else None
+
+
 def _figure(panel: Panel, lines: Sequence[Line]) -> str:
     unit = "name" if panel.shows == "names" else panel.unit
-    data = {"unit": unit, "lines": [[line.label, line.values] for line in lines]}
+    data = {"unit": unit, "lines": [[line.label, line.values, colour(line.label)] for line in lines]}
     kind = "chart" if panel.shows == "lines" else "stat"
     shown = (
         f'<div data-{kind}="{escape(json.dumps(data))}" role="img" aria-label="{escape(panel.title)}"></div>'

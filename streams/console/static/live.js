@@ -44,7 +44,10 @@ function draw(place, lines) {
   const series = lines.map(([, label, unit, ink], i) => ({
     label, stroke: color(ink), width: 1.75, points: { show: false },
     fill: lines.length === 1 ? `${color(ink)}1c` : undefined,
-    value: (chart, v, _, at) => `${shown("", at === null ? chart.data[i + 1].at(-1) : v)} ${unit}`,
+    value: (chart, v, _, at) => {
+      const said = shown("", at === null ? chart.data[i + 1].at(-1) : v);
+      return said === "–" ? said : `${said} ${unit}`;
+    },
   }));
   const chart = new uPlot({
     width: place.clientWidth, height: 150,
