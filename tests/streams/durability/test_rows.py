@@ -46,6 +46,15 @@ def test_rows_bring_co_visits_back_under_other_row_numbers():
     assert list(take_covisits(other, other_index, 3).rows) == []
 
 
+def test_after_a_tombstone_an_older_row_replaces_a_newer_one():
+    covisits, index = observed(200)
+    old = list(take_covisits(covisits, index, 3).rows)
+    newer, newer_index = observed(400)
+    rows = [row for key, value in old for row in ((key, None), (key, value))]
+    restore_covisits(newer, newer_index, RecordColumns.of_rows(rows))
+    assert content(newer, newer_index) == content(covisits, index)
+
+
 def test_an_older_row_never_replaces_a_newer_one():
     covisits, index = observed(200)
     old = list(take_covisits(covisits, index, 0).rows)

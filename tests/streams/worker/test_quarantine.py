@@ -78,6 +78,10 @@ async def test_nothing_is_learned_of_their_slates_and_clicks(make_memory: MakeMe
     memory = make_memory(policy="thompson-disjoint")
     async with memory.worker() as worker:
         await traffic(memory, worker, 0, 30)
+        memory.events.request(FAKE, request_id="before", k=3)
+        await worker.deliver()
+        earlier = memory.events.recommendations()[-1]
+        assert earlier.request_id == "before"
         await put(worker, held=True)
         memory.events.click(FAKE, "i1", "view")
         await worker.deliver()
@@ -90,10 +94,11 @@ async def test_nothing_is_learned_of_their_slates_and_clicks(make_memory: MakeMe
         assert slate.request_id == "held"
         for item in slate.slate:
             memory.events.click(FAKE, item.item_id, "like", request_id="held")
+        memory.events.click(FAKE, earlier.slate[0].item_id, "like", request_id="before")
         await worker.deliver()
         shard.count_published()
         assert (shard.statistics.to_bytes(), shard.covisits.popularity.tolist()) == before
-        assert "slatestream_clicks_held_total 4.0" in worker.parts.metrics.render()[0].decode()
+        assert "slatestream_clicks_held_total 5.0" in worker.parts.metrics.render()[0].decode()
 
 
 async def test_what_users_share_is_folded_as_if_they_had_done_nothing(memory: Memory) -> None:
