@@ -55,7 +55,7 @@ class Kept(Generic[T]):
     async def get(self) -> Found[T]:
         """Return what was found less than `fresh_s` ago, or find it."""
         async with self._turn:
-            if self._found is None or time.time() - self._found.at > self._fresh_s:
+            if self._found is None or self.is_old(self._found):
                 result = await aside(self._work)
                 self._found = Found(result, time.time())
             return self._found
@@ -66,6 +66,10 @@ class Kept(Generic[T]):
             self._finding = asyncio.create_task(self.get())
         done, _ = await asyncio.wait({self._finding}, timeout=patience_s)
         return self._finding.result() if done else self._found
+
+    def is_old(self, found: Found[T]) -> bool:
+        """Tell whether what was found is to be found anew."""
+        return time.time() - found.at > self._fresh_s
 
     def forget(self) -> None:
         """Let it be found anew for who asks next: it is known to have changed."""

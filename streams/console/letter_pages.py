@@ -57,7 +57,7 @@ class LetterPages:
             return await self._screen.not_yet("dead_letters")
         return await self._screen.page(
             "dead_letters", found=found.result, reason=reason, at=1000 * found.at,
-            prefix=self._settings.topic_prefix,
+            prefix=self._settings.topic_prefix, again=self._letters[reason].is_old(found),
         )  # fmt: skip
 
     async def dead_letter(self, http: web.Request) -> web.Response:

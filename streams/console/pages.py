@@ -178,7 +178,10 @@ class Pages:
             return await self._screen.cannot(error)
         if found is None:
             return await self._screen.not_yet("experiments")
-        return await self._screen.page("experiments", reports=found.result, at=1000 * found.at)
+        return await self._screen.page(
+            "experiments", reports=found.result, at=1000 * found.at,
+            again=self._experiments.is_old(found),
+        )  # fmt: skip
 
     async def policies(self, _: web.Request) -> web.Response:
         """Answer with what every candidate policy would have earned."""
@@ -190,5 +193,5 @@ class Pages:
             return await self._screen.not_yet("policies")
         return await self._screen.page(
             "policies", report=found.result.report, whole=found.result.whole, at=1000 * found.at,
-            candidates=self._parts.settings.candidate_policies,
+            candidates=self._parts.settings.candidate_policies, again=self._policies.is_old(found),
         )  # fmt: skip

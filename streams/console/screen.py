@@ -16,8 +16,8 @@ class Screen:
         self._parts = parts
         self._templates = environment()
 
-    async def page(self, name: str, *, status: int = 200, **values: Any) -> web.Response:
-        """Return the page of a template."""
+    async def page(self, name: str, *, status: int = 200, again: bool = False, **values: Any) -> web.Response:
+        """Return the page of a template; `again`: the browser is to load it once more in a moment."""
         serving = self._parts.lanes.serving
         given = {
             "page": name,
@@ -28,7 +28,8 @@ class Screen:
         }
         template = self._templates.get_template
         text = await asyncio.to_thread(lambda: template(f"{name}.html").render(given))
-        return web.Response(text=text, status=status, content_type="text/html")
+        headers = {"Refresh": "2"} if again else {}
+        return web.Response(text=text, status=status, content_type="text/html", headers=headers)
 
     async def cannot(self, error: Exception) -> web.Response:
         """Say that the brokers do not answer."""
@@ -37,9 +38,7 @@ class Screen:
     async def not_yet(self, name: str) -> web.Response:
         """Say that a page is being worked out; the browser asks again by itself."""
         said = "This is being worked out from the topics; the page loads again by itself."
-        answer = await self.page("message", page=name, title="One moment", message=said)
-        answer.headers["Refresh"] = "2"
-        return answer
+        return await self.page("message", page=name, title="One moment", message=said, again=True)
 
 
 def whole(http: web.Request, name: str, *, default: int, least: int = 0, most: int) -> int:

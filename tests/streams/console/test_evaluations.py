@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from streams.console.evaluations import Kept
+from streams.console.evaluations import Found, Kept
 
 
 class Work:
@@ -22,7 +22,9 @@ async def test_what_was_found_is_kept_until_it_is_old_or_known_to_have_changed()
     kept = Kept(work := Work(), fresh_s=3600.0)
     assert [(await kept.get()).result for _ in range(3)] == [1, 1, 1]
     kept.forget()
-    assert (await kept.get()).result == work.done == 2
+    assert (found := await kept.get()).result == work.done == 2
+    assert not kept.is_old(found)
+    assert kept.is_old(Found(2, at=0.0))
 
 
 async def test_who_does_not_wait_gets_what_was_found_before_and_the_work_goes_on() -> None:
