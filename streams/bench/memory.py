@@ -28,8 +28,11 @@ from streams.worker.process import WorkerProcess, same_topics
 EDGES = 8
 SETTLE_S = 12.0
 LOAD_S = 600.0
-SOAK_ITEMS, SOAK_CLICKS, SOAK_REQUESTS = 2_000, 500.0, 20.0
+SOAK_ITEMS, SOAK_REQUESTS = 2_000, 20.0
 SOAK_LOOK_S = 5.0
+# Histories of the soak's users are full, and its slates have closed, within its first part.
+SOAK_FULL, SOAK_WINDOW_MS = 1 / 8, 30_000
+BURST = "a burst of clicks, at its peak"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ def memory_command(
     soak: Annotated[
         float, typer.Option(min=0, help="Minutes of a steady load after that, memory watched; 0 is none.")
     ] = 0.0,
+    clicks: Annotated[float, typer.Option(min=1, help="Clicks a second of the soak.")] = 500.0,
     set_: Set = None,
     out: Annotated[Path, typer.Option(help="Folder for memory.json and the worker's log.")] = Path(
         "build/bench"
@@ -67,6 +71,8 @@ def memory_command(
     console = Console()
     say = speaker(console)
     given = {"text_encoder": "none"} | settings_given(set_ or [])
+    if soak:
+        given = {"attribution_window_ms": SOAK_WINDOW_MS} | given
     steps = [40.0, 30.0, 50.0, 30.0, 35.0, 35.0] + ([60 * soak] if soak else [])
     plan = Plan(steps, say)
     log = out / "memory-worker.log"
@@ -82,7 +88,7 @@ def memory_command(
             samples: list[tuple[float, float]] = []
             if soak:
                 plan.begin(f"{soak:g} minutes of a steady load")
-                samples = soaked(settings, worker, soak * 60, users, say)
+                samples = soaked(settings, worker, soak * 60, clicks, say)
                 slope = slope_per_hour(samples)
     print_table(
         console, "Resident memory", ("what", "loaded", "bytes each"),
@@ -111,6 +117,14 @@ class Scale:
         """Bytes since the last reading."""
         before, self.bytes = self.bytes, self._read()
         return self.bytes - before
+
+    def peak(self) -> int:
+        """Bytes at the most since `forget_peak`, beyond the last reading."""
+        return max(0, self._worker.peak_bytes() - self.bytes)
+
+    def forget_peak(self) -> None:
+        """Let `peak` count from now on."""
+        self._worker.forget_peak()
 
 
 def load_kinds(
@@ -141,12 +155,14 @@ def load_kinds(
         return load
 
     weigh("a user with one interaction", users, histories(1, 0))
+    scale.forget_peak()
     weigh("an interaction", 9 * users, histories(9, 1))
+    burst = Weight(BURST, 1, scale.peak())
     weigh("an item", items, catalogue("bare", 0, 0, items))
     weigh("an item with 8 edges", items, catalogue("edges", EDGES, 0, 2 * items))
     weigh("an item with a text vector", items, catalogue("text", 0, 384, 3 * items))
     item = found[2].bytes_each
-    return [*found, Weight("an edge", EDGES * items, (found[3].bytes_each - item) / EDGES)]
+    return [*found, Weight("an edge", EDGES * items, (found[3].bytes_each - item) / EDGES), burst]
 
 
 def item_rows(items: int, prefix: str, partitions: int, edges: int, dim: int) -> Rows:
@@ -187,23 +203,24 @@ def await_items(worker: WorkerProcess, total: int) -> None:
 
 
 def soaked(
-    settings: Settings, worker: WorkerProcess, seconds: float, users: int, say: Say
+    settings: Settings, worker: WorkerProcess, seconds: float, clicks: float, say: Say
 ) -> list[tuple[float, float]]:
     """Put a steady load on the worker and read its memory: (seconds, bytes) samples."""
+    users = max(100, int(clicks * seconds * SOAK_FULL / settings.history_limit))
     publish_all(settings, "item-state", catalogue_rows(SOAK_ITEMS, settings.partitions))
     works = [
         Work(
             kind=kind,
             rate=rate,
             seconds=seconds,
-            users=min(users, 10_000),
+            users=users,
             items=1_000,
             client=librdkafka_options(settings),
             to=topic_name(settings, to),
             back=topic_name(settings, "recommendations"),
             partitions=settings.partitions,
         )
-        for kind, rate, to in (("clicks", SOAK_CLICKS, "clicks"), ("kafka", SOAK_REQUESTS, "requests"))
+        for kind, rate, to in (("clicks", clicks, "clicks"), ("kafka", SOAK_REQUESTS, "requests"))
     ]
     samples: list[tuple[float, float]] = []
     with LoadProcess(works[0]) as first, LoadProcess(works[1]) as second:

@@ -220,6 +220,17 @@ class WorkerProcess:
         fields = Path(f"/proc/{self.pid}/statm").read_text().split()
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def peak_bytes(self) -> int:
+        """The most of it that was in use at a time, since the start or `forget_peak`."""
+        self.check()
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+    def forget_peak(self) -> None:
+        """Let `peak_bytes` count from now on."""
+        self.check()
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
     def cpu_seconds(self) -> float:
         """Processor time of the process and its threads since its start."""
         self.check()
