@@ -114,6 +114,7 @@ async def _verify(
 ) -> "list[Result]":
     from streams.client.workers import Workers
     from streams.kafka.log import KafkaLog
+    from streams.verify.answering import while_answered
     from streams.verify.run import Verifier
 
     log = KafkaLog(settings)
@@ -128,11 +129,15 @@ async def _verify(
                 settings, log, ends, plan, committed=partial(committed_offsets, settings),
                 tell=lambda partition, records: tell(f"partition {partition}", records),
             )  # fmt: skip
-            if urls is None:
-                counting = await stored_counting(settings)
-                return [await verifier.stored(p, counting) for p in partitions]
-            with Workers(urls, command="verify") as workers:
-                return [await verifier.live(p, partial(workers.state, p)) for p in partitions]
+
+            async def compared() -> "list[Result]":
+                if urls is None:
+                    counting = await stored_counting(settings)
+                    return [await verifier.stored(p, counting) for p in partitions]
+                with Workers(urls, command="verify") as workers:
+                    return [await verifier.live(p, partial(workers.state, p)) for p in partitions]
+
+            return await while_answered(compared(), lambda: ends.begins(topic, partitions[:1]))
     finally:
         await ends.stop()
 
