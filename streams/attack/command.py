@@ -53,7 +53,7 @@ def attack_command(
     learn: Annotated[
         bool, typer.Option("--learn", help="Let it learn from slates before likes; fakes ask for some, too.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of targets, panel and fakes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of targets, panel and fakes.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="So many seeds from it on, added up; in memory.")] = 1,
     on_topics: Annotated[
         bool,

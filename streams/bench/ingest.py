@@ -49,7 +49,7 @@ class Rate:
 
 def ingest_command(
     events: Annotated[int, typer.Option(min=1_000, help="Clicks to ingest.")] = 1_000_000,
-    seed: Annotated[int, typer.Option(help="Of the clicks.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the clicks.")] = 1,
     cold: Annotated[bool, typer.Option("--cold", help="Start the worker when the clicks are there.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for ingest.json and the worker's log.")] = Path(
         "build/bench"

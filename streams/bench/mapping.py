@@ -51,7 +51,7 @@ dwell_ms = "read_ms"
 def mapping_command(
     events: Annotated[int, typer.Option(min=10_000, help="Clicks.")] = 200_000,
     rounds: Annotated[int, typer.Option(min=1, help="Of both, one after the other.")] = 7,
-    seed: Annotated[int, typer.Option(help="Of the clicks.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the clicks.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for mapping.json.")] = Path("build/bench"),
 ) -> None:
     """Measure the same clicks plain and through a mapping, and print the ratio.

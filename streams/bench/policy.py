@@ -155,7 +155,7 @@ def policy_command(
     features: Annotated[int, typer.Option(min=6, max=512, help="Features of a candidate.")] = 36,
     k: Annotated[int, typer.Option(min=1, max=200, help="Positions of a slate.")] = 10,
     samples: Annotated[int, typer.Option(min=1, help="Draws of Thompson's propensities.")] = 256,
-    items: Annotated[int, typer.Option(min=200, help="Items of the catalogue that is scored.")] = 1_700,
+    items: Annotated[int, typer.Option(min=200, max=10**7, help="Items of the catalogue.")] = 1_700,
     seconds: Annotated[float, typer.Option(min=0, help="Of each policy and batch.")] = 0.5,
     out: Annotated[Path, typer.Option(help="Folder for policy.json and the graph.")] = Path("build/bench"),
 ) -> None:

@@ -59,7 +59,7 @@ def prequential_command(
     release: Annotated[Path | None, typer.Option(help="Release folder instead of training one.")] = None,
     model: Annotated[bool, typer.Option(help="--no-model serves without any release.")] = True,
     policy: Annotated[str, typer.Option(help="The worker's policy.")] = "greedy",
-    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for prequential.json and logs.")] = Path("build/bench"),
 ) -> None:
     """Measure hit@k through the real topics, event by event, beside classical recommenders.

@@ -46,7 +46,7 @@ def serve_command(
     ] = None,
     baseline: Annotated[bool, typer.Option("--baseline", help="Serve without any release.")] = False,
     set_: Set = None,
-    seed: Annotated[int, typer.Option(help="Of the requests and the clicks.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the requests and the clicks.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for serve.json and the worker's log.")] = Path(
         "build/bench"
     ),

@@ -49,7 +49,7 @@ def evaluate_command(
     as_json: AsJson = False,
     report: ReportFile = None,
     plots: Plots = False,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     draws: Annotated[int, typer.Option(min=100, help="Of the bootstrap.")] = 2000,
     device: Annotated[str, typer.Option(help="For the texts: auto, cpu or cuda.")] = "auto",
     told: Map = None,

@@ -56,7 +56,7 @@ Bots = Annotated[float | None, _share("Of the users, who click at random.")]
 
 def simulate_command(
     data: Annotated[Path | None, typer.Option(help="Folder in RecBole's format instead of ML-100K.")] = None,
-    seed: Annotated[int, typer.Option(help="Of users and all they do.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of users and all they do.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for figures and picture.")] = Path("build/simulate"),
     policy: Policies = ["reinforce", "ppo", "dqn", "sarsa", "thompson", "linucb", "random", "popularity"],  # noqa: B006
     users: Annotated[int, typer.Option(min=1, help="Users of a round.", rich_help_panel=_MEMORY)] = 96,

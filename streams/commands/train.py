@@ -61,7 +61,7 @@ RecipeFile = Annotated[
 Epochs = Annotated[
     int | None, typer.Option(min=1, help="Passes over the interactions; overrides the recipe.")
 ]
-Seed = Annotated[int | None, typer.Option(help="Overrides the recipe's.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Overrides the recipe's.")]
 Until = Annotated[float, typer.Option(help="Train on this first fraction by time; test on the rest.")]
 Epsilon = Annotated[
     float | None,

@@ -47,7 +47,7 @@ Users = Annotated[
 ]
 Rate = Annotated[float, typer.Option(min=0.1, help="Visits a second.")]
 Slate = Annotated[int, typer.Option("--k", min=1, max=100, help="Items a slate.")]
-Seed = Annotated[int, typer.Option(help="Of users, arrivals and clicks.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of users, arrivals and clicks.")]
 Out = Annotated[Path, typer.Option(help="Folder for summary.json, logs and the release.")]
 
 

@@ -52,7 +52,7 @@ def ope_command(
     host: Annotated[str, typer.Option(help="Live: address the metrics are served on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Live: of the metrics; 0 takes any.")] = 6067,
     resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap, which draws users.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     plot: Annotated[Path | None, typer.Option(help="Draw the intervals into this PNG.")] = None,
     printed: Annotated[
         bool, typer.Option("--json", help="Print all figures as JSON; the tables go to stderr.")

@@ -163,6 +163,13 @@ def test_every_command_has_an_example_that_it_takes_and_says_its_exit_codes() ->
         assert "Exit code 0" in command.help + (command.epilog or ""), name
 
 
+def test_no_seed_is_below_0() -> None:
+    found = dict(leaves(typer.main.get_command(app)))
+    seeds = {name: one.min for name, command in found.items() for one in command.params if one.name == "seed"}
+    assert "demo" in seeds
+    assert {name for name, least in seeds.items() if least != 0} == set()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
