@@ -137,6 +137,19 @@ def test_no_folders_import_each_other_in_a_circle_but_those_that_are_listed() ->
     assert unlisted(circles(folder_graph(import_graph(ROOT))), FOLDER_CIRCLES) == []
 
 
+def unused(graph: Mapping[str, set[str]]) -> set[str]:
+    """Modules of the models that nothing of `streams` leads to; a package's own file holds nothing."""
+    packages = {module.rpartition(".")[0] for module in graph}
+    models, outer = ({module for module in graph if module.split(".")[0] == of} for of in PACKAGES[1::-1])
+    return models - _reached({**graph, "": outer}, "") - packages
+
+
+def test_every_model_is_served_or_trained_by_something_that_runs() -> None:
+    graph = import_graph(ROOT)
+    assert unused(graph) == set()
+    assert unused({**graph, "model_core.other": {"model_core.signals.ease"}}) == {"model_core.other"}
+
+
 def test_a_circle_is_seen_wherever_its_imports_stand(tmp_path: Path) -> None:
     folder = tmp_path / "p"
     (folder / "one").mkdir(parents=True)

@@ -107,6 +107,8 @@ class TrainConfig:
     calibrated."""
     choose_half_life: bool = True
     """Whether the half-life of popularity is chosen by later interactions, where the signals name none."""
+    choose_linear: bool = True
+    """Whether EASE's penalty and the share of its low pass are chosen by later interactions."""
     graph_embedding: str = "none"
     """Where the tables of items, entities and relations start: at random (none), or at the embeddings of the
     knowledge graph by transe, distmult, complex or rotate."""

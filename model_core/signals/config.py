@@ -12,7 +12,7 @@ MAX_NEIGHBOURS = 4096
 UNTOLD = {
     "depth": 1009, "affinity_positives": 50, "affinity_half_life_ms": 2_592_000_000, "neighbours": 256,
     "influence_per_hour": 100, "surge_bound": 3.0,
-    "popularity_half_life_ms": 0,
+    "popularity_half_life_ms": 0, "low_pass": 0.0,
 }  # fmt: skip
 """Of releases whose manifest does not say: they were trained when these were the only values, and before
 users and surges were bounded, which they are in what is served all the same."""
@@ -55,6 +55,8 @@ class SignalConfig:
     """Age at which a positive event counts half as much in how popular its item is: one of
     `horizons.HALF_LIVES_MS`, or 0, as much at any age."""
     ease_penalty: float = 300.0
+    low_pass: float = 0.0
+    """Weight of `model_core.signals.low_pass` beside EASE's 1, in EASE's signal."""
     ease_keep: int = 256
     """Weights per item that a release keeps."""
     ease_refits: int = 16
@@ -72,8 +74,9 @@ class SignalConfig:
             raise ValueError(f"window must be at most the depth, {self.depth}, got {self.window}")
         if self.influence_per_hour < 0:
             raise ValueError(f"influence_per_hour must be at least 0, got {self.influence_per_hour}")
-        if not 0 <= self.surge_bound < math.inf:
-            raise ValueError(f"surge_bound must be finite and at least 0, got {self.surge_bound}")
+        for name in ("surge_bound", "low_pass"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
         if not 1 <= self.neighbours <= MAX_NEIGHBOURS:
             raise ValueError(f"neighbours must be in [1, {MAX_NEIGHBOURS}], got {self.neighbours}")
         for name in ("pair_decay", "pair_other"):

@@ -3,12 +3,13 @@
 Steck 2019, "Embarrassingly shallow autoencoders for sparse data", equation 8: with X the users' positive
 items and G = X'X + penalty * I, the weight of item j for item i is -P[j, i] / P[i, i], P = inverse of G.
 It remembers a whole history as a set, where co-visits and the transformer read its latest part in order.
-Of more than `DENSE_ITEMS` items each has the weights of `model_core.signals.neighbourhoods`.
+Of more than `DENSE_ITEMS` items each has the weights of `model_core.signals.neighbourhoods`. A share of a low
+pass, `model_core.signals.low_pass`, may be added: both are linear in what was liked.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numba
@@ -16,14 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.signals import sparse
+from model_core.signals.low_pass import low_pass
 from model_core.signals.neighbourhoods import neighbourhood_weights
 from model_core.signals.sparse import Sums
 
-if TYPE_CHECKING:
-    import torch
-
 DENSE_ITEMS = 4096
 """Items up to which a matrix of items x items is made: beyond, it would take most of the time and memory."""
+
+BLOCK = 512
+"""Liked items whose weights on all others are made at once."""
 
 UNIT = float(1 << 30)
 """Weights are summed as whole numbers of 1 / UNIT, see `model_core.signals.sparse`."""
@@ -108,6 +110,14 @@ class Ease:
         weights = np.concatenate((self.weights, other.weights))
         return _by_liked(liked, items, weights, self.n_items)
 
+    def plus(self, other: "Ease") -> "Ease":
+        """The sums of the weights of both."""
+        liked = np.concatenate((_owners(self), _owners(other)))
+        items = np.concatenate((self.items, other.items))
+        pairs, at = np.unique(liked * self.n_items + items, return_inverse=True)
+        sums = np.bincount(at, np.concatenate((self.weights, other.weights))).astype(np.float32)
+        return _by_liked(pairs // self.n_items, pairs % self.n_items, sums, self.n_items)
+
     def on(self, items: NDArray[np.integer], *, keep: int) -> "Ease":
         """The weights on some items, per liked item the `keep` largest in absolute value, with ties."""
         there = np.zeros(self.n_items, np.bool_)
@@ -180,7 +190,7 @@ def fit_ease(
     *,
     penalty: float = 300.0,
     keep: int = 256,
-    device: "str | torch.device" = "cpu",
+    low_pass_share: float = 0.0,
 ) -> Ease:
     """Fit on positive interactions; one pair twice counts once.
 
@@ -194,26 +204,31 @@ def fit_ease(
         Ridge penalty.
     keep
         Weights kept per liked item, the largest in absolute value.
+    low_pass_share
+        Weight of the low pass beside EASE's 1.
     """
     known, column = np.unique(items, return_inverse=True)
     if not len(known):
         return Ease(np.zeros(n_items + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
     who, row = np.unique(users, return_inverse=True)
+    _, last = np.unique((row.astype(np.int64) * len(known) + column)[::-1], return_index=True)
+    likes = np.sort(len(row) - 1 - last)
+    row, column = row[likes], column[likes]
+    smooth = None
+    if low_pass_share:
+        left, right = low_pass(row, column)
+        smooth = np.float32(low_pass_share) * left, right
     if n_items > DENSE_ITEMS:
-        _, last = np.unique((row.astype(np.int64) * len(known) + column)[::-1], return_index=True)
-        likes = np.sort(len(row) - 1 - last)
-        neighbours, solved = neighbourhood_weights(row[likes], column[likes], penalty=penalty)
+        neighbours, solved = neighbourhood_weights(row, column, penalty=penalty)
         on, at = np.nonzero(neighbours >= 0)
         every = _by_liked(known[neighbours[on, at]], known[on], solved[on, at], n_items)
+        if smooth is not None:
+            every = every.plus(_largest(*smooth, known, n_items, keep=keep))
         return every.on(known, keep=keep)._with_rows_of(known)
     from scipy import sparse  # takes a second, as does torch below, and a worker only reads weights
 
-    pairs = np.unique(row.astype(np.int64) * len(known) + column)
-    x = sparse.csr_matrix(
-        (np.ones(len(pairs), np.float32), (pairs // len(known), pairs % len(known))), (len(who), len(known))
-    )
-    counts = (x.T @ x).toarray()
-    return ease_of_counts(counts, known, n_items, penalty=penalty, keep=keep, device=device)
+    x = sparse.csr_matrix((np.ones(len(row), np.float32), (row, column)), (len(who), len(known)))
+    return ease_of_counts((x.T @ x).toarray(), known, n_items, penalty=penalty, keep=keep, smooth=smooth)
 
 
 def ease_of_counts(
@@ -223,7 +238,7 @@ def ease_of_counts(
     *,
     penalty: float,
     keep: int,
-    device: "str | torch.device" = "cpu",
+    smooth: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> Ease:
     """Fit on how many users like both of two items.
 
@@ -231,24 +246,46 @@ def ease_of_counts(
     ----------
     counts : (k, k) float32, symmetric; its diagonal says how many like an item
     known : (k,) rows of these items, ascending
+    smooth : (k, r) float32 factors of weights that are added, or None
     """
     import torch
 
-    gram = torch.as_tensor(counts).to(device)
+    gram = torch.as_tensor(counts)
     gram.diagonal().add_(penalty)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
     weights = inverse / -inverse.diagonal()
+    if smooth is not None:
+        weights += torch.as_tensor(smooth[0]) @ torch.as_tensor(smooth[1]).T
     weights.fill_diagonal_(0.0)
     kept = min(keep, len(known))
     chosen = weights.abs().topk(kept, dim=1).indices.sort(dim=1).values
-    values = weights.gather(1, chosen).cpu().numpy()
+    values = weights.gather(1, chosen).numpy()
     sizes = np.zeros(n_items, np.int64)
     sizes[known] = kept
     return Ease(
         np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes))),
-        known[chosen.cpu().numpy()].ravel().astype(np.int32),
+        known[chosen.numpy()].ravel().astype(np.int32),
         values.ravel().astype(np.float32),
     )
+
+
+def _largest(
+    left: NDArray[np.float32],
+    right: NDArray[np.float32],
+    known: NDArray[np.integer],
+    n_items: int,
+    *,
+    keep: int,
+) -> Ease:
+    """The `keep` largest of ``left[i] @ right[j]`` for each of the known items i, in absolute value."""
+    kept, chosen, weights = min(keep, len(known)), [], []
+    for begin in range(0, len(known), BLOCK):
+        part = left[begin : begin + BLOCK] @ right.T
+        part[np.arange(len(part)), begin + np.arange(len(part))] = 0.0
+        at = np.argpartition(-np.abs(part), kept - 1, axis=1)[:, :kept]
+        chosen.append(at)
+        weights.append(np.take_along_axis(part, at, 1))
+    return Ease.of_rows(known, known[np.concatenate(chosen)], np.concatenate(weights), n_items)
 
 
 def _owners(ease: Ease) -> NDArray[np.int64]:

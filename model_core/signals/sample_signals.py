@@ -64,9 +64,13 @@ class Log:
 
     def first(self, n: int) -> "Log":
         """Return the first n events; rows of users and items stay as they are."""
+        return self.part(slice(n))
+
+    def part(self, rows: "slice | NDArray[np.bool_]") -> "Log":
+        """Return some of the events, in their order; rows of users and items stay as they are."""
         return Log(
-            self.users[:n], self.items[:n], self.actions[:n], self.positive[:n], self.times_ms[:n],
-            self.n_users, self.n_items, None if self.positions is None else self.positions[:n],
+            self.users[rows], self.items[rows], self.actions[rows], self.positive[rows], self.times_ms[rows],
+            self.n_users, self.n_items, None if self.positions is None else self.positions[rows],
         )  # fmt: skip
 
 
@@ -197,15 +201,15 @@ def refits(log: Log, config: SignalConfig, features: ItemFeatures) -> Iterator[t
     Items not liked so far have the weights that new items have; the last are those of all items were they
     new. How the mapping is regularised is chosen once, on the whole log.
     """
-    ridge = choose_ridge(_fit(log, config), features)
+    ridge = choose_ridge(fit_known(log, config), features)
     bounds = np.linspace(0, len(log), config.ease_refits + 1).astype(np.int64).tolist()
     for begin, end in pairwise(bounds):
-        yield begin, end, *_weigh(_fit(log.first(begin), config), config, features, ridge)
+        yield begin, end, *_weigh(fit_known(log.first(begin), config), config, features, ridge)
 
 
 def fit_log(log: Log, config: SignalConfig, features: ItemFeatures) -> Ease:
     """EASE of all of a log; items that nobody likes weigh what new ones do."""
-    return with_unmet(_fit(log, config), config, features)
+    return with_unmet(fit_known(log, config), config, features)
 
 
 def with_unmet(ease: Ease, config: SignalConfig, features: ItemFeatures) -> Ease:
@@ -215,7 +219,7 @@ def with_unmet(ease: Ease, config: SignalConfig, features: ItemFeatures) -> Ease
 
 def map_log(log: Log, config: SignalConfig, features: ItemFeatures) -> ItemMapping:
     """How items that are described later get their weights in `fit_log` of the same log."""
-    return fit_mapping(_fit(log, config), features)
+    return fit_mapping(fit_known(log, config), features)
 
 
 def _weigh(ease: Ease, config: SignalConfig, features: ItemFeatures, ridge: Ridge) -> tuple[Ease, Ease]:
@@ -224,7 +228,8 @@ def _weigh(ease: Ease, config: SignalConfig, features: ItemFeatures, ridge: Ridg
     return ease.joined(as_new.on(unmet, keep=config.ease_keep)), as_new
 
 
-def _fit(log: Log, config: SignalConfig) -> Ease:
+def fit_known(log: Log, config: SignalConfig) -> Ease:
+    """EASE of all of a log, of the items that somebody likes."""
     liked = log.positive & (log.items < log.n_items)
     return fit_ease(
         log.users[liked],
@@ -232,6 +237,7 @@ def _fit(log: Log, config: SignalConfig) -> Ease:
         log.n_items,
         penalty=config.ease_penalty,
         keep=config.ease_keep,
+        low_pass_share=config.low_pass,
     )
 
 

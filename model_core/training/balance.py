@@ -6,9 +6,10 @@ of something, and by then much has been counted. So once the networks stand, the
 signal, the match, the head) are weighed anew on later rows that they have not learned from: stacking
 (Wolpert 1992, "Stacked generalization"), by NDCG@10; not by the one best weighing but by an average of all
 that are about as good, as in Yao et al. 2018, "Using stacking to average Bayesian predictive distributions".
-It is done twice: before each event of a user who is here, and where those rows begin, for all that a user who
-comes back, or comes for the first time, goes on to like. Popularity alone is among the weighings, and is what
-counts where their average ranks below it.
+It is done twice: before each event of a user who is here, and, for users who come back after long or for the
+first time, at the end, for likes of these rows that are held back (Liang et al. 2018, "Variational
+autoencoders for collaborative filtering", section 4.2). Popularity and EASE alone are among the weighings,
+and count where the average ranks below them.
 """
 
 from itertools import product
@@ -21,22 +22,26 @@ from torch import Tensor
 
 from model_core.data.corpus import Corpus
 from model_core.data.replay import Replay, item_features
-from model_core.evaluation.evaluate import future
+from model_core.evaluation.evaluate import Truth
 from model_core.network.model import Model
-from model_core.network.ranker import HERE_S, is_new
+from model_core.network.ranker import AWAY_S, HERE_S, is_new
 from model_core.release.served import dense_inputs
 from model_core.signals.config import SignalConfig
 from model_core.signals.sample_signals import Log, fit_log
 
 POPULARITY_ALONE = (0.0, 1.0, 0.0, 0.0, 0.0)
+EASE_ALONE = (0.0, 0.1, 1.0, 0.0, 0.0)  # items that it says nothing of are in the order of popularity
 GAINS = (
-    *product((0.5, 1.0, 2.0), (0.0, 1.0), (0.25, 0.5, 1.0, 2.0), (0.0, 0.25, 0.5, 1.0), (0.0, 0.5, 1.0)),
+    *product((0.0, 0.5, 1.0, 2.0), (0.0, 1.0), (0.25, 0.5, 1.0, 2.0), (0.0, 0.25, 0.5, 1.0), (0.0, 0.5, 1.0)),
     POPULARITY_ALONE,
+    EASE_ALONE,
 )
 """Of co-visits, popularity, EASE, the match and the head."""
+HELD_BACK = 0.2
+"""Share of a user's later events that are held back; of so many users all are."""
 TOP, COMPARED = 10, 256
 MOST_EVENTS, MOST_SCORES = 2000, 4_000_000
-MIN_EVENTS = 100
+MIN_EVENTS, MIN_USERS = 100, 30
 BATCH = 32
 BATCH_CELLS = BATCH * 8192
 """Users times items that the networks read at once."""
@@ -58,27 +63,48 @@ class Asked(NamedTuple):
 def balance(model: Model, corpus: Corpus, log: Log, since: int, signals: SignalConfig) -> None:
     """Choose `Ranker.gains_here` and `gains_away` by the rows of the log from `since` on."""
     ranker = model.ranker
-    replay = Replay(
-        log,
-        corpus.edges,
-        corpus.stated,
-        history_length=ranker.config.history_length,
-        n_affinities=ranker.config.n_affinities,
-        signals=signals,
-        ease=fit_log(log.first(since), signals, item_features(corpus)),
-    )
-    away = future(log, since, newcomers=True)
-    some = spread(np.arange(len(away.users)), most_rows(log))
-    if len(some) >= MIN_EVENTS:
-        same = np.full(len(some), since)
-        asked = _ask(model, replay, same, away.users[some], log.times_ms[same], away.relevant[some])
+    ease = fit_log(log.first(since), signals, item_features(corpus))
+
+    def start(some: Log) -> Replay:
+        return Replay(
+            some,
+            corpus.edges,
+            corpus.stated,
+            history_length=ranker.config.history_length,
+            n_affinities=ranker.config.n_affinities,
+            signals=signals,
+            ease=ease,
+        )
+
+    kept, back = hold_back(log, since)
+    if (n := len(back.users)) >= MIN_USERS:
+        moment = log.times_ms[-1] + int(1000 * AWAY_S)
+        end, moments = np.full(n, len(kept)), np.full(n, moment)
+        asked = _ask(model, start(kept), end, back.users, moments, back.relevant)
         ranker.gains_away.copy_(average(asked))
     rows = asked_rows(log, since)
     if len(rows) >= MIN_EVENTS:
         wanted = np.zeros((len(rows), log.n_items), np.bool_)
         wanted[np.arange(len(rows)), log.items[rows]] = True
-        asked = _ask(model, replay, rows, log.users[rows], log.times_ms[rows], wanted)
+        asked = _ask(model, start(log), rows, log.users[rows], log.times_ms[rows], wanted)
         ranker.gains_here.copy_(average(asked))
+
+
+def hold_back(log: Log, since: int) -> tuple[Log, Truth]:
+    """Hold back some of the rows from `since` on: the log without them, and some users' likes among them."""
+    rng = np.random.default_rng(0)
+    later = np.arange(len(log)) >= since
+    away = rng.random(log.n_users) < HELD_BACK
+    back = later & (away[log.users] | (rng.random(len(log)) < HELD_BACK))
+    pairs = log.users.astype(np.int64) * log.n_items + log.items
+    wanted = np.setdiff1d(pairs[back & log.positive], pairs[~back])
+    every = np.unique(wanted // log.n_items)
+    users = spread(every, most_rows(log)) if len(every) else every
+    wanted = wanted[np.isin(wanted // log.n_items, users)]
+    owner = np.searchsorted(users, wanted // log.n_items)
+    relevant = np.zeros((len(users), log.n_items), np.bool_)
+    relevant[owner, wanted % log.n_items] = True
+    return log.part(~back), Truth(users.astype(np.int32), relevant)
 
 
 def unmet(log: Log) -> NDArray[np.bool_]:
@@ -146,7 +172,7 @@ def _ask(
 def average(asked: Asked) -> Tensor:
     """Mean of `GAINS`, each weighing ``exp(-z**2 / 2)``, z = standard errors that it ranks below the best.
 
-    `POPULARITY_ALONE` where it ranks above that mean.
+    `POPULARITY_ALONE` or `EASE_ALONE` where it ranks above that mean.
     """
     # One winner among many is mostly luck where events are few; what the good ones have in common is not.
     some = _candidates(asked)
@@ -156,8 +182,9 @@ def average(asked: Asked) -> Tensor:
     error = (below.std(1) / below.shape[1] ** 0.5).clamp(min=1e-9)
     weights = torch.exp(-0.5 * (below.mean(1) / error) ** 2)
     mean: Tensor = weights @ gains / weights.sum()
-    popular = GAINS.index(POPULARITY_ALONE)
-    return mean if _ndcg(some, mean).mean() >= reached[popular].mean() else gains[popular]
+    alone = [GAINS.index(one) for one in (EASE_ALONE, POPULARITY_ALONE)]
+    best = max(alone, key=lambda one: float(reached[one].mean()))
+    return mean if _ndcg(some, mean).mean() >= reached[best].mean() else gains[best]
 
 
 def _candidates(asked: Asked) -> Asked:

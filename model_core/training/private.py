@@ -51,11 +51,14 @@ def train_private(
     Raises
     ------
     ValueError
-        If nothing is promised, there are too many items, or a graph fails its check against torch.
+        If nothing is promised, there are too many items, a low pass is asked for, or a graph fails its check
+        against torch.
     """
     if not privacy.promised:
         raise ValueError("epsilon must be finite for a private release, got inf")
     check_size(corpus.log.n_items)
+    if signals is not None and signals.low_pass:
+        raise ValueError(f"low_pass must be 0 for a private release, got {signals.low_pass}")
     config, signals = fit_widths(config or ModelConfig(), corpus), signals or SignalConfig()
     began, features, log = time.perf_counter(), item_features(corpus), corpus.log
     report("train", 0.0)

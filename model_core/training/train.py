@@ -28,6 +28,7 @@ from model_core.training.balance import balance
 from model_core.training.calibration import calibrate
 from model_core.training.checkpoint import Checkpoint, Epoch, fingerprint
 from model_core.training.fit import Report, Trainer, Watch
+from model_core.training.linear import with_linear
 from model_core.training.newcomers import place_newcomers
 from model_core.training.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
 from model_core.training.recency import with_half_life
@@ -98,6 +99,8 @@ def train_release(
         signals = with_half_life(
             signals, corpus, corpus.log.first(split), int((1.0 - train.calibration) * split)
         )
+    if train.choose_linear:
+        signals = with_linear(signals, corpus.log.first(split), int((1.0 - train.calibration) * split))
     seconds: dict[str, float] = {}
     with _timed(seconds, "train"):
         checkpoint = Checkpoint(

@@ -4,6 +4,9 @@ Run `python -m tests.benchmarks.quality_topn --data ~/.cache/slatestream/ml-100k
 repository's root. Whatever is tuned is tuned on the validation part of the seed at hand; its test part is
 read once, by the models so chosen. Models are fitted on the training part only.
 
+`--release FOLDER` trains and asks the served release too, minutes a seed; it stays in FOLDER by its seed.
+`--without-fused` leaves the fused model and its variants out, which take most of the time otherwise.
+
 `--peer-python PEERS/bin/python` puts the models of implicit and lenskit beside ours: `uv venv PEERS`, then
 `uv pip install --python PEERS/bin/python implicit==0.7.3 lenskit==2025.8.1`. Theirs are chosen as ours are.
 """
@@ -37,6 +40,10 @@ from model_core.evaluation.topn import (
     top_items,
 )
 from model_core.release.text_encoder import item_text
+from model_core.signals.config import SignalConfig
+from model_core.signals.ease import fit_ease
+from model_core.training.linear import FACTORS, SHARES
+from model_core.training.recipe import Recipe
 from streams.items.text_encoder import named_encoder
 from tests.benchmarks.rivals.fused_linear import (
     FusedConfig,
@@ -46,9 +53,12 @@ from tests.benchmarks.rivals.fused_linear import (
     tune,
     vector_kernel,
 )
+from tests.benchmarks.topn_release import release_scores
 
 PEER = Path(__file__).with_name("topn_peer.py")
 K = 10
+SERVED = "linear term of a release"
+KEEP = SignalConfig().ease_keep
 BUCKETS = 4
 PENALTIES = (100.0, 200.0, 250.0, 300.0, 400.0, 500.0, 600.0, 800.0)
 NEIGHBOURS = (20, 50, 100, 200, 400)
@@ -131,7 +141,7 @@ def cosine_knn(x: np.ndarray, neighbours: int) -> np.ndarray:
     return x @ np.where(similar >= least, similar, 0.0)
 
 
-def candidates(data: Data, split: Split) -> tuple[dict[str, np.ndarray], list[str]]:
+def candidates(data: Data, split: Split, *, fused: bool) -> tuple[dict[str, np.ndarray], list[str]]:
     """Scores of each model as chosen on validation, and a line on what was chosen."""
     x = split.train.astype(np.float32)
     models = {"popularity": np.tile(x.sum(0), (len(x), 1))}
@@ -145,7 +155,18 @@ def candidates(data: Data, split: Split) -> tuple[dict[str, np.ndarray], list[st
     lines = [
         f"item-kNN: {neighbours} neighbours; EASE: penalty {penalty:g}, NDCG {ndcg(ease[penalty], split):.4f}"
     ]
-    for name, gone in {"fused": set[str](), **WITHOUT}.items():
+    kept = {
+        (factor, share): x @ fit_ease(
+            *np.nonzero(split.train), data.n_items, penalty=factor * penalty, keep=KEEP, low_pass_share=share
+        ).dense()
+        for factor in FACTORS
+        for share in SHARES
+    }  # fmt: skip
+    chosen = max(kept, key=lambda value: ndcg(kept[value], split))
+    models[SERVED] = kept[chosen]
+    reached = ndcg(kept[chosen], split)
+    lines.append(f"{SERVED}: penalty {chosen[0] * penalty:g}, low pass {chosen[1]:g}, NDCG {reached:.4f}")
+    for name, gone in {"fused": set[str](), **WITHOUT}.items() if fused else ():
         kernels = {group: kernel for group, kernel in data.kernels.items() if group not in gone}
         user_kernel = None if "users" in gone else data.user_kernel
         config, reached = tune(x, split.validation, kernels, user_kernel, k=K)
@@ -207,7 +228,8 @@ def report(results: dict[str, Results]) -> None:
     for name in main:
         print(f"{name:<28}" + "".join(f"{value:>12.4f}" for value in np.mean(results[name].buckets, axis=0)))
     print("\npaired over users, 95 % interval")
-    for ours, theirs in [("fused", name) for name in results if name != "fused"]:
+    best = next(name for name in ("slatestream", "fused", SERVED) if name in results)
+    for ours, theirs in [(best, name) for name in results if name != best]:
         for metric in ("ndcg", "recall", "mrr"):
             pair = [np.stack(results[name].accuracy[metric]) for name in (ours, theirs)]
             found = paired_difference(*pair)
@@ -224,11 +246,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of RecBole atomic files")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=2020)
+    parser.add_argument("--release", type=Path, help="folder of the releases of the seeds")
+    parser.add_argument("--without-fused", action="store_true")
     parser.add_argument("--peer-python", help="Python of an environment with implicit and lenskit")
     arguments = parser.parse_args()
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     begun = time.perf_counter()
-    data = prepare(load_recbole(arguments.data, max_triples=1000))
+    dataset = load_recbole(arguments.data, max_triples=1000)
+    data = prepare(dataset)
     print(
         f"{arguments.data.name}: random 8:1:1 per user, all interactions, full ranking, train and validation "
         f"filtered, top {K}; tuned by NDCG on each seed's validation\nseeds {list(seeds)}; "
@@ -239,7 +264,13 @@ def main() -> None:
     results: dict[str, Results] = {}
     for seed in seeds:
         split = random_split(data.users, data.items, data.n_users, data.n_items, seed=seed)
-        models, lines = candidates(data, split)
+        models, lines = candidates(data, split, fused=not arguments.without_fused)
+        if arguments.release:
+            models["slatestream"], line = release_scores(
+                dataset, split, data.users, data.items, Recipe().changed(train={"seed": seed}),
+                out=arguments.release / str(seed),
+            )  # fmt: skip
+            lines.append(f"slatestream: {line}")
         if arguments.peer_python:
             for name, scores, line in peers(arguments.peer_python, split, seed):
                 models[name] = scores

@@ -55,7 +55,7 @@ def test_what_ranks_well_counts_and_what_is_noise_is_left_out() -> None:
     swapped = average(
         asked(torch.stack((0.3 * noise, nothing, nothing, telling, nothing), 1), nothing, target)
     )
-    assert swapped[3] > 0.8
+    assert swapped[3] > 5 * swapped[0]
 
 
 def test_what_makes_no_difference_counts_as_in_the_mean_of_all() -> None:
