@@ -253,7 +253,7 @@ def rank(
 ) -> Ranked:
     """Ask the release and the `BASELINES`, as of the replay's position, for the k best items of each user.
 
-    A baseline that knows nothing of a user goes by popularity. EASE is the release's.
+    A baseline that knows nothing of a user goes by popularity. EASE is the release's, with its low pass.
 
     Parameters
     ----------

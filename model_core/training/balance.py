@@ -32,7 +32,7 @@ from model_core.signals.sample_signals import Log, fit_log
 POPULARITY_ALONE = (0.0, 1.0, 0.0, 0.0, 0.0)
 EASE_ALONE = (0.0, 0.1, 1.0, 0.0, 0.0)  # items that it says nothing of are in the order of popularity
 GAINS = (
-    *product((0.0, 0.5, 1.0, 2.0), (0.0, 1.0), (0.25, 0.5, 1.0, 2.0), (0.0, 0.25, 0.5, 1.0), (0.0, 0.5, 1.0)),
+    *product((0.0, 0.5, 1.0, 2.0), (0.0, 1.0), (0.25, 0.5, 1.0, 2.0), (0.0, 0.5, 1.0), (0.0, 0.5, 1.0)),
     POPULARITY_ALONE,
     EASE_ALONE,
 )

@@ -9,7 +9,15 @@ from model_core.network.ranker import AWAY_S, HERE_S, Ranker
 from model_core.signals.config import SignalConfig
 from model_core.signals.sample_signals import Log
 from model_core.training import balance as module
-from model_core.training.balance import GAINS, POPULARITY_ALONE, Asked, asked_rows, average, balance
+from model_core.training.balance import (
+    GAINS,
+    POPULARITY_ALONE,
+    Asked,
+    asked_rows,
+    average,
+    balance,
+    hold_back,
+)
 from model_core.training.train import fit_widths
 from tests.model_core import tiny
 
@@ -91,6 +99,39 @@ def test_popularity_alone_counts_where_all_else_ranks_below_it() -> None:
     assert average(asked(silent, nothing, first, second))[0] > 0.5
 
 
+def test_ease_alone_counts_where_all_else_ranks_below_it() -> None:
+    rng = torch.Generator().manual_seed(0)
+    n, items = 400, 60
+    first, second = torch.randint(0, items, (2, n), generator=rng)
+    telling, *noise = torch.randn(4, n, items, generator=rng)
+    for target in (first, second):
+        telling[torch.arange(n), target] += 2.0
+    nothing = torch.zeros(n, items)
+    loud = torch.stack((9.0 * noise[0], nothing, telling, 9.0 * noise[1], 9.0 * noise[2]), 1)
+    gains = average(asked(loud, nothing, first, second))
+    assert gains[2] > 20 * max(gains[0], gains[3], gains[4])
+
+
+def test_what_is_held_back_is_unknown_to_the_rest_of_the_log() -> None:
+    data = tiny.corpus(tiny.dataset())
+    log, since = data.log, len(data.log) // 2
+    kept, back = hold_back(log, since)
+    again, same = hold_back(log, since)
+    assert len(kept) < len(log)
+    np.testing.assert_array_equal(kept.times_ms, again.times_ms)
+    np.testing.assert_array_equal(back.relevant, same.relevant)
+    np.testing.assert_array_equal(kept.first(since).items, log.first(since).items)
+    met = np.zeros((log.n_users, log.n_items), np.bool_)
+    met[kept.users, kept.items] = True
+    assert not (back.relevant & met[back.users]).any()
+    assert back.relevant.any(1).all()
+    later = set(
+        zip(log.users[since:][log.positive[since:]], log.items[since:][log.positive[since:]], strict=True)
+    )
+    assert {(back.users[row], item) for row, item in zip(*back.relevant.nonzero(), strict=True)} <= later
+    assert len(hold_back(log, len(log))[1].users) == 0
+
+
 def test_rows_asked_are_first_positive_events_of_users_who_are_here() -> None:
     minute = 60_000
     log = Log(
@@ -114,7 +155,8 @@ def test_a_log_with_few_events_leaves_all_parts_as_trained(monkeypatch) -> None:
     log = data.log
     balance(model, data, log, len(log) - 5, SignalConfig())
     assert model.ranker.gains_here.tolist() == model.ranker.gains_away.tolist() == [1.0] * 5
-    monkeypatch.setattr(module, "MIN_EVENTS", 1)
+    for least in ("MIN_EVENTS", "MIN_USERS"):
+        monkeypatch.setattr(module, least, 1)
     with torch.no_grad():  # a head that shouts at random
         model.ranker.rank.weight.normal_(std=20.0)
     times = np.arange(len(log)) * 1000
