@@ -16,7 +16,7 @@ from model_core.training.balance import MIN_EVENTS, TOP, hold_back, most_rows, s
 
 SHARES = (0.0, 0.15, 0.3, 0.6)
 """Of the low pass, beside EASE."""
-FACTORS = (0.5, 1.0, 2.0)
+FACTORS = (1.0, 2.0)
 """Of the penalty that the config has."""
 BLOCK = 256
 
@@ -25,12 +25,12 @@ def with_linear(config: SignalConfig, log: Log, since: int) -> SignalConfig:
     """Return the config with the penalty and the low pass that rank best from row `since` of the log on.
 
     What is ranked by is EASE's signal alone, by NDCG@10 before each positive event and for what
-    `balance.hold_back` holds back, half and half. In a large catalogue, where a fit takes long, the penalty
-    stays.
+    `balance.hold_back` holds back, half and half. In a large catalogue, where a fit takes long, both stay as
+    they are.
     """
     rows = np.flatnonzero(unmet(log))
     rows = spread(rows[rows >= since], most_rows(log))
-    if len(rows) < MIN_EVENTS:
+    if len(rows) < MIN_EVENTS or log.n_items > DENSE_ITEMS:
         return config
     here = np.zeros((len(rows), log.n_items), np.bool_)
     here[np.arange(len(rows)), log.items[rows]] = True
@@ -41,7 +41,7 @@ def with_linear(config: SignalConfig, log: Log, since: int) -> SignalConfig:
         (UserEvents(kept, config.depth).before(back.users, end), back.relevant),
     )
     first, reached = log.first(since), {}
-    for factor, share in product(FACTORS if log.n_items <= DENSE_ITEMS else (1.0,), SHARES):
+    for factor, share in product(FACTORS, SHARES):
         one = replace(config, ease_penalty=factor * config.ease_penalty, low_pass=share)
         ease = fit_known(first, one)
         reached[one] = np.array([_ndcg(ease, *some) for some in asked if len(some[1])])
