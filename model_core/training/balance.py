@@ -9,7 +9,8 @@ that are about as good, as in Yao et al. 2018, "Using stacking to average Bayesi
 It is done twice: before each event of a user who is here, and, for users who come back after long or for the
 first time, at the end, for likes of these rows that are held back (Liang et al. 2018, "Variational
 autoencoders for collaborative filtering", section 4.2). Popularity and EASE alone are among the weighings,
-and count where the average ranks below them.
+and count where the average is not surely above them: parts that do not pay are left out. What is new stands
+where training put it beside the parts as they were: it is lowered as far as that ranks better with the gains.
 """
 
 from itertools import product
@@ -37,6 +38,8 @@ GAINS = (
     EASE_ALONE,
 )
 """Of co-visits, popularity, EASE, the match and the head."""
+LOWERED = (0.0, -1.0, -2.0, -4.0)
+"""What is added to the scores of items that nobody has responded to."""
 HELD_BACK = 0.2
 """Share of a user's later events that are held back; of so many users all are."""
 TOP, COMPARED = 10, 256
@@ -50,7 +53,8 @@ BATCH_CELLS = BATCH * 8192
 class Asked(NamedTuple):
     """Users asked on later rows: the parts of the scores of all N items, and what was wanted.
 
-    parts : (n, S + 2, N), signals, match and head; level : (n, N), what is added, -inf for items met
+    parts : (n, S + 2, N), signals, match and head
+    level : (n, N), what is added, -inf for items met; 0 for those that somebody has responded to
     wanted : (n, N) bool
     """
 
@@ -76,18 +80,34 @@ def balance(model: Model, corpus: Corpus, log: Log, since: int, signals: SignalC
             ease=ease,
         )
 
+    chosen = []
     kept, back = hold_back(log, since)
     if (n := len(back.users)) >= MIN_USERS:
         moment = log.times_ms[-1] + int(1000 * AWAY_S)
         end, moments = np.full(n, len(kept)), np.full(n, moment)
         asked = _ask(model, start(kept), end, back.users, moments, back.relevant)
         ranker.gains_away.copy_(average(asked))
+        chosen.append((asked, ranker.gains_away))
     rows = asked_rows(log, since)
     if len(rows) >= MIN_EVENTS:
         wanted = np.zeros((len(rows), log.n_items), np.bool_)
         wanted[np.arange(len(rows)), log.items[rows]] = True
         asked = _ask(model, start(log), rows, log.users[rows], log.times_ms[rows], wanted)
         ranker.gains_here.copy_(average(asked))
+        chosen.append((asked, ranker.gains_here))
+    ranker.newcomer.bias += lowered(chosen)
+
+
+def lowered(chosen: "list[tuple[Asked, Tensor]]") -> float:
+    """One of `LOWERED`, by which new items rank best with the gains that were chosen."""
+
+    def reached(by: float) -> float:
+        return sum(
+            float(_ndcg(_candidates(one._replace(level=one.level + by * (one.level != 0))), gains).mean())
+            for one, gains in chosen
+        )
+
+    return max(LOWERED, key=reached)
 
 
 def hold_back(log: Log, since: int) -> tuple[Log, Truth]:
@@ -172,7 +192,8 @@ def _ask(
 def average(asked: Asked) -> Tensor:
     """Mean of `GAINS`, each weighing ``exp(-z**2 / 2)``, z = standard errors that it ranks below the best.
 
-    `POPULARITY_ALONE` or `EASE_ALONE` where it ranks above that mean.
+    `POPULARITY_ALONE` or `EASE_ALONE` where that mean ranks less than a standard error above it: the rule of
+    one standard error (Breiman et al. 1984, "Classification and regression trees", section 3.4.3).
     """
     # One winner among many is mostly luck where events are few; what the good ones have in common is not.
     some = _candidates(asked)
@@ -184,7 +205,8 @@ def average(asked: Asked) -> Tensor:
     mean: Tensor = weights @ gains / weights.sum()
     alone = [GAINS.index(one) for one in (EASE_ALONE, POPULARITY_ALONE)]
     best = max(alone, key=lambda one: float(reached[one].mean()))
-    return mean if _ndcg(some, mean).mean() >= reached[best].mean() else gains[best]
+    ahead = _ndcg(some, mean) - reached[best]
+    return mean if ahead.mean() > ahead.std() / len(ahead) ** 0.5 else gains[best]
 
 
 def _candidates(asked: Asked) -> Asked:

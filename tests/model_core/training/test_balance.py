@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from model_core.network.config import TrainConfig
@@ -10,13 +11,14 @@ from model_core.signals.config import SignalConfig
 from model_core.signals.sample_signals import Log
 from model_core.training import balance as module
 from model_core.training.balance import (
-    GAINS,
+    EASE_ALONE,
     POPULARITY_ALONE,
     Asked,
     asked_rows,
     average,
     balance,
     hold_back,
+    lowered,
 )
 from model_core.training.train import fit_widths
 from tests.model_core import tiny
@@ -66,12 +68,12 @@ def test_what_ranks_well_counts_and_what_is_noise_is_left_out() -> None:
     assert swapped[3] > 5 * swapped[0]
 
 
-def test_what_makes_no_difference_counts_as_in_the_mean_of_all() -> None:
+def test_what_makes_no_difference_is_left_out() -> None:
     rng = torch.Generator().manual_seed(0)
     parts = torch.zeros(200, 5, 40)
     target = torch.randint(0, 40, (200,), generator=rng)
     gains = average(asked(parts, torch.zeros(200, 40), target))
-    torch.testing.assert_close(gains, torch.tensor(GAINS).mean(0))
+    assert gains.tolist() == pytest.approx(EASE_ALONE)
 
 
 def test_an_item_that_was_met_is_never_above_the_one_wanted() -> None:
@@ -110,6 +112,22 @@ def test_ease_alone_counts_where_all_else_ranks_below_it() -> None:
     loud = torch.stack((9.0 * noise[0], nothing, telling, 9.0 * noise[1], 9.0 * noise[2]), 1)
     gains = average(asked(loud, nothing, first, second))
     assert gains[2] > 20 * max(gains[0], gains[3], gains[4])
+
+
+def test_new_items_are_lowered_where_they_stand_in_the_way_and_not_where_they_are_wanted() -> None:
+    rng = torch.Generator().manual_seed(0)
+    n, items = 200, 60
+    target = torch.randint(0, 40, (n,), generator=rng)
+    telling = torch.randn(n, items, generator=rng)
+    telling[torch.arange(n), target] += 2.0
+    nothing = torch.zeros(n, items)
+    telling[:, 40:] = 0.0  # the last 20 are new
+    level = torch.cat((torch.zeros(n, 40), torch.full((n, 20), 3.5)), 1)
+    parts = torch.stack((telling, nothing, nothing, nothing, nothing), 1)
+    gains = torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0])
+    assert lowered([(asked(parts, level, target), gains)]) < -1.0
+    assert lowered([(asked(parts, level, target % 20 + 40), gains)]) == 0.0
+    assert lowered([]) == 0.0
 
 
 def test_what_is_held_back_is_unknown_to_the_rest_of_the_log() -> None:
