@@ -95,7 +95,7 @@ def balance(model: Model, corpus: Corpus, log: Log, since: int, signals: SignalC
         asked = _ask(model, start(log), rows, log.users[rows], log.times_ms[rows], wanted)
         ranker.gains_here.copy_(average(asked))
         chosen.append((asked, ranker.gains_here))
-    ranker.newcomer.bias += lowered(chosen)
+    ranker.newcomer.bias.add_(lowered(chosen))
 
 
 def lowered(chosen: "list[tuple[Asked, Tensor]]") -> float:
