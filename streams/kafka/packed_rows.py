@@ -132,6 +132,13 @@ class PackedBatch:
         """Return the bytes of it."""
         return len(self._data)
 
+    def let_go(self) -> None:
+        """Give the bytes back, which nobody sends any more: the producer's own objects of it live on.
+
+        They refer to each other, and Python looks for such ones rarely.
+        """
+        self._data, self._built = np.zeros(0, np.uint8), None
+
     def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
         self._producer = (producer_id, producer_epoch, base_sequence)
 

@@ -206,6 +206,8 @@ class Publisher:
     async def _send(self, batch: Batch, topic: str, partition: int) -> "asyncio.Future[Any]":
         batch.close()
         sent: asyncio.Future[Any] = await self.producer.send_batch(batch, topic, partition=partition)
+        if isinstance(batch, PackedBatch):
+            sent.add_done_callback(partial(_let_go, batch))
         return sent
 
     async def _taken(
@@ -240,3 +242,9 @@ class Publisher:
         for topic, partition, row in rows:
             grouped[topic, partition].append(row)
         await asyncio.gather(*(self.publish(*target, group) for target, group in grouped.items()))
+
+
+def _let_go(batch: PackedBatch, sent: "asyncio.Future[Any]") -> None:
+    # Where nobody waits any more, or it has failed, it may still be on its way.
+    if not sent.cancelled() and sent.exception() is None:
+        batch.let_go()

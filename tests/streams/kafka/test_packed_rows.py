@@ -1,5 +1,7 @@
 """Batches that a kernel writes are read as what they were made of, by aiokafka's reader and by a broker."""
 
+import gc
+
 import numpy as np
 import pytest
 from aiokafka.record.memory_records import MemoryRecords
@@ -62,11 +64,17 @@ async def test_a_broker_takes_packed_rows_with_those_around_them(
     around = {"before": [(b"first", b"1")], "after": [(b"last", b"2")]}
     publisher = Publisher(kafka_settings, transactional_id=f"{topic}-packed")
     await publisher.start()
+    gc.disable()
     try:
         for _ in range(2):
             async with publisher.transaction():
                 last = await publisher.publish(topic, 0, packed(rows, **around))
+        # What a producer leaves behind refers to itself, and would keep them until Python looks for it.
+        sent = [one for one in gc.get_objects() if isinstance(one, PackedBatch) and one._producer[0] >= 0]
+        assert sent
+        assert not any(batch.size() or batch._built for batch in sent)
     finally:
+        gc.enable()
         await publisher.stop()
     found = [r async for batch in read_partition(kafka_settings, topic, 0) for r in batch]
     assert [(r.key, r.value) for r in found] == 2 * [*around["before"], *rows, *around["after"]]
