@@ -271,7 +271,7 @@ class Profiles:
         return True
 
     def erase(self, user_id: str, offset: int = -1, *, passed: int = -1, erased_ms: int = 0) -> bool:
-        """Forget a user; False if there is nothing to forget. The next flush must send item rows, too.
+        """Forget a user; False if there is no row to forget. The next flush must send item rows, too.
 
         Clicks folded so far, and `users` records up to `offset`, do not bring the user back when they are
         read again; later ones begin a new user, whom an erasure that is read again spares. The counts of
@@ -281,10 +281,12 @@ class Profiles:
         row, key = self.row_of(user_id), erased_key(user_id)
         marker = self.erased.get(key)
         known = max(self.stated.get(row, _NOTHING).offset, -1 if marker is None else marker.users_offset + 1)
-        if row < 0 or 0 <= offset < known:
+        if 0 <= offset < known:
+            return False
+        self.quarantine.forget_name(user_id)
+        if row < 0:
             return False
         self.drop(np.array([row], np.int32))
-        self.quarantine.forget_name(user_id)
         self.erased[key] = Erased(SCHEMA_VERSION, max(self.position, passed), offset, erased_ms)
         self.dirty_erased.add(key)
         return True

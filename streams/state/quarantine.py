@@ -7,6 +7,7 @@ that they have changed.
 
 from collections.abc import Iterable
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,14 +58,14 @@ class Quarantine:
         begin = mark.spans[-1][0]
         last = [(begin, end)] if begin < end else []
         spans = [*mark.spans[:-1], *last]
-        self._put(key, Quarantined(mark.v, user_id, spans, mark.since_ms, mark.why, mark.forgotten))
+        self._put(key, msgspec.structs.replace(mark, spans=spans))
         return True
 
     def forget_name(self, user_id: str) -> None:
         """Keep the mark of an erased user without the id and the reason: clicks are known by its hash."""
         mark = self.marks.get(key := quarantine_key(user_id))
         if mark is not None and mark.user_id:
-            self._put(key, Quarantined(mark.v, "", mark.spans, mark.since_ms, "", mark.forgotten))
+            self._put(key, msgspec.structs.replace(mark, user_id="", why=""))
 
     def load(self, marks: Iterable[tuple[bytes, Quarantined]]) -> None:
         """Take marks as they are; nothing is dirty thereby."""

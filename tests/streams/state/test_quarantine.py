@@ -8,7 +8,14 @@ from model_core.robust.influence import Bound
 from model_core.signals.co_visitation import CoVisitation
 from streams.durability.digest import digest, fold_batch
 from streams.durability.held_clicks import HeldClicks
-from streams.durability.rows import ACTIONS_KEY, Actions, Quarantined, encode, quarantine_key
+from streams.durability.rows import (
+    ACTIONS_KEY,
+    SCHEMA_VERSION,
+    Actions,
+    Quarantined,
+    encode,
+    quarantine_key,
+)
 from streams.events import Click
 from streams.kafka.columns import RecordColumns
 from streams.state.item_index import ItemIndex
@@ -99,6 +106,17 @@ def test_a_row_that_another_user_gets_is_not_held_and_who_comes_back_is():
     outcomes = fold_batch(profiles, covisits, index, [click(n, "suspect", "j", "like") for n in (2, 3)])
     assert outcomes == [HELD, HELD]
     assert covisits.popularity[index.row_of("j")] == 1
+
+
+def test_an_erased_user_without_a_row_leaves_no_name_and_a_release_brings_none_back():
+    profiles, _, _ = make(Bound())
+    profiles.quarantine.hold("suspect", -1, 1, now_ms=1, why="test")
+    profiles.quarantine.dirty.clear()
+    assert not profiles.erase("suspect", 4)
+    key = quarantine_key("suspect")
+    assert profiles.quarantine.dirty == {key}
+    assert profiles.quarantine.release("suspect", 9)
+    assert profiles.quarantine.marks[key] == Quarantined(SCHEMA_VERSION, "", [(1, 9)], 1, "")
 
 
 @pytest.mark.parametrize(
