@@ -42,6 +42,13 @@ def test_it_is_the_same_every_time_and_of_any_size() -> None:
             assert np.isfinite(a).all()
 
 
+def test_users_of_a_few_tastes_have_no_more_directions_than_tastes() -> None:
+    users, items = np.repeat(np.arange(N_USERS), 10), (np.arange(N_USERS)[:, None] % 3 * 10 + np.arange(10))
+    left, right = low_pass.low_pass(users, items.ravel())
+    assert left.shape == right.shape == (N_ITEMS, 3)
+    np.testing.assert_allclose(left @ right.T, by_definition(users, items.ravel(), 3), atol=1e-5)
+
+
 @pytest.mark.parametrize("dense_items", [ease.DENSE_ITEMS, 5])
 def test_ease_takes_a_share_of_it_in_catalogues_of_any_size(
     monkeypatch: pytest.MonkeyPatch, dense_items: int
