@@ -147,7 +147,7 @@ ROUTES = (
         scope="admin",
         place="admin",
         body=Holding,
-        refusals=(400, 404, 408, 413, 415, 503),
+        refusals=(400, 404, 408, 409, 413, 415, 503),
         redirects=True,
     ),
     Route("metrics", "/metrics", "Prometheus's text format.", "text/plain", scope="admin", place="admin"),

@@ -181,7 +181,7 @@ def _tables(data: Path) -> list[Path]:
     if data.is_file():
         return [data]
     if not data.is_dir():
-        raise FileError(f"--data {data} is neither a folder nor a file")
+        raise FileError(f"--data {data}: no such folder or file")
     files = sorted(path for path in data.iterdir() if path.is_file())
     own = [path for path in files if path.name.startswith(f"{data.resolve().name}.")]
     if any(".inter" in path.suffixes for path in own):

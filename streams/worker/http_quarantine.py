@@ -39,7 +39,7 @@ async def quarantine(http: web.Request) -> web.Response:
     except OwnershipLost:
         raise Problem(503, f"partition {shard.partition} is going to another worker; try again") from None
     # Not a 404, which says that another worker is to be asked.
-    raise Problem(400, f"user {user_id!r} has never been in quarantine")
+    raise Problem(409, f"user {user_id!r} has never been in quarantine")
 
 
 def _json(answer: msgspec.Struct) -> web.Response:

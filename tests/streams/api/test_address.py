@@ -40,5 +40,5 @@ def test_a_host_that_was_named_is_announced_as_it_is() -> None:
 
 @pytest.mark.parametrize("url", ["http://0.0.0.0:6066", "http://[::]:6066"])
 def test_nobody_may_advertise_what_leads_to_everybody(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="advertised_url must be an address that others reach"):
+    with pytest.raises(ConfigurationError, match="advertised_url: must be an address that others reach"):
         load_settings(advertised_url=url)

@@ -125,7 +125,7 @@ def test_a_release_that_cannot_be_used_ends_with_one_line(
     [
         ((), "evaluate needs exactly one of --data FOLDER and --from-topics"),
         (("--data", "nowhere", "--plots"), "--plots needs --report FILE"),
-        (("--data", "nowhere"), "--data nowhere is neither a folder nor a file"),
+        (("--data", "nowhere"), "--data nowhere: no such folder or file"),
         (("--data", "DATA", "--k", "41"), "k must be in [1, 40], got 41"),
     ],
 )

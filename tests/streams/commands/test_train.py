@@ -74,7 +74,7 @@ def test_tune_writes_a_recipe_that_train_takes(trained: Path, tmp_path: Path) ->
         ),
         (
             ("train", "--data", "nowhere"),
-            "--data nowhere is neither a folder nor a file",
+            "--data nowhere: no such folder or file",
         ),
         (
             ("train", "--data", ".", "--wandb", __file__),

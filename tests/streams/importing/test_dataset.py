@@ -259,7 +259,7 @@ def test_a_folder_without_interactions_says_what_it_holds(tmp_path: Path) -> Non
         read(tmp_path, {"notes.txt": "hello"}, name="a")
     with pytest.raises(FileError, match="no table of interactions"):
         read(tmp_path, {"films.csv": "item_id,title\ni1,One\n"}, name="b")
-    with pytest.raises(FileError, match="neither a folder nor a file"):
+    with pytest.raises(FileError, match="no such folder or file"):
         read_dataset(tmp_path / "nowhere", choices(), {})
 
 

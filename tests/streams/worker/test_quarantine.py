@@ -166,7 +166,7 @@ async def test_operators_hold_back_let_go_and_see_who_over_http(make_memory: Mak
                 async with post(json=body) as answer:
                     assert answer.status == 400
             async with client.post(f"{base}/v1/quarantine/nobody", json={"held": False}) as answer:
-                assert answer.status == 400
+                assert answer.status == 409
                 assert "has never been in quarantine" in await answer.text()
 
 
