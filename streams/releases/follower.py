@@ -176,9 +176,13 @@ class Follower:
     def _keep_shadow(self, wanted: Standing) -> None:
         """Let a shadow answer for as long as it is asked for, and for this worker to decide."""
         shadow, asked = self._lanes.shadow, wanted.shadow
-        if shadow is not None and (asked is None or asked.version != shadow.version or not self._decides()):
+        if shadow is None:
+            return
+        if asked is None or asked.version != shadow.version or not self._decides():
             self._lanes.answer_no_more()
             log.info("shadow %s answers nothing any more", shadow.version)
+        elif asked.timestamp_ms != self._lanes.shadow_ms:  # it is tried anew
+            self._answer_beside(shadow, asked)
 
     def _keep_canary(self, wanted: Standing) -> None:
         """Let a canary serve the share that is asked for, and nobody where it is asked for no more."""
@@ -220,8 +224,7 @@ class Follower:
                 if tried.change == "canary":
                     self._try_out(lane, tried.trial.share)
                 elif self._decides():
-                    self._lanes.answer_beside(lane, tried.trial.share)
-                    log.info("shadow %s answers %g of the requests as well", version, tried.trial.share)
+                    self._answer_beside(lane, tried)
             self._retry_s = RETRY_S
             self._changed.set()  # a canary may wait for its turn
         except Exception as error:  # whatever is wrong, the release that serves goes on
@@ -261,6 +264,11 @@ class Follower:
         self._lanes.try_out(lane, share)
         self._metrics.set_canary(lane.version, share)
         log.info("canary %s serves %g of the users", lane.version, share)
+
+    def _answer_beside(self, lane: Lane, asked: ReleaseChange) -> None:
+        assert asked.trial is not None  # without one it does not count
+        self._lanes.answer_beside(lane, asked.trial.share, begun_ms=asked.timestamp_ms)
+        log.info("shadow %s answers %g of the requests as well", lane.version, asked.trial.share)
 
     def _failed(self, version: str, error: Exception) -> None:
         """Refuse a canary that could not make a slate, for whatever reason."""

@@ -81,7 +81,8 @@ class ShadowTrial:
     @property
     def _answers(self) -> Shadow | None:
         found = self._shadow()
-        return found if found is not None and found.version == self.begun.version else None
+        begun = self.begun.version, self.begun.timestamp_ms
+        return found if found is not None and (found.version, found.begun_ms) == begun else None
 
     def outcome(self, now_ms: int) -> Outcome | None:
         """Return what is to become of the release; None while that is not known."""

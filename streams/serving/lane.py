@@ -70,6 +70,7 @@ class Lanes:
     canary : serves a share of the users beside the lane that serves; None where none does
     share : of the users, 0 where there is no canary
     shadow : answers a share of the requests, `shadow_share`, and serves nobody; None where none does
+    shadow_ms : time of the record by which it does, in Unix ms; 0 where none does
     failed : is told of a canary that could not make a slate: its version, and the error
     """
 
@@ -80,6 +81,7 @@ class Lanes:
         self.share = 0.0
         self.shadow: Lane | None = None
         self.shadow_share = 0.0
+        self.shadow_ms = 0
         self.failed: Callable[[str, Exception], None] = lambda version, error: None
 
     @property
@@ -139,13 +141,13 @@ class Lanes:
         self._try_as_nothing(lane)
         self.canary, self.share = lane, share
 
-    def answer_beside(self, lane: Lane, share: float) -> None:
+    def answer_beside(self, lane: Lane, share: float, *, begun_ms: int) -> None:
         """Let a lane, which has encoded all items, answer a share of the requests and serve nobody."""
-        self.shadow, self.shadow_share = lane, share
+        self.shadow, self.shadow_share, self.shadow_ms = lane, share, begun_ms
 
     def answer_no_more(self) -> None:
         """Let the shadow answer nothing; its lane stays."""
-        self.shadow, self.shadow_share = None, 0.0
+        self.shadow, self.shadow_share, self.shadow_ms = None, 0.0, 0
 
     def _try_as_nothing(self, lane: Lane) -> None:
         if lane is self.canary:

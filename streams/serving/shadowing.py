@@ -42,9 +42,18 @@ class Shadowed:
 
 @dataclass(slots=True)
 class Shadow:
-    """What a release has made of requests so far; skipped counts those that came while there was no room."""
+    """What a release has made of requests in one trial.
+
+    Attributes
+    ----------
+    begun_ms : time of the record by which the trial began, in Unix ms
+    answers : by request id
+    error : why it could not make a slate, "" where it always could
+    skipped : requests that came while there was no room
+    """
 
     version: str
+    begun_ms: int
     answers: dict[str, Shadowed] = field(default_factory=dict)
     error: str = ""
     skipped: int = 0
@@ -73,8 +82,9 @@ class Shadowing:
             return
         if not in_share([request.request_id], lane.version, self._lanes.shadow_share)[0]:
             return
-        if self.shadow is None or self.shadow.version != lane.version:
-            self.shadow = Shadow(lane.version)
+        trial = lane.version, self._lanes.shadow_ms
+        if self.shadow is None or (self.shadow.version, self.shadow.begun_ms) != trial:
+            self.shadow = Shadow(*trial)
         if busy or (self._task is not None and not self._task.done()):
             self.shadow.skipped += 1
             self._metrics.shadowed.labels("skipped").inc()

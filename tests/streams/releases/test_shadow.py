@@ -53,6 +53,15 @@ async def shadowed(worker: MemoryWorker) -> None:
         await asyncio.gather(task, return_exceptions=True)
 
 
+async def looks(worker: MemoryWorker) -> None:
+    """Let the worker look once it has read what slates have earned so far."""
+    decider = worker.parts.decider
+    assert decider is not None
+    await decider.look()
+    await until(worker, lambda: decider._tail is not None and decider._tail.caught_up.is_set())
+    await decider.look()
+
+
 async def decided(life: Life, worker: MemoryWorker) -> ReleaseChange:
     """Let the worker look until it has written what becomes of the shadow."""
     assert worker.parts.decider is not None
@@ -99,7 +108,7 @@ def trial_of(n: int, taken: Callable[[int], bool], **shadow: Any) -> ShadowTrial
     The shadow would show the first in nine of ten.
     """
     begun = ReleaseChange("shadow", "b" * 12, "ann", 1_000, replaces="a" * 12, trial=ALL)
-    found = Shadow("b" * 12, **shadow)
+    found = Shadow("b" * 12, 1_000, **shadow)
     trial = ShadowTrial(begun, "a" * 12, lambda: found, positive=["like"])
     records = []
     for number in range(n):
@@ -158,13 +167,25 @@ async def test_a_shadow_that_fails_is_rejected_and_nobody_notices(make_life: Mak
         def fails(prepared: Any) -> Any:
             raise RuntimeError("no slate today")
 
-        lane.slates.candidates = fails  # type: ignore[method-assign]
+        makes, lane.slates.candidates = lane.slates.candidates, fails  # type: ignore[method-assign]
         served = await one_by_one(life, worker, lambda slate: False)
         assert {slate.model_version for slate in served} == {first}
         last = await decided(life, worker)
         assert (last.change, last.version) == ("reject", second)
         assert "no slate today" in last.reason
         assert value_of(worker, "error") > 0
+
+        # Tried again, it is not held against it; and a third record, while it is tried, has another share.
+        lane.slates.candidates = makes  # type: ignore[method-assign]
+        for trial in (FEW, msgspec.structs.replace(FEW, share=0.3)):
+            life.say("shadow", second, trial=trial, replaces=first)
+            await answers_beside(worker, second)
+            await until(worker, lambda share=trial.share: worker.parts.lanes.shadow_share == share)
+            await looks(worker)
+            assert life.changes()[-1].change == "shadow"
+        await one_by_one(life, worker, lambda slate: False)
+        assert worker.parts.server._shadowing.shadow is not None
+        assert worker.parts.server._shadowing.shadow.error == ""
 
 
 async def test_a_busy_worker_passes_requests_over_and_a_shadow_with_too_few_is_rejected_in_the_end(
