@@ -237,9 +237,15 @@ class Loop:
             self._told.runs.labels("failed").inc()
             return True
         changes = await read_changes(self._settings)
-        said = [change for change in changes if change.timestamp_ms >= plan.made_ms]
-        if any(change.version == version and change.change in OUTCOME_OF for change in said):
-            return True  # by who was killed before it could say how far it had come
+        said = [
+            number
+            for number, change in enumerate(changes)
+            if change.timestamp_ms >= plan.made_ms
+            and change.version == version
+            and change.change in OUTCOME_OF
+        ]
+        if said:  # by who was killed before it could say how far it had come
+            return not voided(changes).issuperset(said)
         if version == plan.parent:
             self._say(f"{version} serves already: nothing was learned")
             return True
