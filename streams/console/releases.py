@@ -99,6 +99,9 @@ def _until_ms(stored: Stored) -> int:
 async def act(settings: Settings, form: Mapping[str, str]) -> Done:
     """Do what a form of the page asks for: one of `ACTIONS`. Loads a release, so it is for a thread.
 
+    The page may be older than the latest change: what is rolled back, pinned or unpinned is what it showed,
+    or nothing.
+
     Raises
     ------
     SlatestreamError
@@ -106,6 +109,7 @@ async def act(settings: Settings, form: Mapping[str, str]) -> Done:
     """
     who = Actor(f"{whoami()}, console", form.get("reason", "").strip()[:500])
     what, version = form.get("what", ""), form.get("version", "")
+    meant = form.get("ends" if what == "rollback" else "version") or None
     match what:
         case "promote":
             chosen = actions.servable(settings, open_store(settings, None), version)
@@ -118,9 +122,9 @@ async def act(settings: Settings, form: Mapping[str, str]) -> Done:
             chosen = actions.servable(settings, open_store(settings, None), version)
             return await actions.begin_canary(settings, chosen, who, share=share)
         case "rollback":
-            return await actions.roll_back(settings, open_store(settings, None), who)
+            return await actions.roll_back(settings, open_store(settings, None), who, meant=meant)
         case "pin":
-            return await actions.pin(settings, who)
+            return await actions.pin(settings, who, meant=meant)
         case "unpin":
-            return await actions.unpin(settings, who)
+            return await actions.unpin(settings, who, meant=meant)
     raise SlatestreamError(f"what must be one of {', '.join(ACTIONS)}")

@@ -112,16 +112,30 @@ def _to_compare(kind: Kind, chosen: str, now: Standing) -> str:
     return now.live
 
 
-async def roll_back(settings: Settings, store: "ReleaseStore", who: Actor) -> Done:
-    """End a canary or shadow; without one, bring back the release that served before the present one."""
+async def roll_back(
+    settings: Settings, store: "ReleaseStore", who: Actor, *, meant: str | None = None
+) -> Done:
+    """End a canary or shadow; without one, bring back the release that served before the present one.
+
+    Parameters
+    ----------
+    meant : release that is to be ended, None: whichever it is
+
+    Raises
+    ------
+    SlatestreamError
+        If nothing can be brought back, or another than the one meant would be ended.
+    """
     is_so = standing(await read_changes(settings))
     if (tried := is_so.tried) is not None and is_so.live is not None:
         now, earlier = tried.version, is_so.live
+        _as_meant("rollback", meant, now)
         await _change(settings, "rollback", earlier, who, replaces=earlier, decides_ms=tried.timestamp_ms)
     else:
         if len(is_so.served) < 2:
             raise SlatestreamError("rollback: no release served before the present one")
         now, earlier = is_so.served[-1], is_so.served[-2]
+        _as_meant("rollback", meant, now)
         await asyncio.to_thread(check, settings, store, earlier)
         await _change(settings, "rollback", earlier, who, replaces=now)
     return Done(
@@ -129,20 +143,40 @@ async def roll_back(settings: Settings, store: "ReleaseStore", who: Actor) -> Do
     )
 
 
-async def pin(settings: Settings, who: Actor) -> Done:
-    """Keep the release that serves: until it is unpinned no other is promoted, by whomever."""
+async def pin(settings: Settings, who: Actor, *, meant: str | None = None) -> Done:
+    """Keep the release that serves: until it is unpinned no other is promoted, by whomever.
+
+    Raises
+    ------
+    SlatestreamError
+        If no release serves, or another than the one meant.
+    """
     if (now := live(await read_changes(settings))) is None:
         raise SlatestreamError("pin: no release serves")
+    _as_meant("pin", meant, now)
     await _change(settings, "pin", now, who, replaces=None)
     return Done(now, now, f"{now} is pinned: no other is promoted until `slatestream release unpin`.")
 
 
-async def unpin(settings: Settings, who: Actor) -> Done:
-    """Let other releases be promoted again."""
+async def unpin(settings: Settings, who: Actor, *, meant: str | None = None) -> Done:
+    """Let other releases be promoted again.
+
+    Raises
+    ------
+    SlatestreamError
+        If no release is pinned, or another than the one meant.
+    """
     if (now := pinned(await read_changes(settings))) is None:
         raise SlatestreamError("unpin: no release is pinned")
+    _as_meant("unpin", meant, now)
     await _change(settings, "unpin", now, who, replaces=None)
     return Done(now, now, f"{now} is pinned no more.")
+
+
+def _as_meant(kind: Kind, meant: str | None, found: str) -> None:
+    """Refuse what would be done to another release than the one that somebody has seen."""
+    if meant not in (None, found):
+        raise SlatestreamError(f"{kind}: {meant} was meant, and by now it would be {found}; look again")
 
 
 def trial_of(settings: Settings, share: float | None = None) -> Trial:

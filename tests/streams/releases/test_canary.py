@@ -241,6 +241,7 @@ async def test_the_console_shows_how_a_canary_stands(
 
             assert f"Canary <code>{second}</code>" in (text := await page())
             assert "It serves 50 % of the users" in text
+            assert f'name="ends" value="{second}"' in text
             assert "The worker of partition 0 compares it" in text
             assert "answers 50 % of the requests with it as well" in text
             await shows(life, worker, lambda slate: True, 2)
