@@ -23,15 +23,23 @@ class Quarantine:
     ----------
     marks : by changelog key
     dirty : keys of those that the changelog lacks
-    spans : (m, 3) int64, rows of users in order, each with clicks from an offset on and up to one, excluded,
-        that do not count in items
     """
 
     def __init__(self) -> None:
         self.marks: dict[bytes, Quarantined] = {}
         self.dirty: set[bytes] = set()
         self._rows: dict[int, bytes] = {}
-        self.spans: NDArray[np.int64] = np.zeros((0, 3), np.int64)
+        self._spans: NDArray[np.int64] | None = None
+
+    @property
+    def spans(self) -> NDArray[np.int64]:
+        """Clicks that do not count in items: (m, 3) int64, rows of users in order, begin, and end, excluded.
+
+        They are laid out when they are asked for: many users may be held at once.
+        """
+        if self._spans is None:
+            self._spans = self._laid_out()
+        return self._spans
 
     def hold(self, user_id: str, row: int, begin: int, *, now_ms: int, why: str) -> bool:
         """Let clicks from `begin` on not count; False if none do already.
@@ -70,7 +78,7 @@ class Quarantine:
     def load(self, marks: Iterable[tuple[bytes, Quarantined]]) -> None:
         """Take marks as they are; nothing is dirty thereby."""
         self.marks.update(marks)
-        self._lay_out()
+        self._spans = None
 
     def of(self, user_id: str) -> Quarantined | None:
         """Return the mark of a user, which may be of former times only."""
@@ -89,7 +97,7 @@ class Quarantine:
         found = {row: key for row, key in found.items() if key in self.marks}
         if found:
             self._rows |= found
-            self._lay_out()
+            self._spans = None
 
     def leave(self, rows: Iterable[int]) -> None:
         """Note that rows are nobody's."""
@@ -97,17 +105,17 @@ class Quarantine:
         for row in gone:
             del self._rows[row]
         if gone:
-            self._lay_out()
+            self._spans = None
 
     def _put(self, key: bytes, mark: Quarantined) -> None:
         self.marks[key] = mark
         self.dirty.add(key)
-        self._lay_out()
+        self._spans = None
 
-    def _lay_out(self) -> None:
+    def _laid_out(self) -> NDArray[np.int64]:
         spans = [
             (row, begin, FOR_EVER if end is None else end)
             for row, key in sorted(self._rows.items())
             for begin, end in self.marks[key].uncounted
         ]
-        self.spans = np.array(spans, np.int64).reshape(len(spans), 3)
+        return np.array(spans, np.int64).reshape(len(spans), 3)

@@ -21,6 +21,7 @@ from streams.kafka.columns import RecordColumns
 from streams.state.item_index import ItemIndex
 from streams.state.log_bases import LogsRow
 from streams.state.profiles import HELD, REPLAYED, Profiles
+from streams.state.quarantine import FOR_EVER, Quarantine
 
 ACTIONS = ("view", "like")
 WINDOW = 4
@@ -106,6 +107,21 @@ def test_a_row_that_another_user_gets_is_not_held_and_who_comes_back_is():
     outcomes = fold_batch(profiles, covisits, index, [click(n, "suspect", "j", "like") for n in (2, 3)])
     assert outcomes == [HELD, HELD]
     assert covisits.popularity[index.row_of("j")] == 1
+
+
+def test_spans_are_laid_out_once_however_many_users_are_held_at_once(monkeypatch):
+    laid_out = []
+    lay_out = Quarantine._laid_out
+    monkeypatch.setattr(Quarantine, "_laid_out", lambda held: laid_out.append(1) or lay_out(held))
+    held = Quarantine()
+    for row in reversed(range(200)):
+        held.hold(f"u{row}", row, 5, now_ms=1, why="")
+    assert held.spans.tolist() == [[row, 5, FOR_EVER] for row in range(200)]
+    assert held.spans is held.spans
+    held.leave([3])
+    held.release("u4", 9)
+    assert held.spans[3:5].tolist() == [[4, 5, 9], [5, 5, FOR_EVER]]
+    assert len(laid_out) == 2
 
 
 def test_an_erased_user_without_a_row_leaves_no_name_and_a_release_brings_none_back():
