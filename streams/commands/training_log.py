@@ -121,7 +121,7 @@ async def _read(settings: Settings, name: str, ends: Sequence[int] | None) -> li
     topic = topics_of_worker(settings)[name]
     rows: list[Row] = []
     for partition in range(topic_partitions(settings, name)):
-        held = await _held(settings, partition) if name == "clicks" else None
+        held = await read_held(settings, partition) if name == "clicks" else None
         async for records in read_partition(settings, topic, partition):
             if ends is not None:
                 records = records[: int(np.searchsorted(records.offsets, ends[partition]))]
@@ -134,7 +134,8 @@ async def _read(settings: Settings, name: str, ends: Sequence[int] | None) -> li
     return rows
 
 
-async def _held(settings: Settings, partition: int) -> HeldClicks:
+async def read_held(settings: Settings, partition: int) -> HeldClicks:
+    """Return which clicks of a partition count for nobody else, as `user-state` says."""
     held = HeldClicks()
     async for records in read_partition(settings, topics_of_worker(settings)["user-state"], partition):
         held.read(records)

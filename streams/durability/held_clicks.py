@@ -41,6 +41,11 @@ class HeldClicks:
     def __len__(self) -> int:
         return len(self._marks)
 
+    def lasts(self, user_id: str) -> bool:
+        """Tell whether a user is in quarantine now."""
+        mark = self._marks.get(quarantine_key(user_id))
+        return mark is not None and mark.lasts
+
     def have(self, user_id: str, offset: int) -> bool:
         """Tell whether the click of a user at an offset of the topic is one of them."""
         mark = self._marks.get(quarantine_key(user_id))

@@ -1,7 +1,7 @@
 """What the slates of the last days earned, from `feedback`: what a new release's policy is taught by."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from model_core.signals.horizons import DAY_MS
 from online_learning.attribution.cascade import looked_at
 from online_learning.statistics.position_bias import PositionStatistics, examination, power_law
+from streams.commands.training_log import read_held
 from streams.events import MAX_SLATE, UNDECODABLE
+from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import read_partition
 from streams.kafka.topics import topic_partitions, topics_of_worker
 from streams.settings import Settings
@@ -60,10 +62,15 @@ class ShownSlates:
     """Takes in records of `feedback`; of a slate that is told again, the last word counts.
 
     Rewards and impressions are what a worker makes of the same slates with the same settings.
+
+    Parameters
+    ----------
+    is_held : whether a user is in quarantine: nothing is learned from that user's slates
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, is_held: Callable[[str], bool]) -> None:
         self._settings = settings
+        self._is_held = is_held
         self._positive = frozenset(settings.positive_actions)
         self._records: dict[str, _Record] = {}
 
@@ -74,7 +81,8 @@ class ShownSlates:
                 record = _decode(value or b"")
             except UNDECODABLE:
                 continue
-            if len(record.slate) == len(record.rewards) == len(record.actions) <= MAX_SLATE:
+            fits = len(record.slate) == len(record.rewards) == len(record.actions) <= MAX_SLATE
+            if fits and not self._is_held(record.user_id):
                 self._records[record.request_id] = record
 
     def slates(self, most: int = MOST_SLATES) -> list[Shown]:
@@ -127,12 +135,16 @@ class ShownSlates:
 
 def read_shown(settings: Settings, ends: Mapping[str, Sequence[int]], *, now_ms: int) -> list[Shown]:
     """Return what the slates of the last `trainer_refit_days` earned, as `feedback` says up to its `ends`."""
-    found = ShownSlates(settings)
-    asyncio.run(_read(settings, ends["feedback"], now_ms, found))
-    return found.slates()
+    return asyncio.run(_read(settings, ends["feedback"], now_ms)).slates()
 
 
-async def _read(settings: Settings, ends: Sequence[int], now_ms: int, found: ShownSlates) -> None:
+async def _read(settings: Settings, ends: Sequence[int], now_ms: int) -> ShownSlates:
+    held = [await read_held(settings, partition) for partition in range(settings.partitions)]
+
+    def is_held(user_id: str) -> bool:
+        return held[partition_of(user_id, settings.partitions)].lasts(user_id)
+
+    found = ShownSlates(settings, is_held=is_held)
     topic, n = topics_of_worker(settings)["feedback"], topic_partitions(settings, "feedback")
     since_ms = max(1, now_ms - int(DAY_MS * settings.trainer_refit_days))
     last = 1 + 2 * MOST_SLATES // n  # users are spread evenly; some are told again
@@ -141,3 +153,4 @@ async def _read(settings: Settings, ends: Sequence[int], now_ms: int, found: Sho
         async for records in read_partition(settings, topic, partition, since_ms=since_ms, last=last):
             known = records[: int(np.searchsorted(records.offsets, ends[partition]))]
             found.add(record.value for record in known)
+    return found

@@ -63,7 +63,7 @@ def taught(life: Life, folder: Path) -> None:
     told, actions = as_dataset(settings, clicks, items, [])
     release = read_release(folder)
     made = make_corpus(told, actions, settings.actions, NoTexts(release.text_dim), CONFIG)  # type: ignore[arg-type]
-    shown = ShownSlates(settings)
+    shown = ShownSlates(settings, is_held=lambda user_id: False)
     shown.add(record.value for record in log.records("feedback"))
     users = np.unique(told.interactions.user_ids).tolist()
     learning = Spaces(settings).learning("", release.feature_dim)

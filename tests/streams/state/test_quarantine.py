@@ -166,6 +166,7 @@ def test_who_reads_the_log_alone_leaves_the_same_clicks_out_also_where_it_was_ma
     held, moved = HeldClicks(), HeldClicks()
     held.read(RecordColumns.of_rows([(b"u\0\0\0", b""), (None, b""), *gone, *rows]))
     assert len(held) == 2
+    assert [user for user in ("past", "now", "gone", "nobody") if held.lasts(user)] == ["now"]
     assert [n for n in range(200) if held.have("past", n)] == [5, 6, 7, 8]
     assert [n for n in range(107) if not held.have("now", n)] == [103, 104]
     logs = encode(LogsRow(1, {"clicks": "a"}, {"clicks": 100}))

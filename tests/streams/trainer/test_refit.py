@@ -25,6 +25,10 @@ from tests.streams.releases.life import Life
 USERS = [f"u{n}" for n in range(8)]
 
 
+def nobody(user_id: str) -> bool:
+    return False
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -91,7 +95,7 @@ def refitted(life: Life, version: str) -> Statistics:
     release = read_release(folder)
     encoder = NoTexts(release.text_dim)
     corpus = make_corpus(dataset, actions, settings.actions, encoder, ModelConfig(n_neighbours=4))  # type: ignore[arg-type]
-    shown = ShownSlates(settings)
+    shown = ShownSlates(settings, is_held=nobody)
     told = [record.value for record in log.records("feedback")]
     shown.add([b"none of these", None, *told, *told])  # told twice, after a crash
     users = np.unique(dataset.interactions.user_ids).tolist()
@@ -115,7 +119,7 @@ async def test_the_last_word_on_a_slate_counts_and_the_latest_slates_do(
     first = decode_feedback(told[0] or b"")
     k = len(first.slate)
     late = msgspec.structs.replace(first, rewards=[2.0] * k, actions=[["like"]] * k, correction=True)
-    shown = ShownSlates(life.memory.settings)
+    shown = ShownSlates(life.memory.settings, is_held=nobody)
     shown.add([*told, msgspec.json.encode(late)])
     slates = shown.slates()
     assert len(slates) == len(told) == 8
@@ -123,12 +127,16 @@ async def test_the_last_word_on_a_slate_counts_and_the_latest_slates_do(
     assert one.values.tolist() == [1.0] * k
     assert [one.timestamp_ms for one in shown.slates(3)] == [one.timestamp_ms for one in slates[-3:]]
 
+    trusted = ShownSlates(life.memory.settings, is_held=first.user_id.__eq__)
+    trusted.add(told)
+    assert {one.user_id for one in trusted.slates()} == set(USERS) - {first.user_id}
+
 
 def test_a_response_that_is_shaped_by_time_counts_as_far_as_it_earned() -> None:
     from streams.settings import Settings
 
     settings = Settings(actions={"view": 0.2, "like": 2.0}, dwell_half_ms={"like": 1_000.0})
-    shown = ShownSlates(settings)
+    shown = ShownSlates(settings, is_held=nobody)
     record = {
         "request_id": "r", "user_id": "u", "timestamp_ms": 1_700_000_000_000,
         "slate": [{"item_id": item, "score": 0.5} for item in "abc"],
