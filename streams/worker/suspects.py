@@ -107,13 +107,16 @@ class Suspects:
         return 1.0 - shares_at(self._parts.read(self._shared.parts), rows, self._surge_bound)
 
     async def _hold(self, seen: _Seen) -> None:
-        known = seen.shard.profiles.quarantine
+        profiles = seen.shard.profiles
         if self._at is None:
             return
+        # Who was erased while users were looked at has no row; a mark would bring the id back.
         wanted = {
             user_id: f"suspicion {one.score:.2f}"
             for user_id, one in seen.suspects.items()
-            if one.score >= self._at and known.of(user_id) is None
+            if one.score >= self._at
+            and profiles.quarantine.of(user_id) is None
+            and profiles.row_of(user_id) >= 0
         }
         if not wanted:
             return

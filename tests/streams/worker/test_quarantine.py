@@ -1,6 +1,7 @@
 """Users in quarantine are served as before and sway nobody, whatever happens to workers meanwhile."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -8,6 +9,7 @@ from streams.errors import Fenced, SlatestreamError
 from streams.kafka.partitioner import partition_of
 from streams.quarantine.forget import Forgetting
 from streams.testing.worker import MemoryWorker
+from streams.worker import suspects
 from tests.streams.conftest import MakeMemory, Memory
 from tests.streams.verify.test_verify import counting, live, verifier
 from tests.streams.worker.test_http import http
@@ -193,9 +195,9 @@ async def test_who_pushes_items_together_is_told_and_put_there_where_that_is_ask
     crowd(memory, 21)
     async with memory.worker() as worker:
         await worker.deliver()
-        suspects, shard = worker.parts.suspects, await worker.parts.partitions.shard(0)
-        await suspects.sweep()
-        told = {one.user_id for one in suspects.of(shard)}
+        sweeper, shard = worker.parts.suspects, await worker.parts.partitions.shard(0)
+        await sweeper.sweep()
+        told = {one.user_id for one in sweeper.of(shard)}
         held = {mark.user_id for mark in worker.parts.quarantines.of(shard).users}
         fakes = {f"fake{n}" for n in range(12)}
         assert (told, held) == ((fakes, set()) if at is None else (set(), fakes))
@@ -209,9 +211,32 @@ async def test_who_pushes_items_together_is_told_and_put_there_where_that_is_ask
         await worker.parts.quarantines.release(shard, "fake3")
         memory.events.click("fake3", "target0", "like")
         await worker.deliver()
-        await suspects.sweep()
-        assert [one.user_id for one in suspects.of(shard)] == ["fake3"]  # and is not put back
+        await sweeper.sweep()
+        assert [one.user_id for one in sweeper.of(shard)] == ["fake3"]  # and is not put back
         memory.events.erase("fake3")
         await worker.deliver()
-        await suspects.sweep()
-        assert suspects.of(shard) == []
+        await sweeper.sweep()
+        assert sweeper.of(shard) == []
+
+
+async def test_a_suspect_who_is_erased_while_others_are_looked_at_is_not_put_into_quarantine(
+    make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = make_memory(partitions=1, quarantine_at=1.0)
+    crowd(memory, 21)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        shard = await worker.parts.partitions.shard(0)
+
+        look = suspects._look
+
+        def look_and_erase(*values: Any) -> Any:
+            found = look(*values)
+            with shard.users_lock:
+                assert shard.profiles.erase("fake3")
+            return found
+
+        monkeypatch.setattr(suspects, "_look", look_and_erase)
+        await worker.parts.suspects.sweep()
+        held = {mark.user_id for mark in worker.parts.quarantines.of(shard).users}
+        assert held == {f"fake{n}" for n in range(12)} - {"fake3"}
