@@ -1,8 +1,10 @@
 """The life of releases, read when somebody looks, in a thread: `model-releases`, and what the store holds."""
 
 import asyncio
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from aiokafka.errors import KafkaError
 
@@ -48,6 +50,24 @@ class Life:
 
 
 @dataclass(frozen=True, slots=True)
+class Offered:
+    """A release of a store, as far as its manifest says: None where it does not.
+
+    Attributes
+    ----------
+    nbytes : of all its files
+    until_ms : Unix time of the latest event that it has learned from
+    ndcg, recall : at 10, as measured at its training
+    """
+
+    version: str
+    nbytes: int
+    until_ms: float | None
+    ndcg: float | None
+    recall: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Stock:
     """What a store holds, the newest data first.
 
@@ -56,7 +76,7 @@ class Stock:
     away : why the store could not be read, "" where it was
     """
 
-    releases: list[Stored]
+    releases: list[Offered]
     away: str = ""
 
 
@@ -89,11 +109,27 @@ async def read_store(settings: Settings) -> Stock:
         found = await asyncio.to_thread(lambda: open_store(settings, None).list())
     except (SlatestreamError, OSError) as error:
         return Stock([], str(error) or repr(error))
-    return Stock(sorted(found, key=_until_ms, reverse=True))
+    return Stock(sorted(map(_offered, found), key=lambda one: one.until_ms or 0.0, reverse=True))
 
 
-def _until_ms(stored: Stored) -> int:
-    return int(stored.manifest.get("training", {}).get("until_ms") or 0)
+def _offered(stored: Stored) -> Offered:
+    told = stored.manifest
+    quality = _part(_part(told, "metrics"), "slatestream")
+    return Offered(
+        stored.version, stored.nbytes, _number(_part(told, "training"), "until_ms"),
+        _number(quality, "ndcg@10"), _number(quality, "recall@10"),
+    )  # fmt: skip
+
+
+def _part(told: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return an object of a manifest, which anybody may have written; an empty one where it is none."""
+    found = told.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _number(told: Mapping[str, Any], name: str) -> float | None:
+    found = told.get(name)
+    return found if isinstance(found, int | float) and math.isfinite(found) else None
 
 
 async def act(settings: Settings, form: Mapping[str, str]) -> Done:
