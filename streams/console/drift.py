@@ -5,10 +5,12 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
+from online_learning.statistics.stability import population_stability
+
 LEAST = 1_000
 """Impressions on either side, below which an index tells little but chance."""
-EMPTY = 1e-4
-"""Share that an empty band counts as."""
 
 Bands = Mapping[str, float]
 
@@ -30,21 +32,9 @@ class Drift:
     calibration: float | None
 
 
-def population_stability(now: Bands, before: Bands) -> float:
-    """Return the sum of (now - before) ln(now / before) over the shares of the bands.
-
-    Below 0.1 little has changed; above 0.25 much has (Siddiqi, "Credit Risk Scorecards", 2006, chapter 9).
-
-    >>> population_stability({"a": 5, "b": 5}, {"a": 50, "b": 50})
-    0.0
-    """
-    total, earlier = sum(now.values()), sum(before.values())
-    found = 0.0
-    for band in now.keys() | before.keys():
-        new = max(now.get(band, 0.0) / total, EMPTY)
-        old = max(before.get(band, 0.0) / earlier, EMPTY)
-        found += (new - old) * math.log(new / old)
-    return found
+def _stability(now: Bands, before: Bands) -> float:
+    bands = sorted(now.keys() | before.keys())
+    return population_stability(*(np.array([of.get(band, 0.0) for band in bands]) for of in (now, before)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +74,6 @@ class DriftWatch:
         predicted = last.predicted - first.predicted
         return Drift(
             n, earlier,
-            population_stability(recent, first.impressions) if min(n, earlier) >= LEAST else None,
+            _stability(recent, first.impressions) if min(n, earlier) >= LEAST else None,
             (last.responses - first.responses) / predicted if n >= LEAST and predicted > 0 else None,
         )  # fmt: skip

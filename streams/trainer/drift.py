@@ -8,13 +8,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.statistics.stability import population_stability
 from streams.events import UNDECODABLE
 
 SCORES = 10_000
 """Scores of either side. By chance alone the index of so many is about 2 (BINS - 1) / SCORES = .002."""
 BINS = 10
-LEAST_SHARE = 1e-4
-"""What an empty bin counts as."""
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -36,10 +35,8 @@ _decode = msgspec.json.Decoder(_Record).decode
 class ScoreDrift:
     """Compares the first scores of a release's slates, as served, with its latest.
 
-    The population stability index, sum of ``(now - then) log(now / then)`` over bins that had a tenth of the
-    first scores each (Siddiqi, "Credit Risk Scorecards", 2006): below 0.1 nothing to speak of, from 0.25 on
-    much has changed. A score is what the release says of an item for a user, so it moves with users, items
-    and their past, whatever made them move.
+    By the population stability index over bins that had a tenth of the first scores each. A score is what the
+    release says of an item for a user, so it moves with users, items and their past, whatever made them move.
 
     Parameters
     ----------
@@ -81,20 +78,18 @@ class ScoreDrift:
 
     def _begin_with(self, scores: NDArray[np.float64]) -> None:
         self._edges = np.quantile(scores, np.arange(1, BINS) / BINS)
-        self._then = self._shares(scores)
+        self._then = self._counts(scores)
 
-    def _shares(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        counts = np.bincount(np.searchsorted(self._edges, scores, side="right"), minlength=BINS)
-        shares: NDArray[np.float64] = np.maximum(counts / len(scores), LEAST_SHARE)
-        return shares
+    def _counts(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        bins = np.searchsorted(self._edges, scores, side="right")
+        return np.bincount(bins, minlength=BINS).astype(np.float64)
 
     @property
     def index(self) -> float | None:
         """The population stability index; None while either side has too few scores."""
         if len(self._latest) < self._n:
             return None
-        now = self._shares(np.array(self._latest))
-        return float(((now - self._then) * np.log(now / self._then)).sum())
+        return population_stability(self._counts(np.array(self._latest)), self._then)
 
     def rebase(self) -> None:
         """Compare with the latest scores from now on: what these have led to has been done."""

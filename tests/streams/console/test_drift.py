@@ -2,20 +2,11 @@
 
 import pytest
 
-from streams.console.drift import Drift, DriftWatch, Scored, population_stability
+from streams.console.drift import Drift, DriftWatch, Scored
 
 
 def scored(low: float, high: float, responses: float = 0.0, predicted: float = 0.0) -> Scored:
     return Scored({"0.1": low, "1": high}, responses, predicted)
-
-
-def test_shares_that_swap_have_the_index_of_the_formula() -> None:
-    # (.75 - .25) ln(.75 / .25), twice
-    assert population_stability({"a": 3, "b": 1}, {"a": 1, "b": 3}) == pytest.approx(1.0986, abs=1e-4)
-
-
-def test_a_band_that_nothing_falls_into_any_more_is_no_infinity() -> None:
-    assert 0.5 < population_stability({"a": 9}, {"a": 5, "b": 5}) < 10.0
 
 
 def test_the_window_is_held_against_all_that_came_before_it() -> None:
