@@ -88,7 +88,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of a POST that puts a user into quarantine, or lets one go; why is kept with it."""
+    """Body of a POST that puts a user into quarantine, or releases one; `why` is stored with it."""
 
     held: bool
     why: Annotated[str, msgspec.Meta(max_length=200)] = ""

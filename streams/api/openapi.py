@@ -25,8 +25,8 @@ REASONS = {
     403: "The token is not for this.",
     404: "The user or the item is not known.",
     408: "The body has not come in time.",
-    409: "The request_id's slate is another user's or not at hand any more; or the user to be let go "
-    "has never been in quarantine.",
+    409: "The slate of the request_id belongs to another user or is not stored any more; or the user to "
+    "release has never been in quarantine.",
     413: "The body, or the slate's record with its context, is too large.",
     415: "The body is not JSON.",
     414: "The URL is too long: what is asked for goes into the body of a POST.",

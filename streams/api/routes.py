@@ -141,7 +141,7 @@ ROUTES = (
     Route(
         "quarantine",
         "/v1/quarantine/{user_id}",
-        "Puts a user into quarantine from the next click on, or lets one go; durable once it is answered.",
+        "Puts a user into quarantine from the next click on, or releases one; durable once answered.",
         Held,
         method="POST",
         scope="admin",

@@ -13,7 +13,7 @@ class Intake(Registered):
     def __init__(self) -> None:
         super().__init__()
         self._events = bound(
-            self.counter("events", "Records by topic and what became of them.", ("topic", "outcome")),
+            self.counter("events", "Records by topic and outcome.", ("topic", "outcome")),
             *((topic, outcome) for topic, outcomes in EVENTS.items() for outcome in outcomes),
         )
         self.clicks_bounded = self.counter(

@@ -30,14 +30,14 @@ class Releases(Registered):
         )
         self.shadowed = self.counter(
             "release_shadowed",
-            "Live requests that a release which serves nobody was to answer as well, by what became of that.",
+            "Live requests chosen for the shadow release, by outcome.",
             ("outcome",),
         )
         for outcome in SHADOW_OUTCOMES:
             self.shadowed.labels(outcome)
         self.canaries = self.counter(
             "release_canaries",
-            "Canaries decided on by this worker, by what came of them.",
+            "Canaries that this worker has decided on, by outcome.",
             ("outcome",),
         )
         for outcome in CANARY_OUTCOMES:

@@ -55,9 +55,7 @@ class Metrics(Releases, Learning, Serving, Intake):
             self.counter("log_messages", "Warnings and errors logged.", ("source", "level")),
             *((source, level) for source in LOGGERS for level in LEVELS),
         )
-        self.users_held = self.gauge(
-            "users_held", "Users in quarantine, of the owned partitions: their clicks sway nobody."
-        )
+        self.users_held = self.gauge("users_held", "Users in quarantine in the owned partitions.")
         self.users_suspect = self.gauge(
             "users_suspect", "Users not in quarantine whose suspicion is 1 or more; see deploy/trust.md."
         )

@@ -28,30 +28,31 @@ if TYPE_CHECKING:
 
 Users = Annotated[list[str], typer.Argument(help="Ids of users.")]
 Urls = Annotated[
-    list[str] | None, typer.Option("--url", help="Of a worker, its admin port if it has one; or several.")
+    list[str] | None, typer.Option("--url", help="Address of a worker (its admin port, if set); repeatable.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, a line a user.")]
-Why = Annotated[str, typer.Option(help="Is kept with it, for who looks later.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one line per user.")]
+Why = Annotated[str, typer.Option(help="The reason; stored with the quarantine.")]
 
 quarantine_app = typer.Typer(
     no_args_is_help=True,
-    help="""Hold back users who are no users: they are served as before, and sway nobody.
+    help="""Quarantine fake users: they are served as usual, but do not influence what others see.
 
-    From the next click on, what a user in quarantine does counts in that user's own slates, and not in
-    co-visits, popularity, rates, or what policies learn.
+    From their next click on, their events count only for their own slates, not in co-visits, popularity,
+    rates, or what policies learn.
 
-    `add` and `release` ask the worker that owns the user, and what they say is durable. `forget` also takes
-    back what the user has added to items so far: it folds the clicks again, while no worker runs.
+    `add` and `release` ask the worker that owns the user, and return once the change is durable. `forget`
+    also removes what the user has contributed to items so far: it folds the clicks again, while no worker
+    runs.
 
-    A token of scope admin is taken from SLATES_TOKEN.""",
+    SLATES_TOKEN must hold a token of scope admin, if workers ask for one.""",
 )
 
 
 @quarantine_app.command("list")
 def list_command(
-    everybody: Annotated[bool, typer.Option("--all", help="Also who was let go.")] = False,
+    everybody: Annotated[bool, typer.Option("--all", help="Include released users.")] = False,
     suspects: Annotated[
-        bool, typer.Option("--suspects", help="Instead, who might be put there, the most suspect first.")
+        bool, typer.Option("--suspects", help="Show suspicious users instead, the most suspicious first.")
     ] = False,
     url: Urls = None,
     as_json: AsJson = False,
@@ -96,7 +97,7 @@ def list_command(
 def add_command(
     users: Users, why: Why = "", url: Urls = None, as_json: AsJson = False, config: ConfigFile = None
 ) -> None:
-    """Put users into quarantine: what they do from the next click on counts for themselves only.
+    """Quarantine users: from the next click on, their events count only for their own slates.
 
     slatestream quarantine add u1 u2 --why "a flood of likes"
     """
@@ -107,7 +108,7 @@ def add_command(
 def release_command(
     users: Users, url: Urls = None, as_json: AsJson = False, config: ConfigFile = None
 ) -> None:
-    """Let users go: what they do from the next click on counts again; what was held back does not.
+    """End a quarantine: events count again from the next click on; earlier ones stay uncounted.
 
     slatestream quarantine release u1
     """
@@ -116,7 +117,7 @@ def release_command(
 
 @quarantine_app.command("forget")
 def forget_command(users: Users, why: Why = "", as_json: AsJson = False, config: ConfigFile = None) -> None:
-    """Put users into quarantine, and take back what they have added to items: stop all workers first.
+    """Quarantine users and remove what they have contributed to items: stop all workers first.
 
     The clicks of the users' partitions are folded again without them, by the release that the settings name
     or that was promoted last, and the rows of items that differ are written in one transaction a partition.
@@ -124,7 +125,7 @@ def forget_command(users: Users, why: Why = "", as_json: AsJson = False, config:
 
     slatestream quarantine forget u1 u2 --why "a bot"
 
-    Exit code 0: it is done; 2: refused, as where a worker runs or clicks of the beginning are gone.
+    Exit code 0: done; 2: refused, for example because a worker runs or the first clicks are gone.
     """
     settings = load_settings(config)
     with admin_client(settings) as admin:

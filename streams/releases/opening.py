@@ -22,7 +22,7 @@ StoreUrl = Annotated[
     str | None, typer.Option("--store", help="Folder or fsspec URL; the setting `release_store` otherwise.")
 ]
 By = Annotated[str | None, typer.Option("--by", help="Who says so; you on this machine otherwise.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why, for whoever reads the history.")]
+Reason = Annotated[str, typer.Option("--reason", help="The reason, shown in the history.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 

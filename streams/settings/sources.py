@@ -71,7 +71,7 @@ class FieldSource(_Table):
     default: Any = Field(None, description="Taken where nothing, or null, is at the path.")
     values: dict[str, Any] | None = Field(None, description="What each value becomes.")
     unlisted: Literal["refuse", "keep", "leave_out"] = Field(
-        "refuse", description="What becomes of a record whose value `values` does not list."
+        "refuse", description="What to do with a record whose value `values` does not list."
     )
     split: str | None = Field(None, min_length=1, description="Cuts a text into a list of texts.")
     unit: Literal["s", "ms", "us", "ns", "iso"] | None = Field(None, description="Of a time.")

@@ -75,8 +75,8 @@ class Settings(BaseSettings):
     sasl_password: SecretStr | None = None
     sasl_token_file: Path | None = Field(
         None,
-        description="Of OAUTHBEARER: the file with the token; it is read again at each connection, so that "
-        "whoever renews it only has to write it anew.",
+        description="For OAUTHBEARER: the file with the token. It is read at each connection, so to renew "
+        "the token write the file again.",
     )
     ssl_cafile: Path | None = Field(None, description="CA bundle; the system's when unset.")
     ssl_certificate: Path | None = Field(
@@ -138,8 +138,8 @@ class Settings(BaseSettings):
     )
     surge_bound: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         SignalConfig().surge_bound,
-        description="Times the pace of before at which what an item is liked of late counts; 0 is at any. "
-        "Where no release says it.",
+        description="Recent likes of an item count up to this many times its earlier pace; 0 means no limit. "
+        "A release that sets the limit overrides this.",
     )
     learned_slates_per_hour: Annotated[int, Field(ge=0, le=65_535)] = Field(
         100,
@@ -185,8 +185,8 @@ class Settings(BaseSettings):
     )
     erasure_ttl_days: Annotated[float, Field(gt=0)] = Field(
         100.0,
-        description="How long it is remembered that a user was erased, lest old clicks that are read again "
-        "bring the user back. More than what `clicks` is kept for, 90 days.",
+        description="How long the mark of an erased user is kept, so that old clicks that are read again do "
+        "not bring the user back. Set it longer than the retention of `clicks`, 90 days.",
     )
     answered_requests: Positive = Field(
         200_000, description="Ids of answered requests remembered per partition, to answer none twice."
@@ -210,7 +210,7 @@ class Settings(BaseSettings):
     k_default: Annotated[int, Field(ge=1, le=MAX_SLATE)] = 10
     max_batch: Annotated[int, Field(ge=1, le=1024)] = 32
     max_in_flight: Positive = Field(
-        256, description="Requests being answered at a time; `when_overloaded` says what becomes of more."
+        256, description="Requests that are answered at a time; `when_overloaded` decides about further ones."
     )
     max_in_flight_bytes: Positive = Field(64 * 1024 * 1024, description="The same by their size.")
     max_queue_ms: Positive = Field(
@@ -220,8 +220,8 @@ class Settings(BaseSettings):
     )
     when_overloaded: Literal["refuse", "fallback"] = Field(
         "refuse",
-        description="What becomes of a request when there is no room: it waits in its topic, and over HTTP "
-        "is refused with 503; or it is answered from a list of popular items (fallback 'overloaded').",
+        description="What to do with a request without room. refuse: on Kafka it waits in its topic, "
+        "over HTTP it gets 503. fallback: it gets popular items (fallback 'overloaded').",
     )
     max_request_age_ms: Positive | None = Field(
         None,
@@ -335,15 +335,15 @@ class Settings(BaseSettings):
 
     # Trainer
     trainer_every_events: Positive = Field(
-        10_000, description="`slatestream trainer` trains when so many clicks and rewarded slates are new."
+        10_000, description="`slatestream trainer` trains after this many new clicks and rewarded slates."
     )
     trainer_every_minutes: Annotated[float, Field(gt=0)] = Field(
-        60.0, description="The same after so long, if anything is new."
+        60.0, description="It also trains after this many minutes, if there is any new data."
     )
     trainer_drift: Annotated[float, Field(gt=0)] | None = Field(
         None,
-        description="The same when the scores of 10,000 items that the live release showed of late lie so "
-        "far from those of its first, by the population stability index; 0.25 is a good choice.",
+        description="It also trains when scores have drifted: when the population stability index between "
+        "the latest 10,000 scores of the live release and its first reaches this; 0.25 is a good choice.",
     )
     trainer_held_out_hours: Annotated[float, Field(gt=0)] = Field(
         24.0,

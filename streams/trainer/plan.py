@@ -1,4 +1,4 @@
-"""What a training is to do and what came of it, as files that outlive a kill."""
+"""The plan of a training and its outcome, as files that survive a kill."""
 
 import os
 from pathlib import Path

@@ -20,8 +20,8 @@ DESCRIBED = tuple(
             (),
             "Clicks and rewarded slates since the last training; 0 while what it made waits for its turn.",
         ),
-        ("runs_total", "counter", ("outcome",), "Trainings, by what came of them."),
-        ("begun_total", "counter", ("cause",), "Trainings that were begun, by what they were due for."),
+        ("runs_total", "counter", ("outcome",), "Trainings, by outcome."),
+        ("begun_total", "counter", ("cause",), "Trainings that were started, by cause."),
         (
             "score_drift",
             "gauge",

@@ -41,7 +41,7 @@ class _Seen:
 class Suspects:
     """Looks at users again and again, and puts them into quarantine where that is asked for.
 
-    Who was let go is not put back by itself.
+    A released user is not put back automatically.
 
     Parameters
     ----------

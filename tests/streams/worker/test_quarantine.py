@@ -1,4 +1,4 @@
-"""Users in quarantine are served as before and sway nobody, whatever happens to workers meanwhile."""
+"""Users in quarantine are served as usual and do not influence others, whatever happens to workers."""
 
 from functools import partial
 from typing import Any
