@@ -100,7 +100,7 @@ def stranger_s_csv(folder: Path, ratings: Path, items: Path | None) -> None:
     files = " ".join(shlex.quote(str(file.absolute())) for file in (ratings, items) if file is not None)
     process = commands.start(f"quickstart {files} --yes", said)
     try:
-        while (found := re.search(r"^A slate +slatestream (recommend .*)$", said.read_text(), re.M)) is None:
+        while (found := re.search(r"^Ask +slatestream (recommend .*)$", said.read_text(), re.M)) is None:
             if process.poll() is not None:
                 raise SystemExit(said.read_text())
             time.sleep(0.5)
