@@ -125,7 +125,8 @@ def forget_command(users: Users, why: Why = "", as_json: AsJson = False, config:
 
     slatestream quarantine forget u1 u2 --why "a bot"
 
-    Exit code 0: done; 2: refused, for example because a worker runs or the first clicks are gone.
+    Exit code 0: done; 2: refused, for example because a worker runs, the first clicks are gone, or
+    the settings let workers forget users or items.
     """
     settings = load_settings(config)
     with admin_client(settings) as admin:

@@ -62,7 +62,8 @@ class Forgetting:
         Raises
         ------
         SlatestreamError
-            If the clicks of the beginning are gone: what others have added would be lost, too.
+            If the clicks of the beginning are gone: what others have added would be lost, too. If workers of
+            these settings forget users or items that a fold of the whole log would bring back.
         Fenced
             If a worker has taken the partition meanwhile.
         """
@@ -83,6 +84,11 @@ class Forgetting:
                 folded.hold({**marks, **fresh})
                 folded.erase_at(stored.shard.profiles.erased)
                 await folded.fold(clicks=end - 1, users=0, recommendations=-1)
+                if why_not := folded.forgotten().get("items"):
+                    raise SlatestreamError(
+                        f"quarantine: items of partition {partition} cannot be folded again: {why_not}, and "
+                        "the log still has them; `quarantine add` holds back what comes from now on"
+                    )
                 items = _changed(stored, folded)
                 groups = _written(("policy-state", items), ("user-state", _marks(fresh)))
                 await self._writers.write(partition, groups)

@@ -149,6 +149,24 @@ async def test_forgetting_gives_way_to_a_worker_and_to_a_log_that_has_lost_its_b
         await forgetting(memory).forget(PLACE, [FAKE], of, now_ms=1, why="")
 
 
+async def test_forgetting_is_refused_where_workers_forget_what_a_fold_would_bring_back(
+    make_memory: MakeMemory,
+) -> None:
+    memory = make_memory(user_ttl_days=1.0)
+    idle = next(name for n in range(99) if partition_of(name := f"idle{n}", 2) == PLACE)
+    memory.events.click(idle, "i1", "like")
+    memory.clock.move(2 * 86_400_000)
+    async with memory.worker() as worker:
+        await traffic(memory, worker, 0, 20)
+        await worker.flush()
+        worker.commit()
+        of = counting(worker)
+    before = [record.offset for record in memory.log.records("policy-state")]
+    with pytest.raises(SlatestreamError, match="users are forgotten who were idle for 1 days"):
+        await forgetting(memory).forget(PLACE, [FAKE], of, now_ms=1, why="")
+    assert [record.offset for record in memory.log.records("policy-state")] == before
+
+
 async def test_operators_hold_back_let_go_and_see_who_over_http(make_memory: MakeMemory) -> None:
     memory = make_memory(http_port=0)
     async with memory.worker() as worker:
