@@ -17,7 +17,7 @@ from streams.releases.live import fetch_release, to_be_said
 from streams.releases.opening import whoami
 from streams.releases.store import ReleaseStore, StoreError
 from streams.settings import Settings
-from streams.trainer.drift_watch import DriftWatch
+from streams.trainer.drift_follower import DriftFollower
 from streams.trainer.plan import (
     PARENT,
     PLAN,
@@ -70,7 +70,7 @@ class Loop:
     ) -> None:
         self._settings = settings
         self._seat = seat
-        self._drift = DriftWatch(settings)
+        self._drift = DriftFollower(settings)
         self._store = store
         self._folder = folder
         self._step = step

@@ -1,4 +1,4 @@
-"""Work goes on as long as a broker answers, and no longer."""
+"""Stops work once no broker has answered for a while."""
 
 import asyncio
 

@@ -11,26 +11,10 @@ from streams.quarantine.forget import Forgetting
 from streams.testing.worker import MemoryWorker
 from streams.worker import suspects
 from tests.streams.conftest import MakeMemory, Memory
-from tests.streams.verify.test_verify import counting, live, verifier
+from tests.streams.verify.test_verify import counting, live, traffic, verifier
 from tests.streams.worker.test_http import http
 
 FAKE, PLACE = "u1", partition_of("u1", 2)
-ACTIONS = ("view", "click", "like")
-
-
-async def traffic(memory: Memory, worker: MemoryWorker, begin: int, end: int) -> None:
-    """Clicks of seven users on eleven items, slates, and clicks on these."""
-    for n in range(8):
-        memory.events.content(f"i{n}")
-    for n in range(begin, end):
-        memory.events.click(f"u{n % 7}", f"i{n * 5 % 11}", ACTIONS[n % 3])
-        if n % 9 == 0:
-            memory.events.request(f"u{n % 7}", request_id=f"r{n}", k=3)
-        if n % 10 == 0:
-            await worker.deliver()
-            for slate in memory.events.recommendations()[-2:]:
-                memory.events.click(slate.user_id, slate.slate[0].item_id, "like")
-    await worker.deliver()
 
 
 async def put(worker: MemoryWorker, *, held: bool):

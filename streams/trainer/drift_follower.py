@@ -18,7 +18,7 @@ EVERY_MS = 3_600  # so that either side is of an hour at least, with slates of t
 """Between two slates that are read, of all partitions together."""
 
 
-class DriftWatch:
+class DriftFollower:
     """Says how far the scores of the live release have drifted; without `trainer_drift` it reads nothing."""
 
     def __init__(self, settings: Settings) -> None:
