@@ -84,6 +84,16 @@ ACTIONS = {
     "compra": "purchase", "acquisto": "purchase",
 }  # fmt: skip
 """What files call actions, as `folded` writes it, and what we call them."""
+VERDICTS = {
+    "1": "like", "+1": "like", "up": "like", "thumbup": "like", "thumbsup": "like", "upvote": "like",
+    "like": "like", "liked": "like", "love": "like", "loved": "like", "positive": "like", "good": "like",
+    "👍": "like", "❤️": "like",
+    "-1": "dislike", "down": "dislike", "thumbdown": "dislike", "thumbsdown": "dislike",
+    "downvote": "dislike", "dislike": "dislike", "disliked": "dislike", "hate": "dislike",
+    "hated": "dislike", "negative": "dislike", "bad": "dislike", "👎": "dislike",
+    "0": "view", "none": "view", "neutral": "view",
+}  # fmt: skip
+"""What is said of an item by a thumb up or down, as `verdict` writes it; a view where it is neither."""
 IDS = re.compile(r"(id|key|code|kode|no|nr|nummer|number|numero|hash)$")
 """How a name ends that is an id's."""
 _STARTS_AS_ID = re.compile(r"^(id|codigo|numero|code)")
@@ -94,6 +104,12 @@ def folded(column: str) -> str:
     """Return a column's name as names are compared: small letters without accents, and digits."""
     text = column.casefold().translate(_LETTERS)
     return re.sub(r"[^a-z0-9]", "", unicodedata.normalize("NFKD", text))
+
+
+def verdict(value: str) -> str | None:
+    """Return the action that a thumb up or down is, None of what is none of `VERDICTS`."""
+    text = value.strip()
+    return VERDICTS.get(text) or VERDICTS.get(folded(text) if text[-1:].isalpha() else "")
 
 
 def means(parts: Sequence[str], field: str) -> bool:

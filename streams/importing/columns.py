@@ -3,13 +3,13 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from streams.field_names import IDS, NAMES, OF_PEOPLE, RELATIONS, folded, without_id
 from streams.importing.faults import FileError
 from streams.importing.moments import time_unit
 from streams.importing.tables import ATOMIC, GENRES, JsonLines, Table, sample
-from streams.importing.values import as_text, numbers
+from streams.importing.values import are_verdicts, as_text, numbers
 
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "clicks": (
@@ -32,6 +32,28 @@ MAX_TITLE = 120
 """The mean length of titles: what is longer is a text."""
 WORD = re.compile(r"[^\W\d_]{3}")
 NO_TITLE = re.compile(r"https?:|www\.|\[|\{|[A-Za-z]{1,8}[-_:]?\d+$|[0-9a-fA-F-]{16,36}$")
+
+
+Told: TypeAlias = Sequence[tuple[str, str]]
+"""Fields and the columns that somebody said they are; of several for one field, a table has one."""
+
+
+class MissingColumn(FileError):
+    """A table has no column that is known to be a field which is needed.
+
+    Attributes
+    ----------
+    fields : that are needed
+    examples : its columns, each with its first value
+    """
+
+    def __init__(
+        self, table: Table, fields: Sequence[str], examples: Mapping[str, str], message: str
+    ) -> None:
+        super().__init__(message)
+        self.table = table
+        self.fields = fields
+        self.examples = examples
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +91,33 @@ class Plan:
         place = self.table.columns.index(column)
         return [row[place] for row in self.values]
 
+    def examples(self) -> dict[str, str]:
+        """Return the first value of each column, cut short."""
+        return _examples(self.table, self.values)
 
-def make_plan(table: Table, *, told: Mapping[str, str], kind: str | None = None) -> Plan:
+
+def told_of(table: Table, told: Told) -> dict[str, str]:
+    """Return field to column of what somebody said, as far as the table has the columns.
+
+    Raises
+    ------
+    FileError
+        If it has two columns of one field.
+    """
+    found: dict[str, str] = {}
+    for name, column in told:
+        if column in table.columns and found.setdefault(name, column) != column:
+            raise FileError(f"{table.path} has both {found[name]!r} and {column!r}: --map {name} must be one")
+    return found
+
+
+def make_plan(table: Table, *, told: Told, kind: str | None = None) -> Plan:
     """Find each field's column.
 
     Parameters
     ----------
     told
-        Field to column, as somebody said; a column that the table does not have is passed over.
+        What somebody said of columns; one that the table does not have is passed over.
     kind
         Topic; found when None.
 
@@ -90,12 +131,12 @@ def make_plan(table: Table, *, told: Mapping[str, str], kind: str | None = None)
         if isinstance(table, JsonLines):
             raise FileError(f"{table.path} has no line that is a JSON object")
         raise FileError(f"{table.path} has a header and no row that can be read")
-    told = {name: column for name, column in told.items() if column in table.columns}
+    said = told_of(table, told)
     plain = {folded(column): column for column in reversed(table.columns)}
-    named = told | {
+    named = said | {
         name: column
         for name, choices in NAMES.items()
-        if name not in told and (column := _called(choices, plain, is_id=name in ("user_id", "item_id")))
+        if name not in said and (column := _called(choices, plain, is_id=name in ("user_id", "item_id")))
     }
     _guess_plain_id(named, plain)
     _guess_ids(table, named, plain)
@@ -103,7 +144,7 @@ def make_plan(table: Table, *, told: Mapping[str, str], kind: str | None = None)
     named |= guessed
     kind = kind or _kind(table, named, values)
     fields = {name: named[name] for name in FIELDS[kind] if name in named}
-    why = {name: "as told" if name in told else "by name" for name in fields}
+    why = {name: "as told" if name in said else "by name" for name in fields}
     why |= dict.fromkeys(guessed, "by its values")
     if kind == "clicks":
         _read_values(table, values, fields, why)
@@ -114,7 +155,7 @@ def make_plan(table: Table, *, told: Mapping[str, str], kind: str | None = None)
         fields.pop("label")
     used = set(fields.values())
     left = [column for column in table.columns if column and column not in used]
-    attributes = {name: column for name, column in told.items() if name not in NAMES}
+    attributes = {name: column for name, column in said.items() if name not in NAMES}
     flags: list[str] = []
     if kind != "clicks":
         flags = _flags(table, values, left) if kind == "content" else []
@@ -196,30 +237,36 @@ def _kind(table: Table, named: Mapping[str, str], values: list[Sequence[Any]]) -
         return "content"
     if "user_id" in named:
         return "users"
-    raise FileError(
-        f"{table.path} has no column for a user or an item; its columns are {_shown(table, values)}: say "
-        "--map user_id=COLUMN --map item_id=COLUMN"
-    )
+    examples = _examples(table, values)
+    raise MissingColumn(
+        table, ("user_id", "item_id"), examples,
+        f"{table.path} has no column for a user or an item; its columns are {_shown(examples)}: say "
+        "--map user_id=COLUMN --map item_id=COLUMN",
+    )  # fmt: skip
 
 
-def _shown(table: Table, values: list[Sequence[Any]]) -> str:
-    """Name columns, each with its first value."""
-    firsts = [
-        next((text for row in values if (text := as_text(row[k]))), "") for k in range(len(table.columns))
-    ]
-    return ", ".join(
-        name + (f" ({first[:20]}{'…' if len(first) > 20 else ''})" if first else "")
-        for name, first in zip(table.columns, firsts, strict=True)
-    )
+def _examples(table: Table, values: list[Sequence[Any]]) -> dict[str, str]:
+    """Return the first value of each column, cut short."""
+    found = {}
+    for place, column in enumerate(table.columns):
+        first = next((text for row in values if (text := as_text(row[place]))), "")
+        found[column] = first[:20] + ("…" if len(first) > 20 else "")
+    return found
+
+
+def _shown(examples: Mapping[str, str]) -> str:
+    return ", ".join(name + (f" ({first})" if first else "") for name, first in examples.items())
 
 
 def _check_needed(table: Table, kind: str, fields: Mapping[str, str], values: list[Sequence[Any]]) -> None:
     for name in NEEDED[kind]:
         if name not in fields:
-            raise FileError(
-                f"{table.path} has no column for {name}; its columns are {_shown(table, values)}: say "
-                f"--map {name}=COLUMN" + ("" if kind != "clicks" else ", or --as content, --as users")
-            )
+            examples = _examples(table, values)
+            raise MissingColumn(
+                table, (name,), examples,
+                f"{table.path} has no column for {name}; its columns are {_shown(examples)}: say "
+                f"--map {name}=COLUMN" + ("" if kind != "clicks" else ", or --as content, --as users"),
+            )  # fmt: skip
 
 
 def _read_values(
@@ -232,7 +279,9 @@ def _read_values(
         found = [row[place] for row in values]
         if "timestamp" not in fields and time_unit(found) is not None:
             fields["timestamp"], why["timestamp"] = column, "by its values"
-        elif not {"rating", "label", "action", "value"} & fields.keys() and _looks_like_ratings(found):
+        elif not {"rating", "label", "action", "value"} & fields.keys() and (
+            _looks_like_ratings(found) or are_verdicts(found)
+        ):
             fields["rating"], why["rating"] = column, "by its values"
 
 

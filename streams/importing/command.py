@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TextIO
 
@@ -14,9 +15,10 @@ from rich.console import Console
 
 from streams.errors import SlatestreamError
 from streams.field_names import NAMES
+from streams.importing.asking import Understood, asker, understand
+from streams.importing.choices import Choices
 from streams.importing.faults import FileError
-from streams.importing.records import Choices
-from streams.importing.run import Options, Outcome, Source, import_files, plan_files
+from streams.importing.run import Options, Outcome, Source, import_files
 from streams.importing.show import show_outcomes, show_sources, shown_progress
 from streams.kafka.connected import run_connected
 from streams.settings import Settings, load_settings
@@ -35,7 +37,9 @@ As = Annotated[
 Action = Annotated[str | None, typer.Option(help="Action of every interaction, such as purchase.")]
 Actions = Annotated[
     list[str] | None,
-    typer.Option("--actions", help="THEIRS=OURS, what a file calls an action; several times."),
+    typer.Option(
+        "--actions", help="THEIRS=OURS, what a file calls an action (none leaves it out); several times."
+    ),
 ]
 LikeFrom = Annotated[
     float | None, typer.Option(help="The lowest rating that is a like; four fifths of the scale without.")
@@ -87,9 +91,10 @@ def import_command(
 ) -> None:
     """Publish interactions, items and users that lie in files.
 
-    What the columns mean is found by their names and values and shown; --dry-run shows it and publishes
-    nothing. Interactions are put in the order of their times. Interrupted, the same command goes on where it
-    was: a file beside the one that is imported says where. What is published twice has the same event id.
+    What the columns mean is found by their names and values and shown; on a terminal it asks for what it
+    does not find. --dry-run shows it and publishes nothing. Interactions are put in the order of their times.
+    Interrupted, the same command goes on where it was: a file beside the one that is imported says where.
+    What is published twice has the same event id.
 
     Exit code 0: done; 1: done, and rows were rejected; 2: not possible; 130: interrupted.
 
@@ -106,9 +111,10 @@ def import_command(
     options = replace(options, sort=not no_sort, restart=restart, dry_run=dry_run)
     console = Console(stderr=as_json, highlight=False)
     try:
-        sources = plan_files(files, choices, options)
-        show_sources(console, sources)
-        outcomes = _run(settings, sources, choices, options, console, rejected)
+        ask = asker(console, quiet=as_json)
+        known = understand(files, choices, options, ask=ask, say=partial(console.print, markup=False))
+        show_sources(console, known.sources)
+        outcomes = _run(settings, known, console, rejected)
     except KeyboardInterrupt:
         console.print("Interrupted: the same command goes on from what was confirmed.")
         raise typer.Exit(130) from None
@@ -122,19 +128,14 @@ def import_command(
         raise typer.Exit(1)
 
 
-def _run(
-    settings: Settings,
-    sources: Sequence[Source],
-    choices: Choices,
-    options: Options,
-    console: Console,
-    rejected: Path | None,
-) -> list[Outcome]:
+def _run(settings: Settings, known: Understood, console: Console, rejected: Path | None) -> list[Outcome]:
     with contextlib.ExitStack() as stack:
-        sink = stack.enter_context(rejected_rows(rejected, sources))
+        sink = stack.enter_context(rejected_rows(rejected, known.sources))
         progress = stack.enter_context(shown_progress(console))
-        work = import_files(settings, sources, choices, options, progress=progress, rejected=sink)
-        if options.dry_run:
+        work = import_files(
+            settings, known.sources, known.choices, known.options, progress=progress, rejected=sink
+        )
+        if known.options.dry_run:
             return asyncio.run(work)
         return run_connected(settings, "import", work)
 
@@ -187,7 +188,7 @@ def reading(
     """Return what the options of a command say of how files are read."""
     choices = Choices(
         known_actions=tuple(settings.actions), latest_ms=int(time.time() * 1000) + settings.max_future_ms,
-        action=action, actions=_pairs("--actions", actions), like_from=like_from, time_unit=time_unit,
+        action=action, actions=dict(_pairs("--actions", actions)), like_from=like_from, time_unit=time_unit,
         time_format=time_format, separator=list_separator,
     )  # fmt: skip
     options = Options(
@@ -210,18 +211,18 @@ def _columns(given: Sequence[str] | None) -> dict[str, list[str]]:
     return found
 
 
-def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
-    pairs = {}
+def _pairs(option: str, given: Sequence[str] | None) -> list[tuple[str, str]]:
+    pairs = []
     for text in given or ():
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise SlatestreamError(f"{option} must be NAME=NAME, got {text!r}")
-        pairs[name] = value
+        pairs.append((name, value))
     return pairs
 
 
-def as_fields(given: Sequence[str] | None) -> dict[str, str]:
-    """Return field to column from what --map says; another name is an attribute's, and must look like one.
+def as_fields(given: Sequence[str] | None) -> list[tuple[str, str]]:
+    """Return fields and columns from what --map says; another name is an attribute's, and must look like one.
 
     Raises
     ------
@@ -229,7 +230,7 @@ def as_fields(given: Sequence[str] | None) -> dict[str, str]:
         If one is not FIELD=COLUMN.
     """
     told = _pairs("--map", given)
-    for name in told:
+    for name, _ in told:
         if name not in NAMES and not name.replace("_", "").isalnum():
             raise SlatestreamError(f"--map {name}=...: fields are {', '.join(NAMES)}, and attributes' names")
     return told

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from model_core.data.datasets import Dataset, Interactions, Item, User, read_embeddings, read_triples
 from streams.events import Click, Content, UserUpdate
-from streams.importing.columns import Plan, make_plan
+from streams.importing.choices import Choices
+from streams.importing.columns import Plan, Told, make_plan
 from streams.importing.faults import FileError, Refused
-from streams.importing.records import Choices, make_values, records
+from streams.importing.records import make_values, records
 from streams.importing.run import Source
 from streams.importing.tables import ATOMIC, MOVIELENS, open_table
 
@@ -78,13 +79,13 @@ class _Found:
             self.stated[value.user_id] = value
 
 
-def read_dataset(data: Path, choices: Choices, told: Mapping[str, str]) -> Reading:
+def read_dataset(data: Path, choices: Choices, told: Told) -> Reading:
     """Read a folder of tables, or one table.
 
     Parameters
     ----------
     told
-        Field to column, where somebody said it.
+        What somebody said of columns.
 
     Raises
     ------
@@ -122,18 +123,18 @@ def read_dataset(data: Path, choices: Choices, told: Mapping[str, str]) -> Readi
     return Reading(dataset, [found.actions[row] for row in order.tolist()], sources, refused, rows, remarks)
 
 
-def _plans(data: Path, told: Mapping[str, str], remarks: list[str]) -> list[Plan]:
+def _plans(data: Path, told: Told, remarks: list[str]) -> list[Plan]:
     plans, others = [], []
     for path in _tables(data):
         try:
-            plans.append(_as_recbole(make_plan(open_table(path), told=told), told))
+            plans.append(_as_recbole(make_plan(open_table(path), told=told), [name for name, _ in told]))
         except FileError as error:
             others.append((path, error))
     if others and (not plans or not data.is_dir() or any(path.suffix == ".inter" for path, _ in others)):
         raise others[0][1]
     remarks += [f"{path.name} is not read: {error}" for path, error in others]
     columns = {column for plan in plans for column in plan.table.columns}
-    for name, column in told.items():
+    for name, column in told:
         if column not in columns:
             raise FileError(
                 f"--map {name}={column}: no file has that column, but {', '.join(sorted(columns))}"
@@ -145,7 +146,7 @@ def _is_atomic(plan: Plan) -> bool:
     return any(suffix in ATOMIC for suffix in plan.table.path.suffixes)
 
 
-def _as_recbole(plan: Plan, told: Mapping[str, str]) -> Plan:
+def _as_recbole(plan: Plan, told: Sequence[str]) -> Plan:
     """Take of RecBole's files what `load_recbole` takes of them, and what somebody said."""
     if not _is_atomic(plan) or plan.kind == "clicks":
         return plan

@@ -1,20 +1,24 @@
 """The lines of a text file, none longer than memory should bear, each with its number."""
 
+import codecs
 import gzip
+import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from streams.importing.faults import FileError, RowFault
 
 MAX_LINE = 1024 * 1024
 HEAD = 256 * 1024
+CHUNK = 64 * 1024
 GZIP = b"\x1f\x8b"
 BOM = b"\xef\xbb\xbf"
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""How a text begins that Excel saved as Unicode text."""
 KNOWN = {
     b"PK\x03\x04": "is a zip archive: unpack it first",
-    b"\xff\xfe": "is UTF-16: save it as UTF-8",
-    b"\xfe\xff": "is UTF-16: save it as UTF-8",
     b"\x28\xb5\x2f\xfd": "is compressed with zstd: unpack it, or compress it with gzip",
     b"BZh": "is compressed with bzip2: unpack it, or compress it with gzip",
     b"\xfd7zXZ": "is compressed with xz: unpack it, or compress it with gzip",
@@ -23,7 +27,9 @@ KNOWN = {
 
 
 def open_binary(path: Path) -> tuple[IO[bytes], IO[bytes]]:
-    """Open a file, unpacked where gzip has packed it; return it and the file on the disk, whose place counts.
+    """Open a file; return it, and the file on the disk, whose place counts.
+
+    What gzip has packed is unpacked, and UTF-16 with a byte order mark is UTF-8.
 
     Raises
     ------
@@ -40,7 +46,46 @@ def open_binary(path: Path) -> tuple[IO[bytes], IO[bytes]]:
         raw.seek(0)
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}") from None
-    return (cast(IO[bytes], gzip.open(raw, "rb")) if packed else raw), raw
+    is_wide = _begins(raw, packed=packed) in UTF_16
+    file = _unpacked(raw) if packed else raw
+    return (cast(IO[bytes], io.BufferedReader(_Utf8(file), CHUNK)) if is_wide else file), raw
+
+
+def _unpacked(raw: IO[bytes]) -> IO[bytes]:
+    return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
+
+
+def _begins(raw: IO[bytes], *, packed: bool) -> bytes:
+    """Return the first two bytes of a text; none of what is damaged, which reading it will tell."""
+    try:
+        return (_unpacked(raw) if packed else raw).read(2)
+    except (OSError, EOFError, zlib.error):
+        return b""
+    finally:
+        raw.seek(0)
+
+
+class _Utf8(io.RawIOBase):
+    """A text in UTF-16 as UTF-8; what is no letter is U+FFFD."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._decode = codecs.getincrementaldecoder("utf-16")("replace").decode
+        self._left = b""
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer; return with how many bytes."""
+        part = b"\0"
+        while part and not self._left:
+            part = self._file.read(CHUNK)
+            self._left = self._decode(part, not part).encode()
+        taken = self._left[: len(buffer)]
+        buffer[: len(taken)], self._left = taken, self._left[len(taken) :]
+        return len(taken)
 
 
 def head(path: Path) -> bytes:
@@ -55,7 +100,7 @@ def head(path: Path) -> bytes:
     with raw, file:
         try:
             begin = file.read(HEAD)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise FileError(f"{path} cannot be unpacked: {error}") from None
     if not begin.strip(b" \t\r\n" + BOM):
         raise FileError(f"{path} is empty")
@@ -74,6 +119,12 @@ def encoding_of(path: Path, begin: bytes) -> str:
         If it is no text.
     """
     if b"\0" in begin:
+        for places, name in ((begin[1::2], "UTF-16LE"), (begin[::2], "UTF-16BE")):
+            if 2 * places.count(0) > len(places):
+                raise FileError(
+                    f"{path} seems to be {name} without a byte order mark: convert it, as "
+                    f"`iconv -f {name} -t UTF-8 {path.name}` does"
+                )
         raise FileError(
             f"{path} is binary: CSV, TSV, JSON lines, Parquet, RecBole's and MovieLens' files are read"
         )

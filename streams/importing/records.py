@@ -1,15 +1,14 @@
 """Rows of a table as records of a topic: what each field becomes is settled once, from the first rows."""
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 import xxhash
 
 from streams.events import MAX_ID_LENGTH, Click, Content, UserUpdate, encode
-from streams.field_names import ACTIONS, AMOUNTS, folded
+from streams.importing.actions import make_action
+from streams.importing.choices import Choices
 from streams.importing.columns import Plan
 from streams.importing.faults import FileError, Refused, RowFault
 from streams.importing.moments import day_or_month, in_words, make_time, time_unit
@@ -24,7 +23,6 @@ from streams.importing.values import (
     numbers,
 )
 
-LIKE_SHARE = 0.8  # of the highest rating: 4 of 5 stars, 8 of 10
 RECENT = 65_536
 DAY_MS = 86_400_000
 MOST_ORDERED = 1e8
@@ -36,39 +34,6 @@ Maker: TypeAlias = Callable[[int, Sequence[Any]], Record]
 Value: TypeAlias = Click | Content | UserUpdate
 ValueMaker: TypeAlias = Callable[[int, Sequence[Any]], Value]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """What somebody said of all files; None leaves it to what the values look like.
-
-    Attributes
-    ----------
-    action : of every interaction
-    actions : what the file calls an action -> what we call it
-    like_from : the lowest rating that is a like
-    known_actions : those of the settings
-    latest_ms : no event may be later
-    order_from_ms : time of what comes first where a file has an order and no times, a second apart; when
-        None, that is refused, or reckoned from the file's own time
-    repeats : whether rows that are the same are as many events
-    """
-
-    known_actions: Sequence[str]
-    latest_ms: int
-    action: str | None = None
-    actions: Mapping[str, str] = field(default_factory=dict)
-    like_from: float | None = None
-    time_unit: str | None = None
-    time_format: str | None = None
-    separator: str | None = None
-    order_from_ms: int | None = None
-    repeats: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse a like that no rating can be."""
-        if self.like_from is not None and not math.isfinite(self.like_from):
-            raise FileError(f"--like-from must be a number, got {self.like_from}")
 
 
 def make_values(plan: Plan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
@@ -155,7 +120,7 @@ def _clicks(plan: Plan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
     told: dict[str, str] = {}
     user, item = (_id(plan, name, told) for name in ("user_id", "item_id"))
     time = _time(plan, choices, told)
-    action = _action(plan, choices, told)
+    action = make_action(plan, choices, told)
     at_user, at_item, at_time = place["user_id"], place["item_id"], place.get("timestamp")
     more = _more(plan, place)
     event_id = _naming(choices, place.get("event_id"))
@@ -248,90 +213,6 @@ def _order(plan: Plan, first_ms: int) -> Callable[[Any], int] | None:
         if place is None or abs(place) > MOST_ORDERED:
             raise RowFault("time", f"timestamp must be a number up to {MOST_ORDERED:g}, got {place}")
         return first_ms + round(1000 * place)
-
-    return make
-
-
-def _action(plan: Plan, choices: Choices, told: dict[str, str]) -> Callable[[Sequence[Any]], str]:
-    for name in {*choices.actions.values(), *([choices.action] if choices.action else [])}:
-        if name not in choices.known_actions:
-            raise FileError(f"the settings know no action {name!r}, but {', '.join(choices.known_actions)}")
-    if choices.action is not None:
-        told["action"] = f"{choices.action}, every one, as told"
-        only = choices.action
-        return lambda _: only
-    columns = plan.table.columns
-    if "action" in plan.fields:
-        told["action"] = "what the file says" + "".join(f", {a} is {b}" for a, b in choices.actions.items())
-        return _named_action(columns.index(plan.fields["action"]), choices)
-    if "label" in plan.fields:
-        told["label"] = "1 is a click; 0 is none and left out"
-        return _labelled(columns.index(plan.fields["label"]), plan.fields["label"])
-    ratings = _ratings(plan)
-    if ratings and (len(set(ratings)) > 1 or choices.like_from is not None):
-        highest = next((top for top in (5.0, 10.0, 100.0) if max(ratings) <= top), max(ratings))
-        if set(ratings) <= {0.0, 1.0} and choices.like_from is None:
-            told["rating"] = "1 is a click; 0 is none and left out"
-            return _labelled(columns.index(plan.fields["rating"]), plan.fields["rating"])
-        least = LIKE_SHARE * highest if choices.like_from is None else choices.like_from
-        told["rating"] = f"{least:g} and more is a like, less a view"
-        return _rated(columns.index(plan.fields["rating"]), plan.fields["rating"], least)
-    only = "purchase" if folded(plan.fields.get("value", "")) in AMOUNTS else "click"
-    only = only if only in choices.known_actions else choices.known_actions[0]
-    same = f": every rating is {ratings[0]:g}" if ratings else ""
-    told["action"] = f"{only}, every one{same}; --action says another"
-    return lambda _: only
-
-
-def _ratings(plan: Plan) -> list[float]:
-    """Return the first ratings; a few that are no numbers are the faults of their rows."""
-    texts = [value for value in plan.column("rating") if value not in (None, "")]
-    found = [number for value in texts for number in numbers([value], comma=True)]
-    if 2 * len(found) < len(texts):
-        odd = next(value for value in texts if not numbers([value], comma=True))
-        raise FileError(
-            f"{plan.table.path} column {plan.fields['rating']!r} must hold numbers, got such as "
-            f"{as_text(odd)[:40]!r}: say --map rating=COLUMN for another"
-        )
-    return found
-
-
-def _named_action(place: int, choices: Choices) -> Callable[[Sequence[Any]], str]:
-    known = {name: name for name in choices.known_actions}
-    names = ", ".join(known)
-    aliases = {name: ours for name, ours in ACTIONS.items() if ours in known}
-
-    def make(values: Sequence[Any]) -> str:
-        text = as_text(values[place])
-        short = folded(text)
-        found = choices.actions.get(text) or known.get(text) or known.get(short) or aliases.get(short)
-        if found is None:
-            raise RowFault(
-                "unknown_action",
-                f"the settings know no action {text[:40]!r}, but {names}: say --actions THEIRS=OURS",
-            )
-        return found
-
-    return make
-
-
-def _labelled(place: int, column: str) -> Callable[[Sequence[Any]], str]:
-    number = make_number(column)
-
-    def make(values: Sequence[Any]) -> str:
-        if not number(values[place]):
-            raise RowFault("label_0", f"{column} is 0: shown, and not clicked", left_out=True)
-        return "click"
-
-    return make
-
-
-def _rated(place: int, column: str, least: float) -> Callable[[Sequence[Any]], str]:
-    number = make_number(column, empty=True)
-
-    def make(values: Sequence[Any]) -> str:
-        rating = number(values[place])
-        return "like" if rating is not None and rating >= least else "view"
 
     return make
 

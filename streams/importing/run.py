@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO, TypeAlias
 
 from streams.demo.publish import CHUNK, publish_rows
-from streams.importing.columns import KINDS, Plan, make_plan
+from streams.importing.choices import Choices
+from streams.importing.columns import KINDS, Plan, Told, make_plan
 from streams.importing.faults import FileError, Refused
-from streams.importing.records import Choices, Record, make_maker, records
+from streams.importing.records import Record, make_maker, records
 from streams.importing.resume import Resume
 from streams.importing.tables import open_table
 from streams.importing.time_order import TimeOrder
@@ -95,7 +96,7 @@ class Options:
     cluster : what an interrupted import is known by, beside the topic; the bootstrap servers without
     """
 
-    told: Mapping[str, str] = field(default_factory=dict)
+    told: Told = ()
     kind: str | None = None
     separator: str | None = None
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -123,7 +124,7 @@ def plan_files(files: Sequence[Path], choices: Choices, options: Options) -> lis
         plan = make_plan(table, told=options.told, kind=options.kind)
         _, told = make_maker(plan, choices)
         sources.append(Source(plan, told))
-    for name, column in options.told.items():
+    for name, column in options.told:
         if not any(column in source.plan.table.columns for source in sources):
             columns = "; ".join(f"{one.path.name}: {', '.join(one.plan.table.columns)}" for one in sources)
             raise FileError(f"--map {name}={column}: no file has that column ({columns})")

@@ -30,7 +30,8 @@ WORDS = {
     "number": "no number",
     "unknown_action": "action not known",
     "repeat": "repeats an event",
-    "label_0": "label is 0: no click",
+    "label_0": "label is 0",
+    "no_action": "action is none",
 }
 
 

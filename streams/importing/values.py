@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from streams.events import MAX_ID_LENGTH
+from streams.field_names import verdict
 from streams.importing.faults import RowFault
 
 MAX_TEXT = 20_000
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d{1,2}")
 """Three digits after a comma would be thousands."""
+FLAGS = dict.fromkeys(("true", "yes", "t", "y"), True) | dict.fromkeys(("false", "no", "f", "n"), False)
 _NONE = ("(no genres listed)",)
 
 Texts = Callable[[Any], list[str]]
@@ -92,6 +94,25 @@ def numbers(values: Iterable[Any], *, comma: bool = False) -> list[float]:
     """
     found = [as_number(value, comma=comma) for value in values if value not in (None, "")]
     return [] if None in found else [number for number in found if number is not None]
+
+
+def as_flag(value: Any) -> bool | None:
+    """Return whether a label is 1: also written true, yes, t and y; None of what is no label."""
+    text = as_text(value).strip().lower()
+    number = as_number(text, comma=True)
+    return FLAGS.get(text) if number is None else number != 0
+
+
+def as_verdict(value: Any) -> str | None:
+    """Return the action that a thumb up or down is: words, or 1, -1 and 0; None of nothing and of others."""
+    number = as_number(value)
+    return verdict(as_text(value) if number is None else f"{number:g}")
+
+
+def are_verdicts(values: Iterable[Any]) -> bool:
+    """Tell whether a column says of each item thumb up or down, and both occur."""
+    found = {as_verdict(value) for value in values if value not in (None, "")}
+    return None not in found and {"like", "dislike"} <= found
 
 
 def list_separator(values: Iterable[Any], *, blanks: bool) -> str | None:

@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from streams.demo.session import clean_exit
-from streams.errors import SlatestreamError
+from streams.importing.asking import asker, understand
+from streams.importing.choices import Choices
+from streams.importing.columns import MissingColumn
 from streams.importing.command import (
     Action,
     Actions,
@@ -31,8 +33,7 @@ from streams.importing.command import (
     check_rejected,
     reading,
 )
-from streams.importing.records import Choices
-from streams.importing.run import Options, Source, plan_files
+from streams.importing.run import Options, Source
 from streams.importing.show import show_sources
 from streams.quickstart.checks import check_settings, check_tools, ports
 from streams.quickstart.folder import Folder, open_folder
@@ -133,10 +134,13 @@ def quickstart_command(
         tolerate=tolerate, rejected=rejected, config=config,
     )  # fmt: skip
     with clean_exit(console):
-        sources = plan_files(files, choices, options)
+        known = understand(
+            files, choices, options,
+            ask=asker(console, quiet=yes), say=partial(console.print, markup=False), check=_check_kinds,
+        )  # fmt: skip
+        sources, choices, options = known.sources, known.choices, known.options
         check_rejected(rejected, sources)
         show_sources(console, sources)
-        _check_kinds(sources)
         with console.status("Looking for Java, Kafka and the text encoder ..."):
             check_tools(settings, train=asked.train != NONE)
         with open_folder(folder, _identity(sources, choices), restart=restart) as opened:
@@ -145,7 +149,7 @@ def quickstart_command(
 
 
 def _check_kinds(sources: list[Source]) -> None:
-    """Raise SlatestreamError without a file of interactions, and say where somebody may have to help."""
+    """Raise MissingColumn without a file of interactions: of the largest file, which most likely is one."""
     if any(source.plan.kind == "clicks" for source in sources):
         return
     missing = {"content": "user_id", "users": "item_id"}
@@ -154,11 +158,17 @@ def _check_kinds(sources: list[Source]) -> None:
         f"or needs --map {missing[source.plan.kind]}=COLUMN (one of {', '.join(_others(source))})"
         for source in sources
     )
-    raise SlatestreamError(f"quickstart needs a file of interactions, each of a user with an item: {found}")
+    largest = max(sources, key=lambda source: source.path.stat().st_size)
+    raise MissingColumn(
+        largest.plan.table, (missing[largest.plan.kind],), _others(largest),
+        f"quickstart needs a file of interactions, each of a user with an item: {found}",
+    )  # fmt: skip
 
 
-def _others(source: Source) -> list[str]:
-    return [one for one in source.plan.table.columns if one not in source.plan.fields.values()]
+def _others(source: Source) -> dict[str, str]:
+    return {
+        name: one for name, one in source.plan.examples().items() if name not in source.plan.fields.values()
+    }
 
 
 def _identity(sources: list[Source], choices: Choices) -> dict[str, Any]:

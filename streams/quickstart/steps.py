@@ -17,8 +17,8 @@ from streams.commands.train import beaten_by, surely_better
 from streams.demo.publish import publish_rows
 from streams.demo.session import run_train
 from streams.errors import SlatestreamError
+from streams.importing.choices import Choices
 from streams.importing.command import check_usable, rejected_rows, share_rejected
-from streams.importing.records import Choices
 from streams.importing.run import Options, Source, import_files
 from streams.importing.show import show_outcomes, shown_progress
 from streams.kafka.connected import run_connected

@@ -14,9 +14,9 @@ from model_core.data.corpus import rating_actions
 from model_core.data.datasets import load_recbole
 from streams.commands.dataset import HowRead, read_data, show_reading
 from streams.errors import SlatestreamError
+from streams.importing.choices import Choices
 from streams.importing.dataset import ORDER_FROM_MS, Reading, read_dataset
 from streams.importing.faults import FileError
-from streams.importing.records import Choices
 from streams.settings import Settings
 
 ACTIONS = ("view", "click", "like", "purchase", "dislike")
@@ -36,7 +36,7 @@ def read(folder: Path, files: dict[str, str | bytes], *, name: str = "shop", **t
     place.mkdir()
     for file, text in files.items():
         (place / file).write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_dataset(place, choices(), told)
+    return read_dataset(place, choices(), tuple(told.items()))
 
 
 def events(reading: Reading) -> list[tuple[str, str, str, int]]:

@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 
 from streams.events import Click, Content, UserUpdate, decode_click, decode_content, decode_user
+from streams.importing.choices import Choices
 from streams.importing.columns import make_plan
 from streams.importing.faults import FileError, Refused
-from streams.importing.records import Choices, make_maker, records
+from streams.importing.records import make_maker, records
 from streams.importing.tables import open_table
 
 NOW_MS = 1_764_000_000_000
@@ -20,7 +21,7 @@ def read(
     """What records a file gives, what it refuses, and in words how it was read."""
     path = folder / name
     path.write_text("\n".join(lines) + "\n")
-    plan = make_plan(open_table(path), told=told or {})
+    plan = make_plan(open_table(path), told=tuple((told or {}).items()))
     make, how = make_maker(plan, Choices(known_actions=ACTIONS, latest_ms=NOW_MS, **choices))
     refused = Refused(name)
     values = [DECODE[plan.kind](value) for _, _, value in records(plan, make, refused)]
@@ -101,7 +102,7 @@ def test_rows_whose_user_repeats_beside_another_id_are_interactions(tmp_path: Pa
 def test_a_catalogue_is_not_taken_for_interactions(tmp_path: Path, lines: list[str]) -> None:
     path = tmp_path / "items.csv"
     path.write_text("\n".join(lines) + "\n")
-    assert make_plan(open_table(path), told={}).kind == "content"
+    assert make_plan(open_table(path), told=()).kind == "content"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_a_catalogue_is_not_taken_for_interactions(tmp_path: Path, lines: list[s
 def test_a_plain_id_is_of_what_stands_beside_it(tmp_path: Path, header: str, kind: str) -> None:
     path = tmp_path / "list.csv"
     path.write_text(f"{header}\n1,a,20\n2,b,30\n")
-    plan = make_plan(open_table(path), told={})
+    plan = make_plan(open_table(path), told=())
     assert (plan.kind, plan.fields[{"content": "item_id", "users": "user_id"}[kind]]) == (kind, "id")
 
 
@@ -229,6 +230,44 @@ def test_a_label_of_0_is_no_click(tmp_path: Path) -> None:
     assert not refused.counts
 
 
+@pytest.mark.parametrize(
+    ("column", "up", "down"),
+    [
+        ("vote", "up", "down"),
+        ("liked", "1", "-1"),
+        ("rating", "1.0", "-1.0"),
+        ("action", "thumbs_up", "Thumbs-Down"),
+        ("reaction", "\N{THUMBS UP SIGN}", "\N{THUMBS DOWN SIGN}"),
+    ],
+)
+def test_thumbs_up_and_down_are_likes_and_dislikes(tmp_path: Path, column: str, up: str, down: str) -> None:
+    lines = [f"user,item,time,{column}"] + [
+        f"u{n},i{n},170000000{n},{said}" for n, said in enumerate((up, down, ""))
+    ]
+    found, refused, how = read(tmp_path, "events.csv", lines)
+    assert [one.action for one in found] == ["like", "dislike", "view"]
+    assert "up is a like, down a dislike, neither a view" in how.values()
+    assert not refused.counts
+
+
+def test_what_is_neither_up_nor_down_further_on_costs_its_row(tmp_path: Path) -> None:
+    lines = ["user,item,time,vote"] + [
+        f"u{n},i,170000{n},{'up' if n % 2 else 'down'}" for n in range(1000, 4000)
+    ]
+    _, refused, _ = read(tmp_path, "events.csv", [*lines, "u,i,1700009999,sideways"])
+    assert refused.counts == {"number": 1}
+    assert refused.examples["number"][0]["error"] == "vote must be up or down, got 'sideways'"
+
+
+@pytest.mark.parametrize(("yes", "no"), [("true", "False"), ("yes", "no"), ("1", "0"), ("t", "f")])
+def test_a_label_may_be_a_word(tmp_path: Path, yes: str, no: str) -> None:
+    rows = [f"u1,i1,1700000000,{yes}", f"u1,i2,1700000001,{no}"]
+    found, refused, _ = read(tmp_path, "a.csv", ["user,item,time,clicked", *rows])
+    assert ([one.action for one in found], refused.left_out) == (["click"], {"label_0": 1})
+    found, _, _ = read(tmp_path, "b.csv", ["user,item,time,liked", *rows])
+    assert [one.action for one in found] == ["like"]
+
+
 def test_actions_are_translated_and_unknown_ones_named(tmp_path: Path) -> None:
     lines = ["user,item,event,time", "u1,i1,view,1700000000", "u1,i2,add_to_cart,1700000000"]
     lines += ["u1,i3,zoom,1700000000", "u1,i4,wishlist,1700000000"]
@@ -308,7 +347,7 @@ def test_a_column_can_be_named_and_a_wrong_header_says_how(tmp_path: Path) -> No
 def test_columns_that_nothing_is_made_of_are_named(tmp_path: Path) -> None:
     path = tmp_path / "events.csv"
     path.write_text("user,item,time,mood\nu1,i1,1700000000,blue\n")
-    assert make_plan(open_table(path), told={}).unread == ["mood"]
+    assert make_plan(open_table(path), told=()).unread == ["mood"]
 
 
 @pytest.mark.parametrize(
@@ -323,4 +362,4 @@ def test_a_file_without_a_row_says_so_in_words_of_its_kind(
 ) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(FileError, match=message):
-        make_plan(open_table(tmp_path / name), told={})
+        make_plan(open_table(tmp_path / name), told=())

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from streams.cli import app
 from streams.events import decode_click
+from streams.importing.choices import Choices
 from streams.importing.faults import FileError
-from streams.importing.records import Choices
 from streams.importing.resume import SUFFIX
 from streams.importing.run import Options, Outcome, import_files, plan_files
 from streams.kafka.partitioner import partition_of
@@ -181,7 +181,7 @@ def test_a_dry_run_needs_no_broker_and_writes_rejected_rows_down(make_settings: 
 def test_a_column_that_no_file_has_is_named(make_settings: Any, tmp_path: Path) -> None:
     path = ratings(tmp_path / "ratings.csv", 5)
     with pytest.raises(FileError, match="--map user_id=buyer: no file has that column"):
-        run(make_settings(), [path], told={"user_id": "buyer"}, dry_run=True)
+        run(make_settings(), [path], told=(("user_id", "buyer"),), dry_run=True)
 
 
 def command(settings: Settings, *arguments: str) -> list[str]:

@@ -38,6 +38,24 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_a_value(tmp_path
     assert good(path) == [(2, ["u1", "i1"]), (4, ["u2", "i2"])]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_in_utf_16_is_read_by_its_byte_order_mark(tmp_path: Path, encoding: str, packed: bool) -> None:
+    rows = [(f"ü{n}", "\N{THUMBS UP SIGN}") for n in range(30_000)]
+    text = "\ufeffuser,item\r\n" + "".join(f"{user},{item}\r\n" for user, item in rows)
+    data = text.encode(encoding)
+    path = write(tmp_path / "a.csv", gzip.compress(data, 1) if packed else data)
+    assert open_table(path).columns == ["user", "item"]
+    assert good(path) == [(n + 2, list(row)) for n, row in enumerate(rows)]
+
+
+def test_utf_16_without_its_mark_is_told_how_to_convert(tmp_path: Path) -> None:
+    for name in ("UTF-16LE", "UTF-16BE"):
+        path = write(tmp_path / "a.csv", "user,item\nu1,i1\n".encode(name))
+        with pytest.raises(FileError, match=f"convert it, as `iconv -f {name} -t UTF-8 a.csv` does"):
+            open_table(path)
+
+
 def test_a_quoted_value_may_have_a_line_end_in_it_and_lines_are_still_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", 'item,title\ni1,"Alien,\nthe ""first"""\ni2,Heat\n')
     assert good(path) == [(2, ["i1", 'Alien,\nthe "first"']), (4, ["i2", "Heat"])]
@@ -183,7 +201,6 @@ def test_a_file_without_a_header_is_read_with_names(tmp_path: Path) -> None:
         (b"\n \r\n", "is empty"),
         (b"\x00\x01\x02\x03binary", "is binary: CSV, TSV, JSON lines"),
         (b"PK\x03\x04rest", "is a zip archive: unpack it first"),
-        ("user,item\n".encode("utf-16"), "is UTF-16: save it as UTF-8"),
         (b"PAR1 and no more", "cannot be read as Parquet"),
         (b'[{"user": 1}]', "is one JSON array: write an object a line"),
         (b"just words\nand words\n", "line 1 is one value, 'just words': no tab, comma"),

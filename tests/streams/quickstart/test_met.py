@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from streams.errors import SlatestreamError
-from streams.importing.records import Choices
+from streams.importing.choices import Choices
 from streams.importing.run import Options, plan_files
 from streams.quickstart.met import Met
 from streams.quickstart.serve import keeps_users, taken_by

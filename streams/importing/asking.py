@@ -1,0 +1,127 @@
+"""Asks on a terminal what files do not tell: which column is the user's, what an action means."""
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import typer
+from rich.console import Console
+
+from streams.importing.actions import NO_ACTION, unknown_actions
+from streams.importing.choices import Choices
+from streams.importing.columns import MissingColumn
+from streams.importing.run import Options, Source, plan_files
+
+MOST_ACTIONS = 24
+WHAT = {"user_id": "the user", "item_id": "the item"}
+
+
+class Ask(Protocol):
+    """Asks somebody one thing."""
+
+    def __call__(self, question: str, choices: Sequence[str], default: str) -> str:
+        """Return which of the choices it is; `default` where somebody only presses Enter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """Files, and all that was said of them: by options, and in answer to questions."""
+
+    sources: list[Source]
+    choices: Choices
+    options: Options
+
+
+def understand(
+    files: Sequence[Path],
+    choices: Choices,
+    options: Options,
+    *,
+    ask: Ask | None,
+    say: Callable[[str], None],
+    check: Callable[[list[Source]], None] = lambda sources: None,
+) -> Understood:
+    """Look at all files, as `plan_files` does, and ask for what they do not tell.
+
+    Parameters
+    ----------
+    ask
+        None where nobody is there: what is missing is an error.
+    check
+        Raises MissingColumn where the files together lack something.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be imported.
+    """
+    answers: list[str] = []
+    while True:
+        try:
+            sources = plan_files(files, choices, options)
+            check(sources)
+            break
+        except MissingColumn as missing:
+            if ask is None or not (found := _columns(missing, ask, say)):
+                raise
+            options = replace(options, told=(*options.told, *found))
+            answers += [f"--map {shlex.quote(f'{name}={column}')}" for name, column in found]
+    if ask is not None and (actions := _actions(sources, choices, ask, say)):
+        choices = replace(choices, actions={**choices.actions, **actions})
+        answers += [f"--actions {shlex.quote(f'{theirs}={ours}')}" for theirs, ours in actions.items()]
+        sources = plan_files(files, choices, options)
+    if answers:
+        say(f"The same without questions: {' '.join(answers)}")
+    return Understood(sources, choices, options)
+
+
+def _columns(missing: MissingColumn, ask: Ask, say: Callable[[str], None]) -> list[tuple[str, str]]:
+    """Ask which columns these fields are; nothing where somebody names none."""
+    what = " or ".join(WHAT[name] for name in missing.fields)
+    say(f"{missing.table.path} has no column known to be {what}. Its columns, each with a value:")
+    for column, example in missing.examples.items():
+        say(f"  {column}  {example}")
+    found: list[tuple[str, str]] = []
+    for name in missing.fields:
+        free = [column for column in missing.examples if column not in [taken for _, taken in found]]
+        column = ask(f"Which column is {WHAT[name]}? Enter where there is none", free, "")
+        if column:
+            found.append((name, column))
+    return found
+
+
+def _actions(
+    sources: Sequence[Source], choices: Choices, ask: Ask, say: Callable[[str], None]
+) -> dict[str, str]:
+    """Ask what the actions are that nobody knows."""
+    found: dict[str, str] = {}
+    for source in sources:
+        for theirs, n in list(unknown_actions(source.plan, choices).items())[:MOST_ACTIONS]:
+            if theirs not in found:
+                question = f"What is {theirs!r}, in {n:,} of the first {len(source.plan.values):,} rows?"
+                found[theirs] = ask(question, [*choices.known_actions, NO_ACTION], NO_ACTION)
+    return found
+
+
+def asker(console: Console, *, quiet: bool) -> Ask | None:
+    """Return what asks on this terminal; None where nobody sits there, or nothing is to be asked."""
+    if quiet or not (sys.stdin.isatty() and console.is_terminal):
+        return None
+
+    def ask(question: str, choices: Sequence[str], default: str) -> str:
+        console.print(f"{question}  [{', '.join(choices)}]", markup=False, soft_wrap=True)
+        while True:
+            try:
+                answer = str(
+                    typer.prompt("  ", default=default, show_default=bool(default), err=console.stderr)
+                )
+            except typer.Abort:
+                raise KeyboardInterrupt from None
+            if answer == default or answer in choices:
+                return answer
+            console.print(f"There is no {answer!r}.", markup=False)
+
+    return ask
