@@ -147,7 +147,7 @@ def check_bearable(diagnostics: Diagnostics, limits: Limits, *, modelled: bool) 
     ):
         raise Refused(
             "mean_weight",
-            f"mean weight must be within {limits.weight_deviation:g} of 1, got {got.mean_weight:.4g} +- "
+            f"mean weight must be within {limits.weight_deviation:g} of 1, got {got.mean_weight:.4g} ± "
             f"{got.mean_weight_error:.2g}: the policy chooses what the log never shows, the clip is too "
             "low, or the propensities are wrong; a doubly robust estimator or the direct method can still "
             "be used, with the reward model answering for what is missing",

@@ -135,8 +135,14 @@ class ArmStatistics(Statistics):
         )
 
     def copy(self) -> "ArmStatistics":
-        """Return statistics that share no memory with these."""
-        return self + self._empty()
+        """Return statistics that share no memory with these; it takes what copying the memory takes."""
+        n, made = len(self.arms), self._empty()
+        made._slot_of = dict(self._slot_of)
+        for name in ("_names", "_packed", "_moment", "_clocks"):
+            setattr(made, name, getattr(self, name)[:n].copy())
+        made._counts, made._applied = self._counts[:, :n].copy(), self._applied[:, :n].copy()
+        made._dirty, made._untaken = np.zeros(n, np.bool_), np.ones(n, np.bool_)
+        return made
 
     def to_bytes(self) -> bytes:
         """Return a versioned msgpack snapshot of all arms; equal statistics give equal bytes."""

@@ -159,7 +159,8 @@ def sample_of(kept: Iterable[Totals]) -> Sample | None:
         lag_records=now.lag_records,
         lag_seconds=now.lag_seconds,
         click_through=(now.responses - earlier.responses) / shown if shown > 0 else None,
-        dead_letters=60.0 * (now.dead_letters - earlier.dead_letters) / max(now.at - earlier.at, 1e-9),
+        dead_letters=(now.dead_letters - earlier.dead_letters)
+        * min(1.0, 60.0 / max(now.at - earlier.at, 1e-9)),
         fallbacks=(now.fallbacks - earlier.fallbacks) / made if made > 0 else None,
         **milliseconds,
     )

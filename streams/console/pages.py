@@ -71,6 +71,7 @@ class Pages:
             "overview",
             now=self._live.latest,
             checks=checks_of(parts.partitions.readiness()),
+            folder=parts.lanes.serving.folder,
             users=sum(shard.profiles.n_live for shard in shards),
             items=parts.shared.catalogue.n_live,
             open_slates=sum(len(shard.slates) for shard in shards),

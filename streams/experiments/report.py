@@ -149,52 +149,63 @@ def _alarms(experiment: Experiment, summary: Summary) -> list[str]:
 def _verdict(
     experiment: Experiment, summary: Summary, preference: Preference | None, alarms: list[str]
 ) -> str:
+    found = _finding(experiment, summary, preference, alarms)
     stop = f"`slatestream experiment stop {experiment.name}`"
-    if not experiment.running:
-        stop = "it has been stopped"
+    return " ".join(
+        f"{said} {advice.format(stop=stop)}" if experiment.running and advice else said
+        for said, advice in found
+    )
+
+
+def _finding(
+    experiment: Experiment, summary: Summary, preference: Preference | None, alarms: list[str]
+) -> list[tuple[str, str]]:
+    """Return what is found, each with what to do about it while the experiment runs."""
     if alarms:
-        return f"Look at the alarm first; to give all users the live policy again: {stop}."
+        return [("Look at the alarm first.", "To give all users the live policy again: {stop}.")]
     if experiment.kind == "policy":
         (variant,) = experiment.variants
-        return f"{variant.policy} serves {_whom(experiment)}; to end that: {stop}."
+        serves = "serves" if experiment.running else "served"
+        return [(f"{variant.policy} {serves} {_whom(experiment)}.", "To end that: {stop}.")]
     if preference is not None:
-        return _of_preference(experiment, preference, stop)
+        return [_of_preference(experiment, preference)]
     if (fewest := min(one.users for one in summary.variants)) < MIN_USERS:
-        return f"Too early: a variant has {fewest} users, and nothing is said below {MIN_USERS}."
-    return " ".join(_of_variant(summary, one, stop) for one in summary.variants[1:])
+        early = "Too early" if experiment.running else "Too few"
+        return [(f"{early}: a variant has {fewest} users, and nothing is said below {MIN_USERS}.", "")]
+    return [_of_variant(summary, one) for one in summary.variants[1:]]
 
 
 def _whom(experiment: Experiment) -> str:
     users = "all users" if experiment.segment is None else f"users with {experiment.segment}"
-    return users if experiment.share == 1.0 else f"{experiment.share:.0%} of {users}"
+    return users if experiment.share == 1.0 else f"{100 * experiment.share:.0f} % of {users}"
 
 
-def _of_variant(summary: Summary, one: VariantSummary, stop: str) -> str:
+def _of_variant(summary: Summary, one: VariantSummary) -> tuple[str, str]:
     control, found = summary.variants[0], one.difference
     assert found is not None
     size = f"{float(found.estimate):+.4g} a user"
     if control.reward_per_user:
-        size += f" ({float(found.estimate) / abs(control.reward_per_user):+.1%})"
+        size += f" ({100 * float(found.estimate) / abs(control.reward_per_user):+.1f} %)"
     within = f"between {float(found.low):+.4g} and {float(found.high):+.4g}"
     if found.low > 0:
-        return (
-            f"{one.name} earns more than {control.name}: {size}, {within}. You may stop now ({stop}) and "
-            "make it the live policy."
-        )
+        said = f"{one.name} earns more than {control.name}: {size}, {within}."
+        return said, "You may stop now ({stop}) and make it the live policy."
     if found.high < 0:
-        return f"{one.name} earns less than {control.name}: {size}, {within}. Stop it: {stop}."
-    return (
-        f"No difference between {one.name} and {control.name} is shown yet: it lies {within}. Go on, or stop "
-        f"if so little does not matter ({stop})."
-    )
+        return f"{one.name} earns less than {control.name}: {size}, {within}.", "Stop it: {stop}."
+    said = f"No difference between {one.name} and {control.name} is shown: it lies {within}."
+    return said, "Go on, or stop if so little does not matter ({stop})."
 
 
-def _of_preference(experiment: Experiment, found: Preference, stop: str) -> str:
+def _of_preference(experiment: Experiment, found: Preference) -> tuple[str, str]:
     control, variant = experiment.variants
     decided = f"{found.variant:,} slates to {found.control:,}"
-    within = f"wins {found.rate:.1%} of the decided slates, between {found.low:.1%} and {found.high:.1%}"
+    rate, low, high = (f"{100 * share:.1f} %" for share in (found.rate, found.low, found.high))
+    within = f"wins {rate} of the decided slates, between {low} and {high}"
     if found.low > 0.5:
-        return f"{variant.name} is preferred to {control.name}, {decided}: it {within}. You may stop: {stop}."
+        return (
+            f"{variant.name} is preferred to {control.name}, {decided}: it {within}.",
+            "You may stop: {stop}.",
+        )
     if found.high < 0.5:
-        return f"{control.name} is preferred to {variant.name}: the latter {within}. Stop it: {stop}."
-    return f"No preference is shown yet, {decided}: {variant.name} {within}. Go on, or stop: {stop}."
+        return f"{control.name} is preferred to {variant.name}: the latter {within}.", "Stop it: {stop}."
+    return f"No preference is shown, {decided}: {variant.name} {within}.", "Go on, or stop: {stop}."

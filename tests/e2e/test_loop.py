@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
 
 from streams.broker.embedded import EmbeddedBroker
-from streams.events import Click, UserUpdate, encode
+from streams.events import Click, Recommendation, UserUpdate, encode
 from streams.kafka.partitioner import partition_of
 from streams.kafka.topics import topic_name
 from streams.worker.process import WorkerProcess
@@ -176,7 +176,13 @@ def test_a_reward_reaches_the_policy_and_the_closed_slate_reaches_feedback(
     wait_until(
         lambda: worker.metrics().total("rewards_total", outcome="by_request") == 1, "the click is attributed"
     )
-    wait_until(lambda: client.ask("ann", k=1).policy_version > slate.policy_version, "the policy learned")
+
+    def of_a_later_version() -> Recommendation | None:
+        found = client.ask("ann", k=1)
+        return found if found.policy_version > slate.policy_version else None
+
+    later = wait_until(of_a_later_version, "the policy learned")
+    assert later is not None
     client.click("ann", "evita", "view", timestamp_ms=client.now_ms + 120_000)  # moves the watermark on
     client.flush()
     (closed,) = wait_until(
@@ -192,6 +198,9 @@ def test_a_reward_reaches_the_policy_and_the_closed_slate_reaches_feedback(
         lambda: [one for one in client.feedback() if one.correction], "the purchase corrects the feedback"
     )
     assert [(one.request_id, one.rewards) for one in corrected] == [(slate.request_id, [0.0, 4.0, 0.0])]
+    versions = {one.request_id: one.policy_version for one in client.feedback()}
+    served = (slate, later)
+    assert [versions[one.request_id] for one in served] == [one.policy_version for one in served]
     wait_until(
         lambda: 0 < worker.metrics().total("position_examination", position="2") < 1,
         "it is learned that the third position, not taken, may have been overlooked",

@@ -93,8 +93,8 @@ def test_a_log_that_bears_the_estimate_passes() -> None:
         ({"effective_clusters": 7.0}, "effective clusters must be at least 30, got 7: rows of one cluster"),
         ({"effective_size": 12.34}, "effective sample size must be at least 100, got 12.34 of 1000 rows"),
         ({"effective_rewards": 0.0}, "effective rewarded rows must be at least 5, got 0:"),
-        ({"mean_weight": 0.6}, r"mean weight must be within 0.1 of 1, got 0.6 \+- 0.02"),
-        ({"mean_weight": 1.5}, r"mean weight must be within 0.1 of 1, got 1.5 \+- 0.02"),
+        ({"mean_weight": 0.6}, r"mean weight must be within 0.1 of 1, got 0.6 ± 0.02"),
+        ({"mean_weight": 1.5}, r"mean weight must be within 0.1 of 1, got 1.5 ± 0.02"),
     ],
 )
 def test_what_the_log_cannot_bear_is_refused_with_value_and_remedy(

@@ -50,6 +50,21 @@ def test_saving_resuming_and_reading_again_change_nothing(seed: int, cut: int, h
     assert fold(resumed, seed).to_bytes() == whole.to_bytes()  # all of it again, from the beginning
 
 
+def test_a_copy_goes_its_own_way_and_counts_as_new_to_whoever_takes_from_it() -> None:
+    statistics = fold(ArmStatistics(DIM, half_life_ms=700), 3, slice(30))
+    statistics.take_rows()
+    while statistics.take_changes(100) is not None:
+        pass
+    statistics.forget([int(statistics.arms[0])])
+    before, copy = statistics.to_bytes(), statistics.copy()
+    assert copy == statistics
+    assert copy.take_rows() == []
+    assert copy.take_changes(100) == statistics
+    fold(copy, 4)
+    assert statistics.to_bytes() == before
+    assert copy == fold(statistics, 4)
+
+
 @given(seed=st.integers(0, 50), saved=st.lists(st.integers(0, N), min_size=1, max_size=4))
 def test_rows_saved_at_different_times_are_made_whole_by_reading_the_log_again(
     seed: int, saved: list[int]

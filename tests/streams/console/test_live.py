@@ -28,3 +28,12 @@ def test_a_sample_is_what_the_last_seconds_and_the_last_minute_had() -> None:
     sample = sample_of([reading(10, 0, 0), *(reading(at, 8 * (at - 10), 3) for at in range(20, 71))])
     assert sample is not None
     assert (sample.slates, sample.fallbacks, sample.click_through, sample.dead_letters) == (8, 0.25, 0.1, 3)
+
+
+def test_a_minute_that_has_not_passed_yet_has_the_dead_letters_that_there_were() -> None:
+    def reading(at: float, dead: float) -> Totals:
+        return Totals(at, 0, 0, 0, 0, 0, 0, {}, {}, dead, 0, Scored({}, 0.0, 0.0))
+
+    sample = sample_of([reading(10, 0), reading(15, 4), reading(20, 5)])
+    assert sample is not None
+    assert sample.dead_letters == 5

@@ -37,7 +37,7 @@ def test_a_lift_is_said_in_a_sentence_that_says_what_to_do() -> None:
 def test_no_difference_and_too_few_users_are_told_apart() -> None:
     one = experiment()
     equal = make_report(one, log_of(one, users=1_000, rates={"control": 0.1, "b": 0.1}), 9_000)
-    assert equal.verdict.startswith("No difference between b and control is shown yet: it lies between -0.")
+    assert equal.verdict.startswith("No difference between b and control is shown: it lies between -0.")
     few = make_report(one, log_of(one, users=40, rates={"control": 0.1, "b": 0.1}), 9_000)
     assert "Too early: a variant has" in few.verdict
 
@@ -75,7 +75,7 @@ def test_a_policy_of_a_segment_is_compared_with_nothing() -> None:
     log.add(shown("r1", "ann", "all"), 5)
     report = make_report(one, log, 9_000)
     assert report.sample_ratio_p is None
-    assert report.verdict.startswith("greedy serves 50% of users with events<20; to end that:")
+    assert report.verdict.startswith("greedy serves 50 % of users with events<20. To end that:")
     assert "users with events<20" in text_of(report)
 
 
@@ -84,12 +84,24 @@ def test_a_preference_is_found_and_a_tie_is_not() -> None:
     won = make_report(one, duel_of(one, wins=90, losses=30, ties=50), 9_000)
     assert won.preference is not None
     assert (won.preference.variant, won.preference.control, won.preference.undecided) == (90, 30, 50)
-    assert won.verdict.startswith("b is preferred to control, 90 slates to 30: it wins 75.0% of the decided")
+    assert won.verdict.startswith("b is preferred to control, 90 slates to 30: it wins 75.0 % of the decided")
     assert "for neither: 50" in text_of(won)
     lost = make_report(one, duel_of(one, wins=30, losses=90, ties=50), 9_000)
     assert lost.verdict.startswith("control is preferred to b")
     even = make_report(one, duel_of(one, wins=60, losses=62, ties=50), 9_000)
-    assert even.verdict.startswith("No preference is shown yet, 60 slates to 62")
+    assert even.verdict.startswith("No preference is shown, 60 slates to 62")
+
+
+@pytest.mark.parametrize("kind", ["ab", "interleaving"])
+def test_who_has_stopped_an_experiment_is_not_told_to(kind: str) -> None:
+    for stopped_ms in (None, 8_000):
+        one = experiment(kind=kind, stopped_ms=stopped_ms)
+        log = (
+            duel_of(one, wins=90, losses=30, ties=0)
+            if kind == "interleaving"
+            else log_of(one, users=1_000, rates={"control": 0.1, "b": 0.1})
+        )
+        assert ("stop" in make_report(one, log, 9_000).verdict) == (stopped_ms is None)
 
 
 def test_an_experiment_without_a_slate_can_be_shown_and_drawn(tmp_path: Path) -> None:
