@@ -250,6 +250,12 @@ class Restore:
             elif key.startswith(QUARANTINE_PREFIX):
                 mark = changelog.decode(Quarantined, TOPIC, key, value)
                 self._profiles.quarantine.load([(key, mark)])
+            elif key.startswith(META_PREFIX) and key != ACTIONS_KEY:
+                # It may say, as marks of quarantine do, that other rows do not count as they stand.
+                raise ValueError(
+                    f"{TOPIC} row {key!r} is of a kind that this worker does not know; a later version has "
+                    "written it"
+                )
         slab, names = self._keys.slab
         data = slab[:]
         data.flags.writeable = False

@@ -131,6 +131,21 @@ async def test_a_row_of_a_later_version_is_refused_by_its_version_and_nothing_is
             assert len(memory.log.order) == n
 
 
+async def test_a_row_of_users_of_a_kind_that_a_later_version_has_is_refused_and_nothing_is_written() -> None:
+    memory, key = left(FILES[-1], POLICIES[0]), b"\xffnew\0"
+    memory.log.append("user-state", 0, [(key, b"anything")])
+    n = len(memory.log.order)
+    with pytest.raises(
+        ValueError, match="user-state row .*new.* is of a kind that this worker does not know"
+    ):
+        async with memory.worker() as worker:
+            await worker.deliver()
+    assert len(memory.log.order) == n
+    memory.log.append("user-state", 0, [(key, None)])  # the later version has taken it back
+    async with memory.worker() as worker:
+        await worker.deliver()
+
+
 def _kind(key: bytes) -> bytes:
     """What a row is of: the part of its key before what it is about."""
     if key.startswith(b"\xff"):
