@@ -9,8 +9,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -84,6 +85,53 @@ class Release:
         return self.actions.index(action) + 1 if action in self.actions else 0
 
 
+_MOST = 1 << 20
+_Size = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+_Row = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _Dims(msgspec.Struct):
+    """What is read of the sizes of the networks."""
+
+    dim: Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
+    feature_dim: Annotated[int, msgspec.Meta(ge=2, le=_MOST)]
+    n_candidates: Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
+    history_length: _Size
+    n_affinities: _Size
+    n_neighbours: _Size
+    n_signals: _Size
+    text_dim: _Size
+    image_dim: _Size
+    audio_dim: _Size
+
+
+class _Encoder(msgspec.Struct):
+    name: str
+    fingerprint: str
+
+
+class _Said(msgspec.Struct):
+    """What is read of a manifest."""
+
+    version: str
+    files: dict[str, str]
+    dims: _Dims
+    actions: dict[str, float]
+    text_encoder: _Encoder
+    signals: dict[str, Any]
+    metrics: dict[str, Any]
+    training: dict[str, Any] = {}
+    precision: str = "fp32"
+
+
+class _Rows(msgspec.Struct):
+    """The vocabulary."""
+
+    entity_rows: dict[str, _Row]
+    relation_rows: dict[str, _Row]
+    item_rows: dict[str, _Row]
+
+
 def prior_weights(feature_dim: int) -> NDArray[np.float32]:
     """Return what weighs features as the release itself does: its own score is the second of them."""
     weights = np.zeros(feature_dim, np.float32)
@@ -153,42 +201,43 @@ def read_release(folder: Path) -> Release:
         If a file is missing, was changed, or the schema is not the one of this code.
     """
     manifest = _read_manifest(folder)
-    for name, wanted in manifest["files"].items():
+    try:
+        said = msgspec.convert(manifest, _Said)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{str(folder / MANIFEST)!r}: {error}") from None
+    for name, wanted in said.files.items():
         path = folder / name
         if not path.is_file():
             raise ValueError(f"release {str(folder)!r} must hold {name}, which is missing")
         if (got := _sha256(path)) != wanted:
             raise ValueError(f"release file {str(path)!r} must have SHA-256 {wanted[:12]}…, got {got[:12]}…")
     try:
-        signals = SignalConfig.read(manifest["signals"])
+        signals = SignalConfig.read(said.signals)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{str(folder / MANIFEST)!r}: {error}") from None
+    path = folder / VOCABULARY
     try:
-        return _described(manifest, json.loads((folder / VOCABULARY).read_text(encoding="utf-8")), signals)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{str(folder)!r} must describe a release of this version, got {error!r}") from None
+        rows = msgspec.json.decode(path.read_bytes(), type=_Rows)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r} must say the rows of names: {error}") from None
+    return _described(said, rows, signals)
 
 
-def _described(manifest: dict[str, Any], names: dict[str, Any], signals: SignalConfig) -> Release:
-    dims = manifest["dims"]
-    sizes = (
-        "dim", "feature_dim", "n_candidates", "history_length", "n_affinities", "n_neighbours", "n_signals",
-        "text_dim", "image_dim", "audio_dim",
-    )  # fmt: skip
+def _described(said: _Said, rows: _Rows, signals: SignalConfig) -> Release:
     return Release(
-        version=manifest["version"],
-        actions=tuple(manifest["actions"]),
-        text_encoder=manifest["text_encoder"]["name"],
-        text_encoder_fingerprint=manifest["text_encoder"]["fingerprint"],
+        version=said.version,
+        actions=tuple(said.actions),
+        text_encoder=said.text_encoder.name,
+        text_encoder_fingerprint=said.text_encoder.fingerprint,
         signals=signals,
-        prior_weights=prior_weights(dims["feature_dim"]),
-        metrics=manifest["metrics"],
-        action_weights=manifest["actions"],
-        training=manifest.get("training", {}),
-        precision=manifest.get("precision", "fp32"),
-        carries_text_encoder=TEXT_ENCODER in manifest["files"],
-        **names,
-        **{name: dims[name] for name in sizes},
+        prior_weights=prior_weights(said.dims.feature_dim),
+        metrics=said.metrics,
+        action_weights=said.actions,
+        training=said.training,
+        precision=said.precision,
+        carries_text_encoder=TEXT_ENCODER in said.files,
+        **msgspec.structs.asdict(rows),
+        **msgspec.structs.asdict(said.dims),
     )
 
 
@@ -199,17 +248,16 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         schema = manifest["schema"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} must be a release manifest in JSON: {error}") from None
     if schema != SCHEMA:
         raise ValueError(
             f"release schema must be {SCHEMA} for this version of slatestream, got {schema!r}: train it again"
         )
-    missing = {"version", "files", "dims", "actions", "text_encoder", "signals", "metrics"} - manifest.keys()
-    if missing:
-        raise ValueError(f"{str(path)!r} must name {sorted(missing)[0]!r}, which is missing")
-    if manifest["version"] != (got := _version(manifest)):
-        raise ValueError(f"{str(path)!r} must describe version {manifest['version']}, got contents of {got}")
+    if manifest.get("version") != (got := _version(manifest)):
+        raise ValueError(
+            f"{str(path)!r} must describe version {manifest.get('version')}, got contents of {got}"
+        )
     checked: dict[str, Any] = manifest
     return checked
 

@@ -43,7 +43,7 @@ def read_recipe(path: Path) -> Recipe:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"recipe {str(path)!r} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"recipe {str(path)!r} must be a TOML file: {error}") from None
     for name, table in tables.items():
         if name not in TABLES or not isinstance(table, dict):

@@ -138,7 +138,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"policy release must be a folder with a {MANIFEST}, got {str(folder)!r}")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} must be a manifest in JSON: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
         raise ValueError(f"{str(path)!r} must be the manifest of a policy release, got another kind")

@@ -1,14 +1,14 @@
 """What the policies with a model per item learn from: sums for each arm by itself."""
 
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.statistics.decay import first_exponent, power_of_two
-from online_learning.statistics.observations import read_floats, unpack
+from online_learning.statistics.observations import Count, Int64, read_floats, unpack
 from online_learning.statistics.sums import (
     AMENDMENTS,
     IMPRESSIONS,
@@ -27,16 +27,16 @@ class _Version(msgspec.Struct, frozen=True, array_like=True):
 
 class _Row(msgspec.Struct, frozen=True, array_like=True):
     v: int
-    arm: int
+    arm: Annotated[int, msgspec.Meta(ge=0)]
     dim: int
     feature_space: str
-    half_life_ms: int  # 0: nothing is forgotten
-    counts: tuple[int, int]
-    applied: tuple[int, int]
-    clock: tuple[int, int]
+    half_life_ms: Int64  # 0: nothing is forgotten
+    counts: tuple[Count, Count]
+    applied: tuple[Int64, Int64]
+    clock: tuple[Int64, Int64]
     gram: bytes  # lower triangle by rows, float64, little-endian
     moment: bytes
-    amended: int = -1
+    amended: Int64 = -1
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -156,7 +156,7 @@ class ArmStatistics(Statistics):
         statistics = cls(dim, feature_space=feature_space, half_life_ms=half_life_ms)
         try:
             rows = _decode_all(data)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise ValueError(f"not a statistics snapshot: {error}") from None
         for row in rows:
             if not statistics.load_row(row):
@@ -223,15 +223,13 @@ class ArmStatistics(Statistics):
             if version != SCHEMA_VERSION:
                 raise ValueError(f"arm statistics must have schema version {SCHEMA_VERSION}, got {version}")
             row = _decode(data)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise ValueError(f"not a row of arm statistics: {error}") from None
         if row.feature_space != self.feature_space:
             return False
         check_same_space(self.dim, self.feature_space, row)
         if (row.half_life_ms or None) != self.half_life_ms:
             raise ValueError(f"half_life_ms must be {self.half_life_ms}, got {row.half_life_ms or None}")
-        if min(row.counts) < 0:
-            raise ValueError(f"counts must be at least 0, got {row.counts}")
         packed = read_floats(row.gram, self._packed.shape[1:], "gram")
         moment = read_floats(row.moment, (self.dim,), "moment")
         slot = self._slots([row.arm])[0]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.statistics.decay import power_of_two
-from online_learning.statistics.observations import read_floats, unpack
+from online_learning.statistics.observations import Count, Int64, read_floats, unpack
 from online_learning.statistics.sums import Rows, Statistics, check_same_space
 
 SCHEMA_VERSION = 2
@@ -19,12 +19,12 @@ class Snapshot(msgspec.Struct, frozen=True):
     v: int
     dim: int
     feature_space: str
-    impressions: int
-    rewards: int
+    impressions: Count
+    rewards: Count
     gram: bytes  # lower triangle by rows (schema 1: the whole matrix), float64, little-endian
     moment: bytes  # dim float64, little-endian
-    half_life_ms: int = 0  # 0: nothing is forgotten
-    clock: tuple[int, int] = (0, 0)
+    half_life_ms: Int64 = 0  # 0: nothing is forgotten
+    clock: tuple[Int64, Int64] = (0, 0)
     reference: bytes = b""  # of logistic statistics: dim float64, little-endian
 
 
@@ -149,13 +149,13 @@ class LinearStatistics(Statistics):
             observations gives, or are not of the `dim` or `feature_space` asked for.
         """
         snapshot = read_snapshot(data)
+        check_same_space(
+            snapshot.dim if dim is None else dim,
+            snapshot.feature_space if feature_space is None else feature_space,
+            snapshot,
+        )
         statistics = cls(
             snapshot.dim, feature_space=snapshot.feature_space, half_life_ms=snapshot.half_life_ms or None
-        )
-        check_same_space(
-            statistics.dim if dim is None else dim,
-            statistics.feature_space if feature_space is None else feature_space,
-            statistics,
         )
         statistics._load(snapshot)
         return statistics
@@ -195,10 +195,6 @@ def read_snapshot(data: bytes) -> Snapshot:
         if version not in (1, SCHEMA_VERSION):
             raise ValueError(f"statistics must have schema version {SCHEMA_VERSION}, got {version!r}")
         snapshot = _decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"not a statistics snapshot: {error}") from None
-    if snapshot.impressions < 0 or snapshot.rewards < 0:
-        raise ValueError(
-            f"impressions and rewards must be at least 0, got {snapshot.impressions} and {snapshot.rewards}"
-        )
     return snapshot

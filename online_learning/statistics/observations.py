@@ -1,9 +1,14 @@
 """Arrays of observations and of saved sums: their shapes checked, their bytes read."""
 
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""Numbers of saved sums that go into arrays."""
 
 
 def unpack(packed: NDArray[np.float64], dim: int) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.compiled import compiled
+from online_learning.statistics.observations import Count
 
 SCHEMA_VERSION = 1
 
@@ -38,8 +39,8 @@ _MAX_ROUNDS, _TOLERANCE = 5_000, 1e-7
 
 class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
     v: int
-    shown: list[int]
-    taken: list[int]
+    shown: list[Count]
+    taken: list[Count]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -108,7 +109,7 @@ class PositionStatistics:
             return statistics
         try:
             snapshot = _decode(data)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise ValueError(f"not a snapshot of position statistics: {error}") from None
         if snapshot.v != SCHEMA_VERSION:
             raise ValueError(
@@ -118,7 +119,7 @@ class PositionStatistics:
         size = POSITIONS * BANDS
         if shown.shape != (size,) or taken.shape != (size,):
             raise ValueError(f"position statistics must have {size} cells, got {shown.size}, {taken.size}")
-        if (taken < 0).any() or (shown < taken).any():
+        if (shown < taken).any():
             raise ValueError("position statistics must have 0 <= taken <= shown in every cell")
         statistics.shown, statistics.taken = shown.reshape(POSITIONS, BANDS), taken.reshape(POSITIONS, BANDS)
         return statistics

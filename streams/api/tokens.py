@@ -130,7 +130,7 @@ class Tokens:
             raise ConfigurationError(
                 f"http_tokens_file {file}: {where}: {in_plain_words(first['msg'])}"
             ) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"http_tokens_file {file}: no TOML: {error}") from None
         self._read = version
         self._tokens = self._given + _tokens(entries)

@@ -13,6 +13,7 @@ from online_learning.experiments.sequential import check_level
 from online_learning.experiments.summary import GUARDRAILS
 from online_learning.policies.policy_spec import PolicySpec
 from online_learning.policies.registry import Learning
+from streams.events import UNDECODABLE
 
 SCHEMA_VERSION = 1
 LIVE = "live"
@@ -81,7 +82,7 @@ def decode_experiment(value: bytes) -> Experiment:
     """Read a definition; ValueError for what is none, or of a schema of the future."""
     try:
         experiment = _decode(value)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise ValueError(f"not an experiment: {error}") from None
     if experiment.v > SCHEMA_VERSION:
         raise ValueError(

@@ -160,7 +160,7 @@ def _given(pairs: Sequence[str], path: Path | None) -> dict[str, str]:
     if path is not None:
         try:
             found |= _flat(tomllib.loads(path.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
             why = getattr(error, "strerror", None) or error
             raise ConfigurationError(f"--answers {path}: {why}") from None
     for pair in pairs:

@@ -150,7 +150,7 @@ class ReleaseStore:
         try:
             manifest = json.loads(text)
             names = list(manifest["files"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(f"release {version} in {self.url} has no manifest in JSON: {error}") from None
         if not all(isinstance(name, str) and PLAIN.fullmatch(name) for name in names):
             raise StoreError(f"release {version} in {self.url} must name plain files, got {names}")

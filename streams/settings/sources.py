@@ -291,7 +291,7 @@ def parse_sources(text: str, name: str) -> tuple[Source, ...]:
     """Read the text of a mapping file; `name` is what its faults call it. See `load_sources`."""
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"mapping {name}: no TOML: {error}") from None
     try:
         file = _File.model_validate(tables)

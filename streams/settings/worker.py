@@ -602,5 +602,5 @@ def _check_readable(config: Path | None) -> None:
         tomllib.loads(config.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(f"--config {config}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigurationError(f"--config {config}: no TOML: {error}") from None

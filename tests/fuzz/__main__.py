@@ -10,10 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-from tests.fuzz import rows, topics
+from tests.fuzz import doors, rows, topics
 from tests.fuzz.engine import Outcome, fuzz
 
-TARGETS = topics.TARGETS | rows.TARGETS
+TARGETS = topics.TARGETS | rows.TARGETS | doors.TARGETS
 TOLD_S = 30.0
 
 

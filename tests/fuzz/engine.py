@@ -12,7 +12,9 @@ MOST_FINDINGS = 10
 LONGEST_BRED = 8_192
 MOST_TRIES = 5_000
 """To make one input smaller: a long one would take a try for each of its bytes, many times over."""
-_DETAIL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\d+|`[^`]*`|\[[^\]]*\]""", re.DOTALL)
+_DETAIL = re.compile(
+    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\b[0-9a-f]{12}\b|\d+|`[^`]*`|\[[^\]]*\]""", re.DOTALL
+)
 
 
 class Target(Protocol):

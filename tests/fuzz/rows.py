@@ -6,6 +6,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from online_learning.statistics.arms import ArmStatistics
+from online_learning.statistics.linear import LinearStatistics
+from online_learning.statistics.logistic import LogisticStatistics
+from online_learning.statistics.position_bias import PositionStatistics
+from online_learning.statistics.posterior import LinearPrior
 from streams.durability import unpacking
 from streams.durability.covisit_restore import read_covisits
 from streams.durability.rows import (
@@ -15,6 +20,7 @@ from streams.durability.rows import (
     CoVisits,
     Erased,
     ItemState,
+    Quarantined,
     SignalWeights,
     UserChunk,
     UserStated,
@@ -25,6 +31,8 @@ from streams.durability.rows import (
 )
 from streams.durability.unpacking import KIND, READ
 from streams.kafka.columns import RecordColumns
+from streams.state.policy_row import PolicyRow, decode_policy_row, encode_policy_row
+from streams.state.spaces import SpaceRow
 from tests.fuzz.engine import short
 from tests.streams.durability.test_unpacking import ACTIONS, by_msgspec, restored
 
@@ -44,6 +52,7 @@ MSGPACK = (
     b"\x02",
     b"\x7f",
     b"\xcb\x7f\xf8" + b"\0" * 6,
+    b"\x91" * 5_000,
 )
 
 
@@ -160,11 +169,12 @@ class OtherRows:
 
     def __init__(self) -> None:
         v = SCHEMA_VERSION
-        self._kinds = (UserStated, Actions, Erased, SignalWeights, ItemState)
+        self._kinds = (UserStated, Actions, Erased, Quarantined, SignalWeights, ItemState)
         rows: Sequence[msgspec.Struct] = (
             UserStated(v, "u1", 3, {"age": "34"}, ["jazz"], b"\0" * 8, 10**12),
             Actions(v, list(ACTIONS), b"logs"),
             Erased(v, 1, 2, 3),
+            Quarantined(v, "u1", [(3, 9), (12, None)], 10**12, "fast", 5),
             SignalWeights(v, 1, 2, 0.5, 1.0, 2.0, b"\0" * 8, b"\0" * 8),
             ItemState(
                 v, "i", "T", b"\0" * 4, None, None, {"genre": ["a"]}, [("by", "x")], True, None, None, 0, 1
@@ -186,8 +196,69 @@ class OtherRows:
         return tuple(type(one) for one in msgspec.structs.astuple(row))
 
 
+class Learned:
+    """What policies have learned, as rows and files have it: statistics, or a ValueError."""
+
+    batch = 100
+    words = MSGPACK
+
+    def __init__(self) -> None:
+        self._prior = LinearPrior(np.ones(3), feature_space="space")
+        features, arms = np.arange(6, dtype=np.float64).reshape(2, 3) / 8, np.array([5, 6], np.uint64)
+        by_arm = ArmStatistics.blank(self._prior, half_life_ms=1_000)
+        linear = LinearStatistics.blank(self._prior, half_life_ms=1_000)
+        logistic = LogisticStatistics.blank(self._prior, half_life_ms=1_000)
+        by_arm.add_impressions(features, times_ms=10**12, arms=arms, offsets=3)
+        linear.add_impressions(features, times_ms=10**12)
+        logistic.add_impressions(features, times_ms=10**12)
+        row = PolicyRow(1, "space", 3, 4, 1, 10**12, linear.to_bytes(), others=(SpaceRow("old", 4, b""),))
+        self.seeds = [
+            *(value for _, value in by_arm.take_rows()), by_arm.to_bytes(), linear.to_bytes(),
+            logistic.to_bytes(), PositionStatistics().to_bytes(), encode_policy_row(row),
+        ]  # fmt: skip
+
+    def check(self, inputs: list[bytes]) -> list[Hashable]:
+        """See `Target`."""
+        return [
+            tuple(
+                self._answer(read, value) for read in (self._row, self._whole, self._positions, self._policy)
+            )
+            for value in inputs
+        ]
+
+    @staticmethod
+    def _answer(read: Callable[[bytes], Hashable], value: bytes) -> Hashable:
+        try:
+            return read(value)
+        except ValueError as error:
+            return short(str(error))
+
+    def _row(self, value: bytes) -> Hashable:
+        blank = ArmStatistics.blank(self._prior, half_life_ms=1_000)
+        return blank.load_row(value) and len(blank.to_bytes()) > 0
+
+    def _whole(self, value: bytes) -> Hashable:
+        kinds = ArmStatistics, LinearStatistics, LogisticStatistics
+        return tuple(self._answer(lambda of, kind=kind: self._same(kind, of), value) for kind in kinds)
+
+    def _same(self, kind: type[Any], value: bytes) -> Hashable:
+        found = kind.read_for(value, self._prior, half_life_ms=1_000)
+        again = kind.read_for(found.to_bytes(), self._prior, half_life_ms=1_000)
+        assert again.to_bytes() == found.to_bytes()
+        return True
+
+    @staticmethod
+    def _positions(value: bytes) -> Hashable:
+        return bool(PositionStatistics.from_bytes(value).shown.any())
+
+    @staticmethod
+    def _policy(value: bytes) -> Hashable:
+        return len(decode_policy_row(value).spaces)
+
+
 TARGETS: dict[str, Callable[[], Any]] = {
     "user-rows": UserRows,
     "covisit-rows": CoVisitRows,
     "other-rows": OtherRows,
+    "learned": Learned,
 }

@@ -2,16 +2,16 @@
 
 import pytest
 
-from tests.fuzz import rows, topics
+from tests.fuzz.__main__ import TARGETS
 from tests.fuzz.engine import fuzz
 
-QUICK = (topics.TARGETS | rows.TARGETS).keys() - {"mapped-clicks", "mapped-clicks-iso", "user-rows"}
+QUICK = TARGETS.keys() - {"mapped-clicks", "mapped-clicks-iso", "user-rows"}
 """The others compile kernels of their own, or restore whole states: they are for the command."""
 
 
 @pytest.mark.parametrize("name", sorted(QUICK))
 def test_odd_inputs_are_refused_with_a_reason_or_read_as_plain_python_reads_them(name: str) -> None:
-    outcome = fuzz((topics.TARGETS | rows.TARGETS)[name](), inputs=500, seed=1)
+    outcome = fuzz(TARGETS[name](), inputs=500, seed=1)
     assert outcome.findings == []
     assert outcome.answers > 3
 

@@ -116,7 +116,7 @@ def test_arms_must_be_given_for_every_row() -> None:
         (0, 2, "schema version 1, got 2"),
         (2, 7, "dim 3, got 7"),
         (4, 5, "half_life_ms must be None, got 5"),
-        (5, (-1, 0), "counts must be at least 0"),
+        (5, (-1, 0), r"Expected `int` >= 0 - at `\$\[5\]"),
         (8, b"", "gram must have 48 bytes"),
         (9, np.full(DIM, np.nan).tobytes(), "moment must be finite"),
     ],

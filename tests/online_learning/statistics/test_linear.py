@@ -148,7 +148,7 @@ def test_a_snapshot_of_other_features_is_refused() -> None:
         ({"v": None}, "schema version 2, got None"),
         ({"gram": b"\0" * 8}, "gram must have 120 bytes .* got 8"),
         ({"moment": np.full(DIM, np.nan).tobytes()}, "moment must be finite"),
-        ({"impressions": -1}, "impressions and rewards must be at least 0, got -1"),
+        ({"impressions": -1}, r"Expected `int` >= 0 - at `\$.impressions`"),
         ({"dim": 0}, "dim must be at least 1, got 0"),
         ({"dim": "5"}, "not a statistics snapshot: Expected `int`, got `str`"),
     ],
