@@ -39,10 +39,12 @@ class Privacy:
         """Whether anything is promised."""
         return self.epsilon < math.inf
 
-    def statement(self, sigma: float) -> dict[str, Any]:
-        """Say what is promised and by what, as a manifest has it."""
+    def statement(self, sigmas: tuple[float, float]) -> dict[str, Any]:
+        """Say what is promised and by what, as a manifest has it; sigmas are those of `counts.noises`."""
         return {
             "epsilon": self.epsilon, "delta": self.delta, "unit": "all events of one user, added or removed",
-            "mechanism": "analytic Gaussian, once, on the clipped item-item counts that EASE is fitted on",
-            "clip": self.clip, "sigma": sigma, "not_covered": list(NOT_COVERED),
+            "mechanism": "two analytic Gaussians, composed: the popularity of items, and the clipped "
+            "item-item counts of the popular ones, which EASE is fitted on",
+            "clip": self.clip, "sigma_popularity": sigmas[0], "sigma_pairs": sigmas[1],
+            "not_covered": list(NOT_COVERED),
         }  # fmt: skip

@@ -21,7 +21,7 @@ from model_core.data.replay import item_features
 from model_core.network.config import ModelConfig, TrainConfig
 from model_core.network.model import Model
 from model_core.privacy.config import Privacy
-from model_core.privacy.counts import Counts, heard, noise_of, private_counts
+from model_core.privacy.counts import PrivateCounts, denoised, noises, private_counts
 from model_core.release.export import export_release
 from model_core.release.folder import EASE, MAPPING, read_release, write_manifest
 from model_core.release.text_encoder import TextEncoder
@@ -65,7 +65,7 @@ def train_private(
     counts = private_counts(
         log.users[log.positive], log.items[log.positive], log.n_items, privacy, np.random.default_rng()
     )
-    ease = private_ease(counts, privacy, penalty=signals.ease_penalty, keep=signals.ease_keep)
+    ease = private_ease(counts, log.n_items, penalty=signals.ease_penalty, keep=signals.ease_keep)
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -79,33 +79,30 @@ def train_private(
     write_manifest(
         partial, config=config, actions=dict(weights), text_encoder=corpus.text_encoder,
         vocabulary=corpus.vocabulary, signals=signals, metrics={"onnx_difference": differences},
-        training={"privacy": privacy.statement(noise_of(privacy))},
+        training={"privacy": privacy.statement(noises(privacy))},
     )  # fmt: skip
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
     return Trained(read_release(out), {"train": round(time.perf_counter() - began, 2)})
 
 
-def private_ease(counts: Counts, privacy: Privacy, *, penalty: float = 300.0, keep: int = 256) -> Ease:
+def private_ease(counts: PrivateCounts, n_items: int, *, penalty: float = 300.0, keep: int = 256) -> Ease:
     """EASE of the counts of `private_counts`; it reads nothing else of the users.
 
-    The penalty is at least as large as the eigenvalues of the noise.
+    Parameters
+    ----------
+    penalty : where there is no noise; else it is as large as the eigenvalues of the noise
 
     Raises
     ------
     ValueError
         If there are more than `DENSE_ITEMS` items.
     """
-    n_items = len(counts)
     check_size(n_items)
-    known = np.arange(n_items)
-    if privacy.promised:
-        counts, edge = heard(counts, privacy)
-        penalty = max(penalty, edge)
-    else:
-        known = np.flatnonzero(counts.diagonal())
-    some = counts[np.ix_(known, known)].astype(np.float32)
-    return ease_of_counts(some, known, n_items, penalty=penalty, keep=keep)
+    pairs = counts.pairs
+    if counts.edge:
+        pairs, penalty = denoised(pairs, counts.edge), counts.edge
+    return ease_of_counts(pairs.astype(np.float32), counts.known, n_items, penalty=penalty, keep=keep)
 
 
 def check_size(n_items: int) -> None:

@@ -2,11 +2,13 @@
 
 Run `python -m tests.benchmarks.quality_private --data ~/.cache/slatestream/ml-100k --seeds 3` from the
 repository's root. Of each user's likes (4 and more) a fifth is held out at random; everybody's other likes
-are counted, and the rest is ranked for them. All three models come of the same counts, of all items.
+are counted, and the rest is ranked for them. All three models come of the same counts. Items that tie, as all
+do that a model says nothing of, are in the order of popularity.
 
-The attack: who is a member is guessed from the counts alone, by how much a user's own pairs stand out over
-what shadow counts, of other halves of the users, lead one to expect. Half of the users are members; AUC .5 is
-a guess.
+Two attackers guess who is a member; each knows all likes of everybody, and what shadow models of other halves
+of the users lead one to expect of each user. One is told the counts, and weighs a user's own part in them as
+likely as the noise lets it be. The other is told the weights of EASE, as a release holds them, and looks at
+those between a user's own likes. Half of the users are members; AUC .5 is a guess.
 """
 
 import argparse
@@ -15,17 +17,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 from scipy.special import ndtr
 
 from model_core.data.datasets import load_recbole
 from model_core.evaluation.topn import random_split, ranking_metrics, top_items
 from model_core.privacy.config import Privacy
-from model_core.privacy.counts import Counts, noise_of, private_counts
+from model_core.privacy.counts import PrivateCounts, denoised, gaussian_sigma, noises, private_counts
 from model_core.training.private import private_ease
 
 EPSILONS = (1.0, 4.0, 8.0, math.inf)
 SHADOWS = 4
-"""Halvings of the users that the attacker counts; each makes two."""
+"""Halvings of the users that the attackers count; each makes two."""
 K = 10
 
 
@@ -39,17 +42,21 @@ def main() -> None:
     users, items, n_users, n_items = likes(given.data)
     print(f"{n_users} users, {n_items} items, {len(users)} likes, delta {Privacy().delta:g}")
     bound = "AUC at most"
-    print(f"{'epsilon':>8}{'popularity':>16}{'co-visits':>16}{'EASE':>16}{'attack AUC':>16}{bound:>14}")
+    columns = ("popularity", "co-visits", "EASE", "AUC by counts", "AUC by EASE")
+    print(f"{'epsilon':>8}" + "".join(f"{name:>18}" for name in columns) + f"{bound:>14}{'items':>7}")
     for epsilon in EPSILONS:
         privacy = Privacy(epsilon=epsilon)
         rows = [measured(users, items, n_users, n_items, privacy, seed) for seed in range(given.seeds)]
-        told = "".join(f"{mean:>9.4f} ± {sd:.4f}" for mean, sd in zip(*spread(rows), strict=True))
-        print(f"{epsilon:>8g}{told}{most(privacy):>14.4f}", flush=True)
+        *pairs, (known, _) = zip(*spread(rows), strict=True)
+        told = "".join(f"{mean:>9.4f} ± {half:.4f}" for mean, half in pairs)
+        print(f"{epsilon:>8g}{told}{most(privacy):>14.4f}{known:>7.0f}", flush=True)
 
 
 def most(privacy: Privacy) -> float:
     """AUC that nobody exceeds, whatever they know: Dong, Roth & Su 2022, "Gaussian differential privacy"."""
-    return float(ndtr(privacy.clip / noise_of(privacy) / math.sqrt(2.0))) if privacy.promised else 1.0
+    if not privacy.promised:
+        return 1.0
+    return float(ndtr(1.0 / gaussian_sigma(privacy.epsilon, privacy.delta) / math.sqrt(2.0)))
 
 
 def likes(folder: Path) -> tuple[np.ndarray, np.ndarray, int, int]:
@@ -62,8 +69,12 @@ def likes(folder: Path) -> tuple[np.ndarray, np.ndarray, int, int]:
 
 
 def spread(rows: list[list[float]]) -> tuple[list[float], list[float]]:
-    values = np.array(rows)
-    return values.mean(0).tolist(), values.std(0, ddof=min(1, len(rows) - 1)).tolist()
+    """Means, and half of Student's 95 % interval over seeds."""
+    values, n = np.array(rows), len(rows)
+    if n < 2:
+        return values.mean(0).tolist(), [math.nan] * values.shape[1]
+    half = stats.t.ppf(0.975, n - 1) * values.std(0, ddof=1) / math.sqrt(n)
+    return values.mean(0).tolist(), half.tolist()
 
 
 def measured(
@@ -74,43 +85,60 @@ def measured(
     rng = np.random.default_rng(1000 + seed)
     counts = private_counts(*np.nonzero(split.train), n_items, privacy, rng)
     x = split.train.astype(np.float32)
-    ease = private_ease(counts, privacy)
-    popular = np.maximum(counts.diagonal(), 0.0)
-    pairs = counts - np.diag(counts.diagonal())
+    pairs = denoised(counts.pairs, counts.edge) if counts.edge else counts.pairs
+    liked = np.maximum(pairs.diagonal(), 0.0)
+    co_visits = np.zeros((n_items, n_items), np.float32)
+    co_visits[np.ix_(counts.known, counts.known)] = (pairs - np.diag(pairs.diagonal())) / np.sqrt(liked + 10)
+    tie = 1e-6 * counts.popularity / np.abs(counts.popularity).max()
     models = (
-        np.tile(counts.diagonal(), (n_users, 1)), x @ (pairs / np.sqrt(popular + 10.0)), x @ ease.dense(),
-    )  # fmt: skip
+        np.tile(tie, (n_users, 1)),
+        x @ co_visits + tie,
+        x @ private_ease(counts, n_items).dense() + tie,
+    )
     reached = [
         float(np.nanmean(ranking_metrics(top_items(scores, split.train, K), split.test)["ndcg"]))
         for scores in models
     ]
-    return [*reached, attack(split.train, privacy, rng)]
+    return [*reached, *attacks(split.train, privacy, rng), float(len(counts.known))]
 
 
-def attack(liked: np.ndarray, privacy: Privacy, rng: np.random.Generator) -> float:
-    """AUC of telling members from others, by what shadow counts make of a user's own pairs."""
+def attacks(liked: np.ndarray, privacy: Privacy, rng: np.random.Generator) -> list[float]:
+    """AUC of telling members from others by the counts, and by the weights of EASE."""
     n_users, n_items = liked.shape
+    x = liked.astype(np.float64)
 
     def halves() -> list[tuple[np.ndarray, np.ndarray]]:
-        """Members, and what their counts say of everybody, of two halves of the users."""
+        """Members, and what their counts and weights say of everybody, of two halves of the users."""
         first = np.zeros(n_users, np.bool_)
         first[rng.permutation(n_users)[: n_users // 2]] = True
         return [(inside, own(counted(inside))) for inside in (first, ~first)]
 
-    def counted(inside: np.ndarray) -> Counts:
+    def counted(inside: np.ndarray) -> PrivateCounts:
         at, items = np.nonzero(liked & inside[:, None])
         return private_counts(at, items, n_items, privacy, rng)
 
-    def own(counts: Counts) -> np.ndarray:
-        """How much of the counts lies on each user's own pairs: the likelihood ratio's part that varies."""
-        x = liked.astype(np.float64)
-        return np.asarray(((x @ counts) * x).sum(1) / np.maximum(x.sum(1), 1.0))
+    def own(counts: PrivateCounts) -> np.ndarray:
+        """Part of the likelihood ratio that varies, and the mean weight of each user's own pairs: (2, n)."""
+        some, n = x[:, counts.known], x.sum(1)
+        length = np.sqrt(some.sum(1) * (some.sum(1) + 1) / 2)
+        share = (
+            np.minimum(1.0, privacy.clip / np.maximum(length, 1.0))
+            if privacy.promised
+            else 1 / length.clip(1)
+        )
+        upper = (((some @ counts.pairs) * some).sum(1) + some @ counts.pairs.diagonal()) / 2
+        by_counts = share * upper
+        if privacy.promised:
+            on_items, on_pairs = noises(privacy)
+            by_counts = by_counts / on_pairs**2 + x @ counts.popularity / np.sqrt(n.clip(1)) / on_items**2
+        weights = private_ease(counts, n_items).dense()
+        return np.stack((by_counts, ((x @ weights) * x).sum(1) / n.clip(1)))
 
     shadows = [one for _ in range(SHADOWS) for one in halves()]
     values = np.array([value for _, value in shadows])
     # Everybody is in half of the shadows: what lies between being in and not is the mean of all.
-    found = [auc(value - values.mean(0), members) for members, value in halves()]
-    return float(np.mean(found))
+    found = [[auc(one, members) for one in value - values.mean(0)] for members, value in halves()]
+    return np.mean(found, 0).tolist()
 
 
 def auc(scores: np.ndarray, positive: np.ndarray) -> float:

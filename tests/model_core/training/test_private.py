@@ -43,7 +43,8 @@ def test_it_holds_nothing_else_and_says_what_is_promised_and_what_not(made: tupl
     assert release.metrics.keys() == {"onnx_difference"}
     (promise,) = release.training.values()
     assert (promise["epsilon"], promise["delta"]) == (4.0, 1e-5)
-    assert promise["sigma"] == pytest.approx(5.0 * 1.0811618, rel=1e-6)
+    sigmas = promise["sigma_popularity"], promise["sigma_pairs"]
+    assert sigmas == pytest.approx((1.0811618 / 0.1**0.5, 5.0 * 1.0811618 / 0.9**0.5), rel=1e-6)
     assert promise["not_covered"] == list(NOT_COVERED)
 
 
