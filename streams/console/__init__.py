@@ -1,4 +1,4 @@
-"""The console: pages in a worker that show what it does, knows and has decided, for a person who looks.
+"""The console: web pages that show a worker's state, learning and decisions.
 
 It may import everything that a worker is made of, and is imported by the worker's command alone.
 """

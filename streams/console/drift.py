@@ -1,4 +1,4 @@
-"""Whether scores move: the last minutes beside all that was served before."""
+"""Score drift: the last ten minutes compared with everything served before."""
 
 import math
 from collections import deque
@@ -17,13 +17,13 @@ Bands = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What the scores of this worker's closed slates say.
+    """Drift and calibration of the scores of this worker's closed slates.
 
     Attributes
     ----------
     recent, earlier : impressions with a probability as score
-    psi : population stability index of the recent ones to the earlier ones; None of too few
-    calibration : responses to what the recent scores foretell, 1 where they are right; None of too few
+    psi : population stability index of recent against earlier scores; None if there are too few
+    calibration : responses divided by those the recent scores predict; None if there are too few
     """
 
     recent: float
@@ -39,7 +39,7 @@ def _stability(now: Bands, before: Bands) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What has been counted of scores at a moment."""
+    """Counts of scores at one moment."""
 
     impressions: Bands
     responses: float

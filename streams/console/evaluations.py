@@ -1,4 +1,4 @@
-"""Experiments and off-policy estimates, read from the topics when somebody looks, in a thread."""
+"""Experiments and off-policy estimates, read from the topics in a thread when a page is opened."""
 
 import asyncio
 import time
@@ -23,26 +23,26 @@ SLATES = 20_000  # the latest that are judged
 SINCE_MS = 6 * 3_600_000  # and how far back they are looked for
 WITHIN_S = 20.0  # and for how long
 PATIENCE_S = 4.0
-"""For how long a browser waits for what is worked out; then it asks again."""
+"""How long a browser waits for a result before it reloads, in seconds."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Found(Generic[T]):
-    """A result, and the Unix second at which it was worked out."""
+    """A result and the Unix time at which it was computed."""
 
     result: T
     at: float
 
 
 class Kept(Generic[T]):
-    """What takes seconds: worked out beside the event loop, one at a time, and kept for a while.
+    """A cached result that takes seconds to compute; it is computed in a thread, once at a time.
 
     Parameters
     ----------
-    work : runs in a thread, in an event loop of its own
-    fresh_s : for how long what was found is kept
+    work : computes the result; runs in a thread with its own event loop
+    fresh_s : how long a result is kept, in seconds
     """
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, T]], *, fresh_s: float = FRESH_S) -> None:
@@ -53,7 +53,7 @@ class Kept(Generic[T]):
         self._finding: asyncio.Task[Found[T]] | None = None
 
     async def get(self) -> Found[T]:
-        """Return what was found less than `fresh_s` ago, or find it."""
+        """Return the result if it is younger than `fresh_s`, else compute it."""
         async with self._turn:
             if self._found is None or self.is_old(self._found):
                 result = await aside(self._work)
@@ -61,28 +61,28 @@ class Kept(Generic[T]):
             return self._found
 
     async def soon(self, *, patience_s: float = PATIENCE_S) -> Found[T] | None:
-        """Return what `get` does; where that takes longer, what was found before, and go on with it."""
+        """Like `get`; after `patience_s`, return the previous result and keep computing."""
         if self._finding is None or self._finding.done():
             self._finding = asyncio.create_task(self.get())
         done, _ = await asyncio.wait({self._finding}, timeout=patience_s)
         return self._finding.result() if done else self._found
 
     def is_old(self, found: Found[T]) -> bool:
-        """Tell whether what was found is to be found anew."""
+        """Return whether a result is older than `fresh_s`."""
         return time.time() - found.at > self._fresh_s
 
     def forget(self) -> None:
-        """Let it be found anew for who asks next: it is known to have changed."""
+        """Drop the result, because it has changed."""
         self._found = None
 
 
 async def aside(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run what reads topics in a thread with an event loop of its own, so that the worker's is not held."""
+    """Run a coroutine in a thread with its own event loop, so that the worker's is not blocked."""
     return await asyncio.to_thread(lambda: asyncio.run(work()))
 
 
 async def judge_experiments(settings: Settings) -> list[Experiment]:
-    """Return a report on every experiment, those that run first, then the latest."""
+    """Return a report on every experiment: running ones first, then by start time."""
     found = sorted(
         (await read_experiments(settings)).values(), key=lambda one: (not one.running, -one.started_ms)
     )
@@ -92,14 +92,14 @@ async def judge_experiments(settings: Settings) -> list[Experiment]:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What slates say of policies, and whether all that were wanted could be read in time."""
+    """An off-policy evaluation, and whether all requested slates could be read in time."""
 
     report: Evaluation
     whole: bool
 
 
 async def judge_policies(settings: Settings, *, slates: int = SLATES, within_s: float = WITHIN_S) -> Judged:
-    """Return what about the latest `slates` say of the policy in use and of each candidate."""
+    """Evaluate the live policy and each candidate on about the latest `slates` slates."""
     log = SlateLog(frozenset(settings.positive_actions), capacity=slates)
     partitions = topic_partitions(settings, "feedback")
     each = -(-slates // partitions)
@@ -116,7 +116,7 @@ async def judge_policies(settings: Settings, *, slates: int = SLATES, within_s: 
 
 
 async def _read(settings: Settings, partition: int, last: int, log: SlateLog) -> None:
-    """Read the last slates of a partition whose window has ended."""
+    """Read the latest closed slates of a partition."""
     topic, since_ms = topic_name(settings, "feedback"), int(time.time() * 1000) - SINCE_MS
     found = read_partition(settings, topic, partition, since_ms=since_ms, last=last)
     async with aclosing(found) as batches:

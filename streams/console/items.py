@@ -1,4 +1,4 @@
-"""What the live policy has counted of an item: for the item's page."""
+"""Data of the item's page: the live policy's counts of an item."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ LISTED = 15
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """How often the live policy's slates had an item and were rewarded, in the partitions of this worker."""
+    """Impressions and rewards of an item under the live policy, in this worker's partitions."""
 
     shown: int
     rewarded: int

@@ -20,7 +20,7 @@ WITHIN_S = 5.0
 class Letters:
     """The latest letters, newest first, and how many there are of each topic and reason.
 
-    looked_at : how many of the latest were looked at, None for all there are
+    looked_at : number of letters read; None if that is all
     """
 
     latest: Sequence[Held]
@@ -44,7 +44,7 @@ async def read_latest(
 
     Parameters
     ----------
-    looked_at : how many of the latest are read, each more than the one before
+    looked_at : number of letters read, in growing steps
 
     Raises
     ------
@@ -86,7 +86,7 @@ async def read_letter(settings: Settings, number: int) -> Held | None:
 
 
 async def replay_letter(settings: Settings, number: int, value: bytes | None) -> Held:
-    """Send a letter's record to its topic again: with another value, or None for its own.
+    """Send a letter's record to its topic again, with another value unless that is None.
 
     Raises
     ------

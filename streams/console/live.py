@@ -36,7 +36,7 @@ NAMES = (
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the metrics say at one moment; histograms have cumulative counts by upper bound."""
+    """The metrics at one moment; histograms as cumulative counts by upper bound."""
 
     at: float
     clicks: float
@@ -54,7 +54,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One second: rates a second, milliseconds, shares; None where nothing happened to tell it from.
+    """One second of the charts: rates per second, milliseconds, shares; None without data.
 
     Dead letters are by the minute, as click-through and fallbacks are of the last minute.
     """
@@ -117,7 +117,7 @@ def read_totals(registry: CollectorRegistry, at: float) -> Totals:
 
 
 def quantile(before: Mapping[float, float], now: Mapping[float, float], share: float) -> float | None:
-    """Return a quantile of what a histogram counted between two readings, linear within its bucket.
+    """Return a quantile of a histogram's counts between two readings, linear within its bucket.
 
     >>> quantile({1.0: 0, 2.0: 0}, {1.0: 5, 2.0: 10}, 0.75)
     1.5
@@ -200,7 +200,7 @@ class Live:
 
     @property
     def drift(self) -> Drift | None:
-        """Whether scores have moved in the last ten minutes; None before there is anything to compare."""
+        """Score drift over the last ten minutes; None before there is anything to compare."""
         return self._drift.now()
 
     def columns(self, since: int = 0) -> dict[str, list[Any]]:

@@ -34,11 +34,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class PartitionRow:
-    """A partition: what it holds and how far it is behind where it is this worker's, else where its owner is.
+    """A partition: its state and lag if this worker owns it, else its owner's URL.
 
     Attributes
     ----------
-    lag : what waits, by topic; None where nobody says so
+    lag : waiting records by topic; None if unknown
     """
 
     partition: int
@@ -102,8 +102,8 @@ def partition_rows(
 
     Parameters
     ----------
-    owned : this worker's
-    owners : URL of the worker that answers for each of the others, None where nobody has said so
+    owned : partitions of this worker
+    owners : URL of each other partition's owner; None if unknown
     """
     restored = {shard.partition: shard for shard in shards}
     rows = []

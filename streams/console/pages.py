@@ -1,4 +1,4 @@
-"""The console's routes: each finds what its page shows and hands it to a template."""
+"""The console's routes: each collects the data of its page and renders a template."""
 
 import asyncio
 from collections.abc import Collection
@@ -27,7 +27,7 @@ from streams.serving.lists import NAMES, Wanted
 from streams.worker.assembly import Parts
 
 AROUND_S = 3.0
-"""For so long what other workers said of themselves serves whoever looks."""
+"""How long other workers' states are cached, in seconds."""
 
 
 class Pages:
@@ -64,7 +64,7 @@ class Pages:
     # The worker
 
     async def overview(self, _: web.Request) -> web.Response:
-        """Answer with what the worker does now."""
+        """Answer with the worker's current rates, latencies and readiness."""
         parts = self._parts
         shards = parts.partitions.live()
         return await self._screen.page(
@@ -90,7 +90,7 @@ class Pages:
         return web.json_response({"samples": columns, "checks": checks})
 
     async def partitions(self, _: web.Request) -> web.Response:
-        """Answer with every partition, and whose it is."""
+        """Answer with every partition and its owner."""
         parts = self._parts
         n, url = parts.settings.partitions, parts.shared_topics.url
         around = await self._around.get()
@@ -105,7 +105,7 @@ class Pages:
         return await self._screen.page("partitions", rows=rows, url=url, workers=around.result, places=places)
 
     def _urls(self) -> Collection[str]:
-        """Where this worker and the owners of other partitions are reached."""
+        """Return the URLs of this worker and of the other partitions' owners."""
         topics = self._parts.shared_topics
         found = {topics.url, *(topics.owner_url(p) for p in range(self._parts.settings.partitions))}
         return {url for url in found if url}
@@ -113,7 +113,7 @@ class Pages:
     # Users and items
 
     async def user(self, http: web.Request) -> web.Response:
-        """Answer with a user, and with what they would be shown."""
+        """Answer with a user and the slate that each policy would show."""
         parts, user_id = self._parts, http.query.get("id", "")
         k = whole(http, "k", default=min(10, parts.settings.k_default), least=1, most=MAX_SLATE)
         given: dict[str, Any] = {
@@ -172,7 +172,7 @@ class Pages:
     # What is in the topics
 
     async def experiments(self, _: web.Request) -> web.Response:
-        """Answer with what experiments have shown."""
+        """Answer with a report on each experiment."""
         try:
             found = await self._experiments.soon()
         except (KafkaError, SlatestreamError) as error:
@@ -185,7 +185,7 @@ class Pages:
         )  # fmt: skip
 
     async def policies(self, _: web.Request) -> web.Response:
-        """Answer with what every candidate policy would have earned."""
+        """Answer with off-policy estimates of the candidate policies."""
         try:
             found = await self._policies.soon()
         except (KafkaError, SlatestreamError) as error:

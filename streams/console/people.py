@@ -1,4 +1,4 @@
-"""Who came last, what a user would be shown now, and why: for the page of users."""
+"""Data of the users' page: the latest users, what each policy would show one, and why."""
 
 import asyncio
 import time
@@ -58,12 +58,12 @@ def near(person: UserState) -> list[tuple[str, float]]:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a user would be shown, by every policy, the serving one first, and why one item of it.
+    """The slates that each policy would show a user, the live one first, and why one item is in it.
 
     Attributes
     ----------
-    release : version that it is made by
-    places : position, from 1, of each item of the slate that is served
+    release : version of the release that scored them
+    places : position, from 1, of each item of the live policy's slate
     """
 
     release: str
@@ -87,7 +87,7 @@ async def choose_for(
 
     Parameters
     ----------
-    lane : what serves the user
+    lane : serves the user
     why : id of the item to explain; "" for the first of the slate
     """
     # The hour, and not the moment, is in the id: looked at again, the coins of a policy fall the same way.

@@ -26,7 +26,7 @@ class ReleasePages:
 
     Parameters
     ----------
-    around : what all workers say of themselves
+    around : the states of all workers
     """
 
     def __init__(

@@ -23,19 +23,19 @@ ACTIONS = ("promote", "shadow", "canary", "rollback", "pin", "unpin")
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """The latest changes, newest first, and what is in the store.
+    """The latest changes of releases, newest first.
 
     Attributes
     ----------
-    changes : each, and whether it came too late and changes nothing
-    n : of all there are
-    live : version that is to serve, None where none was ever promoted
-    since_ms : when it was made to
-    before : version that a rollback brings back, None where there is none
-    pinned : version that is to stay what serves, None where none is pinned
-    canary : the change by which a release serves a share of the users; None where none does
-    away : why the topic could not be read, "" where it was
-    shadow : the change by which a worker answers requests with a release that serves nobody
+    changes : each change, and whether it is void because it came too late
+    n : number of all changes
+    live : version that serves; None if none was promoted
+    since_ms : Unix time since which it serves
+    before : version that a rollback restores; None if there is none
+    pinned : pinned version; None if there is none
+    canary : the change that started the running canary; None if there is none
+    away : why the topic could not be read; "" if it could
+    shadow : the change that started the running shadow; None if there is none
     """
 
     changes: list[tuple[ReleaseChange, bool]]
@@ -51,12 +51,12 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """A release of a store, as far as its manifest says: None where it does not.
+    """A release of a store; fields that its manifest lacks are None.
 
     Attributes
     ----------
-    nbytes : of all its files
-    until_ms : Unix time of the latest event that it has learned from
+    nbytes : size of its files
+    until_ms : Unix time of the latest event in its training data
     ndcg, recall : at 10, as measured at its training
     """
 
@@ -69,11 +69,11 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """What a store holds, the newest data first.
+    """The releases of a store, newest training data first.
 
     Attributes
     ----------
-    away : why the store could not be read, "" where it was
+    away : why the store could not be read; "" if it could
     """
 
     releases: list[Offered]
@@ -133,7 +133,7 @@ def _number(told: Mapping[str, Any], name: str) -> float | None:
 
 
 async def act(settings: Settings, form: Mapping[str, str]) -> Done:
-    """Do what a form of the page asks for: one of `ACTIONS`. Loads a release, so it is for a thread.
+    """Carry out a form of the page, one of `ACTIONS`; loads a release, so call it in a thread.
 
     The page may be older than the latest change: what is rolled back, pinned or unpinned is what it showed,
     or nothing.

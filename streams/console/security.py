@@ -1,4 +1,4 @@
-"""What keeps other sites, and other people's pages, away from the console."""
+"""Protects the console from requests that other web sites send through a browser."""
 
 import hmac
 import secrets

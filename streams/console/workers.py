@@ -14,7 +14,7 @@ async def look_around(urls: Callable[[], Collection[str]]) -> list[Worker]:
 
     Parameters
     ----------
-    urls : where they are reached
+    urls : their addresses
     """
     found = await asyncio.gather(
         *(asyncio.to_thread(partial(watch, [url], {}, timeout_s=WITHIN_S)) for url in sorted(urls()))
