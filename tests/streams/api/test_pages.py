@@ -94,6 +94,25 @@ async def test_commands_of_the_http_page_print_what_it_says(make_memory: MakeMem
             await check("http", block, tmp_path, url)
 
 
+def test_every_route_has_an_example() -> None:
+    shown = " ".join(
+        command for _, text in blocks("http", "console") for command in re.findall(r"^\$ (.*)", text, re.M)
+    )
+    asked = [
+        ("POST" if " -d " in words else "GET", path)
+        for words in re.split(r"(?=curl )", shown)
+        for path in re.findall(r"http://127\.0\.0\.1:6066(/[^\s'?]*)", words)
+    ]
+    assert [
+        f"{one.method} {one.path}"
+        for one in ROUTES
+        if not any(
+            method == one.method and re.fullmatch(re.sub(r"{\w+}", "[^/]+", one.path), path)
+            for method, path in asked
+        )
+    ] == []
+
+
 async def test_the_snippet_of_python_has_a_slate(
     make_memory: MakeMemory, capsys: pytest.CaptureFixture[str]
 ) -> None:
