@@ -20,10 +20,7 @@ import yaml
 
 from streams.broker.ports import keep_port, port_of
 from streams.cli import app
-from streams.metrics import Metrics
 from streams.metrics.port import metrics_port
-from streams.releases.changes import ReleaseChange, Trial
-from streams.releases.comparison import Comparison
 from streams.settings import Settings
 from streams.trainer.told import Told
 from streams.worker.process import DIE_WITH_PARENT, WorkerProcess, environment, same_topics
@@ -113,18 +110,6 @@ def start_experiment(settings: Settings) -> None:
         env=environment(same_topics(settings, policy="epsilon-greedy")),
     )
     assert started.exit_code == 0, (started.output, started.exception)
-
-
-@contextmanager
-def metrics_of_a_release() -> Iterator[str]:
-    """Metrics of a worker with a release, which takes PyTorch to make, and a canary; give their host:port."""
-    metrics = Metrics(process=False)
-    metrics.set_release("v1", "CPUExecutionProvider", written_s=time.time() - 3_600)
-    metrics.set_canary("v2", 0.05)
-    begun = ReleaseChange("canary", "0" * 12, "me", 1, trial=Trial(0.05, 1_000, 3_600.0, 0.02))
-    metrics.set_comparison(Comparison(begun, "1" * 12).figures())
-    with metrics_port(metrics.registry, host="127.0.0.1", port=0) as url:
-        yield urllib.parse.urlsplit(url).netloc
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Every query of dashboards and rules finds data on a real Prometheus that scrapes a live worker."""
 
+import asyncio
 import html
 import re
 from contextlib import ExitStack
@@ -13,6 +14,9 @@ from deploy.grafana.dashboards import DASHBOARDS
 from deploy.grafana.page import page
 from streams.broker.embedded import EmbeddedBroker
 from streams.kafka.topic_admin import admin_client, create_topics
+from streams.releases.actions import trial_of
+from streams.releases.changes import publish_change
+from streams.releases.store import ReleaseStore
 from streams.settings import load_settings
 from streams.worker.process import WorkerProcess, same_topics
 from tests.deploy.conftest import program
@@ -22,7 +26,6 @@ from tests.deploy.live import (
     Prometheus,
     Traffic,
     beside,
-    metrics_of_a_release,
     metrics_of_a_trainer,
     missing,
     selectors,
@@ -30,6 +33,8 @@ from tests.deploy.live import (
 )
 from tests.e2e.client import Client, wait_until
 from tests.e2e.conftest import FAST
+from tests.once import once_a_run
+from tests.streams.releases.made import train_tiny, variant
 
 MAPPING = """
 [[source]]
@@ -88,9 +93,15 @@ def seen(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Se
     mapping.write_text(MAPPING)
     with admin_client(settings) as admin:
         admin.create_topics([NewTopic("live.people", 1, 1)])
+    base, store = once_a_run(tmp_path_factory, "tiny-release", train_tiny), folder / "store"
+    first, second = (
+        ReleaseStore(str(store)).put(variant(base, folder / name, gain=gain)).version
+        for name, gain in (("first", 1.0), ("second", 1.1))
+    )
     values = same_topics(
         settings,
         mapping=str(mapping),
+        release_store=str(store),
         **FAST,
         policy="epsilon-greedy",
         epsilon=0.6,
@@ -102,13 +113,14 @@ def seen(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Se
         evaluation, _ = stack.enter_context(beside(settings, "ope", "--every", "1"))
         client = stack.enter_context(Client(settings))
         worker.wait_ready()
+        for kind, version, trial in (("promote", first, None), ("canary", second, trial_of(settings, 0.4))):
+            asyncio.run(publish_change(settings, kind, version, by="ann", trial=trial))
         traffic = Traffic(client, worker)
         start_experiment(settings)
         wait_until(lambda: worker.metrics().total("experiments_running") == 1, "the experiment runs")  # type: ignore[union-attr]
-        workers = [worker.url.removeprefix("http://"), stack.enter_context(metrics_of_a_release())]
         canary, _ = stack.enter_context(beside(settings, "canary", "--every", "1"))
         targets = {
-            "slatestream": workers,
+            "slatestream": [worker.url.removeprefix("http://")],
             "slatestream-ope": [evaluation],
             "slatestream-canary": [canary],
             "slatestream-trainer": [stack.enter_context(metrics_of_a_trainer())],
