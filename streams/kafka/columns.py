@@ -166,6 +166,10 @@ class RecordColumns(Sequence[Record]):
             headed=self.headed, source=self.source,
         )  # fmt: skip
 
+    def has_key(self, key: bytes) -> bool:
+        """Whether a record has this key, or none at all, so that nobody knows whose it is."""
+        return bool(_has_key(self.data, self.table, np.frombuffer(key, np.uint8)))
+
     def since(self, offset: int) -> "RecordColumns":
         """Return the records at or after an offset."""
         return self[int(np.searchsorted(self.offsets, offset)) :]
@@ -242,6 +246,7 @@ def warm() -> None:
     batches(data, found)
     read_batches(data, found, 0, table)
     read_records(data, 0, 0, np.zeros(4, np.int64), 0, table, 0)
+    RecordColumns.of_rows([(b"k", None)]).has_key(b"k")
 
 
 @njit
@@ -338,3 +343,17 @@ def read_batches(data: Data, found: Table, since: int, table: Table) -> int:
         if n < 0:
             return -1
     return n
+
+
+@njit
+def _has_key(data: Data, table: Table, key: Data) -> bool:
+    for row in table:
+        if row[KEY_SIZE] < 0:
+            return True
+        if row[KEY_SIZE] == len(key):
+            at = 0
+            while at < len(key) and data[row[KEY] + at] == key[at]:
+                at += 1
+            if at == len(key):
+                return True
+    return False

@@ -3,8 +3,15 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
 import xxhash
+
+
+class _Waiter(NamedTuple):
+    position: int
+    key: bytes | None
+    future: "asyncio.Future[None]"
 
 
 class Progress:
@@ -13,33 +20,53 @@ class Progress:
     def __init__(self, position: int = 0) -> None:
         self.position = position
         self.hurry: Callable[[], object] = lambda: None  # called when somebody begins to wait
-        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._waiters: list[_Waiter] = []
 
     def advance(self, position: int) -> None:
         """Everything before `position` has been folded."""
         self.position = max(self.position, position)
-        if self._waiters:
-            waiting = []
-            for wanted, future in self._waiters:
-                if future.done():
-                    continue
-                if wanted <= self.position:
-                    future.set_result(None)
-                else:
-                    waiting.append((wanted, future))
-            self._waiters = waiting
+        self._release(lambda waiter: waiter.position <= self.position)
 
-    @property
-    def awaited(self) -> bool:
-        """Whether somebody waits."""
-        return bool(self._waiters)
+    def spare(self, read: int, holds: Callable[[bytes], bool]) -> None:
+        """Release those who wait in vain: all that is before their position is here and not of their key.
 
-    async def reached(self, position: int, timeout_s: float) -> bool:
-        """Wait until everything before `position` has been folded; False when the time is up."""
+        Parameters
+        ----------
+        read : the next offset to be read of the partition
+        holds : whether anything of a key has been read and is not folded
+        """
+        self._release(
+            lambda waiter: waiter.key is not None and waiter.position <= read and not holds(waiter.key)
+        )
+
+    def _release(self, who: Callable[[_Waiter], bool]) -> None:
+        if not self._waiters:
+            return
+        waiting = []
+        for waiter in self._waiters:
+            if waiter.future.done():
+                continue
+            if who(waiter):
+                waiter.future.set_result(None)
+            else:
+                waiting.append(waiter)
+        self._waiters = waiting
+
+    def awaited(self, read: int) -> bool:
+        """Whether somebody waits for what has been read up to that offset, or for records of any key."""
+        return any(waiter.key is None or waiter.position <= read for waiter in self._waiters)
+
+    async def reached(self, position: int, timeout_s: float, *, key: bytes | None = None) -> bool:
+        """Wait until everything before `position` has been folded; False when the time is up.
+
+        Parameters
+        ----------
+        key : only records with this key matter; None if all do
+        """
         if position <= self.position:
             return True
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append((position, future))
+        self._waiters.append(_Waiter(position, key, future))
         self.hurry()
         try:
             async with asyncio.timeout(timeout_s):
@@ -47,7 +74,7 @@ class Progress:
         except TimeoutError:
             return False
         finally:
-            self._waiters = [one for one in self._waiters if not one[1].done()]
+            self._waiters = [waiter for waiter in self._waiters if not waiter.future.done()]
         return True
 
 

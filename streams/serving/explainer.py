@@ -119,7 +119,7 @@ class Explainer:
         try:
             async with self._turn:
                 shard = await self._shard(partition)
-                await self._own_clicks.wait(shard)
+                await self._own_clicks.wait(shard, user_id)
                 subject = await self._subject(user_id, item_id, shard)
                 return self._compose(subject, item_id, await self._attribute(subject))
         finally:

@@ -40,6 +40,7 @@ class OwnClicks:
     ----------
     ends : asks for the next offset to be written to each of some partitions of `clicks`
     timeout_ms : the longest wait; 0 = none
+    keyed : whether the keys of clicks are their users' ids; if not, a request waits for everybody's
     missed : called for each request that goes on without
     now : seconds of a clock that never goes back
     """
@@ -49,12 +50,14 @@ class OwnClicks:
         ends: Ends,
         *,
         timeout_ms: int,
+        keyed: bool = True,
         missed: Callable[[], object] = lambda: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ends = ends
         self._now = now
         self._timeout_s = timeout_ms / 1000
+        self._keyed = keyed
         self._missed = missed
         self._waiting: dict[int, list[asyncio.Future[int]]] = {}
         self._asking: asyncio.Task[None] | None = None
@@ -92,8 +95,8 @@ class OwnClicks:
             if later:
                 self._hoping[partition] = later
 
-    async def wait(self, shard: Shard, *, end: int | None = None) -> None:
-        """Wait until the clicks acknowledged before now have been folded, or the time is up.
+    async def wait(self, shard: Shard, user_id: str, *, end: int | None = None) -> None:
+        """Wait until the user's clicks acknowledged before now have been folded, or the time is up.
 
         Parameters
         ----------
@@ -105,7 +108,8 @@ class OwnClicks:
         if end is None and (end := await self._asked(shard.partition)) is None:
             return
         left = self._timeout_s - (self._now() - started)
-        if not await shard.clicks.reached(end, max(left, 0.0)):
+        key = user_id.encode() if self._keyed else None
+        if not await shard.clicks.reached(end, max(left, 0.0), key=key):
             self._warn(
                 "partition %d: a request waited %.1f s for clicks up to offset %d, folded up to %d",
                 shard.partition, self._timeout_s, end, shard.clicks.position,

@@ -334,7 +334,7 @@ class Server:
         entered = time.perf_counter()
         if waits:
             (self._inputs.want if clicks_end is None else self._inputs.expect)()
-            await self._own_clicks.wait(shard, end=clicks_end)
+            await self._own_clicks.wait(shard, request.user_id, end=clicks_end)
         queued = time.perf_counter()
         canary = self._lanes.of(request.user_id) is not self._lanes.serving
         batcher = self._canary_batcher if canary else self._batcher

@@ -230,7 +230,7 @@ class Settings(BaseSettings):
         "slate of the model, however late.",
     )
     read_your_writes_ms: Annotated[int, Field(ge=0, le=60_000)] = Field(
-        1_000, description="How long a request may wait for the clicks acknowledged before it."
+        1_000, description="How long a request may wait for its user's clicks acknowledged before it."
     )
 
     # Learning

@@ -225,11 +225,13 @@ def _guarded(app: App, name: str, take: Agent) -> Callable[[Any], Awaitable[None
             _crash(app, error)
             await asyncio.Event().wait()  # nothing after it may be taken; the worker ends
 
-    def progress(partition: int) -> Progress | None:
+    def progress(batch: RecordBatch) -> Progress | None:
         if app.parts.settings.recommend_on:
             return None  # a click may ask for a slate, and nobody knows before it is taken
+        if not app.parts.inputs.ledger.is_current(batch.tp, batch.epoch):
+            return None
         live = app.parts.partitions.live()
-        return next((shard.clicks for shard in live if shard.partition == partition), None)
+        return next((shard.clicks for shard in live if shard.partition == batch.tp.partition), None)
 
     async def agent(stream: AsyncIterator[RecordBatch]) -> None:
         async with SideBySide(take_one, progress) as lanes:

@@ -183,9 +183,11 @@ def assemble(
         settings, partitions.live, quarantines, shared=shared, surge_bound=release.signals.surge_bound,
         metrics=metrics,
     )  # fmt: skip
+    clicks = reader_of(settings)
     own_clicks = OwnClicks(
         partial(ends.of, topics["clicks"]),
         timeout_ms=settings.read_your_writes_ms,
+        keyed=clicks is None,
         missed=metrics.own_clicks_missed.inc,
     )
     inputs.tell_ends("clicks", own_clicks.told)
@@ -224,7 +226,6 @@ def assemble(
     placement = Placement(settings.partitions, metrics)
     # One core is the event loop's.
     folding = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 1), thread_name_prefix="folding")
-    clicks = reader_of(settings)
     agents: dict[str, Agent] = {
         "clicks": ClickAgent(
             settings, partitions.shard, index=index, serve=server.serve_click, placement=placement,

@@ -12,7 +12,7 @@ from streams.kafka.transport import RecordBatch
 LATER_S = 0.05
 # Records of a partition from which on there is nothing to be gained by waiting for more; what comes beyond
 # waits where it is.
-MANY = 128
+MANY = 256
 
 Take = Callable[[RecordBatch], Awaitable[None]]
 
@@ -21,16 +21,16 @@ class SideBySide:
     """Takes batches of several partitions at the same time, and those of one in order.
 
     To take a batch costs the event loop about the same for one record or for a hundred. So it waits for
-    others of its partition, which are taken together with it, unless somebody waits for that partition or
+    others of its partition, which are taken together with it, unless somebody waits for something in it or
     many records are there. Leaving it ends what is not done.
 
     Parameters
     ----------
     work : takes a batch; it must see to its own errors
-    progress : of a partition, where those wait who wait for it; None if its batches are to be taken at once
+    progress : of a batch, where those wait who wait for its partition; None if it is to be taken at once
     """
 
-    def __init__(self, work: Take, progress: Callable[[int], Progress | None]) -> None:
+    def __init__(self, work: Take, progress: Callable[[RecordBatch], Progress | None]) -> None:
         self._work = work
         self._progress = progress
         self._lanes: dict[Any, _Lane] = {}
@@ -40,7 +40,7 @@ class SideBySide:
         lane = self._lanes.get(batch.tp)
         if lane is None:
             lane = self._lanes[batch.tp] = _Lane(self._work)
-        await lane.put(batch, self._progress(batch.tp.partition))
+        await lane.put(batch, self._progress(batch))
 
     async def __aenter__(self) -> Self:
         """Begin with nothing."""
@@ -59,17 +59,19 @@ class _Lane:
     def __init__(self, work: Take) -> None:
         self._work = work
         self._waiting: list[RecordBatch] = []
+        self._taken: list[RecordBatch] = []
+        self._read = 0  # the next offset to come
         self._progress: Progress | None = None
         self._later: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
 
     async def put(self, batch: RecordBatch, progress: Progress | None) -> None:
-        self._progress = progress
+        self._progress, self._read = progress, batch.last_offset + 1
         if progress is not None:
-            progress.hurry = self._begin
+            progress.hurry = self._look
         self._waiting.append(batch)
-        self._go_on()
+        self._look()
         while self._records() >= MANY:
             self._room.clear()
             await self._room.wait()
@@ -82,15 +84,20 @@ class _Lane:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def _go_on(self) -> None:
-        """Begin with what waits, if it is time, or later."""
+    def _look(self) -> None:
+        """See who waits in vain, and begin with what waits to be taken, if it is time, or later."""
+        progress = self._progress
+        if progress is not None:
+            progress.spare(self._read, self._holds)
         if self._task is not None or not self._waiting:
             return
-        progress = self._progress
-        if progress is None or progress.awaited or self._records() >= MANY:
+        if progress is None or progress.awaited(self._read) or self._records() >= MANY:
             self._begin()
         elif self._later is None:
             self._later = asyncio.get_running_loop().call_later(LATER_S, self._begin)
+
+    def _holds(self, key: bytes) -> bool:
+        return any(RecordColumns.of(batch.records).has_key(key) for batch in (*self._taken, *self._waiting))
 
     def _begin(self) -> None:
         if self._task is None and self._waiting:
@@ -103,14 +110,14 @@ class _Lane:
         return sum(map(len, self._waiting))
 
     async def _take(self) -> None:
-        batches, self._waiting = self._waiting, []
+        self._taken, self._waiting = self._waiting, []
         self._room.set()
         try:
-            for batch in joined(batches):
+            for batch in joined(self._taken):
                 await self._work(batch)
         finally:
-            self._task = None
-        self._go_on()
+            self._task, self._taken = None, []
+        self._look()
 
 
 def joined(batches: Sequence[RecordBatch]) -> list[RecordBatch]:

@@ -37,7 +37,7 @@ async def turn():
 async def test_a_request_waits_until_the_clicks_before_it_are_folded():
     broker, one = Broker(), shard(position=3)
     own = OwnClicks(broker.ends, timeout_ms=60_000)
-    waiting = asyncio.ensure_future(own.wait(one))
+    waiting = asyncio.ensure_future(own.wait(one, "u"))
     broker.answers.put_nowait({0: 5})
     await turn()
     one.clicks.advance(4)
@@ -50,9 +50,9 @@ async def test_a_request_waits_until_the_clicks_before_it_are_folded():
 async def test_requests_that_come_during_a_question_share_the_next_one_whatever_their_partition():
     broker = Broker()
     own = OwnClicks(broker.ends, timeout_ms=60_000)
-    first = asyncio.ensure_future(own.wait(shard(0)))
+    first = asyncio.ensure_future(own.wait(shard(0), "u"))
     await turn()
-    rest = [asyncio.ensure_future(own.wait(shard(partition))) for partition in (1, 0, 1)]
+    rest = [asyncio.ensure_future(own.wait(shard(partition), "u")) for partition in (1, 0, 1)]
     await turn()
     assert broker.asked == [[0]]
     broker.answers.put_nowait({0: 0})
@@ -67,9 +67,9 @@ async def test_every_wait_ends_in_time(caplog):
     broker = Broker()
     own = OwnClicks(broker.ends, timeout_ms=5)
     with caplog.at_level(logging.WARNING):
-        await asyncio.wait_for(own.wait(shard()), 120)  # the broker says nothing
+        await asyncio.wait_for(own.wait(shard(), "u"), 120)  # the broker says nothing
         broker.answers.put_nowait({0: 9})
-        await asyncio.wait_for(own.wait(shard()), 120)  # nor are the clicks ever folded
+        await asyncio.wait_for(own.wait(shard(), "u"), 120)  # nor are the clicks ever folded
     assert [record.message for record in caplog.records] == [
         "partition 0: the broker did not say in time where clicks end"
     ], "said once for a burst"
@@ -81,23 +81,23 @@ async def test_where_the_broker_does_not_answer_a_request_goes_on_without_and_th
     own = OwnClicks(broker.ends, timeout_ms=60_000)
     broker.answers.put_nowait(NodeNotReadyError("away"))
     with caplog.at_level(logging.WARNING):
-        await asyncio.wait_for(own.wait(one), 120)
+        await asyncio.wait_for(own.wait(one, "u"), 120)
     assert "does not say where clicks end" in caplog.text
     broker.answers.put_nowait({0: 3})
-    await asyncio.wait_for(own.wait(one), 120)
+    await asyncio.wait_for(own.wait(one, "u"), 120)
     assert broker.asked == [[0], [0]]
 
 
 async def test_without_a_time_to_wait_nobody_is_asked():
     broker = Broker()
-    await OwnClicks(broker.ends, timeout_ms=0).wait(shard())
+    await OwnClicks(broker.ends, timeout_ms=0).wait(shard(), "u")
     assert broker.asked == []
 
 
 async def test_where_the_end_is_known_nobody_is_asked():
     broker, one = Broker(), shard(position=3)
     own = OwnClicks(broker.ends, timeout_ms=60_000)
-    waiting = asyncio.ensure_future(own.wait(one, end=5))
+    waiting = asyncio.ensure_future(own.wait(one, "u", end=5))
     await turn()
     assert not waiting.done()
     one.clicks.advance(5)
@@ -124,7 +124,7 @@ class Reads:
 async def test_where_clicks_are_read_all_the_time_the_next_fetch_says_where_they_end():
     clicks, one = Reads(), shard(position=3)
     clicks.read(40)
-    waiting = asyncio.ensure_future(clicks.own.wait(one))
+    waiting = asyncio.ensure_future(clicks.own.wait(one, "u"))
     await turn()
     clicks.read(end=3, asked_before_s=0.011)  # sent before the request came: it may have missed a click
     await turn()
@@ -140,7 +140,7 @@ async def test_the_broker_is_asked_where_the_next_fetch_does_not_come():
     clicks, one = Reads(), shard(position=3)
     clicks.read(40)
     clicks.broker.answers.put_nowait({0: 3})
-    await asyncio.wait_for(clicks.own.wait(one), 5)
+    await asyncio.wait_for(clicks.own.wait(one, "u"), 5)
     assert clicks.broker.asked == [[0]]
 
 
@@ -149,7 +149,7 @@ async def test_the_broker_is_asked_at_once_where_clicks_come_seldom(others, paus
     clicks = Reads()
     clicks.read(40, others=others)
     clicks.now_s += pause_s
-    waiting = asyncio.ensure_future(clicks.own.wait(shard()))
+    waiting = asyncio.ensure_future(clicks.own.wait(shard(), "u"))
     await turn()
     assert clicks.broker.asked == [[0]]
     clicks.broker.answers.put_nowait({0: 0})
@@ -163,7 +163,7 @@ async def test_who_has_asked_the_broker_does_not_stay_with_those_who_hope_for_th
         now += 0.001
         own.told(now, {0: 100 * n})
     for n in range(1, 4):
-        waiting = asyncio.ensure_future(own.wait(shard(position=6_000)))
+        waiting = asyncio.ensure_future(own.wait(shard(position=6_000), "u"))
         broker.answers.put_nowait({0: 0})
         await asyncio.wait_for(waiting, 120)
         assert (len(broker.asked), len(own._hoping[0])) == (n, 1)
@@ -175,11 +175,11 @@ async def test_questions_lie_as_far_apart_as_batches_take_and_those_who_wait_sha
     for _ in range(50):
         own.took(1.0)
     broker.answers.put_nowait({0: 0})
-    await asyncio.wait_for(own.wait(shard()), 120)
+    await asyncio.wait_for(own.wait(shard(), "u"), 120)
     began = time.monotonic()
     for _ in range(3):
         broker.answers.put_nowait({0: 0, 1: 0})
-    waiting = [asyncio.ensure_future(own.wait(shard(partition))) for partition in (0, 1, 0)]
+    waiting = [asyncio.ensure_future(own.wait(shard(partition), "u")) for partition in (0, 1, 0)]
     await asyncio.wait_for(asyncio.gather(*waiting), 120)
     assert broker.asked == [[0], [0, 1]]
     assert time.monotonic() - began >= 0.9 * ASKED_APART_S

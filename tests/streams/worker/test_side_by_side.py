@@ -34,7 +34,7 @@ def batch(partition: int, offset: int) -> RecordBatch:
     return RecordBatch(TP("clicks", partition), [], offset, 0)
 
 
-def at_once(partition: int) -> None:
+def at_once(batch: RecordBatch) -> None:
     return None
 
 
@@ -43,8 +43,8 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-def records(partition: int, *offsets: int) -> RecordBatch:
-    values = [Record("clicks", partition, offset, 0, b"u", b"%d" % offset) for offset in offsets]
+def records(partition: int, *offsets: int, key: bytes | None = b"u") -> RecordBatch:
+    values = [Record("clicks", partition, offset, 0, key, b"%d" % offset) for offset in offsets]
     return RecordBatch(TP("clicks", partition), RecordColumns.of(values), offsets[-1], 0)
 
 
@@ -85,7 +85,7 @@ async def test_batches_of_a_partition_that_nobody_waits_for_become_one_when_some
         progress.advance(batch.last_offset + 1)
 
     progress = Progress()
-    async with SideBySide(work, lambda partition: progress) as lanes:
+    async with SideBySide(work, lambda batch: progress) as lanes:
         await lanes.take(records(0, 0, 1))
         await lanes.take(records(0, 3))
         await turns()
@@ -101,9 +101,45 @@ async def test_batches_of_a_partition_that_nobody_waits_for_become_one_when_some
 
 
 @pytest.mark.usefixtures("_much_later")
+async def test_who_waits_for_a_user_waits_only_for_batches_with_clicks_of_that_user() -> None:
+    work, progress = Work(), Progress()
+    async with SideBySide(work, lambda batch: progress) as lanes:
+        await lanes.take(records(0, 0, 1, key=b"other"))
+        assert await progress.reached(2, 60.0, key=b"mine"), "all before it is here, and of somebody else"
+        early = asyncio.ensure_future(progress.reached(3, 60.0, key=b"mine"))
+        await turns()
+        assert not early.done(), "what lies before it has not been read"
+        await lanes.take(records(0, 2, key=b"another"))
+        assert await early
+        assert not work.begun
+        mine = asyncio.ensure_future(progress.reached(4, 60.0, key=b"mine"))
+        await lanes.take(records(0, 3, key=b"mine"))
+        await turns()
+        assert not mine.done()
+        assert work.begun == [(0, 3)]
+        again = asyncio.ensure_future(progress.reached(4, 60.0, key=b"mine"))
+        await turns()
+        assert not again.done(), "it is being folded"
+        progress.advance(4)
+        assert await mine
+        assert await again
+
+
+@pytest.mark.usefixtures("_much_later")
+async def test_a_record_without_a_key_may_be_anybodys() -> None:
+    work, progress = Work(), Progress()
+    async with SideBySide(work, lambda batch: progress) as lanes:
+        await lanes.take(records(0, 0, key=None))
+        waiting = asyncio.ensure_future(progress.reached(1, 60.0, key=b"mine"))
+        await turns()
+        assert not waiting.done()
+        assert work.begun == [(0, 0)]
+
+
+@pytest.mark.usefixtures("_much_later")
 async def test_many_records_are_taken_though_nobody_waits_and_more_of_them_find_no_room_meanwhile() -> None:
     work = Work()
-    async with SideBySide(work, lambda partition: Progress()) as lanes:
+    async with SideBySide(work, lambda batch: Progress()) as lanes:
         await lanes.take(records(0, *range(MANY)))
         await turns()
         assert work.begun == [(0, MANY - 1)]
@@ -120,7 +156,7 @@ async def test_a_batch_that_nobody_waits_for_is_taken_a_little_later() -> None:
     async def work(batch: RecordBatch) -> None:
         taken.set()
 
-    async with SideBySide(work, lambda partition: Progress()) as lanes:
+    async with SideBySide(work, lambda batch: Progress()) as lanes:
         await lanes.take(records(0, 0))
         await turns()
         assert not taken.is_set()
