@@ -153,12 +153,26 @@ def _which(value: bytes, error: str) -> str:
     kinds = {"str": str, "int": int, "float": float, "bool": bool, "null": type(None), "object": dict}
     try:
         held = msgspec.json.decode(value)
-        for name in error.partition("`$.")[2].partition("[...]")[0].split("."):
-            held = held[name]
-        wrong = [key for key, one in held.items() if type(one) is kinds.get(got)]
-    except (*UNDECODABLE, KeyError, TypeError, AttributeError):
+        before, _, after = error.partition("`$")[2].partition("`")[0].partition("[...]")
+        held = _at(held, before)
+        wrong = [key for key, one in held.items() if type(_at(one, after)) is kinds.get(got)]
+    except (*UNDECODABLE, TypeError, AttributeError):
         return "..."
     return str(wrong[0]) if wrong else "..."
+
+
+_NOWHERE = object()
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
+
+
+def _at(held: Any, path: str) -> Any:
+    """Return what is at a path such as `.a[1]`, `_NOWHERE` if nothing is."""
+    for name, place in _STEP.findall(path):
+        try:
+            held = held[name] if name else held[int(place)]
+        except (KeyError, IndexError, TypeError):
+            return _NOWHERE
+    return held
 
 
 def broker_time(record: Any) -> int:

@@ -6,8 +6,8 @@ from online_learning.policies import registry as policies
 _READ = ("accepted", "dead_letter", "left_out")
 EVENTS = {
     "clicks": (*_READ, "duplicate", "replayed", "refused"),
-    "content": (*_READ, "tombstone"),
-    "users": (*_READ, "tombstone"),
+    "content": (*_READ, "tombstone", "unknown"),
+    "users": (*_READ, "tombstone", "unknown"),
     "requests": (*_READ, "duplicate", "refused"),
     "recommendations": ("published",),
     "feedback": ("published",),

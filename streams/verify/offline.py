@@ -34,6 +34,7 @@ from streams.state.item_index import ItemIndex
 from streams.state.shard import Shard
 from streams.state.shard_factory import ShardFactory
 from streams.worker.agents.clicks import ClickAgent
+from streams.worker.agents.deletions import Deletions
 from streams.worker.agents.users import UserAgent
 
 AHEAD = 256  # slates looked at to find those that a click may be an answer to
@@ -131,8 +132,8 @@ class Offline:
             read=noted,
         )  # fmt: skip
         self._users = UserAgent(
-            self._owned, index=self.index, flush=_nobody, placement=placement, dead_letters=self._unsaid,
-            metrics=self._metrics,
+            self._owned, index=self.index, flush=_nobody, placement=placement,
+            deletions=Deletions(self._metrics), dead_letters=self._unsaid, metrics=self._metrics,
         )  # fmt: skip
 
     async def _owned(self, partition: int) -> Shard:

@@ -55,6 +55,7 @@ from streams.state.shard_factory import ShardFactory
 from streams.state.shared import SharedState
 from streams.worker.agents.clicks import ClickAgent
 from streams.worker.agents.content import ContentAgent
+from streams.worker.agents.deletions import Deletions
 from streams.worker.agents.mapped import MappedAgent, ReadyAgent
 from streams.worker.agents.requests import RequestAgent
 from streams.worker.agents.users import UserAgent
@@ -223,7 +224,7 @@ def assemble(
         published=PublishedSlates(log, topics["recommendations"]), dead_letters=dead_letters,
         shadowing=shadowing, metrics=metrics, clock=clock,
     )  # fmt: skip
-    placement = Placement(settings.partitions, metrics)
+    placement, deletions = Placement(settings.partitions, metrics), Deletions(metrics)
     # One core is the event loop's.
     folding = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 1), thread_name_prefix="folding")
     agents: dict[str, Agent] = {
@@ -232,12 +233,12 @@ def assemble(
             dead_letters=dead_letters, metrics=metrics, threads=folding, read=clicks,
         ),
         "content": ContentAgent(
-            content, publisher=publisher, item_state=topics["item-state"], inputs=inputs,
-            dead_letters=dead_letters, metrics=metrics,
+            content, publisher=publisher, item_state=topics["item-state"], inputs=inputs, index=index,
+            deletions=deletions, dead_letters=dead_letters, metrics=metrics,
         ),
         "users": UserAgent(
             partitions.shard, index=index, flush=flusher.flush_shard, placement=placement,
-            dead_letters=dead_letters, metrics=metrics,
+            deletions=deletions, dead_letters=dead_letters, metrics=metrics,
         ),
         "requests": RequestAgent(
             settings, partitions.shard, server=server, inputs=inputs, placement=placement,

@@ -14,6 +14,8 @@ from streams.kafka.log import RowPublisher
 from streams.kafka.publisher import Row
 from streams.kafka.transport import RecordBatch
 from streams.metrics import Metrics
+from streams.state.item_index import ItemIndex
+from streams.worker.agents.deletions import Deletions
 
 # Items encoded together: the first of a large catalogue are served while the rest are being encoded.
 SLICE = 256
@@ -29,6 +31,8 @@ class ContentAgent:
         publisher: RowPublisher,
         item_state: str,
         inputs: Inputs,
+        index: ItemIndex,
+        deletions: Deletions,
         dead_letters: DeadLetters,
         metrics: Metrics,
     ) -> None:
@@ -36,6 +40,8 @@ class ContentAgent:
         self._publisher = publisher
         self._item_state = item_state
         self._inputs = inputs
+        self._index = index
+        self._deletions = deletions
         self._dead_letters = dead_letters
         self._metrics = metrics
 
@@ -51,14 +57,21 @@ class ContentAgent:
             if not record.key
         ]
         versions = _versions(tombstones, zip(decoded.values, decoded.records, strict=True))
+        unknown = self._unknown(versions)
         while versions:
             refused = await self._take(versions, batch.tp.partition)
             rejected += refused
             versions = _before({bad.record.offset for bad in refused}, versions)
         self._metrics.count_events("content", "accepted", len(decoded.values))
-        self._metrics.count_events("content", "tombstone", len(tombstones))
+        self._deletions.count("content", sum(bool(one.key) for one in tombstones) - len(unknown), unknown)
         await self._dead_letters.publish("content", rejected)
         self._inputs.ledger.complete(batch.tp, batch.last_offset, batch.epoch)
+
+    def _unknown(self, versions: "Versions") -> list[Any]:
+        """Return the deletions of items that nobody has described or clicked on."""
+        never = (held for held in versions.values() if all(content is None for _, content in held))
+        records = [record for held in never for record, _ in held]
+        return [record for record in records if self._index.row_of(record.key.decode(errors="replace")) < 0]
 
     async def _take(self, versions: "Versions", partition: int) -> list[Rejected]:
         """Encode and publish the newest version of each item; return those that cannot be used."""

@@ -15,6 +15,7 @@ from streams.kafka.transport import RecordBatch
 from streams.metrics import Metrics
 from streams.state.item_index import ItemIndex
 from streams.state.shard import Shard
+from streams.worker.agents.deletions import Deletions
 
 # The rest is left to what Kafka puts around a row.
 MAX_ROW_BYTES = TOPICS["user-state"].max_message_bytes - 4096
@@ -38,6 +39,7 @@ class UserAgent:
         index: ItemIndex,
         flush: Callable[[Shard], Awaitable[None]],
         placement: Placement,
+        deletions: Deletions,
         dead_letters: DeadLetters,
         metrics: Metrics,
     ) -> None:
@@ -45,6 +47,7 @@ class UserAgent:
         self._index = index
         self._flush = flush
         self._placement = placement
+        self._deletions = deletions
         self._dead_letters = dead_letters
         self._metrics = metrics
 
@@ -63,10 +66,14 @@ class UserAgent:
         if any(record.value is None for record in batch.records):
             await _caught_up(shard)
         base = shard.logs.of("users")
-        erased = applied = unheard_of = 0
+        applied = unheard_of = 0
+        erasures: list[Any] = []
+        unknown: list[Any] = []
         for record in batch.records:
-            if record.value is None:
-                erased += _erase(shard, record, base, rejected)
+            if record.value is None and not record.key:
+                rejected.append(Rejected(record, NULL_KEY, "an erasure names its user by the record's key"))
+            elif record.value is None:
+                (erasures if _erase(shard, record, base) else unknown).append(record)
             elif (update := values.get(record.offset)) is None:
                 continue
             elif (size := _row_bytes(update)) > MAX_ROW_BYTES:
@@ -89,8 +96,8 @@ class UserAgent:
         self._metrics.blocked_items_refused.inc(unheard_of)
         await self._dead_letters.publish("users", rejected)
         shard.users.advance(batch.last_offset + 1)
-        if erased:
-            self._metrics.count_events("users", "tombstone", erased)
+        if erasures or unknown:
+            self._deletions.count("users", len(erasures), unknown)
             await self._flush(shard)
 
     def _check_keys(self, partition: int, batch: RecordBatch, values: dict[int, UserUpdate]) -> None:
@@ -127,16 +134,15 @@ def _row_bytes(update: UserUpdate) -> int:
     return len(said) + 8 * len(update.blocked_items)
 
 
-def _erase(shard: Shard, record: Any, base: int, rejected: list[Rejected]) -> int:
-    if not record.key:
-        rejected.append(Rejected(record, NULL_KEY, "an erasure names its user by the record's key"))
-        return 0
+def _erase(shard: Shard, record: Any, base: int) -> bool:
+    """Erase a user; False if nothing is known of anybody of that name, nor was before an erasure."""
     user_id = record.key.decode(errors="replace")
     with shard.users_lock:
+        known = shard.profiles.row_of(user_id) >= 0 or shard.profiles.erased_through(user_id) is not None
+        known |= shard.profiles.quarantine.of(user_id) is not None
         erased = shard.profiles.erase(
             user_id, base + record.offset, passed=shard.seen_offset, erased_ms=record.timestamp
         )
-        unknown = shard.profiles.row_of(user_id) < 0
-    if erased or unknown:
-        shard.slates.forget(user_id)
-    return 1
+        gone = shard.profiles.row_of(user_id) < 0
+    n_slates = shard.slates.forget(user_id) if erased or gone else 0
+    return known or n_slates > 0

@@ -163,13 +163,13 @@ def test_a_null_in_a_field_that_may_be_left_out_is_as_no_such_field() -> None:
     for broken, place in (
         (b'{"item_id": "i", "title": null, "text": null}', "`$.title`"),
         (
-            b'{"item_id": "i", "title": "t", "attributes": {"genre": ["a", null]}}',
-            "`$.attributes['genre'][...]`",
+            b'{"item_id": "i", "title": "t", "attributes": {"tag": ["a"], "genre": ["a", null]}}',
+            "`$.attributes['genre'][1]`",
         ),
     ):
         (rejected,) = decode([Record(broken, topic="content")], decode_content).rejected
         assert "got `null`" in rejected.error
-        assert rejected.error.endswith(place) or place.endswith("[...]`")
+        assert rejected.error.endswith(place)
 
 
 @pytest.mark.parametrize("timestamp", [-1, 0])

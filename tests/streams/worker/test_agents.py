@@ -266,3 +266,31 @@ async def test_what_users_state_and_erase_on_a_foreign_partition_is_counted(memo
         body, _ = worker.parts.metrics.render()
         assert b'wrong_partition_total{topic="users"} 3.0' in body
         assert b'key_mismatch_total{topic="users"} 1.0' in body
+
+
+async def test_a_deletion_that_names_nobody_is_counted_apart_and_said_and_not_repeated_in_the_log(
+    memory: Memory, caplog: pytest.LogCaptureFixture
+) -> None:
+    for item in ("i1", "i2"):
+        memory.events.content(item)
+    memory.events.user("u")
+    memory.events.request("served", k=1)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        for key in ('"i1"', "null", "i1", "i1"):  # as a JSON serializer writes it; then the item, twice
+            memory.log.append("content", PLACE, [(key.encode(), None)])
+        for key in ('"u"', "null", "u", "u"):
+            memory.log.append("users", PLACE, [(key.encode(), None)])
+        memory.events.erase("served")  # somebody with a slate, and nothing else
+        memory.events.content("i3")
+        memory.events.raw("content", "i3", None)  # described just before
+        await worker.deliver()
+        body = worker.parts.metrics.render()[0].decode()
+        for name, known in (("content", 3.0), ("users", 3.0)):
+            assert f'events_total{{outcome="unknown",topic="{name}"}} 2.0' in body
+            assert f'events_total{{outcome="tombstone",topic="{name}"}} {known}' in body
+        index = worker.parts.shared.index
+        assert worker.parts.shared.catalogue.exists(index.row_of("i2"))
+    said = [message for message in caplog.messages if "of an id that is not known" in message]
+    assert sorted(message.partition(":")[0] for message in said) == ["content", "users"]
+    assert not [message for message in said if '"u"' in message or "i1" in message]
