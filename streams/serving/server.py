@@ -15,7 +15,7 @@ from streams.errors import OwnershipLost
 from streams.events import Recommendation, Request
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
-from streams.kafka.transport import RecordBatch
+from streams.kafka.record_batch import RecordBatch
 from streams.metrics import Metrics
 from streams.serving.batcher import Batcher
 from streams.serving.gate import Gate, Overloaded, Ticket

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 
 from faust.types import TP
 
+from streams.kafka.consumer_thread import Membership
 from streams.kafka.lease import Lease
 from streams.kafka.ledger import CommitLedger
 from streams.kafka.pace import Pace
-from streams.kafka.transport import Membership, RecordBatch
+from streams.kafka.record_batch import RecordBatch
 from streams.testing.source import FETCH_RECORDS, Source
 
 

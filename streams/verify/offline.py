@@ -25,8 +25,8 @@ from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import Log
 from streams.kafka.placement import Placement
+from streams.kafka.record_batch import RecordBatch
 from streams.kafka.topics import DAY_MS, topics_of_worker
-from streams.kafka.transport import RecordBatch
 from streams.mapping.click_reader import reader_of
 from streams.metrics import Metrics
 from streams.settings import Settings

@@ -13,10 +13,11 @@ from faust.types.auth import AuthProtocol
 
 from streams.errors import OwnershipLost
 from streams.items.table import load_scorer
+from streams.kafka.consumer_thread import SERVICES
 from streams.kafka.log import KafkaLog
 from streams.kafka.options import FileToken, ssl_context
 from streams.kafka.progress import Progress
-from streams.kafka.transport import SERVICES, BatchSchema, RecordBatch
+from streams.kafka.record_batch import BatchSchema, RecordBatch
 from streams.releases.live import Live
 from streams.settings import Settings
 from streams.worker.agents.side_by_side import SideBySide

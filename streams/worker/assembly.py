@@ -25,9 +25,9 @@ from streams.kafka.inputs import Inputs
 from streams.kafka.log import Ends, Log, RowPublisher
 from streams.kafka.log_watch import LogWatch
 from streams.kafka.placement import Placement
+from streams.kafka.record_batch import RecordBatch
 from streams.kafka.state_writers import StateWriters
 from streams.kafka.topics import topic_names, topic_partitions, topics_of_worker
-from streams.kafka.transport import RecordBatch
 from streams.mapping.click_reader import reader_of
 from streams.mapping.repartition import Repartitioner
 from streams.mapping.schemas import schemas_of

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from streams.errors import OwnershipLost
+from streams.kafka.consumer_thread import Membership
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import Ends
-from streams.kafka.transport import Membership
 from streams.metrics import Metrics
 from streams.serving.lane import Lanes
 from streams.state.log_bases import LogBases

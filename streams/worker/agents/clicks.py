@@ -16,7 +16,7 @@ from streams.events import Request
 from streams.kafka.columns import RecordColumns
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.placement import Placement
-from streams.kafka.transport import RecordBatch
+from streams.kafka.record_batch import RecordBatch
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.item_index import ItemIndex

@@ -12,7 +12,7 @@ from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import RowPublisher
 from streams.kafka.publisher import Row
-from streams.kafka.transport import RecordBatch
+from streams.kafka.record_batch import RecordBatch
 from streams.metrics import Metrics
 from streams.state.item_index import ItemIndex
 from streams.worker.agents.deletions import Deletions

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from streams.kafka.columns import RecordColumns
 from streams.kafka.dead_letters import DeadLetters
-from streams.kafka.transport import RecordBatch
+from streams.kafka.record_batch import RecordBatch
 from streams.mapping.translate import Translator
 from streams.metrics import Metrics
 

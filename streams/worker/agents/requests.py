@@ -9,7 +9,7 @@ from streams.kafka.columns import RecordColumns
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
 from streams.kafka.placement import Placement
-from streams.kafka.transport import RecordBatch
+from streams.kafka.record_batch import RecordBatch
 from streams.metrics import Metrics
 from streams.serving.server import Server
 from streams.settings import Settings

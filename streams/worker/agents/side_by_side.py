@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from streams.kafka.columns import RecordColumns
 from streams.kafka.progress import Progress
-from streams.kafka.transport import RecordBatch
+from streams.kafka.record_batch import RecordBatch
 
 LATER_S = 0.05
 # Records of a partition from which on there is nothing to be gained by waiting for more; what comes beyond

@@ -10,8 +10,8 @@ from streams.errors import OwnershipLost
 from streams.events import UserUpdate, decode_user, encode
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.placement import Placement
+from streams.kafka.record_batch import RecordBatch
 from streams.kafka.topics import TOPICS
-from streams.kafka.transport import RecordBatch
 from streams.metrics import Metrics
 from streams.state.item_index import ItemIndex
 from streams.state.shard import Shard

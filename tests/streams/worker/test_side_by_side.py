@@ -5,7 +5,7 @@ from faust.types import TP
 
 from streams.kafka.columns import Record, RecordColumns
 from streams.kafka.progress import Progress
-from streams.kafka.transport import RecordBatch
+from streams.kafka.record_batch import RecordBatch
 from streams.worker.agents import side_by_side
 from streams.worker.agents.side_by_side import MANY, SideBySide, joined
 
