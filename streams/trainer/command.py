@@ -12,12 +12,16 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 
 from streams.cache import cache_folder, writable_folder
+from streams.clock import SYSTEM_CLOCK
 from streams.demo.session import clean_exit, race
 from streams.errors import ConfigurationError, SlatestreamError
+from streams.kafka.log import KafkaLog
 from streams.kafka.topic_admin import check_topics
 from streams.metrics.port import metrics_port
+from streams.releases.changes import read_changes
 from streams.releases.opening import ConfigFile, StoreUrl, open_store
 from streams.settings import load_settings
+from streams.trainer.drift_follower import DriftFollower
 from streams.trainer.loop import Loop, run_step
 from streams.trainer.plan import Verdict
 from streams.trainer.seat import Seat
@@ -78,7 +82,10 @@ def trainer_command(
         there = there.with_name(f"{there.name}-judged")  # a training that goes on there stays as it is
     told, seat = Told(), Seat(settings)
     step = partial(run_step, config=config, threads=settings.trainer_threads)
-    loop = Loop(settings, seat, found, there, step=step, told=told, say=say)
+    drift = DriftFollower(
+        settings, KafkaLog(settings), changes=partial(read_changes, settings), clock=SYSTEM_CLOCK
+    )
+    loop = Loop(settings, seat, found, there, drift=drift, step=step, told=told, say=say)
     with clean_exit(console):
         try:
             if once or judge:

@@ -64,13 +64,14 @@ class Loop:
         store: ReleaseStore,
         folder: Path,
         *,
+        drift: DriftFollower,
         step: Step,
         told: Told,
         say: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._seat = seat
-        self._drift = DriftFollower(settings)
+        self._drift = drift
         self._store = store
         self._folder = folder
         self._step = step
@@ -157,8 +158,8 @@ class Loop:
         else:
             return None
         self._told.begun.labels(cause).inc()
-        if drifted and self._drift.scores is not None:
-            self._drift.scores.rebase()  # what comes of it is the answer to this drift
+        if drifted:
+            self._drift.answer()
         return await self._plan(None, why=drifted)
 
     async def _drifted(self) -> str:

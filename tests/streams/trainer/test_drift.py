@@ -1,5 +1,6 @@
 """When the scores of a release have moved."""
 
+import asyncio
 import math
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +9,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from streams.trainer.drift import ScoreDrift
+from streams.kafka.topics import topic_name
+from streams.releases.changes import ReleaseChange
+from streams.settings import Settings
+from streams.testing.clock import HandClock
+from streams.testing.log import MemoryLog
+from streams.trainer.drift import SCORES, ScoreDrift
+from streams.trainer.drift_follower import LOOK_S, DriftFollower
 
 N = 1_000
 
@@ -65,3 +72,51 @@ def test_slates_of_one_moment_are_passed_over() -> None:
     drift = ScoreDrift("now", n=30, every_ms=5_000)
     drift.add("feedback", 0, told(np.linspace(0, 1, 200)))
     assert drift.index is None
+
+
+async def test_a_drift_that_a_training_has_answered_is_not_seen_again_when_slates_are_read_again() -> None:
+    clock, settings, version = HandClock(), Settings(trainer_drift=0.2, partitions=1), "a" * 12
+    log = MemoryLog.of(settings, clock)
+    topic, rng = topic_name(settings, "feedback"), np.random.default_rng(0)
+    changes = [ReleaseChange("promote", version, "ann", clock.now_ms)]
+
+    def write(a: float) -> None:
+        scores = rng.beta(a, 8, (SCORES // 10, 10)).tolist()
+        for slate in scores:
+            clock.move(60_000)
+            row = {
+                "model_version": version,
+                "timestamp_ms": clock.now_ms,
+                "slate": [{"score": score} for score in slate],
+            }
+            log.append(topic, 0, [(None, msgspec.json.encode(row))])
+
+    async def said() -> list[ReleaseChange]:
+        return changes
+
+    async def look(*, wanted: int) -> float | None:
+        clock.move(int(LOOK_S * 1000))
+        await follower.look()
+        assert follower._tail is not None
+        async with asyncio.timeout(60):
+            await follower._tail.caught_up.wait()
+            while follower._tail.position(topic, 0) < wanted:
+                await asyncio.sleep(0)
+        return await follower.look()
+
+    follower = DriftFollower(settings, log, changes=said, clock=clock)
+    write(2)
+    write(4)
+    drifted = await look(wanted=log.end_offset(topic, 0))
+    assert drifted is not None
+    assert drifted > 0.2
+    follower.answer()
+    assert await look(wanted=0) is None
+    await follower.stop()  # as when the brokers have been away
+    assert await look(wanted=0) is None, "what was answered is read again"
+    write(4)
+    write(4)
+    again = await look(wanted=log.end_offset(topic, 0))
+    assert again is not None
+    assert again < 0.2
+    await follower.stop()

@@ -37,9 +37,10 @@ async def test_who_goes_on_after_a_kill_takes_a_record_that_came_too_late_for_no
 
     monkeypatch.setattr("streams.trainer.loop.read_changes", read)
     seat: Any = SimpleNamespace()
+    drift: Any = None
     loop = Loop(
         Settings(), seat, ReleaseStore(str(tmp_path / "store")), tmp_path / "work", step=step, told=Told(),
-        say=print,
+        say=print, drift=drift,
     )  # fmt: skip
     verdict = Verdict(Plan({}, {}, LIVE, 10), str(tmp_path), MADE, ())
     assert await loop._announce(verdict) is not faster
