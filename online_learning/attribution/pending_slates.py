@@ -32,6 +32,9 @@ SLATE_BYTES, ITEM_BYTES = 1_500, 500
 
 MAX_BYTES = 128 * 1024**2
 
+# So far may a device's clock be behind ours, which a click proves that names a request it must have followed.
+CLOCKS_MS = 5 * 60_000
+
 
 class Outcome(StrEnum):
     """What became of an interaction; the first two are rewards."""
@@ -281,9 +284,10 @@ class PendingSlates:
             return _NOTHING[Outcome.UNKNOWN_ACTION]
         window_ms = self.shaping.windows_ms.get(action, self.window_ms)
         if request_id is None:
-            slates = self.users.get(user_id, [])
+            slates, earliest_ms = self.users.get(user_id, []), 0
             outcome = Outcome.BY_USER_ITEM
-        else:
+        else:  # it was after the slate, whatever two clocks say
+            earliest_ms = -CLOCKS_MS
             named = self._by_request.get(request_id)
             slates = [] if named is None or named.user_id != user_id else [named]
             outcome = Outcome.BY_REQUEST
@@ -295,7 +299,7 @@ class PendingSlates:
             if position is None:
                 if failure is Outcome.UNKNOWN_SLATE:
                     failure = Outcome.NOT_IN_SLATE
-            elif not 0 <= timestamp_ms - slate.timestamp_ms < window_ms:
+            elif not earliest_ms <= timestamp_ms - slate.timestamp_ms < window_ms:
                 failure = Outcome.OUTSIDE_WINDOW
             elif slate.has(position, action):
                 return _NOTHING[Outcome.ALREADY_REWARDED]

@@ -27,6 +27,7 @@ AnyScorer = Scorer | BaselineScorer
 ENCODE_BATCH = 256
 MIN_CAPACITY = 256
 BACKGROUND = 2.0  # pause after a batch that nobody waits for, times what it took
+MANY_ITEMS, LEAST_KNOWN = 20, 0.1  # of so many items a release should know such a share
 STEPS = 8  # between one capacity and the next, twice as large: the graphs see few shapes
 
 
@@ -82,6 +83,8 @@ class ItemTable:
         self._used = 0
         self.vectors = self._matrix[:]
         self.edges = np.zeros((MIN_CAPACITY, scorer.release.n_neighbours), np.int32)
+        self._known = np.zeros(MIN_CAPACITY, np.bool_)  # rows that the release has, too
+        self._has_warned = False
         self._stale: dict[int, None] = {}  # rows to encode, oldest change first
         self._taken = 0  # rows taken from there and not yet encoded
         self._wake = asyncio.Event()
@@ -133,6 +136,13 @@ class ItemTable:
         return len(self._stale) + self._taken
 
     @property
+    def n_known(self) -> int:
+        """How many of the described items the release knows, of those encoded so far."""
+        described = self._catalogue.windows.known
+        n = min(len(described), self._used)
+        return int(np.count_nonzero(self._known[:n] & described[:n]))
+
+    @property
     def nbytes(self) -> int:
         """Memory of the vectors."""
         return self._matrix.nbytes
@@ -172,6 +182,20 @@ class ItemTable:
                     self._taken -= len(rows)
                     if self._encoded is _nobody:  # nobody waits for it: the release that serves goes first
                         await asyncio.sleep(BACKGROUND * (loop.time() - began))
+            self._warn_of_strangers()
+
+    def _warn_of_strangers(self) -> None:
+        """Say once that the release knows hardly an item of the catalogue: its ids may be spelt otherwise."""
+        n, known = len(self.described()), self.n_known
+        if self.ease is None or self._has_warned or n < MANY_ITEMS or known >= LEAST_KNOWN * n:
+            return
+        self._has_warned = True
+        log.warning(
+            "release %s knows %d of the %d items that are described, such as %r; its own are such as %r. If "
+            "they are the same items, train on the ids of `content`.",
+            self._scorer.release.version, known, n, self._index.ids[int(self.described()[0])],
+            next(iter(self._scorer.release.item_rows), None),
+        )  # fmt: skip
 
     def describe(self, rows: NDArray[np.int64]) -> ItemBatch:
         """What the item encoder sees of some rows, as the catalogue has them now."""
@@ -205,7 +229,7 @@ class ItemTable:
 
     def _clear(self, rows: NDArray[np.int32]) -> None:
         here = rows[rows < self._used]
-        self._matrix[here] = 0
+        self._matrix[here], self._known[here] = 0, False
         self._scorer.items_written(here.astype(np.int64))
         if self.ease is not None:
             gone = np.zeros(self._used, np.bool_)
@@ -223,7 +247,8 @@ class ItemTable:
             while self._used > capacity:
                 capacity *= 2
             self._matrix, self.edges = grown(self._matrix, capacity), grown(self.edges, capacity)
-        self._matrix[rows], self.edges[rows] = encoded, batch.entities
+            self._known = grown(self._known, capacity)
+        self._matrix[rows], self.edges[rows], self._known[rows] = encoded, batch.entities, batch.id_rows > 0
         self._scorer.items_written(rows)
         step = max(MIN_CAPACITY, capacity // STEPS)
         self.vectors = self._matrix[: self._used + -self._used % step]

@@ -59,6 +59,9 @@ class Metrics(Releases, Learning, Serving, Intake):
         self.users_suspect = self.gauge(
             "users_suspect", "Users not in quarantine whose suspicion is 1 or more; see deploy/trust.md."
         )
+        self.known_items = self.gauge(
+            "known_items", "Described items that the release that serves knows by their id."
+        )
         self.undescribed_items = self.gauge(
             "undescribed_items", "Items known that nobody has described, or that were deleted."
         )

@@ -247,6 +247,7 @@ class Lifecycle:
         metrics.users_held.set(sum(held))
         metrics.set_state("answered", rows=answered, nbytes=RecentIds.BYTES * answered)
         metrics.undescribed_items.set(index.n_undescribed)
+        metrics.known_items.set(parts.lanes.serving.items.n_known)
         metrics.set_state("items", rows=catalogue.n_live, nbytes=catalogue.nbytes)
         metrics.set_state(
             "covisits",

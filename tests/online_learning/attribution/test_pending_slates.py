@@ -8,7 +8,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_learning.attribution.pending_slates import OpenSlate, Outcome, PendingSlates
+from online_learning.attribution.pending_slates import CLOCKS_MS, OpenSlate, Outcome, PendingSlates
 from online_learning.attribution.rewards import Shaping
 from streams.events import Recommendation, SlateItem
 
@@ -64,7 +64,8 @@ def test_a_click_rewards_no_slate_served_after_it() -> None:
         (("v", "a", "click", 200, None), Outcome.UNKNOWN_SLATE),
         (("u", "z", "click", 200, "r1"), Outcome.NOT_IN_SLATE),
         (("u", "z", "click", 200, None), Outcome.NOT_IN_SLATE),
-        (("u", "a", "click", 99, "r1"), Outcome.OUTSIDE_WINDOW),
+        (("u", "a", "click", 100 - CLOCKS_MS, "r1"), Outcome.BY_REQUEST),
+        (("u", "a", "click", 99 - CLOCKS_MS, "r1"), Outcome.OUTSIDE_WINDOW),
         (("u", "a", "click", 99, None), Outcome.OUTSIDE_WINDOW),
         (("u", "a", "click", 100 + WINDOW, "r1"), Outcome.OUTSIDE_WINDOW),
         (("u", "a", "click", 100 + WINDOW, None), Outcome.OUTSIDE_WINDOW),

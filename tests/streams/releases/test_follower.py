@@ -54,6 +54,29 @@ async def test_what_is_promoted_serves_without_a_restart_and_a_rollback_goes_bac
     assert [one.score for one in before.slate] != [one.score for one in after.slate]
 
 
+async def test_a_release_whose_ids_are_spelt_otherwise_is_told_of(
+    make_life: Callable[..., Life], caplog: pytest.LogCaptureFixture
+) -> None:
+    life = make_life()
+    version = life.put()
+    async with life.worker(version) as worker:
+        items = worker.parts.lanes.serving.items
+        await until(worker, lambda: not items.pending)
+        assert items.n_known == 20
+        for n in range(200):
+            life.memory.events.content(f"{n}.0")
+        await worker.deliver()
+        await until(worker, lambda: not items.pending)
+        await until(worker, lambda: any("knows 20 of the 220 items" in text for text in caplog.messages))
+        life.memory.events.raw("content", "i7", None)
+        life.memory.events.content("another")
+        await worker.deliver()
+        await until(worker, lambda: not items.pending)
+        await worker.life.render_metrics()
+        assert value(worker, "known_items") == 19
+    assert sum("items that are described" in text for text in caplog.messages) == 1
+
+
 async def test_two_releases_are_held_at_most(make_life: Callable[..., Life]) -> None:
     life = make_life()
     versions = [life.put() for _ in range(4)]
