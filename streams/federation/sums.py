@@ -113,13 +113,15 @@ def write_summed(
     n, f = len(release.item_rows), release.feature_dim
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(base, partial)
+    shutil.copytree(base, partial, ignore=shutil.ignore_patterns("*.png"))
     if PAIRS in sums:
         pairs, total = symmetric(total[: n * (n + 1) // 2], n), total[n * (n + 1) // 2 :]
         _summed_ease(pairs, release, Ease.load(base / EASE)).save(partial / EASE)
     manifest = json.loads((partial / MANIFEST).read_text(encoding="utf-8"))
     training = manifest.get("training", {}) | {"federated": {"round": said, "sums": list(sums)}}
-    sign_manifest(partial, manifest | {"training": training})
+    # Its metrics and pictures are of the base, but for how well the graphs agree with torch.
+    metrics = {key: value for key, value in manifest["metrics"].items() if key == "onnx_difference"}
+    sign_manifest(partial, manifest | {"training": training, "metrics": metrics})
     if POLICY in sums:
         learning = learning_of(settings, release, named=False)
         statistics = _statistics(total, f, learning)

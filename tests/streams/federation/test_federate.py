@@ -84,6 +84,8 @@ def test_the_release_of_the_sum_has_the_ease_of_all_users_together(sites: Sites,
     base, made = read_release(sites.release), read_release(out)
     assert made.version != base.version
     assert made.training["federated"]["sums"] == ["pairs"]
+    assert made.metrics.keys() <= {"onnx_difference"}  # it was not measured
+    assert not list(out.glob("*.png"))
     rows = np.array([base.item_rows[f"i{item}"] - 1 for item in likes[:, 1]], np.int32)
     signals, n = base.signals, len(base.item_rows)
     central = fit_ease(
