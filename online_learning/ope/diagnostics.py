@@ -1,5 +1,6 @@
 """Whether a log can bear an estimate: propensities, support and the spread of the weights."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,26 +118,27 @@ def check_bearable(diagnostics: Diagnostics, limits: Limits, *, modelled: bool) 
     modelled : whether the estimator has a reward model for what the weights leave out
     """
     got = diagnostics
-    if got.effective_size < limits.effective_size:
+    if _is_below(got.effective_size, limits.effective_size):
         raise Refused(
             "effective_size",
             f"effective sample size must be at least {limits.effective_size:g}, got "
-            f"{got.effective_size:.4g} of {got.n} rows (largest weight {got.quantiles[-1]:.4g}); clipped "
-            "weights, Switch-DR or DRos may still do, for slates weights by position, the direct method "
-            "needs no weights, and a log with more rows or more exploration bears more",
+            f"{_down(got.effective_size):g} of {got.n} rows (largest weight {got.quantiles[-1]:.4g}); "
+            "clipped weights, Switch-DR or DRos may still do, for slates weights by position, the direct "
+            "method needs no weights, and a log with more rows or more exploration bears more",
         )
-    if got.effective_rewards < limits.effective_rewards:
+    if _is_below(got.effective_rewards, limits.effective_rewards):
         raise Refused(
             "effective_rewards",
             f"effective rewarded rows must be at least {limits.effective_rewards:g}, got "
-            f"{got.effective_rewards:.4g}: too few rewards fall where the policy would choose; "
+            f"{_down(got.effective_rewards):g}: too few rewards fall where the policy would choose; "
             "use a longer log, a more frequent reward, or the direct method",
         )
-    if got.effective_clusters is not None and got.effective_clusters < limits.effective_clusters:
+    clusters = got.effective_clusters
+    if clusters is not None and _is_below(clusters, limits.effective_clusters):
         raise Refused(
             "effective_clusters",
             f"effective clusters must be at least {limits.effective_clusters:g}, got "
-            f"{got.effective_clusters:.4g}: rows of one cluster (a user, say) are not independent; a log of "
+            f"{_down(clusters):g}: rows of one cluster (a user, say) are not independent; a log of "
             "more of them bears more, and the direct method needs no weights",
         )
     deviation = abs(got.mean_weight - 1.0)
@@ -195,3 +197,13 @@ def unsupported(target: Floats, logging: Floats) -> Floats:
     logging : (n, A) float64, those of the logging policy
     """
     return np.asarray(np.vecdot(target, (logging == 0.0).astype(np.float64)).mean(axis=1))
+
+
+def _is_below(got: float, least: float) -> bool:
+    """Whether a sum of floats falls short, and not for its rounding."""
+    return got < least * (1.0 - 1e-9)
+
+
+def _down(got: float) -> float:
+    """Cut to two digits after the point: what falls short is not shown as enough."""
+    return math.floor(got * 100.0) / 100.0

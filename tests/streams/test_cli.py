@@ -97,6 +97,17 @@ def test_a_worker_waits_for_nothing_that_only_others_need() -> None:
     assert loaded & {"torch", "transformers", "matplotlib", "gymnasium", "optuna", "scipy.sparse"} == set()
 
 
+def test_a_folder_where_the_processes_of_another_service_share_metrics_is_left_alone(tmp_path: Path) -> None:
+    code = (
+        "import contextlib, sys; sys.argv = ['slatestream', '--version']; from streams.cli import main\n"
+        "with contextlib.suppress(SystemExit): main()\n"
+        "from streams.metrics import Metrics; Metrics().ready.set(1)"
+    )
+    shared = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=shared, check=True, stdout=subprocess.DEVNULL)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_extra_that_trains_is_named_where_a_package_of_it_is_missing() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; sys.argv = ['slatestream', 'train', '--data', 'none']; "

@@ -85,12 +85,15 @@ def test_several_positions_are_judged_by_the_worst() -> None:
 
 def test_a_log_that_bears_the_estimate_passes() -> None:
     check_bearable(GOOD, Limits(), modelled=False)
+    enough = replace(GOOD, effective_size=100 - 1e-12, effective_clusters=30 - 1e-12)  # as sums of floats are
+    check_bearable(enough, Limits(), modelled=False)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"effective_clusters": 7.0}, "effective clusters must be at least 30, got 7: rows of one cluster"),
+        ({"effective_clusters": 29.9999}, "effective clusters must be at least 30, got 29.99: rows"),
         ({"effective_size": 12.34}, "effective sample size must be at least 100, got 12.34 of 1000 rows"),
         ({"effective_rewards": 0.0}, "effective rewarded rows must be at least 5, got 0:"),
         ({"mean_weight": 0.6}, r"mean weight must be within 0.1 of 1, got 0.6 ± 0.02"),
