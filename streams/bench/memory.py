@@ -48,7 +48,10 @@ def memory_command(
     users: Annotated[int, typer.Option(min=1_000, help="Users to load.")] = 100_000,
     items: Annotated[int, typer.Option(min=1_000, help="Items to load, of each kind.")] = 50_000,
     soak: Annotated[
-        float, typer.Option(min=0, help="Minutes of a steady load after that, memory watched; 0 is none.")
+        float,
+        typer.Option(
+            min=0, max=100_000, help="Minutes of a steady load after that, memory watched; 0 is none."
+        ),
     ] = 0.0,
     clicks: Annotated[float, typer.Option(min=1, help="Clicks a second of the soak.")] = 500.0,
     set_: Set = None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from streams.errors import SlatestreamError
-from streams.field_names import means
+from streams.field_names import means, verdict
 from streams.mapping.inspect import Inspected, Place
 
 Ask = Callable[[str, str, Sequence[str], str | None], str]
@@ -46,6 +46,10 @@ ACTIONS: Mapping[str, str] = {
     "dislike": r"dislike|hide|skip|remove|down_?vote|not_interested|report",
 }
 MOST_ACTIONS = 24
+SAYS_NOTHING = {"name", "title", "label", "value", "text", "id", "code", "key"}
+"""Last parts of places whose part before says what they are: performer.name."""
+LEAST_SAMPLE = 20
+"""Records of which a value that is the same in all of them tells nothing about an item."""
 MOST_OF_ATTRIBUTE = 0.8  # share of distinct values above which a text says what an item is, not of what kind
 
 
@@ -251,6 +255,7 @@ def _action(choose: _Chooser, actions: Sequence[str]) -> None:
         _constant(choose, actions, "click", f"Which action is a record whose `{flag.path}` is true?")
         return
     place = choose.best("action", lambda place: place.all_are(str, int) and place.distinct <= MOST_ACTIONS)
+    place = place or next(filter(_are_verdicts, choose.places.values()), None)
     if place is None:
         _constant(choose, actions, "click", "Which action are these records?")
         return
@@ -277,9 +282,17 @@ def _constant(choose: _Chooser, actions: Sequence[str], guess: str, question: st
     choose.proposal.notes["action"] = f"Actions of the settings: {', '.join(actions)}."
 
 
+def _are_verdicts(place: Place) -> bool:
+    """Whether these are thumbs up and down, and both occur."""
+    said = {verdict(str(value)) for value in place.values}
+    return place.all_are(str, int) and None not in said and {"like", "dislike"} <= said
+
+
 def _meant(value: str, actions: Sequence[str]) -> str | None:
     if value.lower() in actions:
         return value.lower()
+    if (said := verdict(value)) in actions and said != "view":
+        return said
     # What is disliked is named like what is liked, with something before it: so that comes first.
     for action in sorted(ACTIONS, key=lambda action: action != "dislike"):
         if action in actions and re.search(ACTIONS[action], value.lower()):
@@ -324,8 +337,10 @@ def _requests(choose: _Chooser, actions: Sequence[str]) -> None:
 
 
 def _attribute(place: Place, choose: _Chooser) -> str:
-    """Name an attribute by its place: by the last part where that is free, else by a number beside."""
-    bare = re.sub(r"\W+", "_", place.last, flags=re.ASCII).strip("_") or "attribute"
+    """Name an attribute by its last part that says something, and by a number beside where that is taken."""
+    last, *before = reversed(place.parts)
+    said = before[0] if before and last.lower() in SAYS_NOTHING else place.last
+    bare = re.sub(r"\W+", "_", said, flags=re.ASCII).strip("_") or "attribute"
     names = (f"attributes.{bare}{'' if n == 1 else f'_{n}'}" for n in count(1))
     return next(name for name in names if name not in choose.proposal.fields)
 
@@ -333,7 +348,8 @@ def _attribute(place: Place, choose: _Chooser) -> str:
 def _attributes(choose: _Chooser) -> None:
     """Take what says of what kind an item is: texts that several items share, and lists of texts."""
     for path, place in choose.places.items():
-        if path in choose.taken or place.unit is not None or path.startswith("$"):
+        same = len(place.values) >= LEAST_SAMPLE and place.distinct == 1
+        if path in choose.taken or place.unit is not None or path.startswith("$") or same:
             continue
         name = _attribute(place, choose)
         if place.all_are(list) and all(isinstance(one, (str, int)) for held in place.values for one in held):

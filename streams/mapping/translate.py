@@ -71,7 +71,8 @@ class Translator:
             name: maker(name, spec, required=name in required)
             if isinstance(spec, FieldSource)
             else _object_maker(name, spec)
-            for name, spec in source.all_fields.items()
+            # What is left out needs no other field.
+            for name, spec in sorted(source.all_fields.items(), key=lambda one: not _leaves_out(one[1]))
         }
 
     def events(self, record: Record, headers: Callable[[], Headers] = tuple) -> list[Event]:
@@ -180,6 +181,14 @@ class Translator:
             named = None
         named = as_text(self._key(context) if named is None else named)
         return Event(None if named is None else named.encode(), None)
+
+
+def _leaves_out(spec: FieldSource | dict[str, FieldSource]) -> bool:
+    return (
+        spec.unlisted == "leave_out"
+        if isinstance(spec, FieldSource)
+        else any(map(_leaves_out, spec.values()))
+    )
 
 
 def _object_maker(name: str, specs: dict[str, FieldSource]) -> Maker:

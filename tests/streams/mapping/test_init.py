@@ -166,6 +166,23 @@ def test_items_with_lists_texts_and_separators(monkeypatch: pytest.MonkeyPatch, 
     assert items[1]["published_ms"] == 1293840000000
 
 
+def test_an_attribute_is_called_what_it_is_of_and_what_is_always_the_same_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    songs = [
+        {"track": {"code": f"t{k}", "name": f"Song {k}", "by": {"name": f"Band {k % 5}"}}, "op": "upsert"}
+        for k in range(30)
+    ]
+    _, items = proposed(monkeypatch, tmp_path, songs)
+    assert items[7]["attributes"] == {"by": ["Band 2"]}
+
+
+def test_thumbs_up_and_down_are_actions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    votes = [{"user": "u", "item": f"i{k}", "ts": 1764000000 + k, "vote": (1, -1)[k % 2]} for k in range(4)]
+    _, events = proposed(monkeypatch, tmp_path, votes)
+    assert [one["action"] for one in events] == ["like", "dislike", "like", "dislike"]
+
+
 def test_envelopes_are_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source, items = proposed(monkeypatch, tmp_path, CHANGES)
     assert (source.envelope, source.feeds) == ("debezium", "content")

@@ -141,6 +141,14 @@ def test_a_value_that_is_not_listed_may_leave_the_record_out() -> None:
     assert len(values(translator_of(fields), {**GOOD, "n": "a"}, {**GOOD, "n": "b"})) == 1
 
 
+def test_what_is_left_out_needs_no_other_field() -> None:
+    action = '{ path = "n", values = { a = "click" }, unlisted = "leave_out" }'
+    translator = translator_of(f'user_id = "u"\nitem_id = "i"\naction = {action}')
+    assert values(translator, {"n": "heartbeat"}) == []
+    with pytest.raises(Fault, match="nothing at `u`"):
+        values(translator, {"n": "a"})
+
+
 @pytest.mark.parametrize(
     ("value", "reason", "words"),
     [
