@@ -14,8 +14,11 @@ from streams.importing.actions import NO_ACTION, unknown_actions
 from streams.importing.choices import Choices
 from streams.importing.columns import MissingColumn
 from streams.importing.run import Options, Source, plan_files
+from streams.importing.values import as_text, numbers
 
 MOST_ACTIONS = 24
+TELLS = {"action", "label", "rating", "value"}
+"""Fields of which each tells the action of a row."""
 WHAT = {"user_id": "the user", "item_id": "the item"}
 
 
@@ -69,6 +72,10 @@ def understand(
                 raise
             options = replace(options, told=(*options.told, *found))
             answers += [f"--map {shlex.quote(f'{name}={column}')}" for name, column in found]
+    if ask is not None and (found := _action_columns(sources, choices, ask)):
+        options = replace(options, told=(*options.told, *found))
+        answers += [f"--map {shlex.quote(f'{name}={column}')}" for name, column in found]
+        sources = plan_files(files, choices, options)
     if ask is not None and (actions := _actions(sources, choices, ask, say)):
         choices = replace(choices, actions={**choices.actions, **actions})
         answers += [f"--actions {shlex.quote(f'{theirs}={ours}')}" for theirs, ours in actions.items()]
@@ -93,6 +100,30 @@ def _columns(missing: MissingColumn, ask: Ask, say: Callable[[str], None]) -> li
     return found
 
 
+def _action_columns(sources: Sequence[Source], choices: Choices, ask: Ask) -> list[tuple[str, str]]:
+    """Ask which column says what a user did, where one may and none is known to."""
+    found = []
+    for plan in (source.plan for source in sources if source.plan.kind == "clicks"):
+        few = [column for column in plan.unread if _are_few_words(plan.of(column))]
+        if few and choices.action is None and not TELLS.intersection(plan.fields):
+            examples = "; ".join(f"{one}: {', '.join(_words(plan.of(one))[:3])}" for one in few)
+            question = (
+                f"Does a column of {plan.table.path.name} say what a user did ({examples})? Enter for no"
+            )
+            if column := ask(question, few, ""):
+                found.append(("action", column))
+    return found
+
+
+def _words(values: Sequence[object]) -> list[str]:
+    return list(dict.fromkeys(text for value in values if (text := as_text(value).strip())))
+
+
+def _are_few_words(values: Sequence[object]) -> bool:
+    words = _words(values)
+    return 2 <= len(words) <= MOST_ACTIONS and len(values) >= 4 * len(words) and not numbers(words)
+
+
 def _actions(
     sources: Sequence[Source], choices: Choices, ask: Ask, say: Callable[[str], None]
 ) -> dict[str, str]:
@@ -115,8 +146,12 @@ def asker(console: Console, *, quiet: bool) -> Ask | None:
         console.print(f"{question}  [{', '.join(choices)}]", markup=False, soft_wrap=True)
         while True:
             try:
-                answer = str(
-                    typer.prompt("  ", default=default, show_default=bool(default), err=console.stderr)
+                answer: str = typer.prompt(
+                    " ",
+                    prompt_suffix="> ",
+                    default=default,
+                    show_default=bool(default),
+                    err=console.stderr,
                 )
             except typer.Abort:
                 raise KeyboardInterrupt from None

@@ -238,8 +238,9 @@ def _kind(table: Table, named: Mapping[str, str], values: list[Sequence[Any]]) -
     if "user_id" in named:
         return "users"
     examples = _examples(table, values)
+    is_catalogue = not {"title", "text"}.isdisjoint(named)
     raise MissingColumn(
-        table, ("user_id", "item_id"), examples,
+        table, ("item_id",) if is_catalogue else ("user_id", "item_id"), examples,
         f"{table.path} has no column for a user or an item; its columns are {_shown(examples)}: say "
         "--map user_id=COLUMN --map item_id=COLUMN",
     )  # fmt: skip

@@ -3,7 +3,10 @@
 import re
 from functools import lru_cache
 
-_VERBS = {"like": "liked", "click": "looked at", "view": "viewed", "purchase": "bought"}
+_VERBS = {
+    "like": "liked", "click": "looked at", "view": "viewed", "purchase": "bought", "dislike": "disliked",
+    "skip": "skipped", "save": "saved", "share": "shared", "play": "played", "rate": "rated",
+}  # fmt: skip
 _PREPOSITIONS = ("by", "in", "of", "from", "with", "at", "for", "to", "on")
 
 # Identifiers that mean nothing to a reader: Freebase, Wikidata, UUIDs, long hexadecimal, bare numbers.

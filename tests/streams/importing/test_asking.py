@@ -58,6 +58,22 @@ def test_columns_and_actions_that_nobody_knows_are_asked_for_and_said_once_more(
     assert again.sources[0].plan.fields == known.sources[0].plan.fields
 
 
+def test_a_column_of_a_few_words_may_be_what_users_did(tmp_path: Path) -> None:
+    rows = [f"k{n % 3},i{n},17000000{n:02d},{('lent', 'back')[n % 2]},{n % 2}" for n in range(20)]
+    path = write(tmp_path / "s.csv", ["user,item,time,deed,shelf", *rows])
+    one = Somebody(**{"say what a user did (deed: lent, back)": "deed", "'lent'": "purchase"})
+    known = one.understand(path)
+    assert known.choices.actions == {"lent": "purchase", "back": "none"}
+    assert known.sources[0].plan.fields["action"] == "deed"
+    assert "--map action=deed --actions lent=purchase --actions back=none" in one.said[-1]
+
+
+def test_a_catalogue_is_asked_for_its_items_alone(tmp_path: Path) -> None:
+    one = Somebody(**{"the item": "nummer2"})
+    one.understand(write(tmp_path / "g.csv", ["nummer2,title", "t1,Red coat", "t2,Blue coat"]))
+    assert one.asked == ["Which column is the item? Enter where there is none"]
+
+
 def test_two_files_may_have_two_names_for_one_field(tmp_path: Path) -> None:
     sales = write(tmp_path / "s.csv", ["user,thing,time", "u1,t1,1700000000", "u2,t1,1700000009"])
     goods = write(tmp_path / "g.csv", ["piece,label_text", "t1,Red coat", "t2,Blue coat"])
