@@ -33,6 +33,7 @@ from streams.settings import Settings
 from streams.state.item_index import ItemIndex
 from streams.state.shard import Shard
 from streams.state.shard_factory import ShardFactory
+from streams.verify.absences import Absences
 from streams.worker.agents.clicks import ClickAgent
 from streams.worker.agents.deletions import Deletions
 from streams.worker.agents.users import UserAgent
@@ -113,6 +114,7 @@ class Offline:
         self._slates: deque[tuple[int, Recommendation]] = deque()
         self._erasures: list[tuple[int, bytes, Erased]] = []
         self._erased_users: dict[bytes, str] = {}
+        self._absences = Absences()
         self.through = self.shown = -1
         reader = reader_of(settings)
         codes = {name: code for code, name in enumerate(settings.actions)}
@@ -122,6 +124,7 @@ class Offline:
 
         def noted(records: RecordColumns) -> ClickColumns:
             columns = read(records)
+            self._absences.add(columns.keys[0], columns.times)
             if self._erasures:
                 self._note_users(columns.users)
             return columns
@@ -189,6 +192,7 @@ class Offline:
         settings, profiles = self._settings, self.shard.profiles
         last_ms = profiles.last_ms(np.flatnonzero(~profiles.ids.gone).astype(np.int32))
         idle_ms = self.shard.watermark_ms - int(last_ms.min(initial=self.shard.watermark_ms))
+        idle_ms = max(idle_ms, self._absences.longest_ms)  # one who came back may have been forgotten before
         ttl = settings.user_ttl_days
         why = ""
         if ttl is not None and idle_ms > ttl * DAY_MS:

@@ -133,8 +133,9 @@ async def test_forgetting_gives_way_to_a_worker_and_to_a_log_that_has_lost_its_b
         await forgetting(memory).forget(PLACE, [FAKE], of, now_ms=1, why="")
 
 
+@pytest.mark.parametrize("comes_back", [False, True])
 async def test_forgetting_is_refused_where_workers_forget_what_a_fold_would_bring_back(
-    make_memory: MakeMemory,
+    comes_back: bool, make_memory: MakeMemory
 ) -> None:
     memory = make_memory(user_ttl_days=1.0)
     idle = next(name for n in range(99) if partition_of(name := f"idle{n}", 2) == PLACE)
@@ -142,6 +143,9 @@ async def test_forgetting_is_refused_where_workers_forget_what_a_fold_would_brin
     memory.clock.move(2 * 86_400_000)
     async with memory.worker() as worker:
         await traffic(memory, worker, 0, 20)
+        if comes_back:
+            memory.events.click(idle, "i2", "like")
+            await worker.deliver()
         await worker.flush()
         worker.commit()
         of = counting(worker)
