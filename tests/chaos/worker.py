@@ -4,6 +4,7 @@ With SIGUSR1 it prints what its tasks wait for.
 """
 
 import asyncio
+import atexit
 import os
 import signal
 import time
@@ -33,6 +34,8 @@ def print_tasks(*_: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGUSR1, print_tasks)
+    # Python gives up its handlers before it has ended: whoever asks then would kill it.
+    atexit.register(signal.signal, signal.SIGUSR1, signal.SIG_IGN)
     shift_clock(Path(os.environ[CLOCK]))
     from streams.cli import main  # after: modules take the clock as they find it
 
