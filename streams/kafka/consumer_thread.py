@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 import aiokafka
 from aiokafka import OffsetAndMetadata
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import InvalidSessionTimeoutError
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -21,6 +22,12 @@ from streams.kafka.pace import Pace
 from streams.kafka.standing import Standing, ask_standing
 
 log = logging.getLogger(__name__)
+
+REFUSALS = {
+    InvalidSessionTimeoutError: "session_timeout_ms must be from the brokers' group.min.session.timeout.ms "
+    "to their group.max.session.timeout.ms"
+}
+"""What to do about what a group refuses for good."""
 SERVICES = logging.getLogger("faust.services")
 """Tells that parts of Faust start and stop, which is nothing to an operator."""
 
@@ -188,7 +195,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             return joined
 
         def crash(error: BaseException) -> Any:
-            log.critical("the group refuses this worker: %r", error)
+            log.critical("the group refuses this worker: %s", REFUSALS.get(type(error), repr(error)))
             self.app.loop.call_soon_threadsafe(lambda: asyncio.ensure_future(self.app.crash(error)))
             return push_error(error)
 

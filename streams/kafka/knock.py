@@ -52,8 +52,12 @@ async def knock(settings: Settings) -> None:
                 f"bootstrap_servers must be host:port,host:port..., got {settings.bootstrap_servers!r}"
             )
         try:
-            await _ask(host.strip("[]"), int(port), options)
-            return
+            told = await _ask(host.strip("[]"), int(port), options)
+            if (fault := await _unreachable(told)) is None:
+                return
+            faults.append(f"{server}: {fault}")
+            reached = True
+            continue
         except (OSError, TimeoutError, errors.KafkaError) as error:
             reached |= isinstance(error, ssl.SSLError | errors.KafkaError)
             fault = _fault(error, settings)
@@ -105,7 +109,8 @@ async def _speaks_tls(host: str, port: int) -> bool:
     return True
 
 
-async def _ask(host: str, port: int, options: dict[str, Any]) -> None:
+async def _ask(host: str, port: int, options: dict[str, Any]) -> list[tuple[str, int]]:
+    """Return where the brokers say that they are reached."""
     # The client's own words come before ours, say less, and are errors in its log.
     quiet = logging.getLogger("aiokafka.conn")
     quiet.disabled = True
@@ -117,12 +122,37 @@ async def _ask(host: str, port: int, options: dict[str, Any]) -> None:
             # Nobody says that a token is refused: the next request is answered emptily, then the end.
             if not answer.brokers and options.get("sasl_mechanism") == "OAUTHBEARER":
                 raise errors.SaslAuthenticationFailed("a token that has not expired is wanted, of its issuer")
+            return [(broker[1], broker[2]) for broker in answer.brokers]
         finally:
             closed = connection.close()
             if connection._protocol is not None:  # a TLS connection takes a moment to close
                 await asyncio.wait([closed], timeout=CLOSE_TIMEOUT_S)
     finally:
         quiet.disabled = False
+
+
+async def _unreachable(told: list[tuple[str, int]]) -> str | None:
+    """Say what keeps this machine from all the addresses that brokers tell; None where one can be reached."""
+    faults = await asyncio.gather(*(_connects(host, port) for host, port in told))
+    if not faults or None in faults:
+        return None
+    return (
+        f"it answers, and says that brokers are reached at {told[0][0]}:{told[0][1]}, where they are not: "
+        f"{faults[0]}. See advertised.listeners of the broker"
+    )
+
+
+async def _connects(host: str, port: int) -> str | None:
+    """Say why no connection is made; None if one is."""
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_MS / 1000):
+            _, writer = await asyncio.open_connection(host, port)
+    except TimeoutError:
+        return "no answer in time"
+    except OSError as error:
+        return error.strerror or str(error)
+    writer.close()
+    return None
 
 
 def _fault(error: Exception, settings: Settings) -> str | None:

@@ -20,6 +20,7 @@ from streams.kafka.options import kafka_client_options
 from streams.kafka.topics import (
     DAY_MS,
     TOPICS,
+    UNTOLD,
     TopicDifference,
     fault,
     fed_directly,
@@ -72,12 +73,13 @@ def create_others(settings: Settings, names: Sequence[str]) -> None:
 def _create(admin: KafkaAdminClient, wanted: Mapping[str, Mapping[str, Any]]) -> set[str]:
     if not wanted:
         return set()
-    created = _created(admin.create_topics(dict(wanted), raise_errors=False)["topics"])
+    replicas = next(iter(wanted.values()))["replication_factor"]
+    created = _created(admin.create_topics(dict(wanted), raise_errors=False)["topics"], replicas)
     admin.wait_for_topics(list(wanted))
     return created
 
 
-def _created(answers: list[dict[str, Any]]) -> set[str]:
+def _created(answers: list[dict[str, Any]], replicas: int) -> set[str]:
     created = set()
     for answer in answers:
         code = answer["error_code"]
@@ -85,7 +87,9 @@ def _created(answers: list[dict[str, Any]]) -> set[str]:
             created.add(answer["name"])
         elif code != TopicAlreadyExistsError.errno:  # another worker was quicker
             reason = answer.get("error_message") or for_code(code).__name__
-            raise TopicError(f"topic {answer['name']} cannot be created: {reason}")
+            raise TopicError(
+                f"topic {answer['name']} cannot be created: {reason} (replication_factor={replicas})"
+            )
     return created
 
 
@@ -143,7 +147,7 @@ def _compare(
     pairs = {
         "partitions": (str(topic_partitions(settings, name)), str(len(partitions))),
         "replication factor": (str(settings.replication_factor), str(replicas)),
-        **{key: (value, config[key]) for key, value in wanted.items()},
+        **{key: (value, config.get(key, UNTOLD)) for key, value in wanted.items()},
     }
     return [
         TopicDifference(topic_name(settings, name), key, want, have)
@@ -189,7 +193,7 @@ topics_app = typer.Typer(no_args_is_help=True, help="Make the topics, and check 
 
 @topics_app.command("create")
 def create_command(config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Create the topics that are missing, then check all of them; exit code 1 when something differs.
+    """Create the topics that are missing, then check all of them; exit code 1 when a difference does harm.
 
     slatestream topics create --config worker.toml
     """
@@ -200,7 +204,7 @@ def create_command(config: ConfigFile = None, as_json: AsJson = False) -> None:
 
 @topics_app.command("describe")
 def describe_command(config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Show every topic beside what is wanted; exit code 1 when something differs.
+    """Show every topic beside what is wanted; exit code 1 when a difference does harm.
 
     slatestream topics describe --json
     """
@@ -212,7 +216,7 @@ def _report(
     settings: Settings, differences: list[TopicDifference], created: set[str], *, as_json: bool
 ) -> None:
     (_print_json if as_json else _print_table)(settings, differences, created)
-    if differences:
+    if not all(one.harmless for one in differences):
         raise typer.Exit(1)
 
 
@@ -224,7 +228,9 @@ def _print_json(settings: Settings, differences: list[TopicDifference], created:
         {
             "topic": name,
             "created": name in created,
-            "differences": [asdict(one) for one in differences if one.topic == name],
+            "differences": [
+                asdict(one) | {"harmless": one.harmless} for one in differences if one.topic == name
+            ],
         }
         for name in names
     ]
@@ -251,7 +257,5 @@ def _print_table(settings: Settings, differences: list[TopicDifference], created
     # Piped output is as wide as it needs to be: a table folded at 80 columns is hard to search.
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False)
     console.print(table)
-    if differences:
-        console.print(
-            f"{len(differences)} differences: change the topics with kafka-configs, or the settings."
-        )
+    if harm := [one for one in differences if not one.harmless]:
+        console.print(f"{len(harm)} differences: change the topics with kafka-configs, or the settings.")

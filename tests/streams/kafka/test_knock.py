@@ -96,10 +96,13 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         "PASSWORD": "SASL_PLAINTEXT",
         "BOTH": "SASL_SSL",
         "TOKEN": "SASL_PLAINTEXT",
+        "AWAY": "PLAINTEXT",
     }
-    kept = {kind: keep_port() for kind in kinds}
+    kept = {kind: keep_port() for kind in ("BROKER", *kinds)}
     ports = {kind: port_of(one) for kind, one in kept.items()}
+    told = {name: f"127.0.0.1:{port}" for name, port in ports.items()} | {"AWAY": "kafka.invalid:29092"}
     properties = {
+        "advertised.listeners": ",".join(f"{name}://{where}" for name, where in told.items()),
         "ssl.keystore.type": "PEM", "ssl.keystore.location": str(store),
         "ssl.truststore.type": "PEM", "ssl.truststore.location": str(cafile),
         "listener.name.mutual.ssl.client.auth": "required",
@@ -117,7 +120,8 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     with ExitStack() as stack:
         for one in kept.values():
             stack.enter_context(one)
-        broker = stack.enter_context(EmbeddedBroker(listeners=listeners, properties=properties))
+        broker = EmbeddedBroker(port=ports["BROKER"], listeners=listeners, properties=properties)
+        stack.enter_context(broker)
         host, port = broker.bootstrap_servers.split(":")
         yield Secured(host, ports | {"PLAINTEXT": int(port)}, cafile, certificate, key, other_cafile, folder)
 
@@ -197,6 +201,11 @@ FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "a password that nobody asks for": (
         "PLAINTEXT", {"security_protocol": "SASL_PLAINTEXT", **PASSWORD},
         "it asks for no credentials, and security_protocol=SASL_PLAINTEXT sends some",
+    ),
+    "an address that is told and leads nowhere": (
+        "AWAY", {},
+        "it answers, and says that brokers are reached at kafka.invalid:29092, where they are not: Name or "
+        "service not known. See advertised.listeners",
     ),
     "a mechanism that is not offered": (
         "PASSWORD", {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "SCRAM-SHA-256", **PASSWORD},

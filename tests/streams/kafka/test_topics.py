@@ -9,7 +9,7 @@ from streams.broker.embedded import EmbeddedBroker
 from streams.errors import TopicError
 from streams.kafka.options import kafka_client_options
 from streams.kafka.topic_admin import admin_client, create_topics, describe_topics, topics_app
-from streams.kafka.topics import TOPICS, TopicDifference, topic_name, topic_partitions
+from streams.kafka.topics import TOPICS, UNTOLD, TopicDifference, topic_name, topic_partitions
 from streams.settings import Settings, load_settings
 from tests.conftest import SettingsFactory
 
@@ -48,14 +48,22 @@ def test_only_missing_topics_are_created(make_settings: SettingsFactory) -> None
 def test_each_difference_is_named_with_both_values(make_settings: SettingsFactory) -> None:
     settings = make_settings(partitions=2)
     existing = topic_name(settings, "user-state")
-    configs = TOPICS["user-state"].config(settings) | {"cleanup.policy": "delete", "delete.retention.ms": "5"}
+    ours = {"cleanup.policy": "delete", "delete.retention.ms": "5"}
+    theirs = {"min.cleanable.dirty.ratio": "0.5", "max.message.bytes": "9000000"}
+    configs = TOPICS["user-state"].config(settings) | ours | theirs
     with admin_client(settings) as admin:
         admin.create_topics(
             {existing: {"num_partitions": 5, "replication_factor": 1, "configs": configs}},
             wait_for_metadata=True,
         )
     missing = {topic_name(settings, name) for name in TOPICS} - {existing}
-    assert set(describe_topics(settings)) == {
+    harmless = {
+        TopicDifference(existing, "min.cleanable.dirty.ratio", "0.2", "0.5"),
+        TopicDifference(existing, "max.message.bytes", "2097152", "9000000"),
+    }
+    found = set(describe_topics(settings))
+    assert {one for one in found if one.harmless} == harmless
+    assert found - harmless == {
         TopicDifference(existing, "partitions", "2", "5"),
         TopicDifference(existing, "cleanup.policy", "compact", "delete"),
         TopicDifference(existing, "delete.retention.ms", "86400000", "5"),
@@ -63,10 +71,19 @@ def test_each_difference_is_named_with_both_values(make_settings: SettingsFactor
     }
 
 
+def test_what_is_smaller_than_wanted_or_missing_does_harm_and_what_no_broker_tells_does_not() -> None:
+    for setting, actual, harmless in (
+        ("max.message.bytes", "1000", False), ("replication factor", "1", False), ("topic", None, False),
+        ("retention.ms", "99999999999", False), ("min.insync.replicas", UNTOLD, True),
+        ("segment.ms", "1", True),
+    ):  # fmt: skip
+        assert TopicDifference("t", setting, "2000", actual).harmless is harmless
+
+
 def test_more_replicas_than_brokers_is_refused_with_the_broker_s_reason(
     make_settings: SettingsFactory,
 ) -> None:
-    with pytest.raises(TopicError, match=r"cannot be created: .*replication factor.*3"):
+    with pytest.raises(TopicError, match=r"cannot be created: .*replication factor.*3.*replication_factor=3"):
         create_topics(make_settings(replication_factor=3))
 
 
@@ -151,5 +168,12 @@ def test_the_describe_command_says_what_differs(
     assert len(rows) == len(TOPICS)
     clicks = topic_name(kafka_settings, "clicks")
     assert rows[clicks]["differences"] == [
-        {"topic": clicks, "setting": "partitions", "wanted": "6", "actual": "4", "foreign": False}
+        {
+            "topic": clicks,
+            "setting": "partitions",
+            "wanted": "6",
+            "actual": "4",
+            "foreign": False,
+            "harmless": False,
+        }
     ]
