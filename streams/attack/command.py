@@ -21,6 +21,7 @@ from streams.bench.report import machine, write_report
 from streams.demo.dataset import fetch
 from streams.errors import ConfigurationError, SlatestreamError
 from streams.items.table import load_scorer
+from streams.releases.opening import check_release
 from streams.settings import Settings, load_settings
 
 WITHOUT, DEFENDED = "no attack", "attacked, defences on"
@@ -74,6 +75,7 @@ def attack_command(
 
     slatestream attack bandwagon --share 0.01 --seeds 4
     """
+    check_release(release)
     if kind not in KINDS:
         raise SlatestreamError(f"KIND must be one of {', '.join(KINDS)}, got {kind!r}")
     console = Console(highlight=False, stderr=as_json)

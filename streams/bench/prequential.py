@@ -42,6 +42,7 @@ from streams.demo.session import caught_up, clean_exit, cluster, keep_checking, 
 from streams.demo.taste import LIKED
 from streams.events import Click, Request
 from streams.kafka.publisher import Publisher
+from streams.releases.opening import check_release
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
 
@@ -66,6 +67,7 @@ def prequential_command(
 
     slatestream bench prequential
     """
+    check_release(release)
     console = Console()
 
     def say(text: str) -> None:

@@ -18,6 +18,7 @@ from streams.bench.report import machine, print_table, speaker, write_report
 from streams.bench.world import random_release
 from streams.demo.session import clean_exit, cluster
 from streams.errors import ConfigurationError
+from streams.releases.opening import check_release
 from streams.settings import Settings
 from streams.worker.process import WorkerError, WorkerProcess, same_topics
 
@@ -55,7 +56,8 @@ def ready_command(
         str, typer.Option(help="Start with no release (none), with one (release) or both, comma-separated.")
     ] = "none,release",
     release: Annotated[
-        Path | None, typer.Option(help="Release to start with; unset, one of random weights is made.")
+        Path | None,
+        typer.Option(help="Release to start with; unset, one of random weights is made."),
     ] = None,
     cold: Annotated[
         bool,
@@ -80,6 +82,7 @@ def ready_command(
 
     slatestream bench ready --cold
     """
+    check_release(release)
     console = Console()
     say = speaker(console)
     given = settings_given(set_ or [])

@@ -15,6 +15,7 @@ from streams.bench.report import machine, plot_curves, print_table, speaker, wri
 from streams.bench.world import random_release
 from streams.demo.session import clean_exit
 from streams.errors import ConfigurationError
+from streams.releases.opening import check_release
 
 PRECISIONS = ("fp32", "int8", "fp16")
 GPU = "CUDAExecutionProvider"
@@ -43,7 +44,8 @@ def score_command(
     seconds: Annotated[float, typer.Option(min=0, help="Of each measurement.")] = 2.0,
     threads: Annotated[int, typer.Option(min=1, help="Of the CPU provider.")] = 1,
     release: Annotated[
-        Path | None, typer.Option(help="Release to run; unset, one of random weights is made.")
+        Path | None,
+        typer.Option(help="Release to run; unset, one of random weights is made."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for score.json and the compressed releases.")] = Path(
         "build/bench"
@@ -59,6 +61,7 @@ def score_command(
 
     slatestream bench score --items 20000,1000000 --precisions fp32
     """
+    check_release(release)
     console = Console()
     say = speaker(console)
     wanted = split(precisions)

@@ -16,6 +16,7 @@ from streams.bench.stages import Stage
 from streams.bench.world import random_release
 from streams.demo.session import clean_exit
 from streams.errors import ConfigurationError
+from streams.releases.opening import check_release
 
 SETUP_S = 40.0  # a broker, a worker, a catalogue: what the plan expects before it knows
 COLUMNS = (
@@ -42,7 +43,8 @@ def serve_command(
         ),
     ] = 25.0,
     release: Annotated[
-        Path | None, typer.Option(help="Release to serve; unset, one of random weights is made.")
+        Path | None,
+        typer.Option(help="Release to serve; unset, one of random weights is made."),
     ] = None,
     baseline: Annotated[bool, typer.Option("--baseline", help="Serve without any release.")] = False,
     set_: Set = None,
@@ -70,6 +72,7 @@ def serve_command(
 
     slatestream bench serve --set policy=greedy --set k_default=20
     """
+    check_release(release)
     console = Console()
     say = speaker(console)
     given = settings_given(set_ or [])

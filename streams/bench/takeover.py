@@ -21,6 +21,7 @@ from streams.demo.session import clean_exit, cluster
 from streams.errors import ConfigurationError, SlatestreamError
 from streams.events import Click, Request
 from streams.kafka.partitioner import partition_of
+from streams.releases.opening import check_release
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
 
@@ -72,7 +73,8 @@ def takeover_command(
     workers: Annotated[int, typer.Option(min=2, help="Workers, where there are several.")] = 2,
     times: Annotated[int, typer.Option(min=1, help="Measurements of each kind.")] = 1,
     release: Annotated[
-        Path | None, typer.Option(help="Release of the workers; unset, one of random weights is made.")
+        Path | None,
+        typer.Option(help="Release of the workers; unset, one of random weights is made."),
     ] = None,
     set_: Set = None,
     out: Annotated[Path, typer.Option(help="Folder for takeover.json and the workers' logs.")] = Path(
@@ -87,6 +89,7 @@ def takeover_command(
 
     slatestream bench takeover
     """
+    check_release(release)
     console = Console()
     say = speaker(console)
     given = settings_given(set_ or [])

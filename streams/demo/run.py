@@ -16,7 +16,6 @@ import typer
 from rich.console import Console
 
 from model_core.data.datasets import Dataset, load_recbole
-from model_core.release.folder import read_release
 from streams.bench.report import machine
 from streams.client import SlateClient
 from streams.demo.dataset import fetch
@@ -28,8 +27,8 @@ from streams.demo.summary import checks, print_summary, summarise
 from streams.demo.table import show
 from streams.demo.taste import population
 from streams.demo.users import Simulation, Traffic
-from streams.errors import SlatestreamError
 from streams.kafka.publisher import Publisher
+from streams.releases.opening import check_release
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, environment, same_topics
 
@@ -60,7 +59,8 @@ def demo_command(
     seed: Seed = 0,
     out: Out = Path("build/demo"),
     release: Annotated[
-        Path | None, typer.Option(help="Release folder to serve instead of training one.")
+        Path | None,
+        typer.Option(help="Release folder to serve instead of training one."),
     ] = None,
     serve: Annotated[bool, typer.Option(help="Keep broker and worker running until Ctrl-C.")] = False,
     as_json: Annotated[
@@ -75,13 +75,9 @@ def demo_command(
 
     slatestream demo --serve
     """
+    check_release(release)
     console = Console(stderr=as_json)
     traffic = Traffic(seconds=seconds, rate=rate, k=k, seed=seed)
-    if release is not None:
-        try:
-            read_release(release)
-        except ValueError as error:
-            raise SlatestreamError(f"--release: {error}") from None
     with clean_exit(console):
         ok = _Demo(console, out, traffic, n_users=users, as_json=as_json).run(data, release, serve=serve)
         raise typer.Exit(0 if ok else 1)

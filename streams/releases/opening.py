@@ -71,3 +71,21 @@ def whoami() -> str:
     except (KeyError, OSError):  # a container's user has a number and no name
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
+
+
+def check_release(release: Path | None) -> None:
+    """Refuse a release that is none, or is damaged, before anything is started with it.
+
+    Raises
+    ------
+    SlatestreamError
+        Saying what is wrong with it.
+    """
+    if release is None:
+        return
+    from model_core.release.folder import read_release
+
+    try:
+        read_release(release)
+    except (ValueError, OSError) as error:
+        raise SlatestreamError(f"--release: {error}") from None
