@@ -1,4 +1,4 @@
-"""What a person can do about what serves: promote, canary, shadow, rollback, pin, unpin; each is a record."""
+"""A person's actions on releases: promote, canary, shadow, rollback, pin, unpin; each is a record."""
 
 import asyncio
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # it reads the files of releases, for which NumPy is imported
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What was done.
+    """The result of an action.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who changes what serves, and why."""
+    """The person who acts, and their reason."""
 
     by: str
     reason: str = ""
@@ -62,7 +62,7 @@ def servable(settings: Settings, store: "ReleaseStore", beginning: str) -> str:
 
 
 async def promote(settings: Settings, chosen: str, who: Actor) -> Done:
-    """Let a release that is `servable` serve all users.
+    """Promote a `servable` release to serve all users.
 
     Raises
     ------
@@ -77,7 +77,7 @@ async def promote(settings: Settings, chosen: str, who: Actor) -> Done:
 
 
 async def begin_canary(settings: Settings, chosen: str, who: Actor, *, share: float | None = None) -> Done:
-    """Let a release that is `servable` serve a share of the users, `canary_share` where none is given."""
+    """Start a `servable` release as a canary for a share of the users, by default `canary_share`."""
     trial = trial_of(settings, share)
     before = _to_compare("canary", chosen, standing(await read_changes(settings)))
     await _change(settings, "canary", chosen, who, replaces=before, trial=trial)
@@ -89,7 +89,7 @@ async def begin_canary(settings: Settings, chosen: str, who: Actor, *, share: fl
 
 
 async def begin_shadow(settings: Settings, chosen: str, who: Actor, *, then_canary: bool) -> Done:
-    """Let a release that is `servable` answer live requests and serve nobody."""
+    """Start a `servable` release as a shadow: it answers live requests and serves nobody."""
     trial = shadow_of(settings, then_canary=then_canary)
     before = _to_compare("shadow", chosen, standing(await read_changes(settings)))
     await _change(settings, "shadow", chosen, who, replaces=before, trial=trial)
@@ -159,7 +159,7 @@ async def pin(settings: Settings, who: Actor, *, meant: str | None = None) -> Do
 
 
 async def unpin(settings: Settings, who: Actor, *, meant: str | None = None) -> Done:
-    """Let other releases be promoted again.
+    """Unpin, so that other releases can be promoted again.
 
     Raises
     ------

@@ -116,7 +116,7 @@ def pin_command(
 def unpin_command(
     reason: Reason = "", by: By = None, config: ConfigFile = None, as_json: AsJson = False
 ) -> None:
-    """Let other releases be promoted again.
+    """Unpin, so that other releases can be promoted again.
 
     slatestream release unpin
     """

@@ -1,4 +1,4 @@
-"""What serves, and since when: the records of `model-releases`, one for each change.
+"""The history of what serves: the records of `model-releases`, one for each change.
 
 Each record has a key of its own, so compaction keeps them all: the topic is the history of what served.
 """
@@ -37,7 +37,7 @@ class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a canary or a shadow is compared with what serves, and when that ends.
+    """The terms by which a canary or a shadow is compared with the live release.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class ReleaseChange(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(slots=True)
 class Standing:
-    """What the changes up to one have led to.
+    """The state after some changes.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ class Standing:
         return self.canary or self.shadow
 
     def counts(self, change: ReleaseChange) -> bool:
-        """Whether a change that comes now is in time, and allowed."""
+        """Return whether a change that comes now is in time, and allowed."""
         now, asked, tried = self.live or "", change.version, self.tried
         if change.change in TRY:
             another = tried is not None and tried.version != asked

@@ -1,4 +1,4 @@
-"""What slates of a canary have earned beside those of the release that serves, from `feedback`."""
+"""Compares what the slates of a canary and of the live release earn, from `feedback`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ LIVE, CANARY = 0, 1
 
 
 class _Record(msgspec.Struct, gc=False):
-    """What is read of `Feedback`."""
+    """The fields of `Feedback` that are read."""
 
     request_id: str
     user_id: str
@@ -42,7 +42,7 @@ _decode = msgspec.json.Decoder(_Record).decode
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is to become of a canary, and why."""
+    """The decision on a canary, and the reason."""
 
     promote: bool
     gate: Gate
@@ -105,7 +105,7 @@ class Comparison:
         return found
 
     def figures(self) -> dict[str, float]:
-        """What a slate of either has earned, and the canary's lead with its always-valid interval."""
+        """Return what a slate of either earns, and the canary's lead with its always-valid interval."""
         slates, earned = self.counted, self.earned.sum(axis=1)
         live, canary = earned / np.maximum(slates, 1.0)
         found = difference_of_ratios(

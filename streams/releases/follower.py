@@ -174,7 +174,7 @@ class Follower:
         return self._lanes.shadow is None and self._decides()
 
     def _keep_shadow(self, wanted: Standing) -> None:
-        """Let a shadow answer for as long as it is asked for, and for this worker to decide."""
+        """Start or stop the shadow: it runs while it is asked for and this worker decides."""
         shadow, asked = self._lanes.shadow, wanted.shadow
         if shadow is None:
             return
@@ -185,7 +185,7 @@ class Follower:
             self._answer_beside(shadow, asked)
 
     def _keep_canary(self, wanted: Standing) -> None:
-        """Let a canary serve the share that is asked for, and nobody where it is asked for no more."""
+        """Give the canary the share that is asked for, or stop it where none is."""
         canary, asked = self._lanes.canary, wanted.canary
         if canary is None or canary.version == wanted.live:  # it is about to serve all
             return
@@ -244,7 +244,7 @@ class Follower:
         self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
 
     async def _make_room(self) -> None:
-        """Let go of the release from before: memory is for two."""
+        """Unload the previous release: memory holds two."""
         for lane in self._lanes:
             if lane is not self._lanes.serving:
                 self._lanes.remove(lane)

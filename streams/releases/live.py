@@ -1,4 +1,4 @@
-"""What a worker serves when it starts: the release that was promoted last, if it can."""
+"""The release that a worker serves when it starts: the last promoted one that can be loaded."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_REASON = 500
 NO_MEMORY = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory", "out of memory")
-"""What ONNX Runtime and the system say of it in errors of other kinds."""
+"""How ONNX Runtime and the system word it in errors of other kinds."""
 CACHED = 8
 """Releases that stay on a machine, those asked for last."""
 TRIED = 3  # releases back, until a worker serves without any
@@ -35,7 +35,7 @@ TRIED = 3  # releases back, until a worker serves without any
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What a worker begins with that follows `model-releases`.
+    """The initial state of a worker that follows `model-releases`.
 
     Attributes
     ----------
@@ -161,7 +161,7 @@ def check_swap(release: Release, *, fingerprint: str | None, signals: SignalConf
 
 
 def passing(error: BaseException | None) -> bool:
-    """Whether an error may be over by the next try: it says nothing of the release's own bytes."""
+    """Return whether an error may be transient, rather than the fault of the release's files."""
     while error is not None:
         if isinstance(error, StoreUnreachable | KafkaError | OSError | MemoryError):
             return True
@@ -172,7 +172,7 @@ def passing(error: BaseException | None) -> bool:
 
 
 def to_be_said(kind: Kind, changes: Sequence[ReleaseChange], version: str, by: str) -> bool:
-    """Whether a change of a release has not been said by somebody yet since it was last to serve."""
+    """Return whether `by` has not recorded this change yet since the release was last to serve."""
     for change in reversed(changes):
         if change.version == version:
             if change.change in WANT:

@@ -1,4 +1,4 @@
-"""What commands about releases have in common: their options, and how a store is opened."""
+"""Shared by the commands for releases: options, and opening a store."""
 
 import getpass
 import os

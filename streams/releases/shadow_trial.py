@@ -1,4 +1,4 @@
-"""What a release that answered live requests as a shadow is worth: whether it may serve anybody."""
+"""The trial of a shadow: whether a release that answered live requests may serve users."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ class _Item(msgspec.Struct, gc=False):
 
 
 class _Record(msgspec.Struct, gc=False):
-    """What is read of `Feedback`."""
+    """The fields of `Feedback` that are read."""
 
     request_id: str
     user_id: str

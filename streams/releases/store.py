@@ -1,4 +1,4 @@
-"""Where releases are kept: a folder, or any URL that fsspec knows (s3://, gs://, ...).
+"""A store of releases: a folder, or any URL that fsspec knows (s3://, gs://, ...).
 
 Each release lies under its version, which is a hash of its contents: a version never means two things, and
 who reads one can tell whether it is what was written. The manifest is written last, so what has none is no
@@ -89,13 +89,13 @@ class ReleaseStore:
         return release
 
     def has(self, version: str) -> bool:
-        """Whether the store holds a release."""
+        """Return whether the store holds a release."""
         with self._explained("read"):
             self._files.invalidate_cache()
             return bool(self._files.exists(self._path(version, MANIFEST)))
 
     def _holds(self, version: str, folder: Path, names: Sequence[str]) -> bool:
-        """Whether each file of a folder is in the store, by its size, and the manifest byte by byte."""
+        """Return whether the store has each file of a folder, by size, and the same manifest."""
         if not self.has(version):
             return False
         with self._explained(f"read ({version})"):

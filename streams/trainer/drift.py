@@ -1,4 +1,4 @@
-"""Whether the scores of the live release have moved since it began to serve, from `feedback`."""
+"""Drift of the live release's scores since it began to serve, from `feedback`."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class _Item(msgspec.Struct, gc=False):
 
 
 class _Record(msgspec.Struct, gc=False):
-    """What is read of `Feedback`."""
+    """The fields of `Feedback` that are read."""
 
     slate: list[_Item]
     model_version: str

@@ -1,4 +1,4 @@
-"""What the trainer that leads does, again and again: wait for events, train, judge, announce."""
+"""The leading trainer's loop: wait for events, train, judge, announce."""
 
 import asyncio
 import logging
@@ -213,7 +213,7 @@ class Loop:
         write(self._folder / PLAN, plan)
 
     async def _while_leading(self) -> bool:
-        """Let the step run for as long as this trainer leads."""
+        """Run the step for as long as this trainer leads."""
         step = asyncio.ensure_future(self._step(self._folder))
         lost = asyncio.ensure_future(self._seat.lost.wait())
         try:

@@ -39,7 +39,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What came of a plan: a release, and whether it may serve.
+    """The outcome of a plan: a release, and whether it may serve.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
     @property
     def passed(self) -> bool:
-        """Whether it may serve."""
+        """True if it may serve."""
         return all(gate.passed for gate in self.gates)
 
     @property

@@ -23,7 +23,7 @@ BATCH, STALE = 64, 0.01
 """Slates whose popularity and co-visits are read at one moment, the first's, and by what share the log may
 grow meanwhile; each user's past is exact."""
 ROUNDS = 3
-"""Of Newton's, where rows are developed around what is believed."""
+"""Newton steps, for rows that are developed around the current weights."""
 
 
 def refit(

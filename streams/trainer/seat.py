@@ -1,4 +1,4 @@
-"""Which trainer leads, and how far it has trained: both are a consumer group's."""
+"""Leader election of trainers, and how far they have trained: both by a consumer group."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -62,7 +62,7 @@ class Seat(ConsumerRebalanceListener):
 
     @property
     def task(self) -> "asyncio.Task[None]":
-        """What keeps the place; it ends only with an error or by `stop`."""
+        """The task that holds the seat; it ends only by an error or by `stop`."""
         assert self._task is not None
         return self._task
 

@@ -1,4 +1,4 @@
-"""What the slates of the last days earned, from `feedback`: what a new release's policy is taught by."""
+"""Slates of the last days and their rewards, from `feedback`, which teach a new release's policy."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from streams.kafka.topics import topic_partitions, topics_of_worker
 from streams.settings import Settings
 
 MOST_SLATES = 20_000
-"""Of the latest: a policy has a few dozen weights, and each slate is scored anew."""
+"""Most slates used, the latest: a policy has a few dozen weights, and each slate is scored anew."""
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -29,7 +29,7 @@ class _Item(msgspec.Struct, gc=False):
 
 
 class _Record(msgspec.Struct, gc=False):
-    """What is read of `Feedback`."""
+    """The fields of `Feedback` that are read."""
 
     request_id: str
     user_id: str
@@ -92,7 +92,7 @@ class ShownSlates:
         return [self._shown(record, looked) for record in ordered]
 
     def _examination(self, records: Sequence[_Record]) -> NDArray[np.float64]:
-        """How often each position is looked at: (MAX_SLATE,) float64."""
+        """Probability that each position is looked at: (MAX_SLATE,) float64."""
         bias = self._settings.position_bias
         if bias != "learned":
             return power_law(bias, MAX_SLATE)

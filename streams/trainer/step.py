@@ -172,7 +172,7 @@ def _train(
 
 
 def _teach(settings: Settings, folder: Path, plan: Plan, corpus: Corpus, dataset: Dataset) -> None:
-    """Let the release's policy begin with what slates of the releases before have earned."""
+    """Start the release's policy from the rewards of earlier releases' slates."""
     if not (settings.trainer_refit_days and "feedback" in plan.ends):
         return
     slates = read_shown(settings, plan.ends, now_ms=plan.made_ms)
@@ -190,7 +190,7 @@ def _teach(settings: Settings, folder: Path, plan: Plan, corpus: Corpus, dataset
 
 
 def recipe_of(settings: Settings, live: Path | None, release: Release | None) -> Recipe:
-    """How to train: as the recipe says, else with the live release's sizes and signals.
+    """Return how to train: by the recipe, else with the live release's sizes and signals.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What `slatestream trainer` tells Prometheus."""
+"""Metrics of `slatestream trainer`."""
 
 import math
 
@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from streams.metrics import Described
 
 OUTCOMES = ("promoted", "shadow", "canary", "rejected", "failed", "void")
-"""What came of a training: `void` where something else was promoted meanwhile."""
+"""Outcomes of a training; `void`: another release was promoted meanwhile."""
 CAUSES = ("events", "minutes", "drift")
 
 DESCRIBED = tuple(

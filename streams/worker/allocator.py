@@ -26,7 +26,7 @@ def bound_heaps() -> bool:
 
 
 def give_back() -> None:
-    """Let the system have the pages of the heaps that hold nothing; any thread may do so."""
+    """Return empty heap pages to the system; callable from any thread."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(ctypes.c_size_t(0))

@@ -24,7 +24,7 @@ runtime: Any = numba.core.runtime.nrt
 
 
 def load_without_compiler() -> None:
-    """Let this process load cached kernels at once: for a worker, whose kernels were compiled before."""
+    """Make this process load cached kernels without the compiler: for a worker whose kernels are compiled."""
     # Kernels have the names of these two functions, and the methods of this class, in their cached form:
     # there is no other place to say it.
     caching.Cache.load_overload = _load_overload
@@ -33,7 +33,7 @@ def load_without_compiler() -> None:
 
 
 def are_cached(*kernels: Any) -> bool:
-    """Whether each of the kernels was compiled from its present source, whatever for."""
+    """Return whether each kernel was compiled from its present source, for any signature."""
     return all(kernel._cache._cache_file._load_index() for kernel in kernels)
 
 

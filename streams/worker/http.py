@@ -370,4 +370,4 @@ HANDLERS: dict[str, Handler] = {
     "readyz": readyz,
     "openapi": openapi,
 }
-"""What answers each of `streams.api.routes.ROUTES`."""
+"""The handler of each of `streams.api.routes.ROUTES`."""

@@ -1,4 +1,4 @@
-"""What of a worker decides whether a request for a slate is parsed at all."""
+"""Decides for a worker whether a request for a slate is parsed at all."""
 
 from streams.api.door import Door
 from streams.kafka.partitioner import partition_of

@@ -1,4 +1,4 @@
-"""What the handlers of HTTP answer from, and who answers for which partition."""
+"""The state that the HTTP handlers read, and lookup of a partition's owner."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from streams.worker.suspects import Suspects
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What HTTP answers from.
+    """The parts of a worker that the HTTP handlers use.
 
     Attributes
     ----------

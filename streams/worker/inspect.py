@@ -1,4 +1,4 @@
-"""What a worker knows of one user or one item: for people who look, at no cost that requests would feel."""
+"""What a worker knows about a user or an item, for people; cheap enough not to slow requests."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,7 +104,7 @@ class Inspector:
         )
 
     def _neighbours(self, row: int) -> list[Weighed]:
-        """What is met together with an item, over all partitions; the largest first."""
+        """Return the items that occur together with an item, over all partitions, largest weight first."""
         shared = self._shared
         weights: dict[int, int] = {}
         for part in shared.parts:

@@ -1,4 +1,4 @@
-"""How late the event loop is: what every callback that holds it costs all the others."""
+"""Lag of the event loop: how late timers fire because callbacks hold it."""
 
 import asyncio
 from collections.abc import Callable

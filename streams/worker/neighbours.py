@@ -30,7 +30,7 @@ PORTS = {"http": 80, "https": 443}
 
 
 class Neighbour(msgspec.Struct, frozen=True, array_like=True):
-    """Who owns a partition, as it says itself: a row of `policy-state`.
+    """The owner of a partition, as announced in a row of `policy-state`.
 
     Attributes
     ----------

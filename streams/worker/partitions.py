@@ -190,15 +190,15 @@ class Partitions:
         return [task.result() for _, task in sorted(self._shards.items()) if _restored(task)]
 
     def logs(self) -> list[LogBases]:
-        """Which logs each live shard was folded from."""
+        """Return the logs that each live shard was folded from."""
         return [shard.logs for shard in self.live()]
 
     def incomplete(self) -> bool:
-        """Whether the items are still being read, or a partition of this worker is being restored."""
+        """Return whether items are still being read, or a partition of this worker is being restored."""
         return not self._shared_topics.caught_up or len(self.live()) < len(self._shards)
 
     def owns(self, partition: int) -> bool:
-        """Whether this worker answers for a partition."""
+        """Return whether this worker owns a partition."""
         return partition in self._shards
 
     # Readiness
@@ -218,7 +218,7 @@ class Partitions:
         }
 
     def is_ready(self) -> bool:
-        """Whether state is restored and caught up; a standby, which owns nothing, is ready to take over."""
+        """Return whether state is restored and caught up; a standby, which owns nothing, is ready."""
         ready = (
             self._shared_topics.caught_up
             and self._caught_up
@@ -233,7 +233,7 @@ class Partitions:
         return ready
 
     def _topics_as_wanted(self) -> bool:
-        """Whether all inputs are there, for the consumer, too: one that it sees no more may be back."""
+        """Return whether all input topics are as wanted, and known to the consumer, too."""
         return not self._faults() and self._inputs.knows(INPUTS)
 
     async def _catch_up(self, partitions: set[int]) -> None:

@@ -136,7 +136,7 @@ class WorkerProcess:
 
     @property
     def url(self) -> str:
-        """Where it answers HTTP."""
+        """URL of its HTTP API."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
@@ -227,7 +227,7 @@ class WorkerProcess:
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
     def forget_peak(self) -> None:
-        """Let `peak_bytes` count from now on."""
+        """Reset `peak_bytes` to count from now on."""
         self.check()
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 

@@ -22,7 +22,7 @@ class Quarantines:
         self._clock = clock
 
     async def hold(self, shard: Shard, user_id: str, *, why: str) -> Held:
-        """Let no click of a user from the next one on count for others; no change where none does.
+        """Hold a user: from the next one on, their clicks do not count for others. Idempotent.
 
         Raises
         ------
@@ -53,7 +53,7 @@ class Quarantines:
                 profiles.quarantine.hold(user_id, row, begin, now_ms=now_ms, why=reason)
 
     async def release(self, shard: Shard, user_id: str) -> Held | None:
-        """Let clicks of a user from the next one on count again; None of one who never was in quarantine.
+        """Release a user: from the next one on, their clicks count again. None if they were never held.
 
         Raises
         ------

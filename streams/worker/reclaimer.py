@@ -92,7 +92,7 @@ class Reclaimer:
         self._rest(crowded, len(done))
 
     def _surplus(self) -> int:
-        """How many undescribed items there are beyond three quarters of what is allowed, once near to it."""
+        """Return how many undescribed items exceed three quarters of the limit, once near to it."""
         held = self._shared.index.n_undescribed
         return held - self._limit * 3 // 4 if held > self._limit * 7 // 8 else 0
 
@@ -123,7 +123,7 @@ class Reclaimer:
         return free[: max(crowded, int(np.count_nonzero(old[free])))]
 
     async def _forget(self, rows: Rows, started_s: int, shards: list[Shard]) -> Rows:
-        """Let items be unknown, unless they are needed by now; return their rows."""
+        """Forget items that are still not needed; return their rows."""
         index, shared = self._shared.index, self._shared
         done = [_NONE]
         for part in _slices(rows):
@@ -164,7 +164,7 @@ class Reclaimer:
             self._metrics.count_reclaimed("arms", len(arms))
 
     async def _release(self) -> None:
-        """Let other items have the rows that were forgotten, once nothing names them."""
+        """Free the rows of forgotten items, once nothing refers to them."""
         if not len(self._forgotten) or self._lanes.pending:
             return
         rows, self._forgotten = self._forgotten, _NONE

@@ -1,4 +1,4 @@
-"""What a worker says of itself in `/metrics` and `/readyz`, as a status shows it."""
+"""A worker's state from its `/metrics` and `/readyz`, for `slatestream status`."""
 
 import http.client
 import json

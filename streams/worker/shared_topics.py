@@ -69,7 +69,7 @@ class SharedTopics:
             topics["experiments"]: self._on_experiments,
         }
         self.url: str | None = settings.advertised_url
-        """Where this worker is reached; announced for the partitions that it owns."""
+        """URL of this worker, announced for the partitions that it owns."""
 
     async def start(self, crash: Callable[[BaseException], None]) -> None:
         """Read the experiments to their end, and begin to follow; an error goes to `crash`."""
@@ -91,7 +91,7 @@ class SharedTopics:
 
     @property
     def caught_up(self) -> bool:
-        """Whether everything has been read that was there at the start."""
+        """Return whether all that was there at the start has been read."""
         return self._reader.caught_up.is_set()
 
     def position(self, name: str, partition: int) -> int:
@@ -111,7 +111,7 @@ class SharedTopics:
         self._reader.resume(self._topics["policy-state"], partition)
 
     def owner_url(self, partition: int) -> str | None:
-        """Where the owner of another worker's partition is reached, as it announced itself."""
+        """Return the URL that the owner of another worker's partition announced."""
         url = self._owners.get(partition)
         return None if url == self.url else url
 

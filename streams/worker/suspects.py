@@ -1,4 +1,4 @@
-"""Who looks like a fake: users are looked at off the event loop, each once more after new clicks."""
+"""Finds users who look fake, off the event loop; each is checked again after new clicks."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Seen:
-    """What has been looked at of a shard: users' events by row, and who was suspect."""
+    """The checked state of a shard: users' events by row, and who was suspect."""
 
     shard: Shard
     events: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))

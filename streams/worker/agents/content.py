@@ -103,7 +103,7 @@ Versions = dict[str, list[tuple[Any, Content | None]]]
 
 
 def _versions(tombstones: Iterable[Any], described: Iterable[tuple[Content, Any]]) -> Versions:
-    """What is said of each item, oldest first: rows before the last one would be overwritten at once."""
+    """Return the versions of each item, oldest first; only the last one is written."""
     said = [(record.key.decode(errors="replace"), record, None) for record in tombstones if record.key]
     said += [(value.item_id, record, value) for value, record in described]  # type: ignore[misc]
     versions: Versions = {}
@@ -113,7 +113,7 @@ def _versions(tombstones: Iterable[Any], described: Iterable[tuple[Content, Any]
 
 
 def _before(refused: set[int], versions: Versions) -> Versions:
-    """What was said before the versions that were refused, of items that have something before."""
+    """Return the versions before the refused ones, of items that have an earlier version."""
     return {
         name: held[:-1] for name, held in versions.items() if held[-1][0].offset in refused and len(held) > 1
     }

@@ -66,6 +66,6 @@ class RequestAgent:
         await self._server.serve_batch(shard, accepted, batch, clicks_end=self._clicks_end(batch))
 
     def _clicks_end(self, batch: RecordBatch) -> int | None:
-        """Where the clicks of the same users ended when these requests were read, if that is known."""
+        """Return the end offset of the same users' clicks when these requests were read, if known."""
         clicks = self._inputs.partition("clicks", batch.tp.partition)
         return RecordColumns.of(batch.records).ends.get(clicks)

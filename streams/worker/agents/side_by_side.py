@@ -139,7 +139,7 @@ def _alike(run: Sequence[RecordBatch], batch: RecordBatch) -> bool:
 
 
 def _kind(records: Sequence[Any]) -> bool | None:
-    """Whether headers follow the values of what was fetched; None of anything else."""
+    """Return whether headers follow the fetched values; None for anything else."""
     return records.headed if isinstance(records, RecordColumns) and records.source is None else None
 
 
