@@ -54,17 +54,25 @@ class Model(torch.nn.Module):
         ----------
         new : (n_items,) bool; items : (k,) int64 rows
         """
-        device = self.ranker.item_bias.device
         if items is None and not self.training and len(self.inputs["id_rows"]) > BLOCK:
             return torch.cat([self.vectors(new, some) for some in self._blocks()])
+        vectors: Tensor = self.encoder(**self._read(new, items))
+        return vectors
+
+    def parts(self, new: Tensor | None = None, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Parts of items, which `ItemEncoder.fuse` makes their vectors of in training; see `vectors`."""
+        return self.encoder.parts(**self._read(new, items))
+
+    def _read(self, new: Tensor | None, items: Tensor | None) -> dict[str, Tensor]:
+        """Inputs of the item encoder for all items, or for some."""
+        device = self.ranker.item_bias.device
         at = slice(None) if items is None else items
         inputs = {name: value.to(device)[at] for name, value in self.inputs.items()}
         if new is not None:
             inputs["id_rows"] = inputs["id_rows"] * ~new[at]
         if self.training:
             self._hide(inputs)
-        vectors: Tensor = self.encoder(**inputs)
-        return vectors
+        return inputs
 
     def _blocks(self) -> list[Tensor]:
         """Rows of all items, `BLOCK` at a time: what is read of one on the way is a thousand times larger."""

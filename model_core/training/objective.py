@@ -15,6 +15,7 @@ from model_core.network.config import EASE, POPULARITY, TrainConfig
 from model_core.network.model import Model
 from model_core.network.ranker import NOT_ELIGIBLE
 from model_core.signals.sample_signals import Log
+from model_core.training.adversarial import worst_step
 
 ALIGNED = 256  # items a step whose parts are drawn to their ids
 AWAY_S = (3_600.0, 90 * 86_400.0)  # how long a user may have been away who is asked about the long run
@@ -125,23 +126,55 @@ class Objective:
         """
         new = self.model.draw_newcomers()
         step = self._step(rows, targets)
-        vectors = self._encode(step, new) if vectors is None else vectors
-        asked, user, states, known = self._ask(step, vectors)
+        if vectors is None and self.train.adversarial and self.model.training:
+            loss, retrieval = self._hardened(step, new)
+        else:
+            vectors = self._encode(step, new) if vectors is None else vectors
+            loss, retrieval, _ = self._loss(step, vectors, new, ranking=ranking)
+        if ranking and self._aligned:
+            some = self._known[torch.randperm(len(self._known), device=self.device)[:ALIGNED]]
+            loss = loss + self.train.alignment * self.model.alignment(some)
+        return loss, retrieval
+
+    def _hardened(self, step: _Step, new: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss as it is, and under the step of items' parts that raises it the most, weighed together."""
+        read = self._read_items(step)
+        parts, mask = self.model.parts(new, None if read is None else read[0])
+
+        def fused(parts: Tensor) -> Vectors:
+            vectors = self.model.encoder.fuse(parts, mask)
+            return vectors if read is None else _Some(vectors, read[1])
+
+        plain, retrieval, asked = self._loss(step, fused(parts), new)
+        (gradient,) = torch.autograd.grad(plain, parts, retain_graph=True)
+        moved = parts + worst_step(parts, gradient, self.train.adversarial)
+        hard, _, _ = self._loss(step, fused(moved), new, asked=asked)
+        share = self.train.adversarial_weight
+        return (1.0 - share) * plain + share * hard, retrieval
+
+    def _loss(
+        self,
+        step: _Step,
+        vectors: Vectors,
+        new: Tensor,
+        *,
+        ranking: bool = True,
+        asked: _Asked | None = None,
+    ) -> tuple[Tensor, Tensor, _Asked]:
+        """Loss of a step, the part of it that is retrieval's, and how its targets were asked for."""
+        asked, user, states, known = self._ask(step, vectors, asked)
         compared, scores = self._compare(step, asked, user, vectors, new)
         weight = self._tensor(self._weight[asked.rows])
         shift = self._shift(compared)
         retrieval = _softmax_loss(scores + shift, weight)
         if not ranking:
-            return retrieval, retrieval
+            return retrieval, retrieval, asked
         few = torch.randperm(len(user), device=self.device)[: max(1, int(self.train.ranked * len(user)))]
         loss = retrieval + self._rank_loss(
             user[few], compared[few], scores[few], weight[few], states[asked.at[few]],
             self._allowed(known, asked, few), vectors, self._tensor(self.log.actions[asked.rows])[few] - 1,
         )  # fmt: skip
-        if self._aligned:
-            some = self._known[torch.randperm(len(self._known), device=self.device)[:ALIGNED]]
-            loss = loss + self.train.alignment * self.model.alignment(some)
-        return loss, retrieval
+        return loss, retrieval, asked
 
     def _shift(self, compared: Tensor) -> Tensor:
         """What is added to scores: each column stands for as many items as it had a chance to be.
@@ -168,13 +201,18 @@ class Objective:
 
     def _encode(self, step: _Step, new: Tensor) -> Vectors:
         """Encode the items that a step reads; all of them where the catalogue is small."""
+        read = self._read_items(step)
+        return self.model.vectors(new) if read is None else _Some(self.model.vectors(new, read[0]), read[1])
+
+    def _read_items(self, step: _Step) -> tuple[Tensor, Tensor] | None:
+        """Items that a step reads, and the place of each of all among them; None where all are encoded."""
         if not self.large:
-            return self.model.vectors(new)
+            return None
         rows = np.concatenate((step.events[step.events >= 0], step.wanted[step.targets >= 0]))
         items = self._tensor(np.unique(np.concatenate((self.log.items[rows], step.columns.ravel())))).long()
         place = torch.full((self.log.n_items,), -1, device=self.device)
         place[items] = torch.arange(len(items), device=self.device)
-        return _Some(self.model.vectors(new, items), place)
+        return items, place
 
     @torch.inference_mode()
     def compare(
@@ -192,12 +230,14 @@ class Objective:
         scores : (n, 1 + m), the targets' in column 0
         """
         step = self._step(rows, targets)
-        asked, user, _, _ = self._ask(step, read)
+        asked, user, _, _ = self._ask(step, read, None)
         new = torch.ones(len(vectors), dtype=torch.bool, device=self.device)
         return self._compare(step, asked, user, vectors, new)[1]
 
-    def _ask(self, step: _Step, vectors: Vectors) -> tuple[_Asked, Tensor, Tensor, Tensor]:
-        """Draw how n targets are asked for, and read who asks, by the vectors of items.
+    def _ask(
+        self, step: _Step, vectors: Vectors, asked: _Asked | None
+    ) -> tuple[_Asked, Tensor, Tensor, Tensor]:
+        """Draw how n targets are asked for, unless it is known, and read who asks, by the vectors of items.
 
         Returns
         -------
@@ -205,7 +245,7 @@ class Objective:
         """
         times = self.log.times_ms[step.events] / 1000.0
         states, known = self._read(step.events, times, vectors)
-        asked = self._asked(step.wanted, times, step.targets)
+        asked = asked or self._asked(step.wanted, times, step.targets)
         liked = self._liked(asked.sample, asked.stranger)
         user = self.model.ranker.user_vector(
             states[asked.at, asked.place], asked.idle, asked.idle_known, liked

@@ -62,6 +62,15 @@ Epochs = Annotated[
     int | None, typer.Option(min=1, help="Passes over the interactions; overrides the recipe.")
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Overrides the recipe's.")]
+Robust = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Train also under the worst change of items' vectors of this relative size, e.g. 0.01. Takes "
+        "half as long again; overrides the recipe's `adversarial`.",
+    ),
+]
 Until = Annotated[float, typer.Option(help="Train on this first fraction by time; test on the rest.")]
 Epsilon = Annotated[
     float | None,
@@ -90,6 +99,7 @@ def train_command(
     epochs: Epochs = None,
     seed: Seed = None,
     until: Until = 1.0,
+    robust: Robust = None,
     epsilon: Epsilon = None,
     delta: Delta = None,
     device: Device = "auto",
@@ -141,7 +151,7 @@ def train_command(
             raise SlatestreamError(f"--map, --like-from and --strict are for --task recommend, not {task}")
         given = {
             "--until": until != 1.0, "--tensorboard": tensorboard, "--wandb": wandb,
-            "--epsilon": epsilon is not None, "--delta": delta is not None,
+            "--robust": robust is not None, "--epsilon": epsilon is not None, "--delta": delta is not None,
         }  # fmt: skip
         for option in (name for name, value in given.items() if value):
             raise SlatestreamError(f"{option} is for --task recommend, got it with --task {task}")
@@ -165,9 +175,12 @@ def train_command(
     if not 0.0 < until <= 1.0:
         raise SlatestreamError(f"--until must be above 0 and at most 1, got {until:g}")
     try:
-        made = make_recipe(recipe, epochs, seed, epsilon=epsilon, delta=delta)
+        made = make_recipe(recipe, epochs, seed, robust=robust, epsilon=epsilon, delta=delta)
         if made.privacy.promised:
-            curved = {"--until": until != 1.0, "--tensorboard": tensorboard, "--wandb": wandb}
+            curved = {
+                "--until": until != 1.0, "--tensorboard": tensorboard, "--wandb": wandb,
+                "--robust": robust is not None,
+            }  # fmt: skip
             check_private(settings, [name for name, given in curved.items() if given])
         with curves(tensorboard, wandb, {"until": until} | asdict(made)) as watch:
             trained = _train(settings, made, data, how, out, until, device, watch, console)
@@ -308,6 +321,7 @@ def make_recipe(
     epochs: int | None = None,
     seed: int | None = None,
     *,
+    robust: float | None = None,
     epsilon: float | None = None,
     delta: float | None = None,
 ) -> "Recipe":
@@ -316,7 +330,7 @@ def make_recipe(
 
     recipe = Recipe() if path is None else read_recipe(path)
     tables: dict[str, dict[str, Any]] = {
-        "train": {"epochs": epochs, "seed": seed},
+        "train": {"epochs": epochs, "seed": seed, "adversarial": robust},
         "privacy": {"epsilon": epsilon, "delta": delta},
     }
     return recipe.changed(

@@ -101,6 +101,14 @@ def test_tune_writes_a_recipe_that_train_takes(trained: Path, tmp_path: Path) ->
             "train: --until must not be given with epsilon",
         ),
         (
+            ("train", "--data", ".", "--epsilon", "4", "--robust", "0.01"),
+            "train: --robust must not be given with epsilon",
+        ),
+        (
+            ("train", "--data", ".", "--robust", "0.01", "--task", "ctr-text"),
+            "--robust is for --task recommend, got it with --task ctr-text",
+        ),
+        (
             ("train", "--data", ".", "--epsilon", "4", "--task", "ctr-text"),
             "--epsilon is for --task recommend, got it with --task ctr-text",
         ),

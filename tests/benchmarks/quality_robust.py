@@ -1,0 +1,235 @@
+"""What adversarial training keeps when items' parts are moved against the model: ML-100K in time order.
+
+    python -m tests.benchmarks.quality_robust --until 0.2 --seeds 2
+
+For each seed models are trained on the first part of the events, one as usual and one for each step of
+`adversarial`. At the split each is asked once for every user who likes something later; all items but those
+met are ranked. Then every item's parts (id, text, links) are moved, by a share of their length, along the
+gradient of the loss of just these likes: each model is attacked by its own worst case, by somebody who knows
+the answers. Beside it stands a step of that length in a random direction.
+
+Quality is NDCG@10, of the score as served, and of the networks alone, without co-visits, popularity and EASE,
+which no such step moves; each is attacked by its own gradient. Intervals are bootstraps over users of means
+over seeds, 95 %.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from model_core.data.corpus import Corpus, make_corpus, rating_actions
+from model_core.data.datasets import load_recbole
+from model_core.data.replay import Replay, item_features
+from model_core.evaluation.evaluate import Truth, future
+from model_core.evaluation.topn import ranking_metrics
+from model_core.network.model import Model
+from model_core.network.ranker import is_new
+from model_core.release.served import dense_inputs
+from model_core.signals.sample_signals import fit_log
+from model_core.training.adversarial import worst_step
+from model_core.training.recipe import Recipe
+from model_core.training.train import fit_model
+from streams.items.text_encoder import named_encoder
+from streams.settings import Settings
+
+DATA = Path("~/.cache/slatestream/ml-100k")
+TOP, BATCH, DRAWS = 10, 32, 2000
+KINDS = ("as served", "networks alone")
+Scores = tuple[Tensor, Tensor]
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="ML-100K in RecBole's files.")] = DATA,
+    until: Annotated[float, typer.Option(help="Train on this first fraction by time.")] = 0.2,
+    seeds: Annotated[int, typer.Option(min=1)] = 2,
+    step: Annotated[
+        list[float] | None, typer.Option(help="`adversarial` of the hardened models; repeatable.")
+    ] = None,
+    weight: Annotated[float, typer.Option(help="`adversarial_weight` of these.")] = 0.5,
+    epochs: Annotated[int, typer.Option(min=1)] = 6,
+    size: Annotated[list[float] | None, typer.Option(help="Steps of the attack; repeatable.")] = None,
+) -> None:
+    """Train, attack, and print how much quality is lost."""
+    console = Console(width=140)
+    sizes = [0.0, *(size or (0.02, 0.05, 0.1, 0.2))]
+    dataset, settings, recipe = load_recbole(data.expanduser()), Settings(), Recipe()
+    # Half-life and penalty are those of the recipe, for both alike.
+    recipe = recipe.changed(train={"choose_half_life": False, "choose_linear": False, "epochs": epochs})
+    encoder = named_encoder(settings.text_encoder)
+    corpus = make_corpus(
+        dataset, rating_actions(dataset.interactions), settings.actions, encoder, recipe.model
+    )
+    split = int(until * len(corpus.log))
+    truth = future(corpus.log, split)
+    console.print(
+        f"{platform.machine()}, torch {torch.__version__}; trained on the first {split:,} events, {epochs} "
+        f"epochs, seeds 0..{seeds - 1}; {len(truth.users)} users asked at the split"
+    )
+    models = {"plain": 0.0} | {f"adversarial {one:g}": one for one in step or (0.01,)}
+    found = {name: np.zeros((seeds, len(KINDS), 2, len(sizes), len(truth.users))) for name in models}
+    for name, adversarial in models.items():
+        for seed in range(seeds):
+            hardened = {"seed": seed, "adversarial": adversarial, "adversarial_weight": weight}
+            begun = time.process_time()
+            model, _ = fit_model(
+                corpus, split, tuple(settings.actions.values()), recipe.model,
+                replace(recipe.train, **hardened), recipe.signals,
+            )  # fmt: skip
+            seconds = time.process_time() - begun
+            attacked = Attacked(model, corpus, split, truth, recipe)
+            for s, one in enumerate(sizes):
+                found[name][seed, :, 1, s] = attacked.quality(attacked.random(one))
+                for kind in range(len(KINDS)):
+                    found[name][seed, kind, 0, s] = attacked.quality(attacked.worst(one, kind))[kind]
+            clean = found[name][seed, :, 0, 0].mean(-1)
+            console.print(
+                f"{name}, seed {seed}: {seconds:.0f} s of processor time, gains after long "
+                f"{[round(gain, 2) for gain in model.ranker.gains_away.tolist()]}, clean NDCG@10 "
+                + ", ".join(f"{value:.4f} {kind}" for value, kind in zip(clean, KINDS, strict=True))
+            )
+    plain = found.pop("plain")
+    for name, rows in found.items():
+        _show(console, {"plain": plain, name: rows}, sizes)
+
+
+class Attacked:
+    """A trained model, asked for some users at a split by vectors of items that are moved."""
+
+    def __init__(self, model: Model, corpus: Corpus, split: int, truth: Truth, recipe: Recipe) -> None:
+        self._model, self._truth = model.eval(), truth
+        config, signals = recipe.model, recipe.signals
+        before = corpus.log.first(split)
+        replay = Replay(
+            corpus.log, corpus.edges, corpus.stated, history_length=config.history_length,
+            n_affinities=config.n_affinities, signals=signals,
+            ease=fit_log(before, signals, item_features(corpus)),
+        )  # fmt: skip
+        replay.advance(split)
+        self._asked: list[dict[str, Tensor]] = []
+        for begin in range(0, len(truth.users), BATCH):
+            some = truth.users[begin : begin + BATCH]
+            moments = np.full(len(some), corpus.log.times_ms[split])
+            self._asked.append(dense_inputs(replay.requests(some, moments)))
+
+    def _vectors(self, moved: Tensor | None) -> Tensor:
+        """Vectors of all items as served, with what is added to their parts."""
+        encoder, inputs = self._model.encoder, self._model.inputs
+        parts, mask = encoder.parts(**inputs)
+        there = {kind: (inputs[kind], inputs[f"{kind}_mask"]) for kind in self._model.modalities}
+        mapped = encoder.content(there, inputs["entities"], inputs["edge_mask"])
+        fused = encoder.fuse(parts if moved is None else parts + moved, mask)
+        return torch.where(encoder.met[inputs["id_rows"]].unsqueeze(-1), fused, mapped)
+
+    def worst(self, size: float, kind: int) -> Tensor | None:
+        """Return the step along the gradient of what the users are to find: (n_items, M, dim).
+
+        Parameters
+        ----------
+        kind : which of `KINDS` is attacked
+        """
+        if not size:
+            return None
+        encoder = self._model.encoder
+        with torch.no_grad():
+            parts, _ = encoder.parts(**self._model.inputs)
+        moved = torch.zeros_like(parts, requires_grad=True)
+        for scores, relevant in self._scores(moved):
+            likely = torch.log_softmax(scores[kind], 1).masked_fill(~relevant, 0.0)
+            (-likely.sum()).backward()
+        assert moved.grad is not None
+        return worst_step(parts, moved.grad, size)
+
+    def random(self, size: float) -> Tensor | None:
+        """Return a step in a random direction: (n_items, M, dim)."""
+        if not size:
+            return None
+        with torch.no_grad():
+            parts, _ = self._model.encoder.parts(**self._model.inputs)
+        drawn = torch.randn(parts.shape, generator=torch.Generator().manual_seed(0))
+        return worst_step(parts, drawn, size)
+
+    @torch.no_grad()
+    def quality(self, moved: Tensor | None) -> NDArray[np.float64]:
+        """NDCG@10 of each user, as served and by the networks alone: (2, n)."""
+        each = []
+        for scores, relevant in self._scores(moved):
+            ndcg = [
+                ranking_metrics(one.topk(TOP, dim=1).indices.numpy(), relevant.numpy())["ndcg"]
+                for one in scores
+            ]
+            each.append(np.array(ndcg))
+        return np.concatenate(each, 1)
+
+    def _scores(self, moved: Tensor | None) -> Iterator[tuple[Scores, Tensor]]:
+        """Scores of every item, of each kind, and what was liked later, a batch of users at a time."""
+        ranker, begin = self._model.ranker, 0
+        for asked in self._asked:
+            vectors = self._vectors(moved)
+            given = {key: asked[key] for key in asked if key not in ("history", "eligible", "signals")}
+            signals, history = asked["signals"], asked["history"]
+            user, states, known, gains = ranker.read(vectors[history.clamp(min=0)], history >= 0, **given)
+            new = is_new(signals)
+            match = ranker.match(user) @ vectors.T
+            everything = vectors.expand(len(user), -1, -1)
+            hidden = ranker.hidden(user, everything, states, known.unsqueeze(1))
+            head = ranker.rank(hidden).squeeze(-1) * (1.0 - new)
+            counts = gains[:, -2:-1] * (1.0 - new) + new
+            served = counts * match + ranker.prior(user, signals, gains[:, :-2]) + gains[:, -1:] * head
+            barred = ~asked["eligible"]
+            relevant = torch.as_tensor(self._truth.relevant[begin : begin + len(user)])
+            begin += len(user)
+            yield (served.masked_fill(barred, -1e9), (match + head).masked_fill(barred, -1e9)), relevant
+
+
+def _show(console: Console, found: dict[str, NDArray[np.float64]], sizes: list[float]) -> None:
+    """Print quality by size of the step, and the hardened model's fall as a share of the plain one's."""
+    (plain_name, plain), (hard_name, hard) = ((name, rows.mean(0)) for name, rows in found.items())
+    for k, kind in enumerate(KINDS):
+        table = Table(title=f"NDCG@10, {kind}")
+        for column in (
+            "step",
+            "direction",
+            plain_name,
+            hard_name,
+            "hardened - plain",
+            "fall, share of plain's",
+        ):
+            table.add_column(column, justify="right")
+        for d, direction in enumerate(("worst", "random")):
+            for s, size in enumerate(sizes):
+                if d and not s:
+                    continue
+                ours, theirs = hard[k, d, s], plain[k, d, s]
+                falls = hard[k, d, 0] - ours, plain[k, d, 0] - theirs
+                share = _interval(falls, lambda a, b: a.mean() / b.mean()) if s and not d else ""
+                table.add_row(
+                    f"{size:g}", direction if s else "none", f"{theirs.mean():.4f}", f"{ours.mean():.4f}",
+                    _interval((ours, theirs), lambda a, b: a.mean() - b.mean()), share,
+                )  # fmt: skip
+        console.print(table)
+
+
+def _interval(
+    values: tuple[NDArray[np.float64], NDArray[np.float64]],
+    figure: Callable[[NDArray[np.float64], NDArray[np.float64]], float],
+) -> str:
+    """Return a figure of two paired samples with the middle 95 % of its bootstrap over users."""
+    rng, n = np.random.default_rng(0), len(values[0])
+    draws = rng.integers(0, n, (DRAWS, n))
+    low, high = np.percentile([figure(values[0][at], values[1][at]) for at in draws], (2.5, 97.5))
+    return f"{figure(*values):+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+if __name__ == "__main__":
+    typer.run(main)
