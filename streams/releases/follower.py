@@ -174,7 +174,7 @@ class Follower:
         return self._lanes.shadow is None and self._decides()
 
     def _keep_shadow(self, wanted: Standing) -> None:
-        """Start or stop the shadow: it runs while it is asked for and this worker decides."""
+        """Stop the shadow where it is not asked for or another worker decides; restart it for a new trial."""
         shadow, asked = self._lanes.shadow, wanted.shadow
         if shadow is None:
             return

@@ -22,7 +22,7 @@ class Quarantines:
         self._clock = clock
 
     async def hold(self, shard: Shard, user_id: str, *, why: str) -> Held:
-        """Hold a user: from the next one on, their clicks do not count for others. Idempotent.
+        """Hold a user: from the next click on, their clicks do not count for others. Idempotent.
 
         Raises
         ------
@@ -53,7 +53,7 @@ class Quarantines:
                 profiles.quarantine.hold(user_id, row, begin, now_ms=now_ms, why=reason)
 
     async def release(self, shard: Shard, user_id: str) -> Held | None:
-        """Release a user: from the next one on, their clicks count again. None if they were never held.
+        """Release a user: from the next click on, their clicks count again. None if they were never held.
 
         Raises
         ------
