@@ -20,9 +20,8 @@ import yaml
 
 from streams.broker.ports import keep_port, port_of
 from streams.cli import app
-from streams.metrics.port import metrics_port
 from streams.settings import Settings
-from streams.trainer.told import Told
+from streams.trainer.drift import SCORES
 from streams.worker.process import DIE_WITH_PARENT, WorkerProcess, environment, same_topics
 from tests.e2e.client import Client, film
 
@@ -112,13 +111,15 @@ def start_experiment(settings: Settings) -> None:
     assert started.exit_code == 0, (started.output, started.exception)
 
 
-@contextmanager
-def metrics_of_a_trainer() -> Iterator[str]:
-    """Metrics of a trainer that has seen scores drift and has nothing to train on; give their host:port."""
-    told = Told()
-    told.drift.set(0.1)
-    with metrics_port(told.registry, host="127.0.0.1", port=0) as url:
-        yield urllib.parse.urlsplit(url).netloc
+def send_scores(client: Client, version: str) -> None:
+    """Publish as many scores of a release as a trainer compares, an hour apart; only it reads these."""
+    now_ms, each = int(time.time() * 1000), 200
+    for number in range(2 * SCORES // each):
+        slate = [{"score": (number + place) % each / each} for place in range(each)]
+        at_ms = now_ms - 3_600_000 * number
+        value = json.dumps({"slate": slate, "model_version": version, "timestamp_ms": at_ms})
+        client.send("feedback", "scores", value.encode())
+    client.flush()
 
 
 SECONDS = {"5m": 5, "10m": 5, "15m": 6, "30m": 120, "1h": 8, "6h": 9, "3d": 12, "7d": 60, "30d": 30}

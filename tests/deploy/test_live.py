@@ -26,9 +26,9 @@ from tests.deploy.live import (
     Prometheus,
     Traffic,
     beside,
-    metrics_of_a_trainer,
     missing,
     selectors,
+    send_scores,
     start_experiment,
 )
 from tests.e2e.client import Client, wait_until
@@ -111,10 +111,23 @@ def seen(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Se
     with ExitStack() as stack:
         worker = stack.enter_context(WorkerProcess(values, log=folder / "worker.log"))
         evaluation, _ = stack.enter_context(beside(settings, "ope", "--every", "1"))
+        trainer, _ = stack.enter_context(
+            beside(
+                settings,
+                "trainer",
+                "--folder",
+                str(folder / "training"),
+                release_store=str(store),
+                text_encoder="none",
+                trainer_drift=1e6,
+                trainer_every_events=10**9,
+            )  # fmt: skip
+        )
         client = stack.enter_context(Client(settings))
         worker.wait_ready()
         for kind, version, trial in (("promote", first, None), ("canary", second, trial_of(settings, 0.4))):
             asyncio.run(publish_change(settings, kind, version, by="ann", trial=trial))
+        send_scores(client, first)
         traffic = Traffic(client, worker)
         start_experiment(settings)
         wait_until(lambda: worker.metrics().total("experiments_running") == 1, "the experiment runs")  # type: ignore[union-attr]
@@ -123,7 +136,7 @@ def seen(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Se
             "slatestream": [worker.url.removeprefix("http://")],
             "slatestream-ope": [evaluation],
             "slatestream-canary": [canary],
-            "slatestream-trainer": [stack.enter_context(metrics_of_a_trainer())],
+            "slatestream-trainer": [trainer],
         }
         prometheus = Prometheus(prometheus_program, folder, targets)
         stack.callback(prometheus.stop)
