@@ -63,7 +63,8 @@ class Replay:
         self.ease = ease
         self._described = np.ones(log.n_items, np.bool_)
         surge = signals.surge_bound
-        self._parts, self._popularity, self._trends = PartsReader(), Popularity(surge), Trends(surge)
+        self._popularity = Popularity(surge, signals.read_temper)
+        self._parts, self._trends = PartsReader(), Trends(surge)
         self._horizon = signals.horizon
         self._events = UserEvents(log, signals.depth)
         self._counted = CovisitReplay(log, signals, keys=keys)
@@ -101,7 +102,10 @@ class Replay:
         parts = self._parts.read([self._counted.counts])
         self._popularity.read(parts, self.log.n_items)
         signals, values = joint_scores(
-            parts, *drawn.window, self._popularity.tempers, liked_items(self.ease, drawn)
+            parts,
+            *self._popularity.weighed(drawn.window),
+            self._popularity.tempers,
+            liked_items(self.ease, drawn),
         )
         return ScoreBatch(
             **self._reader.users(

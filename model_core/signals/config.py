@@ -12,7 +12,7 @@ MAX_NEIGHBOURS = 4096
 UNTOLD = {
     "depth": 1009, "affinity_positives": 50, "affinity_half_life_ms": 2_592_000_000, "neighbours": 256,
     "influence_per_hour": 100, "surge_bound": 3.0,
-    "popularity_half_life_ms": 0, "low_pass": 0.0,
+    "popularity_half_life_ms": 0, "low_pass": 0.0, "read_temper": 0.0,
 }  # fmt: skip
 """Of releases whose manifest does not say: they were trained when these were the only values, and before
 users and surges were bounded, which they are in what is served all the same."""
@@ -25,10 +25,11 @@ class SignalConfig:
     The last `depth` events of a user count, and of those the ones whose item is described; see
     `model_core.signals.pasts`. An event pairs its item with those of the user's `window` events before it;
     the d-th event before adds ``pair_decay ** (d - 1)``, times `pair_other` unless both are positive. The
-    signal of item i is ``sum_r read_decay ** r * (1 or read_other) * C[h_r, i] / sqrt(popularity_i + 10)``
-    over the user's `read_window` last events h_r, r = 0 the most recent, 1 for a positive one; beside it goes
-    ``log1p(popularity_i)``, counting positive events, those of long ago less where there is a half-life, and
-    EASE's score from all that the user liked.
+    signal of item i is ``sum_r read_decay ** r * (1 or read_other) * rarity(h_r) * C[h_r, i] /
+    sqrt(popularity_i + 10)`` over the user's `read_window` last events h_r, r = 0 the most recent, 1 for a
+    positive one, with the `popularity.rarity` of what was met; beside it goes ``log1p(popularity_i)``,
+    counting positive events, those of long ago less where there is a half-life, and EASE's score from all
+    that the user liked.
     """
 
     depth: int = 1009
@@ -49,8 +50,10 @@ class SignalConfig:
     """Times the pace of before at which an item's recent likes count; 0 = at any. See
     `model_core.robust.surge`."""
     read_window: int = 20
-    read_decay: float = 0.85
+    read_decay: float = 0.8
     read_other: float = 0.5
+    read_temper: float = 0.75
+    """How much less co-visits with a popular item say than those with a rare one: see `popularity.rarity`."""
     popularity_half_life_ms: int = 0
     """Age at which a positive event counts half as much in how popular its item is: one of
     `horizons.HALF_LIVES_MS`, or 0, as much at any age."""
@@ -82,6 +85,8 @@ class SignalConfig:
         for name in ("pair_decay", "pair_other"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
+        if not 0 <= self.read_temper <= 1:
+            raise ValueError(f"read_temper must be in [0, 1], got {self.read_temper}")
 
     @classmethod
     def read(cls, described: Mapping[str, Any]) -> "SignalConfig":

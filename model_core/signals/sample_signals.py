@@ -30,7 +30,7 @@ from model_core.signals.config import SignalConfig
 from model_core.signals.ease import UNIT, Ease, fit_ease
 from model_core.signals.horizons import FAINT, HALF_LIVES_MS, RECENT
 from model_core.signals.pasts import Pasts, Window
-from model_core.signals.popularity import tempers
+from model_core.signals.popularity import tempers, weighed
 from model_core.signals.reader import Drawn
 
 N_SIGNALS = 3
@@ -106,6 +106,7 @@ class CovisitReplay:
         self.position = 0
         self.counts = CoVisitation(neighbours=config.neighbours, **config.pairing)
         self._horizon, self._surge_bound = config.horizon, config.surge_bound
+        self._read_temper = config.read_temper
         n = max(log.n_items, int(log.items.max(initial=-1)) + 1)
         self.counts.grow(np.arange(n, dtype=np.uint64) if keys is None else keys)
         self._last = np.full((log.n_users, config.window), -1, np.int32)
@@ -140,7 +141,7 @@ class CovisitReplay:
         shares, left = np.empty(items.shape), np.empty(items.shape, np.float32)
         end = int(rows[-1]) + 1 if len(rows) else self.position
         self._count(end, rows, window, items, sums, likes, shares, left)
-        return tempered(sums, tempers(likes, shares)), np.log1p(left)
+        return tempered(sums, tempers(likes, shares, self._read_temper)), np.log1p(left)
 
     def _count(
         self,
@@ -161,7 +162,7 @@ class CovisitReplay:
                 self.counts.tables, self.counts.pair_weights, self._last, self._last_positive,
                 self._last_counted, log.users, log.items, log.positive, log.times_ms, self._counted,
                 self.position, end, self.counts.neighbours, self._horizon, self._surge_bound,
-                rows, *window, items, sums, likes, shares, left, done,
+                self._read_temper, rows, *window, items, sums, likes, shares, left, done,
             )  # fmt: skip
             if self.position < end:
                 self.counts.make_room()
@@ -262,7 +263,8 @@ def _events_before(  # type: ignore[no-untyped-def]
 @njit
 def _count_and_read(  # type: ignore[no-untyped-def]
     t: Tables, pair, last, last_positive, last_counted, users, log_items, positive, times, counted, begin,
-    end, neighbours, horizon, surge_bound, rows, histories, weights, items, sums, likes, shares, left, done,
+    end, neighbours, horizon, surge_bound, read_temper, rows, histories, weights, items, sums, likes, shares,
+    left, done,
 ):  # fmt: skip
     """Count the events from `begin` on, and note what is known before each of `rows` from `done` on.
 
@@ -277,11 +279,15 @@ def _count_and_read(  # type: ignore[no-untyped-def]
     )
     bounds, offset, time = np.empty(2, np.int64), np.empty(1, np.int64), np.empty(1, np.int64)
     window = np.empty((1, last.shape[1]), np.int32)
-    amount_of = weights.astype(np.float64)
+    amount_of = np.empty((1, histories.shape[1]))
     for event in range(begin, end):
         if done < len(rows) and rows[done] == event:
+            for k in range(histories.shape[1]):
+                met = histories[done, k]
+                likes_met = t.popularity[met] if 0 <= met < len(t.popularity) else 0
+                amount_of[0, k] = weighed(weights[done, k], likes_met, read_temper)
             found = kernels.gather_weighted(
-                t, histories[done : done + 1], amount_of[done : done + 1], bounds, others, amounts, 0
+                t, histories[done : done + 1], amount_of, bounds, others, amounts, 0
             )
             for k in range(found):
                 total[others[k]] += amounts[k]

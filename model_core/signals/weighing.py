@@ -22,7 +22,8 @@ from model_core.signals.config import SignalConfig
 from model_core.signals.horizons import HALF_LIVES_MS, HOUR_MS
 from model_core.signals.joint import joint_scores
 from model_core.signals.parts import Parts, PartsReader
-from model_core.signals.popularity import tempers_at
+from model_core.signals.pasts import Window
+from model_core.signals.popularity import tempers_at, weighed_at
 from model_core.signals.trends import (
     COVISITS,
     FIXED_POPULARITY,
@@ -151,13 +152,13 @@ class Weigher:
     def _learn(self, events: Events, n_items: int) -> None:
         parts, config = self._reader.read(self._parts()), self._config
         read = read_weights(window=events.windows.shape[1], decay=config.read_decay, other=config.read_other)
+        met = Window(events.windows.astype(np.int64), np.where(events.windows_positive, read[1], read[0]))
         near, values = joint_scores(
-            parts, events.windows.astype(np.int64), np.where(events.windows_positive, read[1], read[0]),
-            np.ones(n_items), None,
-        )  # fmt: skip
+            parts, *weighed_at(parts, met, config.read_temper), np.ones(n_items), None
+        )
         sizes, rows = _drawn(events.items, events.windows, events.offsets, n_items, RIVALS)
         signals = signals_of(parts, rows, events.times, config.surge_bound)
-        tempers = tempers_at(parts, rows, config.surge_bound)
+        tempers = tempers_at(parts, rows, config.surge_bound, config.read_temper)
         before = self.weights
         learned, squares = before.values.copy(), before.squares.copy()
         level, wins, losses = before.level, before.wins, before.losses

@@ -10,10 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.signals.config import SignalConfig
+from model_core.signals.popularity import rarity
+
 POPULAR_SHARE = 0.05
 """Share of a catalogue, the most popular items, that bandwagon and decoy tie targets to."""
 TARGET_EVERY = 4
 """Of a fake's events one in so many is on a target; of a decoy's one in two."""
+
+READ = SignalConfig()
 
 Rows = NDArray[np.int64]
 
@@ -102,21 +107,21 @@ def _decoy(known: Known, targets: Rows, events: int, rng: np.random.Generator) -
 def _gradient(known: Known, targets: Rows, events: int, rng: np.random.Generator) -> Rows:
     """Items by how steeply the targets' scores rise with their co-visits.
 
-    A target's score for a user is the sum of its co-visits with the last items of that user, the latest the
-    most (`SignalConfig.read_decay`): so its derivative by the co-visits with an item is what that item weighs
-    in the histories of all users. Fillers are drawn by it, from the steepest ones.
+    A target's score for a user is the sum of its co-visits with the last items of that user, the latest and
+    the rarest the most (`SignalConfig.read_decay`, `popularity.rarity`): so its derivative by the co-visits
+    with an item is what that item weighs in the histories of all users. Fillers are drawn by it, from the
+    steepest ones.
     """
     gradient = np.zeros(len(known.popularity))
     for past in known.pasts:
         latest_first = past[::-1]
-        np.add.at(gradient, latest_first, READ_DECAY ** np.arange(len(latest_first)))
+        np.add.at(gradient, latest_first, READ.read_decay ** np.arange(len(latest_first)))
+    gradient *= [rarity(likes, READ.read_temper) for likes in known.popularity.tolist()]
     gradient[targets] = 0.0
     steepest = np.argsort(-gradient, kind="stable")[: len(known.popular)]
     odds = gradient[steepest] + 1e-9
     return rng.choice(steepest, events, p=odds / odds.sum())
 
-
-READ_DECAY = 0.85
 
 KINDS: dict[str, Callable[[Known, Rows, int, np.random.Generator], Rows]] = {
     "random": _random,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from model_core.release.batches import ScoreBatch
 from model_core.signals.joint import joint_scores
-from model_core.signals.parts import PartsReader
+from model_core.signals.parts import Parts, PartsReader
 from model_core.signals.popularity import Popularity
 from model_core.signals.reader import Drawn, Reader
 from model_core.signals.trends import Trends, popularity_signal
@@ -122,7 +122,8 @@ class RequestBatches:
             codes=np.array([release.action_code(name) for name in settings.actions], np.int64),
         )
         surge = release.signals.surge_bound
-        self._parts, self._popularity, self._trends = PartsReader(), Popularity(surge), Trends(surge)
+        self._popularity = Popularity(surge, release.signals.read_temper)
+        self._parts, self._trends = PartsReader(), Trends(surge)
         self._weigher = weigher
 
     # Event loop
@@ -170,8 +171,11 @@ class RequestBatches:
         times_ms = np.array([request.timestamp_ms for request in requests], np.int64)
         seeds = np.array([self._seed(request.request_id) for request in requests], np.uint64)
         described = self._eligibility.described(n)
+        parts = self._parts.read(self._shared.parts)
+        self._popularity.read(parts, n)
         drawn = self._reader.draw(people.pasts, times_ms, described=described)
-        batch = self._score_batch(people, drawn, times_ms, allowed, described)
+        drawn = drawn._replace(window=self._popularity.weighed(drawn.window))
+        batch = self._score_batch(people, drawn, parts, times_ms, allowed, described)
         fresh = gathered.diverse and self._settings.fresh_share > 0
         return Prepared(
             people=people,
@@ -193,12 +197,11 @@ class RequestBatches:
         self,
         people: People,
         drawn: Drawn,
+        parts: Parts,
         times_ms: NDArray[np.int64],
         allowed: Allowed,
         described: NDArray[np.bool_],
     ) -> ScoreBatch:
-        parts = self._parts.read(self._shared.parts)
-        self._popularity.read(parts, len(described))
         signals, signal_values = joint_scores(
             parts, *drawn.window, self._popularity.tempers, self._sources.liked(drawn)
         )

@@ -116,7 +116,7 @@ def test_what_items_are_ranked_by_is_cut_the_same_in_training_and_however_many_p
     assert share < 0.6
     assert popularity.counts[0] == raw[0]
     assert np.expm1(levels[0, 1]) == pytest.approx(popularity.counts[1], rel=0.1)  # one like less
-    np.testing.assert_array_equal(popularity.tempers, tempers_at(read, asked, BOUND))
+    np.testing.assert_array_equal(popularity.tempers, tempers_at(read, asked, BOUND, 0.0))
     assert popularity.tempers[1] == pytest.approx(np.sqrt(raw[1] + 10) / share)
     now_ms = int(log.times_ms[-1])
     signals = trends.signals(asked[None], log.times_ms[-1:])

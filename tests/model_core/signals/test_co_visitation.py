@@ -14,7 +14,9 @@ from model_core.signals.co_visitation import (
     total_popularity,
 )
 from model_core.signals.config import SignalConfig
+from model_core.signals.parts import PartsReader
 from model_core.signals.pasts import Window, recent
+from model_core.signals.popularity import TYPICAL_LIKES, Popularity
 from model_core.signals.sample_signals import CovisitReplay, Log, UserEvents
 from model_core.signals.sparse import scatter
 
@@ -84,21 +86,26 @@ def log_of(log):
     return Log(users, items, offsets + 1, positive, offsets, 5, N_ITEMS)
 
 
-@given(logs, st.sampled_from([16, 256]))
-def test_scores_are_those_that_training_replays(log, neighbours):
-    part, config = make(neighbours, window=20), SignalConfig(neighbours=neighbours, influence_per_hour=0)
+@given(logs, st.sampled_from([16, 256]), st.sampled_from([0.0, 0.5, 1.0]))
+def test_scores_are_those_that_training_replays(log, neighbours, read_temper):
+    part = make(neighbours, window=20)
+    config = SignalConfig(neighbours=neighbours, influence_per_hour=0, read_temper=read_temper)
     items, positive, *windows, offsets = columns(log, window=20)
     part.observe(items, positive, *windows, offsets)
     events, described = log_of([*log, *((user, 0, True) for user in range(5))]), np.ones(N_ITEMS, np.bool_)
     asked, last = np.arange(5, dtype=np.int32), np.arange(len(log), len(log) + 5)
     pasts = UserEvents(events, config.depth).before(asked, np.full(5, len(log)))
     rows, weights = recent(pasts, described, read_weights(window=20, decay=0.85, other=0.5))
-    expected = dense_scores([part], rows, N_ITEMS, weights)
+    popularity = Popularity(config.surge_bound, read_temper)
+    popularity.read(PartsReader().read([part]), N_ITEMS)
+    _, tempered = popularity.weighed(Window(rows, weights))
+    typical = np.float64((10 / (TYPICAL_LIKES + 10)) ** read_temper)
+    expected = dense_scores([part], rows, N_ITEMS, tempered) / typical
 
     replay, everything = CovisitReplay(events, config), np.tile(np.arange(N_ITEMS, dtype=np.int32), (5, 1))
-    found, popularity = replay.before(last[:1], Window(rows[:1], weights[:1]), everything[:1])
-    np.testing.assert_array_equal(found, expected[:1])
-    np.testing.assert_array_equal(popularity[0], np.log1p(total_popularity([part], N_ITEMS)))
+    found, levels = replay.before(last[:1], Window(rows[:1], weights[:1]), everything[:1])
+    np.testing.assert_allclose(found, expected[:1], rtol=1e-6)
+    np.testing.assert_array_equal(levels[0], np.log1p(total_popularity([part], N_ITEMS)))
     replay.advance(len(events))
     with pytest.raises(ValueError, match=f"position must be at least {len(events)}, got 0"):
         replay.advance(0)

@@ -125,6 +125,7 @@ def test_what_a_user_had_done_before_a_row_of_a_log_knows_nothing_of_it_or_what_
         ({"depth": 9, "window": 10}, "window must be at most the depth, 9, got 10"),
         ({"neighbours": 5000}, r"neighbours must be in \[1, 4096\], got 5000"),
         ({"pair_decay": 0.0}, r"pair_decay must be in \(0, 1\], got 0.0"),
+        ({"read_temper": 1.5}, r"read_temper must be in \[0, 1\], got 1.5"),
     ],
 )
 def test_parameters_out_of_bounds_are_refused(wrong, message):

@@ -17,6 +17,7 @@ from model_core.training.train import fit_widths
 from tests.model_core import tiny
 
 TRAIN = TrainConfig(epochs=4, warm_up=0.0, threads=1)
+SIGNALS = SignalConfig(read_window=1)  # which say little: what users like the networks must find out
 
 
 def trust_in(data: Dataset) -> float:
@@ -27,9 +28,7 @@ def trust_in(data: Dataset) -> float:
     model = Model(corpus, config, TRAIN, tuple(tiny.WEIGHTS.values()))
     windows = cut_windows(corpus.log, config, TRAIN, np.random.default_rng(0))
     features = item_features(corpus)
-    samples = collect_samples(
-        corpus.log, windows, corpus.edges, corpus.stated, features, config, SignalConfig()
-    )
+    samples = collect_samples(corpus.log, windows, corpus.edges, corpus.stated, features, config, SIGNALS)
     trainer = Trainer(model, corpus.log, windows, samples, TRAIN)
     split = 2 * len(corpus.log) // 3
     trainer.fit(TRAIN.epochs, before=split, report=lambda stage, done: None)

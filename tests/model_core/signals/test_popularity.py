@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from model_core.signals.co_visitation import WEIGHT_UNIT, CoVisitation
+from model_core.signals.joint import joint_scores
+from model_core.signals.parts import Parts, PartsReader
+from model_core.signals.pasts import Window
+from model_core.signals.popularity import TYPICAL_LIKES, Popularity, tempers_at, weighed_at
+
+RARE, TYPICAL, POPULAR, WANTED, _ = range(5)
+LIKES = {RARE: 2, TYPICAL: TYPICAL_LIKES, POPULAR: 400}
+
+
+def met_in_two_partitions() -> Parts:
+    """Items that were met together with another one three times each, in one partition or the other."""
+    parts = [CoVisitation(window=1) for _ in range(2)]
+    for part, met in zip(parts, ([RARE, POPULAR], [TYPICAL]), strict=True):
+        part.grow(np.arange(5, dtype=np.uint64))
+        items, windows = [], []
+        for item in met:
+            items += [item] * LIKES[item] + [WANTED] * 3
+            windows += [-1] * LIKES[item] + [item] * 3
+        yes = np.ones((len(items), 1), np.bool_)
+        part.observe(
+            np.array(items, np.int32), yes[:, 0], np.array(windows, np.int32)[:, None], yes,
+            np.arange(len(items)),
+        )  # fmt: skip
+    return PartsReader().read(parts)
+
+
+def scores(parts: Parts, read_temper: float) -> list[float]:
+    """What `WANTED` scores after each of the three items."""
+    popularity = Popularity(0.0, read_temper)
+    popularity.read(parts, 5)
+    window = Window(np.array([[RARE], [TYPICAL], [POPULAR]]), np.full((3, 1), WEIGHT_UNIT))
+    near, values = joint_scores(parts, *popularity.weighed(window), popularity.tempers, None)
+    assert near.rows.tolist() == [WANTED] * 3
+    return values[:, 0].tolist()
+
+
+@pytest.mark.parametrize("read_temper", [0.0, 0.5, 0.75, 1.0])
+def test_co_visits_with_a_popular_item_say_less_than_with_a_rare_one(read_temper: float) -> None:
+    plain = 3 / np.sqrt(9 + 10)
+    expected = [plain * (50 / (likes + 10)) ** read_temper for likes in LIKES.values()]
+
+    assert scores(met_in_two_partitions(), read_temper) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_few_items_are_weighed_as_all_of_them_are_and_padding_is_nothing() -> None:
+    parts, rng = met_in_two_partitions(), np.random.default_rng(0)
+    popularity = Popularity(2.0, 0.75)
+    popularity.read(parts, 5)
+    rows = rng.integers(-1, 5, (7, 4))
+    window = Window(rows, rng.integers(1, WEIGHT_UNIT, rows.shape))
+    some = np.arange(5, dtype=np.int32)
+
+    every = popularity.weighed(window)
+    np.testing.assert_array_equal(every.weights, weighed_at(parts, window, 0.75).weights)
+    np.testing.assert_array_equal(every.weights == 0, rows < 0)
+    np.testing.assert_array_equal(popularity.tempers, tempers_at(parts, some, 2.0, 0.75))
+    empty = PartsReader().read([CoVisitation(window=1)])
+    assert weighed_at(empty, window, 0.75).weights[rows == RARE].tolist() == (
+        window.weights[rows == RARE].tolist()
+    )
