@@ -9,10 +9,14 @@ Two attackers guess who is a member; each knows all likes of everybody, and what
 of the users lead one to expect of each user. One is told the counts, and weighs a user's own part in them as
 likely as the noise lets it be. The other is told the weights of EASE, as a release holds them, and looks at
 those between a user's own likes. Half of the users are members; AUC .5 is a guess.
+
+`--peer-python PEERS/bin/python` lets dp-accounting say what the noise promises: `uv venv PEERS`, then
+`uv pip install --python PEERS dp-accounting==0.6.0`, in an environment of its own.
 """
 
 import argparse
 import math
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,17 +34,25 @@ EPSILONS = (1.0, 4.0, 8.0, math.inf)
 SHADOWS = 4
 """Halvings of the users that the attackers count; each makes two."""
 K = 10
+PEER = Path(__file__).with_name("private_peer.py")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--peer-python", help="Python of an environment with dp-accounting")
     given = parser.parse_args()
     if not given.data.is_dir():
         sys.exit(f"skipped: --data must be a folder of RecBole atomic files, got {str(given.data)!r}")
     users, items, n_users, n_items = likes(given.data)
     print(f"{n_users} users, {n_items} items, {len(users)} likes, delta {Privacy().delta:g}")
+    if given.peer_python:
+        for epsilon in EPSILONS[:-1]:
+            theirs = accounted(given.peer_python, Privacy(epsilon=epsilon))
+            print(f"epsilon {epsilon:g}: {theirs:.6f} by dp-accounting")
+    else:
+        print("skipped: dp-accounting, for want of --peer-python")
     bound = "AUC at most"
     columns = ("popularity", "co-visits", "EASE", "AUC by counts", "AUC by EASE")
     print(f"{'epsilon':>8}" + "".join(f"{name:>18}" for name in columns) + f"{bound:>14}{'items':>7}")
@@ -50,6 +62,17 @@ def main() -> None:
         *pairs, (known, _) = zip(*spread(rows), strict=True)
         told = "".join(f"{mean:>9.4f} ± {half:.4f}" for mean, half in pairs)
         print(f"{epsilon:>8g}{told}{most(privacy):>14.4f}{known:>7.0f}", flush=True)
+
+
+def accounted(python: str, privacy: Privacy) -> float:
+    """Epsilon of the noises of a promise together, as dp-accounting has it."""
+    on_items, on_pairs = noises(privacy)
+    sigmas = on_items, on_pairs / privacy.clip
+    command = [python, str(PEER), *(f"{value!r}" for value in (privacy.delta, *sigmas))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"dp-accounting failed: {' '.join(command)}\n{done.stderr[-2000:]}")
+    return float(done.stdout)
 
 
 def most(privacy: Privacy) -> float:
