@@ -159,6 +159,15 @@ class RecordColumns(Sequence[Record]):
             at += max(size, 0)
         return found
 
+    def have_headers(self) -> NDArray[np.bool_]:
+        """Return which records have headers: (n,) bool."""
+        if not self.headed:
+            return np.zeros(len(self), np.bool_)
+        found: NDArray[np.bool_] = (
+            self.data[self.table[:, VALUE] + np.maximum(self.table[:, VALUE_SIZE], 0)] != 0
+        )
+        return found
+
     def rows(self, rows: NDArray[np.int64]) -> "RecordColumns":
         """Return some of the records, in the order of `rows`."""
         return RecordColumns(

@@ -23,8 +23,8 @@ READ, LEFT_OUT, UNSURE = range(3)
 FROM_TEXT, FROM_SCALAR, FROM_KEY, FROM_OFFSET = range(4)
 # Where a time comes from.
 MS, SECONDS, MICROS, NANOS, ISO, RECORD_TIME = range(6)
-# What must hold.
-IS, IS_NOT, EXISTS, EXISTS_NOT = range(4)
+# What must hold; of the last two, that this reader is not sure where they do not.
+IS, IS_NOT, EXISTS, EXISTS_NOT, SURE_WITH, SURE_WITHOUT = range(6)
 # Rows of `plan`: what is done for each field; a slot of -1 is none. Optional fields have their kind and slot.
 ACTION_ROW, TIME_ROW, REQUEST_ROW, POSITION_ROW, DWELL_ROW, AMOUNT_ROW, CONTEXT_ROW = range(3, 10)
 _DEEPEST = 32
@@ -409,6 +409,8 @@ def _holds(
     """
     slot = tests[test, 0]
     kind, what = slots[slot, KIND], tests[test, 1]
+    if what >= SURE_WITH:
+        return 1 if (kind > NONE) == (what == SURE_WITH) else -1
     if what >= EXISTS:
         return int((kind > NONE) == (what == EXISTS))
     if kind in (DECIMAL, ESCAPED, OTHER):

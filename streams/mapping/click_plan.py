@@ -24,6 +24,11 @@ _OPTIONAL = {
 }
 _UNITS = {None: k.MS, "ms": k.MS, "s": k.SECONDS, "us": k.MICROS, "ns": k.NANOS, "iso": k.ISO}
 _FIELDS = tuple(name.decode() for name in NAMES)
+_INSIDE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "none": {"$": ()},
+    "cloudevents": {"$": ("data",), "$event": ()},  # in structured mode; others are translated
+}
+"""Where paths begin in a value, by its envelope and by their root."""
 
 
 class Plan(NamedTuple):
@@ -49,11 +54,13 @@ class ClickPlan:
     Attributes
     ----------
     templates : the parts of the ids that are made of the record's place, by their number in the plan
+    by_headers : whether headers may say that a record is to be read in another way
     """
 
     tables: Plan
     templates: Sequence[tuple[str | Path, ...]]
     n_slots: int
+    by_headers: bool = False
 
 
 class _Unfit(Exception):
@@ -61,16 +68,23 @@ class _Unfit(Exception):
 
 
 class _Tree:
-    """The paths into a value, and the slot of each."""
+    """The paths into a value, and the slot of each.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    inside : where the paths begin that an envelope's data has, by their root
+    """
+
+    def __init__(self, inside: Mapping[str, tuple[str, ...]]) -> None:
         self.slots: dict[tuple[str, ...], int] = {}
+        self._inside = inside
 
     def slot(self, text: str) -> int:
         path = parse(text)
-        if path.root != "$" or not path.steps or not all(isinstance(step, str) for step in path.steps):
+        begin = self._inside.get(path.root)
+        if begin is None or not path.steps or not all(isinstance(step, str) for step in path.steps):
             raise _Unfit
-        return self.slots.setdefault(tuple(map(str, path.steps)), len(self.slots))
+        return self.slots.setdefault((*begin, *map(str, path.steps)), len(self.slots))
 
     def tables(self) -> tuple[Table, Table, Data]:
         inner = {()} | {steps[:depth] for steps in self.slots for depth in range(1, len(steps))}
@@ -102,9 +116,9 @@ def click_plan(source: Source, action_codes: Mapping[str, int]) -> ClickPlan | N
 
 
 def _planned(source: Source, action_codes: Mapping[str, int]) -> ClickPlan:
-    if source.format != "json" or source.envelope != "none" or source.each is not None:
+    if source.format != "json" or source.envelope not in _INSIDE or source.each is not None:
         raise _Unfit
-    tree, templates = _Tree(), list[tuple[str | Path, ...]]()
+    tree, templates = _Tree(_INSIDE[source.envelope]), list[tuple[str | Path, ...]]()
     plan = np.full((len(_FIELDS), 3), -1, np.int64)
     specs: dict[str, FieldSource] = {}
     for name, spec in source.all_fields.items():
@@ -125,7 +139,7 @@ def _planned(source: Source, action_codes: Mapping[str, int]) -> ClickPlan:
         nodes, children, names, plan, tests, *texts(tuple(choices)), np.array(kinds, np.int64),
         *texts(tuple(actions)), np.array(codes, np.int64),
     )  # fmt: skip
-    return ClickPlan(tables, templates, len(tree.slots))
+    return ClickPlan(tables, templates, len(tree.slots), by_headers=source.envelope == "cloudevents")
 
 
 def _bare(spec: FieldSource) -> None:
@@ -200,6 +214,9 @@ def _conditions(source: Source, tree: _Tree) -> tuple[Table, list[bytes], list[i
     tests: list[tuple[int, int, int, int]] = []
     choices: list[bytes] = []
     kinds: list[int] = []
+    if source.envelope == "cloudevents":
+        tests.append((tree.slot("$event.specversion"), k.SURE_WITH, 0, 0))
+        tests.append((tree.slot("$event.data_base64"), k.SURE_WITHOUT, 0, 0))
     for condition in source.where:
         if condition.at_least is not None or condition.at_most is not None:
             raise _Unfit

@@ -10,7 +10,7 @@ from streams.decoding.clicks import ClickColumns, ReadClicks, accepted_clicks
 from streams.decoding.records import Rejected, decode
 from streams.events import Click, decode_click
 from streams.kafka.columns import Record, RecordColumns
-from streams.mapping.click_kernels import LEFT_OUT, READ, read_mapped
+from streams.mapping.click_kernels import LEFT_OUT, READ, UNSURE, read_mapped
 from streams.mapping.click_plan import ClickPlan, click_plan
 from streams.mapping.schemas import Schemas, schemas_of
 from streams.mapping.translate import Translator
@@ -90,6 +90,8 @@ def _read(plan: ClickPlan, records: RecordColumns, clicks: ReadClicks) -> NDArra
         records.data, records.table, *plan.tables, affixes, bounds, plan.n_slots, made, clicks.spans,
         clicks.numbers, clicks.keys, status,
     )  # fmt: skip
+    if plan.by_headers:
+        status[records.have_headers()] = UNSURE
     if used:
         clicks.data = np.concatenate((records.data, made[:used]))
         clicks.data.flags.writeable = False  # as fetched bytes are

@@ -2,7 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -165,6 +165,78 @@ def test_any_events_come_to_the_same_as_translating(events: list[Any], compact: 
 def test_events_with_bytes_put_in_come_to_the_same_as_translating(noise: bytes, at: int) -> None:
     raw = msgspec.json.encode(EVENT)
     assert_same(source(), batch(raw, raw[:at] + noise + raw[at:], raw[:at], raw))
+
+
+CLOUD_FIELDS = """
+user_id = { path = "user.id", as = "text" }
+item_id = "sku"
+action = { path = "$event.type", values = { seen = "view" } }
+timestamp_ms = { path = "$event.time", unit = "iso" }
+event_id = "$event.id"
+"""
+CLOUD = {
+    "specversion": "1.0", "id": "e1", "source": "/shop", "type": "seen", "time": "2025-11-24T16:00:00Z",
+    "data": {"user": {"id": 5}, "sku": "i1"},
+}  # fmt: skip
+CLOUD_EVENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "specversion": st.just("1.0") | SCALARS,
+        "id": st.text(max_size=4) | SCALARS,
+        "type": st.sampled_from(["seen", "other"]) | JSON,
+        "time": st.just(CLOUD["time"]) | JSON,
+        "data": st.fixed_dictionaries({}, optional={"user": EVENTS, "sku": st.just("i1") | JSON}) | JSON,
+        "data_base64": st.none() | st.just("e30=") | JSON,
+        "user": JSON,
+    },
+)
+
+
+def cloud() -> Source:
+    return source(CLOUD_FIELDS, 'envelope = "cloudevents"')
+
+
+@given(st.lists(CLOUD_EVENTS, min_size=1, max_size=4), st.sets(st.sampled_from(list(CLOUD))))
+def test_any_cloudevents_come_to_the_same_as_translating(events: list[Any], kept: set[str]) -> None:
+    whole = [{**CLOUD, **{name: event[name] for name in kept & event.keys()}} for event in events]
+    twice = b'{"data":{"user":{"id":1}},' + msgspec.json.encode(CLOUD)[1:]
+    assert_same(cloud(), batch(CLOUD, *events, *whole, twice, twice[:-1] + b',"data":{"sku":"x"}}'))
+
+
+def test_plain_cloudevents_are_read_by_the_kernel_and_those_with_headers_translated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Headed(NamedTuple):
+        topic: str
+        partition: int
+        offset: int
+        timestamp: int
+        key: bytes | None
+        value: bytes | None
+        headers: list[tuple[str, bytes]]
+
+    def event(offset: int, value: Any, *headers: tuple[str, bytes]) -> Headed:
+        return Headed("shop", 1, offset, NOW, b"5", json.dumps(value).encode(), list(headers))
+
+    attributes = [(f"ce_{name}", str(CLOUD[name]).encode()) for name in ("specversion", "id", "type", "time")]
+    mixed = [
+        event(1, CLOUD),
+        event(2, CLOUD["data"], *attributes),
+        event(3, CLOUD, ("trace", b"x")),
+        event(4, 5),
+    ]
+    columns = assert_same(cloud(), RecordColumns.of(mixed))  # type: ignore[arg-type]
+    assert columns.offsets.tolist() == [1, 2, 3]
+    reader, translated_rows = ClickReader(cloud(), CODES, DAY), list[int]()
+    whole = Translator.batch
+
+    def counted(self: Translator, records: RecordColumns) -> Any:
+        translated_rows.extend(records.offsets.tolist())
+        return whole(self, records)
+
+    monkeypatch.setattr(Translator, "batch", counted)
+    reader(RecordColumns.of(mixed))  # type: ignore[arg-type]
+    assert translated_rows == [2, 3, 4]
 
 
 @given(
