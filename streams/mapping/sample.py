@@ -1,10 +1,14 @@
 """Some records of a topic, or of a file, to look at."""
 
 import asyncio
+import codecs
+import gzip
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -19,6 +23,7 @@ from streams.settings import Settings
 
 TIMEOUT_S = 30.0
 POLL_MS = 200
+GZIP = b"\x1f\x8b"
 LONGEST_LINE = 4 * 1024 * 1024
 """As much as a record of `content` may have, bytes."""
 
@@ -93,7 +98,7 @@ async def _newest(consumer: AIOKafkaConsumer, tps: list[TopicPartition], each: i
 
 
 def sample_file(path: Path, topic: str, most: int) -> Sample:
-    """Read the first lines of a JSON Lines file as values of a topic.
+    """Read the first lines of a JSON Lines file, also one that gzip has packed, as values of a topic.
 
     Raises
     ------
@@ -112,14 +117,20 @@ def sample_file(path: Path, topic: str, most: int) -> Sample:
                 found.append(Sampled(Record(topic, 0, number, now_ms, None, line.strip())))
             if len(found) == most:
                 break
-    except OSError as error:
-        raise SlatestreamError(f"{path}: {error.strerror}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise SlatestreamError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     return Sample(found, 0, faults)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
     """Yield number and text of each line, None of one too long, which is never held in memory."""
-    with path.open("rb") as file:
+    with path.open("rb") as raw:
+        begin = raw.peek(2)[:2]
+        if begin in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise SlatestreamError(
+                f"{path} is UTF-16: convert it, as `iconv -f UTF-16 -t UTF-8 {path.name}` does"
+            )
+        file: IO[bytes] = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if begin == GZIP else raw
         number = 0
         while line := file.readline(LONGEST_LINE + 1):
             number += 1

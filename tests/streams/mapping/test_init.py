@@ -1,5 +1,6 @@
 """`slatestream init`: what it proposes for records of several shapes, and what it asks."""
 
+import gzip
 import json
 import shlex
 import sys
@@ -181,6 +182,23 @@ def test_thumbs_up_and_down_are_actions(monkeypatch: pytest.MonkeyPatch, tmp_pat
     votes = [{"user": "u", "item": f"i{k}", "ts": 1764000000 + k, "vote": (1, -1)[k % 2]} for k in range(4)]
     _, events = proposed(monkeypatch, tmp_path, votes)
     assert [one["action"] for one in events] == ["like", "dislike", "like", "dislike"]
+
+
+def test_a_packed_file_is_read_and_one_that_cannot_be_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    lines = "".join(json.dumps(value) + "\n" for value in SHOP).encode()
+    packed = tmp_path / "shop.jsonl.gz"
+    packed.write_bytes(gzip.compress(lines))
+    assert run(monkeypatch, str(packed), "--out", str(tmp_path / "m.toml"), "--yes") == 0
+    assert "of 30 records: 20 events, 0 failed" in capsys.readouterr().out
+    for data, words in (
+        (gzip.compress(lines)[:80], "ended before the end-of-stream marker"),
+        (lines.decode().encode("utf-16"), "is UTF-16: convert it, as `iconv -f UTF-16 -t UTF-8"),
+    ):
+        packed.write_bytes(data)
+        assert run(monkeypatch, str(packed), "--out", str(tmp_path / "n.toml"), "--yes") == 2
+        assert words in capsys.readouterr().err
 
 
 def test_envelopes_are_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
