@@ -13,6 +13,7 @@ from rich.console import Console
 from streams.importing.actions import NO_ACTION, unknown_actions
 from streams.importing.choices import Choices
 from streams.importing.columns import MissingColumn
+from streams.importing.faults import AmbiguousDates
 from streams.importing.run import Options, Source, plan_files
 from streams.importing.values import as_text, numbers
 
@@ -72,11 +73,18 @@ def understand(
                 raise
             options = replace(options, told=(*options.told, *found))
             answers += [f"--map {shlex.quote(f'{name}={column}')}" for name, column in found]
+        except AmbiguousDates as dates:
+            if ask is None:
+                raise
+            say(str(dates))
+            told = ask("Which of the two is it?", dates.formats, dates.formats[0])
+            choices = replace(choices, time_format=told)
+            answers.append(f"--time-format {shlex.quote(told)}")
     if ask is not None and (found := _action_columns(sources, choices, ask)):
         options = replace(options, told=(*options.told, *found))
         answers += [f"--map {shlex.quote(f'{name}={column}')}" for name, column in found]
         sources = plan_files(files, choices, options)
-    if ask is not None and (actions := _actions(sources, choices, ask, say)):
+    if ask is not None and (actions := _actions(sources, choices, ask)):
         choices = replace(choices, actions={**choices.actions, **actions})
         answers += [f"--actions {shlex.quote(f'{theirs}={ours}')}" for theirs, ours in actions.items()]
         sources = plan_files(files, choices, options)
@@ -124,9 +132,7 @@ def _are_few_words(values: Sequence[object]) -> bool:
     return 2 <= len(words) <= MOST_ACTIONS and len(values) >= 4 * len(words) and not numbers(words)
 
 
-def _actions(
-    sources: Sequence[Source], choices: Choices, ask: Ask, say: Callable[[str], None]
-) -> dict[str, str]:
+def _actions(sources: Sequence[Source], choices: Choices, ask: Ask) -> dict[str, str]:
     """Ask what the actions are that nobody knows."""
     found: dict[str, str] = {}
     for source in sources:

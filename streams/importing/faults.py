@@ -1,6 +1,7 @@
 """What is wrong with a file, which ends its import, and with a row, which costs the row alone."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -14,6 +15,19 @@ SHOWN = 200
 
 class FileError(SlatestreamError):
     """A file cannot be imported; the message names it, what is wrong and what to do."""
+
+
+class AmbiguousDates(FileError):
+    """No date of a column tells the day from the month.
+
+    Attributes
+    ----------
+    formats : that they may be in, as strptime has them
+    """
+
+    def __init__(self, formats: Sequence[str], message: str) -> None:
+        super().__init__(message)
+        self.formats = formats
 
 
 class RowFault(Exception):

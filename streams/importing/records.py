@@ -10,7 +10,7 @@ from streams.events import MAX_ID_LENGTH, Click, Content, UserUpdate, encode
 from streams.importing.actions import make_action
 from streams.importing.choices import Choices
 from streams.importing.columns import Plan
-from streams.importing.faults import FileError, Refused, RowFault
+from streams.importing.faults import AmbiguousDates, FileError, Refused, RowFault
 from streams.importing.moments import day_or_month, in_words, make_time, time_unit
 from streams.importing.values import (
     MAX_TEXT,
@@ -179,9 +179,10 @@ def _time(plan: Plan, choices: Choices, told: dict[str, str]) -> Callable[[Any],
         column = plan.fields["timestamp"]
         first = next((as_text(value) for value in plan.column("timestamp") if value not in (None, "")), "")
         if both := day_or_month(plan.column("timestamp")):
-            raise FileError(
+            raise AmbiguousDates(
+                both,
                 f"{plan.table.path} column {column!r} has dates such as {first[:40]!r}, and none that tells "
-                f"the day from the month: say --time-format '{both[0]}', or '{both[1]}'"
+                f"the day from the month: say --time-format '{both[0]}', or '{both[1]}'",
             )
         raise FileError(
             f"{plan.table.path} column {column!r} must hold times, got such as {first[:40]!r}: what is read "

@@ -68,6 +68,16 @@ def test_a_column_of_a_few_words_may_be_what_users_did(tmp_path: Path) -> None:
     assert "--map action=deed --actions lent=purchase --actions back=none" in one.said[-1]
 
 
+def test_dates_that_do_not_tell_the_day_from_the_month_are_asked_about(tmp_path: Path) -> None:
+    path = write(tmp_path / "s.csv", ["user,item,when", "u1,i1,01/02/2025", "u2,i1,03/04/2025"])
+    one = Somebody(**{"Which of the two": "%m/%d/%Y"})
+    known = one.understand(path)
+    assert known.choices.time_format == "%m/%d/%Y"
+    assert one.said[-1] == "The same without questions: --time-format %m/%d/%Y"
+    with pytest.raises(FileError, match="none that tells the day from the month"):
+        understand([path], CHOICES, Options(), ask=None, say=lambda text: None)
+
+
 def test_a_catalogue_is_asked_for_its_items_alone(tmp_path: Path) -> None:
     one = Somebody(**{"the item": "nummer2"})
     one.understand(write(tmp_path / "g.csv", ["nummer2,title", "t1,Red coat", "t2,Blue coat"]))
