@@ -31,10 +31,13 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     found = 0
     for name in options.decoder or TARGETS:
-        told = time.monotonic()
+        told, n_shown = time.monotonic(), 0
 
         def tell(outcome: Outcome, name: str = name) -> None:
-            nonlocal told
+            nonlocal told, n_shown
+            for value, words in outcome.findings[n_shown:]:  # at once: a long run may be ended
+                show(options.out, name, value, words)
+            n_shown = len(outcome.findings)
             if time.monotonic() - told > TOLD_S:
                 told = time.monotonic()
                 print(
@@ -47,13 +50,16 @@ def main(arguments: list[str]) -> int:
             f"answer, {len(outcome.findings)} found",
             flush=True,
         )
-        for value, words in outcome.findings:
-            options.out.mkdir(parents=True, exist_ok=True)
-            path = options.out / f"{name}-{hashlib.sha256(value).hexdigest()[:12]}.bin"
-            path.write_bytes(value)
-            print(f"  {path}: {words[:400]}\n  {value[:200]!r}", flush=True)
         found += len(outcome.findings)
     return 1 if found else 0
+
+
+def show(folder: Path, name: str, value: bytes, words: str) -> None:
+    """Write an input that a decoder did not bear into a folder, and say what the decoder did."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{hashlib.sha256(value).hexdigest()[:12]}.bin"
+    path.write_bytes(value)
+    print(f"  {path}: {words[:400]}\n  {value[:200]!r}", flush=True)
 
 
 if __name__ == "__main__":
