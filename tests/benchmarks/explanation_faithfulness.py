@@ -79,7 +79,7 @@ class Counterfactual:
         replay = self._replay
         past = replay._pasts(np.array([user], np.int32))
         drawn = replay._reader.draw(past, np.array([moment]), described=replay._described)
-        window, weights = (values[0] for values in drawn.window)
+        window, weights = (values[0] for values in replay._popularity.weighed(drawn.window))
         counts = np.zeros((len(window), 1), np.float32)
         for part in replay._parts.read([replay._counted.counts]).where:
             tables = arrays_of(part)
