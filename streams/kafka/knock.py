@@ -38,13 +38,14 @@ async def knock(settings: Settings) -> None:
     ------
     ClusterError
         If none answers: for each, whether it was not reached, speaks another protocol, showed a certificate
-        that is not trusted, wants one, or does not know user and password. NobodyThere if none was reached.
+        that is not trusted, wants one, or does not know user and password. NobodyThere if none was reached,
+        or not where it says that it is.
     ConfigurationError
         If a file of the TLS settings or of the token cannot be used.
     """
     options = aiokafka_client_options(settings)
     options["request_timeout_ms"] = CONNECT_TIMEOUT_MS
-    faults, reached = [], False
+    faults, reached, hint = [], False, f": {HINT}"
     for server in options.pop("bootstrap_servers"):
         host, _, port = server.rpartition(":")
         if not (host and port.isdecimal()):
@@ -55,18 +56,16 @@ async def knock(settings: Settings) -> None:
             told = await _ask(host.strip("[]"), int(port), options)
             if (fault := await _unreachable(told)) is None:
                 return
-            faults.append(f"{server}: {fault}")
-            reached = True
-            continue
+            hint = ""  # a name may be known in a while, as those of pods
         except (OSError, TimeoutError, errors.KafkaError) as error:
             reached |= isinstance(error, ssl.SSLError | errors.KafkaError)
             fault = _fault(error, settings)
             if fault is None:
                 tls = await _speaks_tls(host.strip("[]"), int(port))
                 fault = _closed(settings, tls=tls)
-            faults.append(f"{server}: {fault}")
+        faults.append(f"{server}: {fault}")
     text = f"Kafka cannot be reached ({'; '.join(faults)})"
-    raise ClusterError(text) if reached else NobodyThere(f"{text}: {HINT}")
+    raise ClusterError(text) if reached else NobodyThere(text + hint)
 
 
 async def wait_for_brokers(settings: Settings, *, again_s: float = AGAIN_S) -> None:
