@@ -61,7 +61,7 @@ class RecordColumns(Sequence[Record]):
     source : what these records were made of, each of the one with its offset; None of what was fetched
     """
 
-    __slots__ = ("ends", "headed", "partition", "raw", "source", "table", "topic")
+    __slots__ = ("_keys", "ends", "headed", "partition", "raw", "source", "table", "topic")
 
     def __init__(
         self,
@@ -81,6 +81,7 @@ class RecordColumns(Sequence[Record]):
         self.raw = raw
         self.table = table
         self.ends = ends
+        self._keys: frozenset[bytes | None] | None = None
 
     @classmethod
     def of(cls, records: Sequence[Any], *, ends: Mapping[tuple[str, int], int] = _UNKNOWN) -> "RecordColumns":
@@ -177,7 +178,10 @@ class RecordColumns(Sequence[Record]):
 
     def has_key(self, key: bytes) -> bool:
         """Whether a record has this key, or none at all, so that nobody knows whose it is."""
-        return bool(_has_key(self.data, self.table, np.frombuffer(key, np.uint8)))
+        if self._keys is None:  # found once: many may ask
+            spans = self.table[:, [KEY, KEY_SIZE]].tolist()
+            self._keys = frozenset(None if size < 0 else self.raw[at : at + size] for at, size in spans)
+        return key in self._keys or None in self._keys
 
     def since(self, offset: int) -> "RecordColumns":
         """Return the records at or after an offset."""
@@ -255,7 +259,6 @@ def warm() -> None:
     batches(data, found)
     read_batches(data, found, 0, table)
     read_records(data, 0, 0, np.zeros(4, np.int64), 0, table, 0)
-    RecordColumns.of_rows([(b"k", None)]).has_key(b"k")
 
 
 @njit
@@ -352,17 +355,3 @@ def read_batches(data: Data, found: Table, since: int, table: Table) -> int:
         if n < 0:
             return -1
     return n
-
-
-@njit
-def _has_key(data: Data, table: Table, key: Data) -> bool:
-    for row in table:
-        if row[KEY_SIZE] < 0:
-            return True
-        if row[KEY_SIZE] == len(key):
-            at = 0
-            while at < len(key) and data[row[KEY] + at] == key[at]:
-                at += 1
-            if at == len(key):
-                return True
-    return False

@@ -8,19 +8,43 @@ from typing import NamedTuple
 import xxhash
 
 
-class _Waiter(NamedTuple):
+class Waiter(NamedTuple):
+    """Waits for the records before `position`: for those with its key, or all if that is None."""
+
     position: int
     key: bytes | None
     future: "asyncio.Future[None]"
 
+    def in_vain(self, read: int, holds: Callable[[bytes], bool]) -> bool:
+        """Return whether all that is before its position has been read and none of it is of its key.
+
+        Parameters
+        ----------
+        read : the next offset to be read of the partition
+        holds : whether anything of a key has been read and is not folded
+        """
+        return self.key is not None and self.position <= read and not holds(self.key)
+
+    def hastens(self, read: int) -> bool:
+        """Return whether it waits for what has been read up to that offset, or for records of any key."""
+        return self.key is None or self.position <= read
+
 
 class Progress:
-    """The next offset to fold of one partition; requests wait here for the clicks before them."""
+    """The next offset to fold of one partition; requests wait here for the clicks before them.
+
+    Attributes
+    ----------
+    position : everything before it has been folded
+    keyed : whether keys say whose records are; if not, who waits for those of a key waits for all
+    hurry : called with each who begins to wait
+    """
 
     def __init__(self, position: int = 0) -> None:
         self.position = position
-        self.hurry: Callable[[], object] = lambda: None  # called when somebody begins to wait
-        self._waiters: list[_Waiter] = []
+        self.keyed = True
+        self.hurry: Callable[[Waiter], object] = lambda waiter: None
+        self._waiters: dict[asyncio.Future[None], Waiter] = {}
 
     def advance(self, position: int) -> None:
         """Everything before `position` has been folded."""
@@ -28,33 +52,17 @@ class Progress:
         self._release(lambda waiter: waiter.position <= self.position)
 
     def spare(self, read: int, holds: Callable[[bytes], bool]) -> None:
-        """Release those who wait in vain: all that is before their position is here and not of their key.
+        """Release those who wait in vain: see `Waiter.in_vain`."""
+        self._release(lambda waiter: waiter.in_vain(read, holds))
 
-        Parameters
-        ----------
-        read : the next offset to be read of the partition
-        holds : whether anything of a key has been read and is not folded
-        """
-        self._release(
-            lambda waiter: waiter.key is not None and waiter.position <= read and not holds(waiter.key)
-        )
-
-    def _release(self, who: Callable[[_Waiter], bool]) -> None:
-        if not self._waiters:
-            return
-        waiting = []
-        for waiter in self._waiters:
-            if waiter.future.done():
-                continue
-            if who(waiter):
+    def _release(self, who: Callable[[Waiter], bool]) -> None:
+        for waiter in self._waiters.values():
+            if not waiter.future.done() and who(waiter):
                 waiter.future.set_result(None)
-            else:
-                waiting.append(waiter)
-        self._waiters = waiting
 
     def awaited(self, read: int) -> bool:
-        """Whether somebody waits for what has been read up to that offset, or for records of any key."""
-        return any(waiter.key is None or waiter.position <= read for waiter in self._waiters)
+        """Return whether somebody waits who hastens: see `Waiter.hastens`."""
+        return any(waiter.hastens(read) for waiter in self._waiters.values() if not waiter.future.done())
 
     async def reached(self, position: int, timeout_s: float, *, key: bytes | None = None) -> bool:
         """Wait until everything before `position` has been folded; False when the time is up.
@@ -66,15 +74,15 @@ class Progress:
         if position <= self.position:
             return True
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(_Waiter(position, key, future))
-        self.hurry()
+        waiter = self._waiters[future] = Waiter(position, key if self.keyed else None, future)
+        self.hurry(waiter)
         try:
             async with asyncio.timeout(timeout_s):
                 await future
         except TimeoutError:
             return False
         finally:
-            self._waiters = [waiter for waiter in self._waiters if not waiter.future.done()]
+            del self._waiters[future]
         return True
 
 

@@ -82,6 +82,7 @@ class ClickAgent:
         metrics.observe_stage("decode", time.perf_counter() - began)
         if columns.key_mismatches:
             metrics.count_key_mismatches("clicks", columns.key_mismatches)
+            shard.clicks.keyed = False
         if columns.left_out:
             metrics.count_events("clicks", "left_out", columns.left_out)
         await self._dead_letters.publish("clicks", columns.rejected)

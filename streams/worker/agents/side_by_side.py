@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from streams.kafka.columns import RecordColumns
-from streams.kafka.progress import Progress
+from streams.kafka.progress import Progress, Waiter
 from streams.kafka.record_batch import RecordBatch
 
 LATER_S = 0.05
@@ -27,7 +27,8 @@ class SideBySide:
     Parameters
     ----------
     work : takes a batch; it must see to its own errors
-    progress : of a batch, where those wait who wait for its partition; None if it is to be taken at once
+    progress : of a batch, where those wait who wait for its partition; None if it is to be taken at once,
+        as one is that was read before a rebalance
     """
 
     def __init__(self, work: Take, progress: Callable[[RecordBatch], Progress | None]) -> None:
@@ -39,8 +40,8 @@ class SideBySide:
         """Take a batch, now or later; return when there is room for more of its partition."""
         lane = self._lanes.get(batch.tp)
         if lane is None:
-            lane = self._lanes[batch.tp] = _Lane(self._work)
-        await lane.put(batch, self._progress(batch))
+            lane = self._lanes[batch.tp] = _Lane(self._work, self._progress)
+        await lane.put(batch)
 
     async def __aenter__(self) -> Self:
         """Begin with nothing."""
@@ -56,20 +57,18 @@ class SideBySide:
 class _Lane:
     """Batches of one partition."""
 
-    def __init__(self, work: Take) -> None:
+    def __init__(self, work: Take, progress: Callable[[RecordBatch], Progress | None]) -> None:
         self._work = work
+        self._progress = progress
         self._waiting: list[RecordBatch] = []
         self._taken: list[RecordBatch] = []
-        self._read = 0  # the next offset to come
-        self._progress: Progress | None = None
+        self._newest: RecordBatch | None = None  # without its records
         self._later: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
 
-    async def put(self, batch: RecordBatch, progress: Progress | None) -> None:
-        self._progress, self._read = progress, batch.last_offset + 1
-        if progress is not None:
-            progress.hurry = self._look
+    async def put(self, batch: RecordBatch) -> None:
+        self._newest = RecordBatch(batch.tp, (), batch.last_offset, batch.epoch)
         self._waiting.append(batch)
         self._look()
         while self._records() >= MANY:
@@ -86,15 +85,33 @@ class _Lane:
 
     def _look(self) -> None:
         """See who waits in vain, and begin with what waits to be taken, if it is time, or later."""
-        progress = self._progress
+        progress, read = self._reading()
         if progress is not None:
-            progress.spare(self._read, self._holds)
+            progress.hurry = self._hurry
+            progress.spare(read, self._holds)
         if self._task is not None or not self._waiting:
             return
-        if progress is None or progress.awaited(self._read) or self._records() >= MANY:
+        if progress is None or progress.awaited(read) or self._records() >= MANY:
             self._begin()
         elif self._later is None:
             self._later = asyncio.get_running_loop().call_later(LATER_S, self._begin)
+
+    def _hurry(self, waiter: Waiter) -> None:
+        """See to one who begins to wait; the others wait for the same as before."""
+        progress, read = self._reading()
+        if progress is not None and waiter.in_vain(read, self._holds):
+            waiter.future.set_result(None)
+        elif waiter.hastens(read):
+            self._begin()
+
+    def _reading(self) -> tuple[Progress | None, int]:
+        """Return where those wait who wait for what is read, and the next offset to be read.
+
+        Nobody does while what has been read is to be read again: it is not folded, whatever becomes of it.
+        """
+        if self._newest is None:
+            return None, 0
+        return self._progress(self._newest), self._newest.last_offset + 1
 
     def _holds(self, key: bytes) -> bool:
         return any(RecordColumns.of(batch.records).has_key(key) for batch in (*self._taken, *self._waiting))

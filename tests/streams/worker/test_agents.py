@@ -1,5 +1,6 @@
 """What the agents take in, refuse and complete, on a log in memory."""
 
+import asyncio
 import json
 
 import msgspec
@@ -255,6 +256,25 @@ async def test_users_on_a_foreign_partition_are_counted_and_taken_where_they_are
         assert shard.profiles.row_of("u") >= 0
         body, _ = worker.parts.metrics.render()
         assert b'wrong_partition_total{topic="clicks"} 1.0' in body
+
+
+@pytest.mark.parametrize(("key", "spared"), [(b"u", True), (b'"u"', False)])
+async def test_where_keys_are_not_the_users_a_request_waits_for_everybodys_clicks(
+    memory: Memory, key: bytes, spared: bool
+) -> None:
+    memory.log.append("clicks", PLACE, [(key, encode(CLICK))])
+    async with memory.worker() as worker:
+        await worker.deliver()
+        clicks = (await worker.parts.partitions.shard(PLACE)).clicks
+        waiting = asyncio.ensure_future(clicks.reached(2, 60.0, key=b"u"))
+        await asyncio.sleep(0)
+        clicks.spare(2, lambda held: held == key)  # a second one is here
+        assert not waiting.done()
+        clicks.spare(2, lambda held: held == b"w")
+        await asyncio.sleep(0)
+        assert waiting.done() is spared
+        clicks.advance(2)
+        assert await waiting
 
 
 async def test_what_users_state_and_erase_on_a_foreign_partition_is_counted(memory: Memory) -> None:

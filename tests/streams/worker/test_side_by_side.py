@@ -126,6 +126,52 @@ async def test_who_waits_for_a_user_waits_only_for_batches_with_clicks_of_that_u
 
 
 @pytest.mark.usefixtures("_much_later")
+async def test_what_was_read_before_a_rebalance_lets_nobody_go_on_before_it_is_read_again() -> None:
+    dropped, epoch, progress = asyncio.Event(), 0, Progress()  # the partition stays, and its progress
+
+    async def work(batch: RecordBatch) -> None:
+        if batch.epoch == epoch:
+            progress.advance(batch.last_offset + 1)
+        else:
+            dropped.set()
+
+    async with SideBySide(work, lambda batch: progress if batch.epoch == epoch else None) as lanes:
+        await lanes.take(records(0, 0, key=b"mine"))
+        epoch = 1
+        waiting = [asyncio.ensure_future(progress.reached(1, 60.0, key=key)) for key in (b"mine", b"other")]
+        await dropped.wait()
+        await turns()
+        waiting.append(asyncio.ensure_future(progress.reached(1, 60.0, key=b"mine")))
+        await turns()
+        assert not any(one.done() for one in waiting)
+        again = records(0, 0, key=b"mine")
+        again.epoch = epoch
+        await lanes.take(again)
+        assert await asyncio.gather(*waiting) == [True] * 3
+        assert progress.position == 1
+
+
+@pytest.mark.usefixtures("_much_later")
+async def test_who_begins_to_wait_is_looked_for_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+    has_key = RecordColumns.has_key
+
+    def noted(columns: RecordColumns, key: bytes) -> bool:
+        asked.append(key)
+        return has_key(columns, key)
+
+    monkeypatch.setattr(RecordColumns, "has_key", noted)
+    work, progress = Work(), Progress()
+    async with SideBySide(work, lambda batch: progress) as lanes:
+        await lanes.take(records(0, 0, 1, key=b"mine"))
+        waiting = [asyncio.ensure_future(progress.reached(2, 60.0, key=b"mine")) for _ in range(9)]
+        await turns()
+        assert asked == [b"mine"] * 9
+        progress.advance(2)
+        assert all(await asyncio.gather(*waiting))
+
+
+@pytest.mark.usefixtures("_much_later")
 async def test_a_record_without_a_key_may_be_anybodys() -> None:
     work, progress = Work(), Progress()
     async with SideBySide(work, lambda batch: progress) as lanes:
