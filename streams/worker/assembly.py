@@ -233,7 +233,9 @@ def assemble(
             dead_letters=dead_letters, metrics=metrics, threads=folding, read=clicks,
         ),
         "content": ContentAgent(
-            content, publisher=publisher, item_state=topics["item-state"], inputs=inputs, index=index,
+            content, publisher=publisher, item_state=topics["item-state"],
+            ends=partial(ends.of, topics["item-state"]),
+            position=partial(shared_topics.position, "item-state"), inputs=inputs, index=index,
             deletions=deletions, dead_letters=dead_letters, metrics=metrics,
         ),
         "users": UserAgent(

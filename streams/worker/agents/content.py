@@ -1,9 +1,10 @@
 """`content`: validate, encode once per change, publish to `item-state` for every worker."""
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from streams.decoding.records import NULL_KEY, TOO_LARGE, Rejected, decode
 from streams.events import Content, decode_content
@@ -19,10 +20,18 @@ from streams.worker.agents.deletions import Deletions
 
 # Items encoded together: the first of a large catalogue are served while the rest are being encoded.
 SLICE = 256
+# So long a deletion of an id that is not known waits for what has been described; then it counts as known.
+READ_BACK_S, POLL_S = 5.0, 0.005
 
 
 class ContentAgent:
-    """Turns batches of content into rows of `item_state`, that topic's full name."""
+    """Turns batches of content into rows of `item_state`, that topic's full name.
+
+    Parameters
+    ----------
+    ends : asks for the next offset to be written to each of some partitions of it
+    position : the next offset to be read of a partition of it
+    """
 
     def __init__(
         self,
@@ -30,6 +39,8 @@ class ContentAgent:
         *,
         publisher: RowPublisher,
         item_state: str,
+        ends: Callable[[Iterable[int]], Awaitable[Mapping[int, int]]],
+        position: Callable[[int], int],
         inputs: Inputs,
         index: ItemIndex,
         deletions: Deletions,
@@ -39,6 +50,8 @@ class ContentAgent:
         self._encoder = encoder
         self._publisher = publisher
         self._item_state = item_state
+        self._ends = ends
+        self._position = position
         self._inputs = inputs
         self._index = index
         self._deletions = deletions
@@ -58,6 +71,8 @@ class ContentAgent:
         ]
         versions = _versions(tombstones, zip(decoded.values, decoded.records, strict=True))
         unknown = self._unknown(versions)
+        if unknown:  # or described just now, or before this worker has read the catalogue
+            unknown = self._unknown(versions) if await self._is_read_back(batch.tp.partition) else []
         while versions:
             refused = await self._take(versions, batch.tp.partition)
             rejected += refused
@@ -72,6 +87,17 @@ class ContentAgent:
         never = (held for held in versions.values() if all(content is None for _, content in held))
         records = [record for held in never for record, _ in held]
         return [record for record in records if self._index.row_of(record.key.decode(errors="replace")) < 0]
+
+    async def _is_read_back(self, partition: int) -> bool:
+        """Wait until the items described of a partition are known here; False if that takes too long."""
+        try:
+            async with asyncio.timeout(READ_BACK_S):
+                end = (await self._ends([partition]))[partition]
+                while self._position(partition) < end:
+                    await asyncio.sleep(POLL_S)
+        except (KafkaError, TimeoutError):
+            return False
+        return True
 
     async def _take(self, versions: "Versions", partition: int) -> list[Rejected]:
         """Encode and publish the newest version of each item; return those that cannot be used."""

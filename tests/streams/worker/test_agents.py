@@ -288,6 +288,19 @@ async def test_what_users_state_and_erase_on_a_foreign_partition_is_counted(memo
         assert b'key_mismatch_total{topic="users"} 1.0' in body
 
 
+async def test_an_item_that_was_described_just_now_is_known_to_its_deletion(memory: Memory) -> None:
+    described = [(item.encode(), encode(Content(item_id=item, title=item))) for item in ("i1", "i2")]
+    memory.log.append("content", PLACE, described)
+    memory.log.append("content", PLACE, [(b"i1", None), (b"i2", None), (b'"i2"', None)])
+    async with memory.worker() as worker:
+        for _ in range(2):  # it has not read back what it has written
+            assert await worker.deliver_one("content", most=2)
+        await worker.deliver()
+        body = worker.parts.metrics.render()[0].decode()
+    assert 'events_total{outcome="tombstone",topic="content"} 2.0' in body
+    assert 'events_total{outcome="unknown",topic="content"} 1.0' in body
+
+
 async def test_a_deletion_that_names_nobody_is_counted_apart_and_said_and_not_repeated_in_the_log(
     memory: Memory, caplog: pytest.LogCaptureFixture
 ) -> None:
