@@ -265,7 +265,14 @@ class Offline:
         self._erase_through(self.through)
         if users > self._next["users"]:
             await self._fold_users(users)
-        await self._show(lambda offset, _: offset <= recommendations)
+        if not self._has_shown(recommendations):
+            await self._show(lambda offset, _: offset <= recommendations)
+
+    def _has_shown(self, last: int) -> bool:
+        """Whether the log has been read beyond a slate, and none up to it is left to be opened."""
+        base = self.shard.logs.of("recommendations")
+        none_left = not self._slates or base + self._slates[0][0] > last
+        return none_left and base + self._next["recommendations"] > last
 
     async def _fold_clicks(self, last: int) -> None:
         base = self.shard.logs.of("clicks")

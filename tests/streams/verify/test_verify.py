@@ -7,6 +7,7 @@ from model_core.signals.config import SignalConfig
 from streams.durability import rows as changelog
 from streams.durability.rows import UserChunk, chunk_key
 from streams.kafka.partitioner import partition_of
+from streams.testing.log import MemoryLog
 from streams.testing.worker import MemoryWorker
 from streams.verify.compare import COMPARED, Ask
 from streams.verify.offline import Counting
@@ -77,6 +78,24 @@ async def test_a_worker_that_folds_on_equals_its_logs_in_every_kind(
     async with memory.worker() as again:  # what is not flushed is folded again
         await again.deliver()
         assert [(await live(memory, again, p)).differences for p in range(2)] == [[], []]
+
+
+async def test_what_has_been_read_of_slates_is_not_read_again_for_each_bucket(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(
+        MemoryLog,
+        "read",
+        lambda log, topic, *at, f=MemoryLog.read, **of: read.append(topic) or f(log, topic, *at, **of),
+    )
+    async with memory.worker() as worker:
+        await traffic(memory, worker, 0, 150)
+        read.clear()
+        assert (await live(memory, worker, 0, buckets=16)).rows["slates"] > 0
+        few = read.count("recommendations")
+        assert (await live(memory, worker, 0, buckets=512)).differences == []
+        assert read.count("recommendations") == 2 * few
 
 
 async def test_two_workers_are_compared_each_for_what_it_owns(memory: Memory) -> None:
