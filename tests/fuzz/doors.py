@@ -35,9 +35,9 @@ from streams.experiments.definition import (
     decode_experiment,
     encode_experiment,
 )
+from streams.importing.choices import Choices
 from streams.importing.dataset import read_dataset
 from streams.importing.faults import FileError
-from streams.importing.records import Choices
 from streams.ope.log import MalformedError, read_slate
 from streams.releases.changes import Kind, ReleaseChange, Trial, decode_change, encode_change, standing
 from streams.settings import Settings
