@@ -11,6 +11,7 @@ there are at least three.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -59,9 +60,8 @@ class Round:
     @property
     def digest(self) -> str:
         """Hash of all of it, by which sites see that they mean the same."""
-        said = [self.name, self.subject, str(self.size)]
-        said += [f"{site}={key.hex()}" for site, key in sorted(self.sites.items())]
-        return hashlib.sha256("\0".join(said).encode()).hexdigest()
+        sites = sorted((site, key.hex()) for site, key in self.sites.items())
+        return hashlib.sha256(json.dumps([self.name, self.subject, self.size, sites]).encode()).hexdigest()
 
 
 def masked(values: NDArray[np.floating], own: X25519PrivateKey, asked: Round) -> tuple[str, Words]:
@@ -121,9 +121,16 @@ def unmasked(shares: Mapping[str, Words], asked: Round) -> NDArray[np.float64]:
 
 
 def _stream(own: X25519PrivateKey, theirs: bytes, asked: Round) -> Words:
-    """Numbers that two sites of a round have in common, and nobody else knows."""
+    """Numbers that two sites of a round have in common, and nobody else knows.
+
+    They depend on both keys as they are written, too: one key can be written in several ways, which all have
+    the same secret with another's (RFC 7748, section 5). If a site gave out another's key in such a way, the
+    masks of a third one with the two would cancel.
+    """
     secret = own.exchange(X25519PublicKey.from_public_bytes(theirs))
-    key = HKDF(SHA256(), 32, salt=bytes.fromhex(asked.digest), info=b"slatestream mask").derive(secret)
+    both = b"".join(sorted((own.public_key().public_bytes_raw(), theirs)))
+    info = b"slatestream mask" + both
+    key = HKDF(SHA256(), 32, salt=bytes.fromhex(asked.digest), info=info).derive(secret)
     encryptor = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()
     return np.frombuffer(encryptor.update(bytes(8 * asked.size)), "<u8")
 

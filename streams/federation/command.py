@@ -65,7 +65,7 @@ def _said() -> Iterator[None]:
     """Turn what is wrong with files and numbers into the command's error."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise SlatestreamError(f"federate: {error}") from error
 
 
@@ -157,6 +157,8 @@ def share_command(
     settings, console = load_settings(config), Console(stderr=True)
     check_there(data)
     with _said():
+        if not out.parent.is_dir() or out.is_dir():  # before the round is used up
+            raise ValueError(f"--out must be a file in a folder that exists, got {out}")
         plan, own, base = read_plan(round_file), read_key(key), read_release(release)
         _check_release(plan, base)
         if PAIRS in plan.sums and (data is None) != from_topics:

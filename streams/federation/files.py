@@ -1,7 +1,10 @@
 """The files that sites and whoever adds their shares up hand to each other: keys, a round, shares."""
 
 import os
+import zlib
 from pathlib import Path
+from typing import Literal
+from zipfile import BadZipFile
 
 import msgspec
 import numpy as np
@@ -11,12 +14,15 @@ from model_core.privacy.secure_sum import Round, Words
 
 SCHEMA_VERSION = 1
 
+Kind = Literal["pairs", "policy"]
+"""What may be summed; see `streams.federation.sums`."""
+
 
 class _Round(msgspec.Struct, frozen=True):
     v: int
     name: str
     release: str
-    sums: tuple[str, ...]
+    sums: tuple[Kind, ...]
     size: int
     sites: dict[str, str]
 
@@ -24,15 +30,15 @@ class _Round(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """A round as its file has it.
 
-    release : version of the release whose items are counted; sums : what is summed, see `sums.KINDS`
+    release : version of the release whose items are counted; sums : what is summed
     """
 
     release: str
-    sums: tuple[str, ...]
+    sums: tuple[Kind, ...]
     round: Round
 
 
-def plan_of(name: str, release: str, sums: tuple[str, ...], size: int, sites: dict[str, bytes]) -> Plan:
+def plan_of(name: str, release: str, sums: tuple[Kind, ...], size: int, sites: dict[str, bytes]) -> Plan:
     """Return the plan of a round; ValueError if it promises nothing."""
     return Plan(release, sums, Round(name, f"{' and '.join(sums)} of release {release}", size, sites))
 
@@ -105,9 +111,9 @@ def write_share(path: Path, site: str, asked: Round, share: Words) -> None:
 def read_share(path: Path, asked: Round) -> tuple[str, Words]:
     """Read a share; ValueError if it is none, or of another round, model or kind of sum."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             site, of_round, share = str(arrays["site"]), str(arrays["round"]), arrays["share"]
-    except (OSError, KeyError, ValueError, EOFError) as error:
+    except (OSError, KeyError, ValueError, EOFError, TypeError, BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} must hold a share that `federate share` made: {error}") from None
     if of_round != asked.digest:
         raise ValueError(

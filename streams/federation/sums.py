@@ -22,6 +22,7 @@ from online_learning.policies.registry import Learning
 from online_learning.statistics.linear import SCHEMA_VERSION as SNAPSHOT
 from online_learning.statistics.linear import LinearStatistics, Snapshot
 from online_learning.statistics.sums import Statistics
+from streams.federation.files import Kind
 from streams.kafka.log import Log
 from streams.learning.learned import SCHEMA_VERSION, Learned, encode_learned
 from streams.settings import Settings
@@ -29,16 +30,19 @@ from streams.state.spaces import Spaces
 from streams.verify.offline import Counting, Offline
 from streams.verify.run import Committed
 
-PAIRS, POLICY = "pairs", "policy"
-KINDS: tuple[str, ...] = (PAIRS, POLICY)
+PAIRS: Kind = "pairs"
+POLICY: Kind = "policy"
+KINDS = (PAIRS, POLICY)
+UNTRUE = ("privacy", "interactions")
+"""What the base says of its training that is untrue of the sum, which is exact, and may know later events."""
 
 
-def size_of(release: Release, sums: Sequence[str]) -> int:
+def size_of(release: Release, sums: Sequence[Kind]) -> int:
     """Count the numbers of a share."""
     n, f = len(release.item_rows), release.feature_dim
     if PAIRS in sums and n > DENSE_ITEMS:
         raise ValueError(f"items must be at most {DENSE_ITEMS} for pairs to be summed, got {n}")
-    sizes = {PAIRS: n * (n + 1) // 2, POLICY: f * (f + 1) // 2 + f + 2}
+    sizes: dict[Kind, int] = {PAIRS: n * (n + 1) // 2, POLICY: f * (f + 1) // 2 + f + 2}
     return sum(sizes[kind] for kind in sums)
 
 
@@ -100,7 +104,7 @@ def learning_of(settings: Settings, release: Release, *, named: bool) -> Learnin
 
 
 def write_summed(
-    base: Path, out: Path, sums: Sequence[str], total: NDArray[np.float64], settings: Settings, said: str
+    base: Path, out: Path, sums: Sequence[Kind], total: NDArray[np.float64], settings: Settings, said: str
 ) -> Release:
     """Write a release that has the sum of all sites where the base has its own.
 
@@ -118,7 +122,8 @@ def write_summed(
         pairs, total = symmetric(total[: n * (n + 1) // 2], n), total[n * (n + 1) // 2 :]
         _summed_ease(pairs, release, Ease.load(base / EASE)).save(partial / EASE)
     manifest = json.loads((partial / MANIFEST).read_text(encoding="utf-8"))
-    training = manifest.get("training", {}) | {"federated": {"round": said, "sums": list(sums)}}
+    training = {key: value for key, value in manifest.get("training", {}).items() if key not in UNTRUE}
+    training["federated"] = {"round": said, "sums": list(sums)}
     # Its metrics and pictures are of the base, but for how well the graphs agree with torch.
     metrics = {key: value for key, value in manifest["metrics"].items() if key == "onnx_difference"}
     sign_manifest(partial, manifest | {"training": training, "metrics": metrics})

@@ -101,6 +101,23 @@ def test_two_sites_are_too_few_and_a_key_is_one_sites() -> None:
         Round("r", "s", SIZE, {"a": b"key", "b": key, "c": KEYS["chur"].public_key().public_bytes_raw()})
 
 
+def test_a_key_that_is_anothers_in_other_bytes_leaves_no_share_unmasked() -> None:
+    sites = {site: ASKED.sites[site] for site in SITES[:2]}
+    own = bytearray(sites["amsterdam"])
+    own[-1] ^= 0x80  # the highest bit, which X25519 does not read
+    asked = Round("r", "s", SIZE, sites | {"zurich": bytes(own)})
+    _, share = masked(COUNTS["berlin"], KEYS["berlin"], asked)
+    assert (np.abs(share.view(np.int64) / (1 << 24) - COUNTS["berlin"]) > LARGEST).mean() > 0.9
+
+
+def test_no_name_of_a_site_makes_the_fingerprint_that_of_another_round() -> None:
+    asked = asked_of(*SITES)
+    a, b, *others = SITES
+    swallowed = {f"{a}={asked.sites[a].hex()}\0{b}": asked.sites[b]}
+    fewer = replace(asked, sites=swallowed | {site: asked.sites[site] for site in others})
+    assert fewer.digest != asked.digest
+
+
 def test_a_symmetric_matrix_comes_back_from_its_triangle() -> None:
     matrix = np.arange(16.0).reshape(4, 4)
     matrix += matrix.T

@@ -16,12 +16,15 @@ from streams.cli import app
 from streams.errors import SlatestreamError
 from streams.federation.sums import policy_of, stored_policy, write_summed
 from streams.learning.learned import read_learned
+from streams.settings import load_settings
 from streams.state.spaces import Spaces
 from tests.streams.releases.life import Life
 from tests.streams.releases.made import variant
 from tests.streams.trainer.test_refit import visits
 
 SITES = ("a", "b", "c")
+THREE = [part for n in (1, 2, 3) for part in ("--site", f"s{n}={n:064x}")]
+STRANGE = {"v": 1, "name": "n", "release": "r", "sums": ["x"], "size": 1, "sites": {}}  # sums that are none
 N_USERS, N_ITEMS = 60, 40  # of the 60 items that the release knows
 
 
@@ -84,6 +87,8 @@ def test_the_release_of_the_sum_has_the_ease_of_all_users_together(sites: Sites,
     base, made = read_release(sites.release), read_release(out)
     assert made.version != base.version
     assert made.training["federated"]["sums"] == ["pairs"]
+    assert "interactions" in base.training
+    assert "interactions" not in made.training  # it may know later ones
     assert made.metrics.keys() <= {"onnx_difference"}  # it was not measured
     assert not list(out.glob("*.png"))
     rows = np.array([base.item_rows[f"i{item}"] - 1 for item in likes[:, 1]], np.int32)
@@ -108,6 +113,21 @@ def test_a_share_says_nothing_and_its_round_is_named_by_a_fingerprint(sites: Sit
         assert np.unpackbits(share.view(np.uint8)).mean() == pytest.approx(0.5, abs=0.01)
     assert "fingerprint" in sites.said
     assert (sites.folder / "a.key").stat().st_mode & 0o077 == 0
+
+
+def test_the_sum_with_a_private_release_promises_no_privacy(sites: Sites, tmp_path: Path) -> None:
+    private = variant(sites.release, tmp_path / "private", training={"privacy": {"epsilon": 1.0}})
+    release = read_release(private)
+    n = len(release.item_rows)
+    total, settings = np.zeros(n * (n + 1) // 2), load_settings(None)
+    assert "privacy" not in write_summed(private, tmp_path / "sum", ("pairs",), total, settings, "r").training
+
+
+def test_a_share_that_cannot_be_written_does_not_use_the_round_up(sites: Sites, tmp_path: Path) -> None:
+    given = ("--key", tmp_path / "a.key", "--release", sites.release, "--data", tmp_path / "a.csv")
+    with pytest.raises(SlatestreamError, match="--out must be a file in a folder that exists"):
+        invoke("share", tmp_path / "round.json", *given, "--out", tmp_path / "nowhere" / "a.share")
+    assert sites.share("a").is_file()
 
 
 def test_what_does_not_belong_to_the_round_is_refused(sites: Sites, tmp_path: Path) -> None:
@@ -135,6 +155,11 @@ def test_what_does_not_belong_to_the_round_is_refused(sites: Sites, tmp_path: Pa
     np.savez(tmp_path / "nan.npz", **told)
     with pytest.raises(SlatestreamError, match="must hold masked numbers"):
         sites.sum(a, b, tmp_path / "nan.npz")
+    (tmp_path / "damaged.share").write_bytes(b.read_bytes()[:-100])
+    np.save(tmp_path / "other.npy", np.zeros(3))
+    for name in ("damaged.share", "other.npy"):
+        with pytest.raises(SlatestreamError, match=f"{name} must hold a share"):
+            sites.sum(a, b, tmp_path / name)
     assert not (tmp_path / "summed").exists()
 
 
@@ -145,15 +170,18 @@ def test_what_does_not_belong_to_the_round_is_refused(sites: Sites, tmp_path: Pa
         (("round", "r.json", "--release", "nowhere", "--site", "a"), "--site must be NAME=HEX"),
         (("round", "r.json", "--release", "nowhere", "--site", "a=x"), "the key must be in hex, got 'x'"),
         (("share", "nowhere.json", "--key", "k", "--release", "r", "--out", "s"), "must hold a round"),
+        (("round", "no/r.json", "--release", "{tiny}", *THREE), "No such file or directory: 'no/r.json'"),
+        (("sum", "strange.json", "a.share", "--release", "r", "--out", "o"), r"Invalid enum value 'x'"),
         (("sum", __file__, "a.share", "--release", "r", "--out", "o"), "must hold a round"),
     ],
 )
 def test_what_is_no_key_site_or_round_is_said(
-    arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("strange.json").write_text(json.dumps(STRANGE))
     with pytest.raises(SlatestreamError, match=message):
-        invoke(*arguments)
+        invoke(*(str(tiny) if part == "{tiny}" else part for part in arguments))
 
 
 async def test_the_policy_of_the_sum_begins_with_what_workers_of_all_sites_have_learned(
