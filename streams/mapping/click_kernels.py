@@ -310,6 +310,18 @@ def _walk(
 
 
 @inner
+def _opens(data: Data, at: int, end: int, opening: Data) -> bool:
+    """Whether a value begins with a text, if there is one, and ends with the brace that this text opens."""
+    size = np.uint64(len(opening))
+    if size == 0 or end - at <= len(opening) or data[end - 1] != 125:
+        return False
+    same, begin = True, np.uint64(at)
+    for k in range(size):
+        same &= data[begin + k] == opening[k]
+    return same
+
+
+@inner
 def _two(data: Data, at: int) -> int:
     """Two digits, a number above 99 if they are none."""
     tens, ones = np.int64(data[np.uint64(at)]) - 48, np.int64(data[np.uint64(at + 1)]) - 48
@@ -481,7 +493,8 @@ def read_mapped(
     data: Data, table: Table, nodes: Table, children: Table, names: Data, plan: Table,
     tests: Table, choices: Data, choice_bounds: Table, choice_kinds: Table,
     actions: Data, action_bounds: Table, action_codes: Table, affixes: Data, affix_bounds: Table,
-    n_slots: int, made: Data, spans: Table, numbers: Table, hashes: NDArray[np.uint64], status: Data,
+    opening: Data, n_slots: int, made: Data, spans: Table, numbers: Table, hashes: NDArray[np.uint64],
+    status: Data,
 ) -> int:  # fmt: skip
     """Read the clicks that it is sure of; return the bytes used of `made`.
 
@@ -495,6 +508,7 @@ def read_mapped(
     actions, action_bounds, action_codes : texts of actions and the code of each; the last code is that of
         what is none of them: -1 leaves the record to others, -2 leaves it out
     affixes, affix_bounds : texts before and after an offset
+    opening : (bytes,) the text up to an object that is read in place of a value that begins with it, or empty
     made : (bytes,) out: ids that are made here; `spans` count them from the end of `data` on
     spans, numbers, hashes : out, as of `streams.decoding.click_kernels.read_clicks`
     status : (n,) uint8 out: READ, LEFT_OUT or UNSURE
@@ -508,8 +522,11 @@ def read_mapped(
         begin, size = table[k, VALUE], table[k, VALUE_SIZE]
         if size < 0:
             continue
+        end = begin + size
+        if _opens(data, begin, end, opening):
+            begin, end = begin + len(opening), end - 1
         slots[:, KIND] = ABSENT
-        if not _walk(data, begin, begin + size, nodes, children, names, slots, stack, guesses):
+        if not _walk(data, begin, end, nodes, children, names, slots, stack, guesses):
             continue
         kept = 1
         for c in range(len(tests)):

@@ -27,6 +27,7 @@ _FIELDS = tuple(name.decode() for name in NAMES)
 _INSIDE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "none": {"$": ()},
     "cloudevents": {"$": ("data",), "$event": ()},  # in structured mode; others are translated
+    "debezium": {"$": ("after",), "$event": ()},
 }
 """Where paths begin in a value, by its envelope and by their root."""
 
@@ -55,12 +56,14 @@ class ClickPlan:
     ----------
     templates : the parts of the ids that are made of the record's place, by their number in the plan
     by_headers : whether headers may say that a record is to be read in another way
+    in_schemas : whether a value may be the payload beside its schema
     """
 
     tables: Plan
     templates: Sequence[tuple[str | Path, ...]]
     n_slots: int
     by_headers: bool = False
+    in_schemas: bool = False
 
 
 class _Unfit(Exception):
@@ -139,7 +142,10 @@ def _planned(source: Source, action_codes: Mapping[str, int]) -> ClickPlan:
         nodes, children, names, plan, tests, *texts(tuple(choices)), np.array(kinds, np.int64),
         *texts(tuple(actions)), np.array(codes, np.int64),
     )  # fmt: skip
-    return ClickPlan(tables, templates, len(tree.slots), by_headers=source.envelope == "cloudevents")
+    return ClickPlan(
+        tables, templates, len(tree.slots), by_headers=source.envelope == "cloudevents",
+        in_schemas=source.envelope == "debezium",
+    )  # fmt: skip
 
 
 def _bare(spec: FieldSource) -> None:
@@ -217,6 +223,12 @@ def _conditions(source: Source, tree: _Tree) -> tuple[Table, list[bytes], list[i
     if source.envelope == "cloudevents":
         tests.append((tree.slot("$event.specversion"), k.SURE_WITH, 0, 0))
         tests.append((tree.slot("$event.data_base64"), k.SURE_WITHOUT, 0, 0))
+    if source.envelope == "debezium":  # what deletes or is about the stream makes no click
+        choices += [b"c", b"u", b"r"]
+        kinds += [k.TEXT] * len(choices)
+        tests.append((tree.slot("$event.op"), k.SURE_WITH, 0, 0))
+        tests.append((tree.slot("$event.op"), k.IS, 0, len(choices)))
+        tests.append((tree.slot("$event.after"), k.SURE_WITH, 0, 0))
     for condition in source.where:
         if condition.at_least is not None or condition.at_most is not None:
             raise _Unfit

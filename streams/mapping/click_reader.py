@@ -12,6 +12,7 @@ from streams.events import Click, decode_click
 from streams.kafka.columns import Record, RecordColumns
 from streams.mapping.click_kernels import LEFT_OUT, READ, UNSURE, read_mapped
 from streams.mapping.click_plan import ClickPlan, click_plan
+from streams.mapping.formats import payload_opening
 from streams.mapping.schemas import Schemas, schemas_of
 from streams.mapping.translate import Translator
 from streams.settings import Settings
@@ -19,6 +20,7 @@ from streams.settings.source_paths import Path
 from streams.settings.sources import Source, parse_sources
 
 _DIGITS = 20  # of an offset, at most
+_SEARCHED = 8  # records of a batch, for the schema that stands around all of them
 
 
 class ClickReader:
@@ -87,8 +89,8 @@ def _read(plan: ClickPlan, records: RecordColumns, clicks: ReadClicks) -> NDArra
     made = np.empty(n * (len(affixes) + _DIGITS * len(plan.templates)), np.uint8)
     status = np.empty(n, np.uint8)
     used = read_mapped(
-        records.data, records.table, *plan.tables, affixes, bounds, plan.n_slots, made, clicks.spans,
-        clicks.numbers, clicks.keys, status,
+        records.data, records.table, *plan.tables, affixes, bounds, _opening(plan, records), plan.n_slots,
+        made, clicks.spans, clicks.numbers, clicks.keys, status,
     )  # fmt: skip
     if plan.by_headers:
         status[records.have_headers()] = UNSURE
@@ -98,6 +100,13 @@ def _read(plan: ClickPlan, records: RecordColumns, clicks: ReadClicks) -> NDArra
     clicks.read[:] = status == READ
     left_out: NDArray[np.bool_] = status == LEFT_OUT
     return left_out
+
+
+def _opening(plan: ClickPlan, records: RecordColumns) -> Data:
+    """What stands before the payloads of a batch; empty where they are not beside their schema."""
+    values = (records[row].value for row in range(min(len(records), _SEARCHED if plan.in_schemas else 0)))
+    found = next((text for value in values if value is not None and (text := payload_opening(value))), b"")
+    return np.frombuffer(found, np.uint8)
 
 
 def _affixes(templates: Sequence[tuple[str | Path, ...]], records: RecordColumns) -> tuple[Data, Table]:

@@ -125,6 +125,21 @@ def _change(source: Source, context: Context) -> None:
         raise Fault(f"the change {event['op']!r} has no `after`")
 
 
+def payload_opening(value: bytes) -> bytes:
+    """Return what stands before the payload of a value that is `{"schema": ..., "payload": ...}`, as bytes.
+
+    Behind it comes the payload's JSON, and one brace. Of any other value it is empty.
+    """
+    name = b'"payload":'
+    before, found, _ = value.partition(name)
+    opening = before + found
+    try:
+        around = msgspec.json.decode(opening + b"null}")
+    except UNDECODABLE:
+        return b""
+    return opening if isinstance(around, dict) and around.keys() == {"schema", "payload"} else b""
+
+
 def read_text_key(record: Record) -> Any:
     """Return a key as text; raises `Fault` where it is no UTF-8: other text would be another user's id."""
     if record.key is None:

@@ -233,9 +233,9 @@ class MappedClicks:
 
     batch = 200
 
-    def __init__(self, mapping: str, event: dict[str, Any]) -> None:
-        self.seeds = written([event])
-        self.words = [*words_of([event]), b'"id"', b'"rank"', b'"seen"', b'"yes"', b'"2025-11-24T16:00:00Z"']
+    def __init__(self, mapping: str, *events: dict[str, Any]) -> None:
+        self.seeds = written(events)
+        self.words = [*words_of(events), b'"id"', b'"rank"', b'"seen"', b'"yes"', b'"2025-11-24T16:00:00Z"']
         self._source = parse_sources(mapping, "mapping")[0]
         self._reader = ClickReader(self._source, CODES, DAY)
         assert self._reader.compiled
@@ -266,6 +266,8 @@ def _answers(columns: ClickColumns, n: int) -> list[Hashable]:
     return [found.get(offset) for offset in range(n)]
 
 
+CHANGED = FLAT.replace('"clicks"', '"clicks"\nenvelope = "debezium"')
+CHANGED_EVENT = {"before": None, "after": FLAT_EVENT, "op": "c", "source": {}}
 CLOUD = """
 [[source]]
 topic = "shop"
@@ -476,6 +478,9 @@ TARGETS: dict[str, Callable[[], Any]] = {
     "dead-letters": lambda: Values(LETTERS, decode_dead_letter),
     "mapped-clicks": lambda: MappedClicks(FLAT, FLAT_EVENT),
     "mapped-clicks-iso": lambda: MappedClicks(ISO, ISO_EVENT),
+    "mapped-clicks-debezium": lambda: MappedClicks(
+        CHANGED, CHANGED_EVENT, {"schema": {"type": "struct"}, "payload": CHANGED_EVENT}
+    ),
     "mapping-cloudevents": lambda: Mapped(CLOUD, written([CLOUD_EVENT]), words_of([CLOUD_EVENT])),
     "mapping-debezium": lambda: Mapped(CHANGE, written(CHANGES), words_of(CHANGES)),
     "mapping-each": lambda: Mapped(EACH, written([EACH_EVENT]), words_of([EACH_EVENT])),
