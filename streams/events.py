@@ -21,7 +21,8 @@ MAX_DEPTH = 32
 MAX_SLATE = 200  # as deep as retrieval goes
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+MAX_COUNT = 2**31 - 1
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 # 1973-03-03: anything smaller is a time in seconds. 2286-11-20: anything larger is in microseconds.
 TimestampMs = Annotated[int, msgspec.Meta(ge=100_000_000_000, le=9_999_999_999_999)]
 Boost = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]

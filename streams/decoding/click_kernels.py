@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.kernels import inner
+from streams.events import MAX_COUNT
 from streams.kafka.columns import KEY, KEY_SIZE, VALUE, VALUE_SIZE
 from streams.state.xxh3 import LONGEST, xxh3
 
@@ -135,7 +136,7 @@ def _fits(field: int, kind: int, size: int, number: int) -> bool:
     if field == REQUEST:
         return kind in (_TEXT, _NONE)
     if field == POSITION:
-        return kind in (_INTEGER, _NONE)
+        return kind == _NONE or (kind == _INTEGER and number <= MAX_COUNT)
     if field in (DWELL, AMOUNT):
         return kind in (_INTEGER, _DECIMAL, _NONE)
     return kind == _NONE if field == CONTEXT else True

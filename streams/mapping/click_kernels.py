@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from model_core.kernels import inner
 from streams.decoding.click_kernels import Data, Table, _digits, _is, _space, _which, njit
+from streams.events import MAX_COUNT
 from streams.kafka.columns import KEY, KEY_SIZE, OFFSET, TIMESTAMP, VALUE, VALUE_SIZE
 from streams.state.xxh3 import LONGEST, xxh3
 
@@ -452,7 +453,7 @@ def _optional(plan: Table, slots: Table) -> bool:
         if row == REQUEST_ROW:
             fits = kind in (TEXT, ESCAPED)
         elif row == POSITION_ROW:
-            fits = kind == INTEGER
+            fits = kind == INTEGER and slots[plan[row, 1], NUMBER] <= MAX_COUNT
         elif row == CONTEXT_ROW:
             fits = kind == OBJECT
         else:
