@@ -201,7 +201,9 @@ CHANGELOGS = {
     "requests": (),
 }
 
-# Topics whose partitions have nothing to do with each other, and whose work is done in several threads.
+# Topics of which a partition is folded into the shard of its number, and waits until that is restored.
+BY_USER = ("clicks", "users", "requests")
+# Those whose work is done in several threads.
 SIDE_BY_SIDE = ("clicks",)
 
 
@@ -231,14 +233,16 @@ def _guarded(app: App, name: str, take: Agent) -> Callable[[Any], Awaitable[None
             return None  # a click may ask for a slate, and nobody knows before it is taken
         if not app.parts.inputs.ledger.is_current(batch.tp, batch.epoch):
             return None
-        live = app.parts.partitions.live()
-        return next((shard.clicks for shard in live if shard.partition == batch.tp.partition), None)
+        shard = app.parts.partitions.restored(batch.tp.partition)
+        return None if shard is None or name != "clicks" else shard.clicks
+
+    def ready(batch: RecordBatch) -> bool:
+        return name not in BY_USER or app.parts.partitions.restored(batch.tp.partition) is not None
 
     async def agent(stream: AsyncIterator[RecordBatch]) -> None:
-        async with SideBySide(take_one, progress) as lanes:
-            begin = lanes.take if name in SIDE_BY_SIDE else take_one
+        async with SideBySide(take_one, progress, ready=ready, in_turn=name not in SIDE_BY_SIDE) as lanes:
             async for batch in stream.noack():  # type: ignore[attr-defined]
-                await begin(batch)
+                await lanes.take(batch)
 
     agent.__name__ = name
     return agent

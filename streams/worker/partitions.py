@@ -185,6 +185,11 @@ class Partitions:
                 raise OwnershipLost(f"partition {partition} went to another worker") from None
             raise
 
+    def restored(self, partition: int) -> Shard | None:
+        """Return the shard of a partition, None unless it is owned and restored."""
+        task = self._shards.get(partition)
+        return None if task is None or not _restored(task) else task.result()
+
     def live(self) -> list[Shard]:
         """Shards restored and owned, by partition."""
         return [task.result() for _, task in sorted(self._shards.items()) if _restored(task)]

@@ -13,6 +13,8 @@ LATER_S = 0.05
 # Records of a partition from which on there is nothing to be gained by waiting for more; what comes beyond
 # waits where it is.
 MANY = 256
+# The same of a partition that is being restored, for which the others shall not wait.
+MOST = 16_384
 
 Take = Callable[[RecordBatch], Awaitable[None]]
 
@@ -29,18 +31,32 @@ class SideBySide:
     work : takes a batch; it must see to its own errors
     progress : of a batch, where those wait who wait for its partition; None if it is to be taken at once,
         as one is that was read before a rebalance
+    ready : whether a batch can be taken by now: not while its partition is being restored
+    in_turn : batches that can be taken are taken one after the other, whatever their partition
     """
 
-    def __init__(self, work: Take, progress: Callable[[RecordBatch], Progress | None]) -> None:
+    def __init__(
+        self,
+        work: Take,
+        progress: Callable[[RecordBatch], Progress | None],
+        *,
+        ready: Callable[[RecordBatch], bool] = lambda batch: True,
+        in_turn: bool = False,
+    ) -> None:
         self._work = work
         self._progress = progress
+        self._ready = ready
+        self._in_turn = in_turn
         self._lanes: dict[Any, _Lane] = {}
 
     async def take(self, batch: RecordBatch) -> None:
         """Take a batch, now or later; return when there is room for more of its partition."""
         lane = self._lanes.get(batch.tp)
+        if self._in_turn and (lane is None or lane.empty) and self._ready(batch):
+            await self._work(batch)
+            return
         if lane is None:
-            lane = self._lanes[batch.tp] = _Lane(self._work, self._progress)
+            lane = self._lanes[batch.tp] = _Lane(self._work, self._progress, self._ready)
         await lane.put(batch)
 
     async def __aenter__(self) -> Self:
@@ -57,9 +73,15 @@ class SideBySide:
 class _Lane:
     """Batches of one partition."""
 
-    def __init__(self, work: Take, progress: Callable[[RecordBatch], Progress | None]) -> None:
+    def __init__(
+        self,
+        work: Take,
+        progress: Callable[[RecordBatch], Progress | None],
+        ready: Callable[[RecordBatch], bool],
+    ) -> None:
         self._work = work
         self._progress = progress
+        self._ready = ready
         self._waiting: list[RecordBatch] = []
         self._taken: list[RecordBatch] = []
         self._newest: RecordBatch | None = None  # without its records
@@ -71,9 +93,14 @@ class _Lane:
         self._newest = RecordBatch(batch.tp, (), batch.last_offset, batch.epoch)
         self._waiting.append(batch)
         self._look()
-        while self._records() >= MANY:
+        while self._records() >= (MANY if self._ready(batch) else MOST):
             self._room.clear()
             await self._room.wait()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits and nothing is being taken."""
+        return self._task is None and not self._waiting
 
     async def end(self) -> None:
         self._waiting.clear()

@@ -209,6 +209,36 @@ async def test_a_batch_that_nobody_waits_for_is_taken_a_little_later() -> None:
         await asyncio.wait_for(taken.wait(), 60)
 
 
+async def test_a_partition_that_is_being_restored_holds_up_no_other_and_keeps_its_order() -> None:
+    work, restored = Work(), {1}
+    async with SideBySide(
+        work, at_once, ready=lambda batch: batch.tp.partition in restored, in_turn=True
+    ) as lanes:
+        for offset in range(3):
+            await asyncio.wait_for(lanes.take(records(0, *range(offset * MANY, (offset + 1) * MANY))), 60)
+        other = asyncio.ensure_future(lanes.take(records(1, 0)))
+        await turns()
+        assert work.begun == [(0, MANY - 1), (1, 0)]
+        work.gates[1, 0].set()
+        await asyncio.wait_for(other, 60)
+        restored.add(0)
+        late = asyncio.ensure_future(lanes.take(records(0, 3 * MANY)))
+        await turns()
+        assert work.begun == [(0, MANY - 1), (1, 0)], "what came before is taken first"
+        work.gates[0, MANY - 1].set()
+        await asyncio.wait_for(late, 60)
+        await turns()
+        assert work.begun == [(0, MANY - 1), (1, 0), (0, 3 * MANY)]
+        work.gates[0, 3 * MANY].set()
+        await turns()
+        assert work.done == [(1, 0), (0, MANY - 1), (0, 3 * MANY)]
+        inline = asyncio.ensure_future(lanes.take(records(0, 3 * MANY + 1)))
+        await turns()
+        assert not inline.done(), "in turn again"
+        work.gates[0, 3 * MANY + 1].set()
+        await asyncio.wait_for(inline, 60)
+
+
 def test_only_batches_that_are_alike_become_one() -> None:
     first, second, other = records(0, 0), records(0, 1), records(0, 2)
     other.epoch = 1
