@@ -8,6 +8,7 @@ NOT_COVERED = (
     "co-visits, popularity and rates that a worker folds while it serves",
     "what policies and signal weights learn online",
     "the catalogue (items, texts, links), the configuration, and how columns and scales of files were read",
+    "who is in quarantine, and so left out of a training from the topics: others may be the reason",
     "other releases: each costs its own epsilon, and those of one log add up",
 )
 """What the promise is not about, as the command, the manifest and the documents say it."""
