@@ -25,12 +25,17 @@ FROM_TEXT, FROM_SCALAR, FROM_KEY, FROM_OFFSET = range(4)
 # Where a time comes from.
 MS, SECONDS, MICROS, NANOS, ISO, RECORD_TIME = range(6)
 # What must hold; of the last two, that this reader is not sure where they do not.
-IS, IS_NOT, EXISTS, EXISTS_NOT, SURE_WITH, SURE_WITHOUT = range(6)
-# Rows of `plan`: what is done for each field; a slot of -1 is none. Optional fields have their kind and slot.
+IS, IS_NOT, EXISTS, EXISTS_NOT, AT_LEAST, AT_MOST, SURE_WITH, SURE_WITHOUT = range(8)
+# What an optional field is turned to, -1 of none.
+AS_TEXT, AS_NUMBER, AS_INTEGER = range(3)
+# Rows of `plan`: what is done for each field; a slot of -1 is none. Optional fields have what they are turned
+# to and their slot.
 ACTION_ROW, TIME_ROW, REQUEST_ROW, POSITION_ROW, DWELL_ROW, AMOUNT_ROW, CONTEXT_ROW = range(3, 10)
 _DEEPEST = 32
 _GUESSES = 64
 _MOST_DIGITS = 18
+_EXACT = 15  # digits of a number that a double holds
+_SURE_COUNT = 9  # digits of what is below `MAX_COUNT`
 # By byte: whether it stands for itself in a text; whether it may follow a backslash.
 _PLAIN = np.array([32 <= byte < 128 and byte not in (34, 92) for byte in range(256)])
 _ESCAPES = np.array([chr(byte) in '"\\/bfnrt' for byte in range(256)])
@@ -413,17 +418,53 @@ def _time(data: Data, slots: Table, slot: int, unit: int) -> int:
 
 
 @inner
+def _double(data: Data, begin: int, size: int) -> float:
+    """A number of at most `_EXACT` digits, as Python reads it: both parts of the division are exact."""
+    digits, scale = np.int64(0), 1.0
+    beyond = False
+    for at in range(begin + (data[begin] == 45), begin + size):
+        if data[at] == 46:
+            beyond = True
+        else:
+            digits = digits * 10 + np.int64(data[at] - 48)
+            scale *= 10.0 if beyond else 1.0
+    return (-digits if data[begin] == 45 else digits) / scale
+
+
+@inner
+def _is_number(data: Data, begin: int, size: int, whole: bool) -> bool:
+    """Whether a text is digits, of which some may stand behind a point unless it must be whole."""
+    end = begin + size
+    at = _digits(data, begin, end)
+    if at == begin or size > _EXACT:
+        return False
+    if at < end and data[at] == 46 and not whole:
+        begin = at + 1
+        at = _digits(data, begin, end)
+    return bool(at == end and at > begin)
+
+
+@inner
 def _holds(
     data: Data, slots: Table, tests: Table, test: int, choices: Data, bounds: Table, kinds: Table
 ) -> int:
     """Whether a condition holds: 1 or 0, -1 where this reader is not sure.
 
-    tests : (tests, 4) slot, what must hold, and first and last + 1 of its choices; kinds : of each choice
+    tests : (tests, 4) slot, what must hold, and first and last + 1 of its choices, or the bits of the number
+        that it is compared with; kinds : of each choice
     """
     slot = tests[test, 0]
     kind, what = slots[slot, KIND], tests[test, 1]
     if what >= SURE_WITH:
         return 1 if (kind > NONE) == (what == SURE_WITH) else -1
+    if what >= AT_LEAST:
+        if kind not in (INTEGER, DECIMAL, OTHER):
+            return 0
+        if slots[slot, SIZE] > _EXACT:
+            return -1
+        number = _double(data, slots[slot, BEGIN], slots[slot, SIZE])
+        limit = np.int64(tests[test, 2]).view(np.float64)
+        return int(number >= limit if what == AT_LEAST else number <= limit)
     if what >= EXISTS:
         return int((kind > NONE) == (what == EXISTS))
     if kind in (DECIMAL, ESCAPED, OTHER):
@@ -442,22 +483,27 @@ def _holds(
 
 
 @inner
-def _optional(plan: Table, slots: Table) -> bool:
+def _optional(data: Data, plan: Table, slots: Table) -> bool:
     """Whether the optional fields are of kinds that a click may have."""
     for row in range(REQUEST_ROW, CONTEXT_ROW + 1):
         if plan[row, 1] < 0:
             continue
-        kind = slots[plan[row, 1], KIND]
+        slot, becomes = plan[row, 1], plan[row, 0]
+        kind, size = slots[slot, KIND], slots[slot, SIZE]
         if kind <= NONE:
             continue
+        numeral = kind == TEXT and becomes >= AS_NUMBER
+        if numeral:
+            numeral = _is_number(data, slots[slot, BEGIN], size, becomes == AS_INTEGER)
         if row == REQUEST_ROW:
-            fits = kind in (TEXT, ESCAPED)
+            fits = kind in (TEXT, ESCAPED) or (kind == INTEGER and becomes == AS_TEXT)
         elif row == POSITION_ROW:
-            fits = kind == INTEGER and slots[plan[row, 1], NUMBER] <= MAX_COUNT
+            fits = kind == INTEGER and slots[slot, NUMBER] <= MAX_COUNT
+            fits |= numeral and becomes == AS_INTEGER and size <= _SURE_COUNT
         elif row == CONTEXT_ROW:
             fits = kind == OBJECT
         else:
-            fits = kind in (INTEGER, DECIMAL)
+            fits = numeral or kind == INTEGER or (kind == DECIMAL and becomes != AS_INTEGER)
         if not fits:
             return False
     return True
@@ -537,7 +583,7 @@ def read_mapped(
         if kept != 1:
             status[k] = LEFT_OUT if kept == 0 else UNSURE
             continue
-        sure = _optional(plan, slots)
+        sure = _optional(data, plan, slots)
         for field in range(3):
             source = plan[field, 0]
             if source == FROM_KEY:

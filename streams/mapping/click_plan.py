@@ -23,6 +23,15 @@ _OPTIONAL = {
     "context": k.CONTEXT_ROW,
 }
 _UNITS = {None: k.MS, "ms": k.MS, "s": k.SECONDS, "us": k.MICROS, "ns": k.NANOS, "iso": k.ISO}
+_NUMBERS = {None: -1, "number": k.AS_NUMBER, "integer": k.AS_INTEGER}
+_TURNED: Mapping[str, Mapping[str | None, int]] = {
+    "request_id": {None: -1, "text": k.AS_TEXT},
+    "position": _NUMBERS,
+    "dwell_ms": _NUMBERS,
+    "value": _NUMBERS,
+    "context": {None: -1},
+}
+"""What optional fields may be turned to, by the mapping's word."""
 _FIELDS = tuple(name.decode() for name in NAMES)
 _INSIDE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "none": {"$": ()},
@@ -135,7 +144,7 @@ def _planned(source: Source, action_codes: Mapping[str, int]) -> ClickPlan:
     plan[k.TIME_ROW, :2] = _time(specs["timestamp_ms"], tree)
     for name, row in _OPTIONAL.items():
         if name in specs:
-            plan[row, 1] = _optional(name, specs[name], tree)
+            plan[row, :2] = _optional(name, specs[name], tree)
     tests, choices, kinds = _conditions(source, tree)
     nodes, children, names = tree.tables()
     tables = Plan(
@@ -201,19 +210,21 @@ def _time(spec: FieldSource, tree: _Tree) -> tuple[int, int]:
     return _UNITS[spec.unit], tree.slot(spec.path)
 
 
-def _optional(name: str, spec: FieldSource, tree: _Tree) -> int:
-    if spec.values is not None or spec.unit is not None or spec.as_ is not None or spec.split is not None:
+def _optional(name: str, spec: FieldSource, tree: _Tree) -> tuple[int, int]:
+    if spec.values is not None or spec.unit is not None or spec.split is not None:
         raise _Unfit
-    if spec.constant is not None:
+    if spec.as_ not in _TURNED[name]:
+        raise _Unfit
+    if spec.constant is not None and spec.as_ is None:
         good = {"event_id": "e", "user_id": "u", "item_id": "i", "action": "a", "timestamp_ms": 10**12}
         try:
             msgspec.convert({**good, name: spec.constant}, Click)
         except msgspec.ValidationError:
             raise _Unfit from None
-        return -1
+        return -1, -1
     if spec.path is None or spec.default is not None:
         raise _Unfit
-    return tree.slot(spec.path)
+    return _TURNED[name][spec.as_], tree.slot(spec.path)
 
 
 def _conditions(source: Source, tree: _Tree) -> tuple[Table, list[bytes], list[int]]:
@@ -230,9 +241,10 @@ def _conditions(source: Source, tree: _Tree) -> tuple[Table, list[bytes], list[i
         tests.append((tree.slot("$event.op"), k.IS, 0, len(choices)))
         tests.append((tree.slot("$event.after"), k.SURE_WITH, 0, 0))
     for condition in source.where:
-        if condition.at_least is not None or condition.at_most is not None:
-            raise _Unfit
         slot = tree.slot(condition.path)
+        for test, limit in ((k.AT_LEAST, condition.at_least), (k.AT_MOST, condition.at_most)):
+            if limit is not None:
+                tests.append((slot, test, int(np.float64(limit).view(np.int64)), 0))
         if condition.exists is not None:
             tests.append((slot, k.EXISTS if condition.exists else k.EXISTS_NOT, 0, 0))
         for test, values in ((k.IS, condition.is_), (k.IS_NOT, condition.is_not)):

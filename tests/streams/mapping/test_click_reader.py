@@ -162,6 +162,72 @@ def test_any_events_come_to_the_same_as_translating(events: list[Any], compact: 
     assert_same(source(), batch(*raws))
 
 
+NUMERALS = st.one_of(
+    st.integers(-20, 20),
+    st.integers(-(2**63), 2**63),
+    st.decimals(-30, 30, places=1).map(float),
+    st.floats(allow_nan=False),
+    st.sampled_from(["3", "3.5", "007", "-1", "1e3", " 3", "3.", ".5", "1_0", "", "nan", "inf", "\u0663",
+                     "3" * 16, "2147483647", "2147483648", 2**31]),
+    JSON,
+)  # fmt: skip
+NUMBERED = """
+user_id = { path = "user.id", as = "text" }
+item_id = "sku"
+action = { constant = "like" }
+timestamp_ms = { path = "at", unit = "s" }
+request_id = { path = "slate", as = "text" }
+position = { path = "rank", as = "integer" }
+dwell_ms = { path = "read", as = "integer" }
+value = { path = "price", as = "number" }
+"""
+LIMITS = 'where = [{ path = "score", at_least = -2.5, at_most = 3 }, { path = "price", at_most = 20.1 }]'
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from(["slate", "rank", "read", "price", "score"]), NUMERALS),
+        min_size=1,
+        max_size=8,
+    ),
+    st.sampled_from(["", LIMITS, LIMITS.replace("at_least = -2.5, at_most = 3", "at_least = 3.0")]),
+)
+def test_numbers_and_their_limits_come_to_the_same_as_translating(events: list[Any], where: str) -> None:
+    raws = [{**EVENT, "score": 0, "price": 0, **event} for event in events]
+    assert_same(source(NUMBERED, where), batch(*raws))
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("3", 3.0), ("2.9999", 3.0), ("3.0000", 3.0), ("-3", -3.0), ("-2.5", -2.5), ("0.1", 0.1),
+        ("-0.0", 0.0), ("999999999999999", 999999999999999.0), ("2.9999999999999999", 3.0),
+        ("9007199254740993", 2.0**53), ("0.30000000000000", 0.3), ("true", 1.0), ('"3"', 3.0), ("null", 0.0),
+    ],
+)  # fmt: skip
+def test_a_number_is_compared_with_its_limits_as_python_does(text: str, limit: float) -> None:
+    raw = msgspec.json.encode(EVENT)[:-1] + f',"n":{text}}}'.encode()
+    for bound in (limit, limit + 1e-9, limit - 1e-9):
+        for test in ("at_least", "at_most"):
+            assert_same(source(more=f'where = [{{ path = "n", {test} = {bound!r} }}]'), batch(raw))
+
+
+def test_numbers_in_texts_and_limits_are_read_by_the_kernel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {**EVENT, "slate": 7, "rank": "3", "read": "1200", "price": "3.50", "score": -1.5}
+    reader = ClickReader(source(NUMBERED, LIMITS), CODES, DAY)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a plain click was translated")
+
+    monkeypatch.setattr(Translator, "batch", refuse)
+    columns = reader(batch({**told, "price": 3}, {**told, "score": 4, "price": 3}))
+    assert (len(columns), columns.left_out) == (1, 1)
+    click = columns.click(0)
+    assert (click.request_id, click.position, click.dwell_ms, click.value) == ("7", 3, 1200, 3)
+    reader = ClickReader(source(NUMBERED, ""), CODES, DAY)
+    assert reader(batch(told)).click(0).value == 3.5
+
+
 @given(st.binary(max_size=30), st.integers(0, 120))
 def test_events_with_bytes_put_in_come_to_the_same_as_translating(noise: bytes, at: int) -> None:
     raw = msgspec.json.encode(EVENT)
@@ -272,8 +338,7 @@ def test_what_is_no_usual_time_is_left_to_python(text: str) -> None:
     [
         (FIELDS.replace('"sku"', '"skus[0]"'), ""),
         (FIELDS + 'event_id = "$header.id"', ""),
-        (FIELDS + 'value = { path = "v", as = "number" }', ""),
-        (FIELDS, 'where = [{ path = "n", at_least = 3 }]'),
+        (FIELDS + 'value = { path = "v", as = "number", default = 1 }', ""),
     ],
 )
 def test_a_mapping_of_another_kind_is_translated_record_by_record(fields: str, more: str) -> None:
