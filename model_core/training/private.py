@@ -131,8 +131,18 @@ def public_part(dataset: Dataset, actions: list[str]) -> tuple[Dataset, list[str
     """Leave out what a vocabulary would tell of users: what they state, and items known from clicks only.
 
     Such an item has its id for a title. Its events go with it.
+
+    Raises
+    ------
+    ValueError
+        If no item is left.
     """
     items = [item for item in dataset.items if item.title != item.item_id]
+    if not items:
+        raise ValueError(
+            "items must have titles where epsilon is set, since those known from users' events only are left "
+            "out: give a catalogue"
+        )
     log = dataset.interactions
     kept = np.isin(log.item_ids, np.array([item.item_id for item in items], np.str_))
     return (

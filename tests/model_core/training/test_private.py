@@ -66,6 +66,8 @@ def test_what_is_known_from_users_only_enters_no_vocabulary() -> None:
     assert "i59" not in {item.item_id for item in public.items}
     assert "i59" not in public.interactions.item_ids
     assert len(kept) == len(public.interactions) < len(actions)
+    with pytest.raises(ValueError, match="items must have titles where epsilon is set"):
+        public_part(replace(told, items=[Item("i59", "i59")]), actions)
 
 
 def test_a_release_without_a_promise_is_refused(tmp_path: Path) -> None:
