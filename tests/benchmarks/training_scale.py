@@ -33,7 +33,7 @@ GOES_ON = 1 / 3
 
 
 class Parts:
-    """Seconds of processor time and highest memory of each stage that `report` names."""
+    """Seconds of processor time and highest memory of each stage that `report` names, told as each begins."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -47,6 +47,11 @@ class Parts:
         now, wall = time.process_time(), time.monotonic()
         self.seconds[self._stage] += now - self._at
         self.clock[self._stage] += wall - self._wall
+        if stage not in ("", self._stage):
+            print(
+                f"{stage}: begins after {now:.0f} s of processor time, with {resident() / MB:.0f} MB",
+                flush=True,
+            )
         self._stage, self._at, self._wall = stage, now, wall
 
     def _watch(self) -> None:
