@@ -132,6 +132,8 @@ class Ranker(nn.Module):
         self.register_buffer("gains_away", torch.ones(config.n_signals + 2))
         self.gains_here: Tensor
         self.gains_away: Tensor
+        self.register_buffer("lowered", torch.zeros(1))  # what new items stand at with these gains, added
+        self.lowered: Tensor
         self.register_buffer("platt", torch.tensor([1.0, 0.0]))
         self.platt: Tensor
 
@@ -203,12 +205,13 @@ class Ranker(nn.Module):
 
         Parameters
         ----------
-        gains : (B, S), by which the weights are multiplied
+        gains : (B, S), by which the weights are multiplied; with them new items are `lowered`
         """
         shaped = self.transform_signals(signals, 1)
         weights = self.signal_weights(user) if gains is None else self.signal_weights(user) * gains
         known: Tensor = (weights.unsqueeze(1) @ shaped).squeeze(1)
-        scores: Tensor = known + self.newcomer(user) * is_new(signals)
+        level = self.newcomer(user) if gains is None else self.newcomer(user) + self.lowered
+        scores: Tensor = known + level * is_new(signals)
         return scores
 
     def match(self, user: Tensor) -> Tensor:

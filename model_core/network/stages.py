@@ -137,7 +137,14 @@ class UserStage(nn.Module):
         weights = ranker.signal_weights(user) * gains[:, :-2]
         # A row a user, though they are alike: a graph's output must come from its inputs.
         scales = torch.exp(ranker.signal_scale - 3.0) * torch.ones_like(user[:, :1])
-        return user, ranker.match(user), weights, scales, ranker.newcomer(user), gains[:, -2:]
+        return (
+            user,
+            ranker.match(user),
+            weights,
+            scales,
+            ranker.newcomer(user) + ranker.lowered,
+            gains[:, -2:],
+        )
 
 
 class CandidateStage(nn.Module):

@@ -38,8 +38,9 @@ GAINS = (
     EASE_ALONE,
 )
 """Of co-visits, popularity, EASE, the match and the head."""
-LOWERED = (0.0, -1.0, -2.0, -4.0)
-"""What is added to the scores of items that nobody has responded to."""
+LOWERED = (0.0, -1.0, -2.0, -4.0, -8.0, -16.0)
+"""What is added to the scores of items that nobody has responded to. Like the gains it is no part of what
+training minimises, or a later pass would take it back."""
 HELD_BACK = 0.2
 """Share of a user's later events that are held back; of so many users all are."""
 TOP, COMPARED = 10, 256
@@ -95,7 +96,7 @@ def balance(model: Model, corpus: Corpus, log: Log, since: int, signals: SignalC
         asked = _ask(model, start(log), rows, log.users[rows], log.times_ms[rows], wanted)
         ranker.gains_here.copy_(average(asked))
         chosen.append((asked, ranker.gains_here))
-    ranker.newcomer.bias.add_(lowered(chosen))
+    ranker.lowered.fill_(lowered(chosen))
 
 
 def lowered(chosen: "list[tuple[Asked, Tensor]]") -> float:

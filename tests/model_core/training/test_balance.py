@@ -7,6 +7,7 @@ import torch
 from model_core.network.config import TrainConfig
 from model_core.network.model import Model
 from model_core.network.ranker import AWAY_S, HERE_S, Ranker
+from model_core.network.stages import UserStage
 from model_core.signals.config import SignalConfig
 from model_core.signals.sample_signals import Log
 from model_core.training import balance as module
@@ -126,8 +127,32 @@ def test_new_items_are_lowered_where_they_stand_in_the_way_and_not_where_they_ar
     parts = torch.stack((telling, nothing, nothing, nothing, nothing), 1)
     gains = torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0])
     assert lowered([(asked(parts, level, target), gains)]) < -1.0
+    far_above = [(asked(parts, 4 * level, target), gains)]  # once the networks count nothing of what is known
+    by = lowered(far_above)
+    known = telling[:, :40].topk(10, dim=1).values[:, -1]
+    assert (14.0 + by < known).float().mean() > 0.9
     assert lowered([(asked(parts, level, target % 20 + 40), gains)]) == 0.0
     assert lowered([]) == 0.0
+
+
+def test_lowered_items_are_so_in_what_is_served_and_not_in_what_training_minimises() -> None:
+    ranker = small_ranker().eval()
+    user, gains = torch.randn(2, ranker.config.dim), torch.ones(2, ranker.config.n_signals)
+    signals = torch.rand(2, ranker.config.n_signals, 6) + 0.1
+    signals[:, 1, 4:] = 0.0  # the last two are new
+    asked_for = user, torch.zeros(2), torch.ones(2), torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 4)
+
+    def scores() -> list[torch.Tensor]:
+        with torch.inference_mode():
+            served = UserStage(ranker)(*asked_for)[4]
+            return [ranker.prior(user, signals), ranker.prior(user, signals, gains), served]
+
+    before = scores()
+    ranker.lowered.fill_(-3.0)
+    minimised, served, of_stage = (b - a for a, b in zip(before, scores(), strict=True))
+    assert (minimised == 0).all()
+    torch.testing.assert_close(served, -3.0 * (signals[:, 1] == 0))
+    torch.testing.assert_close(of_stage, torch.full((2, 1), -3.0))
 
 
 def test_what_is_held_back_is_unknown_to_the_rest_of_the_log() -> None:
