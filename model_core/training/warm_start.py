@@ -14,7 +14,7 @@ from model_core.network.model import Model
 from model_core.release.folder import WEIGHTS, read_release
 
 TABLES = {"items": "item_rows", "entities": "entity_rows", "relations": "relation_rows"}
-FITTED_LAST = ("encoder.met", "encoder.content.", "ranker.gains_", "ranker.platt")
+FITTED_LAST = ("encoder.met", "encoder.content.", "ranker.gains_", "ranker.lowered", "ranker.platt")
 """What each training fits anew, once its networks stand."""
 SHARED = "ranker.entities."
 """The item encoder's table once more."""
