@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -16,7 +17,35 @@ from streams.mapping.values import Fault
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def decoder(registry: Registry, schema: Schema) -> Callable[[bytes], Any]:
+@dataclass(frozen=True, slots=True)
+class AvroSchema:
+    """A schema as fastavro parses it, and the types that have names."""
+
+    parsed: Any
+    named: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """Decodes the values of a schema."""
+
+    schema: AvroSchema
+
+    def __call__(self, value: bytes) -> Any:
+        """Return a value as JSON would have it; raise `Fault` where it does not fit the schema."""
+        file = io.BytesIO(value)
+        try:
+            found = plain(fastavro.schemaless_reader(file, self.schema.parsed, None))
+        except EOFError:  # whose words have an address in memory
+            raise Fault("is no Avro of its schema: it ends too early") from None
+        except Exception as error:  # of foreign bytes fastavro raises whatever comes
+            raise Fault(f"is no Avro of its schema: {type(error).__name__} {error}".rstrip()) from None
+        if left := len(value) - file.tell():
+            raise Fault(f"is no Avro of its schema: {left} bytes are left over")
+        return found
+
+
+def decoder(registry: Registry, schema: Schema) -> Decoder:
     """Return what decodes values that were written with a schema.
 
     Raises
@@ -28,19 +57,7 @@ def decoder(registry: Registry, schema: Schema) -> Callable[[bytes], Any]:
     """
     named: dict[str, Any] = {}
     _parse_references(registry, schema, named, set())
-    parsed = _parsed(schema, named)
-
-    def decode(value: bytes) -> Any:
-        file = io.BytesIO(value)
-        try:
-            found = plain(fastavro.schemaless_reader(file, parsed, None))
-        except Exception as error:  # of foreign bytes fastavro raises whatever comes
-            raise Fault(f"is no Avro of its schema: {type(error).__name__} {error}".rstrip()) from None
-        if left := len(value) - file.tell():
-            raise Fault(f"is no Avro of its schema: {left} bytes are left over")
-        return found
-
-    return decode
+    return Decoder(AvroSchema(_parsed(schema, named), named))
 
 
 def _parse_references(registry: Registry, schema: Schema, named: dict[str, Any], seen: set[str]) -> None:

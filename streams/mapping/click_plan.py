@@ -32,6 +32,7 @@ _TURNED: Mapping[str, Mapping[str | None, int]] = {
     "context": {None: -1},
 }
 """What optional fields may be turned to, by the mapping's word."""
+_FORMATS = ("json", "avro")
 _FIELDS = tuple(name.decode() for name in NAMES)
 _INSIDE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "none": {"$": ()},
@@ -66,6 +67,7 @@ class ClickPlan:
     templates : the parts of the ids that are made of the record's place, by their number in the plan
     by_headers : whether headers may say that a record is to be read in another way
     in_schemas : whether a value may be the payload beside its schema
+    paths : into a value, by their slots
     """
 
     tables: Plan
@@ -73,6 +75,7 @@ class ClickPlan:
     n_slots: int
     by_headers: bool = False
     in_schemas: bool = False
+    paths: Sequence[tuple[str, ...]] = ()
 
 
 class _Unfit(Exception):
@@ -128,8 +131,10 @@ def click_plan(source: Source, action_codes: Mapping[str, int]) -> ClickPlan | N
 
 
 def _planned(source: Source, action_codes: Mapping[str, int]) -> ClickPlan:
-    if source.format != "json" or source.envelope not in _INSIDE or source.each is not None:
+    if source.format not in _FORMATS or source.envelope not in _INSIDE or source.each is not None:
         raise _Unfit
+    if source.format != "json" and "context" in source.all_fields:
+        raise _Unfit  # it may be made of what JSON has not
     tree, templates = _Tree(_INSIDE[source.envelope]), list[tuple[str | Path, ...]]()
     plan = np.full((len(_FIELDS), 3), -1, np.int64)
     specs: dict[str, FieldSource] = {}
@@ -153,7 +158,7 @@ def _planned(source: Source, action_codes: Mapping[str, int]) -> ClickPlan:
     )  # fmt: skip
     return ClickPlan(
         tables, templates, len(tree.slots), by_headers=source.envelope == "cloudevents",
-        in_schemas=source.envelope == "debezium",
+        in_schemas=source.envelope == "debezium" and source.format == "json", paths=tuple(tree.slots),
     )  # fmt: skip
 
 

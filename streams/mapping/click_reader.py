@@ -10,6 +10,8 @@ from streams.decoding.clicks import ClickColumns, ReadClicks, accepted_clicks
 from streams.decoding.records import Rejected, decode
 from streams.events import Click, decode_click
 from streams.kafka.columns import Record, RecordColumns
+from streams.mapping import avro_plan
+from streams.mapping.avro_plan import AvroAsJson
 from streams.mapping.click_kernels import LEFT_OUT, READ, UNSURE, read_mapped
 from streams.mapping.click_plan import ClickPlan, click_plan
 from streams.mapping.formats import payload_opening
@@ -49,6 +51,10 @@ class ClickReader:
         self._codes = dict(action_codes)
         self._max_future_ms = max_future_ms
         self._plan = click_plan(source, action_codes)
+        self._as_json: AvroAsJson | None = None
+        if self._plan is not None and source.format == "avro":
+            assert schemas is not None
+            self._as_json = AvroAsJson(self._plan.paths, schemas)
         self._keyed_by_user = source.key == "$key" and source.key_format == "text"
 
     @property
@@ -60,7 +66,8 @@ class ClickReader:
         """Read a batch."""
         clicks, left_out = ReadClicks.none(records), np.zeros(len(records), np.bool_)
         if self._plan is not None and len(records):
-            left_out = _read(self._plan, records, clicks)
+            data, table = (records.data, records.table) if self._as_json is None else self._as_json(records)
+            left_out = _read(self._plan, data, table, records, clicks)
         unread = np.flatnonzero(~(clicks.read | left_out))
         rejected: list[Rejected] = []
         more_left_out = 0
@@ -82,20 +89,23 @@ class ClickReader:
         return decode_click(event.value)
 
 
-def _read(plan: ClickPlan, records: RecordColumns, clicks: ReadClicks) -> NDArray[np.bool_]:
-    """Read what the kernel is sure of; return which records are left out."""
+def _read(
+    plan: ClickPlan, data: Data, table: Table, records: RecordColumns, clicks: ReadClicks
+) -> NDArray[np.bool_]:
+    """Read what the kernel is sure of; return which records are left out. Their JSON lies in `data`."""
     n = len(records)
     affixes, bounds = _affixes(plan.templates, records)
     made = np.empty(n * (len(affixes) + _DIGITS * len(plan.templates)), np.uint8)
     status = np.empty(n, np.uint8)
     used = read_mapped(
-        records.data, records.table, *plan.tables, affixes, bounds, _opening(plan, records), plan.n_slots,
-        made, clicks.spans, clicks.numbers, clicks.keys, status,
+        data, table, *plan.tables, affixes, bounds, _opening(plan, records), plan.n_slots, made, clicks.spans,
+        clicks.numbers, clicks.keys, status,
     )  # fmt: skip
     if plan.by_headers:
         status[records.have_headers()] = UNSURE
+    clicks.data = data
     if used:
-        clicks.data = np.concatenate((records.data, made[:used]))
+        clicks.data = np.concatenate((data, made[:used]))
         clicks.data.flags.writeable = False  # as fetched bytes are
     clicks.read[:] = status == READ
     left_out: NDArray[np.bool_] = status == LEFT_OUT
@@ -137,6 +147,7 @@ def warm() -> None:
     source = parse_sources(_WARM, "warm")[0]
     value = b'{"u":"u","i":"i","t":1000000000000}'
     ClickReader(source, {"like": 0}, 0)(RecordColumns.of([Record("t", 0, 0, 10**12, b"u", value)]))
+    avro_plan.warm()
 
 
 _WARM = """

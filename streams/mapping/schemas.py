@@ -71,12 +71,16 @@ class Schemas:
         except Fault as fault:
             raise Fault(f"a value of schema {number} {fault}", fault.reason) from None
 
+    def decoder(self, kind: str, number: int) -> Decode | None:
+        """Return what decodes the values of a schema; None where it is not here."""
+        return self._decoders.get((kind, number))
+
     def missing(self, records: RecordColumns, source: Source) -> list[tuple[str, int]]:
         """Return format and id of the schemas that records of a source need and that must be asked for."""
         wanted = set[tuple[str, int]]()
         for kind, at, size in ((source.format, VALUE, VALUE_SIZE), (source.key_format, KEY, KEY_SIZE)):
             if kind in REGISTERED:
-                wanted.update((kind, number) for number in _ids(records, at, size))
+                wanted.update((kind, number) for number in schema_ids(records, at, size))
         now = time.monotonic()
         return sorted(
             one
@@ -173,8 +177,8 @@ def _refuse(why: str) -> Decode:
     return decode
 
 
-def _ids(records: RecordColumns, at: int, size: int) -> list[int]:
-    """Schema ids that keys or values begin with."""
+def schema_ids(records: RecordColumns, at: int, size: int) -> list[int]:
+    """Return the schema ids that keys or values begin with, whose place and size are these columns."""
     places = records.table[records.table[:, size] >= HEAD, at]
     data = records.data
     places = places[data[places] == 0]
