@@ -16,8 +16,9 @@ import typer
 from rich.console import Console
 
 from model_core.signals.config import SignalConfig
+from streams.bench.avro_shapes import avro_shapes
 from streams.bench.report import machine, print_table, speaker, write_report
-from streams.bench.shapes import SHAPES
+from streams.bench.shapes import SHAPES, Shape
 from streams.bench.wide import START_MS, wide_clicks
 from streams.decoding.clicks import ClickColumns, click_columns
 from streams.events import decode_click
@@ -47,7 +48,10 @@ def mapping_command(
     console = Console()
     say = speaker(console)
     codes = {name: code for code, name in enumerate(DEFAULT_ACTIONS)}
-    kinds = _kinds(events, seed, codes)
+    avro = avro_shapes()
+    if not avro:
+        say("Avro is not measured: pip install 'slatestream[registry]'")
+    kinds = _kinds(events, seed, codes, SHAPES | avro)
     quickest = {name: [float("inf"), float("inf")] for name in kinds}
     for _ in range(rounds):
         for name, (batches, read) in kinds.items():
@@ -79,15 +83,18 @@ def mapping_command(
 Read = Callable[[RecordColumns], ClickColumns]
 
 
-def _kinds(events: int, seed: int, codes: Mapping[str, int]) -> dict[str, tuple[list[RecordColumns], Read]]:
+def _kinds(
+    events: int, seed: int, codes: Mapping[str, int], shapes: Mapping[str, Shape]
+) -> dict[str, tuple[list[RecordColumns], Read]]:
     """The clicks of the wide topic as one of our own has them and as others say them, and what reads each."""
     rows = [(user.encode(), value) for chunk in wide_clicks(events, seed=seed) for user, value in chunk]
     kinds: dict[str, tuple[list[RecordColumns], Read]] = {
         PLAIN: (list(_cut(rows)), lambda records: click_columns(records, codes, 86_400_000))
     }
-    for name, shape in SHAPES.items():
+    for name, shape in shapes.items():
         said = [(user, shape.write(decode_click(value))) for user, value in rows]
-        reader = ClickReader(parse_sources(shape.mapping, "of this benchmark")[0], codes, 86_400_000)
+        source = parse_sources(shape.mapping, "of this benchmark")[0]
+        reader = ClickReader(source, codes, 86_400_000, schemas=shape.schemas)
         kinds[name] = list(_cut(said)), reader
     return kinds
 

@@ -7,16 +7,19 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streams.events import Click
+from streams.mapping.schemas import Schemas
 
 
 class Shape(NamedTuple):
-    """A kind of topic: its mapping, and what writes a click as its producer does."""
+    """A kind of topic: its mapping, what writes a click as its producer does, and the schemas it needs."""
 
     mapping: str
     write: Callable[[Click], bytes]
+    schemas: Schemas | None = None
 
 
-def _mapping(fields: str, more: str = "") -> str:
+def mapping(fields: str, more: str = "") -> str:
+    """Return a mapping of clicks with these fields."""
     return f'[[source]]\ntopic = "shop"\nfeeds = "clicks"\n{more}\n[source.fields]\n{fields}'
 
 
@@ -57,7 +60,8 @@ def _iso(ms: int) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{fraction:03d}Z"
 
 
-def _inside(click: Click) -> dict[str, object]:
+def inside(click: Click) -> dict[str, object]:
+    """What `INSIDE` reads of a click."""
     return {
         "user": {"number": int(click.user_id[1:]), "plan": "free"},
         "object": {"sku": click.item_id, "rank": click.position, "list": click.request_id},
@@ -68,7 +72,7 @@ def _inside(click: Click) -> dict[str, object]:
 
 def _event(click: Click) -> bytes:
     said = {"id": click.event_id, "type": "product_opened", "sent_at": _iso(click.timestamp_ms)}
-    return msgspec.json.encode({**said, **_inside(click)})
+    return msgspec.json.encode({**said, **inside(click)})
 
 
 def _cloud_event(click: Click) -> bytes:
@@ -76,10 +80,11 @@ def _cloud_event(click: Click) -> bytes:
         "specversion": "1.0", "id": click.event_id, "source": "/shop", "type": "product_opened",
         "time": _iso(click.timestamp_ms), "datacontenttype": "application/json",
     }  # fmt: skip
-    return msgspec.json.encode({**attributes, "data": _inside(click)})
+    return msgspec.json.encode({**attributes, "data": inside(click)})
 
 
-def _change(click: Click) -> dict[str, object]:
+def change(click: Click) -> dict[str, object]:
+    """A change of a row that says a click, as Debezium writes it."""
     row = {
         "id": click.event_id, "user_number": int(click.user_id[1:]), "sku": click.item_id,
         "kind": "product_opened", "sent_at": click.timestamp_ms, "list": click.request_id,
@@ -109,16 +114,17 @@ def _connect_schema(value: Any, field: str | None = None) -> dict[str, Any]:
 
 
 def _change_with_schema(click: Click) -> bytes:
-    change = _change(click)
-    schema = _connect_schema({**change, "before": change["after"]})
-    return msgspec.json.encode({"schema": schema, "payload": change})
+    said = change(click)
+    schema = _connect_schema({**said, "before": said["after"]})
+    return msgspec.json.encode({"schema": schema, "payload": said})
 
 
+BOT = 'where = [{ path = "bot", is_not = true }]'
 SHAPES = {
-    "JSON": Shape(_mapping(EVENT, 'where = [{ path = "bot", is_not = true }]'), _event),
-    "CloudEvents": Shape(_mapping(CLOUD_EVENT, 'envelope = "cloudevents"'), _cloud_event),
+    "JSON": Shape(mapping(EVENT, BOT), _event),
+    "CloudEvents": Shape(mapping(CLOUD_EVENT, 'envelope = "cloudevents"'), _cloud_event),
     "Debezium": Shape(
-        _mapping(ROW, 'envelope = "debezium"'), lambda click: msgspec.json.encode(_change(click))
+        mapping(ROW, 'envelope = "debezium"'), lambda click: msgspec.json.encode(change(click))
     ),
-    "Debezium with schema": Shape(_mapping(ROW, 'envelope = "debezium"'), _change_with_schema),
+    "Debezium with schema": Shape(mapping(ROW, 'envelope = "debezium"'), _change_with_schema),
 }
