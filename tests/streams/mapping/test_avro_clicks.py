@@ -181,14 +181,15 @@ def test_records_that_are_cut_off_or_too_long_come_to_the_same(size: int) -> Non
 REALS = st.sampled_from([0.5, -2.25, 900.0, 12.000001, 0.1, 1e14, 1764000000.25]) | st.floats()
 
 
-@given(st.lists(REALS | st.decimals(-(10**9), 10**9, places=6).map(float), min_size=20, max_size=20))
+@given(st.lists(REALS | st.decimals(-(10**6), 10**6, places=4).map(float), min_size=20, max_size=20))
 def test_doubles_are_read_as_they_are_or_left_to_others(numbers: list[float]) -> None:
-    schema = of("Click", user=of("User", id="double"), sku="string", type="string", at="double", bot="double")
+    user = of("User", id=["long", "double"])
+    schema = of("Click", user=user, sku="string", type="string", at="double", bot="double")
     mapping = source(
         FIELDS.replace('"at"', '{ path = "at", unit = "s" }'),
-        'where = [{ path = "bot", at_least = 0.5, is_not = 900 }]',
+        'where = [{ path = "bot", at_least = 0.5 }]',
     )
-    some = {"user": {"id": 1.0}, "sku": "i", "type": "seen", "at": NOW / 1000, "bot": 1.0}
+    some = {"user": {"id": 1}, "sku": "i", "type": "seen", "at": NOW / 1000, "bot": 1.0}
     values = [avro(1, schema, {**some, name: one}) for one in numbers for name in ("at", "bot")]
     values += [avro(1, schema, {**some, "user": {"id": one}}) for one in numbers]
     assert_same(values, schema, mapping=mapping)
