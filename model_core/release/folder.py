@@ -254,10 +254,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"release schema must be {SCHEMA} for this version of slatestream, got {schema!r}: train it again"
         )
-    if manifest.get("version") != (got := _version(manifest)):
-        raise ValueError(
-            f"{str(path)!r} must describe version {manifest.get('version')}, got contents of {got}"
-        )
+    for one in msgspec.structs.fields(_Said):
+        if one.required and one.name not in manifest:
+            raise ValueError(f"{str(path)!r} must name {one.name!r}, which is missing")
+    if manifest["version"] != (got := _version(manifest)):
+        raise ValueError(f"{str(path)!r} must describe version {manifest['version']}, got contents of {got}")
     checked: dict[str, Any] = manifest
     return checked
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,15 +19,18 @@ from model_core.release.folder import RANKER, read_release
 from model_core.training.recipe import Recipe, write_recipe
 from streams.broker.embedded import EmbeddedBroker
 from streams.cli import app
+from streams.clock import SYSTEM_CLOCK
 from streams.errors import SlatestreamError
 from streams.events import Feedback, SlateItem
+from streams.kafka.log import KafkaLog
 from streams.learning.learned import read_learned
 from streams.releases.actions import trial_of
 from streams.releases.changes import publish_change, read_changes, serving
 from streams.releases.store import ReleaseStore, StoreUnreachable
 from streams.settings import Settings
 from streams.state.spaces import Spaces
-from streams.trainer.loop import Loop
+from streams.trainer.drift_follower import DriftFollower
+from streams.trainer.loop import Loop, Step
 from streams.trainer.plan import VERDICT, Verdict, read_plan, write
 from streams.trainer.seat import COUNTED, Seat
 from streams.trainer.step import work
@@ -174,6 +178,16 @@ def of_command(made: Path, folder: Path) -> Verdict:
     return msgspec.convert(said, Verdict)
 
 
+def loop_of(settings: Settings, seat: Seat, store: Path, folder: Path, step: Step) -> Loop:
+    """A trainer's loop with the log of the settings' brokers."""
+    drift = DriftFollower(
+        settings, KafkaLog(settings), changes=partial(read_changes, settings), clock=SYSTEM_CLOCK
+    )
+    return Loop(
+        settings, seat, ReleaseStore(str(store)), folder, drift=drift, step=step, told=Told(), say=print
+    )
+
+
 async def came_of(settings: Settings, store: Path, folder: Path, made: Path | None = None) -> Verdict:
     """What a trainer says of a release, or of what it trains itself, without a process for its step."""
 
@@ -186,7 +200,7 @@ async def came_of(settings: Settings, store: Path, folder: Path, made: Path | No
     seat = Seat(settings)
     await seat.start()
     try:
-        loop = Loop(settings, seat, ReleaseStore(str(store)), folder, step=step, told=Told(), say=print)
+        loop = loop_of(settings, seat, store, folder, step)
         verdict = await loop.once(made)
     finally:
         await seat.stop()
@@ -280,9 +294,7 @@ async def test_what_was_trained_while_something_else_was_promoted_is_void_and_tr
     try:
         await seat.leading.wait()
         before = await seat.trained()
-        loop = Loop(
-            settings, seat, ReleaseStore(str(store)), tmp_path / "work", step=step, told=Told(), say=print
-        )
+        loop = loop_of(settings, seat, store, tmp_path / "work", step)
         assert await loop.once() is not None
         assert await seat.trained() == before
     finally:
@@ -314,9 +326,7 @@ async def test_what_does_not_go_into_a_full_store_is_put_there_later_and_what_se
     seat = Seat(settings)
     await seat.start()
     try:
-        loop = Loop(
-            settings, seat, ReleaseStore(str(store)), tmp_path / "work", step=step, told=Told(), say=print
-        )
+        loop = loop_of(settings, seat, store, tmp_path / "work", step)
         with ExitStack() as full:
             for _ in range(2):
                 with pytest.raises(StoreUnreachable, match="cannot be written .*File too large"):
