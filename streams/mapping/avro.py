@@ -51,13 +51,46 @@ def decoder(registry: Registry, schema: Schema) -> Decoder:
     Raises
     ------
     Fault
-        It is no Avro schema.
+        It is no Avro schema, or has an array of items that take no bytes.
     UnknownSchema, RegistryError
         A schema that it refers to cannot be had.
     """
     named: dict[str, Any] = {}
     _parse_references(registry, schema, named, set())
-    return Decoder(AvroSchema(_parsed(schema, named), named))
+    parsed = _parsed(schema, named)
+    for one in (parsed, *named.values()):
+        if _counts_nothing(one, named):  # a few bytes could stand for a list that fills the memory
+            raise Fault("has a schema with an array of items that take no bytes")
+    return Decoder(AvroSchema(parsed, named))
+
+
+def _counts_nothing(schema: Any, named: Mapping[str, Any]) -> bool:
+    """Whether a schema has an array of items that may take no bytes, types that it only names aside."""
+    if isinstance(schema, list):
+        return any(_counts_nothing(branch, named) for branch in schema)
+    if not isinstance(schema, dict):
+        return False
+    inner = [schema.get("values"), schema.get("items"), *(of["type"] for of in schema.get("fields", ()))]
+    if schema["type"] == "array" and _takes_nothing(schema["items"], named, frozenset()):
+        return True
+    return any(_counts_nothing(one, named) for one in inner)
+
+
+def _takes_nothing(schema: Any, named: Mapping[str, Any], within: frozenset[str]) -> bool:
+    """Whether a value may take no bytes: a null, or what has only such fields."""
+    if isinstance(schema, str):
+        if schema in within:
+            return True
+        return schema == "null" or (
+            schema in named and _takes_nothing(named[schema], named, within | {schema})
+        )
+    if not isinstance(schema, dict):
+        return False  # a union says which branch it is
+    if schema["type"] in ("record", "error"):
+        return all(_takes_nothing(of["type"], named, within) for of in schema["fields"])
+    if schema["type"] == "fixed":
+        return bool(schema["size"] == 0)
+    return bool(schema["type"] == "null")
 
 
 def _parse_references(registry: Registry, schema: Schema, named: dict[str, Any], seen: set[str]) -> None:

@@ -12,6 +12,7 @@ from streams.events import decode_click
 from streams.mapping.registry import Registry
 from streams.mapping.schemas import Schemas
 from streams.mapping.translate import Translator
+from streams.mapping.values import Fault
 from tests.registry_server import RegistryServer, avro, head, registry_server
 from tests.streams.mapping.conftest import NOW, record, source_of
 
@@ -48,6 +49,28 @@ def test_types_become_those_of_json(server: RegistryServer, kind: Any, value: An
     schema = {"type": "record", "name": "R", "fields": [{"name": "x", "type": kind}]}
     found = read(server, schema, {"x": value})["x"]
     assert (found, type(found)) == (made, type(made))
+
+
+NOTHING = {"type": "record", "name": "Nothing", "fields": [{"name": "a", "type": "null"}]}
+
+
+@pytest.mark.parametrize("items", ["null", {"type": "record", "name": "Empty", "fields": []}, NOTHING])
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_array_that_a_few_bytes_could_make_endless_is_refused(
+    server: RegistryServer, items: Any, *, inside: bool
+) -> None:
+    array = {"type": "array", "items": items}
+    of = {"type": "map", "values": ["null", array]} if inside else array
+    server.register(1, {"type": "record", "name": "Row", "fields": [{"name": "x", "type": of}]})
+    schemas, count = Schemas(Registry(server.url)), b"\xff" * 8 + b"\x7f"  # of items that are to come
+    with pytest.raises(Fault, match="array of items that take no bytes"):
+        schemas.read(head(1) + count, kind="avro")
+
+
+def test_an_array_of_what_refers_to_itself_is_read(server: RegistryServer) -> None:
+    children = {"type": "array", "items": "Node"}
+    kind = {"type": "record", "name": "Node", "fields": [{"name": "of", "type": children}]}
+    assert read(server, kind, {"of": [{"of": []}]}) == {"of": [{"of": []}]}
 
 
 def test_a_schema_may_refer_to_others_that_refer_to_others(server: RegistryServer) -> None:
