@@ -11,6 +11,8 @@ from streams.worker.process import WorkerProcess
 # Rendering the metrics takes the worker a few milliseconds: looking rarely keeps that out of the figure.
 LOOK_S = 0.2
 STALL_S = 300.0  # a worker may have its kernels to compile before it folds
+# Where its queue is full, librdkafka would fetch again a second later.
+BARE = {"group.id": "none", "enable.auto.commit": "false", "fetch.queue.backoff.ms": "5"}
 READ_AT_ONCE = 10_000
 READ_LOOK_S, SILENT_S = 0.05, 10.0
 
@@ -87,7 +89,7 @@ def bare_consumer(
     Of a compacted topic, or one written in transactions, there may be fewer records than offsets: then it
     ends when nothing more comes.
     """
-    consumer = Consumer({**client, "group.id": "none", "enable.auto.commit": "false"})
+    consumer = Consumer({**client, **BARE})
     marks: list[Mark] = []
     read, began = 0, Mark(0, time.monotonic(), time.process_time())
     try:

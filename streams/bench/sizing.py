@@ -104,8 +104,8 @@ def collect(folder: Path) -> Constants:
     ConfigurationError
         Naming the benchmark that has to be run before.
     """
-    quick, serve, score, memory, restore = (
-        _report(folder, name) for name in ("quick", "serve", "score", "memory", "restore")
+    ingest, serve, score, memory, restore = (
+        _report(folder, name) for name in ("ingest", "serve", "score", "memory", "restore")
     )
     loads = [one for one in serve["loads"] if one["clicks"] == 0]
     served = max(loads, key=lambda one: one["answered_per_second"])
@@ -114,7 +114,7 @@ def collect(folder: Path) -> Constants:
     restored = restore["restored"][-1]
     weight = {one["what"]: one["bytes_each"] for one in memory["weights"]}
     return Constants(
-        event_cpu_us=quick["figures"]["folded_cpu_us"],
+        event_cpu_us=ingest["cpu_us_per_event"],
         slate_cpu_ms=served["cpu_ms_per_slate"],
         items_when_served=served["items"],
         score_ms_per_million_items=largest["cpu_ms"] / largest["batch"] / largest["items"] * 1e6,
@@ -208,7 +208,7 @@ def sizing_command(
 ) -> None:
     """Work out from measured constants what a load needs.
 
-    Run `quick`, `serve`, `memory`, `restore` and `score` first, then this with --collect and --document
+    Run `ingest`, `serve`, `memory`, `restore` and `score` first, then this with --collect and --document
     deploy/scaling.md.
 
     slatestream bench sizing

@@ -59,7 +59,7 @@ def test_a_document_without_marks_is_refused():
 
 def test_constants_come_from_the_reports_of_the_other_benchmarks(tmp_path: Path):
     reports = {
-        "quick": {"figures": {"folded_cpu_us": 25.0}},
+        "ingest": {"cpu_us_per_event": 25.0},
         "serve": {
             "loads": [
                 {"clicks": 0, "answered_per_second": 10.0, "items": 5, "cpu_ms_per_slate": 1.0},
