@@ -27,12 +27,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_only_what_is_made_of_noisy_counts_differs_between_logs(made: tuple[Path, Path]) -> None:
     first, second = (json.loads((folder / "manifest.json").read_text()) for folder in made)
-    assert {name for name in first["files"] if first["files"][name] != second["files"][name]} == {
-        EASE,
-        MAPPING,
-    }
-    different = {name for name in first if first[name] != second[name]}
-    assert different == {"files", "version"}
+    files = {name for name in first["files"] if first["files"][name] != second["files"][name]}
+    assert files <= {EASE, MAPPING}  # of neither, where by chance no item stands out of the noise
+    assert {name for name in first if first[name] != second[name]} <= {"files", "version"}
 
 
 def test_it_holds_nothing_else_and_says_what_is_promised_and_what_not(made: tuple[Path, Path]) -> None:
