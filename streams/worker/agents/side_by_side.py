@@ -124,7 +124,7 @@ class _Lane:
             self._later = asyncio.get_running_loop().call_later(LATER_S, self._begin)
 
     def _hurry(self, waiter: Waiter) -> None:
-        """See to one who begins to wait; the others wait for the same as before."""
+        """See to one who begins to wait; for the others nothing has changed."""
         progress, read = self._reading()
         if progress is not None and waiter.in_vain(read, self._holds):
             waiter.future.set_result(None)
