@@ -25,10 +25,10 @@ def read_arm(shards: Sequence[Shard], item_id: str) -> Arm | None:
     """Return what the live policy counted; None where it learns nothing of items one by one."""
     key, shown, rewarded, by_arm = key_of(item_id), 0, 0, False
     for shard in shards:
-        if isinstance(shard.statistics, ArmStatistics):
+        if isinstance(shard.statistics.serving, ArmStatistics):
             by_arm = True
-            at = np.flatnonzero(shard.statistics.arms == key)
+            at = np.flatnonzero(shard.statistics.serving.arms == key)
             if len(at):
-                counts = shard.statistics.counts[:, at[0]]
+                counts = shard.statistics.serving.counts[:, at[0]]
                 shown, rewarded = shown + int(counts[0]), rewarded + int(counts[1])
     return Arm(shown, rewarded) if by_arm else None

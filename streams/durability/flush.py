@@ -120,12 +120,12 @@ class Flusher:
             started = time.perf_counter()
             clicks, users = shard.clicks.position, shard.users.position
             idle = self._inputs.folded_to_end("clicks", shard.partition, shard.clicks.position)
-            shard.move_on(self._clock.monotonic(), idle=idle)
+            shard.watermark.pass_time(self._clock.monotonic(), idle=idle)
             # Without new clicks since the last flush, waiting would spare no row.
             shared = shared or clicks == shard.flushed.users
-            shard.count_published()
+            shard.learning.count_published()
             learned = -1 if shard.weigher is None else shard.weigher.learned(shard.partition)
-            marks = shard.marks
+            marks = shard.learning.marks
             take = _Take(shard, self._index)
             weigh = shared and learned > shard.flushed.weights
             try:
@@ -319,14 +319,14 @@ def _take_dropped(shard: Shard) -> Taken:
 
 
 def _take_dropped_arms(shard: Shard) -> Taken:
-    arms, shard.dropped_arms = shard.dropped_arms, set()
+    arms, shard.statistics.dropped_arms = shard.statistics.dropped_arms, set()
     rows = [(key, None) for key in sorted(arms)]
-    return Taken(rows, lambda: shard.dropped_arms.update(arms))
+    return Taken(rows, lambda: shard.statistics.dropped_arms.update(arms))
 
 
 def _take_parts(shard: Shard) -> Taken:
     """Rows of the parts of the statistics that have changed; they go out before the row of the whole."""
-    taken = [(one, one.take_rows()) for one in shard.every_statistics]
+    taken = [(one, one.take_rows()) for one in shard.statistics.every]
     rows = [
         (arm_key(shard.partition, part, one.feature_space), row) for one, rows in taken for part, row in rows
     ]
@@ -368,7 +368,7 @@ def _feedback(shard: Shard, closed: Iterable[ClosedSlate]) -> list[Row]:
             features=served.features,
             feature_dim=served.feature_dim,
             timestamp_ms=served.timestamp_ms,
-            closed_ms=shard.watermark_ms,
+            closed_ms=shard.watermark.ms,
             context=served.context,
             candidate_propensities=served.candidate_propensities,
             correction=correction,

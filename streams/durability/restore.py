@@ -158,28 +158,26 @@ class Restorer:
 
     def _took_over(self, shard: Shard, row: PolicyRow, arms: Mapping[bytes, bytes]) -> None:
         """Go on with the sums of a row, those of each release in its own space."""
-        shard.load_positions(row)
+        shard.learning.load_positions(row)
         for space in row.spaces:
-            if space.feature_space == shard.statistics.feature_space:
+            if space.feature_space == shard.statistics.serving.feature_space:
                 # A row from before the number was in it has as many features as the release.
-                space = msgspec.structs.replace(space, dim=shard.statistics.dim)
+                space = msgspec.structs.replace(space, dim=shard.statistics.serving.dim)
             if (found := self._factory.spaces.read(space)) is None:
                 continue
-            version, statistics = found
-            if version == shard.model_version:
-                shard.statistics = statistics
-            else:
-                shard.others[version] = statistics
-        for statistics in shard.every_statistics:
+            shard.statistics.put(*found)
+        for statistics in shard.statistics.every:
             mine = statistics.feature_space
             statistics.load_rows(value for key, value in arms.items() if is_arm_in(key, mine))
-        shard.keep_few()  # each restart with another release leaves one more
-        spaces = [statistics.feature_space for statistics in shard.every_statistics]
-        shard.dropped_arms.update(key for key in arms if not any(is_arm_in(key, one) for one in spaces))
-        shard.rewarded_offset = row.clicks_offset
-        shard.recommended_offset = row.recommendations_offset
-        shard.watermark_ms = row.closed_ms
-        shard.flushed.statistics = shard.marks
+        shard.statistics.forget_oldest()  # each restart with another release leaves one more
+        spaces = [statistics.feature_space for statistics in shard.statistics.every]
+        shard.statistics.dropped_arms.update(
+            key for key in arms if not any(is_arm_in(key, one) for one in spaces)
+        )
+        shard.learning.rewarded_offset = row.clicks_offset
+        shard.learning.recommended_offset = row.recommendations_offset
+        shard.watermark.ms = row.closed_ms
+        shard.flushed.statistics = shard.learning.marks
 
     async def _slates(self, shard: Shard, row: PolicyRow) -> None:
         """Open the slates that can still be rewarded, and count those published after the row."""
@@ -245,8 +243,8 @@ def reopen(shard: Shard, served: Recommendation, offset: int, *, closed_ms: int)
     features = _features(served)
     kept = served.timestamp_ms + shard.slates.keep_ms > closed_ms
     if kept and len(features) == len(served.slate):
-        shard.open_slate(served, features)
-    shard.count_slate(served, features, shard.logs.of("recommendations") + offset)
+        shard.learning.open(served, features)
+    shard.learning.count([(served, features, shard.logs.of("recommendations") + offset)])
 
 
 def decoded_slates(records: RecordColumns) -> list[tuple[int, Recommendation]]:

@@ -124,7 +124,7 @@ def _slates(shard: Shard, bucket: Bucket) -> Callable[[], list[StateRow]]:
 
 
 def _policy(shard: Shard) -> Callable[[], list[StateRow]]:
-    copies = [one.copy() for one in shard.every_statistics]
+    copies = [one.copy() for one in shard.statistics.every]
     return lambda: [row for one in copies for row in _learned(one)]
 
 

@@ -92,7 +92,7 @@ async def stored_policy(
         offline = Offline(settings, log, partition, counting, tell=lambda records: None)
         try:
             await offline.restore(await committed(partition))
-            total = total + offline.shard.statistics
+            total = total + offline.shard.statistics.serving
         finally:
             offline.close()
     return checked(total)

@@ -63,11 +63,11 @@ class Learner:
 
     def keep(self, shard: Shard) -> None:
         """Take over what a shard knows whose partition goes to another worker."""
-        shard.count_published()
+        shard.learning.count_published()
         if (statistics := self._of(shard)) is not None:
             self._foreign[shard.partition] = statistics
-        if shard.positions is not None:
-            self._foreign_positions[shard.partition] = shard.positions
+        if shard.learning.positions is not None:
+            self._foreign_positions[shard.partition] = shard.learning.positions
 
     def drop(self, partition: int) -> None:
         """Forget a partition that a shard of this worker has from now on."""
@@ -114,7 +114,7 @@ class Learner:
         if started < self._learn_after:
             return
         for shard in shards:
-            shard.count_published()
+            shard.learning.count_published()
         own = {shard.partition: self._of(shard) for shard in shards}
         known = {p: statistics for p, statistics in own.items() if statistics is not None}
         sources = self._begun | self._foreign | known
@@ -124,12 +124,12 @@ class Learner:
             reference = await asyncio.to_thread(self._adopt, list(self._copies.values()))
         if reference is not None:
             for shard in shards:
-                if shard.statistics.feature_space == self._learning.feature_space:
-                    shard.next_reference = reference
+                if shard.statistics.serving.feature_space == self._learning.feature_space:
+                    shard.statistics.next_reference = reference
         self._learn_after = started + 10.0 * (time.perf_counter() - started)
 
     def _of(self, shard: Shard) -> Statistics | None:
-        return shard.statistics_in(self._learning.feature_space)
+        return shard.statistics.in_space(self._learning.feature_space)
 
     async def _copy_changes(self, sources: Mapping[int, Statistics]) -> bool:
         """Copy what has changed in pieces, and return whether anything has."""
@@ -161,12 +161,12 @@ class Learner:
 
     async def learn_positions(self, shards: Sequence[Shard]) -> None:
         """Estimate how often positions are looked at, when a hundredth more slates have closed."""
-        own = [shard.positions for shard in shards if shard.positions is not None]
+        own = [shard.learning.positions for shard in shards if shard.learning.positions is not None]
         total = sum([*own, *self._foreign_positions.values()], PositionStatistics())
         if not own or total.shown.sum() <= 1.01 * self._positions_seen:
             return
         self._positions_seen = int(total.shown.sum())
         looked_at = await asyncio.to_thread(examination, total, MAX_SLATE)
         for shard in shards:
-            shard.next_examination = looked_at
+            shard.learning.next_examination = looked_at
         self._metrics.set_examination(looked_at[:POSITIONS])

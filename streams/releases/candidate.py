@@ -129,7 +129,7 @@ class Candidates:
         users = [
             (slate.record.user_id, shard)
             for shard in shards
-            for _, request_id in islice(reversed(shard.published), REHEARSED)
+            for _, request_id in islice(reversed(shard.learning.published), REHEARSED)
             if (slate := shard.slates.of_request(request_id)) is not None
         ] or [("", shards[0])]
         requests = [

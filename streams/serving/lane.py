@@ -167,4 +167,4 @@ class Lanes:
 
     def serve_from(self, shard: Shard) -> None:
         """Let a shard learn from the slates that are begun now."""
-        shard.serve(self.serving.version, self.serving.policies.learning.empty())
+        shard.statistics.serve(self.serving.version, self.serving.policies.learning.empty())

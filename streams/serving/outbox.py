@@ -148,7 +148,7 @@ class Outbox:
             offsets = await self._send(shard, slates)
             for one, offset in zip(slates, offsets, strict=True):
                 shard.answered.answer(one.record.request_id, offset)
-            shard.note_published(
+            shard.learning.note_published(
                 [
                     (one.record, one.features, offset)
                     for one, offset in zip(slates, offsets, strict=True)

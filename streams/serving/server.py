@@ -346,14 +346,14 @@ class Server:
         await self._outbox.sure_of(shard)
         # Opened before it is out: nobody can click before, and nobody's click may find it closed.
         if learned:
-            shard.open_slate(record, chosen.features)
+            shard.learning.open(record, chosen.features)
         features = chosen.features if learned else None
         try:
             await self._outbox.publish(shard, record, features, received=received)
         except SlateTooLarge:
             shard.slates.withdraw(record.request_id)
             raise
-        shard.saw(request.timestamp_ms, int(received * 1000))
+        shard.watermark.see(request.timestamp_ms, int(received * 1000))
         self._shadowing.offer(request, shard, record, busy=self._gate.in_flight > 1)
         return record
 

@@ -14,8 +14,11 @@ from online_learning.statistics.position_bias import PositionStatistics, power_l
 from streams.events import MAX_SLATE
 from streams.kafka.progress import RecentIds
 from streams.settings import Settings
+from streams.state.log_bases import LogBases
 from streams.state.profiles import Profiles
+from streams.state.release_statistics import ReleaseStatistics
 from streams.state.shard import Shard
+from streams.state.slate_learning import SlateLearning
 from streams.state.spaces import Spaces
 
 
@@ -48,29 +51,40 @@ class ShardFactory:
         """Return the empty shard of a partition."""
         settings = self._settings
         version, dim = self._serving()
-        return Shard(
-            partition=partition,
-            profiles=Profiles(
-                partition,
-                history_limit=settings.history_limit,
-                actions=tuple(settings.actions),
-                positive=settings.positive_actions,
-            ),
-            covisits=self.covisits(),
-            statistics=self.spaces.blank(version, dim),
-            model_version=version,
-            blank=self.spaces.blank,
-            slates=PendingSlates(
-                window_ms=settings.attribution_window_ms,
-                shaping=Shaping(settings.actions, settings.dwell_half_ms, settings.attribution_windows_ms),
-                lateness_ms=settings.allowed_lateness_ms,
-                max_bytes=settings.pending_slates_bytes,
-            ),
-            answered=RecentIds(settings.answered_requests),
-            learn_from=settings.learn_from,
-            cascade=settings.click_model == "cascade",
+        profiles = Profiles(
+            partition,
+            history_limit=settings.history_limit,
+            actions=tuple(settings.actions),
+            positive=settings.positive_actions,
+        )
+        slates = PendingSlates(
+            window_ms=settings.attribution_window_ms,
+            shaping=Shaping(settings.actions, settings.dwell_half_ms, settings.attribution_windows_ms),
+            lateness_ms=settings.allowed_lateness_ms,
+            max_bytes=settings.pending_slates_bytes,
+        )
+        blank = self.spaces.blank
+        statistics = ReleaseStatistics(partition, version, blank(version, dim), blank=blank)
+        logs = LogBases()
+        learning = SlateLearning(
+            profiles,
+            slates,
+            statistics,
+            logs=logs,
             positions=PositionStatistics() if settings.position_bias == "learned" else None,
             examination=self.examination,
+            learn_from=settings.learn_from,
+            cascade=settings.click_model == "cascade",
+        )
+        return Shard(
+            partition=partition,
+            profiles=profiles,
+            covisits=self.covisits(),
+            statistics=statistics,
+            slates=slates,
+            learning=learning,
+            logs=logs,
+            answered=RecentIds(settings.answered_requests),
             weigher=self.weigher,
         )
 

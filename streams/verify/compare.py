@@ -124,7 +124,7 @@ class Comparison:
             found = {
                 name: row
                 for name, row in found.items()
-                if name in expected or row[1]["timestamp_ms"] + keep_ms > offline.shard.watermark_ms
+                if name in expected or row[1]["timestamp_ms"] + keep_ms > offline.shard.watermark.ms
             }
         return list(differences(offline.shard.partition, _singular(kind), expected, found))
 
@@ -189,7 +189,7 @@ def stored_state(restored: Offline, *, of_kind: Kind, bucket: Bucket, tell_rows:
     return PartitionState(
         partition=shard.partition, kind=of_kind, bucket=bucket.number, of=bucket.of,
         base=shard.logs.of("clicks"), clicks_offset=restored.through, users_offset=restored.users_next,
-        recommendations_offset=shard.recommended_offset, watermark_ms=shard.watermark_ms,
-        model_version=shard.model_version, feature_dim=shard.statistics.dim, signals={}, n=len(rows),
-        digest=digest_of(rows), rows=rows if tell_rows else [],
+        recommendations_offset=shard.learning.recommended_offset, watermark_ms=shard.watermark.ms,
+        model_version=shard.statistics.version, feature_dim=shard.statistics.serving.dim, signals={},
+        n=len(rows), digest=digest_of(rows), rows=rows if tell_rows else [],
     )  # fmt: skip

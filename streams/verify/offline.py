@@ -177,21 +177,21 @@ class Offline:
         self._next = {
             "clicks": shard.clicks.position,
             "users": shard.users.position,
-            "recommendations": shard.recommended_offset + 1 - shard.logs.of("recommendations"),
+            "recommendations": shard.learning.recommended_offset + 1 - shard.logs.of("recommendations"),
         }
         self.through = shard.seen_offset
-        self.shown = shard.published[-1][0] if shard.published else -1
+        self.shown = shard.learning.published[-1][0] if shard.learning.published else -1
 
     @property
     def newest(self) -> int:
         """The newest click that is in any row, as rows count offsets."""
-        return max(self.shard.profiles.position, self.shard.rewarded_offset, self.through)
+        return max(self.shard.profiles.position, self.shard.learning.rewarded_offset, self.through)
 
     def forgotten(self) -> dict[str, str]:
         """Kinds in which a worker of these settings has less than its logs, because it forgets, and why."""
         settings, profiles = self._settings, self.shard.profiles
         last_ms = profiles.last_ms(np.flatnonzero(~profiles.ids.gone).astype(np.int32))
-        idle_ms = self.shard.watermark_ms - int(last_ms.min(initial=self.shard.watermark_ms))
+        idle_ms = self.shard.watermark.ms - int(last_ms.min(initial=self.shard.watermark.ms))
         idle_ms = max(idle_ms, self._absences.longest_ms)  # one who came back may have been forgotten before
         ttl = settings.user_ttl_days
         why = ""
@@ -336,7 +336,7 @@ class Offline:
             last = max((i for i, (at, one) in enumerate(ahead) if wanted(base + at, one)), default=-1)
             for _ in range(last + 1):
                 offset, slate = self._slates.popleft()
-                reopen(self.shard, slate, offset, closed_ms=self.shard.watermark_ms)
+                reopen(self.shard, slate, offset, closed_ms=self.shard.watermark.ms)
                 if slate.feature_dim and slate.features:
                     self.shown = base + offset
             if last < 0:
@@ -361,7 +361,7 @@ class Offline:
         """Rows of a bucket; slates that are not kept any more at a watermark are left out."""
         shard = self.shard
         if kind == "slates":
-            shard.watermark_ms = max(shard.watermark_ms, watermark_ms)
+            shard.watermark.advance(watermark_ms)
             shard.close_slates(self._positive)
         return copy_rows(shard, self.index, kind, bucket)()
 

@@ -62,7 +62,7 @@ class IdleUsers:
     async def _sweep(self, shard: Shard, *, expires: bool) -> None:
         held, most = shard.profiles.n_live, self._max_users
         surplus = held - (most - most // 16) if held > most else 0
-        before_ms = shard.watermark_ms - self._ttl_ms if expires and self._ttl_ms is not None else 0
+        before_ms = shard.watermark.ms - self._ttl_ms if expires and self._ttl_ms is not None else 0
         if not surplus and before_ms <= 0:
             return
         rows, last_ms = await asyncio.to_thread(_idlest, shard, surplus, before_ms)

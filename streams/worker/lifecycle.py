@@ -207,11 +207,11 @@ class Lifecycle:
         if kind in FOLDED:
             through, pack = await asyncio.to_thread(_copied, shard, index, kind, bucket)
         else:
-            shard.count_published()
-            through, pack = shard.rewarded_offset, copy_rows(shard, index, kind, bucket)
+            shard.learning.count_published()
+            through, pack = shard.learning.rewarded_offset, copy_rows(shard, index, kind, bucket)
         # Records that were refused count as folded, too; a piece that is being folded does not yet.
         through, now = max(through, shard.seen_offset), self._parts.lanes.serving.scorer.release
-        users, shown, watermark = shard.users.position, shard.recommended_offset, shard.watermark_ms
+        users, shown, watermark = shard.users.position, shard.learning.recommended_offset, shard.watermark.ms
         rows = await asyncio.to_thread(pack)
         return PartitionState(
             partition=shard.partition,

@@ -157,9 +157,9 @@ class Reclaimer:
 
     async def _drop_arms(self, shards: list[Shard]) -> None:
         for shard in shards:
-            arms = await asyncio.to_thread(shard.stale_arms, self._shared.index)
+            arms = await asyncio.to_thread(shard.learning.stale_arms, self._shared.index)
             for begin in range(0, len(arms), ARMS_AT_ONCE):
-                shard.drop_arms(arms[begin : begin + ARMS_AT_ONCE])
+                shard.statistics.forget(arms[begin : begin + ARMS_AT_ONCE])
                 await asyncio.sleep(0)
             self._metrics.count_reclaimed("arms", len(arms))
 

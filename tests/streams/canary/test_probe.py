@@ -77,12 +77,12 @@ def counted(worker: MemoryWorker, shard: Shard, item: str) -> tuple[int, dict[st
 
 def learned(worker: MemoryWorker, shard: Shard) -> dict[str, Any]:
     """What a shard knows of items and has learned of slates."""
-    shard.count_published()
+    shard.learning.count_published()
     return {
         "items": {item: counted(worker, shard, item) for item in ITEMS},
-        "impressions": shard.statistics.impressions,
-        "rewards": shard.statistics.rewards,
-        "sums": shard.statistics.summary(),
+        "impressions": shard.statistics.serving.impressions,
+        "rewards": shard.statistics.serving.rewards,
+        "sums": shard.statistics.serving.summary(),
         "waiting": sorted(slate.record.request_id for slate in shard.slates.slates()),
     }
 

@@ -68,7 +68,7 @@ class Story:
         first = [one.request_id for one in memory.events.feedback() if not one.correction]
         assert len(first) == len(set(first))
         rewards = {one.request_id: one.rewards for one in memory.events.feedback()}
-        return shard.statistics.impressions, shard.statistics.rewards, slates, rewards
+        return shard.statistics.serving.impressions, shard.statistics.serving.rewards, slates, rewards
 
     def _click(self, user: str, position: int) -> None:
         shown = [slate for slate in self.memory.events.recommendations() if slate.user_id == user]
@@ -140,7 +140,7 @@ async def test_a_policy_that_died_has_learned_from_each_slate_and_click_once(pol
             await worker.__aenter__()
     await worker.deliver()
     await worker.flush()
-    known = [shard.statistics for shard in worker.parts.partitions.live()]
+    known = [shard.statistics.serving for shard in worker.parts.partitions.live()]
     await worker.__aexit__()
     shown = sum(len(one.slate) for one in memory.events.recommendations())
     assert (shown, clicked) == (36, 6)

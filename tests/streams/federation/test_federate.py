@@ -193,7 +193,7 @@ async def test_the_policy_of_the_sum_begins_with_what_workers_of_all_sites_have_
     release = read_release(life.store / version)
     async with life.worker(version) as worker:
         await visits(life, worker, rounds=1)
-        live = [shard.statistics for shard in worker.parts.partitions.live()]
+        live = [shard.statistics.serving for shard in worker.parts.partitions.live()]
 
     async def committed(partition: int) -> dict[str, int]:
         return {name: log.committed.get((name, partition), 0) for name in ("clicks", "users")}

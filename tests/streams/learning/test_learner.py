@@ -14,7 +14,7 @@ from streams.metrics import Metrics
 from streams.settings import load_settings
 from streams.state.policy_row import PolicyRow, encode_policy_row
 from streams.state.shard import Shard
-from tests.streams.state.test_shard_learning import shard
+from tests.streams.state.test_slate_learning import shard
 
 PRIOR = LinearPrior(np.array([1.0, 0.5, -0.5]))
 ARMS = np.arange(200, dtype=np.uint64)
@@ -42,8 +42,8 @@ def learning_shard(policies: PolicySet, seed: int = 0) -> Shard:
 
 def add(made: Shard, seed: int) -> None:
     rows = np.random.default_rng(seed).normal(size=(200, 3))
-    made.statistics.add_impressions(rows, arms=ARMS)
-    made.statistics.add_rewards(rows[:50], np.ones(50), arms=ARMS[:50])
+    made.statistics.serving.add_impressions(rows, arms=ARMS)
+    made.statistics.serving.add_rewards(rows[:50], np.ones(50), arms=ARMS[:50])
 
 
 def ready(policies: PolicySet) -> Learner:
@@ -59,13 +59,13 @@ async def learn(learner: Learner, shards: list[Shard]) -> None:
 async def test_what_is_adopted_is_the_sum_of_all_partitions_made_in_a_thread(policy: str) -> None:
     policies = Watched(policy=policy)
     learner, own = ready(policies), learning_shard(policies, 1)
-    other = learning_shard(policies, 2).statistics
+    other = learning_shard(policies, 2).statistics.serving
     row = PolicyRow(1, other.feature_space, 0, 0, 0, 0, other.summary())
     learner.on_statistics(9, encode_policy_row(row))
     for _, value in other.take_rows():
         learner.on_arm(9, value)
     await learn(learner, [own])
-    assert policies.adopted[-1] == (other + own.statistics).to_bytes()
+    assert policies.adopted[-1] == (other + own.statistics.serving).to_bytes()
     assert threading.get_ident() not in policies.threads
     assert policies.learner.version == 500
 
@@ -79,7 +79,7 @@ async def test_nothing_is_learned_again_until_something_changes(policy: str) -> 
     assert len(policies.adopted) == 1
     add(own, 3)
     await learn(learner, [own])
-    assert policies.adopted[1:] == [(own.statistics + policies.learning.empty()).to_bytes()]
+    assert policies.adopted[1:] == [(own.statistics.serving + policies.learning.empty()).to_bytes()]
 
 
 async def test_a_partition_that_goes_and_comes_back_is_copied_anew() -> None:
@@ -92,7 +92,7 @@ async def test_a_partition_that_goes_and_comes_back_is_copied_anew() -> None:
     learner.drop(own.partition)
     again = learning_shard(policies, 4)
     await learn(learner, [again])
-    assert policies.adopted[-1] == (again.statistics + policies.learning.empty()).to_bytes()
+    assert policies.adopted[-1] == (again.statistics.serving + policies.learning.empty()).to_bytes()
 
 
 async def test_the_event_loop_runs_between_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,5 +116,5 @@ async def test_shards_are_told_where_to_develop_logistic_rows() -> None:
     policies = Watched(policy="thompson-logistic")
     learner, own = ready(policies), learning_shard(policies)
     await learn(learner, [own])
-    assert own.next_reference is not None
-    np.testing.assert_allclose(own.next_reference, policies.learner.weights, rtol=1e-5)  # type: ignore[attr-defined]
+    assert own.statistics.next_reference is not None
+    np.testing.assert_allclose(own.statistics.next_reference, policies.learner.weights, rtol=1e-5)  # type: ignore[attr-defined]

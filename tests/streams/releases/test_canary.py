@@ -108,10 +108,11 @@ async def test_what_a_canary_s_users_take_is_learned_of_the_canary(make_life: Ma
         await worker.deliver()
         (shard,) = worker.parts.partitions.live()
         n = sum(version == second for version in served.values())
-        assert shard.model_version == first
-        assert (shard.others[second].impressions, shard.others[second].rewards) == (3 * n, n)
-        assert shard.statistics.impressions == 3 * (len(USERS) - n)
-        assert shard.statistics.rewards == 0
+        assert shard.statistics.version == first
+        tried = shard.statistics.others[second]
+        assert (tried.impressions, tried.rewards) == (3 * n, n)
+        assert shard.statistics.serving.impressions == 3 * (len(USERS) - n)
+        assert shard.statistics.serving.rewards == 0
 
 
 async def test_a_canary_that_cannot_make_a_slate_is_refused_and_its_users_are_served_all_the_same(

@@ -171,7 +171,7 @@ async def test_rows_of_items_go_with_the_release_that_learned_them(make_life: Ca
         await worker.deliver()
         await worker.flush()
         (shard,) = worker.parts.partitions.live()
-        assert all(is_arm_in(key, shard.statistics.feature_space) for key in arms(life))
+        assert all(is_arm_in(key, shard.statistics.serving.feature_space) for key in arms(life))
 
 
 def arms(life: Life) -> set[bytes]:
@@ -251,7 +251,7 @@ async def test_each_slate_is_learned_from_in_the_space_of_its_own_release(
 
 def learned(shard: Any) -> dict[str, tuple[int, int]]:
     """Impressions and rewards by release."""
-    every = {shard.model_version: shard.statistics, **shard.others}
+    every = {shard.statistics.version: shard.statistics.serving, **shard.statistics.others}
     return {version: (one.impressions, one.rewards) for version, one in every.items()}
 
 

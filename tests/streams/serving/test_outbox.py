@@ -37,7 +37,7 @@ class Post:
     def __init__(self, memory: Memory, worker: Any) -> None:
         self.memory, self.lease = memory, Lease()
         self.shard: Shard = next(iter(worker.parts.partitions.live()))
-        self.dim = self.shard.statistics.dim
+        self.dim = self.shard.statistics.serving.dim
         self.topic, self.lost = topic_name(memory.settings, "recommendations"), list[Shard]()
         self.identity = memory.log.identify(self.topic)
         self.publisher = memory.log.publisher(identity=lambda _: self.identity if self.lease.owned else None)
@@ -77,9 +77,9 @@ async def test_what_is_ready_together_is_published_in_order_and_counted_by_its_o
         await asyncio.gather(*(post.send(number) for number in range(21, 24)))
 
         assert [name for _, name in post.written] == [f"r{number}" for number in range(24)]
-        post.shard.count_published()
-        assert list(post.shard.published) == post.written
-        assert post.shard.recommended_offset == post.written[-1][0]
+        post.shard.learning.count_published()
+        assert list(post.shard.learning.published) == post.written
+        assert post.shard.learning.recommended_offset == post.written[-1][0]
         body, _ = worker.parts.metrics.render()
         assert b'slatestream_events_total{outcome="published",topic="recommendations"} 24.0' in body
         await post.box.stop()
@@ -110,7 +110,7 @@ async def test_slates_of_a_partition_that_another_worker_has_by_now_are_not_sent
         found = await asyncio.wait_for(asyncio.gather(*sent, return_exceptions=True), 120)
         assert all(isinstance(one, OwnershipLost) for one in found)
         assert post.written == []
-        assert not post.shard.published
+        assert not post.shard.learning.published
 
 
 async def test_a_partition_that_another_worker_has_fenced_is_lost(memory: Memory) -> None:
@@ -132,7 +132,7 @@ async def test_who_waits_is_told_when_a_slate_that_is_out_cannot_be_counted(memo
         post = Post(memory, worker)
         await post.publisher.start()
         wide = np.zeros((1, post.dim + 1), np.float32)
-        of_ours = record(0, post.dim, release=post.shard.model_version)
+        of_ours = record(0, post.dim, release=post.shard.statistics.version)
         sent = post.box.publish(post.shard, of_ours, wide, received=time.time())
         with pytest.raises(ValueError, match=str(post.dim)):
             await asyncio.wait_for(sent, 120)

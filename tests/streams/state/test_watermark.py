@@ -1,6 +1,7 @@
 """Slates close by the time of clicks and, where none comes, of requests and of the clock."""
 
-from streams.state.shard import IDLE_MS, Shard
+from streams.state.shard import Shard
+from streams.state.watermark import IDLE_MS
 from streams.testing.worker import MemoryWorker
 from tests.streams.conftest import MakeMemory, Memory
 
@@ -26,7 +27,7 @@ async def pass_time(memory: Memory, worker: MemoryWorker, ms: int) -> Shard:
     memory.clock.move(ms)
     await worker.flush()
     (shard,) = worker.parts.partitions.live()
-    assert shard.watermark_ms <= memory.clock.now_ms
+    assert shard.watermark.ms <= memory.clock.now_ms
     return shard
 
 
@@ -81,7 +82,7 @@ async def test_a_request_from_the_future_does_not_take_the_watermark_there(make_
         await serve(memory, worker)
         await serve(memory, worker, timestamp_ms=now_ms + 2 * WINDOW_MS)
         shard = await pass_time(memory, worker, 0)
-        assert shard.watermark_ms == now_ms
+        assert shard.watermark.ms == now_ms
         assert memory.events.feedback() == []
 
 
@@ -93,8 +94,8 @@ async def test_after_a_restart_time_goes_on_from_where_it_was(make_memory: MakeM
         memory.events.click("ann", "i3", "view")
         await worker.deliver("clicks")
         shard = await pass_time(memory, worker, 0)
-        before = shard.watermark_ms
+        before = shard.watermark.ms
         worker.commit()
     async with memory.worker() as worker:
         shard = await pass_time(memory, worker, IDLE_MS + 5_000)
-        assert shard.watermark_ms == before + 5_000
+        assert shard.watermark.ms == before + 5_000

@@ -47,8 +47,8 @@ async def test_what_is_refitted_is_what_a_worker_with_that_release_has_learned(
         await visits(life, worker, rounds=3)
         shards = worker.parts.partitions.live()
         for shard in shards:
-            shard.count_published()
-        expected = shards[0].statistics + shards[1].statistics
+            shard.learning.count_published()
+        expected = shards[0].statistics.serving + shards[1].statistics.serving
 
     found = refitted(life, version)
     assert found.impressions == 8 * 4 * 3

@@ -99,11 +99,11 @@ async def test_counts_that_name_nobody_stay(memory: Memory) -> None:
         await lived(memory, worker)
         shard = await worker.parts.partitions.shard(PLACE)
         before = shard.covisits.popularity[: shard.covisits.n_items].copy()
-        shown = shard.statistics.impressions
+        shown = shard.statistics.serving.impressions
         assert before.sum() >= 3
         assert shown > 0
         memory.events.erase(USER)
         await worker.deliver("users")
         assert shard.profiles.row_of(USER) < 0
         assert (shard.covisits.popularity[: shard.covisits.n_items] == before).all()
-        assert shard.statistics.impressions == shown
+        assert shard.statistics.serving.impressions == shown

@@ -72,8 +72,8 @@ async def test_nothing_is_learned_of_their_slates_and_clicks(make_memory: MakeMe
         memory.events.click(FAKE, "i1", "view")
         await worker.deliver()
         shard = await worker.parts.partitions.shard(PLACE)
-        shard.count_published()
-        before = shard.statistics.to_bytes(), shard.covisits.popularity.copy().tolist()
+        shard.learning.count_published()
+        before = shard.statistics.serving.to_bytes(), shard.covisits.popularity.copy().tolist()
         memory.events.request(FAKE, request_id="held", k=3)
         await worker.deliver()
         slate = memory.events.recommendations()[-1]
@@ -82,8 +82,8 @@ async def test_nothing_is_learned_of_their_slates_and_clicks(make_memory: MakeMe
             memory.events.click(FAKE, item.item_id, "like", request_id="held")
         memory.events.click(FAKE, earlier.slate[0].item_id, "like", request_id="before")
         await worker.deliver()
-        shard.count_published()
-        assert (shard.statistics.to_bytes(), shard.covisits.popularity.tolist()) == before
+        shard.learning.count_published()
+        assert (shard.statistics.serving.to_bytes(), shard.covisits.popularity.tolist()) == before
         assert "slatestream_clicks_held_total 5.0" in worker.parts.metrics.render()[0].decode()
 
 

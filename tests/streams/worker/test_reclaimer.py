@@ -213,17 +213,17 @@ async def test_the_arm_of_an_item_goes_with_its_row_here_and_in_other_workers(
         await worker.deliver("requests")
         (shard,) = worker.parts.partitions.live()
         await worker.flush()
-        assert set(shard.statistics.parts.tolist()) == set(keys_of(["gone", "stays"]).tolist())
+        assert set(shard.statistics.serving.parts.tolist()) == set(keys_of(["gone", "stays"]).tolist())
         memory.events.raw("content", "gone", None)
         await worker.deliver("content")
         await swept(memory, worker, after_s=31 * DAY_S)
-        assert len(shard.statistics.parts) == 2  # its slate is open
+        assert len(shard.statistics.serving.parts) == 2  # its slate is open
         memory.clock.move(3_600_000)
         memory.events.click("u", "stays")
         await worker.deliver("clicks")
         await worker.flush()
         await swept(memory, worker, after_s=DAY_S)
-        assert shard.statistics.parts.tolist() == key.tolist()
+        assert shard.statistics.serving.parts.tolist() == key.tolist()
         assert counted(worker, "reclaimed_total", kind="arms") == 1
         await worker.flush()
         worker.commit()
@@ -236,6 +236,6 @@ async def test_the_arm_of_an_item_goes_with_its_row_here_and_in_other_workers(
             memory.log.compact("policy-state")
         async with memory.worker() as again:
             (shard,) = again.parts.partitions.live()
-            assert shard.statistics.parts.tolist() == key.tolist()
+            assert shard.statistics.serving.parts.tolist() == key.tolist()
             await again.assign([])
             await again.settle()

@@ -1,6 +1,6 @@
 """What a shard's slates and clicks leave in the policy's statistics, and what its rows bring back."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -13,15 +13,19 @@ from online_learning.attribution.rewards import Shaping
 from online_learning.policies.registry import Learning
 from online_learning.statistics.position_bias import PositionStatistics, power_law
 from online_learning.statistics.posterior import LinearPrior
+from online_learning.statistics.sums import Statistics
 from streams.decoding.clicks import ClickColumns, click_columns
 from streams.events import Click, Recommendation, SlateItem
 from streams.kafka.columns import Record
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.item_index import ItemIndex, key_of, keys_of
+from streams.state.log_bases import LogBases
 from streams.state.policy_row import ARM_PREFIX, arm_key, decode_policy_row, encode_policy_row
 from streams.state.profiles import Profiles
+from streams.state.release_statistics import ReleaseStatistics
 from streams.state.shard import Shard
+from streams.state.slate_learning import SlateLearning
 from streams.state.spaces import Spaces
 
 BEGIN_MS = 10**12
@@ -30,15 +34,25 @@ SHAPING = Shaping({"view": 0.2, "click": 1.0})
 PRIOR = LinearPrior(np.array([0.3, 0.1, 0.0]), feature_space="release-1")
 
 
-def shard(learning: Learning, **settings: Any) -> Shard:
+def shard(
+    learning: Learning,
+    *,
+    shaping: Shaping = SHAPING,
+    blank: Callable[[str, int], Statistics] | None = None,
+    **settings: Any,
+) -> Shard:
+    profiles = Profiles(3, history_limit=16, actions=ACTIONS, positive=frozenset({"click"}))
+    slates = PendingSlates(window_ms=60_000, shaping=shaping)
+    statistics = ReleaseStatistics(3, "release-1", learning.empty(), blank=blank)
+    logs = LogBases()
     return Shard(
         partition=3,
-        profiles=Profiles(3, history_limit=16, actions=ACTIONS, positive=frozenset({"click"})),
+        profiles=profiles,
         covisits=CoVisitation(neighbours=8, window=5),
-        statistics=learning.empty(),
-        model_version="release-1",
-        slates=PendingSlates(window_ms=60_000, shaping=SHAPING),
-        **settings,
+        statistics=statistics,
+        slates=slates,
+        learning=SlateLearning(profiles, slates, statistics, logs=logs, **settings),
+        logs=logs,
     )
 
 
@@ -93,8 +107,8 @@ def columns(clicks: Iterable[Click], first_offset: int = 0) -> ClickColumns:
 def serve(live: Shard, numbers: range) -> None:
     for number in numbers:
         record, features = slate(number)
-        live.open_slate(record, features)
-        live.count_slate(record, features, offset=number)
+        live.learning.open(record, features)
+        live.learning.count([(record, features, number)])
 
 
 @pytest.mark.parametrize("policy", ["thompson", "thompson-logistic", "thompson-disjoint"])
@@ -108,11 +122,11 @@ def test_slates_that_are_counted_together_are_in_the_sums_as_one_by_one(
     serve(together, range(3))
     slates = [(*slate(number), number) for number in range(1, 9)]  # the first two are in the sums already
     for record, features, _ in slates:
-        together.open_slate(record, features)
-    together.count_slates(slates)
-    together.count_slates([])
-    together.count_slates([(slates[-1][0], slates[-1][1][:0], 9)])  # of another feature space
-    one_by_one.count_slate(slates[-1][0], slates[-1][1][:0], 9)
+        together.learning.open(record, features)
+    together.learning.count(slates)
+    together.learning.count([])
+    together.learning.count([(slates[-1][0], slates[-1][1][:0], 9)])  # of another feature space
+    one_by_one.learning.count([(slates[-1][0], slates[-1][1][:0], 9)])
 
     rows = [shard.policy_row() for shard in (one_by_one, together)]
     assert rows[0] == rows[1]
@@ -138,11 +152,11 @@ def test_slates_and_clicks_reach_the_statistics_with_their_items_and_times(
         expected.add_rewards(
             features[1:2], np.ones(1), arms=arms, times_ms=record.timestamp_ms, offsets=number
         )
-    assert live.statistics.to_bytes() == expected.to_bytes()
+    assert live.statistics.serving.to_bytes() == expected.to_bytes()
 
 
 def part_rows(live: Shard) -> list[tuple[bytes, bytes]]:
-    return [(arm_key(live.partition, part), row) for part, row in live.statistics.take_rows()]
+    return [(arm_key(live.partition, part), row) for part, row in live.statistics.serving.take_rows()]
 
 
 def test_rows_of_items_and_what_is_read_again_after_them_give_the_same_statistics() -> None:
@@ -159,9 +173,9 @@ def test_rows_of_items_and_what_is_read_again_after_them_give_the_same_statistic
         assert key.startswith(ARM_PREFIX + b"\0\3")
         assert restored.load_row(row)
     again = shard(learning)
-    again.statistics = restored
+    again.statistics.serving = restored
     serve(again, range(8))
-    assert again.statistics.to_bytes() == live.statistics.to_bytes()
+    assert again.statistics.serving.to_bytes() == live.statistics.serving.to_bytes()
 
 
 def test_positions_looked_at_less_often_count_less() -> None:
@@ -170,15 +184,17 @@ def test_positions_looked_at_less_often_count_less() -> None:
     serve(live, range(1))
     _, features = slate(0)
     x = features.astype(np.float64)
-    np.testing.assert_allclose(live.statistics.gram, (x / np.array([[1], [2], [3]])).T @ x, rtol=1e-12)
+    np.testing.assert_allclose(
+        live.statistics.serving.gram, (x / np.array([[1], [2], [3]])).T @ x, rtol=1e-12
+    )
 
 
 def test_logistic_statistics_are_developed_elsewhere_from_a_saved_row_on() -> None:
     learning = Learning.of("thompson-logistic", PRIOR)
     live = shard(learning)
-    live.next_reference = np.array([0.1, 0.2, 0.3])
+    live.statistics.next_reference = np.array([0.1, 0.2, 0.3])
     serve(live, range(2))
-    assert not live.statistics.reference.any()
+    assert not live.statistics.serving.reference.any()
     saved = learning.read(live.policy_row().statistics)
     np.testing.assert_array_equal(saved.reference, [0.1, 0.2, 0.3])
 
@@ -205,21 +221,21 @@ def test_closed_slates_tell_how_often_positions_are_looked_at_and_a_row_brings_i
     live = shard(learning, positions=PositionStatistics())
     serve(live, range(4))
     fold(live, taken(0, 1), taken(1, 0), taken(1, 2, "view"))
-    live.watermark_ms = BEGIN_MS + 3_000 + 60_000  # the last slate closes too
+    live.watermark.ms = BEGIN_MS + 3_000 + 60_000  # the last slate closes too
     assert len(live.close_slates(frozenset({"click"}))) == 4
-    assert live.positions is not None
-    assert live.positions.shown.sum(axis=1)[:4].tolist() == [4, 4, 4, 0]
-    assert live.positions.taken.sum(axis=1)[:4].tolist() == [1, 1, 0, 0]
+    assert live.learning.positions is not None
+    assert live.learning.positions.shown.sum(axis=1)[:4].tolist() == [4, 4, 4, 0]
+    assert live.learning.positions.taken.sum(axis=1)[:4].tolist() == [1, 1, 0, 0]
     assert live.close_slates(frozenset({"click"})) == []
-    live.next_examination = np.linspace(1.0, 0.1, len(live.examination))
+    live.learning.next_examination = np.linspace(1.0, 0.1, len(live.learning.examination))
     row = decode_policy_row(encode_policy_row(live.policy_row()))
     again = shard(learning, positions=PositionStatistics())
-    again.statistics = learning.read(row.statistics)
-    again.load_positions(row)
+    again.statistics.serving = learning.read(row.statistics)
+    again.learning.load_positions(row)
     for one in (live, again):  # what comes after the row is weighed alike
         serve(one, range(4, 8))
-    assert again.positions == live.positions
-    assert again.statistics == live.statistics
+    assert again.learning.positions == live.learning.positions
+    assert again.statistics.serving == live.statistics.serving
 
 
 def test_a_row_from_before_positions_were_learned_is_read() -> None:
@@ -228,9 +244,9 @@ def test_a_row_from_before_positions_were_learned_is_read() -> None:
     old = msgspec.msgpack.encode(msgspec.msgpack.decode(encode_policy_row(live.policy_row()))[:7])
     row = decode_policy_row(old)
     again = shard(Learning.of("thompson", PRIOR), positions=PositionStatistics())
-    again.load_positions(row)
-    assert again.positions == PositionStatistics()
-    assert (again.examination == 1.0).all()
+    again.learning.load_positions(row)
+    assert again.learning.positions == PositionStatistics()
+    assert (again.learning.examination == 1.0).all()
 
 
 def test_a_policy_learns_responses_by_their_quality_or_all_rewards() -> None:
@@ -239,20 +255,18 @@ def test_a_policy_learns_responses_by_their_quality_or_all_rewards() -> None:
     clicks = (taken(0, 1, dwell_ms=3_000.0), taken(0, 1, "view"), taken(0, 2, "view"), taken(0, 1))
     features = slate(0)[1].astype(np.float64)
     for learn_from, earned in (("response", (0.75, 0.0)), ("reward", (0.95, 0.2))):
-        live = shard(learning, learn_from=learn_from)
-        live.slates = PendingSlates(window_ms=60_000, shaping=shaping)
+        live = shard(learning, shaping=shaping, learn_from=learn_from)
         serve(live, range(1))
         fold(live, *clicks)
         expected = earned[0] * features[1] + earned[1] * features[2]
-        np.testing.assert_allclose(live.statistics.moment, expected, rtol=1e-12)
+        np.testing.assert_allclose(live.statistics.serving.moment, expected, rtol=1e-12)
 
 
 def test_a_conversion_after_the_slate_has_closed_is_learned_once_and_corrects_it() -> None:
-    live = shard(Learning.of("thompson", PRIOR), learn_from="reward")
     shaping = Shaping({"view": 0.2, "click": 1.0}, windows_ms={"click": 600_000})
-    live.slates = PendingSlates(window_ms=60_000, shaping=shaping)
+    live = shard(Learning.of("thompson", PRIOR), shaping=shaping, learn_from="reward")
     serve(live, range(1))
-    live.watermark_ms = BEGIN_MS + 60_000
+    live.watermark.ms = BEGIN_MS + 60_000
     (closed,) = live.close_slates(frozenset())
     assert (closed.correction, closed.rewards.tolist()) == (False, [0.0, 0.0, 0.0])
     late = taken(0, 2, timestamp_ms=BEGIN_MS + 500_000)
@@ -260,7 +274,7 @@ def test_a_conversion_after_the_slate_has_closed_is_learned_once_and_corrects_it
     fold(live, late, first_offset=7)  # read again after a restart
     (corrected,) = live.close_slates(frozenset())
     assert (corrected.correction, corrected.rewards.tolist()) == (True, [0.0, 0.0, 1.0])
-    np.testing.assert_allclose(live.statistics.moment, slate(0)[1][2], rtol=1e-6)
+    np.testing.assert_allclose(live.statistics.serving.moment, slate(0)[1][2], rtol=1e-6)
     assert live.close_slates(frozenset()) == []
 
 
@@ -278,11 +292,12 @@ def test_in_a_cascade_positions_below_the_last_response_were_not_looked_at(polic
         arms = keys_of(item.item_id for item in record.slate)[:looked_at]
         expected.add_impressions(features[:looked_at], arms=arms, times_ms=record.timestamp_ms)
     order = [
-        np.argsort(one.arms) if policy == "linucb-disjoint" else ... for one in (live.statistics, expected)
+        np.argsort(one.arms) if policy == "linucb-disjoint" else ...
+        for one in (live.statistics.serving, expected)
     ]
-    seen = live.statistics.gram[order[0]], expected.gram[order[1]]
+    seen = live.statistics.serving.gram[order[0]], expected.gram[order[1]]
     np.testing.assert_allclose(*seen, rtol=1e-9, atol=1e-12)
-    assert live.statistics.impressions == 9  # shown, looked at or not
+    assert live.statistics.serving.impressions == 9  # shown, looked at or not
 
 
 def test_amendments_that_are_read_again_after_a_row_are_left_out() -> None:
@@ -291,28 +306,29 @@ def test_amendments_that_are_read_again_after_a_row_are_left_out() -> None:
     serve(live, range(2))
     fold(live, taken(0, 0), taken(1, 1), first_offset=2)
     again = shard(learning, cascade=True)
-    again.statistics = learning.read(live.statistics.to_bytes())
+    again.statistics.serving = learning.read(live.statistics.serving.to_bytes())
     serve(again, range(2))
     fold(again, taken(0, 0), taken(1, 1), first_offset=2)
-    assert again.statistics == live.statistics
+    assert again.statistics.serving == live.statistics.serving
 
 
 def test_slates_of_another_release_are_rewarded_and_not_learned_from() -> None:
     live = shard(Learning.of("thompson", PRIOR), cascade=True, positions=PositionStatistics())
     record, features = slate(0)
-    live.open_slate(msgspec.structs.replace(record, model_version="release-0"), features)
+    live.learning.open(msgspec.structs.replace(record, model_version="release-0"), features)
     fold(live, taken(0, 1))
-    live.watermark_ms = BEGIN_MS + 60_000
+    live.watermark.ms = BEGIN_MS + 60_000
     (closed,) = live.close_slates(frozenset({"click"}))
     assert closed.rewards.tolist() == [0.0, 1.0, 0.0]
-    assert live.statistics == Learning.of("thompson", PRIOR).empty()
-    assert live.positions == PositionStatistics()
+    assert live.statistics.serving == Learning.of("thompson", PRIOR).empty()
+    assert live.learning.positions == PositionStatistics()
 
 
 def test_a_slate_with_fewer_features_than_any_release_has_is_learned_from_by_nobody() -> None:
     live = shard(Learning.of("thompson", PRIOR), blank=Spaces(Settings()).blank)
     record, features = slate(0)
     for number, (version, dim) in enumerate((("0" * 12, 3), ("1" * 12, 1))):
-        live.count_slate(msgspec.structs.replace(record, model_version=version), features[:, :dim], number)
-    assert {version: one.impressions for version, one in live.others.items()} == {"0" * 12: 3}
-    assert live.recommended_offset == 1
+        one = msgspec.structs.replace(record, model_version=version)
+        live.learning.count([(one, features[:, :dim], number)])
+    assert {version: one.impressions for version, one in live.statistics.others.items()} == {"0" * 12: 3}
+    assert live.learning.recommended_offset == 1

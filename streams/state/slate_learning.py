@@ -1,0 +1,305 @@
+"""What a partition's slates and the clicks on them teach: bandit statistics and position bias."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_learning.attribution.cascade import amended
+from online_learning.attribution.pending_slates import ClosedSlate, OpenSlate, PendingSlates
+from online_learning.statistics.position_bias import POSITIONS, PositionStatistics, by_position
+from online_learning.statistics.sums import Statistics
+from streams.decoding.click_kernels import USER
+from streams.decoding.clicks import ClickColumns
+from streams.events import MAX_SLATE, Recommendation, encode
+from streams.metrics import Metrics
+from streams.state.item_index import ItemIndex, key_of, keys_of
+from streams.state.log_bases import LogBases
+from streams.state.policy_row import POLICY_ROW_VERSION, PolicyRow
+from streams.state.profiles import DUPLICATE, Profiles
+from streams.state.release_statistics import ReleaseStatistics
+from streams.state.spaces import SpaceRow
+
+# What a request's context takes in memory, times its bytes as JSON.
+CONTEXT_FACTOR = 4
+
+Shown = tuple[Recommendation, NDArray[np.float32], int]
+"""A published slate: the record, its features (slate, dim) float32, and its offset."""
+
+
+class SlateLearning:
+    """Opens, counts, rewards and closes slates, each in the statistics of the release that made it.
+
+    It belongs to the event loop. Nothing is learned of a slate that a user in quarantine got.
+
+    Parameters
+    ----------
+    slates : those that may still be rewarded
+    logs : bases of offsets. `rewarded_offset`, `recommended_offset` and those of columns and slates have
+        them added
+    positions : closed slates by position, where position bias is learned
+    examination : (MAX_SLATE,) float64, how often each position is looked at
+    learn_from : whether an item was responded to, or the sum of its rewards
+    cascade : positions below a slate's last response were not looked at
+
+    Attributes
+    ----------
+    rewarded_offset, recommended_offset : the last click and slate in the sums, -1 before the first
+    published : offset and request of slates, in order, from the first that may still be open
+    next_examination : takes effect with the next `row`
+    """
+
+    def __init__(
+        self,
+        profiles: Profiles,
+        slates: PendingSlates,
+        statistics: ReleaseStatistics,
+        *,
+        logs: LogBases,
+        positions: PositionStatistics | None = None,
+        examination: NDArray[np.float64] | None = None,
+        learn_from: Literal["response", "reward"] = "response",
+        cascade: bool = False,
+    ) -> None:
+        self._profiles = profiles
+        self._slates = slates
+        self._statistics = statistics
+        self._logs = logs
+        self._learn_from = learn_from
+        self._cascade = cascade
+        self.positions = positions
+        self.examination = np.ones(MAX_SLATE) if examination is None else examination
+        self.next_examination: NDArray[np.float64] | None = None
+        self.rewarded_offset = -1
+        self.recommended_offset = -1
+        self.published: deque[tuple[int, str]] = deque()
+        self._uncounted: list[Shown] = []
+
+    def learns_of(self, record: Recommendation) -> bool:
+        """Whether anything is learned of a slate: not of one that a user in quarantine got."""
+        return not self._profiles.quarantine.holds(record.user_id, record.clicks_offset)
+
+    # Impressions
+
+    def open(self, record: Recommendation, features: NDArray[np.float32]) -> None:
+        """Let a slate be rewarded from now on; one of an erased user, made before that, is left out."""
+        erased = self._profiles.erased_through(record.user_id)
+        if record.slate and (erased is None or record.clicks_offset > erased):
+            self._slates.add(
+                record.request_id,
+                record.user_id,
+                tuple(item.item_id for item in record.slate),
+                features,
+                record.timestamp_ms,
+                record=record,
+                after_offset=record.clicks_offset,
+                extra_bytes=CONTEXT_FACTOR * len(encode(record.context)) if record.context else 0,
+            )
+
+    def note_published(self, slates: Sequence[Shown]) -> None:
+        """Leave published slates to the next `count_published`: many are counted for little more than one.
+
+        Offsets are as the broker counts.
+
+        Raises
+        ------
+        ValueError
+            If one of the release that serves has another number of features.
+        """
+        dim = self._statistics.serving.dim
+        for record, features, _ in slates:
+            ours = record.model_version == self._statistics.version
+            if ours and features.shape[1] != dim:
+                raise ValueError(f"features must have {dim} columns, got {features.shape[1]}")
+        base = self._logs.of("recommendations")
+        self._uncounted += [(record, features, base + offset) for record, features, offset in slates]
+
+    def count_published(self) -> None:
+        """Count the slates that were published since the last call."""
+        if self._uncounted:
+            slates, self._uncounted = self._uncounted, []
+            self.count(slates)
+
+    def count(self, slates: Sequence[Shown]) -> None:
+        """Count the impressions of published slates, in the order of their offsets.
+
+        A slate that is in the sums already is not counted again.
+        """
+        self.published.extend((offset, record.request_id) for record, _, offset in slates)
+        fresh = [slate for slate in slates if slate[2] > self.recommended_offset]
+        if fresh:
+            self.recommended_offset = fresh[-1][2]
+        by_release: dict[str, list[Shown]] = {}
+        for slate in fresh:
+            if len(slate[1]) and self.learns_of(slate[0]):
+                by_release.setdefault(slate[0].model_version, []).append(slate)
+        for version, shown in by_release.items():
+            if (statistics := self._statistics.begun(version, shown[0][1].shape[1])) is not None:
+                self._count_shown(statistics, shown)
+
+    def _count_shown(self, statistics: Statistics, shown: Sequence[Shown]) -> None:
+        sizes = [len(features) for _, features, _ in shown]
+        statistics.add_impressions(
+            np.concatenate([features for _, features, _ in shown]),
+            arms=keys_of(item.item_id for record, _, _ in shown for item in record.slate),
+            times_ms=np.repeat([record.timestamp_ms for record, _, _ in shown], sizes),
+            weights=np.concatenate([self.examination[:size] for size in sizes]),
+            offsets=np.repeat([offset for _, _, offset in shown], sizes),
+        )
+
+    # Rewards
+
+    def reward(
+        self,
+        columns: ClickColumns,
+        outcomes: NDArray[np.uint8],
+        positive: frozenset[str],
+        metrics: Metrics,
+    ) -> None:
+        """Join folded clicks with the slates of their users; those already in the sums are left out.
+
+        Parameters
+        ----------
+        outcomes : (n,) uint8, what became of each in its user's profile
+        """
+        if self._slates.users:
+            self._reward(columns, outcomes, positive, metrics)
+        if len(columns):
+            self.rewarded_offset = max(self.rewarded_offset, int(columns.offsets[-1]))
+
+    def _reward(
+        self,
+        columns: ClickColumns,
+        outcomes: NDArray[np.uint8],
+        positive: frozenset[str],
+        metrics: Metrics,
+    ) -> None:
+        waiting = self._slates.hashes
+        learned: dict[str, tuple[_Rows, _Rows]] = {}  # by release: rewards, and what amends impressions
+        for row, hashed in enumerate(columns.keys[USER].tolist()):
+            if hashed not in waiting or outcomes[row] == DUPLICATE:
+                continue
+            offset = int(columns.offsets[row])
+            if offset <= self.rewarded_offset:
+                continue
+            click = columns.click(row)
+            if not self._slates.has_open(click.user_id):
+                continue
+            found = self._slates.attribute(
+                click.user_id, click.item_id, click.action, click.timestamp_ms, click.request_id,
+                click.dwell_ms, offset=offset,
+            )  # fmt: skip
+            metrics.count_rewards(found.outcome)
+            if (slate := found.slate) is None or not self.learns_of(slate.record):
+                continue
+            if self._profiles.quarantine.holds(click.user_id, offset):
+                continue
+            taken = [p for p, actions in enumerate(slate.actions) if not positive.isdisjoint(actions)]
+            responses = [action for action in slate.actions[found.position] if action in positive]
+            first = click.action in positive and len(responses) == 1
+            if first and slate.record.experiment is not None:
+                by = slate.record.variant or slate.record.slate[found.position].team
+                metrics.count_response(slate.record.experiment, by or "none")
+            if self._statistics.of(version := slate.record.model_version) is None:
+                self.count_published()  # perhaps the first of a canary
+                if self._statistics.of(version) is None:
+                    continue
+            rewards, amendments = learned.setdefault(version, (_Rows(), _Rows()))
+            if self._learn_from == "reward":
+                rewards.add(slate, found.position, found.reward, offset)
+            elif first:  # whether an item was taken, not how often
+                rewards.add(slate, found.position, found.quality, offset)
+            if self._cascade and first:
+                taken.remove(found.position)
+                positions, weight = amended(taken, found.position, len(slate.item_ids))
+                for position in positions:
+                    amendments.add(slate, position, weight, offset)
+        if learned:
+            self.count_published()  # nothing is rewarded before it counts as shown
+        for version, (rewards, amendments) in learned.items():
+            if (statistics := self._statistics.of(version)) is not None:
+                rewards.give_to(statistics.add_rewards)
+                amendments.give_to(statistics.amend_impressions)
+
+    def close(self, watermark_ms: int, positive: frozenset[str]) -> list[ClosedSlate]:
+        """Close the slates whose window has ended, and learn how often their positions are looked at."""
+        closed = self._slates.close(watermark_ms)
+        if self.positions is not None:
+            for slate, _, correction in closed:
+                known = self._statistics.of(slate.record.model_version) is not None
+                if not correction and known and self.learns_of(slate.record):
+                    scores = np.array([item.score for item in slate.record.slate])
+                    taken = np.array([not positive.isdisjoint(actions) for actions in slate.actions])
+                    self.positions.add(scores, taken)
+        return closed
+
+    def stale_arms(self, index: ItemIndex) -> list[int]:
+        """Arms of items that are not known any more and in no open slate; any thread may ask."""
+        arms = np.unique(np.concatenate([one.parts for one in self._statistics.every]))
+        arms = arms[index.find_keys(arms) < 0]
+        if not len(arms):
+            return []
+        waiting = {key_of(item) for slate in self._slates.slates() for item in slate.item_ids}
+        return [arm for arm in arms.tolist() if arm not in waiting]
+
+    # The changelog's row
+
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """Numbers of which one differs once something has been learned."""
+        sums = [(one.impressions, one.rewards) for one in self._statistics.every]
+        return (sum(shown for shown, _ in sums), sum(taken for _, taken in sums), self.rewarded_offset)
+
+    def row(self, *, closed_ms: int) -> PolicyRow:
+        """Return the bandit's row as of now; slates have been closed up to a watermark."""
+        # Only here: what a restart reads again after this row is developed and weighed as the first time.
+        self._statistics.develop()
+        if self.next_examination is not None:
+            self.examination = self.next_examination
+        while self.published and self.published[0][1] not in self._slates:
+            self.published.popleft()
+        open_from = self.published[0][0] if self.published else self.recommended_offset + 1
+        serving, others = self._statistics.serving, self._statistics.others.values()
+        return PolicyRow(
+            v=POLICY_ROW_VERSION,
+            feature_space=serving.feature_space,
+            clicks_offset=self.rewarded_offset,
+            recommendations_offset=self.recommended_offset,
+            open_from=open_from,
+            closed_ms=closed_ms,
+            statistics=serving.summary(),
+            positions=b"" if self.positions is None else self.positions.to_bytes(),
+            examination=() if self.positions is None else tuple(self.examination[:POSITIONS].tolist()),
+            dim=serving.dim,
+            others=tuple(SpaceRow(one.feature_space, one.dim, one.summary()) for one in others),
+        )
+
+    def load_positions(self, row: PolicyRow) -> None:
+        """Go on with what a row says of positions; one from before they were learned says nothing."""
+        if self.positions is not None and row.examination:
+            self.positions = PositionStatistics.from_bytes(row.positions)
+            self.examination = by_position(np.array(row.examination), MAX_SLATE)
+
+
+class _Rows:
+    """Positions of slates with a number each, on their way to the statistics."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[NDArray[np.float32], float, int, int, int]] = []
+
+    def add(self, slate: OpenSlate, position: int, value: float, offset: int) -> None:
+        arm = key_of(slate.item_ids[position])
+        self._rows.append((slate.features[position], value, arm, slate.timestamp_ms, offset))
+
+    def give_to(self, learn: Callable[..., int]) -> None:
+        if self._rows:
+            features, values, arms, times, offsets = zip(*self._rows, strict=True)
+            learn(
+                np.stack(features),
+                np.array(values),
+                arms=np.array(arms, np.uint64),
+                times_ms=np.array(times, np.int64),
+                offsets=np.array(offsets, np.int64),
+            )
