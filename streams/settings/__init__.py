@@ -1,5 +1,7 @@
 """What can be set: a worker's settings, mapped topics, tokens, and what is said of mistakes."""
 
-from streams.settings.worker import DEFAULT_ACTIONS, ENV_PREFIX, Settings, load_settings
+from streams.settings.kafka import ENV_PREFIX
+from streams.settings.settings import Settings, load_settings
+from streams.settings.state import DEFAULT_ACTIONS
 
 __all__ = ["DEFAULT_ACTIONS", "ENV_PREFIX", "Settings", "load_settings"]
