@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 FUSIONS = ("sum", "concat", "gated", "deep", "joint")
 POPULARITY, EASE = 1, 2  # their places among the signals; co-visits come first
+MOST_MEMBERS = 16
 GRAPH_EMBEDDINGS = ("none", "transe", "distmult", "complex", "rotate")
 
 
@@ -12,7 +13,9 @@ class ModelConfig:
     """Sizes of the networks of a release."""
 
     dim: int = 64
-    """Width of item vectors and of the history transformer."""
+    """Width of a network's item vectors and of its history transformer."""
+    ensemble: int = 1
+    """Networks that are trained apart and served as one, by the mean of their scores."""
     heads: int = 2
     layers: int = 2
     history_length: int = 50
@@ -36,10 +39,17 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.dim % self.heads:
             raise ValueError(f"dim must be a multiple of heads={self.heads}, got {self.dim}")
+        if not 1 <= self.ensemble <= MOST_MEMBERS:
+            raise ValueError(f"ensemble must be in [1, {MOST_MEMBERS}], got {self.ensemble}")
         if self.fusion not in FUSIONS:
             raise ValueError(f"fusion must be in {FUSIONS}, got {self.fusion!r}")
         if self.hidden_dim < 1:
             raise ValueError(f"feature_dim must be at least {3 + self.n_signals}, got {self.feature_dim}")
+
+    @property
+    def width(self) -> int:
+        """Width of the item vectors of all networks side by side."""
+        return self.ensemble * self.dim
 
     @property
     def hidden_dim(self) -> int:

@@ -300,7 +300,8 @@ class Ranker(nn.Module):
         logits = logit.unsqueeze(-1) + self.act(hidden)
         # The signals as they are: a policy can trust or distrust them from the first clicks on.
         plain = torch.tanh(signals / 4)
-        spread = hidden / float(self.config.hidden_dim) ** 0.5  # of norm 1
+        width = self.config.hidden_dim
+        spread = hidden[..., :width] / float(width) ** 0.5  # of norm 1
         features = torch.cat(
             (torch.ones_like(rank).unsqueeze(-1), probability.unsqueeze(-1), spread, plain), dim=-1
         )

@@ -11,6 +11,7 @@ Shapes: B requests, T history positions (at most L), C candidates, S signals, H 
 import torch
 from torch import Tensor, nn
 
+from model_core.network.ensemble import EnsembleRanker
 from model_core.network.ranker import Block, Ranker
 
 SHUT = -60.0
@@ -206,7 +207,17 @@ class CandidateStage(nn.Module):
         -------
         probability (B, C), logits (B, C, n_actions), features (B, C, feature_dim)
         """
-        ranker, hidden = self.ranker, self.ranker.config.hidden_dim
+        ranker = self.ranker
+        spread, judged = self.judged(user, states, shut, vectors)
+        rank = retrieved.unsqueeze(-1) + head_gain.unsqueeze(-1) * judged[:, :, :1]
+        logit = ranker.platt[0] * rank + ranker.platt[1]
+        probability = torch.sigmoid(logit)
+        features = torch.cat((torch.ones_like(rank), probability, spread, torch.tanh(signals / 4)), dim=-1)
+        return probability.squeeze(-1), logit + judged[:, :, 1:], features
+
+    def judged(self, user: Tensor, states: Tensor, shut: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden layer of norm 1, (B, C, H), and what the head and each action make of it: (B, C, 1 + n)."""
+        hidden = self.ranker.config.hidden_dim
         b, t, dim = states.shape
         flat = states.reshape(b * t, dim)
         keys = (flat @ self.ask_weight).reshape(b, t, dim)
@@ -215,12 +226,7 @@ class CandidateStage(nn.Module):
         x = self.head(user, states, weight) * (vectors @ self.item_weight)
         x = x @ self.centre
         spread = x / ((x * x).sum(-1, keepdim=True) + hidden * EPSILON).sqrt()
-        judged = spread @ self.judge_weight + self.judge_bias
-        rank = retrieved.unsqueeze(-1) + head_gain.unsqueeze(-1) * judged[:, :, :1]
-        logit = ranker.platt[0] * rank + ranker.platt[1]
-        probability = torch.sigmoid(logit)
-        features = torch.cat((torch.ones_like(rank), probability, spread, torch.tanh(signals / 4)), dim=-1)
-        return probability.squeeze(-1), logit + judged[:, :, 1:], features
+        return spread, spread @ self.judge_weight + self.judge_bias
 
     def head(self, user: Tensor, states: Tensor, weight: Tensor) -> Tensor:
         """Norm and layer over what a user is and what a candidate finds in the history: (B, C, H)."""
@@ -231,6 +237,44 @@ class CandidateStage(nn.Module):
         deviation = (squares.sum(-1, keepdim=True) / (2 * dim) + EPSILON).sqrt()
         read = (z.reshape(b * t, 2 * dim) @ self.head_weight).reshape(b, t, -1)
         return weight @ read / deviation + self.head_bias
+
+
+class EnsembleHistoryStage(nn.Module):
+    """`HistoryStage` of each member, which reads its own part of the items."""
+
+    def __init__(self, ranker: EnsembleRanker) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(HistoryStage(member) for member in ranker.rankers)
+
+    def forward(self, tokens: Tensor, actions: Tensor, gap_s: Tensor) -> Tensor:
+        """See `HistoryStage.forward`."""
+        read = zip(self.stages, tokens.chunk(len(self.stages), -1), strict=True)
+        return torch.cat([stage(own, actions, gap_s) for stage, own in read], dim=-1)
+
+
+class EnsembleCandidateStage(CandidateStage):
+    """`CandidateStage` of the mean of what the members' heads say."""
+
+    def __init__(self, ranker: EnsembleRanker) -> None:
+        nn.Module.__init__(self)
+        self.ranker = ranker
+        self.stages = nn.ModuleList(CandidateStage(member) for member in ranker.rankers)
+
+    def judged(self, user: Tensor, states: Tensor, shut: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """See `CandidateStage.judged`: the first member's hidden layer, and the mean of what all make."""
+        wide = (part.chunk(len(self.stages), -1) for part in (user, states, vectors))
+        found = [
+            stage.judged(own, read, shut, some)
+            for stage, own, read, some in zip(self.stages, *wide, strict=True)
+        ]
+        return found[0][0], sum(judged for _, judged in found) / len(found)
+
+
+def served_stages(ranker: Ranker) -> tuple[nn.Module, UserStage, CandidateStage]:
+    """Return what reads histories, users and candidates as a ranker, or an ensemble of them, does."""
+    if isinstance(ranker, EnsembleRanker):
+        return EnsembleHistoryStage(ranker), UserStage(ranker), EnsembleCandidateStage(ranker)
+    return HistoryStage(ranker), UserStage(ranker), CandidateStage(ranker)
 
 
 EPSILON = 1e-5

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from model_core.network.config import POPULARITY, ModelConfig
 from model_core.network.item_encoder import ItemEncoder
 from model_core.network.ranker import Ranker
-from model_core.network.stages import SHUT, CandidateStage, HistoryStage, UserStage
+from model_core.network.stages import SHUT, served_stages
 from model_core.release.batches import ScoreBatch, sparse_eligible, sparse_signals
 from model_core.release.folder import (
     HISTORY,
@@ -56,7 +56,7 @@ def export_release(
     _export(folder / ITEM_ENCODER, encoder, many, {name: ("n",) for name in many}, ("vectors",))
     for name, stage, inputs, axes, outputs in _stages(ranker, encoder.entities.num_embeddings, largest_batch):
         _export(folder / name, stage, inputs, axes, outputs)
-    _write_match(folder / MATCH, ranker.config.dim)
+    _write_match(folder / MATCH, ranker.config.width)
     return {
         "item_encoder": max(_compare_items(folder, encoder, size) for size in (1, largest_batch)),
         "ranker": max(_compare_ranker(folder, ranker, encoder, size, n_items) for size in (1, largest_batch)),
@@ -66,7 +66,7 @@ def export_release(
 def _stages(ranker: Ranker, n_entities: int, b: int) -> list[tuple[Any, ...]]:
     """File, module, example inputs, their open axes and outputs of each graph that a request passes."""
     users = example_users(ranker, n_entities, b)
-    history, user = HistoryStage(ranker).eval(), UserStage(ranker).eval()
+    history, user, candidate = (stage.eval() for stage in served_stages(ranker))
     asked = _history_inputs(users)
     age = users["history_age_s"]
     with torch.no_grad():
@@ -87,7 +87,7 @@ def _stages(ranker: Ranker, n_entities: int, b: int) -> list[tuple[Any, ...]]:
     return [
         (HISTORY, history, asked, dict.fromkeys(asked, ("b", "t")), HISTORY_OUTPUTS),
         (USER, user, asking, dict.fromkeys(asking, ("b",)), USER_OUTPUTS),
-        (RANKER, CandidateStage(ranker).eval(), candidates, open_axes, RANKER_OUTPUTS),
+        (RANKER, candidate, candidates, open_axes, RANKER_OUTPUTS),
     ]
 
 
@@ -184,7 +184,7 @@ def example_users(ranker: Ranker, n_entities: int, b: int, seed: int = 0) -> dic
     mask = torch.arange(config.history_length) >= config.history_length - length
     actions = torch.randint(0, len(ranker.action_own) + 1, shape, generator=rng)
     return {
-        "tokens": torch.randn(*shape, config.dim, generator=rng),
+        "tokens": torch.randn(*shape, config.width, generator=rng),
         "mask": mask,
         "history_actions": actions * mask,
         "history_age_s": torch.rand(shape, generator=rng).cumsum(1).flip(1) * 1e5,
@@ -202,7 +202,7 @@ def example_candidates(ranker: Ranker, states: Tensor, user: Tensor, seed: int =
         "user": user,
         "states": states,
         "shut": padding * SHUT,
-        "vectors": torch.randn(b, config.n_candidates, config.dim, generator=rng),
+        "vectors": torch.randn(b, config.n_candidates, config.width, generator=rng),
         "retrieved": torch.randn(b, config.n_candidates, generator=rng),
         "head_gain": torch.rand(b, config.n_candidates, generator=rng),
         "signals": torch.rand(b, config.n_candidates, config.n_signals, generator=rng) * 3,

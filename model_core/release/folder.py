@@ -163,7 +163,7 @@ def write_manifest(
         "files": dict.fromkeys(
             (ITEM_ENCODER, HISTORY, USER, MATCH, RANKER, EASE, MAPPING, VOCABULARY, *carried)
         ),
-        "dims": asdict(config),
+        "dims": asdict(config) | {"dim": config.width},
         "actions": actions,
         "text_encoder": {"name": text_encoder[0], "fingerprint": text_encoder[1]},
         "signals": asdict(signals),
@@ -221,6 +221,12 @@ def read_release(folder: Path) -> Release:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} must say the rows of names: {error}") from None
     return _described(said, rows, signals)
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read the sizes of a release's networks."""
+    dims: dict[str, Any] = _read_manifest(folder)["dims"]
+    return ModelConfig(**dims | {"dim": dims["dim"] // dims.get("ensemble", 1)})
 
 
 def _described(said: _Said, rows: _Rows, signals: SignalConfig) -> Release:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from model_core.data.corpus import Corpus
 from model_core.data.replay import Replay, item_features
+from model_core.network.ensemble import Ensemble
 from model_core.network.model import Model
 from model_core.release.batches import PER_USER, ScoreBatch, dense_eligible, dense_signals
 from model_core.signals.config import SignalConfig
@@ -35,7 +36,12 @@ class Served:
 
 @torch.inference_mode()
 def serve(
-    model: Model, corpus: Corpus, log: Log, since: int, users: NDArray[np.int32], signals: SignalConfig
+    model: Model | Ensemble,
+    corpus: Corpus,
+    log: Log,
+    since: int,
+    users: NDArray[np.int32],
+    signals: SignalConfig,
 ) -> Iterator[Served]:
     """Answer users once each at row `since` of the log, from the rows before it, in batches."""
     ranker, device = model.ranker, model.ranker.item_bias.device

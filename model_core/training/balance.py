@@ -24,6 +24,7 @@ from torch import Tensor
 from model_core.data.corpus import Corpus
 from model_core.data.replay import Replay, item_features
 from model_core.evaluation.evaluate import Truth
+from model_core.network.ensemble import Ensemble
 from model_core.network.model import Model
 from model_core.network.ranker import AWAY_S, HERE_S, is_new
 from model_core.release.served import dense_inputs
@@ -65,7 +66,7 @@ class Asked(NamedTuple):
 
 
 @torch.inference_mode()
-def balance(model: Model, corpus: Corpus, log: Log, since: int, signals: SignalConfig) -> None:
+def balance(model: Model | Ensemble, corpus: Corpus, log: Log, since: int, signals: SignalConfig) -> None:
     """Choose `Ranker.gains_here` and `gains_away` by the rows of the log from `since` on."""
     ranker = model.ranker
     ease = fit_log(log.first(since), signals, item_features(corpus))
@@ -157,7 +158,7 @@ def asked_rows(log: Log, since: int) -> NDArray[np.int64]:
 
 
 def _ask(
-    model: Model,
+    model: Model | Ensemble,
     replay: Replay,
     rows: NDArray[np.int64],
     users: NDArray[np.int32],

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from model_core.data.corpus import Corpus
 from model_core.evaluation.evaluate import future
+from model_core.network.ensemble import Ensemble
 from model_core.network.model import Model
 from model_core.release.served import serve
 from model_core.signals.config import SignalConfig
@@ -79,7 +80,7 @@ def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -30, 30))))
 
 
-def calibrate(model: Model, corpus: Corpus, log: Log, since: int, signals: SignalConfig) -> int:
+def calibrate(model: Model | Ensemble, corpus: Corpus, log: Log, since: int, signals: SignalConfig) -> int:
     """Fit the probability on what warm users do from row `since` of the log on; return the labels used.
 
     A candidate's label says whether the user responds to it at any time until the log ends.

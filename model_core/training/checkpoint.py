@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,11 @@ class Checkpoint:
         except Exception as error:  # torch's own types differ by what is wrong with the file
             raise ValueError(f"checkpoint {str(self.path)!r} cannot be read, delete it: {error}") from error
         return state if state.get("fingerprint") == self.fingerprint else None
+
+    def of_member(self, number: int) -> "Checkpoint":
+        """Return that of one of several networks that are trained one after the other."""
+        path = self.path.with_name(f"{self.path.name}.{number}") if number else self.path
+        return replace(self, path=path)
 
     def delete(self) -> None:
         """Remove the file: the training is complete."""

@@ -60,6 +60,7 @@ def train_private(
     if signals is not None and signals.low_pass:
         raise ValueError(f"low_pass must be 0 for a private release, got {signals.low_pass}")
     config, signals = fit_widths(config or ModelConfig(), corpus), signals or SignalConfig()
+    config = replace(config, ensemble=1)  # networks that learn nothing say nothing together either
     began, features, log = time.perf_counter(), item_features(corpus), corpus.log
     report("train", 0.0)
     counts = private_counts(

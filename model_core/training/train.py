@@ -17,6 +17,7 @@ from model_core.data.replay import item_features
 from model_core.data.samples import collect_samples, cut_windows
 from model_core.evaluation.evaluate import compare
 from model_core.network.config import ModelConfig, TrainConfig
+from model_core.network.ensemble import Ensemble
 from model_core.network.model import Model
 from model_core.release.export import export_release
 from model_core.release.folder import EASE, MAPPING, Release, read_release, write_manifest
@@ -32,11 +33,12 @@ from model_core.training.linear import with_linear
 from model_core.training.newcomers import place_newcomers
 from model_core.training.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
 from model_core.training.recency import with_half_life
-from model_core.training.warm_start import Start, save_weights, take_over
+from model_core.training.warm_start import Start, of_member, save_weights, take_over
 
 logger = logging.getLogger(__name__)
 
 LAST, GOING_ON = 0.1, 0.5  # peaks of the learning rate: of a last pass, of passes that go on from others
+NEXT_SEED = 1000  # from a member's seed to the next one's, so that trainings by other seeds share none
 HELD_OUT = 0.1  # kept out for the metrics when all interactions are to be trained on
 
 
@@ -143,7 +145,7 @@ def train_release(
 
     with _timed(seconds, "export"):
         report("export", 0.0)
-        weights_sha256 = save_weights(partial, model)
+        weights_sha256 = save_weights(partial, members_of(model))
         log, features = corpus.log.first(split), item_features(corpus)
         fit_log(log, signals, features).save(partial / EASE)
         map_log(log, signals, features).save(partial / MAPPING)
@@ -163,7 +165,8 @@ def train_release(
         report("evaluate", 1.0)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
-    checkpoint.delete()
+    for number in range(config.ensemble):
+        checkpoint.of_member(number).delete()
     return Trained(read_release(out), seconds)
 
 
@@ -180,13 +183,16 @@ def fit_model(
     report: Report = lambda stage, done: None,
     checkpoint: Checkpoint | None = None,
     watch: Watch = lambda number, epoch: None,
-) -> tuple[Model, list[Epoch]]:
+) -> tuple[Model | Ensemble, list[Epoch]]:
     """Train and calibrate on the first `split` rows of a corpus's log.
 
     The latest rows serve to balance and calibrate the score first, as what the model has not seen; a last,
     gentle epoch then learns from them too. With a checkpoint, a training that was killed goes on after its
     last whole epoch. One that goes on from another passes over what is new since then, with as much of what
     was before, lest that be forgotten.
+
+    The networks of an ensemble are trained one after the other, on the same samples, each from a seed of its
+    own. They are balanced and calibrated together. The epochs are those of all of them.
     """
     log = corpus.log.first(split)
     report("replay", 0.0)
@@ -204,33 +210,56 @@ def fit_model(
             len(samples.rows), passes, train.epochs,
         )  # fmt: skip
     report("replay", 1.0)
-    torch.manual_seed(train.seed)
     torch.set_num_threads(train.threads)
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    model = Model(corpus, config, train, weights).to(where)
-    if start is not None:
-        taken = take_over(model, corpus.vocabulary, start)
-        logger.info("the training goes on from release %s, with %d of its tensors", start.version, taken)
-    elif train.graph_embedding != "none" and corpus.edges.mask.any():
-        start_from_graph(model, corpus, train, device=device, report=report)
-    trainer = Trainer(model, log, windows, samples, train)
     recent = int((1.0 - train.calibration) * split)
     since = 0 if start is None else int(np.searchsorted(log.times_ms, start.until_ms, side="right"))
-    history = trainer.fit(
-        passes, before=recent, since=since, peak=1.0 if start is None else GOING_ON, report=report,
-        checkpoint=checkpoint, watch=watch,
-    )  # fmt: skip
+    trainers: list[Trainer] = []
+    history: list[Epoch] = []
+    for number in range(config.ensemble):
+        seeded = replace(train, seed=train.seed + number * NEXT_SEED)
+        torch.manual_seed(seeded.seed)
+        member = Model(corpus, replace(config, ensemble=1), seeded, weights).to(where)
+        if start is not None:
+            taken = take_over(member, corpus.vocabulary, of_member(start, number))
+            logger.info("the training goes on from release %s, with %d of its tensors", start.version, taken)
+        elif train.graph_embedding != "none" and corpus.edges.mask.any():
+            start_from_graph(member, corpus, seeded, device=device, report=report)
+        trainers.append(Trainer(member, log, windows, samples, seeded))
+        history += trainers[-1].fit(
+            passes, before=recent, since=since, peak=1.0 if start is None else GOING_ON,
+            report=_share(report, number, config.ensemble),
+            checkpoint=None if checkpoint is None else checkpoint.of_member(number),
+            watch=_after(watch, len(history)),
+        )  # fmt: skip
+        place_newcomers(member, trainers[-1], log.first(recent), features)
+    model = trainers[0].model if config.ensemble == 1 else Ensemble([one.model for one in trainers])
     report("balance", 0.0)
-    place_newcomers(model, trainer, log.first(recent), features)
     balance(model, corpus, log, recent, signals)
     report("balance", 1.0)
     calibrate(model, corpus, log, recent, signals)
-    trainer.fit(
-        1, before=split, since=min(since, recent), peak=LAST,
-        report=lambda stage, done: report("finish", done),
-    )  # fmt: skip
-    model.settle(log, features)
+    for number, trainer in enumerate(trainers):
+        trainer.fit(
+            1, before=split, since=min(since, recent), peak=LAST,
+            report=_share(lambda stage, done: report("finish", done), number, config.ensemble),
+        )  # fmt: skip
+        trainer.model.settle(log, features)
     return model, history
+
+
+def members_of(model: Model | Ensemble) -> list[Model]:
+    """Return the networks that a model consists of."""
+    return model.models if isinstance(model, Ensemble) else [model]
+
+
+def _share(report: Report, number: int, members: int) -> Report:
+    """Report how much of all members' training is done while one of them trains."""
+    return lambda stage, done: report(stage, (number + done) / members)
+
+
+def _after(watch: Watch, epochs: int) -> Watch:
+    """Count the epochs of a member after those of the members before it."""
+    return lambda number, epoch: watch(epochs + number, epoch)
 
 
 def fit_widths(config: ModelConfig, corpus: Corpus) -> ModelConfig:

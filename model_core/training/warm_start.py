@@ -1,7 +1,8 @@
 """A training that begins where another ended, by the names of items, entities and relations."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -34,9 +35,17 @@ class Start:
     until_ms: int
 
 
-def save_weights(folder: Path, model: Model) -> str:
-    """Write a model's weights beside the release that is made of it; return their SHA-256."""
-    state = {name: value for name, value in model.state_dict().items() if not name.startswith(SHARED)}
+def save_weights(folder: Path, models: Sequence[Model]) -> str:
+    """Write the weights of models beside the release that is made of them; return their SHA-256.
+
+    Names of the second model and later ones begin with their number, from 1.
+    """
+    state = {
+        f"{number}.{name}" if number else name: value
+        for number, model in enumerate(models)
+        for name, value in model.state_dict().items()
+        if not name.startswith(SHARED)
+    }
     save_file({name: value.cpu().contiguous() for name, value in state.items()}, folder / WEIGHTS)
     return _sha256(folder / WEIGHTS)
 
@@ -61,6 +70,13 @@ def read_start(folder: Path) -> Start | None:
         raise ValueError(f"{str(folder / WEIGHTS)!r} must hold weights: {error}") from None
     names = Vocabulary(release.item_rows, release.entity_rows, release.relation_rows)
     return Start(release.version, weights, names, int(until_ms))
+
+
+def of_member(start: Start, number: int) -> Start:
+    """Return what one of several models goes on from: the model of that number, else the first."""
+    prefix = f"{number}."
+    own = {name.removeprefix(prefix): of for name, of in start.weights.items() if name.startswith(prefix)}
+    return replace(start, weights=own) if own else start
 
 
 @torch.no_grad()

@@ -71,6 +71,14 @@ Robust = Annotated[
         "half as long again; overrides the recipe's `adversarial`.",
     ),
 ]
+Members = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Networks that are trained apart and served as one, e.g. 3, which takes so many times as long. "
+        "Overrides the recipe's `ensemble`.",
+    ),
+]
 Until = Annotated[float, typer.Option(help="Train on this first fraction by time; test on the rest.")]
 Epsilon = Annotated[
     float | None,
@@ -100,6 +108,7 @@ def train_command(
     seed: Seed = None,
     until: Until = 1.0,
     robust: Robust = None,
+    ensemble: Members = None,
     epsilon: Epsilon = None,
     delta: Delta = None,
     device: Device = "auto",
@@ -151,7 +160,8 @@ def train_command(
             raise SlatestreamError(f"--map, --like-from and --strict are for --task recommend, not {task}")
         given = {
             "--until": until != 1.0, "--tensorboard": tensorboard, "--wandb": wandb,
-            "--robust": robust is not None, "--epsilon": epsilon is not None, "--delta": delta is not None,
+            "--robust": robust is not None, "--ensemble": ensemble is not None,
+            "--epsilon": epsilon is not None, "--delta": delta is not None,
         }  # fmt: skip
         for option in (name for name, value in given.items() if value):
             raise SlatestreamError(f"{option} is for --task recommend, got it with --task {task}")
@@ -175,11 +185,13 @@ def train_command(
     if not 0.0 < until <= 1.0:
         raise SlatestreamError(f"--until must be above 0 and at most 1, got {until:g}")
     try:
-        made = make_recipe(recipe, epochs, seed, robust=robust, epsilon=epsilon, delta=delta)
+        made = make_recipe(
+            recipe, epochs, seed, robust=robust, ensemble=ensemble, epsilon=epsilon, delta=delta
+        )
         if made.privacy.promised:
             curved = {
                 "--until": until != 1.0, "--tensorboard": tensorboard, "--wandb": wandb,
-                "--robust": robust is not None,
+                "--robust": robust is not None, "--ensemble": ensemble is not None,
             }  # fmt: skip
             check_private(settings, [name for name, given in curved.items() if given])
         with curves(tensorboard, wandb, {"until": until} | asdict(made)) as watch:
@@ -322,6 +334,7 @@ def make_recipe(
     seed: int | None = None,
     *,
     robust: float | None = None,
+    ensemble: int | None = None,
     epsilon: float | None = None,
     delta: float | None = None,
 ) -> "Recipe":
@@ -330,6 +343,7 @@ def make_recipe(
 
     recipe = Recipe() if path is None else read_recipe(path)
     tables: dict[str, dict[str, Any]] = {
+        "model": {"ensemble": ensemble},
         "train": {"epochs": epochs, "seed": seed, "adversarial": robust},
         "privacy": {"epsilon": epsilon, "delta": delta},
     }

@@ -4,14 +4,12 @@ What it takes of memory and threads ends with it. Killed, it goes on after its l
 started again on the same folder.
 """
 
-import json
 import os
 import resource
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +18,7 @@ from model_core.data.corpus import Corpus, as_known, make_corpus
 from model_core.data.datasets import Dataset
 from model_core.data.vocabulary import Vocabulary
 from model_core.evaluation.evaluate import future
-from model_core.network.config import ModelConfig
-from model_core.release.folder import MANIFEST, Release, add_learned, read_release
+from model_core.release.folder import Release, add_learned, read_config, read_release
 from model_core.release.scorer import Scorer
 from model_core.release.text_encoder import TextEncoder
 from model_core.signals.sample_signals import Log
@@ -206,8 +203,7 @@ def recipe_of(settings: Settings, live: Path | None, release: Release | None) ->
                 f"up, without end, got {recipe.privacy.epsilon:g}"
             )
     elif live is not None and release is not None:
-        dims: dict[str, Any] = json.loads((live / MANIFEST).read_text(encoding="utf-8"))["dims"]
-        recipe = Recipe(model=ModelConfig(**dims), signals=release.signals)
+        recipe = Recipe(model=read_config(live), signals=release.signals)
     return recipe.changed(train={"threads": settings.trainer_threads})
 
 

@@ -19,6 +19,7 @@ n_neighbours = 4
 n_affinities = 4
 feature_dim = 12
 fusion = "gated"
+ensemble = 2
 
 [train]
 epochs = 2

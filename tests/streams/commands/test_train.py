@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from model_core.privacy.config import NOT_COVERED
-from model_core.release.folder import read_release
+from model_core.release.folder import read_config, read_release
 from model_core.training.recipe import read_recipe
+from model_core.training.warm_start import of_member, read_start
 from streams.cli import app
 from streams.commands.train import beaten_by
 from streams.commands.train_text import METRICS
@@ -33,7 +34,12 @@ def test_train_follows_a_recipe_and_draws_curves(trained: Path, tmp_path: Path) 
     small = json.loads(invoke("compress", out, "--out", tmp_path / "int8", "--json").splitlines()[-1])
     assert (small["folder"], small["precision"]) == (str(tmp_path / "int8"), "int8")
     assert small["bytes"] < small["bytes_before"]
-    assert release.dim == 16
+    # The graphs of both networks have been compared with torch, or there would be no release.
+    assert release.dim == 2 * 16
+    assert (read_config(out).dim, read_config(out).ensemble) == (16, 2)
+    start = read_start(out)
+    assert start is not None
+    assert not of_member(start, 0).weights["ranker.begin"].equal(of_member(start, 1).weights["ranker.begin"])
     manifest = (out / "manifest.json").read_text()
     assert '"seed": 3' in manifest
     assert '"fusion": "gated"' in manifest
@@ -103,6 +109,10 @@ def test_tune_writes_a_recipe_that_train_takes(trained: Path, tmp_path: Path) ->
         (
             ("train", "--data", ".", "--epsilon", "4", "--robust", "0.01"),
             "train: --robust must not be given with epsilon",
+        ),
+        (
+            ("train", "--data", ".", "--epsilon", "4", "--ensemble", "3"),
+            "train: --ensemble must not be given with epsilon",
         ),
         (
             ("train", "--data", ".", "--robust", "0.01", "--task", "ctr-text"),
