@@ -63,8 +63,9 @@ class EnsembleRanker(Ranker):
         self.newcomer = _Mean([member.newcomer for member in members])  # type: ignore[assignment]
         self.rank = _Mean([member.rank for member in members])  # type: ignore[assignment]
         self.act = _Mean([member.act for member in members])  # type: ignore[assignment]
+        # What is fitted for all is kept in the first one, whose weights are saved.
         for name in ("gains_here", "gains_away", "lowered", "platt"):
-            self.register_buffer(name, getattr(first, name).clone())
+            self.register_buffer(name, getattr(first, name))
 
     @property
     def signal_scale(self) -> Tensor:  # type: ignore[override]

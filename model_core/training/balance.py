@@ -97,7 +97,8 @@ def balance(model: Model | Ensemble, corpus: Corpus, log: Log, since: int, signa
         asked = _ask(model, start(log), rows, log.users[rows], log.times_ms[rows], wanted)
         ranker.gains_here.copy_(average(asked))
         chosen.append((asked, ranker.gains_here))
-    ranker.lowered.fill_(lowered(chosen))
+    if chosen:
+        ranker.lowered.fill_(lowered(chosen))
 
 
 def lowered(chosen: "list[tuple[Asked, Tensor]]") -> float:

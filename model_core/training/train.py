@@ -83,7 +83,8 @@ def train_release(
         The corpus's, for the release to carry; without it a worker must have one of the same name.
     start
         Another training of a model of these sizes, which this one goes on from: it learns from what is new
-        since then, and from as much again of what was before.
+        since then, and from as much again of what was before. Where none of its items is known here, it was
+        of another domain, and all is new.
     said
         What else the release is to say of its training.
 
@@ -94,6 +95,8 @@ def train_release(
     """
     train, signals = train or TrainConfig(), signals or SignalConfig()
     config = fit_widths(config or ModelConfig(), corpus)
+    if start is not None:
+        start.check_texts(corpus)
     if not 0.0 < until <= 1.0:
         raise ValueError(f"until must be in (0, 1], got {until}")
     split = int((until if until < 1.0 else 1.0 - HELD_OUT) * len(corpus.log))
@@ -213,7 +216,7 @@ def fit_model(
     torch.set_num_threads(train.threads)
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     recent = int((1.0 - train.calibration) * split)
-    since = 0 if start is None else int(np.searchsorted(log.times_ms, start.until_ms, side="right"))
+    since = 0 if start is None else min(split, start.since(corpus))
     trainers: list[Trainer] = []
     history: list[Epoch] = []
     for number in range(config.ensemble):

@@ -5,18 +5,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from model_core.data.corpus import Corpus
 from model_core.data.vocabulary import Vocabulary
 from model_core.network.model import Model
 from model_core.release.folder import WEIGHTS, read_release
 
 TABLES = {"items": "item_rows", "entities": "entity_rows", "relations": "relation_rows"}
-FITTED_LAST = ("encoder.met", "encoder.content.", "ranker.gains_", "ranker.lowered", "ranker.platt")
-"""What each training fits anew, once its networks stand."""
+FITTED_LAST = ("encoder.met", "encoder.content.", "ranker.platt")
+"""What each training fits anew, once its networks stand. Gains are, too, if there are events enough."""
 SHARED = "ranker.entities."
 """The item encoder's table once more."""
 
@@ -27,12 +29,35 @@ class Start:
 
     version : of its release
     until_ms : time of the latest event that it learned from
+    text_encoder : fingerprint of what encoded its texts, "" where nothing did
     """
 
     version: str
     weights: dict[str, Tensor]
     vocabulary: Vocabulary
     until_ms: int
+    text_encoder: str = ""
+
+    def since(self, corpus: Corpus) -> int:
+        """Row of a log from which on its events are new: the first one where none of its items is known."""
+        if self.vocabulary.item_rows.keys().isdisjoint(corpus.vocabulary.item_rows):
+            return 0
+        return int(np.searchsorted(corpus.log.times_ms, self.until_ms, side="right"))
+
+    def check_texts(self, corpus: Corpus) -> None:
+        """See that texts are encoded as they were.
+
+        Raises
+        ------
+        ValueError
+            If another encoder's vectors would be read as this one's.
+        """
+        name, fingerprint = corpus.text_encoder
+        if self.text_encoder and fingerprint and fingerprint != self.text_encoder:
+            raise ValueError(
+                f"text_encoder must be the one of release {self.version} ({self.text_encoder[:12]}) for a "
+                f"training that goes on from it, got {name!r} ({fingerprint[:12]})"
+            )
 
 
 def save_weights(folder: Path, models: Sequence[Model]) -> str:
@@ -69,7 +94,7 @@ def read_start(folder: Path) -> Start | None:
     except SafetensorError as error:
         raise ValueError(f"{str(folder / WEIGHTS)!r} must hold weights: {error}") from None
     names = Vocabulary(release.item_rows, release.entity_rows, release.relation_rows)
-    return Start(release.version, weights, names, int(until_ms))
+    return Start(release.version, weights, names, int(until_ms), release.text_encoder_fingerprint)
 
 
 def of_member(start: Start, number: int) -> Start:

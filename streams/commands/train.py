@@ -2,15 +2,13 @@
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from streams.commands.dataset import Data, HowRead, LikeFrom, Map, Strict, check_there, read_data
 from streams.commands.refuse import check_device, check_release_folder
@@ -34,6 +32,7 @@ from streams.commands.train_text import (
     train_text,
 )
 from streams.commands.training_curves import curves
+from streams.commands.training_result import show, surely_better
 from streams.errors import SlatestreamError
 from streams.settings import Settings, load_settings
 
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
     from model_core.training.train import Trained
 
 METRICS = "metrics.json"
-MODELS = ("popularity", "recent popularity", "item-kNN", "co-visits", "EASE", "slatestream")
-
 FromTopics = Annotated[bool, typer.Option("--from-topics", help="Train on `clicks` and `content` instead.")]
 Out = Annotated[
     Path | None,
@@ -79,6 +76,13 @@ Members = Annotated[
         "Overrides the recipe's `ensemble`.",
     ),
 ]
+From = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        help="Release folder to go on from, of this catalogue or of another one, with its sizes of networks.",
+    ),
+]
 Until = Annotated[float, typer.Option(help="Train on this first fraction by time; test on the rest.")]
 Epsilon = Annotated[
     float | None,
@@ -109,6 +113,7 @@ def train_command(
     until: Until = 1.0,
     robust: Robust = None,
     ensemble: Members = None,
+    base: From = None,
     epsilon: Epsilon = None,
     delta: Delta = None,
     device: Device = "auto",
@@ -145,6 +150,8 @@ def train_command(
     slatestream train --data ratings.csv --out build/release
 
     slatestream train --from-topics --recipe recipe.toml
+
+    slatestream train --data few.csv --from build/release --out build/adapted
     """
     how = HowRead(told or (), like_from, strict)
     source, name = (feedback, "--feedback FILE") if task == "policy" else (data, "--data FOLDER")
@@ -161,7 +168,7 @@ def train_command(
         given = {
             "--until": until != 1.0, "--tensorboard": tensorboard, "--wandb": wandb,
             "--robust": robust is not None, "--ensemble": ensemble is not None,
-            "--epsilon": epsilon is not None, "--delta": delta is not None,
+            "--from": base, "--epsilon": epsilon is not None, "--delta": delta is not None,
         }  # fmt: skip
         for option in (name for name, value in given.items() if value):
             raise SlatestreamError(f"{option} is for --task recommend, got it with --task {task}")
@@ -186,19 +193,19 @@ def train_command(
         raise SlatestreamError(f"--until must be above 0 and at most 1, got {until:g}")
     try:
         made = make_recipe(
-            recipe, epochs, seed, robust=robust, ensemble=ensemble, epsilon=epsilon, delta=delta
+            recipe, epochs, seed, base=base, robust=robust, ensemble=ensemble, epsilon=epsilon, delta=delta
         )
         if made.privacy.promised:
             curved = {
                 "--until": until != 1.0, "--tensorboard": tensorboard, "--wandb": wandb,
-                "--robust": robust is not None, "--ensemble": ensemble is not None,
+                "--robust": robust is not None, "--ensemble": ensemble is not None, "--from": base,
             }  # fmt: skip
             check_private(settings, [name for name, given in curved.items() if given])
         with curves(tensorboard, wandb, {"until": until} | asdict(made)) as watch:
-            trained = _train(settings, made, data, how, out, until, device, watch, console)
+            trained = _train(settings, made, data, how, out, until, device, watch, console, base)
     except ValueError as error:
         raise SlatestreamError(f"train: {error}") from error
-    _show(trained, out, console)
+    show(trained, out, console)
     if as_json:
         release = trained.release
         about = {"release": release.version, "seconds": trained.seconds, "metrics": dict(release.metrics)}
@@ -223,12 +230,17 @@ def _train(
     device: str,
     watch: "Watch",
     console: Console,
+    base: Path | None,
 ) -> "Trained":
     from model_core.language.export_text import check_encoder
     from model_core.training.private import train_private
     from model_core.training.train import train_release
+    from model_core.training.warm_start import read_start
 
     check_there(data)
+    start = None if base is None else read_start(base)
+    if base is not None and start is None:
+        raise ValueError(f"--from must name a release with the weights of its training, got {str(base)!r}")
     with show_stages(console) as stages:
         encoder = load_encoder(settings, stages)
         corpus = read_corpus(settings, recipe, data, how, encoder, stages, console)
@@ -248,6 +260,8 @@ def _train(
             train=recipe.train,
             signals=recipe.signals,
             text_encoder=encoder,
+            start=start,
+            said={} if start is None else {"parent": start.version},
             device=device,
             report=stages.report,
             watch=watch,
@@ -333,15 +347,24 @@ def make_recipe(
     epochs: int | None = None,
     seed: int | None = None,
     *,
+    base: Path | None = None,
     robust: float | None = None,
     ensemble: int | None = None,
     epsilon: float | None = None,
     delta: float | None = None,
 ) -> "Recipe":
-    """Read a recipe, or take the default one, and override what the command line says."""
+    """Read a recipe, or take the default one, and override what the command line says.
+
+    Parameters
+    ----------
+    base : release to go on from, whose sizes of networks count
+    """
+    from model_core.release.folder import read_config
     from model_core.training.recipe import Recipe, read_recipe
 
     recipe = Recipe() if path is None else read_recipe(path)
+    if base is not None:
+        recipe = replace(recipe, model=read_config(base))
     tables: dict[str, dict[str, Any]] = {
         "model": {"ensemble": ensemble},
         "train": {"epochs": epochs, "seed": seed, "adversarial": robust},
@@ -353,68 +376,3 @@ def make_recipe(
             for name, given in tables.items()
         }
     )
-
-
-def _show_private(trained: "Trained", out: Path, console: Console) -> None:
-    """Say what is promised, and of what nothing is."""
-    promise = trained.release.training["privacy"]
-    console.print(
-        f"Release {trained.release.version} in {out}: ({promise['epsilon']:g}, {promise['delta']:g})-"
-        f"differential privacy of {promise['unit']}. It holds EASE of noisy counts; its networks learned "
-        "nothing, and it has no metrics."
-    )
-    console.print("Not covered:")
-    for line in promise["not_covered"]:
-        console.print(f"  - {line}")
-
-
-def _show(trained: "Trained", out: Path, console: Console) -> None:
-    release = trained.release
-    if "privacy" in release.training:
-        _show_private(trained, out, console)
-        return
-    metrics: Mapping[str, Any] = release.metrics
-    users = int(metrics["slatestream"]["users"])
-    table = Table(title=f"Held out: {users} users, all items ranked, items already met left out")
-    table.add_column("model")
-    table.add_column("Recall@10", justify="right")
-    table.add_column("NDCG@10", justify="right")
-    for name in MODELS:
-        row = metrics[name]
-        style = "bold" if name == "slatestream" else ""
-        table.add_row(name, f"{row['recall@10']:.4f}", f"{row['ndcg@10']:.4f}", style=style)
-    console.print(table)
-    for line in beaten_by(metrics):
-        console.print(line, style="bold yellow")
-    spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in trained.seconds.items())
-    console.print(f"Release {release.version} in {out} ({spent}), pictures beside it.")
-
-
-def surely_better(metrics: Mapping[str, Any]) -> list[str]:
-    """Name the simple models that rank better than the release on what was held out, and not by chance."""
-    ours = metrics["slatestream"]["ndcg@10"]
-    ahead = (name for name in MODELS if metrics[name]["ndcg@10"] > ours)
-    return [name for name in ahead if metrics[name].get("lead_high", 0.0) < 0]
-
-
-def beaten_by(metrics: Mapping[str, Any]) -> list[str]:
-    """Say which simple models rank better than the release on what was held out, and what to do.
-
-    Parameters
-    ----------
-    metrics : of `model_core.evaluation.evaluate.Comparison`
-    """
-    ours = metrics["slatestream"]
-    ahead = [name for name in MODELS if metrics[name]["ndcg@10"] > ours["ndcg@10"]]
-    better = surely_better(metrics)
-    open_ = [name for name in ahead if name not in better]
-    held_out = f"by NDCG@10 of the {int(ours['users'])} users held out"
-    lines = []
-    if better:
-        lines.append(
-            f"This release ranks worse than {' and '.join(better)}, {held_out}, and not by chance. Do "
-            "not serve it: train on more events, or serve without one, which takes co-visits and popularity."
-        )
-    if open_:
-        lines.append(f"{' and '.join(open_)} may rank as well as this release: {held_out} it may be chance.")
-    return lines

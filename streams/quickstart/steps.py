@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from model_core.release.folder import read_release
 from streams.broker.embedded import EmbeddedBroker
-from streams.commands.train import beaten_by, surely_better
+from streams.commands.training_result import beaten_by, surely_better
 from streams.demo.publish import publish_rows
 from streams.demo.session import run_train
 from streams.errors import SlatestreamError

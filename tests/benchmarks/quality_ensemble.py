@@ -5,8 +5,8 @@
 For each seed a release of one network and one of several are trained on the training part of a split 8:1:1 by
 users, as `slatestream train` does it; the ensemble's first member is the network that the other release has.
 Each is asked once for every user, all items ranked, those met left out. Differences are paired over users,
-95 %. Milliseconds are of the graphs alone (`slatestream bench score`), on random requests, each measured in
-turn; `--out` keeps the releases, and a second run uses those that are there.
+95 %. Milliseconds are of the processor, for the graphs alone on random requests (as `slatestream bench score`
+measures them), each in turn; `--out` keeps the releases, and a second run uses those that are there.
 """
 
 import platform
@@ -93,8 +93,8 @@ def _show(console: Console, found: dict[int, NDArray[np.float64]]) -> None:
 
 
 def _time(console: Console, folders: dict[int, Path]) -> None:
-    """Print milliseconds a batch, medians of rounds in turn."""
-    table = Table(title="Graphs alone, ms a batch")
+    """Print milliseconds of the processor for a batch, medians of rounds in turn."""
+    table = Table(title="Graphs alone, ms of the processor a batch")
     for column in ("items", "requests", *(f"networks: {n}" for n in folders), "times"):
         table.add_column(column, justify="right")
     scorers = {n: Scorer(folder) for n, folder in folders.items()}
@@ -102,7 +102,7 @@ def _time(console: Console, folders: dict[int, Path]) -> None:
         taken: dict[int, list[float]] = {n: [] for n in scorers}
         for _ in range(ROUNDS):
             for n, scorer in scorers.items():
-                taken[n].append(time_scorer(scorer, requests, size, seconds=SECONDS).ms)
+                taken[n].append(time_scorer(scorer, requests, size, seconds=SECONDS).cpu_ms)
         ms = [statistics.median(of) for of in taken.values()]
         table.add_row(f"{size:,}", str(requests), *(f"{one:.2f}" for one in ms), f"{ms[-1] / ms[0]:.2f}")
     console.print(table)

@@ -24,6 +24,7 @@ def model(seed: int) -> tuple[Model, Vocabulary]:
 
 def test_what_was_learned_goes_to_the_rows_that_names_have_now() -> None:
     (before, names), (now, _) = model(0), model(1)
+    before.ranker.gains_away.copy_(torch.arange(5.0))
     weights = {name: value.clone() for name, value in before.state_dict().items()}
     known = dict(list(names.item_rows.items())[:-1])
     start = Start("abc", weights, replace(names, item_rows=known), 0)
@@ -37,6 +38,7 @@ def test_what_was_learned_goes_to_the_rows_that_names_have_now() -> None:
     assert all(torch.equal(rows[turned[name]], old[row]) for name, row in known.items())
     assert torch.equal(rows[turned[new]], random)
     assert torch.equal(now.ranker.begin, before.ranker.begin)
+    assert now.ranker.gains_away.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert torch.equal(now.ranker.entities.weight, before.ranker.entities.weight)
 
 
@@ -57,3 +59,20 @@ def test_a_release_says_what_a_training_goes_on_from_and_other_weights_are_refus
         read_start(folder)
     (folder / WEIGHTS).unlink()
     assert read_start(folder) is None
+
+
+def test_what_is_new_is_what_came_later_or_everything_in_another_domain() -> None:
+    data = tiny.corpus(tiny.dataset())
+    start = Start("abc", {}, data.vocabulary, int(data.log.times_ms[699]))
+    assert start.since(data) == 700
+    elsewhere = Vocabulary({"film": 1}, data.vocabulary.entity_rows, data.vocabulary.relation_rows)
+    assert replace(start, vocabulary=elsewhere).since(data) == 0
+
+
+def test_a_release_of_another_text_space_is_refused() -> None:
+    data = tiny.corpus(tiny.dataset())
+    start = Start("abc", {}, data.vocabulary, 0, text_encoder=tiny.Texts.fingerprint)
+    start.check_texts(data)
+    replace(start, text_encoder="").check_texts(data)
+    with pytest.raises(ValueError, match=r"text_encoder must be the one of release abc \(f00\)"):
+        replace(start, text_encoder="f00").check_texts(data)

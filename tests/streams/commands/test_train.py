@@ -12,8 +12,8 @@ from model_core.release.folder import read_config, read_release
 from model_core.training.recipe import read_recipe
 from model_core.training.warm_start import of_member, read_start
 from streams.cli import app
-from streams.commands.train import beaten_by
 from streams.commands.train_text import METRICS
+from streams.commands.training_result import beaten_by
 from streams.errors import SlatestreamError
 
 
@@ -113,6 +113,14 @@ def test_tune_writes_a_recipe_that_train_takes(trained: Path, tmp_path: Path) ->
         (
             ("train", "--data", ".", "--epsilon", "4", "--ensemble", "3"),
             "train: --ensemble must not be given with epsilon",
+        ),
+        (
+            ("train", "--data", ".", "--from", "nowhere"),
+            "train: release must be a folder with a manifest.json, got 'nowhere'",
+        ),
+        (
+            ("train", "--data", ".", "--from", ".", "--task", "ctr-text"),
+            "--from is for --task recommend, got it with --task ctr-text",
         ),
         (
             ("train", "--data", ".", "--robust", "0.01", "--task", "ctr-text"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streams.commands.train import MODELS
+from streams.commands.training_result import MODELS
 from streams.quickstart.folder import open_folder
 from streams.quickstart.steps import train
 from streams.settings import load_settings
