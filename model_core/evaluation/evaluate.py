@@ -93,7 +93,7 @@ def recall_by_popularity(
 def popularity(log: Log, split: int, users: NDArray[np.int32]) -> NDArray[np.float32]:
     """Positive events of each item before the split, for every user alike: (n, n_items)."""
     counts = np.bincount(log.items[:split][log.positive[:split]], minlength=log.n_items)
-    return np.tile(counts.astype(np.float32), (len(users), 1))
+    return np.broadcast_to(counts.astype(np.float32), (len(users), log.n_items))
 
 
 def recent_popularity(log: Log, split: int, users: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -108,11 +108,11 @@ def recent_popularity(log: Log, split: int, users: NDArray[np.int32]) -> NDArray
     met[np.searchsorted(truth.users, log.users[earlier]), log.items[earlier]] = True
 
     def reached(half_life_ms: int) -> float:
-        scores = np.tile(_decayed(log, middle, half_life_ms), (len(met), 1))
+        scores = np.broadcast_to(_decayed(log, middle, half_life_ms), met.shape)
         return measure(top_items(scores, met, min(TOP, log.n_items)), truth.relevant)["ndcg@10"]
 
     chosen = max(reversed(HALF_LIVES_MS), key=reached)
-    return np.tile(_decayed(log, split, chosen), (len(users), 1))
+    return np.broadcast_to(_decayed(log, split, chosen), (len(users), log.n_items))
 
 
 def _decayed(log: Log, split: int, half_life_ms: int) -> NDArray[np.float32]:
@@ -269,8 +269,9 @@ def rank(
     if baselines:
         popular = popularity(log, split, truth.users)
         for name, scores in zip(BASELINES, _baselines(replay, split, truth.users, popular), strict=True):
-            known = scores.any(1, keepdims=True)
-            tops[name] = top_items(np.where(known, scores, popular), barred, k)
+            unknown = ~scores.any(1)
+            tops[name] = top_items(scores, barred, k)
+            tops[name][unknown] = top_items(popular[unknown], barred[unknown], k)
     parts = [np.zeros((0, k), np.int64)]
     probability, relevant = [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
     for begin in range(0, len(truth.users), batch):

@@ -16,6 +16,9 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
+BLOCK = 1 << 22
+"""Users times items that are ranked at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -100,8 +103,15 @@ def top_items(scores: NDArray[np.floating], seen: Bools, k: int) -> Rows:
     ValueError
         If k is not in [1, n_items].
     """
-    if not 1 <= k <= scores.shape[1]:
-        raise ValueError(f"k must be in [1, {scores.shape[1]}], got {k}")
+    n, n_items = scores.shape
+    if not 1 <= k <= n_items:
+        raise ValueError(f"k must be in [1, {n_items}], got {k}")
+    block = max(1, BLOCK // n_items)  # what lies between is several times as large as the scores
+    parts = [_top(scores[at : at + block], seen[at : at + block], k) for at in range(0, n, block)]
+    return np.concatenate(parts) if parts else np.zeros((0, k), np.int64)
+
+
+def _top(scores: NDArray[np.floating], seen: Bools, k: int) -> Rows:
     cost = np.where(seen, np.inf, -scores)
     last = np.partition(cost, k - 1, axis=1)[:, k - 1 : k]
     better, tied = cost < last, cost == last
