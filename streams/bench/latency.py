@@ -32,6 +32,11 @@ class Latencies:
         """Count one latency; what lies outside the range counts as its edge."""
         self._histogram.record_value(min(HIGHEST_US, max(LOWEST_US, round(seconds * 1e6))))
 
+    def add_all(self, encoded: str | None) -> None:
+        """Count what another histogram has counted; nothing for None."""
+        if encoded is not None:
+            self._histogram.decode_and_add(encoded)
+
     @property
     def count(self) -> int:
         """How many were added."""

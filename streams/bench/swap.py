@@ -3,12 +3,13 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ import typer
 from rich.console import Console
 
 from model_core.release.folder import MANIFEST, sign_manifest
+from streams.bench.latency import Latencies
 from streams.bench.loaded import READY_S, Bench, Load, Over
 from streams.bench.options import Set, settings_given
 from streams.bench.report import Say, machine, print_table, speaker, write_report
@@ -33,30 +35,38 @@ from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
 
 SERVES_S = 120.0
-LOOK_S = 0.5
+LOOK_S = 0.05
 WARM_UP_S = 6.0
-COLUMNS = ("swaps", "what", "p50 ms", "p99 ms", "p99 to none", "unanswered", "CPU ms/slate", "MiB after")
-NONE, READY, LOADED = "none", "to a release held ready", "to a release that is loaded each time"
+COLUMNS = ("swaps", "what", "p50 ms", "p99 ms", "p99 to none", "unanswered", "CPU ms/slate", "MiB by round")
+NONE, READY, LOADED = "none", "to a release held ready", "to a release that is fetched and loaded"
+SERVES = re.compile(r"release (\w{12}) serves in the place of")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Phase:
-    """What became of a load while releases changed; mib is the worker's memory at the end."""
+    """What became of a load while releases changed, in all rounds; mib is the worker's memory after each."""
 
     what: str
-    swaps: int
-    p50_ms: float
-    p99_ms: float
-    unanswered: int
-    cpu_ms: float
-    mib: float
+    swaps: int = 0
+    latencies: Latencies = field(default_factory=Latencies)
+    unanswered: int = 0
+    cpu_ms: list[float] = field(default_factory=list)
+    mib: list[float] = field(default_factory=list)
+
+    def figures(self) -> dict[str, Any]:
+        """What is written to swap.json."""
+        return {
+            "what": self.what, "swaps": self.swaps, **self.latencies.summary(), "mib": self.mib,
+            "unanswered": self.unanswered, "cpu_ms": float(np.mean(self.cpu_ms)),
+        }  # fmt: skip
 
 
 def swap_command(
     items: Annotated[int, typer.Option(min=10, help="Items of the catalogue.")] = 1_700,
     rate: Annotated[float, typer.Option(min=1, help="Requests a second.")] = 100.0,
-    seconds: Annotated[float, typer.Option(min=2, help="Of each measurement.")] = 25.0,
-    swaps: Annotated[int, typer.Option(min=1, help="Swaps to a release held ready, in that time.")] = 250,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is measured, in turns.")] = 6,
+    seconds: Annotated[float, typer.Option(min=2, help="Of each measurement.")] = 15.0,
+    swaps: Annotated[int, typer.Option(min=2, help="Swaps in all, half of each kind.")] = 500,
     rollbacks: Annotated[int, typer.Option(min=1, help="Rollbacks that are timed, one by one.")] = 30,
     users: Annotated[int, typer.Option(min=1, help="Users who ask, each with 20 likes.")] = 5_000,
     set_: Set = None,
@@ -66,81 +76,83 @@ def swap_command(
 ) -> None:
     """Measure latency and memory while releases change, beside the same load without changes.
 
-    Four measurements of the same load: no swaps; swaps between two releases that the worker holds; swaps to
-    the next of three releases, each loaded and warmed anew, as soon as the one before serves; no swaps again,
-    which tells how much the machine itself varies. Then rollbacks are timed, from the broker's answer to the
-    record until the first slate of the release before.
+    The same load in turns, round by round, for what else runs on a machine to disturb all alike: no swaps;
+    swaps between two releases that the worker holds; swaps to the next of three releases, each fetched,
+    loaded and warmed anew. Swaps are spread evenly. Then rollbacks are timed, from the broker's answer to
+    the record until the first slate of the release before.
 
     slatestream bench swap
     """
     console = Console()
     say = speaker(console)
     with clean_exit(console), _worker(items, users, settings_given(set_ or []), out, say) as world:
-        phases = [
-            world.phase(what, rate, seconds, change)
-            for what, change in (
-                (NONE, None),
-                (READY, world.changing(seconds / swaps)),
-                (LOADED, world.changing(None)),
-                (NONE, None),
-            )
-        ]
+        phases = [Phase(what) for what in (NONE, READY, LOADED)]
+        every = rounds * seconds / (swaps / 2)
+        for _ in range(rounds):
+            for one in phases:
+                world.measure(one, rate, seconds, world.changing(one.what, every))
         took_ms = np.array(asyncio.run(world.rollbacks(rollbacks))) * 1000
-    alone = np.mean([one.p99_ms for one in phases if one.what == NONE])
+    found = [one.figures() for one in phases]
     rows = [
-        [one.swaps, one.what, one.p50_ms, one.p99_ms, one.p99_ms / alone, one.unanswered, one.cpu_ms, one.mib]
-        for one in phases
-    ]
+        [
+            one["swaps"], one["what"], one["p50_ms"], one["p99_ms"], one["p99_ms"] / found[0]["p99_ms"],
+            one["unanswered"], one["cpu_ms"], " ".join(f"{mib:.0f}" for mib in one["mib"]),
+        ]
+        for one in found
+    ]  # fmt: skip
     print_table(console, f"{rate:g} requests/s, {items:,} items", COLUMNS, rows)
     rollback = {"p50": float(np.median(took_ms)), "max": float(took_ms.max())}
     say(f"rollback, record to first slate: p50 {rollback['p50']:.0f} ms, longest {rollback['max']:.0f} ms")
     say(f"machine: {machine()}")
     figures = {"items": items, "rate": rate, "seconds": seconds, "rollback_ms": rollback}
-    write_report(out / "swap.json", figures | {"phases": [asdict(one) for one in phases]}, say)
+    write_report(out / "swap.json", figures | {"rounds": rounds, "phases": found}, say)
 
 
 class World:
     """A worker that follows, the releases of its store, and who changes what serves."""
 
-    def __init__(self, settings: Settings, worker: WorkerProcess, bench: Bench, versions: list[str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        worker: WorkerProcess,
+        bench: Bench,
+        versions: list[str],
+        *,
+        log: Path,
+        fetched: Path,
+    ) -> None:
         self._settings = settings
         self._worker = worker
         self._bench = bench
         self._versions = versions
+        self._log = log
+        self._fetched = fetched
         self._topic = topic_name(settings, "model-releases")
 
-    def phase(self, what: str, rate: float, seconds: float, change: Callable[[], Any] | None) -> Phase:
-        """Measure a load while releases change, or do not."""
+    def measure(
+        self, phase: Phase, rate: float, seconds: float, changing: AbstractContextManager[Any]
+    ) -> None:
+        """Add a measurement to a phase."""
         before = self._swaps()
-        load = Load(Over.KAFKA, 0, rate, 0.0)
-        if change is None:
-            one = self._bench.measure(load, seconds, 1)
-        else:
-            with change():
-                one = self._bench.measure(load, seconds, 1)
+        with changing:
+            one = self._bench.measure(Load(Over.KAFKA, 0, rate, 0.0), seconds, 1)
         self._bench.quiet()
-        return Phase(
-            what, self._swaps() - before, one.latency["p50_ms"], one.latency["p99_ms"],
-            one.outcome.unanswered, one.cpu_ms, self._worker.resident_bytes() / 2**20,
-        )  # fmt: skip
+        phase.swaps += self._swaps() - before
+        phase.latencies.add_all(one.outcome.latencies)
+        phase.unanswered += one.outcome.unanswered
+        phase.cpu_ms.append(one.cpu_ms)
+        phase.mib.append(self._worker.resident_bytes() / 2**20)
 
-    def changing(self, every: float | None) -> Callable[[], Any]:
-        """Return what changes releases in a thread of its own while it is entered.
-
-        Parameters
-        ----------
-        every : seconds between two changes, to and fro between two releases; None goes round all of them,
-            to the next as soon as one serves
-        """
+    def changing(self, what: str, every: float) -> AbstractContextManager[Any]:
+        """Return what changes releases in a thread of its own while it is entered, so many seconds apart."""
+        if what == NONE:
+            return nullcontext()
 
         @contextmanager
         def running() -> Iterator[None]:
             enough = threading.Event()
-            if every is None:
-                work = self._go_round(enough)
-            else:
-                asyncio.run(self._hold_ready())
-                work = self._go_to_and_fro(every, enough)
+            asyncio.run(self._hold_ready())
+            work = (self._go_to_and_fro if what == READY else self._go_round)(every, enough)
             thread = threading.Thread(target=lambda: asyncio.run(work))
             thread.start()
             try:
@@ -149,7 +161,7 @@ class World:
                 enough.set()
                 thread.join()
 
-        return running
+        return running()
 
     async def say(self, publisher: Publisher, kind: Kind, version: str) -> None:
         """Write a change; return when the broker has it."""
@@ -174,14 +186,17 @@ class World:
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
         await asyncio.to_thread(self.wait, first)
 
-    async def _go_round(self, enough: threading.Event) -> None:
-        number = 0
+    async def _go_round(self, every: float, enough: threading.Event) -> None:
+        number, due = 0, time.monotonic()
         async with _publishing(self._settings) as publisher:
             while not enough.is_set():
+                due += every
                 number += 1
                 version = self._versions[number % len(self._versions)]
+                shutil.rmtree(self._fetched / version, ignore_errors=True)
                 await self.say(publisher, "promote", version)
                 await asyncio.to_thread(self.wait, version)
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def rollbacks(self, n: int) -> list[float]:
         """Return the seconds from a rollback's record to the first slate of the release before, n times."""
@@ -210,11 +225,10 @@ class World:
         return took
 
     def wait(self, version: str) -> None:
-        """Return once a release serves."""
+        """Return once a release serves, by the worker's log: to be asked would cost it time."""
         deadline = time.monotonic() + SERVES_S
         while time.monotonic() < deadline:
-            reading = self._worker.metrics()
-            if reading is not None and reading.total("release_info", version=version):
+            if SERVES.findall(self._log.read_text(errors="replace"))[-1:] == [version]:
                 return
             time.sleep(LOOK_S)
         raise SlatestreamError(f"{version} does not serve after {SERVES_S:.0f} s")
@@ -244,12 +258,15 @@ def _worker(items: int, users: int, given: dict[str, Any], out: Path, say: Say) 
             variables = {"XDG_CACHE_HOME": str(cache.resolve())}
             with WorkerProcess(values, log=log, variables=variables) as worker:
                 worker.wait_ready(READY_S)
-                world = World(settings, worker, Bench(settings, worker, users, lambda _: None), versions)
+                bench = Bench(settings, worker, users, lambda _: None)
+                world = World(
+                    settings, worker, bench, versions, log=log, fetched=cache / "slatestream" / "releases"
+                )
                 for version in (*versions, versions[0]):
                     asyncio.run(_promote(world, settings, version))
                     world.wait(version)
                 say(f"  ready with {items:,} items")
-                world.phase(NONE, 30.0, WARM_UP_S, None)
+                world.measure(Phase(NONE), 30.0, WARM_UP_S, nullcontext())
                 yield world
     finally:
         for folder in (store, cache):
