@@ -6,6 +6,8 @@ a hash of those, so it tells contents apart and not moments.
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,6 +37,8 @@ WEIGHTS = "weights.safetensors"
 LEARNED = "learned.msgpack"
 """What a policy begins with, where the training knew slates; see `streams.learning.learned`."""
 TEXT_ENCODER, TOKENIZER = "text_encoder.onnx", "tokenizer.json"
+SETTLED_NS = 2_000_000_000
+MOST_CHECKSUMS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,5 +279,21 @@ def _version(manifest: Mapping[str, Any]) -> str:
 
 
 def _sha256(path: Path) -> str:
+    """Checksum of a file's contents; one that lies as it did when it was read last is not read again.
+
+    A file that was written in the last moments may be written once more with the same time.
+    """
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        about = os.fstat(file.fileno())
+        identity = about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
+        if (known := _checksums.get(identity)) is not None:
+            return known
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if time.time_ns() - about.st_mtime_ns > SETTLED_NS:
+        if len(_checksums) >= MOST_CHECKSUMS:
+            _checksums.clear()
+        _checksums[identity] = found
+    return found
+
+
+_checksums: dict[tuple[int, int, int, int], str] = {}

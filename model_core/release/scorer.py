@@ -207,6 +207,8 @@ class Scorer:
         Of the CPU provider, for one call.
     device
         See `open_session`.
+    verified
+        What `read_release` says of the folder, where that is known: files are not read for it again.
 
     Raises
     ------
@@ -215,11 +217,17 @@ class Scorer:
     """
 
     def __init__(
-        self, folder: Path, *, require_gpu: bool = False, threads: int = 1, device: Device = "auto"
+        self,
+        folder: Path,
+        *,
+        require_gpu: bool = False,
+        threads: int = 1,
+        device: Device = "auto",
+        verified: Release | None = None,
     ) -> None:
         if threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
-        self.release: Release = read_release(folder)
+        self.release = read_release(folder) if verified is None else verified
         self.ease = Ease.load(folder / EASE)
         if self.ease.n_items != len(self.release.item_rows):
             raise ValueError(

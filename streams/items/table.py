@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from model_core.release.baseline import BaselineScorer
 from model_core.release.batches import ItemBatch
+from model_core.release.folder import Release
 from model_core.release.scorer import Scorer
 from streams.errors import ConfigurationError
 from streams.items.ease_signal import EaseSignal
@@ -31,8 +32,12 @@ MANY_ITEMS, LEAST_KNOWN = 20, 0.1  # of so many items a release should know such
 STEPS = 8  # between one capacity and the next, twice as large: the graphs see few shapes
 
 
-def load_scorer(settings: Settings) -> AnyScorer:
+def load_scorer(settings: Settings, verified: Release | None = None) -> AnyScorer:
     """Load the configured release, or the baseline when none is set.
+
+    Parameters
+    ----------
+    verified : the release, where its files have been verified already
 
     Raises
     ------
@@ -45,8 +50,9 @@ def load_scorer(settings: Settings) -> AnyScorer:
         return BaselineScorer(signals_of(settings))
     try:
         scorer = Scorer(
-            settings.release, require_gpu=settings.require_gpu, threads=settings.inference_threads
-        )
+            settings.release, require_gpu=settings.require_gpu, threads=settings.inference_threads,
+            verified=verified,
+        )  # fmt: skip
         check_settings(settings, scorer.release)
         return scorer
     except (ValueError, OSError, RuntimeError) as error:

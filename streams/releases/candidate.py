@@ -7,16 +7,15 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from itertools import islice
-from pathlib import Path
 
-from model_core.release.folder import Release, read_release
+from model_core.release.folder import Release
 from streams.events import Request
 from streams.items.content import ContentEncoder
 from streams.items.reading import check_settings
 from streams.items.table import load_scorer
 from streams.kafka.log import Log
 from streams.releases.live import check_swap, fetch_release
-from streams.releases.store import ReleaseStore
+from streams.releases.store import Fetched, ReleaseStore
 from streams.serving.lane import Lane, Lanes
 from streams.serving.lane_maker import LaneMaker
 from streams.settings import Settings
@@ -58,8 +57,8 @@ class Candidates:
         self._maker = maker
         self._content = content
 
-    async def fetch(self, version: str) -> Path:
-        """Return the folder of a release on this machine, once this worker could serve what it says it is.
+    async def fetch(self, version: str) -> Fetched:
+        """Return a release on this machine, once this worker could serve what it says it is.
 
         Raises
         ------
@@ -69,27 +68,26 @@ class Candidates:
             If the release is missing, not what it says, or was made for other settings than this worker's.
         """
         assert self._settings.release_store is not None
-        folder = await _fetched(ReleaseStore(self._settings.release_store), version)
-        release = await asyncio.to_thread(read_release, folder)
-        check_settings(self._settings, release)
-        self._check(release)
-        return folder
+        fetched = await _fetched(ReleaseStore(self._settings.release_store), version)
+        check_settings(self._settings, fetched.release)
+        self._check(fetched.release)
+        return fetched
 
-    async def prepare(self, folder: Path, crash: Callable[[BaseException], None]) -> Lane:
+    async def prepare(self, fetched: Fetched, crash: Callable[[BaseException], None]) -> Lane:
         """Return the lane of a release, kept up to date as the others are; nobody is served by it yet.
 
         Parameters
         ----------
-        folder : of the release, as `fetch` returned it
+        fetched : the release, as `fetch` returned it
 
         Raises
         ------
         ConfigurationError, ValueError
             If the release cannot be loaded.
         """
-        there = self._settings.model_copy(update={"release": folder})
-        scorer = await asyncio.to_thread(load_scorer, there)
-        lane = self._maker.make(scorer, folder=folder)
+        there = self._settings.model_copy(update={"release": fetched.folder})
+        scorer = await asyncio.to_thread(load_scorer, there, fetched.release)
+        lane = self._maker.make(scorer, folder=fetched.folder)
         try:
             lane.items.start(crash)
             self._lanes.add(lane)
@@ -142,9 +140,9 @@ class Candidates:
             size *= 2
 
 
-async def _fetched(store: ReleaseStore, version: str) -> Path:
+async def _fetched(store: ReleaseStore, version: str) -> Fetched:
     """Fetch a release in a thread for which nobody waits at the end: a store may not answer for ever."""
-    found: Future[Path] = Future()
+    found: Future[Fetched] = Future()
     found.set_running_or_notify_cancel()  # who gives it up does not disturb the thread
 
     def fetch() -> None:

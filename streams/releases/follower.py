@@ -212,9 +212,9 @@ class Follower:
         try:
             lane = next((one for one in self._lanes if one.version == version), None)
             if lane is None:
-                folder = await self._candidates.fetch(version)
+                fetched = await self._candidates.fetch(version)
                 await self._make_room()  # not before: a rollback is at hand for as long as it can be
-                lane = await self._candidates.prepare(folder, self._crash)
+                lane = await self._candidates.prepare(fetched, self._crash)
             await encoded(lane)
             wanted = standing(self._changes)
             if version == wanted.live:

@@ -20,7 +20,7 @@ from streams.items.table import AnyScorer, load_scorer
 from streams.items.text_encoder import NO_ENCODER, open_text_encoder
 from streams.kafka.first_look import look
 from streams.releases.changes import WANT, Kind, ReleaseChange, publish_change, read_changes, serving
-from streams.releases.store import VERSION, ReleaseStore, StoreUnreachable
+from streams.releases.store import VERSION, Fetched, ReleaseStore, StoreUnreachable
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -98,8 +98,8 @@ async def live_release(settings: Settings) -> Live | None:
     return Live(settings, load_scorer(settings), refused, len(changes))
 
 
-def fetch_release(store: ReleaseStore, version: str) -> Path:
-    """Return the folder of a release on this machine, fetched if it is not here yet as it should be.
+def fetch_release(store: ReleaseStore, version: str) -> Fetched:
+    """Return a release on this machine, fetched if it is not here yet as it should be.
 
     Raises
     ------
@@ -109,12 +109,12 @@ def fetch_release(store: ReleaseStore, version: str) -> Path:
         If the store does not hold it, or holds something else under its name.
     """
     try:
-        folder = store.fetch(version, writable_folder(cache_folder() / "releases"))
-        os.utime(folder)
+        fetched = store.fetch(version, writable_folder(cache_folder() / "releases"))
+        os.utime(fetched.folder)
     except OSError as error:
         raise StoreUnreachable(f"release {version} cannot be kept on this machine: {error}") from error
-    _keep_few(folder.parent)
-    return folder
+    _keep_few(fetched.folder.parent)
+    return fetched
 
 
 def _keep_few(cache: Path) -> None:
@@ -126,11 +126,11 @@ def _keep_few(cache: Path) -> None:
 
 
 def _load(settings: Settings, store: ReleaseStore, version: str) -> tuple[Path, AnyScorer]:
-    folder = fetch_release(store, version)
-    there = settings.model_copy(update={"release": folder})
-    scorer = load_scorer(there)
+    fetched = fetch_release(store, version)
+    there = settings.model_copy(update={"release": fetched.folder})
+    scorer = load_scorer(there, fetched.release)
     open_text_encoder(there, scorer.release)
-    return folder, scorer
+    return fetched.folder, scorer
 
 
 def check_swap(release: Release, *, fingerprint: str | None, signals: SignalConfig) -> None:

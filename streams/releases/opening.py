@@ -59,9 +59,9 @@ def check(settings: Settings, store: "ReleaseStore", version: str) -> None:
     from streams.items.text_encoder import open_text_encoder
 
     with tempfile.TemporaryDirectory(dir=writable_folder(cache_folder())) as scratch:
-        folder = store.fetch(version, Path(scratch))
-        there = settings.model_copy(update={"release": folder})
-        open_text_encoder(there, load_scorer(there).release)
+        fetched = store.fetch(version, Path(scratch))
+        there = settings.model_copy(update={"release": fetched.folder})
+        open_text_encoder(there, load_scorer(there, fetched.release).release)
 
 
 def whoami() -> str:

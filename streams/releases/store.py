@@ -7,11 +7,12 @@ release yet, and what a writer left behind when it was killed is written over by
 
 import json
 import logging
+import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,14 @@ class Stored:
     version: str
     nbytes: int
     manifest: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A release on this machine: its folder, and what its files, which were verified there, say."""
+
+    folder: Path
+    release: Release
 
 
 class ReleaseStore:
@@ -156,8 +165,10 @@ class ReleaseStore:
             raise StoreError(f"release {version} in {self.url} must name plain files, got {names}")
         return Stored(version, sum(size or 0 for size in sizes), manifest)
 
-    def fetch(self, version: str, cache: Path) -> Path:
+    def fetch(self, version: str, cache: Path) -> Fetched:
         """Return a folder below `cache` that holds the release, every file as the manifest says.
+
+        A file that another release there has as well is not fetched again: the two share it.
 
         Raises
         ------
@@ -167,30 +178,51 @@ class ReleaseStore:
         """
         self._path(version)  # else `cache / version` may be anywhere
         folder = cache / version
-        if (why := _wrong(folder, version)) is None:
-            return folder
-        if folder.exists():
-            log.warning("%s is fetched again: %s", folder, why)
-            shutil.rmtree(folder, ignore_errors=True)
-        names = self.about(version).manifest["files"]
+        try:
+            return _verified(folder, version)
+        except (ValueError, OSError) as error:
+            if folder.exists():
+                log.warning("%s is fetched again: %s", folder, error)
+                shutil.rmtree(folder, ignore_errors=True)
+        manifest = self.about(version).manifest
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{version}-", dir=cache) as partial:
             there = Path(partial) / version
-            there.mkdir()
-            with self._explained(f"read ({version})"):
-                for name in (*names, MANIFEST):
-                    try:
-                        self._files.get_file(self._path(version, name), str(there / name))
-                    except FileNotFoundError:
-                        raise StoreError(f"release {version} in {self.url} lacks {name}") from None
-            if (why := _wrong(there, version)) is not None:
-                raise StoreError(f"release {version} in {self.url} is not what it says: {why}")
+            try:
+                try:
+                    release = self._filled(there, manifest, _files_of(cache))
+                except ValueError:  # what was damaged here, and not in the store, is no fault of the release
+                    shutil.rmtree(there)
+                    release = self._filled(there, manifest, {})
+            except (ValueError, OSError) as error:
+                raise StoreError(f"release {version} in {self.url} is not what it says: {error}") from None
             try:
                 there.rename(folder)
-            except OSError:
-                if _wrong(folder, version) is not None:  # else another process has put it there meanwhile
-                    raise
-        return folder
+            except OSError as error:
+                try:
+                    return _verified(folder, version)  # another process has put it there meanwhile
+                except ValueError:
+                    raise error from None
+        return Fetched(folder, release)
+
+    def _filled(self, there: Path, manifest: dict[str, Any], shared: Mapping[str, Path]) -> Release:
+        """Fill a new folder with the files of a release; return it, verified.
+
+        Parameters
+        ----------
+        shared : files on this machine by the checksum that they should have, which need not be fetched
+        """
+        there.mkdir()
+        version, checksums = there.name, dict(manifest["files"])
+        for name in (*checksums, MANIFEST):
+            if _linked(shared.get(str(checksums.get(name))), there / name):
+                continue
+            with self._explained(f"read ({version})"):
+                try:
+                    self._files.get_file(self._path(version, name), str(there / name))
+                except FileNotFoundError:
+                    raise StoreError(f"release {version} in {self.url} lacks {name}") from None
+        return _verified(there, version).release
 
     def fetch_weights(self, version: str, folder: Path) -> bool:
         """Fetch what a training that goes on from a release begins with; return whether the store has it."""
@@ -228,10 +260,29 @@ class ReleaseStore:
             ) from error
 
 
-def _wrong(folder: Path, version: str) -> str | None:
-    """Say what is wrong with a folder that should hold a release; None if nothing is."""
+def _verified(folder: Path, version: str) -> Fetched:
+    release = read_release(folder)
+    if release.version != version:
+        raise ValueError(f"it holds {release.version}")
+    return Fetched(folder, release)
+
+
+def _files_of(cache: Path) -> dict[str, Path]:
+    """Files of the releases that were fetched to a folder, by the checksum that they should have."""
+    found: dict[str, Path] = {}
+    for manifest in cache.glob(f"*/{MANIFEST}"):
+        with suppress(OSError, ValueError, KeyError, AttributeError):  # another process deletes it
+            files = json.loads(manifest.read_bytes())["files"]
+            found |= {str(checksum): manifest.parent / name for name, checksum in files.items()}
+    return found
+
+
+def _linked(file: Path | None, name: Path) -> bool:
+    """Give a file another name, if it is there and the file system can; return whether it has it."""
+    if file is None:
+        return False
     try:
-        got = read_release(folder).version
-    except (ValueError, OSError) as error:
-        return str(error)
-    return None if got == version else f"it holds {got}"
+        os.link(file, name)
+    except OSError:
+        return False
+    return True

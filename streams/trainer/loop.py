@@ -208,7 +208,7 @@ class Loop:
         parent = self._folder / PARENT
         shutil.rmtree(parent, ignore_errors=True)
         if plan.parent is not None:
-            shutil.copytree(fetch_release(self._store, plan.parent), parent)
+            shutil.copytree(fetch_release(self._store, plan.parent).folder, parent)
             self._store.fetch_weights(plan.parent, parent)
         write(self._folder / PLAN, plan)
 

@@ -152,8 +152,8 @@ async def stored_counting(settings: Settings) -> "Counting":
 
     if settings.release is None and settings.release_store is not None:
         for version in serving(await read_changes(settings))[-1:]:
-            folder = await asyncio.to_thread(fetch_release, open_store(settings, None), version)
-            settings = settings.model_copy(update={"release": folder})
+            fetched = await asyncio.to_thread(fetch_release, open_store(settings, None), version)
+            settings = settings.model_copy(update={"release": fetched.folder})
     release = (await asyncio.to_thread(load_scorer, settings)).release
     return Counting(release.version, release.feature_dim, release.signals)
 

@@ -1,11 +1,13 @@
 """A tiny model, trained once: what every release must hold to."""
 
+import hashlib
 import json
 import os
 import pickle
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +18,7 @@ from model_core.data.datasets import Dataset
 from model_core.network.config import TrainConfig
 from model_core.release.baseline import BaselineScorer
 from model_core.release.batches import Moments
-from model_core.release.folder import read_release, sign_manifest
+from model_core.release.folder import RANKER, read_release, sign_manifest
 from model_core.release.scorer import Scorer
 from model_core.signals.config import UNTOLD, SignalConfig
 from model_core.training.checkpoint import Checkpoint
@@ -191,6 +193,29 @@ def test_a_killed_training_goes_on_where_it_was_and_ends_the_same(folder: Path, 
         data, split, tuple(WEIGHTS.values()), config, train, SignalConfig(), report=note, checkpoint=other
     )
     assert min(seen) < 0.5
+
+
+def test_a_file_is_read_again_when_it_was_written_and_not_otherwise(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release that was written long ago is checked once; what is written into it later is seen."""
+    made = Path(shutil.copytree(folder, tmp_path / "made"))
+    for path in made.iterdir():
+        os.utime(path, (1e9, 1e9))
+    read_release(made)
+    read: list[Any] = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: read.append(file) or digest(file, name))
+
+    read_release(made)
+    assert not read
+    (made / "beside").hardlink_to(made / RANKER)
+    contents = bytearray((made / RANKER).read_bytes())
+    contents[0] ^= 1
+    (made / "beside").write_bytes(contents)
+    with pytest.raises(ValueError, match=f"{RANKER}.* must have SHA-256"):
+        read_release(made)
+    assert len(read) == 1
 
 
 def test_a_checkpoint_of_another_training_is_not_used_and_a_damaged_one_is_refused(tmp_path: Path) -> None:

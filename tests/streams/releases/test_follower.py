@@ -122,10 +122,10 @@ async def test_what_may_be_over_by_the_next_try_is_no_verdict_on_a_release(
     first = life.put()
     errors = iter([error])
 
-    def once_short(settings: Any) -> AnyScorer:
+    def once_short(*given: Any) -> AnyScorer:
         for one in errors:
             raise one
-        return load_scorer(settings)
+        return load_scorer(*given)
 
     monkeypatch.setattr("streams.releases.candidate.load_scorer", once_short)
     async with life.worker() as worker:

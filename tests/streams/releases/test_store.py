@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model_core.release.folder import MANIFEST, RANKER, WEIGHTS, read_release
+from model_core.release.folder import MANIFEST, MAPPING, RANKER, WEIGHTS, read_release
 from streams.releases.live import CACHED, fetch_release
 from streams.releases.store import ReleaseStore, StoreError, StoreUnreachable
 from tests.streams.releases.conftest import MakeRelease
@@ -45,10 +45,10 @@ def test_what_is_fetched_is_what_was_put(store: ReleaseStore, make_release: Make
 
     fetched = store.fetch(version, tmp_path / "cache")
 
-    assert {path.name: path.read_bytes() for path in fetched.iterdir()} == {
+    assert {path.name: path.read_bytes() for path in fetched.folder.iterdir()} == {
         path.name: path.read_bytes() for path in folder.iterdir()
     }
-    assert read_release(fetched).version == version
+    assert read_release(fetched.folder).version == fetched.release.version == version
 
 
 def test_a_store_that_is_not_there_is_not_empty_and_a_full_one_lists_each_release_once(
@@ -75,7 +75,7 @@ def test_what_was_written_by_half_is_no_release_and_is_written_over(
     with pytest.raises(StoreError, match="does not hold it"):
         store.fetch(version, tmp_path / "cache")
     store.put(folder)
-    assert store.fetch(version, tmp_path / "cache").name == version
+    assert store.fetch(version, tmp_path / "cache").release.version == version
 
 
 def test_a_file_that_was_changed_in_the_store_is_refused_and_leaves_nothing_behind(
@@ -127,10 +127,35 @@ def test_a_damaged_copy_in_the_cache_is_fetched_again(
     store: ReleaseStore, make_release: MakeRelease, tmp_path: Path
 ):
     version = store.put(make_release()).version
-    copy = store.fetch(version, tmp_path / "cache")
+    copy = store.fetch(version, tmp_path / "cache").folder
     (copy / RANKER).write_bytes(b"damaged")
 
-    assert read_release(store.fetch(version, tmp_path / "cache")).version == version
+    assert read_release(store.fetch(version, tmp_path / "cache").folder).version == version
+
+
+def test_a_file_of_two_releases_is_fetched_once(
+    store: ReleaseStore, make_release: MakeRelease, tmp_path: Path
+):
+    first, second = (store.put(make_release(contents)).version for contents in (b"1", b"2"))
+    store.fetch(first, tmp_path / "cache")
+    for version in (first, second):  # it need not be in the store any more
+        store._files.rm_file(store._path(version, MAPPING))
+
+    fetched = store.fetch(second, tmp_path / "cache").folder
+
+    assert (fetched / MAPPING).samefile(tmp_path / "cache" / first / MAPPING)
+    assert not (fetched / RANKER).samefile(tmp_path / "cache" / first / RANKER)
+
+
+def test_a_copy_that_was_damaged_here_does_not_spoil_another_release(
+    store: ReleaseStore, make_release: MakeRelease, tmp_path: Path
+):
+    first, second = (store.put(make_release(contents)).version for contents in (b"1", b"2"))
+    damaged = store.fetch(first, tmp_path / "cache").folder / MAPPING
+    damaged.write_bytes(b"damaged")
+
+    assert read_release(store.fetch(second, tmp_path / "cache").folder).version == second
+    assert read_release(store.fetch(first, tmp_path / "cache").folder).version == first
 
 
 def test_what_is_deleted_is_gone(store: ReleaseStore, make_release: MakeRelease, tmp_path: Path):
@@ -186,7 +211,7 @@ def test_what_is_damaged_in_the_store_is_mended_by_putting_it_again(
 
     store.put(folder)
 
-    assert read_release(store.fetch(version, tmp_path / "cache")).version == version
+    assert read_release(store.fetch(version, tmp_path / "cache").folder).version == version
 
 
 def test_a_machine_keeps_the_releases_that_were_asked_for_last(
@@ -196,7 +221,7 @@ def test_a_machine_keeps_the_releases_that_were_asked_for_last(
     store = ReleaseStore(str(tmp_path / "store"))
     versions = [store.put(make_release(bytes([n]))).version for n in range(CACHED + 1)]
     for version in (*versions[:-1], versions[0], versions[-1]):
-        there = fetch_release(store, version).parent
+        there = fetch_release(store, version).folder.parent
     assert {path.name for path in there.iterdir()} == set(versions) - {versions[1]}
 
 
@@ -206,7 +231,7 @@ def test_weights_for_the_next_training_lie_beside_a_release_and_no_worker_fetche
     folder, bare = make_release(b"1"), make_release(b"2")
     (folder / WEIGHTS).write_bytes(b"weights")
     version, without = store.put(folder).version, store.put(bare).version
-    fetched = store.fetch(version, tmp_path / "cache")
+    fetched = store.fetch(version, tmp_path / "cache").folder
     assert not (fetched / WEIGHTS).exists()
     assert store.fetch_weights(version, fetched)
     assert (fetched / WEIGHTS).read_bytes() == b"weights"
@@ -222,5 +247,5 @@ def test_a_store_that_is_full_says_so_keeps_what_it_holds_and_takes_the_release_
     with no_large_files(50_000), pytest.raises(StoreUnreachable, match="cannot be written .*File too large"):
         store.put(large)
     assert [one.version for one in store.list()] == [held]
-    assert store.fetch(held, tmp_path / "cache").name == held
+    assert store.fetch(held, tmp_path / "cache").release.version == held
     assert store.put(large).version in {one.version for one in store.list()}
