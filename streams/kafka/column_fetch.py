@@ -16,7 +16,7 @@ from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.record.util import calc_crc32c
+from crc32c import crc32c
 
 from streams.kafka.columns import HEADER, RecordColumns, Table, batches, read_batches, read_records
 from streams.kafka.fetch_codec import Fetched, QuickFetchRequest, ReadEnds
@@ -167,9 +167,10 @@ class _Columns:
 
 
 def _check(tp: Any, raw: bytes, found: Table) -> None:
+    view = memoryview(raw)
     for begin, end in found[:, :2].tolist():
         expected = int.from_bytes(raw[begin + CRC : begin + CHECKED], "big")
-        if calc_crc32c(raw[begin + CHECKED : end]) != expected:
+        if crc32c(view[begin + CHECKED : end]) != expected:
             raise CorruptRecordException(f"Invalid CRC - {tp}")
 
 

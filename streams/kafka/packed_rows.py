@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numba
 import numpy as np
-from aiokafka.record.util import calc_crc32c
+from crc32c import crc32c
 from numpy.typing import NDArray
 
 from streams.kafka.columns import HEADER
@@ -148,7 +148,7 @@ class PackedBatch:
             times = self._now_ms, self._now_ms
             _REST.pack_into(data, _CHECKED, self._attributes, last, *times, *self._producer, self._records)
             _FRONT.pack_into(data, 0, 0, len(data) - 12, -1, 2)
-            _CHECKSUM.pack_into(data, _FRONT.size, calc_crc32c(bytes(data[_CHECKED:])))
+            _CHECKSUM.pack_into(data, _FRONT.size, crc32c(data[_CHECKED:]))
             self._built = bytes(data)
         return self._built
 
