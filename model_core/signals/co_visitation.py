@@ -28,8 +28,10 @@ from numpy.typing import NDArray
 
 from model_core.robust.influence import NO_BOUND, Bound
 from model_core.signals import co_visitation_kernels as kernels
+from model_core.signals import co_visitation_reads as reads
 from model_core.signals import horizons
-from model_core.signals.co_visitation_kernels import previous_items
+from model_core.signals import neighbour_groups as groups
+from model_core.signals.co_visitation_reads import previous_items
 from model_core.signals.config import MAX_NEIGHBOURS
 from model_core.signals.horizons import HORIZONS
 from model_core.signals.reserved import room, with_room
@@ -49,7 +51,7 @@ __all__ = [
 
 WEIGHT_UNIT = 1 << 16
 LIKELY_GROUPS = 1 << 22  # reserved; what comes beyond is copied once, to twice the room
-NO_MOMENTS = horizons.packed(np.zeros((1, HORIZONS), np.float32), np.full((1, 2), kernels.NO_TIME, np.int64))
+NO_MOMENTS = horizons.packed(np.zeros((1, HORIZONS), np.float32), np.full((1, 2), groups.NO_TIME, np.int64))
 NEVER = -1  # the applied offset of a row before its first event
 
 
@@ -85,13 +87,13 @@ class CoVisitation:
         self.window = window
         self.bound = bound
         self.pair_weights = pair_weights(window, pair_decay, pair_other)
-        max_level = max(0, (neighbours - 1) // kernels.GROUP).bit_length()
-        self.neighbours = kernels.GROUP << max_level
+        max_level = max(0, (neighbours - 1) // groups.GROUP).bit_length()
+        self.neighbours = groups.GROUP << max_level
         self.n_items = 0
-        heap = np.zeros(kernels.FREE + max_level + 1, np.int64)
-        heap[kernels.FREE :] = -1
-        self._tables = kernels.Tables(
-            groups=room(0, np.int32, width=(2, kernels.GROUP), likely=LIKELY_GROUPS),
+        heap = np.zeros(groups.FREE + max_level + 1, np.int64)
+        heap[groups.FREE :] = -1
+        self._tables = groups.Tables(
+            groups=room(0, np.int32, width=(2, groups.GROUP), likely=LIKELY_GROUPS),
             start=np.empty(0, np.int32),
             level=np.empty(0, np.uint8),
             low_bits=np.empty(0, np.uint8),
@@ -106,7 +108,7 @@ class CoVisitation:
         self.make_room()
 
     @property
-    def tables(self) -> kernels.Tables:
+    def tables(self) -> groups.Tables:
         """The arrays for kernels; ask again after anything that may grow them."""
         return self._tables
 
@@ -124,7 +126,7 @@ class CoVisitation:
     def nbytes(self) -> int:
         """Bytes of memory in use."""
         t = self._tables
-        of_groups = int(t.heap[kernels.USED]) * t.groups[:1].nbytes
+        of_groups = int(t.heap[groups.USED]) * t.groups[:1].nbytes
         return of_groups + sum(table.nbytes for table in t if table is not t.groups)
 
     def grow(self, keys: NDArray[np.uint64]) -> None:
@@ -149,7 +151,7 @@ class CoVisitation:
                 applied=_resized(t.applied, capacity, NEVER),
                 popularity=_resized(t.popularity, capacity, 0),
                 rates=_resized(t.rates, capacity, 0),
-                times=_resized(t.times, capacity, kernels.NO_TIME),
+                times=_resized(t.times, capacity, groups.NO_TIME),
                 dirty=_resized(t.dirty, capacity, False),
                 dirty_rows=_resized(t.dirty_rows, capacity, 0),
             )
@@ -159,7 +161,7 @@ class CoVisitation:
     def make_room(self) -> None:
         """Make groups for more events, when `kernels.observe` has stopped for want of them."""
         t = self._tables
-        needed = int(t.heap[kernels.USED]) + (self.window + 4) * (self.neighbours // kernels.GROUP)
+        needed = int(t.heap[groups.USED]) + (self.window + 4) * (self.neighbours // groups.GROUP)
         self._tables = t._replace(groups=with_room(t.groups, needed))
 
     def observe(
@@ -203,7 +205,7 @@ class CoVisitation:
     @property
     def n_dirty(self) -> int:
         """Rows changed and not taken yet."""
-        return int(self._tables.heap[kernels.DIRTY])
+        return int(self._tables.heap[groups.DIRTY])
 
     def take_dirty(self, most: int | None = None) -> NDArray[np.int32]:
         """Rows changed since they were last taken, which are clean from now on; see `put_back`.
@@ -215,7 +217,7 @@ class CoVisitation:
         rows = t.dirty_rows[:taken].copy()
         t.dirty[rows] = False
         t.dirty_rows[: n - taken] = t.dirty_rows[taken:n]
-        t.heap[kernels.DIRTY] = n - taken
+        t.heap[groups.DIRTY] = n - taken
         return rows
 
     def put_back(self, rows: NDArray[np.int32]) -> None:
@@ -231,7 +233,7 @@ class CoVisitation:
 
         What remains lies as if it had been restored, and is dirty.
         """
-        rows = kernels.holders(self._tables, gone, begin, min(end, self.n_items))
+        rows = reads.holders(self._tables, gone, begin, min(end, self.n_items))
         if not len(rows):
             return
         bounds, others, counts = self.neighbours_of(rows)
@@ -253,10 +255,10 @@ class CoVisitation:
             The neighbours of rows[i] are others[bounds[i]:bounds[i + 1]], in the order `restore` needs.
         """
         t = self._tables
-        total = int(np.where(t.start[rows] >= 0, kernels.GROUP << t.level[rows].astype(np.int64), 0).sum())
+        total = int(np.where(t.start[rows] >= 0, groups.GROUP << t.level[rows].astype(np.int64), 0).sum())
         sizes = np.empty(len(rows), np.int64)
         others, counts = np.empty(total, np.int32), np.empty(total, np.int32)
-        kernels.gather(t, rows, sizes, others, counts)
+        reads.gather(t, rows, sizes, others, counts)
         bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
         return bounds, others[: bounds[-1]], counts[: bounds[-1]]
 
@@ -294,7 +296,7 @@ class CoVisitation:
 
 def pair_weights(window: int, pair_decay: float, pair_other: float) -> NDArray[np.int32]:
     """What a pair adds at each distance, in units: (2, window) int32; row 1 when both are positive."""
-    decay = pair_decay ** np.arange(window) * kernels.UNIT
+    decay = pair_decay ** np.arange(window) * groups.UNIT
     return np.maximum(np.rint((decay * pair_other, decay)), 1).astype(np.int32)
 
 
@@ -330,20 +332,20 @@ def sparse_scores(
     others, counts = np.empty(most, np.int32), np.empty(most, np.float64)
     bounds, end = np.zeros((len(parts), len(histories) + 1), np.int64), 0
     for one, of_part in zip(tables, bounds, strict=True):
-        end = kernels.gather_weighted(one, histories, amounts, of_part, others, counts, end)
-    found, rows, sums = kernels.add_up(bounds, others, counts, len(popularity))
+        end = reads.gather_weighted(one, histories, amounts, of_part, others, counts, end)
+    found, rows, sums = reads.add_up(bounds, others, counts, len(popularity))
     return found, rows, tempered(sums, np.sqrt(popularity[rows].astype(np.float64) + 10.0))
 
 
-def _room(tables: kernels.Tables, histories: NDArray[np.int64]) -> int:
+def _room(tables: groups.Tables, histories: NDArray[np.int64]) -> int:
     """Counters of these rows, twice: while they are read, each row may grow once."""
     rows = histories[(histories >= 0) & (histories < len(tables.start))]
-    return 2 * int((kernels.GROUP << tables.level[rows].astype(np.int64)).sum())
+    return 2 * int((groups.GROUP << tables.level[rows].astype(np.int64)).sum())
 
 
 def tempered(sums: NDArray[np.float64], tempers: NDArray[np.float64]) -> NDArray[np.float32]:
     """Scores of items from their weighted counts, in units, and what these are divided by."""
-    scale = 1.0 / (kernels.UNIT * WEIGHT_UNIT)
+    scale = 1.0 / (groups.UNIT * WEIGHT_UNIT)
     return (sums * scale / tempers).astype(np.float32)
 
 
@@ -372,8 +374,8 @@ def pair_counts(
     """Co-visit weights between history and items, over all partitions: (H, n) float32."""
     out = np.zeros((len(history), len(items)), np.float32)
     for part in parts:
-        kernels.pair_counts(part.tables, history, items, out)
-    out /= kernels.UNIT
+        reads.pair_counts(part.tables, history, items, out)
+    out /= groups.UNIT
     return out
 
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from model_core.release.batches import SparseRows
 from model_core.signals.co_visitation import WEIGHT_UNIT
-from model_core.signals.co_visitation_kernels import GROUP
-from model_core.signals.co_visitation_kernels import UNIT as COUNT_UNIT
 from model_core.signals.ease import UNIT as EASE_UNIT
 from model_core.signals.ease import Ease, Rows
+from model_core.signals.neighbour_groups import GROUP
+from model_core.signals.neighbour_groups import UNIT as COUNT_UNIT
 from model_core.signals.parts import WIDTH, Parts, arrays_of, trailing_zeros
 
 Ints = NDArray[np.int64]

@@ -16,8 +16,8 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from model_core.signals.co_visitation import CoVisitation
-from model_core.signals.co_visitation_kernels import GROUP, Tables
 from model_core.signals.horizons import HORIZONS
+from model_core.signals.neighbour_groups import GROUP, Tables
 
 GROUPS, N_GROUPS, START, LEVEL, LOW_BITS, POPULARITY, N_ROWS, APPLIED, RATES, TIMES = range(10)
 WIDTH = 10

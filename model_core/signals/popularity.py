@@ -5,8 +5,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.robust.surge import AT_ANY_RATE, counted_share
-from model_core.signals.co_visitation_kernels import FIRST, LAST, NO_TIME
 from model_core.signals.horizons import HALF_LIVES_MS, RECENT
+from model_core.signals.neighbour_groups import FIRST, LAST, NO_TIME
 from model_core.signals.parts import WIDTH, Parts, moments_of
 from model_core.signals.pasts import Window
 

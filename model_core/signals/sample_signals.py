@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from model_core.robust import influence
 from model_core.robust.surge import counted_share
 from model_core.signals import co_visitation_kernels as kernels
+from model_core.signals import co_visitation_reads as reads
 from model_core.signals.co_visitation import CoVisitation, tempered
-from model_core.signals.co_visitation_kernels import FIRST, LAST, Tables
 from model_core.signals.cold_start import (
     ItemFeatures,
     ItemMapping,
@@ -29,6 +29,7 @@ from model_core.signals.cold_start import (
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import UNIT, Ease, fit_ease
 from model_core.signals.horizons import FAINT, HALF_LIVES_MS, RECENT
+from model_core.signals.neighbour_groups import FIRST, LAST, Tables
 from model_core.signals.pasts import Pasts, Window
 from model_core.signals.popularity import tempers, weighed
 from model_core.signals.reader import Drawn
@@ -286,7 +287,7 @@ def _count_and_read(  # type: ignore[no-untyped-def]
                 met = histories[done, k]
                 likes_met = t.popularity[met] if 0 <= met < len(t.popularity) else 0
                 amount_of[0, k] = weighed(weights[done, k], likes_met, read_temper)
-            found = kernels.gather_weighted(
+            found = reads.gather_weighted(
                 t, histories[done : done + 1], amount_of, bounds, others, amounts, 0
             )
             for k in range(found):

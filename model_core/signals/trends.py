@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from model_core.release.retrieval_kernels import log_of
 from model_core.signals.co_visitation import CoVisitation
-from model_core.signals.co_visitation_kernels import FIRST, LAST, NO_TIME
 from model_core.signals.horizons import FAINT, HALF_LIVES_MS, HORIZONS, HOUR_MS
+from model_core.signals.neighbour_groups import FIRST, LAST, NO_TIME
 from model_core.signals.parts import WIDTH, Parts, moments_of
 from model_core.signals.popularity import Popularity, share_of
 

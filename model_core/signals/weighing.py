@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from model_core.release.batches import Moments
 from model_core.signals.co_visitation import CoVisitation, read_weights
-from model_core.signals.co_visitation_kernels import NO_TIME
 from model_core.signals.config import SignalConfig
 from model_core.signals.horizons import HALF_LIVES_MS, HOUR_MS
 from model_core.signals.joint import joint_scores
+from model_core.signals.neighbour_groups import NO_TIME
 from model_core.signals.parts import Parts, PartsReader
 from model_core.signals.pasts import Window
 from model_core.signals.popularity import tempers_at, weighed_at

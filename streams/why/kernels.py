@@ -8,7 +8,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.signals.co_visitation_kernels import GROUP, UNIT
+from model_core.signals.neighbour_groups import GROUP, UNIT
 from model_core.signals.parts import arrays_of
 
 Ints = NDArray[np.int64]

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.signals.co_visitation_kernels import UNIT
+from model_core.signals.neighbour_groups import UNIT
 from streams.events import ItemState, Met, UserState, Weighed
 from streams.serving.eligibility import Eligibility
 from streams.settings import Settings

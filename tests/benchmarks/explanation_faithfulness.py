@@ -30,7 +30,7 @@ from model_core.evaluation.evaluate import start_replay
 from model_core.explanation.contributions import Attribution, explain, split_signal
 from model_core.release.batches import ItemBatch, ScoreBatch, SparseRows
 from model_core.release.scorer import Scorer
-from model_core.signals.co_visitation_kernels import UNIT
+from model_core.signals.neighbour_groups import UNIT
 from model_core.signals.pasts import Pasts
 from streams.why.kernels import _add_counts, arrays_of
 from tests.benchmarks.released import read_release_test

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_core.signals import co_visitation_kernels as kernels
+from model_core.signals import co_visitation_reads as reads
 from model_core.signals.co_visitation import (
     WEIGHT_UNIT,
     CoVisitation,
@@ -283,11 +283,11 @@ def test_slices_of_histories_need_no_compilation_of_their_own():
     part.observe(*columns([(0, 1, True), (0, 2, True)]))
     histories, weights = np.array([[5, 1, 2]], np.int64), np.array([[9, 4, 2]], np.int64)
     found = dense_scores([part], histories[:, 1:], 4, weights[:, 1:])
-    compiled = len(kernels.gather_weighted.signatures)
+    compiled = len(reads.gather_weighted.signatures)
 
     again = dense_scores([part], histories[:, 1:].copy(), 4, weights[:, 1:].copy())
     np.testing.assert_array_equal(found, again)
-    assert len(kernels.gather_weighted.signatures) == compiled
+    assert len(reads.gather_weighted.signatures) == compiled
 
 
 @given(logs, st.sets(st.integers(0, N_ITEMS - 1)))

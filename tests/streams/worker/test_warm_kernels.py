@@ -4,7 +4,7 @@ import sys
 # Kernels that only other kernels call are compiled into these.
 CHECK = """
 from numba.core.registry import CPUDispatcher
-from model_core.signals import co_visitation_kernels
+from model_core.signals import co_visitation_kernels, co_visitation_reads
 from streams.serving import allowed_rows
 from streams.state import fold_kernels, history_kernels, id_table, item_index, people, profile_kernels
 from streams.why import kernels as why
@@ -12,8 +12,8 @@ from streams.worker.warm_kernels import warm
 
 warm()
 for module in (
-    allowed_rows, co_visitation_kernels, fold_kernels, history_kernels, id_table, item_index, people,
-    profile_kernels, why,
+    allowed_rows, co_visitation_kernels, co_visitation_reads, fold_kernels, history_kernels, id_table,
+    item_index, people, profile_kernels, why,
 ):
     for name, kernel in vars(module).items():
         inner = name.startswith("_") and module.__name__.endswith("kernels")
