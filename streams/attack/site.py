@@ -87,7 +87,7 @@ class MemorySite:
         if self._learn:
             for lane in parts.lanes:
                 await lane.learner.learn(parts.partitions.live())
-        if self._settings.quarantine_at is not None:
+        if self._settings.quarantine_at is not None or self._settings.quarantine_days is not None:
             await parts.suspects.sweep()
 
     async def ask(self, requests: Sequence[Request]) -> list[list[str]]:

@@ -55,6 +55,10 @@ class StateSettings(BaseModel):
         description="Suspicion at which a user is put into quarantine, see deploy/trust.md; unset, nobody is "
         "by itself.",
     )
+    quarantine_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Days after which a quarantine ends by itself; unset, it lasts until it is released.",
+    )
     affinity_half_life_ms: Positive = Field(
         SignalConfig().affinity_half_life_ms,
         description="Decay of user-entity affinity, where no release says how fast.",

@@ -63,11 +63,15 @@ class Quarantine:
         mark = self.marks.get(key := quarantine_key(user_id))
         if mark is None or not mark.lasts:
             return False
-        begin = mark.spans[-1][0]
-        last = [(begin, end)] if begin < end else []
-        spans = [*mark.spans[:-1], *last]
-        self._put(key, msgspec.structs.replace(mark, spans=spans))
+        self._end(key, mark, end)
         return True
+
+    def release_since(self, before_ms: int, end: int) -> int:
+        """Release, from click `end` on, all who have been held since that time or longer; count them."""
+        due = [(key, mark) for key, mark in self.marks.items() if mark.lasts and mark.since_ms <= before_ms]
+        for key, mark in due:
+            self._end(key, mark, end)
+        return len(due)
 
     def forget_name(self, user_id: str) -> None:
         """Keep the mark of an erased user without the id and the reason: clicks are known by its hash."""
@@ -106,6 +110,11 @@ class Quarantine:
             del self._rows[row]
         if gone:
             self._spans = None
+
+    def _end(self, key: bytes, mark: Quarantined, end: int) -> None:
+        begin = mark.spans[-1][0]
+        last = [(begin, end)] if begin < end else []
+        self._put(key, msgspec.structs.replace(mark, spans=[*mark.spans[:-1], *last]))
 
     def _put(self, key: bytes, mark: Quarantined) -> None:
         self.marks[key] = mark

@@ -179,7 +179,7 @@ def assemble(
         metrics=metrics, clock=clock,
     )  # fmt: skip
     idle_users = IdleUsers(settings, partitions.live, metrics=metrics, clock=clock)
-    quarantines = Quarantines(flusher.flush_shard, clock=clock)
+    quarantines = Quarantines(flusher.flush_shard, clock=clock, days=settings.quarantine_days)
     suspects = Suspects(
         settings, partitions.live, quarantines, shared=shared, surge_bound=release.signals.surge_bound,
         metrics=metrics,

@@ -8,6 +8,8 @@ from streams.durability import rows
 from streams.errors import OwnershipLost
 from streams.state.shard import Shard
 
+DAY_MS = 86_400_000
+
 
 class Quarantines:
     """Changes and tells who is in quarantine, of partitions that are owned.
@@ -15,11 +17,15 @@ class Quarantines:
     Parameters
     ----------
     flush : puts what a shard holds on the changelogs; drops the shard if it is another worker's
+    days : after which a quarantine ends by itself; None = never
     """
 
-    def __init__(self, flush: Callable[[Shard], Awaitable[None]], *, clock: Clock) -> None:
+    def __init__(
+        self, flush: Callable[[Shard], Awaitable[None]], *, clock: Clock, days: float | None = None
+    ) -> None:
         self._flush = flush
         self._clock = clock
+        self._lasts_ms = None if days is None else int(days * DAY_MS)
 
     async def hold(self, shard: Shard, user_id: str, *, why: str) -> Held:
         """Hold a user: from the next click on, their clicks do not count for others. Idempotent.
@@ -45,7 +51,7 @@ class Quarantines:
             await self._durable(shard, user_id)
 
     def _hold(self, shard: Shard, why: Mapping[str, str]) -> None:
-        now_ms = int(self._clock.time() * 1000)
+        now_ms = self._now_ms()
         with shard.items_lock, shard.users_lock:
             begin, profiles = shard.next_offset, shard.profiles
             for user_id, reason in why.items():
@@ -66,10 +72,32 @@ class Quarantines:
             shard.profiles.quarantine.release(user_id, shard.next_offset)
         return await self._durable(shard, user_id)
 
+    async def end_old(self, shard: Shard) -> int:
+        """Release whoever has been held for as long as a quarantine lasts; count them."""
+        if self._lasts_ms is None:
+            return 0
+        with shard.items_lock, shard.users_lock:
+            before_ms = self._now_ms() - self._lasts_ms
+            ended = shard.profiles.quarantine.release_since(before_ms, shard.next_offset)
+        if ended:
+            await self._flush(shard)
+        return ended
+
+    def judged(self, shard: Shard, user_id: str) -> bool:
+        """Tell whether a user is in quarantine, or was released before it would have ended by itself."""
+        mark = shard.profiles.quarantine.of(user_id)
+        if mark is None:
+            return False
+        over = self._lasts_ms is not None and mark.since_ms <= self._now_ms() - self._lasts_ms
+        return mark.lasts or not over
+
     def of(self, shard: Shard, suspects: Sequence[Suspect] = ()) -> Quarantined:
         """Return all who are or were in quarantine, the latest first; those who were erased have no id."""
         marks = sorted(shard.profiles.quarantine.marks.values(), key=lambda one: -one.since_ms)
         return Quarantined(shard.partition, [_told(mark.user_id, mark) for mark in marks], list(suspects))
+
+    def _now_ms(self) -> int:
+        return int(self._clock.time() * 1000)
 
     async def _durable(self, shard: Shard, user_id: str) -> Held:
         await self._flush(shard)

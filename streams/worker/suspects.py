@@ -74,6 +74,8 @@ class Suspects:
         self._seen = {shard.partition: self._of(shard) for shard in shards}
         excess = await asyncio.to_thread(self._excess)
         for seen in list(self._seen.values()):
+            if ended := await self._quarantines.end_old(seen.shard):
+                log.info("partition %d: the quarantine of %d users has ended", seen.shard.partition, ended)
             seen.suspects = await asyncio.to_thread(_look, seen, excess)
             await self._hold(seen)
         self._metrics.users_suspect.set(sum(len(one.suspects) for one in self._seen.values()))
@@ -115,7 +117,7 @@ class Suspects:
             user_id: f"suspicion {one.score:.2f}"
             for user_id, one in seen.suspects.items()
             if one.score >= self._at
-            and profiles.quarantine.of(user_id) is None
+            and not self._quarantines.judged(seen.shard, user_id)
             and profiles.row_of(user_id) >= 0
         }
         if not wanted:

@@ -225,6 +225,37 @@ async def test_who_pushes_items_together_is_told_and_put_there_where_that_is_ask
         assert sweeper.of(shard) == []
 
 
+async def test_a_quarantine_ends_by_itself_and_begins_again_only_for_who_is_still_suspect(
+    make_memory: MakeMemory,
+) -> None:
+    memory = make_memory(partitions=1, quarantine_at=1.0, quarantine_days=2.0)
+    crowd(memory, 21)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        sweeper, shard = worker.parts.suspects, await worker.parts.partitions.shard(0)
+        await worker.parts.quarantines.hold(shard, "honest1", why="a mistake")
+
+        def held() -> set[str]:
+            return {mark.user_id for mark in worker.parts.quarantines.of(shard).users if mark.held}
+
+        await sweeper.sweep()
+        fakes = {f"fake{n}" for n in range(12)}
+        assert held() == fakes | {"honest1"}
+        memory.clock.move(2 * DAY - 1)
+        await worker.parts.quarantines.release(shard, "fake3")
+        await sweeper.sweep()
+        assert held() == fakes - {"fake3"} | {"honest1"}
+        memory.clock.move(1)
+        for user in ("honest1", "fake3", "fake4"):
+            memory.events.click(user, "target0", "like")
+        await worker.deliver()
+        await sweeper.sweep()
+        assert held() == {"fake3", "fake4"}
+        memory.events.click("honest1", "target1", "like")
+        await worker.deliver()
+        assert (await live(memory, worker, 0)).differences == []
+
+
 async def test_a_suspect_who_is_erased_while_others_are_looked_at_is_not_put_into_quarantine(
     make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
