@@ -1,4 +1,4 @@
-"""What is installed, as a CycloneDX document, and which of it has known vulnerabilities: `make audit`.
+"""Lists the installed packages as a CycloneDX document and their known vulnerabilities: `make audit`.
 
 The tools have an environment of their own, so that they are no part of what they look at.
 """

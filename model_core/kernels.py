@@ -1,4 +1,4 @@
-"""How the small functions are compiled that other compiled loops call; and what they ask of memory."""
+"""Compiles small functions that other compiled loops call, and prefetches memory for them."""
 
 from typing import Any
 

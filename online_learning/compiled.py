@@ -1,4 +1,4 @@
-"""How loops are compiled: sequential arithmetic, cached on disk, without the interpreter lock."""
+"""Compiles loops: sequential arithmetic, cached on disk, without the interpreter lock."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast

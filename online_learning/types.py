@@ -1,4 +1,4 @@
-"""What goes into a policy and what comes out of it."""
+"""Inputs and outputs of a policy."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -65,7 +65,7 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Slates:
-    """What a policy chose for a batch of B requests.
+    """Slates that a policy chose for a batch of B requests.
 
     Attributes
     ----------

@@ -28,7 +28,7 @@ REFERENCE = "#/components/schemas/{name}"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What travels on a topic: its struct, what its key is, and an example."""
+    """The message of a topic: its struct, the meaning of its key, and an example."""
 
     struct: type[msgspec.Struct]
     key: str

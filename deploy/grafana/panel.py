@@ -1,4 +1,4 @@
-"""What a panel of a dashboard is, and the PromQL that many of them share."""
+"""Panels of a dashboard, and the PromQL that many of them share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What Kubernetes is told from our own tables: `python -m deploy.kubernetes.resources` writes it.
+"""Kubernetes resources written from our own tables: `python -m deploy.kubernetes.resources`.
 
 rules.yaml holds the rules and alerts of deploy/prometheus, kafka/topics.yaml the topics of
 `streams.kafka.topics` for Strimzi, and kafka/user.yaml what a worker may do on the cluster, and no more.

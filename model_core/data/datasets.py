@@ -28,7 +28,7 @@ Triple = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Interactions:
-    """Who did what and when, sorted by time (ties keep the file's order).
+    """Interactions of users with items, sorted by time (ties keep the file's order).
 
     user_ids, item_ids : (n,) str
     ratings : (n,) float32; NaN where the file has none

@@ -36,7 +36,7 @@ Values = dict[str, dict[str, NDArray[np.float64]]]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What the release is above the best baseline in one metric, paired over users."""
+    """The release's advantage over the best baseline in one metric, paired over users."""
 
     baseline: str
     gain: Estimate

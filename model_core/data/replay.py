@@ -33,7 +33,7 @@ def item_batch(corpus: Corpus) -> ItemBatch:
 
 
 def item_features(corpus: Corpus) -> ItemFeatures:
-    """What the items of a corpus say of themselves."""
+    """Features of a corpus's items: attributes and texts."""
     return ItemFeatures(item_batch(corpus), len(corpus.vocabulary.entity_rows))
 
 
@@ -119,7 +119,7 @@ class Replay:
         )
 
     def levels(self, now_ms: int) -> NDArray[np.float32]:
-        """How popular items are at a moment, as a release may be told it.
+        """Popularity of items at a moment, as a feature of a release.
 
         Returns
         -------

@@ -63,7 +63,7 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What is known before each target, in the order of `rows`; column 0 is the item wanted.
+    """Training samples: the state before each target, in the order of `rows`; column 0 is the target item.
 
     rows : (n,) int64 rows of the log, ascending
     index : (len(log),) int64, the sample of a log row, -1 = none

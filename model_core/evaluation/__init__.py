@@ -1,1 +1,1 @@
-"""How good a release is: ranking metrics by slices and with intervals."""
+"""Evaluation of a release: ranking metrics by slices and with confidence intervals."""

@@ -308,7 +308,7 @@ def _baselines(
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How a release and the baselines do on the same users.
+    """A release's metrics beside the baselines', on the same users.
 
     metrics : by model; `users` counts who was asked. Of a baseline `lead_low` and `lead_high` bound the
         release's NDCG@10 less the baseline's on the same users, with 95 % confidence; absent with one user

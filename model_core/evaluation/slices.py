@@ -45,7 +45,7 @@ def popularity_slice(log: Log, split: int, *, buckets: int = 4) -> tuple[list[st
 def attribute_features(
     attributes: list[Mapping[str, list[str]]], *, relation: str = "genre", most: int = 512
 ) -> NDArray[np.float32] | None:
-    """What items have in common, as columns of 0 and 1: (n_items, d), None where no item has an attribute.
+    """Attributes of items as columns of 0 and 1: (n_items, d), None where no item has an attribute.
 
     Parameters
     ----------

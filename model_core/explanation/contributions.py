@@ -1,4 +1,4 @@
-"""Why one user gets one item: contributions that sum to its score.
+"""Explains one item's score for one user by contributions that sum to it.
 
 The players are what the user did (each distinct item of the history that the model reads), the entities that
 the user is near, the parts that describe the item (text, graph, id, image, audio) and the signals; absent is
@@ -43,7 +43,7 @@ class Player:
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """What each player adds to a score: ``base + contributions.sum()`` is `value` but for `difference`.
+    """Each player's contribution to a score: ``base + contributions.sum()`` is `value` but for `difference`.
 
     unit : "logit", of the probability `score`; or "level", what the baseline's ``score / (1 - score)`` is
     value : the logit (or level) of `score`, by an ordinary run over the whole catalogue
@@ -63,7 +63,7 @@ class Attribution:
 
     @property
     def difference(self) -> float:
-        """What base and contributions lack of the value: rounding, unless the item has changed since."""
+        """The value less base and contributions: rounding, unless the item has changed since."""
         return self.value - self.base - float(self.contributions.sum())
 
     def of(self, kind: Kind, key: int | str) -> tuple[float, float]:

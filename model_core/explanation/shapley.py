@@ -24,7 +24,7 @@ EXACT_OUTER = 10  # up to this many outer players every coalition is asked for, 
 
 @dataclass(frozen=True, slots=True)
 class Shapley:
-    """What every player adds; outer players first, then inner ones.
+    """Shapley values of all players; outer players first, then inner ones.
 
     values, errors : (n_outer + n_inner,) float64; errors are standard errors, 0 where nothing was sampled
     base, total : values of nobody and of everybody; ``base + values.sum() == total`` but for rounding
@@ -164,7 +164,7 @@ def _of_order(
     outer_weights: NDArray[np.float64],
     inner_weights: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """What each player adds if the outer ones come in this order, whenever the inner ones do.
+    """Each player's contribution if the outer players come in this order, averaged over the inner ones.
 
     along : (n + 1, 2**n_inner) values after each of the outer players
     """

@@ -16,7 +16,7 @@ from model_core.training.fit import Report
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KgeConfig:
-    """How a graph is embedded."""
+    """Settings of a graph embedding."""
 
     model: str = "rotate"
     """transe, distmult, complex or rotate."""
@@ -48,7 +48,7 @@ class KgeConfig:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """How training stood after `epoch`: that epoch's mean loss, and the filtered MRR of heads and tails."""
+    """Validation after `epoch`: that epoch's mean loss, and the filtered MRR of heads and tails."""
 
     epoch: int
     loss: float

@@ -26,7 +26,7 @@ SEPARATOR = "; "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CtrConfig:
-    """What is trained and how."""
+    """Settings of a fine-tuning."""
 
     encoder: str = "minilm"
     max_tokens: int = 96

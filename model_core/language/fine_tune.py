@@ -27,7 +27,7 @@ NEVER = -1e9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FineTuneConfig:
-    """What is trained and how."""
+    """Settings of a fine-tuning."""
 
     encoder: str = "minilm"
     max_tokens: int = 64
@@ -51,7 +51,7 @@ class FineTuneConfig:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """What a user liked before, what then, and what was shown beside it.
+    """Training examples: a user's liked items, the item liked next, and the items shown beside it.
 
     users : (n,) int32
     history : (n, length) int32 item rows, most recent last, -1 before the first

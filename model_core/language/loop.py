@@ -25,7 +25,7 @@ def silent(*_: object) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopConfig:
-    """How long and in which steps a language model is trained."""
+    """Settings of a language model's training loop: epochs, batches and learning rate."""
 
     epochs: int = 3
     patience: int = 2
@@ -58,7 +58,7 @@ class LoopConfig:
 
 
 class Task(Protocol):
-    """What a loop trains.
+    """The model and the data of a training loop.
 
     `criterion` names the value of `validate` that says which epoch is best; `larger_is_better` which way.
     """

@@ -1,4 +1,4 @@
-"""What a language model learns clicks from: a user's last liked items and an item, clicked or not."""
+"""Pairs of texts for click prediction: a user's last liked items, and an item that was clicked or not."""
 
 import hashlib
 from collections.abc import Sequence

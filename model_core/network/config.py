@@ -1,4 +1,4 @@
-"""What a model is made of and how it is trained; both are written into its release."""
+"""Configuration of a model's networks and of its training; both are written into its release."""
 
 from dataclasses import dataclass
 
@@ -59,7 +59,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """How long, on what and with which noise a model is trained."""
+    """Settings of training: epochs, samples and regularisation."""
 
     epochs: int = 6
     patience: int = 6

@@ -190,7 +190,7 @@ class Ranker(nn.Module):
         return weights
 
     def gains(self, idle_s: Tensor, idle_known: Tensor) -> Tensor:
-        """How much each signal, the match and the head count after so long: (B,) and (B,) to (B, S + 2)."""
+        """Weights of the signals, the match and the head by idle time: (B,) and (B,) to (B, S + 2)."""
         here, away = math.log2(1.0 + HERE_S), math.log2(1.0 + AWAY_S)
         share = ((away - torch.log2(1.0 + idle_s.clamp(min=0.0))) / (away - here)).clamp(0.0, 1.0)
         share = (share * idle_known).unsqueeze(-1)

@@ -20,7 +20,7 @@ costs the processor ten times a number."""
 
 
 def attention_bias(block: Block) -> Tensor:
-    """What is added to a layer's attention, with the future shut out: (heads, 1 + L, 1 + L)."""
+    """Return a layer's attention bias with the causal mask: (heads, 1 + L, 1 + L)."""
     bias = block.distance[:, block.lag]
     start = block.start.view(-1, 1, 1).expand(-1, bias.shape[1], 1)
     bias = torch.cat((start, bias[:, :, 1:]), dim=-1)

@@ -1,1 +1,1 @@
-"""What a release may say of its users: bounded by differential privacy."""
+"""Differential privacy: bounds what a release reveals of its users."""

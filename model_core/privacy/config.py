@@ -1,4 +1,4 @@
-"""How private a release is to be: the settings, and what they promise."""
+"""Settings of a release's privacy, and the guarantee that they give."""
 
 import math
 from dataclasses import dataclass

@@ -31,7 +31,7 @@ Counts = NDArray[np.float64]
 
 
 class PrivateCounts(NamedTuple):
-    """What is told of who likes what.
+    """Noisy counts of likes: all that a private release reads of them.
 
     popularity : (n_items,) float64, weighted number of users who like each item
     known : (k,) int64, items that pairs are counted of, ascending

@@ -35,7 +35,7 @@ Words = NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What all sites agree on before they share anything.
+    """Parameters that all sites agree on before they share anything.
 
     name : of the round; one name is used once, for a site's masks depend on it
     subject : what is summed, of which model: shares of another are refused

@@ -1,4 +1,4 @@
-"""What serves while there is no release: co-visits, then popularity, behind the scorer's interface."""
+"""The baseline that serves without a release: co-visits, then popularity, by the scorer's interface."""
 
 from dataclasses import fields
 

@@ -1,4 +1,4 @@
-"""What a release is given: items to encode, requests to score."""
+"""Inputs of a release: items to encode and requests to score."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from model_core.network.config import POPULARITY
 
 @dataclass(frozen=True, slots=True)
 class ItemBatch:
-    """What the item encoder sees of n items. A masked part is missing; widths may be 0 where unused.
+    """Inputs of the item encoder for n items. A masked part is missing; widths may be 0 where unused.
 
     text : (n, T) float32, text_mask : (n,) bool; image (n, I) and audio (n, U) alike
     entities, relations : (n, K) int64 release rows (0 = unknown or padding), edge_mask : (n, K) bool
@@ -74,7 +74,7 @@ class SparseRows:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """What a model that is learned online says of the N items, at the moments that B requests are of.
+    """Scores of the N items by a model that is learned online, at the times of B requests.
 
     levels : (G, N) float32, logits but for co-visits, at each of G moments; of : (B,) int64, a request's
     covisits : what the signal of co-visits, see `model_core.signals.trends.covisit_signal`, counts

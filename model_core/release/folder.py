@@ -43,7 +43,7 @@ MOST_CHECKSUMS = 256
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What a release says of itself.
+    """The manifest of a release.
 
     Action codes in a history are positions in `actions` plus 1; 0 is an unknown action or padding.
     Rows of items, entities and relations start at 1; 0 is an unknown name or padding.
@@ -95,7 +95,7 @@ _Row = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class _Dims(msgspec.Struct):
-    """What is read of the sizes of the networks."""
+    """The sizes of the networks, as far as they are read."""
 
     dim: Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
     feature_dim: Annotated[int, msgspec.Meta(ge=2, le=_MOST)]
@@ -115,7 +115,7 @@ class _Encoder(msgspec.Struct):
 
 
 class _Said(msgspec.Struct):
-    """What is read of a manifest."""
+    """The fields of a manifest that are read."""
 
     version: str
     files: dict[str, str]

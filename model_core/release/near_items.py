@@ -35,7 +35,7 @@ def same_place(items: Floats, held: Floats | None) -> bool:
 
 
 class Written:
-    """Which rows of a table its copy lacks."""
+    """Tracks which rows of a table its copy lacks."""
 
     def __init__(self) -> None:
         self._copied: Floats | None = None

@@ -19,7 +19,7 @@ BUFFER = 4
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What B requests ask of an item; see `retrieval_kernels` for how it is added up.
+    """The parts of an item's score for B requests; `retrieval_kernels` adds them up.
 
     match : (B, dim) float32; weight, gain, newcomer : (B,) float32
     level : (N,) float32, of the items, which `weight` weighs

@@ -1,4 +1,4 @@
-"""What a model would serve while it is still in torch: calibration and the search for recipes ask this."""
+"""Predicts what a model that is still in torch would serve, for calibration and the search for recipes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""What keeps few users from speaking for all; it may import `model_core.kernels` only."""
+"""Bounds the influence of single users on shared statistics; it may import `model_core.kernels` only."""

@@ -1,4 +1,4 @@
-"""How much a user counts in what users share: co-visits, popularity and its rates, what signals weigh.
+"""Bounds a user's influence on shared statistics: co-visits, popularity and its rates, weights of signals.
 
 Of a user's events an item counts once, and once more when it is responded to; and of an hour the first ones
 count. Looked at are the user's last events, `Bound.depth` of them: so whether an event counts is a function
@@ -22,7 +22,7 @@ njit = numba.njit(cache=True, nogil=True)
 
 
 class Bound(NamedTuple):
-    """How much a user counts; with a depth of 0 all that a user does.
+    """The bound of a user's influence; a depth of 0 bounds nothing.
 
     An event counts unless `per_hour` of its user's events right before it are of its hour or later, or its
     item is among the `depth` events before it, as a response if it is one.
@@ -58,7 +58,7 @@ def counted(
     n_users: int,
     bound: Bound,
 ) -> NDArray[np.bool_]:
-    """Which events of a log count: (n,) bool.
+    """Return which events of a log count: (n,) bool.
 
     Parameters
     ----------

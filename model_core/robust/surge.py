@@ -1,4 +1,4 @@
-"""How much of what an item is liked of late counts: so much as what it was liked before lets expect.
+"""Bounds how far an item's recent likes may exceed its earlier pace.
 
 Many users who each do little more than anybody may still lift an item together, and no bound of a user holds
 them. But an item that few have liked does not get many likes at once without a reason. So of the likes of the

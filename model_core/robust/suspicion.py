@@ -1,4 +1,4 @@
-"""How much a user's likes look like those of one who pushes items together with others.
+"""Scores how much a user's likes look like those of a coordinated attack on items.
 
 Measured on ML-100K with 1 % of fakes (`deploy/trust.md`), how many surging items a user likes tells fakes
 from honest users; how often a user repeats items does as well, but is honest where things are had again, so

@@ -1,1 +1,1 @@
-"""What counting says of an item for a user: co-visits, popularity, EASE, and how new items come by them."""
+"""Signals that are counted: co-visits, popularity and EASE, and their estimates for new items."""

@@ -263,7 +263,7 @@ class CoVisitation:
         return bounds, others[: bounds[-1]], counts[: bounds[-1]]
 
     def moments_of(self, rows: NDArray[np.int32]) -> NDArray[np.uint8]:
-        """What the rows say of time, as it is saved: (len(rows), MOMENTS) uint8."""
+        """Return rates and times of rows as they are saved: (len(rows), MOMENTS) uint8."""
         return horizons.packed(self._tables.rates[rows], self._tables.times[rows])
 
     def restore(
@@ -295,7 +295,7 @@ class CoVisitation:
 
 
 def pair_weights(window: int, pair_decay: float, pair_other: float) -> NDArray[np.int32]:
-    """What a pair adds at each distance, in units: (2, window) int32; row 1 when both are positive."""
+    """Weights of a pair at each distance, in units: (2, window) int32; row 1 when both are positive."""
     decay = pair_decay ** np.arange(window) * groups.UNIT
     return np.maximum(np.rint((decay * pair_other, decay)), 1).astype(np.int32)
 

@@ -39,7 +39,7 @@ Matrix = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Ridge:
-    """How much the graph counts beside each embedding's 1, and the penalty."""
+    """Settings of a ridge regression: the graph's weight beside each embedding's 1, and the penalty."""
 
     graph_weight: float = 4.0
     penalty: float = 10.0
@@ -61,7 +61,7 @@ class ItemMapping:
     weights: Matrix
 
     def places(self, items: ItemBatch) -> Matrix:
-        """Where items are by what they say of themselves: (n, r); an item without a word is at 0."""
+        """Map items to places by their features: (n, r); an item without any is at 0."""
         size = np.sqrt(np.maximum(items.edge_mask.sum(1, keepdims=True), 1)).astype(np.float32)
         used = items.edge_mask.any(0)  # most items have few edges
         edges = np.where(items.edge_mask[:, used], items.entities[:, used], 0)
@@ -100,7 +100,7 @@ class ItemMapping:
 
 
 class ItemFeatures:
-    """What items say of themselves, as rows whose inner products are kernels.
+    """Features of items, as rows whose inner products are kernels.
 
     Entities are rows of unit length, embeddings unit vectors about their mean: what all texts share tells no
     items apart.

@@ -1,4 +1,4 @@
-"""How a release reads what users did: its parameters, written by training and read by whoever serves."""
+"""Parameters of the signals: training writes them into a release, and whoever serves reads them from it."""
 
 import math
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ users and surges were bounded, which they are in what is served all the same."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalConfig:
-    """What of a user's events counts, and how much.
+    """Which of a user's events count in the signals, and with which weights.
 
     The last `depth` events of a user count, and of those the ones whose item is described; see
     `model_core.signals.pasts`. An event pairs its item with those of the user's `window` events before it;
@@ -112,7 +112,7 @@ class SignalConfig:
 
     @property
     def pairing(self) -> dict[str, Any]:
-        """How events are paired, as `CoVisitation` takes it."""
+        """The parameters of pairs, as `CoVisitation` takes them."""
         return {
             "window": self.window, "pair_decay": self.pair_decay, "pair_other": self.pair_other,
             "bound": Bound.of(self.influence_per_hour, kept=self.depth, window=self.window),

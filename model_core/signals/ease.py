@@ -34,7 +34,7 @@ njit = numba.njit(cache=True, nogil=True)
 
 
 class Rows(NamedTuple):
-    """Where EASE's items stand among a worker's, and which others it scores.
+    """Rows of EASE's items among a worker's, and of the new items that it scores.
 
     row_of : (n_items,) int32, row of each item, -1 = none
     size : (n_items,) int32, others that each liked item has a weight on

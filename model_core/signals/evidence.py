@@ -1,4 +1,4 @@
-"""Which of a user's items a signal comes from: co-visits and EASE are sums over them, so this is exact."""
+"""Finds the item of a user's history that a signal owes most to: exact, as co-visits and EASE are sums."""
 
 from collections.abc import Sequence
 
@@ -55,7 +55,7 @@ def ease_parts(ease: Ease, liked: NDArray[np.int32], items: NDArray[np.int32]) -
 
 
 def strongest(summands: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Which summand of each column is the largest, and its share of their sum.
+    """Return the largest summand of each column, and its share of their sum.
 
     Returns
     -------

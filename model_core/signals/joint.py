@@ -30,7 +30,7 @@ njit = numba.njit(cache=True, nogil=True)
 
 @dataclass(frozen=True, slots=True)
 class LikedItems:
-    """What EASE reads of B users: ``places[begin[b]:end[b]]`` of each, as EASE numbers items.
+    """The likes of B users that EASE reads: ``places[begin[b]:end[b]]`` of each, as EASE numbers items.
 
     ease, rows : EASE's weights, and where its items stand among those that are scored
     place_of : (N,) int32, the other way round, -1 = not known to EASE

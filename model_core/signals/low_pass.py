@@ -1,4 +1,4 @@
-"""What items have in common by the main directions of taste: a low-pass filter over who liked them.
+"""Similarity of items in the main directions of taste: a low-pass filter over who liked them.
 
 The interactions X, each divided by the square root of its user's likes and a power of its item's, are
 projected on their first right singular vectors V: the ideal low pass of Shen et al. 2021, "How powerful is

@@ -1,4 +1,4 @@
-"""What users did before a moment, and what a release reads of it: one definition for training and serving.
+"""Users' events before a moment, and the features read from them: one definition for training and serving.
 
 Events count in the order in which they came; training has them in time order, equal times as in the file. Of
 a user the last `SignalConfig.depth` events count, and of those the ones whose item is described: an event
@@ -25,7 +25,7 @@ LEAST = 1e-30  # of a weight: above 0, however old the event
 
 
 class Pasts(NamedTuple):
-    """What B users did, oldest first: of user b the events ``bounds[b]`` to ``bounds[b + 1]``.
+    """Events of B users, oldest first: of user b the events ``bounds[b]`` to ``bounds[b + 1]``.
 
     bounds : (B + 1,) int64; items : (M,) int32 rows; actions : (M,) uint8 codes; positive : (M,) bool;
     times_ms : (M,) int64

@@ -1,4 +1,4 @@
-"""How popular items are, all partitions together, kept from one batch to the next."""
+"""Popularity of items over all partitions, kept from one batch to the next."""
 
 import numba
 import numpy as np
@@ -96,7 +96,7 @@ def shares_at(parts: Parts, rows: NDArray[np.int32], surge_bound: float) -> NDAr
 
 @njit
 def rarity(likes: int, read_temper: float) -> float:
-    """What co-visits with an item that was met count, in (0, 1]: ``(10 / (likes + 10)) ** read_temper``.
+    """Return the weight of co-visits with an item, in (0, 1]: ``(10 / (likes + 10)) ** read_temper``.
 
     A popular item is met together with everything. At 1 co-visits are a share of the item's likes, as in
     conditional probability; at 0.5, with the root of the other item's likes, they are a cosine (Deshpande &

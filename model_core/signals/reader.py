@@ -37,7 +37,7 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """How a release reads users, as its training did.
+    """Reads the features of users for a release, as its training did.
 
     Parameters
     ----------

@@ -191,7 +191,7 @@ def ease_before(
 
 
 def met_before(pasts: Pasts, items: NDArray[np.int32], described: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which of some items each past holds: (n, m) bool."""
+    """Return which of some items each past holds: (n, m) bool."""
     out = np.empty(items.shape, np.bool_)
     _met(pasts.bounds, pasts.items, len(described), items, out)
     return out
@@ -220,7 +220,7 @@ def with_unmet(ease: Ease, config: SignalConfig, features: ItemFeatures) -> Ease
 
 
 def map_log(log: Log, config: SignalConfig, features: ItemFeatures) -> ItemMapping:
-    """How items that are described later get their weights in `fit_log` of the same log."""
+    """Fit the mapping from items' features to weights in `fit_log` of the same log."""
     return fit_mapping(fit_known(log, config), features)
 
 

@@ -1,4 +1,4 @@
-"""What users state of themselves, as entities that they are linked to: their part of the knowledge graph.
+"""Users' stated attributes as entities that they are linked to: their part of the knowledge graph.
 
 A stated entity is read as one that the user is near, beside those that their history is linked to, so it says
 most where there is no history yet.

@@ -1,4 +1,4 @@
-"""What all partitions together say of items at a moment: rates of several half-lives, ages, popularity.
+"""Trends of items over all partitions: rates of several half-lives, ages and popularity.
 
 Half-lives are those of `model_core.signals.horizons`. Rates of all items are kept as of one reference time,
 to which an item's are brought when it has changed: to a moment they then decay by one number a half-life.
@@ -150,12 +150,12 @@ class Trends:
         return levels
 
     def first_ms(self) -> NDArray[np.int64]:
-        """When each item was first met, `NO_TIME` if never: (n_items,) int64, good until the next `read`."""
+        """Times of items' first events, `NO_TIME` without any: (n_items,) int64 ms, until the next `read`."""
         first: NDArray[np.int64] = self._times[FIRST]
         return first
 
     def newest_ms(self) -> int:
-        """When the newest event of all items was, `NO_TIME` if there is none."""
+        """Time of the newest event of all items in ms, `NO_TIME` if there is none."""
         return int(self._times[LAST].max(initial=NO_TIME))
 
     def _decays(self, now_ms: int) -> Floats:
@@ -167,7 +167,7 @@ class Trends:
 def popularity_signal(
     horizon: int, popularity: Popularity, trends: Trends, parts: Parts, times_ms: NDArray[np.int64]
 ) -> Floats:
-    """What a release is told of how popular items are, for requests of about one time: (N,) float32.
+    """Return the popularity signal of items for requests of about one time: (N,) float32.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ def _prior() -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What has been learned.
+    """Weights of the signals, and how they were learned.
 
     values : (N_SIGNALS,) float64; squares : (N_SIGNALS,) float64, sums of squared gradients
     level : logarithm of the summed odds of all items, on average

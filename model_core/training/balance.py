@@ -1,4 +1,4 @@
-"""How much each part of a score counts, chosen by what ranks best.
+"""Chooses the weights of a score's parts by what ranks best.
 
 Training minimises a likelihood, over all items and on rows that the networks learn by heart, early ones
 among them, when little had been counted yet. A slate shows ten items, to users who are mostly in the middle
@@ -131,7 +131,7 @@ def hold_back(log: Log, since: int) -> tuple[Log, Truth]:
 
 
 def unmet(log: Log) -> NDArray[np.bool_]:
-    """Where a user responds to an item that they had not met: (n,) bool by row of the log."""
+    """Return which events are responses to an item that is new to the user: (n,) bool by row of the log."""
     _, first = np.unique(log.users.astype(np.int64) * log.n_items + log.items, return_index=True)
     there = np.zeros(len(log), np.bool_)
     there[first] = True
@@ -139,7 +139,7 @@ def unmet(log: Log) -> NDArray[np.bool_]:
 
 
 def most_rows(log: Log) -> int:
-    """How many events are looked at, of a catalogue of that size."""
+    """Return the number of events to evaluate for a catalogue of that size."""
     return max(1, min(MOST_EVENTS, MOST_SCORES // max(log.n_items, 1)))
 
 

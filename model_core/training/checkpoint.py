@@ -16,7 +16,7 @@ from model_core.signals.config import SignalConfig
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What an epoch came to: mean retrieval loss in training and on later interactions, lower is better."""
+    """Result of an epoch: mean retrieval loss in training and on later interactions, lower is better."""
 
     loss: float
     validation: float

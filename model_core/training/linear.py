@@ -1,4 +1,4 @@
-"""How EASE is fitted, chosen by what ranks best on later events: its penalty, and how much of a low pass."""
+"""Chooses EASE's penalty and share of low-pass filter by what ranks best on later events."""
 
 from dataclasses import replace
 from itertools import product

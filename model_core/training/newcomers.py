@@ -1,4 +1,4 @@
-"""How far what new items say of themselves is trusted.
+"""Chooses how far the features of new items are trusted.
 
 Chosen on events that the networks have not learned from, with all known items taken for new ones: their
 vectors and EASE's weights are then those of leave-one-out, so no item has a part in what it is measured by.

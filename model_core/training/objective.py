@@ -40,7 +40,7 @@ Vectors = Tensor | _Some
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What is read and asked in a step: w of the `Windows`, and of their targets those that count."""
+    """Inputs of a training step: w of the `Windows`, and those of their targets that count."""
 
     events: NDArray[np.int64]
     targets: NDArray[np.int64]
@@ -50,7 +50,7 @@ class _Step:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """How the n targets of a step are asked for.
+    """The n targets of a step, and the states that predict them.
 
     rows : (n,) int64 rows of the log whose items are wanted
     sample : (n,) int64 rows of the samples; stranger : (n,) bool, whose past is not read
@@ -70,7 +70,7 @@ class _Asked:
 
 
 class Objective:
-    """What a model's training minimises.
+    """The loss that a model's training minimises.
 
     A softmax over a target and the items it is told apart from, met ones left out, twice: for the retrieval
     score, and for the ranker among the best by that score. The actions are binary.
@@ -177,7 +177,7 @@ class Objective:
         return loss, retrieval, asked
 
     def _shift(self, compared: Tensor) -> Tensor:
-        """What is added to scores: each column stands for as many items as it had a chance to be.
+        """Return what is added to scores, so that each column stands for the items that it was drawn from.
 
         The correction of sampled softmax (Bengio & Senecal 2008): minus the logarithm of how often an item is
         expected among the columns. For (n, 1 + m) items, () or (n,) + (1 + m,); 0 of the targets.

@@ -1,4 +1,4 @@
-"""How fast popularity is forgotten, chosen by what ranks best on later events."""
+"""Chooses the half-life of popularity by what ranks best on later events."""
 
 from dataclasses import replace
 

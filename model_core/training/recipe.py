@@ -1,4 +1,4 @@
-"""How a model is made for one dataset: a TOML file with the sizes, training, signals and privacy."""
+"""A recipe, a TOML file: sizes, training, signals and privacy of a model for one dataset."""
 
 import tomllib
 from collections.abc import Mapping

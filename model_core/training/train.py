@@ -44,7 +44,7 @@ HELD_OUT = 0.1  # kept out for the metrics when all interactions are to be train
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What training came to: the release, with its metrics, and the seconds of each stage."""
+    """Result of a training: the release, with its metrics, and the seconds of each stage."""
 
     release: Release
     seconds: dict[str, float]

@@ -25,7 +25,7 @@ SHARED = "ranker.entities."
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What another training came to.
+    """Result of another training, to start from.
 
     version : of its release
     until_ms : time of the latest event that it learned from

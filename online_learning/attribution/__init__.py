@@ -1,1 +1,1 @@
-"""Which slate an interaction rewards, and with how much."""
+"""Attribution: finds the slate that an interaction rewards, and the amount."""

@@ -1,4 +1,4 @@
-"""Which served slate an interaction rewards: the join of clicks with slates, for one partition.
+"""Joins clicks with the served slates that they reward, for one partition.
 
 `PendingSlates` holds the slates that can still be rewarded. An interaction that names its request rewards
 that slate; one that does not rewards the user's latest slate that contains the item. A slate is open from
@@ -37,7 +37,7 @@ CLOCKS_MS = 5 * 60_000
 
 
 class Outcome(StrEnum):
-    """What became of an interaction; the first two are rewards."""
+    """Result of attributing an interaction; the first two are rewards."""
 
     BY_REQUEST = "by_request"
     BY_USER_ITEM = "by_user_item"
@@ -87,12 +87,12 @@ class OpenSlate:
 
     @property
     def amounts(self) -> list[list[float]]:
-        """What each of the actions earned."""
+        """The reward of each action."""
         return [[amount for _, amount in self._at(position)] for position in range(len(self.item_ids))]
 
     @property
     def nbytes(self) -> int:
-        """What it takes of memory, about: its features twice, for the record has them too, and its items."""
+        """About how many bytes it takes: its features twice, for the record has them too, and its items."""
         of_items = len(self.item_ids) * ITEM_BYTES + 2 * self.features.nbytes
         return SLATE_BYTES + of_items + self.extra_bytes
 

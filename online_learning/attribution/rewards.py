@@ -1,4 +1,4 @@
-"""What a response is worth, and for how long after the slate it counts as its doing."""
+"""Rewards of responses, and the windows in which they are attributed to a slate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

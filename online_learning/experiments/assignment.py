@@ -1,4 +1,4 @@
-"""Which variant of an experiment a user belongs to: by hashing, so that nobody has to remember it."""
+"""Assigns users to variants of an experiment by hashing, so that no assignment has to be kept."""
 
 from collections.abc import Sequence
 

@@ -9,7 +9,7 @@ _EVENTS = re.compile(r"events\s*(<|>=)\s*(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What `parse` reads: users by their number of events, or by what they stated of themselves.
+    """A segment of users: by their number of events, or by a stated attribute.
 
     Attributes
     ----------

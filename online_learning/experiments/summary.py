@@ -1,4 +1,4 @@
-"""What an experiment has shown so far: each variant, its difference to the control, and its guardrails."""
+"""Summarises an experiment: each variant, its difference to the control, and its guardrails."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -129,7 +129,7 @@ def broken_guardrails(values: Mapping[str, float], bounds: Mapping[str, float]) 
 
 
 def _user_totals(columns: SlateColumns, variant: int) -> NDArray[np.float64]:
-    """What each user with a closed slate of a variant has earned: (users,) float64."""
+    """Total reward of each user with a closed slate of a variant: (users,) float64."""
     here = columns.closed & (columns.variants == variant)
     _, numbers = np.unique(columns.users[here], return_inverse=True)
     return np.bincount(numbers, columns.rewards[here]).astype(np.float64)  # ints where there is no slate

@@ -15,7 +15,7 @@ QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Diagnostics:
-    """How much of the log speaks for one policy under one estimator.
+    """Diagnostics of one policy's estimate: effective sample size and weights.
 
     With several positions, a figure of the weights is that of the worst position.
 

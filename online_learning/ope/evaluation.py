@@ -16,7 +16,7 @@ Interval = Literal["bootstrap", "bernstein"]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What one policy is worth, by one estimator.
+    """Estimated value of one policy, by one estimator.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why there is no estimate, and what can still be done.
+    """The reason why there is no estimate, and what can still be done.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Refusal:
 
 
 class Log(Protocol):
-    """What `evaluate` needs to know of a log: its rewards, (n,) or (n, K), and P from `target`."""
+    """Inputs of `evaluate`: a log's rewards, (n,) or (n, K), and P from `target`."""
 
     @property
     def rewards(self) -> Floats: ...  # noqa: D102

@@ -1,4 +1,4 @@
-"""What estimators give to intervals and diagnostics."""
+"""Types that estimators pass to intervals and diagnostics."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -31,7 +31,7 @@ class Refused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Contributions:
-    """What each of n logged rows adds to the estimated values of P policies, K terms to a row.
+    """Contributions of n logged rows to the estimated values of P policies, K terms to a row.
 
     An estimate is mean(plain) + sum over k of mean(numerator_k) / mean(denominator_k), means over rows.
     A self-normalised estimator has the ratio, so that a bootstrap can normalise every resample anew.

@@ -1,4 +1,4 @@
-"""What a learning policy is measured against on the same traffic. Neither learns."""
+"""Baselines for learning policies on the same traffic. Neither learns."""
 
 from typing import Any
 

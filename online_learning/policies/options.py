@@ -1,4 +1,4 @@
-"""What policies can be told: one struct a family, with the one default of each option."""
+"""Options of policies: one struct a family, with the one default of each option."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -26,7 +26,7 @@ class SoftmaxOptions:
 
 @dataclass(frozen=True, slots=True)
 class SlateRules:
-    """What the positions of a slate have to do with each other.
+    """Rules between the positions of a slate: diversity, group caps and fresh items.
 
     Parameters
     ----------

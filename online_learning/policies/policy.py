@@ -13,7 +13,7 @@ from online_learning.types import Candidates, PropensityKind, Slates
 
 
 class RegisteredPolicy:
-    """What a policy's class says of itself; `online_learning.policies.registry` finds it by `name`.
+    """Class attributes of a policy; `online_learning.policies.registry` finds it by `name`.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Policy(Protocol):
 
     @property
     def name(self) -> str:
-        """How the policy is called in settings, records and metrics."""
+        """Name of the policy in settings, records and metrics."""
         ...
 
     @property
@@ -57,7 +57,7 @@ class Policy(Protocol):
 
     @property
     def version(self) -> int:
-        """How many observations (impressions and rewards) the policy has learned from.
+        """Number of observations (impressions and rewards) that the policy has learned from.
 
         It is a function of the statistics alone, so two workers, or one before and after a restart,
         show the same version exactly when they have adopted the same amount of evidence. It stays 0

@@ -12,7 +12,7 @@ from online_learning.statistics.posterior import LinearPrior
 
 @dataclass(frozen=True, slots=True)
 class PolicySpec:
-    """What `parse` reads.
+    """A policy by name and options, as `parse` reads it.
 
     Attributes
     ----------

@@ -52,7 +52,7 @@ def find(name: str) -> type[RegisteredPolicy]:
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """What a policy learns from: makes its statistics and reads them.
+    """Makes and reads the statistics that a policy learns from.
 
     Statistics of one kind, half-life or release say nothing to a policy of another; their feature spaces
     have different names, so they never meet.

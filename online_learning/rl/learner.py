@@ -1,4 +1,4 @@
-"""What every learner has: a network for candidates, an optimiser, and the policy that comes of it."""
+"""Base of learners: a network for candidates, an optimiser, and the policy that they make."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator

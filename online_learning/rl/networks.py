@@ -19,7 +19,7 @@ first (van Seijen et al., "Hybrid reward architecture for reinforcement learning
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerConfig:
-    """What all learners share.
+    """Settings that all learners share.
 
     Attributes
     ----------

@@ -39,7 +39,7 @@ class MyopicOptimum(PopularityPolicy):
 
 @dataclass(frozen=True, slots=True)
 class Raced:
-    """What became of one policy.
+    """Result of one policy.
 
     Attributes
     ----------

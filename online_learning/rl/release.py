@@ -34,7 +34,7 @@ _NEEDED: dict[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class PolicyRelease:
-    """What a policy release holds.
+    """The contents of a policy release.
 
     Attributes
     ----------

@@ -14,7 +14,7 @@ from online_learning.types import Candidates, Slates
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What n users did until all had finished.
+    """Steps of n users until all had finished.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What learners learn from: slates with their rewards, and which slate came next."""
+"""Transitions that learners learn from: slates with their rewards, and the slate that came next."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Self

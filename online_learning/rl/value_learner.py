@@ -1,4 +1,4 @@
-"""What DQN and SARSA share: an item's value within a slate, fitted to rewards and to what comes next."""
+"""Base of DQN and SARSA: an item's value within a slate, fitted to rewards and to the next slate's value."""
 
 from abc import abstractmethod
 from copy import deepcopy

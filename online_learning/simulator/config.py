@@ -1,11 +1,11 @@
-"""How simulated users behave; every effect has a number that switches it off."""
+"""Settings of simulated users; every effect has a value that switches it off."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorConfig:
-    """What users are like.
+    """Settings of the behaviour of simulated users.
 
     Attributes
     ----------

@@ -27,7 +27,7 @@ what it has shown so far."""
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a step came to, for each of b users.
+    """Result of a step, for each of b users.
 
     Attributes
     ----------

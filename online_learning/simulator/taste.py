@@ -1,4 +1,4 @@
-"""What users like, fitted on real ratings: a low-rank model, and the click probabilities it stands for."""
+"""Users' tastes, fitted on real ratings: a low-rank model, and its click probabilities."""
 
 from dataclasses import dataclass
 from typing import Any, Self

@@ -13,7 +13,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """What b users do with a slate each.
+    """Reactions of b users to a slate each.
 
     Attributes
     ----------

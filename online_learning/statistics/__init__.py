@@ -1,1 +1,1 @@
-"""What policies learn from: sums that add up over partitions, and the models read off them."""
+"""Statistics that policies learn from: sums that add up over partitions, and the models read off them."""

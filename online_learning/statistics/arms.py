@@ -1,4 +1,4 @@
-"""What the policies with a model per item learn from: sums for each arm by itself."""
+"""Statistics of policies with a model per item: sums for each arm by itself."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any, Self

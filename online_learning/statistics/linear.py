@@ -1,4 +1,4 @@
-"""What policies with one model for all items learn from: sums over impressions and rewards."""
+"""Statistics of policies with one model for all items: sums over impressions and rewards."""
 
 from typing import Any, Self
 
@@ -14,7 +14,7 @@ SCHEMA_VERSION = 2
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What `to_bytes` writes."""
+    """The form that `to_bytes` writes."""
 
     v: int
     dim: int

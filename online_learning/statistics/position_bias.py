@@ -1,4 +1,4 @@
-"""How often each position of a slate is looked at, learned from clicks by EM.
+"""Learns the examination probability of each position of a slate from clicks, by EM.
 
 The position-based model (Richardson, Dominowska & Ragno, "Predicting clicks", WWW 2007) says
 P(click) = examination[position] x relevance: an item is taken when it is looked at and wanted. Which of the
@@ -48,7 +48,7 @@ _decode = msgspec.msgpack.Decoder(_Snapshot).decode
 
 
 class PositionStatistics:
-    """How often each band of scores was shown and taken at each position: additive over partitions.
+    """Counts of items shown and taken by band of scores and position: additive over partitions.
 
     Attributes
     ----------

@@ -12,7 +12,7 @@ from online_learning.types import PRIOR_PRECISION
 
 @dataclass(frozen=True, slots=True)
 class LinearPrior:
-    """What is believed before the first impression: w ~ N(weights, I / precision).
+    """Prior of a linear model before the first impression: w ~ N(weights, I / precision).
 
     With the last layer of a network as features this is the neural-linear model (Riquelme, Tucker &
     Snoek, "Deep Bayesian bandits showdown", ICLR 2018).

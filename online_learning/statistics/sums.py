@@ -1,4 +1,4 @@
-"""What every kind of statistics has in common: sums over observations of a linear model, in slots."""
+"""Base of all statistics: sums over observations of a linear model, in slots."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ Rows = NDArray[np.int64] | NDArray[np.bool_] | slice
 
 
 class InSpace(Protocol):
-    """What says which features it is about."""
+    """Something that names the feature space it belongs to."""
 
     @property
     def dim(self) -> int:
@@ -26,7 +26,7 @@ class InSpace(Protocol):
 
     @property
     def feature_space(self) -> str:
-        """What the features mean and how they are summed; others refuse to be added."""
+        """Name of the features and of how they are summed; statistics of another one refuse to be added."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What the broker is asked, and what it answers."""
+"""Panels of requests to the broker and of its answers."""
 
 from deploy.grafana.boards.shared import LAG, PARTITIONS
 from deploy.grafana.panel import STAGES, Panel, of_stage, quantiles, rate

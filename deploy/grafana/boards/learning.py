@@ -1,4 +1,4 @@
-"""What slates earn, what others would have earned, experiments, and whether scores drift."""
+"""Panels of rewards, off-policy estimates, experiments and score drift."""
 
 from deploy.grafana.boards.shared import CLICK_THROUGH
 from deploy.grafana.panel import STAGES, Panel, of_stage, quantiles, rate, ratio

@@ -1,4 +1,4 @@
-"""Which release serves, what becomes of others, and what the trainer does."""
+"""Panels of the release that serves, of its candidates, and of the trainer."""
 
 from deploy.grafana.boards.shared import RELEASE, RELEASE_AGE
 from deploy.grafana.panel import Panel, rate
