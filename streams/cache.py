@@ -1,4 +1,4 @@
-"""Where this machine keeps what it made or fetched once and needs again."""
+"""The cache folder of this machine: files that were made or fetched once and are needed again."""
 
 import atexit
 import contextlib

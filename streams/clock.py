@@ -1,4 +1,4 @@
-"""What time it is, for whoever waits or dates by it: a test moves a clock of its own by hand."""
+"""The clock that waits and timestamps go by; tests pass one that they move by hand."""
 
 import time
 from typing import Protocol

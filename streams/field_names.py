@@ -1,4 +1,4 @@
-"""What fields are called elsewhere: names of columns and of places in records, in ten languages."""
+"""Names that fields have elsewhere, in columns and records, in ten languages."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""What pydantic says of a value, in the words that everything else here uses."""
+"""Rewords pydantic's messages as all other errors here are worded."""
 
 import re
 

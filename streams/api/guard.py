@@ -1,4 +1,4 @@
-"""Who may pass: a request shows a token of the right scope, and does not come too often."""
+"""Guards a route: a request needs a token of the right scope, and a free place in its rate limit."""
 
 import functools
 import math

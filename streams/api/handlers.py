@@ -1,4 +1,4 @@
-"""What a handler of a request is."""
+"""The type of a request's handler."""
 
 from collections.abc import Awaitable, Callable
 

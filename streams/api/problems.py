@@ -1,4 +1,4 @@
-"""What is answered when there is no answer: `application/problem+json`, as RFC 9457 has it."""
+"""Error responses: `application/problem+json` as of RFC 9457."""
 
 from collections.abc import Mapping
 from http import HTTPStatus

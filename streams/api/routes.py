@@ -14,7 +14,7 @@ Place = Literal["public", "admin", "both"]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What may be asked.
+    """A route: its path, method and scope.
 
     Attributes
     ----------

@@ -30,7 +30,7 @@ _entries = TypeAdapter(dict[str, TokenSettings])
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What is known of a token: never the token.
+    """A token by its digest: the token itself is never kept.
 
     digest : SHA-256 of the token
     expires_s : Unix seconds, infinity for one that does not

@@ -1,4 +1,4 @@
-"""What fake users do, in the ways that the literature on shilling names.
+"""Events of fake users, by the shilling attacks that the literature names.
 
 Each fake is a sequence of items: targets, and fillers between them that make it look like a user, or that tie
 the targets to what others like.
@@ -25,7 +25,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What an attacker knows of a catalogue.
+    """An attacker's knowledge of a catalogue.
 
     popularity : (N,) int64, responses so far
     groups : by item, its genres or the like
@@ -92,7 +92,7 @@ def _bandwagon(known: Known, targets: Rows, events: int, rng: np.random.Generato
 
 
 def _segment(known: Known, targets: Rows, events: int, rng: np.random.Generator) -> Rows:
-    """What those like who like the targets' kind: items that share a group, by popularity."""
+    """Items of the targets' group, by popularity."""
     wanted = frozenset().union(*(known.groups[t] for t in targets.tolist()))
     near = np.array([bool(groups & wanted) for groups in known.groups])
     odds = (known.popularity + 1e-9) * (near if near.any() else 1)

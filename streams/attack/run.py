@@ -27,7 +27,7 @@ COUNTS = ("slates", "targeted", "shown", "positions", "likes", "hits")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How an attack goes.
+    """Plan of an attack.
 
     share : of fakes, in honest users; each publishes `events` clicks while `during` honest events go by
     warm : share of the interactions that were there before anybody is asked
@@ -66,7 +66,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Moment:
-    """What was seen while some honest events went by; `event` is the number of the last of them.
+    """Measurements over a stretch of honest events; `event` is the number of the last of them.
 
     slates, targeted : of the panel, and those of them with a target; shown, positions : targets, of all items
     likes, hits : honest likes that a slate was asked for, and those that were in it
@@ -85,7 +85,7 @@ class Moment:
 
 @dataclass(slots=True)
 class Course:
-    """How an attack, or a run without one, went.
+    """Course of a run with or without an attack.
 
     suspicion : in the end, of fakes and of honest users, where it is known
     """
@@ -211,7 +211,7 @@ async def run(site: Site, stage: Stage, plan: Plan, *, attack: bool) -> Course:
 
 
 def _due(n: int, event: int, plan: Plan) -> int:
-    """How many of n fake events are due once so many honest ones have gone by."""
+    """Number of the n fake events that are due after so many honest ones."""
     return int(n * min(1.0, max(0, event - plan.before) / plan.during))
 
 

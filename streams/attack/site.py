@@ -1,4 +1,4 @@
-"""Where an attack takes place: a worker in memory, or one on a cluster that is there for tests."""
+"""The site of an attack: a worker in memory, or one on a cluster for tests."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol, Self

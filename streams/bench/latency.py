@@ -39,7 +39,7 @@ class Latencies:
 
     @property
     def count(self) -> int:
-        """How many were added."""
+        """Number of values added."""
         return int(self._histogram.get_total_count())
 
     def encoded(self) -> str:

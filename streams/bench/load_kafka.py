@@ -30,7 +30,7 @@ CONSUMER = {
 
 
 class Answered(msgspec.Struct):
-    """What is read of a recommendation."""
+    """The fields of a recommendation that are read."""
 
     request_id: str
     fallback: str | None = None

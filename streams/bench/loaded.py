@@ -34,7 +34,7 @@ HOP_RATE = 50.0
 
 
 class Over(StrEnum):
-    """How requests come."""
+    """Way of asking: over Kafka or over HTTP."""
 
     KAFKA = "kafka"
     HTTP = "http"
@@ -56,7 +56,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What became of a load; cpu_ms is the worker's processor time for one answer, clicks beside included."""
+    """Result of a load; cpu_ms is the worker's processor time for one answer, clicks beside included."""
 
     load: Load
     outcome: Outcome

@@ -97,7 +97,7 @@ def prequential_command(
 
 @dataclass(slots=True)
 class Run:
-    """What a prequential run gave: one entry a like, by its place among the likes.
+    """Result of a prequential run: one entry a like, by its place among the likes.
 
     hits : dict of int to bool; a lost answer is a miss
     listed : the items of each slate

@@ -1,4 +1,4 @@
-"""What a prequential run is compared with: classical recommenders, by the same protocol.
+"""Classical recommenders that a prequential run is compared with, by the same protocol.
 
 They see the same events in exact time order, with the same items filtered, and cost seconds.
 """

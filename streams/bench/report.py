@@ -1,4 +1,4 @@
-"""What every benchmark says beside its figures: the machine, its load, a table, a JSON file, a picture."""
+"""Reports of benchmarks: the machine, its load, a table, a JSON file and a picture."""
 
 import json
 import os

@@ -33,7 +33,7 @@ CHANGELOGS = ("user-state", "policy-state")
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """How a worker came back; assigned_s and ready_s count from its start.
+    """Restart of a worker; assigned_s and ready_s count from its start.
 
     Until it is assigned, the process starts and the broker waits for the dead member's session to end.
     """

@@ -34,7 +34,7 @@ EXPECTED_RATE = 30_000
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """What a number of workers did together; cpu_us is the processor time of all of them an event."""
+    """Result of several workers together; cpu_us is the processor time of all of them an event."""
 
     workers: int
     events_per_second: float

@@ -61,7 +61,7 @@ def _iso(ms: int) -> str:
 
 
 def inside(click: Click) -> dict[str, object]:
-    """What `INSIDE` reads of a click."""
+    """The fields of a click that `INSIDE` reads."""
     return {
         "user": {"number": int(click.user_id[1:]), "plan": "free"},
         "object": {"sku": click.item_id, "rank": click.position, "list": click.request_id},

@@ -20,7 +20,7 @@ HISTORY, EDGES, SLATES_PER_EVENT = 50, 5, 0.01
 
 
 class Constants(msgspec.Struct, frozen=True, kw_only=True):
-    """What one worker was measured to do and to weigh.
+    """Measured rates and sizes of one worker.
 
     Work is in processor time, which other processes on the machine change little.
     """
@@ -50,7 +50,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a load needs; read_rows a second are the others' item statistics that each worker reads."""
+    """Resources for a load; read_rows a second are the others' item statistics that each worker reads."""
 
     workers: int
     for_events: int

@@ -1,4 +1,4 @@
-"""What happened inside a worker between two readings of its metrics: stages, and how late its loop was."""
+"""Stages and loop lag of a worker between two readings of its metrics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

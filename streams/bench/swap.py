@@ -44,7 +44,7 @@ SERVES = re.compile(r"release (\w{12}) serves in the place of")
 
 @dataclass(slots=True)
 class Phase:
-    """What became of a load while releases changed, in all rounds; mib is the worker's memory after each."""
+    """Results of a load while releases changed, of all rounds; mib is the worker's memory after each."""
 
     what: str
     swaps: int = 0

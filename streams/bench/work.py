@@ -1,10 +1,10 @@
-"""What a load generator is asked to do, and what became of it."""
+"""A load generator's task and its result."""
 
 import msgspec
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """What a generator sends.
+    """Task of a load generator.
 
     users are u0 to u<users - 1>, all alike likely. drain_s is how long after the last request answers are
     waited for; a request without one by then is unanswered.
@@ -27,12 +27,12 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def count(self) -> int:
-        """How many are sent."""
+        """Number of requests or events sent."""
         return max(1, round(self.rate * self.seconds))
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of it. latencies holds every request, unanswered ones with the time they waited.
+    """Result of a task. latencies holds every request, unanswered ones with the time they waited.
 
     late_ms is how much later than due the generator itself sent 99 % of what it sent: where it is not small,
     the machine could not make the load.

@@ -1,4 +1,4 @@
-"""What a serving benchmark serves: a release of random weights, a catalogue, and users with histories.
+"""Makes what a serving benchmark needs: a release of random weights, a catalogue, and users with histories.
 
 The graphs are the real ones, exported as training exports them, and only their weights are random: how long
 a request takes depends on shapes, not on what was learned. The release knows `KNOWN` items by name, with EASE

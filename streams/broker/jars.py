@@ -1,4 +1,4 @@
-"""What the embedded broker runs on: a Java, and Kafka's jars, fetched once with Maven."""
+"""Finds what the embedded broker runs on: a Java, and Kafka's jars, fetched once with Maven."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""What the canary says: a user of its own on each partition, an item of its own, and requests for previews.
+"""Events of the canary: a user of its own on each partition, an item of its own, and requests for previews.
 
 Users and item are in the state like any, so the whole way is tried. What others get does not change. The item
 is described by nobody, so it is in no slate, and a user who met nothing else pairs it with nothing. The slate

@@ -50,7 +50,7 @@ Strict = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class HowRead:
-    """What the options say of how `--data` is read."""
+    """Options of how `--data` is read."""
 
     told: Sequence[str] = ()
     like_from: float | None = None

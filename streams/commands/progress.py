@@ -1,4 +1,4 @@
-"""How far a command has read, and how long it will take: on stderr, for stdout is the answer's."""
+"""Shows a command's progress and its remaining time, on stderr: stdout is for the answer."""
 
 import sys
 import time

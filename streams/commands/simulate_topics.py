@@ -32,7 +32,7 @@ POLL_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """How many slates of k items to ask for, by how many users at a time; `seed` is of all they do."""
+    """Number of slates of k items to ask for, and of users at a time; `seed` is of all they do."""
 
     requests: int
     at_once: int
@@ -42,7 +42,7 @@ class Visit:
 
 @dataclass(slots=True)
 class Visits:
-    """What came of it: parallel lists, one entry an answered request, in the order of the answers.
+    """Results of the visits: parallel lists, one entry an answered request, in the order of the answers.
 
     `expected` are the clicks that the slate was worth, `best` those of the best slate of all items that the
     user had not clicked before.

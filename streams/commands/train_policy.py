@@ -49,7 +49,7 @@ METRICS, PICTURE = "metrics.json", "learning-curve.png"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyOptions:
-    """What the command line says of a policy's training."""
+    """Options of a policy's training."""
 
     file: Path | None
     out: Path

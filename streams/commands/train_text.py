@@ -53,7 +53,7 @@ METRICS, PICTURE, CURVES = "metrics.json", "learning-curve.png", "tensorboard"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextOptions:
-    """What the command line says of a training on texts."""
+    """Options of a training on texts."""
 
     task: Literal["ctr-text", "text-encoder"]
     data: Path | None

@@ -1,4 +1,4 @@
-"""Where the curves of a training go: TensorBoard's log, a run of Weights & Biases, or nowhere."""
+"""Writes the curves of a training to TensorBoard's log, a run of Weights & Biases, or nowhere."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager

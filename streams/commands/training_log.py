@@ -1,4 +1,4 @@
-"""What training reads from the topics: interactions, the items of `content`, and what `users` state."""
+"""Reads training data from the topics: interactions, items of `content`, and attributes of `users`."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,7 +73,7 @@ def read_topics(
 
 
 def _users(records: Iterable[Row]) -> list[User]:
-    """What each user stated last; who was erased has stated nothing."""
+    """The latest record of each user; an erased user has none."""
     users: dict[str, User] = {}
     for key, value, _ in records:
         if value is None:

@@ -22,7 +22,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which letters are meant; what is None or empty narrows nothing. topic is as the broker names it."""
+    """A selection of dead letters; None or empty selects all. topic is as the broker names it."""
 
     numbers: Collection[int] = ()
     topic: str | None = None

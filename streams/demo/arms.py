@@ -68,7 +68,7 @@ class Rate:
 
 @dataclass(slots=True)
 class Visits:
-    """What every visit gave: parallel lists, one entry a visit, in the order of the answers."""
+    """Results of the visits: parallel lists, one entry a visit, in the order of the answers."""
 
     users: list[int] = field(default_factory=list)
     shown: list[int] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What off-policy evaluation says of the demo's log, beside what the simulated users counted."""
+"""Off-policy estimates of the demo's log, beside what the simulated users counted."""
 
 from typing import Any
 

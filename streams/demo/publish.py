@@ -76,7 +76,7 @@ async def publish_rows(
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What `clicks` holds: (user_id, item_id, action) of each event by partition, and the latest time."""
+    """Contents of `clicks`: (user_id, item_id, action) of each event by partition, and the latest time."""
 
     events: list[tuple[str, str, str]]
     latest_ms: int

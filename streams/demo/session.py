@@ -1,4 +1,4 @@
-"""What a demo or a benchmark runs in: a cluster, child processes, and a clean way out."""
+"""A session of a demo or a benchmark: a cluster, child processes, and a clean way out."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What a demo came to: figures, and whether they are what the demo promises."""
+"""Summary of a demo: figures, and whether they are what the demo promises."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

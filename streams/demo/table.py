@@ -1,4 +1,4 @@
-"""What a demo shows while it runs: a live table on a terminal, a line now and then elsewhere."""
+"""Display of a running demo: a live table on a terminal, a line now and then elsewhere."""
 
 import asyncio
 import time

@@ -119,7 +119,7 @@ def draws(*, seed: int, user: int, visit: int, k: int, n_items: int) -> Draws:
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """What a user does with a slate: positions, in order; `liked` are among the clicked."""
+    """A user's reaction to a slate: positions, in order; `liked` are among the clicked."""
 
     clicked: list[int]
     liked: list[int]

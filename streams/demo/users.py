@@ -18,7 +18,7 @@ from streams.events import Click, Request
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """How users come by.
+    """Traffic of simulated users.
 
     Attributes
     ----------

@@ -213,7 +213,7 @@ class Flusher:
 
 
 class _Take:
-    """What a flush takes of a shard.
+    """The rows of a shard that a flush takes, and how they are put back if it fails.
 
     Attributes
     ----------

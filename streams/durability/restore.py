@@ -33,7 +33,7 @@ RESTORED = ("user-state", "policy-state", "recommendations")  # counted; clicks 
 
 
 class _Answered(msgspec.Struct):
-    """What is read of a slate that nobody can click on any more."""
+    """The fields that are read of a slate that nobody can click on any more."""
 
     request_id: str
 

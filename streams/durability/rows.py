@@ -171,7 +171,7 @@ class CoVisits(msgspec.Struct, array_like=True, gc=False):
 
 
 class SignalWeights(msgspec.Struct, array_like=True):
-    """What a worker had learned of the signals, from its clicks in this partition up to an offset, too."""
+    """Weights of signals that a worker learned, also from its clicks in this partition up to an offset."""
 
     v: int
     offset: int
@@ -257,7 +257,7 @@ def joined(pieces: Iterable[bytes], dtype: str) -> NDArray[Any]:
 
 
 def bounds_of(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each of some pieces begins, and the end: (n + 1,) int64."""
+    """Bounds of consecutive pieces: where each begins, and the end: (n + 1,) int64."""
     return np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
 
 
@@ -272,7 +272,7 @@ def weights_key(partition: int) -> bytes:
 
 
 def weights_row(weigher: Weigher, partition: int) -> Row:
-    """What has been learned of the signals, as it is saved with a partition."""
+    """Return the learned weights of signals as the row that is saved with a partition."""
     now, offset = weigher.weights, weigher.learned(partition)
     columns = (now.values.astype("<f8").tobytes(), now.squares.astype("<f8").tobytes())
     row = SignalWeights(SCHEMA_VERSION, offset, now.events, now.level, now.wins, now.losses, *columns)

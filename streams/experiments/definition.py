@@ -1,4 +1,4 @@
-"""What an experiment is, as it stands on the topic `experiments`: which users, which policies, since when."""
+"""Definition of an experiment on the topic `experiments`: its users, its policies, and its begin."""
 
 import re
 from collections.abc import Sequence

@@ -21,7 +21,7 @@ class _Item(msgspec.Struct, gc=False):
 
 
 class _Record(msgspec.Struct, gc=False):
-    """What is read of `Recommendation` and `Feedback`; closed_ms is only in the latter."""
+    """The fields that are read of `Recommendation` and `Feedback`; closed_ms is only in the latter."""
 
     request_id: str
     user_id: str

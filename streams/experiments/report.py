@@ -1,4 +1,4 @@
-"""What an experiment has shown so far: figures, alarms, and one sentence that says what to do."""
+"""Report of an experiment: figures, alarms, and one sentence that says what to do."""
 
 import msgspec
 import numpy as np
@@ -37,7 +37,7 @@ class VariantReport(msgspec.Struct, frozen=True):
 
 
 class Preference(msgspec.Struct, frozen=True):
-    """How many interleaved slates speak for each variant; rate of the second, with its interval."""
+    """Interleaved slates won by each variant; rate of the second, with its interval."""
 
     control: int
     variant: int

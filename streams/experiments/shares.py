@@ -1,4 +1,4 @@
-"""Which users a share of all has: by the hash that experiments assign them by."""
+"""Selects a share of all users by the hash that assigns them to experiments."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""What several sites count together, without any of them being told what another one counted.
+"""Federated counts: sums over several sites, of which no site learns another's part.
 
 It may import what `streams.verify` may, and that.
 """

@@ -243,7 +243,7 @@ def _pairs(
 
 
 async def _stored(settings: "Settings", release: "Release") -> "Statistics":
-    """What workers have learned from slates of the release, over all partitions."""
+    """Statistics that workers have learned from slates of the release, over all partitions."""
     from streams.federation.sums import stored_policy
     from streams.kafka.log import KafkaLog
     from streams.verify.command import committed_offsets

@@ -1,4 +1,4 @@
-"""What sites add up, as one row of numbers, and the release that comes of the sum.
+"""The counts that sites add up, as one row of numbers, and the release that is made of the sum.
 
 pairs: how many users like both of two items, for co-visits and EASE. policy: impressions and rewards by
 feature, as workers that serve the release have learned them. Both are sums over users, so the sum over sites
@@ -47,7 +47,7 @@ def size_of(release: Release, sums: Sequence[Kind]) -> int:
 
 
 def pairs_of(users: NDArray[np.str_], items: NDArray[np.str_], release: Release) -> NDArray[np.float64]:
-    """How many of some users like both of two items of a release, from their likes; others are left out.
+    """Count the users who like both of two items of a release, from their likes; other items are left out.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ async def stored_policy(
 
 
 def learning_of(settings: Settings, release: Release, *, named: bool) -> Learning:
-    """What the policy of the settings learns from, with the release's version or without."""
+    """Statistics of the settings' policy, with the release's version or without."""
     return Spaces(settings).learning(release.version if named else "", release.feature_dim)
 
 

@@ -1,4 +1,4 @@
-"""What somebody said of how files are read."""
+"""Choices of how files are read, as given on the command line."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from streams.importing.faults import FileError
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What somebody said of all files; None leaves it to what the values look like.
+    """Choices for all files; None leaves it to what the values look like.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Which column of a table is which field of ours: by its name, by its values, or because somebody said so."""
+"""Maps columns of a table to fields: by name, by values, or as given on the command line."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ class MissingColumn(FileError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a file becomes records.
+    """Plan of how a file becomes records.
 
     Attributes
     ----------

@@ -52,7 +52,7 @@ class Reading:
 
 @dataclass(slots=True)
 class _Found:
-    """What the tables gave by now; who and what is named is kept once."""
+    """The rows read so far; each user and item id is kept once."""
 
     users: dict[str, int] = field(default_factory=dict)
     items: dict[str, int] = field(default_factory=dict)

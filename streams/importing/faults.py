@@ -1,4 +1,4 @@
-"""What is wrong with a file, which ends its import, and with a row, which costs the row alone."""
+"""Errors of files, which end an import, and of rows, which cost the row alone."""
 
 from collections import Counter
 from collections.abc import Sequence

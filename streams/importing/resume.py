@@ -1,4 +1,4 @@
-"""How far an import has come, in a small file beside what is imported, until it is through."""
+"""Saves the progress of an import in a small file beside the data, until it is complete."""
 
 import os
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ SUFFIX = ".slatestream-import"
 
 
 class Place(msgspec.Struct):
-    """What was published of a file: its first so many records, made in this way and for this topic."""
+    """Progress of a file: how many of its records were published, with which choices and to which topic."""
 
     published: int
     made_by: dict[str, Any]

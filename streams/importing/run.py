@@ -29,7 +29,7 @@ READING = 0.4  # of the time that a file takes whose records are put in order
 
 
 class Progress(Protocol):
-    """What is told while a file is imported."""
+    """Callback for the progress of an import."""
 
     def __call__(self, file: Path, step: str, share: float, records: int) -> None:
         """Take which share of the file is done, and how many records were made or published by now."""
@@ -50,7 +50,7 @@ class Source:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one file.
+    """Result of importing one file.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How files are read and published; see the command.
+    """Options of reading and publishing files; see the command.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What an import shows: how it reads each file, how far it is, and what became of the rows."""
+"""Display of an import: how each file is read, its progress, and what became of the rows."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence

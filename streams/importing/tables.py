@@ -55,11 +55,11 @@ class Table(Protocol):
 
     @property
     def about(self) -> str:
-        """What it is, in a few words."""
+        """Format of the file in a few words."""
 
     @property
     def layout(self) -> list[str]:
-        """What decides which value is in which column: the order of columns, and what is between them."""
+        """The layout of the columns: their order, and the separator."""
 
     def rows(self) -> Iterator[Row | Bad]:
         """Yield line and values of each row, in the order of `columns`; of a bad one line, fault and text."""
@@ -89,7 +89,7 @@ class Delimited:
 
     @property
     def about(self) -> str:
-        """What it is, in a few words."""
+        """Format of the file in a few words."""
         kind = "RecBole" if self.types else "MovieLens" if not self.has_header else "text"
         return f"{kind}, values between {NAMES.get(self.separator, repr(self.separator))}" + (
             "" if self.encoding == "utf-8" else f", read as {self.encoding}"

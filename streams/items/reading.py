@@ -1,4 +1,4 @@
-"""How a worker reads users: as the release's training did, and by the settings where there is no release."""
+"""Makes the reader of users: as the release's training read them, else by the settings."""
 
 from model_core.release.folder import Release
 from model_core.signals.config import SignalConfig

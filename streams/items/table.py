@@ -143,7 +143,7 @@ class ItemTable:
 
     @property
     def n_known(self) -> int:
-        """How many of the described items the release knows, of those encoded so far."""
+        """Number of described items, of those encoded so far, that the release knows."""
         described = self._catalogue.windows.known
         n = min(len(described), self._used)
         return int(np.count_nonzero(self._known[:n] & described[:n]))
@@ -204,7 +204,7 @@ class ItemTable:
         )  # fmt: skip
 
     def describe(self, rows: NDArray[np.int64]) -> ItemBatch:
-        """What the item encoder sees of some rows, as the catalogue has them now."""
+        """Inputs of the item encoder for some rows, as the catalogue has them now."""
         release, catalogue = self._scorer.release, self._catalogue
         edges, relations, mask = catalogue.edges(rows, release.n_neighbours)
         entities = np.where(mask, self.release_entities(edges), 0)

@@ -1,4 +1,4 @@
-"""What a release's policy begins with: sums over slates that other releases made, in its own features.
+"""Statistics that a release's policy starts with: sums over other releases' slates, in its own features.
 
 The trainer works them out from `feedback` (`streams.trainer.refit`). They are a file of the release, so its
 version vouches for them, and they are added to what workers learn of this release's own slates. No slate is

@@ -28,7 +28,7 @@ PARTS_AT_ONCE = 64
 
 @dataclass(slots=True)
 class _Copy:
-    """What a thread may read while the event loop goes on adding to `source`; pieces are yet to be put in."""
+    """A copy that a thread may read while the event loop adds to `source`; pieces are yet to be put in."""
 
     source: Statistics
     statistics: Statistics

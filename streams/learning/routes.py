@@ -1,4 +1,4 @@
-"""Who serves a request, and the slates of a batch: each by its own policy, or by two that are interleaved."""
+"""Routes requests to policies and makes the slates of a batch: each by one policy, or by two interleaved."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -19,7 +19,7 @@ from online_learning.types import Candidates, PropensityKind
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """What serves a user: one policy, or two that are interleaved; experiment is None for the live one."""
+    """The route of a user: one policy, or two that are interleaved; experiment is None for the live one."""
 
     policies: tuple[Policy, ...]
     variants: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class UserView:
-    """What decides who serves a user; events ever and attributes stated.
+    """The facts that decide a user's route: number of events ever, and stated attributes.
 
     enrolled: the user may be in an experiment.
     """

@@ -39,7 +39,7 @@ _REALS = {"float": 4, "double": 8}
 
 
 class _Wanted:
-    """What the paths want of a value: itself, or what is in it."""
+    """What the paths read of a value: itself, or fields in it."""
 
     def __init__(self) -> None:
         self.itself = False
@@ -103,7 +103,7 @@ class _Program:
         return step
 
     def _place(self) -> int:
-        """Where the next step will be; what was to be written before it is."""
+        """Index of the next step; pending literals are written before it."""
         if self._pending:
             begin = len(self._texts)
             self._texts += self._pending

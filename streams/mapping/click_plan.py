@@ -43,7 +43,7 @@ _INSIDE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 
 class Plan(NamedTuple):
-    """What `read_mapped` is given of a mapping, in its order; texts of offsets need the partition."""
+    """Arguments of `read_mapped` for a mapping, in its order; texts of offsets need the partition."""
 
     nodes: Table
     children: Table

@@ -113,7 +113,7 @@ def _read(
 
 
 def _opening(plan: ClickPlan, records: RecordColumns) -> Data:
-    """What stands before the payloads of a batch; empty where they are not beside their schema."""
+    """The bytes before the payloads of a batch; empty where they are not beside their schema."""
     values = (records[row].value for row in range(min(len(records), _SEARCHED if plan.in_schemas else 0)))
     found = next((text for value in values if value is not None and (text := payload_opening(value))), b"")
     return np.frombuffer(found, np.uint8)

@@ -54,7 +54,7 @@ class Place:
 
     @property
     def distinct(self) -> int:
-        """How many values differ, of texts, numbers and booleans."""
+        """Number of distinct values among texts, numbers and booleans."""
         return len({repr(value) for value in self.values})
 
     @property
@@ -81,7 +81,7 @@ def _is_iso(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What a sample holds.
+    """Contents of a sample.
 
     Attributes
     ----------

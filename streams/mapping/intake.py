@@ -1,4 +1,4 @@
-"""Which topics are mapped, and what their records are worth."""
+"""Maps topics' records to events at a worker's intake."""
 
 from streams.decoding.refusals import refused
 from streams.kafka.columns import Record, RecordColumns

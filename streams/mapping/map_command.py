@@ -29,7 +29,7 @@ MOST_SHOWN = 2_000  # characters of a value in a table
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a mapping makes of one record.
+    """Result of mapping one record.
 
     Attributes
     ----------

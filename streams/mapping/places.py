@@ -10,7 +10,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 
 class Context:
-    """What the paths of one event lead into.
+    """The values that the paths of one event start from.
 
     Attributes
     ----------

@@ -155,7 +155,7 @@ class _Chooser:
         return self.places[min(ranked)[-1]] if ranked else None
 
     def _more(self, name: str, path: str) -> Sequence[str]:
-        """What else means the field there: an item's own record, or part, calls its id just `id`."""
+        """Further names of the field there: an item's own record, or part, calls its id just `id`."""
         alone = self.proposal.feeds == "content" or path.startswith("@")
         return (r"^(id|uuid|guid|key|code|ref)$",) if name == "item_id" and alone else ()
 
@@ -366,7 +366,7 @@ def _is_shared(place: Place) -> bool:
 
 
 def _separator(place: Place) -> str | None:
-    """What cuts these texts into short ones, some of which come again."""
+    """Return the separator that cuts these texts into short ones, some of which recur."""
     for separator in ("|", ";", ","):
         parts = [part.strip() for value in place.values for part in value.split(separator)]
         several = sum(separator in value for value in place.values) >= max(1, len(place.values) // 5)

@@ -27,7 +27,7 @@ class UnknownSchema(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What a registry says of a schema.
+    """A schema as the registry returns it.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _body(error: urllib.error.HTTPError) -> bytes:
-    """What a refusal says; nothing where that does not come."""
+    """Body of an error response; empty where it does not arrive."""
     with error:
         try:
             return error.read(LONGEST_ANSWER)

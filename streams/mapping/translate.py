@@ -32,7 +32,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """What a batch of a source's records became.
+    """Result of mapping a batch of a source's records.
 
     Attributes
     ----------

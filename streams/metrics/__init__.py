@@ -1,4 +1,4 @@
-"""What is counted and measured, and the port it is read at."""
+"""Metrics of a worker, and the port they are read at."""
 
 from streams.metrics.intake import DEAD_LETTER_REASONS
 from streams.metrics.registry import Described

@@ -1,4 +1,4 @@
-"""What a worker counts of what it reads, and of what the broker does not take from it."""
+"""Metrics of a worker's input, and of records that the broker refuses."""
 
 from streams.decoding.records import REASONS
 from streams.metrics.registry import Registered, bound, check, unknown

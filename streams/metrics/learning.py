@@ -1,4 +1,4 @@
-"""What a worker counts of slates whose window has ended, of rewards and of experiments."""
+"""Metrics of closed slates, rewards and experiments."""
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""What the metrics of a worker are made with: each is described once and bound to what it may count."""
+"""Registry of a worker's metrics: each is described once and bound to its labels."""
 
 from bisect import bisect_left
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # Prometheus sees by
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What a metric is: its name as it is scraped, its type, its labels and its help."""
+    """Description of a metric: its name as scraped, its type, its labels and its help."""
 
     name: str
     kind: str

@@ -1,4 +1,4 @@
-"""What a worker tells of the releases that it serves."""
+"""Metrics of the releases that a worker serves."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What a worker counts and times of the slates that it makes, and of HTTP."""
+"""Metrics of the slates that a worker makes, and of HTTP."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

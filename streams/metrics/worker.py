@@ -1,4 +1,4 @@
-"""What a worker tells Prometheus: counters, gauges and histograms, observed per batch.
+"""All metrics of a worker: counters, gauges and histograms, observed per batch.
 
 Every label value is one of a fixed set (`streams.metrics.tables`), so the number of series does not grow with
 users, items or what a sender writes. A series is there from the start where its zero says something, and

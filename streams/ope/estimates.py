@@ -35,7 +35,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the log says of one policy by one estimator.
+    """Estimate of one policy by one estimator, or why there is none.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How intervals are drawn, and below what an estimate is refused."""
+    """Options of intervals, and limits below which an estimate is refused."""
 
     resamples: int = 1000
     seed: int = 0

@@ -25,7 +25,7 @@ from streams.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is judged, and how often.
+    """Window of slates that is evaluated, and how often.
 
     Attributes
     ----------

@@ -22,7 +22,7 @@ class _Position(msgspec.Struct, frozen=True, gc=False):
 
 
 class LoggedSlate(msgspec.Struct, frozen=True, gc=False):
-    """What evaluation reads of a `Feedback` record; of a log from elsewhere, some may be missing."""
+    """The fields of a `Feedback` record that are evaluated; in a log from elsewhere some may be missing."""
 
     request_id: Id
     user_id: Id
@@ -100,7 +100,7 @@ class Columns:
 
     @property
     def without_propensities(self) -> int:
-        """How many slates say nothing of how they were chosen."""
+        """Number of slates without propensities."""
         return int(np.isnan(self.propensities).any(axis=1).sum())
 
     def rows(self, which: NDArray[np.bool_]) -> "Columns":

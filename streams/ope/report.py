@@ -1,4 +1,4 @@
-"""What an evaluation found, as a table, as JSON, and in words where it was refused."""
+"""Report of an evaluation: as a table, as JSON, and in words where it was refused."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ UNITS = {"responses": "responses a slate", "weights": "reward a slate, in action
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of the records.
+    """Counts of records by what became of them.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What users share in items, folded from the logs as if some users had done nothing."""
+"""Shared item statistics, folded from the logs as if some users had done nothing."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""What can be refused is refused before the long work of a quickstart."""
+"""Checks that refuse a quickstart before its long work."""
 
 from typing import Any
 

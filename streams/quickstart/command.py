@@ -66,7 +66,7 @@ AsJson = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the command line says beside how files are read."""
+    """Options of a quickstart beside those of reading files."""
 
     train: str
     even_if_worse: bool

@@ -25,7 +25,7 @@ WORDS = {
 
 
 class Kept(msgspec.Struct):
-    """How far a quickstart has come.
+    """Progress of a quickstart, as kept in its folder.
 
     Attributes
     ----------
@@ -58,12 +58,12 @@ class Folder:
 
     @property
     def broker(self) -> Path:
-        """Where the broker keeps its log."""
+        """Folder of the broker's log."""
         return self.path / "kafka"
 
     @property
     def release(self) -> Path:
-        """Where the release is, once one is trained."""
+        """Folder of the trained release."""
         return self.path / "release"
 
     @property
@@ -73,7 +73,7 @@ class Folder:
 
     @property
     def worker_log(self) -> Path:
-        """What the worker printed."""
+        """File of the worker's output."""
         return self.path / "worker.log"
 
     def keep(self, **changed: Any) -> None:

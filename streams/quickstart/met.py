@@ -1,4 +1,4 @@
-"""Who and what is met while files are read: what a look at their rows can say before they are published."""
+"""Counts users, items and events while files are read, before they are published."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ class Met:
 
     @property
     def events(self) -> int:
-        """How many there are."""
+        """Number of events."""
         return self.users.total()
 
     def example(self) -> str | None:

@@ -40,7 +40,7 @@ STUCK_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """Where the worker serves, and whether it stays."""
+    """Address of the worker that serves, and whether it keeps running."""
 
     port: int
     console_port: int
@@ -232,7 +232,7 @@ def caught_up(worker: WorkerProcess, items: int, say: Say) -> None:
 
 
 class Pace:
-    """How quickly texts are encoded, which is most of the work, and so how long the rest takes."""
+    """Estimates the remaining time from how fast texts are encoded, which is most of the work."""
 
     def __init__(self, items: int) -> None:
         self._items = items
@@ -254,7 +254,7 @@ class Pace:
 
 
 class Taken(NamedTuple):
-    """How far a worker is: records that it has not processed yet, and items whose texts it has encoded."""
+    """Progress of a worker: records not processed yet, and items whose texts are encoded."""
 
     left: int
     encoded: int

@@ -1,4 +1,4 @@
-"""Which items each request of a batch may be given: the bitmap of the moment, less and limited by rows."""
+"""Eligible items of each request of a batch: the shared bitmap, less and limited by rows."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _NONE = np.zeros(0, np.int32)
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What B requests may be given, over N rows.
+    """Eligible items of B requests, over N rows.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a batch says of items, gathered in the event loop.
+    """Inputs of `AllowedRows` for a batch of requests, gathered in the event loop.
 
     filters : for each request, for each of its filters, lists of rows of which one must have an item
     """
@@ -114,7 +114,7 @@ class AllowedRows:
         return found
 
     def _eligible(self, wanted: Wanted, n: int) -> tuple[NDArray[np.bool_], list[Rows]]:
-        """What any request may be given at its own time, and which of that each one may not."""
+        """Items eligible for any request at its time, and those of them that each request excludes."""
         bits = wanted.bits[:n] if len(wanted.bits) >= n else grown(wanted.bits, n)
         none: list[Rows] = [_NONE] * len(wanted.requests)
         if all(wanted.on_time):

@@ -1,4 +1,4 @@
-"""Which items may be served: one bitmap for all requests of a moment, changed in place."""
+"""Eligible items: one bitmap for all requests of a moment, changed in place."""
 
 import heapq
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ class Eligibility:
 
     @property
     def until_ms(self) -> int:
-        """When the next item is published or expires."""
+        """Time in ms at which the next item is published or expires."""
         return self._times[0][0] if self._times else FOR_EVER
 
     @property

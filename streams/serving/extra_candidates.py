@@ -22,7 +22,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What the candidates of a batch must contain, and what is special about some.
+    """Items that the candidates of a batch must contain: pinned, boosted and fresh ones.
 
     Attributes
     ----------

@@ -38,7 +38,7 @@ class Ranking(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Which items of a list are wanted: k of those that have a value of each filter and are not excluded."""
+    """Selection from a list: k items that have a value of each filter and are not excluded."""
 
     k: int
     filters: Mapping[str, Sequence[str]]

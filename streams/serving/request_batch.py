@@ -45,7 +45,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What must be read together, at one moment, in the event loop: O(what the users have done).
+    """State that is read together, at one moment, in the event loop: O(events of the users).
 
     diverse: whether a policy reads the rules of slates, asked once a batch, for experiments come and go.
     """

@@ -1,4 +1,4 @@
-"""What the rules of a slate need to know of its candidates: vectors, groups, freshness."""
+"""Features of candidates that the rules of a slate need: vectors, groups and freshness."""
 
 from typing import Any
 

@@ -26,7 +26,7 @@ MOST = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Shadowed:
-    """What the release makes of a request, and of the slate that was served.
+    """The shadow release's slate for a request, and its scores of the slate that was served.
 
     agreement : share of the slate that it would have shown, too
     seconds : that it took; live_s : from when the request came in until its slate was published
@@ -42,7 +42,7 @@ class Shadowed:
 
 @dataclass(slots=True)
 class Shadow:
-    """What a release has made of requests in one trial.
+    """Results of a shadow release in one trial.
 
     Attributes
     ----------

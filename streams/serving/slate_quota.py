@@ -1,4 +1,4 @@
-"""How many slates of one user's hour policies learn from, impressions and rewards together.
+"""Limits the slates of one user's hour that policies learn from, impressions and rewards together.
 
 What was decided is in each slate's record, which has no features where nothing is learned from it. So
 statistics are a function of the records, and what is counted here may be forgotten: a worker that begins

@@ -1,4 +1,4 @@
-"""What can be set: a worker's settings, mapped topics, tokens, and what is said of mistakes."""
+"""Settings: of a worker, of mapped topics and of tokens, and the messages for mistakes."""
 
 from streams.settings.kafka import ENV_PREFIX
 from streams.settings.settings import Settings, load_settings

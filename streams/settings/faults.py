@@ -1,4 +1,4 @@
-"""What is said of settings that break a rule, and of variables that are no settings."""
+"""Messages for settings that break a rule, and for variables that are no settings."""
 
 import difflib
 import json

@@ -11,7 +11,7 @@ from streams.settings.tokens import TokenSettings
 
 
 class HttpSettings(BaseModel):
-    """Where a worker listens, who may ask, and how much."""
+    """The address of a worker, its tokens, and limits of requests."""
 
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 6066

@@ -13,7 +13,7 @@ ENV_PREFIX = "SLATESTREAM_"
 
 
 class KafkaSettings(BaseModel):
-    """How brokers and the schema registry are reached, and the names of group and topics."""
+    """Connections to brokers and the schema registry, and the names of group and topics."""
 
     bootstrap_servers: str = Field(
         "127.0.0.1:9092",

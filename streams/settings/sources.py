@@ -63,7 +63,7 @@ class _Table(BaseModel):
 
 
 class FieldSource(_Table):
-    """Where one field comes from, and what is done to it, in the order of the attributes."""
+    """Source of one field, and the steps applied to it, in the order of the attributes."""
 
     path: str | None = Field(None, description="Place in the record, such as `user.id`.")
     template: str | None = Field(None, description="Text with paths in braces, such as `{shop}:{item.id}`.")
@@ -96,7 +96,7 @@ class FieldSource(_Table):
 
 
 class Condition(_Table):
-    """What must hold for a record to be read; all that is given must hold."""
+    """Condition for a record to be read; all that is given must hold."""
 
     path: str
     is_: tuple[Any, ...] | None = Field(None, alias="is")

@@ -11,7 +11,7 @@ DEFAULT_ACTIONS = {"view": 0.2, "click": 1.0, "like": 2.0, "purchase": 4.0, "dis
 
 
 class StateSettings(BaseModel):
-    """Which events count, what is kept of them, and how much."""
+    """Actions of events, the state kept of them, and its bounds."""
 
     # Events
     actions: dict[str, float] = Field(

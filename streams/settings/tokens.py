@@ -1,4 +1,4 @@
-"""What a bearer token is in the settings."""
+"""A bearer token in the settings."""
 
 from typing import Annotated, Literal
 

@@ -9,7 +9,7 @@ from streams.settings.rules import Fraction, Positive
 
 
 class TrainerSettings(BaseModel):
-    """When a release is trained, which gates it passes, and how it is tried as a shadow or a canary."""
+    """Triggers and gates of training, and trials of a release as a shadow or a canary."""
 
     trainer_every_events: Positive = Field(
         10_000, description="`slatestream trainer` trains after this many new clicks and rewarded slates."

@@ -289,7 +289,7 @@ class Catalogue:
 
     @property
     def windows(self) -> Windows:
-        """When items may be served; ask again after anything that may grow it."""
+        """Times at which items may be served; ask again after anything that may grow it."""
         return self._windows
 
     @property
@@ -316,7 +316,7 @@ class Catalogue:
         return self._titles[row] if 0 <= row < len(self._titles) else ""
 
     def published_ms(self, rows: NDArray[Any]) -> NDArray[np.int64]:
-        """When items were published, 0 where one does not say or does not exist: as the shape of `rows`."""
+        """Publication times in ms, 0 where unknown: as the shape of `rows`."""
         windows = self._windows
         inside = (rows >= 0) & (rows < len(windows.known))
         at = np.where(inside, rows, 0)

@@ -100,7 +100,7 @@ def _look_back(
 
 @inner
 def _of_hour(stamps: Ints, cells: Rows, chunk: int, first: int, position: int, hour: int) -> int:
-    """How many of a chunk's events in [first, position) are of an hour or later, from the last one back."""
+    """Count a chunk's events in [first, position) of an hour or later, from the last one back."""
     size = 0
     for k in range(position - 1, first - 1, -1):
         if (stamps[at(cells, chunk, k)] >> ACTION_BITS) // HOUR_MS < hour:

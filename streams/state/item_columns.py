@@ -1,4 +1,4 @@
-"""What a catalogue keeps of its items in columns, by item row: embeddings, and when they may be served."""
+"""Columns of a catalogue by item row: embeddings, and times at which items may be served."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -57,7 +57,7 @@ class ItemVectors:
 
 
 class Windows(NamedTuple):
-    """When items may be served, by row: replaced as a whole when it grows, so that threads may read it.
+    """Times at which items may be served, by row: replaced when it grows, so that threads may read it.
 
     known, available : (capacity,) bool; published, expires : (capacity,) int64 ms
     """

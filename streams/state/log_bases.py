@@ -1,4 +1,4 @@
-"""Which logs the offsets in rows are of, and how they go on in a log that was made anew.
+"""Ids of the logs that offsets in rows refer to, and how offsets go on when a topic is made anew.
 
 A topic that is deleted and made again counts its offsets from 0, while rows say that they have been applied
 up to where the old one ended. So a partition remembers the id of each topic whose offsets its rows have, and
@@ -71,11 +71,11 @@ class LogBases:
         self.unsaved = any(value != self.row() for value in copies)
 
     def row(self) -> bytes:
-        """What the changelogs are to say."""
+        """The row that the changelogs should hold."""
         return _encode(LogsRow(ROW_VERSION, self._ids, self._bases))
 
     def of(self, name: str) -> int:
-        """What is added to a topic's offsets in rows."""
+        """The base that is added to a topic's offsets in rows."""
         return self._bases.get(name, 0)
 
     def meet(self, ids: Mapping[str, str], newest: Mapping[str, int]) -> list[str]:

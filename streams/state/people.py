@@ -1,4 +1,4 @@
-"""What the users of a batch have done and said, gathered at one moment by one kernel a partition."""
+"""Histories and stated facts of a batch's users, gathered at one moment by one kernel a partition."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -324,7 +324,7 @@ class Profiles:
         return len(old)
 
     def last_ms(self, rows: NDArray[np.int32]) -> NDArray[np.int64]:
-        """When users last did or stated something, by their event times: (n,) int64; any thread may ask."""
+        """Times of users' last events or statements, event time: (n,) int64 ms; any thread may ask."""
         out = np.zeros(len(rows), np.int64)
         kernels.last_times(self.rings, rows, out)
         said = [(row, one.timestamp_ms) for row, one in list(self.stated.items())]

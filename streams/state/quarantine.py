@@ -1,4 +1,4 @@
-"""Who is in quarantine: users whose clicks count for their own slates and for nothing that users share.
+"""Users in quarantine: their clicks count for their own slates, and in no shared statistics.
 
 A mark says from which click on, and up to which. So whether a click counts is a function of its offset and
 of marks: the same when it is read again, by whoever has the marks. They are durable no later than anything

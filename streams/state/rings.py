@@ -61,7 +61,7 @@ class Rings(NamedTuple):
 
 @inner
 def at(cells: Rows, chunk: int, position: int) -> int:
-    """Where an event lies in `items`, `stamps` and `offsets`."""
+    """Index of an event in `items`, `stamps` and `offsets`."""
     return np.int64(cells[chunk, position >> 2]) * CELL + (position & 3)  # type: ignore[return-value]
 
 
@@ -99,7 +99,7 @@ def put_offset(cells: Rows, bases: Ints, offsets: Deltas, chunk: int, position: 
 
 @inner
 def sign_bit(item: int) -> int:
-    """Which of the 64 bits of SIGN an item has."""
+    """The bit, of the 64 of SIGN, that an item has."""
     return ((item * 0x9E3779B1) & 0xFFFFFFFF) >> 26
 
 

@@ -1,4 +1,4 @@
-"""What a partition's slates and the clicks on them teach: bandit statistics and position bias."""
+"""Learns bandit statistics and position bias from a partition's slates and the clicks on them."""
 
 from collections import deque
 from collections.abc import Callable, Sequence

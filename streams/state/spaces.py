@@ -1,4 +1,4 @@
-"""What policies learn from, for each release: the features of one mean nothing to another."""
+"""Feature spaces: each release has statistics of its own, as features of releases are not comparable."""
 
 from functools import lru_cache
 

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class MemoryEvents:
-    """What an application says to a worker and hears from it; what is said is dated by the clock."""
+    """Events from an application to a worker and back; those sent are dated by the clock."""
 
     def __init__(self, settings: Settings, log: MemoryLog, clock: Clock) -> None:
         self._settings = settings

@@ -291,7 +291,7 @@ class MemoryLog:
         ]
 
     def layout(self, topics: Collection[str]) -> Layout:
-        """Which of some topics there are."""
+        """Return those of some topics that exist."""
         counts = Counter(topic for topic, _ in self._partitions)
         return {
             topic: Topic(f"{topic}/{self._lives.get(topic, 0)}", counts[topic])

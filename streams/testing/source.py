@@ -1,4 +1,4 @@
-"""What readers and writers in memory ask of a log."""
+"""Interfaces of the in-memory log to its readers and writers."""
 
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ class Aborted(Exception):
 
 
 class Watcher(Protocol):
-    """Whoever wants to know that something was written."""
+    """Is notified of writes."""
 
     def wake(self) -> None:
         """Look whether there is something to read."""
@@ -64,7 +64,7 @@ class Source(Protocol):
         ...
 
     def layout(self, topics: Collection[str]) -> Layout:
-        """Which of some topics there are."""
+        """Return those of some topics that exist."""
         ...
 
     def fetch(self, topic: str, partition: int, offset: int, most: int) -> tuple[list[Any], int]:

@@ -61,7 +61,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
     @property
     def reason(self) -> str:
-        """Why it may, or may not."""
+        """Reason of the decision."""
         why = f"{self.plan.why}; " if self.plan.why else ""
         if not self.passed:
             return f"{why}{self.gates[-1].name}: {self.gates[-1].reason}"

@@ -1,4 +1,4 @@
-"""How long users stayed away before they came back: meanwhile a worker may have forgotten them."""
+"""Longest idle times of users who came back: meanwhile a worker may have forgotten them."""
 
 import numpy as np
 from numpy.typing import NDArray

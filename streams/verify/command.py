@@ -143,7 +143,7 @@ async def _verify(
 
 
 async def stored_counting(settings: Settings) -> "Counting":
-    """How the release counts that these settings name, or that was promoted last."""
+    """Signal parameters of the release that these settings name, or that was promoted last."""
     from streams.items.table import load_scorer
     from streams.releases.changes import read_changes, serving
     from streams.releases.live import fetch_release
@@ -159,7 +159,7 @@ async def stored_counting(settings: Settings) -> "Counting":
 
 
 async def committed_offsets(settings: Settings, partition: int) -> Mapping[str, int]:
-    """What the workers' group has committed of a partition."""
+    """Offsets that the workers' group has committed for a partition."""
 
     def ask() -> Mapping[str, int]:
         with admin_client(settings) as admin:

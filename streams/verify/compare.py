@@ -25,7 +25,7 @@ Ask = Callable[[Kind, Bucket, bool], Awaitable[PartitionState]]
 
 @dataclass
 class Result:
-    """What came of a partition.
+    """Result for a partition.
 
     Attributes
     ----------

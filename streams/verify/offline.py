@@ -43,7 +43,7 @@ AHEAD = 256  # slates looked at to find those that a click may be an answer to
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """What a worker's release says of how its state is counted."""
+    """Parameters of a worker's release that its state depends on."""
 
     version: str
     feature_dim: int
@@ -62,7 +62,7 @@ class _Unsaid(DeadLetters):
 
 @dataclass
 class _Standing:
-    """Where a worker that joins now would begin to read, as `Inputs` asks a consumer."""
+    """Offsets at which a worker that joins now would begin to read, as `Inputs` asks a consumer."""
 
     start_offsets: Mapping[tuple[str, int], int]
     positioned: asyncio.Event = field(default_factory=asyncio.Event)

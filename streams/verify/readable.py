@@ -41,7 +41,7 @@ class Difference:
 
     @property
     def place(self) -> tuple[str, str, str]:
-        """What tells it from others."""
+        """Key that tells it from others."""
         return self.kind, self.name, self.field
 
 

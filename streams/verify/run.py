@@ -20,7 +20,7 @@ Committed = Callable[[int], Awaitable[Mapping[str, int]]]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is compared.
+    """Scope of a comparison.
 
     Attributes
     ----------

@@ -1,1 +1,1 @@
-"""Why an item is in a slate: paths of the knowledge graph, the signals' sources, and whole explanations."""
+"""Explanations of slates: paths of the knowledge graph, sources of the signals, and contributions."""

@@ -191,7 +191,7 @@ def _met_with(liked, weights, counts, slate, found):  # type: ignore[no-untyped-
 
 @njit
 def _strongest_part(window, weights, counts, found, shares):  # type: ignore[no-untyped-def]
-    """Which item of a history adds most to each item of a slate, and its share of the sum.
+    """Return the item of a history that adds most to each item of a slate, and its share of the sum.
 
     An item's part is its count times the weights of all its events; of equal ones the lowest row.
     """

@@ -1,4 +1,4 @@
-"""What of a user's history the signals of an item come from: exact, and cheap enough for every slate."""
+"""Finds the items of a history that an item's signals come from: exact, and cheap enough for every slate."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Why each item is in its slate, for all slates of a batch together: reasons in words, and evidence."""
+"""Reasons in words and evidence for each item, for all slates of a batch together."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What a worker knows about a user or an item, for people; cheap enough not to slow requests."""
+"""Describes a user or an item as a worker knows it; cheap enough not to slow requests."""
 
 import numpy as np
 from numpy.typing import NDArray
