@@ -15,8 +15,9 @@ from model_core.signals.co_visitation import CoVisitation
 from streams.durability.profile_rows import all_rows
 from streams.durability.rows import covisit_key
 from streams.events import Click
+from streams.state.click_fold import fold_clicks
 from streams.state.item_index import ItemIndex, keys_of
-from streams.state.profiles import Profiles, fold_clicks
+from streams.state.profiles import Profiles
 
 FOLD_BATCH = 4096
 

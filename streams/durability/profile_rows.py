@@ -36,8 +36,8 @@ def take_profiles(profiles: Profiles, index: ItemIndex, *, most: int | None = No
         head = Actions(SCHEMA_VERSION, list(profiles.actions), profiles.logs)
         rows.append((ACTIONS_KEY, changelog.encode(head)))
         profiles.flush_names = False
-    erased, profiles.dirty_erased = profiles.dirty_erased, set()
-    rows += [(key, changelog.encode(profiles.erased[key])) for key in erased]
+    erased, profiles.erasures.dirty = profiles.erasures.dirty, set()
+    rows += [(key, changelog.encode(profiles.erasures.marks[key])) for key in erased]
     tombstones, profiles.tombstones = profiles.tombstones, set()
     rows += [(key, None) for key in sorted(tombstones)]  # first: a key may be written anew
     chunks = profiles.take_chunks(most)
@@ -47,7 +47,7 @@ def take_profiles(profiles: Profiles, index: ItemIndex, *, most: int | None = No
 
     def put_back() -> None:
         profiles.flush_names |= names
-        profiles.dirty_erased |= erased & profiles.erased.keys()
+        profiles.erasures.dirty |= erased & profiles.erasures.marks.keys()
         profiles.dirty_stated |= stated & profiles.stated.keys()  # a user may have been erased meanwhile
         profiles.tombstones |= tombstones
         kernels.mark_chunks(profiles.rings, chunks)

@@ -73,7 +73,7 @@ def copy_rows(shard: Shard, index: ItemIndex, kind: Kind, bucket: Bucket) -> Cal
     if kind == "policy":
         return _policy(shard)
     profiles = shard.profiles
-    marks: list[tuple[bytes, Any]] = [*profiles.erased.items(), *profiles.quarantine.marks.items()]
+    marks: list[tuple[bytes, Any]] = [*profiles.erasures.marks.items(), *profiles.quarantine.marks.items()]
     return lambda: [(key, encode(mark)) for key, mark in marks]
 
 

@@ -82,7 +82,7 @@ class Forgetting:
                     for one in user_ids
                 }
                 folded.hold({**marks, **fresh})
-                folded.erase_at(stored.shard.profiles.erased)
+                folded.erase_at(stored.shard.profiles.erasures.marks)
                 await folded.fold(clicks=end - 1, users=0, recommendations=-1)
                 if why_not := folded.forgotten().get("items"):
                     raise SlatestreamError(

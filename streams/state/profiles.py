@@ -19,30 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.robust.influence import NO_BOUND, Bound
-from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.reserved import room, with_room
-from streams.durability.rows import SCHEMA_VERSION, Erased, chunk_key, erased_key, stated_key
+from streams.durability.rows import chunk_key, stated_key
 from streams.state import fold_kernels, history_kernels, rings
 from streams.state import profile_kernels as kernels
-from streams.state.fold_kernels import APPLIED, BOUNDED, DUPLICATE, HELD, REFUSED, REPLAYED
+from streams.state.erasures import Erasures
 from streams.state.id_table import IdTable
-from streams.state.item_index import ItemIndex
 from streams.state.quarantine import Quarantine
 from streams.state.rings import CHUNK
-
-__all__ = [
-    "APPLIED",
-    "BOUNDED",
-    "DUPLICATE",
-    "HELD",
-    "REFUSED",
-    "REPLAYED",
-    "Pairs",
-    "Profiles",
-    "Stated",
-    "count_pairs",
-    "fold_clicks",
-]
 
 MAX_HISTORY = 65_535 * CHUNK - 1
 
@@ -106,13 +90,12 @@ class Profiles:
         self.n_slots = history_limit // CHUNK
         self.ids = IdTable()
         self.stated: dict[int, Stated] = {}
-        self.erased: dict[bytes, Erased] = {}  # by changelog key
+        self.erasures = Erasures()
         self.quarantine = Quarantine()
         self.position = -1
         self.flush_names = True  # the changelog lacks the names of the action codes, or `logs`
         self.logs = b""  # which logs the offsets in rows are of: a `LogsRow`
         self.dirty_stated: set[int] = set()
-        self.dirty_erased: set[bytes] = set()
         self.tombstones: set[bytes] = set()
         heap = np.zeros(9, np.int64)
         heap[rings.FREE] = -1
@@ -193,10 +176,10 @@ class Profiles:
         if self.quarantine.marks:
             fresh = self.ids.fresh.tolist()
             self.quarantine.meet(fresh, [self.ids.text(row) for row in fresh])
-        if self.erased:
+        if self.erasures.marks:
             for row in self.ids.fresh.tolist():
-                if (marker := self.erased.get(erased_key(self.ids.text(row)))) is not None:
-                    r.users[row, rings.OFFSET] = marker.clicks_offset
+                if (mark := self.erasures.of(self.ids.text(row))) is not None:
+                    r.users[row, rings.OFFSET] = mark.clicks_offset
 
     def reserve(self, *, chunks: int, cells: int = 0) -> None:
         """Make room for so many more chunks, with their keys, and cells."""
@@ -260,8 +243,8 @@ class Profiles:
         timestamp_ms: int = 0,
     ) -> bool:
         """Take over what a user states; False if the record at `offset` had been applied before."""
-        marker = self.erased.get(erased_key(user_id)) if self.erased else None
-        if marker is not None and offset <= marker.users_offset:
+        mark = self.erasures.of(user_id)
+        if mark is not None and offset <= mark.users_offset:
             return False
         row = int(self.rows_of([user_id])[0])
         if offset <= self.stated.get(row, _NOTHING).offset:
@@ -278,17 +261,16 @@ class Profiles:
         items keep what the user added to them. `passed` is the last offset that has been read, of no click
         perhaps: what says that it was made up to there is the erased user's.
         """
-        row, key = self.row_of(user_id), erased_key(user_id)
-        marker = self.erased.get(key)
-        known = max(self.stated.get(row, _NOTHING).offset, -1 if marker is None else marker.users_offset + 1)
+        row, mark = self.row_of(user_id), self.erasures.of(user_id)
+        known = max(self.stated.get(row, _NOTHING).offset, -1 if mark is None else mark.users_offset + 1)
         if 0 <= offset < known:
             return False
         self.quarantine.forget_name(user_id)
         if row < 0:
             return False
         self.drop(np.array([row], np.int32))
-        self.erased[key] = Erased(SCHEMA_VERSION, max(self.position, passed), offset, erased_ms)
-        self.dirty_erased.add(key)
+        clicks_offset = max(self.position, passed)
+        self.erasures.add(user_id, clicks_offset=clicks_offset, users_offset=offset, erased_ms=erased_ms)
         return True
 
     def drop(self, rows: NDArray[np.int32]) -> None:
@@ -308,20 +290,10 @@ class Profiles:
         self.rings.heap[rings.COVISITS_FIRST] = 1
 
     def forget_erasures(self, *, before_ms: int, now_ms: int) -> int:
-        """Take back the marks of users erased before a time; return how many.
-
-        One that does not say when is dated now.
-        """
-        old = [key for key, mark in self.erased.items() if 0 < mark.erased_ms < before_ms]
-        for key in old:
-            del self.erased[key]
-            self.tombstones.add(key)
-        self.dirty_erased.difference_update(old)
-        for key, mark in self.erased.items():
-            if not mark.erased_ms:
-                self.erased[key] = Erased(mark.v, mark.clicks_offset, mark.users_offset, now_ms)
-                self.dirty_erased.add(key)
-        return len(old)
+        """Take back the marks of users erased before a time, and delete their rows; return how many."""
+        keys = self.erasures.forget(before_ms=before_ms, now_ms=now_ms)
+        self.tombstones |= keys
+        return len(keys)
 
     def last_ms(self, rows: NDArray[np.int32]) -> NDArray[np.int64]:
         """Times of users' last events or statements, event time: (n,) int64 ms; any thread may ask."""
@@ -334,11 +306,6 @@ class Profiles:
             stated[at[at < len(stated)]] = times[at < len(stated)]
             out = np.maximum(out, stated[rows])
         return out
-
-    def erased_through(self, user_id: str) -> int | None:
-        """Offset of the last click folded before a user was erased (-1: none), None if never erased."""
-        marker = self.erased.get(erased_key(user_id)) if self.erased else None
-        return None if marker is None else marker.clicks_offset
 
     def slots_of(self, row: int) -> list[int]:
         """Slots of a user's chunks."""
@@ -449,45 +416,3 @@ class Profiles:
 
 def _row_bytes(*arrays: NDArray[Any]) -> int:
     return sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays)
-
-
-def fold_clicks(
-    profiles: Profiles,
-    covisits: CoVisitation,
-    index: ItemIndex,
-    *,
-    users: NDArray[np.int32],
-    items: NDArray[np.int32],
-    actions: NDArray[np.uint8],
-    times: NDArray[np.int64],
-    event_keys: NDArray[np.uint64],
-    offsets: NDArray[np.int64],
-) -> NDArray[np.uint8]:
-    """Fold a partition's clicks into its profiles and its item statistics, in order.
-
-    Parameters
-    ----------
-    users, items : (n,) int32
-        Rows, from `Profiles.rows_of` and `ItemIndex.rows_of` just before.
-    actions : (n,) uint8 codes; times : (n,) int64 ms; event_keys : (n,) uint64; offsets : (n,) int64
-        Offsets increase.
-
-    Returns
-    -------
-    outcomes : (n,) uint8
-        APPLIED; BOUNDED: it is in the user's history and counts no further; HELD: the same, as the user is in
-        quarantine; REPLAYED: the user's row had it;
-        DUPLICATE: the event id is among the user's last 32 at least, nothing changed.
-    """
-    outcomes, pairs = profiles.append(
-        users, items, actions, times, event_keys, offsets, window=covisits.window,
-        bound=covisits.bound,
-    )  # fmt: skip
-    count_pairs(covisits, index, pairs)
-    return outcomes
-
-
-def count_pairs(covisits: CoVisitation, index: ItemIndex, pairs: Pairs) -> None:
-    """Count what `Profiles.append` has paired."""
-    covisits.grow(index.keys)
-    covisits.observe(*pairs)

@@ -15,11 +15,13 @@ from streams.decoding.click_kernels import ITEM, USER
 from streams.decoding.clicks import ClickColumns
 from streams.kafka.progress import Progress, RecentIds
 from streams.metrics import Metrics
+from streams.state.click_fold import count_pairs
 from streams.state.fair_lock import FairLock
+from streams.state.fold_kernels import REFUSED
 from streams.state.item_index import ItemIndex
 from streams.state.log_bases import LogBases
 from streams.state.policy_row import PolicyRow
-from streams.state.profiles import REFUSED, Profiles, count_pairs
+from streams.state.profiles import Profiles
 from streams.state.release_statistics import ReleaseStatistics
 from streams.state.slate_learning import SlateLearning
 from streams.state.watermark import Watermark
@@ -177,7 +179,7 @@ class Shard:
 
     def newest_offsets(self) -> dict[str, int]:
         """The newest offset of each topic in what was restored, -1 where there is none."""
-        erased = self.profiles.erased.values()
+        erased = self.profiles.erasures.marks.values()
         clicks = [
             self.profiles.newest_offset,
             self.learning.rewarded_offset,

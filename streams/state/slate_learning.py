@@ -15,10 +15,11 @@ from streams.decoding.click_kernels import USER
 from streams.decoding.clicks import ClickColumns
 from streams.events import MAX_SLATE, Recommendation, encode
 from streams.metrics import Metrics
+from streams.state.fold_kernels import DUPLICATE
 from streams.state.item_index import ItemIndex, key_of, keys_of
 from streams.state.log_bases import LogBases
 from streams.state.policy_row import POLICY_ROW_VERSION, PolicyRow
-from streams.state.profiles import DUPLICATE, Profiles
+from streams.state.profiles import Profiles
 from streams.state.release_statistics import ReleaseStatistics
 from streams.state.spaces import SpaceRow
 
@@ -85,7 +86,7 @@ class SlateLearning:
 
     def open(self, record: Recommendation, features: NDArray[np.float32]) -> None:
         """Let a slate be rewarded from now on; one of an erased user, made before that, is left out."""
-        erased = self._profiles.erased_through(record.user_id)
+        erased = self._profiles.erasures.through(record.user_id)
         if record.slate and (erased is None or record.clicks_offset > erased):
             self._slates.add(
                 record.request_id,

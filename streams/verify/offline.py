@@ -229,7 +229,7 @@ class Offline:
         fresh = [
             (mark.clicks_offset, key, mark)
             for key, mark in erasures.items()
-            if key not in known and self.shard.profiles.erased.get(key) != mark
+            if key not in known and self.shard.profiles.erasures.marks.get(key) != mark
         ]
         self._erasures = sorted([*self._erasures, *fresh])
         if fresh:
@@ -254,7 +254,7 @@ class Offline:
             if user_id is not None and (row := profiles.row_of(user_id)) >= 0:
                 profiles.drop(np.array([row], np.int32))
                 self.shard.slates.forget(user_id)
-            profiles.erased[key] = mark
+            profiles.erasures.marks[key] = mark
 
     # Fold
 

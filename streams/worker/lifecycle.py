@@ -241,7 +241,10 @@ class Lifecycle:
         )
         catalogue, covisits, index = parts.shared.catalogue, parts.shared.parts, parts.shared.index
         metrics.set_state("index", rows=len(index), nbytes=index.nbytes)
-        erasures, answered = sum(len(p.erased) for p in profiles), sum(len(s.answered) for s in shards)
+        erasures, answered = (
+            sum(len(p.erasures.marks) for p in profiles),
+            sum(len(s.answered) for s in shards),
+        )
         metrics.set_state("erasures", rows=erasures, nbytes=ERASURE_BYTES * erasures)
         held = (mark.lasts for p in profiles for mark in p.quarantine.marks.values())
         metrics.users_held.set(sum(held))

@@ -19,8 +19,8 @@ from streams.kafka.placement import Placement
 from streams.kafka.record_batch import RecordBatch
 from streams.metrics import Metrics
 from streams.settings import Settings
+from streams.state.fold_kernels import APPLIED, BOUNDED, DUPLICATE, HELD, REFUSED, REPLAYED
 from streams.state.item_index import ItemIndex
-from streams.state.profiles import APPLIED, BOUNDED, DUPLICATE, HELD, REFUSED, REPLAYED
 from streams.state.shard import Shard
 
 T = TypeVar("T")

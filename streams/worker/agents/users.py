@@ -138,7 +138,7 @@ def _erase(shard: Shard, record: Any, base: int) -> bool:
     """Erase a user; False if nothing is known of anybody of that name, nor was before an erasure."""
     user_id = record.key.decode(errors="replace")
     with shard.users_lock:
-        known = shard.profiles.row_of(user_id) >= 0 or shard.profiles.erased_through(user_id) is not None
+        known = shard.profiles.row_of(user_id) >= 0 or shard.profiles.erasures.through(user_id) is not None
         known |= shard.profiles.quarantine.of(user_id) is not None
         erased = shard.profiles.erase(
             user_id, base + record.offset, passed=shard.seen_offset, erased_ms=record.timestamp

@@ -8,7 +8,8 @@ from model_core.robust.influence import NO_BOUND, Bound, counted
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.config import SignalConfig
 from model_core.signals.sample_signals import CovisitReplay, Log
-from streams.state.profiles import BOUNDED, Profiles
+from streams.state.fold_kernels import BOUNDED
+from streams.state.profiles import Profiles
 
 HOUR = 3_600_000
 ACTIONS, POSITIVE = ("view", "like"), ("like",)

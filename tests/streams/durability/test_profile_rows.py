@@ -19,8 +19,9 @@ from streams.durability.rows import (
 )
 from streams.events import Click
 from streams.kafka.columns import RecordColumns
+from streams.state.fold_kernels import APPLIED, REPLAYED
 from streams.state.item_index import ItemIndex
-from streams.state.profiles import APPLIED, REPLAYED, Profiles
+from streams.state.profiles import Profiles
 
 ACTIONS = ("view", "click", "like")
 

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from model_core.signals.co_visitation import CoVisitation
 from streams.durability.digest import fold_batch
 from streams.events import Click
+from streams.state.click_fold import fold_clicks
+from streams.state.fold_kernels import APPLIED, DUPLICATE, REPLAYED
 from streams.state.item_index import ItemIndex
-from streams.state.profiles import APPLIED, DUPLICATE, REPLAYED, Profiles, fold_clicks
+from streams.state.profiles import Profiles
 
 ACTIONS = ("view", "click", "like")
 POSITIVE = ("click", "like")

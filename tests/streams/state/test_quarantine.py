@@ -18,9 +18,10 @@ from streams.durability.rows import (
 )
 from streams.events import Click
 from streams.kafka.columns import RecordColumns
+from streams.state.fold_kernels import HELD, REPLAYED
 from streams.state.item_index import ItemIndex
 from streams.state.log_bases import LogsRow
-from streams.state.profiles import HELD, REPLAYED, Profiles
+from streams.state.profiles import Profiles
 from streams.state.quarantine import FOR_EVER, Quarantine
 
 ACTIONS = ("view", "like")

@@ -16,8 +16,9 @@ from streams.events import Click
 from streams.kafka.columns import RecordColumns
 from streams.state import profiles as profiles_module
 from streams.state import rings
+from streams.state.fold_kernels import DUPLICATE, REPLAYED
 from streams.state.item_index import ItemIndex
-from streams.state.profiles import DUPLICATE, REPLAYED, Profiles
+from streams.state.profiles import Profiles
 
 START = 1_700_000_000_000
 LIMIT = 96  # six chunks

@@ -140,14 +140,14 @@ async def test_an_erasure_is_remembered_for_its_time_and_not_longer(make_memory:
         await worker.deliver()
         shard = await worker.parts.partitions.shard(PLACE)
         await swept(memory, worker, after_ms=9 * DAY_MS)
-        assert shard.profiles.erased_through("u") == 0
+        assert shard.profiles.erasures.through("u") == 0
         await saved(worker)
     async with memory.worker() as again:
         shard = await again.parts.partitions.shard(PLACE)
-        assert shard.profiles.erased_through("u") == 0
+        assert shard.profiles.erasures.through("u") == 0
         await swept(memory, again, after_ms=2 * DAY_MS)
-        assert shard.profiles.erased_through("u") is None
+        assert shard.profiles.erasures.through("u") is None
         assert reclaimed(again, "erasures") == 1
         await saved(again)
     async with memory.worker() as last:
-        assert not (await last.parts.partitions.shard(PLACE)).profiles.erased
+        assert not (await last.parts.partitions.shard(PLACE)).profiles.erasures.marks
