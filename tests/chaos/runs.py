@@ -5,8 +5,8 @@ import random
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -54,7 +54,7 @@ class Run:
     tree : has the code of the next worker that starts; None: this one
     draw : what decides
     clock : file that says by how many seconds the workers' wall clocks are off
-    done : the faults so far
+    done : the faults so far, each with the seconds that it took
     erased : users who were erased, each once
     has_statements : whether there is more to know of users than their clicks
     is_trimmed : whether the beginning of clicks is gone
@@ -103,6 +103,14 @@ class Run:
     def __exit__(self, *_: object) -> None:
         """End everything."""
         self._open.close()
+
+    @contextmanager
+    def doing(self, fault: str) -> Iterator[None]:
+        """Note what is done, and how long it takes."""
+        since = time.monotonic()
+        self.done.append(fault)
+        yield
+        self.done[-1] = f"{fault} {time.monotonic() - since:.0f}"
 
     # Traffic
 
