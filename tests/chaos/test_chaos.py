@@ -87,7 +87,7 @@ def test_after_faults_by_a_seed_nothing_is_lost_doubled_or_unanswered(
     record_property(
         "settings", ", ".join([f"policy {values['policy']}", *(["a release"] * ("release" in values))])
     )
-    record_property("evidence", tmp_path)
+    record_property("evidence", str(tmp_path))
     with cluster.kept_if_it_fails(tmp_path), run_of(cluster, tmp_path, seed=seed, **values) as chaos:
         try:
             suffer(chaos, faults)
