@@ -70,6 +70,7 @@ GROUPS = {
         "verify": "streams.verify.command:verify_command",
         "canary": "streams.canary.command:canary_command",
         "export-user": "streams.commands.export_user:export_user_command",
+        "pseudonym": "streams.commands.pseudonym:pseudonym_command",
         "quarantine": "streams.quarantine.command:quarantine_app",
         "attack": "streams.attack.command:attack_command",
         "bench": "streams.bench.commands:bench_app",
