@@ -10,10 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-from tests.fuzz import doors, rows, topics
+from tests.fuzz import doors, mappings, rows, topics
 from tests.fuzz.engine import Outcome, fuzz
 
-TARGETS = topics.TARGETS | rows.TARGETS | doors.TARGETS
+TARGETS = topics.TARGETS | mappings.TARGETS | rows.TARGETS | doors.TARGETS
 TOLD_S = 30.0
 
 

@@ -45,7 +45,8 @@ from streams.settings import Settings
 from streams.settings.sources import parse_sources
 from streams.state.spaces import Spaces
 from tests.fuzz.engine import short
-from tests.fuzz.topics import DAY, EACH, FEEDBACK, FLAT, NOW, REQUESTS, words_of, written
+from tests.fuzz.examples import DAY, FEEDBACK, NOW, REQUESTS, words_of, written
+from tests.fuzz.mappings import EACH, FLAT
 
 
 class Reader:
