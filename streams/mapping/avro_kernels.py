@@ -12,7 +12,8 @@ import numpy as np
 from model_core.kernels import inner
 from streams.decoding.click_kernels import Data, Table, njit
 from streams.kafka.columns import VALUE, VALUE_SIZE
-from streams.mapping.click_kernels import _is_utf8, _put, _put_number
+from streams.mapping.click_kernels import put_number, put_text
+from streams.mapping.json_kernels import is_utf8
 
 # What a step of a program does; its three arguments are named here.
 END, UNSURE = range(2)  # the record ends; it is left to others
@@ -61,7 +62,7 @@ def _is_text(data: Data, at: int, end: int, written: bool) -> bool:
         odd |= (byte < 32) | (byte == 34) | (byte == 92)
     if odd and written:
         return False
-    return True if high < 128 else _is_utf8(data, at, end)
+    return True if high < 128 else is_utf8(data, at, end)
 
 
 @inner
@@ -113,9 +114,9 @@ def _put_real(number: float, out: Data, at: Any) -> Any:
                 out[at] = 45
                 at += 1
             whole = digits // scale
-            at = _put_number(whole, out, at)
+            at = put_number(whole, out, at)
             # A one before the decimals keeps the zeros that they begin with; the point replaces it.
-            stop = _put_number(digits - whole * scale + scale, out, at)
+            stop = put_number(digits - whole * scale + scale, out, at)
             out[at] = 46
             return np.int64(stop)
         scale *= 10
@@ -136,7 +137,7 @@ def _record(
         what, a = steps[step, 0], steps[step, 1]
         step += 1
         if what == TEXT:
-            used = _put(texts, a, steps[step - 1, 2], data, used)
+            used = put_text(texts, a, steps[step - 1, 2], data, used)
         elif what in (STRING, UUID):
             size, at = _long(data, at, end)
             if size < 0 or size > end - at:
@@ -144,7 +145,7 @@ def _record(
             if not (_is_text(data, at, at + size, a == 1) if what == STRING else _is_uuid(data, at, size)):
                 return np.int64(-1)
             if a == 1:
-                used = _put(data, at, at + size, data, used)
+                used = put_text(data, at, at + size, data, used)
             at += size
         elif what == NUMBER:
             number, at = _long(data, at, end)
@@ -158,7 +159,7 @@ def _record(
                     data[used] = 45
                     used += 1
                     number = -number
-                used = np.int64(_put_number(number, data, used))
+                used = np.int64(put_number(number, data, used))
         elif what == SWITCH:
             branch, at = _long(data, at, end)
             if at > end or branch < 0 or branch >= a:
@@ -170,7 +171,7 @@ def _record(
             if at >= end or data[at] > 1:
                 return np.int64(-1)
             if a == 1:
-                used = _put(_FALSE_TRUE, 5 * data[at], 5 + 4 * data[at], data, used)
+                used = put_text(_FALSE_TRUE, 5 * data[at], 5 + 4 * data[at], data, used)
             at += 1
         elif what == FIXED:
             if a > end - at:

@@ -10,6 +10,7 @@ import numpy as np
 from streams.decoding.click_kernels import NAMES, Data, Table, texts
 from streams.events import Click
 from streams.mapping import click_kernels as k
+from streams.mapping import json_kernels, time_kernels
 from streams.settings.source_paths import Path, parse, parse_template
 from streams.settings.sources import FieldSource, Source
 
@@ -22,7 +23,14 @@ _OPTIONAL = {
     "value": k.AMOUNT_ROW,
     "context": k.CONTEXT_ROW,
 }
-_UNITS = {None: k.MS, "ms": k.MS, "s": k.SECONDS, "us": k.MICROS, "ns": k.NANOS, "iso": k.ISO}
+_UNITS = {
+    None: time_kernels.MS,
+    "ms": time_kernels.MS,
+    "s": time_kernels.SECONDS,
+    "us": time_kernels.MICROS,
+    "ns": time_kernels.NANOS,
+    "iso": time_kernels.ISO,
+}
 _NUMBERS = {None: -1, "number": k.AS_NUMBER, "integer": k.AS_INTEGER}
 _TURNED: Mapping[str, Mapping[str | None, int]] = {
     "request_id": {None: -1, "text": k.AS_TEXT},
@@ -209,7 +217,7 @@ def _time(spec: FieldSource, tree: _Tree) -> tuple[int, int]:
     if spec.default is not None or spec.values is not None or spec.as_ is not None or spec.split is not None:
         raise _Unfit
     if spec.path == "$timestamp" and spec.unit in (None, "ms"):
-        return k.RECORD_TIME, -1
+        return time_kernels.RECORD_TIME, -1
     if spec.path is None:
         raise _Unfit
     return _UNITS[spec.unit], tree.slot(spec.path)
@@ -241,7 +249,7 @@ def _conditions(source: Source, tree: _Tree) -> tuple[Table, list[bytes], list[i
         tests.append((tree.slot("$event.data_base64"), k.SURE_WITHOUT, 0, 0))
     if source.envelope == "debezium":  # what deletes or is about the stream makes no click
         choices += [b"c", b"u", b"r"]
-        kinds += [k.TEXT] * len(choices)
+        kinds += [json_kernels.TEXT] * len(choices)
         tests.append((tree.slot("$event.op"), k.SURE_WITH, 0, 0))
         tests.append((tree.slot("$event.op"), k.IS, 0, len(choices)))
         tests.append((tree.slot("$event.after"), k.SURE_WITH, 0, 0))
@@ -266,9 +274,9 @@ def _conditions(source: Source, tree: _Tree) -> tuple[Table, list[bytes], list[i
 
 def _choice(value: object) -> tuple[int, bytes]:
     if isinstance(value, bool):
-        return k.BOOLEAN, b"true" if value else b"false"
+        return json_kernels.BOOLEAN, b"true" if value else b"false"
     if isinstance(value, int) and value >= 0:
-        return k.INTEGER, str(value).encode()
+        return json_kernels.INTEGER, str(value).encode()
     if isinstance(value, str):
-        return k.TEXT, value.encode()
+        return json_kernels.TEXT, value.encode()
     raise _Unfit

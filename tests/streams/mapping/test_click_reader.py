@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from streams.decoding.clicks import ClickColumns, click_columns
 from streams.kafka.columns import Record, RecordColumns
-from streams.mapping.click_kernels import _iso
 from streams.mapping.click_reader import ClickReader
+from streams.mapping.time_kernels import iso_ms
 from streams.mapping.translate import Translator
 from streams.settings.sources import Source
 from tests.streams.mapping.conftest import NOW, record, source_of
@@ -316,7 +316,7 @@ def test_iso_times_are_those_that_python_reads(moment: datetime, spec: str, zone
     read = datetime.fromisoformat(text)
     since = (read if read.tzinfo else read.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
     data = np.frombuffer(text.encode(), np.uint8)
-    assert _iso(data, 0, len(data)) == since // timedelta(milliseconds=1)
+    assert iso_ms(data, 0, len(data)) == since // timedelta(milliseconds=1)
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_iso_times_are_those_that_python_reads(moment: datetime, spec: str, zone
     ],
 )
 def test_what_is_no_usual_time_is_left_to_python(text: str) -> None:
-    assert _iso(np.frombuffer(text.encode(), np.uint8), 0, len(text)) == -1
+    assert iso_ms(np.frombuffer(text.encode(), np.uint8), 0, len(text)) == -1
 
 
 @pytest.mark.parametrize(
