@@ -37,6 +37,8 @@ class ModelConfig:
     """How an item's parts become one vector: sum, concat, gated, deep or joint (see `network.fusion`)."""
 
     def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise ValueError(f"layers must be at least 1, got {self.layers}")
         if self.dim % self.heads:
             raise ValueError(f"dim must be a multiple of heads={self.heads}, got {self.dim}")
         if not 1 <= self.ensemble <= MOST_MEMBERS:

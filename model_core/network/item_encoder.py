@@ -7,6 +7,9 @@ from model_core.network.config import ModelConfig
 from model_core.network.fusion import Fusion
 from model_core.training.content_map import ContentMap
 
+ID_STD = 0.02
+"""Of the ids to begin with: an optimiser moves all weights alike, and an id is moved seldom."""
+
 
 class ItemEncoder(nn.Module):
     """Text, knowledge-graph neighbours, id and optional image and audio to one vector per item.
@@ -26,8 +29,8 @@ class ItemEncoder(nn.Module):
         self.items = nn.Embedding(n_items + 1, dim, padding_idx=0)
         self.entities = nn.Embedding(n_entities + 1, dim, padding_idx=0)
         self.relations = nn.Embedding(n_relations + 1, dim, padding_idx=0)
-        for table in (self.items, self.entities, self.relations):
-            nn.init.normal_(table.weight, std=dim**-0.5)
+        for table, std in ((self.items, ID_STD), (self.entities, dim**-0.5), (self.relations, dim**-0.5)):
+            nn.init.normal_(table.weight, std=std)
             with torch.no_grad():
                 table.weight[0].zero_()
         self.text = nn.Linear(config.text_dim, dim)

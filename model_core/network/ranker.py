@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from model_core.network.attention import Block, elapsed, shares
 from model_core.network.config import POPULARITY, ModelConfig
 
 TIME_BASIS = 32  # gaps from 0 s to 2**31 s
@@ -35,45 +36,6 @@ class TimeGap(nn.Module):
         place = torch.log2(1.0 + seconds.clamp(min=0.0)).clamp(max=TIME_BASIS - 1.0).unsqueeze(-1)
         vectors: Tensor = torch.relu(1.0 - (place - self.centres).abs()) @ self.table
         return vectors
-
-
-class Block(nn.Module):
-    """A pre-norm transformer layer whose attention is causal and biased by relative position."""
-
-    def __init__(self, config: ModelConfig, dropout: float) -> None:
-        super().__init__()
-        dim, length = config.dim, config.history_length + 1
-        self.heads = config.heads
-        self.norm = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
-        self.mix = nn.Sequential(
-            nn.LayerNorm(dim),
-            nn.Linear(dim, 4 * dim),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(4 * dim, dim),
-        )
-        self.drop = nn.Dropout(dropout)
-        # Bias by distance; the first token is not a time but a place to start from, so it has its own.
-        self.distance = nn.Parameter(torch.zeros(config.heads, length))
-        self.start = nn.Parameter(torch.zeros(config.heads))
-        lag = torch.arange(length).unsqueeze(1) - torch.arange(length).unsqueeze(0)
-        self.register_buffer("lag", lag.clamp(min=0), persistent=False)
-        self.lag: Tensor
-
-    def forward(self, x: Tensor, allowed: Tensor) -> Tensor:
-        """(B, T, dim) tokens, allowed (B, T, T) bool: which tokens each one reads."""
-        b, t, dim = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(b, t, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        weight = qkv[0] @ qkv[1].transpose(-1, -2) / (dim // self.heads) ** 0.5  # (B, heads, T, T)
-        bias = self.distance[:, self.lag[:t, :t]]
-        bias = torch.cat((self.start.view(-1, 1, 1).expand(-1, t, 1), bias[:, :, 1:]), dim=-1)
-        weight = (weight + bias).masked_fill(~allowed.unsqueeze(1), NOT_ELIGIBLE)
-        read = (torch.softmax(weight, dim=-1) @ qkv[2]).transpose(1, 2).reshape(b, t, dim)
-        x = x + self.drop(self.out(read))
-        x = x + self.drop(self.mix(x))
-        return x
 
 
 class Ranker(nn.Module):
@@ -104,7 +66,9 @@ class Ranker(nn.Module):
         self.begin = nn.Parameter(torch.randn(dim) * 0.1)
         self.embed_norm = nn.LayerNorm(dim)
         self.embed_drop = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(config, dropout) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            Block(dim, config.heads, 1 + config.history_length, dropout) for _ in range(config.layers)
+        )
         self.entities = entities  # the item encoder's: a user is near what they liked is linked to
         self.user_norm = nn.LayerNorm(dim)
         self.user = nn.Linear(dim, dim)
@@ -159,9 +123,11 @@ class Ranker(nn.Module):
         causal = torch.ones(length + 1, length + 1, dtype=torch.bool, device=x.device).tril()
         # Padding reads itself: a row with nothing allowed would have no softmax.
         own = torch.eye(length + 1, dtype=torch.bool, device=x.device)
-        allowed = (causal & known.unsqueeze(1)) | own
-        for block in self.blocks:
-            x = block(x, allowed)
+        barred = ~((causal & known.unsqueeze(1)) | own).unsqueeze(1)
+        shared = shares(elapsed(gap_s))
+        layers: list[Block] = list(self.blocks)  # type: ignore[arg-type]
+        for block in layers:
+            x = block(x, block.bias(shared).masked_fill(barred, NOT_ELIGIBLE))
         return x, known
 
     def user_vector(self, state: Tensor, idle_s: Tensor, idle_known: Tensor, liked: Tensor) -> Tensor:

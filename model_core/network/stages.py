@@ -10,22 +10,15 @@ Shapes: B requests, T history positions (at most L), C candidates, S signals, H 
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from model_core.network.attention import KNOTS, Block, elapsed
 from model_core.network.ensemble import EnsembleRanker
-from model_core.network.ranker import Block, Ranker
+from model_core.network.ranker import Ranker
 
 SHUT = -60.0
 """Added to the weight of what attention must not read. e**-60 is lost beside 1, yet no denormal number, which
 costs the processor ten times a number."""
-
-
-def attention_bias(block: Block) -> Tensor:
-    """Return a layer's attention bias with the causal mask: (heads, 1 + L, 1 + L)."""
-    bias = block.distance[:, block.lag]
-    start = block.start.view(-1, 1, 1).expand(-1, bias.shape[1], 1)
-    bias = torch.cat((start, bias[:, :, 1:]), dim=-1)
-    future = torch.ones(bias.shape[1:], dtype=torch.bool).triu(1)
-    return bias + future * SHUT
 
 
 def action_table(ranker: Ranker) -> Tensor:
@@ -34,34 +27,41 @@ def action_table(ranker: Ranker) -> Tensor:
     return torch.cat((torch.zeros_like(own[:1]), own))
 
 
+def slopes(block: Block) -> Tensor:
+    """How much steeper a layer's bias by time gets at each knot but the last: (heads, KNOTS - 1)."""
+    return torch.diff(torch.diff(block.elapsed), prepend=torch.zeros_like(block.elapsed[:, :1]))
+
+
 class ServedBlock(nn.Module):
     """A `Block` over histories that begin at the left."""
 
-    bias: Tensor
-    qkv_weight: Tensor
-    qkv_bias: Tensor
+    read_weight: Tensor
+    read_bias: Tensor
 
     @torch.no_grad()
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.block = block
-        dim = block.qkv.in_features
-        scale = torch.ones(3 * dim)
+        dim = block.out.in_features
+        scale = torch.ones(4 * dim)
         scale[:dim] = (dim // block.heads) ** -0.5  # of the queries
-        self.register_buffer("bias", attention_bias(block), persistent=False)
-        self.register_buffer("qkv_weight", (block.qkv.weight * scale.unsqueeze(1)).T, persistent=False)
-        self.register_buffer("qkv_bias", block.qkv.bias * scale, persistent=False)
+        self.register_buffer("read_weight", (block.read.weight * scale.unsqueeze(1)).T, persistent=False)
+        self.register_buffer("read_bias", block.read.bias * scale, persistent=False)
 
-    def forward(self, x: Tensor, b: int, t: int) -> Tensor:
-        """Read tokens, (B * T, dim) before and after; see `Block`."""
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Read tokens, (B * T, dim) before and after; bias : (B, heads, T, T)."""
         block, dim = self.block, x.shape[1]
-        qkv = block.norm(x) @ self.qkv_weight + self.qkv_bias
-        query, key, value = qkv.reshape(b, t, 3, block.heads, dim // block.heads).permute(2, 0, 3, 1, 4)
-        weight = torch.softmax(query @ key.transpose(-1, -2) + self.bias[:, :t, :t], dim=-1)
-        x = x + plain(block.out, (weight @ value).transpose(1, 2).reshape(b * t, dim))
-        norm, wide, gelu, _, narrow = block.mix
-        mixed = plain(narrow, gelu(plain(wide, norm(x))))  # type: ignore[arg-type]
-        return x + mixed
+        b, _, t, _ = bias.shape
+        read = block.norm(x) @ self.read_weight + self.read_bias
+        query, key, value = (
+            read[:, :-dim].reshape(b, t, 3, block.heads, dim // block.heads).permute(2, 0, 3, 1, 4)
+        )
+        weight = torch.softmax(query @ key.transpose(-1, -2) + bias, dim=-1)
+        found = (weight @ value).transpose(1, 2).reshape(b * t, dim)
+        x = x + plain(block.out, found) * torch.sigmoid(read[:, -dim:])
+        wide = plain(block.wide, block.wide_norm(x))
+        mixed = functional.silu(wide[:, : 2 * dim]) * wide[:, 2 * dim : -dim]
+        return x + plain(block.narrow, mixed) * torch.sigmoid(wide[:, -dim:])
 
 
 def plain(layer: nn.Linear, x: Tensor) -> Tensor:
@@ -73,13 +73,24 @@ class HistoryStage(nn.Module):
     """Reads histories. It does not know the time of a request, so what it says holds until the next event."""
 
     actions: Tensor
+    slopes: Tensor
+    level: Tensor
+    knots: Tensor
 
     @torch.no_grad()
     def __init__(self, ranker: Ranker) -> None:
         super().__init__()
+        blocks: list[Block] = list(ranker.blocks)  # type: ignore[arg-type]
         self.ranker = ranker
-        self.blocks = nn.ModuleList(ServedBlock(block) for block in ranker.blocks)  # type: ignore[arg-type]
+        self.blocks = nn.ModuleList(ServedBlock(block) for block in blocks)
         self.register_buffer("actions", action_table(ranker), persistent=False)
+        # A line from knot to knot is a sum of slopes, each from its knot on; the future is shut out.
+        most = 1 + ranker.config.history_length
+        level = torch.cat([block.lags(most) + block.elapsed[:, :1, None] for block in blocks])
+        level = level + torch.ones(most, most).triu(1) * SHUT
+        self.register_buffer("slopes", torch.cat([slopes(block) for block in blocks]), persistent=False)
+        self.register_buffer("level", level, persistent=False)
+        self.register_buffer("knots", torch.arange(KNOTS - 1.0).view(-1, 1, 1), persistent=False)
 
     def forward(self, tokens: Tensor, actions: Tensor, gap_s: Tensor) -> Tensor:
         """Read B histories, oldest event first, padded at the end.
@@ -97,8 +108,11 @@ class HistoryStage(nn.Module):
         b, t, dim = tokens.shape
         x = ranker.embed_norm(tokens + self.actions[actions] + ranker.gap(gap_s))
         x = torch.cat((ranker.begin.expand(b, 1, dim), x), dim=1).reshape(b * (t + 1), dim)
-        for block in self.blocks:
-            x = block(x, b, t + 1)
+        steps = torch.relu(elapsed(gap_s).unsqueeze(1) - self.knots).reshape(b, KNOTS - 1, (t + 1) * (t + 1))
+        bias = (self.slopes @ steps).reshape(b, len(self.level), t + 1, t + 1)
+        biases = (bias + self.level[:, : t + 1, : t + 1]).chunk(len(self.blocks), 1)
+        for block, bias in zip(self.blocks, biases, strict=True):
+            x = block(x, bias)
         states: Tensor = x.reshape(b, t + 1, dim)
         return states
 

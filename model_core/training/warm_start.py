@@ -13,12 +13,14 @@ from torch import Tensor
 
 from model_core.data.corpus import Corpus
 from model_core.data.vocabulary import Vocabulary
+from model_core.network.attention import Block
 from model_core.network.model import Model
 from model_core.release.folder import WEIGHTS, read_release
 
 TABLES = {"items": "item_rows", "entities": "entity_rows", "relations": "relation_rows"}
 FITTED_LAST = ("encoder.met", "encoder.content.", "ranker.platt")
 """What each training fits anew, once its networks stand. Gains are, too, if there are events enough."""
+LAYERS = "ranker.blocks."
 SHARED = "ranker.entities."
 """The item encoder's table once more."""
 
@@ -76,7 +78,7 @@ def save_weights(folder: Path, models: Sequence[Model]) -> str:
 
 
 def read_start(folder: Path) -> Start | None:
-    """Read what a release's training came to; None where the release does not say.
+    """Read what a release's training came to; None where it does not say, or its layers are of another kind.
 
     Raises
     ------
@@ -93,6 +95,10 @@ def read_start(folder: Path) -> Start | None:
         weights = load_file(folder / WEIGHTS)
     except SafetensorError as error:
         raise ValueError(f"{str(folder / WEIGHTS)!r} must hold weights: {error}") from None
+    # Another version's layers would leave these random between learned tables.
+    layers = {name.split(".", 3)[3] for name in weights if name.startswith(LAYERS)}
+    if layers - dict(Block(2, 1, 1, 0.0).named_parameters()).keys():
+        return None
     names = Vocabulary(release.item_rows, release.entity_rows, release.relation_rows)
     return Start(release.version, weights, names, int(until_ms), release.text_encoder_fingerprint)
 

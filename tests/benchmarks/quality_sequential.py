@@ -1,12 +1,14 @@
-"""Sequential recommendation on S3-Rec's LastFM and Beauty: leave-one-out, every item ranked.
+"""Sequential recommendation on S3-Rec's LastFM and Beauty and on ML-1M: leave-one-out, every item ranked.
 
-    python -m tests.benchmarks.quality_sequential --data lastfm
+    python -m tests.benchmarks.quality_sequential --data beauty
 
 A user's last item is the test, the one before it the validation. All is fitted on what comes before both;
 at the test, the validation item is part of the history that is read. Items of the history are not ranked, as
-in the code of the published figures (it sets their scores to 0). Models end by NDCG@20 on the validation, and
-the weights of the blend with counts are fitted there. What is done is kept in the folder --out, by data,
-model and seed, and read back from there: delete it to measure again.
+in the code of the published figures (it sets their scores to 0). Models end by NDCG@20 on the validation,
+EASE's penalty is chosen there, and the weights of the blend with counts are fitted there. "ours" is the
+history encoder and the item encoder of a release, trained on the order alone; "sasrec" is trained by the same
+loss and in the same steps. What is done is kept in the folder --out, by data, model and seed, and read back
+from there: delete it to measure again. The figures are written to --json.
 """
 
 import gzip
@@ -25,7 +27,10 @@ import typer
 from model_core.data.vocabulary import Edges
 from model_core.evaluation.topn import estimate, paired_difference
 from model_core.network.config import ModelConfig
+from model_core.release.batches import SparseRows
 from model_core.signals.config import SignalConfig
+from model_core.signals.ease import fit_ease
+from model_core.signals.sparse import scatter
 from tests.benchmarks.rivals.sequences import (
     Rows,
     Scores,
@@ -47,42 +52,43 @@ from tests.benchmarks.sasrec_peer import SasRec
 
 METRICS = ("HR@5", "HR@10", "HR@20", "NDCG@10")
 BLEND_USERS = 1000
-MODELS = ("signals", "ours", "without attributes", "sasrec full", "sasrec binary")
+PENALTIES = (30.0, 100.0, 300.0, 1000.0)
+MODELS = ("EASE", "signals", "ours", "without attributes", "sasrec", "sasrec binary")
+SPENT = "seconds"  # by the clock, and of the processor
+FITTED_ONCE = ("EASE", "signals")
 PUBLISHED = {
     "lastfm": "PopRec HR@10 .0440; SASRec HR@10 .0688 NDCG@10 .0390; S3-Rec HR@10 .0743",
-    "beauty": "SASRec HR@10 .0605 NDCG@10 .0318; S3-Rec HR@10 .0647",
+    "beauty": "SASRec HR@10 .0605 NDCG@10 .0318; with sampled softmax .0921, .0531; eSASRec .0928, .0523",
+    "ml-1m": "SASRec HR@10 .2392 NDCG@10 .1259; with sampled softmax .2929, .1684; eSASRec .3133, .1772",
 }
-FILES = {"lastfm": "LastFM", "beauty": "Beauty"}
+FILES = {"lastfm": "s3rec/LastFM", "beauty": "s3rec/Beauty", "ml-1m": "ml-1m-seq/ml-1m"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is chosen by data: attributes an item has, events read, layers; how ours and SASRec train."""
+    """What is chosen by data: attributes an item has, events read, layers, dropout; how a model trains."""
 
     attributes: int
     length: int
     layers: int
+    dropout: float
     read_decay: float
     train: SequentialConfig
-    sasrec: SequentialConfig
 
 
-# An epoch of LastFM's 1,090 users is few steps: it takes smaller ones, and waits longer for a better one.
-SASREC = SequentialConfig(
-    overlap=False, learning_rate=1e-3, weight_decay=0.0, batch=256, epochs=200, patience=10
-)
-
-
+# Few and short histories need smaller steps, and more of what they say hidden; long ones fewer of a step.
 RECIPES = {
     "lastfm": Recipe(
-        attributes=16, length=30, layers=1, read_decay=0.85,
-        train=SequentialConfig(negatives=512, learning_rate=4e-3, batch=64, epochs=40, patience=5),
-        sasrec=replace(SASREC, batch=64, epochs=400, patience=40),
+        attributes=16, length=50, layers=2, dropout=0.5, read_decay=0.85,
+        train=SequentialConfig(negatives=1024, power=0.5, batch=32, epochs=60, patience=10),
     ),
     "beauty": Recipe(
-        attributes=6, length=20, layers=1, read_decay=0.6,
-        train=SequentialConfig(negatives=1024, learning_rate=2e-3, batch=256, epochs=30, patience=3),
-        sasrec=SASREC,
+        attributes=6, length=50, layers=2, dropout=0.5, read_decay=0.6,
+        train=SequentialConfig(negatives=1024, power=0.5, batch=64, epochs=40, patience=4),
+    ),
+    "ml-1m": Recipe(
+        attributes=6, length=200, layers=2, dropout=0.2, read_decay=0.85,
+        train=SequentialConfig(negatives=1024, power=0.5, batch=16, epochs=40, patience=4),
     ),
 }  # fmt: skip
 
@@ -102,21 +108,59 @@ class Data:
 def load(name: str, folder: Path) -> Data:
     file = folder / f"{FILES[name]}.txt.gz"
     if not file.is_file():
-        raise typer.BadParameter(f"{file} must exist: S3-Rec's data, one user a line", param_hint="--folder")
+        raise typer.BadParameter(f"{file} must exist: the data, one user a line", param_hint="--folder")
     with gzip.open(file, "rt", encoding="utf-8") as lines:
-        histories = [[int(item) - 1 for item in line.split()[1:]] for line in lines]
-    given = json.loads((folder / f"{FILES[name]}_item2attributes.json").read_text("utf-8"))
-    n_items = 1 + max(map(max, histories))
-    attributes = {int(item) - 1: codes for item, codes in given.items()}
-    before_test, test = Sequences.of(histories, n_items).without_last()
+        given = [[int(item) for item in line.split()[1:]] for line in lines]
+    ids = np.unique(np.concatenate(given))
+    histories = [np.searchsorted(ids, history).tolist() for history in given]
+    before_test, test = Sequences.of(histories, len(ids)).without_last()
     train, validation = before_test.without_last()
-    edges = attribute_edges(attributes, n_items, RECIPES[name].attributes)
+    row_of = {item: row for row, item in enumerate(ids.tolist())}
+    codes = attributes_of(name, folder)
+    attributes = {row_of[item]: codes[item] for item in codes.keys() & row_of.keys()}
+    edges = attribute_edges(attributes, len(ids), RECIPES[name].attributes)
     return Data(name, train, before_test, validation, test, edges)
+
+
+def attributes_of(name: str, folder: Path) -> dict[int, list[int]]:
+    """Attribute codes, from 1, of items by their ids: S3-Rec's attributes, or the genres of films."""
+    if name != "ml-1m":
+        given = json.loads((folder / f"{FILES[name]}_item2attributes.json").read_text("utf-8"))
+        return {int(item): codes for item, codes in given.items()}
+    with gzip.open(folder / "ml-1m-seq/movies.dat.gz", "rt", encoding="utf-8") as lines:
+        films = [line.strip().split("::") for line in lines]
+    genres = sorted({genre for film in films for genre in film[2].split("|")})
+    code = {genre: at for at, genre in enumerate(genres, 1)}
+    return {int(film[0]): [code[genre] for genre in film[2].split("|")] for film in films}
 
 
 def popularity_places(data: Data, counted: Sequences) -> Rows:
     scores = np.tile(counted.popularity().astype(np.float32), (len(data.test), 1))
     return target_ranks(bar_history(scores, data.before_test, np.arange(len(data.test))), data.test)
+
+
+def ease_places(data: Data) -> tuple[Rows, str]:
+    """Places of the test items by EASE, with the penalty that is best on the validation, and a line on it."""
+    users = np.repeat(np.arange(len(data.train), dtype=np.int32), np.diff(data.train.bounds))
+    everybody = np.arange(len(data.test))
+    some = np.sort(np.random.default_rng(0).permutation(everybody)[: 4 * BLEND_USERS])
+
+    def scored(penalty: float, sequences: Sequences, asked: Rows, wanted: Rows) -> Rows:
+        ease = fit_ease(users, data.train.items.astype(np.int32), data.train.n_items, penalty=penalty)
+        found = []
+        for begin in range(0, len(asked), 512):
+            part = asked[begin : begin + 512]
+            liked = SparseRows.of([sequences.history(user) for user in part])
+            scores = scatter(ease.sparse_scores(liked.bounds, liked.rows), ease.n_items)
+            found.append(target_ranks(bar_history(scores, sequences, part), wanted[part]))
+        return np.concatenate(found)
+
+    reached = {
+        penalty: float(place_metrics(scored(penalty, data.train, some, data.validation))["NDCG@20"].mean())
+        for penalty in PENALTIES
+    }
+    best = max(reached, key=reached.__getitem__)
+    return scored(best, data.before_test, everybody, data.test), f"penalty {best:g}"
 
 
 def no_scores(sequences: Sequences, users: Rows) -> Iterator[tuple[Rows, Scores]]:
@@ -157,15 +201,13 @@ def trained(data: Data, model: str, seed: int, device: str, epochs: int | None) 
     torch.manual_seed(seed)
     made: HistoryModel | SasRec
     if model.startswith("sasrec"):
-        made = SasRec(data.train.n_items)
-        config = replace(recipe.sasrec, loss="full" if model == "sasrec full" else "binary", seed=seed)
+        made = SasRec(data.train.n_items, layers=recipe.layers, length=recipe.length, dropout=recipe.dropout)
     else:
         sizes = ModelConfig(history_length=recipe.length, layers=recipe.layers, text_dim=1)
-        made = HistoryModel(
-            sizes, data.edges, attributes=model == "ours", dropout=0.3, id_dropout=0.1 * (model == "ours")
-        )
-        config = replace(recipe.train, seed=seed)
-    config = replace(config, epochs=min(config.epochs, epochs or config.epochs))
+        made = HistoryModel(sizes, data.edges, attributes=model == "ours", dropout=recipe.dropout)
+    config = replace(recipe.train, seed=seed, epochs=min(recipe.train.epochs, epochs or recipe.train.epochs))
+    if model == "sasrec binary":
+        config = replace(config, loss="binary")
     trainer = SequentialTrainer(made.to(device), data.train, data.validation, config)
 
     def report(epoch: int, loss: float, reached: float) -> None:
@@ -178,14 +220,18 @@ def trained(data: Data, model: str, seed: int, device: str, epochs: int | None) 
 
 def measure(data: Data, model: str, seed: int, device: str, epochs: int | None, out: Path) -> dict[str, Rows]:
     """Places of the test items by a model and seed, from the folder if they lie there."""
-    capped = "" if epochs is None or model == "signals" else f"-{epochs}-epochs"
+    capped = "" if epochs is None or model in FITTED_ONCE else f"-{epochs}-epochs"
     file = out / f"{data.name}-{model.replace(' ', '-')}-{seed}{capped}.npz"
     if file.is_file():
         with np.load(file) as kept:
-            return {name: kept[name] for name in kept.files}
-    begun, busy = time.perf_counter(), time.process_time()
+            if SPENT in kept:  # else another version measured it
+                return {name: kept[name] for name in kept.files}
+    begun, busy, text = time.perf_counter(), time.process_time(), ""
     signals = SignalConfig(read_decay=RECIPES[data.name].read_decay)
-    if model == "signals":
+    if model == "EASE":
+        places_of, note = ease_places(data)
+        found = {"EASE": places_of}
+    elif model == "signals":
         alike, text = places(data, no_scores, fit_signals(data.train, data.edges, signals))
         plain, _ = places(data, no_scores, fit_signals(data.train, None, signals))
         found, note = {"counts": plain["blend"], "counts and attributes": alike["blend"]}, ""
@@ -195,9 +241,11 @@ def measure(data: Data, model: str, seed: int, device: str, epochs: int | None, 
         counts = None if model.startswith("sasrec") else fit_signals(data.train, edges, signals)
         both, text = places(data, lambda sequences, users: score_users(fitted, sequences, users), counts)
         found = {model: both["alone"], **({f"{model} + counts": both["blend"]} if "blend" in both else {})}
-    seconds = f"{time.perf_counter() - begun:.0f} s, {time.process_time() - busy:.0f} s of CPU"
+    spent = np.array([time.perf_counter() - begun, time.process_time() - busy])
+    seconds = f"{spent[0]:.0f} s, {spent[1]:.0f} s of CPU"
     print(f"  {model}, seed {seed}: {seconds}; {note}; weights: {text or 'none'}", flush=True)
     out.mkdir(parents=True, exist_ok=True)
+    found = {SPENT: spent} | found
     np.savez(file, **found)
     return found
 
@@ -214,7 +262,7 @@ def report(data: Data, results: dict[str, list[Rows]]) -> None:
     print(f"published: {PUBLISHED[data.name]}")
     print("\nHR@10, paired over users (mean of seeds), 95 % interval")
     pairs = [(o, t) for o in ("ours + counts", "ours") for t in results if t != o]
-    pairs += [(o, "sasrec full") for o in ("counts", "counts and attributes")]
+    pairs += [("without attributes", "sasrec"), ("without attributes", "EASE")]
     for ours, theirs in pairs:
         if ours in results and theirs in results:
             n = min(len(results[ours]), len(results[theirs]))
@@ -224,12 +272,13 @@ def report(data: Data, results: dict[str, list[Rows]]) -> None:
 
 
 def main(
-    data: Annotated[str, typer.Option(help="lastfm or beauty")] = "lastfm",
-    folder: Annotated[Path, typer.Option(help="S3-Rec's files")] = Path("../shared/data/s3rec"),
+    data: Annotated[str, typer.Option(help=", ".join(FILES))] = "lastfm",
+    folder: Annotated[Path, typer.Option(help="of the data sets")] = Path("../shared/data"),
     seeds: Annotated[int, typer.Option(help="seeds 0, 1, ... of each trained model")] = 3,
     models: Annotated[str, typer.Option(help="comma-separated, of " + ", ".join(MODELS))] = ",".join(MODELS),
     epochs: Annotated[int | None, typer.Option(help="at most so many; without it, until no better")] = None,
     out: Annotated[Path, typer.Option(help="where results are kept")] = Path("build/sequential"),
+    written: Annotated[Path | None, typer.Option("--json", help="file for the figures")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     threads: Annotated[int, typer.Option(help="of torch")] = 1,
 ) -> None:
@@ -252,11 +301,21 @@ def main(
         "popularity": [popularity_places(loaded, loaded.train)],
         "popularity, validation too": [popularity_places(loaded, loaded.before_test)],
     }
+    spent: dict[str, list[list[float]]] = {}
     for model in chosen:
-        for seed in range(1 if model == "signals" else seeds):
-            for name, found in measure(loaded, model, seed, device, epochs, out).items():
-                results.setdefault(name, []).append(found)
+        for seed in range(1 if model in FITTED_ONCE else seeds):
+            found = measure(loaded, model, seed, device, epochs, out)
+            spent.setdefault(model, []).append(found.pop(SPENT).tolist())
+            for name, places_found in found.items():
+                results.setdefault(name, []).append(places_found)
     report(loaded, results)
+    if written is not None:
+        figures = {
+            name: {metric: [float(place_metrics(p)[metric].mean()) for p in seeds_of] for metric in METRICS}
+            for name, seeds_of in results.items()
+        }
+        written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(json.dumps({"data": data, "figures": figures, SPENT: spent}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -156,8 +156,6 @@ class HistoryModel(nn.Module):
     def users(self, tokens: Tokens, place: Tensor) -> Tensor:
         """See `SequenceModel`."""
         length = place.shape[1]
-        for block in self.ranker.blocks:  # made for one length: fewer events need a corner of its table
-            block.lag = self.lag[: length + 1, : length + 1]
         known = place >= 0
         read = place.clamp(min=0)
         gap = torch.zeros(place.shape, device=place.device)
@@ -204,9 +202,7 @@ class SequentialTrainer:
         vectors = [p for p in model.parameters() if p.dim() <= 1]
         groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
         self._optimizer = torch.optim.AdamW(
-            groups,
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
+            groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
 
     def fit(self, *, report: Report, checkpoint: "Checkpoint | None" = None) -> list[float]:

@@ -1,13 +1,17 @@
+import hashlib
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from model_core.data.vocabulary import Vocabulary
 from model_core.network.config import TrainConfig
 from model_core.network.model import Model
-from model_core.release.folder import WEIGHTS
+from model_core.release.folder import MANIFEST, WEIGHTS, sign_manifest
 from model_core.training.train import fit_widths
 from model_core.training.warm_start import Start, read_start, take_over
 from tests.model_core import tiny
@@ -58,6 +62,20 @@ def test_a_release_says_what_a_training_goes_on_from_and_other_weights_are_refus
     with pytest.raises(ValueError, match="must have SHA-256"):
         read_start(folder)
     (folder / WEIGHTS).unlink()
+    assert read_start(folder) is None
+
+
+def test_a_training_does_not_go_on_from_layers_of_another_kind(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path / "release"
+    shutil.copytree(once_a_run(tmp_path_factory, "tiny-release", train_tiny), folder)
+    weights = load_file(folder / WEIGHTS)
+    layer = weights.pop("ranker.blocks.0.read.weight")
+    save_file(weights | {"ranker.blocks.0.qkv.weight": layer[: -tiny.CONFIG.dim].clone()}, folder / WEIGHTS)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["training"]["weights"] = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    sign_manifest(folder, manifest)
     assert read_start(folder) is None
 
 
