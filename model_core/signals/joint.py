@@ -10,11 +10,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.kernels import inner, prefetch
 from model_core.release.batches import SparseRows
 from model_core.signals.co_visitation import WEIGHT_UNIT
 from model_core.signals.ease import UNIT as EASE_UNIT
 from model_core.signals.ease import Ease, Rows
-from model_core.signals.neighbour_groups import GROUP
+from model_core.signals.neighbour_groups import GROUP, GROUP_BYTES
 from model_core.signals.neighbour_groups import UNIT as COUNT_UNIT
 from model_core.signals.parts import WIDTH, Parts, arrays_of, trailing_zeros
 
@@ -133,17 +134,28 @@ def _joint(  # type: ignore[no-untyped-def]
     return bounds, rows[:n], values[:n]
 
 
-@njit
+@inner
 def _add(sums, marks, row, column, amount):  # type: ignore[no-untyped-def]
     at = np.uint64(row)
     sums[at, column] += amount
     marks[at >> np.uint64(6)] |= _ONE << (at & np.uint64(63))
 
 
-@njit
+@inner
+def _ask_for_groups(groups, start, level, row):  # type: ignore[no-untyped-def]
+    """Let memory bring the groups of a row while the row before it is read."""
+    if 0 <= row < len(start) and start[row] >= 0:
+        begin = np.int64(start[row]) * GROUP_BYTES
+        for line in range(begin, begin + (GROUP_BYTES << level[row]), GROUP_BYTES // 2):
+            prefetch(groups, line)
+
+
+@inner
 def _meet(groups, start, level, history, weights, sums, marks, n_items):  # type: ignore[no-untyped-def]
     """Add the co-visits of one user in one partition; rows may change meanwhile in another thread."""
     for k in range(len(history)):
+        if k + 1 < len(history):
+            _ask_for_groups(groups, start, level, history[k + 1])
         row = history[k]
         if row < 0 or row >= len(start):
             continue

@@ -8,7 +8,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.signals.neighbour_groups import GROUP, UNIT
+from model_core.kernels import inner, prefetch
+from model_core.signals.neighbour_groups import GROUP, GROUP_BYTES, UNIT
 from model_core.signals.parts import arrays_of
 
 Ints = NDArray[np.int64]
@@ -145,22 +146,40 @@ def _write_paths(edges, liked, actions, slate, paths, found):  # type: ignore[no
 def _count_pairs(parts, history, slate, counts):  # type: ignore[no-untyped-def]
     """Write the co-visit counts of a user's events and a slate, (H, K); an item that recurs is read once."""
     counts[:] = 0
+    first = np.empty(len(history), np.int64)
     for h in range(len(history)):
-        if history[h] < 0:
-            continue
-        before = 0
-        while history[before] != history[h]:
-            before += 1
-        if before < h:
-            counts[h] = counts[before]
-            continue
-        for part in range(len(parts)):
-            groups, start, level, low_bits = arrays_of(parts[part])
-            _add_counts(groups, start, level, low_bits, history[h], slate, counts[h])
-        counts[h] /= np.float32(UNIT)
+        first[h] = 0
+        while history[first[h]] != history[h]:
+            first[h] += 1
+    for part in range(len(parts)):
+        groups, start, level, low_bits = arrays_of(parts[part])
+        _ask_for_counts(groups, start, level, low_bits, history, slate)
+        for h in range(len(history)):
+            if history[h] >= 0 and first[h] == h:
+                _add_counts(groups, start, level, low_bits, history[h], slate, counts[h])
+    for h in range(len(history)):
+        if first[h] < h:
+            counts[h] = counts[first[h]]
+        else:
+            counts[h] /= np.float32(UNIT)
 
 
-@njit
+@inner
+def _ask_for_counts(groups, start, level, low_bits, history, slate):  # type: ignore[no-untyped-def]
+    """Let memory bring what `_add_counts` will read, all at once."""
+    for h in range(len(history)):
+        row = history[h]
+        if row < 0 or row >= len(start) or start[row] < 0:
+            continue
+        for i in range(len(slate)):
+            item = slate[i]
+            if 0 <= item < len(start):
+                group = start[row] + (low_bits[item] & ((1 << level[row]) - 1))
+                prefetch(groups, np.int64(group) * GROUP_BYTES)
+                prefetch(groups, np.int64(group) * GROUP_BYTES + GROUP_BYTES // 2)
+
+
+@inner
 def _add_counts(groups, start, level, low_bits, row, slate, counts):  # type: ignore[no-untyped-def]
     if row >= len(start) or start[row] < 0:
         return
