@@ -38,12 +38,6 @@ def word(start: Any, at: int) -> Any:
 
 
 @compiled
-def uniform(start: Any, at: int) -> float:
-    """Return a number of `sampling.uniforms`."""
-    return (np.float64(word(start, at) >> np.uint64(12)) + 0.5) * 2.0**-52
-
-
-@compiled
 def mixed_32(value: Any) -> Any:
     """Scramble 32 bits: the finaliser of MurmurHash3, a bijection (A. Appleby, public domain)."""
     # Compiled products and sums of uint32 are uint64, hence the casts.

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from streams.cache import keep_kernels_writable
-from streams.errors import EXIT_CODES, SlatestreamError, is_memory_fault
+from streams.errors import EXIT_CODES, SlatestreamError, is_memory_fault, what_helps
 from streams.lazy_commands import LazyCommands
 from streams.plain_words import in_plain_words
 
@@ -70,6 +70,7 @@ GROUPS = {
         "verify": "streams.verify.command:verify_command",
         "canary": "streams.canary.command:canary_command",
         "export-user": "streams.commands.export_user:export_user_command",
+        "pseudonym": "streams.commands.pseudonym:pseudonym_command",
         "quarantine": "streams.quarantine.command:quarantine_app",
         "attack": "streams.attack.command:attack_command",
         "bench": "streams.bench.commands:bench_app",
@@ -172,7 +173,7 @@ def main() -> None:
         _end(f"{error.filename}: {error.strerror}", 2)
     except Exception as error:
         if is_memory_fault(error):
-            _end("no memory is left: give it more, or less to do at once", 2)
+            _end(what_helps(error), 2)
         if type(error).__module__.partition(".")[0] not in ("aiokafka", "kafka"):
             raise
         _end(f"Kafka: {error}", 3)

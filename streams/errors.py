@@ -61,7 +61,10 @@ class Fenced(OwnershipLost):
     """Another worker has become the partition's writer: brokers refuse what this one writes."""
 
 
-_NO_MEMORY = re.compile(r"can.?t allocate memory|cannot allocate memory|not enough memory|failed to map")
+_NO_MEMORY = re.compile(
+    "can.?t allocate memory|cannot allocate memory|not enough memory|failed to map|out of memory|alloc_failed"
+)
+_GPU = re.compile("cuda|cublas|cudnn|gpu")
 
 
 def is_memory_fault(error: BaseException) -> bool:
@@ -71,3 +74,10 @@ def is_memory_fault(error: BaseException) -> bool:
     return (
         isinstance(error, (RuntimeError, ImportError)) and _NO_MEMORY.search(str(error).lower()) is not None
     )
+
+
+def what_helps(error: BaseException) -> str:
+    """Say whose memory is at its end, of which `is_memory_fault` speaks, and what helps."""
+    if _GPU.search(str(error).lower()):
+        return "the GPU has no memory left: lower batch_windows in [train] of a recipe, or add --device cpu"
+    return "no memory is left: give it more, or less to do at once"

@@ -4,10 +4,12 @@ import inspect
 import json
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from streams.canary.command import canary_command
 from streams.ope.command import ope_command
@@ -115,6 +117,24 @@ def test_an_old_python_is_refused_with_the_remedy(tmp_path: Path) -> None:
     done = run_script(path, "python")
     assert done.returncode == 1
     assert "needs Python 3.11 or newer" in done.stderr
+
+
+def test_every_machine_has_one_runtime_and_only_some_a_cuda_provider() -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    pins = (ROOT / "deploy" / "constraints.txt").read_text().splitlines()
+    for machine, runtime in (
+        ("x86_64", "onnxruntime-gpu"),
+        ("aarch64", "onnxruntime"),
+        ("arm64", "onnxruntime"),
+    ):
+        for lines in (wanted, pins):
+            named = [Requirement(line) for line in lines if line.startswith("onnxruntime")]
+            chosen = [
+                one.name
+                for one in named
+                if one.marker is None or one.marker.evaluate({"platform_machine": machine})
+            ]
+            assert chosen == [runtime]
 
 
 def test_every_requirement_is_pinned_and_no_registry_is_named() -> None:

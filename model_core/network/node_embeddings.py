@@ -139,14 +139,6 @@ class NodeEmbeddings:
         nodes[rows] = vectors
         return replace(self, nodes=nodes)
 
-    def with_entities(self, names: Sequence[str], vectors: NDArray[np.float32]) -> "NodeEmbeddings":
-        """Return a copy with new entities, of vectors (m, dim), after the present ones."""
-        known = sorted(set(self.entities).intersection(names))
-        if known:
-            raise ValueError(f"names must be of new entities, got {known[0]!r}")
-        nodes = np.concatenate((self.nodes, vectors.astype(np.float32)))
-        return replace(self, entities=(*self.entities, *names), nodes=nodes)
-
     def save(self, path: Path) -> None:
         """Write as .npz; equal embeddings give equal bytes."""
         names = json.dumps([self.model, self.items, self.entities, self.relations]).encode()

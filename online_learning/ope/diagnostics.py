@@ -186,19 +186,6 @@ def check_propensities(
     return propensities
 
 
-def unsupported(target: Floats, logging: Floats) -> Floats:
-    """Return (P,) float64, the mean probability that each policy gives to actions never logged.
-
-    Importance weights know nothing of these actions: with rewards in [0, 1], this bounds their bias.
-
-    Parameters
-    ----------
-    target : (P, n, A) float64, action probabilities of the candidates
-    logging : (n, A) float64, those of the logging policy
-    """
-    return np.asarray(np.vecdot(target, (logging == 0.0).astype(np.float64)).mean(axis=1))
-
-
 def _is_below(got: float, least: float) -> bool:
     """Whether a sum of floats falls short, and not for its rounding."""
     return got < least * (1.0 - 1e-9)

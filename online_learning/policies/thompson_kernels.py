@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from online_learning.compiled import compiled, contracted
 from online_learning.sampling_kernels import fill_normals, mixed_32, start_of, word
+from online_learning.statistics.logistic import LEAST_CHANCE
 
 Floats = NDArray[np.float32]
-
-# A prior probability outside this is taken as this: log-odds of 0 or 1 have no finite value.
-LEAST_CHANCE = 1e-3
 
 # Streams of random numbers of one request: what chooses the slate is independent of what estimates it.
 CHOICE, ESTIMATE, ESTIMATE_TIES, CHOICE_TIES = 1, 2, 3, 4

@@ -143,10 +143,3 @@ def infer_logistic(prior: LinearPrior, statistics: Statistics | None = None) -> 
         statistics.moment,
         version=statistics.impressions + statistics.rewards,
     )
-
-
-def log_odds(chance: NDArray[Any]) -> NDArray[Any]:
-    """Return log(p / (1 - p)) of probabilities, which are brought into [LEAST_CHANCE, 1 - LEAST_CHANCE]."""
-    within = np.clip(chance, LEAST_CHANCE, 1.0 - LEAST_CHANCE)
-    odds: NDArray[Any] = np.log(within) - np.log1p(-within)
-    return odds

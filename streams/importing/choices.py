@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from streams.importing.faults import FileError
+from streams.pseudonyms import Pseudonyms
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Choices:
     order_from_ms : time of what comes first where a file has an order and no times, a second apart; when
         None, that is refused, or reckoned from the file's own time
     repeats : whether rows that are the same are as many events
+    pseudonyms : of users, by which records name them; None = by their ids
     """
 
     known_actions: Sequence[str]
@@ -33,6 +35,7 @@ class Choices:
     separator: str | None = None
     order_from_ms: int | None = None
     repeats: bool = False
+    pseudonyms: Pseudonyms | None = None
 
     def __post_init__(self) -> None:
         """Refuse a like that no rating can be."""

@@ -21,6 +21,7 @@ from streams.importing.faults import FileError
 from streams.importing.run import Options, Outcome, Source, import_files
 from streams.importing.show import show_outcomes, show_sources, shown_progress
 from streams.kafka.connected import run_connected
+from streams.pseudonyms import pseudonyms_of
 from streams.settings import Settings, load_settings
 
 Files = Annotated[
@@ -190,6 +191,7 @@ def reading(
         known_actions=tuple(settings.actions), latest_ms=int(time.time() * 1000) + settings.max_future_ms,
         action=action, actions=dict(_pairs("--actions", actions)), like_from=like_from, time_unit=time_unit,
         time_format=time_format, separator=list_separator,
+        pseudonyms=pseudonyms_of(settings.pseudonym_key_file),
     )  # fmt: skip
     options = Options(
         told=as_fields(told), kind=kind, separator=_unescaped(separator),

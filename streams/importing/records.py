@@ -118,7 +118,7 @@ def _naming(choices: Choices, at_event: int | None) -> Callable[[int, Sequence[A
 def _clicks(plan: Plan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
     place = {name: plan.table.columns.index(column) for name, column in plan.fields.items()}
     told: dict[str, str] = {}
-    user, item = (_id(plan, name, told) for name in ("user_id", "item_id"))
+    user, item = _user(plan, choices, told), _id(plan, "item_id", told)
     time = _time(plan, choices, told)
     action = make_action(plan, choices, told)
     at_user, at_item, at_time = place["user_id"], place["item_id"], place.get("timestamp")
@@ -159,6 +159,14 @@ def _id(plan: Plan, name: str, told: dict[str, str]) -> Callable[[Any], str]:
     if floats:
         told[name] = "whole numbers written as 42.0 are read as 42"
     return make_id(name, floats=floats)
+
+
+def _user(plan: Plan, choices: Choices, told: dict[str, str]) -> Callable[[Any], str]:
+    user, pseudonyms = _id(plan, "user_id", told), choices.pseudonyms
+    if pseudonyms is None:
+        return user
+    told["user_id"] = "; ".join([*([told["user_id"]] if "user_id" in told else []), "written as pseudonyms"])
+    return lambda value: pseudonyms.of(user(value))
 
 
 def _time(plan: Plan, choices: Choices, told: dict[str, str]) -> Callable[[Any], int]:
@@ -260,7 +268,7 @@ def _content(plan: Plan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
 
 def _users(plan: Plan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
     told: dict[str, str] = {}
-    user = _id(plan, "user_id", told)
+    user = _user(plan, choices, told)
     columns = plan.table.columns
     at_user = columns.index(plan.fields["user_id"])
     several = {

@@ -220,7 +220,9 @@ class _File:
     def _made_by(self, choices: Choices, cluster: str | None) -> dict[str, Any]:
         file, settings = self._source.path.stat(), self._settings
         said = asdict(choices)
-        del said["latest_ms"]
+        del said["latest_ms"], said["pseudonyms"]
+        if choices.pseudonyms is not None:
+            said["pseudonyms"] = choices.pseudonyms.key_id
         return {
             "cluster": cluster or settings.bootstrap_servers,
             "topic": topic_name(settings, self._source.plan.kind),

@@ -6,11 +6,13 @@
 - All partitions are published to under one producer id, so that no other producer can take over just one.
 - Nobody is told of what is tried again.
 - A connection that breaks while it is asked who coordinates transactions ends it for good.
+- When it has ended, asyncio logs errors of what nobody waits for: room in a batch, the end of a transaction.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -51,6 +53,7 @@ def mend(producer: AIOKafkaProducer, *, identity: IdentityOf | None, failed: Fai
     """
     _number(producer, identity)
     _tell(producer, failed)
+    _look_at_errors(producer)
     if identity is not None:
         _guard(producer, identity)
     return Unconfirmed(producer)
@@ -152,6 +155,26 @@ def _refuse(batch: Any, why: str) -> None:
     batch.failure(OwnershipLost(why))
     if batch._drain_waiter.done():
         batch._drain_waiter.exception()  # nobody may be waiting for its place
+
+
+def _look_at_errors(producer: AIOKafkaProducer) -> None:
+    manager, accumulator = producer._txn_manager, producer._message_accumulator
+    fail_all, fatal_error = accumulator.fail_all, manager.fatal_error
+
+    def failed(exception: Any) -> None:
+        batches = [*chain.from_iterable(accumulator._batches.values()), *accumulator._pending_batches]
+        fail_all(exception)
+        for batch in batches:
+            if batch._drain_waiter.done():
+                batch._drain_waiter.exception()
+
+    def ended(exception: Any) -> None:
+        if manager.wait_for_transaction_end() is None:  # it would fail, too, where none has begun
+            manager._transaction_waiter = asyncio.get_running_loop().create_future()
+        fatal_error(exception)
+        manager.wait_for_transaction_end().exception()
+
+    accumulator.fail_all, manager.fatal_error = failed, ended
 
 
 def _guard(producer: AIOKafkaProducer, identity: IdentityOf) -> None:

@@ -21,6 +21,7 @@ from streams.mapping.sample import Sample, Sampled, sample_file, sample_topic
 from streams.mapping.schemas import schemas_of
 from streams.mapping.translate import Event, Translator
 from streams.mapping.values import Fault
+from streams.pseudonyms import pseudonyms_of
 from streams.settings import Settings, load_settings
 from streams.settings.sources import REGISTERED, Source
 
@@ -93,7 +94,8 @@ def map_command(
 
 def outcomes_of(settings: Settings, source: Source, records: Sequence[Sampled]) -> list[Outcome]:
     """Translate records, and hold what comes out against what a worker would refuse."""
-    translator = Translator(source, schemas=schemas_of(settings, source))
+    pseudonyms = pseudonyms_of(settings.pseudonym_key_file)
+    translator = Translator(source, schemas=schemas_of(settings, source), pseudonyms=pseudonyms)
     return [_outcome(settings, translator, one) for one in records]
 
 

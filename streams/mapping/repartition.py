@@ -42,6 +42,7 @@ from streams.mapping.schemas import schemas_of
 from streams.mapping.translate import Event, Translator
 from streams.mapping.values import Fault
 from streams.metrics import Metrics
+from streams.pseudonyms import pseudonyms_of
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -86,9 +87,10 @@ class Repartitioner:
         self._metrics = metrics
         self._retry_s = retry_s
         self._translators: dict[str, list[Translator]] = defaultdict(list)
+        pseudonyms = pseudonyms_of(settings.pseudonym_key_file)
         for source in settings.sources:
             if source.repartition:
-                translator = Translator(source, schemas=schemas_of(settings, source))
+                translator = Translator(source, schemas=schemas_of(settings, source), pseudonyms=pseudonyms)
                 self._translators[source.topic].append(translator)
         self._copied: dict[TopicPartition, int] = {}  # the next offset to copy
         self._committed: dict[TopicPartition, int] = {}

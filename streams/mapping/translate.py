@@ -15,6 +15,7 @@ from streams.mapping.formats import Unwrapped, key_reader, unwrapper, value_read
 from streams.mapping.places import Context, Headers, as_text, getter
 from streams.mapping.schemas import Schemas
 from streams.mapping.values import Fault, LeftOut, Maker, maker
+from streams.pseudonyms import Pseudonyms
 from streams.settings.source_paths import parse
 from streams.settings.sources import DELETED_BY_NULL, IDS, STRUCTS, Condition, FieldSource, Source
 
@@ -52,10 +53,14 @@ class Translator:
     Parameters
     ----------
     schemas : of the registry that its formats need
+    pseudonyms : of users, by which events name them; None = by their ids
     """
 
-    def __init__(self, source: Source, *, schemas: Schemas | None = None) -> None:
+    def __init__(
+        self, source: Source, *, schemas: Schemas | None = None, pseudonyms: Pseudonyms | None = None
+    ) -> None:
         self.source = source
+        self._pseudonyms = pseudonyms if IDS[source.feeds] == "user_id" else None
         self._schemas = schemas
         self.read = value_reader(source, schemas)
         self._struct = STRUCTS[source.feeds]
@@ -153,6 +158,8 @@ class Translator:
             made = msgspec.convert(values, self._struct)
         except msgspec.ValidationError as error:
             raise self._broken(str(error)) from None
+        if self._pseudonyms is not None:
+            made = msgspec.structs.replace(made, **{self._id: self._pseudonyms.of(getattr(made, self._id))})
         return [Event(getattr(made, self._id).encode(), encode(made))]
 
     def _broken(self, error: str) -> Fault:
@@ -166,8 +173,7 @@ class Translator:
 
     def _null(self, context: Context) -> list[Event]:
         if self.source.feeds in DELETED_BY_NULL:
-            named = as_text(self._key(context))
-            return [Event(None if named is None else named.encode(), None)]
+            return [self._deleted(as_text(self._key(context)))]
         if self.source.envelope == "debezium":
             return []
         raise Fault(f"a null value means nothing on {context.record.topic}", NULL_VALUE)
@@ -179,7 +185,11 @@ class Translator:
             named = None if before is None else self._makers[self._id](context)
         except (Fault, LeftOut):
             named = None
-        named = as_text(self._key(context) if named is None else named)
+        return self._deleted(as_text(self._key(context) if named is None else named))
+
+    def _deleted(self, named: str | None) -> Event:
+        if named and self._pseudonyms is not None:
+            named = self._pseudonyms.of(named)
         return Event(None if named is None else named.encode(), None)
 
 

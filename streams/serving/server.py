@@ -143,9 +143,10 @@ class Server:
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for what is in flight, but not for ever: what is left over of a topic is read again."""
-        drained = asyncio.gather(self._gate.drained(), self._cheap_gate.drained())
-        await asyncio.wait([drained], timeout=timeout_s)
-        drained.cancel()
+        drained = [asyncio.ensure_future(gate.drained()) for gate in (self._gate, self._cheap_gate)]
+        await asyncio.wait(drained, timeout=timeout_s)
+        for one in drained:
+            one.cancel()
 
     @property
     def in_flight(self) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, BaseModel, Field, SecretStr, model_validator
 
 from streams.settings.rules import Positive
-from streams.settings.sources import REGISTERED, Source, load_sources, registry_address, with_registry
+from streams.settings.sources import IDS, REGISTERED, Source, load_sources, registry_address, with_registry
 
 ENV_PREFIX = "SLATESTREAM_"
 
@@ -57,6 +57,11 @@ class KafkaSettings(BaseModel):
         None,
         description="File that says which of your own topics feed the inputs, and how: `slatestream map`.",
     )
+    pseudonym_key_file: Path | None = Field(
+        None,
+        description="File with a secret key: `import` and mapped topics with repartition = true then write "
+        "keyed hashes in the place of users' ids. See deploy/security.md.",
+    )
     registry: str | None = Field(
         None, description="Schema registry of mapped topics in Avro or Protobuf, where their file names none."
     )
@@ -82,6 +87,18 @@ class KafkaSettings(BaseModel):
             raise ValueError(
                 f"security_protocol={self.security_protocol} needs sasl_username and sasl_password"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_pseudonyms(self) -> Self:
+        if self.pseudonym_key_file is None:
+            return self
+        for source in self.sources:
+            if IDS[source.feeds] == "user_id" and not source.repartition:
+                raise ValueError(
+                    f"mapping: source {source.topic} needs repartition = true where pseudonym_key_file is "
+                    "set: read where it is, its partitions are those of the ids themselves"
+                )
         return self
 
     @model_validator(mode="after")

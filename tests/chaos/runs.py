@@ -5,8 +5,8 @@ import random
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +24,12 @@ from tests.e2e.client import Client, film, wait_until
 from tests.e2e.conftest import FAST
 from tests.e2e.test_recovery import folded_digest, live_digest, owned, verified
 
-SESSION_MS = 3_000
+PLAIN: dict[str, Any] = {
+    "flush_interval_ms": None,
+    "shared_flush_interval_ms": None,
+    "session_timeout_ms": 3_000,
+}
+"""Workers flush as by default: what is killed has more to flush, and what waits costs half."""
 DEADLINE_S = 120.0
 END_S = 25.0  # a worker gives up by itself soon after
 MOST_WORKERS = 4
@@ -54,7 +59,7 @@ class Run:
     tree : has the code of the next worker that starts; None: this one
     draw : what decides
     clock : file that says by how many seconds the workers' wall clocks are off
-    done : the faults so far
+    done : the faults so far, each with the seconds that it took
     erased : users who were erased, each once
     has_statements : whether there is more to know of users than their clicks
     is_trimmed : whether the beginning of clicks is gone
@@ -85,7 +90,7 @@ class Run:
         self.is_trimmed = False
         self._directory = directory
         self._kinds = kinds
-        self._values = values | {"session_timeout_ms": SESSION_MS}
+        self._values = FAST | values | PLAIN
         self._open = ExitStack()
         self._wires: dict[WorkerProcess, Wire] = {}
         self._started = self._clicks = 0
@@ -103,6 +108,14 @@ class Run:
     def __exit__(self, *_: object) -> None:
         """End everything."""
         self._open.close()
+
+    @contextmanager
+    def doing(self, fault: str) -> Iterator[None]:
+        """Note what is done, and how long it takes."""
+        since = time.monotonic()
+        self.done.append(fault)
+        yield
+        self.done[-1] = f"{fault} {time.monotonic() - since:.0f}"
 
     # Traffic
 
@@ -153,7 +166,7 @@ class Run:
         """Start a worker; it is ready on return, unless that is not waited for."""
         self._started += 1
         wire = next(wire for wire in self.cluster.wires if wire not in self._wires.values())
-        values = same_topics(self.settings, **(FAST | self._values))
+        values = same_topics(self.settings, **self._values)
         worker = WorkerProcess(
             values | {"bootstrap_servers": f"127.0.0.1:{wire.port}"},
             log=self._directory / f"worker-{self._started}.log",

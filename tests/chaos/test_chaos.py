@@ -6,7 +6,7 @@ between them, lets them be of some kinds alone.
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ def cluster() -> Iterator[Cluster]:
         yield running
 
 
-def run(cluster: Cluster, directory: Path, *, seed: int, faults: list[str], **values: Any) -> Run:
+def run_of(cluster: Cluster, directory: Path, *, seed: int, **values: Any) -> Run:
+    """A run on topics of its own, which exist."""
     name = f"chaos{seed}"
     settings = load_settings(
         bootstrap_servers=cluster.broker.bootstrap_servers,
@@ -44,20 +45,25 @@ def run(cluster: Cluster, directory: Path, *, seed: int, faults: list[str], **va
         partitions=4,
     )
     create_topics(settings)
-    with Run(settings, cluster, seed=seed, directory=directory, **values) as chaos:
-        for fault in faults:
-            chaos.traffic()
-            chaos.done.append(fault)
+    return Run(settings, cluster, seed=seed, directory=directory, **values)
+
+
+def suffer(chaos: Run, faults: Iterable[str]) -> None:
+    """Faults, one after the other and each under load, and the check in the end."""
+    for fault in faults:
+        chaos.traffic()
+        with chaos.doing(fault):
             FAULTS[fault](chaos)
+    with chaos.doing("check"):
         chaos.check()
-    return chaos
 
 
 @pytest.mark.timeout(600)
 def test_after_several_kinds_of_faults_nothing_is_lost_doubled_or_unanswered(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    run(cluster, tmp_path, seed=0, faults=list(QUICK), policy="thompson-disjoint")
+    with run_of(cluster, tmp_path, seed=0, policy="thompson-disjoint") as chaos:
+        suffer(chaos, QUICK)
 
 
 @pytest.mark.skipif(not RUNS, reason="make chaos")
@@ -77,7 +83,15 @@ def test_after_faults_by_a_seed_nothing_is_lost_doubled_or_unanswered(
     if draw.random() < 0.5:
         trained = once_a_run(tmp_path_factory, "tiny-release", train_tiny)
         values["release"] = str(variant(trained, tmp_path / "release"))
-    record_property("faults", ", ".join(faults))
-    record_property("settings", ", ".join(f"{name} {value}" for name, value in values.items()))
-    done = run(cluster, tmp_path, seed=seed, faults=faults, **values)
-    record_property("first slates after kill -9, s", [round(seconds, 2) for seconds in done.first_slates])
+    record_property("seed", seed)
+    record_property(
+        "settings", ", ".join([f"policy {values['policy']}", *(["a release"] * ("release" in values))])
+    )
+    record_property("evidence", str(tmp_path))
+    with cluster.kept_if_it_fails(tmp_path), run_of(cluster, tmp_path, seed=seed, **values) as chaos:
+        try:
+            suffer(chaos, faults)
+        finally:
+            slates = ", ".join(f"{seconds:.1f}" for seconds in chaos.first_slates)
+            record_property("faults, each with its seconds", ", ".join(chaos.done))
+            record_property("first slates after kill -9, s", slates)

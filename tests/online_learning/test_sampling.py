@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from online_learning.sampling import gumbels, mix, uniforms, words
-from online_learning.sampling_kernels import fill_normals, normal_pair, start_of, uniform, word
+from online_learning.sampling_kernels import fill_normals, normal_pair, start_of, word
 
 SEEDS = np.arange(200, dtype=np.uint64)
 
@@ -102,12 +102,10 @@ def test_uniforms_reach_neither_end(monkeypatch: pytest.MonkeyPatch) -> None:
             assert np.isfinite(normal_pair(np.uint32(high), np.uint32(low))).all()
 
 
-def test_compiled_loops_draw_the_same_words_and_uniforms() -> None:
+def test_compiled_loops_draw_the_same_words() -> None:
     starts = [np.uint64(start_of(seed, 3)) for seed in SEEDS[:20]]
     drawn = [[word(start, at) for at in range(5)] for start in starts]
     assert drawn == words(SEEDS[:20], 5, stream=3).tolist()
-    drawn = [[uniform(start, at) for at in range(5)] for start in starts]
-    assert drawn == uniforms(SEEDS[:20], 5, stream=3).tolist()
 
 
 def test_normals_can_be_drawn_from_anywhere_in_their_stream() -> None:

@@ -267,14 +267,6 @@ def test_what_is_no_embedding_is_refused(tmp_path: Path) -> None:
         embeddings().with_nodes(np.array([1]), np.full((1, 4), np.nan, np.float32))
     with pytest.raises(ValueError, match=r"edges must have shape \(2, 4\), got \(2, 3\)"):
         replace(embeddings(), edges=np.zeros((2, 3), np.float32))
-    with pytest.raises(ValueError, match="names must be of new entities, got 'a'"):
-        embeddings().with_entities(["new", "a"], np.zeros((2, 4), np.float32))
-
-
-def test_new_entities_follow_the_present_ones() -> None:
-    grown = embeddings().with_entities(["new"], np.ones((1, 4), np.float32))
-    assert grown.entities == ("1", "a", "b", "new")
-    np.testing.assert_array_equal(grown.nodes[-1], np.ones(4))
 
 
 def encoder_of(vocabulary: Vocabulary, dim: int) -> ItemEncoder:

@@ -12,7 +12,6 @@ from online_learning.ope.diagnostics import (
     check_propensities,
     diagnose,
     effective_size,
-    unsupported,
 )
 from online_learning.ope.estimators import LoggedActions, direct_method, ips
 from online_learning.ope.types import Contributions, Refused
@@ -138,9 +137,3 @@ def test_missing_propensities_are_refused() -> None:
 def test_propensities_are_not_read_where_nothing_was_shown() -> None:
     propensities = np.array([[0.5, np.nan]])
     assert check_propensities(propensities, shown=np.array([[True, False]])) is propensities
-
-
-def test_the_unsupported_mass_is_what_a_policy_gives_to_actions_never_logged() -> None:
-    logging = np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
-    target = np.array([[[0.2, 0.2, 0.6], [0.5, 0.25, 0.25]], [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]])
-    np.testing.assert_allclose(unsupported(target, logging), [0.55, 0.0])

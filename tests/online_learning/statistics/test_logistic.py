@@ -4,11 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from online_learning.statistics.logistic import LogisticStatistics, infer_logistic, log_odds
+from online_learning.statistics.logistic import LEAST_CHANCE, LogisticStatistics, infer_logistic
 from online_learning.statistics.posterior import LinearPrior
 
 DIM = 3
 PRIOR = LinearPrior(np.array([0.2, 0.05, 0.0]), precision=3.0)
+
+
+def log_odds(chance: np.ndarray) -> np.ndarray:
+    within = np.clip(chance, LEAST_CHANCE, 1.0 - LEAST_CHANCE)
+    return np.log(within) - np.log1p(-within)
 
 
 def clicks(seed: int, n: int = 400) -> tuple[np.ndarray, np.ndarray]:

@@ -40,7 +40,6 @@ class Story:
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
-        self.deaths = 0
 
     async def play(self, script: Sequence[tuple[Any, ...]]) -> str:
         """Return the digest of the state in the end, all having been delivered."""
@@ -105,7 +104,6 @@ class Story:
             await deed(worker)
             return worker
         except Aborted:
-            self.deaths += 1
             self.memory.log.revive()
             await worker.__aexit__()
             return await self._survive(await self._born(), self._deliver)

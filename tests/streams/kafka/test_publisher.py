@@ -17,6 +17,7 @@ from streams.kafka.topic_admin import admin_client, create_topics
 from streams.kafka.topics import topic_name
 from streams.settings import Settings, load_settings
 from tests.frozen import frozen
+from tests.unheard import nothing_unheard
 
 TIMEOUT_S = 1.0  # of one try
 
@@ -176,6 +177,21 @@ async def test_what_a_former_owner_still_sends_is_refused_from_the_fence_on(kafk
     assert await values(kafka_settings, topic) == [
         value for value in (b"1", b"2", b"late", b"3", b"4", b"5") for _ in range(2)
     ]
+
+
+async def test_a_transaction_that_is_fenced_leaves_nothing_unheard(kafka_settings: Settings) -> None:
+    async def is_fenced() -> None:
+        former, owner = (Publisher(kafka_settings, transactional_id="one") for _ in range(2))
+        await former.start()
+        await owner.start()
+        with pytest.raises(ProducerFenced):
+            async with former.transaction():
+                await former.publish(topic_name(kafka_settings, "user-state"), 0, [(b"k", b"never")])
+        await former.stop()
+        await owner.stop()
+
+    with nothing_unheard():
+        await is_fenced()
 
 
 async def test_each_identity_has_numbers_of_its_own(kafka_settings: Settings) -> None:

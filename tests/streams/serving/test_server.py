@@ -10,6 +10,7 @@ from streams.events import Request
 from streams.kafka.partitioner import partition_of
 from streams.serving.gate import FIRST, Overloaded
 from tests.streams.conftest import MakeMemory, Memory
+from tests.unheard import nothing_unheard
 
 DAY = 86_400_000
 
@@ -240,6 +241,9 @@ async def test_a_closed_server_refuses_and_drains(make_memory: MakeMemory):
         answer = asyncio.ensure_future(server.answer(request, shard, received=time.time()))
         await asyncio.sleep(0)
         server.close()
+        with nothing_unheard():
+            await server.drain(0.0)  # too short
+            await asyncio.sleep(0.01)
         await server.drain(10.0)
         assert answer.done()
         assert items(answer.result()) == ["a"]

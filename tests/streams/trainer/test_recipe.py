@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from streams.cli import main
-from streams.errors import is_memory_fault
+from streams.errors import is_memory_fault, what_helps
 from streams.settings import load_settings
 from streams.trainer import step
 from streams.trainer.plan import PLAN, Plan, write
@@ -61,5 +61,10 @@ def test_pytorch_and_the_loader_say_in_other_words_that_no_memory_is_left() -> N
     with pytest.raises(RuntimeError) as refused:
         torch.empty(2**60)
     assert is_memory_fault(refused.value)
+    assert what_helps(refused.value).startswith("no memory is left")
+    for said in ("CUDA out of memory. Tried to allocate 20.00 MiB", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED"):
+        full = torch.OutOfMemoryError(said)
+        assert is_memory_fault(full)
+        assert "batch_windows" in what_helps(full)
     assert is_memory_fault(ImportError("x.so: failed to map segment from shared object"))
     assert not is_memory_fault(RuntimeError("shapes do not match"))

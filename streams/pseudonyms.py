@@ -1,0 +1,64 @@
+"""Pseudonyms of users: what is published of them names them by a keyed hash.
+
+The same id has the same pseudonym by the same key, so a user's events still belong together. Nobody without
+the key can tell whose they are, nor test a guess.
+"""
+
+import base64
+import hmac
+from pathlib import Path
+
+from streams.errors import ConfigurationError
+
+LEAST_BYTES = 32
+ID_BYTES, HASH_BYTES = 2, 20
+
+
+class Pseudonyms:
+    """Makes pseudonyms: four hexadecimal digits that name the key, a hyphen, and 32 letters and digits.
+
+    They are the first 20 bytes of HMAC-SHA256 of the id in UTF-8, as lower-case base32 (RFC 4648).
+
+    Parameters
+    ----------
+    key : secret bytes, at least `LEAST_BYTES` of them
+
+    Attributes
+    ----------
+    key_id : four hexadecimal digits
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self.key_id = hmac.digest(key, b"\0slatestream key", "sha256")[:ID_BYTES].hex()
+
+    def of(self, user_id: str) -> str:
+        """Return the pseudonym of a user."""
+        digest = hmac.digest(self._key, user_id.encode(), "sha256")[:HASH_BYTES]
+        return f"{self.key_id}-{base64.b32encode(digest).decode().lower()}"
+
+
+def pseudonyms_of(key_file: Path | None) -> Pseudonyms | None:
+    """Return what makes pseudonyms by the key in a file; None without one.
+
+    Space around the key is no part of it.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be read, or the key is short. The message has nothing of the key.
+    """
+    if key_file is None:
+        return None
+    try:
+        key = key_file.read_bytes().strip()
+    except OSError as error:
+        raise ConfigurationError(
+            f"pseudonym_key_file {str(key_file)!r} cannot be read: {error.strerror}"
+        ) from None
+    if len(key) < LEAST_BYTES:
+        raise ConfigurationError(
+            f"pseudonym_key_file {str(key_file)!r} must hold a key of at least {LEAST_BYTES} bytes, got "
+            f"{len(key)}: make one with `openssl rand -hex 32`"
+        )
+    return Pseudonyms(key)
