@@ -6,11 +6,12 @@ of something, and by then much has been counted. So once the networks stand, the
 signal, the match, the head) are weighed anew on later rows that they have not learned from: stacking
 (Wolpert 1992, "Stacked generalization"), by NDCG@10; not by the one best weighing but by an average of all
 that are about as good, as in Yao et al. 2018, "Using stacking to average Bayesian predictive distributions".
-It is done twice: before each event of a user who is here, and, for users who come back after long or for the
-first time, at the end, for likes of these rows that are held back (Liang et al. 2018, "Variational
-autoencoders for collaborative filtering", section 4.2). Popularity and EASE alone are among the weighings,
-and count where the average is not surely above them: parts that do not pay are left out. What is new stands
-where training put it beside the parts as they were: it is lowered as far as that ranks better with the gains.
+It is done twice, for users who are here and for those who come back after long: before each such event.
+Where few come back, likes of these rows are held back instead, and asked for at the end (Liang et al. 2018,
+"Variational autoencoders for collaborative filtering", section 4.2). Popularity and EASE alone are among the
+weighings, and count where the average is not surely above them: parts that do not pay are left out. What is
+new stands where training put it beside the parts as they were: it is lowered as far as that ranks better with
+the gains.
 """
 
 from itertools import product
@@ -42,6 +43,10 @@ GAINS = (
 LOWERED = (0.0, -1.0, -2.0, -4.0, -8.0, -16.0)
 """What is added to the scores of items that nobody has responded to. Like the gains it is no part of what
 training minimises, or a later pass would take it back."""
+BACK_S = (HERE_S * AWAY_S) ** 0.5
+"""Whose last event is as long ago is nearer to being away than to being here."""
+RETURNING = 0.1
+"""Share of the responses that users who come back must have for them to be the ones to ask."""
 HELD_BACK = 0.2
 """Share of a user's later events that are held back; of so many users all are."""
 TOP, COMPARED = 10, 256
@@ -82,21 +87,27 @@ def balance(model: Model | Ensemble, corpus: Corpus, log: Log, since: int, signa
             ease=ease,
         )
 
-    chosen = []
-    kept, back = hold_back(log, since)
-    if (n := len(back.users)) >= MIN_USERS:
-        moment = log.times_ms[-1] + int(1000 * AWAY_S)
-        end, moments = np.full(n, len(kept)), np.full(n, moment)
-        asked = _ask(model, start(kept), end, back.users, moments, back.relevant)
-        ranker.gains_away.copy_(average(asked))
-        chosen.append((asked, ranker.gains_away))
-    rows = asked_rows(log, since)
-    if len(rows) >= MIN_EVENTS:
+    def ask_before(rows: NDArray[np.int64]) -> Asked:
         wanted = np.zeros((len(rows), log.n_items), np.bool_)
         wanted[np.arange(len(rows)), log.items[rows]] = True
-        asked = _ask(model, start(log), rows, log.users[rows], log.times_ms[rows], wanted)
-        ranker.gains_here.copy_(average(asked))
-        chosen.append((asked, ranker.gains_here))
+        return _ask(model, start(log), rows, log.users[rows], log.times_ms[rows], wanted)
+
+    def ask_for_held_back() -> Asked | None:
+        kept, back = hold_back(log, since)
+        if (n := len(back.users)) < MIN_USERS:
+            return None
+        moment = log.times_ms[-1] + int(1000 * AWAY_S)
+        return _ask(model, start(kept), np.full(n, len(kept)), back.users, np.full(n, moment), back.relevant)
+
+    here, returning = asked_rows(log, since)
+    chosen = []
+    for gains, asked in (
+        (ranker.gains_away, ask_before(returning) if len(returning) else ask_for_held_back()),
+        (ranker.gains_here, ask_before(here) if len(here) >= MIN_EVENTS else None),
+    ):
+        if asked is not None:
+            gains.copy_(average(asked))
+            chosen.append((asked, gains))
     if chosen:
         ranker.lowered.fill_(lowered(chosen))
 
@@ -148,14 +159,24 @@ def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))]
 
 
-def asked_rows(log: Log, since: int) -> NDArray[np.int64]:
-    """Rows from `since` on, spread evenly, where a user who is here responds to an item not met before."""
+def asked_rows(log: Log, since: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows from `since` on, spread evenly, where a user responds to an item that they had not met.
+
+    Returns
+    -------
+    here : of users who are here
+    returning : of users who come back; none where these are few
+    """
     order = np.argsort(log.users, kind="stable")
     idle = np.full(len(log), np.inf)
     same = log.users[order[1:]] == log.users[order[:-1]]
     idle[order[1:]] = np.where(same, np.diff(log.times_ms[order]) / 1000.0, np.inf)
-    rows = np.flatnonzero(unmet(log) & (idle < HERE_S))
-    return spread(rows[rows >= since], most_rows(log))
+    rows = np.flatnonzero(unmet(log))
+    rows = rows[rows >= since]
+    here, returning = rows[idle[rows] < HERE_S], rows[(idle[rows] >= BACK_S) & np.isfinite(idle[rows])]
+    if len(returning) < max(MIN_EVENTS, RETURNING * len(rows)):
+        returning = returning[:0]
+    return spread(here, most_rows(log)), spread(returning, most_rows(log))
 
 
 def _ask(

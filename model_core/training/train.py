@@ -101,9 +101,7 @@ def train_release(
         raise ValueError(f"until must be in (0, 1], got {until}")
     split = int((until if until < 1.0 else 1.0 - HELD_OUT) * len(corpus.log))
     if train.choose_half_life and not signals.popularity_half_life_ms:
-        signals = with_half_life(
-            signals, corpus, corpus.log.first(split), int((1.0 - train.calibration) * split)
-        )
+        signals = with_half_life(signals, corpus, corpus.log.first(split), split // 2)
     if train.choose_linear:
         signals = with_linear(signals, corpus.log.first(split), int((1.0 - train.calibration) * split))
     seconds: dict[str, float] = {}

@@ -187,9 +187,27 @@ def test_rows_asked_are_first_positive_events_of_users_who_are_here() -> None:
         n_items=10,
     )
     # Row 0 has nobody before it, 2 is met, 3 is not positive, 4 is a user's first, 6 comes after an hour.
-    assert asked_rows(log, 0).tolist() == [1, 5]
-    assert asked_rows(log, 2).tolist() == [5]
-    assert asked_rows(log, 6).tolist() == []
+    assert [rows.tolist() for rows in asked_rows(log, 0)] == [[1, 5], []]
+    assert [rows.tolist() for rows in asked_rows(log, 2)] == [[5], []]
+    assert [rows.tolist() for rows in asked_rows(log, 6)] == [[], []]
+
+
+@pytest.mark.parametrize(("visits", "expected"), [(8, True), (1, False)])
+def test_users_who_come_back_are_asked_where_it_is_what_users_do(visits: int, expected: bool) -> None:
+    """40 users take 8 items each within minutes: in as many visits, a day apart, or in one."""
+    rng = np.random.default_rng(0)
+    users = np.repeat(np.arange(40, dtype=np.int32), 8)
+    at = np.tile(np.arange(8), 40)
+    apart_ms = 86_400_000 if visits > 1 else 30_000
+    times_ms = at * apart_ms + rng.integers(1_000, size=len(at))
+    order = np.argsort(times_ms, kind="stable")
+    log = Log(
+        users[order], at[order].astype(np.int32), np.ones(320, np.int64), np.ones(320, np.bool_),
+        times_ms[order], 40, 8,
+    )  # fmt: skip
+    here, returning = asked_rows(log, 40)
+    assert (len(here), len(returning)) == ((0, 280) if expected else (280, 0))
+    assert (returning >= 40).all()
 
 
 def test_a_log_with_few_events_leaves_all_parts_as_trained(monkeypatch) -> None:  # type: ignore[no-untyped-def]
