@@ -35,6 +35,7 @@ from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
 
 SERVES_S = 120.0
+REWARDED_MS = 5_000  # a slate: of half an hour's worth, memory would grow by themselves
 LOOK_S = 0.05
 WARM_UP_S = 6.0
 COLUMNS = ("swaps", "what", "p50 ms", "p99 ms", "p99 to none", "unanswered", "CPU ms/slate", "MiB by round")
@@ -254,7 +255,8 @@ def _worker(items: int, users: int, given: dict[str, Any], out: Path, say: Say) 
         with cluster(lambda _: None, "swap", partitions=4) as settings:
             publish_all(settings, "item-state", catalogue_rows(items, settings.partitions))
             publish_all(settings, "clicks", history_rows(users, items))
-            values = same_topics(settings, release_store=str(store.resolve()), **given)
+            ours = {"release_store": str(store.resolve()), "attribution_window_ms": REWARDED_MS}
+            values = same_topics(settings, **ours | given)
             variables = {"XDG_CACHE_HOME": str(cache.resolve())}
             with WorkerProcess(values, log=log, variables=variables) as worker:
                 worker.wait_ready(READY_S)
