@@ -25,6 +25,7 @@ from model_core.release.scorer import Scorer
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
 from model_core.signals.horizons import HALF_LIVES_MS, HOUR_MS
+from model_core.training.balance import unmet
 from streams.bench.references import (
     CoVisits,
     Decayed,
@@ -126,6 +127,8 @@ def main() -> None:
         known = Vocabulary(release.item_rows, release.entity_rows, release.relation_rows)
     actions = rating_actions(dataset.interactions)
     corpus = make_corpus(dataset, actions, Settings().actions, encoder, ModelConfig(), known=known)
+    met = ~unmet(corpus.log)[asked_events(corpus, until=options.until, every=options.every)]
+    print(f"{met.mean():.1%} of what is wanted its user had met before: no list has it")
     if scorer is not None:
         show_release(scorer, corpus, options.until, options.every)
     models = simple_models(corpus, options.until, options.every)
