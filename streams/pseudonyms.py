@@ -10,7 +10,7 @@ from pathlib import Path
 
 from streams.errors import ConfigurationError
 
-LEAST_BYTES = 32
+MIN_BYTES = 32
 ID_BYTES, HASH_BYTES = 2, 20
 
 
@@ -21,7 +21,7 @@ class Pseudonyms:
 
     Parameters
     ----------
-    key : secret bytes, at least `LEAST_BYTES` of them
+    key : secret bytes, at least `MIN_BYTES` of them
 
     Attributes
     ----------
@@ -56,9 +56,9 @@ def pseudonyms_of(key_file: Path | None) -> Pseudonyms | None:
         raise ConfigurationError(
             f"pseudonym_key_file {str(key_file)!r} cannot be read: {error.strerror}"
         ) from None
-    if len(key) < LEAST_BYTES:
+    if len(key) < MIN_BYTES:
         raise ConfigurationError(
-            f"pseudonym_key_file {str(key_file)!r} must hold a key of at least {LEAST_BYTES} bytes, got "
+            f"pseudonym_key_file {str(key_file)!r} must hold a key of at least {MIN_BYTES} bytes, got "
             f"{len(key)}: make one with `openssl rand -hex 32`"
         )
     return Pseudonyms(key)

@@ -23,7 +23,7 @@ from model_core.signals.horizons import HALF_LIVES_MS
 from model_core.signals.sample_signals import Log
 
 TOP = 10
-MOST_CELLS = 64_000_000
+MAX_CELLS = 64_000_000
 """Users times items that are asked about at most; of more users some are, spread evenly."""
 KNN_BLOCK = 512
 CHOOSING = 0.1
@@ -53,7 +53,7 @@ def future(log: Log, split: int, *, stop: int | None = None, newcomers: bool = F
     users = np.unique(owner).astype(np.int32)
     if not newcomers:
         users = users[np.isin(users, log.users[:split][log.positive[:split]])]
-    most = max(1, MOST_CELLS // max(log.n_items, 1))
+    most = max(1, MAX_CELLS // max(log.n_items, 1))
     users = users[np.unique(np.linspace(0, len(users) - 1, min(most, len(users))).astype(np.int64))]
     relevant = np.zeros((len(users), log.n_items), np.bool_)
     asked = np.isin(owner, users)

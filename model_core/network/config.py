@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 FUSIONS = ("sum", "concat", "gated", "deep", "joint")
 POPULARITY, EASE = 1, 2  # their places among the signals; co-visits come first
-MOST_MEMBERS = 16
+MAX_MEMBERS = 16
 GRAPH_EMBEDDINGS = ("none", "transe", "distmult", "complex", "rotate")
 
 
@@ -41,8 +41,8 @@ class ModelConfig:
             raise ValueError(f"layers must be at least 1, got {self.layers}")
         if self.dim % self.heads:
             raise ValueError(f"dim must be a multiple of heads={self.heads}, got {self.dim}")
-        if not 1 <= self.ensemble <= MOST_MEMBERS:
-            raise ValueError(f"ensemble must be in [1, {MOST_MEMBERS}], got {self.ensemble}")
+        if not 1 <= self.ensemble <= MAX_MEMBERS:
+            raise ValueError(f"ensemble must be in [1, {MAX_MEMBERS}], got {self.ensemble}")
         if self.fusion not in FUSIONS:
             raise ValueError(f"fusion must be in {FUSIONS}, got {self.fusion!r}")
         if self.hidden_dim < 1:

@@ -25,7 +25,7 @@ sensitivity over noise (Dong, Roth & Su 2022, "Gaussian differential privacy", c
 LIKED_ENOUGH = 0.7
 """Times the square root of how many items are counted, in standard deviations of the noise on a pair, that
 the least liked of them must be liked. Chosen on ML-100K and halves of its users, for epsilons of 1 to 32."""
-LEAST_ITEMS = 20
+MIN_ITEMS = 20
 
 Counts = NDArray[np.float64]
 
@@ -146,7 +146,7 @@ def liked_enough(popularity: Counts, noise: float) -> NDArray[np.int64]:
     order = np.argsort(-popularity, kind="stable")
     so_many = np.sqrt(np.arange(1, len(order) + 1))
     enough = np.flatnonzero(popularity[order] >= LIKED_ENOUGH * noise * so_many)
-    k = max(LEAST_ITEMS, int(enough[-1]) + 1 if len(enough) else 0)
+    k = max(MIN_ITEMS, int(enough[-1]) + 1 if len(enough) else 0)
     return np.sort(order[:k]).astype(np.int64)
 
 

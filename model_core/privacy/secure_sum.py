@@ -28,7 +28,7 @@ UNIT = float(1 << 24)
 LARGEST = float(1 << 34)
 """The largest number that a sum may hold: what is beyond is no sum of counts, but masks that do not cancel.
 A sum of masks has a number beyond it with a chance of 31 in 32 each."""
-LEAST_SITES = 3
+MIN_SITES = 3
 
 Words = NDArray[np.uint64]
 
@@ -49,8 +49,8 @@ class Round:
     sites: Mapping[str, bytes]
 
     def __post_init__(self) -> None:
-        if len(self.sites) < LEAST_SITES:
-            raise ValueError(f"sites must be at least {LEAST_SITES}, got {len(self.sites)}")
+        if len(self.sites) < MIN_SITES:
+            raise ValueError(f"sites must be at least {MIN_SITES}, got {len(self.sites)}")
         if len(set(self.sites.values())) < len(self.sites):
             raise ValueError("sites must have a key each, got one twice")
         for site, key in self.sites.items():

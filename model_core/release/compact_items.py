@@ -10,7 +10,7 @@ from model_core.release.near_items import ROUNDING, ZERO, Floats, Near, Written
 
 WIDTH = 8192
 """Items of a block, whose products with a batch stay in the processor's cache."""
-LEAST = 256
+MIN_WIDTH = 256
 LEVELS = 63
 """Largest integer of an item: without VNNI, ONNX Runtime's sums of two products of larger ones saturate."""
 
@@ -80,7 +80,7 @@ class CompactItems:
     def _make_room(self, n: int) -> None:
         widths = [WIDTH] * (n // WIDTH)
         if n % WIDTH:
-            widths.append(WIDTH if widths else max(LEAST, 1 << (n - 1).bit_length()))
+            widths.append(WIDTH if widths else max(MIN_WIDTH, 1 << (n - 1).bit_length()))
         for at, width in enumerate(widths):
             if at == len(self._blocks):
                 self._blocks.append(np.zeros((self._dim, width), np.int8))

@@ -38,7 +38,7 @@ LEARNED = "learned.msgpack"
 """What a policy begins with, where the training knew slates; see `streams.learning.learned`."""
 TEXT_ENCODER, TOKENIZER = "text_encoder.onnx", "tokenizer.json"
 SETTLED_NS = 2_000_000_000
-MOST_CHECKSUMS = 256
+MAX_CHECKSUMS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +89,17 @@ class Release:
         return self.actions.index(action) + 1 if action in self.actions else 0
 
 
-_MOST = 1 << 20
-_Size = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+_MAX_SIZE = 1 << 20
+_Size = Annotated[int, msgspec.Meta(ge=0, le=_MAX_SIZE)]
 _Row = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class _Dims(msgspec.Struct):
     """The sizes of the networks, as far as they are read."""
 
-    dim: Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
-    feature_dim: Annotated[int, msgspec.Meta(ge=2, le=_MOST)]
-    n_candidates: Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
+    dim: Annotated[int, msgspec.Meta(ge=1, le=_MAX_SIZE)]
+    feature_dim: Annotated[int, msgspec.Meta(ge=2, le=_MAX_SIZE)]
+    n_candidates: Annotated[int, msgspec.Meta(ge=1, le=_MAX_SIZE)]
     history_length: _Size
     n_affinities: _Size
     n_neighbours: _Size
@@ -290,7 +290,7 @@ def _sha256(path: Path) -> str:
             return known
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if time.time_ns() - about.st_mtime_ns > SETTLED_NS:
-        if len(_checksums) >= MOST_CHECKSUMS:
+        if len(_checksums) >= MAX_CHECKSUMS:
             _checksums.clear()
         _checksums[identity] = found
     return found

@@ -14,7 +14,7 @@ from model_core.release.near_items import NOTHING, Floats, Near, WholeItems, Wri
 
 LANES = 64
 """Items of a tile, whose sums with one request stay in the processor's nearest cache."""
-FEW = 8
+FEW_REQUESTS = 8
 """Requests up to which tiles are quicker, where other work has had the caches between two calls."""
 
 
@@ -24,7 +24,7 @@ class TiledItems:
     Parameters
     ----------
     product, scores
-        See `WholeItems`; for more than `FEW` requests.
+        See `WholeItems`; for more than `FEW_REQUESTS` requests.
     """
 
     norms = errors = NOTHING
@@ -56,7 +56,7 @@ class TiledItems:
 
     def near(self, match: Floats, begin: int, end: int) -> Near:
         """See `NearItems.near`."""
-        if len(match) > FEW:
+        if len(match) > FEW_REQUESTS:
             return self._whole.near(match, begin, end)
         products = np.empty((len(match), end - begin), np.float32)
         multiply(match, self._tiles, begin // LANES, products)

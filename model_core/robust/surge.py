@@ -25,7 +25,7 @@ NO_PACE_MS = DAY_MS
 LONGEST_MS = 90 * DAY_MS
 """Longest time that likes of before are spread over: so an item of any age may gain a third in a week or two,
 and a single event of long ago, true or not, makes no item old."""
-MOST_LIKES = 1 << 16
+MAX_LIKES = 1 << 16
 """Beyond these all counts: a rate is too coarse there to be taken from them, and a few users lift nothing."""
 
 njit = numba.njit(cache=True, nogil=True)
@@ -42,7 +42,7 @@ def counted_share(likes: int, recent: float, first_ms: int, last_ms: int, surge_
     surge_bound : times the pace of before that recent likes may have; 0 = any
     """
     known_ms = min(last_ms - first_ms, LONGEST_MS)
-    if surge_bound == 0.0 or recent <= AT_ANY_RATE or likes > MOST_LIKES or known_ms < NO_PACE_MS:
+    if surge_bound == 0.0 or recent <= AT_ANY_RATE or likes > MAX_LIKES or known_ms < NO_PACE_MS:
         return 1.0
     before = max(likes - recent, 0.0)
     expected = before * LIFE_MS / known_ms

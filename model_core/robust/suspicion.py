@@ -10,7 +10,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST = 10
+MIN_EVENTS = 10
 """Events below which nothing is said of a user."""
 SURGES, REPETITION = 0, 1
 
@@ -21,7 +21,7 @@ njit = numba.njit(cache=True, nogil=True)
 def suspicion(
     items: NDArray[np.int64], positive: NDArray[np.bool_], excess: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return surges and repetition of each user: (B, 2) float64; both 0 below `LEAST` events.
+    """Return surges and repetition of each user: (B, 2) float64; both 0 below `MIN_EVENTS` events.
 
     surges is the sum of `excess` over the different items that a user likes. repetition is
     ``1 - H / log(n)``, H the entropy of the user's n events over items: 0 where each is another, 1 where all
@@ -37,7 +37,7 @@ def suspicion(
     for user in range(len(items)):
         kept = np.flatnonzero(items[user] >= 0)
         n = len(kept)
-        if n < LEAST:
+        if n < MIN_EVENTS:
             continue
         # An item's likes lie together, the likes last.
         order = np.sort(2 * items[user][kept] + positive[user][kept])

@@ -13,7 +13,7 @@ RANK = 24
 """Singular vectors that are kept."""
 TEMPER = 0.25
 """Exponent of an item's likes: 0.5 normalises symmetrically, less favours popular items."""
-LEAST = 1e-6
+MIN_SHARE = 1e-6
 """Singular values that are kept, as a share of the first: vectors of 0 are arbitrary."""
 
 Matrix = NDArray[np.float32]
@@ -41,6 +41,6 @@ def low_pass(users: NDArray[np.integer], items: NDArray[np.integer]) -> tuple[Ma
         nothing = np.zeros((len(degree), 0), np.float32)
         return nothing, nothing
     _, values, v = svds(normal, rank, v0=np.ones(min(normal.shape)))
-    v = v[values > LEAST * values.max()]
+    v = v[values > MIN_SHARE * values.max()]
     vectors = v.T / degree[:, None], v.T * degree[:, None]
     return vectors[0].astype(np.float32), vectors[1].astype(np.float32)

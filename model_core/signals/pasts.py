@@ -21,7 +21,7 @@ Rows = NDArray[np.int32]
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
-LEAST = 1e-30  # of a weight: above 0, however old the event
+MIN_WEIGHT = 1e-30  # of a weight: above 0, however old the event
 
 
 class Pasts(NamedTuple):
@@ -188,7 +188,7 @@ def _positives(p: Pasts, described: Flags, now_ms: Ints, half_life_ms: float, ou
             if positive[k] and is_described(described, all_items[k]):
                 items[b, column] = all_items[k]
                 actions[b, column] = all_actions[k]
-                weights[b, column] = max(2.0 ** (-max(now_ms[b] - times[k], 0) / half_life_ms), LEAST)
+                weights[b, column] = max(2.0 ** (-max(now_ms[b] - times[k], 0) / half_life_ms), MIN_WEIGHT)
                 column -= 1
 
 

@@ -24,12 +24,12 @@ AGE, IDLE, POPULAR, NEW, COVISITS, OLD, QUIET = range(HORIZONS, HORIZONS + 7)
 their logarithms; an item without events, whose others are 0; co-visits with the user's last events; the same
 two times by themselves, up to a bound: news of yesterday are gone, whatever their rate was."""
 N_SIGNALS = HORIZONS + 7
-DAY_H, MOST_DAYS = np.float32(24), np.float32(3)
-QUARTER_H, MOST_QUARTERS = np.float32(6), np.float32(4)
+DAY_H, MAX_DAYS = np.float32(24), np.float32(3)
+QUARTER_H, MAX_QUARTERS = np.float32(6), np.float32(4)
 FIXED_POPULARITY = 0.01
 """What popularity counts beside co-visits while nothing else is learned."""
 BLOCK = 2048
-MOST_DOUBLINGS = 60.0  # of what lies after the reference time
+MAX_DOUBLINGS = 60.0  # of what lies after the reference time
 
 Floats = NDArray[np.float32]
 
@@ -159,7 +159,7 @@ class Trends:
         return int(self._times[LAST].max(initial=NO_TIME))
 
     def _decays(self, now_ms: int) -> Floats:
-        doublings = np.minimum(np.float32(self._reference_ms - now_ms) * _RATES, np.float32(MOST_DOUBLINGS))
+        doublings = np.minimum(np.float32(self._reference_ms - now_ms) * _RATES, np.float32(MAX_DOUBLINGS))
         decays: Floats = np.exp2(doublings)
         return decays
 
@@ -254,7 +254,7 @@ def _merge_item(  # type: ignore[no-untyped-def]
         times[FIRST, at] = first if times[FIRST, at] == NO_TIME else min(times[FIRST, at], first)
         times[LAST, at] = max(times[LAST, at], last)
         for h in range(len(per_ms)):
-            doublings = min(np.float32(last - reference_ms) * per_ms[h], np.float32(MOST_DOUBLINGS))
+            doublings = min(np.float32(last - reference_ms) * per_ms[h], np.float32(MAX_DOUBLINGS))
             rates[h, at] += of_part[row, h] * np.exp2(doublings)
     _, share = share_of(where, row, surge_bound)
     for h in range(len(per_ms)):
@@ -270,8 +270,8 @@ def _levels(decays, now_ms, rates, times, popularity, weights, out):  # type: ig
         idle = max(np.float32(now_ms - times[LAST, i]) * hours, np.float32(0))
         level = weights[AGE] * log_of(one + age) + weights[IDLE] * log_of(one + idle)
         level += weights[POPULAR] * log_of(one + popularity[i])
-        level += weights[OLD] * min(age / DAY_H, MOST_DAYS)
-        level += weights[QUIET] * min(idle / QUARTER_H, MOST_QUARTERS)
+        level += weights[OLD] * min(age / DAY_H, MAX_DAYS)
+        level += weights[QUIET] * min(idle / QUARTER_H, MAX_QUARTERS)
         out[i] = weights[NEW] if times[LAST, i] == NO_TIME else level
     for h in range(len(decays)):
         weight, decay, of_items = weights[h], decays[h], rates[h]
@@ -293,8 +293,8 @@ def _signals(decays, now_ms, rates, times, popularity, rows, out):  # type: igno
         idle = max(np.float32(now_ms - times[LAST, i]) * hours, np.float32(0))
         out[c, AGE], out[c, IDLE] = log_of(one + age), log_of(one + idle)
         out[c, POPULAR] = log_of(one + popularity[i])
-        out[c, OLD] = min(age / DAY_H, MOST_DAYS)
-        out[c, QUIET] = min(idle / QUARTER_H, MOST_QUARTERS)
+        out[c, OLD] = min(age / DAY_H, MAX_DAYS)
+        out[c, QUIET] = min(idle / QUARTER_H, MAX_QUARTERS)
 
 
 @njit

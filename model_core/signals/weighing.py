@@ -38,7 +38,7 @@ RIVALS = 48  # drawn for each event
 STEP = 0.1
 FIRST_SQUARES = 1e-2
 EVERY_MS = 10_000  # of event time, between two events of a partition that are learned from
-MOST = 32  # events of one call that are learned from
+MAX_EVENTS = 32  # events of one call that are learned from
 LEVEL_SHARE = 0.01  # of an event in the level
 MEMORY = 1 - 1 / 5_000  # of an event ago, in the comparison with fixed weights
 SURE = 3.0  # deviations that the weights learned must be ahead by
@@ -133,7 +133,7 @@ class Weigher:
             self.weights = self.weights.joined(weights)
 
     def learn(self, partition: int, events: Events, n_items: int) -> None:
-        """Learn from positive events of a partition, the first `MOST` that are `EVERY_MS` apart."""
+        """Learn from positive events of a partition, the first `MAX_EVENTS` that are `EVERY_MS` apart."""
         with self._lock:
             chosen = self._chosen(partition, events)
             if len(chosen) and n_items > 1:
@@ -200,14 +200,14 @@ def moments(
 
 @njit
 def _spaced(positive, offsets, times, after, last_ms):  # type: ignore[no-untyped-def]
-    """Find the first `MOST` positive events beyond an offset that are `EVERY_MS` apart: (n,) int64."""
-    chosen, n = np.empty(MOST, np.int64), 0
+    """Find the first `MAX_EVENTS` positive events beyond an offset that are `EVERY_MS` apart: (n,) int64."""
+    chosen, n = np.empty(MAX_EVENTS, np.int64), 0
     for at in range(len(times)):
         if positive[at] and offsets[at] > after and abs(times[at] - last_ms) >= EVERY_MS:
             last_ms = times[at]
             chosen[n] = at
             n += 1
-            if n == MOST:
+            if n == MAX_EVENTS:
                 break
     return chosen[:n]
 

@@ -50,7 +50,7 @@ RETURNING = 0.1
 HELD_BACK = 0.2
 """Share of a user's later events that are held back; of so many users all are."""
 TOP, COMPARED = 10, 256
-MOST_EVENTS, MOST_SCORES = 2000, 4_000_000
+MAX_EVENTS, MAX_SCORES = 2000, 4_000_000
 MIN_EVENTS, MIN_USERS = 100, 30
 BATCH = 32
 BATCH_CELLS = BATCH * 8192
@@ -151,7 +151,7 @@ def unmet(log: Log) -> NDArray[np.bool_]:
 
 def most_rows(log: Log) -> int:
     """Return the number of events to evaluate for a catalogue of that size."""
-    return max(1, min(MOST_EVENTS, MOST_SCORES // max(log.n_items, 1)))
+    return max(1, min(MAX_EVENTS, MAX_SCORES // max(log.n_items, 1)))
 
 
 def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from model_core.signals.sample_signals import Log
 from model_core.training.checkpoint import Checkpoint, Epoch, random_state, set_random_state
 from model_core.training.objective import Objective
 
-LEAST_REPLAYED = 256
+MIN_REPLAYED = 256
 """Stretches of before that are drawn at least: a pass over a handful would forget all others."""
 
 Report = Callable[[str, float], None]
@@ -133,7 +133,7 @@ class Trainer:
         """
         usable = np.flatnonzero((targets >= 0).any(1))
         fresh = (targets[usable] >= since).any(1)
-        n = min(int((~fresh).sum()), max(int(fresh.sum()), LEAST_REPLAYED))
+        n = min(int((~fresh).sum()), max(int(fresh.sum()), MIN_REPLAYED))
         replayed = np.random.default_rng(self.train.seed).choice(usable[~fresh], n, replace=False)
         drawn: NDArray[np.int64] = np.sort(np.concatenate([usable[fresh], replayed]))
         return drawn

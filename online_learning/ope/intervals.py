@@ -10,7 +10,7 @@ from online_learning.ope.types import Contributions, Floats
 
 # Resamples go through the matrix product together, as many as keep their counts at this size, but not so few
 # that the product is bound by reading the other matrix.
-_COUNTS, _LEAST_TOGETHER = 1 << 17, 8
+_COUNTS, _MIN_TOGETHER = 1 << 17, 8
 
 
 def bootstrap(
@@ -121,7 +121,7 @@ def _resampled_means(
     n = columns.shape[1]
     by_row = np.ascontiguousarray(columns.T)
     means = np.empty((resamples, len(columns)))
-    counts = np.empty((min(resamples, max(_LEAST_TOGETHER, _COUNTS // n)), n))
+    counts = np.empty((min(resamples, max(_MIN_TOGETHER, _COUNTS // n)), n))
     for start in range(0, resamples, len(counts)):
         block = means[start : start + len(counts)]
         for i in range(len(block)):

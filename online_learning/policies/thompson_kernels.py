@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from online_learning.compiled import compiled, contracted
 from online_learning.sampling_kernels import fill_normals, mixed_32, start_of, word
-from online_learning.statistics.logistic import LEAST_CHANCE
+from online_learning.statistics.logistic import MIN_CHANCE
 
 Floats = NDArray[np.float32]
 
@@ -118,7 +118,7 @@ def _utilities(
         chance = np.zeros(n, np.float32)
         _add_product(known, columns, chance)
         for c in range(n):
-            within = min(max(np.float64(chance[c]), LEAST_CHANCE), 1.0 - LEAST_CHANCE)
+            within = min(max(np.float64(chance[c]), MIN_CHANCE), 1.0 - MIN_CHANCE)
             utility[c] += np.float32(np.log(within) - np.log1p(-within))
     for c in range(n):
         utility[c] += boosts[c] if usable[c] else np.float32(0.0)

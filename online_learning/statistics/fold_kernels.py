@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 # Of a logistic row's curvature: a row whose outcome was thought certain must not weigh nothing.
-LEAST_CURVATURE = 1e-3
+MIN_CURVATURE = 1e-3
 
 
 @compiled
@@ -148,7 +148,7 @@ def add_logistic(
         before = max(min(before, 1.0 - least), least)
         odds = max(min(math.log(before) - math.log(1.0 - before) + at, 30.0), -30.0)
         chance = 1.0 / (1.0 + math.exp(-odds))
-        curvature = max(chance * (1.0 - chance), LEAST_CURVATURE)
+        curvature = max(chance * (1.0 - chance), MIN_CURVATURE)
         _add_outer(rows[i], weight * curvature, packed)
         for a in range(rows.shape[1]):
             moment[a] += weight * (curvature * at - chance) * rows[i, a]

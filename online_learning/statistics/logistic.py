@@ -13,7 +13,7 @@ from online_learning.statistics.posterior import LinearPosterior, LinearPrior, p
 from online_learning.statistics.sums import Statistics, check_same_space
 
 # A prior probability outside this is taken as this: log-odds of 0 or 1 have no finite value.
-LEAST_CHANCE = 1e-3
+MIN_CHANCE = 1e-3
 
 
 class LogisticStatistics(LinearStatistics):
@@ -105,7 +105,7 @@ class LogisticStatistics(LinearStatistics):
         counts: NDArray[np.int64],
     ) -> int:
         used = add_logistic(
-            rows, self._prior.weights, LEAST_CHANCE, weights, times, exponents, self.reference,
+            rows, self._prior.weights, MIN_CHANCE, weights, times, exponents, self.reference,
             self._packed[0], self._moment[0], self._clocks[0],
         )  # fmt: skip
         self._changed = True

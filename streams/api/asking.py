@@ -53,10 +53,10 @@ OF_LISTS = (
         many=True,
     ),
 )
-MOST_BUCKETS = 4096
+MAX_BUCKETS = 4096
 OF_STATE = (
-    Parameter("bucket", {"type": "integer", "minimum": 0, "maximum": MOST_BUCKETS - 1}, "Which bucket; 0."),
-    Parameter("of", {"type": "integer", "minimum": 1, "maximum": MOST_BUCKETS}, "How many there are; 1."),
+    Parameter("bucket", {"type": "integer", "minimum": 0, "maximum": MAX_BUCKETS - 1}, "Which bucket; 0."),
+    Parameter("of", {"type": "integer", "minimum": 1, "maximum": MAX_BUCKETS}, "How many there are; 1."),
     Parameter("rows", {"type": "string", "enum": ["true", "false"]}, "Whether the rows are told, too."),
 )
 

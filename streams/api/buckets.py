@@ -4,7 +4,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-MOST = 50_000
+MAX_BUCKETS = 50_000
 """Callers remembered, about 200 bytes each; beyond, who has not asked for longest begins anew."""
 
 
@@ -17,7 +17,7 @@ class Buckets:
     """
 
     def __init__(
-        self, per_s: float, burst: int, *, most: int = MOST, now: Callable[[], float] = time.monotonic
+        self, per_s: float, burst: int, *, most: int = MAX_BUCKETS, now: Callable[[], float] = time.monotonic
     ) -> None:
         for name, value in (("per_s", per_s), ("burst", burst), ("most", most)):
             if value <= 0:

@@ -22,7 +22,7 @@ from streams.errors import ConfigurationError
 
 ENTITIES, RELATIONS, GENRES = 3_000, 8, 19
 LEARNED, REWARDED = 20_000, 2_000  # impressions and rewards that every policy has learned from
-LEAST_TIMES = 5
+MIN_TIMES = 5
 RULES = SlateRules(diversity=0.1, cap=2, fresh_share=0.1)
 
 
@@ -107,7 +107,7 @@ def learned(name: str, features: int, samples: int) -> tuple[Policy, float]:
     statistics.add_impressions(rows, arms=arms)
     statistics.add_rewards(rows[:1], np.ones(1), arms=arms[:1])  # compiles
     ones, taken = np.ones(REWARDED), []
-    for _ in range(LEAST_TIMES):
+    for _ in range(MIN_TIMES):
         begun = time.perf_counter()
         statistics.add_rewards(rows[:REWARDED], ones, arms=arms[:REWARDED])
         taken.append(time.perf_counter() - begun)
@@ -124,7 +124,7 @@ def in_turn(first: Callable[[], Any], second: Callable[[], Any], seconds: float)
         work()  # compiled, and in the cache
     times: tuple[list[float], list[float]] = ([], [])
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[1]) < LEAST_TIMES:
+    while time.perf_counter() < end or len(times[1]) < MIN_TIMES:
         for work, taken in zip((first, second), times, strict=True):
             begun = time.perf_counter()
             work()

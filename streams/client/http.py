@@ -35,7 +35,7 @@ TOKEN_VARIABLE = "SLATES_TOKEN"
 TIMEOUT_S = 10.0
 RETRIES = 3
 PAUSE_S = 1.0  # where a worker does not say when to come again
-MOST_REDIRECTS = 3  # one, and more while partitions move
+MAX_REDIRECTS = 3  # one, and more while partitions move
 TAKES_OVER = "where it is gone, another takes over within session_timeout_ms: try again"
 AGAIN = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
@@ -270,7 +270,7 @@ class HttpClient:
 
     def _follow(self, target: str, body: bytes | None, deadline: float) -> _Answer:
         where = self._url
-        for _ in range(MOST_REDIRECTS + 1):
+        for _ in range(MAX_REDIRECTS + 1):
             try:
                 answer = self._send(where, target, body, deadline)
             except (OSError, http.client.HTTPException) as error:

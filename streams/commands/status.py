@@ -25,7 +25,7 @@ from streams.worker.scrape import Worker, watch
 CLUSTER_S = 10.0
 SAMPLE_S = 1.0
 LATE_S = 30.0
-MOST = 6
+MAX_ROWS = 6
 """Partitions that are behind and shown."""
 
 
@@ -223,9 +223,9 @@ def _behind(workers: Sequence[Worker]) -> RenderableType:
     if not lags:
         return Text("No partition is behind.", "green")
     table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column(f"behind: {min(len(lags), MOST)} of {len(lags)}")
+    table.add_column(f"behind: {min(len(lags), MAX_ROWS)} of {len(lags)}")
     for name in ("partition", "records, oldest s"):
         table.add_column(name, justify="right")
-    for seconds, records, topic, partition in sorted(lags, reverse=True)[:MOST]:
+    for seconds, records, topic, partition in sorted(lags, reverse=True)[:MAX_ROWS]:
         table.add_row(topic, str(partition), _late(records, seconds))
     return table

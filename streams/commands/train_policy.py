@@ -40,7 +40,7 @@ HeldOut = Annotated[
     ),
 ]
 
-LEAST = 50
+MIN_SLATES = 50
 """Slates below which nothing is learned."""
 BATCH = 64
 """Slates of a gradient step: a log is small, and has to do for many of them."""
@@ -91,8 +91,8 @@ def _train(options: PolicyOptions, settings: Settings, console: Console) -> None
     with show_stages(console) as stages:
         with stages.stage("Reading feedback"):
             log = read_feedback(settings, options.file)
-        if len(log) < LEAST:
-            raise ValueError(f"feedback must hold at least {LEAST} slates of one model, got {len(log)}")
+        if len(log) < MIN_SLATES:
+            raise ValueError(f"feedback must hold at least {MIN_SLATES} slates of one model, got {len(log)}")
         split = int((1.0 - options.held_out) * len(log))
         learned_from = log.steps(slice(0, split), gap_ms=gap_ms)
         later = log.steps(slice(split, len(log)), gap_ms=gap_ms)

@@ -9,7 +9,7 @@ import numpy as np
 
 from online_learning.statistics.stability import population_stability
 
-LEAST = 1_000
+MIN_SLATES = 1_000
 """Impressions on either side, below which an index tells little but chance."""
 
 Bands = Mapping[str, float]
@@ -74,6 +74,6 @@ class DriftWatch:
         predicted = last.predicted - first.predicted
         return Drift(
             n, earlier,
-            _stability(recent, first.impressions) if min(n, earlier) >= LEAST else None,
-            (last.responses - first.responses) / predicted if n >= LEAST and predicted > 0 else None,
+            _stability(recent, first.impressions) if min(n, earlier) >= MIN_SLATES else None,
+            (last.responses - first.responses) / predicted if n >= MIN_SLATES and predicted > 0 else None,
         )  # fmt: skip

@@ -36,7 +36,7 @@ PIECE_BYTES = 512 * 1024  # of rows taken at once, about: then they are sent
 # for so many clicks a row, unless they are few; a worker that ends before has these clicks to fold again.
 CLICKS_A_ROW = 12
 FEW_ROWS = 1024
-MOST_INTERVALS = 3
+MAX_INTERVALS = 3
 
 # Partitions are written a part at a time: what all of them write together keeps requests waiting.
 TURNS = 4
@@ -103,7 +103,7 @@ class Flusher:
             return False
         clicks = shard.clicks.position - shard.flushed.shared
         enough = rows <= FEW_ROWS or clicks >= CLICKS_A_ROW * rows
-        return enough or waited_s >= MOST_INTERVALS * self._shared_interval_s
+        return enough or waited_s >= MAX_INTERVALS * self._shared_interval_s
 
     async def flush_all(self) -> None:
         """Write every dirty row and complete the offsets they cover."""

@@ -28,7 +28,7 @@ from streams.state.shard_factory import ShardFactory
 log = logging.getLogger(__name__)
 
 # Records handled in one turn of the loop: by kernels, mostly in another thread; one by one in this one.
-MANY, IDS, FEW = 8192, 2048, 128
+ROWS_AT_ONCE, IDS_AT_ONCE, SLATES_AT_ONCE = 8192, 2048, 128
 RESTORED = ("user-state", "policy-state", "recommendations")  # counted; clicks are only looked through
 
 
@@ -97,7 +97,13 @@ class Restorer:
         return shard
 
     async def _read(
-        self, name: str, partition: int, *, start: int = 0, last: int | None = None, at_once: int = FEW
+        self,
+        name: str,
+        partition: int,
+        *,
+        start: int = 0,
+        last: int | None = None,
+        at_once: int = SLATES_AT_ONCE,
     ) -> AsyncIterator[RecordColumns]:
         """Yield the records of a partition, at most so many in one turn of the loop."""
         async for records in self._log.read(self._topics[name], partition, start=start, last=last):
@@ -111,7 +117,7 @@ class Restorer:
     async def _profiles(self, shard: Shard) -> None:
         """Restore the users: bytes in another thread, and only what others read as well in this one."""
         restore = Restore(shard.profiles, self._index)
-        async for records in self._read("user-state", shard.partition, at_once=MANY):
+        async for records in self._read("user-state", shard.partition, at_once=ROWS_AT_ONCE):
             batch = await asyncio.to_thread(restore.read, records)
             await asyncio.to_thread(restore.place, batch, restore.items(batch))
         restore.finish_left()
@@ -125,7 +131,7 @@ class Restorer:
         arms: dict[bytes, bytes] = {}
         weights: tuple[bytes, bytes] | None = None
         logs = b""
-        async for records in self._read("policy-state", shard.partition, at_once=MANY):
+        async for records in self._read("policy-state", shard.partition, at_once=ROWS_AT_ONCE):
             rows, rest = await asyncio.to_thread(read_covisits, records)
             names = name_covisits(shard.covisits, self._index, rows)
             await asyncio.to_thread(place_covisits, shard.covisits, rows, *names)
@@ -200,7 +206,7 @@ class Restorer:
         It is not known which requests have been read: those that were answered come again.
         """
         most = self._answered_requests
-        async for records in self._read("recommendations", shard.partition, last=most, at_once=IDS):
+        async for records in self._read("recommendations", shard.partition, last=most, at_once=IDS_AT_ONCE):
             for offset, request_id in await asyncio.to_thread(_ids, records, before):
                 shard.answered.add(request_id, offset)
             if records[-1].offset >= before:

@@ -17,7 +17,7 @@ from streams.importing.faults import AmbiguousDates
 from streams.importing.run import Options, Source, plan_files
 from streams.importing.values import as_text, numbers
 
-MOST_ACTIONS = 24
+MAX_ACTIONS = 24
 TELLS = {"action", "label", "rating", "value"}
 """Fields of which each tells the action of a row."""
 WHAT = {"user_id": "the user", "item_id": "the item"}
@@ -129,14 +129,14 @@ def _words(values: Sequence[object]) -> list[str]:
 
 def _are_few_words(values: Sequence[object]) -> bool:
     words = _words(values)
-    return 2 <= len(words) <= MOST_ACTIONS and len(values) >= 4 * len(words) and not numbers(words)
+    return 2 <= len(words) <= MAX_ACTIONS and len(values) >= 4 * len(words) and not numbers(words)
 
 
 def _actions(sources: Sequence[Source], choices: Choices, ask: Ask) -> dict[str, str]:
     """Ask what the actions are that nobody knows."""
     found: dict[str, str] = {}
     for source in sources:
-        for theirs, n in list(unknown_actions(source.plan, choices).items())[:MOST_ACTIONS]:
+        for theirs, n in list(unknown_actions(source.plan, choices).items())[:MAX_ACTIONS]:
             if theirs not in found:
                 question = f"What is {theirs!r}, in {n:,} of the first {len(source.plan.values):,} rows?"
                 found[theirs] = ask(question, [*choices.known_actions, NO_ACTION], NO_ACTION)

@@ -25,7 +25,7 @@ KINDS = ("content", "users", "clicks")
 
 ID_VALUE = re.compile(r"[A-Za-z]{1,8}[-_:]?\d+|[0-9a-fA-F-]{16,36}")
 """A value that names something, such as u17, and is no amount, no word and no time."""
-MOST_DISTINCT = 0.9
+MAX_DISTINCT = 0.9
 """The largest share of rows with an id of their own in which ids count as repeated."""
 MAX_ENTITY = 80
 MAX_TITLE = 120
@@ -208,7 +208,7 @@ def _guess_by_repeats(table: Table, values: list[Sequence[Any]], named: Mapping[
     if len(known) != 1 or is_told or {"title", "text", "preferences"} & named.keys():
         return {}
     place = table.columns.index(named[known[0]])
-    if len({as_text(row[place]) for row in values}) > MOST_DISTINCT * len(values):
+    if len({as_text(row[place]) for row in values}) > MAX_DISTINCT * len(values):
         return {}
     found = [
         column
@@ -296,8 +296,8 @@ def _guess_title(table: Table, values: list[Sequence[Any]], fields: Mapping[str,
         words = sum(WORD.search(text) is not None for text in texts)
         if (
             len(texts) >= 0.9 * len(values)
-            and len(set(texts)) > MOST_DISTINCT * len(texts)
-            and words > MOST_DISTINCT * len(texts)
+            and len(set(texts)) > MAX_DISTINCT * len(texts)
+            and words > MAX_DISTINCT * len(texts)
             and sum(map(len, texts)) <= MAX_TITLE * len(texts)
             and not any(NO_TITLE.match(text) for text in texts)
             and time_unit(texts) is None

@@ -25,7 +25,7 @@ SUFFIXES = (".inter", ".item", ".user", ".csv", ".tsv", ".jsonl", ".ndjson", ".p
 BESIDE = (".kg", ".link", ".image", ".audio")
 ORDER_FROM_MS = 1_000_000_000_000
 """Time of the first event where a file has an order and no times: the same whenever it is read."""
-MOST_REFUSED = 0.1
+MAX_REFUSED = 0.1
 """The largest share of a file's rows at fault with which it is still taken for what it seems to be."""
 
 
@@ -204,7 +204,7 @@ def _suffix(path: Path) -> str:
 
 def _check_share(plan: Plan, bad: Refused, rows: int) -> None:
     faults = bad.counts.total()
-    if faults > MOST_REFUSED * (faults + rows):
+    if faults > MAX_REFUSED * (faults + rows):
         reason, n = bad.counts.most_common(1)[0]
         one = bad.examples[reason][0]
         raise FileError(

@@ -25,7 +25,7 @@ from streams.importing.values import (
 
 RECENT = 65_536
 DAY_MS = 86_400_000
-MOST_ORDERED = 1e8
+MAX_ORDERED = 1e8
 """The largest number that is only an order: above it, numbers are seconds since 1970."""
 
 Record: TypeAlias = tuple[int, str, bytes]
@@ -214,13 +214,13 @@ def _are_days(make: Callable[[Any], int], values: Sequence[Any]) -> bool:
 def _order(plan: Plan, first_ms: int) -> Callable[[Any], int] | None:
     """Return what makes times of numbers that only say what comes after what; None where they are none."""
     number = make_number("timestamp")
-    if not (found := numbers(plan.column("timestamp"))) or max(map(abs, found)) > MOST_ORDERED:
+    if not (found := numbers(plan.column("timestamp"))) or max(map(abs, found)) > MAX_ORDERED:
         return None
 
     def make(value: Any) -> int:
         place = number(value)
-        if place is None or abs(place) > MOST_ORDERED:
-            raise RowFault("time", f"timestamp must be a number up to {MOST_ORDERED:g}, got {place}")
+        if place is None or abs(place) > MAX_ORDERED:
+            raise RowFault("time", f"timestamp must be a number up to {MAX_ORDERED:g}, got {place}")
         return first_ms + round(1000 * place)
 
     return make

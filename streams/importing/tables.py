@@ -20,7 +20,7 @@ from streams.importing.faults import FileError, RowFault
 from streams.importing.lines import MAX_LINE, Lines, encoding_of, head, open_binary
 
 SAMPLE = 2_000
-MOST_LINES = 200
+MAX_LINES = 200
 """Of one row whose values are quoted."""
 SEPARATORS = ("\t", "::", ",", ";", "|")
 QUOTED = (",", ";")  # elsewhere a quotation mark is a letter
@@ -172,8 +172,8 @@ class _Feed:
         return self
 
     def __next__(self) -> str:
-        if len(self.taken) >= MOST_LINES:
-            raise csv.Error(f"the row has more than {MOST_LINES} lines")
+        if len(self.taken) >= MAX_LINES:
+            raise csv.Error(f"the row has more than {MAX_LINES} lines")
         if self._again:
             self.taken.append(self._again.popleft())
         else:

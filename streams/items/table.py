@@ -28,7 +28,7 @@ AnyScorer = Scorer | BaselineScorer
 ENCODE_BATCH = 256
 MIN_CAPACITY = 256
 BACKGROUND = 2.0  # pause after a batch that nobody waits for, times what it took
-MANY_ITEMS, LEAST_KNOWN = 20, 0.1  # of so many items a release should know such a share
+MANY_ITEMS, MIN_KNOWN = 20, 0.1  # of so many items a release should know such a share
 STEPS = 8  # between one capacity and the next, twice as large: the graphs see few shapes
 
 
@@ -193,7 +193,7 @@ class ItemTable:
     def _warn_of_strangers(self) -> None:
         """Say once that the release knows hardly an item of the catalogue: its ids may be spelt otherwise."""
         n, known = len(self.described()), self.n_known
-        if self.ease is None or self._has_warned or n < MANY_ITEMS or known >= LEAST_KNOWN * n:
+        if self.ease is None or self._has_warned or n < MANY_ITEMS or known >= MIN_KNOWN * n:
             return
         self._has_warned = True
         log.warning(

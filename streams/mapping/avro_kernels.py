@@ -29,7 +29,7 @@ NEXT = 12  # ends an item at depth a: goes to b at the next one, to c behind the
 REAL = 13  # a: whether it is written; b: its bytes
 DEEPEST = 16  # lists within lists
 HEAD = 5  # bytes before the value
-_MOST_DECIMALS = 6
+_MAX_DECIMALS = 6
 _EXACT = 1e15  # whole numbers below it are doubles
 LEFT, NEW = -1, -2  # sizes of a value that is left to others, and of one whose schema has no program yet
 
@@ -107,7 +107,7 @@ def _put_real(number: float, out: Data, at: Any) -> Any:
     """
     size = abs(number)
     scale, decimals = np.int64(10), 1
-    while decimals <= _MOST_DECIMALS and size * scale < _EXACT:
+    while decimals <= _MAX_DECIMALS and size * scale < _EXACT:
         digits = np.int64(np.rint(size * scale))
         if digits / scale == size:
             if number < 0:

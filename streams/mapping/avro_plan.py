@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _LONG = 2**63
 _LATEST_MS = 253_402_300_799_999  # the last of the year 9999
 _DAY_MS = 86_400_000
-_MOST_STEPS = 10_000  # of a schema; types that are named twice are walked twice
+_MAX_STEPS = 10_000  # of a schema; types that are named twice are walked twice
 _DECIMAL_BYTES = 16
 _LONGEST = 2**31 - 1  # bytes of a value
 _NUMBER_SIZE = 20
@@ -96,7 +96,7 @@ class _Program:
         return self._append(what, *arguments)
 
     def _append(self, what: int, *arguments: int) -> list[int]:
-        if len(self.steps) >= _MOST_STEPS:
+        if len(self.steps) >= _MAX_STEPS:
             raise _TooLong
         step = [what, *arguments, *(0,) * (3 - len(arguments))]
         self.steps.append(step)

@@ -14,7 +14,7 @@ from streams.mapping import json_kernels, time_kernels
 from streams.settings.source_paths import Path, parse, parse_template
 from streams.settings.sources import FieldSource, Source
 
-_MOST_CHILDREN = 63
+_MAX_CHILDREN = 63
 _IDS = ("user_id", "item_id", "event_id")
 _OPTIONAL = {
     "request_id": k.REQUEST_ROW,
@@ -124,7 +124,7 @@ class _Tree:
                 names.append(path[-1].encode())
                 children.append((begin, len(names[-1]), numbers.get(path, -1), self.slots.get(path, -1)))
             nodes.append(len(children))
-        if len(children) > _MOST_CHILDREN:
+        if len(children) > _MAX_CHILDREN:
             raise _Unfit
         table = np.array(children, np.int64).reshape(-1, 4)
         return np.array(nodes, np.int64), table, texts(tuple(names))[0]

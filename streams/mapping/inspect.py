@@ -14,7 +14,7 @@ from streams.kafka.partitioner import partition_of
 from streams.mapping.sample import Sampled
 
 DEEPEST = 5
-MOST_KEPT = 1_000  # values of a place
+MAX_KEPT = 1_000  # values of a place
 # Ranges of times from 2001 to 2065, by unit.
 _UNITS = {"s": (1e9, 3e9), "ms": (1e12, 3e12), "us": (1e15, 3e15), "ns": (1e18, 3e18)}
 _PLAIN_NAME = re.compile(r"[^.\[\]\"'\s$@]+")
@@ -169,7 +169,7 @@ def _collect(value: Any, path: str, places: dict[str, Place], lists: dict[str, i
         return
     place = places.setdefault(path, Place(path))
     place.records += 1
-    if len(place.values) < MOST_KEPT:
+    if len(place.values) < MAX_KEPT:
         place.values.append(value)
 
 

@@ -12,7 +12,7 @@ ABSENT, NONE, TEXT, INTEGER, DECIMAL, BOOLEAN, OBJECT, ARRAY, ESCAPED, OTHER = r
 KIND, BEGIN, SIZE, NUMBER = range(4)  # columns of slots
 MAX_DEPTH = 32
 MAX_GUESSES = 64
-_MOST_DIGITS = 18
+_MAX_DIGITS = 18
 # By byte: whether it stands for itself in a text; whether it may follow a backslash.
 _PLAIN = np.array([32 <= byte < 128 and byte not in (34, 92) for byte in range(256)])
 _ESCAPES = np.array([chr(byte) in '"\\/bfnrt' for byte in range(256)])
@@ -116,13 +116,13 @@ def _number(data: Data, at: int, end: int, slots: Table, slot: int) -> int:
     while stop < end and 48 <= data[stop] <= 57:
         number = number * 10 + np.int64(data[stop] - 48)
         stop += 1
-    if stop == at or stop - at > _MOST_DIGITS or (data[at] == 48 and stop - at > 1):
+    if stop == at or stop - at > _MAX_DIGITS or (data[at] == 48 and stop - at > 1):
         return -1
     kind = INTEGER
     if stop < end and data[stop] == 46:
         whole = stop
         stop = _digits(data, whole + 1, end)
-        if not 1 < stop - whole <= _MOST_DIGITS:
+        if not 1 < stop - whole <= _MAX_DIGITS:
             return -1
         kind = DECIMAL
     if stop < end and (data[stop] == 101 or data[stop] == 69):

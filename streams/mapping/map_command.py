@@ -25,7 +25,7 @@ from streams.pseudonyms import pseudonyms_of
 from streams.settings import Settings, load_settings
 from streams.settings.sources import REGISTERED, Source
 
-MOST_SHOWN = 2_000  # characters of a value in a table
+MAX_SHOWN = 2_000  # characters of a value in a table
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ def _text(value: bytes | None) -> str:
     if value is None:
         return "null"
     text = value.decode(errors="backslashreplace")
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}... ({len(text):,} characters)"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text):,} characters)"
 
 
 def _console() -> Console:

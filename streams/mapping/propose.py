@@ -45,12 +45,12 @@ ACTIONS: Mapping[str, str] = {
     "like": r"like|fav|love|save|bookmark|cart|wish|share|follow|up_?vote",
     "dislike": r"dislike|hide|skip|remove|down_?vote|not_interested|report",
 }
-MOST_ACTIONS = 24
+MAX_ACTIONS = 24
 SAYS_NOTHING = {"name", "title", "label", "value", "text", "id", "code", "key"}
 """Last parts of places whose part before says what they are: performer.name."""
-LEAST_SAMPLE = 20
+MIN_SAMPLE = 20
 """Records of which a value that is the same in all of them tells nothing about an item."""
-MOST_OF_ATTRIBUTE = 0.8  # share of distinct values above which a text says what an item is, not of what kind
+MAX_OF_ATTRIBUTE = 0.8  # share of distinct values above which a text says what an item is, not of what kind
 
 
 @dataclass(slots=True)
@@ -254,7 +254,7 @@ def _action(choose: _Chooser, actions: Sequence[str]) -> None:
         choose.proposal.where.append(f"{{ path = {_quoted(flag.path)}, is = true }}")
         _constant(choose, actions, "click", f"Which action is a record whose `{flag.path}` is true?")
         return
-    place = choose.best("action", lambda place: place.all_are(str, int) and place.distinct <= MOST_ACTIONS)
+    place = choose.best("action", lambda place: place.all_are(str, int) and place.distinct <= MAX_ACTIONS)
     place = place or next(filter(_are_verdicts, choose.places.values()), None)
     if place is None:
         _constant(choose, actions, "click", "Which action are these records?")
@@ -348,7 +348,7 @@ def _attribute(place: Place, choose: _Chooser) -> str:
 def _attributes(choose: _Chooser) -> None:
     """Take what says of what kind an item is: texts that several items share, and lists of texts."""
     for path, place in choose.places.items():
-        same = len(place.values) >= LEAST_SAMPLE and place.distinct == 1
+        same = len(place.values) >= MIN_SAMPLE and place.distinct == 1
         if path in choose.taken or place.unit is not None or path.startswith("$") or same:
             continue
         name = _attribute(place, choose)
@@ -362,7 +362,7 @@ def _attributes(choose: _Chooser) -> None:
 
 def _is_shared(place: Place) -> bool:
     short = all(len(value) <= 60 for value in place.values)
-    return short and place.distinct <= max(1, MOST_OF_ATTRIBUTE * len(place.values))
+    return short and place.distinct <= max(1, MAX_OF_ATTRIBUTE * len(place.values))
 
 
 def _separator(place: Place) -> str | None:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 HEAD = 5  # bytes before the value
 ASK_AGAIN_S = 10.0  # after this an unknown id is asked for again: it may have been registered since
-MOST_UNKNOWN = 100_000
+MAX_UNKNOWN = 100_000
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 15.0
 
 Decode = Callable[[bytes], Any]
@@ -104,7 +104,7 @@ class Schemas:
                     self._decoders[kind, number] = self._decoder(kind, number)
                     self._unknown.pop(number, None)
                 except UnknownSchema:
-                    if len(self._unknown) >= MOST_UNKNOWN:
+                    if len(self._unknown) >= MAX_UNKNOWN:
                         self._unknown.pop(next(iter(self._unknown)))
                     self._unknown[number] = time.monotonic()
 

@@ -19,7 +19,7 @@ from streams.pseudonyms import Pseudonyms
 from streams.settings.source_paths import parse
 from streams.settings.sources import DELETED_BY_NULL, IDS, STRUCTS, Condition, FieldSource, Source
 
-MOST_EVENTS = 10_000
+MAX_EVENTS = 10_000
 """Of one record: each repeats what it shares with the others."""
 
 
@@ -107,8 +107,8 @@ class Translator:
         elements = self._each(context)
         if elements is not None and not isinstance(elements, list):
             raise Fault(f"each: `{self.source.each}` is no list but {as_text(elements) or 'an object'}")
-        if elements is not None and len(elements) > MOST_EVENTS:
-            message = f"each: {len(elements):,} elements; a record may have {MOST_EVENTS:,}"
+        if elements is not None and len(elements) > MAX_EVENTS:
+            message = f"each: {len(elements):,} elements; a record may have {MAX_EVENTS:,}"
             raise Fault(message, TOO_LARGE)
         events: list[Event] = []
         for context.index, context.element in enumerate(elements or ()):

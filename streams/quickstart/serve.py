@@ -32,7 +32,7 @@ from streams.worker.process import (
 DAY_MS = 86_400_000
 SHOWN = 10
 POLL_S = 0.2
-TOLD_S, MOST_S = 5.0, 30.0
+TOLD_S, MAX_S = 5.0, 30.0
 """Between two words about how far the worker is, at first and at most."""
 STUCK_S = 120.0
 """After so long without a record taken or an item encoded, the worker is given up."""
@@ -227,7 +227,7 @@ def caught_up(worker: WorkerProcess, items: int, say: Say) -> None:
                 f"the worker goes no further ({before.in_words()}); its last words:\n{worker.log_tail()}"
             )
         if before != begin and now - told >= pause:
-            told, pause = now, min(1.5 * pause, MOST_S)
+            told, pause = now, min(1.5 * pause, MAX_S)
             say(f"The worker has {before.in_words()}{encoding.in_words(now)}.")
 
 

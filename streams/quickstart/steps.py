@@ -31,7 +31,7 @@ from streams.worker.process import environment, same_topics
 
 Say = Callable[[str], None]
 QUICK_EVENTS = 300_000
-MOST_QUICK = 3
+MAX_QUICK = 3
 
 
 def look(
@@ -168,7 +168,7 @@ def _train(settings: Settings, folder: Folder, how: str, config: Path | None, sa
 
 def quick_epochs(events: int) -> int:
     """Return how often a quick training sees so many events: about as long for many as for some."""
-    return min(max(QUICK_EVENTS // max(events, 1), 1), MOST_QUICK)
+    return min(max(QUICK_EVENTS // max(events, 1), 1), MAX_QUICK)
 
 
 def _missing() -> str | None:

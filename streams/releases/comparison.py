@@ -17,7 +17,7 @@ from streams.state.item_index import keys_of
 
 GROUPS = 2048
 """Groups of users, made by hash, whose totals are kept: as many as give the error of a mean, and no more."""
-LEAST_GROUPS = 30
+MIN_GROUPS = 30
 """With a slate, of either side, before a normal approximation is worth anything."""
 ALPHA = 0.05
 PLAN = 10
@@ -122,14 +122,14 @@ class Comparison:
         """Return what is to become of the canary; None while that is not known."""
         trial, over = self._trial, now_ms - self.begun.timestamp_ms >= 1000 * self._trial.longest_s
         slates, groups = self.counted, np.count_nonzero(self.slates, axis=1)
-        few = slates.min() < trial.least_slates or groups.min() < LEAST_GROUPS
+        few = slates.min() < trial.least_slates or groups.min() < MIN_GROUPS
         if few or not self.earned[LIVE].any():  # of nothing earned no error is known
             if not over:
                 return None
             said = (
                 f"within {trial.longest_s / 3600:g} h {slates[CANARY]:.0f} slates of the canary and "
                 f"{slates[LIVE]:.0f} of the live release have closed, and these have earned "
-                f"{self.earned[LIVE].sum():g}: at least {trial.least_slates} of either, of {LEAST_GROUPS} "
+                f"{self.earned[LIVE].sum():g}: at least {trial.least_slates} of either, of {MIN_GROUPS} "
                 "users, are asked for, and that something was earned"
             )
             counts = {"live_slates": float(slates[LIVE]), "canary_slates": float(slates[CANARY])}

@@ -26,7 +26,7 @@ from streams.why.signal_sources import Parts, SignalSources
 from streams.why.slate_reasons import POPULAR, SlateReasons
 
 MAX_WAITING = 8
-MANY = 5  # in an hour: what is told of an item that so many took
+MIN_TAKERS = 5  # in an hour: what is told of an item that so many took
 MAX_DIFFERENCE = 0.01  # of base and contributions from the score; rounding alone stays far below
 
 
@@ -177,7 +177,7 @@ class Explainer:
         )
         reasons, sources = why.reasons, self._sources
         lately = in_last_hour(self._shared.parts, row, int(prepared.times_ms[0]))
-        if lately >= MANY:
+        if lately >= MIN_TAKERS:
             reasons = [*(one for one in reasons if one != POPULAR), taken_lately(lately)]
         return path, reasons, sources.covisits(drawn, 0, items), sources.ease(drawn, 0, items)
 

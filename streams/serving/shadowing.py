@@ -20,7 +20,7 @@ from streams.state.shard import Shard
 
 log = logging.getLogger(__name__)
 
-MOST = 20_000
+MAX_ANSWERS = 20_000
 """Requests whose answers are kept until their slates close."""
 
 
@@ -112,7 +112,7 @@ class Shadowing:
             return
         live_s = served.latency_ms / 1000
         shadow.answers[served.request_id] = Shadowed(agreement, seconds, live_s, propensities)
-        if len(shadow.answers) > MOST:
+        if len(shadow.answers) > MAX_ANSWERS:
             del shadow.answers[next(iter(shadow.answers))]
         self._metrics.shadowed.labels("answered").inc()
 

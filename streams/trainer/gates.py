@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from model_core.evaluation.topn import paired_difference
 from streams.releases.changes import Gate
 
-LEAST_USERS = 20
+MIN_USERS = 20
 """Users with a response both before and in the held-out hours, of whom fewer say too little."""
 BINS = 10
 CALIBRATION = 0.05  # more that a probability may be off, in mean absolute difference
@@ -47,8 +47,8 @@ def held_out(ours: NDArray[np.float64], theirs: NDArray[np.float64], *, than: st
     margin : share of their mean
     """
     n = len(ours)
-    if n < LEAST_USERS:
-        return Gate("held out", False, f"at least {LEAST_USERS} users must have responded, got {n}")
+    if n < MIN_USERS:
+        return Gate("held out", False, f"at least {MIN_USERS} users must have responded, got {n}")
     found, mean = paired_difference(ours[None], theirs[None]), float(theirs.mean())
     interval = f"[{found.low:+.4f}, {found.high:+.4f}]"
     said = f"NDCG@10 {ours.mean():.4f}, {found.mean:+.4f} {interval} to {than} on {n} users"

@@ -19,7 +19,7 @@ from streams.kafka.reader import read_partition
 from streams.kafka.topics import topic_partitions, topics_of_worker
 from streams.settings import Settings
 
-MOST_SLATES = 20_000
+MAX_SLATES = 20_000
 """Most slates used, the latest: a policy has a few dozen weights, and each slate is scored anew."""
 
 
@@ -85,7 +85,7 @@ class ShownSlates:
             if fits and not self._is_held(record.user_id):
                 self._records[record.request_id] = record
 
-    def slates(self, most: int = MOST_SLATES) -> list[Shown]:
+    def slates(self, most: int = MAX_SLATES) -> list[Shown]:
         """Return the latest slates, in the order of their times."""
         ordered = sorted(self._records.values(), key=lambda one: (one.timestamp_ms, one.request_id))[-most:]
         looked = self._examination(ordered)
@@ -147,7 +147,7 @@ async def _read(settings: Settings, ends: Sequence[int], now_ms: int) -> ShownSl
     found = ShownSlates(settings, is_held=is_held)
     topic, n = topics_of_worker(settings)["feedback"], topic_partitions(settings, "feedback")
     since_ms = max(1, now_ms - int(DAY_MS * settings.trainer_refit_days))
-    last = 1 + 2 * MOST_SLATES // n  # users are spread evenly; some are told again
+    last = 1 + 2 * MAX_SLATES // n  # users are spread evenly; some are told again
     for partition in range(n):
         records: Any
         async for records in read_partition(settings, topic, partition, since_ms=since_ms, last=last):

@@ -34,7 +34,7 @@ from streams.trainer.plan import MADE, PARENT, VERDICT, Plan, Verdict, read_plan
 from streams.trainer.refit import refit
 from streams.trainer.shown import read_shown
 
-LEAST, MOST = 0.02, 0.2  # share of the events that is held out
+MIN_HELD_OUT, MAX_HELD_OUT = 0.02, 0.2  # share of the events that is held out
 ENOUGH_USERS = 100
 GOING_ON_EPOCHS = 2
 NO_TEXT_DIM = 8
@@ -132,9 +132,9 @@ def held_out_from(log: Log, hours: float) -> int:
     """
     n, times_ms = len(log), log.times_ms
     wanted = 1.0 - int(np.searchsorted(times_ms, times_ms[-1] - hours * 3_600_000)) / n
-    share = float(np.clip(wanted, LEAST, MOST))
-    while share < MOST and len(future(log, int((1.0 - share) * n)).users) < ENOUGH_USERS:
-        share = min(MOST, 1.5 * share)
+    share = float(np.clip(wanted, MIN_HELD_OUT, MAX_HELD_OUT))
+    while share < MAX_HELD_OUT and len(future(log, int((1.0 - share) * n)).users) < ENOUGH_USERS:
+        share = min(MAX_HELD_OUT, 1.5 * share)
     return int((1.0 - share) * n)
 
 

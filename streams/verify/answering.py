@@ -11,7 +11,7 @@ from streams.errors import UnreachableError
 T = TypeVar("T")
 
 ASK_EVERY_S = 2.0
-MOST_S = 30.0
+MAX_WAIT_S = 30.0
 """Brokers may be away for so long: longer than one takes to start again."""
 
 
@@ -19,7 +19,7 @@ async def while_answered(
     work: Coroutine[Any, Any, T],
     ask: Callable[[], Awaitable[object]],
     *,
-    most_s: float = MOST_S,
+    most_s: float = MAX_WAIT_S,
     every_s: float = ASK_EVERY_S,
 ) -> T:
     """Return what work returns, as long as brokers answer.

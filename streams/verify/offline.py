@@ -38,7 +38,7 @@ from streams.worker.agents.clicks import ClickAgent
 from streams.worker.agents.deletions import Deletions
 from streams.worker.agents.users import UserAgent
 
-AHEAD = 256  # slates looked at to find those that a click may be an answer to
+SLATES_AHEAD = 256  # slates looked at to find those that a click may be an answer to
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +331,7 @@ class Offline:
         """Open slates in the order of their offsets, up to the last one of the next few that is wanted."""
         while True:
             await self._look_ahead()
-            ahead = list(self._slates)[:AHEAD]
+            ahead = list(self._slates)[:SLATES_AHEAD]
             base = self.shard.logs.of("recommendations")
             last = max((i for i, (at, one) in enumerate(ahead) if wanted(base + at, one)), default=-1)
             for _ in range(last + 1):
@@ -344,7 +344,7 @@ class Offline:
 
     async def _look_ahead(self) -> None:
         """Read slates until enough are at hand, or there are no more."""
-        if len(self._slates) >= AHEAD:
+        if len(self._slates) >= SLATES_AHEAD:
             return
         topic, start = self._topics["recommendations"], self._next["recommendations"]
         async with aclosing(self._log.read(topic, self.shard.partition, start=start)) as batches:
@@ -352,7 +352,7 @@ class Offline:
                 columns = RecordColumns.of(records)
                 self._slates.extend(decoded_slates(columns))
                 self._next["recommendations"] = int(columns.offsets[-1]) + 1
-                if len(self._slates) >= AHEAD:
+                if len(self._slates) >= SLATES_AHEAD:
                     return
 
     # What it has come to

@@ -13,7 +13,7 @@ from aiohttp import web
 from streams.api.address import is_local, reachable_host, url_of
 from streams.api.answers import slate_body
 from streams.api.asking import (
-    MOST_BUCKETS,
+    MAX_BUCKETS,
     OF_LISTS,
     OF_STATE,
     Wanted,
@@ -318,8 +318,8 @@ async def partition_state(http: web.Request) -> web.Response:
     service = http.app[SERVICE]
     ids = ids_of_path(http)
     check_parameters(http.query, OF_STATE)
-    of = whole_number(http.query, "of", 1, least=1, most=MOST_BUCKETS)
-    bucket = whole_number(http.query, "bucket", 0, least=0, most=MOST_BUCKETS - 1)
+    of = whole_number(http.query, "of", 1, least=1, most=MAX_BUCKETS)
+    bucket = whole_number(http.query, "bucket", 0, least=0, most=MAX_BUCKETS - 1)
     if (rows := http.query.get("rows", "false")) not in ("true", "false"):
         raise Problem(400, f"rows must be true or false, got {rows[:20]!r}")
     if ids["kind"] not in get_args(Kind):

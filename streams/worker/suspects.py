@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.robust.suspicion import LEAST, score_of, suspicion
+from model_core.robust.suspicion import MIN_EVENTS, score_of, suspicion
 from model_core.signals.config import SignalConfig
 from model_core.signals.parts import PartsReader
 from model_core.signals.popularity import shares_at
@@ -24,7 +24,7 @@ from streams.worker.quarantine import Quarantines
 DEPTH = 512  # last events of a user that are looked at
 SLICE = 256  # users read each time their lock is taken: a millisecond
 TOLD = 1.0  # suspicion from which on a user is told of
-MOST_TOLD = 50
+MAX_TOLD = 50
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Suspects:
         self._metrics.users_suspect.set(sum(len(one.suspects) for one in self._seen.values()))
 
     async def everybody(self) -> list[Suspect]:
-        """Look at all users of `LEAST` events and more, suspect or not, but for those in quarantine."""
+        """Look at all users of `MIN_EVENTS` events and more, suspect or not, but for those in quarantine."""
         excess = await asyncio.to_thread(self._excess)
         looks = [await asyncio.to_thread(_look, _Seen(one), excess, told=0.0) for one in self._shards()]
         return [one for found in looks for one in found.values()]
@@ -96,7 +96,7 @@ class Suspects:
     def of(self, shard: Shard) -> list[Suspect]:
         """Return the users of a shard who were suspect when they were looked at, the most suspect first."""
         found = sorted(self._of(shard).suspects.values(), key=lambda one: -one.score)
-        return found[:MOST_TOLD]
+        return found[:MAX_TOLD]
 
     def _of(self, shard: Shard) -> _Seen:
         seen = self._seen.get(shard.partition)
@@ -140,7 +140,7 @@ def _look(seen: _Seen, excess: NDArray[np.float64], *, told: float = TOLD) -> di
     with lock:
         events = profiles.rings.users[: profiles.n_users, N].copy()
         again = [profiles.row_of(user_id) for user_id in seen.suspects]
-    changed = events >= LEAST
+    changed = events >= MIN_EVENTS
     changed[: len(seen.events)] &= events[: len(seen.events)] != seen.events
     changed[[row for row in again if row >= 0]] = True
     seen.events = events

@@ -37,7 +37,7 @@ from tests.benchmarks.released import read_release_test
 
 DATA = Path("~/.cache/slatestream/ml-100k")
 DRAWS = 5
-LEAST_ITEMS = 10
+MIN_ITEMS = 10
 """Different items in a past, fewer of which leave nothing to draw from."""
 
 
@@ -110,7 +110,7 @@ def main(
     described = item_batch(corpus)
     sizes = (1, 3, 5)
     found: dict[str, list[list[float]]] = {name: [] for name in ("named", "random", "latest", "against")}
-    asked = [user for user in rng.permutation(truth.users).tolist() if len(replay.past(user)) >= LEAST_ITEMS]
+    asked = [user for user in rng.permutation(truth.users).tolist() if len(replay.past(user)) >= MIN_ITEMS]
     for user in track(asked[:users], description="explaining", console=console):
         request = replay.without(user, moment)
         row = int(scorer.score(request, vectors).rows[0, 0])
@@ -133,7 +133,7 @@ def main(
         drawn = [[falls(rng.permutation(ordered[k:])[:k]) for k in sizes] for _ in range(DRAWS)]
         found["random"].append(np.mean(drawn, 0).tolist())
     console.print(
-        f"{platform.machine()}, release {version}, {len(found['named'])} users with {LEAST_ITEMS} items or "
+        f"{platform.machine()}, release {version}, {len(found['named'])} users with {MIN_ITEMS} items or "
         f"more, seed {seed}; tolerance {tolerance:g}, budget {budget}"
     )
     _show(console, {name: np.array(rows) for name, rows in found.items()}, sizes)

@@ -15,7 +15,7 @@ from streams.kafka.options import kafka_client_options
 from streams.kafka.topic_admin import admin_client
 from streams.kafka.topics import topic_name
 from streams.worker.process import WorkerProcess
-from tests.chaos.runs import MOST_WORKERS, Run
+from tests.chaos.runs import MAX_WORKERS, Run
 from tests.frozen import frozen
 
 CLOCK_JUMPS_S = (-86_400, -600, -5, 30, 600, 7_200)
@@ -75,7 +75,7 @@ def freeze(run: Run) -> None:
 
 def join(run: Run) -> None:
     """Workers join, until there are as many as there may be."""
-    joining = [run.start(ready=False) for _ in range(run.draw.randint(1, MOST_WORKERS - 1)) if has_room(run)]
+    joining = [run.start(ready=False) for _ in range(run.draw.randint(1, MAX_WORKERS - 1)) if has_room(run)]
     run.traffic()
     for worker in joining:  # one that starts while there is no broker ends, and says so
         worker.wait_ready()
@@ -83,7 +83,7 @@ def join(run: Run) -> None:
 
 def leave(run: Run) -> None:
     """Workers leave, until one is left."""
-    for _ in range(run.draw.randint(1, MOST_WORKERS - 1)):
+    for _ in range(run.draw.randint(1, MAX_WORKERS - 1)):
         if len(run.workers) > 1:
             run.end(run.any_worker())
     run.traffic()
@@ -91,7 +91,7 @@ def leave(run: Run) -> None:
 
 def has_room(run: Run) -> bool:
     """Whether another worker may start."""
-    return len(run.workers) < MOST_WORKERS
+    return len(run.workers) < MAX_WORKERS
 
 
 def fill_disk(run: Run) -> None:

@@ -32,7 +32,7 @@ PLAIN: dict[str, Any] = {
 """Workers flush as by default: what is killed has more to flush, and what waits costs half."""
 DEADLINE_S = 120.0
 END_S = 25.0  # a worker gives up by itself soon after
-MOST_WORKERS = 4
+MAX_WORKERS = 4
 CLICKS = 150  # between two faults
 USERS, ITEMS = 40, 30
 

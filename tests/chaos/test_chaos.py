@@ -16,7 +16,7 @@ from streams.kafka.topic_admin import create_topics
 from streams.settings import load_settings
 from tests.chaos.cluster import Cluster
 from tests.chaos.faults import FAULTS
-from tests.chaos.runs import MOST_WORKERS, Run
+from tests.chaos.runs import MAX_WORKERS, Run
 from tests.once import once_a_run
 from tests.streams.releases.made import train_tiny, variant
 
@@ -31,7 +31,7 @@ QUICK = ("kill_in_flush", "deliver_late", "abort_clicks", "restart_broker", "los
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A broker that may be stopped."""
-    with Cluster(wires=MOST_WORKERS) as running:
+    with Cluster(wires=MAX_WORKERS) as running:
         yield running
 
 

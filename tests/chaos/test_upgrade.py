@@ -18,7 +18,7 @@ from streams.kafka.topic_admin import create_topics
 from streams.settings import load_settings
 from streams.verify.compare import COMPARED
 from tests.chaos.cluster import Cluster
-from tests.chaos.runs import MOST_WORKERS, Run, of_tree
+from tests.chaos.runs import MAX_WORKERS, Run, of_tree
 from tests.chaos.test_chaos import RUNS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +69,7 @@ def test_workers_of_two_versions_in_one_group_lose_nothing_and_answer_nothing_tw
     tmp_path: Path, changes: int
 ) -> None:
     earlier = tree_of(earlier_commit(changes))
-    with Cluster(wires=MOST_WORKERS) as cluster:
+    with Cluster(wires=MAX_WORKERS) as cluster:
         settings = load_settings(
             bootstrap_servers=cluster.broker.bootstrap_servers,
             topic_prefix="upgrade.",

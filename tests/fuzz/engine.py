@@ -8,9 +8,9 @@ from typing import Protocol
 
 from tests.fuzz.mutate import Mutator
 
-MOST_FINDINGS = 10
+MAX_FINDINGS = 10
 LONGEST_BRED = 8_192
-MOST_TRIES = 5_000
+MAX_TRIES = 5_000
 """To make one input smaller: a long one would take a try for each of its bytes, many times over."""
 _DETAIL = re.compile(
     r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\b[0-9a-f]{12}\b|\d+|`[^`]*`|\[[^\]]*\]""", re.DOTALL
@@ -65,12 +65,12 @@ def short(words: str) -> str:
 def fuzz(
     target: Target, *, inputs: int, seed: int, tell: Callable[[Outcome], None] = lambda _: None
 ) -> Outcome:
-    """Give a target so many inputs; stops early after `MOST_FINDINGS` findings."""
+    """Give a target so many inputs; stops early after `MAX_FINDINGS` findings."""
     outcome, seen = Outcome(), set[Hashable]()
     mutator = Mutator(target.seeds, target.words, seed)
     began = time.monotonic()
     first = list(target.seeds)
-    while outcome.inputs < inputs and len(outcome.findings) < MOST_FINDINGS:
+    while outcome.inputs < inputs and len(outcome.findings) < MAX_FINDINGS:
         some = first or [mutator() for _ in range(min(target.batch, inputs - outcome.inputs))]
         first = []
         try:
@@ -117,9 +117,9 @@ def _fault(target: Target, value: bytes) -> Exception | None:
 def _smaller(target: Target, value: bytes, kind: type[Exception]) -> bytes:
     """Leave out what is not needed for the same kind of error."""
     size, tries = max(len(value) // 2, 1), 0
-    while tries < MOST_TRIES:
+    while tries < MAX_TRIES:
         at = 0
-        while at < len(value) and tries < MOST_TRIES:
+        while at < len(value) and tries < MAX_TRIES:
             shorter = value[:at] + value[at + size :]
             tries += 1
             if type(_fault(target, shorter)) is kind:

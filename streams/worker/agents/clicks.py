@@ -27,7 +27,7 @@ T = TypeVar("T")
 Serve = Callable[[Shard, Request, Any], Awaitable[None]]
 
 # So many clicks are folded in a few milliseconds: another thread would have the interpreter only later.
-FEW = 384
+FEW_CLICKS = 384
 # Clicks given to another thread at once.
 PIECE = 4096
 
@@ -98,7 +98,7 @@ class ClickAgent:
         shard.clicks.advance(batch.last_offset + 1)
 
     async def _decoded(self, records: RecordColumns) -> ClickColumns:
-        if len(records) <= FEW:
+        if len(records) <= FEW_CLICKS:
             return self._read(records)
         return await self._elsewhere(self._read, records)
 
@@ -106,7 +106,7 @@ class ClickAgent:
         metrics = self._metrics
         began = time.perf_counter()
         items = shard.meet(clicks, self._index)
-        if len(clicks) <= FEW:
+        if len(clicks) <= FEW_CLICKS:
             outcomes = shard.count(clicks, items, self._index)
         else:
             outcomes = await self._elsewhere(shard.count, clicks, items, self._index)

@@ -12,9 +12,9 @@ from streams.kafka.record_batch import RecordBatch
 LATER_S = 0.05
 # Records of a partition from which on there is nothing to be gained by waiting for more; what comes beyond
 # waits where it is.
-MANY = 256
+ENOUGH_RECORDS = 256
 # The same of a partition that is being restored, for which the others shall not wait.
-MOST = 16_384
+MAX_RECORDS = 16_384
 
 Take = Callable[[RecordBatch], Awaitable[None]]
 
@@ -93,7 +93,7 @@ class _Lane:
         self._newest = RecordBatch(batch.tp, (), batch.last_offset, batch.epoch)
         self._waiting.append(batch)
         self._look()
-        while self._records() >= (MANY if self._ready(batch) else MOST):
+        while self._records() >= (ENOUGH_RECORDS if self._ready(batch) else MAX_RECORDS):
             self._room.clear()
             await self._room.wait()
 
@@ -118,7 +118,7 @@ class _Lane:
             progress.spare(read, self._holds)
         if self._task is not None or not self._waiting:
             return
-        if progress is None or progress.awaited(read) or self._records() >= MANY:
+        if progress is None or progress.awaited(read) or self._records() >= ENOUGH_RECORDS:
             self._begin()
         elif self._later is None:
             self._later = asyncio.get_running_loop().call_later(LATER_S, self._begin)

@@ -50,7 +50,7 @@ def test_a_product_is_off_by_no_more_than_it_says(seed, n, b, dim):
 def test_integers_follow_rows_that_are_written_and_tables_that_grow(seed, steps):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compact_items, "WIDTH", 64)
-        patch.setattr(compact_items, "LEAST", 16)
+        patch.setattr(compact_items, "MIN_WIDTH", 16)
         rng = np.random.default_rng(seed)
         table, used, held = vectors(rng, 64), 5, CompactItems(SESSIONS[DIM], DIM)
         table[used:] = 0

@@ -25,7 +25,7 @@ def whole(items, **blocks):
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(compact_items, "WIDTH", 64)
-    monkeypatch.setattr(compact_items, "LEAST", 16)
+    monkeypatch.setattr(compact_items, "MIN_WIDTH", 16)
 
 
 def compact(items):

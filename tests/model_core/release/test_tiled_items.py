@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_core.release.tiled_items import FEW, LANES, TiledItems
+from model_core.release.tiled_items import FEW_REQUESTS, LANES, TiledItems
 
 
 def products(held, match, n):
@@ -30,7 +30,7 @@ def by_tiles_only(scores=1 << 18):
 @given(
     seed=st.integers(0, 10_000),
     n=st.integers(1, 5 * LANES),
-    b=st.integers(1, FEW),
+    b=st.integers(1, FEW_REQUESTS),
     dim=st.sampled_from([1, 7, 8, 20, 64]),
     scores=st.sampled_from([1, 500, 1 << 18]),
 )
@@ -45,16 +45,16 @@ def test_products_are_those_of_the_vectors(seed, n, b, dim, scores):
 
 def test_a_product_has_the_same_bits_whatever_else_is_asked():
     rng = np.random.default_rng(3)
-    items, match, held = vectors(rng, 200, 64), vectors(rng, FEW, 64), by_tiles_only()
+    items, match, held = vectors(rng, 200, 64), vectors(rng, FEW_REQUESTS, 64), by_tiles_only()
     held.hold(items)
     together = products(held, match, 200)
-    for b in range(FEW):
+    for b in range(FEW_REQUESTS):
         np.testing.assert_array_equal(products(held, match[b : b + 1], 200)[0], together[b])
 
 
 def test_many_requests_are_multiplied_by_the_library():
     rng = np.random.default_rng(4)
-    items, match = vectors(rng, 200, 8), vectors(rng, FEW + 1, 8)
+    items, match = vectors(rng, 200, 8), vectors(rng, FEW_REQUESTS + 1, 8)
     asked = []
 
     def product(users, some):
@@ -64,7 +64,7 @@ def test_many_requests_are_multiplied_by_the_library():
     held = TiledItems(product)
     held.hold(items)
     np.testing.assert_allclose(products(held, match, 200), match @ items.T, atol=1e-5)
-    assert asked == [FEW + 1]
+    assert asked == [FEW_REQUESTS + 1]
 
 
 @settings(max_examples=25, deadline=None)

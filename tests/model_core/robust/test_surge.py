@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_core.robust.surge import AT_ANY_RATE, HALF_LIFE_MS, LONGEST_MS, MOST_LIKES, counted_share
+from model_core.robust.surge import AT_ANY_RATE, HALF_LIFE_MS, LONGEST_MS, MAX_LIKES, counted_share
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.config import SignalConfig
 from model_core.signals.horizons import DAY_MS
@@ -57,7 +57,7 @@ def test_a_surge_that_lasts_is_believed_by_and_by():
 
 def test_an_item_that_was_just_met_is_not_bounded_and_neither_is_one_that_everybody_likes():
     assert share_of(*np.linspace(0, 0.5, 400)) == 1
-    assert counted_share(MOST_LIKES + 1, MOST_LIKES, 0, 30 * DAY_MS, BOUND) == 1
+    assert counted_share(MAX_LIKES + 1, MAX_LIKES, 0, 30 * DAY_MS, BOUND) == 1
 
 
 def test_one_event_of_long_ago_makes_no_item_old():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model_core.robust.suspicion import LEAST, REPETITION, SURGES, score_of, suspicion
+from model_core.robust.suspicion import MIN_EVENTS, REPETITION, SURGES, score_of, suspicion
 
 
 def test_each_surging_item_that_is_liked_counts_once_and_what_is_only_met_does_not():
@@ -21,7 +21,7 @@ def test_each_surging_item_that_is_liked_counts_once_and_what_is_only_met_does_n
 
 
 def test_of_few_events_nothing_is_said_and_repetition_goes_from_none_to_all():
-    few = np.zeros((1, LEAST - 1), np.int64)
+    few = np.zeros((1, MIN_EVENTS - 1), np.int64)
     assert not suspicion(few, np.ones_like(few, np.bool_), np.ones(1)).any()
     same, other = np.zeros((1, 20), np.int64), np.arange(20)[None]
     liked = np.ones((1, 20), np.bool_)

@@ -134,7 +134,7 @@ def test_weights_as_new_of_a_large_catalogue_are_those_of_a_small_one(few_are_ma
 def test_of_many_users_some_are_asked_whatever_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
     log = tiny.corpus(tiny.dataset(n_events=3000, n_users=100)).log
     every = future(log, 1500)
-    monkeypatch.setattr(evaluate, "MOST_CELLS", 10 * log.n_items)
+    monkeypatch.setattr(evaluate, "MAX_CELLS", 10 * log.n_items)
     some = future(log, 1500)
     assert len(some.users) == 10 < len(every.users)
     at = np.searchsorted(every.users, some.users)

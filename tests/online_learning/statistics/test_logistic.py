@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from online_learning.statistics.logistic import LEAST_CHANCE, LogisticStatistics, infer_logistic
+from online_learning.statistics.logistic import MIN_CHANCE, LogisticStatistics, infer_logistic
 from online_learning.statistics.posterior import LinearPrior
 
 DIM = 3
@@ -12,7 +12,7 @@ PRIOR = LinearPrior(np.array([0.2, 0.05, 0.0]), precision=3.0)
 
 
 def log_odds(chance: np.ndarray) -> np.ndarray:
-    within = np.clip(chance, LEAST_CHANCE, 1.0 - LEAST_CHANCE)
+    within = np.clip(chance, MIN_CHANCE, 1.0 - MIN_CHANCE)
     return np.log(within) - np.log1p(-within)
 
 

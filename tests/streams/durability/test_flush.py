@@ -7,7 +7,7 @@ import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
 from streams.durability import flush
-from streams.durability.flush import CLICKS_A_ROW, MOST_INTERVALS, SLICE, TURNS
+from streams.durability.flush import CLICKS_A_ROW, MAX_INTERVALS, SLICE, TURNS
 from streams.kafka.packed_rows import PackedRows
 from streams.kafka.partitioner import partition_of
 from streams.kafka.publisher import Row
@@ -105,7 +105,7 @@ async def test_many_rows_of_items_wait_for_more_clicks_but_not_for_ever(
         assert await click_and_look(many) == 0
         memory.clock.move(interval_ms)
         assert await click_and_look(1) == 0  # not so many a row yet
-        for _ in range(MOST_INTERVALS - 1):
+        for _ in range(MAX_INTERVALS - 1):
             memory.clock.move(interval_ms)
         assert await click_and_look(1) == many
         for _ in range(CLICKS_A_ROW):

@@ -7,7 +7,7 @@ from streams.kafka.columns import Record, RecordColumns
 from streams.kafka.progress import Progress
 from streams.kafka.record_batch import RecordBatch
 from streams.worker.agents import side_by_side
-from streams.worker.agents.side_by_side import MANY, SideBySide, joined
+from streams.worker.agents.side_by_side import ENOUGH_RECORDS, SideBySide, joined
 
 
 class Work:
@@ -186,13 +186,13 @@ async def test_a_record_without_a_key_may_be_anybodys() -> None:
 async def test_many_records_are_taken_though_nobody_waits_and_more_of_them_find_no_room_meanwhile() -> None:
     work = Work()
     async with SideBySide(work, lambda batch: Progress()) as lanes:
-        await lanes.take(records(0, *range(MANY)))
+        await lanes.take(records(0, *range(ENOUGH_RECORDS)))
         await turns()
-        assert work.begun == [(0, MANY - 1)]
-        beyond = asyncio.ensure_future(lanes.take(records(0, *range(MANY, 2 * MANY))))
+        assert work.begun == [(0, ENOUGH_RECORDS - 1)]
+        beyond = asyncio.ensure_future(lanes.take(records(0, *range(ENOUGH_RECORDS, 2 * ENOUGH_RECORDS))))
         await turns()
         assert not beyond.done()
-        work.gates[0, MANY - 1].set()
+        work.gates[0, ENOUGH_RECORDS - 1].set()
         await asyncio.wait_for(beyond, 60)
 
 
@@ -215,27 +215,28 @@ async def test_a_partition_that_is_being_restored_holds_up_no_other_and_keeps_it
         work, at_once, ready=lambda batch: batch.tp.partition in restored, in_turn=True
     ) as lanes:
         for offset in range(3):
-            await asyncio.wait_for(lanes.take(records(0, *range(offset * MANY, (offset + 1) * MANY))), 60)
+            offsets = range(offset * ENOUGH_RECORDS, (offset + 1) * ENOUGH_RECORDS)
+            await asyncio.wait_for(lanes.take(records(0, *offsets)), 60)
         other = asyncio.ensure_future(lanes.take(records(1, 0)))
         await turns()
-        assert work.begun == [(0, MANY - 1), (1, 0)]
+        assert work.begun == [(0, ENOUGH_RECORDS - 1), (1, 0)]
         work.gates[1, 0].set()
         await asyncio.wait_for(other, 60)
         restored.add(0)
-        late = asyncio.ensure_future(lanes.take(records(0, 3 * MANY)))
+        late = asyncio.ensure_future(lanes.take(records(0, 3 * ENOUGH_RECORDS)))
         await turns()
-        assert work.begun == [(0, MANY - 1), (1, 0)], "what came before is taken first"
-        work.gates[0, MANY - 1].set()
+        assert work.begun == [(0, ENOUGH_RECORDS - 1), (1, 0)], "what came before is taken first"
+        work.gates[0, ENOUGH_RECORDS - 1].set()
         await asyncio.wait_for(late, 60)
         await turns()
-        assert work.begun == [(0, MANY - 1), (1, 0), (0, 3 * MANY)]
-        work.gates[0, 3 * MANY].set()
+        assert work.begun == [(0, ENOUGH_RECORDS - 1), (1, 0), (0, 3 * ENOUGH_RECORDS)]
+        work.gates[0, 3 * ENOUGH_RECORDS].set()
         await turns()
-        assert work.done == [(1, 0), (0, MANY - 1), (0, 3 * MANY)]
-        inline = asyncio.ensure_future(lanes.take(records(0, 3 * MANY + 1)))
+        assert work.done == [(1, 0), (0, ENOUGH_RECORDS - 1), (0, 3 * ENOUGH_RECORDS)]
+        inline = asyncio.ensure_future(lanes.take(records(0, 3 * ENOUGH_RECORDS + 1)))
         await turns()
         assert not inline.done(), "in turn again"
-        work.gates[0, 3 * MANY + 1].set()
+        work.gates[0, 3 * ENOUGH_RECORDS + 1].set()
         await asyncio.wait_for(inline, 60)
 
 

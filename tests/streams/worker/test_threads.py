@@ -7,7 +7,7 @@ import numpy as np
 from streams.kafka.partitioner import partition_of
 from streams.state.people import gather
 from streams.state.shard import users_of
-from streams.worker.agents.clicks import FEW
+from streams.worker.agents.clicks import FEW_CLICKS
 from tests.streams.conftest import MakeMemory, Memory
 
 PARTITIONS = 4
@@ -32,7 +32,7 @@ async def test_folded_side_by_side_while_rows_are_flushed_and_users_read_it_is_t
 ) -> None:
     memory = make_memory(partitions=PARTITIONS)
     clicked(memory)
-    expected = await digest_of(memory, FEW)
+    expected = await digest_of(memory, FEW_CLICKS)
     async with memory.worker() as worker:
         topic, agent = worker.parts.topics["clicks"], worker.parts.agents["clicks"]
         shards = worker.parts.partitions.live()
@@ -71,7 +71,7 @@ async def test_folded_side_by_side_while_rows_are_flushed_and_users_read_it_is_t
 
 async def test_an_item_of_clicks_that_are_being_counted_is_needed(memory: Memory) -> None:
     place = partition_of("u", 2)
-    for n in range(FEW + 1):
+    for n in range(FEW_CLICKS + 1):
         memory.events.click("u", f"i{n}")
     async with memory.worker() as worker:
         batch = worker.consumer.poll(worker.parts.topics["clicks"])
@@ -80,7 +80,7 @@ async def test_an_item_of_clicks_that_are_being_counted_is_needed(memory: Memory
         shard = next(shard for shard in worker.parts.partitions.live() if shard.partition == place)
         while not len(shard.counting) and not folding.done():
             await asyncio.sleep(0)
-        needed = np.zeros(FEW + 1, np.bool_)
+        needed = np.zeros(FEW_CLICKS + 1, np.bool_)
         shard.mark_items(needed)
         assert needed.all()
         await folding
