@@ -128,7 +128,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """Which of a user's items a signal of an item owes most to, of those it sums over ("covisits", "ease").
+    """The item of a user's history that a signal ("covisits", "ease") owes most to, of those it sums over.
 
     share is that item's part of the sum: exact, as of when the record was made; above 1 where other items
     count against it.
@@ -232,7 +232,7 @@ DEAD_LETTER_BYTES = 262_144
 
 
 class Contribution(msgspec.Struct, frozen=True):
-    """What one thing adds to a score, and the standard error of that where it was sampled.
+    """One summand of a score, and its standard error where it was sampled.
 
     kind is "history" (an item of the user's history, as the model reads it), "entity" (the user is near it),
     "modality" (a part that describes the item), "covisits", "popularity" or "ease". name is the id of the

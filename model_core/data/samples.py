@@ -246,7 +246,7 @@ def _room(
 def reader_of(
     edges: Edges, stated: NDArray[np.int64], signals: SignalConfig, history_length: int, n_affinities: int
 ) -> Reader:
-    """How a log's users are read: its actions have a release's codes already."""
+    """Make the reader of a log's users: its actions have a release's codes already."""
     return Reader(
         signals,
         history_length=history_length,

@@ -55,7 +55,7 @@ class Phase:
     mib: list[float] = field(default_factory=list)
 
     def figures(self) -> dict[str, Any]:
-        """What is written to swap.json."""
+        """Figures as they are written to swap.json."""
         return {
             "what": self.what, "swaps": self.swaps, **self.latencies.summary(), "mib": self.mib,
             "unanswered": self.unanswered, "cpu_ms": float(np.mean(self.cpu_ms)),

@@ -1,4 +1,4 @@
-"""What came of a training: a table of models, and whether any simple one is better."""
+"""Shows the result of a training: a table of models, and whether any simple one is better."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a consumer of aiokafka lacks; it has no hooks for any of it."""
+"""Patches of aiokafka's consumer, which has no hooks for them."""
 
 import logging
 from typing import Any

@@ -41,7 +41,7 @@ SILENCE_S = 0.05
 
 
 class Membership(NamedTuple):
-    """Who this worker is to its group, and in which generation; -1 once the group has forgotten it."""
+    """Member id and generation of this worker in its group; -1 once the group has forgotten it."""
 
     member_id: str
     generation: int

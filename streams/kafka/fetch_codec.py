@@ -29,7 +29,7 @@ Topics = list[tuple[str, list[tuple[Any, ...]]]]
 
 
 class ReadEnds(dict[tuple[str, int], int]):
-    """Where partitions ended when a broker read them for a response, by topic and partition.
+    """End offsets at the time a broker read partitions for a response, by topic and partition.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a worker looks at first: whether brokers answer and the topics are there."""
+"""Checks at the start of a worker that brokers answer and the topics are there."""
 
 import logging
 

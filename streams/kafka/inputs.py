@@ -1,4 +1,4 @@
-"""What a worker knows of its input topics: where it began to read, and what may be committed."""
+"""Input topics of a worker: the offsets where it began to read, and those that may be committed."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,7 +37,7 @@ class Inputs:
 
     @property
     def ledger(self) -> CommitLedger:
-        """Which offsets may be committed."""
+        """Ledger of the offsets that may be committed."""
         ledger: CommitLedger = self._empty if self._consumer is None else self._consumer.ledger
         return ledger
 
@@ -114,7 +114,7 @@ class Inputs:
         return self.partition(name, partition) in self._consumer.unread
 
     def end_offset(self, name: str, partition: int) -> int:
-        """Where a topic's partition ended when it was found out where to read: the next offset then."""
+        """End offset of a topic's partition at the time when its position was looked up."""
         return int(self._consumer.end_offsets.get(self.partition(name, partition), 0))
 
     def folded_to_end(self, name: str, partition: int, position: int) -> bool:

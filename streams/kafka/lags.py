@@ -1,4 +1,4 @@
-"""How far a worker is behind its input topics, in records and in seconds."""
+"""Lag of a worker behind its input topics, in records and in seconds."""
 
 from collections import deque
 

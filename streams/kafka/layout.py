@@ -1,4 +1,4 @@
-"""Which topics there are: the id that a topic keeps as long as it lives, and its partitions."""
+"""Existing topics: the id that a topic keeps as long as it lives, and its partitions."""
 
 from collections.abc import Collection
 from io import BytesIO

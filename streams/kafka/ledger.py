@@ -1,4 +1,4 @@
-"""Which offsets may be committed: the last contiguous completed one of each partition.
+"""Offsets that may be committed: the last contiguous completed one of each partition.
 
 Work on a partition is opened as ranges in offset order and completed in any order. A committed offset
 never passes a range that is still open, and a range that starts after a hole in the log (compaction,

@@ -1,4 +1,4 @@
-"""Where a worker reads and writes: what its parts ask of topics, and Kafka as what answers."""
+"""The log that a worker reads and writes: its interface, and Kafka behind it."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
@@ -41,7 +41,7 @@ class RowPublisher(Protocol):
 
     @property
     def identity(self) -> Identity:
-        """Who publishes here, for brokers."""
+        """Identity of the producer, as brokers know it."""
         ...
 
     async def fence(self, topic: str, partition: int, /) -> None:

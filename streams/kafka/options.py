@@ -1,4 +1,4 @@
-"""How each Kafka client library wants the connection settings said."""
+"""Connection settings in the form that each Kafka client library wants."""
 
 import ssl
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""When a consumer fetches again: at once while somebody waits for what is to be read, else a little later.
+"""Paces a consumer's fetches: at once while somebody waits for what is to be read, else a little later.
 
 A fetch costs the worker and its broker about the same whether it finds one record or a thousand, and under a
 steady stream of clicks there are always some. So it waits until many have come, unless a request is in: that

@@ -1,4 +1,4 @@
-"""What an idempotent producer of aiokafka lacks; it has no hooks for any of it.
+"""Patches of aiokafka's idempotent producer, which has no hooks for them.
 
 - A row that the broker refuses takes its sequence number with it: every later one would be out of order.
 - Sequence numbers go on below zero after 2**31 rows, where a broker expects zero.
@@ -29,7 +29,7 @@ Failed: TypeAlias = Callable[[str], object]
 
 
 class Identity(NamedTuple):
-    """Who published rows, as brokers know it: one of an older epoch is refused where a newer one has been."""
+    """Identity of a producer, as brokers know it: an older epoch is refused once there is a newer one."""
 
     producer_id: int
     epoch: int
@@ -122,7 +122,7 @@ def _tell(producer: AIOKafkaProducer, failed: Failed) -> None:
 
 
 class Unconfirmed:
-    """What a started idempotent producer has been given and no broker has confirmed."""
+    """Batches that a started idempotent producer was given and no broker has confirmed."""
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self._accumulator = producer._message_accumulator

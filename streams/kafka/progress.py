@@ -1,4 +1,4 @@
-"""How far a partition has been folded, and who waits for it."""
+"""Progress of folding a partition, and those who wait for it."""
 
 import asyncio
 from collections import OrderedDict
@@ -121,11 +121,11 @@ class RecentIds:
         return True
 
     def hold(self) -> None:
-        """What is remembered is newer than what is added from now on, until `release`: it is kept."""
+        """Keep the ids remembered so far until `release`: those added meanwhile are older."""
         self._held = True
 
     def release(self) -> None:
-        """What is added from now on is the newest again."""
+        """Let ids that are added from now on be the newest again."""
         self._held = False
 
     def forget(self, identifier: str) -> None:

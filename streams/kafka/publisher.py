@@ -115,7 +115,7 @@ class Publisher:
 
     @property
     def identity(self) -> Identity:
-        """Who publishes here, for brokers: with each start under a transactional id, a newer epoch."""
+        """Identity of the producer; each start under a transactional id gives it a newer epoch."""
         manager = self.producer._txn_manager
         return Identity(manager.producer_id, manager.producer_epoch)
 

@@ -1,4 +1,4 @@
-"""What an item of a stream is: every record fetched of one partition."""
+"""An item of a stream: all records fetched of one partition."""
 
 from collections.abc import Sequence
 from typing import Any

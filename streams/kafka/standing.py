@@ -17,7 +17,7 @@ _NONE = (-1, "")
 
 
 class Standing(NamedTuple):
-    """Where each assigned partition stands.
+    """Positions of the assigned partitions.
 
     ids : of topics, by name
     marks : by topic, of which logs an offset of it is: to be committed with it

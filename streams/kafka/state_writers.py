@@ -109,7 +109,7 @@ class StateWriters:
             return writer
 
     def identity(self, partition: int) -> Identity | None:
-        """Who writes for a partition, for brokers; None while it is not this worker."""
+        """Identity of a partition's producer; None while another worker writes for it."""
         writer = self._writers.get(partition)
         return None if writer is None else writer.identity
 

@@ -14,7 +14,7 @@ _MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """What a topic should be.
+    """Specification of a topic.
 
     Attributes
     ----------

@@ -38,7 +38,7 @@ _NOTHING = RecordColumns.of([])
 
 
 class Topics(Protocol):
-    """What the application says of the topics, and is told of them.
+    """The application's side of topics: callbacks and facts about them.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class Consumer(driver.Consumer):
 
     @property
     def membership(self) -> Membership:
-        """Who this worker is to its group now."""
+        """Membership of this worker in its group."""
         return cast(BatchConsumerThread, self._thread).membership
 
     def knows(self, topic: str) -> bool:

@@ -32,7 +32,7 @@ class Route:
 
     @property
     def policy(self) -> str:
-        """How the policy is called in records and metrics."""
+        """Name of the policy in records and metrics."""
         return self.policies[0].name if len(self.policies) == 1 else "interleaved"
 
     @property

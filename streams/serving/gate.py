@@ -35,7 +35,7 @@ class Ticket:
 
 
 class Throughput:
-    """How long batches take by their size: least squares over the last ones, those long ago fading.
+    """Estimates a batch's time by its size: least squares over the last ones, older ones fading.
 
     A batch has a price of its own beside that of each request, so the time of small batches says little about
     how many requests could be answered in large ones. Of batches that all have the same size a price for each

@@ -35,7 +35,7 @@ LIKELY_USERS, LIKELY_CHUNKS, LIKELY_EVENTS = 1 << 21, 1 << 23, 1 << 26
 
 
 class Stated(msgspec.Struct, frozen=True):
-    """What a user stated in the record at `offset` of `users`; blocked : (n,) int32 item rows.
+    """A user's statements in the record at `offset` of `users`; blocked : (n,) int32 item rows.
 
     timestamp_ms is that of the record, 0 if it is not known.
     """
