@@ -17,11 +17,11 @@ class Intake(Registered):
             *((topic, outcome) for topic, outcomes in EVENTS.items() for outcome in outcomes),
         )
         self.clicks_bounded = self.counter(
-            "clicks_bounded", "Accepted clicks that count no further in what users share: influence_per_hour."
+            "clicks_bounded", "Accepted clicks left out of shared statistics by influence_per_hour."
         )
         self.clicks_held = self.counter(
             "clicks_held",
-            "Accepted clicks of users in quarantine: they count no further in what users share.",
+            "Accepted clicks of users in quarantine: left out of shared statistics.",
         )
         self._dead = self.counter(
             "dead_letters", "Records sent to dead-letters, and why.", ("topic", "reason")

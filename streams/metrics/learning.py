@@ -46,11 +46,11 @@ class Learning(Registered):
             "score_responses", "Of score_impressions, those responded to.", ("band",)
         )
         self._predicted = self.counter(
-            "predicted_responses", "Sum of the scores of score_impressions: the responses that they foretell."
+            "predicted_responses", "Sum of the scores of score_impressions: the expected responses."
         )
         self._examination = self.gauge(
             "position_examination",
-            "How often a position is taken to be looked at, to the first's 1.",
+            "Examination probability of a position, relative to the first's.",
             ("position",),
         )
         self.policy_version = self.gauge("policy_version", "Updates adopted by the policy in use.")
@@ -64,10 +64,12 @@ class Learning(Registered):
             "experiments_refused", "Definitions that this worker cannot run; the log says why."
         )
         self.pending_slates = self.gauge("pending_slates", "Slates waiting for their rewards.")
-        self.pending_slates_bytes = self.gauge("pending_slates_bytes", "What they take of memory, about.")
+        self.pending_slates_bytes = self.gauge(
+            "pending_slates_bytes", "Approximate memory of pending slates."
+        )
         self.slates_given_up = self.gauge(
             "pending_slates_given_up",
-            "Slates of the partitions owned that had to go before their window ended, for want of room.",
+            "Slates of the owned partitions that were given up before their window ended, for lack of room.",
         )
 
     def count_closed(

@@ -19,7 +19,7 @@ class Releases(Registered):
             "release_swaps", "Times that another release began to serve without a restart."
         )
         self.releases_refused = self.counter(
-            "releases_refused", "Releases that were to serve and could not; another served on."
+            "releases_refused", "Releases that should serve and could not; another one goes on serving."
         )
         self.releases_delayed = self.counter(
             "releases_delayed",

@@ -56,7 +56,7 @@ class HttpSettings(BaseModel):
     )
     http_idle_s: Annotated[float, Field(gt=0)] = Field(
         90.0,
-        description="How long a connection may be idle, or be at sending the headers of a request.",
+        description="How long a connection may be idle, or take to send the headers of a request.",
     )
     http_max_body_bytes: Positive = Field(1024 * 1024, description="Of a request; more is refused (413).")
 

@@ -44,7 +44,7 @@ class KafkaSettings(BaseModel):
     session_timeout_ms: Annotated[int, Field(ge=1_000)] = 10_000
     connect_timeout_ms: Annotated[int, Field(ge=0)] = Field(
         60_000,
-        description="How long a worker waits at its start for a broker that nobody is at, before it ends.",
+        description="How long a starting worker waits for an unreachable broker before it exits.",
     )
     instance_id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         None,

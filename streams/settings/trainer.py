@@ -41,7 +41,7 @@ class TrainerSettings(BaseModel):
         None, description="TOML file as of `slatestream train --recipe`; the live release's sizes otherwise."
     )
     trainer_nice: Annotated[int, Field(ge=0, le=19)] = Field(
-        15, description="How far a training stands back for other processes of its machine."
+        15, description="Niceness of a training's process."
     )
     trainer_threads: Positive = Field(1, description="Threads of a training.")
     trainer_memory_mb: Positive | None = Field(
@@ -64,7 +64,7 @@ class TrainerSettings(BaseModel):
         1_000, description="Closed slates of such requests before a shadow is decided on."
     )
     shadow_hours: Annotated[float, Field(gt=0)] = Field(
-        6.0, description="After which a shadow is rejected that has had too few."
+        6.0, description="Hours after which a shadow with fewer slates is rejected."
     )
 
     # Canary
@@ -75,7 +75,7 @@ class TrainerSettings(BaseModel):
         1_000, description="Closed slates of the canary and of the live release before it is decided."
     )
     canary_hours: Annotated[float, Field(gt=0)] = Field(
-        24.0, description="After which a canary is decided, whatever is known."
+        24.0, description="Hours after which a canary is decided with the slates that there are."
     )
     canary_harm: Fraction = Field(
         0.05,

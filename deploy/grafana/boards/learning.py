@@ -70,7 +70,7 @@ LEARNING = [
         [("slatestream_pending_slates_bytes", "{{instance}}")],
     ),
     Panel(
-        "Examination", "How often a position is taken to be looked at, to the first's 1.", "short",
+        "Examination", "Examination probability of a position, relative to the first's.", "short",
         [("avg by (position) (slatestream_position_examination)", "{{position}}")],
     ),
     Panel(
