@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from streams.field_names import IDS, NAMES, OF_PEOPLE, RELATIONS, folded, without_id
+from streams.importing.delimited import ATOMIC, GENRES
 from streams.importing.faults import FileError
 from streams.importing.moments import time_unit
-from streams.importing.tables import ATOMIC, GENRES, JsonLines, Table, sample
+from streams.importing.tables import JsonLines, Table, sample
 from streams.importing.values import are_verdicts, as_text, numbers
 
 FIELDS: Mapping[str, tuple[str, ...]] = {

@@ -16,10 +16,11 @@ from model_core.data.datasets import Dataset, Interactions, Item, User, read_emb
 from streams.events import Click, Content, UserUpdate
 from streams.importing.choices import Choices
 from streams.importing.columns import Plan, Told, make_plan
+from streams.importing.delimited import ATOMIC, MOVIELENS
 from streams.importing.faults import FileError, Refused
 from streams.importing.records import make_values, records
 from streams.importing.run import Source
-from streams.importing.tables import ATOMIC, MOVIELENS, open_table
+from streams.importing.tables import open_table
 
 SUFFIXES = (".inter", ".item", ".user", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 BESIDE = (".kg", ".link", ".image", ".audio")

@@ -1,12 +1,13 @@
 """The lines of a text file, none longer than memory should bear, each with its number."""
 
 import codecs
+import contextlib
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeAlias, cast
 
 from streams.importing.faults import FileError, RowFault
 
@@ -24,6 +25,11 @@ KNOWN = {
     b"\xfd7zXZ": "is compressed with xz: unpack it, or compress it with gzip",
     b"SQLite format 3": "is an SQLite database: export its table as CSV",
 }
+
+Row: TypeAlias = tuple[int, Sequence[Any]]
+"""The line of a row, and its values."""
+Bad: TypeAlias = tuple[int, RowFault, Any]
+"""The line of a bad row, its fault, and its text or values."""
 
 
 def open_binary(path: Path) -> tuple[IO[bytes], IO[bytes]]:
@@ -182,3 +188,19 @@ class Lines:
             part = self._file.readline(MAX_LINE)
             size += len(part)
         return size
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Name the file that turns out to be damaged while it is read."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, ValueError, ArithmeticError) as error:
+        raise FileError(f"{path} is damaged, and cannot be read to its end: {error}") from None
+
+
+def take_bad(bad: list[Bad]) -> list[Bad]:
+    """Return the bad rows found so far, and empty the list."""
+    taken = bad[:]
+    bad.clear()
+    return taken
