@@ -137,7 +137,7 @@ def main(
     until: Annotated[float, typer.Option(min=0.1, max=0.99, help="The first part.")] = 0.8,
     rate: Annotated[float, typer.Option(min=1, help="Requests a second.")] = 50.0,
     seconds: Annotated[float, typer.Option(min=2, help="Of a piece of the load.")] = 10.0,
-    nice: Annotated[int, typer.Option(min=0, max=19, help="The trainer's `trainer_nice`.")] = 10,
+    nice: Annotated[int, typer.Option(min=0, max=19, help="The trainer's `trainer_nice`.")] = 15,
     out: Annotated[Path, typer.Option(help="Folder of the store, the training and logs.")] = Path(
         "build/bench/trainer"
     ),
