@@ -38,6 +38,7 @@ FETCH_MAX_WAIT_MS = 50
 DRAINED_MAX_WAIT_MS = 200
 # How often a poll without records looks whether the position has moved all the same.
 SILENCE_S = 0.05
+REQUEST_TIMEOUT_S = 90.0
 
 
 class Membership(NamedTuple):
@@ -98,7 +99,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
             fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
-            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            request_timeout_ms=int(max(REQUEST_TIMEOUT_S, conf.broker_session_timeout) * 1000),
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),

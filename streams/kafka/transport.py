@@ -26,13 +26,14 @@ from streams.kafka.lease import Lease
 from streams.kafka.ledger import CommitLedger
 from streams.kafka.pace import Pace
 from streams.kafka.record_batch import RecordBatch
+from streams.kafka.standing import Standing
 
 log = logging.getLogger(__name__)
 
 POLL_TIMEOUT_S = 1.0
 # A poll does not notice that a full buffer has room again: while one is full, polls are short.
 FULL_POLL_S = 0.01
-SEEK_TIMEOUT_S = 60.0  # less than Faust waits
+STANDING_TIMEOUT_S = 30.0  # of a broker that answers, twice
 
 _NOTHING = RecordColumns.of([])
 
@@ -54,6 +55,9 @@ class Topics(Protocol):
 
     def cut(self, topic: str, partition: int) -> None:
         """Tell that a log ends before where it has been read to; everything is to be taken up again."""
+
+    async def brokers_answer(self) -> bool:
+        """Tell whether a broker answers at all."""
 
 
 class Consumer(driver.Consumer):
@@ -204,25 +208,20 @@ class Consumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Go back to the committed offsets; what is open beyond them will be read again.
 
-        The worker ends where the brokers do not say in time how far the partitions go: Faust would give up to
-        assign anything then, without a word.
+        Brokers that do not answer are waited for.
 
         Raises
         ------
         BrokerError
-            In that case.
+            If they answer, and do not say how far the partitions go. The worker ends then: Faust would give
+            up to assign anything, without a word.
         """
         thread = cast(BatchConsumerThread, self._thread)
         try:
-            async with asyncio.timeout(SEEK_TIMEOUT_S):
-                standing = await thread.standing(self._topics.depends, self._topics.located)
-        except TimeoutError:
-            error = BrokerError(
-                f"the brokers have not said within {SEEK_TIMEOUT_S:.0f} s where this worker's partitions "
-                "begin and end: one without a leader? (`kafka-topics.sh --describe --unavailable-partitions`)"
-            )
+            standing = await self._standing()
+        except BrokerError as error:
             await self.app.crash(error)
-            raise error from None
+            raise
         starts = standing.starts(self._topics.trimmed)
         await thread.seek_to(starts)
         self.ledger.forget(list(self.ledger))
@@ -231,6 +230,19 @@ class Consumer(driver.Consumer):
             self._read_offset[tp] = self._committed_offset[tp] = offset or None
         self.log_ids, self.unread, self.end_offsets = standing.ids, standing.unread(), standing.ends
         self.positioned.set()
+
+    async def _standing(self) -> Standing:
+        thread, silent = cast(BatchConsumerThread, self._thread), 0
+        while silent < 2:  # a broker that has woken just now is given its time
+            try:
+                async with asyncio.timeout(STANDING_TIMEOUT_S):
+                    return await thread.standing(self._topics.depends, self._topics.located)
+            except TimeoutError:
+                silent = silent + 1 if await self._topics.brokers_answer() else 0
+        raise BrokerError(
+            f"the brokers have not said within {2 * STANDING_TIMEOUT_S:.0f} s where this worker's partitions "
+            "begin and end: one without a leader? (`kafka-topics.sh --describe --unavailable-partitions`)"
+        )
 
     @property
     def _topics(self) -> "Topics":

@@ -11,9 +11,10 @@ from faust.auth import OAuthCredentials
 from faust.tables.manager import TableManager
 from faust.types.auth import AuthProtocol
 
-from streams.errors import OwnershipLost
+from streams.errors import ClusterError, OwnershipLost
 from streams.items.table import load_scorer
 from streams.kafka.consumer_thread import SERVICES
+from streams.kafka.knock import knock
 from streams.kafka.log import KafkaLog
 from streams.kafka.options import FileToken, ssl_context
 from streams.kafka.progress import Progress
@@ -94,6 +95,15 @@ class App(faust.App):
         log.error("%s [%d] has lost its end; all partitions are restored", topic, partition)
         self.parts.partitions.start_over()
 
+    async def brokers_answer(self) -> bool:
+        """Tell whether a broker answers at all; if none does, the log says why."""
+        try:
+            await knock(self.parts.settings)
+        except ClusterError as error:
+            log.warning("this worker's partitions wait to be assigned: %s", error)
+            return False
+        return True
+
     async def on_start(self) -> None:
         """Start to answer HTTP, then the parts, then everything that feeds them."""
         parts = self.parts
@@ -152,7 +162,7 @@ def create_app(settings: Settings, live: Live | None = None) -> App:
         consumer_group_instance_id=settings.instance_id,
         broker_session_timeout=settings.session_timeout_ms / 1000,
         broker_heartbeat_interval=min(HEARTBEAT_S, settings.session_timeout_ms / 1000 / 4),
-        broker_request_timeout=max(90.0, settings.session_timeout_ms / 1000),
+        broker_request_timeout=FOREVER_S,  # for which Faust waits for `Consumer.perform_seek`
         broker_commit_interval=0.5,
         consumer_max_fetch_size=1024 * 1024,
         consumer_metadata_max_age_ms=METADATA_AGE_MS,
@@ -189,6 +199,8 @@ def _crash(app: faust.App, error: BaseException) -> None:
 
 # That the group is being shared out anew is heard with the answer to a heartbeat: all others wait for it.
 HEARTBEAT_S = 0.3
+
+FOREVER_S = 10 * 365 * 86_400.0
 
 # A topic that was gone for a moment, and came back, is seen after this.
 METADATA_AGE_MS = 5_000

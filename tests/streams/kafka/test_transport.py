@@ -1,6 +1,7 @@
 """Batches and the ledger on logs with gaps: what is committed is what was done, and nothing is stuck."""
 
 import asyncio
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ from streams.errors import BrokerError
 from streams.kafka import transport
 from streams.kafka.columns import RecordColumns
 from streams.kafka.ledger import CommitLedger
+from streams.kafka.standing import Standing
 from streams.testing.clock import HandClock
 from streams.testing.consumer import MemoryConsumer
 from streams.testing.log import MemoryLog
@@ -92,25 +94,44 @@ def test_work_from_before_an_assignment_completes_nothing_after_it() -> None:
     assert consumer.commit(["t"]) == {PLACE: 3}
 
 
-async def test_brokers_that_do_not_say_where_partitions_stand_end_the_worker(
+async def test_brokers_that_do_not_say_where_partitions_stand_end_the_worker_and_absent_ones_do_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without a bound Faust gives up by itself, and the worker stays: never ready, and silent."""
     crashed: list[BaseException] = []
+    answering = [False, False, True, False, False, True]
+    asked = 0
 
-    async def never(*_: Any) -> None:
-        await asyncio.Event().wait()
+    async def standing(*_: Any) -> Standing:
+        nonlocal asked
+        asked += 1
+        if answering:
+            await asyncio.Event().wait()
+        return Standing({}, {}, {}, {}, {})
+
+    async def brokers_answer() -> bool:
+        return answering.pop(0)
 
     async def crash(error: BaseException) -> None:
         crashed.append(error)
 
-    monkeypatch.setattr(transport, "SEEK_TIMEOUT_S", 0.01)
-    consumer: Any = SimpleNamespace(
-        _thread=SimpleNamespace(standing=never),
-        _topics=SimpleNamespace(depends={}, located=[]),
-        app=SimpleNamespace(crash=crash),
-    )
+    async def seek_to(starts: object) -> None:
+        pass
 
+    monkeypatch.setattr(transport, "STANDING_TIMEOUT_S", 0.01)
+    consumer: Any = SimpleNamespace(
+        _thread=SimpleNamespace(standing=standing, seek_to=seek_to),
+        _topics=SimpleNamespace(depends={}, located=[], trimmed=None, brokers_answer=brokers_answer),
+        app=SimpleNamespace(crash=crash),
+        ledger=CommitLedger(),
+        start_offsets={},
+        positioned=asyncio.Event(),
+    )
+    consumer._standing = partial(transport.Consumer._standing, consumer)
+
+    await transport.Consumer.perform_seek(consumer)
+    assert (consumer.positioned.is_set(), asked, crashed) == (True, 7, [])
+    answering += [False, True, True]
     with pytest.raises(BrokerError, match="where this worker's partitions begin and end"):
         await transport.Consumer.perform_seek(consumer)
     assert [type(error) for error in crashed] == [BrokerError]
