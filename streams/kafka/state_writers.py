@@ -3,8 +3,9 @@
 Each partition has a transactional id of its own. Whoever opens it last is the only one who can write under
 it (Kafka's producer fencing, KIP-98): a worker that lost the partition without noticing is refused by the
 broker, and what it had begun is taken back. So a flush is there as a whole or not at all, and never comes
-from a former owner. Slates are published one by one and not in transactions, but as from the same writer: its
-epoch fences the topic of the slates, too, before a new owner looks what has been answered.
+from a former owner. Slates and items are published one by one and not in transactions, but as from the same
+writer: brokers refuse those of an older epoch once they have one of a newer. Its epoch fences the topic of
+slates at once, before a new owner looks what has been answered; an old item does no harm before a newer one.
 """
 
 import asyncio

@@ -25,6 +25,7 @@ from streams.kafka.inputs import Inputs
 from streams.kafka.log import Ends, Log, RowPublisher
 from streams.kafka.log_watch import LogWatch
 from streams.kafka.placement import Placement
+from streams.kafka.producer_mends import Identity
 from streams.kafka.record_batch import RecordBatch
 from streams.kafka.state_writers import StateWriters
 from streams.kafka.topics import topic_names, topic_partitions, topics_of_worker
@@ -87,6 +88,7 @@ class Parts:
     inputs: Inputs
     publisher: RowPublisher
     slates: RowPublisher
+    items: RowPublisher
     writers: StateWriters
     shared_topics: SharedTopics
     partitions: Partitions
@@ -146,7 +148,17 @@ def assemble(
         neighbours=Neighbours(ends.expel), metrics=metrics,
     )  # fmt: skip
     writers = StateWriters(settings, log, topics, failed=failed)
-    slates = log.publisher(identity=lambda p: writers.identity(p) if inputs.owned else None, failed=failed)
+
+    def writer(partition: int) -> Identity | None:
+        return writers.identity(partition) if inputs.owned else None
+
+    # Two, so that slates do not wait while a catalogue is described.
+    slates, items = (log.publisher(identity=writer, failed=failed) for _ in range(2))
+
+    def dropped(partition: int) -> None:
+        slates.take_back(topics["recommendations"], partition)
+        items.take_back(topics["item-state"], partition)
+
     restorer = Restorer(
         log, topics, factory, answered_requests=settings.answered_requests, index=index, inputs=inputs,
         take_over=writers.open, metrics=metrics,
@@ -156,7 +168,7 @@ def assemble(
     partitions = Partitions(
         restorer.restore, topics=topics, ends=ends, inputs=inputs, shared=shared,
         shared_topics=shared_topics, lanes=lanes, metrics=metrics, copied=repartitioner.caught_up,
-        faults=lambda: watch.faults, dropped=partial(slates.take_back, topics["recommendations"]),
+        faults=lambda: watch.faults, dropped=dropped,
     )  # fmt: skip
 
     def follow_anew(topic: str) -> None:
@@ -233,7 +245,8 @@ def assemble(
             dead_letters=dead_letters, metrics=metrics, threads=folding, read=clicks,
         ),
         "content": ContentAgent(
-            content, publisher=publisher, item_state=topics["item-state"],
+            content, publisher=items, item_state=topics["item-state"],
+            writes=lambda p: writer(p) is not None, lost=partitions.start_over,
             ends=partial(ends.of, topics["item-state"]),
             position=partial(shared_topics.position, "item-state"), inputs=inputs, index=index,
             deletions=deletions, dead_letters=dead_letters, metrics=metrics,
@@ -261,7 +274,8 @@ def assemble(
         repartitioner=repartitioner,
         settings=settings, topics=topics, metrics=metrics, lanes=lanes, shared=shared,
         eligibility=eligibility, ends=ends, content=content,
-        inputs=inputs, publisher=publisher, slates=slates, writers=writers, shared_topics=shared_topics,
+        inputs=inputs, publisher=publisher, slates=slates, items=items, writers=writers,
+        shared_topics=shared_topics,
         partitions=partitions, flusher=flusher, watch=watch, reclaimer=reclaimer, idle_users=idle_users,
         quarantines=quarantines, suspects=suspects,
         server=server, signals=release.signals, follower=follower, decider=decider, folding=folding,

@@ -94,7 +94,9 @@ class Lifecycle:
     async def connect(self) -> None:
         """Start the parts: the worker does what it is asked, and nothing by the clock."""
         parts = self._parts
-        await asyncio.gather(parts.publisher.start(), parts.slates.start(), parts.ends.start())
+        await asyncio.gather(
+            *(one.start() for one in (parts.publisher, parts.slates, parts.items, parts.ends))
+        )
         parts.partitions.start(self._crash)
         await parts.shared_topics.start(self._crash)
         parts.content.start()
@@ -125,6 +127,7 @@ class Lifecycle:
         await parts.writers.close_all()
         await parts.publisher.stop()
         await parts.slates.stop()
+        await parts.items.stop()
         await parts.ends.stop()
         if parts.follower is not None:
             await parts.follower.stop()

@@ -67,7 +67,7 @@ def test_after_several_kinds_of_faults_nothing_is_lost_doubled_or_unanswered(
 
 
 @pytest.mark.skipif(not RUNS, reason="make chaos")
-@pytest.mark.timeout(1_800)
+@pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("seed", range(SEED, SEED + RUNS))
 def test_after_faults_by_a_seed_nothing_is_lost_doubled_or_unanswered(
     cluster: Cluster,

@@ -7,6 +7,7 @@ from typing import Any
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from streams.decoding.records import NULL_KEY, TOO_LARGE, Rejected, decode
+from streams.errors import OwnershipLost
 from streams.events import Content, decode_content
 from streams.items.content import ContentEncoder
 from streams.kafka.dead_letters import DeadLetters
@@ -29,6 +30,8 @@ class ContentAgent:
 
     Parameters
     ----------
+    writes : whether this worker is surely a partition's writer now
+    lost : called when another worker is
     ends : asks for the next offset to be written to each of some partitions of it
     position : the next offset to be read of a partition of it
     """
@@ -39,6 +42,8 @@ class ContentAgent:
         *,
         publisher: RowPublisher,
         item_state: str,
+        writes: Callable[[int], bool],
+        lost: Callable[[], object],
         ends: Callable[[Iterable[int]], Awaitable[Mapping[int, int]]],
         position: Callable[[int], int],
         inputs: Inputs,
@@ -50,6 +55,8 @@ class ContentAgent:
         self._encoder = encoder
         self._publisher = publisher
         self._item_state = item_state
+        self._writes = writes
+        self._lost = lost
         self._ends = ends
         self._position = position
         self._inputs = inputs
@@ -59,7 +66,13 @@ class ContentAgent:
         self._metrics = metrics
 
     async def __call__(self, batch: RecordBatch) -> None:
-        """Encode and publish a batch; its offsets complete when the broker has the rows."""
+        """Encode and publish a batch; its offsets complete when the broker has the rows.
+
+        Raises
+        ------
+        OwnershipLost
+            If another worker writes the partition's items by now.
+        """
         self._metrics.observe_batch("content", len(batch))
         tombstones = [record for record in batch.records if record.value is None]
         decoded = decode([record for record in batch.records if record.value is not None], decode_content)
@@ -74,7 +87,7 @@ class ContentAgent:
         if unknown:  # or described just now, or before this worker has read the catalogue
             unknown = self._unknown(versions) if await self._is_read_back(batch.tp.partition) else []
         while versions:
-            refused = await self._take(versions, batch.tp.partition)
+            refused = await self._take(versions, batch)
             rejected += refused
             versions = _before({bad.record.offset for bad in refused}, versions)
         self._metrics.count_events("content", "accepted", len(decoded.values))
@@ -99,7 +112,7 @@ class ContentAgent:
             return False
         return True
 
-    async def _take(self, versions: "Versions", partition: int) -> list[Rejected]:
+    async def _take(self, versions: "Versions", batch: RecordBatch) -> list[Rejected]:
         """Encode and publish the newest version of each item; return those that cannot be used."""
         newest = sorted((held[-1] for held in versions.values()), key=lambda change: change[0].offset)
         rejected: list[Rejected] = []
@@ -109,8 +122,25 @@ class ContentAgent:
             rejected += refused
             offsets = {bad.record.offset for bad in refused}
             records = [record for record, _ in changes if record.offset not in offsets]
-            rejected += await self._publish(partition, rows, records)
+            await self._is_ours(batch)
+            try:
+                rejected += await self._publish(batch.tp.partition, rows, records)
+            except OwnershipLost:
+                if self._is_current(batch):  # and so nobody has told this worker
+                    self._lost()
+                raise
         return rejected
+
+    def _is_current(self, batch: RecordBatch) -> bool:
+        return self._inputs.ledger.is_current(batch.tp, batch.epoch)
+
+    async def _is_ours(self, batch: RecordBatch) -> None:
+        """Wait until this worker is surely the partition's writer: items of a former owner would be old."""
+        while self._is_current(batch):
+            if self._writes(batch.tp.partition):
+                return
+            await asyncio.sleep(POLL_S)
+        raise OwnershipLost(f"partition {batch.tp.partition} is not this worker's any more")
 
     async def _publish(self, partition: int, rows: Sequence[Row], records: Sequence[Any]) -> list[Rejected]:
         """Publish rows, and return the records of those that the topic is too small for."""

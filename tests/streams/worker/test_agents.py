@@ -7,7 +7,9 @@ import msgspec
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
+from streams.errors import Fenced, OwnershipLost
 from streams.events import Click, Content, Request, UserUpdate, encode
+from streams.kafka.lease import Lease
 from streams.kafka.partitioner import partition_of
 from tests.streams.conftest import MakeMemory, Memory
 
@@ -166,6 +168,34 @@ async def test_a_version_that_cannot_be_used_leaves_the_one_before_it(memory: Me
         assert catalogue.title(index.row_of("a")) == "good"
         reasons = [letter.reason for letter in memory.events.dead_letters()]
         assert reasons == ["too_large", "media"]
+
+
+async def test_items_of_a_former_owner_are_not_written(memory: Memory) -> None:
+    memory.events.content("a", title="first")
+    place = ("item-state", partition_of("a", 2))
+    async with memory.worker() as worker:
+        await worker.deliver("content")
+        # Nobody knows who owns the partition, until it turns out that it is another worker's.
+        lease, worker.consumer.lease = worker.consumer.lease, Lease(0.0)
+        memory.events.content("a", title="late")
+        late = asyncio.ensure_future(worker.deliver("content"))
+        await asyncio.sleep(0.05)
+        assert not late.done()
+        worker.consumer.ledger.forget(list(worker.consumer.ledger))
+        with pytest.raises(OwnershipLost):
+            await late
+        assert not worker.consumer.rejoining
+        # Another one has taken over, and this worker has not heard of it.
+        worker.consumer.lease = lease
+        settings = worker.parts.settings
+        name = f"{settings.topic_prefix}{settings.group_id}-state-{place[1]}"
+        memory.log.fence(*place, memory.log.identify(name))
+        memory.events.content("a", title="later")
+        with pytest.raises(Fenced):
+            await worker.deliver("content")
+        assert worker.consumer.rejoining
+        assert worker.parts.shared.catalogue.title(worker.parts.shared.index.row_of("a")) == "first"
+        assert len([row async for rows in memory.log.read(*place) for row in rows]) == 1
 
 
 async def test_what_a_user_states_is_refused_when_no_changelog_takes_it(memory: Memory) -> None:
