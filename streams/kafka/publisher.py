@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerFenced
+from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerFenced, UnknownTopicOrPartitionError
 from aiokafka.producer import sender
 from aiokafka.producer.message_accumulator import BatchBuilder
 
@@ -220,7 +220,9 @@ class Publisher:
             try:
                 with self._told(topic):
                     return await hand_over()
-            except KafkaTimeoutError:  # nothing of it is with the producer, so it may be handed over again
+            # Nothing of it is with the producer, so it may be handed over again. A broker that has just
+            # started knows no topics for a while.
+            except (KafkaTimeoutError, UnknownTopicOrPartitionError):
                 log.warning("%s: the broker has taken nothing for %.0f s; waiting", topic, self._timeout_s)
 
     @contextmanager

@@ -94,6 +94,21 @@ async def test_rows_outlast_a_silent_broker_and_are_there_once(
     assert await values(frozen_settings, topic) == [b"before", b"0", b"1", b"2", b"after"]
 
 
+async def test_a_topic_that_brokers_do_not_know_yet_is_waited_for(kafka_settings: Settings) -> None:
+    topic, failed = f"{kafka_settings.topic_prefix}late", list[str]()
+    publisher = Publisher(kafka_settings, failed=failed.append, timeout_s=0.2)
+    await publisher.start()
+    publishing = asyncio.create_task(publisher.publish(topic, 0, [(b"k", b"v")]))
+    async with asyncio.timeout(120):
+        while len(failed) < 2 and not publishing.done():
+            await asyncio.sleep(0.02)
+    with admin_client(kafka_settings) as admin:
+        admin.create_topics([NewTopic(topic, 1, 1)])
+    await publishing
+    await publisher.stop()
+    assert await values(kafka_settings, topic) == [b"v"]
+
+
 async def test_what_may_not_be_sent_waits_if_it_was_sent_before_and_fails_if_it_was_not(
     freezable: EmbeddedBroker, frozen_settings: Settings
 ) -> None:
