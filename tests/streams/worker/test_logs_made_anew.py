@@ -156,16 +156,16 @@ async def test_slates_of_new_recommendations_are_learned_from(memory: Memory) ->
             memory.events.request("u", request_id=f"old{n}")
         await worker.deliver()
         await save(worker)
-        before = (await worker.parts.partitions.shard(PLACE)).statistics.impressions
+        before = (await worker.parts.partitions.shard(PLACE)).statistics.serving.impressions
     memory.log.recreate("recommendations")
     async with memory.worker() as worker:
         memory.events.request("u", request_id="new")
         await worker.deliver()
         await save(worker)
-        after = (await worker.parts.partitions.shard(PLACE)).statistics.impressions
+        after = (await worker.parts.partitions.shard(PLACE)).statistics.serving.impressions
     assert 0 < before < after
     async with memory.worker() as worker:
-        assert (await worker.parts.partitions.shard(PLACE)).statistics.impressions == after
+        assert (await worker.parts.partitions.shard(PLACE)).statistics.serving.impressions == after
 
 
 async def test_added_partitions_make_a_worker_not_ready_and_it_says_what_is_wrong(
