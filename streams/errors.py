@@ -78,6 +78,6 @@ def is_memory_fault(error: BaseException) -> bool:
 
 def what_helps(error: BaseException) -> str:
     """Say whose memory is at its end, of which `is_memory_fault` speaks, and what helps."""
-    if _GPU.search(str(error).lower()):
+    if isinstance(error, RuntimeError) and _GPU.search(str(error).lower()):
         return "the GPU has no memory left: lower batch_windows in [train] of a recipe, or add --device cpu"
     return "no memory is left: give it more, or less to do at once"

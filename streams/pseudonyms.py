@@ -10,7 +10,9 @@ from pathlib import Path
 
 from streams.errors import ConfigurationError
 
-MIN_BYTES = 32
+MIN_BYTES, MAX_BYTES = 32, 4096
+MIN_DISTINCT_BYTES = 8
+"""Of a key; a random one has more."""
 ID_BYTES, HASH_BYTES = 2, 20
 
 
@@ -46,12 +48,14 @@ def pseudonyms_of(key_file: Path | None) -> Pseudonyms | None:
     Raises
     ------
     ConfigurationError
-        If the file cannot be read, or the key is short. The message has nothing of the key.
+        If the file cannot be read, or the key is short, long or not random. The message has nothing of the
+        key.
     """
     if key_file is None:
         return None
     try:
-        key = key_file.read_bytes().strip()
+        with key_file.open("rb") as file:
+            key = file.read(MAX_BYTES + 1).strip()
     except OSError as error:
         raise ConfigurationError(
             f"pseudonym_key_file {str(key_file)!r} cannot be read: {error.strerror}"
@@ -60,5 +64,10 @@ def pseudonyms_of(key_file: Path | None) -> Pseudonyms | None:
         raise ConfigurationError(
             f"pseudonym_key_file {str(key_file)!r} must hold a key of at least {MIN_BYTES} bytes, got "
             f"{len(key)}: make one with `openssl rand -hex 32`"
+        )
+    if len(key) > MAX_BYTES or len(set(key)) < MIN_DISTINCT_BYTES:
+        raise ConfigurationError(
+            f"pseudonym_key_file {str(key_file)!r} must hold a random key of at most {MAX_BYTES:,} bytes: "
+            "make one with `openssl rand -hex 32`"
         )
     return Pseudonyms(key)

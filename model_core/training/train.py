@@ -97,6 +97,7 @@ def train_release(
     config = fit_widths(config or ModelConfig(), corpus)
     if start is not None:
         start.check_texts(corpus)
+        start = start.for_actions(weights)
     if not 0.0 < until <= 1.0:
         raise ValueError(f"until must be in (0, 1], got {until}")
     split = int((until if until < 1.0 else 1.0 - HELD_OUT) * len(corpus.log))

@@ -1,7 +1,7 @@
 """A training that begins where another ended, by the names of items, entities and relations."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,9 @@ TABLES = {"items": "item_rows", "entities": "entity_rows", "relations": "relatio
 FITTED_LAST = ("encoder.met", "encoder.content.", "ranker.platt")
 """What each training fits anew, once its networks stand. Gains are, too, if there are events enough."""
 LAYERS = "ranker.blocks."
+BY_ACTION = ("ranker.action_own", "ranker.act.weight", "ranker.act.bias")
+GIVEN = "ranker.action_positive"
+"""As the actions' weights say."""
 SHARED = "ranker.entities."
 """The item encoder's table once more."""
 
@@ -32,6 +35,7 @@ class Start:
     version : of its release
     until_ms : time of the latest event that it learned from
     text_encoder : fingerprint of what encoded its texts, "" where nothing did
+    actions : in the order of its rows
     """
 
     version: str
@@ -39,12 +43,28 @@ class Start:
     vocabulary: Vocabulary
     until_ms: int
     text_encoder: str = ""
+    actions: tuple[str, ...] = ()
 
     def since(self, corpus: Corpus) -> int:
         """Row of a log from which on its events are new: the first one where none of its items is known."""
         if self.vocabulary.item_rows.keys().isdisjoint(corpus.vocabulary.item_rows):
             return 0
         return int(np.searchsorted(corpus.log.times_ms, self.until_ms, side="right"))
+
+    def for_actions(self, actions: Iterable[str]) -> "Start":
+        """Return a copy with rows of these actions, by their names; those of new ones are zero."""
+        names = tuple(actions)
+        if names == self.actions:
+            return self
+        then = {name: row for row, name in enumerate(self.actions)}
+        weights = dict(self.weights)
+        for tensor, before in self.weights.items():
+            if tensor.endswith(BY_ACTION):
+                zero = torch.zeros_like(before[0])
+                weights[tensor] = torch.stack(
+                    [before[then[name]] if name in then else zero for name in names]
+                )
+        return replace(self, weights=weights, actions=names)
 
     def check_texts(self, corpus: Corpus) -> None:
         """See that texts are encoded as they were.
@@ -100,7 +120,9 @@ def read_start(folder: Path) -> Start | None:
     if layers - dict(Block(2, 1, 1, 0.0).named_parameters()).keys():
         return None
     names = Vocabulary(release.item_rows, release.entity_rows, release.relation_rows)
-    return Start(release.version, weights, names, int(until_ms), release.text_encoder_fingerprint)
+    return Start(
+        release.version, weights, names, int(until_ms), release.text_encoder_fingerprint, release.actions
+    )
 
 
 def of_member(start: Start, number: int) -> Start:
@@ -120,7 +142,7 @@ def take_over(model: Model, vocabulary: Vocabulary, start: Start) -> int:
     state, taken = model.state_dict(), 0
     for name, value in state.items():
         before = start.weights.get(name)
-        if before is None or name.startswith((*FITTED_LAST, SHARED)):
+        if before is None or name.startswith((*FITTED_LAST, GIVEN, SHARED)):
             continue
         part, _, kind = name.removeprefix("encoder.").partition(".")
         if name.startswith("encoder.") and kind == "weight" and part in TABLES:

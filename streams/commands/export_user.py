@@ -19,6 +19,7 @@ from streams.kafka.connected import run_connected
 from streams.kafka.log import Ends, KafkaLog, Log
 from streams.kafka.topic_admin import ConfigFile
 from streams.kafka.topics import TOPICS, topic_partitions, topics_of_worker
+from streams.pseudonyms import pseudonyms_of
 from streams.settings import Settings, load_settings
 
 COMPACTED = tuple(name for name, spec in TOPICS.items() if spec.cleanup == "compact")
@@ -55,7 +56,7 @@ class Held:
 
 
 def export_user_command(
-    user: Annotated[str, typer.Argument(help="Id of the user.")],
+    user: Annotated[str, typer.Argument(help="Id of the user, or pseudonym.")],
     topics: Annotated[
         list[str] | None, typer.Option("--topic", help=f"Only of these: {', '.join(TOPICS)}.")
     ] = None,
@@ -122,9 +123,12 @@ async def records_of(
 ) -> AsyncIterator[Held]:
     """Yield the records of topics that name a user, tombstones left out.
 
-    Of all partitions: a producer may have taken the wrong one. See `Names` for what names a user.
+    Of all partitions: a producer may have taken the wrong one. See `Names` for what names a user. An id is
+    looked for as it is, and as the pseudonym by the key of the settings.
     """
-    names_user = Names(user_id).record
+    pseudonyms = pseudonyms_of(settings.pseudonym_key_file)
+    known_as = [user_id] if pseudonyms is None else [user_id, pseudonyms.of(user_id)]
+    tests = [Names(one).record for one in known_as]
     for name in names:
         topic = topics_of_worker(settings)[name]
         for partition, begin in (await ends.begins(topic, range(topic_partitions(settings, name)))).items():
@@ -135,7 +139,7 @@ async def records_of(
                         held = Held(
                             topic, partition, record.offset, record.timestamp, record.key, record.value
                         )
-                        if not held.erased and names_user(held.key, held.value):
+                        if not held.erased and any(test(held.key, held.value) for test in tests):
                             yield held
                     tell(name, records[-1].offset + 1 - passed)
                     passed = records[-1].offset + 1

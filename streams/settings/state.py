@@ -55,7 +55,7 @@ class StateSettings(BaseModel):
         description="Suspicion at which a user is put into quarantine, see deploy/trust.md; unset, nobody is "
         "by itself.",
     )
-    quarantine_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+    quarantine_days: Annotated[float, Field(gt=0, le=36_500)] | None = Field(
         None,
         description="Days after which a quarantine ends by itself; unset, it lasts until it is released.",
     )

@@ -41,6 +41,10 @@ def test_a_key_that_is_short_or_missing_is_refused_and_not_shown(key_file: Path)
     with pytest.raises(ConfigurationError, match="at least 32 bytes, got 18") as refused:
         pseudonyms_of(key_file)
     assert "secret" not in str(refused.value)
+    for no_key in (bytes(64), b"0" * 64 + b"\n", KEY * 1000):
+        key_file.write_bytes(no_key)
+        with pytest.raises(ConfigurationError, match="must hold a random key of at most 4,096 bytes"):
+            pseudonyms_of(key_file)
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         pseudonyms_of(key_file.with_name("nowhere"))
 

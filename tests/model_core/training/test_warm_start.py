@@ -87,6 +87,23 @@ def test_what_is_new_is_what_came_later_or_everything_in_another_domain() -> Non
     assert replace(start, vocabulary=elsewhere).since(data) == 0
 
 
+def test_what_was_learned_of_actions_goes_to_the_rows_that_they_have_now() -> None:
+    (before, names), (now, _) = model(0), model(1)
+    with torch.no_grad():
+        before.ranker.action_own.normal_()
+    start = Start("abc", before.state_dict(), names, 0, actions=("view", "like"))
+    signs = now.ranker.action_positive.clone()
+    before.ranker.action_positive.fill_(1)
+    taken = start.for_actions(["like", "buy"])
+    take_over(now, names, taken)
+    for part in (now.ranker.action_own, now.ranker.act.weight, now.ranker.act.bias):
+        assert part[1].count_nonzero() == 0
+    assert torch.equal(now.ranker.action_own[0], before.ranker.action_own[1])
+    assert torch.equal(now.ranker.act.weight[0], before.ranker.act.weight[1])
+    assert torch.equal(now.ranker.action_positive, signs)
+    assert taken.for_actions(("like", "buy")) is taken
+
+
 def test_a_release_of_another_text_space_is_refused() -> None:
     data = tiny.corpus(tiny.dataset())
     start = Start("abc", {}, data.vocabulary, 0, text_encoder=tiny.Texts.fingerprint)

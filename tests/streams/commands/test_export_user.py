@@ -1,11 +1,13 @@
 """What topics hold of a user is found wherever it stands, and nothing of others is."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from streams.commands.export_user import COMPACTED, Held, records_of
 from streams.kafka.topics import TOPICS
+from streams.pseudonyms import Pseudonyms
 from tests.streams.conftest import MakeMemory, Memory
 
 
@@ -58,6 +60,20 @@ async def test_nothing_is_found_on_compacted_topics_of_a_user_who_was_erased(mem
         memory.log.compact(topic)
     assert await held(memory, "u1", COMPACTED) == []
     assert {one.topic for one in await held(memory, "u1")} >= {"clicks", "dead-letters"}
+
+
+async def test_a_user_is_found_by_the_id_where_topics_have_the_pseudonym(
+    make_memory: MakeMemory, tmp_path: Path
+) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(bytes(range(64, 96)))
+    memory = make_memory(pseudonym_key_file=key)
+    pseudonym = Pseudonyms(key.read_bytes()).of("u1")
+    memory.events.click(pseudonym, "a", "like")
+    memory.events.raw("clicks", "u1", b"written past the import")
+    memory.events.click(Pseudonyms(key.read_bytes()).of("u2"), "a", "like")
+    assert len(await held(memory, "u1")) == 2
+    assert len(await held(memory, pseudonym)) == 1
 
 
 async def test_what_is_no_json_is_told_as_it_is(memory: Memory) -> None:

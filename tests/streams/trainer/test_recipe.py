@@ -66,5 +66,7 @@ def test_pytorch_and_the_loader_say_in_other_words_that_no_memory_is_left() -> N
         full = torch.OutOfMemoryError(said)
         assert is_memory_fault(full)
         assert "batch_windows" in what_helps(full)
-    assert is_memory_fault(ImportError("x.so: failed to map segment from shared object"))
+    host = ImportError("libcudnn.so.9: failed to map segment from shared object")
+    assert is_memory_fault(host)
+    assert what_helps(host).startswith("no memory is left")
     assert not is_memory_fault(RuntimeError("shapes do not match"))
