@@ -1,7 +1,7 @@
 # make demo   a real Kafka broker, a model trained on real data, a worker, simulated users
 # make test   the whole suite, three files at a time, each side with its broker; PYTEST_ARGS="-x" adds options
 # make chaos  CHAOS_RUNS=20 runs of faults on a real broker, seeds from CHAOS_SEED on, CHAOS_JOBS=4
-#             at a time; the report is build/chaos.md
+#             at a time; the report is build/chaos.md, what other tests measure in build/chaos.xml
 # make audit  the bill of materials (build/audit), and known vulnerabilities of what is pinned
 # make bench  two minutes that tell whether ingest, serving or the start became slower
 # All create the environment first, and install through apt what the system lacks.
@@ -35,7 +35,7 @@ test: java tools env
 chaos: java env
 	CHAOS_RUNS=$(or $(CHAOS_RUNS),20) CHAOS_SEED=$(or $(CHAOS_SEED),1) OMP_NUM_THREADS=1 \
 		$(BIN)/pytest tests/chaos -n $(or $(CHAOS_JOBS),4) --dist worksteal --basetemp=build/chaos \
-		-o tmp_path_retention_policy=failed -v $(PYTEST_ARGS)
+		-o tmp_path_retention_policy=failed --junit-xml=build/chaos.xml -v $(PYTEST_ARGS)
 
 # Exit code 1: something pinned has a known vulnerability. Without a network it says what it skips.
 audit: env

@@ -1,11 +1,13 @@
 """The report of chaos runs: `build/chaos.md` has a line of each as soon as it has ended."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 REPORT = Path("build/chaos.md")
+RUN = re.compile(r"::test_after_faults_by_a_seed_\w+\[(?P<seed>\d+)\]$")
 COLUMNS = ("seed", "faults, each with its seconds", "settings", "first slates after kill -9, s", "outcome")
 
 
@@ -25,13 +27,16 @@ class Report:
             self._append("---" for _ in COLUMNS)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Add the line of a run that has ended, or could not begin."""
-        said = dict(report.user_properties)
-        if "seed" not in said or not (report.when == "call" or report.failed):
+        """Add the line of a run that has ended, could not begin, or took its process with it."""
+        run = RUN.search(report.nodeid)
+        if run is None or not (report.when == "call" or report.failed):
             return
+        said = run.groupdict() | dict(report.user_properties)
         outcome = f"{report.outcome} after {report.duration:.0f} s"
         if report.failed:
-            outcome += f": {_one_line(report)}; see {said['evidence']}"
+            outcome += f": {_one_line(report)}"
+        if report.failed and "evidence" in said:
+            outcome += f"; see {said['evidence']}"
         self._append([*(str(said.get(name, "")) for name in COLUMNS[:-1]), outcome])
 
     def _append(self, cells: object) -> None:

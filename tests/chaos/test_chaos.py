@@ -85,7 +85,6 @@ def test_after_faults_by_a_seed_nothing_is_lost_doubled_or_unanswered(
     if draw.random() < 0.5:
         trained = once_a_run(tmp_path_factory, "tiny-release", train_tiny)
         values["release"] = str(variant(trained, tmp_path / "release"))
-    record_property("seed", seed)
     record_property(
         "settings", ", ".join([f"policy {values['policy']}", *(["a release"] * ("release" in values))])
     )
