@@ -34,3 +34,7 @@ def test_each_row_names_files_of_tests_and_faults_of_the_chaos_suite_that_exist(
 def test_each_fault_of_the_chaos_suite_stands_in_a_row() -> None:
     named = {name for _, tests in rows() for name in NAMED.findall(tests)}
     assert FAULTS.keys() - named == set()
+
+
+def test_the_readme_counts_the_faults() -> None:
+    assert f"mixes {len(FAULTS)} kinds of faults" in (ROOT / "README.md").read_text()
