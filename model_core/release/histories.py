@@ -64,7 +64,7 @@ Read = Callable[[Histories], NDArray[np.float32]]
 
 
 class KnownStates:
-    """A cache of the graph's states of histories, the latest ones: they depend on events and not on time.
+    """A cache of the graph's states of histories, the latest ones: the time of a request is not in them.
 
     A history is known by its bytes, vectors of its items included, so nothing has to be forgotten when an
     item or a user changes. Least recently used go first.

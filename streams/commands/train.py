@@ -240,7 +240,10 @@ def _train(
     check_there(data)
     start = None if base is None else read_start(base)
     if base is not None and start is None:
-        raise ValueError(f"--from must name a release with the weights of its training, got {str(base)!r}")
+        raise ValueError(
+            "--from must name a release with the weights of its training, and with the layers that this "
+            f"version has, got {str(base)!r}"
+        )
     with show_stages(console) as stages:
         encoder = load_encoder(settings, stages)
         corpus = read_corpus(settings, recipe, data, how, encoder, stages, console)
