@@ -123,6 +123,11 @@ class Ensemble(nn.Module):
         return torch.cat([member.vectors() for member in self.models], dim=-1)
 
 
+def served_as_one(models: Sequence[Model]) -> Model | Ensemble:
+    """Return the only model, or the ensemble of several."""
+    return models[0] if len(models) == 1 else Ensemble(models)
+
+
 class _Mean(nn.Module):
     """Mean of what layers make of the parts that lie side by side."""
 

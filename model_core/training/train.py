@@ -17,7 +17,7 @@ from model_core.data.replay import item_features
 from model_core.data.samples import collect_samples, cut_windows
 from model_core.evaluation.evaluate import compare
 from model_core.network.config import ModelConfig, TrainConfig
-from model_core.network.ensemble import Ensemble
+from model_core.network.ensemble import Ensemble, served_as_one
 from model_core.network.model import Model
 from model_core.release.export import export_release
 from model_core.release.folder import EASE, MAPPING, Release, read_release, write_manifest
@@ -235,7 +235,7 @@ def fit_model(
             watch=_after(watch, len(history)),
         )  # fmt: skip
         place_newcomers(member, trainers[-1], log.first(recent), features)
-    model = trainers[0].model if config.ensemble == 1 else Ensemble([one.model for one in trainers])
+    model = served_as_one([one.model for one in trainers])
     report("balance", 0.0)
     balance(model, corpus, log, recent, signals)
     report("balance", 1.0)

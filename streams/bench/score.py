@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, cast
 import typer
 from rich.console import Console
 
+from model_core.network.config import MAX_MEMBERS, ModelConfig
 from model_core.release.scorer import Scorer
 from streams.bench.graphs import time_scorer
 from streams.bench.options import split, whole_numbers
@@ -47,6 +48,9 @@ def score_command(
         Path | None,
         typer.Option(help="Release to run; unset, one of random weights is made."),
     ] = None,
+    ensemble: Annotated[
+        int, typer.Option(min=1, max=MAX_MEMBERS, help="Networks of the release of random weights.")
+    ] = 1,
     out: Annotated[Path, typer.Option(help="Folder for score.json and the compressed releases.")] = Path(
         "build/bench"
     ),
@@ -59,7 +63,7 @@ def score_command(
 
     Example: slatestream bench score --items 20000 --batches 1,32 --precisions fp32
 
-    slatestream bench score --items 20000,1000000 --precisions fp32
+    slatestream bench score --items 20000 --precisions fp32 --ensemble 3
     """
     check_release(release)
     console = Console()
@@ -71,7 +75,8 @@ def score_command(
     plan = Plan([seconds + size * n / 2e6 for _ in wanted for size in sizes for n in many], say)
     scored: list[Scored] = []
     with clean_exit(console):
-        full = release or random_release(out / "random-release")
+        made = out / ("random-release" if ensemble == 1 else f"random-release-{ensemble}")
+        full = release or random_release(made, config=ModelConfig(ensemble=ensemble))
         for precision in wanted:
             scorer = Scorer(in_precision(full, precision, out), threads=threads)
             for size in sizes:

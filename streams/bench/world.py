@@ -9,6 +9,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def random_release(
     from model_core.data.datasets import Dataset, Interactions, Item
     from model_core.data.replay import item_features
     from model_core.network.config import TrainConfig
+    from model_core.network.ensemble import served_as_one
     from model_core.network.model import Model
     from model_core.release.export import export_release
     from model_core.release.folder import EASE, MAPPING, write_manifest
@@ -96,7 +98,10 @@ def random_release(
         config,
     )
     torch.manual_seed(seed)
-    model = Model(corpus, config, TrainConfig(), tuple(weights.values()))
+    one = replace(config, ensemble=1)
+    model = served_as_one(
+        [Model(corpus, one, TrainConfig(), tuple(weights.values())) for _ in range(config.ensemble)]
+    )
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
