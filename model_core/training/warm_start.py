@@ -51,6 +51,20 @@ class Start:
             return 0
         return int(np.searchsorted(corpus.log.times_ms, self.until_ms, side="right"))
 
+    def check_new(self, corpus: Corpus) -> None:
+        """See that there is anything to learn that is not known.
+
+        Raises
+        ------
+        ValueError
+            If all events are earlier than those of the other training, as where two domains share some ids.
+        """
+        if self.since(corpus) == len(corpus.log):
+            raise ValueError(
+                f"interactions must have events later than those of release {self.version}, or items that it "
+                "knows none of; ids of another catalogue must not be among its ids"
+            )
+
     def for_actions(self, actions: Iterable[str]) -> "Start":
         """Return a copy with rows of these actions, by their names; those of new ones are zero."""
         names = tuple(actions)

@@ -247,6 +247,8 @@ def _train(
     with show_stages(console) as stages:
         encoder = load_encoder(settings, stages)
         corpus = read_corpus(settings, recipe, data, how, encoder, stages, console)
+        if start is not None:
+            start.check_new(corpus)
         with stages.stage("Checking the text encoder"):
             check_encoder(encoder)
         if recipe.privacy.promised:

@@ -85,6 +85,11 @@ def test_what_is_new_is_what_came_later_or_everything_in_another_domain() -> Non
     assert start.since(data) == 700
     elsewhere = Vocabulary({"film": 1}, data.vocabulary.entity_rows, data.vocabulary.relation_rows)
     assert replace(start, vocabulary=elsewhere).since(data) == 0
+    start.check_new(data)
+    later = replace(start, until_ms=int(data.log.times_ms[-1]))
+    replace(later, vocabulary=elsewhere).check_new(data)
+    with pytest.raises(ValueError, match="must have events later than those of release abc"):
+        later.check_new(data)
 
 
 def test_what_was_learned_of_actions_goes_to_the_rows_that_they_have_now() -> None:
