@@ -209,6 +209,23 @@ async def test_a_transaction_that_is_fenced_leaves_nothing_unheard(kafka_setting
         await is_fenced()
 
 
+async def test_what_a_former_owner_sends_after_a_row_of_the_next_is_refused(kafka_settings: Settings) -> None:
+    topic = topic_name(kafka_settings, "item-state")
+    owners = [Publisher(kafka_settings, transactional_id="one") for _ in range(2)]
+    rows: list[Publisher] = []
+    for owner in owners:
+        await owner.start()
+        identity = owner.identity
+        rows.append(Publisher(kafka_settings, identity=lambda _, who=identity: who))
+        await rows[-1].start()
+        await rows[-1].publish(topic, 0, [(b"i", b"%d" % len(rows))])
+    with pytest.raises(Fenced):
+        await rows[0].publish(topic, 0, [(b"i", b"late")])
+    for publisher in (*rows, *owners):
+        await publisher.stop()
+    assert await values(kafka_settings, topic) == [b"1", b"2"]
+
+
 async def test_each_identity_has_numbers_of_its_own(kafka_settings: Settings) -> None:
     topic = topic_name(kafka_settings, "recommendations")
     writers = [Publisher(kafka_settings, transactional_id=f"{topic}-{n}") for n in range(2)]
