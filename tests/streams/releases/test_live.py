@@ -29,7 +29,8 @@ class Life:
     def promote(self, number: int, **made: Any) -> str:
         """Put a release into the store and promote it; return its version."""
         folder = self._made / f"made-{len(list(self._made.iterdir()))}"
-        release = variant(self._tiny, folder, actions={"view": 0.2, "like": 1.0 + number}, **made)
+        actions = {"view": 0.2, "like": 1.0 + number}
+        release = variant(self._tiny, folder, gain=1.0 + number / 10, actions=actions, **made)
         version = ReleaseStore(str(self.folder)).put(release).version
         asyncio.run(publish_change(self.settings, "promote", version, by="ann"))
         return version
