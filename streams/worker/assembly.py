@@ -237,8 +237,8 @@ def assemble(
         shadowing=shadowing, metrics=metrics, clock=clock,
     )  # fmt: skip
     placement, deletions = Placement(settings.partitions, metrics), Deletions(metrics)
-    # One core is the event loop's.
-    folding = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 1), thread_name_prefix="folding")
+    # The event loop has little to do while these fold: it waits for them.
+    folding = ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="folding")
     agents: dict[str, Agent] = {
         "clicks": ClickAgent(
             settings, partitions.shard, index=index, serve=server.serve_click, placement=placement,
