@@ -97,7 +97,7 @@ def test_training_finds_the_next_item_and_repeats_itself(loss) -> None:
         trainer.fit(report=lambda *_: None)
         values = np.concatenate([v for _, v in score_users(trainer.model, before, np.arange(len(before)))])
         places.append(target_ranks(values, last))
-    assert (places[0] == 0).mean() > 0.6  # by chance .04
+    assert (places[0] == 0).mean() > 0.6  # by chance .08
     np.testing.assert_array_equal(*places)
 
 
