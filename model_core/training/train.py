@@ -83,8 +83,8 @@ def train_release(
         The corpus's, for the release to carry; without it a worker must have one of the same name.
     start
         Another training of a model of these sizes, which this one goes on from: it learns from what is new
-        since then, and from as much again of what was before. Where none of its items is known here, it was
-        of another domain, and all is new.
+        since then, and from as much again of what was before. If none of its items is known here,
+        it is of another domain, and all is new.
     said
         What else the release is to say of its training.
 

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # Records handled in one turn of the loop: by kernels, mostly in another thread; one by one in this one.
 ROWS_AT_ONCE, IDS_AT_ONCE, SLATES_AT_ONCE = 8192, 2048, 128
+OLDER_IDS = 20_000
+"""How many ids are remembered of slates that can no longer be rewarded: 60 MB are read, of slates of 3 kB."""
 RESTORED = ("user-state", "policy-state", "recommendations")  # counted; clicks are only looked through
 
 
@@ -102,11 +104,10 @@ class Restorer:
         partition: int,
         *,
         start: int = 0,
-        last: int | None = None,
         at_once: int = SLATES_AT_ONCE,
     ) -> AsyncIterator[RecordColumns]:
         """Yield the records of a partition, at most so many in one turn of the loop."""
-        async for records in self._log.read(self._topics[name], partition, start=start, last=last):
+        async for records in self._log.read(self._topics[name], partition, start=start):
             columns = RecordColumns.of(records)
             for begin in range(0, len(columns), at_once):
                 yield columns[begin : begin + at_once]
@@ -186,31 +187,29 @@ class Restorer:
         shard.flushed.statistics = shard.learning.marks
 
     async def _slates(self, shard: Shard, row: PolicyRow) -> None:
-        """Open the slates that can still be rewarded, and count those published after the row."""
+        """Open the slates that can still be rewarded, and count those published after the row.
+
+        Their ids are remembered, so that nobody is answered twice, and those of `OLDER_IDS` slates before.
+        Where it is not known which requests have been read, all that were answered come again: then as many
+        ids as there is room for.
+        """
         start = max(0, row.open_from - shard.logs.of("recommendations"))
         unread = self._inputs.is_unread("requests", shard.partition)
-        if unread:
-            await self._answered(shard, before=start)
-        async for records in self._read("recommendations", shard.partition, start=start):
-            for offset, served in await asyncio.to_thread(decoded_slates, records):
-                shard.answered.add(served.request_id, offset)
-                reopen(shard, served, offset, closed_ms=row.closed_ms)
+        older = self._answered_requests if unread else min(OLDER_IDS, self._answered_requests)
+        since = max(0, start - older)
+        async for records in self._read("recommendations", shard.partition, start=since, at_once=IDS_AT_ONCE):
+            opened = int(np.searchsorted(records.offsets, start))
+            for offset, request_id in await asyncio.to_thread(_ids, records[:opened]):
+                shard.answered.add(request_id, offset)
+            for begin in range(opened, len(records), SLATES_AT_ONCE):
+                some = records[begin : begin + SLATES_AT_ONCE]
+                for offset, served in await asyncio.to_thread(decoded_slates, some):
+                    shard.answered.add(served.request_id, offset)
+                    reopen(shard, served, offset, closed_ms=row.closed_ms)
         if unread:
             # Requests come again from the oldest on, and must not take the places of the newest.
             shard.again_before = self._inputs.end_offset("requests", shard.partition)
             shard.answered.hold()
-
-    async def _answered(self, shard: Shard, *, before: int) -> None:
-        """Remember which requests were answered before an offset, as many as are remembered at all.
-
-        It is not known which requests have been read: those that were answered come again.
-        """
-        most = self._answered_requests
-        async for records in self._read("recommendations", shard.partition, last=most, at_once=IDS_AT_ONCE):
-            for offset, request_id in await asyncio.to_thread(_ids, records, before):
-                shard.answered.add(request_id, offset)
-            if records[-1].offset >= before:
-                return
 
     async def _rewards(self, shard: Shard, row: PolicyRow) -> None:
         """Mark what the slates have been rewarded for already: those clicks are in the sums."""
@@ -262,12 +261,10 @@ def decoded_slates(records: RecordColumns) -> list[tuple[int, Recommendation]]:
     return found
 
 
-def _ids(records: RecordColumns, before: int) -> list[tuple[int, str]]:
-    """Offsets of slates before one, and the ids of the requests that they answered."""
+def _ids(records: RecordColumns) -> list[tuple[int, str]]:
+    """Offsets of slates, and the ids of the requests that they answered."""
     found = []
     for record in records:
-        if record.offset >= before:
-            break
         with contextlib.suppress(*UNDECODABLE):
             found.append((record.offset, _decode_answered(record.value or b"").request_id))
     return found

@@ -120,7 +120,7 @@ class Log(Protocol):
         ...
 
     def read(
-        self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0, last: int | None = None
+        self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0
     ) -> AsyncGenerator[Sequence[Any], None]:
         """Yield the records of a partition to its end at the time of the call; see `read_partition`.
 
@@ -154,12 +154,10 @@ class KafkaLog:
         return Publisher(self._settings, transactional_id=transactional_id, identity=identity, failed=failed)
 
     def read(
-        self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0, last: int | None = None
+        self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0
     ) -> AsyncGenerator[Sequence[Any], None]:
         """Yield the records of a partition to its end at the time of the call; see `read_partition`."""
-        return read_partition(
-            self._settings, topic, partition, start=start, since_ms=since_ms, last=last, patient=True
-        )
+        return read_partition(self._settings, topic, partition, start=start, since_ms=since_ms, patient=True)
 
     def follow(self, partitions: Mapping[str, int], handler: Handler, *, since_ms: int = 0) -> TailReader:
         """Return a reader, to be started, of all the partitions of topics; see `reader.TailReader`."""

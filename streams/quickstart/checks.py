@@ -1,4 +1,4 @@
-"""Checks that refuse a quickstart before its long work."""
+"""Checks at the start of a quickstart: the work after them takes minutes."""
 
 from typing import Any
 

@@ -107,13 +107,11 @@ class MemoryLog:
         return MemoryEnds(self)
 
     async def read(
-        self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0, last: int | None = None
+        self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0
     ) -> AsyncGenerator[Sequence[Any], None]:
         """Yield the records of a partition to its end at the time of the call."""
         held = self._of(topic, partition)
         end = held.end
-        if last is not None:
-            start = max(start, end - last)
         place = held.since(start)
         while place < len(held.records) and held.records[place].timestamp < since_ms:
             place += 1

@@ -73,11 +73,14 @@ class Comparison:
         self._wait_s = wait_s
         self._watermark_ms = 0
 
-    async def meet(self, end: int) -> None:
-        """Fold what the log holds, by the next offset after it: the other must come at least so far."""
+    async def meet(self, *, clicks: int, users: int) -> None:
+        """Fold what two logs hold, each by the next offset after it: the other must come at least so far.
+
+        One that has just taken over may stand before what its rows have seen.
+        """
         await self._meet_marks()
         base = self._offline.shard.logs.of("clicks")
-        await self._offline.fold(clicks=base + end - 1, users=0, recommendations=-1)
+        await self._offline.fold(clicks=base + clicks - 1, users=users, recommendations=-1)
 
     async def run(self, kinds: Sequence[Kind], left_out: dict[str, str]) -> Result:
         """Compare the kinds that are not left out.
@@ -142,7 +145,8 @@ class Comparison:
             if time.monotonic() > deadline:
                 raise UnreachableError(
                     f"partition {offline.shard.partition}: the worker stands at click "
-                    f"{seen.clicks_offset}, and has not come to {offline.through} within {self._wait_s:.0f} s"
+                    f"{seen.clicks_offset} and before record {seen.users_offset} of users, not at "
+                    f"{offline.through} and {offline.users_next}, after {self._wait_s:.0f} s"
                 )
             await asyncio.sleep(POLL_S)
         self._watermark_ms = seen.watermark_ms

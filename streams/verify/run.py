@@ -107,7 +107,11 @@ class Verifier:
                 comparison = Comparison(
                     self._settings, offline, ask, buckets=self._plan.buckets, wait_s=self._plan.wait_s
                 )
-                await comparison.meet(await self._end("clicks", partition) if self._plan.at is None else 0)
+                if self._plan.at is None:
+                    ends = {name: await self._end(name, partition) for name in ("clicks", "users")}
+                    await comparison.meet(**ends)
+                else:
+                    await comparison.meet(clicks=0, users=0)
                 left_out |= {} if self._plan.from_changelog else offline.forgotten()
                 return await comparison.run(
                     kinds, {kind: why for kind, why in left_out.items() if kind in kinds}

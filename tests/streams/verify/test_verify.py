@@ -201,3 +201,26 @@ async def test_clicks_that_a_worker_lacks_are_named(memory: Memory) -> None:
         shard.profiles.drop(shard.profiles.rows_of(["u2"]))
         result = await live(memory, worker, partition)
     assert {(one.kind, one.name, one.found) for one in result.differences} == {("user", "u2", None)}
+
+
+async def test_a_worker_that_stands_before_what_its_rows_have_seen_is_waited_for(memory: Memory) -> None:
+    partition = partition_of("u1", 2)
+    async with memory.worker() as worker:
+        memory.events.click("u1", "i1")
+        memory.events.user("u1", preferences=["p1"])
+        await worker.deliver()
+        await worker.flush()  # and it ends before it commits
+    async with memory.worker() as again:
+        await again.deliver("clicks")
+        ask, asks = asked(again, partition), 0
+
+        async def for_users(kind, bucket, tell_rows):
+            nonlocal asks
+            asks += kind == "users"
+            if asks > 4:
+                await again.deliver("users")
+            return await ask(kind, bucket, tell_rows)
+
+        result = await verifier(memory, kinds=("users",), buckets=1).live(partition, for_users)
+    assert result.differences == []
+    assert result.rows["users"] > 0

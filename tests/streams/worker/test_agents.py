@@ -278,6 +278,24 @@ async def test_a_request_read_again_is_answered_once(memory: Memory) -> None:
         assert worker.commit()["requests", PLACE] == 2
 
 
+async def test_who_asks_again_after_a_restart_and_long_after_has_the_same_slate(memory: Memory) -> None:
+    for n in range(9):
+        memory.events.content(f"i{n}")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        memory.events.request("u", request_id="first", k=3)
+        await worker.deliver()
+        memory.clock.move(8 * 86_400_000)
+        memory.events.click("u", "i1")  # the slate is closed by now
+        await worker.deliver()
+        await worker.flush()
+        worker.commit()
+    memory.events.request("u", request_id="first", k=3)
+    async with memory.worker() as worker:
+        await worker.deliver()
+    assert [slate.request_id for slate in memory.events.recommendations()] == ["first"]
+
+
 async def test_users_on_a_foreign_partition_are_counted_and_taken_where_they_are(memory: Memory) -> None:
     memory.log.append("clicks", 1 - PLACE, [(b"u", encode(CLICK))])
     async with memory.worker() as worker:

@@ -338,7 +338,7 @@ async def test_after_lost_offsets_a_request_that_was_answered_is_not_answered_ag
 async def test_after_lost_offsets_requests_are_not_answered_again_that_are_remembered(
     make_memory: MakeMemory,
 ) -> None:
-    memory = make_memory(answered_requests=6)  # offsets, of which the marks of a new owner are two
+    memory = make_memory(answered_requests=6)
     await answer_and_lose_offsets(memory, requests=10)
     memory.log.append("recommendations", PLACE, [(b"u", b"not ours")])
     async with memory.worker() as worker:
@@ -352,7 +352,7 @@ async def test_after_lost_offsets_requests_are_not_answered_again_that_are_remem
         for slate in map(decoded, memory.log.records("recommendations", PLACE))
         if slate is not None
     ]
-    assert sorted(known) == sorted(["later", *(f"r{n}" for n in range(10)), *(f"r{n}" for n in range(7))])
+    assert sorted(known) == sorted(["later", *(f"r{n}" for n in range(10)), *(f"r{n}" for n in range(4))])
 
 
 def decoded(record: Any) -> Recommendation | None:
