@@ -6,7 +6,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from streams.errors import TopicError
-from streams.kafka.knock import wait_for_brokers
+from streams.kafka.broker_check import wait_for_brokers
 from streams.kafka.options import aiokafka_client_options
 from streams.kafka.topics import layout_differences, refuse_unusable
 from streams.settings import Settings

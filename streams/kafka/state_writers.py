@@ -15,7 +15,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapp
 from aiokafka.errors import KafkaConnectionError, ProducerFenced
 
 from streams.errors import BrokerError, ClusterError, Fenced, OwnershipLost
-from streams.kafka.knock import knock
+from streams.kafka.broker_check import check_brokers
 from streams.kafka.log import Log, RowPublisher
 from streams.kafka.producer_mends import Failed, Identity, unnoticed
 from streams.kafka.publisher import Row
@@ -35,7 +35,7 @@ class StateWriters:
     ----------
     topics : full name on the broker by name
     failed : called with the full name of a topic each time that the broker does not take rows of it
-    knock : raises ClusterError while no broker answers
+    check_brokers : raises ClusterError while no broker answers
     timeout_s : how long brokers that do answer are given, twice
     """
 
@@ -46,14 +46,14 @@ class StateWriters:
         topics: Mapping[str, str],
         *,
         failed: Failed = unnoticed,
-        knock: Callable[[Settings], Awaitable[None]] = knock,
+        check_brokers: Callable[[Settings], Awaitable[None]] = check_brokers,
         timeout_s: float = OPEN_TIMEOUT_S,
     ) -> None:
         self._settings = settings
         self._log = log
         self._topics = topics
         self._failed = failed
-        self._knock = knock
+        self._check_brokers = check_brokers
         self._timeout_s = timeout_s
         self._writers: dict[int, RowPublisher] = {}
 
@@ -85,7 +85,7 @@ class StateWriters:
 
     async def _answers(self, partition: int) -> bool:
         try:
-            await self._knock(self._settings)
+            await self._check_brokers(self._settings)
         except ClusterError as error:
             log.warning("partition %d waits to be restored: %s", partition, error)
             return False

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.errors import TopicError
-from streams.kafka.knock import CONNECT_TIMEOUT_MS, knock_from_thread
+from streams.kafka.broker_check import CONNECT_TIMEOUT_MS, check_brokers_from_thread
 from streams.kafka.options import kafka_client_options
 from streams.kafka.topics import (
     DAY_MS,
@@ -167,8 +167,8 @@ def _read_configs(admin: KafkaAdminClient, topics: list[str]) -> dict[str, dict[
 @contextmanager
 def admin_client(settings: Settings) -> Iterator[KafkaAdminClient]:
     """Open an admin client of the settings' cluster; its failures become a `TopicError`."""
-    # A client that cannot connect leaves its thread behind, retrying for ever: so knock first.
-    knock_from_thread(settings)
+    # A client that cannot connect leaves its thread behind, retrying for ever: so check the brokers first.
+    check_brokers_from_thread(settings)
     try:
         admin = KafkaAdminClient(
             client_id="slatestream-topics",

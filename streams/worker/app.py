@@ -13,8 +13,8 @@ from faust.types.auth import AuthProtocol
 
 from streams.errors import ClusterError, OwnershipLost
 from streams.items.table import load_scorer
+from streams.kafka.broker_check import check_brokers
 from streams.kafka.consumer_thread import SERVICES
-from streams.kafka.knock import knock
 from streams.kafka.log import KafkaLog
 from streams.kafka.options import FileToken, ssl_context
 from streams.kafka.progress import Progress
@@ -98,7 +98,7 @@ class App(faust.App):
     async def brokers_answer(self) -> bool:
         """Tell whether a broker answers at all; if none does, the log says why."""
         try:
-            await knock(self.parts.settings)
+            await check_brokers(self.parts.settings)
         except ClusterError as error:
             log.warning("this worker's partitions wait to be assigned: %s", error)
             return False

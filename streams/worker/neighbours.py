@@ -1,6 +1,6 @@
 """Watches the other workers' processes: what a dead one owned need not wait until its session is over.
 
-A process that ends, however it ends, closes its sockets, and its machine refuses whoever knocks after it.
+A process that ends, however it ends, closes its sockets, and its machine refuses whoever connects after it.
 That is known within milliseconds, while the group waits for `session_timeout_ms`. So each worker keeps a
 connection to the HTTP port of every other that has said what it owns, and takes one that is dead out of the
 group. A machine that is gone, or cut off, refuses nobody: there the session decides.

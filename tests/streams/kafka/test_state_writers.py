@@ -55,22 +55,22 @@ class Silent:
 
 
 async def test_brokers_that_do_not_answer_are_waited_for_and_those_that_do_are_not() -> None:
-    knocks = 0
+    checks = 0
 
     async def nobody(settings: Settings) -> None:
-        nonlocal knocks
-        knocks += 1
+        nonlocal checks
+        checks += 1
         raise NobodyThere("silent")
 
     async def somebody(settings: Settings) -> None:
         """Answer."""
 
-    async def opened(tries: int, knock: Any) -> None:
-        writers = StateWriters(Settings(), Silent(tries), TOPICS, knock=knock, timeout_s=0.01)  # type: ignore[arg-type]
+    async def opened(tries: int, check: Any) -> None:
+        writers = StateWriters(Settings(), Silent(tries), TOPICS, check_brokers=check, timeout_s=0.01)  # type: ignore[arg-type]
         await writers.open(0)
 
     await opened(5, nobody)
-    assert knocks == 5
+    assert checks == 5
     await opened(1, somebody)
     with pytest.raises(BrokerError, match="partition 0 within"):
         await opened(2, somebody)

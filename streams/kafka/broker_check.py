@@ -1,4 +1,4 @@
-"""The first connection to the brokers: says what is wrong, where the clients only say that it failed."""
+"""Connects to brokers as clients do, and says what is wrong, where clients only say that it failed."""
 
 import asyncio
 import contextlib
@@ -25,13 +25,13 @@ AGAIN_S = 2.0
 log = logging.getLogger(__name__)
 
 
-def knock_from_thread(settings: Settings) -> None:
-    """Do what `knock` does, for those who have no event loop, or must not hold it."""
+def check_brokers_from_thread(settings: Settings) -> None:
+    """Do what `check_brokers` does, for those who have no event loop, or must not hold it."""
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, knock(settings)).result()
+        thread.submit(asyncio.run, check_brokers(settings)).result()
 
 
-async def knock(settings: Settings) -> None:
+async def check_brokers(settings: Settings) -> None:
     """Connect to one of the brokers as every client will, and ask it something.
 
     Raises
@@ -69,7 +69,7 @@ async def knock(settings: Settings) -> None:
 
 
 async def wait_for_brokers(settings: Settings, *, again_s: float = AGAIN_S) -> None:
-    """Knock until a broker answers, for `connect_timeout_ms`: they may start after whoever needs them.
+    """Check until a broker answers, for `connect_timeout_ms`: they may start after whoever needs them.
 
     What waiting does not mend is told at once.
 
@@ -80,12 +80,12 @@ async def wait_for_brokers(settings: Settings, *, again_s: float = AGAIN_S) -> N
     Raises
     ------
     ClusterError, ConfigurationError
-        As `knock`.
+        As `check_brokers`.
     """
     until = time.monotonic() + settings.connect_timeout_ms / 1000
     while True:
         try:
-            return await knock(settings)
+            return await check_brokers(settings)
         except NobodyThere as error:
             left = until - time.monotonic()
             if left <= 0:

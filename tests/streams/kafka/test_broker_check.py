@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from streams.broker.embedded import EmbeddedBroker
 from streams.broker.ports import keep_port, port_of
 from streams.errors import ClusterError, ConfigurationError, NobodyThere
-from streams.kafka.knock import knock, wait_for_brokers
+from streams.kafka.broker_check import check_brokers, wait_for_brokers
 from streams.kafka.topic_admin import check_topics, create_topics
 from streams.settings import Settings, load_settings
 from streams.worker.process import WorkerError, WorkerProcess, same_topics
@@ -150,7 +150,7 @@ async def test_who_has_what_a_listener_wants_is_let_in_by_both_libraries(
     secured: Secured, listener: str
 ) -> None:
     settings = allowed(secured)[listener]
-    await knock(settings)
+    await check_brokers(settings)
     create_topics(settings)
     check_topics(settings)
 
@@ -222,7 +222,7 @@ async def test_a_fault_of_the_settings_is_told_apart_from_the_others(secured: Se
         listener, **(values | {name: getattr(secured, value) for name, value in files.items()})
     )
     with pytest.raises(ClusterError, match=f"^Kafka cannot be reached .127.0.0.1:\\d+: .*({says})"):
-        await knock(settings)
+        await check_brokers(settings)
 
 
 async def test_a_token_that_has_expired_is_refused(secured: Secured) -> None:
@@ -230,7 +230,7 @@ async def test_a_token_that_has_expired_is_refused(secured: Secured) -> None:
     assert settings.sasl_token_file is not None
     settings.sasl_token_file.write_text(token(iat=1_000, exp=2_000))
     with pytest.raises(ClusterError, match="it refuses sasl_token_file: "):
-        await knock(settings)
+        await check_brokers(settings)
 
 
 @pytest.mark.parametrize("name", ["ssl_cafile", "ssl_certificate", "ssl_key", "sasl_token_file"])
@@ -242,7 +242,7 @@ async def test_a_file_that_is_not_there_is_named(secured: Secured, name: str) ->
         values = {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}
     settings = secured.settings("BOTH", **values, **files)
     with pytest.raises(ConfigurationError, match=f"^{name} \\S*nowhere: No such file or directory$"):
-        await knock(settings)
+        await check_brokers(settings)
 
 
 async def test_a_file_of_authorities_must_be_pem(secured: Secured) -> None:
@@ -250,7 +250,7 @@ async def test_a_file_of_authorities_must_be_pem(secured: Secured) -> None:
     bad.write_text("not a certificate")
     settings = secured.settings("TLS", security_protocol="SSL", ssl_cafile=bad)
     with pytest.raises(ConfigurationError, match=r"^ssl_cafile \S*bad.pem must hold certificates as PEM: "):
-        await knock(settings)
+        await check_brokers(settings)
 
 
 async def test_the_key_must_be_of_the_certificate(secured: Secured) -> None:
@@ -259,7 +259,7 @@ async def test_the_key_must_be_of_the_certificate(secured: Secured) -> None:
         "TLS", security_protocol="SSL", ssl_certificate=secured.certificate, ssl_key=other
     )
     with pytest.raises(ConfigurationError, match="of this certificate: KEY_VALUES_MISMATCH"):
-        await knock(settings)
+        await check_brokers(settings)
 
 
 async def test_brokers_that_start_later_are_waited_for(
