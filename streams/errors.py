@@ -49,7 +49,7 @@ class ClusterError(TopicError):
     exit_code = 3
 
 
-class NobodyThere(ClusterError):
+class BrokersUnreachable(ClusterError):
     """No broker is at any of the addresses: they may not have started yet."""
 
 

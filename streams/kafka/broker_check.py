@@ -13,7 +13,7 @@ from aiokafka import errors
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.metadata import MetadataRequest
 
-from streams.errors import ClusterError, NobodyThere, TopicError
+from streams.errors import BrokersUnreachable, ClusterError, TopicError
 from streams.kafka.options import aiokafka_client_options
 from streams.settings import Settings
 
@@ -38,8 +38,8 @@ async def check_brokers(settings: Settings) -> None:
     ------
     ClusterError
         If none answers: for each, whether it was not reached, speaks another protocol, showed a certificate
-        that is not trusted, wants one, or does not know user and password. NobodyThere if none was reached,
-        or not where it says that it is.
+        that is not trusted, wants one, or does not know user and password. BrokersUnreachable if none was
+        reached, or not where it says that it is.
     ConfigurationError
         If a file of the TLS settings or of the token cannot be used.
     """
@@ -65,7 +65,7 @@ async def check_brokers(settings: Settings) -> None:
                 fault = _closed(settings, tls=tls)
         faults.append(f"{server}: {fault}")
     text = f"Kafka cannot be reached ({'; '.join(faults)})"
-    raise ClusterError(text) if reached else NobodyThere(text + hint)
+    raise ClusterError(text) if reached else BrokersUnreachable(text + hint)
 
 
 async def wait_for_brokers(settings: Settings, *, again_s: float = AGAIN_S) -> None:
@@ -86,7 +86,7 @@ async def wait_for_brokers(settings: Settings, *, again_s: float = AGAIN_S) -> N
     while True:
         try:
             return await check_brokers(settings)
-        except NobodyThere as error:
+        except BrokersUnreachable as error:
             left = until - time.monotonic()
             if left <= 0:
                 raise

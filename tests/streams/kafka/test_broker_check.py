@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from streams.broker.embedded import EmbeddedBroker
 from streams.broker.ports import keep_port, port_of
-from streams.errors import ClusterError, ConfigurationError, NobodyThere
+from streams.errors import BrokersUnreachable, ClusterError, ConfigurationError
 from streams.kafka.broker_check import check_brokers, wait_for_brokers
 from streams.kafka.topic_admin import check_topics, create_topics
 from streams.settings import Settings, load_settings
@@ -279,7 +279,7 @@ async def test_brokers_that_start_later_are_waited_for(
 @pytest.mark.parametrize("wait_ms", [0, 200])
 async def test_brokers_that_do_not_come_are_given_up_as_configured(wait_ms: int, free_port: int) -> None:
     settings = load_settings(bootstrap_servers=f"127.0.0.1:{free_port}", connect_timeout_ms=wait_ms)
-    with pytest.raises(NobodyThere, match=f"127.0.0.1:{free_port}: Connection refused"):
+    with pytest.raises(BrokersUnreachable, match=f"127.0.0.1:{free_port}: Connection refused"):
         await wait_for_brokers(settings, again_s=0.05)
 
 
@@ -287,7 +287,7 @@ async def test_what_waiting_does_not_mend_is_told_at_once(secured: Secured) -> N
     settings = secured.settings("PLAINTEXT", security_protocol="SASL_PLAINTEXT", **PASSWORD)
     with pytest.raises(ClusterError, match="cannot be reached") as told:
         await wait_for_brokers(settings)
-    assert not isinstance(told.value, NobodyThere)
+    assert not isinstance(told.value, BrokersUnreachable)
 
 
 def test_a_worker_whose_brokers_do_not_come_says_so_and_ends(free_port: int, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from streams.errors import BrokerError, NobodyThere
+from streams.errors import BrokerError, BrokersUnreachable
 from streams.kafka.state_writers import StateWriters
 from streams.settings import Settings
 
@@ -60,7 +60,7 @@ async def test_brokers_that_do_not_answer_are_waited_for_and_those_that_do_are_n
     async def nobody(settings: Settings) -> None:
         nonlocal checks
         checks += 1
-        raise NobodyThere("silent")
+        raise BrokersUnreachable("silent")
 
     async def somebody(settings: Settings) -> None:
         """Answer."""
