@@ -18,7 +18,7 @@ from streams.cache import cache_folder, writable_folder
 from streams.errors import ConfigurationError, SlatestreamError
 from streams.items.table import AnyScorer, load_scorer
 from streams.items.text_encoder import NO_ENCODER, open_text_encoder
-from streams.kafka.first_look import look
+from streams.kafka.startup_check import check_cluster
 from streams.releases.changes import WANT, Kind, ReleaseChange, publish_change, read_changes, serving
 from streams.releases.store import VERSION, Fetched, ReleaseStore, StoreUnreachable
 from streams.settings import Settings
@@ -67,7 +67,7 @@ async def live_release(settings: Settings) -> Live | None:
     """
     if settings.release_store is None or settings.release is not None:
         return None
-    await look(settings)
+    await check_cluster(settings)
     store = ReleaseStore(settings.release_store)
     changes = await read_changes(settings)
     versions = serving(changes)

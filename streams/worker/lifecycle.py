@@ -12,10 +12,10 @@ from streams.api.answers import PartitionState
 from streams.durability.digest import digest
 from streams.durability.flush import TURNS
 from streams.durability.state_rows import FOLDED, Bucket, Kind, StateRow, copy_rows, digest_of
-from streams.kafka.first_look import look
 from streams.kafka.lags import Waiting
 from streams.kafka.log_watch import LOOK_INTERVAL_S
 from streams.kafka.progress import RecentIds
+from streams.kafka.startup_check import check_cluster
 from streams.learning.learner import LEARN_INTERVAL_S, POSITIONS_INTERVAL_S
 from streams.mapping import click_reader
 from streams.releases.decider import LOOK_S
@@ -61,7 +61,7 @@ class Lifecycle:
         logging.getLogger().addHandler(self._log_counter)
         parts.content.start()  # takes a while, beside the rest
         await compile_missing()
-        await asyncio.gather(look(settings), asyncio.to_thread(self._warm))
+        await asyncio.gather(check_cluster(settings), asyncio.to_thread(self._warm))
         lane = parts.lanes.serving
         show_release(parts.metrics, lane)
         log.info("release %s on %s", lane.version, lane.scorer.provider)

@@ -14,7 +14,7 @@ from streams.settings import Settings
 log = logging.getLogger(__name__)
 
 
-async def look(settings: Settings) -> None:
+async def check_cluster(settings: Settings) -> None:
     """Check that every topic exists, with the wanted partitions, and ask for the group's coordinator.
 
     On a new cluster that question makes the topic of committed offsets, for which the group would wait.
