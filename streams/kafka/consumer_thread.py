@@ -17,9 +17,9 @@ from mode.utils.futures import maybe_set_exception, maybe_set_result
 
 from streams.kafka.column_fetch import fetch_columns, fetch_in_turn, read_last, wait_longer
 from streams.kafka.consumer_mends import commit_without_deleted
+from streams.kafka.group_offsets import GroupOffsets, ask_group_offsets
 from streams.kafka.lease import Lease
 from streams.kafka.pace import Pace
-from streams.kafka.standing import Standing, ask_standing
 
 log = logging.getLogger(__name__)
 
@@ -221,15 +221,17 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
         consumer.commit = marked
 
-    async def standing(self, depends: Mapping[str, Sequence[str]], also: Sequence[str]) -> Standing:
-        """Ask where the assigned partitions stand.
+    async def group_offsets(self, depends: Mapping[str, Sequence[str]], also: Sequence[str]) -> GroupOffsets:
+        """Ask for the offsets of the assigned partitions.
 
         Parameters
         ----------
         depends : by topic, those that a committed offset of it depends on
         also : topics whose ids are wanted, too
         """
-        found: Standing = await self.call_thread(ask_standing, self._ensure_consumer(), depends, also)
+        found: GroupOffsets = await self.call_thread(
+            ask_group_offsets, self._ensure_consumer(), depends, also
+        )
         self._marks = found.marks
         return found
 

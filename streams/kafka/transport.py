@@ -22,18 +22,18 @@ from streams.errors import BrokerError
 from streams.kafka.columns import RecordColumns
 from streams.kafka.consumer_thread import SERVICES, BatchConsumerThread, Membership
 from streams.kafka.fetch_codec import ReadEnds
+from streams.kafka.group_offsets import GroupOffsets
 from streams.kafka.lease import Lease
 from streams.kafka.ledger import CommitLedger
 from streams.kafka.pace import Pace
 from streams.kafka.record_batch import RecordBatch
-from streams.kafka.standing import Standing
 
 log = logging.getLogger(__name__)
 
 POLL_TIMEOUT_S = 1.0
 # A poll does not notice that a full buffer has room again: while one is full, polls are short.
 FULL_POLL_S = 0.01
-STANDING_TIMEOUT_S = 30.0  # of a broker that answers, twice
+OFFSETS_TIMEOUT_S = 30.0  # of a broker that answers, twice
 
 _NOTHING = RecordColumns.of([])
 
@@ -218,29 +218,29 @@ class Consumer(driver.Consumer):
         """
         thread = cast(BatchConsumerThread, self._thread)
         try:
-            standing = await self._standing()
+            offsets = await self._group_offsets()
         except BrokerError as error:
             await self.app.crash(error)
             raise
-        starts = standing.starts(self._topics.trimmed)
+        starts = offsets.starts(self._topics.trimmed)
         await thread.seek_to(starts)
         self.ledger.forget(list(self.ledger))
         for tp, offset in starts.items():
             self.start_offsets[tp] = offset
             self._read_offset[tp] = self._committed_offset[tp] = offset or None
-        self.log_ids, self.unread, self.end_offsets = standing.ids, standing.unread(), standing.ends
+        self.log_ids, self.unread, self.end_offsets = offsets.ids, offsets.unread(), offsets.ends
         self.positioned.set()
 
-    async def _standing(self) -> Standing:
+    async def _group_offsets(self) -> GroupOffsets:
         thread, silent = cast(BatchConsumerThread, self._thread), 0
         while silent < 2:  # a broker that has woken just now is given its time
             try:
-                async with asyncio.timeout(STANDING_TIMEOUT_S):
-                    return await thread.standing(self._topics.depends, self._topics.located)
+                async with asyncio.timeout(OFFSETS_TIMEOUT_S):
+                    return await thread.group_offsets(self._topics.depends, self._topics.located)
             except TimeoutError:
                 silent = silent + 1 if await self._topics.brokers_answer() else 0
         raise BrokerError(
-            f"the brokers have not said within {2 * STANDING_TIMEOUT_S:.0f} s where this worker's partitions "
+            f"the brokers have not said within {2 * OFFSETS_TIMEOUT_S:.0f} s where this worker's partitions "
             "begin and end: one without a leader? (`kafka-topics.sh --describe --unavailable-partitions`)"
         )
 

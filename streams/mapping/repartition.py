@@ -30,13 +30,13 @@ from streams.kafka.column_fetch import fetch_columns
 from streams.kafka.columns import Record, RecordColumns
 from streams.kafka.consumer_mends import commit_without_deleted
 from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.group_offsets import GroupOffsets, ask_group_offsets
 from streams.kafka.lags import Waiting
 from streams.kafka.layout import ask_layout
 from streams.kafka.log import RowPublisher
 from streams.kafka.options import aiokafka_client_options
 from streams.kafka.partitioner import partition_of
 from streams.kafka.publisher import Row
-from streams.kafka.standing import Standing, ask_standing
 from streams.kafka.topics import topic_name, topic_partitions
 from streams.mapping.schemas import schemas_of
 from streams.mapping.translate import Event, Translator
@@ -97,7 +97,7 @@ class Repartitioner:
         self._wanted: dict[TopicPartition, int] | None = None  # offsets up to which a start waits
         self._waiting: dict[TopicPartition, Waiting] = {}
         self._consumer: AIOKafkaConsumer | None = None
-        self._standing: Standing | None = None  # None until it is known where to read on
+        self._group_offsets: GroupOffsets | None = None  # None until it is known where to read on
         self._assignments = 0
         self._looked_at = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -152,42 +152,42 @@ class Repartitioner:
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         while True:
-            if self._standing is None and consumer.assignment():
+            if self._group_offsets is None and consumer.assignment():
                 await self._go_on(consumer)
             fetched = await consumer.getmany(timeout_ms=POLL_MS)
-            if (standing := self._standing) is None:
+            if (offsets := self._group_offsets) is None:
                 continue  # it is yet to be found out where to read on: these come again
             for tp, (records,) in fetched.items():
                 self._copied[tp] = records[0].offset
                 for translator in self._translators[tp.topic]:
                     await self._copy_at_last(translator, records)
-                if self._standing is not standing:
+                if self._group_offsets is not offsets:
                     break  # it is read from elsewhere by now, or by another worker
                 self._copied[tp] = records[-1].offset + 1
             else:
                 await self._pass_markers(consumer)
-                await self._commit(consumer, standing)
+                await self._commit(consumer, offsets)
             await self._look(consumer)
 
     async def _go_on(self, consumer: AIOKafkaConsumer) -> None:
         """Find out where to read on, and go there; without an answer, or after a rebalance, the next time."""
         assignment = self._assignments
         try:
-            standing = await ask_standing(consumer, {topic: (topic,) for topic in self._translators})
+            offsets = await ask_group_offsets(consumer, {topic: (topic,) for topic in self._translators})
         except KafkaError as error:
             if not error.retriable:
                 raise
             log.warning("it is not known yet where to read on: %r", error)
             return
         if self._assignments == assignment:
-            for tp, offset in standing.starts(self._trimmed).items():
+            for tp, offset in offsets.starts(self._trimmed).items():
                 consumer.seek(TopicPartition(*tp), offset)
                 self._copied[TopicPartition(*tp)] = offset
-                self._committed[TopicPartition(*tp)] = standing.committed.get(tp, (0, ""))[0]
-            self._standing = standing
+                self._committed[TopicPartition(*tp)] = offsets.committed.get(tp, (0, ""))[0]
+            self._group_offsets = offsets
 
     def _rebalanced(self) -> None:
-        self._standing = None
+        self._group_offsets = None
         self._assignments += 1
         self._copied.clear()
         self._committed.clear()
@@ -202,8 +202,8 @@ class Repartitioner:
 
     async def _look(self, consumer: AIOKafkaConsumer) -> None:
         """Read topics from their beginning that were made anew; look for them every `LOOK_INTERVAL_S`."""
-        now, standing = time.monotonic(), self._standing
-        if standing is None or now - self._looked_at < LOOK_INTERVAL_S:
+        now, offsets = time.monotonic(), self._group_offsets
+        if offsets is None or now - self._looked_at < LOOK_INTERVAL_S:
             return
         self._looked_at = now
         try:
@@ -212,7 +212,7 @@ class Repartitioner:
             log.debug("the topics cannot be looked at: %r", error)
             return
         ids = {name: topic.id for name, topic in layout.items()}
-        if any(ids.get(name, "") not in ("", standing.ids.get(name)) for name in self._translators):
+        if any(ids.get(name, "") not in ("", offsets.ids.get(name)) for name in self._translators):
             self._rebalanced()
 
     async def _pass_markers(self, consumer: AIOKafkaConsumer) -> None:
@@ -223,12 +223,12 @@ class Repartitioner:
             except IllegalStateError:  # it went to another worker just now
                 continue
 
-    async def _commit(self, consumer: AIOKafkaConsumer, standing: Standing) -> None:
+    async def _commit(self, consumer: AIOKafkaConsumer, offsets: GroupOffsets) -> None:
         """Commit what has been copied, or leave it to the next time: what is read again is copied again."""
         new = {tp: offset for tp, offset in self._copied.items() if offset != self._committed.get(tp)}
         if not new:
             return
-        marks = standing.marks
+        marks = offsets.marks
         try:
             await consumer.commit(
                 {tp: OffsetAndMetadata(offset, marks.get(tp.topic, "")) for tp, offset in new.items()}
@@ -240,7 +240,7 @@ class Repartitioner:
                 raise
             log.warning("what was copied is not committed yet: %r", error)
         else:
-            if self._standing is standing:
+            if self._group_offsets is offsets:
                 self._committed |= new
 
     def measure_lag(self) -> None:

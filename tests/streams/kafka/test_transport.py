@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from streams.errors import BrokerError
 from streams.kafka import transport
 from streams.kafka.columns import RecordColumns
+from streams.kafka.group_offsets import GroupOffsets
 from streams.kafka.ledger import CommitLedger
-from streams.kafka.standing import Standing
 from streams.testing.clock import HandClock
 from streams.testing.consumer import MemoryConsumer
 from streams.testing.log import MemoryLog
@@ -102,12 +102,12 @@ async def test_brokers_that_do_not_say_where_partitions_stand_end_the_worker_and
     answering = [False, False, True, False, False, True]
     asked = 0
 
-    async def standing(*_: Any) -> Standing:
+    async def group_offsets(*_: Any) -> GroupOffsets:
         nonlocal asked
         asked += 1
         if answering:
             await asyncio.Event().wait()
-        return Standing({}, {}, {}, {}, {})
+        return GroupOffsets({}, {}, {}, {}, {})
 
     async def brokers_answer() -> bool:
         return answering.pop(0)
@@ -118,16 +118,16 @@ async def test_brokers_that_do_not_say_where_partitions_stand_end_the_worker_and
     async def seek_to(starts: object) -> None:
         pass
 
-    monkeypatch.setattr(transport, "STANDING_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(transport, "OFFSETS_TIMEOUT_S", 0.01)
     consumer: Any = SimpleNamespace(
-        _thread=SimpleNamespace(standing=standing, seek_to=seek_to),
+        _thread=SimpleNamespace(group_offsets=group_offsets, seek_to=seek_to),
         _topics=SimpleNamespace(depends={}, located=[], trimmed=None, brokers_answer=brokers_answer),
         app=SimpleNamespace(crash=crash),
         ledger=CommitLedger(),
         start_offsets={},
         positioned=asyncio.Event(),
     )
-    consumer._standing = partial(transport.Consumer._standing, consumer)
+    consumer._group_offsets = partial(transport.Consumer._group_offsets, consumer)
 
     await transport.Consumer.perform_seek(consumer)
     assert (consumer.positioned.is_set(), asked, crashed) == (True, 7, [])

@@ -1,4 +1,4 @@
-"""From where a group reads on: committed offsets say of which logs they are, lest they pass for another's."""
+"""Where a group reads on. A commit names the topic ids that it is of: a topic made anew begins at 0."""
 
 import asyncio
 import logging
@@ -16,11 +16,11 @@ ASK_AGAIN_S = 0.1
 _NONE = (-1, "")
 
 
-class Standing(NamedTuple):
-    """Positions of the assigned partitions.
+class GroupOffsets(NamedTuple):
+    """Offsets of the assigned partitions.
 
-    ids : of topics, by name
-    marks : by topic, of which logs an offset of it is: to be committed with it
+    ids : topic ids, by name
+    marks : by topic, the ids that its offsets depend on, in one text: to be committed with them
     begins, ends : the first offset that there is, and the next to be written
     committed : offset and mark, where there is one
     """
@@ -72,10 +72,10 @@ class Standing(NamedTuple):
         return committed
 
 
-async def ask_standing(
+async def ask_group_offsets(
     consumer: Any, depends: Mapping[str, Sequence[str]], also: Iterable[str] = ()
-) -> Standing:
-    """Ask where the assigned partitions of a group's consumer stand, for as long as it takes.
+) -> GroupOffsets:
+    """Ask for the offsets of the partitions that a consumer of a group is assigned, for as long as it takes.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ async def ask_standing(
     layout = await _layout(consumer._client, topics | set(also)) or {}
     ids = {name: topic.id for name, topic in layout.items()}
     begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
-    return Standing(
+    return GroupOffsets(
         ids,
         {topic: _mark(ids, names) for topic, names in depends.items()},
         {TP(*tp): offset for tp, offset in begins.items()},
