@@ -16,7 +16,7 @@ from faust.types import TP
 from mode.utils.futures import maybe_set_exception, maybe_set_result
 
 from streams.kafka.column_fetch import fetch_columns, fetch_in_turn, read_last, wait_longer
-from streams.kafka.consumer_mends import commit_without_deleted
+from streams.kafka.consumer_patches import commit_without_deleted
 from streams.kafka.group_offsets import GroupOffsets, ask_group_offsets
 from streams.kafka.lease import Lease
 from streams.kafka.pace import Pace

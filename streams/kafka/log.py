@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from streams.kafka.ends import EndOffsets
 from streams.kafka.layout import Layout
-from streams.kafka.producer_mends import Failed, Identity, IdentityOf, unnoticed
+from streams.kafka.producer_patches import Failed, Identity, IdentityOf, unnoticed
 from streams.kafka.publisher import Publisher, Row
 from streams.kafka.reader import TailReader, read_partition
 from streams.settings import Settings

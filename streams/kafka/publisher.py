@@ -19,14 +19,14 @@ from streams.kafka.closing import closed
 from streams.kafka.options import aiokafka_client_options
 from streams.kafka.packed_rows import PackedBatch, PackedRows, Row
 from streams.kafka.produce_codec import QuickProduceRequest
-from streams.kafka.producer_mends import (
+from streams.kafka.producer_patches import (
     NOT_OURS,
     Failed,
     Identity,
     IdentityOf,
     Unconfirmed,
     look_up_again,
-    mend,
+    patch,
     unnoticed,
 )
 from streams.settings import Settings
@@ -94,7 +94,7 @@ class Publisher:
         except BaseException:
             await self.stop()
             raise
-        self._unconfirmed = mend(self._producer, identity=self._identity_of, failed=self._failed)
+        self._unconfirmed = patch(self._producer, identity=self._identity_of, failed=self._failed)
 
     async def stop(self) -> None:
         """Send what is buffered and disconnect."""

@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaConnectionError, ProducerFenced
 from streams.errors import BrokerError, ClusterError, Fenced, OwnershipLost
 from streams.kafka.broker_check import check_brokers
 from streams.kafka.log import Log, RowPublisher
-from streams.kafka.producer_mends import Failed, Identity, unnoticed
+from streams.kafka.producer_patches import Failed, Identity, unnoticed
 from streams.kafka.publisher import Row
 from streams.settings import Settings
 

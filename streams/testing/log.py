@@ -12,7 +12,7 @@ from aiokafka.structs import ConsumerRecord
 from streams.clock import Clock
 from streams.kafka.layout import Layout, Topic
 from streams.kafka.log import Handler
-from streams.kafka.producer_mends import Failed, Identity, IdentityOf, unnoticed
+from streams.kafka.producer_patches import Failed, Identity, IdentityOf, unnoticed
 from streams.kafka.publisher import BATCH_BYTES, Row
 from streams.kafka.topics import TOPICS, topic_partitions, topics_of_worker
 from streams.settings import Settings

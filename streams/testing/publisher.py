@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streams.errors import Fenced, OwnershipLost
-from streams.kafka.producer_mends import NOT_OURS, Failed, Identity, IdentityOf, unnoticed
+from streams.kafka.producer_patches import NOT_OURS, Failed, Identity, IdentityOf, unnoticed
 from streams.kafka.publisher import Row
 from streams.testing.source import Source
 

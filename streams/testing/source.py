@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 from streams.kafka.layout import Layout
-from streams.kafka.producer_mends import Identity
+from streams.kafka.producer_patches import Identity
 from streams.kafka.publisher import Row
 
 FETCH_RECORDS = 500

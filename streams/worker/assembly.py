@@ -25,7 +25,7 @@ from streams.kafka.inputs import Inputs
 from streams.kafka.log import Ends, Log, RowPublisher
 from streams.kafka.log_watch import LogWatch
 from streams.kafka.placement import Placement
-from streams.kafka.producer_mends import Identity
+from streams.kafka.producer_patches import Identity
 from streams.kafka.record_batch import RecordBatch
 from streams.kafka.state_writers import StateWriters
 from streams.kafka.topics import topic_names, topic_partitions, topics_of_worker

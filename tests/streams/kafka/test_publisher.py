@@ -10,7 +10,7 @@ from kafka.admin import NewTopic
 
 from streams.broker.embedded import EmbeddedBroker
 from streams.errors import Fenced, OwnershipLost
-from streams.kafka.producer_mends import NUMBERS
+from streams.kafka.producer_patches import NUMBERS
 from streams.kafka.publisher import Publisher
 from streams.kafka.reader import read_partition
 from streams.kafka.topic_admin import admin_client, create_topics

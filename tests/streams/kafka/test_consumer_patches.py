@@ -6,7 +6,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from streams.kafka.consumer_mends import commit_without_deleted
+from streams.kafka.consumer_patches import commit_without_deleted
 from streams.kafka.topic_admin import admin_client, create_topics
 from streams.kafka.topics import topic_name
 from streams.settings import Settings
@@ -20,9 +20,9 @@ async def gone(settings: Settings, topic: str) -> None:
                 await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("mended", [False, True], ids=["as aiokafka does it", "mended"])
-async def test_a_commit_with_a_deleted_topic_is_repeated_for_ever_unless_mended(
-    kafka_settings: Settings, mended: bool
+@pytest.mark.parametrize("patched", [False, True], ids=["as aiokafka does it", "patched"])
+async def test_a_commit_with_a_deleted_topic_is_repeated_for_ever_unless_patched(
+    kafka_settings: Settings, patched: bool
 ) -> None:
     deleted, kept = (TopicPartition(topic_name(kafka_settings, name), 0) for name in ("content", "clicks"))
     consumer = AIOKafkaConsumer(
@@ -43,15 +43,15 @@ async def test_a_commit_with_a_deleted_topic_is_repeated_for_ever_unless_mended(
                 raise
 
         consumer._coordinator._do_commit_offsets = counted
-        if mended:
+        if patched:
             commit_without_deleted(consumer)
         await gone(kafka_settings, deleted.topic)
         at = OffsetAndMetadata(0, "")
         committing = asyncio.create_task(consumer.commit({deleted: at, kept: at}))
         async with asyncio.timeout(60):
-            while not (committing.done() if mended else len(tried) > 2):
+            while not (committing.done() if patched else len(tried) > 2):
                 await asyncio.sleep(0.01)
-        assert committing.done() == mended
+        assert committing.done() == patched
         committing.cancel()
         await asyncio.gather(committing, return_exceptions=True)
         assert await consumer.committed(kept) == 0

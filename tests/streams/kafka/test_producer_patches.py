@@ -1,4 +1,4 @@
-"""What aiokafka's producer does of itself, and what it does mended."""
+"""What aiokafka's producer does by itself, and what it does when patched."""
 
 import asyncio
 import uuid
@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.producer.sender import Sender
 
 from streams.errors import OwnershipLost
-from streams.kafka.producer_mends import look_up_again
+from streams.kafka.producer_patches import look_up_again
 from streams.kafka.publisher import Publisher
 from streams.kafka.reader import read_partition
 from streams.kafka.topic_admin import create_topics

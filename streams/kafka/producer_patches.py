@@ -43,8 +43,8 @@ def unnoticed(topic: str) -> None:
     """Let an error of the broker's be known to nobody but the caller."""
 
 
-def mend(producer: AIOKafkaProducer, *, identity: IdentityOf | None, failed: Failed) -> "Unconfirmed":
-    """Mend a started producer; return what takes back rows that it has been given.
+def patch(producer: AIOKafkaProducer, *, identity: IdentityOf | None, failed: Failed) -> "Unconfirmed":
+    """Patch a started producer; return what takes back rows that it has been given.
 
     Parameters
     ----------
