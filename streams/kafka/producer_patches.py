@@ -7,6 +7,7 @@
 - Nobody is told of what is tried again.
 - A connection that breaks while it is asked who coordinates transactions ends it for good.
 - When it has ended, asyncio logs errors of what nobody waits for: room in a batch, the end of a transaction.
+- When it is closed, who waits meanwhile for a row or the end of a transaction waits for ever.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError
+from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError, ProducerClosed
 
 from streams.errors import OwnershipLost
 
@@ -54,6 +55,7 @@ def patch(producer: AIOKafkaProducer, *, identity: IdentityOf | None, failed: Fa
     _number(producer, identity)
     _tell(producer, failed)
     _look_at_errors(producer)
+    _fail_what_waits(producer)
     if identity is not None:
         _guard(producer, identity)
     return Unconfirmed(producer)
@@ -175,6 +177,24 @@ def _look_at_errors(producer: AIOKafkaProducer) -> None:
         manager.wait_for_transaction_end().exception()
 
     accumulator.fail_all, manager.fatal_error = failed, ended
+
+
+def _fail_what_waits(producer: AIOKafkaProducer) -> None:
+    """Fail what still waits once nothing will be sent any more; aiokafka does so after an error alone."""
+    manager, accumulator = producer._txn_manager, producer._message_accumulator
+
+    def refused(*_: object) -> Any:
+        raise ProducerClosed()
+
+    def ended(sender: "asyncio.Task[None]") -> None:
+        if not sender.cancelled() and sender.exception() is not None:
+            return
+        accumulator.fail_all(ProducerClosed())
+        accumulator._append_batch = refused  # of who has waited for room
+        if manager.transactional_id is not None:
+            manager.fatal_error(ProducerClosed())
+
+    producer._sender.sender_task.add_done_callback(ended)
 
 
 def _guard(producer: AIOKafkaProducer, identity: IdentityOf) -> None:

@@ -1,10 +1,14 @@
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from streams.errors import BrokerError, BrokersUnreachable
+from streams.errors import BrokerError, BrokersUnreachable, OwnershipLost
+from streams.kafka.log import KafkaLog
+from streams.kafka.reader import read_partition
 from streams.kafka.state_writers import StateWriters
+from streams.kafka.topics import topic_name
 from streams.settings import Settings
 
 TOPICS = {"recommendations": "recommendations"}
@@ -74,3 +78,25 @@ async def test_brokers_that_do_not_answer_are_waited_for_and_those_that_do_are_n
     await opened(1, somebody)
     with pytest.raises(BrokerError, match="partition 0 within"):
         await opened(2, somebody)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_flush_whose_writer_is_closed_meanwhile_ends_and_has_written_nothing(
+    kafka_settings: Settings, fails: bool
+) -> None:
+    topics = {name: topic_name(kafka_settings, name) for name in ("recommendations", "user-state")}
+    writers = StateWriters(kafka_settings, KafkaLog(kafka_settings), topics)
+    await writers.open(0)
+
+    async def rows() -> AsyncIterator[tuple[str, list[tuple[bytes, bytes]]]]:
+        yield "user-state", [(b"k", b"never")]
+        await writers.close(0)
+        if fails:
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError if fails else OwnershipLost):
+        async with asyncio.timeout(60):
+            await writers.write(0, rows())
+    await writers.open(0)  # it takes back what was begun
+    await writers.close_all()
+    assert [one async for one in read_partition(kafka_settings, topics["user-state"], 0)] == []
