@@ -61,7 +61,7 @@ class _Unsaid(DeadLetters):
 
 
 @dataclass
-class _Standing:
+class _CommittedOffsets:
     """Offsets at which a worker that joins now would begin to read, as `Inputs` asks a consumer."""
 
     start_offsets: Mapping[tuple[str, int], int]
@@ -165,9 +165,9 @@ class Offline:
         """
         partition = self.shard.partition
         inputs = Inputs(self._topics)
-        standing = _Standing({(self._topics[name], partition): at for name, at in committed.items()})
-        standing.positioned.set()
-        inputs.attach(standing)
+        consumer = _CommittedOffsets({(self._topics[name], partition): at for name, at in committed.items()})
+        consumer.positioned.set()
+        inputs.attach(consumer)
         restorer = Restorer(
             self._log, self._topics, self._factory, answered_requests=1, index=self.index, inputs=inputs,
             take_over=_nobody, metrics=self._metrics,
