@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from streams.errors import SlatestreamError
 from streams.releases import actions
 from streams.releases.actions import Actor, Done
-from streams.releases.changes import ReleaseChange, read_changes, standing
+from streams.releases.changes import ReleaseChange, fold_changes, read_changes
 from streams.releases.opening import open_store, whoami
 from streams.releases.store import Stored
 from streams.settings import Settings
@@ -87,7 +87,7 @@ async def read_life(settings: Settings, *, shown: int = SHOWN, within_s: float =
             changes = await read_changes(settings)
     except (KafkaError, SlatestreamError, TimeoutError) as error:
         return Life([], away=str(error) or repr(error))
-    now = standing(changes)
+    now = fold_changes(changes)
     found = [(change, number in now.void) for number, change in enumerate(changes)]
     made = [
         change.timestamp_ms

@@ -9,13 +9,13 @@ from streams.releases.changes import (
     TRY,
     WANT,
     Kind,
-    Standing,
+    ReleaseState,
     Trial,
+    fold_changes,
     live,
     pinned,
     publish_change,
     read_changes,
-    standing,
 )
 from streams.releases.opening import check, one_of
 from streams.settings import Settings
@@ -79,7 +79,7 @@ async def promote(settings: Settings, chosen: str, who: Actor) -> Done:
 async def begin_canary(settings: Settings, chosen: str, who: Actor, *, share: float | None = None) -> Done:
     """Start a `servable` release as a canary for a share of the users, by default `canary_share`."""
     trial = trial_of(settings, share)
-    before = _to_compare("canary", chosen, standing(await read_changes(settings)))
+    before = _to_compare("canary", chosen, fold_changes(await read_changes(settings)))
     await _change(settings, "canary", chosen, who, replaces=before, trial=trial)
     return Done(
         chosen, before,
@@ -91,7 +91,7 @@ async def begin_canary(settings: Settings, chosen: str, who: Actor, *, share: fl
 async def begin_shadow(settings: Settings, chosen: str, who: Actor, *, then_canary: bool) -> Done:
     """Start a `servable` release as a shadow: it answers live requests and serves nobody."""
     trial = shadow_of(settings, then_canary=then_canary)
-    before = _to_compare("shadow", chosen, standing(await read_changes(settings)))
+    before = _to_compare("shadow", chosen, fold_changes(await read_changes(settings)))
     await _change(settings, "shadow", chosen, who, replaces=before, trial=trial)
     return Done(
         chosen, before,
@@ -100,7 +100,7 @@ async def begin_shadow(settings: Settings, chosen: str, who: Actor, *, then_cana
     )  # fmt: skip
 
 
-def _to_compare(kind: Kind, chosen: str, now: Standing) -> str:
+def _to_compare(kind: Kind, chosen: str, now: ReleaseState) -> str:
     """Return what serves, which a release that is to be tried is compared with."""
     if now.live is None:
         raise SlatestreamError(f"{kind}: no release serves that it could be compared with; promote it")
@@ -126,7 +126,7 @@ async def roll_back(
     SlatestreamError
         If nothing can be brought back, or another than the one meant would be ended.
     """
-    is_so = standing(await read_changes(settings))
+    is_so = fold_changes(await read_changes(settings))
     if (tried := is_so.tried) is not None and is_so.live is not None:
         now, earlier = tried.version, is_so.live
         _as_meant("rollback", meant, now)
@@ -231,7 +231,7 @@ async def _change(
         replaces=(replaces or "") if kind in WANT else None, trial=trial, decides_ms=decides_ms,
     )  # fmt: skip
     changes = await read_changes(settings)
-    if changes.index(made) in (now := standing(changes)).void:
+    if changes.index(made) in (now := fold_changes(changes)).void:
         other = now.tried if kind in TRY and now.live == replaces else None
         raise SlatestreamError(
             f"{kind}: {now.live if other is None else other.version} was made to serve at the same time, in "

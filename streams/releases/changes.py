@@ -85,7 +85,7 @@ class ReleaseChange(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @dataclass(slots=True)
-class Standing:
+class ReleaseState:
     """The state after some changes.
 
     Attributes
@@ -172,9 +172,9 @@ def encode_change(change: ReleaseChange) -> tuple[bytes, bytes]:
     return f"{change.timestamp_ms:015d}-{uuid.uuid4().hex}".encode(), msgspec.json.encode(change)
 
 
-def standing(changes: Iterable[ReleaseChange]) -> Standing:
+def fold_changes(changes: Iterable[ReleaseChange]) -> ReleaseState:
     """Return what changes have led to."""
-    found = Standing()
+    found = ReleaseState()
     for number, change in enumerate(changes):
         if found.counts(change):
             found.take(change)
@@ -188,17 +188,17 @@ def serving(changes: Iterable[ReleaseChange]) -> list[str]:
 
     Nothing serves when it is empty.
     """
-    return standing(changes).served
+    return fold_changes(changes).served
 
 
 def voided(changes: Iterable[ReleaseChange]) -> set[int]:
     """Return the numbers, in their order from 0, of changes that came too late and change nothing."""
-    return standing(changes).void
+    return fold_changes(changes).void
 
 
 def live(changes: Iterable[ReleaseChange]) -> str | None:
     """Return the version that serves; None for none."""
-    return standing(changes).live
+    return fold_changes(changes).live
 
 
 def before(changes: Sequence[ReleaseChange], timestamp_ms: int) -> str | None:
@@ -208,7 +208,7 @@ def before(changes: Sequence[ReleaseChange], timestamp_ms: int) -> str | None:
 
 def pinned(changes: Iterable[ReleaseChange]) -> str | None:
     """Return the version that is to stay what serves; None where none is pinned."""
-    return standing(changes).pinned
+    return fold_changes(changes).pinned
 
 
 async def read_changes(settings: Settings) -> list[ReleaseChange]:

@@ -25,8 +25,8 @@ from streams.releases.changes import (
     WANT,
     ReleaseChange,
     before,
+    fold_changes,
     read_changes,
-    standing,
     voided,
 )
 from streams.releases.opening import AsJson, ConfigFile, StoreUrl, Version, one_of, open_store
@@ -78,7 +78,7 @@ def list_command(store: StoreUrl = None, config: ConfigFile = None, as_json: AsJ
     """
     settings = load_settings(config)
     stored = open_store(settings, store).list()
-    now = standing(run_connected(settings, "release", read_changes(settings)))
+    now = fold_changes(run_connected(settings, "release", read_changes(settings)))
     live, is_now = now.live, {} if now.tried is None else {now.tried.version: str(now.tried.change)}
     if live is not None:
         is_now[live] = "live"
@@ -202,7 +202,7 @@ def gc_command(
 def superfluous(stored: Sequence[str], changes: Sequence[ReleaseChange], keep: int) -> list[str]:
     """Return what of a store was judged and is not among the last `keep` that a rollback would find."""
     judged = {change.version for change in changes if change.change in (*WANT, "reject")}
-    now = standing(changes)
+    now = fold_changes(changes)
     kept = {*now.served[-keep:], now.pinned, None if now.tried is None else now.tried.version}
     return [version for version in stored if version in judged and version not in kept]
 

@@ -11,7 +11,7 @@ from streams.clock import Clock
 from streams.errors import SlatestreamError
 from streams.kafka.log import Log, RowPublisher, Tail
 from streams.metrics import Metrics
-from streams.releases.changes import Gate, Kind, ReleaseChange, encode_change, standing
+from streams.releases.changes import Gate, Kind, ReleaseChange, encode_change, fold_changes
 from streams.releases.comparison import Comparison, Outcome
 from streams.releases.shadow_trial import ShadowTrial
 from streams.serving.shadowing import Shadow
@@ -80,7 +80,7 @@ class Decider:
             self._decided_before = decides
             self._wake()
         changes = self._changes() if decides else ()
-        found = standing(changes)
+        found = fold_changes(changes)
         if found.tried is not (None if self._trial is None else self._trial.begun):
             await self._begin(found.tried, found.live)
         if self._trial is None or self._tail is None or self._decided is self._trial.begun:

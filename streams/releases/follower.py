@@ -24,10 +24,10 @@ from streams.releases.changes import (
     WANT,
     Kind,
     ReleaseChange,
-    Standing,
+    ReleaseState,
     decode_change,
     encode_change,
-    standing,
+    fold_changes,
 )
 from streams.releases.live import LONGEST_REASON, Live, passing, to_be_said
 from streams.serving.lane import Lane, Lanes
@@ -125,7 +125,7 @@ class Follower:
     @property
     def wanted(self) -> str | None:
         """The release that is to serve; None where none was ever promoted."""
-        return standing(self._changes).live
+        return fold_changes(self._changes).live
 
     def _crash_on_error(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -146,7 +146,7 @@ class Follower:
             await self._changed.wait()
             await self._tail.caught_up.wait()  # what served last week is not to be prepared again
             self._changed.clear()
-            wanted = standing(self._changes)
+            wanted = fold_changes(self._changes)
             self._keep_canary(wanted)
             self._keep_shadow(wanted)
             version = self._next(wanted)
@@ -157,7 +157,7 @@ class Follower:
             if version is not None and self._preparing is None:
                 self._prepare(version)
 
-    def _next(self, wanted: Standing) -> str | None:
+    def _next(self, wanted: ReleaseState) -> str | None:
         """Return the release that is to be prepared: what is to serve all, and then what is tried."""
         live = wanted.live
         if live is not None and live != self._lanes.serving.version and live not in self.refused:
@@ -173,7 +173,7 @@ class Follower:
             return self._lanes.canary is None
         return self._lanes.shadow is None and self._decides()
 
-    def _keep_shadow(self, wanted: Standing) -> None:
+    def _keep_shadow(self, wanted: ReleaseState) -> None:
         """Stop the shadow where it is not asked for or another worker decides; restart it for a new trial."""
         shadow, asked = self._lanes.shadow, wanted.shadow
         if shadow is None:
@@ -184,7 +184,7 @@ class Follower:
         elif asked.timestamp_ms != self._lanes.shadow_ms:  # it is tried anew
             self._answer_beside(shadow, asked)
 
-    def _keep_canary(self, wanted: Standing) -> None:
+    def _keep_canary(self, wanted: ReleaseState) -> None:
         """Give the canary the share that is asked for, or stop it where none is."""
         canary, asked = self._lanes.canary, wanted.canary
         if canary is None or canary.version == wanted.live:  # it is about to serve all
@@ -216,7 +216,7 @@ class Follower:
                 await self._make_room()  # not before: a rollback is at hand for as long as it can be
                 lane = await self._candidates.prepare(fetched, self._crash)
             await encoded(lane)
-            wanted = standing(self._changes)
+            wanted = fold_changes(self._changes)
             if version == wanted.live:
                 self._swap(lane, began)
             elif (tried := wanted.tried) is not None and tried.version == version:

@@ -8,7 +8,7 @@ from aiokafka.errors import KafkaError
 from streams.clock import Clock
 from streams.kafka.log import Log, Tail
 from streams.kafka.topics import topic_name, topic_partitions
-from streams.releases.changes import DECIDE, ReleaseChange, standing
+from streams.releases.changes import DECIDE, ReleaseChange, fold_changes
 from streams.settings import Settings
 from streams.trainer.drift import ScoreDrift
 
@@ -71,7 +71,7 @@ class DriftFollower:
     async def _follow(self) -> None:
         """Read the slates of what serves by now, from when that was said on, or its drift was answered."""
         changes = await self._changes()
-        live = standing(changes).live
+        live = fold_changes(changes).live
         if live == (None if self._scores is None else self._scores.version):
             return
         await self.stop()

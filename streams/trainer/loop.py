@@ -12,7 +12,7 @@ from pathlib import Path
 
 from streams.errors import SlatestreamError
 from streams.releases.actions import shadow_of, trial_of
-from streams.releases.changes import Kind, Trial, live, publish_change, read_changes, standing, voided
+from streams.releases.changes import Kind, Trial, fold_changes, live, publish_change, read_changes, voided
 from streams.releases.live import fetch_release, to_be_said
 from streams.releases.opening import whoami
 from streams.releases.store import ReleaseStore, StoreError
@@ -173,7 +173,7 @@ class Loop:
     async def _nothing_tried(self) -> None:
         """Wait until no canary serves, and no shadow answers."""
         said = False
-        while (tried := standing(await read_changes(self._settings)).tried) is not None:
+        while (tried := fold_changes(await read_changes(self._settings)).tried) is not None:
             self._told.waiting.set(0)
             if not said:
                 self._say(f"waiting for what becomes of {tried.change} {tried.version}")
@@ -260,7 +260,7 @@ class Loop:
                 await publish_change(self._settings, "delay", version, by=by, reason=str(error))
             raise
         await self._nothing_tried()
-        now = standing(await read_changes(self._settings))
+        now = fold_changes(await read_changes(self._settings))
         if now.pinned is not None and now.pinned == now.live:
             return await self._write("reject", verdict, f"{now.pinned} is pinned; {verdict.reason}")
         return await self._write(self._kind(plan), verdict, verdict.reason)

@@ -40,7 +40,7 @@ from streams.importing.choices import Choices
 from streams.importing.dataset import read_dataset
 from streams.importing.faults import FileError
 from streams.ope.log import MalformedError, read_slate
-from streams.releases.changes import Kind, ReleaseChange, Trial, decode_change, encode_change, standing
+from streams.releases.changes import Kind, ReleaseChange, Trial, decode_change, encode_change, fold_changes
 from streams.settings import Settings
 from streams.settings.sources import parse_sources
 from streams.state.spaces import Spaces
@@ -137,7 +137,7 @@ def change(value: bytes) -> Hashable:
     found = decode_change(value)
     if found is None:
         return None
-    stands = standing([decode_change(CHANGES[0]) or found, found, found])
+    stands = fold_changes([decode_change(CHANGES[0]) or found, found, found])
     return found.change, stands.live, len(stands.void)
 
 

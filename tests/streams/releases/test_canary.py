@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from streams.console.releases import Life as Shown
 from streams.console.server import start_console
 from streams.experiments.shares import in_share
-from streams.releases.changes import Trial, standing
+from streams.releases.changes import Trial, fold_changes
 from streams.testing.worker import MemoryWorker
 from tests.streams.releases.life import Life, serves, until
 
@@ -221,7 +221,7 @@ async def test_the_console_shows_how_a_canary_stands(
     life.say("canary", second, trial=HALF)
 
     async def read(settings: Any) -> Shown:
-        canary = standing(life.changes()).canary
+        canary = fold_changes(life.changes()).canary
         shadow = None if canary is None else replace(canary, change="shadow")
         changes = [(change, False) for change in life.changes()]
         return Shown(changes, len(changes), live=first, canary=canary, shadow=shadow)

@@ -9,8 +9,8 @@ from streams.releases.changes import (
     before,
     decode_change,
     encode_change,
+    fold_changes,
     serving,
-    standing,
     voided,
 )
 from streams.releases.commands import superfluous
@@ -119,7 +119,7 @@ def test_of_two_who_change_the_same_the_second_changes_nothing(
 def test_a_canary_is_what_began_last_and_was_not_decided_on(
     text: str, stack: list[str], canary: int | None, late: set[int]
 ):
-    found = standing(changes(text))
+    found = fold_changes(changes(text))
     begun = None if found.canary is None else found.canary.timestamp_ms
     assert (found.served, begun, found.void) == (stack, canary, late)
 

@@ -9,7 +9,7 @@ from zlib import crc32
 import msgspec
 import pytest
 
-from streams.releases.changes import ReleaseChange, Trial, standing
+from streams.releases.changes import ReleaseChange, Trial, fold_changes
 from streams.releases.shadow_trial import ShadowTrial
 from streams.serving.shadowing import Shadow, Shadowed
 from streams.testing.worker import MemoryWorker
@@ -235,20 +235,20 @@ def test_a_shadow_is_tried_by_itself_and_ends_with_whatever_is_decided() -> None
         return ReleaseChange(change, version * 12, "ann", at, **fields)  # type: ignore[arg-type]
 
     begun = [said("promote", "a", 1), said("shadow", "b", 2, trial=ALL, replaces="a" * 12)]
-    assert standing(begun).shadow is begun[1]
+    assert fold_changes(begun).shadow is begun[1]
     second = said("shadow", "c", 3, trial=ALL, replaces="a" * 12)
-    assert standing([*begun, second]).void == {2}
-    assert standing([*begun, said("canary", "c", 3, trial=CANARY)]).void == {2}
+    assert fold_changes([*begun, second]).void == {2}
+    assert fold_changes([*begun, said("canary", "c", 3, trial=CANARY)]).void == {2}
     passed = said("canary", "b", 3, trial=CANARY, replaces="a" * 12, decides_ms=2)
-    now = standing([*begun, passed])
+    now = fold_changes([*begun, passed])
     assert (now.canary, now.shadow) == (passed, None)
-    assert standing([*begun, passed, said("shadow", "b", 4, trial=ALL)]).void == {3}
-    assert standing([*begun, said("reject", "b", 3)]).shadow is begun[1]  # of another training
+    assert fold_changes([*begun, passed, said("shadow", "b", 4, trial=ALL)]).void == {3}
+    assert fold_changes([*begun, said("reject", "b", 3)]).shadow is begun[1]  # of another training
     rejected = said("reject", "b", 3, decides_ms=2)
-    assert standing([*begun, rejected]).tried is None
-    assert standing([*begun, rejected, rejected]).void == {3}
+    assert fold_changes([*begun, rejected]).tried is None
+    assert fold_changes([*begun, rejected, rejected]).void == {3}
     for ends in (said("promote", "c", 3), said("rollback", "a", 3, decides_ms=2), said("pin", "a", 3)):
-        assert standing([*begun, ends]).tried is None
+        assert fold_changes([*begun, ends]).tried is None
 
 
 def value_of(worker: MemoryWorker, outcome: str) -> float:
