@@ -12,8 +12,6 @@ from streams.releases.changes import (
     ReleaseState,
     Trial,
     fold_changes,
-    live,
-    pinned,
     publish_change,
     read_changes,
 )
@@ -69,7 +67,7 @@ async def promote(settings: Settings, chosen: str, who: Actor) -> Done:
     SlatestreamError
         If another is pinned, or somebody else was faster.
     """
-    now = live(await read_changes(settings))
+    now = fold_changes(await read_changes(settings)).live
     if now == chosen:
         return Done(chosen, now, f"{chosen} serves already.")
     await _change(settings, "promote", chosen, who, replaces=now)
@@ -151,7 +149,7 @@ async def pin(settings: Settings, who: Actor, *, meant: str | None = None) -> Do
     SlatestreamError
         If no release serves, or another than the one meant.
     """
-    if (now := live(await read_changes(settings))) is None:
+    if (now := fold_changes(await read_changes(settings)).live) is None:
         raise SlatestreamError("pin: no release serves")
     _as_meant("pin", meant, now)
     await _change(settings, "pin", now, who, replaces=None)
@@ -166,7 +164,7 @@ async def unpin(settings: Settings, who: Actor, *, meant: str | None = None) -> 
     SlatestreamError
         If no release is pinned, or another than the one meant.
     """
-    if (now := pinned(await read_changes(settings))) is None:
+    if (now := fold_changes(await read_changes(settings)).pinned) is None:
         raise SlatestreamError("unpin: no release is pinned")
     _as_meant("unpin", meant, now)
     await _change(settings, "unpin", now, who, replaces=None)
@@ -223,9 +221,11 @@ async def _change(
     decides_ms: int | None = None,
 ) -> None:
     """Write a change, and make sure that it counts."""
-    before = await read_changes(settings)
-    if kind in WANT and (pin := pinned(before)) is not None and pin == live(before) != version:
-        raise SlatestreamError(f"{kind}: {pin} is pinned, see `slatestream release history`; unpin it first")
+    before = fold_changes(await read_changes(settings))
+    if kind in WANT and before.pinned is not None and before.pinned == before.live != version:
+        raise SlatestreamError(
+            f"{kind}: {before.pinned} is pinned, see `slatestream release history`; unpin it first"
+        )
     made = await publish_change(
         settings, kind, version, by=who.by, reason=who.reason,
         replaces=(replaces or "") if kind in WANT else None, trial=trial, decides_ms=decides_ms,

@@ -5,7 +5,7 @@ Each record has a key of its own, so compaction keeps them all: the topic is the
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -183,32 +183,9 @@ def fold_changes(changes: Iterable[ReleaseChange]) -> ReleaseState:
     return found
 
 
-def serving(changes: Iterable[ReleaseChange]) -> list[str]:
-    """Return the versions that a rollback would go back through, the one that serves last.
-
-    Nothing serves when it is empty.
-    """
-    return fold_changes(changes).served
-
-
-def voided(changes: Iterable[ReleaseChange]) -> set[int]:
-    """Return the numbers, in their order from 0, of changes that came too late and change nothing."""
-    return fold_changes(changes).void
-
-
-def live(changes: Iterable[ReleaseChange]) -> str | None:
-    """Return the version that serves; None for none."""
-    return fold_changes(changes).live
-
-
-def before(changes: Sequence[ReleaseChange], timestamp_ms: int) -> str | None:
+def live_at(changes: Iterable[ReleaseChange], timestamp_ms: int) -> str | None:
     """Return the version that served at a time; None for none."""
-    return live(change for change in changes if change.timestamp_ms <= timestamp_ms)
-
-
-def pinned(changes: Iterable[ReleaseChange]) -> str | None:
-    """Return the version that is to stay what serves; None where none is pinned."""
-    return fold_changes(changes).pinned
+    return fold_changes(change for change in changes if change.timestamp_ms <= timestamp_ms).live
 
 
 async def read_changes(settings: Settings) -> list[ReleaseChange]:

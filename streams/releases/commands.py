@@ -24,10 +24,9 @@ from streams.releases.change_commands import (
 from streams.releases.changes import (
     WANT,
     ReleaseChange,
-    before,
     fold_changes,
+    live_at,
     read_changes,
-    voided,
 )
 from streams.releases.opening import AsJson, ConfigFile, StoreUrl, Version, one_of, open_store
 from streams.settings import load_settings
@@ -153,14 +152,14 @@ def history_command(
     moment = None if at is None else _moment_ms(at)
     changes = run_connected(settings, "release", read_changes(settings))
     if moment is not None:
-        print(before(changes, moment) or "none")
+        print(live_at(changes, moment) or "none")
     elif as_json:
         print(json.dumps([told(change) for change in changes]))
     else:
         table = Table()
         for column in ("time", "change", "version", "by", "reason"):
             table.add_column(column, overflow="fold")
-        void = voided(changes)
+        void = fold_changes(changes).void
         for number, change in enumerate(changes):
             when = datetime.fromtimestamp(change.timestamp_ms / 1000, UTC).isoformat(timespec="seconds")
             kind = f"{change.change}, void" if number in void else change.change

@@ -19,7 +19,7 @@ from streams.errors import ConfigurationError, SlatestreamError
 from streams.items.table import AnyScorer, load_scorer
 from streams.items.text_encoder import NO_ENCODER, open_text_encoder
 from streams.kafka.startup_check import check_cluster
-from streams.releases.changes import WANT, Kind, ReleaseChange, publish_change, read_changes, serving
+from streams.releases.changes import WANT, Kind, ReleaseChange, fold_changes, publish_change, read_changes
 from streams.releases.store import VERSION, Fetched, ReleaseStore, StoreUnreachable
 from streams.settings import Settings
 
@@ -70,7 +70,7 @@ async def live_release(settings: Settings) -> Live | None:
     await check_cluster(settings)
     store = ReleaseStore(settings.release_store)
     changes = await read_changes(settings)
-    versions = serving(changes)
+    versions = fold_changes(changes).served
     unreachable: StoreUnreachable | None = None
     refused: dict[str, str] = {}
     for version in list(dict.fromkeys(reversed(versions)))[:TRIED]:

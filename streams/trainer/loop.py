@@ -12,7 +12,7 @@ from pathlib import Path
 
 from streams.errors import SlatestreamError
 from streams.releases.actions import shadow_of, trial_of
-from streams.releases.changes import Kind, Trial, fold_changes, live, publish_change, read_changes, voided
+from streams.releases.changes import Kind, Trial, fold_changes, publish_change, read_changes
 from streams.releases.live import fetch_release, to_be_said
 from streams.releases.opening import whoami
 from streams.releases.store import ReleaseStore, StoreError
@@ -189,14 +189,16 @@ class Loop:
         said = {change.version for change in changes if change.timestamp_ms >= plan.made_ms}
         verdict = read_verdict(self._folder)
         there = all(a <= b for name in plan.ends for a, b in zip(plan.ends[name], ends[name], strict=True))
-        if there and (plan.parent == live(changes) or (verdict is not None and verdict.version in said)):
+        live = fold_changes(changes).live
+        if there and (plan.parent == live or (verdict is not None and verdict.version in said)):
             return plan
         return None
 
     async def _plan(self, candidate: Path | None, *, why: str = "") -> Plan:
         changes = await read_changes(self._settings)
         plan = Plan(
-            await self._seat.trained(), await self._seat.ends(), live(changes), int(1000 * time.time()),
+            await self._seat.trained(), await self._seat.ends(), fold_changes(changes).live,
+            int(1000 * time.time()),
             None if candidate is None else str(candidate.resolve()), why,
         )  # fmt: skip
         return plan
@@ -246,7 +248,7 @@ class Loop:
             and change.change in OUTCOME_OF
         ]
         if said:  # by who was killed before it could say how far it had come
-            return not voided(changes).issuperset(said)
+            return not fold_changes(changes).void.issuperset(said)
         if version == plan.parent:
             self._say(f"{version} serves already: nothing was learned")
             return True
@@ -287,7 +289,7 @@ class Loop:
         )  # fmt: skip
         changes = await read_changes(self._settings)
         outcome = OUTCOME_OF[kind]
-        if changes.index(made) in voided(changes):
+        if changes.index(made) in fold_changes(changes).void:
             outcome = "void"
         elif kind == "promote":
             self._told.promoted.set(time.time())

@@ -145,13 +145,13 @@ async def _verify(
 async def stored_counting(settings: Settings) -> "Counting":
     """Signal parameters of the release that these settings name, or that was promoted last."""
     from streams.items.table import load_scorer
-    from streams.releases.changes import read_changes, serving
+    from streams.releases.changes import fold_changes, read_changes
     from streams.releases.live import fetch_release
     from streams.releases.opening import open_store
     from streams.verify.offline import Counting
 
     if settings.release is None and settings.release_store is not None:
-        for version in serving(await read_changes(settings))[-1:]:
+        for version in fold_changes(await read_changes(settings)).served[-1:]:
             fetched = await asyncio.to_thread(fetch_release, open_store(settings, None), version)
             settings = settings.model_copy(update={"release": fetched.folder})
     release = (await asyncio.to_thread(load_scorer, settings)).release

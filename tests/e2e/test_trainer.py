@@ -25,7 +25,7 @@ from streams.events import Feedback, SlateItem
 from streams.kafka.log import KafkaLog
 from streams.learning.learned import read_learned
 from streams.releases.actions import trial_of
-from streams.releases.changes import publish_change, read_changes, serving
+from streams.releases.changes import fold_changes, publish_change, read_changes
 from streams.releases.store import ReleaseStore, StoreUnreachable
 from streams.settings import Settings
 from streams.state.spaces import Spaces
@@ -167,7 +167,7 @@ async def never_promoted(verdict: Verdict, made: Path, site: tuple[Settings, Pat
     changes = await read_changes(settings)
     assert (changes[-1].change, changes[-1].version) == ("reject", read_release(made).version)
     assert (changes[-1].reason, changes[-1].gates) == (verdict.reason, verdict.gates)
-    assert serving(changes) == [live]
+    assert fold_changes(changes).served == [live]
     assert [one.version for one in ReleaseStore(str(store)).list()] == [live]
 
 
@@ -277,7 +277,7 @@ async def test_what_was_trained_while_something_else_was_promoted_is_void_and_tr
     of_site: tuple[Settings, Path, str], tmp_path: Path
 ) -> None:
     settings, store, _ = of_site
-    live = serving(await read_changes(settings))[-1]
+    live = fold_changes(await read_changes(settings)).served[-1]
     made, other = (
         variant(store / live, tmp_path / name, gain=gain) for name, gain in (("a", 1.01), ("b", 1.02))
     )
@@ -301,7 +301,7 @@ async def test_what_was_trained_while_something_else_was_promoted_is_void_and_tr
         await seat.stop()
     changes = await read_changes(settings)
     assert changes[-1].version == read_release(made).version
-    assert serving(changes)[-1] == read_release(other).version
+    assert fold_changes(changes).served[-1] == read_release(other).version
     await publish_change(settings, "rollback", live, by="ann")
 
 
@@ -309,7 +309,7 @@ async def test_what_does_not_go_into_a_full_store_is_put_there_later_and_what_se
     of_site: tuple[Settings, Path, str], tmp_path: Path
 ) -> None:
     settings, store, _ = of_site
-    live = serving(await read_changes(settings))[-1]
+    live = fold_changes(await read_changes(settings)).served[-1]
     made = variant(store / live, tmp_path / "made", gain=1.03)
     version = read_release(made).version
     trained = 0
@@ -334,14 +334,14 @@ async def test_what_does_not_go_into_a_full_store_is_put_there_later_and_what_se
                 changes = await read_changes(settings)
                 assert (changes[-1].change, changes[-1].version) == ("delay", version)
                 assert "File too large" in changes[-1].reason
-                assert serving(changes)[-1] == live
+                assert fold_changes(changes).served[-1] == live
         assert await loop.once() is not None
     finally:
         await seat.stop()
     changes = await read_changes(settings)
     assert trained == 1
     assert [one.change for one in changes if one.version == version] == ["delay", "promote"]
-    assert serving(changes)[-1] == version
+    assert fold_changes(changes).served[-1] == version
     await publish_change(settings, "rollback", live, by="ann")
 
 
@@ -349,7 +349,7 @@ async def test_what_passes_the_gates_serves_as_a_canary_first_where_that_is_aske
     of_site: tuple[Settings, Path, str], tmp_path: Path
 ) -> None:
     settings, store, _ = of_site
-    live = serving(await read_changes(settings))[-1]
+    live = fold_changes(await read_changes(settings)).served[-1]
     made = variant(store / live, tmp_path / "made", gain=1.0001)
     with_canary = settings.model_copy(update={"trainer_canary": True, "canary_share": 0.1})
     verdict = await came_of(with_canary, store, tmp_path / "work", made)
@@ -358,6 +358,6 @@ async def test_what_passes_the_gates_serves_as_a_canary_first_where_that_is_aske
     last = changes[-1]
     assert (last.change, last.version, last.replaces) == ("canary", verdict.version, live)
     assert (last.gates, last.trial) == (verdict.gates, trial_of(with_canary))
-    assert serving(changes) == serving(changes[:-1])
+    assert fold_changes(changes).served == fold_changes(changes[:-1]).served
     assert read_release(store / verdict.version).version == verdict.version
     await publish_change(settings, "rollback", live, by="ann", decides_ms=last.timestamp_ms)

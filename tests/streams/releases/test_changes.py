@@ -6,12 +6,10 @@ from hypothesis import strategies as st
 from streams.releases.changes import (
     ReleaseChange,
     Trial,
-    before,
     decode_change,
     encode_change,
     fold_changes,
-    serving,
-    voided,
+    live_at,
 )
 from streams.releases.commands import superfluous
 
@@ -62,7 +60,7 @@ def changes(text: str) -> list[ReleaseChange]:
     ],
 )
 def test_what_serves_is_what_was_promoted_last_and_not_rolled_back_or_is_pinned(text: str, stack: list[str]):
-    assert serving(changes(text)) == stack
+    assert fold_changes(changes(text)).served == stack
 
 
 @given(st.lists(st.tuples(st.sampled_from("prx"), st.sampled_from("abc"))))
@@ -70,7 +68,7 @@ def test_the_last_promotion_or_rollback_names_what_serves(words: list[tuple[str,
     done = changes(" ".join(kind + version for kind, version in words))
     named = [change.version for change in done if change.change != "refuse"]
 
-    assert serving(done)[-1:] == named[-1:]
+    assert fold_changes(done).served[-1:] == named[-1:]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +90,8 @@ def test_of_two_who_change_the_same_the_second_changes_nothing(
         ReleaseChange(kinds[kind], version, "me", at, replaces=replaces)  # type: ignore[arg-type]
         for at, (kind, version, replaces) in enumerate(said)
     ]
-    assert (serving(done), voided(done)) == (stack, late)
+    state = fold_changes(done)
+    assert (state.served, state.void) == (stack, late)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +125,7 @@ def test_a_canary_is_what_began_last_and_was_not_decided_on(
 
 def test_what_served_at_a_time_is_told():
     done = changes("pa pb ra")
-    assert [before(done, at) for at in range(5)] == [None, "a", "b", "a", "a"]
+    assert [live_at(done, at) for at in range(5)] == [None, "a", "b", "a", "a"]
 
 
 def test_each_change_has_a_key_of_its_own_and_is_read_as_it_was_written():
