@@ -13,8 +13,8 @@ from rich.console import Console
 from streams.bench.folding import follow
 from streams.bench.load import LoadProcess, librdkafka_options
 from streams.bench.options import Set, settings_given
-from streams.bench.plan import Plan
 from streams.bench.report import Say, machine, print_table, speaker, write_report
+from streams.bench.steps import Steps
 from streams.bench.work import Work
 from streams.bench.world import CHUNK, Rows, catalogue_rows, history_rows, publish_all
 from streams.demo.session import clean_exit, cluster
@@ -76,21 +76,21 @@ def memory_command(
     given = {"text_encoder": "none"} | settings_given(set_ or [])
     if soak:
         given = {"attribution_window_ms": SOAK_WINDOW_MS} | given
-    steps = [40.0, 30.0, 50.0, 30.0, 35.0, 35.0] + ([60 * soak] if soak else [])
-    plan = Plan(steps, say)
+    expected_s = [40.0, 30.0, 50.0, 30.0, 35.0, 35.0] + ([60 * soak] if soak else [])
+    steps = Steps(expected_s, say)
     log = out / "memory-worker.log"
     log.unlink(missing_ok=True)
     with clean_exit(console), cluster(lambda _: None, "memory", partitions=4) as settings:
-        plan.begin("an empty worker")
+        steps.begin("an empty worker")
         with WorkerProcess(same_topics(settings, **given), log=log) as worker:
             worker.wait_ready()
             scale = Scale(worker)
             idle = scale.bytes
-            weights = load_kinds(settings, worker, scale, plan, users, items)
+            weights = load_kinds(settings, worker, scale, steps, users, items)
             slope: float | None = None
             samples: list[tuple[float, float]] = []
             if soak:
-                plan.begin(f"{soak:g} minutes of a steady load")
+                steps.begin(f"{soak:g} minutes of a steady load")
                 samples = soaked(settings, worker, soak * 60, clicks, say)
                 slope = slope_per_hour(samples)
     print_table(
@@ -131,14 +131,14 @@ class Scale:
 
 
 def load_kinds(
-    settings: Settings, worker: WorkerProcess, scale: Scale, plan: Plan, users: int, items: int
+    settings: Settings, worker: WorkerProcess, scale: Scale, steps: Steps, users: int, items: int
 ) -> list[Weight]:
     """Load each kind and weigh it."""
     found: list[Weight] = []
     clicks = 0
 
     def weigh(what: str, count: int, load: Callable[[], object]) -> None:
-        plan.begin(what)
+        steps.begin(what)
         load()
         found.append(Weight(what, count, scale.grown() / count))
 

@@ -14,10 +14,10 @@ from streams.bench.folding import bare_consumer, folding_of, follow
 from streams.bench.graphs import time_scorer
 from streams.bench.load import librdkafka_options
 from streams.bench.loaded import Bench, Load, Over
-from streams.bench.plan import Plan
 from streams.bench.ratios import Compared, compare, read_ratios, warnings_of
 from streams.bench.ready import import_seconds, start_once
 from streams.bench.report import Say, machine, print_table, speaker, write_report
+from streams.bench.steps import Steps
 from streams.bench.wide import wide_clicks
 from streams.bench.world import catalogue_rows, publish_all, random_release
 from streams.demo.session import clean_exit, cluster
@@ -94,15 +94,15 @@ def changed(one: Compared) -> str:
 def _measure(
     settings: Any, given: dict[str, Any], events: int, seconds: float, out: Path, say: Say
 ) -> dict[str, float]:
-    plan = Plan([10.0, 15.0, 25.0, seconds + 10.0, GRAPH_S + 3.0], say)
+    steps = Steps([10.0, 15.0, 25.0, seconds + 10.0, GRAPH_S + 3.0], say)
     log = out / "quick-worker.log"
     figures: dict[str, float] = {}
 
-    plan.begin("a worker's start, and imports alone")
+    steps.begin("a worker's start, and imports alone")
     figures["imports_s"] = statistics.median(import_seconds() for _ in range(3))
     figures["ready_s"] = start_once("quick", settings, given, 0.0, log, ()).ready_s
 
-    plan.begin(f"{events:,} clicks and {ITEMS:,} items are published")
+    steps.begin(f"{events:,} clicks and {ITEMS:,} items are published")
     publish_all(settings, "item-state", catalogue_rows(ITEMS, settings.partitions))
     clicks = wide_clicks(events, items=ITEMS, start_ms=int(time.time() * 1000) - events)
     publish_all(settings, "clicks", chain.from_iterable(clicks))
@@ -110,16 +110,16 @@ def _measure(
     marks = bare_consumer(librdkafka_options(settings), topic, settings.partitions, events)
     bare = folding_of(marks)
 
-    plan.begin("a worker folds them")
+    steps.begin("a worker folds them")
     with WorkerProcess(same_topics(settings, **given), log=log) as worker:
         folded = folding_of(follow(worker, events=events))
         worker.wait_ready()
-        plan.begin(f"{RATE:g} slates a second")
+        steps.begin(f"{RATE:g} slates a second")
         bench = Bench(settings, worker, USERS, lambda _: None)
         bench.measure(Load(Over.KAFKA, ITEMS, RATE, 0.0), 3.0, 0)
         served = bench.measure(Load(Over.KAFKA, ITEMS, RATE, 0.0), seconds, 1)
 
-    plan.begin("the graphs alone")
+    steps.begin("the graphs alone")
     graph = time_scorer(Scorer(Path(given["release"])), 1, ITEMS, seconds=GRAPH_S)
     return figures | {
         "bare_per_second": bare.per_second,

@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 
 from streams.bench.options import Set, settings_given, split
-from streams.bench.plan import Plan
 from streams.bench.report import machine, print_table, speaker, write_report
+from streams.bench.steps import Steps
 from streams.bench.world import random_release
 from streams.demo.session import clean_exit, cluster
 from streams.errors import ConfigurationError
@@ -96,14 +96,14 @@ def ready_command(
         with_values = {"none": given, "release": given | {"release": str(release)}}
         warm: list[tuple[str, tuple[str, ...]]] = [("", ())] * times
         coldness = warm + (list(COLD.items()) if cold else [])
-        plan = Plan([EXPECTED_S] * (len(wanted) * len(coldness)), say)
+        steps = Steps([EXPECTED_S] * (len(wanted) * len(coldness)), say)
         starts: list[Start] = []
         imports = [import_seconds() for _ in range(times)]
         for kind in wanted:
             what, values = KINDS[kind], with_values[kind]
             for suffix, empty in coldness:
                 name = f"{what}{suffix}"
-                plan.begin(name)
+                steps.begin(name)
                 with cluster(lambda _: None, "ready", partitions=4) as settings:
                     starts.append(start_once(name, settings, values, idle, out / "ready-worker.log", empty))
                 say(f"  ready after {starts[-1].ready_s:.2f} s, {starts[-1].idle_mib:.0f} MiB idle")

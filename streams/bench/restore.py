@@ -13,8 +13,8 @@ from rich.console import Console
 from streams.bench.folding import bare_consumer, folding_of, follow
 from streams.bench.load import librdkafka_options
 from streams.bench.options import Set, settings_given, whole_numbers
-from streams.bench.plan import Plan
 from streams.bench.report import Say, machine, print_table, speaker, write_report
+from streams.bench.steps import Steps
 from streams.bench.world import history_rows, publish_all
 from streams.demo.session import clean_exit, cluster
 from streams.errors import SlatestreamError
@@ -72,11 +72,11 @@ def restore_command(
     say = speaker(console)
     sizes = whole_numbers(users)
     given = {"text_encoder": "none", "session_timeout_ms": SESSION_MS} | settings_given(set_ or [])
-    plan = Plan([30.0 + size * each / EXPECTED_RATE for size in sizes], say)
+    steps = Steps([30.0 + size * each / EXPECTED_RATE for size in sizes], say)
     restored: list[Restored] = []
     with clean_exit(console):
         for size in sizes:
-            plan.begin(f"{size:,} users")
+            steps.begin(f"{size:,} users")
             with cluster(lambda _: None, "restore", partitions=4) as settings:
                 restored.append(
                     kill_and_restore(settings, given, size, each, out / "restore-worker.log", say)

@@ -15,8 +15,8 @@ from streams.bench.folding import folding_of, follow
 from streams.bench.latency import Latencies
 from streams.bench.load import librdkafka_options, run_together
 from streams.bench.options import Set, settings_given, whole_numbers
-from streams.bench.plan import Plan
 from streams.bench.report import machine, plot_curves, print_table, speaker, write_report
+from streams.bench.steps import Steps
 from streams.bench.wide import wide_clicks
 from streams.bench.work import Work
 from streams.bench.world import catalogue_rows, publish_all, random_release
@@ -67,12 +67,12 @@ def scale_command(
     console = Console()
     say = speaker(console)
     numbers = whole_numbers(workers)
-    plan = Plan([START_S + events / EXPECTED_RATE + seconds for _ in numbers], say)
+    steps = Steps([START_S + events / EXPECTED_RATE + seconds for _ in numbers], say)
     scaled: list[Scaled] = []
     with clean_exit(console):
         given = {"release": str(random_release(out / "random-release"))} | settings_given(set_ or [])
         for n in numbers:
-            plan.begin(f"{n} worker{'s' if n > 1 else ''}")
+            steps.begin(f"{n} worker{'s' if n > 1 else ''}")
             with cluster(lambda _: None, "scale", partitions=PARTITIONS) as settings:
                 scaled.append(measure(settings, given, n, events, rate, seconds, out))
             say(f"  {scaled[-1].events_per_second:,.0f} events/s, p99 {scaled[-1].p99_ms:,.0f} ms")

@@ -11,8 +11,8 @@ from model_core.network.config import MAX_MEMBERS, ModelConfig
 from model_core.release.scorer import Scorer
 from streams.bench.graphs import time_scorer
 from streams.bench.options import split, whole_numbers
-from streams.bench.plan import Plan
 from streams.bench.report import machine, plot_curves, print_table, speaker, write_report
+from streams.bench.steps import Steps
 from streams.bench.world import random_release
 from streams.demo.session import clean_exit
 from streams.errors import ConfigurationError
@@ -72,7 +72,7 @@ def score_command(
     if not wanted or not set(wanted) <= set(PRECISIONS):
         raise ConfigurationError(f"--precisions must be among {', '.join(PRECISIONS)}, got {precisions!r}")
     sizes, many = whole_numbers(items), whole_numbers(batches)
-    plan = Plan([seconds + size * n / 2e6 for _ in wanted for size in sizes for n in many], say)
+    steps = Steps([seconds + size * n / 2e6 for _ in wanted for size in sizes for n in many], say)
     scored: list[Scored] = []
     with clean_exit(console):
         made = out / ("random-release" if ensemble == 1 else f"random-release-{ensemble}")
@@ -81,7 +81,7 @@ def score_command(
             scorer = Scorer(in_precision(full, precision, out), threads=threads)
             for size in sizes:
                 for n in many:
-                    plan.begin(f"{precision}, {size:,} items, {n} requests")
+                    steps.begin(f"{precision}, {size:,} items, {n} requests")
                     taken = time_scorer(scorer, n, size, seconds=seconds)
                     scored.append(Scored(scorer.provider, precision, size, n, taken.ms, taken.cpu_ms))
     print_table(

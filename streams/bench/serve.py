@@ -10,15 +10,15 @@ from rich.console import Console
 
 from streams.bench.loaded import CLICKS_WARM_UP_S, PROBE_S, Load, Measured, Over, Overloaded, serving
 from streams.bench.options import Set, numbers, settings_given, split, whole_numbers
-from streams.bench.plan import Plan
 from streams.bench.report import machine, plot_curves, print_table, speaker, write_report
 from streams.bench.stages import Stage
+from streams.bench.steps import Steps
 from streams.bench.world import random_release
 from streams.demo.session import clean_exit
 from streams.errors import ConfigurationError
 from streams.releases.opening import check_release
 
-SETUP_S = 40.0  # a broker, a worker, a catalogue: what the plan expects before it knows
+SETUP_S = 40.0  # a broker, a worker, a catalogue: as expected before it is known
 COLUMNS = (
     "over", "items", "clicks/s", "asked/s", "answered/s", "p50 ms", "p95 ms", "p99 ms", "p99.9 ms",
     "unanswered", "refused", "fallbacks", "loop p99.9 ms", "CPU ms/slate",
@@ -82,7 +82,7 @@ def serve_command(
     searches = list(product(ways(over), numbers(clicks))) if limit_ms else []
     searched = PROBE_S * 9 * len(searches)
     warming = CLICKS_WARM_UP_S if max(numbers(clicks)) else 0.0
-    plan = Plan([SETUP_S + warming + step * len(of_size) + searched for of_size in loads], say)
+    steps = Steps([SETUP_S + warming + step * len(of_size) + searched for of_size in loads], say)
     measured: list[Measured] = []
     limits: list[dict[str, Any]] = []
     hop: dict[str, float] = {}
@@ -91,7 +91,7 @@ def serve_command(
             say("Making a release of random weights (kept for the next time) ...")
             given["release"] = str(release or random_release(out / "random-release"))
         for of_size in loads:
-            plan.begin(f"{of_size[0].items:,} items")
+            steps.begin(f"{of_size[0].items:,} items")
             most = max(load.clicks for load in of_size)
             log = out / "serve-worker.log"
             with serving(of_size[0].items, users, given, log, say, clicks=most, seconds=seconds) as bench:

@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 
 from streams.bench.options import Set, settings_given, split
-from streams.bench.plan import Plan
 from streams.bench.report import machine, print_table, speaker, write_report
+from streams.bench.steps import Steps
 from streams.bench.world import catalogue_rows, history_rows, publish_all, random_release
 from streams.client import SlateClient
 from streams.demo.session import clean_exit, cluster
@@ -98,10 +98,10 @@ def takeover_command(
         raise ConfigurationError(f"--kinds must be among {', '.join(KINDS)}, got {kinds!r}")
     with clean_exit(console):
         given["release"] = str(release or random_release(out / "random-release"))
-        plan = Plan([EXPECTED_S] * (times * len(wanted)), say)
+        steps = Steps([EXPECTED_S] * (times * len(wanted)), say)
         found: list[Takeover] = []
         for kind in [kind for kind in wanted for _ in range(times)]:
-            plan.begin(KINDS[kind])
+            steps.begin(KINDS[kind])
             with cluster(lambda _: None, "takeover", partitions=PARTITIONS) as settings:
                 publish_all(settings, "item-state", catalogue_rows(ITEMS, settings.partitions))
                 publish_all(settings, "clicks", history_rows(USERS, ITEMS))

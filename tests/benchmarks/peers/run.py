@@ -30,8 +30,8 @@ from rich.console import Console
 
 from streams.bench.folding import Mark, bare_consumer, folding_of, follow
 from streams.bench.load import librdkafka_options
-from streams.bench.plan import Plan
 from streams.bench.report import Say, machine, print_table, speaker, write_report
+from streams.bench.steps import Steps
 from streams.demo.session import clean_exit, cluster
 from streams.errors import SlatestreamError
 from streams.kafka.topic_admin import create_topics
@@ -126,10 +126,10 @@ def measure_all(
             wide[share] = fill(settings, topic, round(events * share))
     order = ["bare", OURS, *names] * rounds
     share_of = {name: ENGINES[name].events_share for name in names}
-    plan = Plan([START_S + events * share_of.get(name, 1.0) / EXPECTED_RATE[name] for name in order], say)
+    steps = Steps([START_S + events * share_of.get(name, 1.0) / EXPECTED_RATE[name] for name in order], say)
     taken: dict[str, list[Result]] = {}
     for name in order:
-        plan.begin(name)
+        steps.begin(name)
         if name == "bare":
             result = bare(settings, wide[1.0])
         elif name == OURS:

@@ -1,4 +1,4 @@
-"""The steps of a benchmark, told as they begin, with the time that is left."""
+"""The steps of a benchmark: each is announced as it begins, with the time that is left."""
 
 import time
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from collections.abc import Callable
 Clock = Callable[[], float]
 
 
-class Plan:
-    """Steps of known length; what is left is scaled by how long the steps so far took for theirs.
+class Steps:
+    """Steps of expected lengths; what is left is scaled by how long the steps so far have taken.
 
     Parameters
     ----------

@@ -1,14 +1,14 @@
 import pytest
 
-from streams.bench.plan import Plan, duration
+from streams.bench.steps import Steps, duration
 
 
 def told(seconds: list[float], passed: list[float]) -> list[str]:
-    """What a plan says when its steps begin at these moments."""
+    """What is said when steps begin at these moments."""
     moments, lines = iter(passed), []
-    plan = Plan(seconds, lines.append, clock=lambda: next(moments))
+    steps = Steps(seconds, lines.append, clock=lambda: next(moments))
     for number in range(len(passed)):
-        plan.begin(f"step {number}")
+        steps.begin(f"step {number}")
     return lines
 
 
