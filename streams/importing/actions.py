@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 from streams.field_names import ACTIONS, AMOUNTS, folded
 from streams.importing.choices import Choices
-from streams.importing.columns import Plan
+from streams.importing.columns import ColumnPlan
 from streams.importing.faults import FileError, RowFault
 from streams.importing.values import are_verdicts, as_flag, as_text, as_verdict, make_number, numbers
 
@@ -20,7 +20,7 @@ LIKES = ("like", "liked")
 ActionOf: TypeAlias = Callable[[Sequence[Any]], str]
 
 
-def make_action(plan: Plan, choices: Choices, told: dict[str, str]) -> ActionOf:
+def make_action(plan: ColumnPlan, choices: Choices, told: dict[str, str]) -> ActionOf:
     """Return what makes an action of a row's values; `told` takes in words how.
 
     Raises
@@ -59,7 +59,7 @@ def make_action(plan: Plan, choices: Choices, told: dict[str, str]) -> ActionOf:
     return lambda _: only
 
 
-def _ratings(plan: Plan) -> list[float]:
+def _ratings(plan: ColumnPlan) -> list[float]:
     """Return the first ratings; a few that are no numbers are the faults of their rows."""
     texts = [value for value in plan.column("rating") if value not in (None, "")]
     found = [number for value in texts for number in numbers([value], comma=True)]
@@ -102,7 +102,7 @@ def _action_names(choices: Choices) -> Callable[[str], str | None]:
     return called
 
 
-def unknown_actions(plan: Plan, choices: Choices) -> Counter[str]:
+def unknown_actions(plan: ColumnPlan, choices: Choices) -> Counter[str]:
     """Count the actions among a file's first rows that nobody knows, the most frequent first."""
     if plan.kind != "clicks" or choices.action is not None or _judging(plan, choices) is not None:
         return Counter()
@@ -111,7 +111,7 @@ def unknown_actions(plan: Plan, choices: Choices) -> Counter[str]:
     return Counter({text: n for text, n in counts.most_common() if called(text) is None})
 
 
-def _judging(plan: Plan, choices: Choices) -> str | None:
+def _judging(plan: ColumnPlan, choices: Choices) -> str | None:
     """Return the field whose column says thumb up or down."""
     for name in ("action", "label", "rating"):
         is_said = choices.actions if name == "action" else choices.like_from is not None
@@ -130,7 +130,7 @@ def _judged(place: int, column: str) -> ActionOf:
     return make
 
 
-def _labelled(plan: Plan, name: str, choices: Choices, told: dict[str, str]) -> ActionOf:
+def _labelled(plan: ColumnPlan, name: str, choices: Choices, told: dict[str, str]) -> ActionOf:
     column = plan.fields[name]
     place = plan.table.columns.index(column)
     said = "like" if folded(column) in LIKES and "like" in choices.known_actions else "click"

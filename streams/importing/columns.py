@@ -58,8 +58,8 @@ class MissingColumn(FileError):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Plan of how a file becomes records.
+class ColumnPlan:
+    """How the columns of a file become the fields of records.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ def told_of(table: Table, told: Told) -> dict[str, str]:
     return found
 
 
-def make_plan(table: Table, *, told: Told, kind: str | None = None) -> Plan:
+def make_plan(table: Table, *, told: Told, kind: str | None = None) -> ColumnPlan:
     """Find each field's column.
 
     Parameters
@@ -164,7 +164,7 @@ def make_plan(table: Table, *, told: Told, kind: str | None = None) -> Plan:
         attributes = found | attributes
     taken = {*used, *attributes.values(), *flags}
     unread = [column for column in table.columns if column not in taken]
-    return Plan(table, kind, fields, attributes, flags, why, unread, values)
+    return ColumnPlan(table, kind, fields, attributes, flags, why, unread, values)
 
 
 def _called(choices: Sequence[str], plain: Mapping[str, str], *, is_id: bool) -> str | None:

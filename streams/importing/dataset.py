@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model_core.data.datasets import Dataset, Interactions, Item, User, read_embeddings, read_triples
 from streams.events import Click, Content, UserUpdate
 from streams.importing.choices import Choices
-from streams.importing.columns import Plan, Told, make_plan
+from streams.importing.columns import ColumnPlan, Told, make_plan
 from streams.importing.delimited import ATOMIC, MOVIELENS
 from streams.importing.faults import FileError, Refused
 from streams.importing.records import make_values, records
@@ -124,7 +124,7 @@ def read_dataset(data: Path, choices: Choices, told: Told) -> Reading:
     return Reading(dataset, [found.actions[row] for row in order.tolist()], sources, refused, rows, remarks)
 
 
-def _plans(data: Path, told: Told, remarks: list[str]) -> list[Plan]:
+def _plans(data: Path, told: Told, remarks: list[str]) -> list[ColumnPlan]:
     plans, others = [], []
     for path in _tables(data):
         try:
@@ -143,11 +143,11 @@ def _plans(data: Path, told: Told, remarks: list[str]) -> list[Plan]:
     return plans
 
 
-def _is_atomic(plan: Plan) -> bool:
+def _is_atomic(plan: ColumnPlan) -> bool:
     return any(suffix in ATOMIC for suffix in plan.table.path.suffixes)
 
 
-def _as_recbole(plan: Plan, told: Sequence[str]) -> Plan:
+def _as_recbole(plan: ColumnPlan, told: Sequence[str]) -> ColumnPlan:
     """Take of RecBole's files what `load_recbole` takes of them, and what somebody said."""
     if not _is_atomic(plan) or plan.kind == "clicks":
         return plan
@@ -169,7 +169,7 @@ def _as_recbole(plan: Plan, told: Sequence[str]) -> Plan:
     return replace(plan, fields=fields, attributes=attributes, flags=[], unread=unread)
 
 
-def _like_recbole(plan: Plan, choices: Choices) -> Choices:
+def _like_recbole(plan: ColumnPlan, choices: Choices) -> Choices:
     """Take rows of RecBole's interactions for as many events, and those without ratings for likes."""
     if not _is_atomic(plan) or plan.kind != "clicks":
         return choices
@@ -203,7 +203,7 @@ def _suffix(path: Path) -> str:
     return Path(_plain(path)).suffix
 
 
-def _check_share(plan: Plan, bad: Refused, rows: int) -> None:
+def _check_share(plan: ColumnPlan, bad: Refused, rows: int) -> None:
     faults = bad.counts.total()
     if faults > MAX_REFUSED * (faults + rows):
         reason, n = bad.counts.most_common(1)[0]

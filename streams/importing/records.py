@@ -9,7 +9,7 @@ import xxhash
 from streams.events import MAX_ID_LENGTH, Click, Content, UserUpdate, encode
 from streams.importing.actions import make_action
 from streams.importing.choices import Choices
-from streams.importing.columns import Plan
+from streams.importing.columns import ColumnPlan
 from streams.importing.faults import AmbiguousDates, FileError, Refused, RowFault
 from streams.importing.moments import day_or_month, in_words, make_time, time_unit
 from streams.importing.values import (
@@ -36,12 +36,12 @@ ValueMaker: TypeAlias = Callable[[int, Sequence[Any]], Value]
 T = TypeVar("T")
 
 
-def make_values(plan: Plan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
+def make_values(plan: ColumnPlan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
     """Return what makes values of a plan's rows, and in words what becomes of its fields."""
     return {"clicks": _clicks, "content": _content, "users": _users}[plan.kind](plan, choices)
 
 
-def make_maker(plan: Plan, choices: Choices) -> tuple[Maker, dict[str, str]]:
+def make_maker(plan: ColumnPlan, choices: Choices) -> tuple[Maker, dict[str, str]]:
     """The same with values as records."""
     make, told = make_values(plan, choices)
 
@@ -54,7 +54,7 @@ def make_maker(plan: Plan, choices: Choices) -> tuple[Maker, dict[str, str]]:
     return make_record, told
 
 
-def records(plan: Plan, make: Callable[[int, Sequence[Any]], T], refused: Refused) -> Iterator[T]:
+def records(plan: ColumnPlan, make: Callable[[int, Sequence[Any]], T], refused: Refused) -> Iterator[T]:
     """Yield what a file's rows give; what gives nothing goes to `refused`."""
     for row in plan.table.rows():
         if len(row) == 3:
@@ -115,7 +115,7 @@ def _naming(choices: Choices, at_event: int | None) -> Callable[[int, Sequence[A
     return name
 
 
-def _clicks(plan: Plan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
+def _clicks(plan: ColumnPlan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
     place = {name: plan.table.columns.index(column) for name, column in plan.fields.items()}
     told: dict[str, str] = {}
     user, item = _user(plan, choices, told), _id(plan, "item_id", told)
@@ -139,7 +139,7 @@ def _clicks(plan: Plan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
     return make, told
 
 
-def _more(plan: Plan, place: Mapping[str, int]) -> list[tuple[str, int, Callable[[Any], Any]]]:
+def _more(plan: ColumnPlan, place: Mapping[str, int]) -> list[tuple[str, int, Callable[[Any], Any]]]:
     makers: dict[str, Callable[[Any], Any]] = {
         "value": make_number("value", empty=True),
         "dwell_ms": make_number("dwell_ms", empty=True, least=0.0),
@@ -154,14 +154,14 @@ def _position(value: Any) -> int | None:
     return None if number is None else int(number)
 
 
-def _id(plan: Plan, name: str, told: dict[str, str]) -> Callable[[Any], str]:
+def _id(plan: ColumnPlan, name: str, told: dict[str, str]) -> Callable[[Any], str]:
     floats = are_float_ids(plan.column(name))
     if floats:
         told[name] = "whole numbers written as 42.0 are read as 42"
     return make_id(name, floats=floats)
 
 
-def _user(plan: Plan, choices: Choices, told: dict[str, str]) -> Callable[[Any], str]:
+def _user(plan: ColumnPlan, choices: Choices, told: dict[str, str]) -> Callable[[Any], str]:
     user, pseudonyms = _id(plan, "user_id", told), choices.pseudonyms
     if pseudonyms is None:
         return user
@@ -169,7 +169,7 @@ def _user(plan: Plan, choices: Choices, told: dict[str, str]) -> Callable[[Any],
     return lambda value: pseudonyms.of(user(value))
 
 
-def _time(plan: Plan, choices: Choices, told: dict[str, str]) -> Callable[[Any], int]:
+def _time(plan: ColumnPlan, choices: Choices, told: dict[str, str]) -> Callable[[Any], int]:
     if "timestamp" not in plan.fields:
         told["timestamp"] = "no column of times: the file's order is the order of the events"
         if choices.order_from_ms is not None:
@@ -211,7 +211,7 @@ def _are_days(make: Callable[[Any], int], values: Sequence[Any]) -> bool:
         return False
 
 
-def _order(plan: Plan, first_ms: int) -> Callable[[Any], int] | None:
+def _order(plan: ColumnPlan, first_ms: int) -> Callable[[Any], int] | None:
     """Return what makes times of numbers that only say what comes after what; None where they are none."""
     number = make_number("timestamp")
     if not (found := numbers(plan.column("timestamp"))) or max(map(abs, found)) > MAX_ORDERED:
@@ -226,7 +226,7 @@ def _order(plan: Plan, first_ms: int) -> Callable[[Any], int] | None:
     return make
 
 
-def _lists(plan: Plan, choices: Choices) -> list[tuple[str, int, Callable[[Any], list[str]]]]:
+def _lists(plan: ColumnPlan, choices: Choices) -> list[tuple[str, int, Callable[[Any], list[str]]]]:
     types = getattr(plan.table, "types", {})
     found = []
     for name, column in plan.attributes.items():
@@ -237,7 +237,7 @@ def _lists(plan: Plan, choices: Choices) -> list[tuple[str, int, Callable[[Any],
     return found
 
 
-def _content(plan: Plan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
+def _content(plan: ColumnPlan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
     told: dict[str, str] = {}
     item = _id(plan, "item_id", told)
     columns = plan.table.columns
@@ -266,7 +266,7 @@ def _content(plan: Plan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
     return make, told
 
 
-def _users(plan: Plan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
+def _users(plan: ColumnPlan, choices: Choices) -> tuple[ValueMaker, dict[str, str]]:
     told: dict[str, str] = {}
     user = _user(plan, choices, told)
     columns = plan.table.columns

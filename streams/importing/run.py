@@ -13,7 +13,7 @@ from typing import Any, Protocol, TextIO, TypeAlias
 
 from streams.demo.publish import CHUNK, publish_rows
 from streams.importing.choices import Choices
-from streams.importing.columns import KINDS, Plan, Told, make_plan
+from streams.importing.columns import KINDS, ColumnPlan, Told, make_plan
 from streams.importing.faults import FileError, Refused
 from streams.importing.records import Record, make_maker, records
 from streams.importing.resume import Resume
@@ -39,7 +39,7 @@ class Progress(Protocol):
 class Source:
     """A file with its plan, and in words what becomes of its fields."""
 
-    plan: Plan
+    plan: ColumnPlan
     told: dict[str, str]
 
     @property

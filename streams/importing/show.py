@@ -11,7 +11,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from streams.importing.columns import Plan
+from streams.importing.columns import ColumnPlan
 from streams.importing.faults import Refused
 from streams.importing.run import Outcome, Progress, Source
 
@@ -53,7 +53,7 @@ def show_sources(console: Console, sources: Iterable[Source]) -> None:
             console.print(f"  [yellow]not read[/]: {escape(', '.join(plan.unread))}", soft_wrap=True)
 
 
-def _lines(plan: Plan, told: dict[str, str]) -> Iterator[tuple[str, str, str]]:
+def _lines(plan: ColumnPlan, told: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     for name, column in plan.fields.items():
         yield name, column, "; ".join(one for one in (plan.why.get(name), told.get(name)) if one)
     for name, how in told.items():
