@@ -22,7 +22,7 @@ from streams.trainer.plan import (
     PARENT,
     PLAN,
     VERDICT,
-    Plan,
+    TrainingPlan,
     Verdict,
     read_plan,
     read_verdict,
@@ -119,7 +119,7 @@ class Loop:
         await self._seat.leading.wait()
         return await self.do(await self._kept() or await self._plan(None))
 
-    async def do(self, plan: Plan) -> Verdict | None:
+    async def do(self, plan: TrainingPlan) -> Verdict | None:
         """Do what a plan says and announce what comes of it; return None if nothing does."""
         began = time.monotonic()
         verdict = read_verdict(self._folder)
@@ -141,7 +141,7 @@ class Loop:
         self._since, self._retry_s = time.monotonic(), RETRY_S
         return verdict
 
-    async def _due(self) -> Plan | None:
+    async def _due(self) -> TrainingPlan | None:
         """Return the training that was begun, or a new one if it is time for it."""
         if (plan := await self._kept()) is not None:
             return plan
@@ -180,7 +180,7 @@ class Loop:
                 said = True
             await asyncio.sleep(CANARY_LOOK_S)
 
-    async def _kept(self) -> Plan | None:
+    async def _kept(self) -> TrainingPlan | None:
         """Return the training that was begun, if what it was begun for is still so."""
         plan = read_plan(self._folder)
         if plan is None or plan.candidate is not None:
@@ -194,16 +194,16 @@ class Loop:
             return plan
         return None
 
-    async def _plan(self, candidate: Path | None, *, why: str = "") -> Plan:
+    async def _plan(self, candidate: Path | None, *, why: str = "") -> TrainingPlan:
         changes = await read_changes(self._settings)
-        plan = Plan(
+        plan = TrainingPlan(
             await self._seat.trained(), await self._seat.ends(), fold_changes(changes).live,
             int(1000 * time.time()),
             None if candidate is None else str(candidate.resolve()), why,
         )  # fmt: skip
         return plan
 
-    def _prepare(self, plan: Plan) -> None:
+    def _prepare(self, plan: TrainingPlan) -> None:
         """Lay out what a training needs: its plan, and what it goes on from."""
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / VERDICT).unlink(missing_ok=True)
@@ -267,7 +267,7 @@ class Loop:
             return await self._write("reject", verdict, f"{now.pinned} is pinned; {verdict.reason}")
         return await self._write(self._kind(plan), verdict, verdict.reason)
 
-    def _kind(self, plan: Plan) -> Kind:
+    def _kind(self, plan: TrainingPlan) -> Kind:
         if plan.parent is None:  # there is nothing that it could be compared with
             return "promote"
         if self._settings.trainer_shadow:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 PLAN, VERDICT, PARENT, MADE = "plan.json", "verdict.json", "parent", "release"
 
 
-class Plan(msgspec.Struct, frozen=True):
+class TrainingPlan(msgspec.Struct, frozen=True):
     """A training: on what, and from where.
 
     Attributes
@@ -48,7 +48,7 @@ class Verdict(msgspec.Struct, frozen=True):
     gates : checks, in order; the last is the one that did not let it through, if any
     """
 
-    plan: Plan
+    plan: TrainingPlan
     folder: str
     version: str
     gates: tuple[Gate, ...]
@@ -74,16 +74,16 @@ def waiting(starts: dict[str, list[int]], ends: dict[str, list[int]]) -> int:
     return sum(max(0, e - s) for name, of in starts.items() for s, e in zip(of, ends[name], strict=True))
 
 
-def write(path: Path, value: Plan | Verdict) -> None:
+def write(path: Path, value: TrainingPlan | Verdict) -> None:
     """Write a file that is whole or not there."""
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(msgspec.json.encode(value))
     os.replace(partial, path)
 
 
-def read_plan(folder: Path) -> Plan | None:
+def read_plan(folder: Path) -> TrainingPlan | None:
     """Return what a folder's training is to do; None without one that can be read."""
-    return _read(folder / PLAN, Plan)
+    return _read(folder / PLAN, TrainingPlan)
 
 
 def read_verdict(folder: Path) -> Verdict | None:

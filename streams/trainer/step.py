@@ -30,7 +30,7 @@ from streams.learning.learned import SCHEMA_VERSION, Learned, encode_learned
 from streams.settings import Settings, load_settings
 from streams.state.spaces import Spaces
 from streams.trainer.judge import judge
-from streams.trainer.plan import MADE, PARENT, VERDICT, Plan, Verdict, read_plan, write
+from streams.trainer.plan import MADE, PARENT, VERDICT, TrainingPlan, Verdict, read_plan, write
 from streams.trainer.refit import refit
 from streams.trainer.shown import read_shown
 
@@ -88,7 +88,7 @@ def stand_back(settings: Settings) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
-def work(settings: Settings, folder: Path, plan: Plan) -> Verdict:
+def work(settings: Settings, folder: Path, plan: TrainingPlan) -> Verdict:
     """Train, or take the candidate, and pass it through the gates."""
     seconds: dict[str, float] = {}
     began = time.perf_counter()
@@ -144,7 +144,7 @@ def _train(
     corpus: Corpus,
     split: int,
     out: Path,
-    plan: Plan,
+    plan: TrainingPlan,
     live: Path | None,
     encoder: TextEncoder | NoTexts,
 ) -> None:
@@ -168,7 +168,7 @@ def _train(
     )
 
 
-def _teach(settings: Settings, folder: Path, plan: Plan, corpus: Corpus, dataset: Dataset) -> None:
+def _teach(settings: Settings, folder: Path, plan: TrainingPlan, corpus: Corpus, dataset: Dataset) -> None:
     """Start the release's policy from the rewards of earlier releases' slates."""
     if not (settings.trainer_refit_days and "feedback" in plan.ends):
         return

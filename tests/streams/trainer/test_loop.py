@@ -10,7 +10,7 @@ from streams.releases.changes import ReleaseChange
 from streams.releases.store import ReleaseStore
 from streams.settings import Settings
 from streams.trainer.loop import Loop
-from streams.trainer.plan import Plan, Verdict
+from streams.trainer.plan import TrainingPlan, Verdict
 from streams.trainer.told import Told
 
 LIVE, MADE, OTHER = "a" * 12, "b" * 12, "c" * 12
@@ -42,5 +42,5 @@ async def test_who_goes_on_after_a_kill_takes_a_record_that_came_too_late_for_no
         Settings(), seat, ReleaseStore(str(tmp_path / "store")), tmp_path / "work", step=step, told=Told(),
         say=print, drift=drift,
     )  # fmt: skip
-    verdict = Verdict(Plan({}, {}, LIVE, 10), str(tmp_path), MADE, ())
+    verdict = Verdict(TrainingPlan({}, {}, LIVE, 10), str(tmp_path), MADE, ())
     assert await loop._announce(verdict) is not faster

@@ -12,7 +12,7 @@ from streams.cli import main
 from streams.errors import is_memory_fault, what_helps
 from streams.settings import load_settings
 from streams.trainer import step
-from streams.trainer.plan import PLAN, Plan, write
+from streams.trainer.plan import PLAN, TrainingPlan, write
 from streams.trainer.step import recipe_of
 
 
@@ -36,7 +36,7 @@ def test_a_recipe_that_is_not_there_ends_the_trainer_before_it_waits_for_events(
 def test_a_training_without_memory_ends_with_a_message_and_no_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    write(tmp_path / PLAN, Plan({}, {}, None, 0, None))
+    write(tmp_path / PLAN, TrainingPlan({}, {}, None, 0, None))
     monkeypatch.setattr(sys, "argv", ["step", str(tmp_path)])
     monkeypatch.setattr(step, "stand_back", lambda settings: None)
     for told in (MemoryError(), OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))):
