@@ -50,7 +50,7 @@ _INSIDE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 """Where paths begin in a value, by its envelope and by their root."""
 
 
-class Plan(NamedTuple):
+class KernelArguments(NamedTuple):
     """Arguments of `read_mapped` for a mapping, in its order; texts of offsets need the partition."""
 
     nodes: Table
@@ -78,7 +78,7 @@ class ClickPlan:
     paths : into a value, by their slots
     """
 
-    tables: Plan
+    tables: KernelArguments
     templates: Sequence[tuple[str | Path, ...]]
     n_slots: int
     by_headers: bool = False
@@ -160,7 +160,7 @@ def _planned(source: Source, action_codes: Mapping[str, int]) -> ClickPlan:
             plan[row, :2] = _optional(name, specs[name], tree)
     tests, choices, kinds = _conditions(source, tree)
     nodes, children, names = tree.tables()
-    tables = Plan(
+    tables = KernelArguments(
         nodes, children, names, plan, tests, *texts(tuple(choices)), np.array(kinds, np.int64),
         *texts(tuple(actions)), np.array(codes, np.int64),
     )  # fmt: skip
