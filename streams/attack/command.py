@@ -14,7 +14,7 @@ from rich.table import Table
 
 from model_core.data.datasets import load_recbole
 from streams.attack.fakes import KINDS
-from streams.attack.run import AFTER, BEFORE, DURING, Course, Plan, Stage, run
+from streams.attack.run import AFTER, BEFORE, DURING, AttackPlan, Course, Stage, run
 from streams.attack.site import MemorySite
 from streams.attack.topics import TopicSite, check_test_cluster
 from streams.bench.report import machine, write_report
@@ -84,7 +84,7 @@ def attack_command(
     settings = load_settings(config, release=release, **({} if on_topics else patient))
     if on_topics:
         check_test_cluster(settings, said=test_cluster)
-    plan = Plan(
+    plan = AttackPlan(
         kind=kind, share=share, events=events, n_targets=targets, before=before, during=during, after=after,
         panel=panel, seed=seed, learn=learn,
     )  # fmt: skip
@@ -112,12 +112,12 @@ def attack_command(
     write_report(out / "attack.json", report, lambda text: console.print(text, soft_wrap=True))
 
 
-async def _on_topics(settings: Settings, stage: Stage, plan: Plan) -> Course:
+async def _on_topics(settings: Settings, stage: Stage, plan: AttackPlan) -> Course:
     async with TopicSite(settings) as site:
         return await run(site, stage, plan, attack=True)
 
 
-async def _in_memory(settings: Settings, stage: Stage, plan: Plan) -> dict[str, Course]:
+async def _in_memory(settings: Settings, stage: Stage, plan: AttackPlan) -> dict[str, Course]:
     if not (settings.influence_per_hour and settings.surge_bound) and settings.release is None:
         raise ConfigurationError("influence_per_hour and surge_bound must not be 0 to be compared with none")
     courses = {}
@@ -131,7 +131,7 @@ async def _in_memory(settings: Settings, stage: Stage, plan: Plan) -> dict[str, 
     return courses
 
 
-def figures(courses: dict[str, Course], plan: Plan, stages: list[Stage]) -> dict[str, Any]:
+def figures(courses: dict[str, Course], plan: AttackPlan, stages: list[Stage]) -> dict[str, Any]:
     """Return what is to be said of some courses, with every moment."""
     normal = courses.get(WITHOUT)
     return {
@@ -165,7 +165,7 @@ def quantiles(found: Sequence[float]) -> dict[str, float]:
     return {name: float(np.quantile(np.array(found), q)) for name, q in at.items()}
 
 
-def recovered(course: Course, normal: Course, plan: Plan) -> int | None:
+def recovered(course: Course, normal: Course, plan: AttackPlan) -> int | None:
     """Return how many honest events after the fakes the targets were back to normal to stay, None if not.
 
     Normal is `BACK` times what the panel sees without an attack at that moment, and one slate.

@@ -26,8 +26,8 @@ COUNTS = ("slates", "targeted", "shown", "positions", "likes", "hits")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Plan of an attack.
+class AttackPlan:
+    """Parameters of an attack.
 
     share : of fakes, in honest users; each publishes `events` clicks while `during` honest events go by
     warm : share of the interactions that were there before anybody is asked
@@ -139,7 +139,7 @@ class Stage:
     panel: list[str]
 
     @classmethod
-    def of(cls, dataset: Dataset, plan: Plan) -> "Stage":
+    def of(cls, dataset: Dataset, plan: AttackPlan) -> "Stage":
         """Lay out a data set; targets and panel are drawn by the plan's seed.
 
         Raises
@@ -179,7 +179,7 @@ def _known(dataset: Dataset, warm: Interactions) -> Known:
     return Known(np.bincount(items, minlength=len(rows)), groups, pasts)
 
 
-async def run(site: Site, stage: Stage, plan: Plan, *, attack: bool) -> Course:
+async def run(site: Site, stage: Stage, plan: AttackPlan, *, attack: bool) -> Course:
     """Play a stage out; without an attack nothing but the fakes is left out."""
     await site.publish("content", content_rows(stage.dataset))
     for begin in range(0, len(stage.warm), WARM_BATCH):
@@ -210,12 +210,12 @@ async def run(site: Site, stage: Stage, plan: Plan, *, attack: bool) -> Course:
     return course
 
 
-def _due(n: int, event: int, plan: Plan) -> int:
+def _due(n: int, event: int, plan: AttackPlan) -> int:
     """Number of the n fake events that are due after so many honest ones."""
     return int(n * min(1.0, max(0, event - plan.before) / plan.during))
 
 
-def _pushes(stage: Stage, plan: Plan) -> Iterator[tuple[int, int]]:
+def _pushes(stage: Stage, plan: AttackPlan) -> Iterator[tuple[int, int]]:
     """Yield fake and item row of each fake event: the fakes act in turn."""
     users = len(np.unique(stage.dataset.interactions.user_ids))
     rows = fakes(
@@ -247,7 +247,9 @@ def _clicks(events: Interactions, name: str) -> list[Click]:
     ]
 
 
-async def _watch_likes(site: Site, events: Interactions, moment: Moment, begin: int, plan: Plan) -> None:
+async def _watch_likes(
+    site: Site, events: Interactions, moment: Moment, begin: int, plan: AttackPlan
+) -> None:
     liked = np.flatnonzero(events.ratings >= LIKED).tolist()
     slates = await site.ask([
         Request(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from streams.attack.run import Plan
+from streams.attack.run import AttackPlan
 from streams.attack.topics import check_test_cluster
 from streams.cli import app
 from streams.errors import ConfigurationError
@@ -72,6 +72,6 @@ def test_a_production_prefix_is_refused_whatever_is_said():
 
 def test_a_plan_out_of_bounds_is_refused():
     with pytest.raises(ValueError, match=r"share must be in \[0, 1\], got 2"):
-        Plan(share=2)
+        AttackPlan(share=2)
     with pytest.raises(ValueError, match="every must be at least 1, got 0"):
-        Plan(every=0)
+        AttackPlan(every=0)
