@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from model_core.release.folder import Release
     from online_learning.statistics.sums import Statistics
-    from streams.federation.files import Plan
+    from streams.federation.files import RoundPlan
     from streams.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print what came of it as JSON.")]
@@ -103,7 +103,7 @@ def round_command(
     import secrets
 
     from model_core.release.folder import read_release
-    from streams.federation.files import plan_of, write_plan
+    from streams.federation.files import round_plan, write_round
     from streams.federation.sums import KINDS, size_of
 
     with _said():
@@ -118,8 +118,8 @@ def round_command(
                 raise ValueError(f"--site {called}: the key must be in hex, got {key!r}") from None
         base = read_release(release)
         kinds = KINDS if sums == "both" else (sums,)
-        plan = plan_of(name or secrets.token_hex(8), base.version, kinds, size_of(base, kinds), keys)
-        write_plan(out, plan)
+        plan = round_plan(name or secrets.token_hex(8), base.version, kinds, size_of(base, kinds), keys)
+        write_round(out, plan)
     _show(Console(stderr=True), out, plan)
     if as_json:
         print(json.dumps(_told(plan)))
@@ -151,7 +151,7 @@ def share_command(
 
     from model_core.privacy.secure_sum import masked
     from model_core.release.folder import read_release
-    from streams.federation.files import read_key, read_plan, use_once, write_share
+    from streams.federation.files import read_key, read_round, use_once, write_share
     from streams.federation.sums import PAIRS, POLICY, policy_of
 
     settings, console = load_settings(config), Console(stderr=True)
@@ -159,7 +159,7 @@ def share_command(
     with _said():
         if not out.parent.is_dir() or out.is_dir():  # before the round is used up
             raise ValueError(f"--out must be a file in a folder that exists, got {out}")
-        plan, own, base = read_plan(round_file), read_key(key), read_release(release)
+        plan, own, base = read_round(round_file), read_key(key), read_release(release)
         _check_release(plan, base)
         if PAIRS in plan.sums and (data is None) != from_topics:
             raise ValueError("exactly one of --data and --from-topics is needed")
@@ -194,13 +194,13 @@ def sum_command(
     """
     from model_core.privacy.secure_sum import unmasked
     from model_core.release.folder import read_release
-    from streams.federation.files import read_plan, read_share
+    from streams.federation.files import read_round, read_share
     from streams.federation.sums import write_summed
 
     check_release_folder(out)
     settings = load_settings(config)
     with _said():
-        plan = read_plan(round_file)
+        plan = read_round(round_file)
         _check_release(plan, read_release(release))
         by_site: dict[str, NDArray[np.uint64]] = {}
         for path in shares:
@@ -218,7 +218,7 @@ def sum_command(
         print(json.dumps(_told(plan) | {"release": made.version, "folder": str(out)}))
 
 
-def _check_release(plan: "Plan", release: "Release") -> None:
+def _check_release(plan: "RoundPlan", release: "Release") -> None:
     from streams.federation.sums import size_of
 
     if (release.version, size_of(release, plan.sums)) != (plan.release, plan.round.size):
@@ -251,7 +251,7 @@ async def _stored(settings: "Settings", release: "Release") -> "Statistics":
     return await stored_policy(settings, KafkaLog(settings), release, partial(committed_offsets, settings))
 
 
-def _show(console: Console, path: Path, plan: "Plan") -> None:
+def _show(console: Console, path: Path, plan: "RoundPlan") -> None:
     asked = plan.round
     console.print(
         f"Round {asked.name} in {path}: {asked.subject}, sites {', '.join(sorted(asked.sites))}; fingerprint "
@@ -259,7 +259,7 @@ def _show(console: Console, path: Path, plan: "Plan") -> None:
     )  # fmt: skip
 
 
-def _told(plan: "Plan") -> dict[str, object]:
+def _told(plan: "RoundPlan") -> dict[str, object]:
     asked = plan.round
     return {
         "round": asked.name, "fingerprint": asked.digest, "base": plan.release, "sums": plan.sums,

@@ -27,7 +27,7 @@ class _Round(msgspec.Struct, frozen=True):
     sites: dict[str, str]
 
 
-class Plan(msgspec.Struct, frozen=True):
+class RoundPlan(msgspec.Struct, frozen=True):
     """A round as its file has it.
 
     release : version of the release whose items are counted; sums : what is summed
@@ -38,12 +38,14 @@ class Plan(msgspec.Struct, frozen=True):
     round: Round
 
 
-def plan_of(name: str, release: str, sums: tuple[Kind, ...], size: int, sites: dict[str, bytes]) -> Plan:
+def round_plan(
+    name: str, release: str, sums: tuple[Kind, ...], size: int, sites: dict[str, bytes]
+) -> RoundPlan:
     """Return the plan of a round; ValueError if it promises nothing."""
-    return Plan(release, sums, Round(name, f"{' and '.join(sums)} of release {release}", size, sites))
+    return RoundPlan(release, sums, Round(name, f"{' and '.join(sums)} of release {release}", size, sites))
 
 
-def write_plan(path: Path, plan: Plan) -> None:
+def write_round(path: Path, plan: RoundPlan) -> None:
     """Write a round, for all sites to have."""
     asked = plan.round
     keys = {site: key.hex() for site, key in asked.sites.items()}
@@ -51,7 +53,7 @@ def write_plan(path: Path, plan: Plan) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(told)) + b"\n")
 
 
-def read_plan(path: Path) -> Plan:
+def read_round(path: Path) -> RoundPlan:
     """Read a round; ValueError if it is none, or promises nothing."""
     try:
         told = msgspec.json.decode(path.read_bytes(), type=_Round)
@@ -60,7 +62,7 @@ def read_plan(path: Path) -> Plan:
         raise ValueError(f"{path} must hold a round: {error}") from None
     if told.v != SCHEMA_VERSION:
         raise ValueError(f"{path} has schema {told.v}; this version reads {SCHEMA_VERSION}")
-    return plan_of(told.name, told.release, told.sums, told.size, sites)
+    return round_plan(told.name, told.release, told.sums, told.size, sites)
 
 
 def write_key(path: Path) -> str:
