@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # a worker's parts, for which much is imported: not for a --h
     from streams.durability.state_rows import Kind
     from streams.verify.compare import Result
     from streams.verify.offline import Counting
-    from streams.verify.run import Plan
+    from streams.verify.run import Scope
 
 COORDINATOR_S = 20.0
 KINDS: "tuple[Kind, ...]" = ("users", "items", "slates", "policy")
@@ -88,13 +88,13 @@ def verify_command(
     if "users" in fed_directly(settings):
         raise SlatestreamError("verify: users come from a topic that is mapped, which is not read here")
 
-    from streams.verify.run import Plan
+    from streams.verify.run import Scope
 
-    plan = Plan(
+    scope = Scope(
         kinds=tuple(one for one in KINDS if one in (kind or KINDS)),
         from_changelog=from_changelog, buckets=buckets, wait_s=wait, at=at,
     )  # fmt: skip
-    work = _verify(settings, plan, chosen, None if stored else urls, quiet=as_json)
+    work = _verify(settings, scope, chosen, None if stored else urls, quiet=as_json)
     try:
         results = run_connected(settings, "verify", work)
     except ValueError as error:  # a changelog's row that is damaged, or of a newer version
@@ -110,7 +110,7 @@ def verify_command(
 
 
 async def _verify(
-    settings: Settings, plan: "Plan", partitions: Sequence[int], urls: Sequence[str] | None, *, quiet: bool
+    settings: Settings, scope: "Scope", partitions: Sequence[int], urls: Sequence[str] | None, *, quiet: bool
 ) -> "list[Result]":
     from streams.client.workers import Workers
     from streams.kafka.log import KafkaLog
@@ -124,9 +124,9 @@ async def _verify(
         topic = topics_of_worker(settings)["clicks"]
         begins, sizes = await ends.begins(topic, partitions), await ends.of(topic, partitions)
         total = sum(sizes[p] - begins[p] for p in partitions)
-        with reading(0 if plan.from_changelog else total, quiet=quiet) as tell:
+        with reading(0 if scope.from_changelog else total, quiet=quiet) as tell:
             verifier = Verifier(
-                settings, log, ends, plan, committed=partial(committed_offsets, settings),
+                settings, log, ends, scope, committed=partial(committed_offsets, settings),
                 tell=lambda partition, records: tell(f"partition {partition}", records),
             )  # fmt: skip
 

@@ -19,7 +19,7 @@ Committed = Callable[[int], Awaitable[Mapping[str, int]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Scope:
     """Scope of a comparison.
 
     Attributes
@@ -51,7 +51,7 @@ class Verifier:
         settings: Settings,
         log: Log,
         ends: Ends,
-        plan: Plan,
+        scope: Scope,
         *,
         committed: Committed,
         tell: Callable[[int, int], object] = lambda partition, records: None,
@@ -59,7 +59,7 @@ class Verifier:
         self._settings = settings
         self._log = log
         self._ends = ends
-        self._plan = plan
+        self._scope = scope
         self._committed = committed
         self._tell = tell
         self._topics = topics_of_worker(settings)
@@ -75,10 +75,10 @@ class Verifier:
         restored = self._offline(partition, counting)
         try:
             await restored.restore(await self._committed(partition))
-            at, newest = self._plan.at, restored.newest
+            at, newest = self._scope.at, restored.newest
             if at is not None and newest >= at:
                 why = f"its rows have clicks up to {newest}: --at must be {newest + 1} or more"
-                return Result(partition, newest, left_out=dict.fromkeys(self._plan.kinds, why))
+                return Result(partition, newest, left_out=dict.fromkeys(self._scope.kinds, why))
             ends = {name: await self._end(name, partition) for name in (*INPUTS, "recommendations")}
             last = ends["clicks"] - 1 if at is None else at - 1
             await restored.fold(
@@ -95,24 +95,24 @@ class Verifier:
             restored.close()
 
     async def _compare(self, partition: int, counting: Counting, ask: Ask, *, base: int) -> Result:
-        kinds = self._plan.kinds
+        kinds = self._scope.kinds
         left_out = await self._left_out(partition, base)
         if set(kinds) <= left_out.keys():
             return Result(partition, left_out={kind: left_out[kind] for kind in kinds})
         for left in range(TRIES - 1, -1, -1):
             offline = self._offline(partition, counting)
             try:
-                if self._plan.from_changelog:
+                if self._scope.from_changelog:
                     await offline.restore(await self._committed(partition))
                 comparison = Comparison(
-                    self._settings, offline, ask, buckets=self._plan.buckets, wait_s=self._plan.wait_s
+                    self._settings, offline, ask, buckets=self._scope.buckets, wait_s=self._scope.wait_s
                 )
-                if self._plan.at is None:
+                if self._scope.at is None:
                     ends = {name: await self._end(name, partition) for name in ("clicks", "users")}
                     await comparison.meet(**ends)
                 else:
                     await comparison.meet(clicks=0, users=0)
-                left_out |= {} if self._plan.from_changelog else offline.forgotten()
+                left_out |= {} if self._scope.from_changelog else offline.forgotten()
                 return await comparison.run(
                     kinds, {kind: why for kind, why in left_out.items() if kind in kinds}
                 )
@@ -136,7 +136,7 @@ class Verifier:
 
     async def _left_out(self, partition: int, base: int) -> dict[str, str]:
         """Kinds that no fold from the first click gives any more, and why."""
-        if self._plan.from_changelog:
+        if self._scope.from_changelog:
             return {}
         if base:
             return dict.fromkeys(COMPARED, "clicks was deleted and made anew: what it held before is gone")

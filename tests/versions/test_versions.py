@@ -13,7 +13,7 @@ from streams.durability.rows import COVISIT_PREFIX, CoVisits, decode, joined
 from streams.durability.state_rows import Bucket, copy_rows
 from streams.testing.worker import MemoryWorker
 from streams.verify.compare import COMPARED
-from streams.verify.run import Plan, Verifier
+from streams.verify.run import Scope, Verifier
 from tests.streams.conftest import Memory
 from tests.versions.write import POLICIES, SETTINGS, USERS
 
@@ -56,8 +56,8 @@ async def differing(memory: Memory, worker: MemoryWorker, partition: int) -> set
     async def committed(partition: int) -> dict[str, int]:
         raise AssertionError("only what is stored begins there")
 
-    plan = Plan(kinds=COMPARED, buckets=1, wait_s=5.0)
-    verifier = Verifier(memory.settings, memory.log, memory.log.ends(), plan, committed=committed)
+    scope = Scope(kinds=COMPARED, buckets=1, wait_s=5.0)
+    verifier = Verifier(memory.settings, memory.log, memory.log.ends(), scope, committed=committed)
     result = await verifier.live(partition, ask)
     assert result.left_out == {}
     assert min(result.rows.values()) > 0

@@ -11,18 +11,18 @@ from streams.testing.log import MemoryLog
 from streams.testing.worker import MemoryWorker
 from streams.verify.compare import COMPARED, Ask
 from streams.verify.offline import Counting
-from streams.verify.run import Plan, Result, Verifier
+from streams.verify.run import Result, Scope, Verifier
 from tests.streams.conftest import MakeMemory, Memory
 
 HOUR = 3_600_000
 ACTIONS = ("view", "click", "like")
 
 
-def verifier(memory: Memory, **plan: object) -> Verifier:
+def verifier(memory: Memory, **scope: object) -> Verifier:
     async def committed(partition: int) -> dict[str, int]:
         return {name: memory.log.committed.get((name, partition), 0) for name in ("clicks", "users")}
 
-    chosen = Plan(**{"kinds": COMPARED, "buckets": 3, "wait_s": 5.0, **plan})  # type: ignore[arg-type]
+    chosen = Scope(**{"kinds": COMPARED, "buckets": 3, "wait_s": 5.0, **scope})  # type: ignore[arg-type]
     return Verifier(memory.settings, memory.log, memory.log.ends(), chosen, committed=committed)
 
 
@@ -34,8 +34,8 @@ def asked(worker: MemoryWorker, partition: int) -> Ask:
     return ask
 
 
-async def live(memory: Memory, worker: MemoryWorker, partition: int, **plan: object) -> Result:
-    return await verifier(memory, **plan).live(partition, asked(worker, partition))
+async def live(memory: Memory, worker: MemoryWorker, partition: int, **scope: object) -> Result:
+    return await verifier(memory, **scope).live(partition, asked(worker, partition))
 
 
 def counting(worker: MemoryWorker) -> Counting:
