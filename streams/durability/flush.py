@@ -41,6 +41,8 @@ MAX_INTERVALS = 3
 # Partitions are written a part at a time: what all of them write together keeps requests waiting.
 TURNS = 4
 
+SETTLED_POLL_S = 0.01
+
 Group = tuple[str, Collection[Row]]  # rows of a topic, by name
 
 
@@ -115,6 +117,7 @@ class Flusher:
         A shard whose partition another worker writes by now is given to `lost`.
         """
         async with shard.lock:
+            await self._settled(shard)
             if self._abandoned:
                 return
             started = time.perf_counter()
@@ -123,7 +126,6 @@ class Flusher:
             shard.watermark.pass_time(self._clock.monotonic(), idle=idle)
             # Without new clicks since the last flush, waiting would spare no row.
             shared = shared or clicks == shard.flushed.users
-            shard.learning.count_published()
             learned = -1 if shard.weigher is None else shard.weigher.learned(shard.partition)
             marks = shard.learning.marks
             take = _Take(shard, self._index)
@@ -160,6 +162,16 @@ class Flusher:
                 self._metrics.count_events(name, "published", rows)
             if take.published:
                 self._metrics.observe_stage("flush", time.perf_counter() - started)
+
+    async def _settled(self, shard: Shard) -> None:
+        """Return when every slate is out that something has been learned from, or the shard is dropped.
+
+        A row with a reward of a slate that never comes out would count it for ever.
+        """
+        shard.learning.count_published()
+        while shard.learning.is_ahead and not shard.dropped:
+            await asyncio.sleep(SETTLED_POLL_S)
+            shard.learning.count_published()
 
     async def _dirty(
         self, take: "_Take", *, changed: bool, shared: bool, weigh: bool

@@ -341,18 +341,18 @@ class Server:
         batcher = self._canary_batcher if canary else self._batcher
         chosen = await batcher.submit(Job(request, shard, queued, queued - entered))
         learned = not request.preview and self._counts(request)
-        record = slate_record(
-            request, chosen, learned=learned, clicks_offset=shard.seen_offset, received=received
-        )
         await self._outbox.sure_of(shard)
-        # Opened before it is out: nobody can click before, and nobody's click may find it closed.
+        record = slate_record(
+            request, chosen, learned=learned, clicks_offset=shard.closed_offset, received=received
+        )
+        # Opened before it is out, and before any later click is folded: each may be an answer to it.
         if learned:
             shard.learning.open(record, chosen.features)
         features = chosen.features if learned else None
         try:
             await self._outbox.publish(shard, record, features, received=received)
-        except SlateTooLarge:
-            shard.slates.withdraw(record.request_id)
+        except Exception:  # it is not out
+            shard.learning.withdraw(record.request_id)
             raise
         shard.watermark.see(request.timestamp_ms, int(received * 1000))
         self._shadowing.offer(request, shard, record, busy=self._gate.in_flight > 1)

@@ -177,6 +177,15 @@ class Shard:
         """The last click that has been folded, as rows count: -1 before the first."""
         return self.logs.of("clicks") + self.clicks.position - 1
 
+    @property
+    def closed_offset(self) -> int:
+        """The last click that can be no answer to a slate that opens now, as rows count; -1 if any can.
+
+        After a restart, and while clicks are asked slates for, clicks are in the sums that are yet to be
+        passed.
+        """
+        return max(self.seen_offset, self.learning.rewarded_offset)
+
     def newest_offsets(self) -> dict[str, int]:
         """The newest offset of each topic in what was restored, -1 where there is none."""
         erased = self.profiles.erasures.marks.values()

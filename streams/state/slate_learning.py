@@ -77,6 +77,13 @@ class SlateLearning:
         self.recommended_offset = -1
         self.published: deque[tuple[int, str]] = deque()
         self._uncounted: list[Shown] = []
+        self._unpublished: set[str] = set()  # requests of open slates that are on their way out
+        self._ahead: set[str] = set()  # those of them that have been rewarded
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether something is learned from a slate that may never be out: a row must not have it yet."""
+        return bool(self._ahead)
 
     def learns_of(self, record: Recommendation) -> bool:
         """Whether anything is learned of a slate: not of one that a user in quarantine got."""
@@ -85,10 +92,13 @@ class SlateLearning:
     # Impressions
 
     def open(self, record: Recommendation, features: NDArray[np.float32]) -> None:
-        """Let a slate be rewarded from now on; one of an erased user, made before that, is left out."""
+        """Let a slate be rewarded from now on, before it is out; `count`, or `withdraw`, must follow.
+
+        One of an erased user, made before that, is left out.
+        """
         erased = self._profiles.erasures.through(record.user_id)
         if record.slate and (erased is None or record.clicks_offset > erased):
-            self._slates.add(
+            added = self._slates.add(
                 record.request_id,
                 record.user_id,
                 tuple(item.item_id for item in record.slate),
@@ -98,6 +108,17 @@ class SlateLearning:
                 after_offset=record.clicks_offset,
                 extra_bytes=CONTEXT_FACTOR * len(encode(record.context)) if record.context else 0,
             )
+            if added:
+                self._unpublished.add(record.request_id)
+
+    def withdraw(self, request_id: str) -> None:
+        """Take back a slate that was opened and could not be published."""
+        self._slates.withdraw(request_id)
+        self._settle(request_id)
+
+    def _settle(self, request_id: str) -> None:
+        self._unpublished.discard(request_id)
+        self._ahead.discard(request_id)
 
     def note_published(self, slates: Sequence[Shown]) -> None:
         """Leave published slates to the next `count_published`: many are counted for little more than one.
@@ -129,6 +150,8 @@ class SlateLearning:
         A slate that is in the sums already is not counted again.
         """
         self.published.extend((offset, record.request_id) for record, _, offset in slates)
+        for record, _, _ in slates:
+            self._settle(record.request_id)
         fresh = [slate for slate in slates if slate[2] > self.recommended_offset]
         if fresh:
             self.recommended_offset = fresh[-1][2]
@@ -197,6 +220,8 @@ class SlateLearning:
                 continue
             if self._profiles.quarantine.holds(click.user_id, offset):
                 continue
+            if slate.request_id in self._unpublished:
+                self._ahead.add(slate.request_id)
             taken = [p for p, actions in enumerate(slate.actions) if not positive.isdisjoint(actions)]
             responses = [action for action in slate.actions[found.position] if action in positive]
             first = click.action in positive and len(responses) == 1

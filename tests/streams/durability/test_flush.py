@@ -11,6 +11,7 @@ from streams.durability.flush import CLICKS_A_ROW, MAX_INTERVALS, SLICE, TURNS
 from streams.kafka.packed_rows import PackedRows
 from streams.kafka.partitioner import partition_of
 from streams.kafka.publisher import Row
+from streams.state.slate_learning import SlateLearning
 from streams.testing.publisher import MemoryPublisher
 from tests.streams.conftest import MakeMemory, Memory
 
@@ -224,3 +225,58 @@ async def test_partitions_are_written_a_part_at_a_time_and_each_of_them_in_its_t
             seen.append(written() - before)
         assert sorted(map(len, seen)) == [0, 1, 1, 1]
         assert written() == {0, 1, 2}
+
+
+async def test_what_a_slate_earns_before_it_is_out_is_written_once_it_is(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that ends before would leave a reward that nobody can account for."""
+    memory.events.content("a")
+    out, publish, count = asyncio.Event(), MemoryPublisher.publish, SlateLearning.count_published
+    looks = 0
+
+    async def held(self: MemoryPublisher, topic: str, partition: int, rows: Collection[Row], /) -> int:
+        if topic == "recommendations":
+            await out.wait()
+        assert out.is_set(), topic
+        return await publish(self, topic, partition, rows)
+
+    def looked(self: SlateLearning) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:  # the flush waits
+            out.set()
+        count(self)
+
+    async with memory.worker() as worker:
+        await worker.deliver()
+        monkeypatch.setattr(MemoryPublisher, "publish", held)
+        memory.events.request("u")
+        assert await worker.deliver_one("requests")
+        (shard,) = [one for one in worker.parts.partitions.live() if one.partition == PLACE]
+        async with asyncio.timeout(30):
+            while not shard.slates.has_open("u"):
+                await asyncio.sleep(0.001)
+        memory.events.click("u", "a")
+        assert await worker.deliver_one("clicks")
+        monkeypatch.setattr(SlateLearning, "count_published", looked)
+        await worker.parts.flusher.flush_shard(shard, shared=True)
+    async with memory.worker() as worker:
+        (shard,) = [one for one in worker.parts.partitions.live() if one.partition == PLACE]
+        assert (shard.statistics.serving.impressions, shard.statistics.serving.rewards) == (1, 1)
+
+
+async def test_a_slate_is_not_open_to_clicks_that_were_counted_before_a_restart(
+    make_memory: MakeMemory,
+) -> None:
+    memory = make_memory(read_your_writes_ms=0)
+    memory.events.content("a")
+    memory.events.click("v", "b")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await worker.flush()  # and nothing is committed
+    memory.events.request("v")
+    async with memory.worker() as worker:
+        await worker.deliver("requests")
+    (slate,) = memory.events.recommendations()
+    assert slate.clicks_offset == 0
