@@ -14,6 +14,7 @@ from model_core.network.model import Model
 from model_core.signals.sample_signals import Log
 from model_core.training.checkpoint import Checkpoint, Epoch, random_state, set_random_state
 from model_core.training.objective import Objective
+from model_core.training.together import ALONE, Together
 
 MIN_REPLAYED = 256
 """Stretches of before that are drawn at least: a pass over a handful would forget all others."""
@@ -26,12 +27,19 @@ Watch = Callable[[int, Epoch], None]
 
 
 class Trainer:
-    """Fits a model to samples, by `Objective`."""
+    """Fits a model to samples, by `Objective`; in several processes together, each takes a part of a step."""
 
     def __init__(
-        self, model: Model, log: Log, windows: Windows, samples: Samples, train: TrainConfig
+        self,
+        model: Model,
+        log: Log,
+        windows: Windows,
+        samples: Samples,
+        train: TrainConfig,
+        together: Together = ALONE,
     ) -> None:
         self.model = model
+        self._together = together
         self.windows = windows
         self.train = train
         self._most = train.batch_windows
@@ -80,7 +88,8 @@ class Trainer:
         total = epochs * len(self._batches(usable, None))
         history: list[Epoch] = []
         best = self._state()
-        saved = checkpoint.load() if checkpoint is not None else None
+        together = self._together
+        saved = together.told(lambda: None if checkpoint is None else checkpoint.load())
         if saved is not None and saved["model"].keys() == best.keys():  # else another version wrote it
             history = [Epoch(*epoch) for epoch in saved["history"]]
             best = saved["best"]
@@ -91,26 +100,23 @@ class Trainer:
             step = len(history) * (total // epochs)
             losses = []
             self.model.train()
-            for rows in self._batches(usable, self._rng):
+            for batch in together.told(lambda: self._drawn_batches(usable)):
                 rate = self.train.learning_rate * peak * _schedule(step / total)
                 for group in self._optimizer.param_groups:
                     group["lr"] = rate * group["pace"]
-                loss, retrieval = self._objective(rows, targets[rows])
-                self._optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-                self._optimizer.step()
-                losses.append(float(retrieval.detach()))
+                losses += self._step(batch.numpy()[together.rank :: together.size], targets)
                 step += 1
                 report("train", step / total)
-            mean = float(np.mean(losses))
+            together.match(self.model)
+            loss, steps = together.add_up(float(np.sum(losses)), len(losses))
+            mean = loss / steps
             if not math.isfinite(mean):
                 raise ValueError(f"the training loss must be finite, got {mean}; lower the learning rate")
             self.model.eval()
             history.append(Epoch(mean, self.validate(before)))
             if history[-1].validation <= min(epoch.validation for epoch in history):
                 best = self._state()
-            if checkpoint is not None:
+            if checkpoint is not None and together.leads:
                 checkpoint.save(
                     {
                         "history": [(epoch.loss, epoch.validation) for epoch in history],
@@ -126,6 +132,19 @@ class Trainer:
         report("train", 1.0)
         return history
 
+    def _step(self, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> list[float]:
+        """Take a step by what some windows, this process's, and those of the others say; return the loss."""
+        self._optimizer.zero_grad(set_to_none=True)
+        losses, weight = [], 0.0
+        if len(rows):
+            loss, retrieval = self._objective(rows, targets[rows])
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses, weight = [float(retrieval.detach())], self._objective.weight(rows, targets[rows])
+        self._together.average(self.model.parameters(), weight)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self._optimizer.step()
+        return losses
+
     def _draw(self, targets: NDArray[np.int64], since: int) -> NDArray[np.int64]:
         """Return the stretches with targets from row `since` on, and a draw of as many others.
 
@@ -140,14 +159,15 @@ class Trainer:
 
     def validate(self, since: int) -> float:
         """Mean retrieval loss of the next items from row `since` of the log on; 0 without any."""
-        total, count = 0.0, 0
+        total, count = 0.0, 0.0
         with torch.inference_mode():
             vectors = self.model.vectors()
-            for rows, targets in self._held_out(since):
+            for rows, targets in self._together.part(self._held_out(since)):
                 n = int((targets >= 0).sum())
                 loss = self._objective(rows, targets, ranking=False, vectors=vectors)[1]
                 total += n * float(loss)
                 count += n
+        total, count = self._together.add_up(total, count)
         return total / max(count, 1)
 
     def compare(self, since: int, vectors: Tensor, read: Tensor) -> Tensor:
@@ -175,6 +195,9 @@ class Trainer:
                 begin = int(first)
         batches.append(windows[begin:])
         return batches if rng is None else [batches[at] for at in rng.permutation(len(batches))]
+
+    def _drawn_batches(self, windows: NDArray[np.int64]) -> list[Tensor]:
+        return [torch.from_numpy(rows) for rows in self._batches(windows, self._rng)]
 
     def _held_out(self, since: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Batches of windows, and their targets from row `since` of the log on."""

@@ -136,6 +136,10 @@ class Objective:
             loss = loss + self.train.alignment * self.model.alignment(some)
         return loss, retrieval
 
+    def weight(self, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> float:
+        """What the targets of some windows weigh together; for arguments as of a call."""
+        return float(self._weight[self.windows.wanted[rows][targets >= 0]].sum())
+
     def _hardened(self, step: _Step, new: Tensor) -> tuple[Tensor, Tensor]:
         """Loss as it is, and under the step of items' parts that raises it the most, weighed together."""
         read = self._read_items(step)

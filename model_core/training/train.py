@@ -33,6 +33,7 @@ from model_core.training.linear import with_linear
 from model_core.training.newcomers import place_newcomers
 from model_core.training.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
 from model_core.training.recency import with_half_life
+from model_core.training.together import ALONE, Together
 from model_core.training.warm_start import Start, of_member, save_weights, take_over
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ def train_release(
     device: str = "auto",
     report: Report = lambda stage, done: None,
     watch: Watch = lambda number, epoch: None,
+    together: Together = ALONE,
 ) -> Trained:
     """Train on the first part of a log by time and write the release folder `out`.
 
@@ -72,6 +74,8 @@ def train_release(
     for that. The same seed gives the same release where the platform's arithmetic allows. The folder
     appears complete or not at all; a training that was killed goes on after its last whole epoch, by the file
     `<out>.checkpoint`, when it is started again in the same way.
+
+    Of several processes that train together this is what the first one does; the others `help_training`.
 
     Parameters
     ----------
@@ -87,44 +91,22 @@ def train_release(
         it is of another domain, and all is new.
     said
         What else the release is to say of its training.
+    together
+        The processes that train it; all have the same data and arguments.
 
     Raises
     ------
     ValueError
         If there is too little to train on, or a graph fails its check against torch.
     """
-    train, signals = train or TrainConfig(), signals or SignalConfig()
-    config = fit_widths(config or ModelConfig(), corpus)
-    if start is not None:
-        start.check_texts(corpus)
-        start = start.for_actions(weights)
-    if not 0.0 < until <= 1.0:
-        raise ValueError(f"until must be in (0, 1], got {until}")
-    split = int((until if until < 1.0 else 1.0 - HELD_OUT) * len(corpus.log))
-    if train.choose_half_life and not signals.popularity_half_life_ms:
-        signals = with_half_life(signals, corpus, corpus.log.first(split), split // 2)
-    if train.choose_linear:
-        signals = with_linear(signals, corpus.log.first(split), int((1.0 - train.calibration) * split))
     seconds: dict[str, float] = {}
     with _timed(seconds, "train"):
-        checkpoint = Checkpoint(
-            out.with_name(out.name + ".checkpoint"),
-            fingerprint(corpus, split, config, train, signals, start="" if start is None else start.version),
-        )
-        out.parent.mkdir(parents=True, exist_ok=True)
-        model, history = fit_model(
-            corpus,
-            split,
-            tuple(weights.values()),
-            config,
-            train,
-            signals,
-            start=start,
-            device=device,
-            report=report,
-            checkpoint=checkpoint,
-            watch=watch,
-        )
+        fitted = _fit(
+            corpus, weights, out, until=until, config=config, train=train, signals=signals, start=start,
+            device=device, report=report, watch=watch, together=together,
+        )  # fmt: skip
+    config, train, signals, split = fitted.config, fitted.train, fitted.signals, fitted.split
+    model = fitted.model
 
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -140,7 +122,7 @@ def train_release(
             signals=signals,
             metrics=metrics,
             training=asdict(train)
-            | {"until": until, "interactions": split, "history": [asdict(epoch) for epoch in history]}
+            | {"until": until, "interactions": split, "history": [asdict(epoch) for epoch in fitted.history]}
             | {"until_ms": int(corpus.log.times_ms[split - 1]), "weights": weights_sha256}
             | dict(said or {}),
         )
@@ -161,15 +143,90 @@ def train_release(
         scorer = Scorer(partial, threads=train.threads)
         compared = compare(scorer, corpus, split)
         describe({**compared.metrics, "onnx_difference": differences})
-        plot_learning_curve(partial / "learning-curve.png", history)
+        plot_learning_curve(partial / "learning-curve.png", fitted.history)
         plot_calibration(partial / "calibration.png", compared.probability, compared.relevant)
         plot_recall_by_popularity(partial / "recall-by-popularity.png", compared.by_popularity)
         report("evaluate", 1.0)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
     for number in range(config.ensemble):
-        checkpoint.of_member(number).delete()
+        fitted.checkpoint.of_member(number).delete()
     return Trained(read_release(out), seconds)
+
+
+def help_training(
+    corpus: Corpus,
+    weights: Mapping[str, float],
+    out: Path,
+    together: Together,
+    *,
+    until: float = 1.0,
+    config: ModelConfig | None = None,
+    train: TrainConfig | None = None,
+    signals: SignalConfig | None = None,
+    start: Start | None = None,
+    device: str = "auto",
+) -> None:
+    """Take part in the training of a release that the first of several processes writes.
+
+    All have the same corpus and arguments, which are those of `train_release`. What does not fit into memory
+    lies beside `out`.
+    """
+    _fit(
+        corpus, weights, out, until=until, config=config, train=train, signals=signals, start=start,
+        device=device, report=lambda stage, done: None, watch=lambda number, epoch: None, together=together,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A trained model, with all that was decided on the way."""
+
+    model: Model | Ensemble
+    history: list[Epoch]
+    config: ModelConfig
+    train: TrainConfig
+    signals: SignalConfig
+    split: int
+    checkpoint: Checkpoint
+
+
+def _fit(
+    corpus: Corpus,
+    weights: Mapping[str, float],
+    out: Path,
+    *,
+    until: float,
+    config: ModelConfig | None,
+    train: TrainConfig | None,
+    signals: SignalConfig | None,
+    start: Start | None,
+    device: str,
+    report: Report,
+    watch: Watch,
+    together: Together,
+) -> _Fitted:
+    """Train on the first part of a log: what all of several processes do together."""
+    train, signals = train or TrainConfig(), signals or SignalConfig()
+    config = fit_widths(config or ModelConfig(), corpus)
+    if start is not None:
+        start.check_texts(corpus)
+        start = start.for_actions(weights)
+    if not 0.0 < until <= 1.0:
+        raise ValueError(f"until must be in (0, 1], got {until}")
+    split = int((until if until < 1.0 else 1.0 - HELD_OUT) * len(corpus.log))
+    signals = _chosen(signals, corpus, split, train, together)
+    version = "" if start is None else start.version
+    checkpoint = Checkpoint(
+        out.with_name(out.name + ".checkpoint"),
+        fingerprint(corpus, split, config, train, signals, start=version),
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    model, history = fit_model(
+        corpus, split, tuple(weights.values()), config, train, signals, start=start, device=device,
+        report=report, checkpoint=checkpoint, watch=watch, together=together,
+    )  # fmt: skip
+    return _Fitted(model, history, config, train, signals, split, checkpoint)
 
 
 def fit_model(
@@ -185,6 +242,7 @@ def fit_model(
     report: Report = lambda stage, done: None,
     checkpoint: Checkpoint | None = None,
     watch: Watch = lambda number, epoch: None,
+    together: Together = ALONE,
 ) -> tuple[Model | Ensemble, list[Epoch]]:
     """Train and calibrate on the first `split` rows of a corpus's log.
 
@@ -195,6 +253,8 @@ def fit_model(
 
     The networks of an ensemble are trained one after the other, on the same samples, each from a seed of its
     own. They are balanced and calibrated together. The epochs are those of all of them.
+
+    Of several processes that train `together`, each has the same model in the end.
     """
     log = corpus.log.first(split)
     report("replay", 0.0)
@@ -225,21 +285,27 @@ def fit_model(
         if start is not None:
             taken = take_over(member, corpus.vocabulary, of_member(start, number))
             logger.info("the training goes on from release %s, with %d of its tensors", start.version, taken)
-        elif train.graph_embedding != "none" and corpus.edges.mask.any():
+        elif train.graph_embedding != "none" and corpus.edges.mask.any() and together.leads:
             start_from_graph(member, corpus, seeded, device=device, report=report)
-        trainers.append(Trainer(member, log, windows, samples, seeded))
+        together.match(member)
+        if not together.leads:
+            torch.manual_seed(seeded.seed + together.rank)  # what it draws is not what another one draws
+        trainers.append(Trainer(member, log, windows, samples, seeded, together))
         history += trainers[-1].fit(
             passes, before=recent, since=since, peak=1.0 if start is None else GOING_ON,
             report=_share(report, number, config.ensemble),
             checkpoint=None if checkpoint is None else checkpoint.of_member(number),
             watch=_after(watch, len(history)),
         )  # fmt: skip
-        place_newcomers(member, trainers[-1], log.first(recent), features)
+        if together.leads:
+            place_newcomers(member, trainers[-1], log.first(recent), features)
     model = served_as_one([one.model for one in trainers])
-    report("balance", 0.0)
-    balance(model, corpus, log, recent, signals)
-    report("balance", 1.0)
-    calibrate(model, corpus, log, recent, signals)
+    if together.leads:
+        report("balance", 0.0)
+        balance(model, corpus, log, recent, signals)
+        report("balance", 1.0)
+        calibrate(model, corpus, log, recent, signals)
+    together.match(model)
     for number, trainer in enumerate(trainers):
         trainer.fit(
             1, before=split, since=min(since, recent), peak=LAST,
@@ -247,6 +313,22 @@ def fit_model(
         )  # fmt: skip
         trainer.model.settle(log, features)
     return model, history
+
+
+def _chosen(
+    signals: SignalConfig, corpus: Corpus, split: int, train: TrainConfig, together: Together
+) -> SignalConfig:
+    """Return a copy with what later interactions decide."""
+
+    def chosen() -> dict[str, Any]:
+        log, found = corpus.log.first(split), signals
+        if train.choose_half_life and not found.popularity_half_life_ms:
+            found = with_half_life(found, corpus, log, split // 2)
+        if train.choose_linear:
+            found = with_linear(found, log, int((1.0 - train.calibration) * split))
+        return asdict(found)
+
+    return SignalConfig(**together.told(chosen))
 
 
 def members_of(model: Model | Ensemble) -> list[Model]:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from model_core.release.text_encoder import TextEncoder
     from model_core.training.fit import Watch
     from model_core.training.recipe import Recipe
+    from model_core.training.together import Together
     from model_core.training.train import Trained
 
 METRICS = "metrics.json"
@@ -152,6 +153,10 @@ def train_command(
     slatestream train --from-topics --recipe recipe.toml
 
     slatestream train --data few.csv --from build/release --out build/adapted
+
+    Several processes train a release together where `torchrun` starts them, which then is quicker:
+
+    torchrun --standalone --nproc-per-node 2 -m streams.cli train --data ratings.csv
     """
     how = HowRead(told or (), like_from, strict)
     source, name = (feedback, "--feedback FILE") if task == "policy" else (data, "--data FOLDER")
@@ -172,6 +177,8 @@ def train_command(
         }  # fmt: skip
         for option in (name for name, value in given.items() if value):
             raise SlatestreamError(f"{option} is for --task recommend, got it with --task {task}")
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise SlatestreamError(f"--task {task} trains in one process: start it without torchrun")
         if task == "policy":
             learning = PolicyOptions(
                 file=feedback, out=out, algorithm=algorithm, epochs=epochs or 20, seed=seed or 0,
@@ -201,10 +208,19 @@ def train_command(
                 "--robust": robust is not None, "--ensemble": ensemble is not None, "--from": base,
             }  # fmt: skip
             check_private(settings, [name for name, given in curved.items() if given])
-        with curves(tensorboard, wandb, {"until": until} | asdict(made)) as watch:
-            trained = _train(settings, made, data, how, out, until, device, watch, console, base)
+        from model_core.training.together import joined
+
+        with joined(device) as together:
+            if not together.leads:
+                console.quiet, tensorboard, wandb = True, None, None
+            with curves(tensorboard, wandb, {"until": until} | asdict(made)) as watch:
+                trained = _train(
+                    settings, made, data, how, out, until, device, watch, console, base, together
+                )
     except ValueError as error:
         raise SlatestreamError(f"train: {error}") from error
+    if trained is None:
+        return
     show(trained, out, console)
     if as_json:
         release = trained.release
@@ -231,10 +247,11 @@ def _train(
     watch: "Watch",
     console: Console,
     base: Path | None,
-) -> "Trained":
+    together: "Together",
+) -> "Trained | None":
     from model_core.language.export_text import check_encoder
     from model_core.training.private import train_private
-    from model_core.training.train import train_release
+    from model_core.training.train import help_training, train_release
     from model_core.training.warm_start import read_start
 
     check_there(data)
@@ -251,6 +268,13 @@ def _train(
             start.check_new(corpus)
         with stages.stage("Checking the text encoder"):
             check_encoder(encoder)
+        if not together.leads:
+            if not recipe.privacy.promised:  # else there is no network
+                help_training(
+                    corpus, settings.actions, out, together, until=until, config=recipe.model,
+                    train=recipe.train, signals=recipe.signals, start=start, device=device,
+                )  # fmt: skip
+            return None
         if recipe.privacy.promised:
             return train_private(
                 corpus, settings.actions, out, recipe.privacy, config=recipe.model, signals=recipe.signals,
@@ -270,6 +294,7 @@ def _train(
             device=device,
             report=stages.report,
             watch=watch,
+            together=together,
         )
 
 
