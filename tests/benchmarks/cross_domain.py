@@ -109,6 +109,8 @@ def _zero_shot(release: Path, dataset: Dataset, corpus: Corpus, n: int, truth: T
     """Hits of the source's release and of what needs no training, after n events."""
     scorer = Scorer(release)
     of = scorer.release
+    if shared := of.item_rows.keys() & corpus.vocabulary.item_rows.keys():
+        raise ValueError(f"domains must share no items, got {len(shared)} of one id, such as {min(shared)!r}")
     known = as_known(
         corpus, dataset, Vocabulary(of.item_rows, of.entity_rows, of.relation_rows), of.n_neighbours
     )

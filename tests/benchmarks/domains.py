@@ -2,6 +2,8 @@
 
 `FOLDER/lastfm-kg-mm` and `FOLDER/s3rec` have no times: a user's events are put in their order, and users
 beside each other by how far they are through theirs; where there is no order either (`lastfm`), it is drawn.
+Most sets number their items from 1, so items but films have the domain's name before their number: a release
+takes items of one id for the same.
 """
 
 import gzip
@@ -35,11 +37,10 @@ def news(folder: Path) -> Domain:
     with gzip.open(folder / "idea-news" / "idea-news.inter.gz", "rt", encoding="utf-8") as file:
         next(file)
         rows = [line.rstrip("\n").split("\t") for line in file]
-    users, items, ratings, times = zip(*rows, strict=True)
-    log = _log(
-        users, items, np.array(ratings, np.float32), 1000 * np.array(times, np.float64).astype(np.int64)
-    )
-    return _by_time(Dataset("news", log, [Item(one, one) for one in sorted(set(items))], []))
+    users, numbers, ratings, times = zip(*rows, strict=True)
+    ids = [f"news {one}" for one in numbers]
+    log = _log(users, ids, np.array(ratings, np.float32), 1000 * np.array(times, np.float64).astype(np.int64))
+    return _by_time(Dataset("news", log, [Item(one, one) for one in sorted(set(ids))], []))
 
 
 def artists(folder: Path) -> Domain:
@@ -55,8 +56,9 @@ def artists(folder: Path) -> Domain:
     later = np.array([row[3] == "2" for row in rows])
     order = np.random.default_rng(0).permutation(len(rows))
     order = order[np.argsort(later[order], kind="stable")]
-    users, ids = ([rows[at][column] for at in order.tolist()] for column in (0, 1))
-    items = [Item(one, names.get(one, one), text=tags.get(one)) for one in sorted(set(ids))]
+    users, numbers = ([rows[at][column] for at in order.tolist()] for column in (0, 1))
+    ids = [f"artist {one}" for one in numbers]
+    items = [Item(f"artist {one}", names.get(one, one), text=tags.get(one)) for one in sorted(set(numbers))]
     log = _log(users, ids, np.full(len(rows), 5.0, np.float32), BEGIN_MS + STEP_MS * np.arange(len(rows)))
     return Domain(Dataset("lastfm", log, items, []), int((~later).sum()))
 
@@ -66,7 +68,7 @@ def beauty(folder: Path) -> Domain:
     with gzip.open(folder / "s3rec" / "Beauty.txt.gz", "rt", encoding="utf-8") as file:
         pasts = [line.split() for line in file]
     owner = np.repeat(np.arange(len(pasts)), [len(past) - 1 for past in pasts])
-    item = np.array([one for _, *past in pasts for one in past])
+    item = np.array([f"product {one}" for _, *past in pasts for one in past])
     place = np.concatenate([np.arange(1, len(past)) / (len(past) - 1) for past in pasts])
     order = np.argsort(place, kind="stable")
     n = len(order)
