@@ -129,6 +129,11 @@ class Quarantined(msgspec.Struct, array_like=True, frozen=True):
         """Whether it holds now."""
         return bool(self.spans) and self.spans[-1][1] is None
 
+    def ended_before(self, offset: int) -> bool:
+        """Whether it had ended by the click at an offset."""
+        ends = [end for _, end in self.spans]
+        return not ends or (ends[-1] is not None and ends[-1] <= offset)
+
     @property
     def uncounted(self) -> list[tuple[int, int | None]]:
         """Spans of clicks that do not count in items."""

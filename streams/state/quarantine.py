@@ -112,9 +112,8 @@ class Quarantine:
             self._spans = None
 
     def _end(self, key: bytes, mark: Quarantined, end: int) -> None:
-        begin = mark.spans[-1][0]
-        last = [(begin, end)] if begin < end else []
-        self._put(key, msgspec.structs.replace(mark, spans=[*mark.spans[:-1], *last]))
+        *before, (begin, _) = mark.spans
+        self._put(key, msgspec.structs.replace(mark, spans=[*before, (begin, end)]))
 
     def _put(self, key: bytes, mark: Quarantined) -> None:
         self.marks[key] = mark

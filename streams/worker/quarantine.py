@@ -6,6 +6,7 @@ from streams.api.answers import Held, Quarantined, Span, Suspect
 from streams.clock import Clock
 from streams.durability import rows
 from streams.errors import OwnershipLost
+from streams.state.rings import OFFSET
 from streams.state.shard import Shard
 
 DAY_MS = 86_400_000
@@ -84,12 +85,19 @@ class Quarantines:
         return ended
 
     def judged(self, shard: Shard, user_id: str) -> bool:
-        """Tell whether a user is in quarantine, or was released before it would have ended by itself."""
-        mark = shard.profiles.quarantine.of(user_id)
+        """Tell whether a user is in quarantine, or is let be after one.
+
+        A user is let be after a release until the quarantine would have ended by itself, and in any case
+        until they click.
+        """
+        profiles = shard.profiles
+        with shard.users_lock:
+            mark, row = profiles.quarantine.of(user_id), profiles.row_of(user_id)
+            latest = -1 if row < 0 else int(profiles.rings.users[row, OFFSET])
         if mark is None:
             return False
         over = self._lasts_ms is not None and mark.since_ms <= self._now_ms() - self._lasts_ms
-        return mark.lasts or not over
+        return not (over and mark.ended_before(latest))
 
     def of(self, shard: Shard, suspects: Sequence[Suspect] = ()) -> Quarantined:
         """Return all who are or were in quarantine, the latest first; those who were erased have no id."""
