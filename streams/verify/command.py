@@ -94,7 +94,7 @@ def verify_command(
         kinds=tuple(one for one in KINDS if one in (kind or KINDS)),
         from_changelog=from_changelog, buckets=buckets, wait_s=wait, at=at,
     )  # fmt: skip
-    work = _verify(settings, scope, chosen, None if stored else urls, quiet=as_json)
+    work = compare(settings, scope, chosen, None if stored else urls, quiet=as_json)
     try:
         results = run_connected(settings, "verify", work)
     except ValueError as error:  # a changelog's row that is damaged, or of a newer version
@@ -109,9 +109,16 @@ def verify_command(
         raise typer.Exit(2)
 
 
-async def _verify(
+async def compare(
     settings: Settings, scope: "Scope", partitions: Sequence[int], urls: Sequence[str] | None, *, quiet: bool
 ) -> "list[Result]":
+    """Compare partitions, live or, without urls, as stored.
+
+    Raises
+    ------
+    SlatestreamError
+        If no worker, or no broker, answers.
+    """
     from streams.client.workers import Workers
     from streams.kafka.log import KafkaLog
     from streams.verify.answering import while_answered

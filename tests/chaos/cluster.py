@@ -63,6 +63,7 @@ class Cluster:
         try:
             yield
         except BaseException:
+            folder.mkdir(parents=True, exist_ok=True)
             to = folder / "broker"
             subprocess.run(["cp", "-r", "--sparse=always", self.broker.data_dir, to], check=False)
             raise

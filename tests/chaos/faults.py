@@ -4,8 +4,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from kafka import KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -91,7 +90,7 @@ def leave(run: Run) -> None:
 
 def has_room(run: Run) -> bool:
     """Whether another worker may start."""
-    return len(run.workers) < MAX_WORKERS
+    return len(run.workers) < len(run.wires)
 
 
 def fill_disk(run: Run) -> None:
@@ -99,9 +98,8 @@ def fill_disk(run: Run) -> None:
     for worker in run.workers:
         _limit_files(worker, 0)
     run.traffic()
-    with _no_files():
-        if has_room(run):
-            run.start(ready=False)
+    if has_room(run):
+        run.start(ready=False, disk=False)
     run.traffic()
     run.eventually(lambda: all(worker.is_ready() for worker in run.workers), "all are ready without a disk")
     for worker in run.workers:
@@ -111,17 +109,6 @@ def fill_disk(run: Run) -> None:
 def _limit_files(worker: WorkerProcess, size: int) -> None:
     assert worker.pid is not None
     resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-
-@contextmanager
-def _no_files() -> Iterator[None]:
-    """Let a process that is started write to no file."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def jump_clock(run: Run) -> None:
@@ -323,3 +310,5 @@ FAULTS: dict[str, Callable[[Run], None]] = {
         abort_clicks, compact, trim_clicks, erase_users, lose_offsets,
     )
 }  # fmt: skip
+
+OF_THE_BROKER = ("restart_broker", "kill_broker", "freeze_broker", "fill_broker_disk")

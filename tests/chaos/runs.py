@@ -14,12 +14,13 @@ from kafka.errors import KafkaError
 
 from streams.events import Recommendation, Request
 from streams.kafka.partitioner import partition_of
-from streams.settings import Settings
+from streams.settings import Settings, load_settings
 from streams.verify.compare import COMPARED
 from streams.worker.process import WorkerProcess, same_topics
 from tests.chaos.cluster import Cluster
 from tests.chaos.network import Wire
-from tests.chaos.worker import CLOCK
+from tests.chaos.verifying import verified_here
+from tests.chaos.worker import CLOCK, NO_DISK
 from tests.e2e.client import Client, film, wait_until
 from tests.e2e.conftest import FAST
 from tests.e2e.test_recovery import folded_digest, live_digest, owned, verified
@@ -51,6 +52,8 @@ class Run:
     directory : takes the workers' logs
     tree : has the code of workers that start, see the attribute
     kinds : of state, compared in the end
+    wires : its own, one for each worker that there may be; without, all of the cluster's
+    quick : it begins with one worker, and checks in this process instead of in others
     values : settings of the workers, beside those of every test
 
     Attributes
@@ -75,10 +78,13 @@ class Run:
         directory: Path,
         tree: Path | None = None,
         kinds: Sequence[str] = COMPARED,
+        wires: Sequence[Wire] | None = None,
+        quick: bool = False,
         **values: Any,
     ) -> None:
         self.settings = settings
         self.cluster = cluster
+        self.wires = cluster.wires if wires is None else wires
         self.draw = random.Random(seed)
         self.workers: list[WorkerProcess] = []
         self.tree = tree
@@ -90,6 +96,7 @@ class Run:
         self.is_trimmed = False
         self._directory = directory
         self._kinds = kinds
+        self._quick = quick
         self._values = FAST | values | PLAIN
         self._open = ExitStack()
         self._wires: dict[WorkerProcess, Wire] = {}
@@ -97,10 +104,10 @@ class Run:
         self._requests: dict[str, str] = {}  # users by request
 
     def __enter__(self) -> Self:
-        """Start two workers, and publish items."""
+        """Start two workers, or one, and publish items."""
         self.clock.write_text("0")
         self.client = self._open.enter_context(Client(self.settings))
-        for worker in [self.start(ready=False), self.start(ready=False)]:
+        for worker in [self.start(ready=False) for _ in range(1 if self._quick else 2)]:
             worker.wait_ready()
         self.client.content(*(film(f"i{n}", f"Film {n}") for n in range(ITEMS)))
         return self
@@ -162,16 +169,16 @@ class Run:
 
     # Workers
 
-    def start(self, *, ready: bool = True) -> WorkerProcess:
-        """Start a worker; it is ready on return, unless that is not waited for."""
+    def start(self, *, ready: bool = True, disk: bool = True) -> WorkerProcess:
+        """Start a worker, with or without a disk; it is ready on return, unless that is not waited for."""
         self._started += 1
-        wire = next(wire for wire in self.cluster.wires if wire not in self._wires.values())
+        wire = next(wire for wire in self.wires if wire not in self._wires.values())
         values = same_topics(self.settings, **self._values)
         worker = WorkerProcess(
             values | {"bootstrap_servers": f"127.0.0.1:{wire.port}"},
             log=self._directory / f"worker-{self._started}.log",
             command=("tests.chaos.worker", "worker"),
-            variables={CLOCK: str(self.clock), **of_tree(self.tree)},
+            variables={CLOCK: str(self.clock), **({} if disk else {NO_DISK: "1"}), **of_tree(self.tree)},
         )
         self._open.enter_context(worker)
         self.workers.append(worker)
@@ -239,7 +246,10 @@ class Run:
         assert self.client.dead_letters() == [], self.say("dead letters")
         # What is on the changelog is the same: a worker that knows nothing restores it.
         self.end(last)
-        self._is_the_fold(self.start())
+        if not self._quick:
+            self._is_the_fold(self.start())
+        elif not self.is_trimmed:
+            self._is_verified()
 
     def _is_the_fold(self, worker: WorkerProcess) -> None:
         """Wait until a worker that owns everything has what the log says; all kinds of rows are compared.
@@ -250,9 +260,20 @@ class Run:
         if not self.has_statements and "items" in self._kinds:
             expected = folded_digest(self.client)
             self.eventually(lambda: live_digest(worker) == expected, "the state is the fold of the log")
-        options = ["--from-changelog"] if self.is_trimmed else []
-        options += [f"--kind={kind}" for kind in self._kinds]
-        found = verified(self.client, "--url", worker.url, *options, **self._values)
+        self._is_verified(worker)
+
+    def _is_verified(self, worker: WorkerProcess | None = None) -> None:
+        """Compare the fold with a worker, or with what a restart would give; all kinds must be compared."""
+        if self._quick:
+            values = same_topics(self.settings, **self._values)
+            settings = load_settings(**{name: value for name, value in values.items() if value is not None})
+            url = None if worker is None else worker.url
+            found = verified_here(settings, url, from_changelog=self.is_trimmed)
+        else:
+            assert worker is not None
+            options = ["--from-changelog"] if self.is_trimmed else []
+            options += [f"--kind={kind}" for kind in self._kinds]
+            found = verified(self.client, "--url", worker.url, *options, **self._values)
         assert found == set(self._kinds), self.say(f"only {found} were compared")
 
     def log_is_read(self) -> None:

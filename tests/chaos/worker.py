@@ -1,16 +1,18 @@
 """A worker whose wall clock is off by what a file says, in seconds; it may change while the worker runs.
 
-With SIGUSR1 it prints what its tasks wait for.
+With SIGUSR1 it prints what its tasks wait for. With CHAOS_NO_DISK it can write no byte to any file.
 """
 
 import asyncio
 import atexit
 import os
+import resource
 import signal
 import time
 from pathlib import Path
 
 CLOCK = "CHAOS_CLOCK"
+NO_DISK = "CHAOS_NO_DISK"
 
 
 def shift_clock(file: Path) -> None:
@@ -33,6 +35,8 @@ def print_tasks(*_: object) -> None:
 
 
 if __name__ == "__main__":
+    if NO_DISK in os.environ:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     signal.signal(signal.SIGUSR1, print_tasks)
     # Python gives up its handlers before it has ended: whoever asks then would kill it.
     atexit.register(signal.signal, signal.SIGUSR1, signal.SIG_IGN)
