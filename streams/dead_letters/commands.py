@@ -122,7 +122,8 @@ def replay_command(
     """Send records that were refused to their topics again.
 
     Each is tried first: what a worker of these settings would refuse again stays where it is, and the reason
-    is named. Dead letters are not changed, so a record that is replayed twice counts twice.
+    is named. A record that has several letters, as after a crash, is sent once. Dead letters are not changed,
+    so a record that is replayed twice counts twice.
 
     slatestream dead-letters replay 12 --edit
 
@@ -222,7 +223,12 @@ def _one(settings: Settings, number: int) -> Held:
 
 
 async def _collect(settings: Settings, choice: Choice) -> list[Held]:
-    return [held async for held in read_letters(settings, choice)]
+    """Return the chosen letters; of a record that has several, as one read again after a crash, the last."""
+    letters: dict[tuple[object, ...], Held] = {}
+    async for held in read_letters(settings, choice):
+        letter = held.letter
+        letters[letter.topic, letter.partition, letter.offset, letter.value] = held
+    return list(letters.values())
 
 
 def _choice(settings: Settings, topic: str | None, reason: str | None, last: str | None) -> Choice:

@@ -88,6 +88,7 @@ def test_what_would_be_refused_again_stays_and_the_rest_is_replayed(
     refused(client, "clicks", b"u1", UNKNOWN_ACTION, "unknown_action")
     refused(client, "clicks", b"u1", JUNK, "invalid")
     refused(client, "clicks", b"u1", None, "null_value")
+    refused(client, "clicks", b"u1", UNKNOWN_ACTION, "unknown_action")  # read again, as after a crash
     assert "unknown action 'share'" in run("replay", "0", "--yes")
     monkeypatch.setenv("SLATESTREAM_ACTIONS", '{"like": 1.0, "share": 3.0}')
     said = run("replay", "--all", "--yes")

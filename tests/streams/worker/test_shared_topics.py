@@ -54,3 +54,6 @@ async def test_each_worker_says_where_it_is_reached_and_hears_of_the_others(make
         memory.log.append("policy-state", PLACE, [(key, b"http://other")])
         await worker.assign([1 - PLACE])
         assert parts.owner_url(PLACE) == "http://other"
+        await worker.assign([0, 1])  # and who owns it says so again, whatever a former owner has said
+        said = [row.value for row in memory.log.records("policy-state", PLACE) if row.key == key]
+        assert said == [b"http://one", b"http://other", b"http://one"]
