@@ -166,7 +166,9 @@ class Outbox:
             raise
         except Exception as error:  # whatever it is, nobody may be left waiting
             for one in slates:
-                if not one.published.done():
+                if one.published.done():  # who asked for it is gone, and takes nothing back
+                    shard.learning.withdraw(one.record.request_id)
+                else:
                     one.published.set_exception(error)
             return
         for one in slates:

@@ -8,6 +8,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 
 from streams.durability import flush
 from streams.durability.flush import CLICKS_A_ROW, MAX_INTERVALS, SLICE, TURNS
+from streams.events import Request
 from streams.kafka.packed_rows import PackedRows
 from streams.kafka.partitioner import partition_of
 from streams.kafka.publisher import Row
@@ -280,3 +281,33 @@ async def test_a_slate_is_not_open_to_clicks_that_were_counted_before_a_restart(
         await worker.deliver("requests")
     (slate,) = memory.events.recommendations()
     assert slate.clicks_offset == 0
+
+
+async def test_a_slate_that_was_refused_after_who_asked_has_gone_keeps_no_flush_waiting(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.events.content("a")
+    sent, gone, publish = asyncio.Event(), asyncio.Event(), MemoryPublisher.publish
+
+    async def refused(self: MemoryPublisher, topic: str, partition: int, rows: Collection[Row], /) -> int:
+        if topic == "recommendations":
+            sent.set()
+            await gone.wait()
+            raise MessageSizeTooLargeError
+        return await publish(self, topic, partition, rows)
+
+    async with memory.worker() as worker:
+        await worker.deliver()
+        (shard,) = [one for one in worker.parts.partitions.live() if one.partition == PLACE]
+        monkeypatch.setattr(MemoryPublisher, "publish", refused)
+        request = Request(request_id="r", user_id="u", timestamp_ms=memory.clock.now_ms, k=1)
+        asking = asyncio.ensure_future(worker.parts.server.answer(request, shard, received=0.0))
+        await asyncio.wait_for(sent.wait(), 30)
+        memory.events.click("u", "a")
+        assert await worker.deliver_one("clicks")
+        assert shard.learning.is_ahead
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        gone.set()
+        await asyncio.wait_for(worker.parts.flusher.flush_shard(shard, shared=True), 30)
+        assert not shard.slates.has_open("u")
