@@ -64,7 +64,6 @@ FOLDER_CIRCLES = (
         "model_core.release", "model_core.signals", "model_core.training",
     ),
     ("online_learning.policies", "online_learning.rl"),
-    ("streams.bench", "streams.demo", "streams.ope"),
     (
         "streams.decoding", "streams.durability", "streams.kafka", "streams.metrics", "streams.state",
     ),

@@ -17,11 +17,12 @@ from streams.attack.fakes import KINDS
 from streams.attack.run import AFTER, BEFORE, DURING, AttackPlan, Course, Stage, run
 from streams.attack.site import MemorySite
 from streams.attack.topics import TopicSite, check_test_cluster
-from streams.bench.report import machine, write_report
+from streams.bench.report import write_report
 from streams.demo.dataset import fetch
 from streams.errors import ConfigurationError, SlatestreamError
 from streams.items.table import load_scorer
 from streams.releases.opening import check_release
+from streams.session.machine import machine
 from streams.settings import Settings, load_settings
 
 WITHOUT, DEFENDED = "no attack", "attacked, defences on"

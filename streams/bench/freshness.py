@@ -18,13 +18,15 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from streams.bench.report import machine, write_report
+from streams.bench.report import write_report
 from streams.client import SlateClient
 from streams.demo.publish import publish_rows
-from streams.demo.session import clean_exit, cluster
 from streams.errors import SlatestreamError
 from streams.events import Click, Content, Recommendation, Request, encode
 from streams.kafka.publisher import Publisher
+from streams.session.cluster import cluster
+from streams.session.ending import clean_exit
+from streams.session.machine import machine
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
 

@@ -17,15 +17,17 @@ import typer
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from rich.console import Console
 
-from streams.bench.report import machine, write_report
+from streams.bench.report import write_report
 from streams.bench.stages import loop_lag_ms
 from streams.bench.wide import wide_clicks
-from streams.demo.session import clean_exit, cluster
 from streams.errors import SlatestreamError
 from streams.kafka.options import aiokafka_client_options
 from streams.kafka.partitioner import partitions_of
 from streams.kafka.publisher import Publisher, Row
 from streams.kafka.topics import topic_name, topic_partitions
+from streams.session.cluster import cluster
+from streams.session.ending import clean_exit
+from streams.session.machine import machine
 from streams.settings import Settings
 from streams.worker.process import MetricsReading, WorkerProcess, same_topics
 

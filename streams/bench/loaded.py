@@ -15,9 +15,9 @@ from streams.bench.report import Say
 from streams.bench.stages import Stage, loop_lag_ms, stages_between
 from streams.bench.work import Outcome, Work
 from streams.bench.world import catalogue_rows, history_rows, publish_all
-from streams.demo.session import cluster
 from streams.errors import SlatestreamError
 from streams.kafka.topics import topic_name
+from streams.session.cluster import cluster
 from streams.settings import Settings
 from streams.worker.process import MetricsReading, WorkerProcess, same_topics
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from model_core.signals.config import SignalConfig
 from streams.bench.avro_shapes import avro_shapes
-from streams.bench.report import machine, print_table, speaker, write_report
+from streams.bench.report import print_table, speaker, write_report
 from streams.bench.shapes import SHAPES, Shape
 from streams.bench.wide import START_MS, wide_clicks
 from streams.decoding.clicks import ClickColumns, click_columns
@@ -25,6 +25,7 @@ from streams.events import decode_click
 from streams.kafka.columns import TIMESTAMP, RecordColumns
 from streams.mapping.click_reader import ClickReader
 from streams.metrics import Metrics
+from streams.session.machine import machine
 from streams.settings import DEFAULT_ACTIONS, Settings
 from streams.settings.sources import parse_sources
 from streams.state.item_index import ItemIndex

@@ -13,14 +13,16 @@ from rich.console import Console
 from streams.bench.folding import follow
 from streams.bench.load import LoadProcess, librdkafka_options
 from streams.bench.options import Set, settings_given
-from streams.bench.report import Say, machine, print_table, speaker, write_report
+from streams.bench.report import Say, print_table, speaker, write_report
 from streams.bench.steps import Steps
 from streams.bench.work import Work
 from streams.bench.world import CHUNK, Rows, catalogue_rows, history_rows, publish_all
-from streams.demo.session import clean_exit, cluster
 from streams.errors import SlatestreamError
 from streams.kafka.partitioner import partitions_of
 from streams.kafka.topics import topic_name
+from streams.session.cluster import cluster
+from streams.session.ending import clean_exit
+from streams.session.machine import machine
 from streams.settings import Settings
 from streams.state.catalogue import encode_item_state
 from streams.worker.process import WorkerProcess, same_topics

@@ -16,9 +16,10 @@ from online_learning.policies.policy import Policy
 from online_learning.policies.registry import POLICIES, Learning, create_policy
 from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
-from streams.bench.report import machine, print_table, speaker, write_report
-from streams.demo.session import clean_exit
+from streams.bench.report import print_table, speaker, write_report
 from streams.errors import ConfigurationError
+from streams.session.ending import clean_exit
+from streams.session.machine import machine
 
 ENTITIES, RELATIONS, GENRES = 3_000, 8, 19
 LEARNED, REWARDED = 20_000, 2_000  # impressions and rewards that every policy has learned from

@@ -33,16 +33,20 @@ from streams.bench.references import (
     Reference,
     prequential_hits,
 )
-from streams.bench.report import machine, write_report
+from streams.bench.report import write_report
 from streams.client import SlateClient
 from streams.demo.arms import quantiles_ms
 from streams.demo.dataset import fetch
 from streams.demo.publish import click_rows, content_rows, publish_rows, user_rows
-from streams.demo.session import caught_up, clean_exit, cluster, keep_checking, race, train
 from streams.demo.taste import LIKED
 from streams.events import Click, Request
 from streams.kafka.publisher import Publisher
 from streams.releases.opening import check_release
+from streams.session.catching_up import caught_up
+from streams.session.cluster import cluster
+from streams.session.ending import clean_exit, keep_checking, race
+from streams.session.machine import machine
+from streams.session.training import train
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
 

@@ -16,13 +16,15 @@ from streams.bench.load import librdkafka_options
 from streams.bench.loaded import Bench, Load, Over
 from streams.bench.ratios import Compared, compare, read_ratios, warnings_of
 from streams.bench.ready import import_seconds, start_once
-from streams.bench.report import Say, machine, print_table, speaker, write_report
+from streams.bench.report import Say, print_table, speaker, write_report
 from streams.bench.steps import Steps
 from streams.bench.wide import wide_clicks
 from streams.bench.world import catalogue_rows, publish_all, random_release
-from streams.demo.session import clean_exit, cluster
 from streams.errors import SlatestreamError
 from streams.kafka.topics import topic_name
+from streams.session.cluster import cluster
+from streams.session.ending import clean_exit
+from streams.session.machine import machine
 from streams.worker.process import WorkerProcess, same_topics
 
 ITEMS, USERS, KNOWN = 2_000, 5_000, 300

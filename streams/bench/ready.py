@@ -13,12 +13,14 @@ import typer
 from rich.console import Console
 
 from streams.bench.options import Set, settings_given, split
-from streams.bench.report import machine, print_table, speaker, write_report
+from streams.bench.report import print_table, speaker, write_report
 from streams.bench.steps import Steps
 from streams.bench.world import random_release
-from streams.demo.session import clean_exit, cluster
 from streams.errors import ConfigurationError
 from streams.releases.opening import check_release
+from streams.session.cluster import cluster
+from streams.session.ending import clean_exit
+from streams.session.machine import machine
 from streams.settings import Settings
 from streams.worker.process import WorkerError, WorkerProcess, same_topics
 

@@ -13,12 +13,14 @@ from rich.console import Console
 from streams.bench.folding import bare_consumer, folding_of, follow
 from streams.bench.load import librdkafka_options
 from streams.bench.options import Set, settings_given, whole_numbers
-from streams.bench.report import Say, machine, print_table, speaker, write_report
+from streams.bench.report import Say, print_table, speaker, write_report
 from streams.bench.steps import Steps
 from streams.bench.world import history_rows, publish_all
-from streams.demo.session import clean_exit, cluster
 from streams.errors import SlatestreamError
 from streams.kafka.topics import topic_name, topic_partitions
+from streams.session.cluster import cluster
+from streams.session.ending import clean_exit
+from streams.session.machine import machine
 from streams.settings import Settings
 from streams.worker.process import WorkerError, WorkerProcess, same_topics
 

@@ -15,13 +15,15 @@ from streams.bench.folding import folding_of, follow
 from streams.bench.latency import Latencies
 from streams.bench.load import librdkafka_options, run_together
 from streams.bench.options import Set, settings_given, whole_numbers
-from streams.bench.report import machine, plot_curves, print_table, speaker, write_report
+from streams.bench.report import plot_curves, print_table, speaker, write_report
 from streams.bench.steps import Steps
 from streams.bench.wide import wide_clicks
 from streams.bench.work import Work
 from streams.bench.world import catalogue_rows, publish_all, random_release
-from streams.demo.session import clean_exit, cluster
 from streams.kafka.topics import topic_name
+from streams.session.cluster import cluster
+from streams.session.ending import clean_exit
+from streams.session.machine import machine
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
 

@@ -11,12 +11,13 @@ from model_core.network.config import MAX_MEMBERS, ModelConfig
 from model_core.release.scorer import Scorer
 from streams.bench.graphs import time_scorer
 from streams.bench.options import split, whole_numbers
-from streams.bench.report import machine, plot_curves, print_table, speaker, write_report
+from streams.bench.report import plot_curves, print_table, speaker, write_report
 from streams.bench.steps import Steps
 from streams.bench.world import random_release
-from streams.demo.session import clean_exit
 from streams.errors import ConfigurationError
 from streams.releases.opening import check_release
+from streams.session.ending import clean_exit
+from streams.session.machine import machine
 
 PRECISIONS = ("fp32", "int8", "fp16")
 GPU = "CUDAExecutionProvider"

@@ -10,13 +10,14 @@ from rich.console import Console
 
 from streams.bench.loaded import CLICKS_WARM_UP_S, PROBE_S, Load, Measured, Over, Overloaded, serving
 from streams.bench.options import Set, numbers, settings_given, split, whole_numbers
-from streams.bench.report import machine, plot_curves, print_table, speaker, write_report
+from streams.bench.report import plot_curves, print_table, speaker, write_report
 from streams.bench.stages import Stage
 from streams.bench.steps import Steps
 from streams.bench.world import random_release
-from streams.demo.session import clean_exit
 from streams.errors import ConfigurationError
 from streams.releases.opening import check_release
+from streams.session.ending import clean_exit
+from streams.session.machine import machine
 
 SETUP_S = 40.0  # a broker, a worker, a catalogue: as expected before it is known
 COLUMNS = (

@@ -10,8 +10,9 @@ import msgspec
 import typer
 from rich.console import Console
 
-from streams.bench.report import Say, cell, machine_facts, speaker
+from streams.bench.report import Say, cell, speaker
 from streams.errors import ConfigurationError
+from streams.session.machine import machine_facts
 
 BEGIN, END = "<!-- begin: written by `slatestream bench sizing` -->", "<!-- end -->"
 BUSY = 0.6

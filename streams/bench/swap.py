@@ -21,16 +21,18 @@ from model_core.release.folder import MANIFEST, sign_manifest
 from streams.bench.latency import Latencies
 from streams.bench.loaded import READY_S, Bench, Load, Over
 from streams.bench.options import Set, settings_given
-from streams.bench.report import Say, machine, print_table, speaker, write_report
+from streams.bench.report import Say, print_table, speaker, write_report
 from streams.bench.world import catalogue_rows, history_rows, publish_all, random_release
 from streams.client import SlateClient
-from streams.demo.session import clean_exit, cluster
 from streams.errors import SlatestreamError
 from streams.events import Request
 from streams.kafka.publisher import Publisher
 from streams.kafka.topics import topic_name
 from streams.releases.changes import Kind, ReleaseChange, encode_change
 from streams.releases.store import ReleaseStore
+from streams.session.cluster import cluster
+from streams.session.ending import clean_exit
+from streams.session.machine import machine
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
 

@@ -10,10 +10,10 @@ from rich.console import Console
 from streams.canary.trips import Canary
 from streams.client import SlateClient
 from streams.commands.ask import check_url
-from streams.demo.session import clean_exit, race
 from streams.errors import SlatestreamError
 from streams.kafka.connected import run_connected
 from streams.metrics.port import metrics_port
+from streams.session.ending import clean_exit, race
 from streams.settings import Settings, load_settings
 
 

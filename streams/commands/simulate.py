@@ -17,8 +17,8 @@ from streams.commands.refuse import check_device
 from streams.commands.stages import show_stages
 from streams.commands.tastes import fit_tastes
 from streams.demo.dataset import fetch
-from streams.demo.session import clean_exit
 from streams.errors import SlatestreamError
+from streams.session.ending import clean_exit
 from streams.settings import load_settings
 
 if TYPE_CHECKING:

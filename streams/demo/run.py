@@ -16,19 +16,22 @@ import typer
 from rich.console import Console
 
 from model_core.data.datasets import Dataset, load_recbole
-from streams.bench.report import machine
 from streams.client import SlateClient
 from streams.demo.dataset import fetch
 from streams.demo.off_policy import ATTRIBUTION_WINDOW_MS, CANDIDATES, evaluate_log
 from streams.demo.plot import click_through_svg
 from streams.demo.publish import click_rows, content_rows, publish_rows, read_past, user_rows
-from streams.demo.session import caught_up, clean_exit, cluster, keep_checking, race, train
 from streams.demo.summary import checks, print_summary, summarise
 from streams.demo.table import show
 from streams.demo.taste import population
 from streams.demo.users import Simulation, Traffic
 from streams.kafka.publisher import Publisher
 from streams.releases.opening import check_release
+from streams.session.catching_up import caught_up
+from streams.session.cluster import cluster
+from streams.session.ending import clean_exit, keep_checking, race
+from streams.session.machine import machine
+from streams.session.training import train
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, environment, same_topics
 

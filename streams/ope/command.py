@@ -13,7 +13,6 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 
 from online_learning.ope.slates import SLATE_ESTIMATORS
-from streams.demo.session import clean_exit
 from streams.errors import SlatestreamError
 from streams.kafka.reader import read_partition
 from streams.kafka.topic_admin import check_topics
@@ -22,6 +21,7 @@ from streams.ope.estimates import DEFAULT_ESTIMATORS, Sampling
 from streams.ope.live import Window, follow
 from streams.ope.log import Reward, SlateLog
 from streams.ope.report import Report, as_json, count, evaluate_columns, show
+from streams.session.ending import clean_exit
 from streams.settings import Settings, load_settings
 
 SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}

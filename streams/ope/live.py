@@ -12,7 +12,6 @@ from prometheus_client.registry import Collector
 from rich.console import Console
 from rich.live import Live
 
-from streams.demo.session import race
 from streams.kafka.reader import TailReader
 from streams.kafka.topics import topic_name, topic_partitions
 from streams.metrics import Described
@@ -20,6 +19,7 @@ from streams.metrics.port import metrics_port
 from streams.ope.estimates import Sampling
 from streams.ope.log import MALFORMED, Reward, SlateLog
 from streams.ope.report import Report, count, evaluate_columns, table
+from streams.session.ending import race
 from streams.settings import Settings
 
 

@@ -15,7 +15,6 @@ from model_core.release.folder import read_release
 from streams.broker.embedded import EmbeddedBroker
 from streams.commands.training_result import beaten_by, surely_better
 from streams.demo.publish import publish_rows
-from streams.demo.session import run_train
 from streams.errors import SlatestreamError
 from streams.importing.choices import Choices
 from streams.importing.command import check_usable, rejected_rows, share_rejected
@@ -26,6 +25,7 @@ from streams.kafka.publisher import Publisher
 from streams.kafka.topic_admin import create_topics
 from streams.quickstart.folder import Folder
 from streams.quickstart.met import Met
+from streams.session.training import run_train
 from streams.settings import Settings, load_settings
 from streams.worker.process import environment, same_topics
 

@@ -13,13 +13,13 @@ from rich.console import Console
 
 from streams.cache import cache_folder, writable_folder
 from streams.clock import SYSTEM_CLOCK
-from streams.demo.session import clean_exit, race
 from streams.errors import ConfigurationError, SlatestreamError
 from streams.kafka.log import KafkaLog
 from streams.kafka.topic_admin import check_topics
 from streams.metrics.port import metrics_port
 from streams.releases.changes import read_changes
 from streams.releases.opening import ConfigFile, StoreUrl, open_store
+from streams.session.ending import clean_exit, race
 from streams.settings import load_settings
 from streams.trainer.drift_follower import DriftFollower
 from streams.trainer.loop import Loop, run_step

@@ -15,7 +15,7 @@ from online_learning.ope.slates import SLATE_ESTIMATORS, LoggedSlates
 from online_learning.policies.policy_spec import PolicySpec
 from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
-from streams.bench.report import machine
+from streams.session.machine import machine
 
 WEIGHTS = np.array([0.3, 0.15, -0.1, 0.05])
 PRIOR = LinearPrior(WEIGHTS, precision=20.0)

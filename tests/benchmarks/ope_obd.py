@@ -21,7 +21,7 @@ import typer
 
 from online_learning.ope.estimators import ESTIMATORS, LoggedActions
 from online_learning.ope.evaluation import Refusal, evaluate
-from streams.bench.report import machine
+from streams.session.machine import machine
 
 PEER = Path(__file__).with_name("ope_obd_peer.py")
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "obd-sample"

@@ -15,16 +15,17 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from streams.bench.report import machine
 from streams.client import SlateClient
 from streams.demo.publish import publish_rows
-from streams.demo.session import caught_up, cluster
 from streams.events import Click, Content, Recommendation, Request, encode
 from streams.experiments.definition import Experiment, Variant, encode_experiment
 from streams.kafka.publisher import Publisher
 from streams.ope.command import read_topic
 from streams.ope.estimates import LIVE, Sampling, judge, measured, remedy
 from streams.ope.log import Columns, SlateLog
+from streams.session.catching_up import caught_up
+from streams.session.cluster import cluster
+from streams.session.machine import machine
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
 

@@ -24,10 +24,10 @@ from model_core.data.datasets import load_recbole
 from online_learning.rl.learners import LEARNERS
 from online_learning.rl.race import OPTIMUM, Race
 from online_learning.simulator.config import SimulatorConfig
-from streams.bench.report import machine
 from streams.commands.reward_plot import plot_rewards
 from streams.commands.tastes import fit_tastes
 from streams.demo.dataset import fetch
+from streams.session.machine import machine
 
 SATIATION = SimulatorConfig(sessions=3)
 CONTROL = replace(SATIATION, satiation=0.0, boredom=0.0)

@@ -27,10 +27,10 @@ from model_core.network.config import TrainConfig
 from model_core.release.folder import add_learned, read_release
 from model_core.release.scorer import Scorer
 from model_core.training.train import train_release
-from streams.bench.report import machine
 from streams.commands.training_log import as_dataset
 from streams.learning.learned import SCHEMA_VERSION, Learned, encode_learned
 from streams.releases.store import ReleaseStore
+from streams.session.machine import machine
 from streams.state.spaces import Spaces
 from streams.testing.worker import MemoryWorker
 from streams.trainer.refit import refit

@@ -29,16 +29,19 @@ from rich.console import Console
 from model_core.data.datasets import Dataset, load_recbole
 from streams.bench.latency import Latencies
 from streams.bench.loaded import Bench, Load, Over
-from streams.bench.report import machine
 from streams.client import SlateClient
 from streams.demo.dataset import fetch
 from streams.demo.publish import click_rows, content_rows, publish_rows
-from streams.demo.session import caught_up, clean_exit, cluster, train
 from streams.errors import SlatestreamError
 from streams.events import Request
 from streams.kafka.publisher import Publisher
 from streams.releases.changes import publish_change
 from streams.releases.store import ReleaseStore
+from streams.session.catching_up import caught_up
+from streams.session.cluster import cluster
+from streams.session.ending import clean_exit
+from streams.session.machine import machine
+from streams.session.training import train
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, environment, same_topics
 

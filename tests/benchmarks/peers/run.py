@@ -30,12 +30,14 @@ from rich.console import Console
 
 from streams.bench.folding import Mark, bare_consumer, folding_of, follow
 from streams.bench.load import librdkafka_options
-from streams.bench.report import Say, machine, print_table, speaker, write_report
+from streams.bench.report import Say, print_table, speaker, write_report
 from streams.bench.steps import Steps
-from streams.demo.session import clean_exit, cluster
 from streams.errors import SlatestreamError
 from streams.kafka.topic_admin import create_topics
 from streams.kafka.topics import topic_name
+from streams.session.cluster import cluster
+from streams.session.ending import clean_exit
+from streams.session.machine import machine
 from streams.settings import Settings
 from streams.worker.process import DIE_WITH_PARENT, WorkerProcess, process_cpu_seconds, same_topics
 from tests.benchmarks.peers.engines import ENGINES, Engine

@@ -25,15 +25,6 @@ def test_a_figure_has_as_many_digits_as_it_is_good_for(value: Any, text: str):
     assert report.cell(value) == text
 
 
-def test_the_machine_is_named_with_its_load():
-    facts = report.machine_facts()
-    assert facts["cores"] >= 1
-    assert facts["memory_gib"] > 0
-    assert facts["load_1_min"] >= 0
-    assert f"{facts['cores']} cores, {facts['cpu']}" in report.machine()
-    assert "load " in report.machine()
-
-
 def test_a_report_is_json_with_the_machine_and_the_moment(tmp_path: Path):
     said: list[str] = []
     path = tmp_path / "deep" / "x.json"
