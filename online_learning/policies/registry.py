@@ -14,8 +14,8 @@ from online_learning.policies.linear_ucb import LinearUcbPolicy
 from online_learning.policies.logistic_thompson import LogisticThompsonPolicy
 from online_learning.policies.options import names_of, part_of
 from online_learning.policies.policy import Policy, RegisteredPolicy
+from online_learning.policies.policy_release import ReleasedPolicy
 from online_learning.policies.softmax import SoftmaxPolicy
-from online_learning.rl.release import ReleasedPolicy
 from online_learning.statistics.linear import LinearStatistics
 from online_learning.statistics.posterior import LinearPrior
 from online_learning.statistics.sums import Statistics

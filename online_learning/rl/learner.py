@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from online_learning.policies.rl_policy import RlPolicy
 from online_learning.rl.networks import LATER, NOW, Batch, LearnerConfig, Network, to_batch
 from online_learning.rl.plackett_luce import log_probabilities
-from online_learning.rl.policy import RlPolicy
 from online_learning.rl.steps import Steps
 
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from online_learning.rl.policy import Scorer
+from online_learning.policies.rl_policy import Scorer
 from online_learning.rl.steps import Steps
 
 NOW, LATER = 0, 1

@@ -81,8 +81,8 @@ def train_policy(options: PolicyOptions, settings: Settings) -> None:
 def _train(options: PolicyOptions, settings: Settings, console: Console) -> None:
     import torch
 
+    from online_learning.policies.policy_release import PolicyRelease
     from online_learning.rl.learners import create_learner
-    from online_learning.rl.release import PolicyRelease
     from streams.commands.feedback_log import read_feedback
 
     torch.set_num_threads(1)  # networks this small are slower with more

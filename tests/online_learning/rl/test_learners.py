@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from online_learning.policies.rl_policy import RlPolicy
 from online_learning.rl.dqn import DqnConfig
 from online_learning.rl.learners import LEARNERS, create_learner
 from online_learning.rl.networks import LearnerConfig
-from online_learning.rl.policy import RlPolicy
 from online_learning.rl.ppo import PpoConfig
 from online_learning.rl.race import Race
 from online_learning.rl.reinforce import ReinforceConfig

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from online_learning.policies.policy_release import PolicyRelease
 from online_learning.policies.registry import create_policy
-from online_learning.rl.policy import Scorer
-from online_learning.rl.release import PolicyRelease
+from online_learning.policies.rl_policy import Scorer
 from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
 from streams.commands.feedback_log import read_feedback

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from online_learning.rl.policy import Scorer
-from online_learning.rl.release import PolicyRelease
+from online_learning.policies.policy_release import PolicyRelease
+from online_learning.policies.rl_policy import Scorer
 from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
 from streams.errors import ConfigurationError

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from online_learning.policies.policy_release import PolicyRelease, read_policy_release
 from online_learning.policies.registry import create_policy
-from online_learning.rl.policy import RlPolicy, Scorer
-from online_learning.rl.release import PolicyRelease, read_policy_release
+from online_learning.policies.rl_policy import RlPolicy, Scorer
 from online_learning.statistics.posterior import LinearPrior
 from tests.policy_checks import CHECKS, DIM, FEATURE_SPACE, PRIOR, Make, random_candidates, request, same
 

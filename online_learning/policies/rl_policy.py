@@ -1,4 +1,4 @@
-"""Serves what a learner learned: a small network over each candidate's features, in numpy."""
+"""Serves what a learner of `online_learning.rl` learned: a small network over each candidate's features."""
 
 from dataclasses import dataclass
 

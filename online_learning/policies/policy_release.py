@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from online_learning.policies.policy import Policy
-from online_learning.rl.policy import RlPolicy, Scorer
+from online_learning.policies.rl_policy import RlPolicy, Scorer
 from online_learning.statistics.posterior import LinearPrior
 
 SCHEMA = 1
