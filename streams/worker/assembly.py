@@ -23,7 +23,6 @@ from streams.items.text_encoder import open_text_encoder
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import Ends, Log, RowPublisher
-from streams.kafka.log_watch import LogWatch
 from streams.kafka.placement import Placement
 from streams.kafka.producer_patches import Identity
 from streams.kafka.record_batch import RecordBatch
@@ -62,6 +61,7 @@ from streams.worker.agents.requests import RequestAgent
 from streams.worker.agents.users import UserAgent
 from streams.worker.idle_users import IdleUsers
 from streams.worker.inspect import Inspector
+from streams.worker.log_watch import LogWatch
 from streams.worker.neighbours import Neighbours
 from streams.worker.partitions import Partitions
 from streams.worker.quarantine import Quarantines

@@ -13,7 +13,6 @@ from streams.durability.digest import digest
 from streams.durability.flush import TURNS
 from streams.durability.state_rows import FOLDED, Bucket, Kind, StateRow, copy_rows, digest_of
 from streams.kafka.lags import Waiting
-from streams.kafka.log_watch import LOOK_INTERVAL_S
 from streams.kafka.progress import RecentIds
 from streams.kafka.startup_check import check_cluster
 from streams.learning.learner import LEARN_INTERVAL_S, POSITIONS_INTERVAL_S
@@ -25,6 +24,7 @@ from streams.state.shard import Shard, items_of, users_of
 from streams.worker.allocator import give_back
 from streams.worker.assembly import Parts
 from streams.worker.log_metrics import LogCounter
+from streams.worker.log_watch import LOOK_INTERVAL_S
 from streams.worker.loop_lag import measure_loop_lag
 from streams.worker.ready_log import ReadyLog
 from streams.worker.reclaimer import SWEEP_INTERVAL_S
