@@ -24,12 +24,12 @@ from aiokafka.errors import (
     RecordListTooLargeError,
 )
 
+from streams.decoding.dead_letters import DeadLetters
 from streams.decoding.records import NULL_KEY, TOO_LARGE, Rejected
 from streams.kafka.closing import closed
 from streams.kafka.column_fetch import fetch_columns
 from streams.kafka.columns import Record, RecordColumns
 from streams.kafka.consumer_patches import commit_without_deleted
-from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.group_offsets import GroupOffsets, ask_group_offsets
 from streams.kafka.lags import Waiting
 from streams.kafka.layout import ask_layout

@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 from streams.clock import Clock
+from streams.decoding.dead_letters import DeadLetters
 from streams.decoding.records import TOO_LARGE, Rejected
 from streams.errors import OwnershipLost
 from streams.events import Recommendation, Request
-from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
 from streams.kafka.record_batch import RecordBatch
 from streams.metrics import Metrics

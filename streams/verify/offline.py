@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from model_core.signals.config import SignalConfig
 from streams.decoding.clicks import ClickColumns, click_columns
+from streams.decoding.dead_letters import DeadLetters
 from streams.decoding.records import Rejected
 from streams.durability.restore import Restorer, decoded_slates, reopen
 from streams.durability.rows import Erased, Quarantined, erased_key
 from streams.durability.state_rows import Bucket, Kind, StateRow, copy_rows
 from streams.events import Recommendation
 from streams.kafka.columns import RecordColumns
-from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import Log
 from streams.kafka.placement import Placement

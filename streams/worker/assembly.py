@@ -14,13 +14,13 @@ from model_core.signals.config import SignalConfig
 from model_core.signals.weighing import Weigher
 from online_learning.statistics.position_bias import POSITIONS
 from streams.clock import SYSTEM_CLOCK, Clock
+from streams.decoding.dead_letters import DeadLetters
 from streams.durability.flush import Flusher
 from streams.durability.restore import Restorer
 from streams.items.content import ContentEncoder
 from streams.items.media import MediaEncoders
 from streams.items.table import AnyScorer
 from streams.items.text_encoder import open_text_encoder
-from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import Ends, Log, RowPublisher
 from streams.kafka.placement import Placement

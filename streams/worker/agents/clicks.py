@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from streams.decoding.click_kernels import USER
 from streams.decoding.clicks import ClickColumns, click_columns
+from streams.decoding.dead_letters import DeadLetters
 from streams.events import Request
 from streams.kafka.columns import RecordColumns
-from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.placement import Placement
 from streams.kafka.record_batch import RecordBatch
 from streams.metrics import Metrics

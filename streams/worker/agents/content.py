@@ -6,11 +6,11 @@ from typing import Any
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from streams.decoding.dead_letters import DeadLetters
 from streams.decoding.records import NULL_KEY, TOO_LARGE, Rejected, decode
 from streams.errors import OwnershipLost
 from streams.events import Content, decode_content
 from streams.items.content import ContentEncoder
-from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import RowPublisher
 from streams.kafka.publisher import Row

@@ -2,8 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 
+from streams.decoding.dead_letters import DeadLetters
 from streams.kafka.columns import RecordColumns
-from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.record_batch import RecordBatch
 from streams.mapping.translate import Translator
 from streams.metrics import Metrics

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Awaitable, Callable
 
+from streams.decoding.dead_letters import DeadLetters
 from streams.decoding.records import decode, key_mismatches, refuse_future_requests
 from streams.events import decode_request
 from streams.kafka.columns import RecordColumns
-from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.inputs import Inputs
 from streams.kafka.placement import Placement
 from streams.kafka.record_batch import RecordBatch

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from streams.decoding.dead_letters import DeadLetters
 from streams.decoding.records import NULL_KEY, TOO_LARGE, Rejected, decode, key_mismatches
 from streams.errors import OwnershipLost
 from streams.events import UserUpdate, decode_user, encode
-from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.placement import Placement
 from streams.kafka.record_batch import RecordBatch
 from streams.kafka.topics import TOPICS

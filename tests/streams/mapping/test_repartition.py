@@ -18,8 +18,8 @@ from kafka.admin import (
 )
 
 from streams.broker.embedded import EmbeddedBroker
+from streams.decoding.dead_letters import DeadLetters
 from streams.events import decode_dead_letter, decode_user
-from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.options import kafka_client_options
 from streams.kafka.publisher import Publisher
 from streams.kafka.reader import read_partition

@@ -4,9 +4,9 @@ import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import ConsumerRecord
 
+from streams.decoding.dead_letters import DeadLetters
 from streams.decoding.records import INVALID, Rejected
 from streams.events import decode_dead_letter
-from streams.kafka.dead_letters import DeadLetters
 from streams.metrics import Metrics
 from streams.testing.clock import HandClock
 from streams.testing.log import MemoryLog
