@@ -1,4 +1,4 @@
-"""A slate as HTTP tells it: its record, and what is told of its items on demand."""
+"""Answers of the HTTP API, one msgspec struct a route; a slate is its record, and what is asked for with it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +26,141 @@ class Slate(Recommendation, frozen=True, kw_only=True):
 
     slate: list[TitledItem]  # type: ignore[assignment]  # nobody appends to it
     unknown_items: list[str] = []
+
+
+class Contribution(msgspec.Struct, frozen=True):
+    """One summand of a score, and its standard error where it was sampled.
+
+    kind is "history" (an item of the user's history, as the model reads it), "entity" (the user is near it),
+    "modality" (a part that describes the item), "covisits", "popularity" or "ease". name is the id of the
+    user's item for "history", "covisits" and "ease", the entity, or the modality; label says it in words.
+    """
+
+    kind: str
+    name: str
+    label: str
+    value: float
+    error: float = 0.0
+
+
+class Path(msgspec.Struct, frozen=True):
+    """The strongest way through the knowledge graph from something the user did to the item."""
+
+    item_id: str
+    title: str
+    action: str
+    relation: str
+    entity: str
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Answer of `GET /v1/explanations/{user_id}/{item_id}`: a score taken apart.
+
+    base and the values of contributions sum to value, but for completeness_error. unit is "logit": value is
+    ``log(score / (1 - score))`` and base the same of an item and a user of whom nothing is known; or, where
+    no release is served, "level": value is ``score / (1 - score)``. groups has the sum of each kind, of
+    modalities one by one. eligible says whether the item could be in a slate of the user now. orders is how
+    many orders the standard errors come from; 0 when nothing was sampled. runs is how often the model ran.
+    """
+
+    user_id: str
+    item_id: str
+    title: str
+    model_version: str
+    unit: str
+    score: float
+    value: float
+    base: float
+    contributions: list[Contribution]  # the largest first, for or against
+    groups: dict[str, float]
+    completeness_error: float
+    orders: int
+    runs: int
+    eligible: bool
+    summary: str
+    timestamp_ms: int
+    clicks_offset: int
+    path: Path | None = None
+    reasons: list[str] = []
+    fallback: str | None = None
+
+
+class Met(msgspec.Struct, frozen=True):
+    """An event of a user, as it is remembered."""
+
+    item_id: str
+    title: str
+    action: str
+    timestamp_ms: int
+
+
+class Weighed(msgspec.Struct, frozen=True):
+    """Something with a weight; for an item, title says what it is called."""
+
+    name: str
+    weight: float
+    title: str = ""
+
+
+class UserState(msgspec.Struct, frozen=True):
+    """Answer of `GET /v1/users/{user_id}`: what the worker knows of a user.
+
+    events counts all that ever came, actions the same by action; history has the latest of those that are
+    kept, the newest first. affinities are entities of the items of the history, each event weighing what its
+    action does, and half as much where it is `affinity_half_life_ms` older than the latest. quarantined says
+    that what the user does now counts for nobody else; suspicion how much the user looks as if it should not.
+    """
+
+    user_id: str
+    events: int
+    actions: dict[str, int]
+    history: list[Met]
+    affinities: list[Weighed]
+    attributes: dict[str, str]
+    preferences: list[str]
+    blocked_items: list[str]
+    partition: int
+    clicks_offset: int
+    quarantined: bool = False
+    suspicion: float = 0.0
+
+
+class ItemState(msgspec.Struct, frozen=True):
+    """Answer of `GET /v1/items/{item_id}`: what the worker knows of an item.
+
+    described says whether `content` has it; eligible whether it could be in a slate now, whoever asks.
+    popularity counts the events that speak for it; neighbours are what is met together with it, by weight.
+    """
+
+    item_id: str
+    title: str
+    described: bool
+    eligible: bool
+    edges: list[tuple[str, str]]  # (relation, entity)
+    popularity: int
+    neighbours: list[Weighed]
+    published_ms: int | None = None
+
+
+class ListedItem(msgspec.Struct, frozen=True):
+    """An item of a list; what the score is depends on the list."""
+
+    item_id: str
+    score: float
+    title: str
+
+
+class ItemList(msgspec.Struct, frozen=True):
+    """Answer of `GET /v1/lists/{name}` and `/v1/lists/similar/{item_id}`: items, the best first.
+
+    as_of_ms is the time that was ranked for: that of the newest event. item_id is whose the list is, where it
+    is one of similar items.
+    """
+
+    name: str
+    items: list[ListedItem]
+    as_of_ms: int
+    item_id: str | None = None
 
 
 class PartitionState(msgspec.Struct, frozen=True):
@@ -97,6 +232,12 @@ class Quarantined(msgspec.Struct, frozen=True):
     partition: int
     users: list[Held]
     suspects: list[Suspect] = []
+
+
+decode_explanation = msgspec.json.Decoder(Explanation).decode
+decode_user_state = msgspec.json.Decoder(UserState).decode
+decode_item_state = msgspec.json.Decoder(ItemState).decode
+decode_item_list = msgspec.json.Decoder(ItemList).decode
 
 
 def slate_body(record: Recommendation, request: Request, title: Title, *, titles: bool) -> bytes:

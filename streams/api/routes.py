@@ -3,9 +3,17 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from streams.api.answers import Held, PartitionState, Quarantined, Slate
+from streams.api.answers import (
+    Explanation,
+    Held,
+    ItemList,
+    ItemState,
+    PartitionState,
+    Quarantined,
+    Slate,
+    UserState,
+)
 from streams.api.asking import OF_LISTS, OF_STATE, PARAMETERS, Asked, Holding, Parameter
-from streams.events import Explanation, ItemList, ItemState, UserState
 from streams.settings.tokens import Scope
 
 Place = Literal["public", "admin", "both"]

@@ -15,19 +15,22 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 import msgspec
 
-from streams.api.answers import Held, PartitionState, Quarantined, Slate
-from streams.errors import SlatestreamError
-from streams.events import (
-    UNDECODABLE,
+from streams.api.answers import (
     Explanation,
+    Held,
     ItemList,
     ItemState,
+    PartitionState,
+    Quarantined,
+    Slate,
     UserState,
     decode_explanation,
     decode_item_list,
     decode_item_state,
     decode_user_state,
 )
+from streams.errors import SlatestreamError
+from streams.events import UNDECODABLE
 
 TOKEN_VARIABLE = "SLATES_TOKEN"
 """Environment variable from which commands take a bearer token."""

@@ -7,8 +7,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from streams.api.answers import Contribution, Explanation
 from streams.commands.ask import HERE, AsJson, Url, ask
-from streams.events import Contribution, Explanation, encode
+from streams.events import encode
 
 BAR, SHORT_BAR = 12, 5  # characters to each side, in a wide terminal and in a narrow one
 WIDE = 110  # columns

@@ -7,9 +7,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from streams.api.answers import ItemList
 from streams.commands.ask import HERE, AsJson, Url, ask
 from streams.errors import SlatestreamError
-from streams.events import MAX_SLATE, ItemList, encode
+from streams.events import MAX_SLATE, encode
 
 ROWS = 10
 

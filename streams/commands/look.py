@@ -9,15 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from streams.api.answers import Slate
+from streams.api.answers import ItemState, Slate, UserState, Weighed
 from streams.commands.ask import HERE, AsJson, Url, ask
-from streams.events import (
-    MAX_SLATE,
-    ItemState,
-    UserState,
-    Weighed,
-    encode,
-)
+from streams.events import MAX_SLATE, encode
 
 ROWS = 10
 BAR = 16

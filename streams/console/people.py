@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streams.events import Explanation, Request, UserState
+from streams.api.answers import Explanation, UserState
+from streams.events import Request
 from streams.serving.explainer import ExplanationError
 from streams.serving.lane import Lane
 from streams.serving.previews import Preview

@@ -12,7 +12,8 @@ import xxhash
 from model_core.explanation.contributions import MODALITIES, SIGNALS, Attribution, explain_steps, split_signal
 from model_core.release.batches import ItemBatch
 from model_core.signals.trends import in_last_hour
-from streams.events import Contribution, Explanation, Path, Request
+from streams.api.answers import Contribution, Explanation, Path
+from streams.events import Request
 from streams.items.table import AnyScorer, ItemTable
 from streams.serving.eligibility import Eligibility
 from streams.serving.own_clicks import OwnClicks

@@ -13,8 +13,8 @@ from model_core.signals.joint import joint_scores
 from model_core.signals.parts import Parts, PartsReader
 from model_core.signals.popularity import Popularity
 from model_core.signals.trends import Trends
+from streams.api.answers import ItemList, ListedItem
 from streams.clock import Clock
-from streams.events import ItemList, ListedItem
 from streams.serving.allowed_rows import is_among
 from streams.serving.eligibility import Eligibility
 from streams.state.shared import SharedState

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 from aiohttp import web
 
 from streams.api.address import is_local, reachable_host, url_of
-from streams.api.answers import slate_body
+from streams.api.answers import ItemList, slate_body
 from streams.api.asking import (
     MAX_BUCKETS,
     OF_LISTS,
@@ -38,7 +38,7 @@ from streams.api.routes import ROUTES, Place
 from streams.api.tls import server_context
 from streams.durability.state_rows import Bucket, Kind
 from streams.errors import ConfigurationError, OwnershipLost
-from streams.events import ItemList, Recommendation, Request, encode
+from streams.events import Recommendation, Request, encode
 from streams.kafka.partitioner import partition_of
 from streams.serving.explainer import ExplanationError
 from streams.serving.gate import Overloaded

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.signals.neighbour_groups import UNIT
-from streams.events import ItemState, Met, UserState, Weighed
+from streams.api.answers import ItemState, Met, UserState, Weighed
 from streams.serving.eligibility import Eligibility
 from streams.settings import Settings
 from streams.state.catalogue import MAX_EDGES

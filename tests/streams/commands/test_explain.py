@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from rich.console import Console
 
+from streams.api.answers import Contribution, Explanation, Path
 from streams.cli import main
 from streams.commands.explain import _show
-from streams.events import Contribution, Explanation, Path
 
 ANSWER = Explanation(
     user_id="ann",

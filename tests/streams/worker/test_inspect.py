@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.events import decode_item_state, decode_user_state
+from streams.api.answers import decode_item_state, decode_user_state
 from tests.streams.conftest import MakeMemory
 from tests.streams.worker.test_http import http
 
