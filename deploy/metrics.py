@@ -5,7 +5,7 @@ from pathlib import Path
 
 from streams.canary.trips import DESCRIBED as CANARY
 from streams.canary.trips import STAGES as TRIP_STAGES
-from streams.metrics import DEAD_LETTER_REASONS, Described, Metrics, tables
+from streams.metrics import REASON_LABELS, Described, Metrics, tables
 from streams.ope.live import DESCRIBED as OPE
 from streams.trainer.told import CAUSES, OUTCOMES
 from streams.trainer.told import DESCRIBED as TRAINER
@@ -60,7 +60,7 @@ def document() -> str:
         "| label | values |", "|---|---|",
         *(f"| `outcome` of `events_total`, `topic=\"{topic}\"` | {listed(values)} |"
           for topic, values in tables.EVENTS.items()),
-        f"| `reason` of `dead_letters_total` | {listed(DEAD_LETTER_REASONS)} |",
+        f"| `reason` of `dead_letters_total` | {listed(REASON_LABELS)} |",
         f"| `fallback` | {listed(tables.FALLBACKS)} |",
         f"| `policy` | {listed(tables.POLICIES)} |",
         f"| `outcome` of `rewards_total` | {listed(tables.REWARD_OUTCOMES)} |",

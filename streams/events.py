@@ -229,7 +229,10 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 DEAD_LETTER_BYTES = 262_144
-
+DEAD_LETTER_REASONS = (
+    "invalid", "timestamp", "future", "unknown_action", "null_value", "null_key", "media", "text",
+    "too_large", "mapping",
+)  # fmt: skip
 
 Wire = TypeVar("Wire", bound=msgspec.Struct)
 

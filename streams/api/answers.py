@@ -1,4 +1,4 @@
-"""Answers of the HTTP API, one msgspec struct a route; a slate is its record, and what is asked for with it."""
+"""Answers of the HTTP API, a msgspec struct a route; a slate is its record and what is asked for with it."""
 
 from collections.abc import Callable
 from typing import Any

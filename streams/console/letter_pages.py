@@ -12,8 +12,8 @@ from streams.console.evaluations import Kept, aside
 from streams.console.screen import Screen, fields, whole
 from streams.console.security import Forms
 from streams.dead_letters.show import readable, text_of
-from streams.decoding.records import REASONS
 from streams.errors import SlatestreamError
+from streams.events import DEAD_LETTER_REASONS
 from streams.settings import Settings
 
 NUMBER = re.compile(r"[0-9]{1,18}")
@@ -33,7 +33,7 @@ class LetterPages:
         self._forms = forms
         self._letters = {
             reason: Kept(partial(letters.read_latest, settings, reason), fresh_s=FRESH_S)
-            for reason in (None, *REASONS)
+            for reason in (None, *DEAD_LETTER_REASONS)
         }
 
     def routes(self) -> list[web.RouteDef]:
@@ -47,8 +47,8 @@ class LetterPages:
     async def dead_letters(self, http: web.Request) -> web.Response:
         """Answer with the latest dead letters."""
         reason = http.query.get("reason") or None
-        if reason not in (None, *REASONS):
-            raise web.HTTPBadRequest(text=f"reason must be one of {', '.join(REASONS)}")
+        if reason not in (None, *DEAD_LETTER_REASONS):
+            raise web.HTTPBadRequest(text=f"reason must be one of {', '.join(DEAD_LETTER_REASONS)}")
         try:
             found = await self._letters[reason].soon()
         except (KafkaError, SlatestreamError) as error:

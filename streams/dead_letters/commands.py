@@ -17,8 +17,8 @@ from rich.console import Console
 from streams.dead_letters.log import Choice, Held, read_letters
 from streams.dead_letters.replay import input_of, refusal, replay, why_not
 from streams.dead_letters.show import as_line, readable, show_letter, show_letters
-from streams.decoding.records import REASONS
 from streams.errors import SlatestreamError
+from streams.events import DEAD_LETTER_REASONS
 from streams.kafka.connected import run_connected
 from streams.kafka.topic_admin import ConfigFile
 from streams.kafka.topics import TOPICS, topic_name
@@ -27,7 +27,7 @@ from streams.settings import Settings, load_settings
 
 Number = Annotated[int, typer.Argument(min=0, help="Number of the letter, as `list` shows it.")]
 Topic = Annotated[str | None, typer.Option(help="Only of this topic, without the prefix: clicks, ...")]
-Reason = Annotated[str | None, typer.Option(help=f"Only of this reason: {', '.join(REASONS)}.")]
+Reason = Annotated[str | None, typer.Option(help=f"Only of this reason: {', '.join(DEAD_LETTER_REASONS)}.")]
 Last = Annotated[str | None, typer.Option(help="Only of so long ago: 90s, 30m, 1h or 2d.")]
 Lines = Annotated[bool, typer.Option("--json", help="A line of JSON a letter, values in base64.")]
 
@@ -234,8 +234,8 @@ async def _collect(settings: Settings, choice: Choice) -> list[Held]:
 def _choice(settings: Settings, topic: str | None, reason: str | None, last: str | None) -> Choice:
     if topic is not None and topic not in TOPICS:
         raise SlatestreamError(f"--topic must be one of {', '.join(TOPICS)}, got {topic!r}")
-    if reason is not None and reason not in REASONS:
-        raise SlatestreamError(f"--reason must be one of {', '.join(REASONS)}, got {reason!r}")
+    if reason is not None and reason not in DEAD_LETTER_REASONS:
+        raise SlatestreamError(f"--reason must be one of {', '.join(DEAD_LETTER_REASONS)}, got {reason!r}")
     return Choice(
         topic=None if topic is None else topic_name(settings, topic),
         reason=reason,

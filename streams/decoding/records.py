@@ -25,16 +25,13 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from streams.events import DEAD_LETTER_BYTES, UNDECODABLE, DeadLetter, Request, encode
+from streams.events import DEAD_LETTER_BYTES, DEAD_LETTER_REASONS, UNDECODABLE, DeadLetter, Request, encode
 
 T = TypeVar("T")
 
-REASONS = (
-    "invalid", "timestamp", "future", "unknown_action", "null_value", "null_key", "media", "text",
-    "too_large", "mapping",
-)  # fmt: skip
-
-INVALID, TIMESTAMP, FUTURE, UNKNOWN_ACTION, NULL_VALUE, NULL_KEY, MEDIA, TEXT, TOO_LARGE, MAPPING = REASONS
+INVALID, TIMESTAMP, FUTURE, UNKNOWN_ACTION, NULL_VALUE, NULL_KEY, MEDIA, TEXT, TOO_LARGE, MAPPING = (
+    DEAD_LETTER_REASONS
+)
 
 # A record's time before this (1973) is no time: of a producer that gave none, or a topic of old records.
 EARLIEST_MS = 100_000_000_000

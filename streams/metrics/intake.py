@@ -1,10 +1,10 @@
 """Metrics of a worker's input, and of records that the broker refuses."""
 
-from streams.decoding.records import REASONS
+from streams.events import DEAD_LETTER_REASONS
 from streams.metrics.registry import Registered, bound, check, unknown
 from streams.metrics.tables import BATCH, EVENTS, INPUTS, KEYED_BY_USER, PRODUCED
 
-DEAD_LETTER_REASONS = (*REASONS, "other")
+REASON_LABELS = (*DEAD_LETTER_REASONS, "other")
 
 
 class Intake(Registered):
@@ -84,7 +84,7 @@ class Intake(Registered):
     def count_dead_letters(self, topic: str, reason: str, n: int = 1) -> None:
         """Add n dead letters; they are counted as events with outcome "dead_letter" too."""
         check(topic, INPUTS)
-        self._dead.labels(topic, reason if reason in DEAD_LETTER_REASONS else "other").inc(n)
+        self._dead.labels(topic, reason if reason in REASON_LABELS else "other").inc(n)
         self._events[topic, "dead_letter"].inc(n)
 
     def count_produce_error(self, topic: str) -> None:
