@@ -5,8 +5,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from streams.clock import Clock
@@ -17,15 +15,15 @@ from streams.events import Recommendation, Request
 from streams.kafka.inputs import Inputs
 from streams.kafka.record_batch import RecordBatch
 from streams.metrics import Metrics
-from streams.serving.batcher import Batcher
 from streams.serving.gate import Gate, Overloaded, Ticket
-from streams.serving.lane import Lane, Lanes
+from streams.serving.lane import Lanes
 from streams.serving.outbox import Outbox, SlateTooLarge
 from streams.serving.own_clicks import OwnClicks
 from streams.serving.popular import PopularSlates
 from streams.serving.published import PublishedSlates
-from streams.serving.records import Chosen, slate_record
-from streams.serving.request_batch import Gathered, Job
+from streams.serving.records import slate_record
+from streams.serving.request_batch import Job
+from streams.serving.scoring import Scoring
 from streams.serving.shadowing import Shadowing
 from streams.serving.slate_quota import SlateQuota
 from streams.settings import Settings
@@ -34,15 +32,6 @@ from streams.state.shard import Shard
 log = logging.getLogger(__name__)
 
 CHEAP = 4  # requests answered from the cheap path at a time, for each one that may be in flight
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Requests whose slates are made together, by one lane."""
-
-    lane: Lane
-    jobs: Sequence[Job]
-    gathered: Gathered
 
 
 class Server:
@@ -92,16 +81,7 @@ class Server:
             max_requests=bounds[0], max_bytes=bounds[1], max_queue_s=settings.max_queue_ms / 1000,
             max_batch=settings.max_batch,
         )  # fmt: skip
-        # Of its own, so that nobody waits for a canary but its users.
-        self._batcher, self._canary_batcher = (
-            Batcher[Job, Batch, Chosen](
-                partial(self._gather, lane_of=lane_of), make, max_batch=settings.max_batch, took=self._took
-            )
-            for lane_of, make in (
-                (lambda: lanes.serving, _make),
-                (lambda: lanes.canary or lanes.serving, self._make_as_canary),
-            )
-        )
+        self._scoring = Scoring(lanes, max_batch=settings.max_batch, metrics=metrics, took=self._took)
         self._cheap_gate = Gate(max_requests=CHEAP * bounds[0], max_bytes=CHEAP * bounds[1])
         self._falls_back = settings.when_overloaded == "fallback"
         max_age_ms = settings.max_request_age_ms
@@ -114,8 +94,7 @@ class Server:
     def start(self, crash: Callable[[BaseException], None]) -> None:
         """Begin to score; an error that the worker must not survive goes to `crash`."""
         self._crash = crash
-        self._batcher.start()
-        self._canary_batcher.start()
+        self._scoring.start()
         if self._falls_back or self._max_age_s < math.inf:
             self._refreshing = asyncio.create_task(self._popular.keep_fresh())
             self._refreshing.add_done_callback(self._crash_on_error)
@@ -128,8 +107,7 @@ class Server:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._shadowing.stop()
         await self._outbox.stop()
-        await self._batcher.stop()
-        await self._canary_batcher.stop()
+        await self._scoring.stop()
         await self._own_clicks.stop()
 
     def refresh_popular(self) -> None:
@@ -337,9 +315,7 @@ class Server:
             (self._inputs.want if clicks_end is None else self._inputs.expect)()
             await self._own_clicks.wait(shard, request.user_id, end=clicks_end)
         queued = time.perf_counter()
-        canary = self._lanes.of(request.user_id) is not self._lanes.serving
-        batcher = self._canary_batcher if canary else self._batcher
-        chosen = await batcher.submit(Job(request, shard, queued, queued - entered))
+        chosen = await self._scoring.slate(Job(request, shard, queued, queued - entered))
         learned = not request.preview and self._counts(request)
         await self._outbox.sure_of(shard)
         record = slate_record(
@@ -376,28 +352,3 @@ class Server:
         self._gate.took(requests, seconds)
         self._inputs.took(seconds)
         self._own_clicks.took(seconds)
-
-    def _gather(self, jobs: Sequence[Job], lane_of: Callable[[], Lane]) -> Batch:
-        metrics, now = self._metrics, time.perf_counter()
-        metrics.observe_stages("wait", (job.waited for job in jobs))
-        metrics.observe_stages("queue", (now - job.queued for job in jobs))
-        metrics.observe_score_batch(len(jobs))
-        lane = lane_of()  # once for the batch: none of its slates is of two releases
-        gathered = lane.batches.gather(jobs)
-        metrics.observe_stage("gather", time.perf_counter() - now)
-        return Batch(lane, jobs, gathered)
-
-    async def _make_as_canary(self, batch: Batch) -> list[Chosen]:
-        """Make the slates of a batch; where a canary cannot, the release that serves does."""
-        try:
-            return await _make(batch)
-        except Exception as error:
-            if batch.lane is self._lanes.serving:
-                raise
-            self._lanes.fail(batch.lane, error)
-            return await _make(self._gather(batch.jobs, lambda: self._lanes.serving))
-
-
-async def _make(batch: Batch) -> list[Chosen]:
-    make, lane = batch.lane.slates.make, batch.lane
-    return await asyncio.get_running_loop().run_in_executor(lane.inference, make, batch.gathered)

@@ -340,7 +340,7 @@ async def test_an_id_whose_answer_failed_may_be_asked_again(
         await worker.deliver()
         async with http(worker) as (client, url):
             with monkeypatch.context() as patch:
-                patch.setattr(worker.parts.server._batcher, "submit", failing)
+                patch.setattr(worker.parts.server._scoring, "slate", failing)
                 async with client.get(f"{url}?request_id=r") as answer:
                     assert answer.status == 500
             async with client.get(f"{url}?request_id=r") as answer:
