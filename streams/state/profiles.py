@@ -10,18 +10,17 @@ all or none, its item rows taken last; an offset is committed when both kinds of
 `covisits_first` is set, no users' rows become durable without item rows.
 """
 
-import math
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from model_core.robust.influence import NO_BOUND, Bound
-from model_core.signals.reserved import room, with_room
+from model_core.signals.reserved import with_room
 from streams.durability.rows import chunk_key, stated_key
-from streams.state import fold_kernels, history_kernels, rings
+from streams.state import fold_kernels, history_kernels, ring_memory, rings
 from streams.state import profile_kernels as kernels
 from streams.state.erasures import Erasures
 from streams.state.id_table import IdTable
@@ -29,9 +28,6 @@ from streams.state.quarantine import Quarantine
 from streams.state.rings import CHUNK
 
 MAX_HISTORY = 65_535 * CHUNK - 1
-
-# Reserved in each partition; what comes beyond is copied once, to twice the room.
-LIKELY_USERS, LIKELY_CHUNKS, LIKELY_EVENTS = 1 << 21, 1 << 23, 1 << 26
 
 
 class Stated(msgspec.Struct, frozen=True):
@@ -97,24 +93,8 @@ class Profiles:
         self.logs = b""  # which logs the offsets in rows are of: a `LogsRow`
         self.dirty_stated: set[int] = set()
         self.tombstones: set[bytes] = set()
-        heap = np.zeros(9, np.int64)
-        heap[rings.FREE] = -1
-        heap[rings.CELLS_USED] = heap[rings.KEYS_USED] = 1  # the first of each stands for none
         self._n_begun = 0  # rows of users that say that there is nothing yet
-        self.rings = rings.Rings(
-            users=room(0, np.int64, width=(8,), likely=LIKELY_USERS),
-            counts=room(0, np.int32, width=(len(self.actions),), likely=LIKELY_USERS),
-            links=room(0, np.int32, width=(rings.LINKS,), likely=LIKELY_CHUNKS),
-            cells=room(0, np.int32, width=(rings.CELL,), likely=LIKELY_CHUNKS),
-            bases=room(0, np.int64, likely=LIKELY_CHUNKS),
-            dirty=room(0, np.bool_, likely=LIKELY_CHUNKS),
-            dirty_chunks=room(0, np.int32, likely=LIKELY_CHUNKS),
-            items=room(0, np.int32, likely=LIKELY_EVENTS),
-            stamps=room(0, np.int64, likely=LIKELY_EVENTS),
-            offsets=room(0, np.uint32, likely=LIKELY_EVENTS),
-            keys=room(1, np.uint64, width=(CHUNK,), likely=LIKELY_CHUNKS),
-            heap=heap,
-        )
+        self.rings = ring_memory.reserved(len(self.actions))
 
     # Users
 
@@ -131,12 +111,7 @@ class Profiles:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays that are in use: more is reserved."""
-        r = self.rings
-        chunks, cells, blocks = (int(r.heap[k]) for k in (rings.USED, rings.CELLS_USED, rings.KEYS_USED))
-        of_users = len(self.ids) * _row_bytes(r.users, r.counts)
-        of_chunks = chunks * _row_bytes(r.links, r.cells, r.bases, r.dirty, r.dirty_chunks)
-        of_events = rings.CELL * cells * _row_bytes(r.items, r.stamps, r.offsets)
-        return self.ids.nbytes + of_users + of_chunks + of_events + blocks * _row_bytes(r.keys)
+        return self.ids.nbytes + ring_memory.used_bytes(self.rings, len(self.ids))
 
     @property
     def newest_offset(self) -> int:
@@ -183,13 +158,7 @@ class Profiles:
 
     def reserve(self, *, chunks: int, cells: int = 0) -> None:
         """Make room for so many more chunks, with their keys, and cells."""
-        r = self.rings
-        used, cells_used, keys_used = r.heap[[rings.USED, rings.CELLS_USED, rings.KEYS_USED]].tolist()
-        needed = {name: used + chunks for name in ("links", "cells", "bases", "dirty", "dirty_chunks")}
-        needed |= {name: rings.CELL * (cells_used + cells) for name in ("items", "stamps", "offsets")}
-        needed["keys"] = keys_used + chunks
-        grown = {name: with_room(getattr(r, name), rows) for name, rows in needed.items()}
-        self.rings = r._replace(**grown)
+        self.rings = ring_memory.grown(self.rings, chunks=chunks, cells=cells)
 
     # Fold
 
@@ -412,7 +381,3 @@ class Profiles:
     def attributes(self, row: int) -> dict[str, str]:
         """Attributes that a user stated."""
         return self.stated.get(row, _NOTHING).attributes
-
-
-def _row_bytes(*arrays: NDArray[Any]) -> int:
-    return sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays)

@@ -14,8 +14,7 @@ from streams.durability.profile_restore import Restore
 from streams.durability.profile_rows import all_rows
 from streams.events import Click
 from streams.kafka.columns import RecordColumns
-from streams.state import profiles as profiles_module
-from streams.state import rings
+from streams.state import ring_memory, rings
 from streams.state.fold_kernels import DUPLICATE, REPLAYED
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import Profiles
@@ -39,7 +38,7 @@ def click(offset, user, *, event_id=None, item=None):
 def capacity(request, monkeypatch):
     if request.param != "reserved":
         for name in ("LIKELY_USERS", "LIKELY_CHUNKS", "LIKELY_EVENTS"):
-            monkeypatch.setattr(profiles_module, name, 1)
+            monkeypatch.setattr(ring_memory, name, 1)
 
 
 def free_list(first, after):
