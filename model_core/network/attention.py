@@ -39,7 +39,8 @@ def elapsed(gap_s: Tensor) -> Tensor:
 def shares(places: Tensor) -> Tensor:
     """Share that each knot has in a place, of two at most: (B, T, T) to (B, KNOTS, T, T)."""
     knots = torch.arange(KNOTS, dtype=places.dtype, device=places.device).view(-1, 1, 1)
-    return torch.relu(1.0 - (places.unsqueeze(1) - knots).abs())
+    # In place: these are the largest arrays of a training step, and fresh memory costs more than a pass.
+    return (places.unsqueeze(1) - knots).abs_().neg_().add_(1.0).relu_()
 
 
 class Block(nn.Module):
@@ -74,7 +75,9 @@ class Block(nn.Module):
     def bias(self, shared: Tensor) -> Tensor:
         """What distance and time add to the weights of attention: `shares` to (B, heads, T, T)."""
         b, t = shared.shape[0], shared.shape[-1]
-        return (self.elapsed @ shared.reshape(b, KNOTS, t * t)).reshape(b, self.heads, t, t) + self.lags(t)
+        # A plain product of two and three axes would move the shares' axes, which is a copy of them.
+        late = torch.bmm(self.elapsed.expand(b, -1, -1), shared.reshape(b, KNOTS, t * t))
+        return late.reshape(b, self.heads, t, t) + self.lags(t)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """Read tokens.

@@ -8,7 +8,8 @@ in the code of the published figures (it sets their scores to 0). Models end by 
 EASE's penalty is chosen there, and the weights of the blend with counts are fitted there. "ours" is the
 history encoder and the item encoder of a release, trained on the order alone; "sasrec" is trained by the same
 loss and in the same steps. What is done is kept in the folder --out, by data, model and seed, and read back
-from there: delete it to measure again. The figures are written to --json.
+from there: delete it to measure again. A training that is killed goes on after its last whole epoch. The
+figures are written to --json.
 """
 
 import gzip
@@ -23,6 +24,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from numpy.typing import NDArray
 
 from model_core.data.vocabulary import Edges
 from model_core.evaluation.topn import estimate, paired_difference
@@ -31,6 +33,7 @@ from model_core.release.batches import SparseRows
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import fit_ease
 from model_core.signals.sparse import scatter
+from model_core.training.checkpoint import Checkpoint
 from tests.benchmarks.rivals.sequences import (
     Rows,
     Scores,
@@ -45,16 +48,18 @@ from tests.benchmarks.rivals.sequential import (
     SequenceModel,
     SequentialConfig,
     SequentialTrainer,
+    fingerprint,
     score_users,
 )
 from tests.benchmarks.rivals.sequential_signals import SequenceSignals, blend, fit_blend, fit_signals
 from tests.benchmarks.sasrec_peer import SasRec
 
+Seconds = NDArray[np.float64]  # by the clock, and of the processor: (2,)
 METRICS = ("HR@5", "HR@10", "HR@20", "NDCG@10")
 BLEND_USERS = 1000
 PENALTIES = (30.0, 100.0, 300.0, 1000.0)
 MODELS = ("EASE", "signals", "ours", "without attributes", "sasrec", "sasrec binary")
-SPENT = "seconds"  # by the clock, and of the processor
+SPENT = "seconds"
 FITTED_ONCE = ("EASE", "signals")
 PUBLISHED = {
     "lastfm": "PopRec HR@10 .0440; SASRec HR@10 .0688 NDCG@10 .0390; S3-Rec HR@10 .0743",
@@ -195,8 +200,15 @@ def places(
     return {name: np.concatenate(parts) for name, parts in found.items() if parts}, text
 
 
-def trained(data: Data, model: str, seed: int, device: str, epochs: int | None) -> tuple[SequenceModel, str]:
-    """Fit a model; return it and what its training came to."""
+def trained(
+    data: Data, model: str, seed: int, device: str, epochs: int | None, state: Path
+) -> tuple[SequenceModel, str, Seconds]:
+    """Fit a model, or go on where `state` was written.
+
+    Returns
+    -------
+    model, what its training came to, and the seconds that its epochs took, whichever process ran them
+    """
     recipe = RECIPES[data.name]
     torch.manual_seed(seed)
     made: HistoryModel | SasRec
@@ -213,9 +225,15 @@ def trained(data: Data, model: str, seed: int, device: str, epochs: int | None) 
     def report(epoch: int, loss: float, reached: float) -> None:
         print(f"    epoch {epoch}: loss {loss:.4f}, validation NDCG@20 {reached:.4f}", flush=True)
 
-    history = trainer.fit(report=report)
+    kind = fingerprint(data.train, data.validation, config, made, repr((model, recipe)))
+    history = trainer.fit(report=report, checkpoint=Checkpoint(state, kind))
     best = int(np.argmax(history))
-    return made, f"best epoch {best} of {len(history)}, validation NDCG@20 {history[best]:.4f}"
+    note = f"best epoch {best} of {len(history)}, validation NDCG@20 {history[best]:.4f}"
+    return made, note, np.array(trainer.spent)
+
+
+def now() -> Seconds:
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def measure(data: Data, model: str, seed: int, device: str, epochs: int | None, out: Path) -> dict[str, Rows]:
@@ -226,7 +244,9 @@ def measure(data: Data, model: str, seed: int, device: str, epochs: int | None, 
         with np.load(file) as kept:
             if SPENT in kept:  # else another version measured it
                 return {name: kept[name] for name in kept.files}
-    begun, busy, text = time.perf_counter(), time.process_time(), ""
+    out.mkdir(parents=True, exist_ok=True)
+    state, text, spent = file.with_suffix(".pt"), "", np.zeros(2)
+    begun = now()
     signals = SignalConfig(read_decay=RECIPES[data.name].read_decay)
     if model == "EASE":
         places_of, note = ease_places(data)
@@ -236,17 +256,18 @@ def measure(data: Data, model: str, seed: int, device: str, epochs: int | None, 
         plain, _ = places(data, no_scores, fit_signals(data.train, None, signals))
         found, note = {"counts": plain["blend"], "counts and attributes": alike["blend"]}, ""
     else:
-        fitted, note = trained(data, model, seed, device, epochs)
+        fitted, note, spent = trained(data, model, seed, device, epochs, state)
+        begun = now()
         edges = data.edges if model == "ours" else None
         counts = None if model.startswith("sasrec") else fit_signals(data.train, edges, signals)
         both, text = places(data, lambda sequences, users: score_users(fitted, sequences, users), counts)
         found = {model: both["alone"], **({f"{model} + counts": both["blend"]} if "blend" in both else {})}
-    spent = np.array([time.perf_counter() - begun, time.process_time() - busy])
+    spent = spent + now() - begun
     seconds = f"{spent[0]:.0f} s, {spent[1]:.0f} s of CPU"
     print(f"  {model}, seed {seed}: {seconds}; {note}; weights: {text or 'none'}", flush=True)
-    out.mkdir(parents=True, exist_ok=True)
     found = {SPENT: spent} | found
     np.savez(file, **found)
+    state.unlink(missing_ok=True)
     return found
 
 

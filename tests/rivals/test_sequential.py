@@ -11,11 +11,13 @@ from model_core.signals.co_visitation import (
     total_popularity,
 )
 from model_core.signals.sparse import scatter
+from model_core.training.checkpoint import Checkpoint
 from tests.benchmarks.rivals.sequences import (
     Sequences,
     attribute_edges,
     bar_history,
     cut_stretches,
+    first_met,
     place_metrics,
     target_ranks,
 )
@@ -45,6 +47,10 @@ def test_every_item_but_a_users_first_is_a_target_once() -> None:
     history = list(range(23))
     _, targets = cut_stretches(Sequences.of([history], 23), 8)
     assert sorted(targets[targets >= 0].tolist()) == history[1:]
+
+
+def test_an_item_is_met_where_it_first_stands_and_never_in_padding() -> None:
+    assert first_met(np.array([[-1, 2, 0, 2], [1, 1, 1, 1]]), 3).tolist() == [[2, 4, 1], [4, 0, 4]]
 
 
 def test_a_target_in_the_history_comes_last_and_ties_go_by_row() -> None:
@@ -99,6 +105,35 @@ def test_training_finds_the_next_item_and_repeats_itself(loss) -> None:
         places.append(target_ranks(values, last))
     assert (places[0] == 0).mean() > 0.6  # by chance .08
     np.testing.assert_array_equal(*places)
+
+
+def test_a_training_that_is_killed_goes_on_to_the_same_end_and_counts_its_seconds(tmp_path) -> None:
+    before, last = circle(20).without_last()
+    config = SequentialConfig(negatives=8, epochs=3, batch=8)
+    checkpoint = Checkpoint(tmp_path / "state.pt", "circle")
+
+    def trainer() -> SequentialTrainer:
+        torch.manual_seed(0)
+        sizes = ModelConfig(dim=8, layers=1, history_length=6, text_dim=1)
+        return SequentialTrainer(HistoryModel(sizes, edges(), dropout=0.1), before, last, config)
+
+    def killed(epoch: int, loss: float, reached: float) -> None:
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    whole, first, second = trainer(), trainer(), trainer()
+    wanted = whole.fit(report=lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        first.fit(report=killed, checkpoint=checkpoint)
+    epochs: list[int] = []
+    assert second.fit(report=lambda epoch, *_: epochs.append(epoch), checkpoint=checkpoint) == wanted
+    assert epochs == [1, 2]  # the second was killed before it was kept
+    weights = zip(whole.module.parameters(), second.module.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in weights)
+    state = checkpoint.load()
+    assert state is not None
+    assert state["spent"] == second.spent
+    assert second.spent[1] > 0
 
 
 def test_items_out_of_range_are_refused() -> None:

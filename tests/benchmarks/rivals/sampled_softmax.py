@@ -94,5 +94,5 @@ def sampled_softmax_loss(
     out = negatives == targets.unsqueeze(1)
     if barred is not None:
         out = out | barred
-    logits = torch.cat((target_scores.unsqueeze(1), negative_scores.masked_fill(out, BARRED)), 1)
-    return functional.cross_entropy(logits, torch.zeros_like(targets))
+    others = torch.logsumexp(negative_scores.masked_fill(out, BARRED), 1)
+    return functional.softplus(others - target_scores).mean()

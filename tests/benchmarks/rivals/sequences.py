@@ -119,6 +119,24 @@ def cut_stretches(sequences: Sequences, length: int, *, overlap: bool = True) ->
     return np.stack(events), np.stack(targets)
 
 
+def first_met(columns: Rows, n: int) -> NDArray[np.int16]:
+    """Where each of n items first stands in some stretches; in one without it, at its length.
+
+    Parameters
+    ----------
+    columns : (w, length) int64 in [0, n), -1 = padding
+
+    Returns
+    -------
+    first : (w, n)
+    """
+    w, length = columns.shape
+    first = np.full((w, n + 1), length, np.int16)  # the last one is that of padding
+    for at in range(length - 1, -1, -1):
+        first[np.arange(w), columns[:, at]] = at
+    return first[:, :-1]
+
+
 def _padded(items: Rows, length: int) -> Rows:
     out = np.full(length, -1, np.int64)
     out[length - len(items) :] = items

@@ -7,9 +7,10 @@ so those parts add nothing.
 
 import hashlib
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from model_core.data.vocabulary import Edges
 from model_core.network.config import ModelConfig
 from model_core.network.item_encoder import ItemEncoder
 from model_core.network.ranker import Ranker
+from model_core.training.checkpoint import Checkpoint
 from tests.benchmarks.rivals.sampled_softmax import (
     full_softmax_loss,
     popularity_distribution,
@@ -32,15 +34,15 @@ from tests.benchmarks.rivals.sequences import (
     Sequences,
     bar_history,
     cut_stretches,
+    first_met,
     place_metrics,
     target_ranks,
 )
 
-if TYPE_CHECKING:  # it loads the whole corpus code, which a training without it does not need
-    from model_core.training.checkpoint import Checkpoint
-
 STOPS_BY = "NDCG@20"
 WARM_UP_STEPS = 50
+ALIKE = 32
+"""Batches whose stretches are dealt out by length, so that what is read is hardly padding."""
 
 Report = Callable[[int, float, float], None]
 """Told the epoch from 0, its mean loss and the validation's NDCG@20."""
@@ -158,7 +160,7 @@ class HistoryModel(nn.Module):
         length = place.shape[1]
         known = place >= 0
         read = place.clamp(min=0)
-        gap = torch.zeros(place.shape, device=place.device)
+        gap = torch.zeros_like(place[:1], dtype=torch.float32)  # of all alike: what it adds is made once
         vectors = tokens.vectors[read] * known.unsqueeze(-1)
         states = self.ranker.states(vectors, known.long(), gap, known)[0][:, 1:]
         liked = torch.zeros_like(states)
@@ -178,6 +180,11 @@ class SequentialTrainer:
         A `SequenceModel` that is a `torch.nn.Module`; it is trained where its parameters lie.
     train : histories
     validation : (n_users,) the item after each history
+
+    Attributes
+    ----------
+    spent
+        Seconds that its epochs took, by the clock and of the processor, those of a former process included.
     """
 
     def __init__(
@@ -198,6 +205,7 @@ class SequentialTrainer:
         self._rng = np.random.default_rng(config.seed)  # another one each epoch
         users = np.random.default_rng(config.seed).permutation(len(train))
         self._judged = np.sort(users[: config.validation_users])
+        self.spent = (0.0, 0.0)
         matrices = [p for p in model.parameters() if p.dim() > 1]
         vectors = [p for p in model.parameters() if p.dim() <= 1]
         groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
@@ -205,7 +213,7 @@ class SequentialTrainer:
             groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
 
-    def fit(self, *, report: Report, checkpoint: "Checkpoint | None" = None) -> list[float]:
+    def fit(self, *, report: Report, checkpoint: Checkpoint | None = None) -> list[float]:
         """Train until the validation's NDCG@20 gets no better; return it epoch by epoch.
 
         With a checkpoint, training goes on where a former one was killed: the draws of an epoch depend on
@@ -219,14 +227,17 @@ class SequentialTrainer:
         history: list[float] = []
         best = self._state()
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
-            history, best = list(saved["history"]), saved["best"]
+            history, best, self.spent = list(saved["history"]), saved["best"], saved["spent"]
             self.module.load_state_dict(saved["model"])
             self._optimizer.load_state_dict(saved["optimizer"])
         while len(history) < self.config.epochs and not self._stale(history):
+            begun, busy = time.perf_counter(), time.process_time()
             loss = self._epoch(len(history))
             if not math.isfinite(loss):
                 raise ValueError(f"the training loss must be finite, got {loss}; lower the learning rate")
             history.append(self.validate())
+            taken = time.perf_counter() - begun, time.process_time() - busy
+            self.spent = self.spent[0] + taken[0], self.spent[1] + taken[1]
             report(len(history) - 1, loss, history[-1])
             if history[-1] >= max(history):
                 best = self._state()
@@ -234,6 +245,7 @@ class SequentialTrainer:
                 checkpoint.save(
                     {
                         "history": history,
+                        "spent": self.spent,
                         "best": best,
                         "model": self.module.state_dict(),
                         "optimizer": self._optimizer.state_dict(),
@@ -269,7 +281,7 @@ class SequentialTrainer:
         """Stretches in random order, those of a batch about as long as each other."""
         size = self.config.batch
         order = self._rng.permutation(len(self.events))
-        chunks = [order[begin : begin + 8 * size] for begin in range(0, len(order), 8 * size)]
+        chunks = [order[begin : begin + ALIKE * size] for begin in range(0, len(order), ALIKE * size)]
         order = np.concatenate([chunk[np.argsort(self._sizes[chunk], kind="stable")] for chunk in chunks])
         batches = [order[begin : begin + size] for begin in range(0, len(order), size)]
         return [batches[number] for number in self._rng.permutation(len(batches))]
@@ -295,11 +307,9 @@ class SequentialTrainer:
             met = (events[window] == drawn[:, None]) | (targets[window] == drawn[:, None])
             counts = self._tensor(~met.any(1))
             return _binary_loss(user, tokens.vectors[own], tokens.vectors[others], counts)
-        met = np.where(np.arange(length) <= place[:, None], events[window], -1)  # (n, length)
-        barred = torch.zeros(len(wanted), len(needed) + 1, dtype=torch.bool, device=self.device)
-        met = np.where(met >= 0, column[met], len(needed))
-        barred = barred.scatter_(1, self._tensor(met), True)[:, :-1]
+        met = first_met(column[events], len(needed))
         if self.config.loss == "full":
+            barred = self._tensor(met[window] <= place[:, None])
             return full_softmax_loss(user @ tokens.vectors.T, own, barred)
         return sampled_softmax_loss(
             (user * tokens.vectors[own]).sum(-1),
@@ -307,7 +317,7 @@ class SequentialTrainer:
             own,
             others,
             self._log_q[self._tensor(needed)],
-            barred[:, others],
+            self._tensor(met[:, column[drawn]][window] <= place[:, None]),
         )
 
     def _draw(self, n_targets: int) -> Rows:
@@ -355,7 +365,7 @@ def score_users(
 def fingerprint(
     train: Sequences, validation: Rows, config: SequentialConfig, model: nn.Module, name: str
 ) -> str:
-    """Hash of what a training depends on: data, config, and the model's shapes and name."""
+    """Hash of what a training depends on: data, config, the model's shapes and what else it is called by."""
     shapes = [(key, tuple(value.shape)) for key, value in model.state_dict().items()]
     digest = hashlib.sha256(repr((name, asdict(config), shapes)).encode())
     for array in (train.items, train.bounds, validation):
