@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapping
 
-from aiokafka.errors import KafkaConnectionError, ProducerFenced
+from aiokafka.errors import KafkaConnectionError, ProducerFenced, UnknownError
 
 from streams.errors import BrokerError, ClusterError, Fenced, OwnershipLost
 from streams.kafka.broker_check import check_brokers
@@ -132,7 +132,7 @@ class StateWriters:
         Fenced
             If another worker writes for this partition now.
         OwnershipLost
-            If this worker does not.
+            If this worker does not, or it is not known what is written.
         aiokafka.errors.KafkaError
             If the broker refuses a row: nothing has been written then.
         """
@@ -146,6 +146,9 @@ class StateWriters:
         except ProducerFenced as error:
             raise Fenced(f"partition {partition} is written by another worker now") from error
         except Exception as error:
-            if self._writers.get(partition) is writer:
-                raise
-            raise OwnershipLost(f"partition {partition} is restored anew") from error
+            if self._writers.get(partition) is not writer:
+                raise OwnershipLost(f"partition {partition} is restored anew") from error
+            # All that a broker says which another writer asks at the same time to end this transaction.
+            if UnknownError in (type(error), type(error.__cause__)):
+                raise OwnershipLost(f"partition {partition} is restored: a fault of the broker") from error
+            raise

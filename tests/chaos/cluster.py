@@ -4,12 +4,12 @@ import contextlib
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Self
 
 from streams.broker.embedded import HOST, EmbeddedBroker
-from streams.worker.process import free_port
+from streams.broker.ports import keep_port, port_of
 from tests.chaos.network import Wire
 
 DISK_MIB = 512
@@ -39,7 +39,9 @@ class Cluster:
         """Start the broker."""
         with self._open:
             self.disk = self._open.enter_context(_small_disk())
-            direct, ports = free_port(), [free_port() for _ in range(self._n_wires)]
+            # While the broker is stopped, too, nobody else is given its ports.
+            kept = [self._open.enter_context(closing(keep_port())) for _ in range(1 + self._n_wires)]
+            direct, *ports = map(port_of, kept)
             self.wires = [self._open.enter_context(Wire(port)) for port in ports]
             names = [f"WIRE{n}" for n in range(self._n_wires)]
             told = [f"{name}://{HOST}:{wire.port}" for name, wire in zip(names, self.wires, strict=True)]

@@ -1,8 +1,10 @@
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, UnknownError
 
 from streams.errors import BrokerError, BrokersUnreachable, OwnershipLost
 from streams.kafka.log import KafkaLog
@@ -100,3 +102,37 @@ async def test_a_flush_whose_writer_is_closed_meanwhile_ends_and_has_written_not
     await writers.open(0)  # it takes back what was begun
     await writers.close_all()
     assert [one async for one in read_partition(kafka_settings, topics["user-state"], 0)] == []
+
+
+class Broken(Waking):
+    """A log whose broker fails at the end of a transaction."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.starts = 2
+        self.error = error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        yield
+        raise KafkaError("Unexpected error during batch delivery") from self.error
+
+    async def publish(self, topic: str, partition: int, rows: object) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), [(UnknownError(), OwnershipLost), (TopicAuthorizationFailedError(), KafkaError)]
+)
+async def test_a_partition_is_restored_anew_where_nobody_knows_what_is_written(
+    error: Exception, expected: type[Exception]
+) -> None:
+    """And not where a broker has refused it: the worker must not go on then."""
+    writers = StateWriters(Settings(), Broken(error), TOPICS)  # type: ignore[arg-type]
+    await writers.open(0)
+
+    async def rows() -> AsyncIterator[tuple[str, list[tuple[bytes, bytes]]]]:
+        yield "recommendations", [(b"k", b"v")]
+
+    with pytest.raises(expected):
+        await writers.write(0, rows())
