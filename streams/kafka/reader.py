@@ -22,6 +22,7 @@ POLL_MS = 200
 FETCH_MAX_WAIT_MS = 500
 AGAIN_S = 0.5
 SAY_EVERY_S = 30.0
+SILENCE_S = 10.0  # without records, after which it is looked whether there are any
 SLICE = 128  # records handled between two looks at the event loop: a few milliseconds
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ async def read_partition(
     """
     tp = TopicPartition(topic, partition)
     consumer, said_s = _consumer(settings), -math.inf
+    end: float
     try:
         while True:
             try:
@@ -75,9 +77,17 @@ async def read_partition(
                 await asyncio.sleep(AGAIN_S)
                 consumer = _consumer(settings)
         # The position passes compacted holes and transaction markers that no record stands for.
-        while await consumer.position(tp) < end:
-            for (records,) in (await consumer.getmany(tp, timeout_ms=POLL_MS)).values():
+        heard_s = time.monotonic()
+        while (position := await consumer.position(tp)) < end:
+            found = await consumer.getmany(tp, timeout_ms=POLL_MS)
+            for (records,) in found.values():
                 yield records
+            if found:
+                heard_s = time.monotonic()
+            elif time.monotonic() - heard_s >= SILENCE_S:
+                log.warning("%s [%d] is read up to %d of %d: nothing comes", topic, partition, position, end)
+                end = min(end, await _end_now(consumer, tp))
+                heard_s = time.monotonic()
     finally:
         await closed(consumer.stop())
 
@@ -98,6 +108,14 @@ async def _begin(
         start = max(start, end - last)
     consumer.seek(tp, max(first, start))
     return int(end)
+
+
+async def _end_now(consumer: AIOKafkaConsumer, tp: TopicPartition) -> float:
+    """Where a partition ends by now: a leader that had less, as after an unclean election, has cut it."""
+    try:
+        return float((await consumer.end_offsets([tp]))[tp])
+    except KafkaError:
+        return math.inf
 
 
 def _may_pass(error: BaseException) -> bool:
