@@ -8,10 +8,12 @@ signal, the match, the head) are weighed anew on later rows that they have not l
 that are about as good, as in Yao et al. 2018, "Using stacking to average Bayesian predictive distributions".
 It is done twice, for users who are here and for those who come back after long: before each such event.
 Where few come back, likes of these rows are held back instead, and asked for at the end (Liang et al. 2018,
-"Variational autoencoders for collaborative filtering", section 4.2). Popularity and EASE alone are among the
-weighings, and count where the average is not surely above them: parts that do not pay are left out. What is
-new stands where training put it beside the parts as they were: it is lowered as far as that ranks better with
-the gains.
+"Variational autoencoders for collaborative filtering", section 4.2). Users of whom too few can be asked have
+the other ones' gains: other gains put all of a user's items on another level, and a few such users would
+spoil the calibration of everyone's probabilities. Popularity and EASE alone are among the weighings, and
+count where the average is not surely above them: parts that do not pay are left out. What is new stands
+where training put it beside the parts as they were: it is lowered as far as that ranks better with the
+gains.
 """
 
 from itertools import product
@@ -72,7 +74,10 @@ class Asked(NamedTuple):
 
 @torch.inference_mode()
 def balance(model: Model | Ensemble, corpus: Corpus, log: Log, since: int, signals: SignalConfig) -> None:
-    """Choose `Ranker.gains_here` and `gains_away` by the rows of the log from `since` on."""
+    """Choose `Ranker.gains_here` and `gains_away` by the rows of the log from `since` on.
+
+    Where only one of them can be chosen, and they were the same before, they stay the same.
+    """
     ranker = model.ranker
     ease = fit_log(log.first(since), signals, item_features(corpus))
 
@@ -100,6 +105,7 @@ def balance(model: Model | Ensemble, corpus: Corpus, log: Log, since: int, signa
         return _ask(model, start(kept), np.full(n, len(kept)), back.users, np.full(n, moment), back.relevant)
 
     here, returning = asked_rows(log, since)
+    alike = torch.equal(ranker.gains_here, ranker.gains_away)
     chosen = []
     for gains, asked in (
         (ranker.gains_away, ask_before(returning) if len(returning) else ask_for_held_back()),
@@ -108,6 +114,9 @@ def balance(model: Model | Ensemble, corpus: Corpus, log: Log, since: int, signa
         if asked is not None:
             gains.copy_(average(asked))
             chosen.append((asked, gains))
+    if alike and len(chosen) == 1:
+        for gains in (ranker.gains_away, ranker.gains_here):
+            gains.copy_(chosen[0][1])
     if chosen:
         ranker.lowered.fill_(lowered(chosen))
 

@@ -216,10 +216,17 @@ def test_a_log_with_few_events_leaves_all_parts_as_trained(monkeypatch) -> None:
     log = data.log
     balance(model, data, log, len(log) - 5, SignalConfig())
     assert model.ranker.gains_here.tolist() == model.ranker.gains_away.tolist() == [1.0] * 5
-    for least in ("MIN_EVENTS", "MIN_USERS"):
-        monkeypatch.setattr(module, least, 1)
     with torch.no_grad():  # a head that shouts at random
         model.ranker.rank.weight.normal_(std=20.0)
+    monkeypatch.setattr(module, "MIN_USERS", 1)
+    balance(model, data, log, len(log) - 50, SignalConfig())  # too few of those who are here
+    assert model.ranker.gains_here.tolist() == model.ranker.gains_away.tolist()
+    assert model.ranker.gains_away[-1] < 1.0
+    known = [0.5, 1.0, 0.5, 0.5, 0.25]
+    model.ranker.gains_here.copy_(torch.tensor(known))  # as an earlier training chose them
+    balance(model, data, log, len(log) - 50, SignalConfig())
+    assert model.ranker.gains_here.tolist() == known
+    monkeypatch.setattr(module, "MIN_EVENTS", 1)
     times = np.arange(len(log)) * 1000
     balance(model, data, replace(log, times_ms=times), len(log) // 2, SignalConfig())
     assert model.ranker.gains_here[-1] < 1.0
