@@ -232,11 +232,13 @@ class Ranked:
     tops : model -> (n, k) int64 item rows, best first; where a user has met nearly all items, met ones fill
         the tail
     probability, relevant : (c,) float32 and bool, of all candidates of all users
+    served : (s,) float32, the probability of each item that the release lists
     """
 
     tops: dict[str, NDArray[np.int64]]
     probability: NDArray[np.float32]
     relevant: NDArray[np.bool_]
+    served: NDArray[np.float32]
 
 
 def rank(
@@ -274,6 +276,7 @@ def rank(
             tops[name][unknown] = top_items(popular[unknown], barred[unknown], k)
     parts = [np.zeros((0, k), np.int64)]
     probability, relevant = [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
+    served = [np.zeros(0, np.float32)]
     for begin in range(0, len(truth.users), batch):
         users = truth.users[begin : begin + batch]
         request = replay.requests(users, np.full(len(users), moment))
@@ -283,11 +286,12 @@ def rank(
         spare = barred[begin : begin + batch].argmax(1)
         parts.append(np.where(ranked.valid, ranked.rows, spare[:, None])[:, :k])
         probability.append(ranked.scores[ranked.valid])
+        served.append(ranked.scores[:, :k][ranked.valid[:, :k]])
         of_user, at = np.nonzero(ranked.valid)
         relevant.append(truth.relevant[begin + of_user, ranked.rows[of_user, at]])
         report(min(1.0, (begin + batch) / len(truth.users)))
     tops[RELEASE] = np.concatenate(parts)
-    return Ranked(tops, np.concatenate(probability), np.concatenate(relevant))
+    return Ranked(tops, np.concatenate(probability), np.concatenate(relevant), np.concatenate(served))
 
 
 def _baselines(
@@ -314,12 +318,14 @@ class Comparison:
         release's NDCG@10 less the baseline's on the same users, with 95 % confidence; absent with one user
     by_popularity : by model, see `recall_by_popularity`
     probability, relevant : (n,) float32 and bool, of all candidates of all users
+    served_probability : mean probability of the items that the release lists; None where it is none in (0, 1)
     """
 
     metrics: dict[str, dict[str, float]]
     by_popularity: dict[str, list[float]]
     probability: NDArray[np.float32]
     relevant: NDArray[np.bool_]
+    served_probability: float | None
 
 
 def lead(ours: NDArray[np.int64], theirs: NDArray[np.int64], relevant: NDArray[np.bool_]) -> dict[str, float]:
@@ -342,6 +348,7 @@ def compare(scorer: Scorer, corpus: Corpus, split: int, *, batch: int = 32) -> C
     replay, vectors = start_replay(scorer, corpus)
     replay.advance(split)
     ranked = rank(scorer, replay, vectors, truth, k=min(TOP, log.n_items), batch=batch)
+    served = float(ranked.served.mean(dtype=np.float64)) if len(ranked.served) else 0.0
     liked = np.bincount(log.items[:split][log.positive[:split]], minlength=log.n_items).astype(np.float32)
     return Comparison(
         metrics={
@@ -356,4 +363,5 @@ def compare(scorer: Scorer, corpus: Corpus, split: int, *, batch: int = 32) -> C
         },
         probability=ranked.probability,
         relevant=ranked.relevant,
+        served_probability=served if 0.0 < served < 1.0 else None,
     )

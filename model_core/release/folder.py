@@ -74,6 +74,8 @@ class Release:
     """Reward weight of each action in training; positive from 1 on."""
     training: dict[str, Any] = field(default_factory=dict)
     """How it was trained; `interactions` counts the log's rows that it knows."""
+    served_probability: float | None = None
+    """Mean probability of the items that it lists, in (0, 1): how often rewards are to be expected."""
     precision: str = "fp32"
     """Of the graphs' matrix products: fp32, fp16 or int8."""
     carries_text_encoder: bool = False
@@ -126,6 +128,7 @@ class _Said(msgspec.Struct):
     metrics: dict[str, Any]
     training: dict[str, Any] = {}
     precision: str = "fp32"
+    served_probability: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
 
 
 class _Rows(msgspec.Struct):
@@ -153,10 +156,15 @@ def write_manifest(
     signals: SignalConfig,
     metrics: dict[str, Any],
     training: dict[str, Any],
+    served_probability: float | None = None,
 ) -> str:
     """Complete a folder that holds the graphs, EASE and its mapping into a release; return its version.
 
     An exported text encoder is part of the release when the folder holds one.
+
+    Parameters
+    ----------
+    served_probability : see `Release`; where it is not known the manifest says nothing of it
     """
     (folder / VOCABULARY).write_text(
         json.dumps(asdict(vocabulary), ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
@@ -172,6 +180,8 @@ def write_manifest(
         "text_encoder": {"name": text_encoder[0], "fingerprint": text_encoder[1]},
         "signals": asdict(signals),
     }
+    if served_probability is not None:
+        described["served_probability"] = served_probability
     return sign_manifest(folder, described | {"metrics": metrics, "training": training})
 
 
@@ -245,6 +255,7 @@ def _described(said: _Said, rows: _Rows, signals: SignalConfig) -> Release:
         action_weights=said.actions,
         training=said.training,
         precision=said.precision,
+        served_probability=said.served_probability,
         carries_text_encoder=TEXT_ENCODER in said.files,
         **msgspec.structs.asdict(rows),
         **msgspec.structs.asdict(said.dims),

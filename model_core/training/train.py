@@ -112,7 +112,7 @@ def train_release(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
 
-    def describe(metrics: dict[str, Any]) -> None:
+    def describe(metrics: dict[str, Any], served_probability: float | None = None) -> None:
         write_manifest(
             partial,
             config=config,
@@ -125,6 +125,7 @@ def train_release(
             | {"until": until, "interactions": split, "history": [asdict(epoch) for epoch in fitted.history]}
             | {"until_ms": int(corpus.log.times_ms[split - 1]), "weights": weights_sha256}
             | dict(said or {}),
+            served_probability=served_probability,
         )
 
     with _timed(seconds, "export"):
@@ -142,7 +143,7 @@ def train_release(
         describe({})
         scorer = Scorer(partial, threads=train.threads)
         compared = compare(scorer, corpus, split)
-        describe({**compared.metrics, "onnx_difference": differences})
+        describe({**compared.metrics, "onnx_difference": differences}, compared.served_probability)
         plot_learning_curve(partial / "learning-curve.png", fitted.history)
         plot_calibration(partial / "calibration.png", compared.probability, compared.relevant)
         plot_recall_by_popularity(partial / "recall-by-popularity.png", compared.by_popularity)

@@ -99,7 +99,8 @@ def _utilities(
     ----------
     features, valid, boosts : (C, F), (C,), (C,)
     mean, turned : (F,) and (F, F), root transposed
-    known : (F,) of weights that give a prior probability, whose log-odds are added; or none of them, (0,)
+    known : (F,) of weights that give a prior probability, at least `MIN_CHANCE` and at most 1 less it, whose
+        log-odds are added; or none of them, (0,)
     columns : (F, C), scratch
     utility, spread, usable : (C,), (F, C), (C,), written; what is not usable has utility and spread 0
     """

@@ -148,9 +148,9 @@ def _distinct(contexts: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.i
 def infer_disjoint(prior: LinearPrior, statistics: Statistics | None = None) -> ArmPosterior:
     """Return the belief where no arm says anything about another.
 
-    Each arm has the prior w_a ~ N(prior.weights, I / prior.precision) and its own observations (Li, Chu,
-    Langford & Schapire, "A contextual-bandit approach to personalized news article recommendation", WWW
-    2010, algorithm 1, with ridge parameter precision x noise_variance).
+    Each arm has the prior w_a ~ N(prior.weights, I / prior.weight_precision) and its own observations (Li,
+    Chu, Langford & Schapire, "A contextual-bandit approach to personalized news article recommendation", WWW
+    2010, algorithm 1, with ridge parameter weight_precision x noise_variance).
 
     Raises
     ------
@@ -160,10 +160,10 @@ def infer_disjoint(prior: LinearPrior, statistics: Statistics | None = None) -> 
     """
     statistics = _checked(prior, statistics)
     dim, order = len(prior.weights), np.argsort(statistics.arms)
-    eye = prior.precision * np.eye(dim)
+    eye = prior.weight_precision * np.eye(dim)
     roots = _roots(np.concatenate([statistics.gram[order] / prior.noise_variance + eye, eye[None]]))
     covariance = np.matmul(roots.swapaxes(1, 2), roots)
-    target = prior.precision * prior.weights + statistics.moment[order] / prior.noise_variance
+    target = prior.weight_precision * prior.weights + statistics.moment[order] / prior.noise_variance
     mean = np.matmul(covariance[:-1], target[:, :, None])[:, :, 0]
     return ArmPosterior(
         arms=statistics.arms[order],
@@ -179,16 +179,16 @@ def infer_hybrid(
 ) -> ArmPosterior:
     """Return the belief where an arm's weights are the shared ones and something of its own.
 
-    w_a = b + d_a with b ~ N(prior.weights, I / prior.precision) and d_a ~ N(0, I / arm_precision): the
-    hybrid model of Li et al. 2010 (algorithm 2), whose shared features are here the arm's own. With
-    G_a = gram / noise_variance, m_a = moment / noise_variance, A_a = arm_precision I + G_a, what the
-    arms say of b is sum G_a - G_a A_a^-1 G_a; then
-    mean_a = b + A_a^-1 (m_a - G_a b), covariance_a = A_a^-1 + M_a covariance_b M_a^T, M_a =
-    arm_precision A_a^-1.
+    w_a = b + d_a with b ~ N(prior.weights, I / prior.weight_precision) and d_a ~ N(0, I / own): the hybrid
+    model of Li et al. 2010 (algorithm 2), whose shared features are here the arm's own. With
+    G_a = gram / noise_variance, m_a = moment / noise_variance, A_a = own I + G_a, what the arms say of b
+    is sum G_a - G_a A_a^-1 G_a; then mean_a = b + A_a^-1 (m_a - G_a b),
+    covariance_a = A_a^-1 + M_a covariance_b M_a^T, M_a = own A_a^-1.
 
     Parameters
     ----------
-    arm_precision : how close to the shared weights an arm's are believed to be
+    arm_precision : how close to the shared weights an arm's are believed to be, as `LinearPrior.precision`
+        is to the prior's; `own` is to it as the prior's weight_precision is to its precision
 
     Raises
     ------
@@ -197,23 +197,23 @@ def infer_hybrid(
     """
     statistics = _checked(prior, statistics)
     dim, order = len(prior.weights), np.argsort(statistics.arms)
-    eye = np.eye(dim)
+    eye, own = np.eye(dim), arm_precision * prior.weight_precision / prior.precision
     gram = statistics.gram[order] / prior.noise_variance
     moment = statistics.moment[order] / prior.noise_variance
-    inverse = _inverse(gram + arm_precision * eye)
-    pull = arm_precision * inverse  # = I - A^-1 G, so that G - G A^-1 G = G @ pull without cancellation
-    shared = prior.precision * eye + np.matmul(gram, pull).sum(axis=0)
+    inverse = _inverse(gram + own * eye)
+    pull = own * inverse  # = I - A^-1 G, so that G - G A^-1 G = G @ pull without cancellation
+    shared = prior.weight_precision * eye + np.matmul(gram, pull).sum(axis=0)
     shared_covariance = _inverse((shared + shared.T)[None] / 2.0)[0]
     said = np.matmul(pull, moment[:, :, None])[:, :, 0].sum(axis=0)
-    weights = shared_covariance @ (prior.precision * prior.weights + said)
-    own = np.matmul(inverse, (moment - gram @ weights)[:, :, None])[:, :, 0]
+    weights = shared_covariance @ (prior.weight_precision * prior.weights + said)
+    apart = np.matmul(inverse, (moment - gram @ weights)[:, :, None])[:, :, 0]
     covariance = inverse + np.matmul(np.matmul(pull, shared_covariance), pull)
-    covariance = np.concatenate([covariance, (shared_covariance + eye / arm_precision)[None]])
+    covariance = np.concatenate([covariance, (shared_covariance + eye / own)[None]])
     # From the last row to the first, a lower triangular root is the upper one that is wanted here, turned.
     lower = np.linalg.cholesky(covariance[:, ::-1, ::-1])[:, ::-1, ::-1]
     return ArmPosterior(
         arms=statistics.arms[order],
-        mean=np.concatenate([weights + own, weights[None]]),
+        mean=np.concatenate([weights + apart, weights[None]]),
         covariance=covariance,
         columns=_columns(lower.swapaxes(1, 2)),
         version=statistics.impressions + statistics.rewards,

@@ -12,8 +12,9 @@ from online_learning.statistics.observations import read_floats
 from online_learning.statistics.posterior import LinearPosterior, LinearPrior, posterior_of
 from online_learning.statistics.sums import Statistics, check_same_space
 
-# A prior probability outside this is taken as this: log-odds of 0 or 1 have no finite value.
-MIN_CHANCE = 1e-3
+# A prior probability outside this is taken as this: log-odds of 0 or 1 have no finite value. Those of rare
+# rewards are still told apart.
+MIN_CHANCE = 1e-6
 
 
 class LogisticStatistics(LinearStatistics):
@@ -124,7 +125,7 @@ def infer_logistic(prior: LinearPrior, statistics: Statistics | None = None) -> 
     """Return the posterior over what is added to the prior's log-odds: w ~ N(mean, root @ root.T).
 
     precision = prior.precision I + matrix, mean = precision^-1 moment; `prior.noise_variance` has no part,
-    since the variance of a 0/1 reward follows from its probability.
+    since the variance of a 0/1 reward follows from its probability, and log-odds have the same scale at any.
 
     Raises
     ------

@@ -9,10 +9,13 @@ from online_learning.statistics.linear import LinearStatistics
 from online_learning.statistics.sums import Statistics, check_same_space
 from online_learning.types import PRIOR_PRECISION
 
+MOST_VARIANCE = 0.25
+"""Most variance that a reward of 0 or 1 can have: where it is as likely as not."""
+
 
 @dataclass(frozen=True, slots=True)
 class LinearPrior:
-    """Prior of a linear model before the first impression: w ~ N(weights, I / precision).
+    """Prior of a linear model before the first impression: w ~ N(weights, I / weight_precision).
 
     With the last layer of a network as features this is the neural-linear model (Riquelme, Tucker &
     Snoek, "Deep Bayesian bandits showdown", ICLR 2018).
@@ -20,16 +23,16 @@ class LinearPrior:
     Parameters
     ----------
     weights : (F,) float, prior mean of the weights; utility of a candidate = its features @ weights
-    precision : trust in `weights`; an impression of features x weighs as much as
-        |x|^2 / noise_variance of it
-    noise_variance : variance of a reward given the features; 0.25 is the most a 0/1 reward can have
+    precision : trust in `weights` where noise_variance is 0.25; `weight_precision` elsewhere
+    noise_variance : variance of a reward given the features, rate (1 - rate) of a 0/1 reward whose rate is
+        known; 0.25 where it is not, the most it can be
     feature_space : names what the features mean, e.g. a release version; statistics of another one
         are refused
     """
 
     weights: NDArray[np.float64]
     precision: float = PRIOR_PRECISION
-    noise_variance: float = 0.25
+    noise_variance: float = MOST_VARIANCE
     feature_space: str = ""
 
     def __post_init__(self) -> None:
@@ -42,6 +45,18 @@ class LinearPrior:
                 raise ValueError(f"{name} must be finite and above 0, got {value}")
         weights.setflags(write=False)
         object.__setattr__(self, "weights", weights)
+
+    @property
+    def weight_precision(self) -> float:
+        """Precision of the weights; an impression of features x weighs |x|^2 / noise_variance beside it.
+
+        The release is believed to be wrong about log-odds, and by as much whether rewards are rare or not.
+        A small step in log-odds is noise_variance = p (1 - p) as large a step in the probability p (the slope
+        of the sigmoid; the delta method), so the weights' standard deviation is in proportion to it. Thus
+        what is drawn from the prior of rare rewards disturbs their order no more than of common ones, and
+        a given number of rewards, not of impressions, outweighs it.
+        """
+        return self.precision * (MOST_VARIANCE / self.noise_variance) ** 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +78,8 @@ class LinearPosterior:
 def infer(prior: LinearPrior, statistics: Statistics | None = None) -> LinearPosterior:
     """Return the posterior over the weights.
 
-    precision = prior.precision I + gram / noise_variance,
-    mean = precision^-1 (prior.precision prior.weights + moment / noise_variance);
+    precision = prior.weight_precision I + gram / noise_variance,
+    mean = precision^-1 (prior.weight_precision prior.weights + moment / noise_variance);
     Agrawal & Goyal, "Thompson sampling for contextual bandits with linear payoffs", ICML 2013, with
     the prior mean at the released weights instead of 0.
 
@@ -80,8 +95,8 @@ def infer(prior: LinearPrior, statistics: Statistics | None = None) -> LinearPos
         raise ValueError(f"statistics must be LinearStatistics, got {type(statistics).__name__}")
     check_same_space(dim, prior.feature_space, statistics)
     return posterior_of(
-        statistics.gram / prior.noise_variance + prior.precision * np.eye(dim),
-        prior.precision * prior.weights + statistics.moment / prior.noise_variance,
+        statistics.gram / prior.noise_variance + prior.weight_precision * np.eye(dim),
+        prior.weight_precision * prior.weights + statistics.moment / prior.noise_variance,
         version=statistics.impressions + statistics.rewards,
     )
 

@@ -80,7 +80,7 @@ class LaneMaker:
             If what its policy begins with cannot be read.
         """
         settings, shared, release = self._settings, self._shared, scorer.release
-        prior = self._spaces.prior(release.version, release.feature_dim)
+        prior = self._spaces.prior(release.version, release.feature_dim, rate=release.served_probability)
         policies = PolicySet(settings, prior, self._metrics)
         unnamed = self._spaces.learning("", release.feature_dim)
         begun = read_learned(folder, release, unnamed, policies.learning)

@@ -65,7 +65,8 @@ class LearningSettings(BaseModel):
         EpsilonOptions().epsilon, description="Share of positions that epsilon-greedy fills at random."
     )
     prior_precision: Annotated[float, Field(gt=0)] = Field(
-        PRIOR_PRECISION, description="Trust in the release's own probabilities before the first click."
+        PRIOR_PRECISION,
+        description="Trust in the release's probabilities before the first click, relative to their size.",
     )
     candidate_policies: tuple[str, ...] = Field(
         (),

@@ -8,7 +8,7 @@ import xxhash
 
 from model_core.release.folder import prior_weights
 from online_learning.policies.registry import Learning
-from online_learning.statistics.posterior import LinearPrior
+from online_learning.statistics.posterior import MOST_VARIANCE, LinearPrior
 from online_learning.statistics.sums import Statistics
 from streams.settings import Settings
 
@@ -34,10 +34,20 @@ class Spaces:
         # Sums of responses and sums of rewards must not be added.
         self._kind = "/reward" if settings.learn_from == "reward" else ""
 
-    def prior(self, version: str, dim: int) -> LinearPrior:
-        """Return what is believed of a release's features before anything is learned."""
-        weights = prior_weights(dim).astype(np.float64)
-        return LinearPrior(weights, precision=self._precision, feature_space=version + self._kind)
+    def prior(self, version: str, dim: int, *, rate: float | None = None) -> LinearPrior:
+        """Return what is believed of a release's features before anything is learned.
+
+        Parameters
+        ----------
+        rate : how often rewards are to be expected, in (0, 1); None where the release does not say. What
+            policies infer from statistics depends on it, and the statistics do not.
+        """
+        return LinearPrior(
+            prior_weights(dim).astype(np.float64),
+            precision=self._precision,
+            noise_variance=MOST_VARIANCE if rate is None else rate * (1.0 - rate),
+            feature_space=version + self._kind,
+        )
 
     def learning(self, version: str, dim: int) -> Learning:
         """Return what makes and reads the statistics of a release."""

@@ -25,7 +25,7 @@ import typer
 from online_learning.statistics.arm_posterior import infer_disjoint
 from online_learning.statistics.arms import ArmStatistics
 from online_learning.statistics.linear import LinearStatistics
-from online_learning.statistics.posterior import LinearPrior, infer
+from online_learning.statistics.posterior import MOST_VARIANCE, LinearPrior, infer
 from tests.benchmarks.policies import best_seconds
 
 DATA = Path("~/.cache/slatestream/ml-100k").expanduser()
@@ -60,7 +60,8 @@ def ours(log: Log, algorithm: str) -> tuple[np.ndarray, float, float]:
     """Return the recommendations, the seconds of learning and those of recommending."""
     contexts, items, ratings = log
     statistics = ArmStatistics(contexts.shape[1])
-    prior = LinearPrior(np.zeros(contexts.shape[1]), precision=RIDGE, noise_variance=1.0)
+    precision = RIDGE / MOST_VARIANCE**2  # so that it is RIDGE of weights where the noise's is 1
+    prior = LinearPrior(np.zeros(contexts.shape[1]), precision=precision, noise_variance=1.0)
     rng, learning, recommending, slates = np.random.default_rng(SEED), 0.0, 0.0, []
     posterior = None
     for part in windows(len(items)):

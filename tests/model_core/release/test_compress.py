@@ -53,6 +53,7 @@ def test_a_variant_is_another_release_of_the_same_sizes(
     variant, whole = read_release(variants[precision]), read_release(folder)
     assert variant.version != whole.version
     assert (variant.dim, variant.item_rows) == (whole.dim, whole.item_rows)
+    assert variant.served_probability == whole.served_probability is not None
     assert json.loads((variants[precision] / "manifest.json").read_text())["precision"] == precision
 
 

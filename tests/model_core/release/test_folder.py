@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from model_core.data.datasets import Dataset
+from model_core.evaluation.evaluate import compare, future
 from model_core.network.config import TrainConfig
 from model_core.release.baseline import BaselineScorer
 from model_core.release.batches import Moments
@@ -150,6 +151,30 @@ def test_a_release_says_how_users_are_read(folder: Path, tmp_path: Path) -> None
         sign_manifest(strange, manifest | {"signals": signals})
         with pytest.raises(ValueError, match=f"manifest.json': .*{message}"):
             read_release(strange)
+
+
+def test_a_release_says_how_probable_it_holds_what_it_serves(
+    folder: Path, scorer: Scorer, tmp_path: Path
+) -> None:
+    data = corpus(dataset())
+    split = int(0.9 * len(data.log))
+    compared = compare(scorer, data, split)
+    assert scorer.release.served_probability == pytest.approx(compared.served_probability)
+    users = len(future(data.log, split).users)
+    best = np.sort(compared.probability)[-10 * users :].mean()  # the likeliest of all users'
+    assert compared.probability.mean() < scorer.release.served_probability <= best
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for said in (None, 0.0, 1.0, "much"):
+        strange = Path(shutil.copytree(folder, tmp_path / str(said)))
+        if said is None:  # as older releases
+            del manifest["served_probability"]
+            sign_manifest(strange, manifest)
+            assert read_release(strange).served_probability is None
+        else:
+            sign_manifest(strange, manifest | {"served_probability": said})
+            with pytest.raises(ValueError, match=r"Expected `float.*\$.served_probability"):
+                read_release(strange)
 
 
 @pytest.mark.parametrize("data", [dataset(n_users=1), replace(dataset(), items=[])])

@@ -47,9 +47,9 @@ def test_a_hybrid_arm_is_the_regression_on_shared_and_own_features_together() ->
     wide[:, :DIM] = rows
     for slot, arm in enumerate(ARMS):
         wide[arms == arm, DIM * (slot + 1) : DIM * (slot + 2)] = rows[arms == arm]
-    trust = np.repeat([PRIOR.precision, 0.8, 0.8, 0.8, 0.8], DIM)
+    trust = np.repeat([PRIOR.precision, 0.8, 0.8, 0.8, 0.8], DIM) * PRIOR.weight_precision / PRIOR.precision
     covariance = np.linalg.inv(wide.T @ wide / PRIOR.noise_variance + np.diag(trust))
-    before = np.concatenate([PRIOR.precision * PRIOR.weights, np.zeros(4 * DIM)])
+    before = np.concatenate([PRIOR.weight_precision * PRIOR.weights, np.zeros(4 * DIM)])
     mean = covariance @ (before + wide.T @ rewards / PRIOR.noise_variance)
     for slot in range(4):
         view = np.zeros((DIM, 5 * DIM))
@@ -86,4 +86,4 @@ def test_an_arm_never_shown_is_as_the_prior_has_it() -> None:
     x = np.ones((1, 1, DIM), np.float32)
     mean, deviation = posterior.moments(x, np.array([[77]], np.uint64))
     assert mean.item() == pytest.approx(PRIOR.weights.sum(), rel=1e-6)
-    assert deviation.item() == pytest.approx(np.sqrt(DIM / PRIOR.precision), rel=1e-6)
+    assert deviation.item() == pytest.approx(np.sqrt(DIM / PRIOR.weight_precision), rel=1e-6)

@@ -27,12 +27,13 @@ def learned(seed: int, n: int = 50) -> tuple[np.ndarray, np.ndarray, LinearStati
 def test_posterior_is_ridge_regression_around_the_prior(seed, precision, noise_variance) -> None:
     x, y, statistics = learned(seed)
     w0 = np.random.default_rng(seed + 1).normal(size=DIM)
-    posterior = infer(LinearPrior(w0, precision=precision, noise_variance=noise_variance), statistics)
-    # Ridge with penalty precision * noise_variance on w - w0, as one least-squares problem.
-    root = np.sqrt(precision * noise_variance)
+    prior = LinearPrior(w0, precision=precision, noise_variance=noise_variance)
+    posterior = infer(prior, statistics)
+    # Ridge with penalty weight_precision * noise_variance on w - w0, as one least-squares problem.
+    root = np.sqrt(prior.weight_precision * noise_variance)
     expected = np.linalg.lstsq(np.vstack([x, root * np.eye(DIM)]), np.append(y, root * w0), rcond=None)[0]
     np.testing.assert_allclose(posterior.mean, expected, rtol=1e-8, atol=1e-8)
-    covariance = np.linalg.inv(x.T @ x / noise_variance + precision * np.eye(DIM))
+    covariance = np.linalg.inv(x.T @ x / noise_variance + prior.weight_precision * np.eye(DIM))
     np.testing.assert_allclose(posterior.root @ posterior.root.T, covariance, rtol=1e-8, atol=1e-12)
 
 

@@ -90,6 +90,7 @@ def test_the_release_of_the_sum_has_the_ease_of_all_users_together(sites: Sites,
     assert "interactions" in base.training
     assert "interactions" not in made.training  # it may know later ones
     assert made.metrics.keys() <= {"onnx_difference"}  # it was not measured
+    assert made.served_probability == base.served_probability is not None
     assert not list(out.glob("*.png"))
     rows = np.array([base.item_rows[f"i{item}"] - 1 for item in likes[:, 1]], np.int32)
     signals, n = base.signals, len(base.item_rows)

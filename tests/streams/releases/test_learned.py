@@ -9,6 +9,7 @@ import pytest
 
 from model_core.release.folder import add_learned, read_release
 from online_learning.statistics.sums import Statistics
+from online_learning.types import Candidates
 from streams.learning.learned import SCHEMA_VERSION, Learned, encode_learned
 from streams.releases.changes import Trial
 from streams.releases.store import ReleaseStore
@@ -70,6 +71,25 @@ async def test_a_policy_goes_on_from_what_other_releases_slates_taught_and_count
     more = make_life(partitions=3, policy=policy)
     async with more.worker(second) as worker:
         assert await adopted(worker, worker.parts.lanes.serving) == SHOWN + TAKEN
+
+
+async def test_what_a_policy_draws_is_as_large_as_the_release_says_that_rewards_are_likely(
+    make_life: Callable[..., Life],
+) -> None:
+    life = make_life(policy="thompson")
+    unlike = []
+    for rate in (None, 0.01):
+        async with life.worker(life.put(served_probability=rate)) as worker:
+            lane = worker.parts.lanes.serving
+            assert lane.scorer.release.served_probability == rate
+            features = np.zeros((100, 10, lane.scorer.release.feature_dim), np.float32)
+            features[..., 1] = np.linspace(0.02, 0.002, 10)
+            features[..., 2:] = np.random.default_rng(0).random(features[..., 2:].shape) / 2
+            candidates = Candidates(features[..., 1], features, np.ones((100, 10), np.bool_))
+            k, seeds = np.full(100, 1), np.arange(100, dtype=np.uint64)
+            unlike.append(np.mean(lane.policies.live.select(candidates, k=k, seeds=seeds).index > 2))
+    assert unlike[0] > 0.3
+    assert unlike[1] < 0.1
 
 
 async def test_a_canary_begins_with_what_was_learned(make_life: Callable[..., Life]) -> None:

@@ -1,0 +1,120 @@
+"""What slates earn where rewards are rare, and what it is worth that a policy's prior knows how rare.
+
+Run `OMP_NUM_THREADS=1 python -m tests.benchmarks.reward_rates` from the repository's root.
+"""
+
+from typing import Annotated
+
+import numpy as np
+import typer
+from scipy.optimize import brentq
+from scipy.special import expit
+from scipy.stats import t as student
+
+from online_learning.policies.registry import Learning, create_policy
+from online_learning.statistics.posterior import MOST_VARIANCE, LinearPrior
+from online_learning.types import Candidates
+
+N_ITEMS, N_CANDIDATES, K, BATCH = 400, 100, 10, 50
+HIDDEN, SIGNALS = 16, 3
+RATES = (0.005, 0.02, 0.1, 0.5)
+WORLDS = ("right", "half right", "wrong")
+"""The release knows all that rewards depend on, half of it, or something else."""
+
+
+class World:
+    """Users of whom a release knows something; what else they like is linear in the items' features."""
+
+    def __init__(self, kind: str, rate: float, rng: np.random.Generator) -> None:
+        self._kind, self._rng = kind, rng
+        items = rng.standard_normal((N_ITEMS, HIDDEN))
+        self._items = items / np.linalg.norm(items, axis=1, keepdims=True)
+        taste = rng.standard_normal(HIDDEN)
+        self._taste = 2.0 * taste / np.linalg.norm(taste)  # log-odds of standard deviation 0.5
+        self._signals = np.tanh(rng.gamma(0.7, 1.0, (N_ITEMS, SIGNALS)) / 4.0)
+        said, true, _ = self._odds(300)
+        # The best slates earn `rate` an item, and so the release says of those that it holds for the best.
+        self._said_level, self._true_level = _level(said, rate), _level(true, rate)
+
+    def ask(self, n: int) -> tuple[Candidates, np.ndarray]:
+        """Return n users' candidates, and how likely a reward of each is: (n, C) float64."""
+        said, true, rows = self._odds(n)
+        chance = expit(said + self._said_level)
+        features = np.concatenate(
+            [np.ones((n, N_CANDIDATES, 1)), chance[..., None], self._items[rows], self._signals[rows]],
+            axis=-1,
+        ).astype(np.float32)
+        there = np.ones(chance.shape, np.bool_)
+        arms = rows.astype(np.uint64)
+        return Candidates(chance.astype(np.float32), features, there, arms), expit(true + self._true_level)
+
+    def _odds(self, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rows = np.stack([self._rng.permutation(N_ITEMS)[:N_CANDIDATES] for _ in range(n)])
+        known, more = self._rng.standard_normal((n, N_CANDIDATES)), self._items[rows] @ self._taste
+        true = {"right": known, "half right": known + more, "wrong": more}[self._kind]
+        return known, true, rows
+
+
+def _level(odds: np.ndarray, rate: float) -> float:
+    """Return what added to log-odds makes the mean probability of the best slates `rate`."""
+    best = _best(odds)
+    return float(brentq(lambda level: expit(best + level).mean() - rate, -30.0, 30.0))
+
+
+def _best(values: np.ndarray) -> np.ndarray:
+    """Return each row's K highest: (n, K)."""
+    return -np.sort(-values, axis=1)[:, :K]
+
+
+def shares(policy_name: str, kind: str, rate: float, seed: int, slates: int, *, known: bool) -> np.ndarray:
+    """What the first slates earn, all, and the last, of what the best ones would: (3,) float64."""
+    rng = np.random.default_rng(seed)
+    world = World(kind, rate, rng)
+    served = float(_best(world.ask(BATCH)[0].scores).mean())
+    noise = served * (1.0 - served) if known else MOST_VARIANCE
+    prior = LinearPrior(np.eye(2 + HIDDEN + SIGNALS)[1], noise_variance=noise)
+    policy = create_policy(policy_name, prior, propensity_samples=1)
+    statistics = Learning.of(policy_name, prior).empty()
+    earned = []
+    for _ in range(slates // BATCH):
+        candidates, chance = world.ask(BATCH)
+        seeds = rng.integers(0, 2**63, BATCH).astype(np.uint64)
+        index = policy.select(candidates, k=np.full(BATCH, K), seeds=seeds).index
+        gained = np.take_along_axis(chance, index, axis=1)
+        earned.append((gained.sum(), _best(chance).sum()))
+        shown = np.take_along_axis(candidates.features, index[..., None], axis=1).reshape(
+            -1, len(prior.weights)
+        )
+        arms = np.take_along_axis(candidates.arms, index, axis=1).ravel()
+        taken = np.flatnonzero(rng.random(gained.size) < gained.ravel())
+        statistics.add_impressions(shown, arms=arms)
+        statistics.add_rewards(shown[taken], np.ones(len(taken)), arms=arms[taken])
+        policy.update(statistics)
+    ours, best = np.array(earned).T
+    return np.array([ours[0] / best[0], ours.sum() / best.sum(), ours[-1] / best[-1]])
+
+
+def main(
+    policy: Annotated[str, typer.Option(help="Any that explores by a prior.")] = "thompson",
+    slates: Annotated[int, typer.Option(min=BATCH, help="Of 10; it learns after every 50.")] = 2_000,
+    seeds: Annotated[int, typer.Option(min=2, help="Runs of each.")] = 5,
+) -> None:
+    """Print what slates earn with a prior that knows the rate of rewards and with one that does not."""
+    print(f"{policy}: {slates} slates of {K} out of {N_CANDIDATES}, learning after every {BATCH}")
+    print(f"earned, of what the best slates do; seeds 0 to {seeds - 1}, 95 % intervals")
+    print(f"{'release':>11}{'rate':>7}  {'prior':<14}{'first':>16}{'all':>16}{'last':>16}")
+    scale = student.ppf(0.975, seeds - 1) / np.sqrt(seeds)
+    for kind in WORLDS:
+        for rate in RATES:
+            for known in (False, True):
+                runs = [shares(policy, kind, rate, seed, slates, known=known) for seed in range(seeds)]
+                mean, spread = np.mean(runs, axis=0), scale * np.std(runs, axis=0, ddof=1)
+                cells = [f"{x:.3f} +- {e:.3f}" for x, e in zip(mean, spread, strict=True)]
+                told = "of the rate" if known else "of most noise"
+                print(
+                    f"{kind:>11}{rate:>7}  {told:<14}" + "".join(f"{cell:>16}" for cell in cells), flush=True
+                )
+
+
+if __name__ == "__main__":
+    typer.run(main)
