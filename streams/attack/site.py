@@ -86,7 +86,7 @@ class MemorySite:
         parts = self._worker.parts
         if self._learn:
             for lane in parts.lanes:
-                await lane.learner.learn(parts.partitions.live())
+                await lane.learner.learn_now(parts.partitions.live())
         if self._settings.quarantine_at is not None or self._settings.quarantine_days is not None:
             await parts.suspects.sweep()
 

@@ -104,15 +104,21 @@ class Learner:
     # Again and again
 
     async def learn(self, shards: Sequence[Shard]) -> None:
-        """Let the policies adopt the merged statistics when they have changed."""
+        """Let the policies adopt the merged statistics when they have changed.
+
+        With a model per item this takes longer the more there are: it has a tenth of the time.
+        """
+        if time.perf_counter() >= self._learn_after:
+            await self.learn_now(shards)
+
+    async def learn_now(self, shards: Sequence[Shard]) -> None:
+        """Do so however long it took the last time."""
         async with self._turn:
+            started = time.perf_counter()
             await self._learn(shards)
+            self._learn_after = started + 10.0 * (time.perf_counter() - started)
 
     async def _learn(self, shards: Sequence[Shard]) -> None:
-        # With a model per item this takes longer the more there are: it may have a tenth of the time.
-        started = time.perf_counter()
-        if started < self._learn_after:
-            return
         for shard in shards:
             shard.learning.count_published()
         own = {shard.partition: self._of(shard) for shard in shards}
@@ -126,7 +132,6 @@ class Learner:
             for shard in shards:
                 if shard.statistics.serving.feature_space == self._learning.feature_space:
                     shard.statistics.next_reference = reference
-        self._learn_after = started + 10.0 * (time.perf_counter() - started)
 
     def _of(self, shard: Shard) -> Statistics | None:
         return shard.statistics.in_space(self._learning.feature_space)

@@ -96,8 +96,7 @@ async def visits(life: Life, worker: MemoryWorker, rounds: range, seed: int) -> 
         await worker.deliver()
         await worker.flush()
         for lane in worker.parts.lanes:
-            lane.learner._learn_after = 0.0
-            await lane.learner.learn(worker.parts.partitions.live())
+            await lane.learner.learn_now(worker.parts.partitions.live())
     return np.array(rates)
 
 

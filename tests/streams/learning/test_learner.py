@@ -50,9 +50,22 @@ def ready(policies: PolicySet) -> Learner:
     return Learner(policies, Metrics(process=False))
 
 
-async def learn(learner: Learner, shards: list[Shard]) -> None:
-    learner._learn_after = 0.0  # it may have a tenth of the time: not to wait for here
-    await learner.learn(shards)
+async def test_learning_takes_a_tenth_of_the_time_unless_it_is_to_be_done_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learner, now_s, begun = ready(Watched(policy="thompson")), [0.0], list[float]()
+
+    async def takes_two_seconds(shards: list[Shard]) -> None:
+        begun.append(now_s[0])
+        now_s[0] += 2.0
+
+    monkeypatch.setattr(learner, "_learn", takes_two_seconds)
+    monkeypatch.setattr(learner_module.time, "perf_counter", lambda: now_s[0])
+    for at in (0.0, 2.0, 19.9, 20.0):
+        now_s[0] = at
+        await learner.learn([])
+    await learner.learn_now([])
+    assert begun == [0.0, 20.0, 22.0]
 
 
 @pytest.mark.parametrize("policy", ["thompson", "thompson-disjoint", "linucb-hybrid", "thompson-logistic"])
@@ -64,7 +77,7 @@ async def test_what_is_adopted_is_the_sum_of_all_partitions_made_in_a_thread(pol
     learner.on_statistics(9, encode_policy_row(row))
     for _, value in other.take_rows():
         learner.on_arm(9, value)
-    await learn(learner, [own])
+    await learner.learn_now([own])
     assert policies.adopted[-1] == (other + own.statistics.serving).to_bytes()
     assert threading.get_ident() not in policies.threads
     assert policies.learner.version == 500
@@ -74,24 +87,24 @@ async def test_what_is_adopted_is_the_sum_of_all_partitions_made_in_a_thread(pol
 async def test_nothing_is_learned_again_until_something_changes(policy: str) -> None:
     policies = Watched(policy=policy)
     learner, own = ready(policies), learning_shard(policies)
-    await learn(learner, [own])
-    await learn(learner, [own])
+    await learner.learn_now([own])
+    await learner.learn_now([own])
     assert len(policies.adopted) == 1
     add(own, 3)
-    await learn(learner, [own])
+    await learner.learn_now([own])
     assert policies.adopted[1:] == [(own.statistics.serving + policies.learning.empty()).to_bytes()]
 
 
 async def test_a_partition_that_goes_and_comes_back_is_copied_anew() -> None:
     policies = Watched(policy="thompson-disjoint")
     learner, own = ready(policies), learning_shard(policies, 1)
-    await learn(learner, [own])
+    await learner.learn_now([own])
     learner.keep(own)
-    await learn(learner, [])
+    await learner.learn_now([])
     assert policies.learner.version == 250
     learner.drop(own.partition)
     again = learning_shard(policies, 4)
-    await learn(learner, [again])
+    await learner.learn_now([again])
     assert policies.adopted[-1] == (again.statistics.serving + policies.learning.empty()).to_bytes()
 
 
@@ -107,7 +120,7 @@ async def test_the_event_loop_runs_between_pieces(monkeypatch: pytest.MonkeyPatc
             turns += 1
             await asyncio.sleep(0)
 
-    await asyncio.gather(learn(learner, [own]), count())
+    await asyncio.gather(learner.learn_now([own]), count())
     assert turns >= 200 // 16
     assert policies.learner.version == 250
 
@@ -115,6 +128,6 @@ async def test_the_event_loop_runs_between_pieces(monkeypatch: pytest.MonkeyPatc
 async def test_shards_are_told_where_to_develop_logistic_rows() -> None:
     policies = Watched(policy="thompson-logistic")
     learner, own = ready(policies), learning_shard(policies)
-    await learn(learner, [own])
+    await learner.learn_now([own])
     assert own.statistics.next_reference is not None
     np.testing.assert_allclose(own.statistics.next_reference, policies.learner.weights, rtol=1e-5)  # type: ignore[attr-defined]

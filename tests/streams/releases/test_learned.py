@@ -42,8 +42,7 @@ def taught(life: Life, *, v: int = SCHEMA_VERSION, **settings: Any) -> str:
 
 async def adopted(worker: MemoryWorker, lane: Lane) -> int:
     """Observations that the policy of a lane has learned from, once it has looked again."""
-    lane.learner._learn_after = 0.0
-    await lane.learner.learn(worker.parts.partitions.live())
+    await lane.learner.learn_now(worker.parts.partitions.live())
     return lane.policies.learner.version
 
 
