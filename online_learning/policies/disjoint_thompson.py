@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.policies.arm_thompson_kernels import arm_thompson
 from online_learning.policies.options import ThompsonOptions
 from online_learning.policies.policy import RegisteredPolicy
 from online_learning.policies.ranking import arm_utilities, check_request, check_slates
-from online_learning.policies.thompson_kernels import arm_thompson
 from online_learning.statistics.arm_posterior import ArmPosterior, infer_disjoint
 from online_learning.statistics.arms import ArmStatistics
 from online_learning.statistics.posterior import LinearPrior

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.policies.linear_thompson_kernels import linear_thompson
 from online_learning.policies.options import ThompsonOptions
 from online_learning.policies.policy import RegisteredPolicy
 from online_learning.policies.ranking import boosts, check_dim, check_request, check_slates
-from online_learning.policies.thompson_kernels import linear_thompson
 from online_learning.statistics.posterior import LinearPosterior, LinearPrior, infer
 from online_learning.statistics.sums import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
@@ -34,7 +34,7 @@ class LinearThompsonPolicy(RegisteredPolicy):
     variables", JASA 1972). The positions of a slate share their samples, so their errors are correlated:
     what is said holds for each position, and a product of inverses over positions is biased, in the order
     of 1 / samples where propensities are large and more where they are small. Candidates that can hardly
-    win are not sampled (`thompson_kernels.REACH`): a propensity is off by less than 1e-9 times their number.
+    win are not sampled (`argmax_kernels.REACH`): a propensity is off by less than 1e-9 times their number.
 
     Parameters
     ----------

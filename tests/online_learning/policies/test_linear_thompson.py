@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from online_learning.policies.argmax_kernels import ESTIMATE
 from online_learning.policies.greedy import GreedyPolicy
 from online_learning.policies.linear_thompson import LinearThompsonPolicy
-from online_learning.policies.thompson_kernels import ESTIMATE
 from online_learning.sampling_kernels import fill_normals, start_of
 from online_learning.statistics.linear import LinearStatistics
 from online_learning.statistics.posterior import LinearPrior, infer

@@ -13,7 +13,7 @@ load_without_compiler()
 from streams.worker import warm_kernels
 warm_kernels.main(*warm_kernels.HALVES)
 loaded = sorted(sys.modules)
-from online_learning.policies.thompson_kernels import linear_thompson
+from online_learning.policies.linear_thompson_kernels import linear_thompson
 policy = sum(linear_thompson.stats.cache_hits.values())
 
 import numba, numpy as np

@@ -1,4 +1,4 @@
-"""Thompson sampling, compiled: of whole batches, one request after another.
+"""Thompson sampling of linear weights, compiled: of whole batches, one request after another.
 
 A request's numbers depend on its own row and seed alone, never on the batch.
 """
@@ -8,37 +8,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.compiled import compiled, contracted
-from online_learning.sampling_kernels import fill_normals, mixed_32, start_of, word
+from online_learning.compiled import contracted
+from online_learning.policies.argmax_kernels import (
+    CHOICE,
+    CHOICE_TIES,
+    ESTIMATE,
+    ESTIMATE_TIES,
+    Floats,
+    best_left,
+    count_wins,
+    find_contenders,
+    leader_of,
+    raise_best,
+    shown_places,
+)
+from online_learning.sampling_kernels import fill_normals, start_of, word
 from online_learning.statistics.logistic import MIN_CHANCE
-
-Floats = NDArray[np.float32]
-
-# Streams of random numbers of one request: what chooses the slate is independent of what estimates it.
-CHOICE, ESTIMATE, ESTIMATE_TIES, CHOICE_TIES = 1, 2, 3, 4
-
-# Candidates of equal features have equal utility under any weights. Noise far below any difference that
-# matters, and above the rounding of float32 sums of order 1, makes the choice among them uniform.
-TIE_NOISE = 1e-5
-_TIE_STEP = TIE_NOISE * 2.0**-24
-
-# A candidate that is not in the slate is left out of the samples when the best mean left out beats it by
-# more than this many standard deviations of their difference: it wins a sample with a probability below
-# 1e-9, so that a propensity is off by less than 1e-9 times the candidates.
-REACH = np.float32(6.0)
 
 # Candidates whose utilities are sampled together: each random number is then loaded once for all of them.
 _ROWS = 4
-
-# Samples looked at together: few of them are won by a candidate, and where none can be, no noise is needed.
-_STRIDE = 32
-
-
-@compiled
-def _tie_bits(counter: int, key: Any) -> float:
-    # 24 random bits as a number.
-    bits = mixed_32(np.uint32(counter) * np.uint32(0x9E3779B1) + np.uint32(key))
-    return np.float64(np.uint32(bits) >> np.uint32(8))
 
 
 @contracted
@@ -148,81 +136,8 @@ def _choose(
             fill_normals(start, position // 2 * dim, normals[0], normals[1])
         drawn[at] = utility
         _add_product(normals[at], spread, drawn[at])
-        index[position] = _best_left(drawn[at], left, position * n_candidates, key)
+        index[position] = best_left(drawn[at], left, position * n_candidates, key)
         left[index[position]] = False
-
-
-@compiled
-def _best_left(values: Floats, left: NDArray[np.bool_], first: int, key: Any) -> int:
-    chosen, best = -1, -np.inf
-    for c in range(len(values)):
-        if left[c]:
-            value = values[c] + _TIE_STEP * _tie_bits(first + c, key)
-            if value > best or chosen < 0:
-                chosen, best = c, value
-    return chosen
-
-
-@compiled
-def _leader(utility: Floats, usable: NDArray[np.bool_], slate: NDArray[np.int64]) -> int:
-    """Return the candidate of highest mean utility that the slate leaves out, -1 if it leaves out none."""
-    leader = -1
-    for c in range(len(utility)):
-        if usable[c] and (leader < 0 or utility[c] > utility[leader]) and not np.any(slate == c):
-            leader = c
-    return leader
-
-
-@contracted
-def _contenders(
-    utility: Floats, apart: Floats, usable: NDArray[np.bool_], slate: NDArray[np.int64], leader: int
-) -> NDArray[np.int64]:
-    """Return the candidates whose samples are needed: first those left out that may win, then the slate's.
-
-    The slate's come from its last position to its first. `REACH` says who may win.
-
-    Parameters
-    ----------
-    apart : (C,) float32, variance of the difference from the leader's utility
-    """
-    left_out = usable.copy()
-    for candidate in slate:
-        left_out[candidate] = False
-    found = np.empty(len(utility) + len(slate), np.int64)
-    n = 0
-    for c in range(len(utility)):
-        if left_out[c]:
-            behind = utility[leader] - utility[c] - np.float32(TIE_NOISE)
-            if c == leader or not behind > REACH * np.sqrt(apart[c]):
-                found[n] = c
-                n += 1
-    for candidate in slate[::-1]:
-        found[n] = candidate
-        n += 1
-    return found[:n]
-
-
-@contracted
-def _raise(best: NDArray[np.float64], values: Floats, first: int, key: Any) -> None:
-    for begin in range(0, len(best), _STRIDE):
-        highest, drawn = best[begin : begin + _STRIDE], values[begin : begin + _STRIDE]
-        above = 0
-        for s in range(len(highest)):
-            above += drawn[s] + TIE_NOISE >= highest[s]
-        if above:
-            for s in range(len(highest)):
-                noise = _TIE_STEP * _tie_bits(first + begin + s, key)
-                highest[s] = max(highest[s], drawn[s] + noise)
-
-
-@contracted
-def _beat(best: NDArray[np.float64], values: Floats, first: int, key: Any) -> int:
-    wins = 0
-    for s in range(len(best)):
-        value = values[s] + _TIE_STEP * _tie_bits(first + s, key)
-        wins += value > best[s]
-        best[s] = max(best[s], value)
-    return wins
 
 
 @contracted
@@ -251,14 +166,14 @@ def _count(
     key = np.int64(word(start_of(seed, ESTIMATE_TIES), 0) >> np.uint64(32))
     for pair in range(len(normals) // 2):
         fill_normals(start, pair * n_samples, normals[2 * pair], normals[2 * pair + 1])
-    leader = _leader(utility, usable, slate)
+    leader = leader_of(utility, usable, slate)
     apart = np.zeros(spread.shape[1], np.float32)
     if leader >= 0:
         for f in range(dim):
             row, middle = spread[f], spread[f, leader]
             for c in range(len(apart)):
                 apart[c] += (row[c] - middle) * (row[c] - middle)
-    contenders = _contenders(utility, apart, usable, slate, leader)
+    contenders = find_contenders(utility, apart, usable, slate, leader)
     n_left = len(contenders) - len(slate)
     best = np.full(n_samples, -np.inf)  # float64: in float32 the noise would round to few values, and tie
     rows = np.zeros((_ROWS, dim), np.float32)
@@ -272,9 +187,9 @@ def _count(
         _add_products(rows, normals, values)
         for r in range(len(here)):
             if first + r < n_left:
-                _raise(best, values[r], here[r] * n_samples, key)
+                raise_best(best, values[r], here[r] * n_samples, key)
             else:
-                won = _beat(best, values[r], here[r] * n_samples, key)
+                won = count_wins(best, values[r], here[r] * n_samples, key)
                 wins[len(contenders) - 1 - first - r] = won
 
 
@@ -316,107 +231,9 @@ def linear_thompson(
         _utilities(features[b], valid[b], boosts[b], mean, turned, known, columns, utility, spread, usable)
         if choosing:
             _choose(utility, spread, usable, seeds[b], index[b, : min(k[b], usable.sum())])
-        shown = _shown(index[b], usable, places)
+        shown = shown_places(index[b], usable, places)
         if shown:
             slate = index[b][places[:shown]]
             _count(utility, spread, usable, slate, seeds[b], normals, wins)
-            for i in range(shown):
-                propensities[b, places[i]] = (wins[i] + extra) / (samples + extra)
-
-
-@compiled
-def _shown(slate: NDArray[np.int64], usable: NDArray[np.bool_], places: NDArray[np.int64]) -> int:
-    """Write the positions of a slate that have a usable candidate, and return how many there are."""
-    shown = 0
-    for position in range(len(slate)):
-        if slate[position] >= 0 and usable[slate[position]]:
-            places[shown] = position
-            shown += 1
-    return shown
-
-
-@contracted
-def _choose_alone(
-    mean: Floats, deviation: Floats, usable: NDArray[np.bool_], seed: Any, index: NDArray[np.int64]
-) -> None:
-    """Fill one slate, (n,), where no candidate's utility depends on another's."""
-    n_candidates = len(mean)
-    start = start_of(seed, CHOICE)
-    key = np.int64(word(start_of(seed, CHOICE_TIES), 0) >> np.uint64(32))
-    left = usable.copy()
-    normals = np.empty((2, n_candidates), np.float32)
-    for position in range(len(index)):
-        at = position % 2
-        if at == 0:
-            fill_normals(start, position // 2 * n_candidates, normals[0], normals[1])
-        drawn = mean + deviation * normals[at]
-        index[position] = _best_left(drawn, left, position * n_candidates, key)
-        left[index[position]] = False
-
-
-@contracted
-def _count_alone(
-    mean: Floats,
-    deviation: Floats,
-    usable: NDArray[np.bool_],
-    slate: NDArray[np.int64],
-    seed: Any,
-    samples: int,
-    wins: NDArray[np.int64],
-) -> None:
-    """As `_count`, where no candidate's utility depends on another's."""
-    half = (samples + 1) // 2
-    drawn = np.empty(2 * half, np.float32)
-    values = drawn[:samples]
-    start = start_of(seed, ESTIMATE)
-    key = np.int64(word(start_of(seed, ESTIMATE_TIES), 0) >> np.uint64(32))
-    leader = _leader(mean, usable, slate)
-    apart = np.zeros(len(mean), np.float32)
-    if leader >= 0:
-        for c in range(len(mean)):
-            apart[c] = deviation[c] * deviation[c] + deviation[leader] * deviation[leader]
-    contenders = _contenders(mean, apart, usable, slate, leader)
-    n_left = len(contenders) - len(slate)
-    best = np.full(samples, -np.inf)
-    for i in range(len(contenders)):
-        c = contenders[i]
-        fill_normals(start, c * half, drawn[:half], drawn[half:])
-        for s in range(samples):
-            values[s] = mean[c] + deviation[c] * values[s]
-        if i < n_left:
-            _raise(best, values, c * samples, key)
-        else:
-            wins[len(contenders) - 1 - i] = _beat(best, values, c * samples, key)
-
-
-@contracted
-def arm_thompson(
-    mean: Floats,
-    deviation: Floats,
-    usable: NDArray[np.bool_],
-    k: NDArray[np.int64],
-    seeds: NDArray[np.uint64],
-    samples: int,
-    index: NDArray[np.int64],
-    propensities: Floats,
-    choosing: bool,
-) -> None:
-    """Choose or take slates, and estimate, where no candidate's utility depends on another's.
-
-    Parameters
-    ----------
-    mean, deviation, usable : (B, C) float32, of each candidate's utility; (B, C) bool
-    the others : as of `linear_thompson`
-    """
-    n, n_candidates = mean.shape
-    places, wins = np.empty(index.shape[1], np.int64), np.empty(index.shape[1], np.int64)
-    extra = 1 if choosing else 0
-    for b in range(n):
-        if choosing:
-            _choose_alone(mean[b], deviation[b], usable[b], seeds[b], index[b, : min(k[b], usable[b].sum())])
-        shown = _shown(index[b], usable[b], places)
-        if shown:
-            slate = index[b][places[:shown]]
-            _count_alone(mean[b], deviation[b], usable[b], slate, seeds[b], samples, wins)
             for i in range(shown):
                 propensities[b, places[i]] = (wins[i] + extra) / (samples + extra)
