@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from model_core.signals.co_visitation import NO_MOMENTS, CoVisitation
 from model_core.signals.horizons import MOMENTS
-from streams.durability import rows as changelog
 from streams.durability import unpacking
-from streams.durability.rows import CoVisits, bounds_of
 from streams.durability.unpacking import APPLIED, GONE, KIND, LEFT, OTHER, POPULARITY, READ, SIZE
 from streams.kafka.columns import Record, RecordColumns
+from streams.state import rows as changelog
 from streams.state.item_index import ItemIndex
+from streams.state.rows import CoVisits, bounds_of
 
 TOPIC = "policy-state"
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from model_core.signals.co_visitation import CoVisitation
 from streams.durability.profile_rows import all_rows
-from streams.durability.rows import covisit_key
 from streams.events import Click
 from streams.state.click_fold import fold_clicks
 from streams.state.item_index import ItemIndex, keys_of
 from streams.state.profiles import Profiles
+from streams.state.rows import covisit_key
 
 FOLD_BATCH = 4096
 

@@ -1,7 +1,9 @@
 """The clicks of users in quarantine, for whoever reads the log and not the state."""
 
-from streams.durability import rows as changelog
-from streams.durability.rows import (
+from streams.kafka.columns import KEY, KEY_SIZE, RecordColumns
+from streams.state import rows as changelog
+from streams.state.log_bases import LogBases
+from streams.state.rows import (
     ACTIONS_KEY,
     META_PREFIX,
     QUARANTINE_PREFIX,
@@ -9,8 +11,6 @@ from streams.durability.rows import (
     Quarantined,
     quarantine_key,
 )
-from streams.kafka.columns import KEY, KEY_SIZE, RecordColumns
-from streams.state.log_bases import LogBases
 
 
 class HeldClicks:

@@ -1,4 +1,4 @@
-"""Compiled writing of changelog rows: the msgpack bytes of `rows.UserChunk` and `rows.CoVisits`.
+"""Compiled writing of changelog rows: the msgpack bytes of `state.rows.UserChunk` and `state.rows.CoVisits`.
 
 All rows of a flush are written into one buffer, without a Python object for any of them. The bytes are those
 that msgspec writes of the same structs. Columns inside a row are little-endian, as the arrays in memory must

@@ -9,9 +9,23 @@ from numpy.typing import NDArray
 
 from model_core.signals.reserved import room, with_room
 from streams.durability import restore_kernels, unpacking
-from streams.durability import rows as changelog
 from streams.durability.profile_rows import TOPIC
-from streams.durability.rows import (
+from streams.durability.unpacking import (
+    CHUNK_SUFFIX,
+    EVENTS,
+    KIND,
+    LEFT,
+    OTHER,
+    READ,
+)
+from streams.kafka.columns import RecordColumns
+from streams.state import profile_kernels as kernels
+from streams.state import rows as changelog
+from streams.state.id_table import IdTable
+from streams.state.item_index import ItemIndex
+from streams.state.profiles import Profiles, Stated
+from streams.state.rings import CELL, CHUNK, OWNER, SLOT, USED
+from streams.state.rows import (
     ACTIONS_KEY,
     ERASED_PREFIX,
     META_PREFIX,
@@ -24,20 +38,6 @@ from streams.durability.rows import (
     chunk_key,
     joined,
 )
-from streams.durability.unpacking import (
-    CHUNK_SUFFIX,
-    EVENTS,
-    KIND,
-    LEFT,
-    OTHER,
-    READ,
-)
-from streams.kafka.columns import RecordColumns
-from streams.state import profile_kernels as kernels
-from streams.state.id_table import IdTable
-from streams.state.item_index import ItemIndex
-from streams.state.profiles import Profiles, Stated
-from streams.state.rings import CELL, CHUNK, OWNER, SLOT, USED
 
 STATED_AT_ONCE = 500
 LIKELY_CHUNKS = 1 << 22

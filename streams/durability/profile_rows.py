@@ -6,8 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.durability import packing
-from streams.durability import rows as changelog
-from streams.durability.rows import (
+from streams.kafka.packed_rows import PackedRows
+from streams.state import profile_kernels as kernels
+from streams.state import rows as changelog
+from streams.state.item_index import ItemIndex
+from streams.state.profiles import Profiles
+from streams.state.rings import CHUNK, OWNER, USED
+from streams.state.rows import (
     ACTIONS_KEY,
     SCHEMA_VERSION,
     Actions,
@@ -16,11 +21,6 @@ from streams.durability.rows import (
     UserStated,
     stated_key,
 )
-from streams.kafka.packed_rows import PackedRows
-from streams.state import profile_kernels as kernels
-from streams.state.item_index import ItemIndex
-from streams.state.profiles import Profiles
-from streams.state.rings import CHUNK, OWNER, USED
 
 TOPIC = "user-state"
 

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from model_core.signals.co_visitation import CoVisitation
 from online_learning.statistics.sums import Statistics
 from streams.durability.profile_rows import rows_of_users
-from streams.durability.rows import SCHEMA_VERSION, CoVisits, covisit_key, encode
 from streams.state.item_index import ItemIndex
+from streams.state.rows import SCHEMA_VERSION, CoVisits, covisit_key, encode
 from streams.state.shard import Shard
 
 Kind = Literal["users", "items", "slates", "policy", "marks"]

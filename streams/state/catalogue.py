@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.signals.reserved import Growing
-from streams.durability.rows import SCHEMA_VERSION, ItemState, decode, encode
 from streams.state.item_columns import FOR_EVER, LIKELY_ITEMS, ItemVectors, Windows, grown
 from streams.state.item_index import ItemIndex
 from streams.state.postings import Postings
+from streams.state.rows import SCHEMA_VERSION, ItemState, decode, encode
 
 MAX_EDGES = 32
 DELETION_S = 86_400

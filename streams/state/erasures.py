@@ -1,6 +1,6 @@
 """Marks of a partition's erased users, so that their old records, read again, do not bring them back."""
 
-from streams.durability.rows import SCHEMA_VERSION, Erased, erased_key
+from streams.state.rows import SCHEMA_VERSION, Erased, erased_key
 
 
 class Erasures:

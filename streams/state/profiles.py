@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from model_core.robust.influence import NO_BOUND, Bound
 from model_core.signals.reserved import with_room
-from streams.durability.rows import chunk_key, stated_key
 from streams.state import fold_kernels, history_kernels, ring_memory, rings
 from streams.state import profile_kernels as kernels
 from streams.state.erasures import Erasures
 from streams.state.id_table import IdTable
 from streams.state.quarantine import Quarantine
 from streams.state.rings import CHUNK
+from streams.state.rows import chunk_key, stated_key
 
 MAX_HISTORY = 65_535 * CHUNK - 1
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.durability.rows import SCHEMA_VERSION, Quarantined, quarantine_key
+from streams.state.rows import SCHEMA_VERSION, Quarantined, quarantine_key
 
 FOR_EVER = np.iinfo(np.int64).max
 

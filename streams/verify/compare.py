@@ -8,11 +8,11 @@ from typing import Literal
 
 from online_learning.policies.registry import find
 from streams.api.answers import PartitionState
-from streams.durability import rows as changelog
-from streams.durability.rows import ERASED_PREFIX, Erased, Quarantined
 from streams.durability.state_rows import Bucket, Kind, digest_of
 from streams.errors import SlatestreamError, UnreachableError
 from streams.settings import Settings
+from streams.state import rows as changelog
+from streams.state.rows import ERASED_PREFIX, Erased, Quarantined
 from streams.verify.offline import Offline
 from streams.verify.readable import Difference, Rows, differences
 

@@ -18,7 +18,6 @@ from streams.decoding.clicks import ClickColumns, click_columns
 from streams.decoding.dead_letters import DeadLetters
 from streams.decoding.records import Rejected
 from streams.durability.restore import Restorer, decoded_slates, reopen
-from streams.durability.rows import Erased, Quarantined, erased_key
 from streams.durability.state_rows import Bucket, Kind, StateRow, copy_rows
 from streams.events import Recommendation
 from streams.kafka.columns import RecordColumns
@@ -31,6 +30,7 @@ from streams.mapping.click_reader import reader_of
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.item_index import ItemIndex
+from streams.state.rows import Erased, Quarantined, erased_key
 from streams.state.shard import Shard
 from streams.state.shard_factory import ShardFactory
 from streams.verify.absences import Absences

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from streams.durability import rows as changelog
-from streams.durability.rows import STATED_SUFFIX, CoVisits, UserChunk, UserStated, joined
 from streams.durability.state_rows import Kind, SlateRow, StateRow
+from streams.state import rows as changelog
+from streams.state.rows import STATED_SUFFIX, CoVisits, UserChunk, UserStated, joined
 
 TOLERANCE = 1e-9
 """Of sums, relative to the largest: partitions whose sums were moved by a half-life round elsewhere."""

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from streams.api.answers import Held, Quarantined, Span, Suspect
 from streams.clock import Clock
-from streams.durability import rows
 from streams.errors import OwnershipLost
+from streams.state import rows
 from streams.state.rings import OFFSET
 from streams.state.shard import Shard
 

@@ -22,7 +22,7 @@ from tests.chaos.runs import MAX_WORKERS, Run, of_tree
 from tests.chaos.test_chaos import RUNS
 
 ROOT = Path(__file__).resolve().parents[2]
-ROWS = "streams/durability/rows.py"
+ROWS = "streams/state/rows.py"
 FIELD = r"^    [a-z_]+: |^class \w+\(msgspec"
 """What a commit touches that changes what rows have."""
 COUNTED_ALIKE = 1
@@ -39,7 +39,7 @@ def git(*arguments: str) -> bytes:
 
 def earlier_commit(changes: int) -> str:
     """Return the commit before the rows changed for so many times."""
-    found = git("log", "--format=%H", f"-G{FIELD}", "--", ROWS).decode().split()
+    found = git("log", "--follow", "--format=%H", f"-G{FIELD}", "--", ROWS).decode().split()
     if len(found) < changes:
         pytest.skip("no git history with an earlier version")
     return git("rev-parse", "--verify", f"{found[changes - 1]}^").decode().strip()

@@ -13,7 +13,10 @@ from online_learning.statistics.position_bias import PositionStatistics
 from online_learning.statistics.posterior import LinearPrior
 from streams.durability import unpacking
 from streams.durability.covisit_restore import read_covisits
-from streams.durability.rows import (
+from streams.durability.unpacking import KIND, READ
+from streams.kafka.columns import RecordColumns
+from streams.state.policy_row import PolicyRow, decode_policy_row, encode_policy_row
+from streams.state.rows import (
     ACTIONS_KEY,
     SCHEMA_VERSION,
     Actions,
@@ -29,9 +32,6 @@ from streams.durability.rows import (
     decode,
     encode,
 )
-from streams.durability.unpacking import KIND, READ
-from streams.kafka.columns import RecordColumns
-from streams.state.policy_row import PolicyRow, decode_policy_row, encode_policy_row
 from streams.state.spaces import SpaceRow
 from tests.fuzz.engine import short
 from tests.streams.durability.test_unpacking import ACTIONS, by_msgspec, restored

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from streams import events
-from streams.durability.rows import COVISIT_PREFIX, CoVisits, decode, joined
 from streams.durability.state_rows import Bucket, copy_rows
+from streams.state.rows import COVISIT_PREFIX, CoVisits, decode, joined
 from streams.testing.worker import MemoryWorker
 from streams.verify.compare import COMPARED
 from streams.verify.run import Scope, Verifier

@@ -1,7 +1,7 @@
 import pytest
 
 from streams.bench.memory import item_rows, slope_per_hour
-from streams.durability.rows import ItemState, decode
+from streams.state.rows import ItemState, decode
 
 
 def test_the_slope_is_that_of_the_second_half():

@@ -4,8 +4,8 @@ from itertools import islice
 import numpy as np
 
 from streams.bench.world import RandomTexts, catalogue_rows, history_rows
-from streams.durability.rows import ItemState, decode
 from streams.events import decode_click
+from streams.state.rows import ItemState, decode
 
 
 def test_a_catalogue_has_every_item_once_with_its_vector_and_attributes():

@@ -12,11 +12,11 @@ from streams.durability.covisit_restore import restore_covisits
 from streams.durability.digest import digest, fold, fold_batch
 from streams.durability.profile_restore import Restore
 from streams.durability.profile_rows import take_profiles
-from streams.durability.rows import take_covisits
 from streams.events import Click
 from streams.kafka.columns import RecordColumns
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import Profiles
+from streams.state.rows import take_covisits
 
 ACTIONS = ("view", "click", "like")
 POSITIVE = ("click", "like")

@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 from model_core.signals.co_visitation import CoVisitation
 from streams.durability.digest import fold_batch
 from streams.durability.profile_rows import take_profiles
-from streams.durability.rows import (
+from streams.events import Click
+from streams.kafka.packed_rows import PackedRows
+from streams.state.item_index import ItemIndex
+from streams.state.profiles import Profiles
+from streams.state.rows import (
     ACTIONS_KEY,
     CoVisits,
     UserChunk,
@@ -17,10 +21,6 @@ from streams.durability.rows import (
     encode,
     take_covisits,
 )
-from streams.events import Click
-from streams.kafka.packed_rows import PackedRows
-from streams.state.item_index import ItemIndex
-from streams.state.profiles import Profiles
 
 ACTIONS = ("view", "click", "like")
 

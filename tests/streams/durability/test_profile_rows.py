@@ -8,7 +8,12 @@ from model_core.signals.co_visitation import CoVisitation
 from streams.durability.digest import digest, fold_batch
 from streams.durability.profile_restore import Restore
 from streams.durability.profile_rows import all_rows, take_profiles
-from streams.durability.rows import (
+from streams.events import Click
+from streams.kafka.columns import RecordColumns
+from streams.state.fold_kernels import APPLIED, REPLAYED
+from streams.state.item_index import ItemIndex
+from streams.state.profiles import Profiles
+from streams.state.rows import (
     ACTIONS_KEY,
     ERASED_PREFIX,
     SCHEMA_VERSION,
@@ -17,11 +22,6 @@ from streams.durability.rows import (
     encode,
     stated_key,
 )
-from streams.events import Click
-from streams.kafka.columns import RecordColumns
-from streams.state.fold_kernels import APPLIED, REPLAYED
-from streams.state.item_index import ItemIndex
-from streams.state.profiles import Profiles
 
 ACTIONS = ("view", "click", "like")
 

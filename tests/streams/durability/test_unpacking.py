@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from streams.durability.covisit_restore import read_covisits
 from streams.durability.profile_restore import Restore
 from streams.durability.profile_rows import all_rows
-from streams.durability.rows import (
+from streams.kafka.columns import RecordColumns
+from streams.state.item_index import ItemIndex
+from streams.state.profiles import Profiles
+from streams.state.rows import (
     ACTIONS_KEY,
     SCHEMA_VERSION,
     Actions,
@@ -22,9 +25,6 @@ from streams.durability.rows import (
     decode,
     encode,
 )
-from streams.kafka.columns import RecordColumns
-from streams.state.item_index import ItemIndex
-from streams.state.profiles import Profiles
 
 ACTIONS = ("view", "click", "like")
 

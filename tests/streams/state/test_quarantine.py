@@ -8,14 +8,6 @@ from model_core.robust.influence import Bound
 from model_core.signals.co_visitation import CoVisitation
 from streams.durability.digest import digest, fold_batch
 from streams.durability.held_clicks import HeldClicks
-from streams.durability.rows import (
-    ACTIONS_KEY,
-    SCHEMA_VERSION,
-    Actions,
-    Quarantined,
-    encode,
-    quarantine_key,
-)
 from streams.events import Click
 from streams.kafka.columns import RecordColumns
 from streams.state.fold_kernels import HELD, REPLAYED
@@ -23,6 +15,14 @@ from streams.state.item_index import ItemIndex
 from streams.state.log_bases import LogsRow
 from streams.state.profiles import Profiles
 from streams.state.quarantine import FOR_EVER, Quarantine
+from streams.state.rows import (
+    ACTIONS_KEY,
+    SCHEMA_VERSION,
+    Actions,
+    Quarantined,
+    encode,
+    quarantine_key,
+)
 
 ACTIONS = ("view", "like")
 WINDOW = 4

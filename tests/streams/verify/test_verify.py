@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from model_core.signals.config import SignalConfig
-from streams.durability import rows as changelog
-from streams.durability.rows import UserChunk, chunk_key
 from streams.kafka.partitioner import partition_of
+from streams.state import rows as changelog
+from streams.state.rows import UserChunk, chunk_key
 from streams.testing.log import MemoryLog
 from streams.testing.worker import MemoryWorker
 from streams.verify.compare import COMPARED, Ask

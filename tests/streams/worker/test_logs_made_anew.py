@@ -7,11 +7,11 @@ import pytest
 
 from model_core.signals.config import SignalConfig
 from streams.durability.digest import fold
-from streams.durability.rows import ACTIONS_KEY, SCHEMA_VERSION, Actions, decode, encode
 from streams.events import UNDECODABLE, Recommendation, Request, decode_recommendation
 from streams.kafka.partitioner import partition_of
 from streams.state.log_bases import logs_key
 from streams.state.rings import N
+from streams.state.rows import ACTIONS_KEY, SCHEMA_VERSION, Actions, decode, encode
 from tests.streams.conftest import MakeMemory, Memory
 
 PLACE = partition_of("u", 2)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from streams.durability.rows import COVISIT_PREFIX
 from streams.kafka.partitioner import partition_of
 from streams.state.item_index import keys_of
+from streams.state.rows import COVISIT_PREFIX
 from streams.testing.worker import MemoryWorker
 from tests.streams.conftest import MakeMemory, Memory
 
