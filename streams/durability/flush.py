@@ -13,7 +13,9 @@ from contextlib import aclosing
 
 from online_learning.attribution.pending_slates import ClosedSlate
 from streams.clock import Clock
+from streams.durability.covisit_rows import take_covisits
 from streams.durability.profile_rows import take_profiles, take_quarantine
+from streams.durability.weight_rows import weights_row
 from streams.errors import OwnershipLost
 from streams.events import Feedback, Recommendation, encode
 from streams.kafka.inputs import Inputs
@@ -24,7 +26,7 @@ from streams.settings import Settings
 from streams.state.item_index import ItemIndex
 from streams.state.log_bases import LogBases, logs_key
 from streams.state.policy_row import arm_key, encode_policy_row, statistics_key
-from streams.state.rows import Taken, covisit_key, take_covisits, weights_row
+from streams.state.rows import Taken, covisit_key
 from streams.state.shard import Shard
 
 log = logging.getLogger(__name__)

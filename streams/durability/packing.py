@@ -17,6 +17,7 @@ from model_core.signals.horizons import MOMENTS
 from streams.kafka.packed_rows import END, KEY, VALUE
 from streams.state.profile_kernels import CHUNK_SLOT, EVENTS, FIRST, NAME_END, SIZE, Chunks
 from streams.state.rings import CHUNK
+from streams.state.rows import COVISIT_PREFIX, SCHEMA_VERSION
 
 assert sys.byteorder == "little"
 
@@ -24,11 +25,10 @@ Data = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
 
-VERSION = 1
 # Bytes of a chunk's row beside twice its user's id and the counters: headers and numbers, and 16 events.
 CHUNK_BYTES = 96 + CHUNK * 33
 COVISIT_BYTES = 66 + MOMENTS  # of an item's row beside its counters
-COVISIT_PREFIX = np.frombuffer(b"covisit\0", np.uint8)
+KEY_PREFIX = np.frombuffer(COVISIT_PREFIX, np.uint8)  # of an item's row
 
 njit = numba.njit(cache=True, nogil=True)
 
@@ -136,7 +136,7 @@ def pack_chunks(
         end = _put(out, end + name_size, 0, heads[i, CHUNK_SLOT], 2)
         spans[row, VALUE] = end
         out[end] = 0x9A  # an array of ten
-        end = _put_int(out, end + 1, VERSION)
+        end = _put_int(out, end + 1, SCHEMA_VERSION)
         end = _put_text_size(out, end, name_size)
         for k in range(name_size):
             out[end + k] = names[name + k]
@@ -171,15 +171,15 @@ def pack_covisits(
     end = 0
     for i in range(len(keys)):
         spans[i, KEY] = end
-        for k in range(len(COVISIT_PREFIX)):
-            out[end + k] = COVISIT_PREFIX[k]
-        end = _put(out, end + len(COVISIT_PREFIX), partition >> 8, partition, 1)
+        for k in range(len(KEY_PREFIX)):
+            out[end + k] = KEY_PREFIX[k]
+        end = _put(out, end + len(KEY_PREFIX), partition >> 8, partition, 1)
         for k in range(8):
             out[end + k] = (keys[i] >> np.uint64(56 - 8 * k)) & np.uint64(255)
         end += 8
         spans[i, VALUE] = end
         out[end] = 0x96  # an array of six
-        end = _put_int(out, end + 1, VERSION)
+        end = _put_int(out, end + 1, SCHEMA_VERSION)
         end = _put_int(out, end, applied[i])
         end = _put_int(out, end, popularity[i])
         begin, size = bounds[i], bounds[i + 1] - bounds[i]

@@ -12,15 +12,7 @@ from streams.state import rows as changelog
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import Profiles
 from streams.state.rings import CHUNK, OWNER, USED
-from streams.state.rows import (
-    ACTIONS_KEY,
-    SCHEMA_VERSION,
-    Actions,
-    Row,
-    Taken,
-    UserStated,
-    stated_key,
-)
+from streams.state.rows import ACTIONS_KEY, SCHEMA_VERSION, Actions, Row, Taken, UserStated, stated_key
 
 TOPIC = "user-state"
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streams.decoding.records import decode
 from streams.durability.covisit_restore import name_covisits, place_covisits, read_covisits
 from streams.durability.profile_restore import Restore
+from streams.durability.weight_rows import take_over_weights
 from streams.events import UNDECODABLE, Recommendation, decode_click, decode_recommendation
 from streams.kafka.columns import RecordColumns
 from streams.kafka.inputs import Inputs
@@ -21,7 +22,7 @@ from streams.metrics import Metrics
 from streams.state.item_index import ItemIndex
 from streams.state.log_bases import LOGS_PREFIX
 from streams.state.policy_row import ARM_PREFIX, STATISTICS_PREFIX, PolicyRow, decode_policy_row, is_arm_in
-from streams.state.rows import WEIGHTS_PREFIX, take_over_weights
+from streams.state.rows import WEIGHTS_PREFIX
 from streams.state.shard import Shard
 from streams.state.shard_factory import ShardFactory
 

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.signals.horizons import MOMENTS
-from streams.durability.packing import COVISIT_PREFIX, VERSION
+from streams.durability.packing import KEY_PREFIX
 from streams.kafka.columns import KEY, KEY_SIZE, VALUE, VALUE_SIZE
 from streams.state.rings import ACTION_BITS, CHUNK
+from streams.state.rows import SCHEMA_VERSION
 from streams.state.xxh3 import LONGEST, xxh3
 
 Data = NDArray[np.uint8]
@@ -29,7 +30,7 @@ KIND, EVENTS, FIRST, COUNTS, ITEMS, ACTIONS, TIMES, KEYS, OFFSETS = range(9)
 APPLIED, POPULARITY, SIZE, OTHERS, TIMES_SEEN, MOMENTS_AT = range(1, 7)
 CHUNK_SUFFIX = 3  # bytes of a chunk's key after the user's id
 LATEST = 1 << (63 - ACTION_BITS)
-COVISIT_KEY = len(COVISIT_PREFIX) + 10
+COVISIT_KEY = len(KEY_PREFIX) + 10
 
 njit = numba.njit(cache=True, nogil=True)
 
@@ -101,7 +102,7 @@ def integer_at(data: Data, at: int, size: int) -> int:
 @njit
 def _chunk(data: Data, key: int, name_size: int, at: int, end: int, n_actions: int, found: Table) -> bool:
     """Read a chunk's row: where its columns lie. False leaves it to msgspec."""
-    if at + 2 > end or data[at] != 0x9A or data[at + 1] != VERSION:
+    if at + 2 > end or data[at] != 0x9A or data[at + 1] != SCHEMA_VERSION:
         return False
     size, at = _text(data, at + 2, end)
     if size != name_size:
@@ -198,11 +199,11 @@ def read_covisits(data: Data, table: Table, found: Table, keys: Hashes) -> None:
     for i in range(len(table)):
         key, key_size, value, size = table[i, KEY], table[i, KEY_SIZE], table[i, VALUE], table[i, VALUE_SIZE]
         found[i, KIND] = OTHER
-        if key_size < len(COVISIT_PREFIX):
+        if key_size < len(KEY_PREFIX):
             continue
         same = True
-        for k in range(len(COVISIT_PREFIX)):
-            same &= data[key + k] == COVISIT_PREFIX[k]
+        for k in range(len(KEY_PREFIX)):
+            same &= data[key + k] == KEY_PREFIX[k]
         if not same:
             continue
         if size < 0 and key_size == COVISIT_KEY:
@@ -219,7 +220,7 @@ def read_covisits(data: Data, table: Table, found: Table, keys: Hashes) -> None:
 
 @njit
 def _covisit(data: Data, at: int, end: int, found: Table) -> bool:
-    if at + 2 > end or data[at] != 0x96 or data[at + 1] != VERSION:
+    if at + 2 > end or data[at] != 0x96 or data[at + 1] != SCHEMA_VERSION:
         return False
     at += 2
     for column in (APPLIED, POPULARITY):

@@ -4,20 +4,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import msgspec
 
+from streams.durability.covisit_rows import take_covisits
 from streams.durability.state_rows import Bucket
 from streams.errors import SlatestreamError
 from streams.kafka.log import Ends, Log
 from streams.kafka.state_writers import StateWriters
 from streams.kafka.topics import topics_of_worker
 from streams.settings import Settings
-from streams.state.rows import (
-    SCHEMA_VERSION,
-    Quarantined,
-    Row,
-    encode,
-    quarantine_key,
-    take_covisits,
-)
+from streams.state.rows import SCHEMA_VERSION, Quarantined, Row, encode, quarantine_key
 from streams.verify.offline import Counting, Offline
 from streams.verify.run import Committed
 

@@ -1,4 +1,4 @@
-r"""Rows of the compacted state topics: their keys, their schemas, and how they are packed.
+r"""Rows of the compacted state topics: their keys and their schemas.
 
 | topic | key | value |
 |---|---|---|
@@ -24,18 +24,12 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from model_core.signals.co_visitation import CoVisitation
-from model_core.signals.trends import N_SIGNALS
-from model_core.signals.weighing import Weigher, Weights
-from streams.durability import packing
 from streams.events import UNDECODABLE
-from streams.kafka.packed_rows import PackedRows
-from streams.state.item_index import ItemIndex
 from streams.state.row_versions import unreadable
 
-SCHEMA_VERSION = packing.VERSION
+SCHEMA_VERSION = 1
 
-COVISIT_PREFIX = packing.COVISIT_PREFIX.tobytes()
+COVISIT_PREFIX = b"covisit\0"
 META_PREFIX = b"\xff"  # begins no UTF-8 text, so no user_id
 ACTIONS_KEY = META_PREFIX + b"actions"
 WEIGHTS_PREFIX = b"weights\0"
@@ -274,55 +268,3 @@ def covisit_key(partition: int, item_key: int) -> bytes:
 def weights_key(partition: int) -> bytes:
     """Key of what was learned of the signals, in policy-state."""
     return WEIGHTS_PREFIX + partition.to_bytes(2, "big")
-
-
-def weights_row(weigher: Weigher, partition: int) -> Row:
-    """Return the learned weights of signals as the row that is saved with a partition."""
-    now, offset = weigher.weights, weigher.learned(partition)
-    columns = (now.values.astype("<f8").tobytes(), now.squares.astype("<f8").tobytes())
-    row = SignalWeights(SCHEMA_VERSION, offset, now.events, now.level, now.wins, now.losses, *columns)
-    return weights_key(partition), encode(row)
-
-
-def take_over_weights(weigher: Weigher, partition: int, key: bytes, value: bytes) -> None:
-    """Go on with what a row says; one that is of other signals says nothing."""
-    row = decode(SignalWeights, "policy-state", key, value)
-    if len(row.values) == len(row.squares) == 8 * N_SIGNALS:
-        weights = Weights(
-            values=joined([row.values], "<f8"),
-            squares=joined([row.squares], "<f8"),
-            level=row.level,
-            events=row.events,
-            wins=row.wins,
-            losses=row.losses,
-        )
-        weigher.take_over(partition, weights, row.offset)
-
-
-def take_covisits(
-    covisits: CoVisitation, index: ItemIndex, partition: int, *, most: int | None = None
-) -> Taken:
-    """Take the rows, so many at most, of the items whose co-visits changed since they were last taken."""
-    rows = covisits.take_dirty(most)
-    return Taken(_covisit_rows(covisits, index, partition, rows), lambda: covisits.put_back(rows))
-
-
-def _covisit_rows(
-    covisits: CoVisitation, index: ItemIndex, partition: int, rows: NDArray[np.int32]
-) -> PackedRows:
-    """Copy what the rows say; they are packed later."""
-    bounds, others, counts = covisits.neighbours_of(rows)
-    applied, popularity = covisits.applied[rows], covisits.popularity[rows]
-    moments = covisits.moments_of(rows)
-    keys = index.keys
-
-    def pack() -> tuple[packing.Data, NDArray[np.int64]]:
-        out = np.empty(len(rows) * packing.COVISIT_BYTES + 12 * len(others), np.uint8)
-        spans = np.empty((len(rows), 3), np.int64)
-        size = packing.pack_covisits(
-            partition, keys[rows], packing.as_bytes(keys), applied, popularity, bounds, others,
-            packing.as_bytes(counts), moments, out, spans,
-        )  # fmt: skip
-        return out[:size], spans
-
-    return PackedRows(len(rows), pack)

@@ -25,6 +25,7 @@ from model_core.signals.stated import MAX_STATED
 from streams.decoding import clicks
 from streams.decoding.click_kernels import ITEM, USER, read_clicks
 from streams.durability.covisit_restore import restore_covisits
+from streams.durability.covisit_rows import take_covisits
 from streams.durability.digest import fold_batch
 from streams.durability.profile_restore import Restore
 from streams.durability.profile_rows import take_profiles
@@ -39,7 +40,6 @@ from streams.state.catalogue import Catalogue, encode_item_state
 from streams.state.item_index import ItemIndex
 from streams.state.people import gather
 from streams.state.profiles import Profiles
-from streams.state.rows import take_covisits
 from streams.why import graph_paths as graph
 from streams.why.signal_sources import SignalSources
 from streams.why.slate_reasons import SlateReasons

@@ -10,13 +10,13 @@ import numpy as np
 
 from model_core.signals.co_visitation import WEIGHT_UNIT, CoVisitation, sparse_scores, total_popularity
 from streams.durability.covisit_restore import restore_covisits
+from streams.durability.covisit_rows import take_covisits
 from streams.durability.profile_restore import Restore
 from streams.durability.profile_rows import take_profiles
 from streams.kafka.columns import RecordColumns
 from streams.state.click_fold import fold_clicks
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import Profiles
-from streams.state.rows import take_covisits
 from streams.worker.warm_kernels import warm
 
 BATCH = 4096

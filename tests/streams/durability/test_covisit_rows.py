@@ -4,9 +4,10 @@ import pytest
 
 from model_core.signals.co_visitation import CoVisitation, previous_items
 from streams.durability.covisit_restore import restore_covisits
+from streams.durability.covisit_rows import take_covisits
 from streams.kafka.columns import RecordColumns
 from streams.state.item_index import ItemIndex
-from streams.state.rows import SCHEMA_VERSION, covisit_key, take_covisits
+from streams.state.rows import SCHEMA_VERSION, covisit_key
 
 
 def observed(n=500, n_items=60):

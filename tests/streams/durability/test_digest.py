@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from model_core.robust.influence import Bound
 from model_core.signals.co_visitation import CoVisitation
 from streams.durability.covisit_restore import restore_covisits
+from streams.durability.covisit_rows import take_covisits
 from streams.durability.digest import digest, fold, fold_batch
 from streams.durability.profile_restore import Restore
 from streams.durability.profile_rows import take_profiles
@@ -16,7 +17,6 @@ from streams.events import Click
 from streams.kafka.columns import RecordColumns
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import Profiles
-from streams.state.rows import take_covisits
 
 ACTIONS = ("view", "click", "like")
 POSITIVE = ("click", "like")

@@ -6,21 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_core.signals.co_visitation import CoVisitation
+from streams.durability.covisit_rows import take_covisits
 from streams.durability.digest import fold_batch
 from streams.durability.profile_rows import take_profiles
 from streams.events import Click
 from streams.kafka.packed_rows import PackedRows
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import Profiles
-from streams.state.rows import (
-    ACTIONS_KEY,
-    CoVisits,
-    UserChunk,
-    chunk_key,
-    decode,
-    encode,
-    take_covisits,
-)
+from streams.state.rows import ACTIONS_KEY, CoVisits, UserChunk, chunk_key, decode, encode
 
 ACTIONS = ("view", "click", "like")
 
