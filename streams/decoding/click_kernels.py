@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.kernels import inner
+from streams.decoding.xxh3 import LONGEST, xxh3
 from streams.events import MAX_COUNT
 from streams.kafka.columns import KEY, KEY_SIZE, VALUE, VALUE_SIZE
-from streams.state.xxh3 import LONGEST, xxh3
 
 Data = NDArray[np.uint8]
 Table = NDArray[np.int64]

@@ -4,6 +4,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.decoding.xxh3 import LONGEST, xxh3
 from streams.durability.unpacking import (
     ACTIONS,
     COUNTS,
@@ -17,7 +18,6 @@ from streams.durability.unpacking import (
     integer_at,
 )
 from streams.state.rings import ACTION_BITS, CELL, CHUNK, Rings, at, make_cell, put_offset, sign
-from streams.state.xxh3 import LONGEST, xxh3
 
 Data = NDArray[np.uint8]
 Flags = NDArray[np.bool_]

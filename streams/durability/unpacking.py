@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.signals.horizons import MOMENTS
+from streams.decoding.xxh3 import LONGEST, xxh3
 from streams.durability.packing import KEY_PREFIX
 from streams.kafka.columns import KEY, KEY_SIZE, VALUE, VALUE_SIZE
 from streams.state.rings import ACTION_BITS, CHUNK
 from streams.state.rows import SCHEMA_VERSION
-from streams.state.xxh3 import LONGEST, xxh3
 
 Data = NDArray[np.uint8]
 Table = NDArray[np.int64]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from model_core.kernels import inner
 from streams.decoding.click_kernels import Data, Table, _digits, _which, njit
+from streams.decoding.xxh3 import LONGEST, xxh3
 from streams.events import MAX_COUNT
 from streams.kafka.columns import KEY, KEY_SIZE, OFFSET, TIMESTAMP, VALUE, VALUE_SIZE
 from streams.mapping.json_kernels import (
@@ -34,7 +35,6 @@ from streams.mapping.json_kernels import (
     walk,
 )
 from streams.mapping.time_kernels import RECORD_TIME, time_ms
-from streams.state.xxh3 import LONGEST, xxh3
 
 # What becomes of a record.
 READ, LEFT_OUT, UNSURE = range(3)

@@ -25,7 +25,7 @@ def bounded(values, limit):
     return np.sort(values)
 
 from xxhash import xxh3_64_intdigest
-from streams.state.xxh3 import xxh3
+from streams.decoding.xxh3 import xxh3
 
 @numba.njit
 def hashed(data):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xxhash
 
-from streams.state.xxh3 import LONGEST, xxh3
+from streams.decoding.xxh3 import LONGEST, xxh3
 
 
 @pytest.mark.parametrize("size", range(LONGEST + 1))
