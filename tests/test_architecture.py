@@ -63,7 +63,6 @@ FOLDER_CIRCLES = (
         "model_core.data", "model_core.evaluation", "model_core.graph", "model_core.network",
         "model_core.release", "model_core.signals", "model_core.training",
     ),
-    ("streams.decoding", "streams.durability", "streams.state"),
 )  # fmt: skip
 PACKAGES = ("streams", "model_core", "online_learning")
 
