@@ -116,11 +116,11 @@ class Flusher:
     async def flush_shard(self, shard: Shard, *, shared: bool = False) -> None:
         """Write the shard's dirty rows, item statistics only when `shared`; complete what they cover.
 
-        A shard whose partition another worker writes by now is given to `lost`.
+        A shard whose partition another worker writes by now is given to `lost`. One that has learned from a
+        slate that cannot be published now is left to the next flush.
         """
         async with shard.lock:
-            await self._settled(shard)
-            if self._abandoned:
+            if not await self._settled(shard) or self._abandoned:
                 return
             started = time.perf_counter()
             clicks, users = shard.clicks.position, shard.users.position
@@ -165,15 +165,19 @@ class Flusher:
             if take.published:
                 self._metrics.observe_stage("flush", time.perf_counter() - started)
 
-    async def _settled(self, shard: Shard) -> None:
-        """Return when every slate is out that something has been learned from, or the shard is dropped.
+    async def _settled(self, shard: Shard) -> bool:
+        """Wait until every slate is out that something has been learned from; False if that may take long.
 
-        A row with a reward of a slate that never comes out would count it for ever.
+        A row with a reward of a slate that never comes out would count it for ever. No slate comes out while
+        the group does not answer, which may itself be waiting for this worker to flush.
         """
         shard.learning.count_published()
         while shard.learning.is_ahead and not shard.dropped:
+            if not self._inputs.owned:
+                return False
             await asyncio.sleep(SETTLED_POLL_S)
             shard.learning.count_published()
+        return True
 
     async def _dirty(
         self, take: "_Take", *, changed: bool, shared: bool, weigh: bool
