@@ -10,7 +10,13 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerFenced, UnknownTopicOrPartitionError
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    ProducerFenced,
+    UnknownError,
+    UnknownTopicOrPartitionError,
+)
 from aiokafka.producer import sender
 from aiokafka.producer.message_accumulator import BatchBuilder
 
@@ -157,9 +163,10 @@ class Publisher:
         Raises
         ------
         Fenced
-            If another worker has fenced the partition.
+            If another worker has fenced the partition, or a broker has failed in a way that it cannot name:
+            what is written of it is then known only from the log.
         OwnershipLost
-            If another worker may have.
+            If another worker may have fenced it.
         aiokafka.errors.KafkaError
             If the broker refuses a row: nothing may be committed then.
         """
@@ -227,15 +234,20 @@ class Publisher:
 
     @contextmanager
     def _told(self, topic: str) -> Iterator[None]:
-        """Tell of an error of the broker's; that a publisher with an identity is fenced is none."""
+        """Tell of an error of the broker's; that a publisher with an identity is fenced is none.
+
+        One with an identity loses the partition by an error without a name as well: it is restored.
+        """
         try:
             yield
         except ProducerFenced as error:
             if self._identity_of is None:
                 raise
             raise Fenced(f"{topic}: another worker publishes to the partition now") from error
-        except KafkaError:
+        except KafkaError as error:
             self._failed(topic)
+            if self._identity_of is not None and type(error) is UnknownError:
+                raise Fenced(f"{topic}: a fault of the broker; the log says what is written") from error
             raise
 
     async def publish_all(self, rows: Iterable[tuple[str, int, Row]]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import MessageSizeTooLargeError, ProducerFenced
+from aiokafka.errors import MessageSizeTooLargeError, ProducerFenced, UnknownError
 from kafka.admin import NewTopic
 
 from streams.broker.embedded import EmbeddedBroker
@@ -245,3 +245,30 @@ async def test_each_identity_has_numbers_of_its_own(kafka_settings: Settings) ->
     for one in (publisher, *writers):
         await one.stop()
     assert await values(kafka_settings, topic) == [b"%d" % (n // 2) for n in range(12)]
+
+
+async def test_a_fault_that_a_broker_cannot_name_costs_the_partition(
+    kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written is not known then: whoever restores the partition reads it from the log."""
+    topic = f"{kafka_settings.topic_prefix}faulty"
+    with admin_client(kafka_settings) as admin:
+        admin.create_topics([NewTopic(topic, 1, 1)])
+    failed: list[str] = []
+    writer = Publisher(kafka_settings, transactional_id=topic)
+    publisher = Publisher(kafka_settings, identity=lambda _: writer.identity, failed=failed.append)
+    await writer.start()
+    await publisher.start()
+
+    async def faulty(*_: object, **__: object) -> "asyncio.Future[None]":
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        answer.set_exception(UnknownError())
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(publisher.producer, "send_batch", faulty)
+        with pytest.raises(Fenced, match="fault of the broker"):
+            await publisher.publish(topic, 0, [(b"k", b"v")])
+    assert failed == [topic]
+    for one in (publisher, writer):
+        await one.stop()
