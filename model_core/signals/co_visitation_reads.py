@@ -3,6 +3,7 @@
 import numba
 import numpy as np
 
+from model_core.signals import sparse
 from model_core.signals.neighbour_groups import (
     GROUP,
     Cells,
@@ -92,6 +93,29 @@ def gather_weighted(
                         end += 1
         bounds[user + 1] = end
     return end
+
+
+@njit
+def add_up(bounds: Pairs, others: Rows, amounts: Sums, n_items: int) -> tuple[Cells, Rows, Sums]:
+    """Sum what `gather_weighted` appended: bounds (parts, B + 1); rows from n_items on fall out.
+
+    Returns
+    -------
+    bounds (B + 1,), rows (M,), sums (M,) of each request
+    """
+    n_requests = bounds.shape[1] - 1
+    total, marks = np.zeros(n_items), np.zeros((n_items + 63) >> 6, np.uint64)
+    found = np.zeros(n_requests + 1, np.int64)
+    rows, sums = np.empty(1024, np.int32), np.empty(1024, np.float64)
+    n = 0
+    for b in range(n_requests):
+        for part in range(bounds.shape[0]):
+            for k in range(bounds[part, b], bounds[part, b + 1]):
+                if others[k] < n_items:
+                    sparse.add(total, marks, others[k], amounts[k])
+        rows, sums, n = sparse.take(total, marks, rows, sums, n)
+        found[b + 1] = n
+    return found, rows[:n].copy(), sums[:n].copy()
 
 
 @njit

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 from zipfile import BadZipFile
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.signals import sparse
 from model_core.signals.low_pass import low_pass
 from model_core.signals.neighbourhoods import neighbourhood_weights
+from model_core.signals.sparse import Sums
 
 DENSE_ITEMS = 4096
 """Items up to which a matrix of items x items is made: beyond, it would take most of the time and memory."""
@@ -25,7 +28,9 @@ BLOCK = 512
 """Liked items whose weights on all others are made at once."""
 
 UNIT = float(1 << 30)
-"""Weights are summed as whole numbers of 1 / UNIT: in float64 such sums are exact, whatever their order."""
+"""Weights are summed as whole numbers of 1 / UNIT, see `model_core.signals.sparse`."""
+
+njit = numba.njit(cache=True, nogil=True)
 
 
 class Rows(NamedTuple):
@@ -66,6 +71,31 @@ class Ease:
     def n_items(self) -> int:
         """Items known."""
         return len(self.bounds) - 1
+
+    def sparse_scores(
+        self,
+        bounds: NDArray[np.int64],
+        liked: NDArray[np.int32],
+        rows: Rows | None = None,
+        n: int | None = None,
+    ) -> Sums:
+        """Sum the weights of what each of B users liked, repeats once, and leave out what is not positive.
+
+        Parameters
+        ----------
+        bounds : (B + 1,) int64, liked : (m,) int32 items; negative ones are not known
+        rows : `Rows`, where others than these items are to be scored
+        n
+            Rows to score, from 0 on; `n_items` when None.
+
+        Returns
+        -------
+        bounds : (B + 1,) int64; rows : (M,) int32; values : (M,) float32
+        """
+        rows = rows or Rows.of(self)
+        n = self.n_items if n is None else n
+        found, at, sums = _sum(bounds, liked, self.bounds, self.items, self.weights, *rows, n)
+        return found, at, (sums / UNIT).astype(np.float32)
 
     def dense(self) -> NDArray[np.float32]:
         """Weights as a matrix: (n_items, n_items), row = liked."""
@@ -278,3 +308,37 @@ def _by_liked(
     order = np.lexsort((items, liked))
     bounds = np.searchsorted(liked[order], np.arange(n_items + 1))
     return Ease(bounds.astype(np.int64), items[order].astype(np.int32), weights[order])
+
+
+@njit
+def _sum(  # type: ignore[no-untyped-def]
+    liked_bounds, liked, bounds, items, weights, row_of, size, new_rows, new_weights, n_rows
+):
+    total, marks = np.zeros(n_rows), np.zeros((n_rows + 63) >> 6, np.uint64)
+    last = np.full(len(bounds) - 1, -1, np.int64)
+    found = np.zeros(len(liked_bounds), np.int64)
+    rows, sums = np.empty(1024, np.int32), np.empty(1024, np.float64)
+    n = 0
+    for b in range(len(liked_bounds) - 1):
+        begin = n
+        for at in range(liked_bounds[b], liked_bounds[b + 1]):
+            item = liked[at]
+            if item < 0 or last[item] == b:
+                continue
+            last[item] = b
+            for k in range(bounds[item], bounds[item + 1]):
+                row = row_of[items[k]]
+                if 0 <= row < n_rows:
+                    sparse.add(total, marks, row, np.rint(np.float64(weights[k]) * UNIT))
+            for k in range(size[item]):
+                if new_rows[item, k] < n_rows:
+                    sparse.add(
+                        total, marks, new_rows[item, k], np.rint(np.float64(new_weights[item, k]) * UNIT)
+                    )
+        rows, sums, end = sparse.take(total, marks, rows, sums, n)
+        for k in range(begin, end):
+            if sums[k] > 0:
+                rows[n], sums[n] = rows[k], sums[k]
+                n += 1
+        found[b + 1] = n
+    return found, rows[:n].copy(), sums[:n].copy()

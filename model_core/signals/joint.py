@@ -1,8 +1,7 @@
 """Co-visits and EASE of a batch of users in one compiled call.
 
-By co-visits the score of item i is sum_h weights[b, h] * sum_p C_p[h, i] / tempers[i], over the items h of
-the history and the partitions p; by EASE it is the sum of the weights of what was liked, repeats once, or 0
-where that is negative. Items of which both are 0 are left out.
+What it gives has the bits of `co_visitation.sparse_scores` and `Ease.sparse_scores` put side by side by
+`sparse.merge_signals`, but for items of which both are 0: these are left out.
 """
 
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ def joint_scores(
 
     Parameters
     ----------
-    histories, weights : (B, W) int64, item rows, negative = padding, and what each counts: `pasts.recent`
+    histories, weights : (B, W) int64, see `co_visitation.sparse_scores`
     tempers : (N,) float64, what the co-visits of each item are divided by, see `popularity.tempers`
 
     Returns

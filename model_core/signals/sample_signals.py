@@ -175,7 +175,7 @@ def ease_before(
     items: NDArray[np.int32],
     weights: Ease,
 ) -> NDArray[np.float32]:
-    """EASE's score of some items for each of some pasts, as `joint_scores` has it: (n, m) float32.
+    """EASE's score of some items for each of some pasts, as `Ease.sparse_scores` has it: (n, m) float32.
 
     Parameters
     ----------

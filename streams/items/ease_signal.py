@@ -16,6 +16,7 @@ from model_core.signals.cold_start import ItemMapping
 from model_core.signals.ease import Ease, Rows
 from model_core.signals.evidence import ease_parts
 from model_core.signals.joint import LikedItems
+from model_core.signals.sparse import Sums
 from streams.state.item_columns import grown
 from streams.state.item_index import ItemIndex, keys_of
 
@@ -79,6 +80,11 @@ class EaseSignal:
         """
         self._number()
         return LikedItems(self._ease, self._rows, self._place, self._place[rows], bounds[:-1], bounds[1:])
+
+    def sparse_scores(self, bounds: NDArray[np.int64], liked: NDArray[np.integer], n: int) -> Sums:
+        """Score rows 0 to n - 1 by what B users liked: bounds (B + 1,), rows (M,) and values (M,) float32."""
+        read = self.liked(bounds, liked)
+        return self._ease.sparse_scores(bounds, read.places, read.rows, n)
 
     def parts(
         self, liked: NDArray[np.int64], items: NDArray[np.int64]

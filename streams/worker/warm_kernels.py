@@ -19,6 +19,7 @@ from model_core.robust import suspicion
 from model_core.signals import co_visitation, evidence, joint, popularity, trends, weighing
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.config import SignalConfig
+from model_core.signals.ease import Ease
 from model_core.signals.reader import Reader
 from model_core.signals.stated import MAX_STATED
 from streams.decoding import clicks
@@ -94,6 +95,9 @@ def _warm_state() -> None:
     trends.warm()
     weighing.warm()
     id_table.warm()
+    liked = np.zeros(1, np.int32)
+    bounds = np.array([0, 1], np.int64)
+    Ease(bounds, liked, np.ones(1, np.float32)).sparse_scores(bounds, liked)
     index, profiles = ItemIndex(), Profiles(0, history_limit=32, actions=["like"], positive=["like"])
     covisits, catalogue = CoVisitation(neighbours=32, window=2), Catalogue(index)
     log = [

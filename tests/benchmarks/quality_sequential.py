@@ -32,6 +32,7 @@ from model_core.network.config import ModelConfig
 from model_core.release.batches import SparseRows
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import fit_ease
+from model_core.signals.sparse import scatter
 from model_core.training.checkpoint import Checkpoint
 from tests.benchmarks.rivals.sequences import (
     Rows,
@@ -52,7 +53,6 @@ from tests.benchmarks.rivals.sequential import (
 )
 from tests.benchmarks.rivals.sequential_signals import SequenceSignals, blend, fit_blend, fit_signals
 from tests.benchmarks.sasrec_peer import SasRec
-from tests.model_core.signals.reference import ease_scores, scatter
 
 Seconds = NDArray[np.float64]  # by the clock, and of the processor: (2,)
 METRICS = ("HR@5", "HR@10", "HR@20", "NDCG@10")
@@ -156,7 +156,7 @@ def ease_places(data: Data) -> tuple[Rows, str]:
         for begin in range(0, len(asked), 512):
             part = asked[begin : begin + 512]
             liked = SparseRows.of([sequences.history(user) for user in part])
-            scores = scatter(ease_scores(ease, liked.bounds, liked.rows), ease.n_items)
+            scores = scatter(ease.sparse_scores(liked.bounds, liked.rows), ease.n_items)
             found.append(target_ranks(bar_history(scores, sequences, part), wanted[part]))
         return np.concatenate(found)
 

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.co_visitation import WEIGHT_UNIT, CoVisitation, sparse_scores, total_popularity
 from streams.durability.covisit_restore import restore_covisits
 from streams.durability.covisit_rows import take_covisits
 from streams.durability.profile_restore import Restore
@@ -54,7 +54,7 @@ def main(n: int) -> None:
             f"profiles {profiles.nbytes / 1e6:.0f} MB, co-visits {covisits.nbytes / 1e6:.0f} MB"
         )
     rows(profiles, covisits, index)
-    reads(profiles)
+    reads(profiles, covisits, index)
 
 
 def rows(profiles: Profiles, covisits: CoVisitation, index: ItemIndex) -> None:
@@ -82,12 +82,19 @@ def report(what: str, n: int, began: float, size: int | None = None) -> None:
     print(f"{what}: {n:,} at {n / seconds:,.0f} rows/s{mean}")
 
 
-def reads(profiles: Profiles) -> None:
+def reads(profiles: Profiles, covisits: CoVisitation, index: ItemIndex) -> None:
     batch = np.arange(32, dtype=np.int32)
     began = time.process_time()
     for _ in range(100):
         histories, _, _ = profiles.histories(batch, 20)
     print(f"histories of 32 users: {(time.process_time() - began) * 1e4:.0f} us")
+    popularity = total_popularity([covisits] * 4, len(index))
+    weights = np.full(histories.shape, WEIGHT_UNIT)
+    began = time.process_time()
+    for _ in range(20):
+        sparse_scores([covisits] * 4, histories, weights, popularity)
+    milliseconds = (time.process_time() - began) * 50
+    print(f"scores of 32 users x {len(index):,} items, 4 partitions: {milliseconds:.1f} ms")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,14 @@ import pytest
 import torch
 
 from model_core.network.config import ModelConfig
-from model_core.signals.co_visitation import WEIGHT_UNIT, CoVisitation
-from model_core.signals.co_visitation_reads import previous_items
+from model_core.signals.co_visitation import (
+    WEIGHT_UNIT,
+    CoVisitation,
+    previous_items,
+    sparse_scores,
+    total_popularity,
+)
+from model_core.signals.sparse import scatter
 from model_core.training.checkpoint import Checkpoint
 from tests.benchmarks.rivals.sequences import (
     Sequences,
@@ -17,7 +23,6 @@ from tests.benchmarks.rivals.sequences import (
 )
 from tests.benchmarks.rivals.sequential import HistoryModel, SequentialConfig, SequentialTrainer, score_users
 from tests.benchmarks.rivals.sequential_signals import blend, fit_blend, fit_signals, pairs_in_order
-from tests.model_core.signals.reference import scatter, sparse_scores, total_popularity
 
 N_ITEMS = 12
 

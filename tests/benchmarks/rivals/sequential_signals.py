@@ -16,8 +16,8 @@ from model_core.data.vocabulary import Edges
 from model_core.release.batches import SparseRows
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import DENSE_ITEMS, Ease, fit_ease
+from model_core.signals.sparse import scatter
 from tests.benchmarks.rivals.sequences import LOWEST, Rows, Scores, Sequences
-from tests.model_core.signals.reference import ease_scores, scatter
 
 FLOOR = 0.05  # added to a signal before its logarithm: what exp(-3) is to an untrained `Ranker`
 
@@ -61,7 +61,7 @@ class SequenceSignals:
         ]
         if self.ease is not None:
             liked = SparseRows.of([sequences.history(user) for user in users])
-            parts.append(scatter(ease_scores(self.ease, liked.bounds, liked.rows), self.ease.n_items))
+            parts.append(scatter(self.ease.sparse_scores(liked.bounds, liked.rows), self.ease.n_items))
         if self.attributes is not None:
             parts.append(((history @ self.attributes) @ self.attributes.T).toarray())
         return np.stack(parts).astype(np.float32)

@@ -3,14 +3,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_core.signals.co_visitation import WEIGHT_UNIT, CoVisitation, pair_counts, read_weights
-from model_core.signals.co_visitation_reads import previous_items
+from model_core.signals import co_visitation_reads as reads
+from model_core.signals.co_visitation import (
+    WEIGHT_UNIT,
+    CoVisitation,
+    pair_counts,
+    previous_items,
+    read_weights,
+    sparse_scores,
+    total_popularity,
+)
 from model_core.signals.config import SignalConfig
 from model_core.signals.parts import PartsReader
 from model_core.signals.pasts import Window, recent
 from model_core.signals.popularity import TYPICAL_LIKES, Popularity
 from model_core.signals.sample_signals import CovisitReplay, Log, UserEvents
-from tests.model_core.signals.reference import scatter, sparse_scores, total_popularity
+from model_core.signals.sparse import scatter
 
 N_ITEMS = 40
 logs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, N_ITEMS - 1), st.booleans()), max_size=120)
@@ -36,7 +44,10 @@ def make(neighbours=256, window=5, keys=None):
 
 
 def dense_scores(parts, histories, n_items, weights):
-    return scatter(sparse_scores(parts, histories, weights, total_popularity(parts, n_items)), n_items)
+    found = sparse_scores(parts, histories, weights, total_popularity(parts, n_items))
+    for begin, end in zip(found[0], found[0][1:], strict=False):
+        assert (np.diff(found[1][begin:end]) > 0).all()
+    return scatter(found, n_items)
 
 
 def content(part):
@@ -265,6 +276,18 @@ def test_arguments_out_of_range_are_refused(arguments, message):
 def test_windows_of_another_length_are_refused():
     with pytest.raises(ValueError, match=r"windows must have shape \(n, 5\), got \(1, 4\)"):
         make().observe(*columns([(0, 1, True)], window=4))
+
+
+def test_slices_of_histories_need_no_compilation_of_their_own():
+    part = make()
+    part.observe(*columns([(0, 1, True), (0, 2, True)]))
+    histories, weights = np.array([[5, 1, 2]], np.int64), np.array([[9, 4, 2]], np.int64)
+    found = dense_scores([part], histories[:, 1:], 4, weights[:, 1:])
+    compiled = len(reads.gather_weighted.signatures)
+
+    again = dense_scores([part], histories[:, 1:].copy(), 4, weights[:, 1:].copy())
+    np.testing.assert_array_equal(found, again)
+    assert len(reads.gather_weighted.signatures) == compiled
 
 
 @given(logs, st.sets(st.integers(0, N_ITEMS - 1)))

@@ -5,13 +5,11 @@ from model_core.release.batches import ItemBatch
 from model_core.signals.cold_start import ItemFeatures
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease, fit_ease
-from model_core.signals.joint import joint_scores
-from model_core.signals.parts import PartsReader
 from model_core.signals.reader import Reader
 from model_core.signals.sample_signals import Log, UserEvents, ease_before, fit_log, map_log, refits
+from model_core.signals.sparse import scatter
 from streams.items.ease_signal import EaseSignal
 from streams.state.item_index import ItemIndex
-from tests.model_core.signals.reference import ease_scores, scatter
 
 N_USERS, N_ITEMS = 40, 12
 
@@ -23,15 +21,12 @@ def pairs(seed: int = 0, n: int = 200) -> tuple[np.ndarray, np.ndarray]:
 
 def dense_scores(ease: Ease, liked: list[np.ndarray]) -> np.ndarray:
     bounds = np.cumsum([0, *map(len, liked)])
-    return scatter(ease_scores(ease, bounds, np.concatenate(liked).astype(np.int32)), ease.n_items)
+    return scatter(ease.sparse_scores(bounds, np.concatenate(liked).astype(np.int32)), ease.n_items)
 
 
 def scores_of(signal: EaseSignal, liked: list[np.ndarray], n: int) -> np.ndarray:
     bounds = np.cumsum([0, *map(len, liked)])
-    read = signal.liked(bounds, np.concatenate(liked))
-    none = np.zeros((len(liked), 0), np.int64)
-    found, values = joint_scores(PartsReader().read([]), none, none, np.ones(n), read)
-    return scatter((found.bounds, found.rows, values[:, 1]), n)
+    return scatter(signal.sparse_scores(bounds, np.concatenate(liked), n), n)
 
 
 def log(seed: int = 0, n: int = 200) -> Log:

@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 
 from model_core.signals import co_visitation
-from model_core.signals.co_visitation import CoVisitation
-from model_core.signals.co_visitation_reads import previous_items
+from model_core.signals.co_visitation import CoVisitation, previous_items
 from model_core.signals.ease import fit_ease
 from model_core.signals.evidence import covisit_parts, ease_parts, strongest
-from tests.model_core.signals.reference import ease_scores, scatter, sparse_scores, total_popularity
+from model_core.signals.sparse import scatter
 
 
 @pytest.fixture
@@ -29,8 +28,8 @@ def test_summands_of_co_visits_make_the_signal(log) -> None:  # type: ignore[no-
     weights = np.array([0, 0, 2, 3, 5, 10]) * (co_visitation.WEIGHT_UNIT // 16)
     rows, summands = covisit_parts(parts, history, weights, np.arange(30))
     assert rows.tolist() == [4, 9, 17]
-    popularity = total_popularity(parts, 30)
-    signal = scatter(sparse_scores(parts, history[None], weights[None], popularity), 30)[0]
+    popularity = co_visitation.total_popularity(parts, 30)
+    signal = scatter(co_visitation.sparse_scores(parts, history[None], weights[None], popularity), 30)[0]
     tempered = summands.sum(0) / co_visitation.WEIGHT_UNIT / np.sqrt(popularity + 10)
     np.testing.assert_allclose(tempered, signal, rtol=1e-5)
 
@@ -41,7 +40,7 @@ def test_summands_of_ease_make_the_signal(log) -> None:  # type: ignore[no-untyp
     summands = ease_parts(ease, liked, items)
     np.testing.assert_allclose(summands[:, 0], ease.dense()[liked, 5])
     assert not summands[:, 1].any()
-    signal = scatter(ease_scores(ease, np.array([0, 3]), liked), 30)[0]
+    signal = scatter(ease.sparse_scores(np.array([0, 3]), liked), 30)[0]
     np.testing.assert_allclose(np.maximum(summands.sum(0), 0)[[0, 2, 3]], signal[[5, 0, 29]], atol=1e-6)
 
 

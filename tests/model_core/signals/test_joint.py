@@ -5,13 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_core.signals.co_visitation import CoVisitation
-from model_core.signals.co_visitation_reads import previous_items
+from model_core.signals.co_visitation import CoVisitation, previous_items, sparse_scores, total_popularity
 from model_core.signals.ease import Ease, Rows
 from model_core.signals.joint import LikedItems, joint_scores
 from model_core.signals.parts import PartsReader
 from model_core.signals.popularity import Popularity
-from tests.model_core.signals.reference import ease_scores, merge_signals, sparse_scores, total_popularity
+from model_core.signals.sparse import merge_signals
 
 N_ITEMS, N_NEW, WINDOW = 90, 110, 5
 
@@ -61,7 +60,7 @@ def test_signals_together_have_the_bits_that_they_have_one_by_one(
     )
     counts = total_popularity(covisits, n)
     apart = [sparse_scores(covisits, histories, weights, counts)]
-    apart.append(ease_scores(model, bounds, liked, rows, n))
+    apart.append(model.sparse_scores(bounds, liked, rows, n))
 
     parts, popularity = PartsReader().read(covisits), Popularity(0.0)
     popularity.read(parts, n)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.co_visitation import CoVisitation, total_popularity
 from model_core.signals.config import SignalConfig
 from model_core.signals.reader import Reader
 from streams.durability.digest import fold_batch
@@ -15,7 +15,6 @@ from streams.state.people import gather
 from streams.state.profiles import Profiles
 from streams.why.signal_sources import SignalSources
 from streams.why.slate_reasons import SlateReasons
-from tests.model_core.signals.reference import total_popularity
 
 ACTIONS = ("view", "click", "like", "dislike")
 WEIGHTS = np.array([0.2, 1, 2, -1], np.float32)
