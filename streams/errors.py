@@ -58,7 +58,7 @@ class OwnershipLost(Exception):
 
 
 class Fenced(OwnershipLost):
-    """Another worker has become the partition's writer: brokers refuse what this one writes."""
+    """Brokers refuse what this worker writes to a partition, as another one is its writer, or they fail."""
 
 
 _NO_MEMORY = re.compile(

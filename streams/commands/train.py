@@ -177,7 +177,7 @@ def train_command(
         }  # fmt: skip
         for option in (name for name, value in given.items() if value):
             raise SlatestreamError(f"{option} is for --task recommend, got it with --task {task}")
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if os.environ.get("WORLD_SIZE", "1") != "1":
             raise SlatestreamError(f"--task {task} trains in one process: start it without torchrun")
         if task == "policy":
             learning = PolicyOptions(

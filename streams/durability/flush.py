@@ -113,15 +113,17 @@ class Flusher:
         """Write every dirty row and complete the offsets they cover."""
         await asyncio.gather(*(self.flush_shard(shard, shared=True) for shard in self._shards()))
 
-    async def flush_shard(self, shard: Shard, *, shared: bool = False) -> None:
+    async def flush_shard(self, shard: Shard, *, shared: bool = False) -> bool:
         """Write the shard's dirty rows, item statistics only when `shared`; complete what they cover.
+
+        Return whether that is done: what the shard held is durable then.
 
         A shard whose partition another worker writes by now is given to `lost`. One that has learned from a
         slate that cannot be published now is left to the next flush.
         """
         async with shard.lock:
             if not await self._settled(shard) or self._abandoned:
-                return
+                return False
             started = time.perf_counter()
             clicks, users = shard.clicks.position, shard.users.position
             idle = self._inputs.folded_to_end("clicks", shard.partition, shard.clicks.position)
@@ -146,7 +148,7 @@ class Flusher:
             except OwnershipLost as error:
                 log.warning("%s", error)
                 self._lost(shard)
-                return
+                return False
             except BaseException:
                 # Slates are closed whose feedback is not out: what is held here may not be written again.
                 self._abandoned = True
@@ -164,6 +166,7 @@ class Flusher:
                 self._metrics.count_events(name, "published", rows)
             if take.published:
                 self._metrics.observe_stage("flush", time.perf_counter() - started)
+            return True
 
     async def _settled(self, shard: Shard) -> bool:
         """Wait until every slate is out that something has been learned from; False if that may take long.

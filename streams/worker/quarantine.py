@@ -17,12 +17,13 @@ class Quarantines:
 
     Parameters
     ----------
-    flush : puts what a shard holds on the changelogs; drops the shard if it is another worker's
+    flush : puts what a shard holds on the changelogs, and returns whether it is there; drops the shard if it
+        is another worker's
     days : after which a quarantine ends by itself; None = never
     """
 
     def __init__(
-        self, flush: Callable[[Shard], Awaitable[None]], *, clock: Clock, days: float | None = None
+        self, flush: Callable[[Shard], Awaitable[bool]], *, clock: Clock, days: float | None = None
     ) -> None:
         self._flush = flush
         self._clock = clock
@@ -34,7 +35,7 @@ class Quarantines:
         Raises
         ------
         OwnershipLost
-            If the partition is another worker's by now.
+            If the partition is another worker's by now, or may be: the group does not answer.
         """
         self._hold(shard, {user_id: why})
         return await self._durable(shard, user_id)
@@ -45,7 +46,7 @@ class Quarantines:
         Raises
         ------
         OwnershipLost
-            If the partition is another worker's by now.
+            If the partition is another worker's by now, or may be: the group does not answer.
         """
         self._hold(shard, why)
         for user_id in list(why)[:1]:  # what makes one durable does so for all
@@ -65,7 +66,7 @@ class Quarantines:
         Raises
         ------
         OwnershipLost
-            If the partition is another worker's by now.
+            If the partition is another worker's by now, or may be: the group does not answer.
         """
         with shard.items_lock, shard.users_lock:
             if shard.profiles.quarantine.of(user_id) is None:
@@ -108,9 +109,9 @@ class Quarantines:
         return int(self._clock.time() * 1000)
 
     async def _durable(self, shard: Shard, user_id: str) -> Held:
-        await self._flush(shard)
+        flushed = await self._flush(shard)
         mark = shard.profiles.quarantine.of(user_id)
-        if shard.dropped or mark is None:
+        if not flushed or shard.dropped or mark is None:
             raise OwnershipLost(f"partition {shard.partition} is going to another worker")
         return _told(user_id, mark)
 

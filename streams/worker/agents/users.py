@@ -37,7 +37,7 @@ class UserAgent:
         shard: Callable[[int], Awaitable[Shard]],
         *,
         index: ItemIndex,
-        flush: Callable[[Shard], Awaitable[None]],
+        flush: Callable[[Shard], Awaitable[object]],
         placement: Placement,
         deletions: Deletions,
         dead_letters: DeadLetters,

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from streams.errors import Fenced, SlatestreamError
+from streams.errors import Fenced, OwnershipLost, SlatestreamError
+from streams.kafka.inputs import Inputs
 from streams.kafka.partitioner import partition_of
 from streams.quarantine.forget import Forgetting
+from streams.state.slate_learning import SlateLearning
 from streams.testing.worker import MemoryWorker
 from streams.worker import suspects
 from tests.streams.conftest import MakeMemory, Memory
@@ -30,6 +32,23 @@ def forgetting(memory: Memory) -> Forgetting:
         return {name: memory.log.committed.get((name, partition), 0) for name in ("clicks", "users")}
 
     return Forgetting(memory.settings, memory.log, memory.log.ends(), committed=committed)
+
+
+async def test_a_quarantine_is_not_confirmed_while_it_cannot_be_made_durable(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slate has been rewarded before it is out, and the group does not answer: no flush writes then."""
+    async with memory.worker() as worker:
+        await worker.deliver()
+        before = len(memory.log.records("user-state", PLACE))
+        with monkeypatch.context() as silent:
+            silent.setattr(Inputs, "owned", False)
+            silent.setattr(SlateLearning, "is_ahead", True)
+            with pytest.raises(OwnershipLost):
+                await put(worker, held=True)
+        assert len(memory.log.records("user-state", PLACE)) == before
+        assert (await put(worker, held=True)).held
+        assert len(memory.log.records("user-state", PLACE)) > before
 
 
 @pytest.mark.parametrize("policy", ["greedy", "thompson-disjoint"])
