@@ -106,8 +106,11 @@ def joined(device: str = "auto") -> Iterator[Together]:
     ValueError
         The processes do not find each other.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    told = os.environ.get("WORLD_SIZE", "1")
+    if not told.isdecimal():
+        raise ValueError(f"WORLD_SIZE must be a number of processes, as torchrun sets it, got {told!r}")
+    size = int(told)
+    if size <= 1:
         yield ALONE
         return
     if os.environ.get("MASTER_ADDR", "") in LOCAL:
@@ -120,10 +123,10 @@ def joined(device: str = "auto") -> Iterator[Together]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     try:
         dist.init_process_group(backend, timeout=PATIENCE)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"the {size} processes that train together do not find each other at "
-            f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}: {error}"
+            f"the {size} processes of WORLD_SIZE do not find each other: {error}. Start them with "
+            "torchrun, or unset WORLD_SIZE to train in one process"
         ) from error
     try:
         yield Together(dist.get_rank(), size)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from model_core.training.together import ALONE, Together
+from model_core.training.together import ALONE, Together, joined
 from tests.model_core.training import together_run
 
 
@@ -72,3 +72,13 @@ def test_one_process_is_the_group_of_itself() -> None:
 def test_parts_of_all_processes_are_the_whole() -> None:
     parts = [list(Together(rank, 3).part(range(8))) for rank in range(3)]
     assert parts == [[0, 3, 6], [1, 4, 7], [2, 5]]
+
+
+@pytest.mark.parametrize(("size", "words"), [("many", "must be a number"), ("2", "unset WORLD_SIZE")])
+def test_who_is_not_started_by_torchrun_is_told_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, size: str, words: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ValueError, match=words), joined("cpu"):
+        pass
