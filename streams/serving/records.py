@@ -24,6 +24,7 @@ class Chosen:
     shadows : by candidate policy, how probable each position is under it
     fallback : why the slate is not as it should be, None if it is
     model_version : of the release that made it
+    events : of the user ever, when it was made
     """
 
     slate: list[SlateItem]
@@ -33,6 +34,7 @@ class Chosen:
     policy_version: int
     fallback: str | None
     model_version: str
+    events: int
 
 
 class Shown(NamedTuple):
@@ -107,12 +109,14 @@ def chosen_slates(
     fallbacks: Sequence[str | None],
     index: ItemIndex,
     model_version: str,
+    events: NDArray[np.int64],
 ) -> list[Chosen]:
     """Return the slates of a batch.
 
     Parameters
     ----------
     why : for each slate, by position
+    events : (B,) int64, of each user ever
     """
     by_position = (
         shown.rows.tolist(),
@@ -123,7 +127,9 @@ def chosen_slates(
     shadowed = {name: column.tolist() for name, column in shadows.items()}
     versions, sizes, dim = selection.versions.tolist(), shown.sizes.tolist(), shown.features.shape[2]
     chosen = []
-    for b, (route, fallback, size) in enumerate(zip(routes, fallbacks, sizes, strict=True)):
+    for b, (route, fallback, size, n_events) in enumerate(
+        zip(routes, fallbacks, sizes, events.tolist(), strict=True)
+    ):
         columns = zip(*(column[b][:size] for column in by_position), why[b][:size], strict=True)
         slate = [
             SlateItem(
@@ -147,6 +153,7 @@ def chosen_slates(
                 policy_version=versions[b],
                 fallback=fallback if slate else "no_candidates",
                 model_version=model_version,
+                events=n_events,
             )
         )
     return chosen

@@ -34,13 +34,12 @@ from streams.why.signal_sources import SignalSources
 class Job:
     """A request on its way to the scorer.
 
-    queued : when it began to wait for a batch, of `time.perf_counter`; waited : seconds it did before
+    queued : when it began to wait for a batch, of `time.perf_counter`
     """
 
     request: Request
     shard: Shard
     queued: float
-    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

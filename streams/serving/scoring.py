@@ -64,7 +64,6 @@ class Scoring:
 
     def _gather(self, jobs: Sequence[Job], lane_of: Callable[[], Lane]) -> Batch:
         metrics, now = self._metrics, time.perf_counter()
-        metrics.observe_stages("wait", (job.waited for job in jobs))
         metrics.observe_stages("queue", (now - job.queued for job in jobs))
         metrics.observe_score_batch(len(jobs))
         lane = lane_of()  # once for the batch: none of its slates is of two releases

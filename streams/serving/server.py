@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from streams.events import Recommendation, Request
 from streams.kafka.inputs import Inputs
 from streams.kafka.record_batch import RecordBatch
 from streams.metrics import Metrics
+from streams.serving.fresh_slates import FreshSlates
 from streams.serving.gate import Gate, Overloaded, Ticket
 from streams.serving.lane import Lanes
 from streams.serving.outbox import Outbox, SlateTooLarge
@@ -22,7 +22,6 @@ from streams.serving.own_clicks import OwnClicks
 from streams.serving.popular import PopularSlates
 from streams.serving.published import PublishedSlates
 from streams.serving.records import slate_record
-from streams.serving.request_batch import Job
 from streams.serving.scoring import Scoring
 from streams.serving.shadowing import Shadowing
 from streams.serving.slate_quota import SlateQuota
@@ -82,6 +81,7 @@ class Server:
             max_batch=settings.max_batch,
         )  # fmt: skip
         self._scoring = Scoring(lanes, max_batch=settings.max_batch, metrics=metrics, took=self._took)
+        self._slates = FreshSlates(self._scoring, own_clicks=own_clicks, inputs=inputs, metrics=metrics)
         self._cheap_gate = Gate(max_requests=CHEAP * bounds[0], max_bytes=CHEAP * bounds[1])
         self._falls_back = settings.when_overloaded == "fallback"
         max_age_ms = settings.max_request_age_ms
@@ -310,12 +310,7 @@ class Server:
     async def _answer(
         self, request: Request, shard: Shard, received: float, *, waits: bool, clicks_end: int | None
     ) -> Recommendation:
-        entered = time.perf_counter()
-        if waits:
-            (self._inputs.want if clicks_end is None else self._inputs.expect)()
-            await self._own_clicks.wait(shard, request.user_id, end=clicks_end)
-        queued = time.perf_counter()
-        chosen = await self._scoring.slate(Job(request, shard, queued, queued - entered))
+        chosen = await self._slates.slate(request, shard, waits=waits, clicks_end=clicks_end)
         learned = not request.preview and self._counts(request)
         await self._outbox.sure_of(shard)
         record = slate_record(

@@ -61,7 +61,7 @@ class SlateMaker:
         self._metrics.observe_stages("click_to_slate", _ages(batch.people.pasts, batch.times_ms))
         chosen = chosen_slates(
             slates, selection, why, shadows=shadows, routes=batch.routes, fallbacks=batch.allowed.fallbacks,
-            index=self._index, model_version=self._scorer.release.version,
+            index=self._index, model_version=self._scorer.release.version, events=batch.people.events,
         )  # fmt: skip
         for stage, seconds in (
             ("prepare", prepared - started),

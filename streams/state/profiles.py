@@ -370,6 +370,11 @@ class Profiles:
         """Events of a user ever."""
         return int(self.rings.users[row, rings.N])
 
+    def events_of(self, user_id: str) -> int:
+        """Events of a user ever, 0 of a stranger."""
+        row = self.row_of(user_id)
+        return 0 if row < 0 else self.events(row)
+
     def blocked(self, row: int) -> NDArray[np.int32]:
         """Item rows that a user does not want to see."""
         return self.stated.get(row, _NOTHING).blocked

@@ -59,6 +59,7 @@ def test_a_slate_has_what_was_shown_and_keeps_nothing_of_its_batch():
         fallbacks=[None, "all_seen", None],
         index=index,
         model_version="m",
+        events=np.array([5, 0, 2]),
     )
     assert [[item.item_id for item in one.slate] for one in slates] == [
         [f"i{row}" for row in scores.rows[0, [3, 0, 5]]], [f"i{row}" for row in scores.rows[1, [2, 1]]], [],
@@ -66,6 +67,7 @@ def test_a_slate_has_what_was_shown_and_keeps_nothing_of_its_batch():
     assert [item.position for item in slates[0].slate] == [0, 1, 2]
     assert [one.fallback for one in slates] == [None, "all_seen", "no_candidates"]
     assert [one.policy_version for one in slates] == [7, 8, 9]
+    assert [one.events for one in slates] == [5, 0, 2]
     assert [one.shadows["greedy"] for one in slates] == [[0.25] * 3, [0.25] * 2, []]
     for b, one in enumerate(slates):
         np.testing.assert_array_equal(one.features, found.features[b, : len(one.slate)])

@@ -347,3 +347,35 @@ async def test_a_request_that_is_read_again_after_its_partition_went_and_came_ba
         assert isinstance(lost, OwnershipLost)
         assert items(slate) == ["a"]
         assert [one.request_id for one in memory.events.recommendations()] == ["r"]
+
+
+@pytest.mark.parametrize(("clicked_by", "slate", "scored"), [("u", ["c"], 2), ("other", ["b", "c"], 1)])
+async def test_a_slate_is_made_while_its_users_clicks_are_asked_for_and_again_if_there_are_any(
+    make_memory: MakeMemory, clicked_by: str, slate: list[str], scored: int
+):
+    memory = make_memory(read_your_writes_ms=60_000, partitions=1)
+    for item in "abc":
+        memory.events.content(item)
+    memory.events.click("u", "a")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        memory.events.click(clicked_by, "b")  # not read when the request comes
+        shard = await worker.parts.partitions.shard(0)
+        request = Request("r", "u", now_ms(memory))
+        answer = asyncio.create_task(worker.parts.server.answer(request, shard, received=time.time()))
+        await until(lambda: requests_scored(worker) == 1)
+        assert not answer.done()
+        await worker.deliver_one("clicks")
+        assert sorted(items(await answer)) == slate
+        assert requests_scored(worker) == scored
+
+
+def requests_scored(worker):
+    return worker.parts.metrics.registry.get_sample_value("slatestream_score_batch_requests_sum")
+
+
+async def until(holds):
+    """Wait until something holds."""
+    async with asyncio.timeout(120):
+        while not holds():
+            await asyncio.sleep(0.001)
