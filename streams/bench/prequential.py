@@ -7,11 +7,15 @@ their item out of the user's slates and are no positives.
 
 Requests are pipelined. A user has one event in flight at a time, and event n starts only when all events
 up to n - depth are through: so a slate may miss at most the latest depth - 1 events, of other users.
+
+With `--retrain` the stream rests a few times while a release is trained on all that came before, and goes on
+once the worker serves it; `slatestream trainer` does the same beside a stream.
 """
 
 import asyncio
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,10 +43,12 @@ from streams.demo.arms import quantiles_ms
 from streams.demo.dataset import fetch
 from streams.demo.publish import click_rows, content_rows, publish_rows, user_rows
 from streams.demo.taste import LIKED
+from streams.errors import SlatestreamError
 from streams.events import Click, Request
 from streams.kafka.publisher import Publisher
 from streams.releases.opening import check_release
 from streams.session.catching_up import caught_up
+from streams.session.changing_over import change_over
 from streams.session.cluster import cluster
 from streams.session.ending import clean_exit, keep_checking, race
 from streams.session.machine import machine
@@ -54,6 +60,8 @@ PUBLISHED = {"popularity": 0.099, "co-visitation": 0.173, "EASE": 0.181}
 FIFTHS = 5
 WINDOWS = (50, 100, 200, 500, 1_000)
 
+Pause = Callable[[], Awaitable[None]]
+
 
 def prequential_command(
     data: Annotated[Path | None, typer.Option(help="Folder in RecBole's format instead of ML-100K.")] = None,
@@ -61,6 +69,9 @@ def prequential_command(
     k: Annotated[int, typer.Option("--k", min=1, max=100, help="Items a slate.")] = 10,
     depth: Annotated[int, typer.Option(min=1, help="Events in flight; 1 keeps the exact order.")] = 256,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many events; all without.")] = None,
+    retrain: Annotated[
+        int, typer.Option(min=0, help="Further trainings, evenly spread, each on all that came before it.")
+    ] = 0,
     release: Annotated[Path | None, typer.Option(help="Release folder instead of training one.")] = None,
     model: Annotated[bool, typer.Option(help="--no-model serves without any release.")] = True,
     policy: Annotated[str, typer.Option(help="The worker's policy.")] = "greedy",
@@ -70,6 +81,8 @@ def prequential_command(
     """Measure hit@k through the real topics, event by event, beside classical recommenders.
 
     slatestream bench prequential
+
+    slatestream bench prequential --retrain 3
     """
     check_release(release)
     console = Console()
@@ -86,17 +99,60 @@ def prequential_command(
         log = out / "prequential-worker.log"
         log.unlink(missing_ok=True)
         serving = None if release is None else str(release.absolute())
-        values = same_topics(settings, policy=policy, release=serving)
+        store = out / "prequential-store"
+        shutil.rmtree(store, ignore_errors=True)
+        values = same_topics(settings, policy=policy, release=serving, release_store=str(store.absolute()))
         with WorkerProcess(values, log=log) as worker:
             worker.wait_ready()
+            trainings = Trainings(settings, worker, folder, store, seed=seed, say=say)
+            shares = np.linspace(until, 1.0, retrain + 2)[1:-1].tolist()
+            pauses = {int(share * len(dataset.interactions)): trainings.of(share) for share in shares}
             run = asyncio.run(
-                _run(settings, dataset, worker, until=until, k=k, depth=depth, limit=limit, say=say)
-            )
+                _run(
+                    settings, dataset, worker, until=until, k=k, depth=depth, limit=limit, pauses=pauses,
+                    say=say,
+                )
+            )  # fmt: skip
         say(f"Comparing with references on the same {len(run.hits):,} likes ...")
         summary = figures(run, dataset, until=until, k=k, limit=limit)
         summary |= {"depth": depth, "policy": policy, "seed": seed, "until": until, "k": k}
+        summary |= {"retrain": retrain}
         _print(summary, say)
         write_report(out / "prequential.json", summary, say)
+
+
+class Trainings:
+    """Trains releases as the stream goes on, and lets the worker change over to each.
+
+    Parameters
+    ----------
+    data : folder of the dataset, in RecBole's format
+    store : folder of releases that the worker follows
+    """
+
+    def __init__(
+        self, settings: Settings, worker: WorkerProcess, data: Path, store: Path, *, seed: int, say: Any
+    ) -> None:
+        self._settings = settings
+        self._worker = worker
+        self._data = data
+        self._store = store
+        self._seed = seed
+        self._say = say
+
+    def of(self, share: float) -> Pause:
+        """Return what trains on this share of the interactions and changes over."""
+
+        async def pause() -> None:
+            self._say(f"Training on the first {share:.0%} of the interactions ...")
+            out = self._store.with_name(f"prequential-release-{share:.2f}")
+            made = await asyncio.to_thread(train, self._data, out, until=share, seed=self._seed)
+            if not await change_over(
+                self._settings, self._worker, self._store, made, by="bench prequential", say=self._say
+            ):
+                raise SlatestreamError(f"the worker does not serve {made}; its log says why")
+
+        return pause
 
 
 @dataclass(slots=True)
@@ -126,6 +182,7 @@ async def _run(
     k: int,
     depth: int,
     limit: int | None,
+    pauses: Mapping[int, Pause],
     say: Any,
 ) -> Run:
     warm_up = int(until * len(dataset.interactions))
@@ -144,7 +201,9 @@ async def _run(
     events = dataset.interactions[warm_up:end]
     say(f"Warm: {warm_up:,} events. Now {len(events):,} events, {depth} in flight ...")
     async with SlateClient(settings) as client:
-        replay = Replay(client, events, k=k, depth=depth)
+        replay = Replay(
+            client, events, k=k, depth=depth, pauses={at - warm_up: pause for at, pause in pauses.items()}
+        )
         began = time.perf_counter()
         await race(replay.run(), keep_checking(worker.check), _tell(replay, len(events), say))
         replay.result.seconds = time.perf_counter() - began
@@ -153,13 +212,27 @@ async def _run(
 
 
 class Replay:
-    """Replays events in time order: each like after a request, `depth` events in flight."""
+    """Replays events in time order: each like after a request, `depth` events in flight.
 
-    def __init__(self, client: SlateClient, events: Interactions, *, k: int, depth: int) -> None:
+    Parameters
+    ----------
+    pauses : what is done before an event, by its place; nothing is in flight then
+    """
+
+    def __init__(
+        self,
+        client: SlateClient,
+        events: Interactions,
+        *,
+        k: int,
+        depth: int,
+        pauses: Mapping[int, Pause] | None = None,
+    ) -> None:
         self._client = client
         self._events = events
         self._k = k
         self._depth = depth
+        self._pauses = pauses or {}
         self._latest: dict[str, asyncio.Task[None]] = {}
         self.done = 0
         self.result = Run()
@@ -169,6 +242,10 @@ class Replay:
         events, pending = self._events, asyncio.Queue[asyncio.Task[None]]()
         like = 0
         for n in range(len(events)):
+            if n in self._pauses:
+                while not pending.empty():
+                    await pending.get_nowait()
+                await self._pauses[n]()
             if pending.qsize() >= self._depth:
                 await pending.get_nowait()
             user_id = str(events.user_ids[n])
@@ -291,7 +368,7 @@ def _references(dataset: Dataset, *, until: float, k: int, limit: int | None) ->
 def _print(figures: dict[str, Any], say: Any) -> None:
     say(
         f"hit@{figures['k']} over {figures['likes']:,} likes, {figures['depth']} events in flight, served by "
-        f"{figures['model_version']} and policy {figures['policy']}:"
+        f"{figures['model_version']} and policy {figures['policy']}, trained {1 + figures['retrain']} times:"
     )
     for name, value in figures["hit"].items():
         known = f"   (ML-100K, 20 % warm-up, top ten: {PUBLISHED[name]:.3f})" if name in PUBLISHED else ""

@@ -18,8 +18,7 @@ from streams.commands.look import show_slate
 from streams.kafka.connected import run_connected
 from streams.quickstart.folder import Folder
 from streams.quickstart.steps import Say, needs_no_encoder
-from streams.releases.changes import publish_change
-from streams.releases.store import ReleaseStore
+from streams.session.changing_over import change_over
 from streams.settings import Settings
 from streams.worker.process import (
     COMMAND,
@@ -170,25 +169,11 @@ def changed_over(serving: Served, release: Path) -> Served | None:
         If the worker ends.
     """
     settings, folder, say = serving.wanted.settings, serving.wanted.folder, serving.wanted.say
-    version = ReleaseStore(str(folder.store.absolute())).put(release).version
-    change = publish_change(settings, "promote", version, by="quickstart")
-    run_connected(settings, "quickstart", change)
-    say(f"The worker changes over to release {version} ...")
-    deadline = time.monotonic() + STUCK_S
-    while True:
-        reading = serving.worker.metrics()
-        if reading is not None and _names(reading, "release_info", version):
-            return replace(serving, release=release, slate=_example(serving.worker, folder))
-        if time.monotonic() > deadline or (
-            reading is not None and _names(reading, "release_refused_info", version)
-        ):
-            say(f"It cannot, {serving.wanted.folder.worker_log} says why: it is started anew.")
-            return None
-        time.sleep(POLL_S)
-
-
-def _names(reading: MetricsReading, metric: str, version: str) -> bool:
-    return any(labels["version"] == version for labels in reading.labels(metric))
+    change = change_over(settings, serving.worker, folder.store, release, by="quickstart", say=say)
+    if run_connected(settings, "quickstart", change):
+        return replace(serving, release=release, slate=_example(serving.worker, folder))
+    say(f"It cannot, {folder.worker_log} says why: it is started anew.")
+    return None
 
 
 def keeps_users(settings: Settings, first_ms: int, now_ms: int, say: Say) -> dict[str, Any]:

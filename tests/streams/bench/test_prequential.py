@@ -105,6 +105,23 @@ async def test_a_lost_answer_is_a_miss_and_its_event_is_published_all_the_same()
     assert sum(action != "ask" for action, _, _ in recorder.log) == 50
 
 
+async def test_it_rests_when_all_before_is_through_and_nothing_else_has_begun():
+    events, recorder = interactions(60, n_users=20), Recorder()
+
+    async def rest():
+        began = len(recorder.log)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert len(recorder.log) == began
+        recorder.log.append(("rest", "", 0))
+
+    run = Replay(recorder, events, k=1, depth=16, pauses={20: rest, 45: rest})
+    await run.run()
+    told = [action for action, _, _ in recorder.log if action != "ask"]
+    assert [place for place, action in enumerate(told) if action == "rest"] == [20, 46]
+    assert run.done == 60
+
+
 async def test_the_references_are_scored_on_the_same_likes():
     events = interactions(400, n_users=20)
     dataset = Dataset("d", events, [Item(str(n), str(n)) for n in range(30)], [])
