@@ -15,6 +15,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.utils.futures import maybe_set_exception, maybe_set_result
 
+from streams.kafka.closing import EndingThread
 from streams.kafka.column_fetch import fetch_columns, fetch_in_turn, read_last, wait_longer
 from streams.kafka.consumer_patches import commit_without_deleted
 from streams.kafka.group_offsets import GroupOffsets, ask_group_offsets
@@ -56,7 +57,7 @@ class Membership(NamedTuple):
         )
 
 
-class BatchConsumerThread(driver.AIOKafkaConsumerThread):
+class BatchConsumerThread(EndingThread, driver.AIOKafkaConsumerThread):
     """The thread that owns the aiokafka consumer, set up for batches and co-partitioning.
 
     Attributes

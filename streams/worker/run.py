@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, NoReturn, TypeVar
 
 from streams.errors import SlatestreamError
+from streams.kafka.closing import END_TIMEOUT_S, end_tasks
 from streams.releases.live import live_release
 from streams.settings import Settings
 from streams.worker.allocator import bound_heaps
@@ -18,8 +19,6 @@ log = logging.getLogger("slatestream")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOP_TIMEOUT_S = 30.0
-END_TIMEOUT_S = 3.0  # for what is left, first tasks and then threads
-CANCEL_AGAIN_S = 0.2
 T = TypeVar("T")
 
 
@@ -84,31 +83,20 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
     await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not working.done():
         log.info("stopped while a release was fetched")
-        _leave(
-            0
-        )  # the thread that fetches it cannot be cut off, and nothing has been begun that would be lost
+        # The thread that fetches it cannot be cut off, and nothing has been begun that would be lost.
+        _leave(0)
     stopping.cancel()
     return working.result()
 
 
 async def end_the_rest() -> bool:
-    """End what is still at work in this event loop, within seconds; say whether all of it has ended.
-
-    Tasks are cancelled until they end: a client library may keep one cancellation to itself.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + END_TIMEOUT_S
-    while (others := asyncio.all_tasks() - {asyncio.current_task()}) and loop.time() < deadline:
-        for task in others:
-            task.cancel()
-        await asyncio.wait(others, timeout=CANCEL_AGAIN_S)
-    threads = asyncio.ensure_future(loop.shutdown_default_executor())
+    """End what is still at work in this event loop, within seconds; say whether all of it has ended."""
+    left = await end_tasks()
+    threads = asyncio.ensure_future(asyncio.get_running_loop().shutdown_default_executor())
     await asyncio.wait({threads}, timeout=END_TIMEOUT_S)
     if not threads.done():
         log.warning("a thread still waits for something; it is left")
-    if others:
-        log.warning("left as they are: %s", ", ".join(sorted(str(task.get_coro()) for task in others)))
-    return threads.done() and not others
+    return threads.done() and not left
 
 
 def _leave(code: int) -> NoReturn:

@@ -1,10 +1,15 @@
 import asyncio
 import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from mode.threads import ServiceThread
 
-from streams.kafka.closing import closed
+from streams.kafka import closing
+from streams.kafka.closing import EndingThread, closed
 from streams.kafka.options import aiokafka_client_options
 from streams.kafka.topics import topic_name
 from streams.settings import Settings
@@ -67,3 +72,103 @@ async def test_a_fetch_that_waits_to_be_tried_again_cancels_nobody_and_leaves_no
             await asyncio.sleep(0.05)
         await closed(consumer.stop())
     assert not any(connection.connected() for connection in consumer._client._conns.values())
+
+
+class Waits:
+    """A service with a task in its thread that, when cancelled, asks the event loop for something."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.task: asyncio.Task[None]
+        self.cancellations = 0
+        self.enough = 1
+
+    async def on_thread_started(self) -> None:
+        self.task = asyncio.ensure_future(self._wait())
+
+    async def _wait(self) -> None:
+        while self.cancellations < self.enough:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            self.cancellations += 1
+            asked = asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self.parent_loop)  # type: ignore[attr-defined]
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wrap_future(asked)
+
+
+class Upstream(Waits, ServiceThread):
+    pass
+
+
+class Ours(Waits, EndingThread):
+    pass
+
+
+@contextlib.contextmanager
+def stopping(make: Callable[[], Any], *, enough: int):
+    """Start a service and stop it in its own event loop; give it, and what is set when it has stopped."""
+    services: list[Any] = []
+    stopped, begun = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        service = make()
+        service.enough = enough
+        services.append(service)
+        await service.start()
+        await asyncio.sleep(0)
+        begun.set()
+        await service.stop()
+        stopped.set()
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),))
+    thread.start()
+    assert begun.wait(60)
+    (service,) = services
+    try:
+        yield service, stopped
+    finally:
+        while service._thread.is_alive() or thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                service.thread_loop.call_soon_threadsafe(service.task.cancel)
+            thread.join(0.05)
+
+
+def test_upstream_a_thread_that_asks_the_event_loop_for_something_at_its_end_stops_both() -> None:
+    with stopping(Upstream, enough=1) as (service, stopped):
+        while not service.cancellations:
+            assert not stopped.wait(0.01)
+        assert not stopped.wait(1.0)
+
+
+@pytest.mark.parametrize("enough", [1, 3])
+def test_a_thread_whose_tasks_ask_for_something_or_keep_cancellations_to_themselves_ends(enough: int) -> None:
+    with stopping(Ours, enough=enough) as (service, stopped):
+        assert stopped.wait(60)
+        assert service.cancellations == enough
+        assert not service._thread.is_alive()
+
+
+class Stuck(EndingThread):
+    """A service whose thread does not end before it may."""
+
+    may_end = threading.Event()
+
+    async def on_thread_started(self) -> None:
+        self.task = asyncio.ensure_future(self._wait())
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.may_end.wait()
+
+
+def test_a_thread_that_does_not_end_is_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(closing, "END_TIMEOUT_S", 0.1)
+    with stopping(Stuck, enough=1) as (service, stopped):
+        assert stopped.wait(60)
+        assert service._thread.is_alive()
+        service.may_end.set()
+    assert "its thread still waits for something; it is left" in caplog.text

@@ -6,14 +6,15 @@ import threading
 
 import pytest
 
+from streams.kafka import closing
 from streams.worker import run
 from streams.worker.run import end_the_rest
 
 
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "END_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(run, "CANCEL_AGAIN_S", 0.01)
+    for module in (run, closing):
+        monkeypatch.setattr(module, "END_TIMEOUT_S", 0.1)
     return
 
 
