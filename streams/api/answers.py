@@ -142,25 +142,34 @@ class ItemState(msgspec.Struct, frozen=True):
     published_ms: int | None = None
 
 
-class ListedItem(msgspec.Struct, frozen=True):
-    """An item of a list; what the score is depends on the list."""
+class ListedItem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An item of a list; what the score is depends on the list.
+
+    With `fields=ranking` it is told what the release that serves reads of the item, whoever asks: its vector,
+    float32, little-endian; the signal of popularity; and of the items that it is met with most, by id, what
+    each adds to the signal of co-visits if it is what the user liked last.
+    """
 
     item_id: str
     score: float
     title: str
+    vector: bytes = b""  # base64 on the wire
+    popularity: float = 0.0
+    met_with: list[tuple[str, float]] = []
 
 
 class ItemList(msgspec.Struct, frozen=True):
     """Answer of `GET /v1/lists/{name}` and `/v1/lists/similar/{item_id}`: items, the best first.
 
     as_of_ms is the time that was ranked for: that of the newest event. item_id is whose the list is, where it
-    is one of similar items.
+    is one of similar items, and model_version the release that vectors are of, where there are any.
     """
 
     name: str
     items: list[ListedItem]
     as_of_ms: int
     item_id: str | None = None
+    model_version: str | None = None
 
 
 class PartitionState(msgspec.Struct, frozen=True):

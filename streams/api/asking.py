@@ -52,6 +52,12 @@ OF_LISTS = (
         "relation:value: only items that have it; of several values of a relation one is enough.",
         many=True,
     ),
+    Parameter(
+        "fields",
+        {"type": "string", "enum": ["ranking"]},
+        "What else is told of the items: what ranking reads of them.",
+        many=True,
+    ),
 )
 MAX_BUCKETS = 4096
 OF_STATE = (
@@ -143,9 +149,7 @@ def request_of_query(user_id: str, query: MultiMapping[str], *, k_default: int) 
     if not query:
         return Wanted(_request(user_id, k_default, None), titles=False)
     check_parameters(query, PARAMETERS)
-    fields = [name for given in query.getall("fields", []) for name in given.split(",")]
-    if other := set(fields) - {"title"}:
-        raise Problem(400, f"fields must be title, got {min(other)[:40]!r}")
+    titles = is_told(query, "title")
     request = _request(
         user_id,
         length_of(query, k_default),
@@ -154,7 +158,15 @@ def request_of_query(user_id: str, query: MultiMapping[str], *, k_default: int) 
         pinned=values_of(query, "pinned"),
         boosts=dict(_boost(pair) for pair in values_of(query, "boosts")),
     )
-    return Wanted(request, bool(fields))
+    return Wanted(request, titles)
+
+
+def is_told(query: MultiMapping[str], field: str) -> bool:
+    """Return whether `fields` names the one field that there is; raise Problem if it names another."""
+    fields = [name for given in query.getall("fields", []) for name in given.split(",")]
+    if other := set(fields) - {field}:
+        raise Problem(400, f"fields must be {field}, got {min(other)[:40]!r}")
+    return bool(fields)
 
 
 def check_parameters(query: MultiMapping[str], parameters: Sequence[Parameter]) -> None:

@@ -118,6 +118,22 @@ ROUTES = (
         refusals=(400, 404),
     ),
     Route(
+        "release",
+        "/v1/release",
+        "The manifest of the release that serves: what a device downloads first, to rank by itself.",
+        ANY_OBJECT,
+        scope="recommend",
+        refusals=(400, 404),
+    ),
+    Route(
+        "releaseFile",
+        "/v1/release/{version}/{file}",
+        "A file of the release that serves, of those that a device ranks with.",
+        "application/octet-stream",
+        scope="recommend",
+        refusals=(400, 404),
+    ),
+    Route(
         "digest",
         "/v1/digest",
         "A digest of the state and the offsets folded, for checks. Slow.",

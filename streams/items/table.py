@@ -104,6 +104,10 @@ class ItemTable:
             self.ease = EaseSignal(scorer.ease, scorer.mapping, scorer.release.items, index, keep=keep)
             self.fallback = None
 
+    def vectors_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return a copy of some vectors, 0 of rows without one: (n, dim). Only for the inference thread."""
+        return np.where((rows < self._used)[:, None], self._matrix[np.minimum(rows, self._used - 1)], 0)
+
     def start(self, crash: Callable[[BaseException], None]) -> None:
         """Begin to encode what changes; an error that is not an item's own goes to `crash`."""
 

@@ -44,6 +44,7 @@ ROUTES = {
     "items": (200, 400, *_GUARD, 404, 500),
     "lists": (200, 400, *_GUARD, 404, 500),
     "lists/similar": (200, 400, *_GUARD, 404, 500),
+    "release": (200, 400, *_GUARD, 404, 500),
     "digest": (200, *_GUARD, 500),
     "state": (200, 307, 400, *_GUARD, 404, 500, 503),
     "quarantined": (200, 307, 400, *_GUARD, 404, 500, 503),

@@ -42,6 +42,11 @@ class HttpSettings(BaseModel):
         None, description="PEM file of the certificate and what it is signed by: HTTPS instead of HTTP."
     )
     http_tls_key: Path | None = Field(None, description="PEM file of its key, without a password.")
+    http_release_files: bool = Field(
+        False,
+        description="Whether devices may download files of the release that serves, and vectors of items: "
+        "whoever has them knows what the release has learned.",
+    )
     http_cors_origins: tuple[str, ...] = Field(
         (), description="Origins whose pages may read answers, e.g. https://shop.example; '*' is every one."
     )

@@ -45,6 +45,7 @@ from streams.serving.outbox import Outbox
 from streams.serving.own_clicks import OwnClicks
 from streams.serving.popular import PopularSlates
 from streams.serving.published import PublishedSlates
+from streams.serving.ranking_inputs import RankingInputs
 from streams.serving.server import Server
 from streams.serving.shadowing import Shadowing
 from streams.serving.slate_quota import SlateQuota
@@ -105,6 +106,7 @@ class Parts:
     decider: Decider | None
     inspector: Inspector
     lists: Lists
+    ranking: RankingInputs
     agents: dict[str, Agent]
 
 
@@ -281,6 +283,7 @@ def assemble(
         server=server, signals=release.signals, follower=follower, decider=decider, folding=folding,
         inspector=Inspector(settings, shared, eligibility, suspects),
         lists=Lists(shared, eligibility, clock, surge_bound=surge_bound),
+        ranking=RankingInputs(shared, lanes, clock),
         agents=agents,
     )  # fmt: skip
 

@@ -21,6 +21,7 @@ from streams.api.asking import (
     check_parameters,
     filters_of,
     ids_of_path,
+    is_told,
     length_of,
     request_of_body,
     request_of_query,
@@ -49,6 +50,7 @@ from streams.settings import Settings
 from streams.worker.http_door import slate_door
 from streams.worker.http_metrics import measured
 from streams.worker.http_quarantine import quarantine, quarantined
+from streams.worker.http_release import check_handed_out, release, release_file
 from streams.worker.http_service import SERVICE, Service, admin_shard, check_answered_here, partition_named
 
 T = TypeVar("T")
@@ -281,7 +283,8 @@ async def item_list(http: web.Request) -> web.Response:
         raise Problem(
             404, f"list {name[:100]!r} is not known; known: {', '.join(NAMES)}, similar/{{item_id}}"
         )
-    return _listed(await http.app[SERVICE].lists.of(name, _wanted_of_list(http)))
+    wanted = _wanted_of_list(http)
+    return await _listed(http, await http.app[SERVICE].lists.of(name, wanted))
 
 
 async def similar_items(http: web.Request) -> web.Response:
@@ -290,16 +293,20 @@ async def similar_items(http: web.Request) -> web.Response:
     found = await http.app[SERVICE].lists.similar(item_id, _wanted_of_list(http))
     if found is None:
         raise Problem(404, f"item {item_id!r} is not known: never described, and never met")
-    return _listed(found)
+    return await _listed(http, found)
 
 
 def _wanted_of_list(http: web.Request) -> WantedOfList:
     check_parameters(http.query, OF_LISTS)
+    if is_told(http.query, "ranking"):
+        check_handed_out(http)
     k = length_of(http.query, http.app[SERVICE].settings.k_default)
     return WantedOfList(k, filters_of(http.query), values_of(http.query, "exclude"))
 
 
-def _listed(found: ItemList) -> web.Response:
+async def _listed(http: web.Request, found: ItemList) -> web.Response:
+    if is_told(http.query, "ranking"):
+        found = await http.app[SERVICE].ranking.beside(found)
     headers = {"Cache-Control": f"max-age={MAX_AGE_S:.0f}"}
     return web.Response(body=encode(found), content_type="application/json", headers=headers)
 
@@ -361,6 +368,8 @@ HANDLERS: dict[str, Handler] = {
     "item": item_state,
     "list": item_list,
     "similar": similar_items,
+    "release": release,
+    "releaseFile": release_file,
     "digest": state_digest,
     "state": partition_state,
     "quarantined": quarantined,

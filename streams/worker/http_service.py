@@ -12,7 +12,9 @@ from streams.api.problems import NO_STORE, Problem
 from streams.errors import OwnershipLost
 from streams.metrics import Metrics
 from streams.serving.explainer import Explainer
+from streams.serving.lane import Lanes
 from streams.serving.lists import Lists
+from streams.serving.ranking_inputs import RankingInputs
 from streams.serving.server import Server
 from streams.settings import Settings
 from streams.state.shard import Shard
@@ -31,6 +33,8 @@ class Service:
     ----------
     explainer : returns that of the release that serves a user
     owner_url : where another worker's partition is answered for, None if nobody has said so
+    lanes : say which release serves
+    ranking : adds to a list what a device ranks its items by
     metrics : counts what is refused
     title : of an item
     digest : digest of the state and the next offset of clicks by partition
@@ -44,7 +48,9 @@ class Service:
     server: Server
     explainer: Callable[[str], Explainer]
     inspector: Inspector
+    lanes: Lanes
     lists: Lists
+    ranking: RankingInputs
     metrics: Metrics
     title: Title
     owner_url: Callable[[int], str | None]

@@ -1,0 +1,3 @@
+from tests.streams.releases.conftest import make_life, tiny
+
+__all__ = ["make_life", "tiny"]
