@@ -226,6 +226,8 @@ class Flusher:
         return [(name, rows) for name, rows in groups if rows]
 
     def _complete(self, shard: Shard, users: int) -> None:
+        if shard.logs.others(self._inputs.log_ids):
+            return  # what is read by now is of a log that the shard was not folded from
         for name, through in (("clicks", shard.committable_clicks()), ("users", users - 1)):
             if (epoch := shard.epochs.get(name)) is not None:
                 self._inputs.ledger.complete_through(

@@ -84,11 +84,16 @@ async def ask_group_offsets(
     also : topics whose ids are wanted, too
     """
     tps = sorted(consumer.assignment())
-    committed = await consumer._coordinator.fetch_committed_offsets(tps)
-    topics = {tp.topic for tp in tps} | {name for names in depends.values() for name in names}
-    layout = await _layout(consumer._client, topics | set(also)) or {}
-    ids = {name: topic.id for name, topic in layout.items()}
-    begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+    topics = {tp.topic for tp in tps} | {name for names in depends.values() for name in names} | set(also)
+    now = await _layout(consumer._client, topics)
+    while True:
+        # Of a topic that is made anew meanwhile, some would be of the one log and some of the other.
+        layout = now
+        committed = await consumer._coordinator.fetch_committed_offsets(tps)
+        begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        if (now := await _layout(consumer._client, topics)) == layout:
+            break
+    ids = {name: topic.id for name, topic in (layout or {}).items()}
     return GroupOffsets(
         ids,
         {topic: _mark(ids, names) for topic, names in depends.items()},

@@ -100,5 +100,5 @@ class LogBases:
         return replaced
 
     def others(self, ids: Mapping[str, str]) -> list[str]:
-        """Return the names of logs that are others than those in memory, as far as ids are known."""
-        return [name for name, held in self.held.items() if held and ids.get(name, held) not in ("", held)]
+        """Return the names of logs that are others than those in memory, or were not there; "" is unknown."""
+        return [name for name, held in self.held.items() if ids.get(name, "") not in ("", held)]

@@ -9,7 +9,7 @@ from model_core.signals.config import SignalConfig
 from streams.durability.digest import fold
 from streams.events import UNDECODABLE, Recommendation, Request, decode_recommendation
 from streams.kafka.partitioner import partition_of
-from streams.state.log_bases import logs_key
+from streams.state.log_bases import LogBases, logs_key
 from streams.state.rings import N
 from streams.state.rows import ACTIONS_KEY, SCHEMA_VERSION, Actions, decode, encode
 from tests.streams.conftest import MakeMemory, Memory
@@ -201,6 +201,34 @@ async def test_a_worker_that_another_draws_into_a_rebalance_restores_what_is_of_
         assert worker.digest() == fold_of(memory, old, memory.events.clicks())
         await worker.parts.watch.look()  # and once is enough
         assert len(worker.parts.partitions.live()) == 2
+
+
+async def test_nothing_is_committed_of_a_new_log_by_a_shard_that_was_folded_from_the_former(
+    memory: Memory,
+) -> None:
+    clicks(memory, 40)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await save(worker)
+        old = memory.events.clicks()
+        memory.log.recreate("clicks")
+        memory.log.committed.clear()  # brokers forget what was committed of a topic that is gone
+        clicks(memory, 12, start=100)
+        # Its consumer reads the new log from its beginning, where rows say that they have it already.
+        worker.consumer.assign(worker.consumer.assignment())
+        await worker.deliver()
+        await save(worker)
+        assert not any(topic == "clicks" for topic, _ in memory.log.committed)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        assert worker.digest() == fold_of(memory, old, memory.events.clicks())
+
+
+def test_a_topic_that_was_gone_when_a_shard_was_restored_is_another_when_it_is_back() -> None:
+    logs = LogBases()
+    logs.meet({"clicks": "a"}, {"clicks": 3, "recommendations": 7})
+    assert logs.others({"clicks": "a"}) == []
+    assert logs.others({"clicks": "a", "recommendations": "b"}) == ["recommendations"]
 
 
 async def test_of_flushes_side_by_side_none_writes_rows_of_a_former_log(memory: Memory) -> None:
