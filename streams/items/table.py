@@ -13,6 +13,7 @@ from model_core.release.baseline import BaselineScorer
 from model_core.release.batches import ItemBatch
 from model_core.release.folder import Release
 from model_core.release.scorer import Scorer
+from model_core.release.signature import check_signature
 from streams.errors import ConfigurationError
 from streams.items.ease_signal import EaseSignal
 from streams.items.reading import check_settings, signals_of
@@ -42,13 +43,15 @@ def load_scorer(settings: Settings, verified: Release | None = None) -> AnyScore
     Raises
     ------
     ConfigurationError
-        If the release is missing, damaged or of a newer schema, contradicts a setting, or the GPU that is
-        required is absent.
+        If the release is missing, damaged, not signed as wanted or of a newer schema, contradicts a setting,
+        or the GPU that is required is absent.
     """
     if settings.release is None:
         log.warning("no release is set: slates come from co-visits and popularity alone")
         return BaselineScorer(signals_of(settings))
     try:
+        if settings.release_public_keys is not None:
+            check_signature(settings.release, settings.release_public_keys)
         scorer = Scorer(
             settings.release, require_gpu=settings.require_gpu, threads=settings.inference_threads,
             verified=verified,

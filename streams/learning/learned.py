@@ -52,8 +52,8 @@ def read_learned(
     ValueError
         If the file is of a newer schema, or is none of these.
     """
-    if folder is None or not (folder / LEARNED).is_file():
-        return None
+    if folder is None or "learned" not in release.training or not (folder / LEARNED).is_file():
+        return None  # a file that the manifest says nothing of is nobody's
     try:
         row = _decode((folder / LEARNED).read_bytes())
     except UNDECODABLE as error:

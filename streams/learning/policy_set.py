@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from model_core.release.signature import check_signature
 from online_learning.policies.apprentice import ApprenticePolicy
 from online_learning.policies.options import SlateRules
 from online_learning.policies.policy import Policy
@@ -46,10 +47,12 @@ class PolicySet:
         self._prior = prior
         self.learning = Learning.of(settings.policy, prior, half_life_ms=self._half_life_ms)
         try:
+            if settings.policy_release is not None and settings.release_public_keys is not None:
+                check_signature(settings.policy_release, settings.release_public_keys)
             self.learner = create_policy(
                 settings.policy, prior, half_life_ms=self._half_life_ms, **self._defaults
             )
-        except ValueError as error:  # a policy release that is missing, damaged or of another model
+        except (ValueError, OSError) as error:  # a policy release that is missing, or damaged
             raise ConfigurationError(f"Bad configuration:\n  policy: {error}") from None
         self.live: Policy = self.learner
         if settings.apprentice:

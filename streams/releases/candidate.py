@@ -68,7 +68,8 @@ class Candidates:
             If the release is missing, not what it says, or was made for other settings than this worker's.
         """
         assert self._settings.release_store is not None
-        fetched = await _fetched(ReleaseStore(self._settings.release_store), version)
+        store = ReleaseStore(self._settings.release_store, self._settings.release_public_keys)
+        fetched = await _fetched(store, version)
         check_settings(self._settings, fetched.release)
         self._check(fetched.release)
         return fetched

@@ -68,7 +68,7 @@ async def live_release(settings: Settings) -> Live | None:
     if settings.release_store is None or settings.release is not None:
         return None
     await check_cluster(settings)
-    store = ReleaseStore(settings.release_store)
+    store = ReleaseStore(settings.release_store, settings.release_public_keys)
     changes = await read_changes(settings)
     versions = fold_changes(changes).served
     unreachable: StoreUnreachable | None = None

@@ -32,7 +32,7 @@ def open_store(settings: Settings, url: str | None) -> "ReleaseStore":
 
     if (chosen := url or settings.release_store) is None:
         raise ConfigurationError("release_store must be set, or --store given: a folder or an fsspec URL")
-    return ReleaseStore(chosen)
+    return ReleaseStore(chosen, settings.release_public_keys)
 
 
 def one_of(store: "ReleaseStore", beginning: str) -> "Stored":

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from model_core.release.folder import MANIFEST, WEIGHTS, Release, read_release
+from model_core.release.signature import SIGNATURE, check_signature
 from streams.errors import SlatestreamError
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class ReleaseStore:
     Parameters
     ----------
     url : a folder, or a URL of fsspec's with its options in the environment, such as AWS_ENDPOINT_URL
+    public_keys : PEM file of the keys by one of which each release must be signed; None asks for none
 
     Raises
     ------
@@ -67,10 +69,11 @@ class ReleaseStore:
         If nothing here knows that kind of URL.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, public_keys: Path | None = None) -> None:
         import fsspec  # with its registry of file systems: only for who has a store
 
         self.url = url
+        self._public_keys = public_keys
         with self._explained("opened"):
             self._files, self._root = fsspec.core.url_to_fs(url)
 
@@ -83,10 +86,12 @@ class ReleaseStore:
             If the folder is no whole release, or the store cannot be written.
         """
         try:
-            release = read_release(folder)
+            release = self._read(folder)
         except (ValueError, OSError) as error:
             raise StoreError(f"release: {error}") from None
         names = list(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
+        if (folder / SIGNATURE).is_file():
+            names.append(SIGNATURE)
         if self._holds(release.version, folder, [*names, MANIFEST]):
             return release
         if (folder / WEIGHTS).is_file():
@@ -104,7 +109,7 @@ class ReleaseStore:
             return bool(self._files.exists(self._path(version, MANIFEST)))
 
     def _holds(self, version: str, folder: Path, names: Sequence[str]) -> bool:
-        """Return whether the store has each file of a folder, by size, and the same manifest."""
+        """Return whether the store has each file of a folder, by size, and the manifest and signature."""
         if not self.has(version):
             return False
         with self._explained(f"read ({version})"):
@@ -113,8 +118,11 @@ class ReleaseStore:
                 found = {name: self._files.info(self._path(version, name))["size"] for name in names}
             except FileNotFoundError:
                 return False
-            manifest = self._files.cat_file(self._path(version, MANIFEST))
-        return found == sizes and manifest == (folder / MANIFEST).read_bytes()
+            return found == sizes and all(
+                self._files.cat_file(self._path(version, name)) == (folder / name).read_bytes()
+                for name in (MANIFEST, SIGNATURE)
+                if name in names
+            )
 
     def list(self) -> list[Stored]:
         """Return what the store holds, by version; what has no readable manifest is left out.
@@ -179,7 +187,7 @@ class ReleaseStore:
         self._path(version)  # else `cache / version` may be anywhere
         folder = cache / version
         try:
-            return _verified(folder, version)
+            return self._verified(folder, version)
         except (ValueError, OSError) as error:
             if folder.exists():
                 log.warning("%s is fetched again: %s", folder, error)
@@ -200,7 +208,7 @@ class ReleaseStore:
                 there.rename(folder)
             except OSError as error:
                 try:
-                    return _verified(folder, version)  # another process has put it there meanwhile
+                    return self._verified(folder, version)  # another process has put it there meanwhile
                 except ValueError:
                     raise error from None
         return Fetched(folder, release)
@@ -222,7 +230,21 @@ class ReleaseStore:
                     self._files.get_file(self._path(version, name), str(there / name))
                 except FileNotFoundError:
                     raise StoreError(f"release {version} in {self.url} lacks {name}") from None
-        return _verified(there, version).release
+        with self._explained(f"read ({version})"), suppress(FileNotFoundError):
+            self._files.get_file(self._path(version, SIGNATURE), str(there / SIGNATURE))
+        return self._verified(there, version).release
+
+    def _verified(self, folder: Path, version: str) -> Fetched:
+        release = self._read(folder)
+        if release.version != version:
+            raise ValueError(f"it holds {release.version}")
+        return Fetched(folder, release)
+
+    def _read(self, folder: Path) -> Release:
+        release = read_release(folder)
+        if self._public_keys is not None:
+            check_signature(folder, self._public_keys)
+        return release
 
     def fetch_weights(self, version: str, folder: Path) -> bool:
         """Fetch what a training that goes on from a release begins with; return whether the store has it."""
@@ -258,13 +280,6 @@ class ReleaseStore:
             raise StoreUnreachable(
                 f"release store {self.url} cannot be {done}: {type(error).__name__}: {error}"
             ) from error
-
-
-def _verified(folder: Path, version: str) -> Fetched:
-    release = read_release(folder)
-    if release.version != version:
-        raise ValueError(f"it holds {release.version}")
-    return Fetched(folder, release)
 
 
 def _files_of(cache: Path) -> dict[str, Path]:

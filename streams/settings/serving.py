@@ -19,6 +19,11 @@ class ServingSettings(BaseModel):
         description="Folder or fsspec URL (s3://...) of releases: a worker serves the one that was promoted "
         "last (`slatestream release promote`). A `release` that is set is served instead.",
     )
+    release_public_keys: Path | None = Field(
+        None,
+        description="PEM file of Ed25519 keys: a release that none of them has signed is refused; unset, it "
+        "need not be signed.",
+    )
     text_encoder: str = Field(
         "minilm", description="'minilm', a Hugging Face name or a folder; 'none' keeps no text vectors."
     )

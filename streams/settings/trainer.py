@@ -40,6 +40,9 @@ class TrainerSettings(BaseModel):
     trainer_recipe: Path | None = Field(
         None, description="TOML file as of `slatestream train --recipe`; the live release's sizes otherwise."
     )
+    trainer_private_key: Path | None = Field(
+        None, description="PEM file of the Ed25519 key that signs what is trained; see `release_public_keys`."
+    )
     trainer_nice: Annotated[int, Field(ge=0, le=19)] = Field(
         15, description="Niceness of a training's process."
     )

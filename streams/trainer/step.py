@@ -20,6 +20,7 @@ from model_core.data.vocabulary import Vocabulary
 from model_core.evaluation.evaluate import future
 from model_core.release.folder import Release, add_learned, read_config, read_release
 from model_core.release.scorer import Scorer
+from model_core.release.signature import sign_release
 from model_core.release.text_encoder import TextEncoder
 from model_core.signals.sample_signals import Log
 from model_core.training.recipe import Recipe, read_recipe
@@ -112,6 +113,8 @@ def work(settings: Settings, folder: Path, plan: TrainingPlan) -> Verdict:
     seconds["train"] = time.perf_counter() - began - sum(seconds.values())
     if plan.candidate is None:
         _teach(settings, made, plan, corpus, dataset)
+        if settings.trainer_private_key is not None:
+            sign_release(made, settings.trainer_private_key)
     seconds["teach"] = time.perf_counter() - began - sum(seconds.values())
     gates = judge(settings, made, live, lambda release: known_by(release, corpus, dataset), split)
     seconds["judge"] = time.perf_counter() - began - sum(seconds.values())
