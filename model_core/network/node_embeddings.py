@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch_geometric.nn.kge import ComplEx, DistMult, RotatE, TransE
 
+from model_core.arrays import read_arrays
 from model_core.data.vocabulary import Vocabulary
 from model_core.graph.knowledge_graph import Scores, Side
 from model_core.network.item_encoder import ItemEncoder
@@ -154,13 +155,11 @@ class NodeEmbeddings:
         ValueError
             If the file is not of that kind, or its parts do not fit together.
         """
+        names, nodes, edges = read_arrays(path, "node embeddings", "names", "nodes", "edges")
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                model, items, entities, relations = json.loads(arrays["names"].tobytes())
-                return cls(
-                    model, tuple(items), tuple(entities), tuple(relations), arrays["nodes"], arrays["edges"]
-                )
-        except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+            model, items, entities, relations = json.loads(names.tobytes())
+            return cls(model, tuple(items), tuple(entities), tuple(relations), nodes, edges)
+        except (TypeError, AttributeError, ValueError, RecursionError) as error:
             raise ValueError(f"{str(path)!r} must hold node embeddings: {error}") from None
 
 

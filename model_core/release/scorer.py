@@ -235,6 +235,8 @@ class Scorer:
                 f"got {self.ease.n_items}"
             )
         self.mapping = ItemMapping.load(folder / MAPPING)
+        if self.mapping.weights.shape[1] != self.ease.n_items:
+            raise ValueError(f"{MAPPING} must weigh the {self.ease.n_items} items of {EASE}")
         self._graphs = Graphs(
             folder,
             n_candidates=self.release.n_candidates,
@@ -245,6 +247,21 @@ class Scorer:
         self.provider = self._graphs.provider
         if require_gpu and self.provider != CUDA:
             raise ValueError(f"require_gpu needs {CUDA}, got {self.provider}")
+        self._try_item()
+
+    def _try_item(self) -> None:
+        """Encode an item once, of the last rows of all names: what cannot is of no use to anybody."""
+        item = _last_item(self.release)
+        try:
+            vectors, places = self.encode_items(item), self.mapping.places(item)
+        except Exception as error:  # onnxruntime's own types differ between its builds
+            raise ValueError(
+                f"{ITEM_ENCODER} and {MAPPING} must take items of {VOCABULARY}: {error}"
+            ) from error
+        if vectors.shape != (1, self.release.dim) or not (
+            np.isfinite(vectors).all() and np.isfinite(places).all()
+        ):
+            raise ValueError(f"{ITEM_ENCODER} must make {self.release.dim} finite numbers of an item")
 
     def encode_items(self, batch: ItemBatch) -> NDArray[np.float32]:
         """Fuse n items into vectors: (n, dim) float32."""
@@ -285,6 +302,24 @@ class Scorer:
     def forget_histories(self) -> None:
         """Read every history again, whether it has been read before or not: for measurements."""
         self._graphs.states.forget()
+
+
+def _last_item(release: Release) -> ItemBatch:
+    """An item with the last rows of a release, and without texts, images and sounds: n = 1."""
+
+    def nothing(width: int) -> NDArray[np.float32]:
+        return np.zeros((1, width), np.float32)
+
+    def last(rows: dict[str, int], *shape: int) -> NDArray[np.int64]:
+        return np.full(shape, max(rows.values(), default=0), np.int64)
+
+    entities, masked = last(release.entity_rows, 1, release.n_neighbours), np.zeros(1, np.bool_)
+    return ItemBatch(
+        text=nothing(release.text_dim), text_mask=masked, image=nothing(release.image_dim), image_mask=masked,
+        audio=nothing(release.audio_dim), audio_mask=masked, entities=entities,
+        relations=last(release.relation_rows, *entities.shape), edge_mask=entities > 0,
+        id_rows=last(release.item_rows, 1),
+    )  # fmt: skip
 
 
 def _on_gpu(dim: int, half: bool, open_graph: Callable[[bytes], Any]) -> NearItems:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.arrays import are_finite, read_arrays
 from model_core.release.batches import ItemBatch
 from model_core.signals.ease import DENSE_ITEMS, Ease
 
@@ -85,18 +85,20 @@ class ItemMapping:
         Raises
         ------
         ValueError
-            If the file is not of that kind.
+            If the file is not of that kind, or its parts do not fit together.
         """
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(
-                    arrays["entities"],
-                    {name: arrays[name] for name in EMBEDDINGS},
-                    {name: arrays[f"{name}_centre"] for name in EMBEDDINGS},
-                    arrays["weights"],
-                )
-        except (OSError, KeyError, ValueError, BadZipFile) as error:
-            raise ValueError(f"{str(path)!r} must hold an item mapping: {error}") from None
+        what = "an item mapping"
+        entities, weights, *of_embeddings = read_arrays(
+            path, what, "entities", "weights", *EMBEDDINGS, *(f"{name}_centre" for name in EMBEDDINGS)
+        )
+        embeddings, centres = of_embeddings[: len(EMBEDDINGS)], of_embeddings[len(EMBEDDINGS) :]
+        finite = are_finite(entities, weights, *embeddings, ndim=2) and are_finite(*centres, ndim=1)
+        if not finite or {one.shape[1] for one in (entities, *embeddings)} != {len(weights)}:
+            raise ValueError(f"{str(path)!r} must hold {what}: finite float32, of one number of places")
+        return cls(
+            entities, dict(zip(EMBEDDINGS, embeddings, strict=True)),
+            dict(zip(EMBEDDINGS, centres, strict=True)), weights,
+        )  # fmt: skip
 
 
 class ItemFeatures:

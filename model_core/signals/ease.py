@@ -10,12 +10,12 @@ pass, `model_core.signals.low_pass`, may be added: both are linear in what was l
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.arrays import are_finite, read_arrays
 from model_core.signals import sparse
 from model_core.signals.low_pass import low_pass
 from model_core.signals.neighbourhoods import neighbourhood_weights
@@ -174,13 +174,18 @@ class Ease:
         Raises
         ------
         ValueError
-            If the file is not of that kind.
+            If the file is not of that kind, or compiled loops would read beyond its arrays.
         """
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(arrays["bounds"], arrays["items"], arrays["weights"])
-        except (OSError, KeyError, ValueError, BadZipFile) as error:
-            raise ValueError(f"{str(path)!r} must hold EASE weights: {error}") from None
+        what = "EASE weights"
+        bounds, items, weights = read_arrays(path, what, "bounds", "items", "weights")
+        if bounds.dtype != np.int64 or items.dtype != np.int32 or not are_finite(weights, ndim=1):
+            raise ValueError(f"{str(path)!r} must hold {what}: int64, int32, and finite float32")
+        whole = bounds.ndim == items.ndim == 1 and len(bounds) and len(items) == len(weights)
+        if not whole or bounds[0] != 0 or bounds[-1] != len(items) or (bounds[1:] < bounds[:-1]).any():
+            raise ValueError(f"{str(path)!r} must hold {what}: rows of which each begins where one ends")
+        if len(items) and not (items.min() >= 0 and items.max() < len(bounds) - 1):
+            raise ValueError(f"{str(path)!r} must hold {what} on its own {len(bounds) - 1} items")
+        return cls(bounds, items, weights)
 
 
 def fit_ease(

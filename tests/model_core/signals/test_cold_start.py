@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,15 @@ def test_a_mapping_is_read_as_it_was_written_and_what_is_none_is_refused(tmp_pat
     (tmp_path / "b.npz").write_bytes(b"not an archive")
     with pytest.raises(ValueError, match=r"b\.npz' must hold an item mapping"):
         ItemMapping.load(tmp_path / "b.npz")
+    for damaged in (
+        replace(mapping, weights=mapping.weights[1:]),
+        replace(mapping, entities=mapping.entities.astype(np.float64)),
+        replace(mapping, entities=np.full_like(mapping.entities, np.inf)),
+        replace(mapping, embeddings=dict(mapping.embeddings) | {"text": mapping.embeddings["text"][0]}),
+    ):
+        damaged.save(tmp_path / "b.npz")
+        with pytest.raises(ValueError, match=r"b\.npz' must hold an item mapping: finite float32"):
+            ItemMapping.load(tmp_path / "b.npz")
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:

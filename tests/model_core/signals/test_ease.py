@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -78,6 +81,27 @@ def test_it_is_saved_whole_and_the_same_bytes_every_time(tmp_path) -> None:  # t
     (tmp_path / "c.npz").write_bytes(b"no zip")
     with pytest.raises(ValueError, match="must hold EASE weights"):
         Ease.load(tmp_path / "c.npz")
+
+
+DAMAGES: dict[str, Any] = {
+    "items that are not there": lambda bounds, items, weights: (bounds, items + N_ITEMS, weights),
+    "items below 0": lambda bounds, items, weights: (bounds, items - 1 - items.min(), weights),
+    "rows beyond the end": lambda bounds, items, weights: (bounds * 2, items, weights),
+    "rows backwards": lambda bounds, items, weights: (bounds[::-1].copy(), items, weights),
+    "no rows": lambda bounds, items, weights: (bounds[:0], items, weights),
+    "too few items": lambda bounds, items, weights: (bounds, items[1:], weights),
+    "other integers": lambda bounds, items, weights: (bounds, items.astype(np.int64), weights),
+    "no numbers": lambda bounds, items, weights: (bounds, items, weights * np.float32(np.nan)),
+    "a matrix": lambda bounds, items, weights: (bounds, items[:, None], weights),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_weights_that_a_compiled_loop_would_read_beyond_are_refused(damage: str, tmp_path: Path) -> None:
+    fitted = fit_ease(*pairs(), N_ITEMS)
+    Ease(*DAMAGES[damage](fitted.bounds, fitted.items, fitted.weights)).save(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match="must hold EASE weights"):
+        Ease.load(tmp_path / "a.npz")
 
 
 def described(n: int) -> ItemBatch:

@@ -17,7 +17,8 @@ from aiokafka.errors import KafkaConnectionError
 from fsspec.implementations.local import LocalFileSystem
 
 from model_core.release.baseline import BaselineScorer
-from model_core.release.folder import MANIFEST, RANKER, read_release, sign_manifest
+from model_core.release.folder import EASE, MANIFEST, RANKER, read_release, sign_manifest
+from model_core.signals.ease import Ease
 from streams.items.table import AnyScorer, load_scorer
 from streams.releases.candidate import _fetched
 from streams.releases.store import ReleaseStore
@@ -325,13 +326,25 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(
-    "name", [*REFUSALS, "missing", "tampered", "changed while it is read", "newer schema", "pairing", "depth"]
+    "name",
+    [
+        *REFUSALS,
+        "missing",
+        "tampered",
+        "changed while it is read",
+        "newer schema",
+        "pairing",
+        "depth",
+        "sizes",
+        "EASE",
+    ],
 )
 async def test_what_cannot_be_served_is_refused_and_what_serves_goes_on(
     name: str,
     make_life: Callable[..., Life],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     life = make_life()
     first = life.put()
@@ -341,6 +354,16 @@ async def test_what_cannot_be_served_is_refused_and_what_serves_goes_on(
         changed = {"window": 3} if name == "pairing" else {"depth": 5000}
         made = {"signals": signals | changed}
         reason = "must pair events as" if name == "pairing" else "history_limit must be at least"
+    elif name == "sizes":
+        dims = json.loads((life.tiny / MANIFEST).read_text())["dims"]
+        made, reason = (
+            {"dims": dims | {"text_dim": dims["text_dim"] + 1}},
+            "must take items of vocabulary.json",
+        )
+    elif name == "EASE":
+        ease = Ease.load(life.tiny / EASE)
+        replace(ease, items=ease.items + np.int32(ease.n_items)).save(tmp_path / EASE)
+        made, reason = {"files": {EASE: (tmp_path / EASE).read_bytes()}}, "EASE weights on its own"
     bad = life.put(**made)
     if name == "missing":
         shutil.rmtree(life.store / bad)
