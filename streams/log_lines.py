@@ -1,0 +1,18 @@
+"""Lines of a log: nothing that others have sent begins one, or tells a terminal what to do."""
+
+import logging
+import re
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+# All controls of Unicode but tab and line feed, line and paragraph separators, and what turns the direction.
+_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+class LineFormatter(logging.Formatter):
+    """Indents all lines of a record but its first, a traceback's too, and escapes control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as text."""
+        text = super().format(record).replace("\n", "\n    ")
+        return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

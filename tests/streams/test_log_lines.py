@@ -1,0 +1,45 @@
+"""What a stranger sends cannot forge a line of the log."""
+
+import io
+import logging
+import sys
+
+import pytest
+
+from streams.log_lines import FORMAT, LineFormatter
+
+FORGED = "2026-11-30 12:00:00,000 CRITICAL slatestream: all is lost"
+LINES = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029"]
+
+
+def logged(message: str, *values: object, **options: object) -> str:
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(LineFormatter(FORMAT))
+    log = logging.Logger("streams.test")
+    log.addHandler(handler)
+    log.error(message, *values, **options)  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("end", LINES, ids=ascii)
+def test_an_id_with_an_end_of_line_begins_none(end: str) -> None:
+    said = logged("request %.80s is left to the owner", f"r1{end}{FORGED}")
+    assert [line for line in said.splitlines() if line.startswith("2026-11-30 12:00:00,000")] == []
+    assert FORGED in said
+
+
+def test_the_message_of_an_exception_begins_none_either() -> None:
+    try:
+        raise ValueError(f"not a number: 1\n{FORGED}")
+    except ValueError:
+        said = logged("failed", exc_info=sys.exc_info())
+    first, *rest = said.splitlines()
+    assert first.endswith("ERROR streams.test: failed")
+    assert "    Traceback (most recent call last):" in rest
+    assert all(line.startswith("    ") for line in rest)
+
+
+def test_a_terminal_is_told_nothing_and_letters_stay() -> None:
+    said = logged("%s", "\x1b[2J\x9b31m\u202eblue\u2066 Zoë 日本 🎬\tx")
+    assert said.endswith(": \\x1b[2J\\x9b31m\\u202eblue\\u2066 Zoë 日本 🎬\tx\n")
