@@ -1,14 +1,18 @@
 """Users in quarantine are served as usual and do not influence others, whatever happens to workers."""
 
+import re
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 
 from streams.errors import Fenced, OwnershipLost, SlatestreamError
 from streams.kafka.inputs import Inputs
 from streams.kafka.partitioner import partition_of
+from streams.kafka.topics import TOPICS
 from streams.quarantine.forget import Forgetting
+from streams.state.item_index import keys_of
 from streams.state.slate_learning import SlateLearning
 from streams.testing.worker import MemoryWorker
 from streams.worker import suspects
@@ -126,6 +130,38 @@ async def test_what_users_share_is_folded_as_if_they_had_done_nothing(memory: Me
         assert {index.ids[row] for row in counted} == likes
         (mark,) = again.parts.quarantines.of(shard).users
         assert (mark.user_id, mark.held, mark.why) == (FAKE, True, "bot")
+
+
+async def test_of_who_is_forgotten_and_then_erased_no_compacted_topic_has_a_byte_or_a_share(
+    memory: Memory,
+) -> None:
+    async with memory.worker() as worker:
+        await traffic(memory, worker, 0, 90)
+        await worker.flush()
+        worker.commit()
+        of = counting(worker)
+    await forgetting(memory).forget(PLACE, [FAKE], of, now_ms=1, why=f"asked for by {FAKE}")
+    memory.events.erase(FAKE)
+    for _ in range(2):  # the second restores what the first has written
+        async with memory.worker() as again:
+            await again.deliver()
+            assert (await live(memory, again, PLACE)).differences == []
+            shard, index = await again.parts.partitions.shard(PLACE), again.parts.shared.index
+            likes = {
+                click.item_id
+                for _, click in memory.events.clicks()[PLACE]
+                if click.user_id != FAKE and click.action in memory.settings.positive_actions
+            }
+            counted = np.flatnonzero(shard.covisits.popularity[: shard.covisits.n_items])
+            assert set(index.keys[counted].tolist()) == set(keys_of(likes).tolist())
+            await again.flush()
+            again.commit()
+    compacted = [name for name, spec in TOPICS.items() if spec.cleanup == "compact"]
+    for name in compacted:
+        memory.log.compact(name, tombstones=True)
+        rows = [(record.key or b"") + (record.value or b"") for record in memory.log.records(name)]
+        assert not [row for row in rows if re.search(rb"\b%s\b" % FAKE.encode(), row)], name
+    assert len(compacted) >= 7
 
 
 async def test_forgetting_gives_way_to_a_worker_and_to_a_log_that_has_lost_its_beginning(
