@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from deploy.asyncapi.document import RECEIVED, SENT
+from streams.kafka.rights import topic_rights
 from streams.kafka.topics import TOPICS, topic_name, topic_partitions
 from streams.mapping.repartition import GROUP_SUFFIX
 from streams.settings import Settings
@@ -17,12 +17,6 @@ from streams.settings import Settings
 FOLDER = Path(__file__).parent
 PROMETHEUS = FOLDER.parent / "prometheus"
 CLUSTER = {"strimzi.io/cluster": "kafka"}
-STATE = ("item-state", "user-state", "policy-state")
-"""Topics that a worker both writes and reads back."""
-READ_BACK = ("recommendations", "feedback")
-"""What it sends, and reads: for slates that are still open after a restart, for who asks once more, and for
-what the slates of a canary have earned."""
-
 Resource = dict[str, Any]
 
 
@@ -67,17 +61,14 @@ def user(settings: Settings) -> list[Resource]:
     reads each, and writes to ours what it copies.
     """
     copied = [source for source in settings.sources if source.repartition]
-    reads = {*RECEIVED, *STATE, *READ_BACK}
-    # A release that cannot be served is refused on the topic that promotes it.
-    writes = {*SENT, *STATE, "model-releases", *(source.feeds for source in copied)}
     of_sources = [
         _allowed("topic", topic, ["Read", "Describe"])
         for topic in sorted({s.topic for s in settings.sources})
     ]
     of_groups = [settings.group_id, *([settings.group_id + GROUP_SUFFIX] if copied else [])]
     of_topics = [
-        _allowed("topic", topic_name(settings, name), _operations(name in reads, name in writes))
-        for name in TOPICS
+        _allowed("topic", topic_name(settings, name), list(rights))
+        for name, rights in topic_rights(settings).items()
     ]
     return [
         {
@@ -104,10 +95,6 @@ def user(settings: Settings) -> list[Resource]:
             },
         }
     ]
-
-
-def _operations(reads: bool, writes: bool) -> list[str]:
-    return [*(["Read"] if reads else []), *(["Write"] if writes else []), "Describe"]
 
 
 def _allowed(kind: str, name: str, operations: list[str], **more: str) -> Resource:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import aiokafka
 from aiokafka import OffsetAndMetadata
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import InvalidSessionTimeoutError
+from aiokafka.errors import GroupAuthorizationFailedError, InvalidSessionTimeoutError
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 REFUSALS = {
     InvalidSessionTimeoutError: "session_timeout_ms must be from the brokers' group.min.session.timeout.ms "
-    "to their group.max.session.timeout.ms"
+    "to their group.max.session.timeout.ms",
+    GroupAuthorizationFailedError: "its user has no right to Read the group `group_id`",
 }
 """What to do about what a group refuses for good."""
 SERVICES = logging.getLogger("faust.services")

@@ -22,16 +22,21 @@ class Topic(NamedTuple):
 
     id : another one when a topic of the same name was deleted and made anew; "" where brokers have no ids
     partitions : how many
+    operations : what the client may do with it, one bit for each code of an operation; negative where that
+        was not asked for
     """
 
     id: str
     partitions: int
+    operations: int = -1
 
 
 Layout = dict[str, Topic]
 
 
-async def ask_layout(client: Any, topics: Collection[str], **where: Any) -> Layout | None:
+async def ask_layout(
+    client: Any, topics: Collection[str], *, operations: bool = False, **where: Any
+) -> Layout | None:
     """Ask any broker for some topics, by full name; those that do not exist are left out.
 
     None if the brokers are too old to know.
@@ -39,6 +44,7 @@ async def ask_layout(client: Any, topics: Collection[str], **where: Any) -> Layo
     Parameters
     ----------
     client : a connected `aiokafka.client.AIOKafkaClient`
+    operations : ask what the client may do with them, too
     where : of its `send`
 
     Raises
@@ -50,18 +56,20 @@ async def ask_layout(client: Any, topics: Collection[str], **where: Any) -> Layo
     if node is None:
         raise NodeNotReadyError("no broker is known")
     try:
-        answer: Answer = await client.send(node, request(topics), **where)
+        answer: Answer = await client.send(node, request(topics, operations=operations), **where)
     except IncompatibleBrokerVersion:
         return None
     return answer.topics
 
 
-def request(topics: Collection[str]) -> FlexibleRequest:
+def request(topics: Collection[str], *, operations: bool = False) -> FlexibleRequest:
     """Return the request for some topics; it makes none that is missing."""
     names = [name.encode() for name in topics]
     pieces = [varint(len(names) + 1)]
     pieces += [_NOBODY + varint(len(name) + 1) + name + b"\0" for name in names]
-    return FlexibleRequest(MetadataRequest.API_KEY, VERSION, b"".join(pieces) + b"\0\0\0", Answer)
+    return FlexibleRequest(
+        MetadataRequest.API_KEY, VERSION, b"".join(pieces) + b"\0%c\0" % operations, Answer
+    )
 
 
 class Answer:
@@ -87,9 +95,11 @@ class Answer:
             name, at = compact_text(view, at + _CODE.size)
             known = bytes(view[at : at + 16])
             partitions, at = _partitions(view, at + 17)  # after whether it is internal
-            at = after_tags(view, at + _WORD.size)  # after what may be done with it
+            (operations,) = _WORD.unpack_from(view, at)
+            at = after_tags(view, at + _WORD.size)
             if not error:
-                topics[name] = Topic("" if known == _NOBODY else UUID(bytes=known).hex, partitions)
+                topic_id = "" if known == _NOBODY else UUID(bytes=known).hex
+                topics[name] = Topic(topic_id, partitions, operations)
         return cls(topics)
 
 

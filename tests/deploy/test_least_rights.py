@@ -1,9 +1,11 @@
 """A worker that may do what deploy/kubernetes/kafka/user.yaml says, on a broker that refuses all else."""
 
+import asyncio
 import json
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ from kafka.admin import (
 from deploy.kubernetes.resources import user
 from streams.broker.embedded import EmbeddedBroker
 from streams.broker.ports import keep_port, port_of
+from streams.errors import TopicError
+from streams.kafka.rights import SPARED
+from streams.kafka.startup_check import check_cluster
 from streams.kafka.topic_admin import admin_client, create_topics
 from streams.settings import Settings, load_settings
 from streams.worker.process import WorkerProcess, same_topics
@@ -78,6 +83,15 @@ def slate(worker: WorkerProcess, user_id: str, **query: str) -> Any:
         return json.loads(answer.read())
 
 
+def says(settings: Settings, lacking: set[str]) -> bool:
+    """Whether this is what a worker says of its rights before it starts."""
+    try:
+        asyncio.run(check_cluster(settings))
+    except TopicError as error:
+        return {line.strip() for line in str(error).splitlines()[1:]} == lacking
+    return not lacking
+
+
 def test_a_worker_lives_on_the_rights_it_is_given_and_not_on_fewer(
     strict: tuple[Settings, int], tmp_path: Path
 ) -> None:
@@ -108,6 +122,23 @@ def test_a_worker_lives_on_the_rights_it_is_given_and_not_on_fewer(
                 )  # type: ignore[misc]
                 wait_until(client.feedback, "feedback is published")
             assert "uthoriz" not in log.read_text()
+        limited = load_settings(
+            partitions=2, **(WORKER | {"bootstrap_servers": f"127.0.0.1:{port}", "text_encoder": "none"})
+        )
+        for right in rights(settings):
+            pattern = right.resource_pattern
+            topic, operation = pattern.resource_name, right.operation.name.capitalize()
+            if pattern.resource_type != ResourceType.TOPIC or operation == "Describe":
+                continue
+            said = {f"{topic}: the worker's user has no right to {operation}"}
+            if (topic, operation) in SPARED:
+                said = set()
+            admin.delete_acls(
+                [ACLFilter(right.principal, "*", right.operation, right.permission_type, pattern)]
+            )
+            wait_until(partial(says, limited, said), f"{topic} without {operation}")
+            admin.create_acls([right])
+            wait_until(partial(says, limited, set()), f"{topic} with {operation}")
         anything = ACLOperation.ANY, ACLPermissionType.ANY
         admin.delete_acls(
             [

@@ -18,12 +18,13 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
 from streams.broker.embedded import EmbeddedBroker
 from streams.broker.ports import keep_port, port_of
 from streams.errors import BrokersUnreachable, ClusterError, ConfigurationError
 from streams.kafka.broker_check import check_brokers, wait_for_brokers
-from streams.kafka.topic_admin import check_topics, create_topics
+from streams.kafka.topic_admin import admin_client, check_topics, create_topics
 from streams.settings import Settings, load_settings
 from streams.worker.process import WorkerError, WorkerProcess, same_topics
 from tests.e2e.client import Client
@@ -31,6 +32,11 @@ from tests.e2e.conftest import FAST
 
 PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
 OAUTH = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule"
+
+
+SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule"
+SCRAM = {"SCRAM": "SCRAM-SHA-512", "SCRAM256": "SCRAM-SHA-256"}
+"""Mechanism of each listener that proves a password without sending it."""
 
 
 @pytest.fixture
@@ -96,6 +102,8 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         "PASSWORD": "SASL_PLAINTEXT",
         "BOTH": "SASL_SSL",
         "TOKEN": "SASL_PLAINTEXT",
+        "SCRAM": "SASL_SSL",
+        "SCRAM256": "SASL_PLAINTEXT",
         "AWAY": "PLAINTEXT",
     }
     kept = {kind: keep_port() for kind in ("BROKER", *kinds)}
@@ -116,6 +124,10 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         properties[f"listener.name.{name}.plain.sasl.jaas.config"] = (
             f'{PLAIN} required username="b" password="b" user_worker="right";'
         )
+    for name, mechanism in SCRAM.items():
+        listener = f"listener.name.{name.lower()}"
+        properties[f"{listener}.sasl.enabled.mechanisms"] = mechanism
+        properties[f"{listener}.{mechanism.lower()}.sasl.jaas.config"] = f"{SCRAM_LOGIN} required;"
     listeners = {name: (ports[name], kind) for name, kind in kinds.items()}
     with ExitStack() as stack:
         for one in kept.values():
@@ -123,6 +135,10 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         broker = EmbeddedBroker(port=ports["BROKER"], listeners=listeners, properties=properties)
         stack.enter_context(broker)
         host, port = broker.bootstrap_servers.split(":")
+        with admin_client(load_settings(bootstrap_servers=broker.bootstrap_servers)) as admin:
+            for one in SCRAM.values():  # a request may alter a user once
+                made = UserScramCredentialUpsertion("worker", ScramMechanism[one.replace("-", "_")], "right")
+                assert admin.alter_user_scram_credentials([made]) == {"worker": None}
         yield Secured(host, ports | {"PLAINTEXT": int(port)}, cafile, certificate, key, other_cafile, folder)
 
 
@@ -139,13 +155,23 @@ def allowed(secured: Secured) -> dict[str, Settings]:
         "MUTUAL": secured.settings("MUTUAL", security_protocol="SSL", ssl_cafile=secured.cafile, **pair),
         "PASSWORD": secured.settings("PASSWORD", security_protocol="SASL_PLAINTEXT", **PASSWORD),
         "BOTH": secured.settings("BOTH", security_protocol="SASL_SSL", ssl_cafile=secured.cafile, **PASSWORD),
+        "SCRAM": secured.settings(
+            "SCRAM",
+            security_protocol="SASL_SSL",
+            ssl_cafile=secured.cafile,
+            sasl_mechanism=SCRAM["SCRAM"],
+            **PASSWORD,
+        ),
+        "SCRAM256": secured.settings(
+            "SCRAM256", security_protocol="SASL_PLAINTEXT", sasl_mechanism=SCRAM["SCRAM256"], **PASSWORD
+        ),
         "TOKEN": secured.settings(
             "TOKEN", security_protocol="SASL_PLAINTEXT", sasl_mechanism="OAUTHBEARER", sasl_token_file=tokens
         ),
     }
 
 
-@pytest.mark.parametrize("listener", ["PLAINTEXT", "TLS", "MUTUAL", "PASSWORD", "BOTH", "TOKEN"])
+@pytest.mark.parametrize("listener", ["PLAINTEXT", "TLS", "MUTUAL", "PASSWORD", "BOTH", "TOKEN", *SCRAM])
 async def test_who_has_what_a_listener_wants_is_let_in_by_both_libraries(
     secured: Secured, listener: str
 ) -> None:
@@ -196,6 +222,11 @@ FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "a wrong password": (
         "PASSWORD", {"security_protocol": "SASL_PLAINTEXT", **PASSWORD, "sasl_password": "wrong"},
         "it refuses sasl_username, sasl_password: .*Invalid username or password",
+    ),
+    "a wrong password that is not sent": (
+        "SCRAM", {"security_protocol": "SASL_SSL", "ssl_cafile": "cafile", "sasl_mechanism": SCRAM["SCRAM"],
+                  **PASSWORD, "sasl_password": "wrong"},
+        "it refuses sasl_username, sasl_password: ",
     ),
     "no password": ("PASSWORD", {}, "it wants credentials, or others"),
     "a password that nobody asks for": (
