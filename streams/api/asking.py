@@ -248,13 +248,17 @@ async def body_of(http: web.Request) -> bytes:
     Raises
     ------
     Problem
-        If it says that it is no JSON, or does not come in time; what is too large is aiohttp's to refuse.
+        If it says that it is no JSON, cannot be unpacked, or does not come in time; what is too large is
+        aiohttp's to refuse.
     """
     if http.content_type != "application/json":
         raise Problem(415, f"Content-Type must be application/json, got {http.content_type[:100]!r}")
     try:
         async with asyncio.timeout(BODY_S):
             return await http.read()
+    except web.RequestPayloadError:
+        said = "the body is not encoded as Content-Encoding and the other headers say"
+        raise Problem(400, said, headers={"Connection": "close"}) from None  # what comes next is of no use
     except TimeoutError:
         raise Problem(408, f"the body has not come within {BODY_S:.0f} s") from None
 
@@ -280,7 +284,7 @@ def _new_id() -> str:
 def _boost(pair: str) -> tuple[str, float]:
     item, _, text = pair.rpartition(":")
     try:
-        value = float(text)
+        value = float(text) if text.isascii() and "_" not in text else math.nan  # as JSON has numbers
     except ValueError:
         value = math.nan
     if not math.isfinite(value):

@@ -81,6 +81,11 @@ class Connection(web.RequestHandler):
         """Whether it waits for a request, or for the rest of its headers, and is not being closed."""
         return self._waiter is not None and not self._force_close
 
+    def log_exception(self, *values: Any, exc_info: Any = None, **options: Any) -> None:
+        """Log an error that is no fault of who has sent a body."""
+        if not isinstance(exc_info, web.RequestPayloadError):
+            super().log_exception(*values, exc_info=exc_info, **options)
+
     def handle_error(
         self,
         request: web.BaseRequest,

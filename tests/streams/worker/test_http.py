@@ -3,6 +3,8 @@
 import asyncio
 import io
 import json
+import logging
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -182,10 +184,17 @@ JSON = {"Content-Type": "application/json"}
         (b"k=3", {"Content-Type": "application/x-www-form-urlencoded"}, 415, "Content-Type must be app"),
         (b'{"context": {"t": [' + b"1e9," * 200_000 + b"1]}}", JSON, 413, "must fit into"),
         (b" " * 10_000_000, JSON, 413, "the body is too large"),
+        (b"\x1f\x8b" + bytes(20), JSON | {"Content-Encoding": "gzip"}, 400, "is not encoded as"),
+        (zlib.compress(b" " * 10_000_000), JSON | {"Content-Encoding": "deflate"}, 413, "is too large"),
     ],
 )  # fmt: skip
 async def test_a_body_that_cannot_be_used_is_refused_with_what_is_wrong(
-    make_memory: MakeMemory, body: bytes, headers: dict[str, str], status: int, detail: str
+    make_memory: MakeMemory,
+    body: bytes,
+    headers: dict[str, str],
+    status: int,
+    detail: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     memory = make_memory(partitions=1, http_port=0)
     memory.events.content("a")
@@ -198,6 +207,7 @@ async def test_a_body_that_cannot_be_used_is_refused_with_what_is_wrong(
             assert memory.events.recommendations() == []
             async with client.post(url, json={}) as answer:
                 assert answer.status == 200
+    assert [one.message for one in caplog.records if one.levelno >= logging.ERROR] == []
 
 
 async def problem(answer: aiohttp.ClientResponse) -> dict[str, Any]:
