@@ -57,10 +57,10 @@ def _embedding(
     if media.embedding is not None and media.data is not None:
         raise ValueError(f"{kind} must have an embedding or data, not both")
     if media.embedding is not None:
-        vector = np.array(media.embedding, np.float32)
-        if not len(vector) or not (np.abs(vector) <= LARGEST).all():  # NaN is no more than anything
+        given = np.array(media.embedding, np.float64)
+        if not len(given) or not (np.abs(given) <= LARGEST).all():  # NaN is no more than anything
             raise ValueError(f"{kind}.embedding must be numbers up to {LARGEST:g}, at least one")
-        return vector
+        return given.astype(np.float32)
     if encoder is None:
         raise ValueError(f"{kind}.data needs the setting {kind}_encoder, which is not set")
     assert media.data is not None
