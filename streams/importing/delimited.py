@@ -174,6 +174,8 @@ def open_delimited(
         separator, text = separator or told[1], text[told.end() :]
     begins = 1 if told is None else 2
     first, _, rest = text.partition("\n")
+    if "\r" in first.rstrip("\r"):
+        raise FileError(f"{path} has lines that end with CR alone: convert it, as `tr '\\r' '\\n'` does")
     if len(first) > MAX_LINE // 8 and not rest:
         raise FileError(f"{path} line 1 has no end in its first {len(text):,} letters: it is no table")
     known = MOVIELENS.get(path.name.removesuffix(".gz"))
@@ -222,6 +224,6 @@ def _check_header(path: Path, columns: list[str], first: str) -> None:
             f"{path} line 1 is no header but values, {first.strip()[:60]!r}: name its {len(columns)} "
             "columns, such as --columns user_id,item_id,rating,timestamp"
         )
-    twice = sorted({name for name in columns if columns.count(name) > 1})
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
         raise FileError(f"{path} line 1 has the column {twice[0]!r} more than once")

@@ -104,8 +104,8 @@ def test_times_of_parquet_finer_than_pythons_are_read_to_the_microsecond(tmp_pat
     assert row[1].isoformat() == "2023-11-14T22:13:20.123456+00:00"  # type: ignore[attr-defined]
 
 
-def test_a_header_that_is_no_row_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="line 1"):
+def test_ends_of_lines_that_no_reader_takes_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"lines that end with CR alone: convert it, as `tr '.r' '.n'`"):
         open_table(write(tmp_path / "a.csv", "user,item\ru1,i1\ru2,i2\r"))
 
 
@@ -185,6 +185,12 @@ def test_parquet_is_read_row_by_row(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"user": ["u1", "u2"], "item": [7, None]}), path)
     assert open_table(path).columns == ["user", "item"]
     assert good(path) == [(1, ["u1", 7]), (2, ["u2", None])]
+
+
+def test_columns_without_a_name_as_spreadsheets_leave_them_are_passed_over(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", ",user,item,,\n0,u1,7,,\n1,u2,8,,\n")
+    assert open_table(path).columns == ["", "user", "item", "", ""]
+    assert [row for _, row in good(path)] == [["0", "u1", "7", "", ""], ["1", "u2", "8", "", ""]]
 
 
 def test_a_file_without_a_header_is_read_with_names(tmp_path: Path) -> None:
