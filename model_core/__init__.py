@@ -1,4 +1,8 @@
-"""Functional core of the model: features, training, export and scoring. Arrays in, arrays out."""
+"""Functional core of the model: features, training, export and scoring. Arrays in, arrays out.
+
+The folders in the order in which they import each other: data, signals, inputs, network, graph, release,
+evaluation, training, language. Beside them stand explanation, privacy and robust.
+"""
 
 import os
 

@@ -1,1 +1,4 @@
-"""Datasets: reading, vocabularies, held-out splits, training samples and replay."""
+"""Datasets as they are read, the numbers of their names, and the batches that a model takes.
+
+It imports no other folder.
+"""

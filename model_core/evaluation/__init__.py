@@ -1,1 +1,4 @@
-"""Evaluation of a release: ranking metrics by slices and with confidence intervals."""
+"""Evaluation of a release: ranking metrics by slices and with confidence intervals.
+
+It imports data, signals, inputs and release.
+"""

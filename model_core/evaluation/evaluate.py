@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from model_core.data.corpus import Corpus
-from model_core.data.replay import Replay, item_batch
+from model_core.data.batches import ItemBatch
 from model_core.evaluation.topn import paired_difference, ranking_metrics, top_items
-from model_core.release.batches import ItemBatch
+from model_core.inputs.corpus import Corpus
+from model_core.inputs.replay import Replay, item_batch
 from model_core.release.scorer import Scorer
 from model_core.signals.cold_start import extend_ease
 from model_core.signals.ease import Ease

@@ -18,9 +18,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.data.batches import ItemBatch, ScoreBatch, SparseRows, sparse_signals
 from model_core.explanation.shapley import Shapley, shapley
 from model_core.release.baseline import BaselineScorer
-from model_core.release.batches import ItemBatch, ScoreBatch, SparseRows, sparse_signals
 from model_core.release.scorer import Scorer
 
 Kind = Literal["history", "entity", "modality", "signal"]

@@ -1,1 +1,4 @@
-"""The knowledge graph: its triples, and embeddings that complete it."""
+"""The knowledge graph: its triples, and embeddings that complete it.
+
+It imports data and network.
+"""

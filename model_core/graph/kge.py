@@ -1,6 +1,7 @@
 """Knowledge-graph embedding: vectors of nodes and relations from the triples they occur in."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from model_core.graph.knowledge_graph import SIDES, KnowledgeGraph, Side, Split, rank_triples
-from model_core.network.node_embeddings import FAMILIES, NodeEmbeddings
-from model_core.training.fit import Report
+from model_core.graph.node_embeddings import FAMILIES, NodeEmbeddings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ def train_embeddings(
     config: KgeConfig | None = None,
     *,
     device: str = "auto",
-    report: Report = lambda stage, done: None,
+    report: Callable[[str, float], None] = lambda stage, done: None,
 ) -> TrainedEmbeddings:
     """Embed nodes and relations so that the triples of training score above others.
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.data.datasets import Dataset
-from model_core.release.text_encoder import item_text
+from model_core.data.item_text import item_text
 
 Ints = NDArray[np.int32]
 Bools = NDArray[np.bool_]

@@ -1,1 +1,4 @@
-"""The networks: item encoder, ranker, and the model of both."""
+"""The networks: item encoder, ranker, and the model of both.
+
+It imports data, signals and inputs.
+"""

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 FUSIONS = ("sum", "concat", "gated", "deep", "joint")
-POPULARITY, EASE = 1, 2  # their places among the signals; co-visits come first
 MAX_MEMBERS = 16
 GRAPH_EMBEDDINGS = ("none", "transe", "distmult", "complex", "rotate")
 

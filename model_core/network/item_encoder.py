@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from model_core.network.config import ModelConfig
+from model_core.network.content_map import ContentMap
 from model_core.network.fusion import Fusion
-from model_core.training.content_map import ContentMap
 
 ID_STD = 0.02
 """Of the ids to begin with: an optimiser moves all weights alike, and an id is moved seldom."""

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from model_core.data.corpus import Corpus
-from model_core.data.replay import item_batch
+from model_core.inputs.corpus import Corpus
+from model_core.inputs.replay import item_batch
 from model_core.network.config import ModelConfig, TrainConfig
 from model_core.network.fusion import alignment_loss, modality_dropout
 from model_core.network.item_encoder import ItemEncoder, part_names

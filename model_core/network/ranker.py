@@ -8,8 +8,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from model_core.data.batches import POPULARITY
 from model_core.network.attention import Block, elapsed, shares
-from model_core.network.config import POPULARITY, ModelConfig
+from model_core.network.config import ModelConfig
 
 TIME_BASIS = 32  # gaps from 0 s to 2**31 s
 NOT_ELIGIBLE = -1e9
@@ -215,7 +216,7 @@ class Ranker(nn.Module):
         user_entities: Tensor,
         user_entity_weights: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Read the users of B requests: see `model_core.release.batches.ScoreBatch` for the arguments.
+        """Read the users of B requests: see `model_core.data.batches.ScoreBatch` for the arguments.
 
         Parameters
         ----------

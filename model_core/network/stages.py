@@ -138,7 +138,7 @@ class UserStage(nn.Module):
         ----------
         last : (B, dim), the state after the last event; idle_s : (B,), seconds since
         told : (B,) float32, 1 where there is an event, else 0
-        user_entities, user_entity_weights : (B, A), see `model_core.release.batches.ScoreBatch`
+        user_entities, user_entity_weights : (B, A), see `model_core.data.batches.ScoreBatch`
 
         Returns
         -------

@@ -5,8 +5,7 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.network.config import POPULARITY
-from model_core.release.batches import ItemBatch, Moments, ScoreBatch
+from model_core.data.batches import POPULARITY, ItemBatch, Moments, ScoreBatch
 from model_core.release.folder import Release, prior_weights
 from model_core.release.near_items import Floats, WholeItems
 from model_core.release.retrieval import Found, Query, retrieve

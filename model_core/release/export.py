@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model_core.network.config import POPULARITY, ModelConfig
+from model_core.data.batches import POPULARITY, ScoreBatch, sparse_eligible, sparse_signals
+from model_core.network.config import ModelConfig
 from model_core.network.item_encoder import ItemEncoder
 from model_core.network.ranker import Ranker
 from model_core.network.stages import SHUT, served_stages
-from model_core.release.batches import ScoreBatch, sparse_eligible, sparse_signals
 from model_core.release.folder import (
     HISTORY,
     HISTORY_OUTPUTS,

@@ -9,7 +9,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from model_core.release.batches import ScoreBatch
+from model_core.data.batches import ScoreBatch
 
 SHUT = np.float32(-60)
 """Added to the weight of what stands for padding; `model_core.network.stages.SHUT`, without PyTorch."""

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.network.config import POPULARITY
+from model_core.data.batches import POPULARITY, ScoreBatch, SparseRows
 from model_core.release import retrieval_kernels as kernels
-from model_core.release.batches import ScoreBatch, SparseRows
 from model_core.release.near_items import Floats, NearItems, WholeItems
 
 BUFFER = 4

@@ -12,9 +12,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from model_core.network.config import POPULARITY
+from model_core.data.batches import POPULARITY, ItemBatch, ScoreBatch
 from model_core.release import retrieval_kernels as kernels
-from model_core.release.batches import ItemBatch, ScoreBatch
 from model_core.release.compact_items import CompactItems
 from model_core.release.folder import (
     EASE,

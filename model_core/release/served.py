@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model_core.data.corpus import Corpus
-from model_core.data.replay import Replay, item_features
+from model_core.data.batches import PER_USER, ScoreBatch, dense_eligible, dense_signals
+from model_core.inputs.corpus import Corpus
+from model_core.inputs.replay import Replay, item_features
 from model_core.network.ensemble import Ensemble
 from model_core.network.model import Model
-from model_core.release.batches import PER_USER, ScoreBatch, dense_eligible, dense_signals
 from model_core.signals.config import SignalConfig
 from model_core.signals.sample_signals import Log, fit_log
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.arrays import are_finite, read_arrays
-from model_core.release.batches import ItemBatch
+from model_core.data.batches import ItemBatch
 from model_core.signals.ease import DENSE_ITEMS, Ease
 
 EMBEDDINGS = ("text", "image", "audio")

@@ -10,8 +10,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.data.batches import SparseRows
 from model_core.kernels import inner, prefetch
-from model_core.release.batches import SparseRows
 from model_core.signals.co_visitation import WEIGHT_UNIT
 from model_core.signals.ease import UNIT as EASE_UNIT
 from model_core.signals.ease import Ease, Rows

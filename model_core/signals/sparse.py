@@ -10,7 +10,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.release.batches import SparseRows
+from model_core.data.batches import SparseRows
 
 njit = numba.njit(cache=True, nogil=True)
 

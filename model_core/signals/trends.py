@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.release.retrieval_kernels import log_of
+from model_core.kernels import log_of
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.horizons import FAINT, HALF_LIVES_MS, HORIZONS, HOUR_MS
 from model_core.signals.neighbour_groups import FIRST, LAST, NO_TIME

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.release.batches import Moments
+from model_core.data.batches import Moments
 from model_core.signals.co_visitation import CoVisitation, read_weights
 from model_core.signals.config import SignalConfig
 from model_core.signals.horizons import HALF_LIVES_MS, HOUR_MS

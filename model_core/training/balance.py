@@ -24,9 +24,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model_core.data.corpus import Corpus
-from model_core.data.replay import Replay, item_features
 from model_core.evaluation.evaluate import Truth
+from model_core.inputs.corpus import Corpus
+from model_core.inputs.replay import Replay, item_features
 from model_core.network.ensemble import Ensemble
 from model_core.network.model import Model
 from model_core.network.ranker import AWAY_S, HERE_S, is_new

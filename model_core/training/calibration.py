@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model_core.data.corpus import Corpus
 from model_core.evaluation.evaluate import future
+from model_core.inputs.corpus import Corpus
 from model_core.network.ensemble import Ensemble
 from model_core.network.model import Model
 from model_core.release.served import serve

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from model_core.data.corpus import Corpus
+from model_core.inputs.corpus import Corpus
 from model_core.network.config import ModelConfig, TrainConfig
 from model_core.signals.config import SignalConfig
 

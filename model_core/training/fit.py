@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model_core.data.samples import SHARED, Samples, Windows
 from model_core.network.config import TrainConfig
 from model_core.network.model import Model
 from model_core.signals.sample_signals import Log
 from model_core.training.checkpoint import Checkpoint, Epoch, random_state, set_random_state
 from model_core.training.objective import Objective
+from model_core.training.samples import SHARED, Samples, Windows
 from model_core.training.together import ALONE, Together
 
 MIN_REPLAYED = 256

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from model_core.data.samples import Samples, Windows
-from model_core.network.config import EASE, POPULARITY, TrainConfig
+from model_core.data.batches import EASE, POPULARITY
+from model_core.network.config import TrainConfig
 from model_core.network.model import Model
 from model_core.network.ranker import NOT_ELIGIBLE
 from model_core.signals.sample_signals import Log
 from model_core.training.adversarial import worst_step
+from model_core.training.samples import Samples, Windows
 
 ALIGNED = 256  # items a step whose parts are drawn to their ids
 AWAY_S = (3_600.0, 90 * 86_400.0)  # how long a user may have been away who is asked about the long run

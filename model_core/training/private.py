@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model_core.data.corpus import Corpus
 from model_core.data.datasets import Dataset
-from model_core.data.replay import item_features
+from model_core.inputs.corpus import Corpus
+from model_core.inputs.replay import item_features
 from model_core.network.config import ModelConfig, TrainConfig
 from model_core.network.model import Model
 from model_core.privacy.config import Privacy

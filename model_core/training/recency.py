@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.data.corpus import Corpus
-from model_core.data.replay import Replay
-from model_core.release.batches import dense_signals
+from model_core.data.batches import dense_signals
+from model_core.inputs.corpus import Corpus
+from model_core.inputs.replay import Replay
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
 from model_core.signals.horizons import HALF_LIVES_MS

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from model_core.data.corpus import Corpus
-from model_core.data.replay import item_features
-from model_core.data.samples import collect_samples, cut_windows
 from model_core.evaluation.evaluate import compare
+from model_core.inputs.corpus import Corpus
+from model_core.inputs.replay import item_features
 from model_core.network.config import ModelConfig, TrainConfig
 from model_core.network.ensemble import Ensemble, served_as_one
 from model_core.network.model import Model
@@ -33,6 +32,7 @@ from model_core.training.linear import with_linear
 from model_core.training.newcomers import place_newcomers
 from model_core.training.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
 from model_core.training.recency import with_half_life
+from model_core.training.samples import collect_samples, cut_windows
 from model_core.training.together import ALONE, Together
 from model_core.training.warm_start import Start, of_member, save_weights, take_over
 
@@ -360,7 +360,7 @@ def start_from_graph(
     # PyG takes a second to import and warns of what it uses: only who embeds a graph waits for it.
     from model_core.graph.kge import KgeConfig, train_embeddings
     from model_core.graph.knowledge_graph import KnowledgeGraph, split_triples
-    from model_core.network.node_embeddings import initial_weights
+    from model_core.graph.node_embeddings import initial_weights
 
     names, edges = corpus.vocabulary, corpus.edges
     items, entities, relations = (

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from model_core.data.corpus import Corpus
 from model_core.evaluation.evaluate import TOP, future, measure
+from model_core.inputs.corpus import Corpus
 from model_core.release.served import serve
 from model_core.training.checkpoint import Epoch
 from model_core.training.fit import Report

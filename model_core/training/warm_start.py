@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model_core.data.corpus import Corpus
 from model_core.data.vocabulary import Vocabulary
+from model_core.inputs.corpus import Corpus
 from model_core.network.attention import Block
 from model_core.network.model import Model
 from model_core.release.folder import WEIGHTS, read_release

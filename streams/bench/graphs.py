@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.release.batches import ScoreBatch, SparseRows
+from model_core.data.batches import ScoreBatch, SparseRows
 from model_core.release.scorer import Scorer
 
 SHARE_OF_SIGNALS = 0.02

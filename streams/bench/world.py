@@ -69,9 +69,9 @@ def random_release(
     # A worker's process never needs these, and they take seconds.
     import torch
 
-    from model_core.data.corpus import make_corpus
     from model_core.data.datasets import Dataset, Interactions, Item
-    from model_core.data.replay import item_features
+    from model_core.inputs.corpus import make_corpus
+    from model_core.inputs.replay import item_features
     from model_core.network.config import TrainConfig
     from model_core.network.ensemble import served_as_one
     from model_core.network.model import Model
@@ -94,8 +94,8 @@ def random_release(
         Dataset("random", interactions, items, []),
         ["like"] * n,
         weights,
-        RandomTexts(seed),  # type: ignore[arg-type]
-        config,
+        RandomTexts(seed),
+        config.n_neighbours,
     )
     torch.manual_seed(seed)
     one = replace(config, ensemble=1)

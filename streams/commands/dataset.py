@@ -74,8 +74,8 @@ def read_data(data: Path, settings: Settings, how: HowRead, console: Console) ->
     if how.strict:
         if how.told:
             raise SlatestreamError("--map is for a dataset that is not read with --strict")
-        from model_core.data.corpus import rating_actions
         from model_core.data.datasets import load_recbole
+        from model_core.inputs.corpus import rating_actions
 
         dataset = load_recbole(data)
         rule = 4.0 if how.like_from is None else how.like_from

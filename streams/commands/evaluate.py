@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,7 @@ from streams.errors import SlatestreamError
 from streams.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from model_core.data.held_out import Evaluation, Slice
+    from model_core.evaluation.held_out import Evaluation, Slice
     from model_core.evaluation.topn import Estimate
     from model_core.release.folder import Release
 
@@ -119,11 +119,10 @@ def _evaluate(
 ) -> "tuple[Evaluation, Release]":
     import numpy as np
 
-    from model_core.data.corpus import make_corpus
-    from model_core.data.held_out import evaluate_release
     from model_core.data.vocabulary import Vocabulary
+    from model_core.evaluation.held_out import evaluate_release
     from model_core.evaluation.slices import attribute_features
-    from model_core.network.config import ModelConfig
+    from model_core.inputs.corpus import make_corpus
     from model_core.release.scorer import Scorer
     from streams.items.text_encoder import release_encoder
 
@@ -144,7 +143,7 @@ def _evaluate(
             actions,
             release.action_weights,
             encoder,
-            replace(ModelConfig(), n_neighbours=release.n_neighbours),
+            release.n_neighbours,
             known=Vocabulary(release.item_rows, release.entity_rows, release.relation_rows),
         )
     attributes = {item.item_id: item.attributes for item in dataset.items}

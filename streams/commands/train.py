@@ -37,7 +37,7 @@ from streams.errors import SlatestreamError
 from streams.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from model_core.data.corpus import Corpus
+    from model_core.inputs.corpus import Corpus
     from model_core.release.text_encoder import TextEncoder
     from model_core.training.fit import Watch
     from model_core.training.recipe import Recipe
@@ -328,7 +328,7 @@ def read_corpus(
     ValueError
         If it cannot be read or holds too little.
     """
-    from model_core.data.corpus import make_corpus
+    from model_core.inputs.corpus import make_corpus
 
     with stages.stage("Reading"):
         if data is not None:
@@ -344,7 +344,12 @@ def read_corpus(
     name = f"Encoding {len(dataset.items)} texts"
     with stages.stage(name):
         return make_corpus(
-            dataset, actions, settings.actions, encoder, recipe.model, progress=partial(stages.report, name)
+            dataset,
+            actions,
+            settings.actions,
+            encoder,
+            recipe.model.n_neighbours,
+            progress=partial(stages.report, name),
         )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.release.text_encoder import TextEncoder, item_text
+from model_core.data.item_text import item_text
+from model_core.release.text_encoder import TextEncoder
 from streams.decoding.records import MEDIA, TEXT, Rejected
 from streams.errors import ConfigurationError
 from streams.events import Content

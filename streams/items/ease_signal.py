@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.release.batches import ItemBatch
+from model_core.data.batches import ItemBatch
 from model_core.signals.cold_start import ItemMapping
 from model_core.signals.ease import Ease, Rows
 from model_core.signals.evidence import ease_parts

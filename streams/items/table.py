@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.data.batches import ItemBatch
 from model_core.release.baseline import BaselineScorer
-from model_core.release.batches import ItemBatch
 from model_core.release.folder import Release
 from model_core.release.scorer import Scorer
 from model_core.release.signature import check_signature

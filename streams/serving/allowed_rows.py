@@ -8,7 +8,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.release.batches import SparseRows
+from model_core.data.batches import SparseRows
 from streams.events import Request
 from streams.serving.eligibility import Eligibility
 from streams.state.item_columns import grown

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import xxhash
 
+from model_core.data.batches import ItemBatch
 from model_core.explanation.contributions import MODALITIES, SIGNALS, Attribution, explain_steps, split_signal
-from model_core.release.batches import ItemBatch
 from model_core.signals.trends import in_last_hour
 from streams.api.answers import Contribution, Explanation, Path
 from streams.events import Request

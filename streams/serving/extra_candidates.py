@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.release.batches import ScoreBatch, SparseRows
+from model_core.data.batches import ScoreBatch, SparseRows
 from model_core.release.scorer import Scores
 from online_learning.sampling import mix
 from streams.events import Request

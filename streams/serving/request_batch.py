@@ -7,7 +7,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from model_core.release.batches import ScoreBatch
+from model_core.data.batches import ScoreBatch
 from model_core.signals.joint import joint_scores
 from model_core.signals.parts import Parts, PartsReader
 from model_core.signals.popularity import Popularity

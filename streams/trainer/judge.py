@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from model_core.data.corpus import Corpus
-from model_core.data.replay import Replay
+from model_core.data.batches import ScoreBatch
 from model_core.evaluation.evaluate import RELEASE, Ranked, Truth, future, rank, start_replay
 from model_core.evaluation.topn import ranking_metrics
-from model_core.release.batches import ScoreBatch
+from model_core.inputs.corpus import Corpus
+from model_core.inputs.replay import Replay
 from model_core.release.folder import LEARNED, MANIFEST, Release, read_release
 from model_core.release.scorer import Scorer
 from streams.errors import SlatestreamError

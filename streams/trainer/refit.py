@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.data.corpus import Corpus
+from model_core.data.batches import SparseRows
 from model_core.evaluation.evaluate import start_replay
-from model_core.release.batches import SparseRows
+from model_core.inputs.corpus import Corpus
 from model_core.release.scorer import Scorer
 from online_learning.policies.registry import Learning
 from online_learning.statistics.sums import Statistics

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.data.corpus import Corpus, as_known, make_corpus
 from model_core.data.datasets import Dataset
 from model_core.data.vocabulary import Vocabulary
 from model_core.evaluation.evaluate import future
+from model_core.inputs.corpus import Corpus, as_known, make_corpus
 from model_core.release.folder import Release, add_learned, read_config, read_release
 from model_core.release.scorer import Scorer
 from model_core.release.signature import sign_release
@@ -98,7 +98,7 @@ def work(settings: Settings, folder: Path, plan: TrainingPlan) -> Verdict:
     recipe = recipe_of(settings, live, before)
     encoder = _encoder(settings, live, before)
     dataset, actions = read_topics(settings, ends=plan.ends)
-    corpus = make_corpus(dataset, actions, settings.actions, encoder, recipe.model)  # type: ignore[arg-type]
+    corpus = make_corpus(dataset, actions, settings.actions, encoder, recipe.model.n_neighbours)
     made = folder / MADE if plan.candidate is None else Path(plan.candidate)
     split = held_out_from(corpus.log, settings.trainer_held_out_hours)
     given = [before, None if plan.candidate is None else _readable(made)]

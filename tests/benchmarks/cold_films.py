@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from model_core.data.batches import ItemBatch
 from model_core.data.datasets import Dataset, Item, load_recbole
+from model_core.data.item_text import item_text
 from model_core.data.vocabulary import Vocabulary, pad_edges
-from model_core.release.batches import ItemBatch
-from model_core.release.text_encoder import TextEncoder, item_text
+from model_core.release.text_encoder import TextEncoder
 from model_core.signals.cold_start import ItemFeatures, extend_ease, fit_mapping
 from model_core.signals.ease import Ease, fit_ease
 

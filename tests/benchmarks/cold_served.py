@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from model_core.data.corpus import make_corpus, rating_actions
+from model_core.data.batches import ItemBatch
 from model_core.data.datasets import Interactions
-from model_core.data.replay import Replay, item_batch, item_features
+from model_core.data.item_text import item_text
 from model_core.data.vocabulary import Edges
+from model_core.inputs.corpus import make_corpus, rating_actions
+from model_core.inputs.replay import Replay, item_batch, item_features
 from model_core.network.config import ModelConfig, TrainConfig
 from model_core.network.model import Model
-from model_core.release.batches import ItemBatch
-from model_core.release.text_encoder import item_text
 from model_core.signals.cold_start import extend_ease
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
@@ -59,7 +59,7 @@ class Product:
             rating_actions(events),
             WEIGHTS,
             encoder,
-            config,
+            config.n_neighbours,
         )
         self.users = np.searchsorted(
             np.unique(films.dataset.interactions.user_ids), np.unique(events.user_ids)
@@ -70,7 +70,7 @@ class Product:
         )[0]
         every = make_corpus(
             replace(films.dataset, interactions=events, items=[films.items[row] for row in rows]),
-            rating_actions(events), WEIGHTS, encoder, config,
+            rating_actions(events), WEIGHTS, encoder, config.n_neighbours,
         )  # fmt: skip
         # What the vocabulary of training does not name is unknown: new items, and entities of theirs alone.
         edges = every.edges

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from model_core.data.corpus import Corpus, as_known, make_corpus, rating_actions
 from model_core.data.datasets import Dataset
 from model_core.data.vocabulary import Vocabulary
 from model_core.evaluation.evaluate import Truth, future, rank, start_replay
 from model_core.evaluation.topn import ranking_metrics, top_items
+from model_core.inputs.corpus import Corpus, as_known, make_corpus, rating_actions
 from model_core.release.scorer import Scorer
 from model_core.training.recipe import Recipe
 from model_core.training.train import train_release
@@ -70,7 +70,7 @@ def main(
         actions = rating_actions(dataset.interactions)
         told = any(item.title != item.item_id for item in dataset.items)
         encoder = named_encoder(settings.text_encoder) if told else NoTexts(Recipe().model.text_dim)
-        return dataset, make_corpus(dataset, actions, weights, encoder, recipe.model), split
+        return dataset, make_corpus(dataset, actions, weights, encoder, recipe.model.n_neighbours), split
 
     release = (out or Path(tempfile.mkdtemp())) / f"{source}-{events}"
     if not release.exists():

@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from model_core.data.replay import item_batch
+from model_core.data.batches import ItemBatch
 from model_core.evaluation.evaluate import start_replay
 from model_core.explanation.contributions import Attribution, explain
-from model_core.release.batches import ItemBatch
+from model_core.inputs.replay import item_batch
 from model_core.release.scorer import Scorer
 from tests.benchmarks.released import read_release_test
 

@@ -25,10 +25,10 @@ from rich.progress import track
 from rich.table import Table
 from scipy import stats
 
-from model_core.data.replay import Replay, item_batch
+from model_core.data.batches import ItemBatch, ScoreBatch, SparseRows
 from model_core.evaluation.evaluate import start_replay
 from model_core.explanation.contributions import Attribution, explain, split_signal
-from model_core.release.batches import ItemBatch, ScoreBatch, SparseRows
+from model_core.inputs.replay import Replay, item_batch
 from model_core.release.scorer import Scorer
 from model_core.signals.neighbour_groups import UNIT
 from model_core.signals.pasts import Pasts

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model_core.release.text_encoder import item_text
+from model_core.data.item_text import item_text
 from streams.items.text_encoder import named_encoder
 
 HISTORY = 8

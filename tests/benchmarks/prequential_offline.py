@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from model_core.data.corpus import Corpus, make_corpus, rating_actions
 from model_core.data.datasets import load_recbole
-from model_core.data.replay import Replay
 from model_core.data.vocabulary import Vocabulary
 from model_core.evaluation.evaluate import start_replay
+from model_core.inputs.corpus import Corpus, make_corpus, rating_actions
+from model_core.inputs.replay import Replay
 from model_core.network.config import ModelConfig
 from model_core.release.scorer import Scorer
 from model_core.signals.config import SignalConfig
@@ -126,7 +126,9 @@ def main() -> None:
         encoder = release_encoder(options.release, release)
         known = Vocabulary(release.item_rows, release.entity_rows, release.relation_rows)
     actions = rating_actions(dataset.interactions)
-    corpus = make_corpus(dataset, actions, Settings().actions, encoder, ModelConfig(), known=known)
+    corpus = make_corpus(
+        dataset, actions, Settings().actions, encoder, ModelConfig().n_neighbours, known=known
+    )
     met = ~unmet(corpus.log)[asked_events(corpus, until=options.until, every=options.every)]
     print(f"{met.mean():.1%} of what is wanted its user had met before: no list has it")
     if scorer is not None:

@@ -27,9 +27,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from model_core.data.corpus import Corpus, make_corpus, rating_actions
 from model_core.data.datasets import Dataset, Item, load_recbole
 from model_core.data.vocabulary import Edges
+from model_core.inputs.corpus import Corpus, make_corpus, rating_actions
 from model_core.network.config import ModelConfig
 from model_core.release.scorer import Scorer
 from model_core.training.recipe import Recipe
@@ -152,7 +152,9 @@ def main(
     settings = Settings()
     encoder = named_encoder(settings.text_encoder)
     config = ModelConfig()
-    corpus = make_corpus(dataset, rating_actions(dataset.interactions), settings.actions, encoder, config)
+    corpus = make_corpus(
+        dataset, rating_actions(dataset.interactions), settings.actions, encoder, config.n_neighbours
+    )
     console.print(
         f"{platform.machine()}, torch {torch.__version__}; {len(corpus.log)} events, "
         f"{corpus.log.n_items} items, {int(corpus.image.any(1).sum())} with a poster, "

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from model_core.data.datasets import Dataset, Item, load_recbole
+from model_core.data.item_text import item_text
 from model_core.graph.kge import KgeConfig, train_embeddings
 from model_core.graph.knowledge_graph import (
     CUTOFFS,
@@ -33,8 +34,7 @@ from model_core.graph.knowledge_graph import (
     ranking_quality,
     split_triples,
 )
-from model_core.network.node_embeddings import FAMILIES, NodeEmbeddings, fit_name_map
-from model_core.release.text_encoder import item_text
+from model_core.graph.node_embeddings import FAMILIES, NodeEmbeddings, fit_name_map
 from streams.items.text_encoder import named_encoder
 
 UNSEEN = 0.1  # of the entities, or of the items

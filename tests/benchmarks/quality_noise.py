@@ -29,10 +29,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from model_core.data.corpus import Corpus, make_corpus, rating_actions
 from model_core.data.datasets import load_recbole
 from model_core.evaluation.evaluate import TOP, future, item_knn, measure
 from model_core.evaluation.topn import top_items
+from model_core.inputs.corpus import Corpus, make_corpus, rating_actions
 from model_core.signals.sample_signals import Log
 from model_core.training.recipe import Recipe
 from model_core.training.train import train_release
@@ -61,7 +61,7 @@ def main(
     dataset, settings, recipe = load_recbole(data.expanduser()), Settings(), Recipe()
     encoder = named_encoder(settings.text_encoder)
     corpus = make_corpus(
-        dataset, rating_actions(dataset.interactions), settings.actions, encoder, recipe.model
+        dataset, rating_actions(dataset.interactions), settings.actions, encoder, recipe.model.n_neighbours
     )
     split = int(until * len(corpus.log))
     users = len(future(corpus.log, split).users)

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from model_core.data.corpus import Corpus, make_corpus, rating_actions
 from model_core.data.datasets import load_recbole
 from model_core.data.vocabulary import Vocabulary
 from model_core.evaluation.evaluate import start_replay
+from model_core.inputs.corpus import Corpus, make_corpus, rating_actions
 from model_core.network.config import ModelConfig
 from model_core.release.scorer import Scorer
 from model_core.signals.co_visitation import WEIGHT_UNIT

@@ -28,11 +28,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from model_core.data.corpus import Corpus, make_corpus, rating_actions
 from model_core.data.datasets import load_recbole
-from model_core.data.replay import Replay, item_features
 from model_core.evaluation.evaluate import Truth, future
 from model_core.evaluation.topn import ranking_metrics
+from model_core.inputs.corpus import Corpus, make_corpus, rating_actions
+from model_core.inputs.replay import Replay, item_features
 from model_core.network.model import Model
 from model_core.network.ranker import is_new
 from model_core.release.served import dense_inputs
@@ -68,7 +68,7 @@ def main(
     recipe = recipe.changed(train={"choose_half_life": False, "choose_linear": False, "epochs": epochs})
     encoder = named_encoder(settings.text_encoder)
     corpus = make_corpus(
-        dataset, rating_actions(dataset.interactions), settings.actions, encoder, recipe.model
+        dataset, rating_actions(dataset.interactions), settings.actions, encoder, recipe.model.n_neighbours
     )
     split = int(until * len(corpus.log))
     truth = future(corpus.log, split)

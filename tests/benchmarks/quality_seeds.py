@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from model_core.data.corpus import Corpus, make_corpus, rating_actions
 from model_core.data.datasets import load_recbole
+from model_core.inputs.corpus import Corpus, make_corpus, rating_actions
 from model_core.training.recipe import Recipe, read_recipe
 from model_core.training.train import train_release
 from streams.items.text_encoder import named_encoder
@@ -52,7 +52,7 @@ def main(
         rating_actions(dataset.interactions),
         settings.actions,
         named_encoder(settings.text_encoder),
-        base.model,
+        base.model.n_neighbours,
     )
     console.print(
         f"{platform.machine()}, torch {torch.__version__}, {base.train.threads} thread(s); {len(corpus.log)} "

@@ -26,10 +26,10 @@ import torch
 import typer
 from numpy.typing import NDArray
 
+from model_core.data.batches import SparseRows
 from model_core.data.vocabulary import Edges
 from model_core.evaluation.topn import estimate, paired_difference
 from model_core.network.config import ModelConfig
-from model_core.release.batches import SparseRows
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import fit_ease
 from model_core.signals.sparse import scatter

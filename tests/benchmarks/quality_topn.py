@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from model_core.data.datasets import Dataset, load_recbole
+from model_core.data.item_text import item_text
 from model_core.evaluation.topn import (
     Split,
     coverage,
@@ -39,7 +40,6 @@ from model_core.evaluation.topn import (
     recall_by_bucket,
     top_items,
 )
-from model_core.release.text_encoder import item_text
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import fit_ease
 from model_core.training.linear import FACTORS, SHARES

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from model_core.data.corpus import Corpus, make_corpus, rating_actions
 from model_core.data.datasets import load_recbole
 from model_core.evaluation.evaluate import Truth, future
+from model_core.inputs.corpus import Corpus, make_corpus, rating_actions
 from model_core.network.config import ModelConfig
 from model_core.release.folder import MANIFEST, read_release
 from streams.items.text_encoder import release_encoder
@@ -29,7 +29,7 @@ def read_release_test(release: Path, data: Path) -> ReleaseTest:
     dataset = load_recbole(data.expanduser())
     encoder = release_encoder(release, read_release(release))
     actions = rating_actions(dataset.interactions)
-    corpus = make_corpus(dataset, actions, Settings().actions, encoder, ModelConfig())
+    corpus = make_corpus(dataset, actions, Settings().actions, encoder, ModelConfig().n_neighbours)
     split = int(manifest["training"]["interactions"])
     moment = int(corpus.log.times_ms[min(split, len(corpus.log) - 1)])
     return ReleaseTest(manifest["version"], corpus, split, moment, future(corpus.log, split))

@@ -10,11 +10,11 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.data.corpus import Corpus
-from model_core.data.replay import Replay, item_features
+from model_core.data.batches import dense_signals
 from model_core.evaluation.evaluate import TOP, future, measure
 from model_core.evaluation.topn import top_items
-from model_core.release.batches import dense_signals
+from model_core.inputs.corpus import Corpus
+from model_core.inputs.replay import Replay, item_features
 from model_core.signals.config import SignalConfig
 from model_core.signals.sample_signals import N_SIGNALS, fit_log
 

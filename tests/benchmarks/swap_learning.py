@@ -22,7 +22,7 @@ import typer
 from numpy.typing import NDArray
 from scipy import stats
 
-from model_core.data.corpus import make_corpus
+from model_core.inputs.corpus import make_corpus
 from model_core.network.config import TrainConfig
 from model_core.release.folder import add_learned, read_release
 from model_core.release.scorer import Scorer
@@ -62,7 +62,7 @@ def taught(life: Life, folder: Path) -> None:
     items = {item.item_id: item for item in dataset().items}
     told, actions = as_dataset(settings, clicks, items, [])
     release = read_release(folder)
-    made = make_corpus(told, actions, settings.actions, NoTexts(release.text_dim), CONFIG)  # type: ignore[arg-type]
+    made = make_corpus(told, actions, settings.actions, NoTexts(release.text_dim), CONFIG.n_neighbours)
     shown = ShownSlates(settings, is_held=lambda user_id: False)
     shown.add(record.value for record in log.records("feedback"))
     users = np.unique(told.interactions.user_ids).tolist()

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from model_core.data.corpus import make_corpus
 from model_core.data.datasets import Dataset, Interactions
 from model_core.evaluation.evaluate import start_replay
 from model_core.evaluation.topn import Split
+from model_core.inputs.corpus import make_corpus
 from model_core.release.scorer import Scorer
 from model_core.training.recipe import Recipe
 from model_core.training.train import train_release
@@ -49,7 +49,11 @@ def release_scores(
         dataset.users,
     )
     corpus = make_corpus(
-        part, ["like"] * len(rows), settings.actions, named_encoder(settings.text_encoder), recipe.model
+        part,
+        ["like"] * len(rows),
+        settings.actions,
+        named_encoder(settings.text_encoder),
+        recipe.model.n_neighbours,
     )
     with tempfile.TemporaryDirectory() as folder:
         place = out or Path(folder) / "release"

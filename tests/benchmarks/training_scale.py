@@ -21,8 +21,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from model_core.data.corpus import make_corpus
 from model_core.data.datasets import Dataset, Interactions, Item
+from model_core.inputs.corpus import make_corpus
 from model_core.network.config import ModelConfig, TrainConfig
 from model_core.training.train import train_release
 from streams.items.text_encoder import named_encoder
@@ -136,7 +136,7 @@ def main(
     names = list(weights)
     liked, other = next(n for n in names if weights[n] >= 1), next(n for n in names if weights[n] < 1)
     actions = [liked if rating >= 4 else other for rating in data.interactions.ratings.tolist()]
-    corpus = make_corpus(data, actions, weights, encoder, config)
+    corpus = make_corpus(data, actions, weights, encoder, config.n_neighbours)
     del data, actions
     parts.report("windows", 0.0)
     with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model_core.release.batches import ItemBatch
+from model_core.data.batches import ItemBatch
 from model_core.release.scorer import Scorer
 from tests.model_core.tiny import N_ITEMS, Texts
 from tests.once import once_a_run

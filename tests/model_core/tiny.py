@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.data.corpus import Corpus, make_corpus
+from model_core.data.batches import POPULARITY, ScoreBatch, sparse_eligible, sparse_signals
 from model_core.data.datasets import Dataset, Interactions, Item
-from model_core.network.config import POPULARITY, ModelConfig
+from model_core.inputs.corpus import Corpus, make_corpus
+from model_core.network.config import ModelConfig
 from model_core.release.baseline import BaselineScorer
-from model_core.release.batches import ScoreBatch, sparse_eligible, sparse_signals
 from model_core.release.scorer import Scorer
 
 WEIGHTS = {"view": 0.2, "like": 2.0}
@@ -44,7 +44,7 @@ def dataset(n_users: int = 30, n_events: int = 900) -> Dataset:
 
 def corpus(data: Dataset) -> Corpus:
     actions = ["like" if rating >= 3 else "view" for rating in data.interactions.ratings]
-    return make_corpus(data, actions, WEIGHTS, Texts(), CONFIG)  # type: ignore[arg-type]
+    return make_corpus(data, actions, WEIGHTS, Texts(), CONFIG.n_neighbours)
 
 
 def requests(scorer: Scorer | BaselineScorer, n: int, n_items: int = N_ITEMS) -> ScoreBatch:

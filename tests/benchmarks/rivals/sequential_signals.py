@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, sparse
 
+from model_core.data.batches import SparseRows
 from model_core.data.vocabulary import Edges
-from model_core.release.batches import SparseRows
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import DENSE_ITEMS, Ease, fit_ease
 from model_core.signals.sparse import scatter

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model_core.data.corpus import make_corpus
+from model_core.data.batches import ItemBatch, ScoreBatch, sparse_eligible
 from model_core.data.datasets import Dataset, Interactions, Item
 from model_core.explanation import shapley as sampling
 from model_core.explanation.contributions import Attribution, explain, explain_steps, split_signal
+from model_core.inputs.corpus import make_corpus
 from model_core.network.config import ModelConfig, TrainConfig
 from model_core.release.baseline import BaselineScorer
-from model_core.release.batches import ItemBatch, ScoreBatch, sparse_eligible
 from model_core.release.scorer import Scorer
 from model_core.training.train import train_release
 from tests.model_core.tiny import with_signals
@@ -60,7 +60,7 @@ def scorer(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
     data = Dataset("tiny", interactions, described, [])
     out = tmp_path_factory.mktemp("explained") / "tiny"
     encoder: Any = Texts()
-    corpus = make_corpus(data, actions, WEIGHTS, encoder, CONFIG)
+    corpus = make_corpus(data, actions, WEIGHTS, encoder, CONFIG.n_neighbours)
     train_release(corpus, WEIGHTS, out, config=CONFIG, train=TrainConfig(epochs=1, threads=1))
     return Scorer(out)
 

@@ -20,9 +20,9 @@ from model_core.graph.knowledge_graph import (
     ranking_quality,
     split_triples,
 )
+from model_core.graph.node_embeddings import FAMILIES, NodeEmbeddings, fit_name_map, initial_weights
 from model_core.network.config import ModelConfig
 from model_core.network.item_encoder import ItemEncoder
-from model_core.network.node_embeddings import FAMILIES, NodeEmbeddings, fit_name_map, initial_weights
 
 N_ITEMS, N_GROUPS = 60, 6
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from model_core.data.replay import item_batch
+from model_core.inputs.replay import item_batch
 from model_core.release.compress import Precision, compress_release
 from model_core.release.folder import read_release
 from model_core.release.scorer import Scorer

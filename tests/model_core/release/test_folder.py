@@ -14,11 +14,11 @@ import onnx
 import pytest
 import torch
 
+from model_core.data.batches import Moments
 from model_core.data.datasets import Dataset
 from model_core.evaluation.evaluate import compare, future
 from model_core.network.config import TrainConfig
 from model_core.release.baseline import BaselineScorer
-from model_core.release.batches import Moments
 from model_core.release.folder import RANKER, read_release, sign_manifest
 from model_core.release.scorer import Scorer
 from model_core.signals.config import UNTOLD, SignalConfig

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from model_core.data.batches import ScoreBatch, SparseRows
 from model_core.release import histories
-from model_core.release.batches import ScoreBatch, SparseRows
 from model_core.release.histories import Histories, KnownStates, from_the_left
 
 DIM, LENGTH, ITEMS = 4, 6, 20

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_core.data.corpus import Corpus, make_corpus
 from model_core.data.datasets import Dataset, Item, load_recbole
-from model_core.data.replay import item_batch
+from model_core.graph.node_embeddings import FAMILIES
+from model_core.inputs.corpus import Corpus, make_corpus
+from model_core.inputs.replay import item_batch
 from model_core.network.config import FUSIONS, GRAPH_EMBEDDINGS, TrainConfig
 from model_core.network.fusion import MODES
-from model_core.network.node_embeddings import FAMILIES
 from model_core.release.scorer import Scorer
 from model_core.training.train import train_release
 from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, Texts, dataset
@@ -31,7 +31,7 @@ def seen_and_heard(item: Item, row: int) -> Item:
 
 def corpus(data: Dataset) -> Corpus:
     actions = ["like" if rating >= 3 else "view" for rating in data.interactions.ratings]
-    return make_corpus(data, actions, WEIGHTS, Texts(), CONFIG)  # type: ignore[arg-type]
+    return make_corpus(data, actions, WEIGHTS, Texts(), CONFIG.n_neighbours)
 
 
 @pytest.fixture(scope="module")

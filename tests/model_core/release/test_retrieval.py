@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from model_core.data.batches import ScoreBatch, SparseRows
 from model_core.release import compact_items
-from model_core.release.batches import ScoreBatch, SparseRows
 from model_core.release.compact_items import CompactItems
 from model_core.release.match_graph import match_graph
 from model_core.release.near_items import WholeItems

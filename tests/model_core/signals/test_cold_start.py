@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_core.release.batches import ItemBatch
+from model_core.data.batches import ItemBatch
 from model_core.signals.cold_start import (
     ItemFeatures,
     ItemMapping,

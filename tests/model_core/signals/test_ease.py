@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_core.release.batches import ItemBatch
+from model_core.data.batches import ItemBatch
 from model_core.signals.cold_start import ItemFeatures
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease, fit_ease

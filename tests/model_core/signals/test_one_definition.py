@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model_core.data.corpus import Corpus, make_corpus
+from model_core.data.batches import PER_USER, ScoreBatch, dense_eligible, dense_signals
 from model_core.data.datasets import Dataset, Interactions, Item, User
-from model_core.data.replay import item_features
-from model_core.data.samples import Windows, collect_samples
+from model_core.data.item_text import item_text
 from model_core.data.vocabulary import Vocabulary
 from model_core.evaluation.evaluate import start_replay
-from model_core.release.batches import PER_USER, ScoreBatch, dense_eligible, dense_signals
+from model_core.inputs.corpus import Corpus, make_corpus
+from model_core.inputs.replay import item_features
 from model_core.release.scorer import Scorer
-from model_core.release.text_encoder import item_text
 from model_core.signals.config import SignalConfig
 from model_core.signals.reader import Reader
 from model_core.signals.sample_signals import Log, UserEvents, ease_before
+from model_core.training.samples import Windows, collect_samples
 from streams.kafka.partitioner import partition_of
 from streams.kafka.topics import topic_name
 from streams.state.catalogue import encode_item_state
@@ -70,8 +70,13 @@ def corpus_of(scorer: Scorer) -> Corpus:
     )
     names = Vocabulary(release.item_rows, release.entity_rows, release.relation_rows)
     made = make_corpus(
-        Dataset("told", interactions, ITEMS, []), ["like"] * 2, WEIGHTS, Texts(), CONFIG, known=names
-    )  # type: ignore[arg-type]
+        Dataset("told", interactions, ITEMS, []),
+        ["like"] * 2,
+        WEIGHTS,
+        Texts(),
+        CONFIG.n_neighbours,
+        known=names,
+    )
     stated = np.zeros((len(USERS), made.stated.shape[1]), np.int64)
     stated[1, 0] = release.entity_rows["k1"]
     return replace(made, text=made.text.astype(np.float16).astype(np.float32), stated=stated)

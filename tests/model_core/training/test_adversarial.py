@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from model_core.data.replay import item_features
-from model_core.data.samples import collect_samples, cut_windows
+from model_core.inputs.replay import item_features
 from model_core.network.config import TrainConfig
 from model_core.network.model import Model
 from model_core.signals.config import SignalConfig
 from model_core.training.adversarial import worst_step
 from model_core.training.objective import Objective
+from model_core.training.samples import collect_samples, cut_windows
 from model_core.training.train import fit_widths
 from tests.model_core import tiny
 

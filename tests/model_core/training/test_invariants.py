@@ -11,13 +11,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model_core.data.corpus import make_corpus
-from model_core.data.replay import item_features
+from model_core.data.batches import ItemBatch, dense_signals, sparse_eligible
 from model_core.data.vocabulary import Vocabulary
 from model_core.evaluation.evaluate import ease_by_rows, future, rank, start_replay
+from model_core.inputs.corpus import make_corpus
+from model_core.inputs.replay import item_features
 from model_core.network.item_encoder import ItemEncoder
 from model_core.network.ranker import Ranker
-from model_core.release.batches import ItemBatch, dense_signals, sparse_eligible
 from model_core.release.export import example_items, example_requests, export_release
 from model_core.release.folder import EASE, MAPPING, read_release
 from model_core.release.scorer import Graphs, Scorer, Scores, open_session
@@ -126,7 +126,7 @@ def test_a_catalogue_in_another_order_with_an_unknown_item_is_ranked_the_same(sc
     lists = []
     for made in (
         corpus(data),
-        make_corpus(other, actions, WEIGHTS, Texts(), CONFIG, known=names),  # type: ignore[arg-type]
+        make_corpus(other, actions, WEIGHTS, Texts(), CONFIG.n_neighbours, known=names),
     ):
         replay, vectors = start_replay(scorer, made)
         replay.advance(700)

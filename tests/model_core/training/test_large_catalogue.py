@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from model_core.data import samples
-from model_core.data.replay import item_features
-from model_core.data.samples import SHARED, collect_samples, cut_windows
 from model_core.evaluation import evaluate
 from model_core.evaluation.evaluate import future
+from model_core.inputs.replay import item_features
+from model_core.network import content_map
 from model_core.network.config import TrainConfig
 from model_core.network.model import Model
 from model_core.release.served import serve
@@ -18,8 +17,9 @@ from model_core.signals import cold_start, ease
 from model_core.signals.cold_start import Ridge, weights_as_new
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import fit_ease
-from model_core.training import content_map
+from model_core.training import samples
 from model_core.training.fit import Trainer
+from model_core.training.samples import SHARED, collect_samples, cut_windows
 from model_core.training.train import fit_model, fit_widths
 from tests.model_core import tiny
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from model_core.data.datasets import Dataset
-from model_core.data.replay import item_features
-from model_core.data.samples import collect_samples, cut_windows
+from model_core.inputs.replay import item_features
 from model_core.network.config import TrainConfig
 from model_core.network.model import Model
 from model_core.signals.config import SignalConfig
 from model_core.training import newcomers as module
 from model_core.training.fit import Trainer
 from model_core.training.newcomers import TRUST, UNTOLD, place_newcomers
+from model_core.training.samples import collect_samples, cut_windows
 from model_core.training.train import fit_widths
 from tests.model_core import tiny
 

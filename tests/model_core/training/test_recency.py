@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model_core.data.corpus import Corpus
+from model_core.inputs.corpus import Corpus
 from model_core.signals.config import SignalConfig
 from model_core.signals.horizons import HOUR_MS
 from model_core.signals.sample_signals import Log

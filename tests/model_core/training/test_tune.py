@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from model_core.data.corpus import make_corpus
+from model_core.inputs.corpus import make_corpus
 from model_core.network.config import TrainConfig
 from model_core.training.recipe import Recipe
 from model_core.training.tune import Trial, tune
@@ -16,7 +16,7 @@ N_EVENTS = 400
 def search(storage: Path, trials: int, *, split: int = 280, base: Recipe = BASE) -> tuple[Trial, list[Trial]]:
     data = dataset(n_events=N_EVENTS)
     actions = ["like" if rating >= 3 else "view" for rating in data.interactions.ratings]
-    corpus = make_corpus(data, actions, WEIGHTS, Texts(), CONFIG)  # type: ignore[arg-type]
+    corpus = make_corpus(data, actions, WEIGHTS, Texts(), CONFIG.n_neighbours)
     tried: list[Trial] = []
     best = tune(
         corpus, tuple(WEIGHTS.values()), base, storage, split=split, stop=N_EVENTS, trials=trials,

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model_core.data.corpus import Corpus
-from model_core.data.replay import item_features
-from model_core.data.samples import collect_samples, cut_windows
+from model_core.inputs.corpus import Corpus
+from model_core.inputs.replay import item_features
 from model_core.network.config import ModelConfig, TrainConfig
 from model_core.network.model import Model
 from model_core.signals.config import SignalConfig
 from model_core.training.checkpoint import Checkpoint, Epoch
 from model_core.training.fit import Watch
 from model_core.training.objective import Objective
+from model_core.training.samples import collect_samples, cut_windows
 from model_core.training.together import Together, joined
 from model_core.training.train import fit_model, fit_widths
 from tests.model_core import tiny

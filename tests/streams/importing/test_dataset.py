@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from model_core.data.corpus import rating_actions
 from model_core.data.datasets import load_recbole
+from model_core.inputs.corpus import rating_actions
 from streams.commands.dataset import HowRead, read_data, show_reading
 from streams.errors import SlatestreamError
 from streams.importing.choices import Choices

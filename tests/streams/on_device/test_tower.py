@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_core.network.config import EASE, POPULARITY
+from model_core.data.batches import EASE, POPULARITY, ScoreBatch, SparseRows, sparse_signals
 from model_core.release import folder as release_files
-from model_core.release.batches import ScoreBatch, SparseRows, sparse_signals
 from model_core.release.folder import MANIFEST
 from model_core.release.scorer import Scorer
 from model_core.signals.co_visitation import WEIGHT_UNIT, read_weights

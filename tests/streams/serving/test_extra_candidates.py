@@ -6,8 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from model_core.data.batches import ScoreBatch, SparseRows, dense_eligible
 from model_core.release.baseline import N_CANDIDATES, BaselineScorer
-from model_core.release.batches import ScoreBatch, SparseRows, dense_eligible
 from streams.events import Request, decode_request
 from streams.serving.allowed_rows import Allowed
 from streams.serving.extra_candidates import ExtraCandidates, Extras, columns, score_all

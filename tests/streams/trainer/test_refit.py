@@ -7,9 +7,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from model_core.data.corpus import make_corpus
 from model_core.data.datasets import Item
-from model_core.network.config import ModelConfig
+from model_core.inputs.corpus import make_corpus
 from model_core.release.folder import read_release
 from model_core.release.scorer import Scorer
 from online_learning.statistics.sums import Statistics
@@ -94,7 +93,7 @@ def refitted(life: Life, version: str) -> Statistics:
     folder = life.store / version
     release = read_release(folder)
     encoder = NoTexts(release.text_dim)
-    corpus = make_corpus(dataset, actions, settings.actions, encoder, ModelConfig(n_neighbours=4))  # type: ignore[arg-type]
+    corpus = make_corpus(dataset, actions, settings.actions, encoder, 4)
     shown = ShownSlates(settings, is_held=nobody)
     told = [record.value for record in log.records("feedback")]
     shown.add([b"none of these", None, *told, *told])  # told twice, after a crash

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from model_core.data.replay import item_batch, item_features
+from model_core.inputs.replay import item_batch, item_features
 from model_core.network.config import ModelConfig, TrainConfig
+from model_core.network.content_map import ContentMap
 from model_core.network.model import Model
 from model_core.signals.cold_start import ItemFeatures, Ridge, best_ridge
-from model_core.training.content_map import ContentMap
 from model_core.training.train import fit_widths
 from tests.model_core import tiny
 from tests.model_core.signals.test_cold_start import KNOWN, N_ENTITIES, N_ITEMS, NEW, items

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from model_core.data.stored import StoredRows
+from model_core.training.stored_rows import StoredRows
 
 
 def test_rows_in_a_file_read_as_those_of_an_array() -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.data.corpus import Corpus
 from model_core.evaluation.evaluate import Ranked, Truth, future, rank, release_rows, start_replay
 from model_core.evaluation.slices import HISTORY, history_slice, new_items, popularity_slice
 from model_core.evaluation.topn import (
@@ -24,6 +23,7 @@ from model_core.evaluation.topn import (
     novelty,
     ranking_metrics,
 )
+from model_core.inputs.corpus import Corpus
 from model_core.release.folder import Release
 from model_core.release.scorer import Scorer
 

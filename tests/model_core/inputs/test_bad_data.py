@@ -11,8 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model_core.data.corpus import make_corpus
 from model_core.data.datasets import Dataset, Item, load_recbole
+from model_core.inputs.corpus import make_corpus
 from model_core.network.config import TrainConfig
 from model_core.release.folder import MANIFEST, read_release
 from model_core.release.scorer import Scorer
@@ -66,7 +66,7 @@ def test_items_without_any_text_or_edge_are_learned_by_their_ids() -> None:
     data = dataset()
     bare = replace(data, items=[Item(item.item_id, "") for item in data.items])
     actions = ["like" if rating >= 3 else "view" for rating in data.interactions.ratings]
-    silent = make_corpus(bare, actions, WEIGHTS, Vectors(0.0), CONFIG)  # type: ignore[arg-type]
+    silent = make_corpus(bare, actions, WEIGHTS, Vectors(0.0), CONFIG.n_neighbours)
     assert not silent.edges.mask.any()
     config = replace(CONFIG, text_dim=Texts.dim)
     train = TrainConfig(epochs=2, threads=1)
@@ -84,7 +84,7 @@ def test_an_embedding_that_is_not_finite_is_named(value: float) -> None:
     data = dataset()
     actions = ["like"] * len(data.interactions)
     with pytest.raises(ValueError, match="text of item 'i0' must have a finite vector, got NaN or infinity"):
-        make_corpus(data, actions, WEIGHTS, Vectors(value), CONFIG)  # type: ignore[arg-type]
+        make_corpus(data, actions, WEIGHTS, Vectors(value), CONFIG.n_neighbours)
     for kind in ("image", "audio"):
         broken: dict[str, object] = {kind: np.array([0.5, value], np.float32)}
         items = [*data.items[:3], replace(data.items[3], **broken), *data.items[4:]]  # type: ignore[arg-type]

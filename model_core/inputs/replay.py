@@ -5,10 +5,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.data.corpus import Corpus
-from model_core.data.samples import reader_of
+from model_core.data.batches import ItemBatch, ScoreBatch, SparseRows
 from model_core.data.vocabulary import Edges
-from model_core.release.batches import ItemBatch, ScoreBatch, SparseRows
+from model_core.inputs.corpus import Corpus
 from model_core.signals.cold_start import ItemFeatures
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease, Rows
@@ -17,9 +16,11 @@ from model_core.signals.joint import LikedItems, joint_scores
 from model_core.signals.parts import PartsReader
 from model_core.signals.pasts import Pasts, chosen
 from model_core.signals.popularity import Popularity
-from model_core.signals.reader import Drawn
+from model_core.signals.reader import Drawn, Reader
 from model_core.signals.sample_signals import CovisitReplay, Log, UserEvents
 from model_core.signals.trends import Trends, popularity_signal
+
+N_CODES = 256  # of actions
 
 
 def item_batch(corpus: Corpus) -> ItemBatch:
@@ -35,6 +36,19 @@ def item_batch(corpus: Corpus) -> ItemBatch:
 def item_features(corpus: Corpus) -> ItemFeatures:
     """Features of a corpus's items: attributes and texts."""
     return ItemFeatures(item_batch(corpus), len(corpus.vocabulary.entity_rows))
+
+
+def reader_of(
+    edges: Edges, stated: NDArray[np.int64], signals: SignalConfig, history_length: int, n_affinities: int
+) -> Reader:
+    """Make the reader of a log's users: its actions have a release's codes already."""
+    return Reader(
+        signals,
+        history_length=history_length,
+        n_affinities=n_affinities,
+        n_entities=1 + int(max(edges.entities.max(initial=0), stated.max(initial=0))),
+        codes=np.arange(N_CODES),
+    )
 
 
 class Replay:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.network.config import POPULARITY
+POPULARITY, EASE = 1, 2  # their places among the signals; co-visits come first
 
 
 @dataclass(frozen=True, slots=True)

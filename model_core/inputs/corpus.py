@@ -4,20 +4,33 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_core.data.datasets import LARGEST, Dataset, Interactions, Item
+from model_core.data.item_text import item_text
 from model_core.data.vocabulary import Edges, Vocabulary, pad_edges
-from model_core.network.config import ModelConfig
-from model_core.release.text_encoder import TextEncoder, item_text
 from model_core.signals.sample_signals import Log
 from model_core.signals.stated import common_names, stack_stated
 
 log = logging.getLogger(__name__)
 
 ENCODED_AT_ONCE = 1_024
+
+
+class SentenceEncoder(Protocol):
+    """Turns texts into vectors, as `model_core.release.text_encoder.TextEncoder` does.
+
+    name : what it is known by; fingerprint : of its weights, the same for encoders that give the same vectors
+    """
+
+    name: str
+    fingerprint: str
+
+    def encode(self, texts: list[str]) -> NDArray[np.float32]:
+        """Encode texts to (n, T) float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +70,8 @@ def make_corpus(
     dataset: Dataset,
     actions: Sequence[str],
     weights: Mapping[str, float],
-    encoder: TextEncoder,
-    config: ModelConfig,
+    encoder: SentenceEncoder,
+    n_neighbours: int,
     *,
     known: Vocabulary | None = None,
     progress: Callable[[float], None] = lambda share: None,
@@ -71,10 +84,11 @@ def make_corpus(
         The action of each interaction.
     weights
         Every action's reward weight; an action is positive from 1 on.
+    n_neighbours
+        Knowledge-graph edges that are kept of an item.
     known
         Names of a release that is to serve the corpus: its rows of entities and relations are used. Items are
         numbered as the dataset has them all the same.
-
     progress
         Is told which share of the texts is encoded.
 
@@ -118,7 +132,7 @@ def make_corpus(
     if not np.isfinite(text).all():
         name = unique[int(np.flatnonzero(~np.isfinite(text).all(1))[0])].item_id
         raise ValueError(f"text of item {name!r} must have a finite vector, got NaN or infinity")
-    edges = pad_edges(unique, vocabulary, config.n_neighbours)
+    edges = pad_edges(unique, vocabulary, n_neighbours)
     image, audio = _stack("image", unique), _stack("audio", unique)
     stated = stack_stated(dataset.users, users.tolist(), vocabulary.entity_rows)
     named = (encoder.name, encoder.fingerprint)
@@ -142,7 +156,7 @@ def as_known(corpus: Corpus, dataset: Dataset, known: Vocabulary, n_neighbours: 
 
 
 def _encoded(
-    encoder: TextEncoder, texts: Sequence[str], progress: Callable[[float], None]
+    encoder: SentenceEncoder, texts: list[str], progress: Callable[[float], None]
 ) -> NDArray[np.float32]:
     """Encode texts, some at a time, so that whoever waits is told how far it is."""
     parts = []

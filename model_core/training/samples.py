@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.data.stored import StoredRows
 from model_core.data.vocabulary import Edges
+from model_core.inputs.replay import reader_of
 from model_core.network.config import ModelConfig, TrainConfig
 from model_core.signals.cold_start import ItemFeatures
 from model_core.signals.config import SignalConfig
-from model_core.signals.reader import Reader
 from model_core.signals.sample_signals import (
     BLOCK,
     N_SIGNALS,
@@ -25,8 +24,8 @@ from model_core.signals.sample_signals import (
     met_before,
     refits,
 )
+from model_core.training.stored_rows import StoredRows
 
-N_CODES = 256  # of actions
 SHARED = 4
 """Stretches of one length that are told apart from the same items, in a large catalogue."""
 IN_MEMORY = 256_000_000
@@ -241,16 +240,3 @@ def _room(
 ) -> "NDArray[Any] | StoredRows":
     size = n * int(np.prod(shape)) * np.dtype(dtype).itemsize
     return np.zeros((n, *shape), dtype) if size <= IN_MEMORY else StoredRows(n, shape, dtype, folder=folder)
-
-
-def reader_of(
-    edges: Edges, stated: NDArray[np.int64], signals: SignalConfig, history_length: int, n_affinities: int
-) -> Reader:
-    """Make the reader of a log's users: its actions have a release's codes already."""
-    return Reader(
-        signals,
-        history_length=history_length,
-        n_affinities=n_affinities,
-        n_entities=1 + int(max(edges.entities.max(initial=0), stated.max(initial=0))),
-        codes=np.arange(N_CODES),
-    )
