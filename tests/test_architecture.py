@@ -127,6 +127,23 @@ def test_no_folders_import_each_other_in_a_circle_but_those_that_are_listed() ->
     assert unlisted(circles(folder_graph(import_graph(ROOT))), FOLDER_CIRCLES) == []
 
 
+def private_imports(source: str) -> list[str]:
+    """Names with an underscore that a module takes from another one of the packages."""
+    return [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES
+        for alias in node.names
+        if alias.name.startswith("_")
+    ]
+
+
+def test_no_module_imports_a_private_name_of_another() -> None:
+    modules = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    assert {str(path): found for path in modules if (found := private_imports(path.read_text()))} == {}
+    assert private_imports("from streams.decoding.xxh3 import xxh3, _mix") == ["streams.decoding.xxh3._mix"]
+
+
 def unused(graph: Mapping[str, set[str]]) -> set[str]:
     """Modules of the models that nothing of `streams` leads to; a package's own file holds nothing."""
     packages = {module.rpartition(".")[0] for module in graph}

@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.kernels import inner
+from streams.decoding.byte_steps import Data, Table, index_of_text, is_word, skip_digits, skip_space, texts
 from streams.decoding.xxh3 import LONGEST, xxh3
 from streams.events import MAX_COUNT
 from streams.kafka.columns import KEY, KEY_SIZE, VALUE, VALUE_SIZE
-
-Data = NDArray[np.uint8]
-Table = NDArray[np.int64]
 
 # Fields of a click in the order of their bits; ids first, whose spans and hashes are columns.
 NAMES = (
@@ -30,13 +28,6 @@ _NONE, _TEXT, _INTEGER, _DECIMAL, _OTHER = range(5)  # kinds of values: null, ..
 _MOST_DIGITS = 18
 
 njit = numba.njit(cache=True, nogil=True)
-
-
-def texts(names: tuple[bytes, ...]) -> tuple[Data, Table]:
-    """Some short texts for the kernel: their bytes one after another, and where each begins and ends."""
-    bounds = np.zeros(len(names) + 1, np.int64)
-    np.cumsum([len(name) for name in names], out=bounds[1:])
-    return np.frombuffer(b"".join(names), np.uint8), bounds
 
 
 FIELDS = texts(NAMES)
@@ -56,39 +47,6 @@ def _text(data: Data, at: int, end: int) -> int:
 
 
 @inner
-def _which(data: Data, at: int, size: int, texts: Data, bounds: Table) -> int:
-    """Number of the text that data[at:at + size] is, or how many there are if it is none."""
-    for k in range(len(bounds) - 1):
-        begin = bounds[k]
-        if bounds[k + 1] - begin == size:
-            same = True
-            for i in range(size):
-                same &= data[at + i] == texts[begin + i]
-            if same:
-                return k
-    return len(bounds) - 1
-
-
-@inner
-def _space(data: Data, at: int, end: int) -> int:
-    while at < end and (data[at] == 32 or data[at] == 10 or data[at] == 13 or data[at] == 9):
-        at += 1
-    return at
-
-
-@inner
-def _digits(data: Data, at: int, end: int) -> int:
-    while at < end and 48 <= data[at] <= 57:
-        at += 1
-    return at
-
-
-@inner
-def _is(data: Data, at: int, end: int, a: int, b: int, c: int, d: int) -> bool:
-    return at + 4 <= end and data[at] == a and data[at + 1] == b and data[at + 2] == c and data[at + 3] == d
-
-
-@inner
 def _value(data: Data, at: int, end: int) -> tuple[Any, Any, Any]:
     """Kind of the value at `at`, where it ends, and its number; a kind of -1 is not for this reader.
 
@@ -102,7 +60,7 @@ def _value(data: Data, at: int, end: int) -> tuple[Any, Any, Any]:
         stop = _text(data, at + 1, end)
         return np.int64(_TEXT if stop >= 0 else -1), np.int64(stop), nothing
     if 48 <= byte <= 57:
-        stop = _digits(data, at, end)
+        stop = skip_digits(data, at, end)
         if stop - at > _MOST_DIGITS or (byte == 48 and stop - at > 1):
             return np.int64(-1), nothing, nothing
         number = np.int64(0)
@@ -110,16 +68,16 @@ def _value(data: Data, at: int, end: int) -> tuple[Any, Any, Any]:
             number = number * 10 + np.int64(data[k] - 48)
         if stop < end and data[stop] == 46:
             whole = stop
-            stop = _digits(data, whole + 1, end)
+            stop = skip_digits(data, whole + 1, end)
             if not 1 < stop - whole <= _MOST_DIGITS:
                 return np.int64(-1), nothing, nothing
             return np.int64(_DECIMAL), np.int64(stop), nothing
         return np.int64(_INTEGER), np.int64(stop), number
-    if _is(data, at, end, 110, 117, 108, 108):  # null
+    if is_word(data, at, end, 110, 117, 108, 108):  # null
         return np.int64(_NONE), np.int64(at + 4), nothing
-    if _is(data, at, end, 116, 114, 117, 101):  # true
+    if is_word(data, at, end, 116, 114, 117, 101):  # true
         return np.int64(_OTHER), np.int64(at + 4), nothing
-    if _is(data, at + 1, end, 97, 108, 115, 101) and byte == 102:  # false
+    if is_word(data, at + 1, end, 97, 108, 115, 101) and byte == 102:  # false
         return np.int64(_OTHER), np.int64(at + 5), nothing
     return np.int64(-1), nothing, nothing
 
@@ -148,22 +106,22 @@ def _click(
     spans: Table, numbers: Table,
 ) -> bool:  # fmt: skip
     """Read one click: spans (3, 2), begin and size of the ids; numbers (2,), action and time."""
-    at = _space(data, at, end)
+    at = skip_space(data, at, end)
     if at >= end or data[at] != 123:
         return False
     seen = 0
     while True:
-        at = _space(data, at + 1, end)
+        at = skip_space(data, at + 1, end)
         if at >= end or data[at] != 34:
             return False
         stop = _text(data, at + 1, end)
         if stop < 0:
             return False
-        field = _which(data, at + 1, stop - at - 1, fields, field_bounds)
-        at = _space(data, stop + 1, end)
+        field = index_of_text(data, at + 1, stop - at - 1, fields, field_bounds)
+        at = skip_space(data, stop + 1, end)
         if at >= end or data[at] != 58:
             return False
-        at = _space(data, at + 1, end)
+        at = skip_space(data, at + 1, end)
         kind, stop, number = _value(data, at, end)
         if kind < 0:
             return False
@@ -174,14 +132,14 @@ def _click(
             if field <= EVENT:
                 spans[field, 0], spans[field, 1] = at + 1, stop - at - 1
             elif field == ACTION:
-                numbers[0] = _which(data, at + 1, stop - at - 1, names, name_bounds)
+                numbers[0] = index_of_text(data, at + 1, stop - at - 1, names, name_bounds)
             elif field == TIME:
                 numbers[1] = number
-        at = _space(data, stop + 1 if kind == _TEXT else stop, end)
+        at = skip_space(data, stop + 1 if kind == _TEXT else stop, end)
         if at >= end or (data[at] != 44 and data[at] != 125):
             return False
         if data[at] == 125:
-            return _space(data, at + 1, end) == end and seen & _REQUIRED == _REQUIRED
+            return skip_space(data, at + 1, end) == end and seen & _REQUIRED == _REQUIRED
 
 
 @njit

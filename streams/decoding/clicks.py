@@ -8,7 +8,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from streams.decoding.click_kernels import EVENT, FIELDS, ITEM, USER, other_keys, read_clicks, texts
+from streams.decoding.byte_steps import texts
+from streams.decoding.click_kernels import EVENT, FIELDS, ITEM, USER, other_keys, read_clicks
 from streams.decoding.records import (
     EARLIEST_MS,
     FUTURE,

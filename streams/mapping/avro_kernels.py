@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from model_core.kernels import inner
-from streams.decoding.click_kernels import Data, Table, njit
+from streams.decoding.byte_steps import Data, Table
+from streams.decoding.click_kernels import njit
 from streams.kafka.columns import VALUE, VALUE_SIZE
 from streams.mapping.click_kernels import put_number, put_text
 from streams.mapping.json_kernels import is_utf8

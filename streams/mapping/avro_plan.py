@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from streams.decoding.click_kernels import Data, Table
+from streams.decoding.byte_steps import Data, Table
 from streams.kafka.columns import VALUE, VALUE_SIZE, RecordColumns
 from streams.mapping import avro_kernels as k
 from streams.mapping.schemas import Schemas, schema_ids

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.kernels import inner
-from streams.decoding.click_kernels import Data, Table, _digits, _which, njit
+from streams.decoding.byte_steps import Data, Table, index_of_text, skip_digits
+from streams.decoding.click_kernels import njit
 from streams.decoding.xxh3 import LONGEST, xxh3
 from streams.events import MAX_COUNT
 from streams.kafka.columns import KEY, KEY_SIZE, OFFSET, TIMESTAMP, VALUE, VALUE_SIZE
@@ -69,12 +70,12 @@ def _double(data: Data, begin: int, size: int) -> float:
 def _is_number(data: Data, begin: int, size: int, whole: bool) -> bool:
     """Whether a text is digits, of which some may stand behind a point unless it must be whole."""
     end = begin + size
-    at = _digits(data, begin, end)
+    at = skip_digits(data, begin, end)
     if at == begin or size > _EXACT:
         return False
     if at < end and data[at] == 46 and not whole:
         begin = at + 1
-        at = _digits(data, begin, end)
+        at = skip_digits(data, begin, end)
     return bool(at == end and at > begin)
 
 
@@ -244,7 +245,9 @@ def read_mapped(
             kind = slots[slot, KIND]
             if not (kind == TEXT or (plan[ACTION_ROW, 0] == 1 and kind in (INTEGER, BOOLEAN))):
                 continue
-            code = action_codes[_which(data, slots[slot, BEGIN], slots[slot, SIZE], actions, action_bounds)]
+            code = action_codes[
+                index_of_text(data, slots[slot, BEGIN], slots[slot, SIZE], actions, action_bounds)
+            ]
         time = table[k, TIMESTAMP]
         if plan[TIME_ROW, 0] != RECORD_TIME:
             time = time_ms(data, slots, plan[TIME_ROW, 1], plan[TIME_ROW, 0])

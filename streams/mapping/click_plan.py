@@ -7,7 +7,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from streams.decoding.click_kernels import NAMES, Data, Table, texts
+from streams.decoding.byte_steps import Data, Table, texts
+from streams.decoding.click_kernels import NAMES
 from streams.events import Click
 from streams.mapping import click_kernels as k
 from streams.mapping import json_kernels, time_kernels

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.decoding.click_kernels import Data, Table, other_keys, texts
+from streams.decoding.byte_steps import Data, Table, texts
+from streams.decoding.click_kernels import other_keys
 from streams.decoding.clicks import ClickColumns, ReadClicks, accepted_clicks
 from streams.decoding.records import Rejected, decode
 from streams.events import Click, decode_click

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from model_core.kernels import inner
-from streams.decoding.click_kernels import Data, Table, _digits, _is, _space
+from streams.decoding.byte_steps import Data, Table, is_word, skip_digits, skip_space
 
 # Kinds of values. ESCAPED is a text with escapes, OTHER a number with a sign.
 ABSENT, NONE, TEXT, INTEGER, DECIMAL, BOOLEAN, OBJECT, ARRAY, ESCAPED, OTHER = range(-1, 9)
@@ -121,7 +121,7 @@ def _number(data: Data, at: int, end: int, slots: Table, slot: int) -> int:
     kind = INTEGER
     if stop < end and data[stop] == 46:
         whole = stop
-        stop = _digits(data, whole + 1, end)
+        stop = skip_digits(data, whole + 1, end)
         if not 1 < stop - whole <= _MAX_DIGITS:
             return -1
         kind = DECIMAL
@@ -148,11 +148,11 @@ def _scalar(data: Data, at: int, end: int, slots: Table, slot: int) -> Any:
     if byte == 45 or 48 <= byte <= 57:
         return _number(data, at, end, slots, slot)
     kind, size = BOOLEAN, 4
-    if _is(data, at, end, 110, 117, 108, 108):  # null
+    if is_word(data, at, end, 110, 117, 108, 108):  # null
         kind = NONE
-    elif byte == 102 and _is(data, at + 1, end, 97, 108, 115, 101):  # false
+    elif byte == 102 and is_word(data, at + 1, end, 97, 108, 115, 101):  # false
         size = 5
-    elif not _is(data, at, end, 116, 114, 117, 101):  # true
+    elif not is_word(data, at, end, 116, 114, 117, 101):  # true
         return -1
     slots[slot, KIND], slots[slot, BEGIN], slots[slot, SIZE] = kind, at, size
     return at + size
@@ -189,7 +189,7 @@ def walk(
         of it and its colon, the number of its child, and of its object's node. Most objects are alike.
     """
     nobody = len(slots) - 1
-    at = _space(data, at, end)
+    at = skip_space(data, at, end)
     if at >= end or data[at] != 123:
         return False
     at += 1
@@ -199,7 +199,7 @@ def walk(
     key = 0
     while True:
         if at < end and data[at] <= 32:
-            at = _space(data, at, end)
+            at = skip_space(data, at, end)
         if at >= end:
             return False
         array = stack[depth, 1] == 1
@@ -229,7 +229,7 @@ def walk(
                         return False
                     if node >= 0:
                         child = _child(data, at + 1, stop - at - 1, node, nodes, children, names)
-                    at = _space(data, stop + 1, end)
+                    at = skip_space(data, stop + 1, end)
                     if at >= end or data[at] != 58:
                         return False
                     at += 1
@@ -238,7 +238,7 @@ def walk(
                         guesses[key, 2], guesses[key, 3] = child, node
                 key += 1
                 if at < end and data[at] <= 32:
-                    at = _space(data, at, end)
+                    at = skip_space(data, at, end)
                 if at >= end:
                     return False
             node, slot = -1, nobody
@@ -266,7 +266,7 @@ def walk(
                 return False
             fresh = False
             if at < end and data[at] <= 32:
-                at = _space(data, at, end)
+                at = skip_space(data, at, end)
             if at >= end:
                 return False
             if data[at] == 44:
@@ -278,7 +278,7 @@ def walk(
         # An object or array has ended; so may have those around it.
         while True:
             depth -= 1
-            at = _space(data, at, end)
+            at = skip_space(data, at, end)
             if depth < 0:
                 return at == end
             if at >= end:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from model_core.kernels import inner
-from streams.decoding.click_kernels import Data, Table, _digits
+from streams.decoding.byte_steps import Data, Table, skip_digits
 from streams.mapping.json_kernels import BEGIN, DECIMAL, INTEGER, KIND, NUMBER, SIZE, TEXT
 
 # Where a time comes from.
@@ -47,7 +47,7 @@ def iso_ms(data: Data, at: int, size: int) -> int:
     ms: Any = np.int64(0)
     at += 19
     if at < end and data[at] == 46:
-        stop = _digits(data, at + 1, end)
+        stop = skip_digits(data, at + 1, end)
         if stop - at != 4 and stop - at != 7:
             return -1
         ms = _two(data, at + 1) * 10 + np.int64(data[at + 3]) - 48
@@ -72,7 +72,7 @@ def iso_ms(data: Data, at: int, size: int) -> int:
 def _decimal_seconds(data: Data, begin: int, size: int, whole: int) -> int:
     """Milliseconds of a plain decimal of seconds, -1 where rounding might go either way."""
     end = begin + size
-    point = _digits(data, begin, end)
+    point = skip_digits(data, begin, end)
     ms: Any = np.int64(0)
     rest, scale = 0.0, 1.0
     for k in range(3):

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from streams.decoding.click_kernels import FIELDS, read_clicks, texts
+from streams.decoding.byte_steps import texts
+from streams.decoding.click_kernels import FIELDS, read_clicks
 from streams.decoding.clicks import click_columns
 from streams.decoding.records import Rejected, decode, why_undecodable
 from streams.events import (

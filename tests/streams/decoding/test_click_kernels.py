@@ -7,7 +7,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.decoding.click_kernels import EVENT, FIELDS, ITEM, NAMES, USER, read_clicks, texts
+from streams.decoding.byte_steps import texts
+from streams.decoding.click_kernels import EVENT, FIELDS, ITEM, NAMES, USER, read_clicks
 from streams.events import decode_click
 from streams.kafka.columns import Record, RecordColumns
 
