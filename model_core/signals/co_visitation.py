@@ -37,18 +37,6 @@ from model_core.signals.horizons import HORIZONS
 from model_core.signals.reserved import room, with_room
 from model_core.signals.sparse import Sums, merge_signals
 
-__all__ = [
-    "CoVisitation",
-    "pair_counts",
-    "pair_weights",
-    "previous_items",
-    "read_weights",
-    "sparse_scores",
-    "tempered",
-    "total_popularity",
-    "warm",
-]
-
 WEIGHT_UNIT = 1 << 16
 LIKELY_GROUPS = 1 << 22  # reserved; what comes beyond is copied once, to twice the room
 NO_MOMENTS = horizons.packed(np.zeros((1, HORIZONS), np.float32), np.full((1, 2), groups.NO_TIME, np.int64))

@@ -3,13 +3,8 @@ import pytest
 import torch
 
 from model_core.network.config import ModelConfig
-from model_core.signals.co_visitation import (
-    WEIGHT_UNIT,
-    CoVisitation,
-    previous_items,
-    sparse_scores,
-    total_popularity,
-)
+from model_core.signals.co_visitation import WEIGHT_UNIT, CoVisitation, sparse_scores, total_popularity
+from model_core.signals.co_visitation_reads import previous_items
 from model_core.signals.sparse import scatter
 from model_core.training.checkpoint import Checkpoint
 from tests.benchmarks.rivals.sequences import (

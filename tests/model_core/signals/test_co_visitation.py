@@ -8,11 +8,11 @@ from model_core.signals.co_visitation import (
     WEIGHT_UNIT,
     CoVisitation,
     pair_counts,
-    previous_items,
     read_weights,
     sparse_scores,
     total_popularity,
 )
+from model_core.signals.co_visitation_reads import previous_items
 from model_core.signals.config import SignalConfig
 from model_core.signals.parts import PartsReader
 from model_core.signals.pasts import Window, recent

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from model_core.signals import co_visitation
-from model_core.signals.co_visitation import CoVisitation, previous_items
+from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.co_visitation_reads import previous_items
 from model_core.signals.ease import fit_ease
 from model_core.signals.evidence import covisit_parts, ease_parts, strongest
 from model_core.signals.sparse import scatter

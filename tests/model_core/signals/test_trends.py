@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from model_core.signals.co_visitation import CoVisitation, previous_items
+from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.co_visitation_reads import previous_items
 from model_core.signals.horizons import DAY_MS, HALF_LIVES_MS, HORIZONS, HOUR_MS
 from model_core.signals.parts import PartsReader
 from model_core.signals.trends import AGE, IDLE, N_SIGNALS, NEW, OLD, POPULAR, QUIET, Trends, signals_of

@@ -2,7 +2,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from model_core.signals.co_visitation import CoVisitation, previous_items
+from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.co_visitation_reads import previous_items
 from streams.durability.covisit_restore import restore_covisits
 from streams.durability.covisit_rows import take_covisits
 from streams.kafka.columns import RecordColumns
