@@ -1,9 +1,8 @@
-"""Top-N by random splits: the protocol of RecBole's general recommenders, its metrics, and how sure they are.
+"""Lists of the best items: metrics of them, and how sure their means are.
 
-Interactions are split 8:1:1 within each user; every item is ranked except those the user met in training
-(and, at test, in validation); metrics are means over users. The definitions are those of RecBole's
-documentation (https://recbole.io/docs/recbole/recbole.evaluator.metrics.html). Relations between users and
-items are dense bool matrices here, since the scores ranked are dense too.
+The metrics' definitions are those of RecBole's documentation
+(https://recbole.io/docs/recbole/recbole.evaluator.metrics.html), and they are means over users. Relations
+between users and items are dense bool matrices here, since the scores ranked are dense too.
 """
 
 from dataclasses import dataclass
@@ -21,15 +20,6 @@ BLOCK = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    """Disjoint parts of the interactions: train, validation, test : (n_users, n_items) bool."""
-
-    train: Bools
-    validation: Bools
-    test: Bools
-
-
-@dataclass(frozen=True, slots=True)
 class Estimate:
     """A mean with its confidence interval, and the p value of a true mean of zero."""
 
@@ -37,55 +27,6 @@ class Estimate:
     low: float
     high: float
     p_value: float
-
-
-def random_split(
-    users: NDArray[np.integer],
-    items: NDArray[np.integer],
-    n_users: int,
-    n_items: int,
-    *,
-    seed: int,
-    fractions: tuple[float, float] = (0.1, 0.1),
-) -> Split:
-    """Split each user's distinct items at random; what the held-out parts round off stays in training.
-
-    As in RecBole, a held-out part that would be a fraction of one item gets one while training keeps
-    another; the test part is served first.
-
-    Parameters
-    ----------
-    users, items : (n,) rows
-    fractions
-        Of the validation and of the test part.
-
-    Raises
-    ------
-    ValueError
-        If the fractions are negative or leave nothing to train on.
-    """
-    if min(fractions) < 0 or sum(fractions) >= 1:
-        raise ValueError(f"fractions must be at least 0 and sum to less than 1, got {fractions}")
-    pairs = np.unique(np.asarray(users, np.int64) * n_items + items)
-    pairs = np.random.default_rng(seed).permutation(pairs)
-    pairs = pairs[np.argsort(pairs // n_items, kind="stable")]
-    user, item = pairs // n_items, pairs % n_items
-    size = np.bincount(user, minlength=n_users)
-    place = np.arange(len(pairs)) - (np.cumsum(size) - size)[user]
-    exact = np.outer(fractions, size) + 1e-9  # products such as 0.29 * 100 must not round below 29
-    held = exact.astype(np.int64)
-    train = size - held.sum(0)
-    for part in (1, 0):
-        lifted = (fractions[part] > 0) & (exact[part] < 1) & (train > 1)
-        held[part] += lifted
-        train -= lifted
-    first, second = train[user], (train + held[0])[user]
-    parts = []
-    for chosen in (place < first, (place >= first) & (place < second), place >= second):
-        matrix = np.zeros((n_users, n_items), np.bool_)
-        matrix[user[chosen], item[chosen]] = True
-        parts.append(matrix)
-    return Split(*parts)
 
 
 def top_items(scores: NDArray[np.floating], seen: Bools, k: int) -> Rows:
@@ -196,16 +137,6 @@ def popularity_buckets(met: Bools, n_buckets: int) -> Rows:
     bucket = np.empty(len(counts), np.int64)
     bucket[order] = before * n_buckets // max(int(counts.sum()), 1)
     return np.minimum(bucket, n_buckets - 1)
-
-
-def recall_by_bucket(top: Rows, relevant: Bools, buckets: Rows) -> Floats:
-    """Share of all relevant (user, item) pairs of a bucket that the lists hold: (n_buckets,), NaN if none."""
-    n_buckets = int(buckets.max()) + 1
-    listed = np.zeros_like(relevant)
-    np.put_along_axis(listed, top, True, axis=1)
-    found = np.bincount(buckets, (listed & relevant).sum(0), n_buckets)
-    total = np.bincount(buckets, relevant.sum(0), n_buckets)
-    return found / np.where(total > 0, total, np.nan)
 
 
 def estimate(values: NDArray[np.floating], *, level: float = 0.95) -> Estimate:

@@ -109,10 +109,5 @@ class CommitLedger:
         for partition in partitions:
             self._books.pop(partition, None)
 
-    def open_ranges(self, partition: tuple[str, int]) -> int:
-        """Ranges not yet complete."""
-        book = self._books.get(partition)
-        return len(book.ranges) if book else 0
-
     def __iter__(self) -> Iterator[tuple[str, int]]:
         return iter(list(self._books))

@@ -331,16 +331,13 @@ class Catalogue:
         out[n:] = False
         out[:n] = windows.open(now_ms, slice(n))
 
-    def rows_with(self, relation: str, values: Iterable[str]) -> NDArray[np.int32]:
-        """Rows of the items that have an edge of this relation to one of the values: (n,) int32, ascending.
-
-        Not to be written into.
-        """
-        found = self.postings(relation, values)
-        return found[0] if len(found) == 1 else np.unique(np.concatenate([_NO_ROWS, *found]))
-
     def postings(self, relation: str, values: Iterable[str]) -> list[NDArray[np.int32]]:
-        """Return what `rows_with` unites, a list of rows for each value; any thread may read them."""
+        """Rows of the items with an edge of this relation, a list for each of the values that is known.
+
+        Returns
+        -------
+        (n,) int32 each, ascending; any thread may read them
+        """
         code = self._relations.row_of(relation)
         if code < 0:
             return []
@@ -376,6 +373,3 @@ class Catalogue:
         mask : (n,) bool
         """
         return self._vectors[kind].read(rows, dim)
-
-
-_NO_ROWS = np.zeros(0, np.int32)

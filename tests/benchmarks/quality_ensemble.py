@@ -23,16 +23,11 @@ from rich.console import Console
 from rich.table import Table
 
 from model_core.data.datasets import load_recbole
-from model_core.evaluation.topn import (
-    estimate,
-    paired_difference,
-    random_split,
-    ranking_metrics,
-    top_items,
-)
+from model_core.evaluation.topn import estimate, paired_difference, ranking_metrics, top_items
 from model_core.release.scorer import Scorer
 from model_core.training.recipe import Recipe
 from streams.bench.graphs import time_scorer
+from tests.benchmarks.random_split import random_split
 from tests.benchmarks.topn_release import release_scores
 
 K, ROUNDS, SECONDS = 10, 5, 0.5

@@ -28,15 +28,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn.models import LightGCN
 
-from model_core.evaluation.topn import (
-    Split,
-    estimate,
-    paired_difference,
-    random_split,
-    ranking_metrics,
-    top_items,
-)
+from model_core.evaluation.topn import estimate, paired_difference, ranking_metrics, top_items
 from model_core.signals.ease import fit_ease
+from tests.benchmarks.random_split import Split, random_split
 from tests.benchmarks.rivals.fused_linear import FusedLinear, entity_kernel, low_pass, ridge_without_self
 from tests.benchmarks.rivals.graph_encoder import Edges, JoinedGraph
 from tests.benchmarks.rivals.graph_recommender import (

@@ -25,10 +25,11 @@ from scipy import stats
 from scipy.special import ndtr
 
 from model_core.data.datasets import load_recbole
-from model_core.evaluation.topn import random_split, ranking_metrics, top_items
+from model_core.evaluation.topn import ranking_metrics, top_items
 from model_core.privacy.config import Privacy
 from model_core.privacy.counts import PrivateCounts, denoised, gaussian_sigma, noises, private_counts
 from model_core.training.private import private_ease
+from tests.benchmarks.random_split import random_split
 
 EPSILONS = (1.0, 4.0, 8.0, math.inf)
 SHADOWS = 4

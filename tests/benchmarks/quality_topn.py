@@ -27,7 +27,6 @@ import torch
 from model_core.data.datasets import Dataset, load_recbole
 from model_core.data.item_text import item_text
 from model_core.evaluation.topn import (
-    Split,
     coverage,
     estimate,
     gini,
@@ -35,9 +34,7 @@ from model_core.evaluation.topn import (
     novelty,
     paired_difference,
     popularity_buckets,
-    random_split,
     ranking_metrics,
-    recall_by_bucket,
     top_items,
 )
 from model_core.signals.config import SignalConfig
@@ -45,6 +42,7 @@ from model_core.signals.ease import fit_ease
 from model_core.training.linear import FACTORS, SHARES
 from model_core.training.recipe import Recipe
 from streams.items.text_encoder import named_encoder
+from tests.benchmarks.random_split import Split, random_split, recall_by_bucket
 from tests.benchmarks.rivals.fused_linear import (
     FusedConfig,
     entity_kernel,

@@ -12,13 +12,13 @@ import numpy as np
 
 from model_core.data.datasets import Dataset, Interactions
 from model_core.evaluation.evaluate import start_replay
-from model_core.evaluation.topn import Split
 from model_core.inputs.corpus import make_corpus
 from model_core.release.scorer import Scorer
 from model_core.training.recipe import Recipe
 from model_core.training.train import train_release
 from streams.items.text_encoder import named_encoder
 from streams.settings import Settings
+from tests.benchmarks.random_split import Split
 
 BATCH = 32
 

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_core.evaluation.topn import random_split, ranking_metrics, top_items
+from model_core.evaluation.topn import ranking_metrics, top_items
 from model_core.signals.ease import fit_ease
+from tests.benchmarks.random_split import random_split
 from tests.benchmarks.rivals.fused_linear import (
     FusedConfig,
     entity_kernel,

@@ -147,7 +147,7 @@ async def test_a_row_is_another_items_only_two_sweeps_after_nobody_needs_it(
         await worker.deliver()
         assert index.row_of(same[1]) == row
         assert life.shared.catalogue.title(row) == same[1]
-        assert [index.ids[k] for k in life.shared.catalogue.rows_with("genre", ["x"])] == []
+        assert not any(map(len, life.shared.catalogue.postings("genre", ["x"])))
 
 
 async def test_a_deleted_item_that_is_described_again_is_served_again(make_memory: MakeMemory) -> None:
