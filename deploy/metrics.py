@@ -7,8 +7,8 @@ from streams.canary.trips import DESCRIBED as CANARY
 from streams.canary.trips import STAGES as TRIP_STAGES
 from streams.metrics import REASON_LABELS, Described, Metrics, tables
 from streams.ope.live import DESCRIBED as OPE
-from streams.trainer.told import CAUSES, OUTCOMES
-from streams.trainer.told import DESCRIBED as TRAINER
+from streams.trainer.metrics import CAUSES, OUTCOMES
+from streams.trainer.metrics import DESCRIBED as TRAINER
 
 OUTPUT = Path(__file__).parent / "metrics.md"
 

@@ -17,7 +17,7 @@ import typer
 from streams.cache import keep_kernels_writable
 from streams.errors import EXIT_CODES, SlatestreamError, is_memory_fault, what_helps
 from streams.lazy_commands import LazyCommands
-from streams.plain_words import in_plain_words
+from streams.validation_messages import in_plain_words
 
 MULTIPROCESS = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 """Variables by which the processes of another service share metrics in files; ours has one process."""

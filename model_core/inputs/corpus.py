@@ -13,7 +13,7 @@ from model_core.data.datasets import LARGEST, Dataset, Interactions, Item
 from model_core.data.item_text import item_text
 from model_core.data.vocabulary import Edges, Vocabulary, pad_edges
 from model_core.signals.sample_signals import Log
-from model_core.signals.stated import common_names, stack_stated
+from model_core.signals.stated_preferences import common_names, stack_stated
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,8 @@ class Corpus:
     text : (n_items, T) float32, a zero row where an item has no text; image, audio : alike, of width 0
         where no item has one
     text_encoder : its name and fingerprint
-    stated : (n_users, MAX_STATED) int64, entities that users state, 0 = padding (`model_core.signals.stated`)
+    stated : (n_users, MAX_STATED) int64, entities that users state, 0 = padding; see
+        `model_core.signals.stated_preferences`
     """
 
     log: Log

@@ -18,7 +18,7 @@ from model_core.signals.pasts import (
     positives,
     recent,
 )
-from model_core.signals.stated import join_stated
+from model_core.signals.stated_preferences import join_stated
 
 
 class Drawn(NamedTuple):

@@ -190,7 +190,7 @@ def collect_samples(
 
     Parameters
     ----------
-    stated : (n_users, MAX_STATED) int64, of `model_core.signals.stated`
+    stated : (n_users, MAX_STATED) int64, of `model_core.signals.stated_preferences`
     folder : where signals lie that are more than `IN_MEMORY`; that of temporary files when None
     progress : is told which share of the targets is done, from 0 to 1
     """

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from streams.api.problems import Problem
 from streams.errors import ConfigurationError
-from streams.plain_words import in_plain_words
 from streams.settings.tokens import Scope, TokenSettings
+from streams.validation_messages import in_plain_words
 
 log = logging.getLogger(__name__)
 

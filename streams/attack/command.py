@@ -21,7 +21,7 @@ from streams.bench.report import write_report
 from streams.demo.dataset import fetch
 from streams.errors import ConfigurationError, SlatestreamError
 from streams.items.table import load_scorer
-from streams.releases.opening import check_release
+from streams.releases.options import check_release
 from streams.session.machine import machine
 from streams.settings import Settings, load_settings
 

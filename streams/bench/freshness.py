@@ -25,8 +25,8 @@ from streams.errors import SlatestreamError
 from streams.events import Click, Content, Recommendation, Request, encode
 from streams.kafka.publisher import Publisher
 from streams.session.cluster import cluster
-from streams.session.ending import clean_exit
 from streams.session.machine import machine
+from streams.session.shutdown import clean_exit
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
 

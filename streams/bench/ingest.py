@@ -26,8 +26,8 @@ from streams.kafka.partitioner import partitions_of
 from streams.kafka.publisher import Publisher, Row
 from streams.kafka.topics import topic_name, topic_partitions
 from streams.session.cluster import cluster
-from streams.session.ending import clean_exit
 from streams.session.machine import machine
+from streams.session.shutdown import clean_exit
 from streams.settings import Settings
 from streams.worker.process import MetricsReading, WorkerProcess, same_topics
 

@@ -21,8 +21,8 @@ from streams.errors import SlatestreamError
 from streams.kafka.partitioner import partitions_of
 from streams.kafka.topics import topic_name
 from streams.session.cluster import cluster
-from streams.session.ending import clean_exit
 from streams.session.machine import machine
+from streams.session.shutdown import clean_exit
 from streams.settings import Settings
 from streams.state.catalogue import encode_item_state
 from streams.worker.process import WorkerProcess, same_topics

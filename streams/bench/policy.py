@@ -18,8 +18,8 @@ from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
 from streams.bench.report import print_table, speaker, write_report
 from streams.errors import ConfigurationError
-from streams.session.ending import clean_exit
 from streams.session.machine import machine
+from streams.session.shutdown import clean_exit
 
 ENTITIES, RELATIONS, GENRES = 3_000, 8, 19
 LEARNED, REWARDED = 20_000, 2_000  # impressions and rewards that every policy has learned from

@@ -46,12 +46,12 @@ from streams.demo.taste import LIKED
 from streams.errors import SlatestreamError
 from streams.events import Click, Request
 from streams.kafka.publisher import Publisher
-from streams.releases.opening import check_release
+from streams.releases.options import check_release
 from streams.session.catching_up import caught_up
 from streams.session.changing_over import change_over
 from streams.session.cluster import cluster
-from streams.session.ending import clean_exit, keep_checking, race
 from streams.session.machine import machine
+from streams.session.shutdown import clean_exit, keep_checking, race
 from streams.session.training import train
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics

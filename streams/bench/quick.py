@@ -23,8 +23,8 @@ from streams.bench.world import catalogue_rows, publish_all, random_release
 from streams.errors import SlatestreamError
 from streams.kafka.topics import topic_name
 from streams.session.cluster import cluster
-from streams.session.ending import clean_exit
 from streams.session.machine import machine
+from streams.session.shutdown import clean_exit
 from streams.worker.process import WorkerProcess, same_topics
 
 ITEMS, USERS, KNOWN = 2_000, 5_000, 300

@@ -17,10 +17,10 @@ from streams.bench.report import print_table, speaker, write_report
 from streams.bench.steps import Steps
 from streams.bench.world import random_release
 from streams.errors import ConfigurationError
-from streams.releases.opening import check_release
+from streams.releases.options import check_release
 from streams.session.cluster import cluster
-from streams.session.ending import clean_exit
 from streams.session.machine import machine
+from streams.session.shutdown import clean_exit
 from streams.settings import Settings
 from streams.worker.process import WorkerError, WorkerProcess, same_topics
 

@@ -19,8 +19,8 @@ from streams.bench.world import history_rows, publish_all
 from streams.errors import SlatestreamError
 from streams.kafka.topics import topic_name, topic_partitions
 from streams.session.cluster import cluster
-from streams.session.ending import clean_exit
 from streams.session.machine import machine
+from streams.session.shutdown import clean_exit
 from streams.settings import Settings
 from streams.worker.process import WorkerError, WorkerProcess, same_topics
 

@@ -22,8 +22,8 @@ from streams.bench.work import Work
 from streams.bench.world import catalogue_rows, publish_all, random_release
 from streams.kafka.topics import topic_name
 from streams.session.cluster import cluster
-from streams.session.ending import clean_exit
 from streams.session.machine import machine
+from streams.session.shutdown import clean_exit
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
 

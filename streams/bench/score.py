@@ -15,9 +15,9 @@ from streams.bench.report import plot_curves, print_table, speaker, write_report
 from streams.bench.steps import Steps
 from streams.bench.world import random_release
 from streams.errors import ConfigurationError
-from streams.releases.opening import check_release
-from streams.session.ending import clean_exit
+from streams.releases.options import check_release
 from streams.session.machine import machine
+from streams.session.shutdown import clean_exit
 
 PRECISIONS = ("fp32", "int8", "fp16")
 GPU = "CUDAExecutionProvider"

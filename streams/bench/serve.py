@@ -15,9 +15,9 @@ from streams.bench.stages import Stage
 from streams.bench.steps import Steps
 from streams.bench.world import random_release
 from streams.errors import ConfigurationError
-from streams.releases.opening import check_release
-from streams.session.ending import clean_exit
+from streams.releases.options import check_release
 from streams.session.machine import machine
+from streams.session.shutdown import clean_exit
 
 SETUP_S = 40.0  # a broker, a worker, a catalogue: as expected before it is known
 COLUMNS = (

@@ -31,8 +31,8 @@ from streams.kafka.topics import topic_name
 from streams.releases.changes import Kind, ReleaseChange, encode_change
 from streams.releases.store import ReleaseStore
 from streams.session.cluster import cluster
-from streams.session.ending import clean_exit
 from streams.session.machine import machine
+from streams.session.shutdown import clean_exit
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
 

@@ -20,10 +20,10 @@ from streams.client import SlateClient
 from streams.errors import ConfigurationError, SlatestreamError
 from streams.events import Click, Request
 from streams.kafka.partitioner import partition_of
-from streams.releases.opening import check_release
+from streams.releases.options import check_release
 from streams.session.cluster import cluster
-from streams.session.ending import clean_exit
 from streams.session.machine import machine
+from streams.session.shutdown import clean_exit
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
 

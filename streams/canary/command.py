@@ -13,7 +13,7 @@ from streams.commands.ask import check_url
 from streams.errors import SlatestreamError
 from streams.kafka.connected import run_connected
 from streams.metrics.port import metrics_port
-from streams.session.ending import clean_exit, race
+from streams.session.shutdown import clean_exit, race
 from streams.settings import Settings, load_settings
 
 

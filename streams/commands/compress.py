@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from streams.commands.refuse import check_release_folder
+from streams.commands.option_checks import check_release_folder
 from streams.errors import SlatestreamError
 
 

@@ -95,9 +95,9 @@ def read_data(data: Path, settings: Settings, how: HowRead, console: Console) ->
 
 
 def _read(data: Path, settings: Settings, how: HowRead) -> "Reading":
-    from streams.importing.choices import Choices
     from streams.importing.command import as_fields
     from streams.importing.dataset import read_dataset
+    from streams.importing.options import Choices
 
     latest = int(time.time() * 1000) + settings.max_future_ms
     choices = Choices(known_actions=tuple(settings.actions), latest_ms=latest, like_from=how.like_from)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.commands.dataset import Data, HowRead, LikeFrom, Map, Strict, read_data
-from streams.commands.refuse import check_device
+from streams.commands.option_checks import check_device
 from streams.commands.stages import Stages, show_stages
 from streams.errors import SlatestreamError
 from streams.settings import Settings, load_settings

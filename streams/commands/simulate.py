@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from model_core.data.datasets import load_recbole
-from streams.commands.refuse import check_device
+from streams.commands.option_checks import check_device
 from streams.commands.stages import show_stages
 from streams.commands.tastes import fit_tastes
 from streams.demo.dataset import fetch
 from streams.errors import SlatestreamError
-from streams.session.ending import clean_exit
+from streams.session.shutdown import clean_exit
 from streams.settings import load_settings
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from streams.commands.dataset import Data, HowRead, LikeFrom, Map, Strict, check_there, read_data
-from streams.commands.refuse import check_device, check_release_folder
+from streams.commands.option_checks import check_device, check_release_folder
 from streams.commands.stages import Stages, show_stages
 from streams.commands.train_policy import (
     Algorithm,

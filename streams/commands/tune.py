@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.commands.dataset import Data, HowRead, LikeFrom, Map, Strict, check_there
-from streams.commands.refuse import check_device
+from streams.commands.option_checks import check_device
 from streams.commands.stages import show_stages
 from streams.commands.train import (
     AsJson,

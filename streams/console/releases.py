@@ -12,7 +12,7 @@ from streams.errors import SlatestreamError
 from streams.releases import actions
 from streams.releases.actions import Actor, Done
 from streams.releases.changes import ReleaseChange, fold_changes, read_changes
-from streams.releases.opening import open_store, whoami
+from streams.releases.options import open_store, whoami
 from streams.releases.store import Stored
 from streams.settings import Settings
 

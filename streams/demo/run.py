@@ -26,11 +26,11 @@ from streams.demo.table import show
 from streams.demo.taste import population
 from streams.demo.users import Simulation, Traffic
 from streams.kafka.publisher import Publisher
-from streams.releases.opening import check_release
+from streams.releases.options import check_release
 from streams.session.catching_up import caught_up
 from streams.session.cluster import cluster
-from streams.session.ending import clean_exit, keep_checking, race
 from streams.session.machine import machine
+from streams.session.shutdown import clean_exit, keep_checking, race
 from streams.session.training import train
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, environment, same_topics

@@ -26,7 +26,7 @@ from streams.federation.files import Kind
 from streams.kafka.log import Log
 from streams.learning.learned import SCHEMA_VERSION, Learned, encode_learned
 from streams.settings import Settings
-from streams.state.spaces import Spaces
+from streams.state.feature_spaces import Spaces
 from streams.verify.offline import Counting, Offline
 from streams.verify.run import Committed
 

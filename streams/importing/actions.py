@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from streams.field_names import ACTIONS, AMOUNTS, folded
-from streams.importing.choices import Choices
 from streams.importing.columns import ColumnPlan
 from streams.importing.faults import FileError, RowFault
+from streams.importing.options import Choices
 from streams.importing.values import are_verdicts, as_flag, as_text, as_verdict, make_number, numbers
 
 LIKE_SHARE = 0.8  # of the highest rating: 4 of 5 stars, 8 of 10

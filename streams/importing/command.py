@@ -15,9 +15,9 @@ from rich.console import Console
 
 from streams.errors import SlatestreamError
 from streams.field_names import NAMES
-from streams.importing.asking import Understood, asker, understand
-from streams.importing.choices import Choices
 from streams.importing.faults import FileError
+from streams.importing.options import Choices
+from streams.importing.prompts import Understood, asker, understand
 from streams.importing.run import Options, Outcome, Source, import_files
 from streams.importing.show import show_outcomes, show_sources, shown_progress
 from streams.kafka.connected import run_connected

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from model_core.data.datasets import Dataset, Interactions, Item, User, read_embeddings, read_triples
 from streams.events import Click, Content, UserUpdate
-from streams.importing.choices import Choices
 from streams.importing.columns import ColumnPlan, Told, make_plan
 from streams.importing.delimited import ATOMIC, MOVIELENS
 from streams.importing.faults import FileError, Refused
+from streams.importing.options import Choices
 from streams.importing.records import make_values, records
 from streams.importing.run import Source
 from streams.importing.tables import open_table

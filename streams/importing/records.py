@@ -8,10 +8,10 @@ import xxhash
 
 from streams.events import MAX_ID_LENGTH, Click, Content, UserUpdate, encode
 from streams.importing.actions import make_action
-from streams.importing.choices import Choices
 from streams.importing.columns import ColumnPlan
 from streams.importing.faults import AmbiguousDates, FileError, Refused, RowFault
 from streams.importing.moments import day_or_month, in_words, make_time, time_unit
+from streams.importing.options import Choices
 from streams.importing.values import (
     MAX_TEXT,
     are_float_ids,

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO, TypeAlias
 
 from streams.demo.publish import CHUNK, publish_rows
-from streams.importing.choices import Choices
 from streams.importing.columns import KINDS, ColumnPlan, Told, make_plan
 from streams.importing.faults import FileError, Refused
+from streams.importing.options import Choices
 from streams.importing.records import Record, make_maker, records
 from streams.importing.resume import Resume
 from streams.importing.tables import open_table

@@ -21,7 +21,7 @@ from streams.ope.estimates import DEFAULT_ESTIMATORS, Sampling
 from streams.ope.live import Window, follow
 from streams.ope.log import Reward, SlateLog
 from streams.ope.report import Report, as_json, count, evaluate_columns, show
-from streams.session.ending import clean_exit
+from streams.session.shutdown import clean_exit
 from streams.settings import Settings, load_settings
 
 SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}

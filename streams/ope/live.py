@@ -19,7 +19,7 @@ from streams.metrics.port import metrics_port
 from streams.ope.estimates import Sampling
 from streams.ope.log import MALFORMED, Reward, SlateLog
 from streams.ope.report import Report, count, evaluate_columns, table
-from streams.session.ending import race
+from streams.session.shutdown import race
 from streams.settings import Settings
 
 

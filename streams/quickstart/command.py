@@ -13,8 +13,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from streams.importing.asking import asker, understand
-from streams.importing.choices import Choices
 from streams.importing.columns import MissingColumn
 from streams.importing.command import (
     Action,
@@ -32,13 +30,15 @@ from streams.importing.command import (
     check_rejected,
     reading,
 )
+from streams.importing.options import Choices
+from streams.importing.prompts import asker, understand
 from streams.importing.run import Options, Source
 from streams.importing.show import show_sources
 from streams.quickstart.checks import check_settings, check_tools, ports
 from streams.quickstart.folder import Folder, open_folder
 from streams.quickstart.serve import Served, Serving, Wanted, changed_over, served
 from streams.quickstart.steps import broker, is_trained, look, publish, train
-from streams.session.ending import clean_exit
+from streams.session.shutdown import clean_exit
 from streams.settings import Settings, load_settings
 
 TOLERATED = 0.1

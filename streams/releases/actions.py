@@ -15,7 +15,7 @@ from streams.releases.changes import (
     publish_change,
     read_changes,
 )
-from streams.releases.opening import check, one_of
+from streams.releases.options import check, one_of
 from streams.settings import Settings
 
 if TYPE_CHECKING:  # it reads the files of releases, for which NumPy is imported: not for a --help

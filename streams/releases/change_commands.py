@@ -9,7 +9,7 @@ import typer
 from streams.kafka.connected import run_connected
 from streams.releases import actions
 from streams.releases.actions import Actor, Done, servable, share_of
-from streams.releases.opening import (
+from streams.releases.options import (
     AsJson,
     By,
     ConfigFile,

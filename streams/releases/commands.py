@@ -28,7 +28,7 @@ from streams.releases.changes import (
     live_at,
     read_changes,
 )
-from streams.releases.opening import AsJson, ConfigFile, StoreUrl, Version, one_of, open_store
+from streams.releases.options import AsJson, ConfigFile, StoreUrl, Version, one_of, open_store
 from streams.settings import load_settings
 
 if TYPE_CHECKING:  # it reads the files of releases, for which NumPy is imported: not for a --help

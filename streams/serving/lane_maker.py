@@ -23,9 +23,9 @@ from streams.serving.previews import Previews
 from streams.serving.request_batch import RequestBatches
 from streams.serving.slates import SlateMaker
 from streams.settings import Settings
+from streams.state.feature_spaces import Spaces
 from streams.state.shard import Shard
 from streams.state.shared import SharedState
-from streams.state.spaces import Spaces
 from streams.why.signal_sources import SignalSources
 from streams.why.slate_reasons import SlateReasons
 

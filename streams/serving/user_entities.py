@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.signals.stated import MAX_STATED, stated_names, stated_rows
+from model_core.signals.stated_preferences import MAX_STATED, stated_names, stated_rows
 from streams.state.profiles import Stated
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import SettingsError
 
-from streams.plain_words import in_plain_words
+from streams.validation_messages import in_plain_words
 
 Fields = Mapping[str, FieldInfo]
 _NESTS = re.compile(r"dict|list|tuple|Mapping")

@@ -26,9 +26,9 @@ from pydantic import (
 
 from streams.errors import ConfigurationError
 from streams.events import Click, Content, Request, UserUpdate
-from streams.plain_words import in_plain_words
 from streams.settings.source_paths import Path as ValuePath
 from streams.settings.source_paths import parse, parse_template
+from streams.validation_messages import in_plain_words
 
 Target = Literal["clicks", "content", "users", "requests"]
 

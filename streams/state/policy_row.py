@@ -3,8 +3,8 @@
 import msgspec
 
 from streams.events import UNDECODABLE
+from streams.state.feature_spaces import SpaceRow, space_key
 from streams.state.row_versions import unreadable
-from streams.state.spaces import SpaceRow, space_key
 
 STATISTICS_PREFIX = b"statistics\0"
 ARM_PREFIX = b"arm\0"

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.statistics.sums import Statistics
+from streams.state.feature_spaces import KEPT
 from streams.state.policy_row import arm_key
-from streams.state.spaces import KEPT
 
 
 class ReleaseStatistics:

@@ -14,12 +14,12 @@ from online_learning.statistics.position_bias import PositionStatistics, power_l
 from streams.events import MAX_SLATE
 from streams.kafka.progress import RecentIds
 from streams.settings import Settings
+from streams.state.feature_spaces import Spaces
 from streams.state.log_bases import LogBases
 from streams.state.profiles import Profiles
 from streams.state.release_statistics import ReleaseStatistics
 from streams.state.shard import Shard
 from streams.state.slate_learning import SlateLearning
-from streams.state.spaces import Spaces
 
 
 class ShardFactory:

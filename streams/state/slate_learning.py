@@ -15,13 +15,13 @@ from streams.decoding.click_kernels import USER
 from streams.decoding.clicks import ClickColumns
 from streams.events import MAX_SLATE, Recommendation, encode
 from streams.metrics import Metrics
+from streams.state.feature_spaces import SpaceRow
 from streams.state.fold_kernels import DUPLICATE
 from streams.state.item_index import ItemIndex, key_of, keys_of
 from streams.state.log_bases import LogBases
 from streams.state.policy_row import POLICY_ROW_VERSION, PolicyRow
 from streams.state.profiles import Profiles
 from streams.state.release_statistics import ReleaseStatistics
-from streams.state.spaces import SpaceRow
 
 # What a request's context takes in memory, times its bytes as JSON.
 CONTEXT_FACTOR = 4

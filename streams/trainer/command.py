@@ -18,15 +18,15 @@ from streams.kafka.log import KafkaLog
 from streams.kafka.topic_admin import check_topics
 from streams.metrics.port import metrics_port
 from streams.releases.changes import read_changes
-from streams.releases.opening import ConfigFile, StoreUrl, open_store
-from streams.session.ending import clean_exit, race
+from streams.releases.options import ConfigFile, StoreUrl, open_store
+from streams.session.shutdown import clean_exit, race
 from streams.settings import load_settings
 from streams.trainer.drift_follower import DriftFollower
+from streams.trainer.leader_election import Seat
 from streams.trainer.loop import Loop, run_step
+from streams.trainer.metrics import Told
 from streams.trainer.plan import Verdict
-from streams.trainer.seat import Seat
-from streams.trainer.step import recipe_of
-from streams.trainer.told import Told
+from streams.trainer.training_run import recipe_of
 
 
 def trainer_command(

@@ -14,10 +14,12 @@ from streams.errors import SlatestreamError
 from streams.releases.actions import shadow_of, trial_of
 from streams.releases.changes import Kind, Trial, fold_changes, publish_change, read_changes
 from streams.releases.live import fetch_release, to_be_said
-from streams.releases.opening import whoami
+from streams.releases.options import whoami
 from streams.releases.store import ReleaseStore, StoreError
 from streams.settings import Settings
 from streams.trainer.drift_follower import DriftFollower
+from streams.trainer.leader_election import Seat
+from streams.trainer.metrics import Told
 from streams.trainer.plan import (
     PARENT,
     PLAN,
@@ -29,8 +31,6 @@ from streams.trainer.plan import (
     waiting,
     write,
 )
-from streams.trainer.seat import Seat
-from streams.trainer.told import Told
 from streams.worker.process import DIE_WITH_PARENT
 
 log = logging.getLogger(__name__)
@@ -303,7 +303,7 @@ async def run_step(folder: Path, *, config: Path | None, threads: int) -> bool:
     threads_of = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     arguments = [str(folder), *([] if config is None else [str(config)])]
     process = await asyncio.create_subprocess_exec(
-        *DIE_WITH_PARENT, sys.executable, "-m", "streams.trainer.step", *arguments,
+        *DIE_WITH_PARENT, sys.executable, "-m", "streams.trainer.training_run", *arguments,
         stdin=asyncio.subprocess.DEVNULL, start_new_session=True, env={**os.environ, **threads_of},
     )  # fmt: skip
     try:

@@ -17,7 +17,7 @@ from model_core.release.scorer import Scorer
 from online_learning.policies.registry import Learning
 from online_learning.statistics.sums import Statistics
 from streams.state.item_index import keys_of
-from streams.trainer.shown import Shown
+from streams.trainer.shown_slates import Shown
 
 BATCH, STALE = 64, 0.01
 """Slates whose popularity and co-visits are read at one moment, the first's, and by what share the log may

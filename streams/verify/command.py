@@ -121,7 +121,7 @@ async def compare(
     """
     from streams.client.workers import Workers
     from streams.kafka.log import KafkaLog
-    from streams.verify.answering import while_answered
+    from streams.verify.retries import while_answered
     from streams.verify.run import Verifier
 
     log = KafkaLog(settings)
@@ -154,7 +154,7 @@ async def stored_counting(settings: Settings) -> "Counting":
     from streams.items.table import load_scorer
     from streams.releases.changes import fold_changes, read_changes
     from streams.releases.live import fetch_release
-    from streams.releases.opening import open_store
+    from streams.releases.options import open_store
     from streams.verify.offline import Counting
 
     if settings.release is None and settings.release_store is not None:

@@ -33,7 +33,7 @@ from streams.state.item_index import ItemIndex
 from streams.state.rows import Erased, Quarantined, erased_key
 from streams.state.shard import Shard
 from streams.state.shard_factory import ShardFactory
-from streams.verify.absences import Absences
+from streams.verify.idle_times import Absences
 from streams.worker.agents.clicks import ClickAgent
 from streams.worker.agents.deletions import Deletions
 from streams.worker.agents.users import UserAgent

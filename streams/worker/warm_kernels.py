@@ -21,7 +21,7 @@ from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
 from model_core.signals.reader import Reader
-from model_core.signals.stated import MAX_STATED
+from model_core.signals.stated_preferences import MAX_STATED
 from streams.decoding import clicks
 from streams.decoding.click_kernels import ITEM, USER, read_clicks
 from streams.durability.covisit_restore import restore_covisits

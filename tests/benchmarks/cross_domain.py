@@ -36,7 +36,7 @@ from model_core.training.train import train_release
 from model_core.training.warm_start import Start, read_start
 from streams.items.text_encoder import named_encoder
 from streams.settings import Settings
-from streams.trainer.step import NoTexts
+from streams.trainer.training_run import NoTexts
 from tests.benchmarks.domains import DOMAINS
 
 TOP, DRAWS = 10, 2000

@@ -31,11 +31,11 @@ from streams.commands.training_log import as_dataset
 from streams.learning.learned import SCHEMA_VERSION, Learned, encode_learned
 from streams.releases.store import ReleaseStore
 from streams.session.machine import machine
-from streams.state.spaces import Spaces
+from streams.state.feature_spaces import Spaces
 from streams.testing.worker import MemoryWorker
 from streams.trainer.refit import refit
-from streams.trainer.shown import ShownSlates
-from streams.trainer.step import NoTexts, known_by
+from streams.trainer.shown_slates import ShownSlates
+from streams.trainer.training_run import NoTexts, known_by
 from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, corpus, dataset
 from tests.streams.releases.life import Life, serves
 from tests.streams.releases.made import variant

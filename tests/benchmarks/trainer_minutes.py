@@ -39,8 +39,8 @@ from streams.releases.changes import publish_change
 from streams.releases.store import ReleaseStore
 from streams.session.catching_up import caught_up
 from streams.session.cluster import cluster
-from streams.session.ending import clean_exit
 from streams.session.machine import machine
+from streams.session.shutdown import clean_exit
 from streams.session.training import train
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, environment, same_topics

@@ -16,7 +16,7 @@ from streams.cli import app
 from streams.metrics import Metrics
 from streams.ope.live import Verdicts
 from streams.settings import Settings
-from streams.trainer.told import Told
+from streams.trainer.metrics import Told
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 RULES = DEPLOY / "prometheus"

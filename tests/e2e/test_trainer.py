@@ -28,13 +28,13 @@ from streams.releases.actions import trial_of
 from streams.releases.changes import fold_changes, publish_change, read_changes
 from streams.releases.store import ReleaseStore, StoreUnreachable
 from streams.settings import Settings
-from streams.state.spaces import Spaces
+from streams.state.feature_spaces import Spaces
 from streams.trainer.drift_follower import DriftFollower
+from streams.trainer.leader_election import COUNTED, Seat
 from streams.trainer.loop import Loop, Step
+from streams.trainer.metrics import Told
 from streams.trainer.plan import VERDICT, Verdict, read_plan, write
-from streams.trainer.seat import COUNTED, Seat
-from streams.trainer.step import work
-from streams.trainer.told import Told
+from streams.trainer.training_run import work
 from streams.worker.process import DIE_WITH_PARENT, environment, same_topics
 from tests.conftest import settings_maker, with_topics
 from tests.e2e.client import Client, film, wait_until

@@ -45,14 +45,14 @@ from streams.experiments.definition import (
     decode_experiment,
     encode_experiment,
 )
-from streams.importing.choices import Choices
 from streams.importing.dataset import read_dataset
 from streams.importing.faults import FileError
+from streams.importing.options import Choices
 from streams.ope.log import MalformedError, read_slate
 from streams.releases.changes import Kind, ReleaseChange, Trial, decode_change, encode_change, fold_changes
 from streams.settings import Settings
 from streams.settings.sources import parse_sources
-from streams.state.spaces import Spaces
+from streams.state.feature_spaces import Spaces
 from tests.fuzz.engine import short
 from tests.fuzz.examples import DAY, FEEDBACK, NOW, REQUESTS, words_of, written
 from tests.fuzz.mappings import EACH, FLAT

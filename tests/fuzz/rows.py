@@ -15,6 +15,7 @@ from streams.durability import unpacking
 from streams.durability.covisit_restore import read_covisits
 from streams.durability.unpacking import KIND, READ
 from streams.kafka.columns import RecordColumns
+from streams.state.feature_spaces import SpaceRow
 from streams.state.policy_row import PolicyRow, decode_policy_row, encode_policy_row
 from streams.state.rows import (
     ACTIONS_KEY,
@@ -32,7 +33,6 @@ from streams.state.rows import (
     decode,
     encode,
 )
-from streams.state.spaces import SpaceRow
 from tests.fuzz.engine import short
 from tests.streams.durability.test_unpacking import ACTIONS, by_msgspec, restored
 

@@ -36,8 +36,8 @@ from streams.errors import SlatestreamError
 from streams.kafka.topic_admin import create_topics
 from streams.kafka.topics import topic_name
 from streams.session.cluster import cluster
-from streams.session.ending import clean_exit
 from streams.session.machine import machine
+from streams.session.shutdown import clean_exit
 from streams.settings import Settings
 from streams.worker.process import DIE_WITH_PARENT, WorkerProcess, process_cpu_seconds, same_topics
 from tests.benchmarks.peers.engines import ENGINES, Engine

@@ -18,7 +18,7 @@ from streams.learning.policy_set import PolicySet
 from streams.metrics import Metrics
 from streams.releases.store import ReleaseStore, StoreError
 from streams.settings import Settings
-from streams.state.spaces import Spaces
+from streams.state.feature_spaces import Spaces
 from tests.streams.releases.conftest import make_release  # noqa: F401
 
 PAGE = Path(__file__).parents[3] / "deploy/releases.md"

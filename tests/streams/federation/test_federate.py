@@ -17,7 +17,7 @@ from streams.errors import SlatestreamError
 from streams.federation.sums import policy_of, stored_policy, write_summed
 from streams.learning.learned import read_learned
 from streams.settings import load_settings
-from streams.state.spaces import Spaces
+from streams.state.feature_spaces import Spaces
 from tests.streams.releases.life import Life
 from tests.streams.releases.made import variant
 from tests.streams.trainer.test_refit import visits

@@ -14,9 +14,9 @@ from model_core.data.datasets import load_recbole
 from model_core.inputs.corpus import rating_actions
 from streams.commands.dataset import HowRead, read_data, show_reading
 from streams.errors import SlatestreamError
-from streams.importing.choices import Choices
 from streams.importing.dataset import ORDER_FROM_MS, Reading, read_dataset
 from streams.importing.faults import FileError
+from streams.importing.options import Choices
 from streams.settings import Settings
 
 ACTIONS = ("view", "click", "like", "purchase", "dislike")

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from streams.events import Click, Content, UserUpdate, decode_click, decode_content, decode_user
-from streams.importing.choices import Choices
 from streams.importing.columns import make_plan
 from streams.importing.faults import FileError, Refused
+from streams.importing.options import Choices
 from streams.importing.records import make_maker, records
 from streams.importing.tables import open_table
 

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from streams.cli import app
 from streams.events import decode_click
-from streams.importing.choices import Choices
 from streams.importing.faults import FileError
+from streams.importing.options import Choices
 from streams.importing.resume import SUFFIX
 from streams.importing.run import Options, Outcome, import_files, plan_files
 from streams.kafka.partitioner import partition_of

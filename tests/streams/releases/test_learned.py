@@ -14,7 +14,7 @@ from streams.learning.learned import SCHEMA_VERSION, Learned, encode_learned
 from streams.releases.changes import Trial
 from streams.releases.store import ReleaseStore
 from streams.serving.lane import Lane
-from streams.state.spaces import Spaces
+from streams.state.feature_spaces import Spaces
 from streams.testing.worker import MemoryWorker
 from tests.streams.releases.life import Life, serves, until
 from tests.streams.releases.made import variant

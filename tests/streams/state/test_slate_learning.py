@@ -19,6 +19,7 @@ from streams.events import Click, Recommendation, SlateItem
 from streams.kafka.columns import Record
 from streams.metrics import Metrics
 from streams.settings import Settings
+from streams.state.feature_spaces import Spaces
 from streams.state.item_index import ItemIndex, key_of, keys_of
 from streams.state.log_bases import LogBases
 from streams.state.policy_row import ARM_PREFIX, arm_key, decode_policy_row, encode_policy_row
@@ -26,7 +27,6 @@ from streams.state.profiles import Profiles
 from streams.state.release_statistics import ReleaseStatistics
 from streams.state.shard import Shard
 from streams.state.slate_learning import SlateLearning
-from streams.state.spaces import Spaces
 
 BEGIN_MS = 10**12
 ACTIONS = ("view", "click")

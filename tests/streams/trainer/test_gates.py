@@ -6,7 +6,7 @@ import pytest
 from model_core.signals.sample_signals import Log
 from streams.trainer import gates
 from streams.trainer.gates import Measured
-from streams.trainer.step import held_out_from
+from streams.trainer.training_run import held_out_from
 
 RNG = np.random.default_rng(0)
 NAMES = [f"i{n}" for n in range(100)]

@@ -10,8 +10,8 @@ from streams.releases.changes import ReleaseChange
 from streams.releases.store import ReleaseStore
 from streams.settings import Settings
 from streams.trainer.loop import Loop
+from streams.trainer.metrics import Told
 from streams.trainer.plan import TrainingPlan, Verdict
-from streams.trainer.told import Told
 
 LIVE, MADE, OTHER = "a" * 12, "b" * 12, "c" * 12
 

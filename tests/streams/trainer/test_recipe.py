@@ -11,9 +11,9 @@ import pytest
 from streams.cli import main
 from streams.errors import is_memory_fault, what_helps
 from streams.settings import load_settings
-from streams.trainer import step
+from streams.trainer import training_run
 from streams.trainer.plan import PLAN, TrainingPlan, write
-from streams.trainer.step import recipe_of
+from streams.trainer.training_run import recipe_of
 
 
 def test_a_recipe_that_promises_privacy_is_refused_by_who_trains_again_and_again(tmp_path: Path) -> None:
@@ -37,16 +37,16 @@ def test_a_training_without_memory_ends_with_a_message_and_no_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     write(tmp_path / PLAN, TrainingPlan({}, {}, None, 0, None))
-    monkeypatch.setattr(sys, "argv", ["step", str(tmp_path)])
-    monkeypatch.setattr(step, "stand_back", lambda settings: None)
+    monkeypatch.setattr(sys, "argv", ["training_run", str(tmp_path)])
+    monkeypatch.setattr(training_run, "stand_back", lambda settings: None)
     for told in (MemoryError(), OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))):
-        monkeypatch.setattr(step, "work", raising(told))
+        monkeypatch.setattr(training_run, "work", raising(told))
         with pytest.raises(SystemExit, match="2"):
-            step.main()
+            training_run.main()
         assert "no memory is left for the training" in capsys.readouterr().err
-    monkeypatch.setattr(step, "work", raising(RuntimeError("a mistake of ours")))
+    monkeypatch.setattr(training_run, "work", raising(RuntimeError("a mistake of ours")))
     with pytest.raises(RuntimeError, match="of ours"):
-        step.main()
+        training_run.main()
 
 
 def raising(error: Exception) -> Callable[..., None]:

@@ -14,11 +14,11 @@ from model_core.release.scorer import Scorer
 from online_learning.statistics.sums import Statistics
 from streams.commands.training_log import as_dataset
 from streams.events import decode_feedback
-from streams.state.spaces import Spaces
+from streams.state.feature_spaces import Spaces
 from streams.testing.worker import MemoryWorker
 from streams.trainer.refit import refit
-from streams.trainer.shown import ShownSlates
-from streams.trainer.step import NoTexts, known_by
+from streams.trainer.shown_slates import ShownSlates
+from streams.trainer.training_run import NoTexts, known_by
 from tests.streams.releases.life import Life
 
 USERS = [f"u{n}" for n in range(8)]

@@ -6,7 +6,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from streams.errors import UnreachableError
-from streams.verify.answering import while_answered
+from streams.verify.retries import while_answered
 
 QUICK = {"most_s": 0.2, "every_s": 0.01}
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.verify.absences import Absences
+from streams.verify.idle_times import Absences
 
 
 def longest(clicks: list[tuple[int, int]], cuts: list[int]) -> int:

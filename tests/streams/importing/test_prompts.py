@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from streams.importing.asking import Understood, understand
-from streams.importing.choices import Choices
 from streams.importing.faults import FileError
+from streams.importing.options import Choices
+from streams.importing.prompts import Understood, understand
 from streams.importing.run import Options
 
 CHOICES = Choices(known_actions=("view", "click", "like", "purchase", "dislike"), latest_ms=1_764_000_000_000)

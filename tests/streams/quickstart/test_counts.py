@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from streams.errors import SlatestreamError
-from streams.importing.choices import Choices
+from streams.importing.options import Choices
 from streams.importing.run import Options, plan_files
-from streams.quickstart.met import Met
+from streams.quickstart.counts import Met
 from streams.quickstart.serve import keeps_users, taken_by
 from streams.quickstart.steps import look
 from streams.settings import Settings

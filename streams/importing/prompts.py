@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 
 from streams.importing.actions import NO_ACTION, unknown_actions
-from streams.importing.choices import Choices
 from streams.importing.columns import MissingColumn
 from streams.importing.faults import AmbiguousDates
+from streams.importing.options import Choices
 from streams.importing.run import Options, Source, plan_files
 from streams.importing.values import as_text, numbers
 

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from streams.errors import SlatestreamError
-from streams.session.ending import clean_exit, keep_checking, race
+from streams.session.shutdown import clean_exit, keep_checking, race
 from streams.worker.process import WorkerError
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from model_core.data.datasets import User
-from model_core.signals.stated import (
+from model_core.signals.stated_preferences import (
     MAX_STATED,
     MIN_USERS,
     common_names,

@@ -1,4 +1,4 @@
-"""One training, as a process of its own: `python -m streams.trainer.step FOLDER` does what its plan says.
+"""One training run, as a process: `python -m streams.trainer.training_run FOLDER` does what its plan says.
 
 What it takes of memory and threads ends with it. Killed, it goes on after its last whole epoch when it is
 started again on the same folder.
@@ -29,11 +29,11 @@ from streams.errors import SlatestreamError, is_memory_fault
 from streams.items.text_encoder import NO_ENCODER, named_encoder, release_encoder
 from streams.learning.learned import SCHEMA_VERSION, Learned, encode_learned
 from streams.settings import Settings, load_settings
-from streams.state.spaces import Spaces
+from streams.state.feature_spaces import Spaces
 from streams.trainer.judge import judge
 from streams.trainer.plan import MADE, PARENT, VERDICT, TrainingPlan, Verdict, read_plan, write
 from streams.trainer.refit import refit
-from streams.trainer.shown import read_shown
+from streams.trainer.shown_slates import read_shown
 
 MIN_HELD_OUT, MAX_HELD_OUT = 0.02, 0.2  # share of the events that is held out
 ENOUGH_USERS = 100
