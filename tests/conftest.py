@@ -18,7 +18,9 @@ from streams.settings import ENV_PREFIX, Settings, load_settings
 from tests.once import once_a_run
 
 # Shared checks assert outside test modules; rewritten, their failures show the values.
-pytest.register_assert_rewrite("tests.policy_checks", "tests.scorer_checks", "tests.unheard")
+pytest.register_assert_rewrite(
+    "tests.policy_checks", "tests.propensity_checks", "tests.scorer_checks", "tests.unheard"
+)
 
 # The same examples every run; no deadline, as the first call of compiled code takes its time.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)

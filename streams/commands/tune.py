@@ -13,16 +13,8 @@ from rich.table import Table
 from streams.commands.dataset import Data, HowRead, LikeFrom, Map, Strict, check_there
 from streams.commands.option_checks import check_device
 from streams.commands.stages import show_stages
-from streams.commands.train import (
-    AsJson,
-    Device,
-    FromTopics,
-    RecipeFile,
-    Seed,
-    load_encoder,
-    make_recipe,
-    read_corpus,
-)
+from streams.commands.train import AsJson, Device, FromTopics, RecipeFile, Seed
+from streams.commands.train_release import load_encoder, make_recipe, read_corpus
 from streams.errors import SlatestreamError
 from streams.settings import load_settings
 

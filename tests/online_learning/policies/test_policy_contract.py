@@ -14,6 +14,7 @@ from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
 from streams.settings import Settings
 from tests.policy_checks import CHECKS, DIM, FEATURE_SPACE, PRIOR, Make, learning, random_candidates, request
+from tests.propensity_checks import CHECKS as PROPENSITY_CHECKS
 
 LEARNED = tuple(name for name in POLICIES if name not in ("random", "popularity"))
 
@@ -31,12 +32,12 @@ def maker(name: str) -> Make:
 
 
 @pytest.mark.parametrize("name", POLICIES)
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", [*CHECKS, *PROPENSITY_CHECKS], ids=lambda check: check.__name__)
 def test_policy_keeps_the_contract(name: str, check: Callable[[Make], None]) -> None:
     check(maker(name))
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", [*CHECKS, *PROPENSITY_CHECKS], ids=lambda check: check.__name__)
 def test_an_apprentice_keeps_the_contract(check: Callable[[Make], None]) -> None:
     def make() -> Policy:
         return ApprenticePolicy(

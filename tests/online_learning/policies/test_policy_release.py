@@ -15,6 +15,7 @@ from online_learning.policies.registry import create_policy
 from online_learning.policies.rl_policy import RlPolicy, Scorer
 from online_learning.statistics.posterior import LinearPrior
 from tests.policy_checks import CHECKS, DIM, FEATURE_SPACE, PRIOR, Make, random_candidates, request, same
+from tests.propensity_checks import CHECKS as PROPENSITY_CHECKS
 
 
 def scorer(dim: int = DIM, seed: int = 0) -> Scorer:
@@ -37,7 +38,7 @@ def release(tmp_path: Path) -> Path:
     return tmp_path / "policy"
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", [*CHECKS, *PROPENSITY_CHECKS], ids=lambda check: check.__name__)
 def test_policy_keeps_the_contract(check: Callable[[Make], None]):
     check(make)
 

@@ -1,18 +1,17 @@
 """Topics that are deleted and made anew, get other partitions or lose their beginning; on a log in memory."""
 
 import asyncio
-from typing import Any
 
 import pytest
 
 from model_core.signals.config import SignalConfig
 from streams.durability.digest import fold
-from streams.events import UNDECODABLE, Recommendation, Request, decode_recommendation
+from streams.events import Request
 from streams.kafka.partitioner import partition_of
 from streams.state.log_bases import LogBases, logs_key
 from streams.state.rings import N
 from streams.state.rows import ACTIONS_KEY, SCHEMA_VERSION, Actions, decode, encode
-from tests.streams.conftest import MakeMemory, Memory
+from tests.streams.conftest import Memory
 
 PLACE = partition_of("u", 2)
 
@@ -45,6 +44,13 @@ async def save(worker) -> None:
     worker.commit()
 
 
+async def fold_and_save(memory: Memory) -> None:
+    """Let a worker read all that there is, save it and stop."""
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await save(worker)
+
+
 async def ready(worker) -> None:
     async with asyncio.timeout(60):
         while not worker.parts.partitions.is_ready():
@@ -54,9 +60,7 @@ async def ready(worker) -> None:
 @pytest.mark.parametrize("again", [10, 60], ids=["fewer clicks than before", "more clicks than before"])
 async def test_after_a_restart_a_new_log_is_folded_behind_the_old_one(memory: Memory, again: int) -> None:
     clicks(memory, 40)
-    async with memory.worker() as worker:
-        await worker.deliver()
-        await save(worker)
+    await fold_and_save(memory)
     old = memory.events.clicks()
     memory.log.recreate("clicks")
     clicks(memory, again, start=100)
@@ -72,9 +76,7 @@ async def test_a_worker_that_dies_before_it_has_saved_anything_of_a_new_log_fold
     memory: Memory,
 ) -> None:
     clicks(memory, 40)
-    async with memory.worker() as worker:
-        await worker.deliver()
-        await save(worker)
+    await fold_and_save(memory)
     old = memory.events.clicks()
     memory.log.recreate("clicks")
     clicks(memory, 30, start=100)
@@ -134,9 +136,7 @@ async def test_what_users_state_on_a_new_topic_counts_and_what_they_stated_befor
     for n in range(5):
         memory.events.user("u", preferences=[f"old{n}"])
     memory.events.user("v", preferences=["jazz"])
-    async with memory.worker() as worker:
-        await worker.deliver()
-        await save(worker)
+    await fold_and_save(memory)
     memory.log.recreate("users")
     memory.events.user("u", preferences=["new"])
     async with memory.worker() as worker:
@@ -294,15 +294,11 @@ async def test_items_made_anew_are_read_from_their_beginning(memory: Memory) -> 
 @pytest.mark.parametrize("lost", ["policy-state", "user-state"])
 async def test_either_changelog_may_be_made_anew_after_clicks_were(memory: Memory, lost: str) -> None:
     clicks(memory, 40)
-    async with memory.worker() as worker:
-        await worker.deliver()
-        await save(worker)
+    await fold_and_save(memory)
     old = memory.events.clicks()
     memory.log.recreate("clicks")
     clicks(memory, 12, start=100)
-    async with memory.worker() as worker:
-        await worker.deliver()
-        await save(worker)
+    await fold_and_save(memory)
     memory.log.recreate(lost)
     memory.log.committed.clear()  # the offsets were committed for what is no more
     clicks(memory, 9, start=200)
@@ -320,74 +316,17 @@ async def test_either_changelog_may_be_made_anew_after_clicks_were(memory: Memor
 
 async def test_what_an_older_version_saved_of_logs_is_saved_in_both_changelogs(memory: Memory) -> None:
     clicks(memory, 40)
-    async with memory.worker() as worker:
-        await worker.deliver()
-        await save(worker)
+    await fold_and_save(memory)
     for partition in range(2):  # it says names of actions alone
         value = encode(Actions(SCHEMA_VERSION, list(memory.settings.actions)))
         memory.log.append("user-state", partition, [(ACTIONS_KEY, value)])
     memory.events.click("u0", "i1")
     memory.events.click("u1", "i1")
-    async with memory.worker() as worker:
-        await worker.deliver()
-        await save(worker)
+    await fold_and_save(memory)
     for partition in range(2):
         said = {r.key: r.value for r in memory.log.records("user-state", partition)}[ACTIONS_KEY]
         shared = {r.key: r.value for r in memory.log.records("policy-state", partition)}
         assert decode(Actions, "user-state", ACTIONS_KEY, said).logs == shared[logs_key(partition)]
-
-
-async def answer_and_lose_offsets(memory: Memory, *, requests: int) -> None:
-    for n in range(9):
-        memory.events.content(f"i{n}")
-    async with memory.worker() as worker:
-        await worker.deliver()
-        for n in range(requests):
-            memory.events.request("u", request_id=f"r{n}", k=3)
-        await worker.deliver()
-        memory.clock.move(8 * 86_400_000)
-        memory.events.click("u", "i1")  # all slates are closed by now
-        await worker.deliver()
-        await save(worker)
-    memory.log.committed.clear()
-
-
-async def test_after_lost_offsets_a_request_that_was_answered_is_not_answered_again(memory: Memory) -> None:
-    await answer_and_lose_offsets(memory, requests=6)
-    memory.events.click("u", "i2")
-    memory.events.request("u", request_id="later")
-    async with memory.worker() as worker:
-        await worker.deliver()
-        await save(worker)
-    answered = [slate.request_id for slate in memory.events.recommendations()]
-    assert sorted(answered) == ["later", *(f"r{n}" for n in range(6))]
-
-
-async def test_after_lost_offsets_requests_are_not_answered_again_that_are_remembered(
-    make_memory: MakeMemory,
-) -> None:
-    memory = make_memory(answered_requests=6)
-    await answer_and_lose_offsets(memory, requests=10)
-    memory.log.append("recommendations", PLACE, [(b"u", b"not ours")])
-    async with memory.worker() as worker:
-        await worker.deliver(most=2)
-        for _ in range(2):
-            memory.events.request("u", request_id="later")
-        await worker.deliver(most=1)
-        await save(worker)
-    known = [
-        slate.request_id
-        for slate in map(decoded, memory.log.records("recommendations", PLACE))
-        if slate is not None
-    ]
-    assert sorted(known) == sorted(["later", *(f"r{n}" for n in range(10)), *(f"r{n}" for n in range(4))])
-
-
-def decoded(record: Any) -> Recommendation | None:
-    try:
-        return decode_recommendation(record.value)
-    except UNDECODABLE:
-        return None
 
 
 async def test_a_slate_that_was_read_of_former_recommendations_stands_for_none_of_the_new(
@@ -451,9 +390,7 @@ async def test_content_made_anew_counts_for_all_items_once_item_state_is_made_an
 ) -> None:
     for n in range(3):
         memory.events.content("late", f"first {n}")
-    async with memory.worker() as worker:
-        await worker.deliver()
-        await save(worker)
+    await fold_and_save(memory)
     titles = []
     for lost in ("content", "item-state"):
         memory.log.recreate(lost)
