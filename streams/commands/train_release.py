@@ -12,6 +12,7 @@ from rich.console import Console
 from streams.commands.dataset import HowRead, check_there, read_data
 from streams.commands.option_checks import check_release_folder
 from streams.commands.stages import Stages, show_stages
+from streams.commands.train_text import METRICS as TEXT_METRICS
 from streams.commands.training_curves import curves
 from streams.commands.training_result import show, surely_better
 from streams.errors import SlatestreamError
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from model_core.training.recipe import Recipe
     from model_core.training.together import Together
     from model_core.training.train import Trained
-
-TEXT_METRICS = "metrics.json"
-"""The file that marks the folder of a text encoder that was fine-tuned on clicks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
