@@ -274,23 +274,6 @@ async def test_topics_that_nothing_was_folded_from_leave_the_shards_as_they_are(
         assert worker.consumer.rejoining is rejoins
 
 
-async def test_items_made_anew_are_read_from_their_beginning(memory: Memory) -> None:
-    for n in range(30):
-        memory.events.content(f"i{n}", f"Film {n}")
-    async with memory.worker() as worker:
-        await worker.deliver()
-        await worker.parts.watch.look()
-        memory.log.recreate("item-state")
-        memory.log.recreate("content")
-        for n in range(30, 80):
-            memory.events.content(f"i{n}", f"Film {n}")
-        await worker.parts.watch.look()
-        await worker.assign(range(2))
-        await worker.deliver()
-        known = worker.parts.shared.catalogue.windows.known
-        assert int(known.sum()) == 80
-
-
 @pytest.mark.parametrize("lost", ["policy-state", "user-state"])
 async def test_either_changelog_may_be_made_anew_after_clicks_were(memory: Memory, lost: str) -> None:
     clicks(memory, 40)
@@ -355,22 +338,6 @@ async def test_a_slate_that_was_read_of_former_recommendations_stands_for_none_o
         assert found.request_id == "new"
 
 
-async def test_while_items_are_read_anew_a_worker_is_not_ready(memory: Memory) -> None:
-    memory.events.content("i")
-    async with memory.worker() as worker:
-        await worker.deliver()
-        await worker.parts.watch.look()
-        partitions = worker.parts.partitions
-        memory.log.recreate("item-state")
-        await worker.parts.watch.look()
-        await asyncio.sleep(0)
-        assert not partitions.readiness()["catalogue_caught_up"]
-        assert partitions.incomplete()  # so nothing is reclaimed meanwhile
-        await worker.assign(range(2))
-        await worker.deliver()
-        assert partitions.readiness()["catalogue_caught_up"]
-
-
 async def test_a_worker_is_not_ready_before_its_consumer_knows_all_inputs(memory: Memory) -> None:
     async with memory.worker() as worker:
         await worker.assign([])  # a topic is gone, and nobody has partitions of it
@@ -383,24 +350,3 @@ async def test_a_worker_is_not_ready_before_its_consumer_knows_all_inputs(memory
         assert not partitions.readiness()["topics_as_wanted"]
         worker.consumer.unheard_of.clear()
         assert partitions.is_ready()
-
-
-async def test_content_made_anew_counts_for_all_items_once_item_state_is_made_anew_too(
-    memory: Memory,
-) -> None:
-    for n in range(3):
-        memory.events.content("late", f"first {n}")
-    await fold_and_save(memory)
-    titles = []
-    for lost in ("content", "item-state"):
-        memory.log.recreate(lost)
-        if lost == "content":
-            memory.events.content("late", "second")  # at a lower offset than before
-        else:
-            memory.log.committed.clear()  # its offsets were committed for the rows that are gone
-        async with memory.worker() as worker:
-            await worker.deliver()
-            shared = worker.parts.shared
-            titles.append(shared.catalogue.title(shared.index.row_of("late")))
-            await save(worker)
-    assert titles == ["first 2", "second"]
