@@ -150,7 +150,7 @@ class Tower:
         for r, (item, action) in zip(range(said["read_window"]), pairs, strict=False):
             weight = 1.0 if action in self._positive else said["read_other"]
             weights[item] = weights.get(item, 0.0) + weight * said["read_decay"] ** r
-        return [sum(value * weights.get(item, 0.0) for item, value in one.items()) for one in met_with]
+        return [sum(weight * one.get(item, 0.0) for item, weight in weights.items()) for one in met_with]
 
     def _eased(self, history: History, ids: list[str]) -> NDArray[np.float64]:
         """EASE's score of some items from all that the user liked, 0 of those that it does not know: (C,)."""
