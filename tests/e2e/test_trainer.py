@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from model_core.release.folder import RANKER, read_release
+from model_core.release.signature import check_signature
 from model_core.training.recipe import Recipe, write_recipe
 from streams.broker.embedded import EmbeddedBroker
 from streams.cli import app
@@ -38,6 +39,7 @@ from streams.trainer.training_run import work
 from streams.worker.process import DIE_WITH_PARENT, environment, same_topics
 from tests.conftest import settings_maker, with_topics
 from tests.e2e.client import Client, film, wait_until
+from tests.model_core.release.test_signature import pair
 from tests.model_core.tiny import CONFIG, WEIGHTS, dataset
 from tests.once import once_a_run
 from tests.streams.releases.made import forgetful, no_large_files, pushing, slow, train_tiny, variant
@@ -255,7 +257,9 @@ async def test_a_training_that_is_killed_goes_on_and_what_it_makes_serves(
     before = len(await read_changes(settings))
 
     # Who trains in a thread beside its seat is not to be given up while that thread is busy.
-    verdict = await came_of(settings.model_copy(update={"session_timeout_ms": 30_000}), store, folder)
+    private, public = pair(tmp_path, "trainer")
+    with_time = {"session_timeout_ms": 30_000, "trainer_private_key": private}
+    verdict = await came_of(settings.model_copy(update=with_time), store, folder)
 
     assert begun == verdict.plan
     assert tuple(gate.name for gate in verdict.gates) == GATES
@@ -263,6 +267,7 @@ async def test_a_training_that_is_killed_goes_on_and_what_it_makes_serves(
     (last,) = (await read_changes(settings))[before:]
     assert (last.change, last.version, last.replaces) == ("promote", verdict.version, live)
     made = read_release(store / verdict.version)
+    check_signature(store / verdict.version, public)
     assert made.training["parent"] == live
     assert made.training["learned"]["slates"] == SLATES
     assert sum(made.training["learned"]["until"]) == SLATES
