@@ -48,7 +48,7 @@ from streams.events import Click, Request
 from streams.kafka.publisher import Publisher
 from streams.releases.options import check_release
 from streams.session.catching_up import caught_up
-from streams.session.changing_over import change_over
+from streams.session.changing_over import change_over, promote
 from streams.session.cluster import cluster
 from streams.session.machine import machine
 from streams.session.shutdown import clean_exit, keep_checking, race
@@ -59,6 +59,7 @@ from streams.worker.process import WorkerProcess, same_topics
 PUBLISHED = {"popularity": 0.099, "co-visitation": 0.173, "EASE": 0.181}
 FIFTHS = 5
 WINDOWS = (50, 100, 200, 500, 1_000)
+BY = "bench prequential"
 
 Pause = Callable[[], Awaitable[None]]
 
@@ -98,10 +99,11 @@ def prequential_command(
             release = train(folder, out / "prequential-release", until=until, seed=seed)
         log = out / "prequential-worker.log"
         log.unlink(missing_ok=True)
-        serving = None if release is None else str(release.absolute())
         store = out / "prequential-store"
         shutil.rmtree(store, ignore_errors=True)
-        values = same_topics(settings, policy=policy, release=serving, release_store=str(store.absolute()))
+        if release is not None:
+            asyncio.run(promote(settings, store, release, by=BY))
+        values = same_topics(settings, policy=policy, release_store=str(store.absolute()))
         with WorkerProcess(values, log=log) as worker:
             worker.wait_ready()
             trainings = Trainings(settings, worker, folder, store, seed=seed, say=say)
@@ -116,7 +118,7 @@ def prequential_command(
         say(f"Comparing with references on the same {len(run.hits):,} likes ...")
         summary = figures(run, dataset, until=until, k=k, limit=limit)
         summary |= {"depth": depth, "policy": policy, "seed": seed, "until": until, "k": k}
-        summary |= {"retrain": retrain}
+        summary |= {"retrained": trainings.made}
         _print(summary, say)
         write_report(out / "prequential.json", summary, say)
 
@@ -128,6 +130,10 @@ class Trainings:
     ----------
     data : folder of the dataset, in RecBole's format
     store : folder of releases that the worker follows
+
+    Attributes
+    ----------
+    made : how many there have been
     """
 
     def __init__(
@@ -139,6 +145,7 @@ class Trainings:
         self._store = store
         self._seed = seed
         self._say = say
+        self.made = 0
 
     def of(self, share: float) -> Pause:
         """Return what trains on this share of the interactions and changes over."""
@@ -147,10 +154,9 @@ class Trainings:
             self._say(f"Training on the first {share:.0%} of the interactions ...")
             out = self._store.with_name(f"prequential-release-{share:.2f}")
             made = await asyncio.to_thread(train, self._data, out, until=share, seed=self._seed)
-            if not await change_over(
-                self._settings, self._worker, self._store, made, by="bench prequential", say=self._say
-            ):
+            if not await change_over(self._settings, self._worker, self._store, made, by=BY, say=self._say):
                 raise SlatestreamError(f"the worker does not serve {made}; its log says why")
+            self.made += 1
 
         return pause
 
@@ -368,11 +374,12 @@ def _references(dataset: Dataset, *, until: float, k: int, limit: int | None) ->
 def _print(figures: dict[str, Any], say: Any) -> None:
     say(
         f"hit@{figures['k']} over {figures['likes']:,} likes, {figures['depth']} events in flight, served by "
-        f"{figures['model_version']} and policy {figures['policy']}, trained {1 + figures['retrain']} times:"
+        f"{figures['model_version']} and policy {figures['policy']}:"
     )
     for name, value in figures["hit"].items():
         known = f"   (ML-100K, 20 % warm-up, top ten: {PUBLISHED[name]:.3f})" if name in PUBLISHED else ""
         say(f"  {name:<14} {value:.4f}{known}")
+    say(f"  trainings on the way: {figures['retrained']}")
     say("  by fifth of the stream: " + "  ".join(f"{value:.4f}" for value in figures["hit_by_fifth"]))
     say(
         "  new items: {wanted:.1%} of what is wanted, {listed:.1%} of what is listed".format(**figures["new"])

@@ -1,4 +1,4 @@
-"""Lets a running worker change over to another release."""
+"""Lets workers that follow a store of releases serve another."""
 
 import asyncio
 import time
@@ -14,6 +14,19 @@ TIMEOUT_S = 120.0
 POLL_S = 0.2
 
 
+async def promote(settings: Settings, store: Path, release: Path, *, by: str) -> str:
+    """Put a release into a store, and say that it is to be served; return its version.
+
+    Parameters
+    ----------
+    store : folder of releases that workers follow
+    by : who promotes it
+    """
+    version = (await asyncio.to_thread(ReleaseStore(str(store.absolute())).put, release)).version
+    await publish_change(settings, "promote", version, by=by)
+    return version
+
+
 async def change_over(
     settings: Settings,
     worker: WorkerProcess,
@@ -25,19 +38,15 @@ async def change_over(
 ) -> bool:
     """Promote a release, and return whether the worker serves it; not if it refuses it, or takes too long.
 
-    Parameters
-    ----------
-    store : folder of releases that the worker follows
-    by : who promotes it
+    For `store` and `by` see `promote`.
 
     Raises
     ------
     WorkerError
         If the worker ends.
     """
-    version = (await asyncio.to_thread(ReleaseStore(str(store.absolute())).put, release)).version
+    version = await promote(settings, store, release, by=by)
     say(f"The worker changes over to release {version} ...")
-    await publish_change(settings, "promote", version, by=by)
     deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
         reading = await asyncio.to_thread(worker.metrics)
