@@ -11,13 +11,12 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import aclosing
 
-from online_learning.attribution.pending_slates import ClosedSlate
 from streams.clock import Clock
 from streams.durability.covisit_rows import take_covisits
+from streams.durability.feedback_rows import feedback_rows, responses
 from streams.durability.profile_rows import take_profiles, take_quarantine
 from streams.durability.weight_rows import weights_row
 from streams.errors import OwnershipLost
-from streams.events import Feedback, Recommendation, encode
 from streams.kafka.inputs import Inputs
 from streams.kafka.packed_rows import PackedRows, Row
 from streams.kafka.state_writers import StateWriters
@@ -214,8 +213,8 @@ class Flusher:
         """Take what the bandit has learned; slates whose window has ended are closed."""
         shard = take.shard
         closed = shard.close_slates(self._positive)
-        self._metrics.count_closed(_responses(closed, self._positive))
-        feedback = _feedback(shard, closed)
+        self._metrics.count_closed(responses(closed, self._positive))
+        feedback = feedback_rows(shard.watermark.ms, closed)
         policy: list[Row] = []
         if changed or feedback:
             # Tombstones first: an arm that was dropped may have come back.
@@ -359,44 +358,3 @@ def _take_parts(shard: Shard) -> Taken:
             one.put_back(part for part, _ in rows)
 
     return Taken(rows, put_back)
-
-
-def _responses(
-    closed: Iterable[ClosedSlate], positive: frozenset[str]
-) -> Iterator[tuple[str, list[float], list[float], list[int]]]:
-    """For each slate closed the first time: policy, propensities, scores, and the positions responded to."""
-    for slate, _, correction in closed:
-        if not correction:
-            taken = [p for p, actions in enumerate(slate.actions) if not positive.isdisjoint(actions)]
-            items = slate.record.slate
-            propensities, scores = [item.propensity for item in items], [item.score for item in items]
-            yield slate.record.policy, propensities, scores, taken
-
-
-def _feedback(shard: Shard, closed: Iterable[ClosedSlate]) -> list[Row]:
-    """Return the rows for `feedback` of slates whose window has ended, and of corrected ones."""
-    rows: list[Row] = []
-    for slate, rewards, correction in closed:
-        served: Recommendation = slate.record
-        feedback = Feedback(
-            request_id=served.request_id,
-            user_id=served.user_id,
-            slate=served.slate,
-            rewards=rewards.tolist(),
-            actions=slate.actions,
-            policy=served.policy,
-            policy_version=served.policy_version,
-            propensity_kind=served.propensity_kind,
-            model_version=served.model_version,
-            features=served.features,
-            feature_dim=served.feature_dim,
-            timestamp_ms=served.timestamp_ms,
-            closed_ms=shard.watermark.ms,
-            context=served.context,
-            candidate_propensities=served.candidate_propensities,
-            correction=correction,
-            experiment=served.experiment,
-            variant=served.variant,
-        )
-        rows.append((served.user_id.encode(), encode(feedback)))
-    return rows
