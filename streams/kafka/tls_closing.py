@@ -15,8 +15,10 @@ _close = AIOKafkaConnection.close
 
 def _close_at_once(self: Any, reason: Any = None, exc: BaseException | None = None) -> Awaitable[None]:
     writer = self._writer
+    # Before: a transport that the broker has closed already can be asked nothing once it is closed again.
+    is_tls = writer is not None and writer.get_extra_info("sslcontext") is not None
     closed: Awaitable[None] = _close(self, reason=reason, exc=exc)
-    if writer is not None and writer.get_extra_info("sslcontext") is not None:
+    if is_tls:
         writer.transport.abort()
     return closed
 

@@ -36,3 +36,21 @@ async def test_a_connection_is_closed_though_the_other_side_says_no_goodbye() ->
         finally:
             done.set()
             thread.join()
+
+
+async def test_a_connection_that_the_broker_has_closed_already_is_closed_all_the_same() -> None:
+    authority = trustme.CA()
+    wanted, given = ssl.create_default_context(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.configure_trust(wanted)
+    authority.issue_cert("127.0.0.1").configure_cert(given)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=given)
+    async with server, asyncio.timeout(60):
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), ssl=wanted)
+        while not writer.transport.is_closing():
+            await asyncio.sleep(0.01)
+        close_at_once()
+        connection = AIOKafkaConnection("127.0.0.1", 1, security_protocol="SSL", ssl_context=wanted)
+        connection._reader, connection._writer = reader, writer
+        connection._read_task = asyncio.create_task(asyncio.sleep(0))
+        connection.close()
+        assert not connection.connected()
