@@ -41,13 +41,18 @@ def holders(t: Tables, gone: Flags, begin: int, end: int) -> Rows:
 
 @njit
 def gather(t: Tables, rows: Rows, sizes: Cells, others: Rows, counts: Rows) -> None:
-    """Write out the neighbours of `rows` one after another, and how many each has."""
+    """Write out the neighbours of `rows` one after another, and how many each has.
+
+    Rows may change meanwhile in another thread: what there is no room for, or no group, is left out.
+    """
     groups, start, level = t.groups, t.start, t.level
     end = 0
     for i in range(len(rows)):
         row, begin = rows[i], end
         if start[row] >= 0:
-            for group in range(start[row], start[row] + (1 << level[row])):
+            for group in range(start[row], min(start[row] + (1 << level[row]), len(groups))):
+                if end + GROUP > len(others):
+                    break
                 for slot in range(GROUP):
                     if groups[group, 0, slot] >= 0:
                         others[end] = groups[group, 0, slot]

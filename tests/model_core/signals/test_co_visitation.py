@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_core.signals import co_visitation_reads as reads
+from model_core.signals import neighbour_groups as groups
 from model_core.signals.co_visitation import (
     WEIGHT_UNIT,
     CoVisitation,
@@ -317,3 +318,13 @@ def test_forgotten_items_leave_the_others_as_if_restored_without_them(log, forgo
     for one in (part, restored):
         one.observe(*more)
     assert content(part) == content(restored)
+
+
+def test_a_row_that_has_grown_since_room_was_made_for_it_is_read_within_that_room():
+    part, row, room = flood(), np.zeros(1, np.int32), groups.GROUP
+    assert len(part.neighbours_of(row)[1]) > room
+    sizes, others, counts = np.empty(1, np.int64), np.full(64, -7, np.int32), np.full(64, -7, np.int32)
+    reads.gather(part._tables, row, sizes, others[:room], counts[:room])
+    assert sizes[0] <= room
+    assert (others[room:] == -7).all()
+    assert (counts[room:] == -7).all()
