@@ -173,7 +173,7 @@ def check_parameters(query: MultiMapping[str], parameters: Sequence[Parameter]) 
     """Raise Problem for a parameter that is none of these, or comes too often."""
     unknown = query.keys() - {one.name for one in parameters}
     if unknown:
-        known = ", ".join(one.name for one in parameters)
+        known = ", ".join(one.name for one in parameters) or "none"
         raise Problem(400, f"unknown parameter {sorted(unknown)[0]!r}; known: {known}")
     for one in parameters:
         if not one.many and len(query.getall(one.name, [])) > 1:

@@ -52,7 +52,7 @@ from streams.session.changing_over import change_over, promote
 from streams.session.cluster import cluster
 from streams.session.machine import machine
 from streams.session.shutdown import clean_exit, keep_checking, race
-from streams.session.training import train
+from streams.session.training import train, train_beside
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
 
@@ -153,7 +153,7 @@ class Trainings:
         async def pause() -> None:
             self._say(f"Training on the first {share:.0%} of the interactions ...")
             out = self._store.with_name(f"prequential-release-{share:.2f}")
-            made = await asyncio.to_thread(train, self._data, out, until=share, seed=self._seed)
+            made = await train_beside(self._data, out, until=share, seed=self._seed)
             if not await change_over(self._settings, self._worker, self._store, made, by=BY, say=self._say):
                 raise SlatestreamError(f"the worker does not serve {made}; its log says why")
             self.made += 1

@@ -40,18 +40,22 @@ class RankingInputs:
         self._popularity, self._trends = Popularity(0.0), Trends(0.0)
 
     async def beside(self, listed: ItemList) -> ItemList:
-        """Return a list with what the release that serves reads of its items, whoever asks."""
+        """Return a list with what the release that serves reads of its items, whoever asks.
+
+        Items that have been forgotten since the list was made are left out.
+        """
         lane, index = self._lanes.serving, self._shared.index
-        if not listed.items:
-            return msgspec.structs.replace(listed, model_version=lane.version)
-        rows = np.array([index.row_of(one.item_id) for one in listed.items], np.int64)
+        there = [(one, row) for one in listed.items if (row := index.row_of(one.item_id)) >= 0]
+        if not there:
+            return msgspec.structs.replace(listed, items=[], model_version=lane.version)
+        rows = np.array([row for _, row in there], np.int64)
         loop = asyncio.get_running_loop()
         vectors = await loop.run_in_executor(lane.inference, lane.items.vectors_of, rows)
         async with self._turn:
             levels, neighbours = await asyncio.to_thread(self._read, rows, lane.scorer.release.signals)
         items = [
             msgspec.structs.replace(one, vector=vector.tobytes(), popularity=level, met_with=met)
-            for one, vector, level, met in zip(listed.items, vectors, levels, neighbours, strict=True)
+            for (one, _), vector, level, met in zip(there, vectors, levels, neighbours, strict=True)
         ]
         return msgspec.structs.replace(listed, items=items, model_version=lane.version)
 

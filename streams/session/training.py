@@ -1,5 +1,6 @@
 """`slatestream train` in a process of its own."""
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from streams.errors import SlatestreamError
 from streams.worker.process import DIE_WITH_PARENT
 
 TRAIN_TIMEOUT_S = 600.0
+TOO_LONG = "training took longer than {:.0f} s"
+COMMAND = (*DIE_WITH_PARENT, sys.executable, "-m", "streams.cli", "train")
 
 
 def train(data: Path, out: Path, *, until: float, seed: int, epochs: int | None = None) -> Path:
@@ -18,13 +21,40 @@ def train(data: Path, out: Path, *, until: float, seed: int, epochs: int | None 
 
     `epochs` is that of `slatestream train`.
     """
+    arguments = _arguments(data, out, until=until, seed=seed, epochs=epochs)
+    _check(run_train(arguments, timeout_s=TRAIN_TIMEOUT_S), arguments)
+    return out
+
+
+async def train_beside(data: Path, out: Path, *, until: float, seed: int) -> Path:
+    """Do as `train` while the event loop goes on; who is cancelled ends the training."""
+    arguments = _arguments(data, out, until=until, seed=seed, epochs=None)
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, *arguments, stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        async with asyncio.timeout(TRAIN_TIMEOUT_S):
+            code = await process.wait()
+    except TimeoutError:
+        raise SlatestreamError(TOO_LONG.format(TRAIN_TIMEOUT_S)) from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    _check(code, arguments)
+    return out
+
+
+def _arguments(data: Path, out: Path, *, until: float, seed: int, epochs: int | None) -> list[str]:
+    """Return what `slatestream train` is told, with nothing in the way of what it makes."""
     shutil.rmtree(out, ignore_errors=True)
     arguments = ["--data", str(data), "--until", str(until), "--seed", str(seed), "--out", str(out)]
-    arguments += [] if epochs is None else ["--epochs", str(epochs)]
-    code = run_train(arguments, timeout_s=TRAIN_TIMEOUT_S)
+    return arguments + ([] if epochs is None else ["--epochs", str(epochs)])
+
+
+def _check(code: int, arguments: Sequence[str]) -> None:
     if code:
         raise SlatestreamError(f"`slatestream train {' '.join(arguments)}` ended with code {code}")
-    return out
 
 
 def run_train(
@@ -34,14 +64,13 @@ def run_train(
 
     Its memory and threads end with it, and it ends with us. Ctrl-C reaches it through us alone.
     """
-    command = [*DIE_WITH_PARENT, sys.executable, "-m", "streams.cli", "train", *arguments]
     environment = {**os.environ, **(variables or {})}
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment
+        [*COMMAND, *arguments], stdin=subprocess.DEVNULL, start_new_session=True, env=environment
     ) as process:
         try:
             return process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise SlatestreamError(f"training took longer than {timeout_s:.0f} s") from None
+            raise SlatestreamError(TOO_LONG.format(timeout_s)) from None
         finally:
             process.kill()

@@ -240,8 +240,7 @@ async def explanations(http: web.Request) -> web.Response:
     """
     service = http.app[SERVICE]
     ids = ids_of_path(http)
-    if http.query:
-        raise Problem(400, f"unknown parameter {sorted(http.query)[0]!r}; known: none")
+    check_parameters(http.query, ())
     partition = partition_of(ids["user_id"], service.settings.partitions)
     check_answered_here(http, partition)
     try:

@@ -3,7 +3,7 @@
 import msgspec
 from aiohttp import web
 
-from streams.api.asking import Holding, body_of, ids_of_path
+from streams.api.asking import Holding, body_of, check_parameters, ids_of_path
 from streams.api.problems import NO_STORE, Problem
 from streams.errors import OwnershipLost
 from streams.events import UNDECODABLE, encode
@@ -15,8 +15,7 @@ _decode = msgspec.json.Decoder(Holding).decode
 
 async def quarantined(http: web.Request) -> web.Response:
     """`GET /v1/quarantined/{partition}`: who of an owned partition is or was in quarantine."""
-    if http.query:
-        raise Problem(400, f"unknown parameter {sorted(http.query)[0]!r}; known: none")
+    check_parameters(http.query, ())
     shard = await admin_shard(http, partition_named(http, ids_of_path(http)["partition"]))
     service = http.app[SERVICE]
     return _json(service.quarantines.of(shard, service.suspects.of(shard)))

@@ -4,7 +4,7 @@ import asyncio
 
 from aiohttp import web
 
-from streams.api.asking import ids_of_path
+from streams.api.asking import check_parameters, ids_of_path
 from streams.api.problems import NO_STORE, Problem
 from streams.on_device.files import FILES, MANIFEST
 from streams.serving.lane import Lane
@@ -26,14 +26,14 @@ def check_handed_out(http: web.Request) -> Lane:
 
 async def release(http: web.Request) -> web.Response:
     """`GET /v1/release`: the manifest of the release that serves."""
-    _check_plain(http)
+    check_parameters(http.query, ())
     body = await _read(check_handed_out(http), MANIFEST)
     return web.Response(body=body, content_type="application/json", headers=NO_STORE)
 
 
 async def release_file(http: web.Request) -> web.Response:
     """`GET /v1/release/{version}/{file}`: a file of it. A version's files never change."""
-    _check_plain(http)
+    check_parameters(http.query, ())
     ids = ids_of_path(http)
     lane = check_handed_out(http)
     if ids["version"] != lane.version:
@@ -42,11 +42,6 @@ async def release_file(http: web.Request) -> web.Response:
         raise Problem(404, f"a device reads {', '.join(FILES)}, and not {ids['file'][:100]!r}")
     body = await _read(lane, ids["file"])
     return web.Response(body=body, content_type="application/octet-stream", headers=FOR_EVER)
-
-
-def _check_plain(http: web.Request) -> None:
-    if http.query:
-        raise Problem(400, f"unknown parameter {sorted(http.query)[0]!r}; known: none")
 
 
 async def _read(lane: Lane, name: str) -> bytes:
