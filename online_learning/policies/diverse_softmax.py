@@ -87,7 +87,7 @@ class DiverseSoftmaxPolicy(RegisteredPolicy):
         *,
         choosing: bool,
     ) -> NDArray[np.float32]:
-        utility, usable = utilities(candidates, posterior.mean)
+        utility, usable = utilities(candidates, posterior)
         n, rules, pinned = len(usable), self.rules, candidates.pinned
         placed = np.zeros_like(usable) if pinned is None else (pinned >= 0) & ~candidates.valid
         vectors = candidates.vectors if rules.diversity else None

@@ -46,7 +46,7 @@ class EpsilonGreedyPolicy(RegisteredPolicy):
         """See `Policy.select`."""
         check_request(candidates, k, seeds)
         posterior = self._posterior
-        utility, usable = utilities(candidates, posterior.mean)
+        utility, usable = utilities(candidates, posterior)
         lengths = slate_lengths(usable, k)
         shown = int(lengths.max(initial=0))
         explore = uniforms(seeds, shown, stream=_EXPLORE) < self.epsilon
@@ -69,7 +69,7 @@ class EpsilonGreedyPolicy(RegisteredPolicy):
     ) -> NDArray[np.float32]:
         """See `Policy.propensities`."""
         check_slates(candidates, index, seeds)
-        utility, usable = utilities(candidates, self._posterior.mean)
+        utility, usable = utilities(candidates, self._posterior)
         propensities = np.zeros(index.shape, np.float32)
         for position, (rows, chosen, left) in enumerate(positions(usable, index)):
             chance = self._chance(chosen == _best(utility[rows], left), np.maximum(left.sum(axis=1), 1))

@@ -37,7 +37,7 @@ class GreedyPolicy(RegisteredPolicy):
         """See `Policy.select`."""
         check_request(candidates, k, seeds)
         posterior = self._posterior
-        utility, usable = utilities(candidates, posterior.mean)
+        utility, usable = utilities(candidates, posterior)
         index = top_k(utility, usable, k)
         return Slates(index, certain(index), posterior.version)
 
@@ -46,7 +46,7 @@ class GreedyPolicy(RegisteredPolicy):
     ) -> NDArray[np.float32]:
         """See `Policy.propensities`."""
         check_slates(candidates, index, seeds)
-        return highest(*utilities(candidates, self._posterior.mean), index)
+        return highest(*utilities(candidates, self._posterior), index)
 
     def update(self, statistics: Statistics) -> None:
         """See `Policy.update`."""

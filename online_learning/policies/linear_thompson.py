@@ -56,7 +56,7 @@ class LinearThompsonPolicy(RegisteredPolicy):
     @property
     def version(self) -> int:
         """See `Policy.version`."""
-        return self._adopted.version
+        return self._adopted.posterior.version
 
     def select(self, candidates: Candidates, *, k: NDArray[np.int64], seeds: NDArray[np.uint64]) -> Slates:
         """See `Policy.select`."""
@@ -64,7 +64,7 @@ class LinearThompsonPolicy(RegisteredPolicy):
         adopted = self._adopted
         index = np.full((len(k), int(k.max(initial=0))), -1, np.int64)
         propensities = self._run(adopted, candidates, k, seeds, index, choosing=True)
-        return Slates(index, propensities, adopted.version)
+        return Slates(index, propensities, adopted.posterior.version)
 
     def propensities(
         self, candidates: Candidates, index: NDArray[np.int64], *, seeds: NDArray[np.uint64]
@@ -87,7 +87,7 @@ class LinearThompsonPolicy(RegisteredPolicy):
 
     def _adopt(self, posterior: LinearPosterior) -> None:
         turned = np.ascontiguousarray((self.exploration * posterior.root).T, np.float32)
-        self._adopted = _Adopted(posterior.mean.astype(np.float32), turned, posterior.version)
+        self._adopted = _Adopted(posterior, posterior.mean.astype(np.float32), turned)
 
     def _run(
         self,
@@ -101,9 +101,9 @@ class LinearThompsonPolicy(RegisteredPolicy):
     ) -> NDArray[np.float32]:
         check_dim(candidates, len(adopted.mean))
         propensities = np.zeros(index.shape, np.float32)
-        features = np.ascontiguousarray(candidates.features, np.float32)
+        rows = adopted.posterior.rows(np.ascontiguousarray(candidates.features, np.float32))
         linear_thompson(
-            features, candidates.valid, boosts(candidates), adopted.mean, adopted.turned,
+            rows, candidates.valid, boosts(candidates), adopted.mean, adopted.turned,
             self._known_weights(), k, seeds, self.samples, index, propensities, choosing,
         )  # fmt: skip
         return propensities
@@ -111,8 +111,8 @@ class LinearThompsonPolicy(RegisteredPolicy):
 
 @dataclass(frozen=True, slots=True)
 class _Adopted:
-    """A posterior as the kernels want it: (F,) and (F, F) float32, the root scaled and transposed."""
+    """A posterior, and as the kernels want it: (F,) and (F, F) float32, the root scaled and transposed."""
 
+    posterior: LinearPosterior
     mean: NDArray[np.float32]
     turned: NDArray[np.float32]
-    version: int

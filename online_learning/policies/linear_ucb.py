@@ -63,8 +63,8 @@ class LinearUcbPolicy(RegisteredPolicy):
     def _bound(
         self, candidates: Candidates, posterior: LinearPosterior
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        utility, usable = utilities(candidates, posterior.mean)
+        utility, usable = utilities(candidates, posterior)
         # A feature that is not finite would spread over the whole matrix product.
-        features = np.where(usable[..., None], candidates.features, np.float32(0.0))
-        deviation = np.linalg.norm(features @ posterior.root.astype(np.float32), axis=-1)
+        rows = np.where(usable[..., None], posterior.rows(candidates.features), np.float32(0.0))
+        deviation = np.linalg.norm(rows @ posterior.root.astype(np.float32), axis=-1)
         return np.where(usable, utility + self.exploration * deviation, -np.inf), usable

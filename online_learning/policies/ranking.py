@@ -7,24 +7,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.statistics.arm_posterior import ArmPosterior
+from online_learning.statistics.posterior import LinearPosterior
 from online_learning.types import Candidates
 
 
-def utilities(candidates: Candidates, weights: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return the utility of every candidate and which candidates can be used.
-
-    Parameters
-    ----------
-    weights : (F,) float
+def utilities(candidates: Candidates, posterior: LinearPosterior) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return the utility of every candidate under the mean weights and which candidates can be used.
 
     Returns
     -------
-    utility : (B, C) float64, features @ weights and what boosts add; -inf where it cannot be used
+    utility : (B, C) float64, posterior.rows @ mean and what boosts add; -inf where it cannot be used
     usable : (B, C) bool, valid and of finite utility (a NaN or infinite feature makes it unusable)
     """
-    check_dim(candidates, len(weights))
+    check_dim(candidates, len(posterior.mean))
+    weights, rows = posterior.mean.astype(np.float32), posterior.rows(candidates.features)
     with np.errstate(invalid="ignore", over="ignore"):
-        raw = (candidates.features @ weights.astype(np.float32)).astype(np.float64) + boosts(candidates)
+        raw = (rows @ weights).astype(np.float64) + boosts(candidates)
     usable = candidates.valid & np.isfinite(raw)
     return np.where(usable, raw, -np.inf), usable
 

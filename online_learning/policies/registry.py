@@ -18,6 +18,7 @@ from online_learning.policies.policy_release import ReleasedPolicy
 from online_learning.policies.softmax import SoftmaxPolicy
 from online_learning.statistics.linear import LinearStatistics
 from online_learning.statistics.posterior import LinearPrior
+from online_learning.statistics.relative import RelativeStatistics
 from online_learning.statistics.sums import Statistics
 
 REGISTRY: dict[str, type[RegisteredPolicy]] = {
@@ -72,10 +73,13 @@ class Learning:
     def of(cls, policy: str, prior: LinearPrior, *, half_life_ms: int | None = None) -> "Learning":
         """Return what the policy of this name learns from; linear statistics where it learns nothing.
 
-        So it is for a name that the registry does not have, such as a policy made of others.
+        They are of relative corrections where the prior is relative. So it is for a name that the registry
+        does not have, such as a policy made of others.
         """
         known = REGISTRY.get(policy)
         statistics = (known.learns_from if known else None) or LinearStatistics
+        if statistics is LinearStatistics and prior.relative:
+            statistics = RelativeStatistics
         space = prior.feature_space
         if statistics is not LinearStatistics:
             space += f"/{statistics.kind}"

@@ -48,7 +48,7 @@ class SoftmaxPolicy(RegisteredPolicy):
         """See `Policy.select`."""
         check_request(candidates, k, seeds)
         posterior = self._posterior
-        utility, usable = utilities(candidates, posterior.mean)
+        utility, usable = utilities(candidates, posterior)
         logits = utility / self.temperature
         keys = logits + gumbels(seeds, logits.shape[1], stream=_NOISE)
         index = top_k(keys, usable, k)
@@ -59,7 +59,7 @@ class SoftmaxPolicy(RegisteredPolicy):
     ) -> NDArray[np.float32]:
         """See `Policy.propensities`."""
         check_slates(candidates, index, seeds)
-        utility, _ = utilities(candidates, self._posterior.mean)
+        utility, _ = utilities(candidates, self._posterior)
         return conditional_propensities(utility / self.temperature, index)
 
     def update(self, statistics: Statistics) -> None:

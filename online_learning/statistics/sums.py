@@ -69,6 +69,16 @@ class Statistics(ABC):
     def read_for(cls, data: bytes, prior: Any, *, half_life_ms: int | None) -> Self:
         """Return what `to_bytes` wrote, if it goes with the prior; raise ValueError on anything else."""
 
+    @classmethod
+    def rows(cls, features: NDArray[Any]) -> NDArray[Any]:
+        """Return what is added of the items of one slate, shown or rewarded: (K, F) float.
+
+        Parameters
+        ----------
+        features : (K, F) float, of all items of the slate
+        """
+        return features
+
     @property
     def impressions(self) -> int:
         """Impressions added, however little they weigh by now."""

@@ -99,7 +99,7 @@ def learned(name: str, features: int, samples: int) -> tuple[Policy, float]:
     """Return a policy that has learned, and how many rewards a second its statistics take."""
     weights = np.zeros(features)
     weights[1] = 1.0  # the graph's second feature is the probability of a response
-    prior = LinearPrior(weights)
+    prior = LinearPrior(weights, relative=True)
     policy = create_policy(name, prior, propensity_samples=samples, rules=RULES)
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((LEARNED, features)).astype(np.float32)

@@ -20,7 +20,8 @@ from model_core.release.folder import EASE, MANIFEST, Release, add_learned, read
 from model_core.signals.ease import DENSE_ITEMS, Ease, ease_of_counts
 from online_learning.policies.registry import Learning
 from online_learning.statistics.linear import SCHEMA_VERSION as SNAPSHOT
-from online_learning.statistics.linear import LinearStatistics, Snapshot
+from online_learning.statistics.linear import Snapshot
+from online_learning.statistics.relative import RelativeStatistics
 from online_learning.statistics.sums import Statistics
 from streams.federation.files import Kind
 from streams.kafka.log import Log
@@ -67,9 +68,9 @@ def policy_of(statistics: Statistics) -> NDArray[np.float64]:
     return np.concatenate((triangle(linear.gram), linear.moment, told))
 
 
-def checked(statistics: Statistics) -> LinearStatistics:
+def checked(statistics: Statistics) -> RelativeStatistics:
     """Raise ValueError unless statistics are plain sums over all items."""
-    if type(statistics) is not LinearStatistics or statistics.half_life_ms is not None:
+    if type(statistics) is not RelativeStatistics or statistics.half_life_ms is not None:
         raise ValueError(
             "policy must learn one linear model for all items, without reward_half_life_ms, for its sums to "
             f"be added; this one has {type(statistics).kind} statistics, half-life {statistics.half_life_ms}"
@@ -79,7 +80,7 @@ def checked(statistics: Statistics) -> LinearStatistics:
 
 async def stored_policy(
     settings: Settings, log: Log, release: Release, committed: Committed
-) -> LinearStatistics:
+) -> RelativeStatistics:
     """Add up what workers have stored of what they learned from slates of a release.
 
     Parameters
@@ -154,7 +155,7 @@ def _summed_ease(pairs: NDArray[np.float64], release: Release, before: Ease) -> 
     return summed.joined(others)
 
 
-def _statistics(values: NDArray[np.float64], f: int, learning: Learning) -> LinearStatistics:
+def _statistics(values: NDArray[np.float64], f: int, learning: Learning) -> RelativeStatistics:
     """Return the statistics that `policy_of` made numbers of."""
     packed, moment, (impressions, rewards) = np.split(values, (f * (f + 1) // 2, f * (f + 1) // 2 + f))
     snapshot = Snapshot(

@@ -47,6 +47,7 @@ class Spaces:
             precision=self._precision,
             noise_variance=MOST_VARIANCE if rate is None else rate * (1.0 - rate),
             feature_space=version + self._kind,
+            relative=True,
         )
 
     def learning(self, version: str, dim: int) -> Learning:

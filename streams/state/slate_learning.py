@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,7 +166,7 @@ class SlateLearning:
     def _count_shown(self, statistics: Statistics, shown: Sequence[Shown]) -> None:
         sizes = [len(features) for _, features, _ in shown]
         statistics.add_impressions(
-            np.concatenate([features for _, features, _ in shown]),
+            np.concatenate([statistics.rows(features) for _, features, _ in shown]),
             arms=keys_of(item.item_id for record, _, _ in shown for item in record.slate),
             times_ms=np.repeat([record.timestamp_ms for record, _, _ in shown], sizes),
             weights=np.concatenate([self.examination[:size] for size in sizes]),
@@ -228,11 +228,12 @@ class SlateLearning:
             if first and slate.record.experiment is not None:
                 by = slate.record.variant or slate.record.slate[found.position].team
                 metrics.count_response(slate.record.experiment, by or "none")
-            if self._statistics.of(version := slate.record.model_version) is None:
+            if (statistics := self._statistics.of(version := slate.record.model_version)) is None:
                 self.count_published()  # perhaps the first of a canary
-                if self._statistics.of(version) is None:
+                if (statistics := self._statistics.of(version)) is None:
                     continue
-            rewards, amendments = learned.setdefault(version, (_Rows(), _Rows()))
+            rows = statistics.rows
+            rewards, amendments = learned.setdefault(version, (_Rows(rows), _Rows(rows)))
             if self._learn_from == "reward":
                 rewards.add(slate, found.position, found.reward, offset)
             elif first:  # whether an item was taken, not how often
@@ -310,14 +311,21 @@ class SlateLearning:
 
 
 class _Rows:
-    """Positions of slates with a number each, on their way to the statistics."""
+    """Positions of slates with a number each, on their way to the statistics.
 
-    def __init__(self) -> None:
-        self._rows: list[tuple[NDArray[np.float32], float, int, int, int]] = []
+    Parameters
+    ----------
+    rows : see `Statistics.rows`
+    """
+
+    def __init__(self, rows: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+        self._rows_of = rows
+        self._rows: list[tuple[NDArray[Any], float, int, int, int]] = []
 
     def add(self, slate: OpenSlate, position: int, value: float, offset: int) -> None:
         arm = key_of(slate.item_ids[position])
-        self._rows.append((slate.features[position], value, arm, slate.timestamp_ms, offset))
+        row = self._rows_of(slate.features)[position]
+        self._rows.append((row, value, arm, slate.timestamp_ms, offset))
 
     def give_to(self, learn: Callable[..., int]) -> None:
         if self._rows:

@@ -57,11 +57,11 @@ def _add(
 ) -> None:
     """Add the positions of a slate that are known: (k,) int64, with their features, (k, F) float32."""
     arms, taken = keys_of(slate.item_ids[position] for position in known.tolist()), slate.taken[known]
-    times = np.full(len(known), slate.timestamp_ms, np.int64)
-    statistics.add_impressions(features, arms=arms, times_ms=times, weights=slate.weights[known])
+    times, rows = np.full(len(known), slate.timestamp_ms, np.int64), statistics.rows(features)
+    statistics.add_impressions(rows, arms=arms, times_ms=times, weights=slate.weights[known])
     if taken.any():
         values = slate.values[known][taken]
-        statistics.add_rewards(features[taken], values, arms=arms[taken], times_ms=times[taken])
+        statistics.add_rewards(rows[taken], values, arms=arms[taken], times_ms=times[taken])
 
 
 def _described(

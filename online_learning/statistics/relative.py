@@ -1,0 +1,59 @@
+"""Sums over slates of what sets an item apart from the others beside it, relative to what a release expects.
+
+A release says how likely a reward of a candidate is, p, and describes it by features x. Its probabilities may
+be off for all alike: somebody likes an item some day more often than it is taken from one slate. And whoever
+looks at a slate may take more than others, or less. Neither says anything of the order of items, but a model
+that has to explain it by the features gives it to those that go with p, and the order suffers. So what is
+learned is
+
+    reward = level p~ + (z - z~) @ w,    z = p x,    z~ and p~ means over the slate
+
+Differences between slates have no part in w: it is the estimator with an effect of each slate's own ("within
+estimator", Mundlak, "On the pooling of time series and cross section data", Econometrica 1978). And what x
+says counts in proportion to p, as it does in log-odds where p is small (the delta method), so that what is
+learned of items that were shown does not lift an unlikely one above all others.
+
+Features are as of a release: 1, p, x ...; rows have the same places: p~ or nothing, p, p x ...
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_learning.statistics.linear import LinearStatistics
+
+EXPECTED = 1
+"""Feature that is the release's probability."""
+
+
+def candidate_rows(features: NDArray[Any]) -> NDArray[Any]:
+    """Return what weights are put to, z: (..., F), of the features' type.
+
+    Parameters
+    ----------
+    features : (..., F) float; one that is not finite makes its row not finite
+    """
+    expected = features[..., EXPECTED]
+    with np.errstate(invalid="ignore", over="ignore"):
+        rows: NDArray[Any] = features * expected[..., None]
+    rows[..., 0] = rows[..., 0] * 0
+    rows[..., EXPECTED] = expected
+    return rows
+
+
+class RelativeStatistics(LinearStatistics):
+    """Linear statistics of `rows`: of a slate's level in the first place, of differences in the others."""
+
+    kind = "relative"
+
+    @classmethod
+    def rows(cls, features: NDArray[Any]) -> NDArray[np.float64]:
+        """See `Statistics.rows`. A row that is not finite has no part in the others' mean."""
+        rows = candidate_rows(np.asarray(features, np.float64))
+        usable = np.isfinite(rows).all(axis=1)
+        if usable.any():
+            centre = rows[usable].mean(axis=0)
+            rows -= centre
+            rows[usable, 0] = centre[EXPECTED]
+        return rows
