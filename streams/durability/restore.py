@@ -172,6 +172,10 @@ class Restorer:
                 # A row from before the number was in it has as many features as the release.
                 space = msgspec.structs.replace(space, dim=shard.statistics.serving.dim)
             if (found := self._factory.spaces.read(space)) is None:
+                log.warning(
+                    "partition %d: sums of %r are left out: with these settings this version has others",
+                    shard.partition, space.feature_space,
+                )  # fmt: skip
                 continue
             shard.statistics.put(*found)
         for statistics in shard.statistics.every:

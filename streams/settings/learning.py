@@ -66,7 +66,7 @@ class LearningSettings(BaseModel):
     )
     prior_precision: Annotated[float, Field(gt=0)] = Field(
         PRIOR_PRECISION,
-        description="Trust in the release's probabilities before the first click, relative to their size.",
+        description="Trust in the release's probabilities against the rewards seen, relative to their size.",
     )
     candidate_policies: tuple[str, ...] = Field(
         (),
