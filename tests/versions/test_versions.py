@@ -26,7 +26,7 @@ DECODERS = {
     "dead-letters": events.decode_dead_letter,
 }
 COUNTED_OTHERWISE = {"item", "policy"}
-"""Kinds that earlier versions counted by other rules, and learned of another baseline: no fold gives them."""
+"""Kinds that earlier versions counted and learned by other rules: no fold gives them."""
 
 
 def left(file: Path, policy: str) -> Memory:
