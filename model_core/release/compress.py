@@ -20,6 +20,7 @@ from model_core.release.folder import (
     Release,
     read_release,
     sign_manifest,
+    whole_folder,
 )
 
 Precision = Literal["int8", "fp16"]
@@ -53,17 +54,13 @@ def compress_release(folder: Path, out: Path, precision: Precision) -> Release:
         raise ValueError(f"release {str(folder)!r} must be in full precision, is in {manifest['precision']}")
     if out.resolve() == folder.resolve():
         raise ValueError(f"out must be another folder than the release, got {str(out)!r}")
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name in manifest["files"]:
-        if name in (ITEM_ENCODER, HISTORY, USER, RANKER):
-            _convert(folder / name, partial / name, precision)
-        else:
-            shutil.copyfile(folder / name, partial / name)
-    sign_manifest(partial, manifest | {"precision": precision})
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    with whole_folder(out) as partial:
+        for name in manifest["files"]:
+            if name in (ITEM_ENCODER, HISTORY, USER, RANKER):
+                _convert(folder / name, partial / name, precision)
+            else:
+                shutil.copyfile(folder / name, partial / name)
+        sign_manifest(partial, manifest | {"precision": precision})
     return read_release(out)
 
 

@@ -7,8 +7,10 @@ a hash of those, so it tells contents apart and not moments.
 import hashlib
 import json
 import os
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -144,6 +146,17 @@ def prior_weights(feature_dim: int) -> NDArray[np.float32]:
     weights = np.zeros(feature_dim, np.float32)
     weights[1] = 1.0
     return weights
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Give an empty folder that takes the place of `out` in the end; after an error `out` is as it was."""
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)
 
 
 def write_manifest(

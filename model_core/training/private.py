@@ -6,7 +6,6 @@ users: no metrics, no count of events, no times, no pictures. Events are not hel
 the log ends depends on every user in it.
 """
 
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,14 +22,15 @@ from model_core.network.model import Model
 from model_core.privacy.config import Privacy
 from model_core.privacy.counts import PrivateCounts, denoised, noises, private_counts
 from model_core.release.export import export_release
-from model_core.release.folder import EASE, MAPPING, read_release, write_manifest
+from model_core.release.folder import EASE, MAPPING, read_release, whole_folder, write_manifest
 from model_core.release.text_encoder import TextEncoder
 from model_core.signals.cold_start import fit_mapping
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import DENSE_ITEMS, Ease, ease_of_counts
 from model_core.signals.sample_signals import with_unmet
 from model_core.training.fit import Report
-from model_core.training.train import Trained, fit_widths
+from model_core.training.networks import fit_widths
+from model_core.training.train import Trained
 
 
 def train_private(
@@ -67,23 +67,19 @@ def train_private(
         log.users[log.positive], log.items[log.positive], log.n_items, privacy, np.random.default_rng()
     )
     ease = private_ease(counts, log.n_items, penalty=signals.ease_penalty, keep=signals.ease_keep)
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    with_unmet(ease, signals, features).save(partial / EASE)
-    fit_mapping(ease, features).save(partial / MAPPING)
-    report("train", 1.0)
-    if text_encoder is not None:
-        text_encoder.copy_to(partial)
-    model = untrained(corpus, config, tuple(weights.values()))
-    differences = export_release(partial, model.encoder, model.ranker, n_items=log.n_items)
-    write_manifest(
-        partial, config=config, actions=dict(weights), text_encoder=corpus.text_encoder,
-        vocabulary=corpus.vocabulary, signals=signals, metrics={"onnx_difference": differences},
-        training={"privacy": privacy.statement(noises(privacy))},
-    )  # fmt: skip
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    with whole_folder(out) as folder:
+        with_unmet(ease, signals, features).save(folder / EASE)
+        fit_mapping(ease, features).save(folder / MAPPING)
+        report("train", 1.0)
+        if text_encoder is not None:
+            text_encoder.copy_to(folder)
+        model = untrained(corpus, config, tuple(weights.values()))
+        differences = export_release(folder, model.encoder, model.ranker, n_items=log.n_items)
+        write_manifest(
+            folder, config=config, actions=dict(weights), text_encoder=corpus.text_encoder,
+            vocabulary=corpus.vocabulary, signals=signals, metrics={"onnx_difference": differences},
+            training={"privacy": privacy.statement(noises(privacy))},
+        )  # fmt: skip
     return Trained(read_release(out), {"train": round(time.perf_counter() - began, 2)})
 
 

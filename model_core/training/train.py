@@ -1,45 +1,34 @@
 """Trains a model from interactions and item descriptions, and writes it as a release."""
 
-import logging
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from model_core.evaluation.evaluate import compare
 from model_core.inputs.corpus import Corpus
 from model_core.inputs.replay import item_features
 from model_core.network.config import ModelConfig, TrainConfig
-from model_core.network.ensemble import Ensemble, served_as_one
+from model_core.network.ensemble import Ensemble
 from model_core.network.model import Model
 from model_core.release.export import export_release
-from model_core.release.folder import EASE, MAPPING, Release, read_release, write_manifest
+from model_core.release.folder import EASE, MAPPING, Release, read_release, whole_folder, write_manifest
 from model_core.release.scorer import Scorer
 from model_core.release.text_encoder import TextEncoder
 from model_core.signals.config import SignalConfig
 from model_core.signals.sample_signals import fit_log, map_log
-from model_core.training.balance import balance
-from model_core.training.calibration import calibrate
 from model_core.training.checkpoint import Checkpoint, Epoch, fingerprint
-from model_core.training.fit import Report, Trainer, Watch
+from model_core.training.fit import Report, Watch
 from model_core.training.linear import with_linear
-from model_core.training.newcomers import place_newcomers
+from model_core.training.networks import fit_model, fit_widths, members_of
 from model_core.training.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
 from model_core.training.recency import with_half_life
-from model_core.training.samples import collect_samples, cut_windows
 from model_core.training.together import ALONE, Together
-from model_core.training.warm_start import Start, of_member, save_weights, take_over
+from model_core.training.warm_start import Start, save_weights
 
-logger = logging.getLogger(__name__)
-
-LAST, GOING_ON = 0.1, 0.5  # peaks of the learning rate: of a last pass, of passes that go on from others
-NEXT_SEED = 1000  # from a member's seed to the next one's, so that trainings by other seeds share none
 HELD_OUT = 0.1  # kept out for the metrics when all interactions are to be trained on
 
 
@@ -105,52 +94,17 @@ def train_release(
             corpus, weights, out, until=until, config=config, train=train, signals=signals, start=start,
             device=device, report=report, watch=watch, together=together,
         )  # fmt: skip
-    config, train, signals, split = fitted.config, fitted.train, fitted.signals, fitted.split
-    model = fitted.model
-
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-
-    def describe(metrics: dict[str, Any], served_probability: float | None = None) -> None:
-        write_manifest(
-            partial,
-            config=config,
-            actions=dict(weights),
-            text_encoder=corpus.text_encoder,
-            vocabulary=corpus.vocabulary,
-            signals=signals,
-            metrics=metrics,
-            training=asdict(train)
-            | {"until": until, "interactions": split, "history": [asdict(epoch) for epoch in fitted.history]}
-            | {"until_ms": int(corpus.log.times_ms[split - 1]), "weights": weights_sha256}
-            | dict(said or {}),
-            served_probability=served_probability,
-        )
-
-    with _timed(seconds, "export"):
-        report("export", 0.0)
-        weights_sha256 = save_weights(partial, members_of(model))
-        log, features = corpus.log.first(split), item_features(corpus)
-        fit_log(log, signals, features).save(partial / EASE)
-        map_log(log, signals, features).save(partial / MAPPING)
-        if text_encoder is not None:
-            text_encoder.copy_to(partial)
-        differences = export_release(partial, model.encoder, model.ranker, n_items=corpus.log.n_items)
-        report("export", 1.0)
-    with _timed(seconds, "evaluate"):
-        report("evaluate", 0.0)
-        describe({})
-        scorer = Scorer(partial, threads=train.threads)
-        compared = compare(scorer, corpus, split)
-        describe({**compared.metrics, "onnx_difference": differences}, compared.served_probability)
-        plot_learning_curve(partial / "learning-curve.png", fitted.history)
-        plot_calibration(partial / "calibration.png", compared.probability, compared.relevant)
-        plot_recall_by_popularity(partial / "recall-by-popularity.png", compared.by_popularity)
-        report("evaluate", 1.0)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
-    for number in range(config.ensemble):
+    with whole_folder(out) as folder:
+        with _timed(seconds, "export"):
+            report("export", 0.0)
+            differences, weights_sha256 = _export(folder, fitted, corpus, text_encoder)
+            report("export", 1.0)
+        training = _said_of_training(fitted, corpus, until, weights_sha256) | dict(said or {})
+        with _timed(seconds, "evaluate"):
+            report("evaluate", 0.0)
+            _evaluate(folder, fitted, corpus, dict(weights), training, differences)
+            report("evaluate", 1.0)
+    for number in range(fitted.config.ensemble):
         fitted.checkpoint.of_member(number).delete()
     return Trained(read_release(out), seconds)
 
@@ -230,90 +184,59 @@ def _fit(
     return _Fitted(model, history, config, train, signals, split, checkpoint)
 
 
-def fit_model(
-    corpus: Corpus,
-    split: int,
-    weights: tuple[float, ...],
-    config: ModelConfig,
-    train: TrainConfig,
-    signals: SignalConfig,
-    *,
-    start: Start | None = None,
-    device: str = "auto",
-    report: Report = lambda stage, done: None,
-    checkpoint: Checkpoint | None = None,
-    watch: Watch = lambda number, epoch: None,
-    together: Together = ALONE,
-) -> tuple[Model | Ensemble, list[Epoch]]:
-    """Train and calibrate on the first `split` rows of a corpus's log.
+def _export(
+    folder: Path, fitted: _Fitted, corpus: Corpus, text_encoder: TextEncoder | None
+) -> tuple[dict[str, float], str]:
+    """Write all of a release but its manifest.
 
-    The latest rows serve to balance and calibrate the score first, as what the model has not seen; a last,
-    gentle epoch then learns from them too. With a checkpoint, a training that was killed goes on after its
-    last whole epoch. One that goes on from another passes over what is new since then, with as much of what
-    was before, lest that be forgotten.
-
-    The networks of an ensemble are trained one after the other, on the same samples, each from a seed of its
-    own. They are balanced and calibrated together. The epochs are those of all of them.
-
-    Of several processes that train `together`, each has the same model in the end.
+    Returns
+    -------
+    How far each graph is from torch, and the SHA-256 of the weights, of which another training begins.
     """
-    log = corpus.log.first(split)
-    report("replay", 0.0)
-    windows = cut_windows(log, config, train, np.random.default_rng(train.seed))
-    features = item_features(corpus)
-    samples = collect_samples(
-        log, windows, corpus.edges, corpus.stated, features, config, signals,
-        folder=None if checkpoint is None else checkpoint.path.parent,
-        progress=lambda done: report("replay", done),
+    log, features = corpus.log.first(fitted.split), item_features(corpus)
+    model = fitted.model
+    weights_sha256 = save_weights(folder, members_of(model))
+    fit_log(log, fitted.signals, features).save(folder / EASE)
+    map_log(log, fitted.signals, features).save(folder / MAPPING)
+    if text_encoder is not None:
+        text_encoder.copy_to(folder)
+    differences = export_release(folder, model.encoder, model.ranker, n_items=corpus.log.n_items)
+    return differences, weights_sha256
+
+
+def _said_of_training(fitted: _Fitted, corpus: Corpus, until: float, weights_sha256: str) -> dict[str, Any]:
+    """Return what the manifest says of how a release came about."""
+    return asdict(fitted.train) | {
+        "until": until,
+        "interactions": fitted.split,
+        "history": [asdict(epoch) for epoch in fitted.history],
+        "until_ms": int(corpus.log.times_ms[fitted.split - 1]),
+        "weights": weights_sha256,
+    }
+
+
+def _evaluate(
+    folder: Path,
+    fitted: _Fitted,
+    corpus: Corpus,
+    actions: dict[str, float],
+    training: dict[str, Any],
+    differences: dict[str, float],
+) -> None:
+    """Measure an exported release on what it has not learned from, and write the manifest and pictures."""
+    describe = partial(
+        write_manifest, folder, config=fitted.config, actions=actions, text_encoder=corpus.text_encoder,
+        vocabulary=corpus.vocabulary, signals=fitted.signals, training=training,
     )  # fmt: skip
-    passes = train.passes(len(samples.rows))
-    if passes < train.epochs:
-        logger.warning(
-            "%d targets are passed over %d times and not %d; most_samples says so",
-            len(samples.rows), passes, train.epochs,
-        )  # fmt: skip
-    report("replay", 1.0)
-    torch.set_num_threads(train.threads)
-    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    recent = int((1.0 - train.calibration) * split)
-    since = 0 if start is None else min(split, start.since(corpus))
-    trainers: list[Trainer] = []
-    history: list[Epoch] = []
-    for number in range(config.ensemble):
-        seeded = replace(train, seed=train.seed + number * NEXT_SEED)
-        torch.manual_seed(seeded.seed)
-        member = Model(corpus, replace(config, ensemble=1), seeded, weights).to(where)
-        if start is not None:
-            taken = take_over(member, corpus.vocabulary, of_member(start, number))
-            logger.info("the training goes on from release %s, with %d of its tensors", start.version, taken)
-        elif train.graph_embedding != "none" and corpus.edges.mask.any() and together.leads:
-            start_from_graph(member, corpus, seeded, device=device, report=report)
-        together.match(member)
-        if not together.leads:
-            torch.manual_seed(seeded.seed + together.rank)  # what it draws is not what another one draws
-        trainers.append(Trainer(member, log, windows, samples, seeded, together))
-        history += trainers[-1].fit(
-            passes, before=recent, since=since, peak=1.0 if start is None else GOING_ON,
-            report=_share(report, number, config.ensemble),
-            checkpoint=None if checkpoint is None else checkpoint.of_member(number),
-            watch=_after(watch, len(history)),
-        )  # fmt: skip
-        if together.leads:
-            place_newcomers(member, trainers[-1], log.first(recent), features)
-    model = served_as_one([one.model for one in trainers])
-    if together.leads:
-        report("balance", 0.0)
-        balance(model, corpus, log, recent, signals)
-        report("balance", 1.0)
-        calibrate(model, corpus, log, recent, signals)
-    together.match(model)
-    for number, trainer in enumerate(trainers):
-        trainer.fit(
-            1, before=split, since=min(since, recent), peak=LAST,
-            report=_share(lambda stage, done: report("finish", done), number, config.ensemble),
-        )  # fmt: skip
-        trainer.model.settle(log, features)
-    return model, history
+    describe(metrics={})  # without a manifest there is nothing to serve
+    compared = compare(Scorer(folder, threads=fitted.train.threads), corpus, fitted.split)
+    describe(
+        metrics={**compared.metrics, "onnx_difference": differences},
+        served_probability=compared.served_probability,
+    )
+    plot_learning_curve(folder / "learning-curve.png", fitted.history)
+    plot_calibration(folder / "calibration.png", compared.probability, compared.relevant)
+    plot_recall_by_popularity(folder / "recall-by-popularity.png", compared.by_popularity)
 
 
 def _chosen(
@@ -330,58 +253,6 @@ def _chosen(
         return asdict(found)
 
     return SignalConfig(**together.told(chosen))
-
-
-def members_of(model: Model | Ensemble) -> list[Model]:
-    """Return the networks that a model consists of."""
-    return model.models if isinstance(model, Ensemble) else [model]
-
-
-def _share(report: Report, number: int, members: int) -> Report:
-    """Report how much of all members' training is done while one of them trains."""
-    return lambda stage, done: report(stage, (number + done) / members)
-
-
-def _after(watch: Watch, epochs: int) -> Watch:
-    """Count the epochs of a member after those of the members before it."""
-    return lambda number, epoch: watch(epochs + number, epoch)
-
-
-def fit_widths(config: ModelConfig, corpus: Corpus) -> ModelConfig:
-    """Return a copy with the widths of the corpus's embeddings."""
-    widths = {f"{kind}_dim": getattr(corpus, kind).shape[1] for kind in ("text", "image", "audio")}
-    return replace(config, **widths)
-
-
-def start_from_graph(
-    model: Model, corpus: Corpus, train: TrainConfig, *, device: str = "auto", report: Report
-) -> None:
-    """Embed the catalogue's knowledge graph, and let the model's tables start there."""
-    # PyG takes a second to import and warns of what it uses: only who embeds a graph waits for it.
-    from model_core.graph.kge import KgeConfig, train_embeddings
-    from model_core.graph.knowledge_graph import KnowledgeGraph, split_triples
-    from model_core.graph.node_embeddings import initial_weights
-
-    names, edges = corpus.vocabulary, corpus.edges
-    items, entities, relations = (
-        list(rows) for rows in (names.item_rows, names.entity_rows, names.relation_rows)
-    )
-    at, column = np.nonzero(edges.mask)
-    graph = KnowledgeGraph.from_triples(
-        (
-            (items[row], relations[relation - 1], entities[entity - 1])
-            for row, relation, entity in zip(
-                at, edges.relations[at, column], edges.entities[at, column], strict=True
-            )
-        ),
-        items,
-    )
-    settings = KgeConfig(
-        model=train.graph_embedding, dim=model.encoder.config.dim, epochs=train.graph_epochs, seed=train.seed
-    )
-    trained = train_embeddings(graph, split_triples(graph, test=0.0), settings, device=device, report=report)
-    start = initial_weights(trained.embeddings, names, model.encoder)
-    model.encoder.load_state_dict(start, strict=False)
 
 
 @contextmanager

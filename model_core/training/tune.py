@@ -13,8 +13,8 @@ from model_core.inputs.corpus import Corpus
 from model_core.release.served import serve
 from model_core.training.checkpoint import Epoch
 from model_core.training.fit import Report
+from model_core.training.networks import fit_model, fit_widths
 from model_core.training.recipe import Recipe
-from model_core.training.train import fit_model, fit_widths
 
 METRIC = "ndcg@10"
 

@@ -6,7 +6,6 @@ weights; the rest of a catalogue is placed by its text and attributes, as are it
 """
 
 import asyncio
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -76,7 +75,7 @@ def random_release(
     from model_core.network.ensemble import served_as_one
     from model_core.network.model import Model
     from model_core.release.export import export_release
-    from model_core.release.folder import EASE, MAPPING, write_manifest
+    from model_core.release.folder import EASE, MAPPING, whole_folder, write_manifest
     from model_core.signals.config import SignalConfig
     from model_core.signals.sample_signals import fit_log, map_log
     from streams.items.text_encoder import named_encoder
@@ -102,27 +101,23 @@ def random_release(
     model = served_as_one(
         [Model(corpus, one, TrainConfig(), tuple(weights.values())) for _ in range(config.ensemble)]
     )
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    features = item_features(corpus)
-    fit_log(corpus.log, signals, features).save(partial / EASE)
-    map_log(corpus.log, signals, features).save(partial / MAPPING)
-    encoder = named_encoder("minilm")
-    encoder.copy_to(partial)
-    export_release(partial, model.encoder, model.ranker, n_items=known)
-    write_manifest(
-        partial,
-        config=config,
-        actions=weights,
-        text_encoder=(encoder.name, encoder.fingerprint),
-        vocabulary=corpus.vocabulary,
-        signals=signals,
-        metrics={},
-        training={"random": True, "interactions": 0},
-    )
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with whole_folder(folder) as partial:
+        features = item_features(corpus)
+        fit_log(corpus.log, signals, features).save(partial / EASE)
+        map_log(corpus.log, signals, features).save(partial / MAPPING)
+        encoder = named_encoder("minilm")
+        encoder.copy_to(partial)
+        export_release(partial, model.encoder, model.ranker, n_items=known)
+        write_manifest(
+            partial,
+            config=config,
+            actions=weights,
+            text_encoder=(encoder.name, encoder.fingerprint),
+            vocabulary=corpus.vocabulary,
+            signals=signals,
+            metrics={},
+            training={"random": True, "interactions": 0},
+        )
     return folder
 
 

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from model_core.privacy.counts import clipped_counts
 from model_core.privacy.secure_sum import symmetric, triangle
-from model_core.release.folder import EASE, MANIFEST, Release, add_learned, read_release, sign_manifest
+from model_core.release.folder import (
+    EASE,
+    MANIFEST,
+    Release,
+    add_learned,
+    read_release,
+    sign_manifest,
+    whole_folder,
+)
 from model_core.signals.ease import DENSE_ITEMS, Ease, ease_of_counts
 from online_learning.policies.registry import Learning
 from online_learning.statistics.linear import SCHEMA_VERSION as SNAPSHOT
@@ -116,25 +124,22 @@ def write_summed(
     """
     release = read_release(base)
     n, f = len(release.item_rows), release.feature_dim
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(base, partial, ignore=shutil.ignore_patterns("*.png"))
-    if PAIRS in sums:
-        pairs, total = symmetric(total[: n * (n + 1) // 2], n), total[n * (n + 1) // 2 :]
-        _summed_ease(pairs, release, Ease.load(base / EASE)).save(partial / EASE)
-    manifest = json.loads((partial / MANIFEST).read_text(encoding="utf-8"))
-    training = {key: value for key, value in manifest.get("training", {}).items() if key not in UNTRUE}
-    training["federated"] = {"round": said, "sums": list(sums)}
-    # Its metrics and pictures are of the base, but for how well the graphs agree with torch.
-    metrics = {key: value for key, value in manifest["metrics"].items() if key == "onnx_difference"}
-    sign_manifest(partial, manifest | {"training": training, "metrics": metrics})
-    if POLICY in sums:
-        learning = learning_of(settings, release, named=False)
-        statistics = _statistics(total, f, learning)
-        row = Learned(SCHEMA_VERSION, learning.feature_space, f, statistics.to_bytes())
-        add_learned(partial, encode_learned(row), {"round": said, "slates": statistics.impressions})
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    with whole_folder(out) as partial:
+        shutil.copytree(base, partial, ignore=shutil.ignore_patterns("*.png"), dirs_exist_ok=True)
+        if PAIRS in sums:
+            pairs, total = symmetric(total[: n * (n + 1) // 2], n), total[n * (n + 1) // 2 :]
+            _summed_ease(pairs, release, Ease.load(base / EASE)).save(partial / EASE)
+        manifest = json.loads((partial / MANIFEST).read_text(encoding="utf-8"))
+        training = {key: value for key, value in manifest.get("training", {}).items() if key not in UNTRUE}
+        training["federated"] = {"round": said, "sums": list(sums)}
+        # Its metrics and pictures are of the base, but for how well the graphs agree with torch.
+        metrics = {key: value for key, value in manifest["metrics"].items() if key == "onnx_difference"}
+        sign_manifest(partial, manifest | {"training": training, "metrics": metrics})
+        if POLICY in sums:
+            learning = learning_of(settings, release, named=False)
+            statistics = _statistics(total, f, learning)
+            row = Learned(SCHEMA_VERSION, learning.feature_space, f, statistics.to_bytes())
+            add_learned(partial, encode_learned(row), {"round": said, "slates": statistics.impressions})
     return read_release(out)
 
 

@@ -18,7 +18,7 @@ from model_core.signals.cold_start import extend_ease
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
 from model_core.signals.sample_signals import fit_log, map_log
-from model_core.training.train import fit_model
+from model_core.training.networks import fit_model
 from tests.benchmarks.cold_films import Films
 
 K = 10

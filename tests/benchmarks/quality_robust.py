@@ -38,8 +38,8 @@ from model_core.network.ranker import is_new
 from model_core.release.served import dense_inputs
 from model_core.signals.sample_signals import fit_log
 from model_core.training.adversarial import worst_step
+from model_core.training.networks import fit_model
 from model_core.training.recipe import Recipe
-from model_core.training.train import fit_model
 from streams.items.text_encoder import named_encoder
 from streams.settings import Settings
 

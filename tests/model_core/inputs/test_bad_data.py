@@ -17,7 +17,7 @@ from model_core.network.config import TrainConfig
 from model_core.release.folder import MANIFEST, read_release
 from model_core.release.scorer import Scorer
 from model_core.signals.config import SignalConfig
-from model_core.training.train import fit_model
+from model_core.training.networks import fit_model
 from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, Texts, corpus, dataset, requests
 
 FILES = (

@@ -9,7 +9,7 @@ from model_core.network.config import ModelConfig, TrainConfig
 from model_core.network.content_map import ContentMap
 from model_core.network.model import Model
 from model_core.signals.cold_start import ItemFeatures, Ridge, best_ridge
-from model_core.training.train import fit_widths
+from model_core.training.networks import fit_widths
 from tests.model_core import tiny
 from tests.model_core.signals.test_cold_start import KNOWN, N_ENTITIES, N_ITEMS, NEW, items
 

@@ -23,7 +23,8 @@ from model_core.release.folder import RANKER, read_release, sign_manifest
 from model_core.release.scorer import Scorer
 from model_core.signals.config import UNTOLD, SignalConfig
 from model_core.training.checkpoint import Checkpoint
-from model_core.training.train import fit_model, fit_widths, train_release
+from model_core.training.networks import fit_model, fit_widths
+from model_core.training.train import train_release
 from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, corpus, dataset, requests
 
 

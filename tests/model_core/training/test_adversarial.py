@@ -11,9 +11,9 @@ from model_core.network.config import TrainConfig
 from model_core.network.model import Model
 from model_core.signals.config import SignalConfig
 from model_core.training.adversarial import worst_step
+from model_core.training.networks import fit_widths
 from model_core.training.objective import Objective
 from model_core.training.samples import collect_samples, cut_windows
-from model_core.training.train import fit_widths
 from tests.model_core import tiny
 
 PLAIN = TrainConfig(

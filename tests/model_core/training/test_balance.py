@@ -21,7 +21,7 @@ from model_core.training.balance import (
     hold_back,
     lowered,
 )
-from model_core.training.train import fit_widths
+from model_core.training.networks import fit_widths
 from tests.model_core import tiny
 
 

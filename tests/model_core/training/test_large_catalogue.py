@@ -19,8 +19,8 @@ from model_core.signals.config import SignalConfig
 from model_core.signals.ease import fit_ease
 from model_core.training import samples
 from model_core.training.fit import Trainer
+from model_core.training.networks import fit_model, fit_widths
 from model_core.training.samples import SHARED, collect_samples, cut_windows
-from model_core.training.train import fit_model, fit_widths
 from tests.model_core import tiny
 
 TRAIN = TrainConfig(epochs=4, warm_up=0.0, threads=1, whole_catalogue=20, negatives=16)

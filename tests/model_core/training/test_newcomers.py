@@ -11,9 +11,9 @@ from model_core.network.model import Model
 from model_core.signals.config import SignalConfig
 from model_core.training import newcomers as module
 from model_core.training.fit import Trainer
+from model_core.training.networks import fit_widths
 from model_core.training.newcomers import TRUST, UNTOLD, place_newcomers
 from model_core.training.samples import collect_samples, cut_windows
-from model_core.training.train import fit_widths
 from tests.model_core import tiny
 
 TRAIN = TrainConfig(epochs=4, warm_up=0.0, threads=1)

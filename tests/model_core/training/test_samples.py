@@ -7,9 +7,9 @@ from model_core.data.datasets import User
 from model_core.network.config import ModelConfig, TrainConfig
 from model_core.signals.config import SignalConfig
 from model_core.signals.sample_signals import Log
+from model_core.training.networks import fit_model, fit_widths
 from model_core.training.objective import target_weights
 from model_core.training.samples import cut_windows
-from model_core.training.train import fit_model, fit_widths
 from tests.model_core import tiny
 
 CONFIG = ModelConfig(history_length=10)

@@ -12,7 +12,7 @@ from model_core.data.vocabulary import Vocabulary
 from model_core.network.config import TrainConfig
 from model_core.network.model import Model
 from model_core.release.folder import MANIFEST, WEIGHTS, sign_manifest
-from model_core.training.train import fit_widths
+from model_core.training.networks import fit_widths
 from model_core.training.warm_start import Start, read_start, take_over
 from tests.model_core import tiny
 from tests.once import once_a_run

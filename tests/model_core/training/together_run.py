@@ -18,10 +18,10 @@ from model_core.network.model import Model
 from model_core.signals.config import SignalConfig
 from model_core.training.checkpoint import Checkpoint, Epoch
 from model_core.training.fit import Watch
+from model_core.training.networks import fit_model, fit_widths
 from model_core.training.objective import Objective
 from model_core.training.samples import collect_samples, cut_windows
 from model_core.training.together import Together, joined
-from model_core.training.train import fit_model, fit_widths
 from tests.model_core import tiny
 
 # Only when users ask is drawn at random, so a step comes to the same in any number of processes.
