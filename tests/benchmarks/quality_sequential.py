@@ -59,6 +59,8 @@ METRICS = ("HR@5", "HR@10", "HR@20", "NDCG@10")
 BLEND_USERS = 1000
 PENALTIES = (30.0, 100.0, 300.0, 1000.0)
 MODELS = ("EASE", "signals", "ours", "without attributes", "sasrec", "sasrec binary")
+MET = (0, 5, 12, 40)
+"""From how many events of a target in training on its hits are told apart from those of rarer ones."""
 SPENT = "seconds"
 FITTED_ONCE = ("EASE", "signals")
 PUBLISHED = {
@@ -292,6 +294,19 @@ def report(data: Data, results: dict[str, list[Rows]]) -> None:
             print(f"{ours} - {theirs}: {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]")
 
 
+def report_by_count(data: Data, results: dict[str, list[Rows]]) -> None:
+    """Print hits at 10 of rare targets and of frequent ones; mean of seeds."""
+    of = np.digitize(data.train.popularity()[data.test], MET) - 1
+    named = [f"{low} to {high - 1}" for low, high in zip(MET, MET[1:], strict=False)] + [f"from {MET[-1]}"]
+    print(f"\n{'HR@10 by events of the target':<36}" + "".join(f"{name:>12}" for name in named))
+    shares = [f"{(of == part).mean():.3f}" for part in range(len(MET))]
+    print(f"{'share of users':<36}" + "".join(f"{share:>12}" for share in shares))
+    for name, seeds in results.items():
+        hits = np.mean([place_metrics(found)["HR@10"] for found in seeds], axis=0)
+        means = [hits[of == part].mean() if (of == part).any() else np.nan for part in range(len(MET))]
+        print(f"{name:<36}" + "".join(f"{mean:>12.4f}" for mean in means))
+
+
 def main(
     data: Annotated[str, typer.Option(help=", ".join(FILES))] = "lastfm",
     folder: Annotated[Path, typer.Option(help="of the data sets")] = Path("../shared/data"),
@@ -330,6 +345,7 @@ def main(
             for name, places_found in found.items():
                 results.setdefault(name, []).append(places_found)
     report(loaded, results)
+    report_by_count(loaded, results)
     if written is not None:
         figures = {
             name: {metric: [float(place_metrics(p)[metric].mean()) for p in seeds_of] for metric in METRICS}
