@@ -21,7 +21,6 @@ from model_core.data.datasets import load_recbole
 from model_core.data.vocabulary import Vocabulary
 from model_core.evaluation.evaluate import start_replay
 from model_core.inputs.corpus import Corpus, make_corpus, rating_actions
-from model_core.network.config import ModelConfig
 from model_core.release.scorer import Scorer
 from model_core.signals.co_visitation import WEIGHT_UNIT
 from model_core.signals.horizons import DAY_MS, HALF_LIVES_MS
@@ -156,7 +155,7 @@ def main() -> None:
     release = scorer.release
     actions = rating_actions(dataset.interactions)
     corpus = make_corpus(
-        dataset, actions, Settings().actions, release_encoder(given.release, release), ModelConfig(),
+        dataset, actions, Settings().actions, release_encoder(given.release, release), release.n_neighbours,
         known=Vocabulary(release.item_rows, release.entity_rows, release.relation_rows),
     )  # fmt: skip
     log = corpus.log
