@@ -22,13 +22,25 @@ CANCEL_AGAIN_S = 0.2
 _closing: set["asyncio.Future[None]"] = set()  # the loop alone would forget those that nobody waits for
 
 
-async def closed(closing: Awaitable[None]) -> None:
-    """Wait until a client has closed. A cancellation ends the wait; the client goes on to close."""
+async def closed(closing: Awaitable[None], *, timeout_s: float | None = None) -> None:
+    """Wait until a client has closed. A cancellation ends the wait; the client goes on to close.
+
+    Parameters
+    ----------
+    timeout_s : ends the wait, too; without, it lasts as long as brokers take
+    """
     work = asyncio.ensure_future(closing)
     _closing.add(work)
-    work.add_done_callback(_closing.discard)
-    await asyncio.wait({work})
-    work.result()
+    work.add_done_callback(_has_closed)
+    await asyncio.wait({work}, timeout=timeout_s)
+    if work.done():
+        work.result()
+
+
+def _has_closed(work: "asyncio.Future[None]") -> None:
+    _closing.discard(work)
+    if not work.cancelled() and (error := work.exception()) is not None:
+        log.debug("a client has closed with an error: %r", error)
 
 
 async def end_tasks() -> set["asyncio.Task[Any]"]:

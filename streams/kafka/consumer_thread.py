@@ -17,7 +17,7 @@ from mode.utils.futures import maybe_set_exception, maybe_set_result
 
 from streams.kafka.closing import EndingThread
 from streams.kafka.column_fetch import fetch_columns, fetch_in_turn, read_last, wait_longer
-from streams.kafka.consumer_patches import commit_without_deleted
+from streams.kafka.consumer_patches import commit_without_deleted, tell_when_coordination_ends
 from streams.kafka.group_offsets import GroupOffsets, ask_group_offsets
 from streams.kafka.lease import Lease
 from streams.kafka.pace import Pace
@@ -197,16 +197,20 @@ class BatchConsumerThread(EndingThread, driver.AIOKafkaConsumerThread):
                 lease.renew(asked)
             return joined
 
-        def crash(error: BaseException) -> Any:
-            log.critical("the group refuses this worker: %s", REFUSALS.get(type(error), repr(error)))
+        def crash(error: BaseException) -> None:
             self.app.loop.call_soon_threadsafe(lambda: asyncio.ensure_future(self.app.crash(error)))
+
+        def refused(error: BaseException) -> Any:
+            log.critical("the group refuses this worker: %s", REFUSALS.get(type(error), repr(error)))
+            crash(error)
             return push_error(error)
 
         push_error = coordinator._push_error_to_user
         # aiokafka tells nobody when the group has last answered, and of what the group refuses for good it
         # tells only who polls, which nobody does without partitions.
         coordinator._do_heartbeat, coordinator._do_rejoin_group = renewing_heartbeat, renewing_rejoin
-        coordinator._push_error_to_user = crash
+        coordinator._push_error_to_user = refused
+        tell_when_coordination_ends(self._ensure_consumer(), crash)
 
     def _mark_commits(self) -> None:
         """Say with each committed offset of which log it is."""

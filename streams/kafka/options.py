@@ -6,6 +6,7 @@ from typing import Any
 
 from aiokafka.abc import AbstractTokenProvider
 
+import streams.kafka.client_patches  # noqa: F401 - of all clients of the process, Faust's too
 from streams.errors import ConfigurationError
 from streams.kafka.tls_closing import close_at_once
 from streams.settings import Settings

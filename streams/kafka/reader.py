@@ -60,36 +60,54 @@ async def read_partition(
     patient : wait for brokers that do not answer, and say so, rather than fail
     """
     tp = TopicPartition(topic, partition)
-    consumer, said_s = _consumer(settings), -math.inf
-    end: float
+    consumer, end = await _connected(settings, tp, start=start, since_ms=since_ms, last=last, patient=patient)
     try:
-        while True:
-            try:
-                end = await _begin(consumer, tp, start=start, since_ms=since_ms, last=last)
-                break
-            except (KafkaError, AssertionError) as error:
-                if not (patient and _may_pass(error)):
-                    raise
-                if time.monotonic() - said_s >= SAY_EVERY_S:
-                    said_s = time.monotonic()
-                    log.warning("%s [%d] waits to be read: no broker answers: %r", topic, partition, error)
-                await closed(consumer.stop())
-                await asyncio.sleep(AGAIN_S)
-                consumer = _consumer(settings)
         # The position passes compacted holes and transaction markers that no record stands for.
         heard_s = time.monotonic()
         while (position := await consumer.position(tp)) < end:
-            found = await consumer.getmany(tp, timeout_ms=POLL_MS)
+            try:
+                found = await consumer.getmany(tp, timeout_ms=POLL_MS)
+            except KafkaError as error:
+                if not (patient and may_pass(error)):
+                    raise
+                found, heard_s = {}, -math.inf
             for (records,) in found.values():
                 yield records
             if found:
                 heard_s = time.monotonic()
             elif time.monotonic() - heard_s >= SILENCE_S:
                 log.warning("%s [%d] is read up to %d of %d: nothing comes", topic, partition, position, end)
-                end = min(end, await _end_now(consumer, tp))
-                heard_s = time.monotonic()
+                await closed(consumer.stop())
+                # A leader that had less, as after an unclean election, has cut the end.
+                consumer, ends_now = await _connected(settings, tp, start=position, patient=patient)
+                end, heard_s = min(end, ends_now), time.monotonic()
     finally:
         await closed(consumer.stop())
+
+
+async def _connected(
+    settings: Settings,
+    tp: TopicPartition,
+    *,
+    start: int,
+    since_ms: int = 0,
+    last: int | None = None,
+    patient: bool,
+) -> tuple[AIOKafkaConsumer, int]:
+    """Return a consumer that stands where reading begins, and where it ends."""
+    said_s = -math.inf
+    while True:
+        consumer = _consumer(settings)
+        try:
+            return consumer, await _begin(consumer, tp, start=start, since_ms=since_ms, last=last)
+        except BaseException as error:
+            await closed(consumer.stop())
+            if not (patient and may_pass(error)):
+                raise
+            if time.monotonic() - said_s >= SAY_EVERY_S:
+                said_s = time.monotonic()
+                log.warning("%s [%d] waits to be read: no broker answers: %r", *tp, error)
+        await asyncio.sleep(AGAIN_S)
 
 
 async def _begin(
@@ -110,15 +128,7 @@ async def _begin(
     return int(end)
 
 
-async def _end_now(consumer: AIOKafkaConsumer, tp: TopicPartition) -> float:
-    """Where a partition ends by now: a leader that had less, as after an unclean election, has cut it."""
-    try:
-        return float((await consumer.end_offsets([tp]))[tp])
-    except KafkaError:
-        return math.inf
-
-
-def _may_pass(error: BaseException) -> bool:
+def may_pass(error: BaseException) -> bool:
     """Whether brokers may answer later."""
     # The assertion is aiokafka's, where a cluster that has just woken names no broker.
     return isinstance(error, AssertionError | KafkaTimeoutError) or bool(getattr(error, "retriable", False))

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaConnectionError, ProducerFenced, UnknownError
 
 from streams.errors import BrokerError, ClusterError, Fenced, OwnershipLost
 from streams.kafka.broker_check import check_brokers
+from streams.kafka.closing import END_TIMEOUT_S, closed
 from streams.kafka.log import Log, RowPublisher
 from streams.kafka.producer_patches import Failed, Identity, unnoticed
 from streams.kafka.publisher import Row
@@ -105,7 +106,8 @@ class StateWriters:
             except ProducerFenced:  # whoever is the writer by now has fenced it: the first write here says so
                 pass
             except BaseException:
-                await writer.stop()
+                # It waits for brokers before it closes; whoever opens next fences it.
+                await closed(writer.stop(), timeout_s=END_TIMEOUT_S)
                 raise
             return writer
 

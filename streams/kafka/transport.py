@@ -134,11 +134,7 @@ class Consumer(driver.Consumer):
     async def _deliver(self, records: RecordMap, active: set[TP] | None, fetched_in: int) -> None:
         generation = self.app.consumer_generation_id
         if not self.flow_active:
-            # Fetched just before a rebalance stopped the flow: nobody will process these records.
-            if records:
-                with contextlib.suppress(KafkaError):  # taken away meanwhile: the rebalance seeks itself
-                    await self.perform_seek()
-            return
+            return  # fetched just before a rebalance stopped the flow, which seeks before it goes on
         # A rebalance since the fetch has moved the positions: then only records count.
         positions = cast(BatchConsumerThread, self._thread).positions if fetched_in == generation else {}
         by_partition = {TP(tp.topic, tp.partition): fetched for tp, (fetched,) in records.items()}

@@ -6,10 +6,13 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
+from aiokafka.errors import KafkaError
+
 from streams.errors import OwnershipLost
 from streams.kafka.consumer_thread import Membership
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import Ends
+from streams.kafka.reader import may_pass
 from streams.metrics import Metrics
 from streams.serving.lane import Lanes
 from streams.state.log_bases import LogBases
@@ -252,7 +255,7 @@ class Partitions:
             return
         await self._copied()
         names = (*USER_TOPICS, "content")
-        found = await asyncio.gather(*(self._ends.of(self._topics[name], partitions) for name in names))
+        found = await asyncio.gather(*(self._ends_of(name, partitions) for name in names))
         ends = dict(zip(names, found, strict=True))
         while not all(
             self._folded(name, partition) >= end
@@ -262,10 +265,21 @@ class Partitions:
         ):
             await asyncio.sleep(CATCH_UP_POLL_S)
         # What was folded of content comes back as item-state.
-        shown = await self._ends.of(self._topics["item-state"], partitions)
+        shown = await self._ends_of("item-state", partitions)
         while any(self._shared_topics.position("item-state", p) < end for p, end in shown.items()):
             await asyncio.sleep(CATCH_UP_POLL_S)
         self._caught_up = True
+
+    async def _ends_of(self, name: str, partitions: set[int]) -> Mapping[int, int]:
+        """Return the next offset to be written to each partition; silent brokers are waited for."""
+        while True:
+            try:
+                return await self._ends.of(self._topics[name], partitions)
+            except KafkaError as error:
+                if not may_pass(error):
+                    raise
+                log.warning("not ready: no broker says where %s ends: %r", self._topics[name], error)
+            await asyncio.sleep(CATCH_UP_POLL_S)
 
     def processed(self, name: str, partition: int) -> int:
         """Return the next offset to process of an owned partition of an input topic."""

@@ -36,6 +36,19 @@ async def test_who_is_cancelled_while_a_client_closes_ends_and_the_client_closes
     await asyncio.wait_for(gone.wait(), 10)
 
 
+async def test_a_client_that_does_not_close_in_time_goes_on_to_close() -> None:
+    shut, gone = asyncio.Event(), asyncio.Event()
+
+    async def close() -> None:
+        await shut.wait()
+        gone.set()
+
+    await closed(close(), timeout_s=0.01)
+    assert not gone.is_set()
+    shut.set()
+    await asyncio.wait_for(gone.wait(), 60)
+
+
 async def test_what_a_client_raises_while_it_closes_is_raised() -> None:
     async def close() -> None:
         raise ConnectionError("gone")

@@ -1,12 +1,13 @@
 """Offsets of topics that are no more, committed on a real broker."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from streams.kafka.consumer_patches import commit_without_deleted
+from streams.kafka.consumer_patches import commit_without_deleted, tell_when_coordination_ends
 from streams.kafka.topic_admin import admin_client, create_topics
 from streams.kafka.topics import topic_name
 from streams.settings import Settings
@@ -58,3 +59,20 @@ async def test_a_commit_with_a_deleted_topic_is_repeated_for_ever_unless_patched
     finally:
         await consumer.stop()
         create_topics(kafka_settings)  # the fixture deletes them all
+
+
+async def test_what_ends_the_task_that_keeps_a_consumer_in_its_group_is_told() -> None:
+    async def coordinates(error: Exception) -> None:
+        raise error
+
+    told: list[BaseException] = []
+    error = ValueError("what no answer says")
+    for work in (coordinates(error), asyncio.sleep(0), asyncio.sleep(60)):
+        task = asyncio.ensure_future(work)
+        consumer = SimpleNamespace(_coordinator=SimpleNamespace(_coordination_task=task))
+        tell_when_coordination_ends(consumer, told.append)
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+    await asyncio.sleep(0)
+    assert told == [error]

@@ -7,6 +7,7 @@ import pytest
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, UnknownError
 
 from streams.errors import BrokerError, BrokersUnreachable, OwnershipLost
+from streams.kafka import state_writers
 from streams.kafka.log import KafkaLog
 from streams.kafka.reader import read_partition
 from streams.kafka.state_writers import StateWriters
@@ -80,6 +81,34 @@ async def test_brokers_that_do_not_answer_are_waited_for_and_those_that_do_are_n
     await opened(1, somebody)
     with pytest.raises(BrokerError, match="partition 0 within"):
         await opened(2, somebody)
+
+
+class Stuck(Silent):
+    """A log whose writers wait for a broker when they fence and when they stop."""
+
+    async def fence(self, topic: str, partition: int) -> None:
+        if self.tries >= 0:
+            await asyncio.Event().wait()
+
+    async def start(self) -> None:
+        self.tries -= 1
+
+    async def stop(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_writer_that_cannot_stop_does_not_keep_the_next_from_being_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def nobody(settings: Settings) -> None:
+        raise BrokersUnreachable("nobody answers")
+
+    monkeypatch.setattr(state_writers, "END_TIMEOUT_S", 0.01)
+    log = Stuck(2)
+    writers = StateWriters(Settings(), log, TOPICS, check_brokers=nobody, timeout_s=0.01)  # type: ignore[arg-type]
+    async with asyncio.timeout(60):
+        await writers.open(0)
+    assert log.tries == -1
 
 
 @pytest.mark.parametrize("fails", [False, True])

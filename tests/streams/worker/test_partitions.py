@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
+from collections.abc import Iterable
 
 import pytest
+from aiokafka.errors import KafkaTimeoutError, NodeNotReadyError
 
 from streams.errors import OwnershipLost
 from streams.kafka.partitioner import partition_of
@@ -99,6 +101,26 @@ async def test_a_worker_is_not_ready_while_its_items_are_being_encoded(memory: M
         async with asyncio.timeout(DEADLINE_S):
             while not partitions.is_ready():
                 await asyncio.sleep(0.01)
+
+
+async def test_brokers_that_do_not_say_what_there_is_are_waited_for(memory: Memory) -> None:
+    memory.events.click("u", "a")
+    async with memory.worker() as worker:
+        partitions, ends = worker.parts.partitions, worker.parts.ends
+        answer, silent = ends.of, [KafkaTimeoutError(), NodeNotReadyError()]
+
+        async def of(topic: str, asked: Iterable[int], /) -> dict[int, int]:
+            if silent:
+                raise silent.pop()
+            return await answer(topic, asked)
+
+        ends.of = of  # type: ignore[method-assign]
+        await worker.assign([PLACE, OTHER])
+        await worker.deliver()
+        async with asyncio.timeout(DEADLINE_S):
+            while not partitions.is_ready():
+                await asyncio.sleep(0.01)
+        assert (silent, worker.error) == ([], None)
 
 
 async def test_a_standby_that_owns_nothing_is_ready(memory: Memory) -> None:
