@@ -94,6 +94,7 @@ class Release:
 
 
 _MAX_SIZE = 1 << 20
+_File = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=_MAX_SIZE)]
 _Row = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -122,7 +123,7 @@ class _Said(msgspec.Struct):
     """The fields of a manifest that are read."""
 
     version: str
-    files: dict[str, str]
+    files: dict[_File, str]
     dims: _Dims
     actions: dict[str, float]
     text_encoder: _Encoder

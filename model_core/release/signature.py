@@ -4,6 +4,7 @@ They are of Ed25519 (RFC 8032), 64 bytes over those of manifest.json, as `openss
 them.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,14 @@ from model_core.release.folder import MANIFEST
 SIGNATURE = "manifest.sig"
 
 _END = b"-----END PUBLIC KEY-----"
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKeys:
+    """Ed25519 keys, and the PEM file that they are of."""
+
+    file: Path
+    keys: tuple[Any, ...]
 
 
 def sign_release(folder: Path, private_key: Path) -> None:
@@ -37,46 +46,49 @@ def sign_release(folder: Path, private_key: Path) -> None:
     (folder / SIGNATURE).write_bytes(key.sign((folder / MANIFEST).read_bytes()))
 
 
-def check_signature(folder: Path, public_keys: Path) -> None:
+def check_signature(folder: Path, public: PublicKeys) -> None:
     """Refuse a folder whose manifest none of some keys has signed.
-
-    Parameters
-    ----------
-    public_keys : PEM file of one or more Ed25519 keys
 
     Raises
     ------
     ValueError
-        If there is no signature, or none of the keys made it for this manifest; if the file holds anything
-        but such keys.
+        If there is no signature, or none of the keys made it for this manifest.
     OSError
         If a file cannot be read.
     """
     from cryptography.exceptions import InvalidSignature
 
-    keys = _public_keys(public_keys)
     path = folder / SIGNATURE
     if not path.is_file():
         raise ValueError(f"{str(folder)!r} must be signed: it has no {SIGNATURE}")
     signature, manifest = path.read_bytes(), (folder / MANIFEST).read_bytes()
-    for key in keys:
+    for key in public.keys:
         try:
             key.verify(signature, manifest)
         except InvalidSignature:
             continue
         return
-    raise ValueError(f"{str(path)!r} must sign {MANIFEST} by a key of {str(public_keys)!r}, and does not")
+    raise ValueError(f"{str(path)!r} must sign {MANIFEST} by a key of {str(public.file)!r}, and does not")
 
 
-def _public_keys(file: Path) -> list[Any]:
+def read_public_keys(file: Path) -> PublicKeys:
+    """Return the keys of a PEM file, of which there is at least one.
+
+    Raises
+    ------
+    ValueError
+        If the file holds anything but Ed25519 keys.
+    OSError
+        If it cannot be read.
+    """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     blocks = [one + _END for one in file.read_bytes().split(_END) if one.strip()]
-    keys = [_loaded(load_pem_public_key, file, one) for one in blocks]
+    keys = tuple(_loaded(load_pem_public_key, file, one) for one in blocks)
     if not keys or not all(isinstance(key, Ed25519PublicKey) for key in keys):
         raise _no_key(file)
-    return keys
+    return PublicKeys(file, keys)
 
 
 def _loaded(load: Any, file: Path, pem: bytes, **options: Any) -> Any:

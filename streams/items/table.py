@@ -13,7 +13,7 @@ from model_core.data.batches import ItemBatch
 from model_core.release.baseline import BaselineScorer
 from model_core.release.folder import Release
 from model_core.release.scorer import Scorer
-from model_core.release.signature import check_signature
+from model_core.release.signature import check_signature, read_public_keys
 from streams.errors import ConfigurationError
 from streams.items.ease_signal import EaseSignal
 from streams.items.reading import check_settings, signals_of
@@ -38,7 +38,7 @@ def load_scorer(settings: Settings, verified: Release | None = None) -> AnyScore
 
     Parameters
     ----------
-    verified : the release, where its files have been verified already
+    verified : the release, where its files and its signature have been verified already
 
     Raises
     ------
@@ -50,8 +50,8 @@ def load_scorer(settings: Settings, verified: Release | None = None) -> AnyScore
         log.warning("no release is set: slates come from co-visits and popularity alone")
         return BaselineScorer(signals_of(settings))
     try:
-        if settings.release_public_keys is not None:
-            check_signature(settings.release, settings.release_public_keys)
+        if settings.release_public_keys is not None and verified is None:
+            check_signature(settings.release, read_public_keys(settings.release_public_keys))
         scorer = Scorer(
             settings.release, require_gpu=settings.require_gpu, threads=settings.inference_threads,
             verified=verified,

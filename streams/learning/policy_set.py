@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from model_core.release.signature import check_signature
+from model_core.release.signature import check_signature, read_public_keys
 from online_learning.policies.apprentice import ApprenticePolicy
 from online_learning.policies.options import SlateRules
 from online_learning.policies.policy import Policy
@@ -48,7 +48,7 @@ class PolicySet:
         self.learning = Learning.of(settings.policy, prior, half_life_ms=self._half_life_ms)
         try:
             if settings.policy_release is not None and settings.release_public_keys is not None:
-                check_signature(settings.policy_release, settings.release_public_keys)
+                check_signature(settings.policy_release, read_public_keys(settings.release_public_keys))
             self.learner = create_policy(
                 settings.policy, prior, half_life_ms=self._half_life_ms, **self._defaults
             )

@@ -49,7 +49,9 @@ class Candidates:
         maker: LaneMaker,
         content: ContentEncoder,
     ) -> None:
+        assert settings.release_store is not None
         self._settings = settings
+        self._store = ReleaseStore(settings.release_store, settings.release_public_keys)
         self._log = log
         self._topics = topics
         self._shards = shards
@@ -67,9 +69,7 @@ class Candidates:
         StoreError, ConfigurationError, ValueError
             If the release is missing, not what it says, or was made for other settings than this worker's.
         """
-        assert self._settings.release_store is not None
-        store = ReleaseStore(self._settings.release_store, self._settings.release_public_keys)
-        fetched = await _fetched(store, version)
+        fetched = await _fetched(self._store, version)
         check_settings(self._settings, fetched.release)
         self._check(fetched.release)
         return fetched

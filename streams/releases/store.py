@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from model_core.release.folder import MANIFEST, WEIGHTS, Release, read_release
-from model_core.release.signature import SIGNATURE, check_signature
-from streams.errors import SlatestreamError
+from model_core.release.signature import SIGNATURE, PublicKeys, check_signature, read_public_keys
+from streams.errors import ConfigurationError, SlatestreamError
 
 log = logging.getLogger(__name__)
 
@@ -67,13 +67,17 @@ class ReleaseStore:
     ------
     StoreError
         If nothing here knows that kind of URL.
+    StoreUnreachable
+        If the keys cannot be read.
+    ConfigurationError
+        If the file of keys holds anything else.
     """
 
     def __init__(self, url: str, public_keys: Path | None = None) -> None:
         import fsspec  # with its registry of file systems: only for who has a store
 
         self.url = url
-        self._public_keys = public_keys
+        self._keys = None if public_keys is None else _keys(public_keys)
         with self._explained("opened"):
             self._files, self._root = fsspec.core.url_to_fs(url)
 
@@ -242,8 +246,8 @@ class ReleaseStore:
 
     def _read(self, folder: Path) -> Release:
         release = read_release(folder)
-        if self._public_keys is not None:
-            check_signature(folder, self._public_keys)
+        if self._keys is not None:
+            check_signature(folder, self._keys)
         return release
 
     def fetch_weights(self, version: str, folder: Path) -> bool:
@@ -280,6 +284,16 @@ class ReleaseStore:
             raise StoreUnreachable(
                 f"release store {self.url} cannot be {done}: {type(error).__name__}: {error}"
             ) from error
+
+
+def _keys(file: Path) -> PublicKeys:
+    """Read the keys; what is wrong with them is no fault of a release."""
+    try:
+        return read_public_keys(file)
+    except OSError as error:
+        raise StoreUnreachable(f"release_public_keys cannot be read: {error}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"release_public_keys: {error}") from None
 
 
 def _files_of(cache: Path) -> dict[str, Path]:
