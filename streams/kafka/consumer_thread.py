@@ -15,6 +15,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.utils.futures import maybe_set_exception, maybe_set_result
 
+from streams.errors import ConfigurationError
 from streams.kafka.closing import EndingThread
 from streams.kafka.column_fetch import fetch_columns, fetch_in_turn, read_last, wait_longer
 from streams.kafka.consumer_patches import commit_without_deleted, tell_when_coordination_ends
@@ -201,8 +202,9 @@ class BatchConsumerThread(EndingThread, driver.AIOKafkaConsumerThread):
             self.app.loop.call_soon_threadsafe(lambda: asyncio.ensure_future(self.app.crash(error)))
 
         def refused(error: BaseException) -> Any:
-            log.critical("the group refuses this worker: %s", REFUSALS.get(type(error), repr(error)))
-            crash(error)
+            why = REFUSALS.get(type(error))
+            log.critical("the group refuses this worker: %s", why or repr(error))
+            crash(error if why is None else ConfigurationError(f"the group refuses this worker: {why}"))
             return push_error(error)
 
         push_error = coordinator._push_error_to_user

@@ -14,6 +14,7 @@ NOT_READ = ("dead-letters",)
 what the slates of a canary have earned."""
 SPARED = {("feedback", "Read"), ("model-releases", "Write")}
 """Without these it serves: no canary is decided, and what becomes of a release is in the log only."""
+NO_RIGHT = "the worker's user has no right to"
 CODES = {"Read": 3, "Write": 4, "Describe": 8}
 
 
@@ -50,7 +51,17 @@ def missing_rights(settings: Settings, layout: Layout) -> Iterator[str]:
             continue
         for right in rights:
             if (name, right) not in SPARED and not _may(layout[full].operations, right):
-                yield f"{full}: the worker's user has no right to {right}"
+                yield f"{full}: {NO_RIGHT} {right}"
+
+
+def writer_id(settings: Settings, partition: int) -> str:
+    """Return the transactional id of whoever writes the state of a partition."""
+    return f"{settings.topic_prefix}{settings.group_id}-state-{partition}"
+
+
+def no_right_to_write(transactional_id: str) -> str:
+    """Say that a worker may not write under a transactional id."""
+    return f"transactional id {transactional_id}: {NO_RIGHT} Write"
 
 
 def _may(operations: int, right: str) -> bool:

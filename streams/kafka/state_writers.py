@@ -12,14 +12,20 @@ import asyncio
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapping
 
-from aiokafka.errors import KafkaConnectionError, ProducerFenced, UnknownError
+from aiokafka.errors import (
+    KafkaConnectionError,
+    ProducerFenced,
+    TransactionalIdAuthorizationFailed,
+    UnknownError,
+)
 
-from streams.errors import BrokerError, ClusterError, Fenced, OwnershipLost
+from streams.errors import BrokerError, ClusterError, Fenced, OwnershipLost, TopicError
 from streams.kafka.broker_check import check_brokers
 from streams.kafka.closing import END_TIMEOUT_S, closed
 from streams.kafka.log import Log, RowPublisher
 from streams.kafka.producer_patches import Failed, Identity, unnoticed
 from streams.kafka.publisher import Row
+from streams.kafka.rights import no_right_to_write, writer_id
 from streams.settings import Settings
 
 ASK_AGAIN_S = 0.2
@@ -67,9 +73,11 @@ class StateWriters:
         ------
         BrokerError
             If they answer, and do not let this worker write.
+        TopicError
+            If its user has not the right to.
         """
         await self.close(partition)
-        name = f"{self._settings.topic_prefix}{self._settings.group_id}-state-{partition}"
+        name = writer_id(self._settings, partition)
         refused = 0
         while refused < 2:  # a broker that has woken just now is given its time
             try:
@@ -101,6 +109,8 @@ class StateWriters:
             except (AssertionError, KafkaConnectionError):
                 await asyncio.sleep(ASK_AGAIN_S)
                 continue
+            except TransactionalIdAuthorizationFailed:
+                raise TopicError(no_right_to_write(name)) from None
             try:
                 await writer.fence(self._topics["recommendations"], partition)
             except ProducerFenced:  # whoever is the writer by now has fenced it: the first write here says so

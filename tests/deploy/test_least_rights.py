@@ -138,6 +138,22 @@ def test_a_worker_lives_on_the_rights_it_is_given_and_not_on_fewer(
             )
             wait_until(partial(says, limited, said), f"{topic} without {operation}")
             admin.create_acls([right])
+        for kind, said in (
+            (ResourceType.GROUP, f"group {limited.group_id}: the worker's user has no right to Read"),
+            (
+                ResourceType.TRANSACTIONAL_ID,
+                f"transactional id {limited.group_id}-state-0: the worker's user has no right to Write",
+            ),
+        ):
+            of_kind = [right for right in rights(settings) if right.resource_pattern.resource_type == kind]
+            admin.delete_acls(
+                [
+                    ACLFilter(one.principal, "*", one.operation, one.permission_type, one.resource_pattern)
+                    for one in of_kind
+                ]
+            )
+            wait_until(partial(says, limited, {said}), f"{kind.name} without rights")
+            admin.create_acls(of_kind)
             wait_until(partial(says, limited, set()), f"{topic} with {operation}")
         anything = ACLOperation.ANY, ACLPermissionType.ANY
         admin.delete_acls(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from streams.errors import SlatestreamError
 from streams.kafka.topic_admin import admin_client
 from streams.kafka.topics import topic_name
 from streams.settings import Settings
@@ -132,6 +133,7 @@ def test_a_worker_that_the_group_refuses_says_why_and_ends(kafka_settings: Setti
     with WorkerProcess(values, log=tmp_path / "worker.log") as worker:
         wait_until(lambda: not _runs(worker), "the worker has ended")
         assert "session_timeout_ms must be from the brokers' group.min.session" in worker.log_tail(200)
+        assert worker.stop() == SlatestreamError.exit_code
 
 
 @contextmanager
