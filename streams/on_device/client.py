@@ -91,6 +91,7 @@ class Device:
             popular = self._source.popular(WIDE)
             if (tower := self._tower_of(popular.version)) is None:
                 continue
+            check_width(popular, tower)
             history = self._diary.history(tower.depth)
             known = {**self._diary.vectors(tower.version), **vectors_of(popular)}
             named = self._names(tower, history, known, popular.items, now_ms)
@@ -99,6 +100,8 @@ class Device:
                 break
         else:
             raise DeviceError("the release that serves changes all the time: try again")
+        for one in lists:
+            check_width(one, tower)
         wide = joined(lists, met=self._diary.met, dim=tower.dim)
         for one in lists:
             known |= vectors_of(one)
@@ -141,6 +144,13 @@ class Device:
         each = share_of(WIDE, len(named))
         found = [self._source.similar(item, each) for item in named]
         return [one for one in found if one is not None]
+
+
+def check_width(listed: Listed, tower: Tower) -> None:
+    """Raise DeviceError if vectors are none that the release has made."""
+    if listed.items.ids and listed.items.vectors.shape[1] != tower.dim:
+        got = listed.items.vectors.shape[1]
+        raise DeviceError(f"a vector of release {tower.version} must have {tower.dim} numbers, got {got}")
 
 
 def share_of(wide: int, named: int) -> int:

@@ -96,9 +96,9 @@ def _replace(path: Path, contents: bytes) -> None:
 def _read_events(path: Path) -> list[list[Any]]:
     if not path.exists():
         return []
-    whole, _, torn = path.read_text(encoding="utf-8").rpartition("\n")
+    whole, end, torn = path.read_bytes().rpartition(b"\n")
     if torn:  # the last event was not written to its end
-        path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+        os.truncate(path, len(whole) + len(end))
     try:
         events = [json.loads(line) for line in whole.splitlines()]
         return [[str(item), str(action), int(time_ms)] for item, action, time_ms in events]

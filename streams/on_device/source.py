@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Protocol
 from urllib.parse import quote
 
@@ -87,19 +88,19 @@ class HttpSource:
                 return found
         except urllib.error.HTTPError as error:
             kind = NotFound if error.code == HTTPStatus.NOT_FOUND else DeviceError
-            raise kind(f"{_detail(error.read())} (HTTP {error.code})") from None
-        except OSError as error:
-            raise DeviceError(f"no worker answers at {self._url} ({error})") from None
+            raise kind(f"{_detail(error)} (HTTP {error.code})") from None
+        except (OSError, HTTPException) as error:  # an answer that is cut off, too
+            raise DeviceError(f"no worker answers at {self._url} ({error!r})") from None
 
 
 class NotFound(DeviceError):
     """A worker answers that there is no such thing."""
 
 
-def _detail(body: bytes) -> str:
+def _detail(answer: urllib.error.HTTPError) -> str:
     try:
-        return str(json.loads(body)["detail"])
-    except (ValueError, KeyError, TypeError):
+        return str(json.loads(answer.read())["detail"])
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
         return "the worker has refused, and not said why"
 
 

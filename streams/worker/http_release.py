@@ -1,6 +1,7 @@
 """The release that serves over HTTP, for devices that rank by themselves."""
 
 import asyncio
+from pathlib import Path
 
 from aiohttp import web
 
@@ -10,7 +11,7 @@ from streams.on_device.files import FILES, MANIFEST
 from streams.serving.lane import Lane
 from streams.worker.http_service import SERVICE
 
-FOR_EVER = {"Cache-Control": "max-age=31536000, immutable"}
+FOR_EVER = {"Cache-Control": "max-age=31536000, immutable", "Content-Type": "application/octet-stream"}
 
 
 def check_handed_out(http: web.Request) -> Lane:
@@ -27,12 +28,13 @@ def check_handed_out(http: web.Request) -> Lane:
 async def release(http: web.Request) -> web.Response:
     """`GET /v1/release`: the manifest of the release that serves."""
     check_parameters(http.query, ())
-    body = await _read(check_handed_out(http), MANIFEST)
+    file = await _found(check_handed_out(http), MANIFEST)
+    body = await asyncio.to_thread(file.read_bytes)
     return web.Response(body=body, content_type="application/json", headers=NO_STORE)
 
 
-async def release_file(http: web.Request) -> web.Response:
-    """`GET /v1/release/{version}/{file}`: a file of it. A version's files never change."""
+async def release_file(http: web.Request) -> web.FileResponse:
+    """`GET /v1/release/{version}/{file}`: a file of it, in pieces. A version's files never change."""
     check_parameters(http.query, ())
     ids = ids_of_path(http)
     lane = check_handed_out(http)
@@ -40,13 +42,12 @@ async def release_file(http: web.Request) -> web.Response:
         raise Problem(404, f"release {lane.version} serves, and not {ids['version'][:100]!r}")
     if ids["file"] not in FILES:
         raise Problem(404, f"a device reads {', '.join(FILES)}, and not {ids['file'][:100]!r}")
-    body = await _read(lane, ids["file"])
-    return web.Response(body=body, content_type="application/octet-stream", headers=FOR_EVER)
+    return web.FileResponse(await _found(lane, ids["file"]), headers=FOR_EVER)
 
 
-async def _read(lane: Lane, name: str) -> bytes:
+async def _found(lane: Lane, name: str) -> Path:
     assert lane.folder is not None
-    try:
-        return await asyncio.to_thread((lane.folder / name).read_bytes)
-    except FileNotFoundError:  # a worker needs no files once it serves
-        raise Problem(404, f"{name} of release {lane.version} is not on this worker any more") from None
+    file = lane.folder / name
+    if not await asyncio.to_thread(file.is_file):  # a worker needs no files once it serves
+        raise Problem(404, f"{name} of release {lane.version} is not on this worker any more")
+    return file

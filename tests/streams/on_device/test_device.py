@@ -6,14 +6,17 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from streams.on_device.client import WIDE, Device
+from streams.on_device.client import WIDE, Device, check_width
 from streams.on_device.diary import Diary
 from streams.on_device.files import DeviceError
-from streams.on_device.source import HttpSource
+from streams.on_device.source import HttpSource, Listed
+from streams.on_device.tower import Items
 from tests.streams.conftest import MakeMemory
 from tests.streams.releases.life import Life, serves
 from tests.streams.worker.test_http import listening
@@ -181,9 +184,12 @@ def test_a_diary_survives_a_torn_line_and_refuses_another_s_file(tmp_path: Path)
     diary = Diary(tmp_path)
     diary.add("b", "like", 2)
     diary.add("ä", "view", 1)
-    with (tmp_path / "events.jsonl").open("a", encoding="utf-8") as file:
-        file.write('["torn", "li')
-    diary = Diary(tmp_path)
+    events = tmp_path / "events.jsonl"
+    whole = events.read_bytes()
+    for torn in (b"\0\xff", b'["torn", "li'):
+        events.write_bytes(whole + torn)
+        diary = Diary(tmp_path)
+        assert events.read_bytes() == whole
     diary.add("c", "like", 3)
     history = Diary(tmp_path).history(2)
     assert (history.items, history.times_ms.tolist()) == (["b", "c"], [2, 3])
@@ -192,6 +198,31 @@ def test_a_diary_survives_a_torn_line_and_refuses_another_s_file(tmp_path: Path)
     with pytest.raises(DeviceError, match="must say what a device has told"):
         Diary(tmp_path)
     (tmp_path / "told.json").unlink()
-    (tmp_path / "events.jsonl").write_text('{"a": 1}\n')
-    with pytest.raises(DeviceError, match="must be the events of a device"):
-        Diary(tmp_path)
+    for contents in (b'{"a": 1}\n', b"\xff\n"):
+        events.write_bytes(contents)
+        with pytest.raises(DeviceError, match="must be the events of a device"):
+            Diary(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", b"no HTTP\r\n\r\n", b"",
+     b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\n{"],
+    ids=["cut off", "not HTTP", "nothing", "an error that is cut off"],
+)  # fmt: skip
+async def test_an_answer_that_is_none_is_an_error_of_the_device(answer: bytes) -> None:
+    def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server, asyncio.timeout(60):
+        source = HttpSource("http://127.0.0.1:{1}".format(*server.sockets[0].getsockname()))
+        with pytest.raises(DeviceError, match="no worker answers|has refused"):
+            await asyncio.to_thread(source.manifest)
+
+
+def test_vectors_of_another_width_are_refused() -> None:
+    tower: Any = SimpleNamespace(version="v", dim=8)
+    vectors = np.zeros((1, 3), np.float32)
+    with pytest.raises(DeviceError, match="a vector of release v must have 8 numbers, got 3"):
+        check_width(Listed("v", Items(["a"], vectors, np.zeros(1, np.float32), [{}]), {}), tower)
