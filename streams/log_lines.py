@@ -5,8 +5,11 @@ import re
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-# All controls of Unicode but tab and line feed, line and paragraph separators, and what turns the direction.
-_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# All controls of Unicode but tab and line feed, line and paragraph separators, what turns the direction, and
+# halves of characters, which no output can encode.
+_CONTROL = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 class LineFormatter(logging.Formatter):

@@ -41,5 +41,5 @@ def test_the_message_of_an_exception_begins_none_either() -> None:
 
 
 def test_a_terminal_is_told_nothing_and_letters_stay() -> None:
-    said = logged("%s", "\x1b[2J\x9b31m\u202eblue\u2066 Zoë 日本 🎬\tx")
-    assert said.endswith(": \\x1b[2J\\x9b31m\\u202eblue\\u2066 Zoë 日本 🎬\tx\n")
+    said = logged("%s", "\x1b[2J\x9b31m\u202eblue\u2066\u200f\ud83c Zoë 日本 🎬\tx")
+    assert said.endswith(": \\x1b[2J\\x9b31m\\u202eblue\\u2066\\u200f\\ud83c Zoë 日本 🎬\tx\n")
