@@ -91,6 +91,7 @@ class Consumer(driver.Consumer):
         self.positioned = asyncio.Event()
         self.log_ids = {}
         self.told_ends = lambda ends: None
+        self._rebalances = 0  # begun
 
     @property
     def membership(self) -> Membership:
@@ -211,8 +212,11 @@ class Consumer(driver.Consumer):
         BrokerError
             If they answer, and do not say how far the partitions go. The worker ends then: Faust would give
             up to assign anything, without a word.
+        aiokafka.errors.IllegalStateError
+            If another rebalance has begun meanwhile: what was asked is of the former assignment. Faust waits
+            for the next one then.
         """
-        thread = cast(BatchConsumerThread, self._thread)
+        thread, rebalances = cast(BatchConsumerThread, self._thread), self._rebalances
         try:
             offsets = await self._group_offsets()
         except BrokerError as error:
@@ -220,6 +224,8 @@ class Consumer(driver.Consumer):
             raise
         starts = offsets.starts(self._topics.trimmed)
         await thread.seek_to(starts)
+        if self._rebalances != rebalances:
+            raise IllegalStateError("another rebalance has begun")
         self.ledger.forget(list(self.ledger))
         for tp, offset in starts.items():
             self.start_offsets[tp] = offset
@@ -246,8 +252,7 @@ class Consumer(driver.Consumer):
 
     def rejoin(self) -> None:
         """Take up everything again, as a member does that has just joined."""
-        self.log_ids = {}
-        self.positioned.clear()
+        self._forget_positions()
         cast(BatchConsumerThread, self._thread).rejoin()
 
     async def _look_for_trimming(self, tp: TP, expected: int, found: int) -> None:
@@ -266,6 +271,10 @@ class Consumer(driver.Consumer):
         """Let the application flush and commit, then forget what is open."""
         await super().on_partitions_revoked(revoked)
         self.ledger.forget(revoked)
+        self._forget_positions()
+
+    def _forget_positions(self) -> None:
+        self._rebalances += 1
         self.log_ids = {}
         self.positioned.clear()
 

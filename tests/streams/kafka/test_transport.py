@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,6 +127,7 @@ async def test_brokers_that_do_not_say_where_partitions_stand_end_the_worker_and
         ledger=CommitLedger(),
         start_offsets={},
         positioned=asyncio.Event(),
+        _rebalances=1,
     )
     consumer._group_offsets = partial(transport.Consumer._group_offsets, consumer)
 
@@ -135,6 +137,38 @@ async def test_brokers_that_do_not_say_where_partitions_stand_end_the_worker_and
     with pytest.raises(BrokerError, match="where this worker's partitions begin and end"):
         await transport.Consumer.perform_seek(consumer)
     assert [type(error) for error in crashed] == [BrokerError]
+
+
+async def test_offsets_of_a_former_assignment_position_nobody() -> None:
+    asked, told = asyncio.Event(), asyncio.Event()
+
+    async def group_offsets() -> GroupOffsets:
+        asked.set()
+        await told.wait()
+        return GroupOffsets({"t": "id"}, {}, {PLACE: 0}, {PLACE: 9}, {PLACE: (7, "")})
+
+    async def seek_to(starts: object) -> None:
+        pass
+
+    ledger = CommitLedger()
+    consumer: Any = SimpleNamespace(
+        _group_offsets=group_offsets,
+        _thread=SimpleNamespace(seek_to=seek_to, rejoin=lambda: None),
+        _topics=SimpleNamespace(trimmed=None),
+        ledger=ledger,
+        start_offsets={},
+        log_ids={},
+        positioned=asyncio.Event(),
+        _rebalances=0,
+    )
+    consumer._forget_positions = partial(transport.Consumer._forget_positions, consumer)
+    seeking = asyncio.ensure_future(transport.Consumer.perform_seek(consumer))
+    await asked.wait()
+    transport.Consumer.rejoin(consumer)
+    told.set()
+    with pytest.raises(IllegalStateError, match="another rebalance has begun"):
+        await seeking
+    assert (consumer.positioned.is_set(), consumer.start_offsets, consumer.log_ids) == (False, {}, {})
 
 
 @pytest.mark.parametrize(("end", "told"), [(5, [("t", 0)]), (20, [])])
