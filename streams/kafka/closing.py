@@ -2,8 +2,9 @@
 
 A client that closes cancels its own tasks, and waits for each with every cancellation suppressed: that of who
 closes it, too, who would then go on with work that nobody wants any more. A consumer's fetches are the other
-way round: one that waits to be tried again cancels who closes it, and the connections stay open. And a thread
-that has a client is not waited for in the event loop, for the thread may wait for that.
+way round: one that waits to be tried again cancels who closes it, and the connections stay open, as they do
+where an error has ended the fetches. And a thread that has a client is not waited for in the event loop, for
+the thread may wait for that.
 """
 
 import asyncio
@@ -84,17 +85,16 @@ class EndingThread(ServiceThread):
         """Do nothing: it only says that a thread is slow, and is the task that two loops wait for."""
 
 
-_close = Fetcher.close
-
-
 async def _close_fetches_first(fetcher: Any) -> None:
-    fetcher._fetch_task.cancel()  # or it would begin others
+    fetcher._closed = True
+    fetcher._fetch_task.cancel()  # or it would begin others; it may have ended by an error, too
     await asyncio.wait({fetcher._fetch_task})
     for fetch in fetcher._pending_tasks:
         fetch.cancel()
     await asyncio.gather(*fetcher._pending_tasks, return_exceptions=True)
     fetcher._pending_tasks.clear()
-    await _close(fetcher)
+    for waiter in list(fetcher._fetch_waiters):
+        fetcher._notify(waiter)
 
 
 Fetcher.close = _close_fetches_first  # for every consumer of the process, Faust's too
