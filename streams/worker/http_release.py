@@ -28,8 +28,12 @@ def check_handed_out(http: web.Request) -> Lane:
 async def release(http: web.Request) -> web.Response:
     """`GET /v1/release`: the manifest of the release that serves."""
     check_parameters(http.query, ())
-    file = await _found(check_handed_out(http), MANIFEST)
-    body = await asyncio.to_thread(file.read_bytes)
+    lane = check_handed_out(http)
+    file = await _found(lane, MANIFEST)
+    try:
+        body = await asyncio.to_thread(file.read_bytes)
+    except FileNotFoundError:
+        raise _gone(lane, MANIFEST) from None
     return web.Response(body=body, content_type="application/json", headers=NO_STORE)
 
 
@@ -49,5 +53,9 @@ async def _found(lane: Lane, name: str) -> Path:
     assert lane.folder is not None
     file = lane.folder / name
     if not await asyncio.to_thread(file.is_file):  # a worker needs no files once it serves
-        raise Problem(404, f"{name} of release {lane.version} is not on this worker any more")
+        raise _gone(lane, name)
     return file
+
+
+def _gone(lane: Lane, name: str) -> Problem:
+    return Problem(404, f"{name} of release {lane.version} is not on this worker any more")
