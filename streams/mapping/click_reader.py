@@ -133,14 +133,21 @@ def _affixes(templates: Sequence[tuple[str | Path, ...]], records: RecordColumns
     return texts(tuple(found))
 
 
-def reader_of(settings: Settings) -> ClickReader | None:
-    """Return what reads the topic that feeds clicks, where that is not one of our own."""
-    codes = {name: code for code, name in enumerate(settings.actions)}
+def source_of_clicks(settings: Settings) -> Source | None:
+    """Return the topic of another shape that clicks are read from; None where they come as our own."""
     for source in settings.sources:
         if source.feeds == "clicks" and not source.repartition:
-            schemas = schemas_of(settings, source)
-            return ClickReader(source, codes, settings.max_future_ms, schemas=schemas)
+            return source
     return None
+
+
+def reader_of(settings: Settings) -> ClickReader | None:
+    """Return what reads clicks of another shape, where they come so."""
+    source = source_of_clicks(settings)
+    if source is None:
+        return None
+    codes = {name: code for code, name in enumerate(settings.actions)}
+    return ClickReader(source, codes, settings.max_future_ms, schemas=schemas_of(settings, source))
 
 
 def warm() -> None:

@@ -20,8 +20,7 @@ class Intake(Registered):
             "clicks_bounded", "Accepted clicks left out of shared statistics by influence_per_hour."
         )
         self.clicks_held = self.counter(
-            "clicks_held",
-            "Accepted clicks of users in quarantine: left out of shared statistics.",
+            "clicks_held", "Accepted clicks of users in quarantine: left out of shared statistics."
         )
         self._dead = self.counter(
             "dead_letters", "Records sent to dead-letters, and why.", ("topic", "reason")

@@ -105,7 +105,7 @@ class Candidates:
 
     def _check(self, release: Release) -> None:
         """Refuse a release for which what this worker has folded and encoded would have to be made anew."""
-        signals = self._lanes.serving.scorer.release.signals
+        signals = self._lanes.release.signals
         check_swap(release, fingerprint=self._content.fingerprint, signals=signals)
 
     async def _learn(self, lane: Lane) -> None:

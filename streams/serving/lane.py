@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_core.release.folder import Release
 from streams.experiments.shares import in_share
 from streams.items.table import AnyScorer, ItemTable
 from streams.learning.learner import Learner
@@ -88,6 +89,15 @@ class Lanes:
     def serving(self) -> Lane:
         """The lane of the slates that are begun now."""
         return self._lanes[0]
+
+    @property
+    def release(self) -> Release:
+        """The release that serves."""
+        return self.serving.scorer.release
+
+    def surge_bound(self) -> float:
+        """Bound of the release that serves; see `model_core.robust.surge`."""
+        return self.release.signals.surge_bound
 
     def of(self, user_id: str) -> Lane:
         """The lane of the slates of a user that are begun now."""

@@ -338,7 +338,7 @@ class Server:
 
     async def _cheap(self, request: Request, shard: Shard, received: float) -> Recommendation:
         await self._outbox.sure_of(shard)
-        depth = self._lanes.serving.scorer.release.signals.depth
+        depth = self._lanes.release.signals.depth
         record = self._popular.slate(request, shard, received=received, depth=depth)
         await self._outbox.publish(shard, record, None, received=received)
         return record

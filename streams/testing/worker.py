@@ -14,6 +14,7 @@ from streams.settings import Settings
 from streams.testing.consumer import MemoryConsumer
 from streams.testing.log import MemoryLog
 from streams.testing.source import FETCH_RECORDS
+from streams.worker.agents.by_topic import make_agents
 from streams.worker.assembly import Parts, assemble
 from streams.worker.lifecycle import Lifecycle
 
@@ -28,6 +29,7 @@ class MemoryWorker:
     Attributes
     ----------
     parts : the parts of the worker
+    agents : take the records of each input
     life : starts, drains and stops them
     error : what the worker could not survive, None as long as it lives
     """
@@ -40,6 +42,7 @@ class MemoryWorker:
         self._settings = settings
         self._log = log
         self.parts = assemble(settings, log, scorer, live=live, clock=clock)
+        self.agents = make_agents(self.parts)
         self.life = Lifecycle(self.parts, crash=self._crash)
         self.consumer = MemoryConsumer(log, self.parts.topics.values())
         self.error: BaseException | None = None
@@ -89,7 +92,7 @@ class MemoryWorker:
         batch = self.consumer.poll(self.parts.topics[name], most)
         if batch is None:
             return False
-        await self.parts.agents[name](batch)
+        await self.agents[name](batch)
         self._check()
         return True
 

@@ -21,8 +21,9 @@ from streams.kafka.progress import Progress
 from streams.kafka.record_batch import BatchSchema, RecordBatch
 from streams.releases.live import Live
 from streams.settings import Settings
+from streams.worker.agents.by_topic import Agent, make_agents
 from streams.worker.agents.side_by_side import SideBySide
-from streams.worker.assembly import Agent, Parts, assemble
+from streams.worker.assembly import Parts, assemble
 from streams.worker.http import Listening, start_http
 from streams.worker.http_service import Service
 from streams.worker.lifecycle import Lifecycle
@@ -186,7 +187,7 @@ def create_app(settings: Settings, live: Live | None = None) -> App:
     }
     app.located = list(parts.topics.values())
     app.lifecycle = Lifecycle(parts, crash=lambda error: _crash(app, error))
-    for name, agent in parts.agents.items():
+    for name, agent in make_agents(parts).items():
         topic = app.topic(parts.topics[name], schema=BatchSchema(), maxsize=8)
         app.agent(topic, name=name)(_guarded(app, name, agent))
     _connect_lifecycle(app)

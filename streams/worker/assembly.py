@@ -1,7 +1,7 @@
 """Builds a worker's parts and wires them: nothing here runs, connects or keeps state."""
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,15 +23,10 @@ from streams.items.table import AnyScorer
 from streams.items.text_encoder import open_text_encoder
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import Ends, Log, RowPublisher
-from streams.kafka.placement import Placement
-from streams.kafka.producer_patches import Identity
-from streams.kafka.record_batch import RecordBatch
-from streams.kafka.state_writers import StateWriters
-from streams.kafka.topics import topic_names, topic_partitions, topics_of_worker
-from streams.mapping.click_reader import reader_of
+from streams.kafka.outputs import Outputs
+from streams.kafka.topics import topic_partitions, topics_of_worker
+from streams.mapping.click_reader import source_of_clicks
 from streams.mapping.repartition import Repartitioner
-from streams.mapping.schemas import schemas_of
-from streams.mapping.translate import Translator
 from streams.metrics import Metrics
 from streams.releases.candidate import Candidates
 from streams.releases.decider import Decider
@@ -54,12 +49,6 @@ from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
 from streams.state.shard_factory import ShardFactory
 from streams.state.shared import SharedState
-from streams.worker.agents.clicks import ClickAgent
-from streams.worker.agents.content import ContentAgent
-from streams.worker.agents.deletions import Deletions
-from streams.worker.agents.mapped import MappedAgent, ReadyAgent
-from streams.worker.agents.requests import RequestAgent
-from streams.worker.agents.users import UserAgent
 from streams.worker.idle_users import IdleUsers
 from streams.worker.inspect import Inspector
 from streams.worker.log_watch import LogWatch
@@ -70,44 +59,39 @@ from streams.worker.reclaimer import Reclaimer
 from streams.worker.shared_topics import FOLLOWED, SharedTopics
 from streams.worker.suspects import Suspects
 
-Agent = Callable[[RecordBatch], Awaitable[None]]
-
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a worker; agents by the topic that they read."""
+    """The parts of a worker."""
 
     settings: Settings
     topics: dict[str, str]
     metrics: Metrics
-    lanes: Lanes
-    folding: ThreadPoolExecutor
+    inputs: Inputs
+    ends: Ends
+    outputs: Outputs
+    dead_letters: DeadLetters
+    repartitioner: Repartitioner
     shared: SharedState
     eligibility: Eligibility
-    ends: Ends
-    content: ContentEncoder
-    inputs: Inputs
-    publisher: RowPublisher
-    slates: RowPublisher
-    items: RowPublisher
-    writers: StateWriters
+    lanes: Lanes
+    signals: SignalConfig
     shared_topics: SharedTopics
     partitions: Partitions
-    flusher: Flusher
     watch: LogWatch
+    flusher: Flusher
     reclaimer: Reclaimer
     idle_users: IdleUsers
     quarantines: Quarantines
     suspects: Suspects
-    repartitioner: Repartitioner
-    server: Server
-    signals: SignalConfig
+    content: ContentEncoder
     follower: Follower | None
     decider: Decider | None
+    server: Server
     inspector: Inspector
     lists: Lists
     ranking: RankingInputs
-    agents: dict[str, Agent]
+    folding: ThreadPoolExecutor
 
 
 def assemble(
@@ -125,69 +109,132 @@ def assemble(
     live : what it begins with when it is to follow `model-releases`
     """
     metrics, topics = Metrics(), topics_of_worker(settings)
-    index = ItemIndex(now_s=int(clock.time()))
-    release = scorer.release
-
-    def serving() -> tuple[str, int]:
-        now = lanes.serving.scorer.release
-        return now.version, now.feature_dim
-
-    def surge_bound() -> float:
-        return lanes.serving.scorer.release.signals.surge_bound
-
-    factory = ShardFactory(settings, serving=serving, signals=release.signals)
+    inputs, ends = Inputs(topics), log.ends()
+    outputs = Outputs(settings, log, topics, inputs=inputs, metrics=metrics)
+    dead_letters = DeadLetters(outputs.rows, topics["dead-letters"], metrics)
+    repartitioner = Repartitioner(
+        settings, publisher=outputs.rows, dead_letters=dead_letters, metrics=metrics
+    )
+    shared, eligibility, lanes, factory = _state(settings, scorer, clock)
     metrics.set_examination(factory.examination[:POSITIONS])
-    shared = SharedState(index, Catalogue(index), {p: factory.covisits() for p in range(settings.partitions)})
-    if isinstance(scorer, BaselineScorer):
-        factory.weigher = Weigher(lambda: shared.parts, scorer.release.signals)
-    eligibility = Eligibility(shared.catalogue, now_ms=int(clock.time() * 1000))
-    lanes = Lanes(eligibility)
-    content = ContentEncoder(partial(open_text_encoder, settings, scorer.release), MediaEncoders(settings))
-    failed = _produce_errors(settings, metrics)
-    inputs, publisher, ends = Inputs(topics), log.publisher(failed=failed), log.ends()
     shared_topics = SharedTopics(
-        settings, log, topics, shared=shared, eligibility=eligibility, lanes=lanes, publisher=publisher,
+        settings, log, topics, shared=shared, eligibility=eligibility, lanes=lanes, publisher=outputs.rows,
         neighbours=Neighbours(ends.expel), metrics=metrics,
     )  # fmt: skip
-    writers = StateWriters(settings, log, topics, failed=failed)
-
-    def writer(partition: int) -> Identity | None:
-        return writers.identity(partition) if inputs.owned else None
-
-    # Two, so that slates do not wait while a catalogue is described.
-    slates, items = (log.publisher(identity=writer, failed=failed) for _ in range(2))
-
-    def dropped(partition: int) -> None:
-        slates.take_back(topics["recommendations"], partition)
-        items.take_back(topics["item-state"], partition)
-
-    restorer = Restorer(
-        log, topics, factory, answered_requests=settings.answered_requests, index=index, inputs=inputs,
-        take_over=writers.open, metrics=metrics,
+    partitions, watch = _owned(
+        settings, log, topics, factory, shared=shared, shared_topics=shared_topics, lanes=lanes, ends=ends,
+        inputs=inputs, outputs=outputs, copied=repartitioner.caught_up, follower=lambda: follower,
+        metrics=metrics,
     )  # fmt: skip
-    dead_letters = DeadLetters(publisher, topics["dead-letters"], metrics)
-    repartitioner = Repartitioner(settings, publisher=publisher, dead_letters=dead_letters, metrics=metrics)
+    flusher = Flusher(
+        settings, partitions.live, lost=partitions.lose, confirm=watch.confirm, index=shared.index,
+        inputs=inputs, writers=outputs.states, metrics=metrics, clock=clock,
+    )  # fmt: skip
+    reclaimer, idle_users, quarantines, suspects = _upkeep(
+        settings, scorer, partitions, flusher, shared=shared, eligibility=eligibility, lanes=lanes,
+        metrics=metrics, clock=clock,
+    )  # fmt: skip
+    own_clicks = _own_clicks(settings, partial(ends.of, topics["clicks"]), inputs, metrics)
+    maker = LaneMaker(
+        settings, partitions.shard, shared=shared, eligibility=eligibility, own_clicks=own_clicks,
+        counts_as_seen=_counts_as_seen(settings), spaces=factory.spaces, metrics=metrics, clock=clock,
+    )  # fmt: skip
+    lanes.begin(maker.make(scorer, folder=settings.release, weigher=factory.weigher))
+    content = ContentEncoder(partial(open_text_encoder, settings, scorer.release), MediaEncoders(settings))
+    shadowing = Shadowing(lanes, shared.index, metrics)
+    follower, decider = _follow(
+        settings, log, topics, live, partitions, lanes=lanes, maker=maker, content=content,
+        shadowing=shadowing, publisher=outputs.rows, metrics=metrics, clock=clock,
+    )  # fmt: skip
+    server = _server(
+        settings, log, topics, partitions, shared=shared, eligibility=eligibility, lanes=lanes, inputs=inputs,
+        outputs=outputs, own_clicks=own_clicks, dead_letters=dead_letters, shadowing=shadowing,
+        metrics=metrics, clock=clock,
+    )  # fmt: skip
+    return Parts(
+        settings=settings, topics=topics, metrics=metrics, inputs=inputs, ends=ends, outputs=outputs,
+        dead_letters=dead_letters, repartitioner=repartitioner, shared=shared, eligibility=eligibility,
+        lanes=lanes, signals=scorer.release.signals, shared_topics=shared_topics, partitions=partitions,
+        watch=watch, flusher=flusher, reclaimer=reclaimer, idle_users=idle_users, quarantines=quarantines,
+        suspects=suspects, content=content, follower=follower, decider=decider, server=server,
+        inspector=Inspector(settings, shared, eligibility, suspects),
+        lists=Lists(shared, eligibility, clock, surge_bound=lanes.surge_bound),
+        ranking=RankingInputs(shared, lanes, clock),
+        # The event loop has little to do while these fold: it waits for them.
+        folding=ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="folding"),
+    )  # fmt: skip
+
+
+def _state(
+    settings: Settings, scorer: AnyScorer, clock: Clock
+) -> tuple[SharedState, Eligibility, Lanes, ShardFactory]:
+    """Return what a worker holds of all users and items, and what makes shards that learn for its lanes."""
+    index = ItemIndex(now_s=int(clock.time()))
+    catalogue, signals = Catalogue(index), scorer.release.signals
+    eligibility = Eligibility(catalogue, now_ms=int(clock.time() * 1000))
+    lanes = Lanes(eligibility)
+    factory = ShardFactory(
+        settings, serving=lambda: (lanes.release.version, lanes.release.feature_dim), signals=signals
+    )
+    shared = SharedState(index, catalogue, {p: factory.covisits() for p in range(settings.partitions)})
+    if isinstance(scorer, BaselineScorer):
+        factory.weigher = Weigher(lambda: shared.parts, signals)
+    return shared, eligibility, lanes, factory
+
+
+def _owned(
+    settings: Settings,
+    log: Log,
+    topics: Mapping[str, str],
+    factory: ShardFactory,
+    *,
+    shared: SharedState,
+    shared_topics: SharedTopics,
+    lanes: Lanes,
+    ends: Ends,
+    inputs: Inputs,
+    outputs: Outputs,
+    copied: Callable[[], Awaitable[None]],
+    follower: Callable[[], Follower | None],
+    metrics: Metrics,
+) -> tuple[Partitions, LogWatch]:
+    """Return the partitions that a worker owns, and what notices when their logs are others."""
+    restorer = Restorer(
+        log, topics, factory, answered_requests=settings.answered_requests, index=shared.index, inputs=inputs,
+        take_over=outputs.states.open, metrics=metrics,
+    )  # fmt: skip
     partitions = Partitions(
-        restorer.restore, topics=topics, ends=ends, inputs=inputs, shared=shared,
-        shared_topics=shared_topics, lanes=lanes, metrics=metrics, copied=repartitioner.caught_up,
-        faults=lambda: watch.faults, dropped=dropped,
+        restorer.restore, topics=topics, ends=ends, inputs=inputs, shared=shared, shared_topics=shared_topics,
+        lanes=lanes, metrics=metrics, copied=copied, faults=lambda: watch.faults, dropped=outputs.take_back,
     )  # fmt: skip
 
     def follow_anew(topic: str) -> None:
         if topic != topics["model-releases"]:
             shared_topics.start_over(topic)
-        elif follower is not None:
-            follower.start_over()
+        elif (of_releases := follower()) is not None:
+            of_releases.start_over()
 
     watch = LogWatch(
         settings, topics, ends=ends, inputs=inputs, metrics=metrics,
         followed=[topics[name] for name in (*FOLLOWED, "model-releases")], folded=partitions.logs,
         start_over=partitions.start_over, follow_anew=follow_anew,
     )  # fmt: skip
-    flusher = Flusher(
-        settings, partitions.live, lost=partitions.lose, confirm=watch.confirm, index=index, inputs=inputs,
-        writers=writers, metrics=metrics, clock=clock,
-    )  # fmt: skip
+    return partitions, watch
+
+
+def _upkeep(
+    settings: Settings,
+    scorer: AnyScorer,
+    partitions: Partitions,
+    flusher: Flusher,
+    *,
+    shared: SharedState,
+    eligibility: Eligibility,
+    lanes: Lanes,
+    metrics: Metrics,
+    clock: Clock,
+) -> tuple[Reclaimer, IdleUsers, Quarantines, Suspects]:
+    """Return what looks through users and items again and again: for idle, unknown and fake ones."""
     reclaimer = Reclaimer(
         settings, partitions.live, partitions.incomplete, shared=shared, lanes=lanes, eligibility=eligibility,
         metrics=metrics, clock=clock,
@@ -195,103 +242,86 @@ def assemble(
     idle_users = IdleUsers(settings, partitions.live, metrics=metrics, clock=clock)
     quarantines = Quarantines(flusher.flush_shard, clock=clock, days=settings.quarantine_days)
     suspects = Suspects(
-        settings, partitions.live, quarantines, shared=shared, surge_bound=release.signals.surge_bound,
-        metrics=metrics,
+        settings, partitions.live, quarantines, shared=shared,
+        surge_bound=scorer.release.signals.surge_bound, metrics=metrics,
     )  # fmt: skip
-    clicks = reader_of(settings)
+    return reclaimer, idle_users, quarantines, suspects
+
+
+def _own_clicks(
+    settings: Settings,
+    ends: Callable[[Iterable[int]], Awaitable[Mapping[int, int]]],
+    inputs: Inputs,
+    metrics: Metrics,
+) -> OwnClicks:
+    """Return what lets requests wait for the clicks before them, told of every fetch of clicks."""
     own_clicks = OwnClicks(
-        partial(ends.of, topics["clicks"]),
-        timeout_ms=settings.read_your_writes_ms,
-        keyed=clicks is None,
+        ends, timeout_ms=settings.read_your_writes_ms, keyed=source_of_clicks(settings) is None,
         missed=metrics.own_clicks_missed.inc,
-    )
+    )  # fmt: skip
     inputs.tell_ends("clicks", own_clicks.told)
-    counts_as_seen = _counts_as_seen(settings)
-    maker = LaneMaker(
-        settings, partitions.shard, shared=shared, eligibility=eligibility, own_clicks=own_clicks,
-        counts_as_seen=counts_as_seen, spaces=factory.spaces, metrics=metrics, clock=clock,
-    )  # fmt: skip
-    lanes.begin(maker.make(scorer, folder=settings.release, weigher=factory.weigher))
-    follower: Follower | None = None
-    decider: Decider | None = None
-    shadowing = Shadowing(lanes, index, metrics)
-    if live is not None:
-        candidates = Candidates(
-            settings, log, topics, partitions.live, lanes=lanes, maker=maker, content=content
-        )
-        follower = Follower(
-            log, topics["model-releases"], partitions.live, lanes=lanes, candidates=candidates,
-            publisher=publisher, metrics=metrics, decides=lambda: partitions.owns(0), begun=live,
-        )  # fmt: skip
-        followed = follower
-        decider = Decider(
-            log, topics, topic_partitions(settings, "feedback"), changes=lambda: followed.changes,
-            decides=lambda: partitions.owns(0), wake=followed.look_again, shadow=lambda: shadowing.shadow,
-            positive=settings.positive_actions, publisher=publisher, metrics=metrics, clock=clock,
-        )  # fmt: skip
-    outbox = Outbox(slates, topics["recommendations"], lost=partitions.lose, inputs=inputs, metrics=metrics)
-    popular = PopularSlates(shared, eligibility, counts_as_seen=counts_as_seen, surge_bound=surge_bound)
-    server = Server(
-        settings, lanes=lanes, popular=popular,
-        own_clicks=own_clicks, inputs=inputs, outbox=outbox,
-        quota=SlateQuota(settings.learned_slates_per_hour),
-        published=PublishedSlates(log, topics["recommendations"]), dead_letters=dead_letters,
-        shadowing=shadowing, metrics=metrics, clock=clock,
-    )  # fmt: skip
-    placement, deletions = Placement(settings.partitions, metrics), Deletions(metrics)
-    # The event loop has little to do while these fold: it waits for them.
-    folding = ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="folding")
-    agents: dict[str, Agent] = {
-        "clicks": ClickAgent(
-            settings, partitions.shard, index=index, serve=server.serve_click, placement=placement,
-            dead_letters=dead_letters, metrics=metrics, threads=folding, read=clicks,
-        ),
-        "content": ContentAgent(
-            content, publisher=items, item_state=topics["item-state"],
-            writes=lambda p: writer(p) is not None, lost=partitions.start_over,
-            ends=partial(ends.of, topics["item-state"]),
-            position=partial(shared_topics.position, "item-state"), inputs=inputs, index=index,
-            deletions=deletions, dead_letters=dead_letters, metrics=metrics,
-        ),
-        "users": UserAgent(
-            partitions.shard, index=index, flush=flusher.flush_shard, placement=placement,
-            deletions=deletions, dead_letters=dead_letters, metrics=metrics,
-        ),
-        "requests": RequestAgent(
-            settings, partitions.shard, server=server, inputs=inputs, placement=placement,
-            dead_letters=dead_letters, metrics=metrics,
-        ),
-    }  # fmt: skip
-    if clicks is not None:
-        agents["clicks"] = ReadyAgent(clicks.ready, agents["clicks"])
-    for source in settings.sources:
-        if not source.repartition and source.feeds != "clicks":
-            agents[source.feeds] = MappedAgent(
-                Translator(source, schemas=schemas_of(settings, source)),
-                agents[source.feeds],
-                dead_letters=dead_letters,
-                metrics=metrics,
-            )
-    return Parts(
-        repartitioner=repartitioner,
-        settings=settings, topics=topics, metrics=metrics, lanes=lanes, shared=shared,
-        eligibility=eligibility, ends=ends, content=content,
-        inputs=inputs, publisher=publisher, slates=slates, items=items, writers=writers,
-        shared_topics=shared_topics,
-        partitions=partitions, flusher=flusher, watch=watch, reclaimer=reclaimer, idle_users=idle_users,
-        quarantines=quarantines, suspects=suspects,
-        server=server, signals=release.signals, follower=follower, decider=decider, folding=folding,
-        inspector=Inspector(settings, shared, eligibility, suspects),
-        lists=Lists(shared, eligibility, clock, surge_bound=surge_bound),
-        ranking=RankingInputs(shared, lanes, clock),
-        agents=agents,
-    )  # fmt: skip
+    return own_clicks
 
 
-def _produce_errors(settings: Settings, metrics: Metrics) -> Callable[[str], None]:
-    """Return what counts a topic's errors, by its name on the broker."""
-    names = {full: name for name, full in topic_names(settings).items()}
-    return lambda full: metrics.count_produce_error(names[full])
+def _follow(
+    settings: Settings,
+    log: Log,
+    topics: dict[str, str],
+    live: Live | None,
+    partitions: Partitions,
+    *,
+    lanes: Lanes,
+    maker: LaneMaker,
+    content: ContentEncoder,
+    shadowing: Shadowing,
+    publisher: RowPublisher,
+    metrics: Metrics,
+    clock: Clock,
+) -> tuple[Follower, Decider] | tuple[None, None]:
+    """Return what follows `model-releases`, and what decides on a release that is tried, where one does."""
+    if live is None:
+        return None, None
+    candidates = Candidates(settings, log, topics, partitions.live, lanes=lanes, maker=maker, content=content)
+    follower = Follower(
+        log, topics["model-releases"], partitions.live, lanes=lanes, candidates=candidates,
+        publisher=publisher, metrics=metrics, decides=lambda: partitions.owns(0), begun=live,
+    )  # fmt: skip
+    decider = Decider(
+        log, topics, topic_partitions(settings, "feedback"), changes=lambda: follower.changes,
+        decides=lambda: partitions.owns(0), wake=follower.look_again, shadow=lambda: shadowing.shadow,
+        positive=settings.positive_actions, publisher=publisher, metrics=metrics, clock=clock,
+    )  # fmt: skip
+    return follower, decider
+
+
+def _server(
+    settings: Settings,
+    log: Log,
+    topics: Mapping[str, str],
+    partitions: Partitions,
+    *,
+    shared: SharedState,
+    eligibility: Eligibility,
+    lanes: Lanes,
+    inputs: Inputs,
+    outputs: Outputs,
+    own_clicks: OwnClicks,
+    dead_letters: DeadLetters,
+    shadowing: Shadowing,
+    metrics: Metrics,
+    clock: Clock,
+) -> Server:
+    """Return what answers requests: by the lanes, by what was published, or by popular items."""
+    popular = PopularSlates(
+        shared, eligibility, counts_as_seen=_counts_as_seen(settings), surge_bound=lanes.surge_bound
+    )
+    slates = topics["recommendations"]
+    return Server(
+        settings, lanes=lanes, popular=popular, own_clicks=own_clicks, inputs=inputs,
+        outbox=Outbox(outputs.slates, slates, lost=partitions.lose, inputs=inputs, metrics=metrics),
+        quota=SlateQuota(settings.learned_slates_per_hour), published=PublishedSlates(log, slates),
+        dead_letters=dead_letters, shadowing=shadowing, metrics=metrics, clock=clock,
+    )  # fmt: skip
 
 
 def _counts_as_seen(settings: Settings) -> NDArray[np.bool_]:

@@ -94,9 +94,7 @@ class Lifecycle:
     async def connect(self) -> None:
         """Start the parts: the worker does what it is asked, and nothing by the clock."""
         parts = self._parts
-        await asyncio.gather(
-            *(one.start() for one in (parts.publisher, parts.slates, parts.items, parts.ends))
-        )
+        await asyncio.gather(parts.outputs.start(), parts.ends.start())
         parts.partitions.start(self._crash)
         await parts.shared_topics.start(self._crash)
         parts.content.start()
@@ -124,10 +122,7 @@ class Lifecycle:
         await parts.server.stop()
         await parts.repartitioner.stop()
         await parts.shared_topics.stop()
-        await parts.writers.close_all()
-        await parts.publisher.stop()
-        await parts.slates.stop()
-        await parts.items.stop()
+        await parts.outputs.stop()
         await parts.ends.stop()
         if parts.follower is not None:
             await parts.follower.stop()
@@ -213,7 +208,7 @@ class Lifecycle:
             shard.learning.count_published()
             through, pack = shard.learning.rewarded_offset, copy_rows(shard, index, kind, bucket)
         # Records that were refused count as folded, too; a piece that is being folded does not yet.
-        through, now = max(through, shard.seen_offset), self._parts.lanes.serving.scorer.release
+        through, now = max(through, shard.seen_offset), self._parts.lanes.release
         users, shown, watermark = shard.users.position, shard.learning.recommended_offset, shard.watermark.ms
         rows = await asyncio.to_thread(pack)
         return PartitionState(

@@ -39,7 +39,7 @@ async def live(memory: Memory, worker: MemoryWorker, partition: int, **scope: ob
 
 
 def counting(worker: MemoryWorker) -> Counting:
-    release = worker.parts.lanes.serving.scorer.release
+    release = worker.parts.lanes.release
     return Counting(release.version, release.feature_dim, SignalConfig())
 
 

@@ -176,7 +176,7 @@ async def test_forgetting_gives_way_to_a_worker_and_to_a_log_that_has_lost_its_b
         taken = one._writers.write
 
         async def too_late(partition, groups):
-            await worker.parts.writers.open(partition)
+            await worker.parts.outputs.states.open(partition)
             await taken(partition, groups)
 
         one._writers.write = too_late  # type: ignore[method-assign]

@@ -34,7 +34,7 @@ async def test_folded_side_by_side_while_rows_are_flushed_and_users_read_it_is_t
     clicked(memory)
     expected = await digest_of(memory, FEW_CLICKS)
     async with memory.worker() as worker:
-        topic, agent = worker.parts.topics["clicks"], worker.parts.agents["clicks"]
+        topic, agent = worker.parts.topics["clicks"], worker.agents["clicks"]
         shards = worker.parts.partitions.live()
         actions = np.ones(len(memory.settings.actions), np.bool_)
         asked = [(shard, f"u{n}") for shard in shards for n in range(9)]
@@ -76,7 +76,7 @@ async def test_an_item_of_clicks_that_are_being_counted_is_needed(memory: Memory
     async with memory.worker() as worker:
         batch = worker.consumer.poll(worker.parts.topics["clicks"])
         assert batch is not None
-        folding = asyncio.ensure_future(worker.parts.agents["clicks"](batch))
+        folding = asyncio.ensure_future(worker.agents["clicks"](batch))
         shard = next(shard for shard in worker.parts.partitions.live() if shard.partition == place)
         while not len(shard.counting) and not folding.done():
             await asyncio.sleep(0)
