@@ -68,10 +68,11 @@ class PolicySpec:
         policy = find(self.policy)
         if not policy.served:
             raise ValueError(f"policy must not be {self.policy!r}, which no worker serves")
-        if policy.learns_from is not None and policy.learns_from is not learning.statistics:
+        needed = Learning.of(self.policy, learning.prior).statistics
+        if policy.learns_from is not None and needed is not learning.statistics:
             raise ValueError(
                 f"candidate policy {self.text!r} must learn from the {learning.kind!r} statistics of the "
-                f"live policy {live!r}, but needs {policy.learns_from.kind!r}"
+                f"live policy {live!r}, but needs {needed.kind!r}"
             )
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from online_learning.policies.policy_spec import PolicySpec
 from online_learning.policies.registry import POLICIES, Learning, create_policy
 from online_learning.statistics.linear import LinearStatistics
 from online_learning.statistics.posterior import LinearPrior, infer
@@ -140,6 +141,16 @@ def test_every_policy_serves_and_learns_of_a_relative_prior(name: str) -> None:
     slates = policy.select(candidates, k=np.full(3, 4), seeds=seeds)
     assert (slates.index >= 0).all()
     assert (slates.propensities > 0).all()
+
+
+def test_policies_of_one_model_stand_beside_one_another() -> None:
+    learning = Learning.of("thompson", PRIOR)
+    for name in ("greedy", "softmax", "random"):
+        PolicySpec.parse(name).check_served_with(learning, "thompson")
+    with pytest.raises(
+        ValueError, match="'relative' statistics of the live policy 'thompson', but needs 'arms'"
+    ):
+        PolicySpec.parse("thompson-disjoint").check_served_with(learning, "thompson")
 
 
 def test_rows_of_candidates_keep_their_type_and_say_nothing_of_the_level() -> None:
