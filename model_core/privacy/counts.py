@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.privacy.config import Privacy
+from model_core.privacy.gaussian import gaussian_sigma
 
 POPULARITY_SHARE = 0.1
 """Share of the promise that is spent on which items to count: Gaussian mechanisms compose by the squares of
@@ -43,27 +44,6 @@ class PrivateCounts(NamedTuple):
     known: NDArray[np.int64]
     pairs: Counts
     edge: float
-
-
-def gaussian_sigma(epsilon: float, delta: float) -> float:
-    """Least noise, for a sensitivity of 1, that gives (epsilon, delta)-differential privacy.
-
-    Balle & Wang 2018, "Improving the Gaussian mechanism for differential privacy", theorem 8.
-    """
-    from scipy.optimize import brentq
-
-    # Searched by its logarithm: delta falls with it, from 1 to 0.
-    low, high = np.log(1e-3 / (1.0 + epsilon)), np.log(1e4 * (1.0 + 1.0 / epsilon))
-    found = brentq(lambda log_sigma: gaussian_delta(epsilon, float(np.exp(log_sigma))) - delta, low, high)
-    return float(np.exp(found))
-
-
-def gaussian_delta(epsilon: float, sigma: float) -> float:
-    """Least delta that noise of a standard deviation reaches at an epsilon, for a sensitivity of 1."""
-    from scipy.special import log_ndtr, ndtr
-
-    half, shift = 0.5 / sigma, epsilon * sigma
-    return float(ndtr(half - shift) - np.exp(epsilon + log_ndtr(-half - shift)))
 
 
 def clipped_counts(

@@ -27,7 +27,8 @@ from scipy.special import ndtr
 from model_core.data.datasets import load_recbole
 from model_core.evaluation.topn import ranking_metrics, top_items
 from model_core.privacy.config import Privacy
-from model_core.privacy.counts import PrivateCounts, denoised, gaussian_sigma, noises, private_counts
+from model_core.privacy.counts import PrivateCounts, denoised, noises, private_counts
+from model_core.privacy.gaussian import gaussian_sigma
 from model_core.training.private import private_ease
 from tests.benchmarks.random_split import random_split
 

@@ -14,33 +14,15 @@ from model_core.privacy.counts import (
     clipped_counts,
     clipped_popularity,
     denoised,
-    gaussian_delta,
-    gaussian_sigma,
     liked_enough,
     noises,
     private_counts,
 )
+from model_core.privacy.gaussian import gaussian_delta, gaussian_sigma
 from model_core.signals.ease import DENSE_ITEMS, fit_ease
 from model_core.training.private import private_ease
 
 N = 12
-
-
-@pytest.mark.parametrize(
-    ("epsilon", "delta", "sigma"),
-    [(1.0, 1e-5, 3.7306316), (4.0, 1e-5, 1.0811618), (8.0, 1e-5, 0.6002291), (0.5, 1e-6, 8.0576185)],
-)
-def test_the_noise_is_that_of_another_accountant(epsilon: float, delta: float, sigma: float) -> None:
-    # Of dp-accounting 0.6.0: calibrate_dp_mechanism, PLDAccountant, GaussianDpEvent.
-    assert gaussian_sigma(epsilon, delta) == pytest.approx(sigma, rel=1e-6)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.floats(1e-3, 500.0), st.floats(1e-12, 0.5))
-def test_the_noise_spends_delta_and_no_more(epsilon: float, delta: float) -> None:
-    sigma = gaussian_sigma(epsilon, delta)
-    assert gaussian_delta(epsilon, sigma) == pytest.approx(delta, rel=1e-6)
-    assert gaussian_delta(epsilon, 0.99 * sigma) > delta
 
 
 @settings(max_examples=100, deadline=None)
