@@ -59,6 +59,7 @@ GROUPS = {
         "federate": "streams.federation.command:federate_app",
         "release": "streams.releases.commands:release_app",
         "trainer": "streams.trainer.command:trainer_command",
+        "teach": "streams.trainer.teach_command:teach_command",
     },
     "Compare policies": {
         "ope": "streams.ope.command:ope_command",

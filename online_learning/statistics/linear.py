@@ -69,6 +69,28 @@ class LinearStatistics(Statistics):
         """See `Statistics.read_for`."""
         return cls.from_bytes(data, dim=len(prior.weights), feature_space=prior.feature_space)
 
+    @classmethod
+    def of_sums(
+        cls,
+        gram: NDArray[np.float64],
+        moment: NDArray[np.float64],
+        *,
+        impressions: int,
+        rewards: int,
+        feature_space: str = "",
+    ) -> Self:
+        """Return statistics that forget nothing, of sums that somebody else has made.
+
+        Parameters
+        ----------
+        gram : (F, F) float64, symmetric; moment : (F,) float64
+        """
+        statistics = cls(len(moment), feature_space=feature_space)
+        statistics._packed = gram[np.tril_indices(len(moment))][None].copy()
+        statistics._moment = np.array(moment, np.float64)[None]
+        statistics._counts = np.array([[impressions], [rewards]], np.int64)
+        return statistics
+
     @property
     def gram(self) -> NDArray[np.float64]:
         """Sum of outer(x, x) over impressions, discounted to `latest_ms`: (F, F) float64, a copy."""

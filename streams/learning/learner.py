@@ -40,18 +40,27 @@ class Learner:
     """Holds what other workers have learned, by partition, and merges it with what this one's shards have.
 
     All of it is of one feature space, that of the policies: there is a learner for each release. `begun` is
-    what that release begins with, from slates that other releases made.
+    what that release begins with, from slates that other releases made; it is all that the policies adopt
+    unless they learn `online`.
 
     Sums are added to on the event loop and learned from in a thread. Between them stands a copy by partition,
     brought up to date a few parts at a time: no callback copies more than `PARTS_AT_ONCE`, and matrices are
     inverted in the thread alone.
     """
 
-    def __init__(self, policies: PolicySet, metrics: Metrics, *, begun: Statistics | None = None) -> None:
+    def __init__(
+        self,
+        policies: PolicySet,
+        metrics: Metrics,
+        *,
+        begun: Statistics | None = None,
+        online: bool = True,
+    ) -> None:
         self._policies = policies
         self._learning = policies.learning
         self._metrics = metrics
         self._begun = {} if begun is None else {BEGUN: begun}
+        self._online = online
         self._foreign: dict[int, Statistics] = {}
         self._foreign_positions: dict[int, PositionStatistics] = {}
         self._copies: dict[int, _Copy] = {}
@@ -123,7 +132,7 @@ class Learner:
             shard.learning.count_published()
         own = {shard.partition: self._of(shard) for shard in shards}
         known = {p: statistics for p, statistics in own.items() if statistics is not None}
-        sources = self._begun | self._foreign | known
+        sources = self._begun | self._foreign | known if self._online else self._begun
         if not await self._copy_changes(sources):
             return
         with self._metrics.time_stage("learn"):

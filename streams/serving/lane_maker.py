@@ -111,6 +111,6 @@ class LaneMaker:
         )
         return Lane(
             folder=folder, scorer=scorer, inference=inference, items=items, policies=policies,
-            learner=Learner(policies, self._metrics, begun=begun), batches=batches, slates=slates,
-            explainer=explainer, previews=previews,
+            learner=Learner(policies, self._metrics, begun=begun, online=settings.learn_online),
+            batches=batches, slates=slates, explainer=explainer, previews=previews,
         )  # fmt: skip

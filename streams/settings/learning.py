@@ -98,6 +98,11 @@ class LearningSettings(BaseModel):
     dwell_half_ms: dict[str, Annotated[float, Field(gt=0)]] = Field(
         {}, description="Action -> dwell_ms that earns half its weight: dwell / (dwell + half) of it."
     )
+    learn_online: bool = Field(
+        True,
+        description="False: policies know what their release begins with, and learn nothing of slates while "
+        "they serve; see `slatestream teach`.",
+    )
     attribution_window_ms: Positive = Field(
         30 * 60_000, description="How long after a slate its items are rewarded, by event time."
     )

@@ -28,7 +28,7 @@ class _Item(msgspec.Struct, gc=False):
     score: float
 
 
-class _Record(msgspec.Struct, gc=False):
+class SlateRecord(msgspec.Struct, gc=False):
     """The fields of `Feedback` that are read."""
 
     request_id: str
@@ -38,8 +38,13 @@ class _Record(msgspec.Struct, gc=False):
     actions: list[list[str]]
     timestamp_ms: int
 
+    @property
+    def fits(self) -> bool:
+        """Whether it is a slate's, with as much of everything as there are positions."""
+        return len(self.slate) == len(self.rewards) == len(self.actions) <= MAX_SLATE
 
-_decode = msgspec.json.Decoder(_Record).decode
+
+_decode = msgspec.json.Decoder(SlateRecord).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,54 +63,25 @@ class Shown:
     values: NDArray[np.float64]
 
 
-class ShownSlates:
-    """Takes in records of `feedback`; of a slate that is told again, the last word counts.
+class Rewarding:
+    """Says what a slate's record teaches: what a worker with the same settings makes of the slate."""
 
-    Rewards and impressions are what a worker makes of the same slates with the same settings.
-
-    Parameters
-    ----------
-    is_held : whether a user is in quarantine: nothing is learned from that user's slates
-    """
-
-    def __init__(self, settings: Settings, *, is_held: Callable[[str], bool]) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._is_held = is_held
         self._positive = frozenset(settings.positive_actions)
-        self._records: dict[str, _Record] = {}
 
-    def add(self, values: Iterable[bytes | None]) -> None:
-        """Take in records; what is no such record says nothing."""
-        for value in values:
-            try:
-                record = _decode(value or b"")
-            except UNDECODABLE:
-                continue
-            fits = len(record.slate) == len(record.rewards) == len(record.actions) <= MAX_SLATE
-            if fits and not self._is_held(record.user_id):
-                self._records[record.request_id] = record
-
-    def slates(self, most: int = MAX_SLATES) -> list[Shown]:
-        """Return the latest slates, in the order of their times."""
-        ordered = sorted(self._records.values(), key=lambda one: (one.timestamp_ms, one.request_id))[-most:]
-        looked = self._examination(ordered)
-        return [self._shown(record, looked) for record in ordered]
-
-    def _examination(self, records: Sequence[_Record]) -> NDArray[np.float64]:
-        """Probability that each position is looked at: (MAX_SLATE,) float64."""
-        bias = self._settings.position_bias
-        if bias != "learned":
-            return power_law(bias, MAX_SLATE)
-        total = PositionStatistics()
-        for one in records:
-            total.add(np.array([item.score for item in one.slate]), self._responded(one))
-        return examination(total, MAX_SLATE)
-
-    def _responded(self, record: _Record) -> NDArray[np.bool_]:
+    def responded(self, record: SlateRecord) -> NDArray[np.bool_]:
+        """Return which positions were responded to: (k,) bool."""
         return np.array([not self._positive.isdisjoint(actions) for actions in record.actions], np.bool_)
 
-    def _shown(self, record: _Record, looked: NDArray[np.float64]) -> Shown:
-        n, responded = len(record.slate), self._responded(record)
+    def shown(self, record: SlateRecord, looked: NDArray[np.float64]) -> Shown:
+        """Return the slate and what it earned.
+
+        Parameters
+        ----------
+        looked : (MAX_SLATE,) float64, probability that each position is looked at
+        """
+        n, responded = len(record.slate), self.responded(record)
         weights = looked[:n].copy()
         if self._settings.click_model == "cascade":
             weights[looked_at(np.flatnonzero(responded).tolist(), n) :] = 0.0
@@ -117,7 +93,7 @@ class ShownSlates:
         amounts = np.array(values, np.float64)
         return Shown(record.user_id, items, record.timestamp_ms, weights, taken, amounts)
 
-    def _quality(self, record: _Record, position: int) -> float:
+    def _quality(self, record: SlateRecord, position: int) -> float:
         """Share of its weight that a position's first response earned, 1 where time spent does not count.
 
         The record has the sum of what all actions earned. Those that are shaped by time spent are taken to
@@ -133,18 +109,60 @@ class ShownSlates:
         return float(np.clip((record.rewards[position] - others) / whole, 0.0, 1.0))
 
 
+class ShownSlates:
+    """Takes in records of `feedback`; of a slate that is told again, the last word counts.
+
+    Parameters
+    ----------
+    is_held : whether a user is in quarantine: nothing is learned from that user's slates
+    """
+
+    def __init__(self, settings: Settings, *, is_held: Callable[[str], bool]) -> None:
+        self._settings = settings
+        self._is_held = is_held
+        self._rewarding = Rewarding(settings)
+        self._records: dict[str, SlateRecord] = {}
+
+    def add(self, values: Iterable[bytes | None]) -> None:
+        """Take in records; what is no such record says nothing."""
+        for value in values:
+            try:
+                record = _decode(value or b"")
+            except UNDECODABLE:
+                continue
+            if record.fits and not self._is_held(record.user_id):
+                self._records[record.request_id] = record
+
+    def slates(self, most: int = MAX_SLATES) -> list[Shown]:
+        """Return the latest slates, in the order of their times."""
+        ordered = sorted(self._records.values(), key=lambda one: (one.timestamp_ms, one.request_id))[-most:]
+        looked = self._examination(ordered)
+        return [self._rewarding.shown(record, looked) for record in ordered]
+
+    def _examination(self, records: Sequence[SlateRecord]) -> NDArray[np.float64]:
+        """Probability that each position is looked at: (MAX_SLATE,) float64."""
+        bias = self._settings.position_bias
+        if bias != "learned":
+            return power_law(bias, MAX_SLATE)
+        total = PositionStatistics()
+        for one in records:
+            total.add(np.array([item.score for item in one.slate]), self._rewarding.responded(one))
+        return examination(total, MAX_SLATE)
+
+
 def read_shown(settings: Settings, ends: Mapping[str, Sequence[int]], *, now_ms: int) -> list[Shown]:
     """Return what the slates of the last `trainer_refit_days` earned, as `feedback` says up to its `ends`."""
     return asyncio.run(_read(settings, ends["feedback"], now_ms)).slates()
 
 
-async def _read(settings: Settings, ends: Sequence[int], now_ms: int) -> ShownSlates:
+async def read_quarantine(settings: Settings) -> Callable[[str], bool]:
+    """Return what tells whether a user is in quarantine now, as `user-state` says."""
     held = [await read_held(settings, partition) for partition in range(settings.partitions)]
+    return lambda user_id: held[partition_of(user_id, settings.partitions)].lasts(user_id)
 
-    def is_held(user_id: str) -> bool:
-        return held[partition_of(user_id, settings.partitions)].lasts(user_id)
 
-    found = ShownSlates(settings, is_held=is_held)
+async def _read(settings: Settings, ends: Sequence[int], now_ms: int) -> ShownSlates:
+    found = ShownSlates(settings, is_held=await read_quarantine(settings))
     topic, n = topics_of_worker(settings)["feedback"], topic_partitions(settings, "feedback")
     since_ms = max(1, now_ms - int(DAY_MS * settings.trainer_refit_days))
     last = 1 + 2 * MAX_SLATES // n  # users are spread evenly; some are told again

@@ -131,3 +131,17 @@ async def test_shards_are_told_where_to_develop_logistic_rows() -> None:
     await learner.learn_now([own])
     assert own.statistics.next_reference is not None
     np.testing.assert_allclose(own.statistics.next_reference, policies.learner.weights, rtol=1e-5)  # type: ignore[attr-defined]
+
+
+async def test_policies_that_do_not_learn_online_know_what_their_release_begins_with() -> None:
+    policies, begun = Watched(policy="thompson"), learning_shard(Watched(policy="thompson"), 5)
+    learner = Learner(policies, Metrics(process=False), begun=begun.statistics.serving, online=False)
+    other = learning_shard(policies, 2).statistics.serving
+    learner.on_statistics(
+        9, encode_policy_row(PolicyRow(1, other.feature_space, 0, 0, 0, 0, other.summary()))
+    )
+    own = learning_shard(policies, 1)
+    await learner.learn_now([own])
+    add(own, 3)
+    await learner.learn_now([own])
+    assert policies.adopted == [(begun.statistics.serving + policies.learning.empty()).to_bytes()]
