@@ -4,9 +4,9 @@ import numba
 import numpy as np
 
 from model_core.kernels import inner, prefetch
-from model_core.robust.influence import HOUR_MS, Bound
+from model_core.robust.influence import Bound
+from streams.state.pairing_kernels import is_counted, is_held, leave_out, look_back, pair_again
 from streams.state.rings import (
-    ACTION,
     ACTION_BITS,
     BOUNDED_AT,
     CELL,
@@ -18,15 +18,11 @@ from streams.state.rings import (
     HEAD,
     KEYS,
     OFFSET,
-    OWNER,
     PREV,
-    SIGN,
-    SINCE,
     STORED,
     TAKEN,
     TAKES,
     Bytes,
-    Deltas,
     Flags,
     Ints,
     Keys,
@@ -39,7 +35,6 @@ from streams.state.rings import (
     next_chunk,
     put_offset,
     sign,
-    sign_bit,
     take_keys,
 )
 
@@ -70,132 +65,6 @@ def _is_duplicate(users: Ints, keys: Keys, links: Rows, user: int, key: np.uint6
         size = CHUNK
         chunk = links[chunk, PREV]
     return found
-
-
-@inner
-def _look_back(
-    items: Rows,
-    stamps: Ints,
-    cells: Rows,
-    links: Rows,
-    positive: Flags,
-    chunk: int,
-    position: int,
-    size: int,
-    window: Rows,
-    window_positive: Flags,
-) -> None:
-    """Write the items of the `size` events before (chunk, position), most recent first, then -1."""
-    for k in range(size):
-        position -= 1
-        if position < 0:
-            chunk = links[chunk, PREV]
-            position = CHUNK - 1
-        event = at(cells, chunk, position)
-        window[k] = items[event]
-        window_positive[k] = positive[stamps[event] & ACTION]
-    if size < len(window):
-        window[size] = -1
-
-
-@inner
-def _of_hour(stamps: Ints, cells: Rows, chunk: int, first: int, position: int, hour: int) -> int:
-    """Count a chunk's events in [first, position) of an hour or later, from the last one back."""
-    size = 0
-    for k in range(position - 1, first - 1, -1):
-        if (stamps[at(cells, chunk, k)] >> ACTION_BITS) // HOUR_MS < hour:
-            break
-        size += 1
-    return size
-
-
-@inner
-def _counts(
-    items: Rows,
-    stamps: Ints,
-    cells: Rows,
-    links: Rows,
-    positive: Flags,
-    chunk: int,
-    position: int,
-    before: int,
-    item: int,
-    stamp: int,
-    bound: Bound,
-) -> bool:
-    """Whether the event at (chunk, position), `before` kept before it, counts: see `influence.counted`."""
-    hour, is_positive = (stamp >> ACTION_BITS) // HOUR_MS, positive[stamp & ACTION]
-    bit = sign_bit(item)
-    left, in_hour = min(before, bound.depth), 0
-    while left > 0:
-        if position == 0:
-            chunk, position = links[chunk, PREV], CHUNK
-        first = position - min(position, left)
-        if links[chunk, SIGN + (bit >> 5)] >> (bit & 31) & 1:
-            for k in range(first, position):
-                where = at(cells, chunk, k)
-                if items[where] == item and positive[stamps[where] & ACTION] >= is_positive:
-                    return False
-        if in_hour >= 0:
-            size = position - first
-            if links[chunk, SINCE] < hour:
-                size = _of_hour(stamps, cells, chunk, first, position, hour)
-            in_hour += size
-            if in_hour >= bound.per_hour:
-                return False
-            if size < position - first:
-                in_hour = -1  # from here back nothing is of the hour
-        left -= position - first
-        position = 0
-    return True
-
-
-@inner
-def _is_held(held: Ints, user: int, offset: int) -> bool:
-    """Whether one of the user's spans has the offset; held : (m, 3) user, begin, end, in the users' order."""
-    low, high = 0, len(held)
-    while low < high:
-        middle = (low + high) >> 1
-        if held[middle, 0] < user:
-            low = middle + 1
-        else:
-            high = middle
-    while low < len(held) and held[low, 0] == user:
-        if held[low, 1] <= offset < held[low, 2]:
-            return True
-        low += 1
-    return False
-
-
-@inner
-def _leave_out(
-    items: Rows,
-    stamps: Ints,
-    cells: Rows,
-    links: Rows,
-    bases: Ints,
-    offsets: Deltas,
-    positive: Flags,
-    chunk: int,
-    position: int,
-    before: int,
-    item: int,
-    bound: Bound,
-    held: Ints,
-    window: Rows,
-) -> None:
-    """Put `item`, with which an event of it is not paired, for events in its window that do not count."""
-    for k in range(min(before, len(window))):
-        position -= 1
-        if position < 0:
-            chunk = links[chunk, PREV]
-            position = CHUNK - 1
-        where = at(cells, chunk, position)
-        if _is_held(held, links[chunk, OWNER], bases[chunk] + offsets[where]) or not _counts(
-            items, stamps, cells, links, positive, chunk, position, before - 1 - k, items[where],
-            stamps[where], bound,
-        ):  # fmt: skip
-            window[k] = item
 
 
 @inner
@@ -278,22 +147,12 @@ def fold(
 
     Writes the outcome of every event, and for each event that item statistics may still lack its index
     (`paired`) with the events before it. Returns how many those are. What does not count by `bound`, or is
-    in a span of `held` (see `_is_held`), is not among them.
+    in a span of `held` (see `pairing_kernels.is_held`), is not among them.
     """
     (
-        all_users,
-        counts,
-        links,
-        cells,
-        bases,
-        dirty,
-        dirty_chunks,
-        all_items,
-        stamps,
-        all_offsets,
-        all_keys,
+        all_users, counts, links, cells, bases, dirty, dirty_chunks, all_items, stamps, all_offsets, all_keys,
         heap,
-    ) = r
+    ) = r  # fmt: skip
     window = windows.shape[1]
     n_paired = 0
     for event in range(len(users)):
@@ -302,39 +161,14 @@ def fold(
                 all_users, counts, links, cells, bases, all_items, stamps, all_keys,
                 users[event : event + AHEAD], window,
             )  # fmt: skip
-        user, offset = users[event], offsets[event]
+        user, offset, item = users[event], offsets[event], items[event]
+        stamp = times[event] << ACTION_BITS | actions[event]
         if offset <= all_users[user, OFFSET]:
             outcomes[event] = REPLAYED
-            chunk = all_users[user, HEAD]
-            position = (all_users[user, N] - 1) % CHUNK
-            left = all_users[user, STORED]
-            while left > 0 and bases[chunk] + all_offsets[at(cells, chunk, position)] > offset:
-                left -= 1
-                position -= 1
-                if position < 0:
-                    chunk = links[chunk, PREV]
-                    position = CHUNK - 1
-            if left > 0 and bases[chunk] + all_offsets[at(cells, chunk, position)] == offset:
-                if _is_held(held, user, offset):
-                    continue
-                if bound.depth:
-                    # What it was decided by is gone: item rows were confirmed before the row that says so.
-                    if left <= window + bound.depth and all_users[user, STORED] < all_users[user, N]:
-                        continue
-                    if not _counts(
-                        all_items, stamps, cells, links, positive, chunk, position, left - 1, items[event],
-                        times[event] << ACTION_BITS | actions[event], bound,
-                    ):  # fmt: skip
-                        continue
-                _look_back(
-                    all_items, stamps, cells, links, positive, chunk, position, min(window, left - 1),
-                    windows[n_paired], windows_positive[n_paired],
-                )  # fmt: skip
-                if bound.depth or len(held):
-                    _leave_out(
-                        all_items, stamps, cells, links, bases, all_offsets, positive, chunk, position,
-                        left - 1, items[event], bound, held, windows[n_paired],
-                    )  # fmt: skip
+            if pair_again(
+                all_users, all_items, stamps, cells, links, bases, all_offsets, positive, user, offset, item,
+                stamp, bound, held, windows[n_paired], windows_positive[n_paired],
+            ):  # fmt: skip
                 paired[n_paired] = event
                 n_paired += 1
             continue
@@ -353,37 +187,33 @@ def fold(
             take_keys(links, all_keys, heap, chunk)
         make_cell(cells, all_items, heap, chunk, position)
         stored = all_users[user, STORED]
-        stamp = times[event] << ACTION_BITS | actions[event]
-        if _is_held(held, user, offset):
+        if is_held(held, user, offset):
             outcomes[event] = HELD
             all_users[user, BOUNDED_AT] = n + 1
-        elif bound.depth and not _counts(
-            all_items, stamps, cells, links, positive, chunk, position, stored, items[event], stamp,
-            bound,
-        ):  # fmt: skip
+        elif bound.depth and not is_counted(
+            all_items, stamps, cells, links, positive, chunk, position, stored, item, stamp, bound
+        ):
             outcomes[event] = BOUNDED
             all_users[user, BOUNDED_AT] = n + 1
         else:
             outcomes[event] = APPLIED
-            _look_back(
+            look_back(
                 all_items, stamps, cells, links, positive, chunk, position, min(window, stored),
                 windows[n_paired], windows_positive[n_paired],
             )  # fmt: skip
             if all_users[user, BOUNDED_AT] > max(n - window, 0):
-                _leave_out(
+                leave_out(
                     all_items, stamps, cells, links, bases, all_offsets, positive, chunk, position, stored,
-                    items[event], bound, held, windows[n_paired],
+                    item, bound, held, windows[n_paired],
                 )  # fmt: skip
             paired[n_paired] = event
             n_paired += 1
         where = at(cells, chunk, position)
-        all_items[where] = items[event]
-        stamps[where] = stamp
-        sign(links, chunk, position, items[event], times[event])
+        all_items[where], stamps[where] = item, stamp
+        sign(links, chunk, position, item, times[event])
         put_offset(cells, bases, all_offsets, chunk, position, offset)
         all_keys[links[chunk, KEYS], position] = keys[event]
-        all_users[user, N] = n + 1
-        all_users[user, STORED] = stored + 1
+        all_users[user, N], all_users[user, STORED] = n + 1, stored + 1
         if n == 0:
             all_users[user, FIRST_MS] = times[event]
         counts[user, actions[event]] += 1
