@@ -27,6 +27,7 @@ from model_core.network.config import TrainConfig
 from model_core.release.folder import add_learned, read_release
 from model_core.release.scorer import Scorer
 from model_core.training.train import train_release
+from online_learning.types import PRIOR_PRECISION
 from streams.commands.training_log import as_dataset
 from streams.learning.learned import SCHEMA_VERSION, Learned, encode_learned
 from streams.releases.store import ReleaseStore
@@ -100,9 +101,14 @@ async def visits(life: Life, worker: MemoryWorker, rounds: range, seed: int) -> 
     return np.array(rates)
 
 
-async def run(kind: str, releases: tuple[Path, Path], rounds: int, seed: int, folder: Path) -> float:
+async def run(
+    kind: str, releases: tuple[Path, Path], rounds: int, seed: int, folder: Path, trust: float
+) -> float:
     """Return the likes per item shown after the change, or after the time when it would have been."""
-    settings = {"policy": "thompson", "seen_actions": [], "attribution_window_ms": 60_000, "seed": seed}
+    settings = {
+        "policy": "thompson", "prior_precision": trust, "seen_actions": [], "attribution_window_ms": 60_000,
+        "seed": seed,
+    }  # fmt: skip
     life = Life(folder, releases[0], **settings)
     for item in dataset().items:
         life.memory.events.content(item.item_id, item.title, attributes=item.attributes)
@@ -121,6 +127,7 @@ async def run(kind: str, releases: tuple[Path, Path], rounds: int, seed: int, fo
 def main(
     seeds: Annotated[int, typer.Option(min=2, help="Of users and luck; each is run in both directions.")] = 8,
     rounds: Annotated[int, typer.Option(min=1, help="Visits of each of 30 users before the change.")] = 25,
+    prior_precision: Annotated[float, typer.Option(help="As of the worker's settings.")] = PRIOR_PRECISION,
 ) -> None:
     """Click-through after a swap, beside that without one, on the same users and luck."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -134,7 +141,8 @@ def main(
             both = made[first] / "served", made[1 - first] / "served"
             for kind in RUNS:
                 with tempfile.TemporaryDirectory(dir=scratch) as folder:
-                    rates[kind].append(asyncio.run(run(kind, both, rounds, seed, Path(folder))))
+                    share = run(kind, both, rounds, seed, Path(folder), prior_precision)
+                    rates[kind].append(asyncio.run(share))
     print(f"{machine()}; {seeds} seeds, both directions; {rounds} visits of {USERS} users before and after")
     alone = np.array(rates[RUNS[0]])
     print(f"{'':>18} {'likes/shown':>12} {'to unswapped':>13} {'95 %':>20}")
