@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 
+import model_core
 from model_core.data.batches import Moments
 from model_core.data.datasets import Dataset
 from model_core.evaluation.evaluate import compare, future
@@ -256,3 +257,12 @@ def test_a_checkpoint_of_another_training_is_not_used_and_a_damaged_one_is_refus
         Checkpoint(path, "mine").load()
     Checkpoint(path, "mine").delete()
     assert Checkpoint(path, "mine").load() is None
+
+
+def test_a_release_does_not_say_where_it_was_made(folder: Path) -> None:
+    home = str(Path(model_core.__file__).parents[1]).encode()
+    elsewhere = str(Path(torch.__file__).parents[1]).encode()
+    for file in folder.iterdir():
+        assert home not in (content := file.read_bytes()), file
+        assert elsewhere not in content, file
+        assert b"stack_trace" not in content, file
