@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from model_core.release.folder import RANKER, read_release
-from model_core.release.signature import check_signature
+from model_core.release.signature import check_signature, read_public_keys
 from model_core.training.recipe import Recipe, write_recipe
 from streams.broker.embedded import EmbeddedBroker
 from streams.cli import app
@@ -267,7 +267,7 @@ async def test_a_training_that_is_killed_goes_on_and_what_it_makes_serves(
     (last,) = (await read_changes(settings))[before:]
     assert (last.change, last.version, last.replaces) == ("promote", verdict.version, live)
     made = read_release(store / verdict.version)
-    check_signature(store / verdict.version, public)
+    check_signature(store / verdict.version, read_public_keys(public))
     assert made.training["parent"] == live
     assert made.training["learned"]["slates"] == SLATES
     assert sum(made.training["learned"]["until"]) == SLATES
