@@ -48,8 +48,8 @@ def fit_model(
 
     The latest rows serve to balance and calibrate the score first, as what the model has not seen; a last,
     gentle epoch then learns from them too. With a checkpoint, a training that was killed goes on after its
-    last whole epoch. One that goes on from another passes over what is new since then, with as much of what
-    was before, lest that be forgotten.
+    last whole epoch. One that goes on from another passes over what is new since then and as much of what
+    is older, so that it forgets neither.
 
     The networks of an ensemble are trained one after the other, on the same samples, each from a seed of its
     own. They are balanced and calibrated together. The epochs are those of all of them.

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from streams.errors import UnreachableError
+from streams.straight_http import open_straight
 
 TIMEOUT_S = 5.0
 LONGEST_ANSWER = 16 * 1024 * 1024  # bytes
@@ -64,7 +65,6 @@ class Registry:
         if username is not None and password is not None:
             encoded = base64.b64encode(f"{username}:{password}".encode()).decode()
             self._headers["Authorization"] = f"Basic {encoded}"
-        self._opener = urllib.request.build_opener(_NoRedirects)
 
     def by_id(self, number: int) -> Schema:
         """Return the schema of an id; its text serialized, if it is of Protobuf.
@@ -98,7 +98,7 @@ class Registry:
     def _get(self, path: str) -> dict[str, Any]:
         request = urllib.request.Request(self.url + path, headers=self._headers)
         try:
-            with self._opener.open(request, timeout=self._timeout_s) as answer:
+            with open_straight(request, timeout_s=self._timeout_s) as answer:
                 body = answer.read(LONGEST_ANSWER + 1)
         except urllib.error.HTTPError as error:
             self._refused(path, error.code, _body(error))
@@ -125,13 +125,6 @@ class Registry:
 
     def _error(self, path: str, why: str) -> RegistryError:
         return RegistryError(f"schema registry {self.url} {why} ({path})")
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: it would take the credentials to another host."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
 
 
 def _body(error: urllib.error.HTTPError) -> bytes:

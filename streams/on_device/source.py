@@ -15,6 +15,7 @@ import numpy as np
 
 from streams.on_device.files import DeviceError
 from streams.on_device.tower import Items
+from streams.straight_http import open_straight
 
 TIMEOUT_S = 10.0
 
@@ -83,7 +84,7 @@ class HttpSource:
     def _get(self, path: str) -> bytes:
         request = urllib.request.Request(self._url + path, headers=self._headers)
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:
+            with open_straight(request, timeout_s=self._timeout_s) as answer:
                 found: bytes = answer.read()
                 return found
         except urllib.error.HTTPError as error:

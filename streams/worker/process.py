@@ -20,6 +20,7 @@ from streams.broker.ports import keep_port, port_of
 from streams.client.http import TOKEN_VARIABLE, token_of_environment
 from streams.errors import SlatestreamError
 from streams.settings import ENV_PREFIX, Settings
+from streams.straight_http import open_straight
 
 READY_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 40.0  # longer than a worker gives itself
@@ -203,7 +204,7 @@ class WorkerProcess:
             f"{self.url}/metrics", headers={"Authorization": f"Bearer {token}"} if token else {}
         )
         try:
-            with urllib.request.urlopen(asked, timeout=HTTP_TIMEOUT_S) as answer:
+            with open_straight(asked, timeout_s=HTTP_TIMEOUT_S) as answer:
                 return MetricsReading(answer.read().decode())
         except urllib.error.HTTPError as error:
             if error.code in (401, 403):

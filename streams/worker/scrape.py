@@ -14,22 +14,13 @@ import msgspec
 
 from streams.client.http import token_of_environment
 from streams.events import UNDECODABLE
+from streams.straight_http import open_straight
 from streams.worker.process import MetricsReading
 from streams.worker.ready_log import lacking
 
 TIMEOUT_S = 30.0
 INPUTS = ("clicks", "content", "users", "requests")
 STAGES = {"request to slate": "request_to_publish", "click to fold": "click_to_fold"}
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A worker redirects none of what is read here, and a token must not go where another says."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None
-
-
-_STRAIGHT = urllib.request.build_opener(_NoRedirects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +98,7 @@ def read(url: str, *, also: Collection[int] = (), timeout_s: float = TIMEOUT_S) 
     token = token_of_environment()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with _STRAIGHT.open(urllib.request.Request(url, headers=headers), timeout=timeout_s) as answer:
+        with open_straight(urllib.request.Request(url, headers=headers), timeout_s=timeout_s) as answer:
             return bytes(answer.read())
     except http.client.HTTPException as error:
         raise OSError(f"what answers is no worker ({type(error).__name__})") from None
