@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 VERSION = re.compile(r"[0-9a-f]{12}")
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-EXTRA = "pip install 'fsspec[s3]' or the extra of your store"
+EXTRA = "for S3: pip install 'slatestream[s3]'"
 
 
 class StoreError(SlatestreamError):

@@ -14,10 +14,11 @@ from tests.streams.releases.made import no_large_files
 
 @pytest.fixture(scope="session")
 def bucket() -> Iterator[str]:
-    """The URL of a bucket of a server that speaks S3, where moto and s3fs are installed."""
-    server = pytest.importorskip("moto.server", reason="needs moto[server] and s3fs")
-    s3fs = pytest.importorskip("s3fs", reason="needs moto[server] and s3fs")
-    running = server.ThreadedMotoServer(port=0, verbose=False)
+    """The URL of a bucket of a server that speaks S3."""
+    import s3fs
+    from moto.server import ThreadedMotoServer  # a second that only this fixture should cost
+
+    running = ThreadedMotoServer(port=0, verbose=False)
     running.start()
     host, port = running.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:
