@@ -6,18 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.policies.options import DiverseSoftmaxOptions, SlateRules
-from online_learning.policies.policy import RegisteredPolicy
+from online_learning.policies.posterior_policy import PosteriorPolicy
 from online_learning.policies.ranking import check_request, check_slates, slate_lengths, utilities
 from online_learning.policies.slate_kernels import diverse_softmax
 from online_learning.sampling import uniforms
 from online_learning.statistics.posterior import LinearPosterior, LinearPrior, infer
-from online_learning.statistics.sums import Statistics
 from online_learning.types import Candidates, PropensityKind, Slates
 
 _FRESH, _WHICH = 1, 2
 
 
-class DiverseSoftmaxPolicy(RegisteredPolicy):
+class DiverseSoftmaxPolicy(PosteriorPolicy[LinearPosterior]):
     """Draws each position from a softmax over what is left, given what stands before it.
 
     A candidate's utility is the posterior mean of its reward, less `diversity` times its highest cosine
@@ -44,13 +43,7 @@ class DiverseSoftmaxPolicy(RegisteredPolicy):
         told = self.Options(**options)
         self.temperature = told.temperature
         self.rules = told.rules or SlateRules()
-        self._prior = prior
-        self._posterior = infer(prior)
-
-    @property
-    def version(self) -> int:
-        """See `Policy.version`."""
-        return self._posterior.version
+        super().__init__(prior, infer)
 
     def select(self, candidates: Candidates, *, k: NDArray[np.int64], seeds: NDArray[np.uint64]) -> Slates:
         """See `Policy.select`."""
@@ -71,10 +64,6 @@ class DiverseSoftmaxPolicy(RegisteredPolicy):
         nothing, no_k = np.zeros((len(index), 0)), np.zeros(len(index), np.int64)
         slates = np.ascontiguousarray(index, np.int64)
         return self._run(candidates, self._posterior, no_k, nothing, nothing, slates, choosing=False)
-
-    def update(self, statistics: Statistics) -> None:
-        """See `Policy.update`."""
-        self._posterior = infer(self._prior, statistics)
 
     def _run(
         self,

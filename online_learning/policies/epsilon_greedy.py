@@ -6,17 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.policies.options import EpsilonOptions
-from online_learning.policies.policy import RegisteredPolicy
+from online_learning.policies.posterior_policy import PosteriorPolicy
 from online_learning.policies.ranking import check_request, check_slates, positions, slate_lengths, utilities
 from online_learning.sampling import uniforms
-from online_learning.statistics.posterior import LinearPrior, infer
-from online_learning.statistics.sums import Statistics
+from online_learning.statistics.posterior import LinearPosterior, LinearPrior, infer
 from online_learning.types import Candidates, PropensityKind, Slates
 
 _EXPLORE, _WHICH = 1, 2
 
 
-class EpsilonGreedyPolicy(RegisteredPolicy):
+class EpsilonGreedyPolicy(PosteriorPolicy[LinearPosterior]):
     """Fills each position with the best remaining candidate, or with probability epsilon with any of them.
 
     Utility is the posterior mean of the reward. The propensity of a position is
@@ -34,13 +33,7 @@ class EpsilonGreedyPolicy(RegisteredPolicy):
 
     def __init__(self, prior: LinearPrior, **options: Any) -> None:
         self.epsilon = self.Options(**options).epsilon
-        self._prior = prior
-        self._posterior = infer(prior)
-
-    @property
-    def version(self) -> int:
-        """See `Policy.version`."""
-        return self._posterior.version
+        super().__init__(prior, infer)
 
     def select(self, candidates: Candidates, *, k: NDArray[np.int64], seeds: NDArray[np.uint64]) -> Slates:
         """See `Policy.select`."""
@@ -75,10 +68,6 @@ class EpsilonGreedyPolicy(RegisteredPolicy):
             chance = self._chance(chosen == _best(utility[rows], left), np.maximum(left.sum(axis=1), 1))
             propensities[rows, position] = np.where(left[np.arange(len(rows)), chosen], chance, 0.0)
         return propensities
-
-    def update(self, statistics: Statistics) -> None:
-        """See `Policy.update`."""
-        self._posterior = infer(self._prior, statistics)
 
     def _chance(self, is_best: NDArray[np.bool_], n_left: NDArray[np.int64]) -> NDArray[np.float64]:
         return self.epsilon / n_left + (1 - self.epsilon) * is_best

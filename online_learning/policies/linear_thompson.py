@@ -7,17 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.policies.linear_thompson_kernels import linear_thompson
-from online_learning.policies.options import ThompsonOptions
-from online_learning.policies.policy import RegisteredPolicy
-from online_learning.policies.ranking import boosts, check_dim, check_request, check_slates
+from online_learning.policies.posterior_policy import ThompsonPolicy
+from online_learning.policies.ranking import boosts, check_dim
 from online_learning.statistics.posterior import LinearPosterior, LinearPrior, infer
 from online_learning.statistics.sums import Statistics
-from online_learning.types import Candidates, PropensityKind, Slates
+from online_learning.types import Candidates
 
 _NOTHING = np.zeros(0, np.float32)
 
 
-class LinearThompsonPolicy(RegisteredPolicy):
+class LinearThompsonPolicy(ThompsonPolicy["_Adopted"]):
     """Fills each position with the best remaining candidate under fresh weights from the posterior.
 
     Weights are drawn from N(mean, exploration^2 covariance) (Thompson 1933; Agrawal & Goyal 2013), once
@@ -43,55 +42,25 @@ class LinearThompsonPolicy(RegisteredPolicy):
     """
 
     name = "thompson"
-    Options = ThompsonOptions
-    propensity_kind: PropensityKind = "estimated"
 
     def __init__(self, prior: LinearPrior, **options: Any) -> None:
-        told = self.Options(**options)
-        self.exploration = told.exploration
-        self.samples = told.propensity_samples
-        self._prior = prior
-        self._adopt(self._infer(None))
+        super().__init__(prior, self._adopted, **options)
 
-    @property
-    def version(self) -> int:
-        """See `Policy.version`."""
-        return self._adopted.posterior.version
+    def _adopted(self, prior: LinearPrior, statistics: Statistics | None) -> "_Adopted":
+        posterior = self._belief(prior, statistics)
+        turned = np.ascontiguousarray((self.exploration * posterior.root).T, np.float32)
+        return _Adopted(posterior, posterior.mean.astype(np.float32), turned)
 
-    def select(self, candidates: Candidates, *, k: NDArray[np.int64], seeds: NDArray[np.uint64]) -> Slates:
-        """See `Policy.select`."""
-        check_request(candidates, k, seeds)
-        adopted = self._adopted
-        index = np.full((len(k), int(k.max(initial=0))), -1, np.int64)
-        propensities = self._run(adopted, candidates, k, seeds, index, choosing=True)
-        return Slates(index, propensities, adopted.posterior.version)
-
-    def propensities(
-        self, candidates: Candidates, index: NDArray[np.int64], *, seeds: NDArray[np.uint64]
-    ) -> NDArray[np.float32]:
-        """See `Policy.propensities`."""
-        check_slates(candidates, index, seeds)
-        no_k = np.zeros(len(index), np.int64)
-        return self._run(self._adopted, candidates, no_k, seeds, index, choosing=False)
-
-    def update(self, statistics: Statistics) -> None:
-        """See `Policy.update`."""
-        self._adopt(self._infer(statistics))
-
-    def _infer(self, statistics: Statistics | None) -> LinearPosterior:
-        return infer(self._prior, statistics)
+    def _belief(self, prior: LinearPrior, statistics: Statistics | None) -> LinearPosterior:
+        return infer(prior, statistics)
 
     def _known_weights(self) -> NDArray[np.float32]:
         """Return weights of a prior probability whose log-odds are added to the utility, or none."""
         return _NOTHING
 
-    def _adopt(self, posterior: LinearPosterior) -> None:
-        turned = np.ascontiguousarray((self.exploration * posterior.root).T, np.float32)
-        self._adopted = _Adopted(posterior, posterior.mean.astype(np.float32), turned)
-
     def _run(
         self,
-        adopted: "_Adopted",
+        posterior: "_Adopted",
         candidates: Candidates,
         k: NDArray[np.int64],
         seeds: NDArray[np.uint64],
@@ -99,11 +68,11 @@ class LinearThompsonPolicy(RegisteredPolicy):
         *,
         choosing: bool,
     ) -> NDArray[np.float32]:
-        check_dim(candidates, len(adopted.mean))
+        check_dim(candidates, len(posterior.mean))
         propensities = np.zeros(index.shape, np.float32)
-        rows = adopted.posterior.rows(np.ascontiguousarray(candidates.features, np.float32))
+        rows = posterior.belief.rows(np.ascontiguousarray(candidates.features, np.float32))
         linear_thompson(
-            rows, candidates.valid, boosts(candidates), adopted.mean, adopted.turned,
+            rows, candidates.valid, boosts(candidates), posterior.mean, posterior.turned,
             self._known_weights(), k, seeds, self.samples, index, propensities, choosing,
         )  # fmt: skip
         return propensities
@@ -113,6 +82,10 @@ class LinearThompsonPolicy(RegisteredPolicy):
 class _Adopted:
     """A posterior, and as the kernels want it: (F,) and (F, F) float32, the root scaled and transposed."""
 
-    posterior: LinearPosterior
+    belief: LinearPosterior
     mean: NDArray[np.float32]
     turned: NDArray[np.float32]
+
+    @property
+    def version(self) -> int:
+        return self.belief.version

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from online_learning.policies.linear_thompson import LinearThompsonPolicy
 from online_learning.statistics.logistic import LogisticStatistics, infer_logistic
-from online_learning.statistics.posterior import LinearPosterior
+from online_learning.statistics.posterior import LinearPosterior, LinearPrior
 from online_learning.statistics.sums import Statistics
 
 
@@ -31,10 +31,10 @@ class LogisticThompsonPolicy(LinearThompsonPolicy):
     @property
     def weights(self) -> NDArray[np.float64]:
         """Mean of the weights added to the prior's log-odds, (F,) float64: where to develop next."""
-        return self._adopted.mean.astype(np.float64)
+        return self._posterior.mean.astype(np.float64)
 
-    def _infer(self, statistics: Statistics | None) -> LinearPosterior:
-        return infer_logistic(self._prior, statistics)
+    def _belief(self, prior: LinearPrior, statistics: Statistics | None) -> LinearPosterior:
+        return infer_logistic(prior, statistics)
 
     def _known_weights(self) -> NDArray[np.float32]:
         return self._prior.weights.astype(np.float32)

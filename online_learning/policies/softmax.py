@@ -6,17 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_learning.policies.options import SoftmaxOptions
-from online_learning.policies.policy import RegisteredPolicy
+from online_learning.policies.posterior_policy import PosteriorPolicy
 from online_learning.policies.ranking import check_request, check_slates, top_k, utilities
 from online_learning.sampling import gumbels
-from online_learning.statistics.posterior import LinearPrior, infer
-from online_learning.statistics.sums import Statistics
+from online_learning.statistics.posterior import LinearPosterior, LinearPrior, infer
 from online_learning.types import Candidates, PropensityKind, Slates
 
 _NOISE = 1
 
 
-class SoftmaxPolicy(RegisteredPolicy):
+class SoftmaxPolicy(PosteriorPolicy[LinearPosterior]):
     """Draws position after position with probability proportional to exp(utility / temperature).
 
     This is the Plackett-Luce model (Plackett, "The analysis of permutations", 1975). Perturbing the
@@ -36,13 +35,7 @@ class SoftmaxPolicy(RegisteredPolicy):
 
     def __init__(self, prior: LinearPrior, **options: Any) -> None:
         self.temperature = self.Options(**options).temperature
-        self._prior = prior
-        self._posterior = infer(prior)
-
-    @property
-    def version(self) -> int:
-        """See `Policy.version`."""
-        return self._posterior.version
+        super().__init__(prior, infer)
 
     def select(self, candidates: Candidates, *, k: NDArray[np.int64], seeds: NDArray[np.uint64]) -> Slates:
         """See `Policy.select`."""
@@ -61,10 +54,6 @@ class SoftmaxPolicy(RegisteredPolicy):
         check_slates(candidates, index, seeds)
         utility, _ = utilities(candidates, self._posterior)
         return conditional_propensities(utility / self.temperature, index)
-
-    def update(self, statistics: Statistics) -> None:
-        """See `Policy.update`."""
-        self._posterior = infer(self._prior, statistics)
 
 
 def conditional_propensities(logits: NDArray[np.float64], index: NDArray[np.int64]) -> NDArray[np.float32]:
