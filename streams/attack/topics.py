@@ -6,9 +6,9 @@ from typing import Self
 
 from streams.attack.site import Rows
 from streams.client import SlateClient
-from streams.demo.publish import publish_rows
 from streams.errors import ConfigurationError
 from streams.events import Click, Request, encode
+from streams.kafka.publish_rows import publish_rows
 from streams.kafka.publisher import Publisher
 from streams.settings import Settings
 

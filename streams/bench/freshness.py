@@ -20,9 +20,9 @@ from rich.console import Console
 
 from streams.bench.report import write_report
 from streams.client import SlateClient
-from streams.demo.publish import publish_rows
 from streams.errors import SlatestreamError
 from streams.events import Click, Content, Recommendation, Request, encode
+from streams.kafka.publish_rows import publish_rows
 from streams.kafka.publisher import Publisher
 from streams.session.cluster import cluster
 from streams.session.machine import machine

@@ -1,6 +1,7 @@
 """Options that several benchmarks have: lists, and settings of the workers that they measure."""
 
 import math
+from collections.abc import Collection
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,14 @@ Set = Annotated[
 def split(text: str) -> list[str]:
     """Parts of a comma-separated list."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def kinds_among(known: Collection[str], text: str) -> list[str]:
+    """Read `--kinds`, a comma-separated list of some of those that are known."""
+    found = split(text)
+    if not found or not set(found) <= set(known):
+        raise ConfigurationError(f"--kinds must be among {', '.join(known)}, got {text!r}")
+    return found
 
 
 def numbers(text: str) -> list[float]:

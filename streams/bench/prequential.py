@@ -41,10 +41,11 @@ from streams.bench.report import write_report
 from streams.client import SlateClient
 from streams.demo.arms import quantiles_ms
 from streams.demo.dataset import fetch
-from streams.demo.publish import click_rows, content_rows, publish_rows, user_rows
+from streams.demo.publish import click_rows, content_rows, user_rows
 from streams.demo.taste import LIKED
 from streams.errors import SlatestreamError
 from streams.events import Click, Request
+from streams.kafka.publish_rows import publish_rows
 from streams.kafka.publisher import Publisher
 from streams.releases.options import check_release
 from streams.session.catching_up import caught_up

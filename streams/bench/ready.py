@@ -12,11 +12,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from streams.bench.options import Set, settings_given, split
+from streams.bench.options import Set, kinds_among, settings_given
 from streams.bench.report import print_table, speaker, write_report
 from streams.bench.steps import Steps
 from streams.bench.world import random_release
-from streams.errors import ConfigurationError
 from streams.releases.options import check_release
 from streams.session.cluster import cluster
 from streams.session.machine import machine
@@ -88,9 +87,7 @@ def ready_command(
     console = Console()
     say = speaker(console)
     given = settings_given(set_ or [])
-    wanted = split(kinds)
-    if not wanted or not set(wanted) <= KINDS.keys():
-        raise ConfigurationError(f"--kinds must be among {', '.join(KINDS)}, got {kinds!r}")
+    wanted = kinds_among(KINDS, kinds)
     with clean_exit(console):
         if "release" in wanted and release is None:
             say("Making a release of random weights (kept for the next time) ...")

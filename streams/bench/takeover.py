@@ -12,12 +12,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from streams.bench.options import Set, settings_given, split
+from streams.bench.options import Set, kinds_among, settings_given
 from streams.bench.report import print_table, speaker, write_report
 from streams.bench.steps import Steps
 from streams.bench.world import catalogue_rows, history_rows, publish_all, random_release
 from streams.client import SlateClient
-from streams.errors import ConfigurationError, SlatestreamError
+from streams.errors import SlatestreamError
 from streams.events import Click, Request
 from streams.kafka.partitioner import partition_of
 from streams.releases.options import check_release
@@ -95,9 +95,7 @@ def takeover_command(
     console = Console()
     say = speaker(console)
     given = settings_given(set_ or [])
-    wanted = split(kinds)
-    if not wanted or not set(wanted) <= KINDS.keys():
-        raise ConfigurationError(f"--kinds must be among {', '.join(KINDS)}, got {kinds!r}")
+    wanted = kinds_among(KINDS, kinds)
     with clean_exit(console):
         given["release"] = str(release or random_release(out / "random-release"))
         steps = Steps([EXPECTED_S] * (times * len(wanted)), say)

@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 from model_core.network.config import ModelConfig
 from model_core.release.folder import read_release
 from streams.kafka.partitioner import partitions_of
-from streams.kafka.publisher import Publisher, Row
-from streams.kafka.topics import topic_name, topic_partitions
+from streams.kafka.publish_rows import publish_rows
+from streams.kafka.publisher import Publisher
 from streams.settings import DEFAULT_ACTIONS, Settings
 from streams.state.catalogue import encode_item_state
 
@@ -176,20 +175,9 @@ def publish_all(
 
 
 async def _publish_all(settings: Settings, name: str, rows: Rows, progress: Callable[[int], None]) -> int:
-    topic, partitions = topic_name(settings, name), topic_partitions(settings, name)
     publisher = Publisher(settings)
     await publisher.start()
-    total = 0
     try:
-        while chunk := list(islice(rows, CHUNK)):
-            where = partitions_of([key for key, _ in chunk], partitions).tolist()
-            placed: list[tuple[str, int, Row]] = [
-                (topic, partition, (key.encode(), value))
-                for partition, (key, value) in zip(where, chunk, strict=True)
-            ]
-            await publisher.publish_all(placed)
-            total += len(chunk)
-            progress(total)
+        return await publish_rows(settings, publisher, name, rows, progress=progress)
     finally:
         await publisher.stop()
-    return total

@@ -19,9 +19,10 @@ from online_learning.simulator.config import SimulatorConfig
 from online_learning.simulator.users import Users
 from streams.client import SlateClient
 from streams.commands.tastes import fit_tastes
-from streams.demo.publish import content_rows, publish_rows, user_rows
+from streams.demo.publish import content_rows, user_rows
 from streams.errors import SlatestreamError
 from streams.events import Click, Recommendation, Request
+from streams.kafka.publish_rows import publish_rows
 from streams.kafka.publisher import Publisher
 from streams.settings import Settings
 

@@ -1,19 +1,15 @@
 """A dataset as records of `content`, `users` and `clicks`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from model_core.data.datasets import Dataset, Interactions
 from streams.demo.taste import LIKED
 from streams.events import Click, Content, UserUpdate, decode_click, encode
-from streams.kafka.partitioner import partitions_of
-from streams.kafka.publisher import Publisher, Row
 from streams.kafka.reader import read_partition
 from streams.kafka.topics import topic_name, topic_partitions
 from streams.settings import Settings
 
-CHUNK = 5_000
 POSITIVE = frozenset({"click", "like", "purchase"})
 """Actions of the demo that speak for an item."""
 
@@ -49,29 +45,6 @@ def click_rows(interactions: Interactions) -> Iterator[tuple[str, bytes]]:
             timestamp_ms=int(interactions.timestamps_ms[n]),
         )
         yield user_id, encode(click)
-
-
-async def publish_rows(
-    settings: Settings,
-    publisher: Publisher,
-    name: str,
-    rows: Iterator[tuple[str, bytes | None]],
-    *,
-    progress: Callable[[int], None] = lambda _: None,
-) -> int:
-    """Publish keyed rows to the topic called `name` in order and return how many there were."""
-    topic, partitions = topic_name(settings, name), topic_partitions(settings, name)
-    total = 0
-    while chunk := list(islice(rows, CHUNK)):
-        where = partitions_of([key for key, _ in chunk], partitions).tolist()
-        placed: list[tuple[str, int, Row]] = [
-            (topic, partition, (key.encode(), value))
-            for partition, (key, value) in zip(where, chunk, strict=True)
-        ]
-        await publisher.publish_all(placed)
-        total += len(chunk)
-        progress(total)
-    return total
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,12 @@ from streams.client import SlateClient
 from streams.demo.dataset import fetch
 from streams.demo.off_policy import ATTRIBUTION_WINDOW_MS, CANDIDATES, evaluate_log
 from streams.demo.plot import click_through_svg
-from streams.demo.publish import click_rows, content_rows, publish_rows, read_past, user_rows
+from streams.demo.publish import click_rows, content_rows, read_past, user_rows
 from streams.demo.summary import checks, print_summary, summarise
 from streams.demo.table import show
 from streams.demo.taste import population
 from streams.demo.users import Simulation, Traffic
+from streams.kafka.publish_rows import publish_rows
 from streams.kafka.publisher import Publisher
 from streams.releases.options import check_release
 from streams.session.catching_up import caught_up

@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TextIO, TypeAlias
 
-from streams.demo.publish import CHUNK, publish_rows
 from streams.importing.columns import KINDS, ColumnPlan, Told, make_plan
 from streams.importing.faults import FileError, Refused
 from streams.importing.options import Choices
@@ -19,6 +18,7 @@ from streams.importing.records import Record, make_maker, records
 from streams.importing.resume import Resume
 from streams.importing.tables import open_table
 from streams.importing.time_order import TimeOrder
+from streams.kafka.publish_rows import CHUNK, publish_rows
 from streams.kafka.publisher import Publisher
 from streams.kafka.topics import topic_name
 from streams.settings import Settings

@@ -14,13 +14,13 @@ from rich.markup import escape
 from model_core.release.folder import read_release
 from streams.broker.embedded import EmbeddedBroker
 from streams.commands.training_result import beaten_by, surely_better
-from streams.demo.publish import publish_rows
 from streams.errors import SlatestreamError
 from streams.importing.command import check_usable, rejected_rows, share_rejected
 from streams.importing.options import Choices
 from streams.importing.run import Options, Source, import_files
 from streams.importing.show import show_outcomes, shown_progress
 from streams.kafka.connected import run_connected
+from streams.kafka.publish_rows import publish_rows
 from streams.kafka.publisher import Publisher
 from streams.kafka.topic_admin import create_topics
 from streams.quickstart.counts import Met

@@ -16,9 +16,9 @@ import typer
 from rich.console import Console
 
 from streams.client import SlateClient
-from streams.demo.publish import publish_rows
 from streams.events import Click, Content, Recommendation, Request, encode
 from streams.experiments.definition import Experiment, Variant, encode_experiment
+from streams.kafka.publish_rows import publish_rows
 from streams.kafka.publisher import Publisher
 from streams.ope.command import read_topic
 from streams.ope.estimates import LIVE, Sampling, judge, measured, remedy

@@ -31,9 +31,10 @@ from streams.bench.latency import Latencies
 from streams.bench.loaded import Bench, Load, Over
 from streams.client import SlateClient
 from streams.demo.dataset import fetch
-from streams.demo.publish import click_rows, content_rows, publish_rows
+from streams.demo.publish import click_rows, content_rows
 from streams.errors import SlatestreamError
 from streams.events import Request
+from streams.kafka.publish_rows import publish_rows
 from streams.kafka.publisher import Publisher
 from streams.releases.changes import publish_change
 from streams.releases.store import ReleaseStore

@@ -1,9 +1,10 @@
 import numpy as np
 
 from model_core.data.datasets import Dataset, Interactions, Item, User
-from streams.demo.publish import click_rows, content_rows, publish_rows, read_past, user_rows
+from streams.demo.publish import click_rows, content_rows, read_past, user_rows
 from streams.events import decode_click, decode_content, decode_user
 from streams.kafka.partitioner import partition_of
+from streams.kafka.publish_rows import publish_rows
 from streams.kafka.publisher import Publisher
 from streams.kafka.reader import read_partition
 from streams.kafka.topics import topic_name
