@@ -11,9 +11,9 @@ EVENTS = {
     "requests": (*_READ, "duplicate", "refused"),
     "recommendations": ("published",),
     "feedback": ("published",),
-    "item-state": ("accepted",),
+    "item-state": ("accepted", "unreadable"),
     "user-state": ("published",),
-    "policy-state": ("published",),
+    "policy-state": ("published", "unreadable"),
 }
 """What becomes of records, by topic."""
 

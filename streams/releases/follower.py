@@ -132,9 +132,13 @@ class Follower:
             self._crash(error)
 
     def _on_records(self, topic: str, partition: int, records: Sequence[Any]) -> None:
-        for record in records:
-            if (change := decode_change(record.value)) is None:
-                continue
+        found = [(record.offset, decode_change(record.value)) for record in records]
+        if unknown := [offset for offset, change in found if change is None]:
+            log.error(
+                "%s: %d record(s) that are no changes this version knows are left out, such as offset %d",
+                topic, len(unknown), unknown[0],
+            )  # fmt: skip
+        for change in (change for _, change in found if change is not None):
             self._changes.append(change)
             # Who promotes a release again has perhaps mended it.
             if change.change in WANT and len(self._changes) > self._known:

@@ -15,6 +15,7 @@ from streams.serving.lane import Lanes
 from streams.settings import Settings
 from streams.state.shared import SharedState
 from streams.worker.neighbours import MEMBER_PREFIX, Neighbours, member_key
+from streams.worker.unreadable import Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,8 @@ OWNER_PREFIX = b"owner\0"
 class SharedTopics:
     """Reads `FOLLOWED` and gives each row to who uses it; knows which worker owns which partition.
 
-    Rows of `policy-state` of an owned partition are left out: this worker writes them.
+    Rows of `policy-state` of an owned partition are left out: this worker writes them. So are rows that
+    cannot be read: what serves goes on without them.
 
     Parameters
     ----------
@@ -60,6 +62,7 @@ class SharedTopics:
         self._owners: dict[int, str] = {}
         self._crash: Callable[[BaseException], None] = _log
         self._applying: set[asyncio.Task[None]] = set()
+        self._unreadable = Unreadable({topics[name]: name for name in FOLLOWED}, metrics)
         self._reader = log.follow(
             {topics[name]: topic_partitions(settings, name) for name in FOLLOWED}, self._handle
         )
@@ -133,7 +136,14 @@ class SharedTopics:
     # Rows
 
     def _handle(self, topic: str, partition: int, records: Sequence[Any]) -> None:
-        self._handlers[topic](partition, records)
+        try:
+            self._handlers[topic](partition, records)
+        except ValueError as error:  # of rows that are this worker's own a restore ends it
+            if len(records) == 1:
+                self._unreadable.count(topic, partition, records[0].offset, error)
+            else:
+                for record in records:  # those before it may be taken twice: nothing comes of that
+                    self._handle(topic, partition, [record])
 
     def _on_items(self, partition: int, records: Sequence[Any]) -> None:
         changed = self._shared.catalogue.apply(records)

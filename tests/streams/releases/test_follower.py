@@ -1,6 +1,7 @@
 """A worker on a log in memory follows `model-releases`: it swaps, refuses, rolls back, goes on learning."""
 
 import asyncio
+import json
 import threading
 import weakref
 from collections.abc import Callable
@@ -119,6 +120,20 @@ async def test_a_topic_that_is_made_anew_is_followed_from_its_beginning(
         life.say("promote", second)
         await worker.parts.watch.look()
         await serves(worker, second)
+
+
+async def test_what_is_no_change_is_said_and_the_next_one_counts(
+    make_life: Callable[..., Life], caplog: pytest.LogCaptureFixture
+) -> None:
+    life = make_life()
+    first = life.put()
+    later = json.dumps({"change": "freeze", "version": first, "by": "a later version", "timestamp_ms": 1})
+    async with life.worker() as worker:
+        rows = [(b"k", later.encode()), (b"k", None), (b"", b"\xff"), (b"k", b"[" * 10_000)]
+        life.memory.log.append("model-releases", 0, rows)
+        life.say("promote", first)
+        await serves(worker, first)
+    assert "4 record(s) that are no changes this version knows are left out" in caplog.text
 
 
 async def test_no_slate_is_of_two_releases_when_they_change_under_load(

@@ -1,7 +1,11 @@
 """What every worker follows, on a log in memory."""
 
+import pytest
+
 from streams.experiments.definition import Experiment, Variant, encode_experiment
 from streams.kafka.partitioner import partition_of
+from streams.state.policy_row import arm_key, statistics_key
+from streams.state.rows import covisit_key
 from streams.worker.shared_topics import OWNER_PREFIX
 from tests.streams.conftest import MakeMemory, Memory
 
@@ -57,3 +61,36 @@ async def test_each_worker_says_where_it_is_reached_and_hears_of_the_others(make
         await worker.assign([0, 1])  # and who owns it says so again, whatever a former owner has said
         said = [row.value for row in memory.log.records("policy-state", PLACE) if row.key == key]
         assert said == [b"http://one", b"http://other", b"http://one"]
+
+
+UNREADABLE = {
+    "policy-state": [
+        (statistics_key(PLACE), None), (statistics_key(PLACE), b"\x91\x01"), (b"stats", b"null"),
+        (arm_key(PLACE, 7), b"\xff"), (covisit_key(PLACE, 7), b"\xff"), (covisit_key(PLACE, 7)[:-3], b"{}"),
+        (OWNER_PREFIX + PLACE.to_bytes(2, "big"), b"\xff"), (b"\xff", b""), (b"k" * 100_000, b"[" * 100_000),
+    ],
+    "item-state": [(b"k", b"null"), (b"", b""), (b"\xff", b"\x91\x7f"), (b"k" * 100_000, b"[" * 100_000)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+async def test_rows_that_cannot_be_read_end_no_worker_and_cost_no_neighbour(
+    make_memory: MakeMemory, name: str
+) -> None:
+    memory, elsewhere = make_memory(), make_memory()
+    elsewhere.events.content("a", title="A")
+    async with elsewhere.worker() as other:
+        await other.deliver("content")
+    (item,) = elsewhere.log.records("item-state")
+    good = [(item.key, item.value), (OWNER_PREFIX + PLACE.to_bytes(2, "big"), b"http://other")]
+    async with memory.worker() as worker:
+        await worker.assign([1 - PLACE])
+        memory.log.append(name, PLACE, [*UNREADABLE[name], good[name == "policy-state"]])
+        await worker.settle()
+        parts = worker.parts
+        if name == "policy-state":
+            assert parts.shared_topics.owner_url(PLACE) == "http://other"
+        else:
+            assert parts.shared.catalogue.title(parts.shared.index.row_of("a")) == "A"
+        labels = {"topic": name, "outcome": "unreadable"}
+        assert parts.metrics.registry.get_sample_value("slatestream_events_total", labels) > 2
