@@ -3,6 +3,9 @@
 import logging
 import re
 
+MOST = 16_000
+"""Characters of a record, its traceback included."""
+
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 # All controls of Unicode but tab and line feed, line and paragraph separators, what turns the direction, and
@@ -13,9 +16,15 @@ _CONTROL = re.compile(
 
 
 class LineFormatter(logging.Formatter):
-    """Indents all lines of a record but its first, a traceback's too, and escapes control characters."""
+    """Indents all lines of a record but its first, a traceback's too, and escapes control characters.
+
+    Of a long record the middle is left out: whatever others send, they do not fill a disk with it.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as text."""
-        text = super().format(record).replace("\n", "\n    ")
+        text = super().format(record)
+        if len(text) > MOST:
+            text = f"{text[: MOST // 2]} ... {len(text) - MOST} characters ... {text[-MOST // 2 :]}"
+        text = text.replace("\n", "\n    ")
         return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -43,3 +43,14 @@ def test_the_message_of_an_exception_begins_none_either() -> None:
 def test_a_terminal_is_told_nothing_and_letters_stay() -> None:
     said = logged("%s", "\x1b[2J\x9b31m\u202eblue\u2066\u200f\ud83c Zoë 日本 🎬\tx")
     assert said.endswith(": \\x1b[2J\\x9b31m\\u202eblue\\u2066\\u200f\\ud83c Zoë 日本 🎬\tx\n")
+
+
+def test_a_long_record_keeps_its_ends() -> None:
+    try:
+        raise ValueError(f"{'x' * 1_000_000} at the end")
+    except ValueError:
+        said = logged("row %r", b"k" * 1_000_000, exc_info=sys.exc_info())
+    assert " ERROR streams.test: row b'kkk" in said
+    assert said.endswith("xxx at the end\n")
+    assert " characters ... " in said
+    assert len(said) < 17_000
