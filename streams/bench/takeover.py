@@ -14,6 +14,7 @@ from rich.console import Console
 
 from streams.bench.options import Set, kinds_among, settings_given
 from streams.bench.report import print_table, speaker, write_report
+from streams.bench.restore import await_committed
 from streams.bench.steps import Steps
 from streams.bench.world import catalogue_rows, history_rows, publish_all, random_release
 from streams.client import SlateClient
@@ -27,11 +28,11 @@ from streams.session.shutdown import clean_exit
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
 
-PARTITIONS = 8
 EVERY_S = 0.05
 BEFORE_S, AFTER_S = 3.0, 3.0
 GIVE_UP_S = 60.0
-USERS, ITEMS = 2_000, 1_700
+ITEMS = 1_700
+CLICKS = 40_000  # of all users together; of many users one each
 EXPECTED_S = 45.0
 KINDS = {
     "standby": "kill -9 of a worker, others go on",
@@ -74,6 +75,8 @@ def takeover_command(
     kinds: Annotated[str, typer.Option(help=f"Among {', '.join(KINDS)}; comma-separated.")] = ",".join(KINDS),
     workers: Annotated[int, typer.Option(min=2, help="Workers, where there are several.")] = 2,
     times: Annotated[int, typer.Option(min=1, help="Measurements of each kind.")] = 1,
+    users: Annotated[int, typer.Option(min=1, help="Users with state.")] = 2_000,
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of the topics.")] = 8,
     release: Annotated[
         Path | None,
         typer.Option(help="Release of the workers; unset, one of random weights is made."),
@@ -102,10 +105,12 @@ def takeover_command(
         found: list[Takeover] = []
         for kind in [kind for kind in wanted for _ in range(times)]:
             steps.begin(KINDS[kind])
-            with cluster(lambda _: None, "takeover", partitions=PARTITIONS) as settings:
+            with cluster(lambda _: None, "takeover", partitions=partitions) as settings:
                 publish_all(settings, "item-state", catalogue_rows(ITEMS, settings.partitions))
-                publish_all(settings, "clicks", history_rows(USERS, ITEMS))
+                each = max(1, CLICKS // users)
+                clicks = publish_all(settings, "clicks", history_rows(users, ITEMS, each=each))
                 with crew(settings, given, out, workers, kind) as made:
+                    await_committed(settings, clicks)
                     found.append(asyncio.run(_measure(settings, made, kind)))
     columns = ("what", "workers", "first slates s", "longest wait s", "requests", "unanswered")
     print_table(console, "Takeover", columns, [list(asdict(one).values()) for one in found])
@@ -147,9 +152,10 @@ async def _measure(settings: Settings, workers: list[WorkerProcess], kind: str) 
         warm = asyncio.gather(*(_ask(client, f"warm-{user}", user) for user in users.values()))
         await warm
         asking = [asyncio.create_task(_ask_on(client, p, user, waits, enough)) for p, user in users.items()]
+        victim = max(workers, key=_owned)  # with fewer partitions than workers, some own none
         await asyncio.sleep(BEFORE_S)
         began = time.monotonic()
-        await (_roll(workers) if kind == "rolling" else _kill(workers, again=kind != "standby"))
+        await (_roll(workers) if kind == "rolling" else _kill(victim, again=kind != "standby"))
         since = time.monotonic() if kind == "rolling" else began
         await _until(lambda: all(_answered_since(waits, p, since) for p in users), asking)
         await asyncio.sleep(AFTER_S)
@@ -209,10 +215,15 @@ async def _clicked(client: SlateClient, click: Click) -> None:
     await client.click(click)
 
 
-async def _kill(workers: list[WorkerProcess], *, again: bool) -> None:
-    workers[0].kill()
+async def _kill(victim: WorkerProcess, *, again: bool) -> None:
+    victim.kill()
     if again:
-        workers[0].start()
+        victim.start()
+
+
+def _owned(worker: WorkerProcess) -> float:
+    reading = worker.metrics()
+    return 0.0 if reading is None else reading.total("assigned_partitions")
 
 
 async def _roll(workers: list[WorkerProcess]) -> None:
