@@ -51,8 +51,8 @@ class Rejected:
         if len(self.error) > LONGEST_ERROR:
             object.__setattr__(self, "error", f"{self.error[:LONGEST_ERROR]}…")
 
-    def dead_letter(self) -> tuple[bytes | None, bytes]:
-        """Key and value for the dead-letters topic."""
+    def dead_letter(self, most: int = DEAD_LETTER_BYTES) -> tuple[bytes | None, bytes]:
+        """Key and value for the dead-letters topic, with at most so many bytes of the record's value."""
         record = getattr(self.record, "origin", self.record)
         value = record.value or b""
         letter = DeadLetter(
@@ -61,9 +61,9 @@ class Rejected:
             offset=record.offset,
             error=self.error,
             reason=self.reason,
-            value=value[:DEAD_LETTER_BYTES],
+            value=value[:most],
             timestamp_ms=int(time.time() * 1000),
-            truncated=len(value) > DEAD_LETTER_BYTES,
+            truncated=len(value) > most,
         )
         key = record.key
         return (key[:1024] if key is not None else None), encode(letter)

@@ -68,6 +68,16 @@ async def test_what_was_not_taken_is_not_counted() -> None:
     assert not counted(metrics)
 
 
+async def test_a_topic_that_takes_less_than_a_record_has_has_its_beginning() -> None:
+    log = MemoryLog({"dead": 1}, HandClock(), limits={"dead": 10_000})
+    letters, metrics = await letters_of(log)
+    await letters.publish("clicks", [refused(0, value=b"x" * 50_000), refused(1)])
+    first, second = [decode_dead_letter(record.value) for record in log.records("dead")]
+    assert (first.offset, first.value, first.truncated) == (0, b"x" * 4_096, True)
+    assert (second.offset, second.value, second.truncated) == (1, b"{", False)
+    assert counted(metrics)
+
+
 async def test_nothing_refused_writes_nothing() -> None:
     log = MemoryLog({"dead": 1}, HandClock())
     letters, _ = await letters_of(log)
