@@ -19,6 +19,7 @@ from streams.kafka.closing import closed
 from streams.kafka.layout import Layout, ask_layout
 from streams.kafka.options import aiokafka_client_options
 from streams.kafka.quick_requests import QuickRequest, text
+from streams.kafka.topic_settings import TopicSettings, ask_settings
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,18 @@ class EndOffsets:
         if self._consumer is None:
             raise RuntimeError("the client is not started")
         return await ask_layout(self._consumer._client, topics)
+
+    async def settings(self, topics: Collection[str]) -> TopicSettings:
+        """Return the settings of some topics, by full name; those that brokers do not tell are left out.
+
+        Raises
+        ------
+        aiokafka.errors.KafkaError
+            If no broker answers.
+        """
+        if self._consumer is None:
+            raise RuntimeError("the client is not started")
+        return await ask_settings(self._consumer._client, topics)
 
     async def expel(self, member_id: str) -> None:
         """Take a member out of the worker's group, if it is in it; others then own what it owned."""

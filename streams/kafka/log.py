@@ -10,6 +10,7 @@ from streams.kafka.layout import Layout
 from streams.kafka.producer_patches import Failed, Identity, IdentityOf, unnoticed
 from streams.kafka.publisher import Publisher, Row
 from streams.kafka.reader import TailReader, read_partition
+from streams.kafka.topic_settings import TopicSettings
 from streams.settings import Settings
 
 Handler = Callable[[str, int, Sequence[Any]], None]
@@ -100,6 +101,10 @@ class Ends(Protocol):
 
     async def layout(self, topics: Collection[str], /) -> Layout | None:
         """Return which of some topics there are; None if that cannot be known."""
+        ...
+
+    async def settings(self, topics: Collection[str], /) -> TopicSettings:
+        """Return the settings of some topics, as far as they are told."""
         ...
 
     async def expel(self, member_id: str, /) -> None:

@@ -12,10 +12,11 @@ WRITTEN = (*STATE, "recommendations", "feedback", "dead-letters", "model-release
 NOT_READ = ("dead-letters",)
 """Slates are read, for those that are still open after a restart and for who asks once more; feedback, for
 what the slates of a canary have earned."""
-SPARED = {("feedback", "Read"), ("model-releases", "Write")}
-"""Without these it serves: no canary is decided, and what becomes of a release is in the log only."""
+SPARED = {("feedback", "Read"), ("model-releases", "Write"), *((name, "DescribeConfigs") for name in TOPICS)}
+"""Without these it serves: no canary is decided, what becomes of a release is in the log only, and nobody is
+told of topics whose settings lose records."""
 NO_RIGHT = "the worker's user has no right to"
-CODES = {"Read": 3, "Write": 4, "Describe": 8}
+CODES = {"Read": 3, "Write": 4, "Describe": 8, "DescribeConfigs": 10}
 
 
 def topic_rights(settings: Settings) -> dict[str, tuple[str, ...]]:
@@ -26,6 +27,7 @@ def topic_rights(settings: Settings) -> dict[str, tuple[str, ...]]:
             *(("Read",) if name not in NOT_READ else ()),
             *(("Write",) if name in WRITTEN or name in fed else ()),
             "Describe",
+            "DescribeConfigs",
         )
         for name in TOPICS
     }

@@ -20,12 +20,13 @@ from streams.kafka.options import kafka_client_options
 from streams.kafka.topics import (
     DAY_MS,
     TOPICS,
-    UNTOLD,
     TopicDifference,
     fault,
     fed_directly,
     layout_differences,
+    our_topics,
     refuse_unusable,
+    settings_differences,
     topic_name,
     topic_partitions,
 )
@@ -40,7 +41,7 @@ def create_topics(settings: Settings) -> list[str]:
     TopicError
         When the brokers cannot be reached or refuse.
     """
-    names = _ours(settings)
+    names = our_topics(settings)
     with admin_client(settings) as admin:
         existing = set(admin.list_topics())
         wanted = {
@@ -101,7 +102,7 @@ def describe_topics(settings: Settings) -> list[TopicDifference]:
     TopicError
         When the brokers cannot be reached or refuse.
     """
-    names = _ours(settings)
+    names = our_topics(settings)
     with admin_client(settings) as admin:
         found = set(admin.list_topics())
         sources = [source.topic for source in settings.sources if source.topic in found]
@@ -116,16 +117,11 @@ def describe_topics(settings: Settings) -> list[TopicDifference]:
     differences = []
     for full_name, name in names.items():
         if full_name in layouts:
-            differences += _compare(settings, name, layouts[full_name], configs[full_name])
+            differences += _compare(settings, name, layouts[full_name])
+            differences += settings_differences(settings, {full_name: configs[full_name]})
         else:
             differences.append(TopicDifference(full_name, "topic", "exists", None))
     return differences + [one for one in layout_differences(settings, theirs) if one.foreign]
-
-
-def _ours(settings: Settings) -> dict[str, str]:
-    """Names of our topics by what they are called on the broker, but for those that others are read for."""
-    instead = fed_directly(settings)
-    return {topic_name(settings, name): name for name in TOPICS if name not in instead}
 
 
 def check_topics(settings: Settings) -> None:
@@ -139,15 +135,11 @@ def check_topics(settings: Settings) -> None:
     refuse_unusable(describe_topics(settings))
 
 
-def _compare(
-    settings: Settings, name: str, partitions: list[dict[str, Any]], config: dict[str, str]
-) -> list[TopicDifference]:
+def _compare(settings: Settings, name: str, partitions: list[dict[str, Any]]) -> list[TopicDifference]:
     replicas = min(len(partition["replica_nodes"]) for partition in partitions)
-    wanted = TOPICS[name].config(settings)
     pairs = {
         "partitions": (str(topic_partitions(settings, name)), str(len(partitions))),
         "replication factor": (str(settings.replication_factor), str(replicas)),
-        **{key: (value, config.get(key, UNTOLD)) for key, value in wanted.items()},
     }
     return [
         TopicDifference(topic_name(settings, name), key, want, have)

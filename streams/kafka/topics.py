@@ -84,6 +84,8 @@ TOPICS: Mapping[str, TopicSpec] = {
 UNTOLD = "not told by the broker"
 COSTS_ONLY = ("segment.bytes", "segment.ms", "min.cleanable.dirty.ratio")  # a restore reads more
 AT_LEAST = ("max.message.bytes", "replication factor")
+LOSES = ("cleanup.policy", "message.timestamp.type", "min.insync.replicas", *AT_LEAST)
+"""Settings by which records may be lost or refused; `retention.ms` is another, where it is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,13 @@ class TopicDifference:
         more = self.actual.isdecimal() and self.wanted.isdecimal() and int(self.actual) > int(self.wanted)
         return self.actual == UNTOLD or self.setting in COSTS_ONLY or (self.setting in AT_LEAST and more)
 
+    @property
+    def loses(self) -> bool:
+        """Whether records may be lost or refused by it: a worker tells of that, and of nothing else."""
+        if self.setting == "retention.ms" and self.actual not in (None, UNTOLD):
+            return 0 <= int(self.actual) < int(self.wanted)
+        return self.setting in LOSES and not self.harmless
+
 
 def topic_name(settings: Settings, name: str) -> str:
     """Return the topic's name on the broker: the prefix of the settings and `name` of the table."""
@@ -123,6 +132,28 @@ def topic_names(settings: Settings) -> dict[str, str]:
 def fed_directly(settings: Settings) -> dict[str, str]:
     """Return the topics of others that are read in the place of ours, by the name of ours."""
     return {source.feeds: source.topic for source in settings.sources if not source.repartition}
+
+
+def our_topics(settings: Settings) -> dict[str, str]:
+    """Return names of our topics by what they are called on the broker, but for those that others feed."""
+    instead = fed_directly(settings)
+    return {topic_name(settings, name): name for name in TOPICS if name not in instead}
+
+
+def settings_differences(settings: Settings, found: Mapping[str, Mapping[str, str]]) -> list[TopicDifference]:
+    """Compare the settings of topics of ours with what is wanted.
+
+    Parameters
+    ----------
+    found : settings by full name of the topic, as brokers tell them; topics that are not in it are left out
+    """
+    return [
+        TopicDifference(topic, key, wanted, found[topic].get(key, UNTOLD))
+        for topic, name in our_topics(settings).items()
+        if topic in found
+        for key, wanted in TOPICS[name].config(settings).items()
+        if found[topic].get(key, UNTOLD) != wanted
+    ]
 
 
 def topics_of_worker(settings: Settings) -> dict[str, str]:

@@ -97,11 +97,13 @@ class MemoryEnds:
     Attributes
     ----------
     expelled : members that were taken out of the group
+    told : settings of topics
     """
 
     def __init__(self, log: Source) -> None:
         self._log = log
         self.expelled: list[str] = []
+        self.told: dict[str, dict[str, str]] = {}
 
     async def start(self) -> None:
         """Do nothing: there is nobody to connect to."""
@@ -123,6 +125,11 @@ class MemoryEnds:
         """Return which of some topics there are."""
         await asyncio.sleep(0)
         return self._log.layout(topics)
+
+    async def settings(self, topics: Collection[str], /) -> dict[str, dict[str, str]]:
+        """Return the settings of some topics, as far as they were given."""
+        await asyncio.sleep(0)
+        return {topic: self.told[topic] for topic in topics if topic in self.told}
 
     async def expel(self, member_id: str, /) -> None:
         """Note who is taken out of the group."""

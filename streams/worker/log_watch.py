@@ -11,7 +11,7 @@ from streams.errors import OwnershipLost
 from streams.kafka.inputs import Inputs
 from streams.kafka.layout import Layout
 from streams.kafka.log import Ends
-from streams.kafka.topics import fault, layout_differences
+from streams.kafka.topics import fault, layout_differences, our_topics, settings_differences
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.log_bases import LogBases
@@ -21,12 +21,13 @@ log = logging.getLogger(__name__)
 LOOK_INTERVAL_S = 2.0
 ASK_AGAIN_S = 0.2
 SAY_EVERY_S = 60.0
+SETTINGS_EVERY_S = 30.0
 # Nothing but where to read on is of their offsets: `content` is read again where what was made of it is gone.
 READ = ("content", "requests", "item-state")
 
 
 class LogWatch:
-    """Notices topics that were made anew, went missing, or got other partitions.
+    """Notices topics that were made anew, went missing, or got other partitions or settings.
 
     Parameters
     ----------
@@ -61,6 +62,8 @@ class LogWatch:
         self._all = set(topics.values()) | {source.topic for source in settings.sources}
         self._followed = dict.fromkeys(followed, "")  # ids as they were last seen
         self._say_after = 0.0
+        self._settings_after = 0.0
+        self._loses: list[str] = []
         self.faults: list[str] = []
         """What is wrong with the topics: while there is something, the worker is not ready."""
 
@@ -85,6 +88,7 @@ class LogWatch:
             self._start_over()
         else:
             self._look_at_read(ids)
+        await self._look_at_settings()
 
     async def confirm(self, logs: LogBases) -> None:
         """Return when what was folded of these logs was folded of those that are still there.
@@ -109,6 +113,22 @@ class LogWatch:
                 self._start_over()
             names = ", ".join(others)
             raise OwnershipLost(f"deleted and made anew: {names}; what is not written of it is dropped")
+
+    async def _look_at_settings(self) -> None:
+        """Say by which settings of topics something may be lost; again when there are others."""
+        if time.monotonic() < self._settings_after:
+            return
+        self._settings_after = time.monotonic() + SETTINGS_EVERY_S
+        try:
+            told = await self._ends.settings(list(our_topics(self._settings)))
+        except KafkaError as error:
+            log.debug("the settings of topics cannot be looked at: %r", error)
+            return
+        differences = settings_differences(self._settings, told)
+        loses = [f"{one.topic}: {fault(one)}" for one in differences if one.loses]
+        if loses and loses != self._loses:
+            log.error("records may be lost or refused by how topics are set: %s", "; ".join(loses))
+        self._loses = loses
 
     def _look_at_followed(self, layout: Layout) -> None:
         for topic, known in self._followed.items():

@@ -239,7 +239,7 @@ def test_a_worker_may_write_only_what_it_sends() -> None:
         "recommendations", "feedback", "dead-letters", "item-state", "user-state", "policy-state",
         "model-releases",
     }  # fmt: skip
-    assert set().union(*allowed.values()) == {"Read", "Write", "Describe"}
+    assert set().union(*allowed.values()) == {"Read", "Write", "Describe", "DescribeConfigs"}
 
 
 def test_a_worker_is_a_member_by_its_pods_name(kafka_settings: Settings, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -50,12 +51,9 @@ def rights(settings: Settings) -> list[ACL]:
         where = one["resource"]
         kind = PATTERNS[where.get("patternType", "literal")]
         pattern = ResourcePattern(KINDS[where["type"]], where["name"], kind)
-        for operation in one["operations"]:
-            found.append(
-                ACL(
-                    "User:slatestream", "*", ACLOperation[operation.upper()], ACLPermissionType.ALLOW, pattern
-                )
-            )
+        for name in one["operations"]:
+            operation = ACLOperation[re.sub(r"\B([A-Z])", r"_\1", name).upper()]
+            found.append(ACL("User:slatestream", "*", operation, ACLPermissionType.ALLOW, pattern))
     return found
 
 
@@ -128,7 +126,7 @@ def test_a_worker_lives_on_the_rights_it_is_given_and_not_on_fewer(
         for right in rights(settings):
             pattern = right.resource_pattern
             topic, operation = pattern.resource_name, right.operation.name.capitalize()
-            if pattern.resource_type != ResourceType.TOPIC or operation == "Describe":
+            if pattern.resource_type != ResourceType.TOPIC or operation.startswith("Describe"):
                 continue
             said = {f"{topic}: the worker's user has no right to {operation}"}
             if (topic, operation) in SPARED:

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import re
 
@@ -7,9 +8,18 @@ from typer.testing import CliRunner
 
 from streams.broker.embedded import EmbeddedBroker
 from streams.errors import TopicError
+from streams.kafka.ends import EndOffsets
 from streams.kafka.options import kafka_client_options
 from streams.kafka.topic_admin import admin_client, create_topics, describe_topics, topics_app
-from streams.kafka.topics import TOPICS, UNTOLD, TopicDifference, topic_name, topic_partitions
+from streams.kafka.topic_settings import TopicSettings
+from streams.kafka.topics import (
+    TOPICS,
+    UNTOLD,
+    TopicDifference,
+    settings_differences,
+    topic_name,
+    topic_partitions,
+)
 from streams.settings import Settings, load_settings
 from tests.conftest import SettingsFactory
 
@@ -69,6 +79,18 @@ def test_each_difference_is_named_with_both_values(make_settings: SettingsFactor
         TopicDifference(existing, "delete.retention.ms", "86400000", "5"),
         *(TopicDifference(topic, "topic", "exists", None) for topic in missing),
     }
+    told = asyncio.run(told_to_a_worker(settings, [existing, *missing]))
+    assert told.keys() == {existing}
+    assert set(settings_differences(settings, told)) == {one for one in found if one.setting in configs}
+
+
+async def told_to_a_worker(settings: Settings, topics: list[str]) -> TopicSettings:
+    ends = EndOffsets(settings)
+    await ends.start()
+    try:
+        return await ends.settings(topics)
+    finally:
+        await ends.stop()
 
 
 def test_what_is_smaller_than_wanted_or_missing_does_harm_and_what_no_broker_tells_does_not() -> None:
@@ -78,6 +100,16 @@ def test_what_is_smaller_than_wanted_or_missing_does_harm_and_what_no_broker_tel
         ("segment.ms", "1", True),
     ):  # fmt: skip
         assert TopicDifference("t", setting, "2000", actual).harmless is harmless
+
+
+def test_a_worker_tells_of_what_loses_records_alone() -> None:
+    for setting, actual, loses in (
+        ("cleanup.policy", "delete", True), ("retention.ms", "1999", True), ("retention.ms", "2001", False),
+        ("retention.ms", "-1", False), ("retention.ms", UNTOLD, False), ("max.message.bytes", "1000", True),
+        ("max.message.bytes", "3000", False), ("message.timestamp.type", "CreateTime", True),
+        ("min.insync.replicas", "1", True), ("segment.ms", "1", False), ("delete.retention.ms", "1", False),
+    ):  # fmt: skip
+        assert TopicDifference("t", setting, "2000", actual).loses is loses
 
 
 def test_more_replicas_than_brokers_is_refused_with_the_broker_s_reason(

@@ -8,6 +8,7 @@ from model_core.signals.config import SignalConfig
 from streams.durability.digest import fold
 from streams.events import Request
 from streams.kafka.partitioner import partition_of
+from streams.kafka.topics import TOPICS
 from streams.state.log_bases import LogBases, logs_key
 from streams.state.rings import N
 from streams.state.rows import ACTIONS_KEY, SCHEMA_VERSION, Actions, decode, encode
@@ -166,6 +167,26 @@ async def test_slates_of_new_recommendations_are_learned_from(memory: Memory) ->
     assert 0 < before < after
     async with memory.worker() as worker:
         assert (await worker.parts.partitions.shard(PLACE)).statistics.serving.impressions == after
+
+
+async def test_a_worker_says_once_by_which_settings_of_topics_records_may_be_lost(
+    memory: Memory, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.worker.log_watch.SETTINGS_EVERY_S", 0.0)
+    async with memory.worker() as worker:
+        told = worker.parts.ends.told
+        for name in ("user-state", "clicks"):
+            told[name] = TOPICS[name].config(memory.settings)
+        await worker.parts.watch.look()
+        assert "may be lost" not in caplog.text
+        told["user-state"] |= {"cleanup.policy": "delete", "segment.ms": "1"}
+        told["clicks"] |= {"retention.ms": "1000"}
+        for _ in range(2):
+            await worker.parts.watch.look()
+    (said,) = [line for line in caplog.messages if "may be lost" in line]
+    assert "user-state: cleanup.policy is delete, wanted compact" in said
+    assert "clicks: retention.ms is 1000, wanted 7776000000" in said
+    assert "segment.ms" not in said
 
 
 async def test_added_partitions_make_a_worker_not_ready_and_it_says_what_is_wrong(
