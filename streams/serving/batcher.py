@@ -1,7 +1,9 @@
 """Dynamic micro-batching: jobs from everywhere become one batch, and one batch runs at a time."""
 
 import asyncio
+import math
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -11,7 +13,7 @@ P = TypeVar("P")
 
 
 class Batcher(Generic[J, P, R]):
-    """Runs jobs together: at once when no batch runs, else all that have come meanwhile.
+    """Runs jobs together: at once when no batch has run just now, else all that have come meanwhile.
 
     So the batch size follows the load by itself, and a job that comes alone waits for nobody.
 
@@ -25,6 +27,7 @@ class Batcher(Generic[J, P, R]):
         Most jobs run together.
     took
         Told of each batch how many jobs it had and how many seconds passed until its results were there.
+        Returns for how many seconds jobs are collected then, before the next batch begins.
     """
 
     def __init__(
@@ -33,13 +36,15 @@ class Batcher(Generic[J, P, R]):
         run: Callable[[P], Awaitable[Sequence[R]]],
         *,
         max_batch: int,
-        took: Callable[[int, float], None] = lambda jobs, seconds: None,
+        took: Callable[[int, float], float] = lambda jobs, seconds: 0.0,
     ) -> None:
         self._prepare = prepare
         self._run = run
         self._max_batch = max_batch
         self._took = took
-        self._queue: asyncio.Queue[tuple[J, asyncio.Future[R]]] = asyncio.Queue()
+        self._queue: deque[tuple[J, asyncio.Future[R]]] = deque()
+        self._come = asyncio.Event()
+        self._collects_until = -math.inf
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -51,24 +56,28 @@ class Batcher(Generic[J, P, R]):
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        while not self._queue.empty():
-            self._queue.get_nowait()[1].cancel()
+        while self._queue:
+            self._queue.popleft()[1].cancel()
 
     async def submit(self, job: J) -> R:
         """Queue a job and wait for its result."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((job, future))
+        self._queue.append((job, future))
+        self._come.set()
         return await future
 
     @property
     def queued(self) -> int:
         """Jobs waiting for a batch."""
-        return self._queue.qsize()
+        return len(self._queue)
 
     async def _collect(self) -> list[tuple[J, asyncio.Future[R]]]:
-        batch = [await self._queue.get()]
-        while len(batch) < self._max_batch and not self._queue.empty():
-            batch.append(self._queue.get_nowait())
+        await self._come.wait()
+        if (left := self._collects_until - time.perf_counter()) > 0:
+            await asyncio.sleep(left)
+        batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))]
+        if not self._queue:
+            self._come.clear()
         return batch
 
     async def _work(self) -> None:
@@ -83,7 +92,8 @@ class Batcher(Generic[J, P, R]):
                     if not future.done():
                         future.set_exception(error)
                 continue
-            self._took(len(batch), time.perf_counter() - began)
+            ended = time.perf_counter()
+            self._collects_until = ended + self._took(len(batch), ended - began)
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)

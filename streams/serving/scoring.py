@@ -28,11 +28,11 @@ class Scoring:
     Parameters
     ----------
     lanes : say what makes the slates of a batch
-    took : called with the requests of each batch and the seconds that it took
+    took : called with the requests of each batch and the seconds that it took; see `Batcher`
     """
 
     def __init__(
-        self, lanes: Lanes, *, max_batch: int, metrics: Metrics, took: Callable[[int, float], None]
+        self, lanes: Lanes, *, max_batch: int, metrics: Metrics, took: Callable[[int, float], float]
     ) -> None:
         self._lanes = lanes
         self._metrics = metrics

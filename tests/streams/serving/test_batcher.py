@@ -2,6 +2,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 
 import pytest
 
@@ -51,6 +52,36 @@ async def test_jobs_that_come_while_a_batch_runs_form_the_next_batches(work: tup
     doubler.gate.set()
     assert await asyncio.gather(first, *rest) == [0, 2, 4, 6, 8, 10, 12]
     assert doubler.batches == [[0], [1, 2, 3, 4], [5, 6]]
+
+
+async def collecting(seconds: float) -> AsyncIterator[Doubler]:
+    async def run(jobs: Sequence[int]) -> list[int]:
+        return [len(jobs)] * len(jobs)
+
+    batcher: Doubler = Batcher(list, run, max_batch=4, took=lambda jobs, took_s: seconds)
+    batcher.start()
+    try:
+        yield batcher
+    finally:
+        await batcher.stop()
+
+
+async def test_jobs_are_collected_for_a_while_after_a_batch() -> None:
+    async with aclosing(collecting(3600.0)) as batchers:
+        batcher = await anext(batchers)
+        assert await batcher.submit(0) == 1
+        jobs = [asyncio.create_task(batcher.submit(job)) for job in range(1, 4)]
+        for _ in range(9):
+            await asyncio.sleep(0)
+        assert batcher.queued == 3
+    assert all(isinstance(job, BaseException) for job in await asyncio.gather(*jobs, return_exceptions=True))
+
+
+async def test_what_has_been_collected_becomes_one_batch() -> None:
+    async with aclosing(collecting(0.001)) as batchers:
+        batcher = await anext(batchers)
+        assert await batcher.submit(0) == 1
+        assert await asyncio.gather(batcher.submit(1), batcher.submit(2)) == [2, 2]
 
 
 async def test_an_error_reaches_the_jobs_of_its_batch_and_the_next_batch_runs(
