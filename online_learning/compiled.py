@@ -1,4 +1,4 @@
-"""Compiles loops: sequential arithmetic, cached on disk, without the interpreter lock."""
+"""Compiles loops: sequential arithmetic, cached on disk."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -12,6 +12,11 @@ def compiled(function: _Function) -> _Function:
     """Compile a function as it stands, every operation rounded by itself."""
     # Without the lock: neither a policy nor an update of sums holds up the event loop's thread.
     return cast(_Function, njit(cache=True, nogil=True)(function))
+
+
+def brief(function: _Function) -> _Function:
+    """Compile what takes microseconds, as it stands: it keeps the interpreter, for which it would wait longer."""
+    return cast(_Function, njit(cache=True)(function))
 
 
 def contracted(function: _Function) -> _Function:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.compiled import brief
 from online_learning.statistics.linear import LinearStatistics
 
 EXPECTED = 1
@@ -34,12 +35,40 @@ def candidate_rows(features: NDArray[Any]) -> NDArray[Any]:
     ----------
     features : (..., F) float; one that is not finite makes its row not finite
     """
-    expected = features[..., EXPECTED]
-    with np.errstate(invalid="ignore", over="ignore"):
-        rows: NDArray[Any] = features * expected[..., None]
-    rows[..., 0] = rows[..., 0] * 0
-    rows[..., EXPECTED] = expected
-    return rows
+    flat = np.ascontiguousarray(features).reshape(-1, features.shape[-1])
+    rows = np.empty_like(flat)
+    _put_to(flat, rows)
+    return rows.reshape(features.shape)
+
+
+@brief
+def _put_to(features: NDArray[Any], out: NDArray[Any]) -> None:
+    for at in range(len(features)):
+        of_one, row = features[at], out[at]
+        expected = of_one[EXPECTED]
+        for f in range(len(of_one)):
+            row[f] = of_one[f] * expected
+        row[0] *= 0  # not a number where it is not finite
+        row[EXPECTED] = expected
+
+
+@brief
+def _centre(rows: NDArray[np.float64]) -> None:
+    """Let finite rows be differences from their mean, and say the level in the first place."""
+    centre, finite, n = np.zeros(rows.shape[1]), np.ones(len(rows), np.bool_), 0
+    for row in range(len(rows)):
+        for f in range(rows.shape[1]):
+            finite[row] &= np.isfinite(rows[row, f])
+        if finite[row]:
+            centre += rows[row]
+            n += 1
+    if not n:
+        return
+    centre /= n
+    for row in range(len(rows)):
+        rows[row] -= centre
+        if finite[row]:
+            rows[row, 0] = centre[EXPECTED]
 
 
 class RelativeStatistics(LinearStatistics):
@@ -51,9 +80,5 @@ class RelativeStatistics(LinearStatistics):
     def rows(cls, features: NDArray[Any]) -> NDArray[np.float64]:
         """See `Statistics.rows`. A row that is not finite has no part in the others' mean."""
         rows = candidate_rows(np.asarray(features, np.float64))
-        usable = np.isfinite(rows).all(axis=1)
-        if usable.any():
-            centre = rows[usable].mean(axis=0)
-            rows -= centre
-            rows[usable, 0] = centre[EXPECTED]
+        _centre(rows)
         return rows

@@ -174,8 +174,9 @@ class Explainer:
             action_weights=self._action_weights,
         )  # fmt: skip
         ((why,),) = self._slate_reasons.of(
-            prepared.people.stated, drawn, items[None], popularity=prepared.popularity
-        )
+            prepared.people.stated, drawn, items[None], parts=prepared.parts, liked=prepared.liked,
+            popularity=prepared.popularity,
+        )  # fmt: skip
         reasons, sources = why.reasons, self._sources
         lately = in_last_hour(self._shared.parts, row, int(prepared.times_ms[0]))
         if lately >= MIN_TAKERS:

@@ -88,7 +88,7 @@ class LaneMaker:
         items = ItemTable(shared.index, shared.catalogue, scorer, inference)
         sources = SignalSources(covisits=shared.covisits, ease=items.ease)
         reasons = SlateReasons(
-            catalogue=shared.catalogue, index=shared.index, covisits=shared.covisits, sources=sources,
+            catalogue=shared.catalogue, index=shared.index,
             actions=tuple(settings.actions),
             action_weights=np.array(list(settings.actions.values()), np.float32),
         )  # fmt: skip

@@ -8,7 +8,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from model_core.data.batches import ScoreBatch
-from model_core.signals.joint import joint_scores
+from model_core.signals.joint import LikedItems, joint_scores
 from model_core.signals.parts import Parts, PartsReader
 from model_core.signals.popularity import Popularity
 from model_core.signals.reader import Drawn, Reader
@@ -58,12 +58,15 @@ class Gathered:
 class Prepared:
     """A batch as it is scored: arrays only, no state.
 
+    parts, liked : what co-visits and EASE are read of
     items : (N, dim) float32; popularity : (N,) float32, what the release is told of each item's
     k : (B,) int64; seeds : (B,) uint64; times_ms : (B,) int64
     """
 
     people: People
     drawn: Drawn
+    parts: Parts
+    liked: LikedItems | None
     requests: Sequence[Request]
     batch: ScoreBatch
     items: NDArray[np.float32]
@@ -174,11 +177,14 @@ class RequestBatches:
         self._popularity.read(parts, n)
         drawn = self._reader.draw(people.pasts, times_ms, described=described)
         drawn = drawn._replace(window=self._popularity.weighed(drawn.window))
-        batch = self._score_batch(people, drawn, parts, times_ms, allowed, described)
+        liked = self._sources.liked(drawn)
+        batch = self._score_batch(people, drawn, parts, liked, times_ms, allowed, described)
         fresh = gathered.diverse and self._settings.fresh_share > 0
         return Prepared(
             people=people,
             drawn=drawn,
+            parts=parts,
+            liked=liked,
             requests=requests,
             batch=batch,
             items=items,
@@ -197,13 +203,12 @@ class RequestBatches:
         people: People,
         drawn: Drawn,
         parts: Parts,
+        liked: LikedItems | None,
         times_ms: NDArray[np.int64],
         allowed: Allowed,
         described: NDArray[np.bool_],
     ) -> ScoreBatch:
-        signals, signal_values = joint_scores(
-            parts, *drawn.window, self._popularity.tempers, self._sources.liked(drawn)
-        )
+        signals, signal_values = joint_scores(parts, *drawn.window, self._popularity.tempers, liked)
         limited, mask = allowed.limits()
         return ScoreBatch(
             **self._reader.users(

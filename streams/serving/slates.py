@@ -57,7 +57,10 @@ class SlateMaker:
         shadows = self._policies.shadows.propensities(candidates, selection.index, seeds=batch.seeds)
         shadowed = time.perf_counter()
         slates = shown(scores, selection)
-        why = self._reasons.of(batch.people.stated, batch.drawn, slates.rows, popularity=batch.popularity)
+        why = self._reasons.of(
+            batch.people.stated, batch.drawn, slates.rows, parts=batch.parts, liked=batch.liked,
+            popularity=batch.popularity,
+        )  # fmt: skip
         self._metrics.observe_stages("click_to_slate", _ages(batch.people.pasts, batch.times_ms))
         chosen = chosen_slates(
             slates, selection, why, shadows=shadows, routes=batch.routes, fallbacks=batch.allowed.fallbacks,

@@ -1,14 +1,13 @@
 """Reasons in words and evidence for each item, for all slates of a batch together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.signals.co_visitation import CoVisitation
-from model_core.signals.joint import nothing_liked
-from model_core.signals.parts import PartsReader
+from model_core.signals.joint import LikedItems, nothing_liked
+from model_core.signals.parts import Parts
 from model_core.signals.reader import Drawn
 from streams.events import Evidence
 from streams.state.catalogue import Catalogue
@@ -17,7 +16,6 @@ from streams.state.profiles import Stated
 from streams.why import graph_paths as graph
 from streams.why import kernels
 from streams.why.phrases import because_chosen, because_of, often_enjoyed
-from streams.why.signal_sources import SignalSources
 
 MAX_REASONS = 2
 POPULAR, NEW = "popular right now", "new"
@@ -43,16 +41,11 @@ class SlateReasons:
         *,
         catalogue: Catalogue,
         index: ItemIndex,
-        covisits: Mapping[int, CoVisitation],
-        sources: SignalSources,
         actions: Sequence[str],
         action_weights: NDArray[np.float32],
     ) -> None:
         self._catalogue = catalogue
         self._index = index
-        self._covisits = covisits
-        self._parts = PartsReader()
-        self._sources = sources
         self._actions = tuple(actions)
         self._action_weights = action_weights
 
@@ -62,6 +55,8 @@ class SlateReasons:
         drawn: Drawn,
         slates: NDArray[np.int64],
         *,
+        parts: Parts,
+        liked: LikedItems | None,
         popularity: NDArray[np.float32],
     ) -> list[list[Why]]:
         """Say why each item suits its user.
@@ -74,26 +69,26 @@ class SlateReasons:
         ----------
         stated, drawn : what the users say, and what of their events the scores come from
         slates : (B, K) int64 item rows by position, -1 = no position
+        parts, liked : what the signals were read of; None where EASE is none of them
         popularity : (N,) above 0 for items that somebody responded to
         """
         slates = np.ascontiguousarray(slates, np.int64)
-        found, shares = self._found(drawn, slates)
+        found, shares = self._found(drawn, slates, parts, liked)
         popular = [POPULAR if one else NEW for one in self._are_popular(slates, popularity).ravel().tolist()]
         width = slates.shape[1]
         return [
-            self._slate(rows, of_slate, parts, self._wanted(said.preferences), popular[b * width :])
-            for b, (rows, of_slate, parts, said) in enumerate(
+            self._slate(rows, of_slate, of_sums, self._wanted(said.preferences), popular[b * width :])
+            for b, (rows, of_slate, of_sums, said) in enumerate(
                 zip(slates.tolist(), found.tolist(), shares.round(4).tolist(), stated, strict=True)
             )
         ]
 
     def _found(
-        self, drawn: Drawn, slates: NDArray[np.int64]
+        self, drawn: Drawn, slates: NDArray[np.int64], parts: Parts, read: LikedItems | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """See `kernels.explain`; what EASE owes most to is a row, too."""
         catalogue, liked, window = self._catalogue, drawn.positives, drawn.window
-        read = self._sources.liked(drawn) or nothing_liked(len(slates))
-        parts = self._parts.read(list(self._covisits.values()))
+        read = read or nothing_liked(len(slates))
         found, shares = np.full((*slates.shape, 7), -1, np.int64), np.zeros((*slates.shape, 2))
         kernels.explain(
             parts.where, liked.items, liked.actions, graph.weighed(liked, self._action_weights),

@@ -20,6 +20,7 @@ from model_core.signals import co_visitation, evidence, joint, popularity, trend
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
+from model_core.signals.parts import PartsReader
 from model_core.signals.reader import Reader
 from model_core.signals.stated_preferences import MAX_STATED
 from streams.decoding import clicks
@@ -41,7 +42,6 @@ from streams.state.item_index import ItemIndex
 from streams.state.people import gather
 from streams.state.profiles import Profiles
 from streams.why import graph_paths as graph
-from streams.why.signal_sources import SignalSources
 from streams.why.slate_reasons import SlateReasons
 from streams.worker.cached_kernels import are_cached
 
@@ -143,12 +143,13 @@ def _warm_reasons(profiles: Profiles, covisits: CoVisitation, catalogue: Catalog
         people.pasts, now_ms, drawn, described=described, edges=edges,
         stated=np.zeros((1, MAX_STATED), np.int64),
     )  # fmt: skip
-    sources = SignalSources(covisits={0: covisits}, ease=None)
     why = SlateReasons(
-        catalogue=catalogue, index=index, covisits={0: covisits}, sources=sources, actions=["like"],
-        action_weights=np.ones(1, np.float32),
-    )  # fmt: skip
-    why.of(people.stated, drawn, np.arange(3)[None], popularity=np.ones(3, np.float32))
+        catalogue=catalogue, index=index, actions=["like"], action_weights=np.ones(1, np.float32)
+    )
+    parts = PartsReader().read([covisits])
+    why.of(
+        people.stated, drawn, np.arange(3)[None], parts=parts, liked=None, popularity=np.ones(3, np.float32)
+    )
     slate = np.zeros((1, 1), np.int64)
     graph.best_paths(
         catalogue, drawn.positives, slate, actions=["like"], action_weights=np.ones(1, np.float32)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from model_core.signals.co_visitation import CoVisitation, total_popularity
 from model_core.signals.config import SignalConfig
+from model_core.signals.parts import PartsReader
 from model_core.signals.reader import Reader
 from streams.durability.digest import fold_batch
 from streams.events import Click
@@ -13,7 +14,6 @@ from streams.state.catalogue import Catalogue, encode_item_state
 from streams.state.item_index import ItemIndex
 from streams.state.people import gather
 from streams.state.profiles import Profiles
-from streams.why.signal_sources import SignalSources
 from streams.why.slate_reasons import SlateReasons
 
 ACTIONS = ("view", "click", "like", "dislike")
@@ -68,14 +68,13 @@ class World:
 
     def explain(self, slates):
         """Explain slates, user by user: item rows, -1 = padding."""
-        sources = SignalSources(covisits={0: self.covisits}, ease=None)
         why = SlateReasons(
-            catalogue=self.catalogue, index=self.index, covisits={0: self.covisits}, sources=sources,
-            actions=ACTIONS, action_weights=WEIGHTS,
-        )  # fmt: skip
+            catalogue=self.catalogue, index=self.index, actions=ACTIONS, action_weights=WEIGHTS
+        )
         people = self.people(*slates)
         return why.of(
             people.stated, self.drawn(people), np.array(list(slates.values()), np.int64),
+            parts=PartsReader().read([self.covisits]), liked=None,
             popularity=total_popularity([self.covisits], len(self.index)),
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ from model_core.signals.cold_start import ItemMapping
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
 from model_core.signals.evidence import strongest
+from model_core.signals.parts import PartsReader
 from model_core.signals.reader import Reader
 from streams.durability.digest import fold_batch
 from streams.events import Click
@@ -66,8 +67,8 @@ def test_evidence_is_the_largest_summand_of_each_signal_and_its_share(seed: int,
         fold_batch(profiles[part], covisits[part], index, [(offset, event)])
     sources = SignalSources(covisits=covisits, ease=ease_signal(rng, index))
     reasons = SlateReasons(
-        catalogue=Catalogue(index), index=index, covisits=covisits, sources=sources,
-        actions=["view", "like"], action_weights=np.ones(2, np.float32),
+        catalogue=Catalogue(index), index=index, actions=["view", "like"],
+        action_weights=np.ones(2, np.float32),
     )  # fmt: skip
     users = [(profiles[int(rng.integers(n_parts))], row) for row in (0, -1, 1)]
     users = [(where, row if row < where.n_users else -1) for where, row in users]
@@ -75,7 +76,10 @@ def test_evidence_is_the_largest_summand_of_each_signal_and_its_share(seed: int,
     drawn = reader().draw(people.pasts, np.full(3, NOW), described=np.ones(len(NAMES), np.bool_))
     slates = np.stack([rng.permutation(len(NAMES))[:7] for _ in users])
     slates[2, 5:] = -1
-    told = reasons.of(people.stated, drawn, slates, popularity=np.zeros(len(NAMES)))
+    told = reasons.of(
+        people.stated, drawn, slates, parts=PartsReader().read(list(covisits.values())),
+        liked=sources.liked(drawn), popularity=np.zeros(len(NAMES)),
+    )  # fmt: skip
 
     for user, slate in enumerate(slates):
         here = slate[slate >= 0]
