@@ -15,7 +15,7 @@ def compiled(function: _Function) -> _Function:
 
 
 def brief(function: _Function) -> _Function:
-    """Compile what takes microseconds, as it stands: it keeps the interpreter, for which it would wait longer."""
+    """Compile what takes microseconds: it keeps the interpreter, as to have it again takes longer."""
     return cast(_Function, njit(cache=True)(function))
 
 

@@ -85,7 +85,8 @@ class KnownStates:
         keys = [histories.key(b) for b in range(len(histories.sizes))]
         unknown = {key: b for b, key in enumerate(keys) if key not in self._known}
         if unknown:
-            fresh = self._read(histories.take(list(unknown.values())))
+            all_new = len(unknown) == len(keys)  # and so in their order
+            fresh = self._read(histories if all_new else histories.take(list(unknown.values())))
             for (key, b), states in zip(unknown.items(), fresh, strict=True):
                 self._known[key] = states[: 1 + histories.sizes[b]].tobytes()
                 self._nbytes += len(self._known[key])

@@ -82,8 +82,9 @@ def retrieve(
         np.empty(shape, np.int64),
         np.zeros(n_requests, np.int64),
     )
-    mask = np.zeros(n_requests, np.bool_) if batch.limited_mask is None else batch.limited_mask
-    few, all_ = np.flatnonzero(mask), np.flatnonzero(~mask)
+    few, all_ = np.zeros(0, np.int64), np.arange(n_requests)
+    if batch.limited_mask is not None and batch.limited_mask.any():
+        few, all_ = np.flatnonzero(batch.limited_mask), np.flatnonzero(~batch.limited_mask)
     if len(few):
         _search_few(batch, items, query, few, n_candidates, best)
     if len(all_):
@@ -103,7 +104,8 @@ def _search_all(
     match = query.match if len(asking) == len(query.match) else query.match[asking]
     step = near.at_once(len(asking))
     least = np.full(len(query.match), -np.inf, np.float32)
-    cursors = np.stack((batch.signals.bounds[:-1], batch.excluded.bounds[:-1]), axis=1)
+    cursors = np.empty((len(query.match), 2), np.int64)
+    cursors[:, 0], cursors[:, 1] = batch.signals.bounds[:-1], batch.excluded.bounds[:-1]
     for begin in range(0, len(items), step):
         found = near.near(match, begin, min(begin + step, len(items)))
         kernels.keep_best(

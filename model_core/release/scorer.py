@@ -180,10 +180,10 @@ class Graphs:
     def _query(self, batch: ScoreBatch, user: dict[str, NDArray[Any]]) -> Query:
         """A signal counts ``weight * log(scale + signal)``: where it is 0 that is the same for all items."""
         weights, scales = user["weights"], user["scales"][0]
-        sparse = np.arange(len(scales)) != POPULARITY
-        own = np.empty(len(batch.signals.rows), np.float32)
-        own_weights = np.ascontiguousarray(weights[:, sparse])
-        kernels.own_parts(batch.signals.bounds, batch.signal_values, own_weights, scales[sparse], own)
+        sparse = [at for at in range(len(scales)) if at != POPULARITY]
+        own, own_scales = np.empty(len(batch.signals.rows), np.float32), scales[sparse]
+        own_weights = weights.take(sparse, axis=1)
+        kernels.own_parts(batch.signals.bounds, batch.signal_values, own_weights, own_scales, own)
         return Query(
             match=user["match"],
             weight=np.ascontiguousarray(weights[:, POPULARITY]),
@@ -191,7 +191,7 @@ class Graphs:
             newcomer=np.ascontiguousarray(user["newcomer"][:, 0]),
             level=np.log(scales[POPULARITY] + batch.popularity),
             own=own,
-            always=own_weights @ np.log(scales[sparse]),
+            always=own_weights @ np.log(own_scales),
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numba
@@ -85,7 +86,7 @@ class AllowedRows:
         """
         eligible, late = self._eligible(wanted, n)
         gone = [
-            [late[b], wanted.people.stated[b].blocked, self._index.known_rows(request.exclude)]
+            [late[b], wanted.people.stated[b].blocked, self._excluded(request)]
             for b, request in enumerate(wanted.requests)
         ]
         denied = _eligible_rows(eligible, gone)
@@ -105,6 +106,8 @@ class AllowedRows:
         self, n_eligible: int, denied: SparseRows, unseen: SparseRows, limited: Sequence[Rows | None]
     ) -> NDArray[np.bool_]:
         """Tell of which requests all that they may be given has been seen by their user: (B,) bool."""
+        if len(unseen.rows) < n_eligible and all(limit is None for limit in limited):
+            return np.zeros(len(limited), np.bool_)
         before, after = n_eligible - np.diff(denied.bounds), n_eligible - np.diff(unseen.bounds)
         for b, limit in enumerate(limited):
             if limit is not None:
@@ -112,6 +115,9 @@ class AllowedRows:
                 after[b] = len(limit) - is_among(limit, unseen.of_request(b)).sum()
         found: NDArray[np.bool_] = (before > 0) & (after == 0)
         return found
+
+    def _excluded(self, request: Request) -> Rows:
+        return self._index.known_rows(request.exclude) if request.exclude else _NONE
 
     def _eligible(self, wanted: Wanted, n: int) -> tuple[NDArray[np.bool_], list[Rows]]:
         """Items eligible for any request at its time, and those of them that each request excludes."""
@@ -158,11 +164,12 @@ def _eligible_rows(
 ) -> SparseRows:
     """Rows of each request's lists that are eligible, and those of `more`."""
     more = SparseRows.none(len(lists)) if more is None else more
-    bounds = np.zeros(len(lists) + 1, np.int64)
-    np.cumsum([sum(map(len, of_request)) for of_request in lists], out=bounds[1:])
-    if not bounds[-1]:
+    some = [rows for of_request in lists for rows in of_request if len(rows)]
+    if not some:
         return more
-    rows = np.concatenate([rows for of_request in lists for rows in of_request], dtype=np.int32)
+    sizes = (sum(map(len, of_request)) for of_request in lists)
+    bounds = np.array([0, *accumulate(sizes)], np.int64)
+    rows = np.concatenate(some, dtype=np.int32)
     return SparseRows(*_select(eligible, bounds, rows, more.bounds, more.rows))
 
 

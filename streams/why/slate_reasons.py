@@ -74,13 +74,10 @@ class SlateReasons:
         """
         slates = np.ascontiguousarray(slates, np.int64)
         found, shares = self._found(drawn, slates, parts, liked)
-        popular = [POPULAR if one else NEW for one in self._are_popular(slates, popularity).ravel().tolist()]
-        width = slates.shape[1]
+        columns = zip(slates.tolist(), found.tolist(), shares.round(4).tolist(), stated, strict=True)
         return [
-            self._slate(rows, of_slate, of_sums, self._wanted(said.preferences), popular[b * width :])
-            for b, (rows, of_slate, of_sums, said) in enumerate(
-                zip(slates.tolist(), found.tolist(), shares.round(4).tolist(), stated, strict=True)
-            )
+            self._slate(rows, of_slate, of_sums, self._wanted(said.preferences), popularity)
+            for rows, of_slate, of_sums, said in columns
         ]
 
     def _found(
@@ -109,9 +106,9 @@ class SlateReasons:
         found: list[list[int]],
         shares: list[list[float]],
         wanted: list[int],
-        otherwise: list[str],
+        popularity: NDArray[np.float32],
     ) -> list[Why]:
-        """Explain the items of one slate; `otherwise` is the reason of each that has no other."""
+        """Explain the items of one slate."""
         catalogue, actions, ids = self._catalogue, self._actions, self._index.ids
         entities, relations, title_of = catalogue.entities, catalogue.relations, catalogue.title
         slate = []
@@ -129,16 +126,11 @@ class SlateReasons:
                 evidence.append(Evidence("covisits", name, shares[i][0]))
             if eased >= 0 and (name := ids[eased]):
                 evidence.append(Evidence("ease", name, shares[i][1]))
-            slate.append(Why(reasons or [otherwise[i]], evidence))
+            if not reasons:
+                row = rows[i]
+                reasons.append(POPULAR if 0 <= row < len(popularity) and popularity[row] > 0 else NEW)
+            slate.append(Why(reasons, evidence))
         return slate
-
-    @staticmethod
-    def _are_popular(slates: NDArray[np.int64], popularity: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Tell which items somebody responded to: (B, K) bool."""
-        found = np.zeros(slates.shape, np.bool_)
-        inside = (slates >= 0) & (slates < len(popularity))
-        found[inside] = popularity[slates[inside]] > 0
-        return found
 
     def _wanted(self, preferences: Sequence[str]) -> list[int]:
         """Rows of the entities that a user says they like."""
