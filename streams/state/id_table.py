@@ -11,6 +11,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from model_core.kernels import inner, prefetch
 from model_core.signals.reserved import room, with_room
 
 Data = NDArray[np.uint8]
@@ -20,18 +21,15 @@ Hashes = NDArray[np.uint64]
 
 LIKELY_IDS = 1 << 21  # reserved; what comes beyond is copied once, to twice the room
 _FREE, _FORGOTTEN = -1, -2  # slots without a row; a search goes on past the second
-_ROWS, _VACANT, _END, _FRESH = (
-    0,
-    1,
-    2,
-    3,
-)  # numbers that a call goes on from: rows, vacant ones, bytes, new ones
+# Numbers that a call goes on from: rows, vacant ones, bytes, new ones.
+_ROWS, _VACANT, _END, _FRESH = range(4)
+AHEAD = 16  # ids for which `_find_all` asks memory at once
 
 njit = numba.njit(cache=True, nogil=True)
 
 
-@numba.njit(cache=True)  # one id takes less long than to have the interpreter again
-def _find(
+@inner
+def _slot_of(
     slots: Rows, hashes: Hashes, names: Ints, slab: Data, data: Data, at: int, size: int, wanted: np.uint64
 ) -> int:  # fmt: skip
     """Slot of an id; one that is free if it has none."""
@@ -49,6 +47,30 @@ def _find(
     return np.int64(slot)  # type: ignore[return-value]
 
 
+@numba.njit(cache=True)  # one id takes less long than to have the interpreter again
+def _find(
+    slots: Rows, hashes: Hashes, names: Ints, slab: Data, data: Data, at: int, size: int, wanted: np.uint64
+) -> int:  # fmt: skip
+    return int(_slot_of(slots, hashes, names, slab, data, at, size, wanted))
+
+
+@inner
+def _ask_for(slots: Rows, hashes: Hashes, names: Ints, slab: Data, wanted: Hashes) -> None:
+    """Let memory bring what looking for some ids reads: one thing says where the next one lies."""
+    mask = np.uint64(len(slots) - 1)
+    for hashed in wanted:
+        prefetch(slots, np.int64(hashed & mask) * 4)
+    for hashed in wanted:
+        row = np.int64(slots[hashed & mask])
+        if row >= 0:
+            prefetch(hashes, row * 8)
+            prefetch(names, row * 16)
+    for hashed in wanted:
+        row = np.int64(slots[hashed & mask])
+        if row >= 0:
+            prefetch(slab, names[row, 0])
+
+
 @njit
 def _find_all(
     slots: Rows, hashes: Hashes, names: Ints, slab: Data, data: Data, spans: Ints, wanted: Hashes,
@@ -56,8 +78,10 @@ def _find_all(
 ) -> None:  # fmt: skip
     """Write the rows of ids, made where there are none, and which were made."""
     for k in range(len(out)):
+        if k % AHEAD == 0:
+            _ask_for(slots, hashes, names, slab, wanted[k : k + AHEAD])
         at, size = spans[k, 0], spans[k, 1]
-        slot = _find(slots, hashes, names, slab, data, at, size, wanted[k])
+        slot = _slot_of(slots, hashes, names, slab, data, at, size, wanted[k])
         if slots[slot] < 0:
             if numbers[_VACANT]:
                 numbers[_VACANT] -= 1
