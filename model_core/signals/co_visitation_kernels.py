@@ -70,6 +70,15 @@ def _ask_for_groups(
             prefetch(groups, ours + half)
 
 
+@inner
+def _ask_for_item(popularity: Cells, rates: Floats, times: Cells, item: int) -> None:
+    """Let memory bring what else an event changes of its item."""
+    row = np.int64(item)
+    prefetch(popularity, row * 8)
+    prefetch(rates, row * rates.shape[1] * 4)
+    prefetch(times, row * times.shape[1] * 8)
+
+
 @njit
 def observe(
     t: Tables,
@@ -93,6 +102,7 @@ def observe(
             return event
         item, offset = items[event], offsets[event]
         if event + 1 < len(items):
+            _ask_for_item(popularity, rates, times, items[event + 1])
             _ask_for_groups(groups, start, level, low_bits, items[event + 1], windows[event + 1])
         size = 0
         for k in range(windows.shape[1]):

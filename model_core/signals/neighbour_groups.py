@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.kernels import inner
+from model_core.kernels import LANES, inlined, inner, lane_of, least_lane
 
 FIRST, LAST = 0, 1  # columns of `Tables.times`
 NO_TIME = -(2**62)
@@ -52,18 +52,23 @@ class Tables(NamedTuple):
 
 
 @inner
-def _allocate(groups: Groups, heap: Cells, level: int) -> int:
+def _take_block(groups: Groups, heap: Cells, level: int) -> int:
+    """First of 2**level groups, whatever is in them."""
     first = heap[FREE + level]
     if first >= 0:
         heap[FREE + level] = groups[first, 0, 0]
     else:
         first = heap[USED]
         heap[USED] += 1 << level
-    for group in range(first, first + (1 << level)):
-        for slot in range(GROUP):
-            groups[group, 0, slot] = -1
-            groups[group, 1, slot] = 0
     return int(first)
+
+
+@inner
+def _empty(groups: Groups, group: int, begin: int) -> None:
+    """Let the slots of a group be free from `begin` on."""
+    for slot in range(begin, GROUP):
+        groups[group, 0, slot] = -1
+        groups[group, 1, slot] = 0
 
 
 @inner
@@ -75,53 +80,35 @@ def release(groups: Groups, heap: Cells, first: int, level: int) -> None:
 
 @inner
 def _double(groups: Groups, start: Rows, level: Bytes, low_bits: Bytes, heap: Cells, row: int) -> None:
+    """Give a row twice as many groups: what was in one is in two, by one more bit."""
     old, old_level = start[row], level[row]
-    new = _allocate(groups, heap, old_level + 1)
-    mask = (2 << old_level) - 1
-    for group in range(old, old + (1 << old_level)):
+    size = 1 << old_level
+    new = _take_block(groups, heap, old_level + 1)
+    for k in range(size):
+        below = above = 0
         for slot in range(GROUP):
-            other = groups[group, 0, slot]
-            if other >= 0:
-                target = new + (low_bits[other] & mask)
-                free = 0
-                while groups[target, 0, free] >= 0:
-                    free += 1
-                groups[target, 0, free] = other
-                groups[target, 1, free] = groups[group, 1, slot]
+            other = groups[old + k, 0, slot]
+            if other < 0:
+                continue
+            if low_bits[other] & size:
+                group, free = new + size + k, above
+                above += 1
+            else:
+                group, free = new + k, below
+                below += 1
+            groups[group, 0, free] = other
+            groups[group, 1, free] = groups[old + k, 1, slot]
+        _empty(groups, new + k, below)
+        _empty(groups, new + size + k, above)
     release(groups, heap, old, old_level)
     start[row] = new
     level[row] = old_level + 1
 
 
-@inner
+@inlined
 def group_of(start: Rows, level: Bytes, low_bits: Bytes, row: int, other: int) -> int:
     """Group of a row that `other` belongs to; negative if the row has none yet."""
     return start[row] + (low_bits[other] & ((1 << level[row]) - 1))  # type: ignore[no-any-return]
-
-
-@inner
-def _find(groups: Groups, group: int, other: int) -> tuple[np.int32, np.int32]:
-    """Slot of `other` in a group, or -1 and then the slot of its first smallest counter.
-
-    Loops without exits over a length that is not a constant: so they become vector instructions.
-    Unsigned indices spare the test for negative ones.
-    """
-    at = np.uint64(group)
-    wanted = np.int32(other)
-    found = np.int32(-1)
-    for slot in range(groups.shape[2]):
-        here = groups[at, np.uint64(0), np.uint64(slot)] == wanted
-        found = max(found, np.int32(slot) if here else np.int32(-1))
-    if found >= 0:
-        return found, found
-    least = np.int32(2**31 - 1)
-    for slot in range(groups.shape[2]):
-        least = min(least, groups[at, np.uint64(1), np.uint64(slot)])
-    first = np.int32(GROUP)
-    for slot in range(groups.shape[2]):
-        here = groups[at, np.uint64(1), np.uint64(slot)] == least
-        first = min(first, np.int32(slot) if here else np.int32(GROUP))
-    return found, first
 
 
 @inner
@@ -134,7 +121,7 @@ def _takes_over(event: int, row_bits: int, other_bits: int, times: int, count: i
     return float(x >> np.uint64(11)) * float(count) < times * float(1 << 53)
 
 
-@inner
+@inlined
 def count_pair(
     groups: Groups,
     start: Rows,
@@ -148,17 +135,39 @@ def count_pair(
 ) -> None:
     """Add `times` to the counter of `other` in `row`; if it has none and none is free, to the smallest."""
     if start[row] < 0:
-        start[row] = _allocate(groups, heap, 0)
+        start[row] = _take_block(groups, heap, 0)
+        _empty(groups, start[row], 0)
+    group = group_of(start, level, low_bits, row, other)
+    slot = lane_of(groups, group * (2 * GROUP), other)
+    if slot < LANES:
+        groups[group, 1, slot] = min(groups[group, 1, slot] + times, MAX_COUNT)
+    else:
+        _count_new(groups, start, level, low_bits, heap, row, other, times, event)
+
+
+@inner
+def _count_new(
+    groups: Groups,
+    start: Rows,
+    level: Bytes,
+    low_bits: Bytes,
+    heap: Cells,
+    row: int,
+    other: int,
+    times: int,
+    event: int,
+) -> None:
+    """Do for one that has no counter what `count_pair` does."""
     max_level = len(heap) - FREE - 1
     while True:
         group = group_of(start, level, low_bits, row, other)
-        found, slot = _find(groups, group, other)
-        if found >= 0 or groups[group, 0, slot] < 0 or level[row] == max_level:
+        slot = least_lane(groups, group * (2 * GROUP) + GROUP)
+        if groups[group, 0, slot] < 0 or level[row] == max_level:
             break
         _double(groups, start, level, low_bits, heap, row)
     count = min(groups[group, 1, slot] + times, MAX_COUNT)
     groups[group, 1, slot] = count
-    if found < 0 and _takes_over(event, low_bits[row], low_bits[other], times, count):
+    if _takes_over(event, low_bits[row], low_bits[other], times, count):
         groups[group, 0, slot] = other
 
 
