@@ -26,9 +26,9 @@ from streams.state.release_statistics import ReleaseStatistics
 from streams.state.slate_learning import SlateLearning
 from streams.state.watermark import Watermark
 
-# Clicks folded between two looks at who else wants the state: half a millisecond of its users, and one or two
+# Clicks folded between two looks at who else wants the state: one or two milliseconds of its users, and a few
 # of its items.
-SLICE = 512
+SLICE = 2048
 
 
 @dataclass(slots=True)
