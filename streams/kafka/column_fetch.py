@@ -17,8 +17,10 @@ from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 from crc32c import crc32c
+from numpy.typing import NDArray
 
 from streams.kafka.columns import HEADER, RecordColumns, Table, batches, read_batches, read_records
+from streams.kafka.damage import Damage
 from streams.kafka.fetch_codec import Fetched, QuickFetchRequest, ReadEnds
 
 CODEC, CONTROL = 7, 32  # bits of a batch's attributes: compression; the end of a transaction, no records
@@ -59,9 +61,14 @@ fetcher.MemoryRecords = _KeptRecords
 fetcher.FetchRequest = QuickFetchRequest
 
 
-def fetch_columns(consumer: AIOKafkaConsumer) -> None:
-    """Let a started consumer return, per partition, a list of at most one `RecordColumns`."""
-    consumer._fetcher._records = _Results(consumer._fetcher._records)
+def fetch_columns(consumer: AIOKafkaConsumer, damage: Damage | None = None) -> None:
+    """Let a started consumer return, per partition, a list of at most one `RecordColumns`.
+
+    Parameters
+    ----------
+    damage : says which damaged batches are passed; without, they are an error
+    """
+    consumer._fetcher._records = _Results(consumer._fetcher._records, damage)
 
 
 def read_last(consumer: AIOKafkaConsumer, topic: str) -> None:
@@ -120,17 +127,22 @@ def fetch_in_turn(consumer: AIOKafkaConsumer, turn: Callable[[Any], Awaitable[No
 class _Results(dict[Any, Any]):
     """The fetcher's results by partition; takes the records of each apart as columns."""
 
+    def __init__(self, results: dict[Any, Any], damage: Damage | None) -> None:
+        super().__init__(results)
+        self._damage = damage
+
     def __setitem__(self, tp: Any, result: Any) -> None:
         if isinstance(result, fetcher.FetchResult):
-            result._partition_records = _Columns(result._partition_records)
+            result._partition_records = _Columns(result._partition_records, self._damage)
         super().__setitem__(tp, result)
 
 
 class _Columns:
     """In the place of aiokafka's `PartitionRecords`: an iterator over at most one `RecordColumns`."""
 
-    def __init__(self, records: Any) -> None:
+    def __init__(self, records: Any, damage: Damage | None) -> None:
         self._records = records
+        self._damage = damage
         self.next_fetch_offset: int = records.next_fetch_offset
 
     def __iter__(self) -> Iterator[RecordColumns]:
@@ -139,18 +151,29 @@ class _Columns:
             yield columns
 
     def _read(self) -> RecordColumns:
-        records = self._records
-        tp, raw, ends = records._tp, records._records.data, records._records.ends
+        raw = self._records._records.data
         data = np.frombuffer(raw, np.uint8)
         found = np.empty((len(data) // HEADER + 1, 8), np.int64)
         found = found[: batches(data, found)]
+        try:
+            if len(data) and not len(found):
+                raise CorruptRecordException(f"what was fetched of {self._records._tp} is no batch")
+            return self._of(raw, data, found)
+        except Exception as error:  # a codec has errors of its own
+            if self._damage is None or not len(found):
+                raise
+            return self._whole(raw, found, error)
+
+    def _of(self, raw: bytes, data: NDArray[np.uint8], found: Table) -> RecordColumns:
+        records = self._records
+        tp, ends = records._tp, records._records.ends
         attributes = int(np.bitwise_or.reduce(found[:, 2]))  # of any batch; negative if one of them is
+        if records._check_crcs:
+            _check(tp, raw, found[found[:, 2] >= 0])
         if records._aborted_transactions or attributes < 0:
             columns = RecordColumns.of(list(records), ends=ends)
             self.next_fetch_offset = records.next_fetch_offset
             return columns
-        if records._check_crcs:
-            _check(tp, raw, found)
         after = int(found[-1, 7]) if len(found) else self.next_fetch_offset
         if attributes & CONTROL:
             found = found[found[:, 2] & CONTROL == 0]
@@ -165,6 +188,26 @@ class _Columns:
         self.next_fetch_offset = after
         return RecordColumns(tp.topic, tp.partition, raw, table[:n], ends, headed=True)
 
+    def _whole(self, raw: bytes, found: Table, error: Exception) -> RecordColumns:
+        """Return what is before a damaged batch; if it is the first one, pass it, or fetch it again."""
+        tp, ends = self._records._tp, self._records._records.ends
+        sound = [_is_sound(raw, row) for row in found]
+        if all(sound):
+            raise error
+        if k := sound.index(False):
+            self._records._records = _KeptRecords(Fetched(raw[: found[k, 0]], ends))
+            return self._read()
+        first, after = self.next_fetch_offset, int(found[0, 7])
+        if True in sound:
+            after = int(found[sound.index(True), 4])
+        elif after - int(found[0, 4]) != int(found[0, 3]):
+            raise error  # where it ends may be damaged, too
+        if not first < after <= ends.get((tp.topic, tp.partition), after):
+            raise error
+        if self._damage is not None and self._damage.is_lost(tp, first, after):
+            self.next_fetch_offset = after
+        return RecordColumns.of([])
+
 
 def _check(tp: Any, raw: bytes, found: Table) -> None:
     view = memoryview(raw)
@@ -172,6 +215,19 @@ def _check(tp: Any, raw: bytes, found: Table) -> None:
         expected = int.from_bytes(raw[begin + CRC : begin + CHECKED], "big")
         if crc32c(view[begin + CHECKED : end]) != expected:
             raise CorruptRecordException(f"Invalid CRC - {tp}")
+
+
+def _is_sound(raw: bytes, row: NDArray[np.int64]) -> bool:
+    """Whether a batch is as it was written, and has the records that it says."""
+    alone = row[None, :]
+    try:
+        _check("it", raw, alone)
+        table = np.empty((max(int(row[3]), 0), 6), np.int64)
+        if row[2] & CONTROL:
+            return True
+        return _decompressed(raw, alone, -1, table)[1] >= 0
+    except Exception:  # a codec has errors of its own
+        return False
 
 
 def _decompressed(raw: bytes, found: Table, since: int, table: Table) -> tuple[bytes, int]:

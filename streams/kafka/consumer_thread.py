@@ -19,6 +19,7 @@ from streams.errors import ConfigurationError
 from streams.kafka.closing import EndingThread
 from streams.kafka.column_fetch import fetch_columns, fetch_in_turn, read_last, wait_longer
 from streams.kafka.consumer_patches import commit_without_deleted, tell_when_coordination_ends
+from streams.kafka.damage import Damage
 from streams.kafka.group_offsets import GroupOffsets, ask_group_offsets
 from streams.kafka.lease import Lease
 from streams.kafka.pace import Pace
@@ -171,7 +172,7 @@ class BatchConsumerThread(EndingThread, driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Start to consume, in columns; every answer of the group renews the lease."""
         await super().on_start()
-        fetch_columns(self._ensure_consumer())
+        fetch_columns(self._ensure_consumer(), Damage(cast(Any, self.app).damaged))
         wait_longer(self._ensure_consumer(), DRAINED_MAX_WAIT_MS)
         fetch_in_turn(self._ensure_consumer(), self._pace.turn)
         if (last := getattr(self.app, "read_last", None)) is not None:

@@ -5,12 +5,14 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapp
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from streams.kafka.damage import Damage
 from streams.kafka.ends import EndOffsets
 from streams.kafka.layout import Layout
 from streams.kafka.producer_patches import Failed, Identity, IdentityOf, unnoticed
 from streams.kafka.publisher import Publisher, Row
 from streams.kafka.reader import TailReader, read_partition
 from streams.kafka.topic_settings import TopicSettings
+from streams.kafka.topics import topic_name
 from streams.settings import Settings
 
 Handler = Callable[[str, int, Sequence[Any]], None]
@@ -147,6 +149,7 @@ class KafkaLog:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._state = {topic_name(settings, name) for name in ("user-state", "policy-state")}
 
     def publisher(
         self,
@@ -161,8 +164,14 @@ class KafkaLog:
     def read(
         self, topic: str, partition: int, *, start: int = 0, since_ms: int = 0
     ) -> AsyncGenerator[Sequence[Any], None]:
-        """Yield the records of a partition to its end at the time of the call; see `read_partition`."""
-        return read_partition(self._settings, topic, partition, start=start, since_ms=since_ms, patient=True)
+        """Yield the records of a partition to its end at the time of the call; see `read_partition`.
+
+        A damaged batch is left out, but one of state: who restores without it would write over it.
+        """
+        damage = None if topic in self._state else Damage()
+        return read_partition(
+            self._settings, topic, partition, start=start, since_ms=since_ms, patient=True, damage=damage
+        )
 
     def follow(self, partitions: Mapping[str, int], handler: Handler, *, since_ms: int = 0) -> TailReader:
         """Return a reader, to be started, of all the partitions of topics; see `reader.TailReader`."""

@@ -53,6 +53,9 @@ class Topics(Protocol):
     def trimmed(self, topic: str, partition: int, records: int) -> None:
         """Tell that records were gone before they were read."""
 
+    def damaged(self, topic: str, partition: int, first: int, after: int) -> None:
+        """Tell that records from an offset to before another cannot be read; called in another thread."""
+
     def cut(self, topic: str, partition: int) -> None:
         """Tell that a log ends before where it has been read to; everything is to be taken up again."""
 

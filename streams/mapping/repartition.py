@@ -30,6 +30,7 @@ from streams.kafka.closing import closed
 from streams.kafka.column_fetch import fetch_columns
 from streams.kafka.columns import Record, RecordColumns
 from streams.kafka.consumer_patches import commit_without_deleted
+from streams.kafka.damage import Damage
 from streams.kafka.group_offsets import GroupOffsets, ask_group_offsets
 from streams.kafka.lags import Waiting
 from streams.kafka.layout import ask_layout
@@ -120,7 +121,7 @@ class Repartitioner:
         )
         self._consumer.subscribe(list(self._translators), listener=_Listener(self._rebalanced))
         await self._consumer.start()
-        fetch_columns(self._consumer)
+        fetch_columns(self._consumer, Damage())
         commit_without_deleted(self._consumer)
         self._task = asyncio.create_task(self._follow(self._consumer))
         self._task.add_done_callback(lambda task: _crash_on_error(task, crash))

@@ -54,7 +54,7 @@ class Intake(Registered):
         )
 
         self._trimmed = bound(
-            self.counter("records_trimmed", "Records deleted before they were read.", ("topic",)),
+            self.counter("records_trimmed", "Records deleted or damaged before they were read.", ("topic",)),
             *((topic,) for topic in INPUTS),
         )
         self.logs_replaced = self.counter(

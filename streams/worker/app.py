@@ -88,6 +88,13 @@ class App(faust.App):
             "%s [%d]: %d records were deleted before this worker had read them: it was behind for longer "
             "than the topic keeps them; their effect is lost", topic, partition, records,
         )  # fmt: skip
+        self._count_lost(topic, records)
+
+    def damaged(self, topic: str, partition: int, first: int, after: int) -> None:
+        """Count records that cannot be read."""
+        self._count_lost(topic, after - first)
+
+    def _count_lost(self, topic: str, records: int) -> None:
         name = next(name for name, full in self.parts.topics.items() if full == topic)
         self.parts.metrics.count_trimmed(name, records)
 
