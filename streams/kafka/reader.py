@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from streams.kafka.closing import closed
 from streams.kafka.column_fetch import fetch_columns
 from streams.kafka.columns import RecordColumns
+from streams.kafka.damage import Damage
 from streams.kafka.options import aiokafka_client_options
 from streams.settings import Settings
 
@@ -49,6 +50,7 @@ async def read_partition(
     since_ms: int = 0,
     last: int | None = None,
     patient: bool = False,
+    damage: Damage | None = None,
 ) -> AsyncGenerator[RecordColumns, None]:
     """Yield the records of a partition to its end at the time of the call.
 
@@ -58,9 +60,11 @@ async def read_partition(
     Parameters
     ----------
     patient : wait for brokers that do not answer, and say so, rather than fail
+    damage : says which damaged batches are left out; without, they are an error
     """
     tp = TopicPartition(topic, partition)
-    consumer, end = await _connected(settings, tp, start=start, since_ms=since_ms, last=last, patient=patient)
+    how: dict[str, Any] = {"patient": patient, "damage": damage}
+    consumer, end = await _connected(settings, tp, start=start, since_ms=since_ms, last=last, **how)
     try:
         # The position passes compacted holes and transaction markers that no record stands for.
         heard_s = time.monotonic()
@@ -79,7 +83,7 @@ async def read_partition(
                 log.warning("%s [%d] is read up to %d of %d: nothing comes", topic, partition, position, end)
                 await closed(consumer.stop())
                 # A leader that had less, as after an unclean election, has cut the end.
-                consumer, ends_now = await _connected(settings, tp, start=position, patient=patient)
+                consumer, ends_now = await _connected(settings, tp, start=position, **how)
                 end, heard_s = min(end, ends_now), time.monotonic()
     finally:
         await closed(consumer.stop())
@@ -93,13 +97,15 @@ async def _connected(
     since_ms: int = 0,
     last: int | None = None,
     patient: bool,
+    damage: Damage | None = None,
 ) -> tuple[AIOKafkaConsumer, int]:
     """Return a consumer that stands where reading begins, and where it ends."""
     said_s = -math.inf
     while True:
         consumer = _consumer(settings)
         try:
-            return consumer, await _begin(consumer, tp, start=start, since_ms=since_ms, last=last)
+            end = await _begin(consumer, tp, damage, start=start, since_ms=since_ms, last=last)
+            return consumer, end
         except BaseException as error:
             await closed(consumer.stop())
             if not (patient and may_pass(error)):
@@ -111,11 +117,17 @@ async def _connected(
 
 
 async def _begin(
-    consumer: AIOKafkaConsumer, tp: TopicPartition, *, start: int, since_ms: int, last: int | None
+    consumer: AIOKafkaConsumer,
+    tp: TopicPartition,
+    damage: Damage | None,
+    *,
+    start: int,
+    since_ms: int,
+    last: int | None,
 ) -> int:
     """Connect, and stand where reading begins; return where it ends."""
     await consumer.start()
-    fetch_columns(consumer)
+    fetch_columns(consumer, damage)
     consumer.assign([tp])
     first = (await consumer.beginning_offsets([tp]))[tp]
     end = (await consumer.end_offsets([tp]))[tp]
@@ -171,7 +183,7 @@ class TailReader:
         """Connect and begin to read."""
         self._consumer = _consumer(self._settings)
         await self._consumer.start()
-        fetch_columns(self._consumer)
+        fetch_columns(self._consumer, Damage())
         # Before the first fetch, which keeps the connection for as long as it waits for records.
         ends = await self._consumer.end_offsets(self._tps)
         self._consumer.assign(self._tps)
@@ -240,8 +252,17 @@ class TailReader:
                     self._handler(tp.topic, tp.partition, part)
                     self._positions[tp.topic, tp.partition] = part[-1].offset + 1
                     await asyncio.sleep(0)
+            self._pass_what_is_no_record(consumer)
             for tp in list(behind):
                 if tp in self._paused or await consumer.position(tp) >= behind[tp]:
                     behind.pop(tp)
             if not behind:
                 self.caught_up.set()
+
+    def _pass_what_is_no_record(self, consumer: AIOKafkaConsumer) -> None:
+        """Stand where the consumer does: behind marks of transactions, too, and behind what is damaged."""
+        assignment = consumer._subscription.subscription.assignment
+        for tp in self._tps:
+            state = assignment.state_value(tp)
+            if state.has_valid_position and tp not in self._paused and self._behind.get(tp) != math.inf:
+                self._positions[tp.topic, tp.partition] = state.position

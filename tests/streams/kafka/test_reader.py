@@ -9,8 +9,9 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.errors import KafkaTimeoutError
 
 from streams.kafka import reader
+from streams.kafka.ends import EndOffsets
 from streams.kafka.publisher import Publisher
-from streams.kafka.reader import read_partition
+from streams.kafka.reader import TailReader, read_partition
 from streams.kafka.topics import topic_name
 from streams.settings import Settings
 
@@ -59,7 +60,7 @@ async def test_a_partition_that_was_cut_is_read_to_where_it_ends_now(
 ) -> None:
     Cut.ends = [5, None, 3]
     monkeypatch.setattr(reader, "_consumer", Cut)
-    monkeypatch.setattr(reader, "fetch_columns", lambda consumer: None)
+    monkeypatch.setattr(reader, "fetch_columns", lambda consumer, damage: None)
     monkeypatch.setattr(reader, "SILENCE_S", 0.0)
     monkeypatch.setattr(reader, "AGAIN_S", 0.0)
     async with asyncio.timeout(30):
@@ -114,3 +115,28 @@ async def test_a_consumer_that_fetches_no_more_is_followed_by_another(
         ]
     assert found == [b"0", b"1", b"2", b"3", b"4"]
     assert fault.left == 0
+
+
+async def test_who_follows_a_topic_passes_what_is_taken_back_at_its_end(kafka_settings: Settings) -> None:
+    topic = topic_name(kafka_settings, "clicks")
+    publisher = Publisher(kafka_settings, transactional_id=f"{kafka_settings.group_id}-taken-back")
+    await publisher.start()
+    async with publisher.transaction():
+        await publisher.publish(topic, 0, [(b"k", b"kept")])
+    await publisher.fence(topic, 0)  # by transactions without a record
+    await publisher.stop()
+    ends = EndOffsets(kafka_settings)
+    await ends.start()
+    found: list[Any] = []
+    follower = TailReader(kafka_settings, {topic: 1}, lambda topic, partition, rows: found.extend(rows))
+    await follower.start()
+    try:
+        end = (await ends.of(topic, [0]))[0]
+        async with asyncio.timeout(60):
+            while follower.position(topic, 0) < end:
+                await asyncio.sleep(0.01)
+    finally:
+        await follower.stop()
+        await ends.stop()
+    assert [row.value for row in found] == [b"kept"]
+    assert end > 2
