@@ -37,12 +37,13 @@ def worker_command(
     _keep_to_oneself()
     import uvloop
 
-    from streams.log_lines import FORMAT, LineFormatter
+    from streams.log_lines import FORMAT, LineFormatter, Repeats
     from streams.settings import load_settings
     from streams.worker.run import run_worker
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(FORMAT))
+    handler.addFilter(Repeats())
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
     for noisy in ("aiokafka", "faust", "kafka", "mode"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -7,6 +7,9 @@ not expect ends such a task, and whoever waits for what it brings waits for ever
 - Of requests that time out together, the second finds a connection that is forgotten already.
 - A cluster that has just woken may name no broker to be asked.
 - Whatever else it is: metadata is asked for again, and who reads hears that nothing is fetched any more.
+
+While a topic is missing that a client reads, it asks for metadata as fast as brokers answer; here it waits
+between two tries.
 """
 
 import asyncio
@@ -21,6 +24,7 @@ from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, RequestTime
 log = logging.getLogger(__name__)
 
 _write, _send, _look_up = AIOKafkaConnection.send, AIOKafkaClient.send, AIOKafkaClient.coordinator_lookup
+_update = AIOKafkaClient._metadata_update
 _synchronize, _fetched_records = AIOKafkaClient._md_synchronizer, Fetcher.fetched_records
 
 
@@ -59,6 +63,14 @@ async def _synchronize_always(client: Any) -> None:
             await asyncio.sleep(client._retry_backoff)
 
 
+async def _update_now_and_then(client: Any, cluster: Any, topics: Any) -> Any:
+    if not getattr(client, "_lacking", set()).isdisjoint(topics or ()):
+        await asyncio.sleep(client._retry_backoff)
+    updated = await _update(client, cluster, topics)
+    client._lacking = {topic for topic in topics or () if cluster.partitions_for_topic(topic) is None}
+    return updated
+
+
 async def _fetched_records_or_error(fetcher: Any, *which: Any, **how: Any) -> Any:
     if fetcher._fetch_task.done() and not fetcher._closed:
         ended = None if fetcher._fetch_task.cancelled() else fetcher._fetch_task.exception()
@@ -69,5 +81,6 @@ async def _fetched_records_or_error(fetcher: Any, *which: Any, **how: Any) -> An
 AIOKafkaConnection.send = _write_or_close
 AIOKafkaClient.send = _send_to_node
 AIOKafkaClient.coordinator_lookup = _look_up_where_known
+AIOKafkaClient._metadata_update = _update_now_and_then
 AIOKafkaClient._md_synchronizer = _synchronize_always
 Fetcher.fetched_records = _fetched_records_or_error

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from streams.log_lines import FORMAT, LineFormatter
+from streams.log_lines import EVERY_S, FORMAT, LineFormatter, Repeats
 
 FORGED = "2026-11-30 12:00:00,000 CRITICAL slatestream: all is lost"
 LINES = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029"]
@@ -54,3 +54,26 @@ def test_a_long_record_keeps_its_ends() -> None:
     assert said.endswith("xxx at the end\n")
     assert " characters ... " in said
     assert len(said) < 17_000
+
+
+def test_what_a_library_says_again_and_again_is_written_now_and_then() -> None:
+    out, now = io.StringIO(), 0.0
+    handler = logging.StreamHandler(out)
+    handler.addFilter(Repeats(clock=lambda: now))
+    for name in ("aiokafka.cluster", "streams.worker"):
+        logging.getLogger(name).addHandler(handler)
+    try:
+        for _ in range(500):
+            for topic in ("one", "two"):
+                logging.getLogger("aiokafka.cluster").error("Topic %s not found", topic)
+            logging.getLogger("streams.worker").error("each counts")
+            now += EVERY_S / 300
+    finally:
+        for name in ("aiokafka.cluster", "streams.worker"):
+            logging.getLogger(name).removeHandler(handler)
+    lines = out.getvalue().splitlines()
+    assert lines.count("each counts") == 500
+    found = [line for line in lines if line.startswith("Topic")]
+    assert found[:2] == ["Topic one not found", "Topic two not found"]
+    assert len(found) == 4
+    assert found[2].startswith("Topic one not found (and 299 times before)") or "300 times" in found[2]

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -111,3 +112,28 @@ async def test_who_reads_where_nothing_is_fetched_any_more_is_told() -> None:
 async def test_a_coordinator_is_asked_for_again_where_no_broker_is_known() -> None:
     with pytest.raises(NodeNotReadyError, match="no broker is known"):
         await AIOKafkaClient().coordinator_lookup(0, "group")
+
+
+async def test_metadata_of_a_topic_that_is_missing_is_asked_for_again_only_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, cluster, there = SimpleNamespace(_retry_backoff=0.05), SimpleNamespace(), {"a": {0}}
+    cluster.partitions_for_topic = there.get
+
+    async def updated(*_: Any) -> bool:
+        return True
+
+    monkeypatch.setattr(client_patches, "_update", updated)
+    loop = asyncio.get_running_loop()
+
+    async def seconds(*topics: str) -> float:
+        began = loop.time()
+        assert await client_patches._update_now_and_then(client, cluster, topics)
+        return loop.time() - began
+
+    assert await seconds("a") < 0.05
+    assert await seconds("a", "b") < 0.05  # the first try
+    assert await seconds("a", "b") >= 0.05
+    there["b"] = {0}
+    assert await seconds("a", "b") >= 0.05  # nobody knows before
+    assert await seconds("a", "b") < 0.05
