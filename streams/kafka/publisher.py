@@ -246,6 +246,7 @@ class Publisher:
             raise Fenced(f"{topic}: another worker publishes to the partition now") from error
         except KafkaError as error:
             self._failed(topic)
+            error.args = error.args or (topic,)  # brokers' errors do not say what they are about
             if self._identity_of is not None and type(error) is UnknownError:
                 raise Fenced(f"{topic}: a fault of the broker; the log says what is written") from error
             raise

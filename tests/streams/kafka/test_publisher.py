@@ -37,7 +37,7 @@ async def test_rows_after_a_refused_one_are_taken(kafka_settings: Settings) -> N
     await publisher.publish(topic, 0, [(b"k", b"before")])
     failed.clear()  # a new topic may take its time
     for _ in range(2):
-        with pytest.raises(MessageSizeTooLargeError):
+        with pytest.raises(MessageSizeTooLargeError, match=topic):
             await publisher.publish(topic, 0, [(b"k", bytes(20_000))])
         await publisher.publish(topic, 0, [(b"k", b"after")])
     await publisher.stop()
