@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.kernels import LANES, inlined, inner, lane_of, least_lane
+from model_core.kernels import inlined, inner
+from model_core.vectors import LANES, lane_of, least_lane
 
 FIRST, LAST = 0, 1  # columns of `Tables.times`
 NO_TIME = -(2**62)

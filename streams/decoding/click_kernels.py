@@ -12,7 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.kernels import inner
-from streams.decoding.byte_steps import Data, Table, index_of_text, is_word, skip_digits, skip_space, texts
+from streams.decoding.byte_steps import (
+    Data,
+    Table,
+    end_of_text,
+    index_of_text,
+    is_word,
+    same_bytes,
+    skip_digits,
+    skip_space,
+    texts,
+)
 from streams.decoding.xxh3 import LONGEST, xxh3
 from streams.events import MAX_COUNT
 from streams.kafka.columns import KEY, KEY_SIZE, VALUE, VALUE_SIZE
@@ -34,19 +44,6 @@ FIELDS = texts(NAMES)
 
 
 @inner
-def _text(data: Data, at: int, end: int) -> int:
-    """Position of the quote that ends a plain text, -1 where it is not plain."""
-    while at < end:
-        byte = data[at]
-        if byte == 34:
-            return at
-        if byte == 92 or byte < 32 or byte > 126:
-            return -1
-        at += 1
-    return -1
-
-
-@inner
 def _value(data: Data, at: int, end: int) -> tuple[Any, Any, Any]:
     """Kind of the value at `at`, where it ends, and its number; a kind of -1 is not for this reader.
 
@@ -57,15 +54,15 @@ def _value(data: Data, at: int, end: int) -> tuple[Any, Any, Any]:
         return np.int64(-1), nothing, nothing
     byte = data[at]
     if byte == 34:
-        stop = _text(data, at + 1, end)
+        stop = end_of_text(data, at + 1, end)
         return np.int64(_TEXT if stop >= 0 else -1), np.int64(stop), nothing
     if 48 <= byte <= 57:
-        stop = skip_digits(data, at, end)
+        stop, number = at, np.int64(0)
+        while stop < end and 48 <= data[stop] <= 57:
+            number = number * 10 + np.int64(data[stop] - 48)
+            stop += 1
         if stop - at > _MOST_DIGITS or (byte == 48 and stop - at > 1):
             return np.int64(-1), nothing, nothing
-        number = np.int64(0)
-        for k in range(at, stop):
-            number = number * 10 + np.int64(data[k] - 48)
         if stop < end and data[stop] == 46:
             whole = stop
             stop = skip_digits(data, whole + 1, end)
@@ -114,7 +111,7 @@ def _click(
         at = skip_space(data, at + 1, end)
         if at >= end or data[at] != 34:
             return False
-        stop = _text(data, at + 1, end)
+        stop = end_of_text(data, at + 1, end)
         if stop < 0:
             return False
         field = index_of_text(data, at + 1, stop - at - 1, fields, field_bounds)
@@ -172,9 +169,7 @@ def other_keys(data: Data, table: Table, spans: Table) -> int:
     """Count the records whose key is not their user's id."""
     count = 0
     for k in range(len(table)):
-        same = table[k, KEY_SIZE] == spans[USER, k, 1]
-        if same:
-            for i in range(table[k, KEY_SIZE]):
-                same &= data[table[k, KEY] + i] == data[spans[USER, k, 0] + i]
-        count += not same
+        size = table[k, KEY_SIZE]
+        same = size == spans[USER, k, 1]
+        count += not (same and same_bytes(data, table[k, KEY], data, spans[USER, k, 0], size))
     return count

@@ -3,13 +3,12 @@
 The algorithm is that of the xxHash specification (doc/xxhash_spec.md, "XXH3 algorithm overview").
 """
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-LONGEST = 128
+from model_core.kernels import inlined, inner
 
-njit = numba.njit(cache=True, nogil=True)
+LONGEST = 128
 
 U = np.uint64
 _PRIME_1, _PRIME_2, _PRIME_3 = U(0x9E3779B185EBCA87), U(0xC2B2AE3D27D4EB4F), U(0x165667B19E3779F9)
@@ -30,7 +29,7 @@ _FLIP_8 = U(int(_SECRET[1]) ^ int(_SECRET[2]))
 _FLIP_LOW, _FLIP_HIGH = U(int(_SECRET[3]) ^ int(_SECRET[4])), U(int(_SECRET[5]) ^ int(_SECRET[6]))
 
 
-@njit
+@inlined
 def _read(data: NDArray[np.uint8], at: int, size: int) -> np.uint64:
     """Little-endian integer."""
     value = U(0)
@@ -39,7 +38,7 @@ def _read(data: NDArray[np.uint8], at: int, size: int) -> np.uint64:
     return value
 
 
-@njit
+@inlined
 def _swapped(value: np.uint64) -> np.uint64:
     """The bytes the other way round."""
     out = U(0)
@@ -48,7 +47,7 @@ def _swapped(value: np.uint64) -> np.uint64:
     return out
 
 
-@njit
+@inlined
 def _fold(a: np.uint64, b: np.uint64) -> np.uint64:
     """Low and high half of the 128-bit product, xored."""
     a_low, a_high, b_low, b_high = a & _LOW, a >> U(32), b & _LOW, b >> U(32)
@@ -58,18 +57,18 @@ def _fold(a: np.uint64, b: np.uint64) -> np.uint64:
     return ((middle << U(32)) | (low & _LOW)) ^ high
 
 
-@njit
+@inlined
 def _avalanche(h: np.uint64) -> np.uint64:
     h = (h ^ (h >> U(37))) * _MIX_1
     return h ^ (h >> U(32))
 
 
-@njit
+@inlined
 def _mixed(data: NDArray[np.uint8], at: int, word: int) -> np.uint64:
-    return _fold(_read(data, at, 8) ^ _SECRET[word], _read(data, at + 8, 8) ^ _SECRET[word + 1])
+    return U(_fold(_read(data, at, 8) ^ _SECRET[word], _read(data, at + 8, 8) ^ _SECRET[word + 1]))
 
 
-@njit
+@inner
 def xxh3(data: NDArray[np.uint8], at: int, size: int) -> np.uint64:
     """Hash data[at:at + size]; size must not exceed `LONGEST`."""
     n = U(size)
@@ -77,17 +76,17 @@ def xxh3(data: NDArray[np.uint8], at: int, size: int) -> np.uint64:
         h = n * _PRIME_1
         for k in range((size - 1) // 32, -1, -1):
             h += _mixed(data, at + 16 * k, 4 * k) + _mixed(data, at + size - 16 * (k + 1), 4 * k + 2)
-        return _avalanche(h)
+        return U(_avalanche(h))
     if size > 8:
         low, high = _read(data, at, 8) ^ _FLIP_LOW, _read(data, at + size - 8, 8) ^ _FLIP_HIGH
-        return _avalanche(n + _swapped(low) + high + _fold(low, high))
+        return U(_avalanche(n + _swapped(low) + high + _fold(low, high)))
     if size > 3:
         h = (_read(data, at + size - 4, 4) + (_read(data, at, 4) << U(32))) ^ _FLIP_8
         h ^= ((h << U(49)) | (h >> U(15))) ^ ((h << U(24)) | (h >> U(40)))
         h *= _MIX_2
         h ^= (h >> U(35)) + n
         h *= _MIX_2
-        return h ^ (h >> U(28))
+        return U(h ^ (h >> U(28)))
     h = _EMPTY
     if size > 0:
         first, middle, last = U(data[at]), U(data[at + size // 2]), U(data[at + size - 1])

@@ -144,8 +144,8 @@ def _can_be_kept(data: Data, found: Table, events: int) -> bool:
 def _hash(data: Data, at: int, size: int) -> np.uint64:
     """Hash of a key, however long."""
     if size <= LONGEST:
-        return xxh3(data, at, size)
-    return xxh3(data, at, LONGEST) ^ xxh3(data, at + size - LONGEST, LONGEST)
+        return np.uint64(xxh3(data, at, size))
+    return np.uint64(xxh3(data, at, LONGEST) ^ xxh3(data, at + size - LONGEST, LONGEST))
 
 
 @njit
