@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from model_core.robust.influence import NO_BOUND, Bound
 from model_core.signals import co_visitation_kernels as kernels
 from model_core.signals import co_visitation_reads as reads
-from model_core.signals import horizons
+from model_core.signals import horizons, retraction
 from model_core.signals import neighbour_groups as groups
 from model_core.signals.co_visitation_reads import previous_items
 from model_core.signals.config import MAX_NEIGHBOURS
@@ -189,6 +189,36 @@ class CoVisitation:
             if done == len(items):
                 return
             self.make_room()
+
+    def retract(
+        self,
+        items: NDArray[np.int32],
+        positive: NDArray[np.bool_],
+        windows: NDArray[np.int32],
+        windows_positive: NDArray[np.bool_],
+        times: NDArray[np.int64],
+        *,
+        through: int,
+    ) -> None:
+        """Take events out that have been observed, with the windows they had then; their rows are dirty.
+
+        Popularities, and the counts of rows with free counters, are then those of a fold without them, and
+        rates are but for how they round. In a full row, see Space Saving above, what was counted under other
+        names is taken off the smallest counters. The times of an item's first and last event stay while
+        anything of it does.
+
+        Parameters
+        ----------
+        items, positive, windows, windows_positive, times : as of `observe`
+        through : offset up to which all events have been observed: what is left has been applied up to it
+        """
+        t, changed = self._tables, np.zeros(self.n_items, np.bool_)
+        retraction.retract(t, items, positive, windows, windows_positive, times, self.pair_weights, changed)
+        rows = np.flatnonzero(changed).astype(np.int32)
+        applied = np.maximum(self.applied[rows], through)
+        popularity, moments = self.popularity[rows], self.moments_of(rows)
+        self.restore(rows, applied, popularity, *self.neighbours_of(rows), moments)
+        kernels.mark(self._tables, rows)
 
     @property
     def n_dirty(self) -> int:
@@ -374,6 +404,7 @@ def warm() -> None:
     users, items, positive = np.zeros(3, np.int32), np.arange(3, dtype=np.int32), np.ones(3, np.bool_)
     windows = previous_items(users, items, positive, 2, 1)
     part.observe(items, positive, *windows, np.arange(3, dtype=np.int64))
+    part.retract(items, positive, *windows, np.zeros(3, np.int64), through=2)
     rows = part.take_dirty()
     part.put_back(rows)
     part.restore(rows, part.applied[rows], part.popularity[rows], *part.neighbours_of(rows))

@@ -168,6 +168,7 @@ class PendingSlates:
     users : slates per user, oldest first; users without any have no entry. Read only.
     hashes : how many of these users have an id of this XXH3; users without slates have no entry. Read only;
         it is there so that a column of hashed ids can be filtered by `number in pending.hashes`.
+    closed_ms : watermark of the last `close`, 0 before the first: slates kept till then or less are not held
     evicted : slates given up before their window had ended
     nbytes : what the slates take of memory, about
     """
@@ -187,6 +188,7 @@ class PendingSlates:
         self.nbytes = 0
         self.users: dict[str, list[OpenSlate]] = {}
         self.hashes: Counter[int] = Counter()
+        self.closed_ms = 0
         self.evicted = 0
         self._by_request: dict[str, OpenSlate] = {}
         # Heaps of what is open and of what is closed and kept: what ends first is on top. What was forgotten
@@ -349,6 +351,7 @@ class PendingSlates:
 
     def _close(self, watermark_ms: int) -> list[OpenSlate]:
         closed = []
+        self.closed_ms = max(self.closed_ms, watermark_ms)
         while self._open and self._open[0][0] + self.window_ms <= watermark_ms:
             slate = self._pop(self._open)
             if slate is not None:

@@ -113,7 +113,7 @@ class ArmStatistics(Statistics):
         if not isinstance(other, ArmStatistics):
             return NotImplemented
         self._check_like(other)
-        total = self._empty()
+        total = self.empty()
         total._slots(
             np.union1d(self.arms, other.arms).tolist()
         )  # sorted, so that the order of adding does not show
@@ -134,9 +134,18 @@ class ArmStatistics(Statistics):
             f"impressions={self.impressions}, rewards={self.rewards})"
         )
 
+    def take_out(self, part: "ArmStatistics") -> bool:
+        """See `Statistics.take_out`; of arms that have been forgotten, nothing is left to subtract from."""
+        at = np.flatnonzero([arm in self._slot_of for arm in part.arms.tolist()])
+        slots = self._slots(part.arms[at].tolist())
+        if not self._take_out(slots, part, at):
+            return False
+        self._dirty[slots] = self._untaken[slots] = True
+        return True
+
     def copy(self) -> "ArmStatistics":
         """Return statistics that share no memory with these; it takes what copying the memory takes."""
-        n, made = len(self.arms), self._empty()
+        n, made = len(self.arms), self.empty()
         made._slot_of = dict(self._slot_of)
         for name in ("_names", "_packed", "_moment", "_clocks"):
             setattr(made, name, getattr(self, name)[:n].copy())
@@ -246,7 +255,7 @@ class ArmStatistics(Statistics):
         if not len(slots):
             return None
         self._untaken[slots] = False
-        changes = self._empty()
+        changes = self.empty()
         changes._put(self.arms[slots].tolist(), self, slots)
         return changes
 
@@ -287,7 +296,8 @@ class ArmStatistics(Statistics):
             )
         )
 
-    def _empty(self) -> "ArmStatistics":
+    def empty(self) -> "ArmStatistics":
+        """See `Statistics.empty`."""
         return ArmStatistics(self.dim, feature_space=self.feature_space, half_life_ms=self.half_life_ms)
 
     def _admit(

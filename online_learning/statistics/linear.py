@@ -111,7 +111,7 @@ class LinearStatistics(Statistics):
         if type(other) is not type(self):
             return NotImplemented
         self._check_like(other)
-        total = self._empty()
+        total = self.empty()
         exponent = max(self._clocks[0, 0], other._clocks[0, 0])
         mine = power_of_two(self._clocks[0, 0] - exponent)
         theirs = power_of_two(other._clocks[0, 0] - exponent)
@@ -134,9 +134,14 @@ class LinearStatistics(Statistics):
             f"impressions={self.impressions}, rewards={self.rewards})"
         )
 
+    def take_out(self, part: Self) -> bool:
+        """See `Statistics.take_out`."""
+        whole = np.zeros(1, np.int64)
+        return self._take_out(whole, part, whole)
+
     def copy(self) -> Self:
         """Return statistics that share no memory with these."""
-        return self + self._empty()
+        return self + self.empty()
 
     def take_changes(self, most: int) -> Self | None:
         """See `Statistics.take_changes`; there is one part, the whole."""
@@ -182,7 +187,8 @@ class LinearStatistics(Statistics):
         statistics._load(snapshot)
         return statistics
 
-    def _empty(self) -> Self:
+    def empty(self) -> Self:
+        """See `Statistics.empty`."""
         return type(self)(self.dim, feature_space=self.feature_space, half_life_ms=self.half_life_ms)
 
     def _snapshot(self) -> Snapshot:

@@ -39,6 +39,7 @@ class LogisticStatistics(LinearStatistics):
     """
 
     kind = "logistic"
+    separable = False
 
     def __init__(self, prior: LinearPrior, *, half_life_ms: int | None = None) -> None:
         super().__init__(len(prior.weights), feature_space=prior.feature_space, half_life_ms=half_life_ms)
@@ -70,6 +71,10 @@ class LogisticStatistics(LinearStatistics):
     def amend_impressions(self, features: NDArray[Any], weights: NDArray[Any], **_: Any) -> int:
         """Refuse: a row was developed around weights that are no longer known, so it cannot be taken back."""
         raise ValueError("impressions must not be amended in logistic statistics")
+
+    def take_out(self, part: Self) -> bool:
+        """Refuse, for the same reason: False."""
+        return False
 
     def __add__(self, other: Self) -> Self:
         total = super().__add__(other)
@@ -113,7 +118,8 @@ class LogisticStatistics(LinearStatistics):
         counts[0] += used
         return int(used)
 
-    def _empty(self) -> Self:
+    def empty(self) -> Self:
+        """See `Statistics.empty`."""
         return type(self)(self._prior, half_life_ms=self.half_life_ms)
 
     def _snapshot(self) -> Snapshot:

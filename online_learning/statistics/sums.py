@@ -7,11 +7,20 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.statistics.decay import check_half_life, first_exponent, row_times, scale_at
+from online_learning.statistics.decay import (
+    check_half_life,
+    first_exponent,
+    power_of_two,
+    row_times,
+    scale_at,
+)
 from online_learning.statistics.fold_kernels import add_moment, add_outer
-from online_learning.statistics.observations import check_each, check_rows, check_weights
+from online_learning.statistics.observations import check_each, check_rows, check_weights, unpack
 
 IMPRESSIONS, REWARDS, AMENDMENTS = 0, 1, 2
+
+ROUNDING = 1e-9
+"""Of sums that others were subtracted from, relative to the largest."""
 
 Rows = NDArray[np.int64] | NDArray[np.bool_] | slice
 
@@ -34,6 +43,7 @@ class Statistics(ABC):
     """Takes in observations; whoever derives from it says which slot a row goes to (`_admit`).
 
     `kind` names what derives from it: in feature spaces, so that kinds never meet, and in messages.
+    `separable` tells whether `take_out` can subtract anything.
 
     Parameters
     ----------
@@ -44,6 +54,7 @@ class Statistics(ABC):
     """
 
     kind: ClassVar[str]
+    separable: ClassVar[bool] = True
 
     def __init__(self, dim: int, *, feature_space: str, half_life_ms: int | None, slots: int) -> None:
         if dim < 1:
@@ -183,6 +194,18 @@ class Statistics(ABC):
         """Return the statistics of both parts; raise ValueError where they do not go together."""
 
     @abstractmethod
+    def empty(self) -> "Statistics":
+        """Return statistics of nothing that may be added to these."""
+
+    @abstractmethod
+    def take_out(self, part: Any) -> bool:
+        """Subtract sums of observations that have been added to these, in whatever order.
+
+        What is left differs from sums without them by how these round. False, with all of it unchanged, where
+        it would not be sums of real observations: the part was added with other weights, or never.
+        """
+
+    @abstractmethod
     def copy(self) -> "Statistics":
         """Return statistics that share no memory with these."""
 
@@ -269,6 +292,24 @@ class Statistics(ABC):
         """Return (slots,), what each slot's sums are multiplied by to be of `latest_ms`."""
         return scale_at(self._clocks[:, 0], self.latest_ms, self.half_life_ms)
 
+    def _take_out(self, slots: NDArray[np.int64], part: "Statistics", at: NDArray[np.int64]) -> bool:
+        """Subtract slots of another's sums, each from one of these."""
+        self._check_like(part)
+        counts = self._counts[:, slots] - part._counts[:, at]
+        exponents = np.maximum(self._clocks[slots, 0], part._clocks[at, 0])
+        mine = power_of_two(self._clocks[slots, 0] - exponents)[:, None]
+        theirs = power_of_two(part._clocks[at, 0] - exponents)[:, None]
+        packed = self._packed[slots] * mine - part._packed[at] * theirs
+        moment = self._moment[slots] * mine - part._moment[at] * theirs
+        packed[counts[IMPRESSIONS] == 0] = 0.0
+        moment[counts[REWARDS] == 0] = 0.0
+        if counts.min(initial=0) < 0 or not _may_be_sums(unpack(packed, self.dim)):
+            return False
+        self._packed[slots], self._moment[slots], self._clocks[slots, 0] = packed, moment, exponents
+        self._counts[:, slots] = counts
+        self._changed = True
+        return True
+
     def _check_like(self, other: "Statistics") -> None:
         """Raise ValueError unless `other` may be added to these."""
         check_same_space(self.dim, self.feature_space, other)
@@ -276,6 +317,14 @@ class Statistics(ABC):
             raise ValueError(
                 f"half_life_ms must be {self.half_life_ms} to be added, got {other.half_life_ms}"
             )
+
+
+def _may_be_sums(matrices: NDArray[np.float64]) -> bool:
+    """Whether (A, F, F) matrices are sums of outer products of real rows, but for how they round."""
+    if not len(matrices):
+        return True
+    most = np.abs(matrices).max(axis=(1, 2))
+    return bool(np.all(np.linalg.eigvalsh(matrices)[:, 0] >= -ROUNDING * most))
 
 
 def check_same_space(dim: int, feature_space: str, statistics: InSpace) -> None:

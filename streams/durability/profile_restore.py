@@ -246,7 +246,7 @@ class Restore:
         """Ids of the chunks' users: their bytes, where each lies, and its hash."""
         for key, value in self._others.items():
             if key.startswith(ERASED_PREFIX):
-                self._profiles.erasures.marks[key] = changelog.decode(Erased, TOPIC, key, value)
+                self._profiles.erasures.put(key, changelog.decode(Erased, TOPIC, key, value))
             elif key.startswith(QUARANTINE_PREFIX):
                 mark = changelog.decode(Quarantined, TOPIC, key, value)
                 self._profiles.quarantine.load([(key, mark)])

@@ -13,7 +13,7 @@ from streams.decoding.records import decode
 from streams.durability.covisit_restore import name_covisits, place_covisits, read_covisits
 from streams.durability.profile_restore import Restore
 from streams.durability.weight_rows import take_over_weights
-from streams.events import UNDECODABLE, Recommendation, decode_click, decode_recommendation
+from streams.events import UNDECODABLE, Feedback, Recommendation, decode_click, decode_recommendation
 from streams.kafka.columns import RecordColumns
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import Log
@@ -250,7 +250,7 @@ def reopen(shard: Shard, served: Recommendation, offset: int, *, closed_ms: int)
     ----------
     closed_ms : the watermark at which slates were last closed
     """
-    features = _features(served)
+    features = features_of(served)
     kept = served.timestamp_ms + shard.slates.keep_ms > closed_ms
     if kept and len(features) == len(served.slate):
         shard.learning.open(served, features)
@@ -275,7 +275,7 @@ def _ids(records: RecordColumns) -> list[tuple[int, str]]:
     return found
 
 
-def _features(record: Recommendation) -> NDArray[np.float32]:
+def features_of(record: Recommendation | Feedback) -> NDArray[np.float32]:
     """Feature rows of a published slate: (len(slate), feature_dim) float32, none where they are damaged."""
     dim = record.feature_dim
     rows = np.frombuffer(record.features[: len(record.features) // 4 * 4], "<f4").astype(np.float32)

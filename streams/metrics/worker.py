@@ -59,6 +59,10 @@ class Metrics(Releases, Learning, Serving, Intake):
         self.users_suspect = self.gauge(
             "users_suspect", "Users not in quarantine whose suspicion is 1 or more; see deploy/trust.md."
         )
+        self.erasures_waiting = self.gauge(
+            "erasures_waiting",
+            "Erased users of whom something is still in what policies have learned; see `erase_share_hours`.",
+        )
         self.known_items = self.gauge(
             "known_items", "Described items that the release that serves knows by their id."
         )

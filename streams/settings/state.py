@@ -96,6 +96,12 @@ class StateSettings(BaseModel):
         description="How long the mark of an erased user is kept, so that old clicks that are read again do "
         "not bring the user back. Set it longer than the retention of `clicks`, 90 days.",
     )
+    erase_share_hours: Annotated[float, Field(gt=0)] = Field(
+        24.0,
+        description="Hours after an erasure in which what the user taught is out of what policies have "
+        "learned, too. What slates taught that can still be rewarded, and the user's share of items' "
+        "statistics, are out at once.",
+    )
     answered_requests: Positive = Field(
         200_000, description="Ids of answered requests remembered per partition, to answer none twice."
     )

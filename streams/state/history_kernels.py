@@ -9,6 +9,7 @@ from streams.state.rings import (
     HEAD,
     PREV,
     STORED,
+    Bytes,
     Flags,
     Ints,
     N,
@@ -40,6 +41,23 @@ def read(r: Rings, users: Rows, items: Ints, actions: Ints, times: Ints) -> None
             if position < 0:
                 chunk = links[chunk, PREV]
                 position = CHUNK - 1
+
+
+@njit
+def stored(r: Rings, user: int, items: Rows, actions: Bytes, times: Ints, offsets: Ints) -> None:
+    """Write all of a user's events that are kept, oldest first: (n,) each, n as there are."""
+    chunk = r.users[user, HEAD]
+    position = (r.users[user, N] - 1) % CHUNK
+    for k in range(len(items) - 1, -1, -1):
+        where = at(r.cells, chunk, position)
+        items[k] = r.items[where]
+        actions[k] = r.stamps[where] & ACTION
+        times[k] = r.stamps[where] >> ACTION_BITS
+        offsets[k] = r.bases[chunk] + r.offsets[where]
+        position -= 1
+        if position < 0:
+            chunk = r.links[chunk, PREV]
+            position = CHUNK - 1
 
 
 @njit

@@ -25,7 +25,7 @@ from streams.state.erasures import Erasures
 from streams.state.id_table import IdTable
 from streams.state.quarantine import Quarantine
 from streams.state.rings import CHUNK
-from streams.state.rows import chunk_key, stated_key
+from streams.state.rows import Life, chunk_key, stated_key
 
 MAX_HISTORY = 65_535 * CHUNK - 1
 
@@ -222,25 +222,56 @@ class Profiles:
         self.dirty_stated.add(row)
         return True
 
-    def erase(self, user_id: str, offset: int = -1, *, passed: int = -1, erased_ms: int = 0) -> bool:
+    def pairs_of(self, row: int, *, window: int, bound: Bound = NO_BOUND) -> Pairs:
+        """Return what item statistics have counted of a user, as far as the events are kept.
+
+        Of a user with more events than are kept, the first window of these is not known any more.
+        """
+        n = int(self.rings.users[row, rings.STORED])
+        items, actions = np.empty(n, np.int32), np.empty(n, np.uint8)
+        times, offsets = np.empty(n, np.int64), np.empty(n, np.int64)
+        history_kernels.stored(self.rings, row, items, actions, times, offsets)
+        users, keys = np.full(n, row, np.int32), np.zeros(n, np.uint64)
+        _, pairs = self.append(users, items, actions, times, keys, offsets, window=window, bound=bound)
+        return pairs
+
+    def is_erased_by(self, user_id: str, offset: int) -> bool:
+        """Tell whether the record at an offset of `users`, an erasure, has something to erase that is not.
+
+        False where the user has been erased by it, or has said something later.
+        """
+        row, mark = self.row_of(user_id), self.erasures.of(user_id)
+        known = max(self.stated.get(row, _NOTHING).offset, -1 if mark is None else mark.users_offset + 1)
+        return not 0 <= offset < known
+
+    def erase(
+        self,
+        user_id: str,
+        offset: int = -1,
+        *,
+        passed: int = -1,
+        erased_ms: int = 0,
+        closed_ms: int = -1,
+        settled: bool = True,
+    ) -> bool:
         """Forget a user; False if there is no row to forget. The next flush must send item rows, too.
 
         Clicks folded so far, and `users` records up to `offset`, do not bring the user back when they are
         read again; later ones begin a new user, whom an erasure that is read again spares. The counts of
-        items keep what the user added to them. `passed` is the last offset that has been read, of no click
-        perhaps: what says that it was made up to there is the erased user's.
+        items keep what the user added to them: see `Shard.erase`. `passed` is the last offset that has been
+        read, of no click perhaps: what says that it was made up to there is the erased user's. `closed_ms`
+        and `settled` are as of `Life`; one who has no row is marked where something is to be settled.
         """
-        row, mark = self.row_of(user_id), self.erasures.of(user_id)
-        known = max(self.stated.get(row, _NOTHING).offset, -1 if mark is None else mark.users_offset + 1)
-        if 0 <= offset < known:
+        if not self.is_erased_by(user_id, offset):
             return False
         self.quarantine.forget_name(user_id)
-        if row < 0:
-            return False
-        self.drop(np.array([row], np.int32))
-        clicks_offset = max(self.position, passed)
-        self.erasures.add(user_id, clicks_offset=clicks_offset, users_offset=offset, erased_ms=erased_ms)
-        return True
+        row = self.row_of(user_id)
+        if row >= 0:
+            self.drop(np.array([row], np.int32))
+        if row >= 0 or not settled:
+            life = Life(max(self.position, passed), closed_ms, settled)
+            self.erasures.add(user_id, life, users_offset=offset, erased_ms=erased_ms)
+        return row >= 0
 
     def drop(self, rows: NDArray[np.int32]) -> None:
         """Let users be unknown; they begin anew when they come back. Items keep what was counted.

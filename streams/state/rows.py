@@ -88,16 +88,47 @@ class Actions(msgspec.Struct, array_like=True):
     logs: bytes = b""
 
 
+class Life(msgspec.Struct, array_like=True, frozen=True):
+    """What a user had added to shared statistics by one erasure.
+
+    Attributes
+    ----------
+    clicks_offset : the last click before it: those up to there are out of the items' statistics
+    closed_ms : watermark at which slates had last been closed; what the later ones taught is out of the
+        policies' sums. -1 where nothing is out of anything: an earlier version erased the user.
+    settled : so is what the others taught, or it stays
+    """
+
+    clicks_offset: int
+    closed_ms: int
+    settled: bool
+
+
 class Erased(msgspec.Struct, array_like=True):
     """A forgotten user: clicks and users records up to these offsets are not theirs any more.
 
-    erased_ms is when it was asked for, 0 if that is not known.
+    erased_ms is when it was asked for, 0 if that is not known. lives has an entry for each erasure; none in
+    rows of earlier versions.
     """
 
     v: int
     clicks_offset: int
     users_offset: int
     erased_ms: int = 0
+    lives: list[Life] = []
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is to be taken out of policies' sums any more."""
+        return all(life.settled for life in self.lives)
+
+    @property
+    def steps(self) -> "list[Erased]":
+        """The mark after each of the erasures, the first one first."""
+        return [
+            msgspec.structs.replace(self, clicks_offset=life.clicks_offset, lives=self.lives[: n + 1])
+            for n, life in enumerate(self.lives)
+        ] or [self]
 
 
 class Quarantined(msgspec.Struct, array_like=True, frozen=True):

@@ -156,6 +156,32 @@ class Shard:
             self.watermark.see(newest, newest)
             self.watermark.advance(newest)
 
+    def erase(self, user_id: str, offset: int = -1, *, erased_ms: int = 0) -> int:
+        """Forget a user as `Profiles.erase` does, and take the user's share out of what users share.
+
+        Out of items' statistics as far as the user's events are kept, out of policies' sums what slates
+        taught that can still be rewarded. No flush may take rows meanwhile. All clicks that have been folded
+        must be in both kinds of rows. Returns how many slates there were.
+        """
+        profiles, through = self.profiles, self.seen_offset
+        if not profiles.is_erased_by(user_id, offset):
+            return self.slates.forget(user_id) if profiles.row_of(user_id) < 0 else 0
+        self.learning.count_published()
+        with self.items_lock, self.users_lock:
+            if (row := profiles.row_of(user_id)) >= 0:
+                self.retract(row, through=max(through, profiles.position))
+            profiles.erase(
+                user_id, offset, passed=through, erased_ms=erased_ms, closed_ms=self.slates.closed_ms,
+                settled=not self.learning.owes,
+            )  # fmt: skip
+        return self.learning.forget(user_id)
+
+    def retract(self, row: int, *, through: int) -> None:
+        """Take what a user has added out of items' statistics, in which all clicks up to an offset are."""
+        covisits = self.covisits
+        pairs = self.profiles.pairs_of(row, window=covisits.window, bound=covisits.bound)
+        covisits.retract(*pairs[:4], pairs.times, through=through)
+
     def close_slates(self, positive: frozenset[str]) -> list[ClosedSlate]:
         """Close the slates whose window ends before the watermark."""
         return self.learning.close(self.watermark.ms, positive)

@@ -1,7 +1,9 @@
 """Learns bandit statistics and position bias from a partition's slates and the clicks on them."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +24,9 @@ from streams.state.log_bases import LogBases
 from streams.state.policy_row import POLICY_ROW_VERSION, PolicyRow
 from streams.state.profiles import Profiles
 from streams.state.release_statistics import ReleaseStatistics
+from streams.state.taught import Taught
+
+log = logging.getLogger(__name__)
 
 # What a request's context takes in memory, times its bytes as JSON.
 CONTEXT_FACTOR = 4
@@ -79,6 +84,7 @@ class SlateLearning:
         self._uncounted: list[Shown] = []
         self._unpublished: set[str] = set()  # requests of open slates that are on their way out
         self._ahead: set[str] = set()  # those of them that have been rewarded
+        self._taken_out = 0  # how often
 
     @property
     def is_ahead(self) -> bool:
@@ -86,8 +92,15 @@ class SlateLearning:
         return bool(self._ahead)
 
     def learns_of(self, record: Recommendation) -> bool:
-        """Whether anything is learned of a slate: not of one that a user in quarantine got."""
-        return not self._profiles.quarantine.holds(record.user_id, record.clicks_offset)
+        """Whether anything is learned of a slate: not of one from quarantine, or from before an erasure."""
+        return not self._is_held(record) and not self._is_erased(record)
+
+    def _is_held(self, record: Recommendation) -> bool:
+        return self._profiles.quarantine.holds(record.user_id, record.clicks_offset)
+
+    def _is_erased(self, record: Recommendation) -> bool:
+        erased = self._profiles.erasures.through(record.user_id)
+        return erased is not None and record.clicks_offset <= erased
 
     # Impressions
 
@@ -96,8 +109,7 @@ class SlateLearning:
 
         One of an erased user, made before that, is left out.
         """
-        erased = self._profiles.erasures.through(record.user_id)
-        if record.slate and (erased is None or record.clicks_offset > erased):
+        if record.slate and not self._is_erased(record):
             added = self._slates.add(
                 record.request_id,
                 record.user_id,
@@ -271,13 +283,64 @@ class SlateLearning:
         waiting = {key_of(item) for slate in self._slates.slates() for item in slate.item_ids}
         return [arm for arm in arms.tolist() if arm not in waiting]
 
+    # What erased users taught
+
+    @property
+    def owes(self) -> bool:
+        """Whether something has been learned that can be taken out again, slate by slate.
+
+        Learned position bias has weighed each slate by what was believed at its time, which nobody keeps.
+        """
+        return self.positions is None and any(
+            one.impressions and one.separable for one in self._statistics.every
+        )
+
+    def taught(self) -> Taught:
+        """Return what sums up slates that something has been learned of; there are none yet."""
+        return Taught(
+            self._statistics, examination=self.examination, shaping=self._slates.shaping,
+            positive=frozenset(compress(self._profiles.actions, self._profiles.positive)),
+            of_rewards=self._learn_from == "reward", cascade=self._cascade,
+        )  # fmt: skip
+
+    def forget(self, user_id: str) -> int:
+        """Take out an erased user's slates that can still be rewarded, with what they taught; count them.
+
+        What was published before the erasure must have been counted before.
+        """
+        taught = self.taught()
+        for slate in self._slates.users.get(user_id, ()) if self.owes else ():
+            if not self._is_held(slate.record):
+                taught.add(
+                    slate.record.model_version, slate.features, slate.item_ids,
+                    timestamp_ms=slate.timestamp_ms, actions=slate.actions,
+                    rewards=[sum(amounts) for amounts in slate.amounts],
+                    shown=slate.request_id not in self._unpublished,
+                )  # fmt: skip
+        for version, part in taught.parts.items():
+            self.take_out(version, part)
+        return self._slates.forget(user_id)
+
+    def take_out(self, version: str, part: Statistics) -> None:
+        """Subtract what slates taught from a release's sums, where these are known and have it."""
+        statistics = self._statistics.of(version)
+        if statistics is None or statistics.feature_space != part.feature_space:
+            return
+        self._taken_out += 1
+        if not statistics.take_out(part):
+            log.warning(
+                "what erased users have taught %r stays: it was learned with other settings",
+                part.feature_space,
+            )
+
     # The changelog's row
 
     @property
     def marks(self) -> tuple[int, ...]:
         """Numbers of which one differs once something has been learned."""
         sums = [(one.impressions, one.rewards) for one in self._statistics.every]
-        return (sum(shown for shown, _ in sums), sum(taken for _, taken in sums), self.rewarded_offset)
+        shown, rewarded = (sum(counts) for counts in zip(*sums, strict=True))
+        return shown, rewarded, self.rewarded_offset, self._taken_out
 
     def row(self, *, closed_ms: int) -> PolicyRow:
         """Return the bandit's row as of now; slates have been closed up to a watermark."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -30,9 +30,10 @@ from streams.mapping.click_reader import reader_of
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.item_index import ItemIndex
-from streams.state.rows import Erased, Quarantined, erased_key
+from streams.state.rows import Erased, Quarantined
 from streams.state.shard import Shard
 from streams.state.shard_factory import ShardFactory
+from streams.verify.erasing import Erasing
 from streams.verify.idle_times import Absences
 from streams.worker.agents.clicks import ClickAgent
 from streams.worker.agents.deletions import Deletions
@@ -112,8 +113,7 @@ class Offline:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="verify")
         self._next = dict.fromkeys(("clicks", "users", "recommendations"), 0)
         self._slates: deque[tuple[int, Recommendation]] = deque()
-        self._erasures: list[tuple[int, bytes, Erased]] = []
-        self._erased_users: dict[bytes, str] = {}
+        self._erasing = Erasing(self.shard)
         self._absences = Absences()
         self.through = self.shown = -1
         reader = reader_of(settings)
@@ -125,8 +125,8 @@ class Offline:
         def noted(records: RecordColumns) -> ClickColumns:
             columns = read(records)
             self._absences.add(columns.keys[0], columns.times)
-            if self._erasures:
-                self._note_users(columns.users)
+            if self._erasing.next_offset is not None:
+                self._erasing.meet(columns.users)
             return columns
 
         self._clicks = ClickAgent(
@@ -172,8 +172,9 @@ class Offline:
             self._log, self._topics, self._factory, answered_requests=1, index=self.index, inputs=inputs,
             take_over=_nobody, metrics=self._metrics,
         )  # fmt: skip
-        self.shard = await restorer.restore(partition)
-        shard = self.shard
+        self.shard = self._erasing.shard = shard = await restorer.restore(partition)
+        for slate in shard.slates.slates():
+            self._erasing.show(slate.record)
         self._next = {
             "clicks": shard.clicks.position,
             "users": shard.users.position,
@@ -221,40 +222,10 @@ class Offline:
         return all(at is None or at > self.through for at in changed)
 
     def erase_at(self, erasures: Mapping[bytes, Erased]) -> bool:
-        """Take note of users who were erased, by the keys of their marks; what is known already is passed.
-
-        Returns False where one should have been erased before a click that has been folded.
-        """
-        known = {key for _, key, _ in self._erasures}
-        fresh = [
-            (mark.clicks_offset, key, mark)
-            for key, mark in erasures.items()
-            if key not in known and self.shard.profiles.erasures.marks.get(key) != mark
-        ]
-        self._erasures = sorted([*self._erasures, *fresh])
-        if fresh:
-            self._note_users(self.shard.profiles.user_ids())
-        in_time = all(at >= self.through for at, _, _ in fresh)
-        self._erase_through(self.through)
+        """Take note of users who were erased, by the keys of their marks; see `Erasing.tell`."""
+        in_time = self._erasing.tell(erasures, self.through)
+        self._erasing.erase_through(self.through)
         return in_time
-
-    def _note_users(self, user_ids: Iterable[str]) -> None:
-        """Remember which of the users are to be erased: marks have hashes of their ids."""
-        wanted = {key for _, key, _ in self._erasures} - self._erased_users.keys()
-        for user_id in set(user_ids) if wanted else ():
-            if (key := erased_key(user_id)) in wanted:
-                self._erased_users[key] = user_id
-
-    def _erase_through(self, offset: int) -> None:
-        """Erase whom marks at or before a click name."""
-        profiles = self.shard.profiles
-        while self._erasures and self._erasures[0][0] <= offset:
-            _, key, mark = self._erasures.pop(0)
-            user_id = self._erased_users.get(key)
-            if user_id is not None and (row := profiles.row_of(user_id)) >= 0:
-                profiles.drop(np.array([row], np.int32))
-                self.shard.slates.forget(user_id)
-            profiles.erasures.marks[key] = mark
 
     # Fold
 
@@ -262,7 +233,7 @@ class Offline:
         """Go on to a click and a slate, included, and to a record of `users`, excluded."""
         if clicks > self.through:
             await self._fold_clicks(clicks)
-        self._erase_through(self.through)
+        self._erasing.erase_through(self.through)
         if users > self._next["users"]:
             await self._fold_users(users)
         if not self._has_shown(recommendations):
@@ -295,9 +266,9 @@ class Offline:
         begin = 0
         while begin < len(records):
             end = len(records)
-            if self._erasures:
-                at = self._erasures[0][0] - base
-                end = max(begin, int(np.searchsorted(records.offsets, at, side="right")))
+            at = self._erasing.next_offset
+            if at is not None:
+                end = max(begin, int(np.searchsorted(records.offsets, at - base, side="right")))
             part = records[begin : min(end, len(records))]
             if len(part):
                 newest = int(part.offsets[-1])
@@ -305,8 +276,8 @@ class Offline:
                 tp = TP(self._topics["clicks"], self.shard.partition)
                 await self._clicks(RecordBatch(tp, part, newest, 0))
                 self.shard.close_slates(self._positive)
-            if end < len(records):
-                self._erase_through(self._erasures[0][0])
+            if at is not None and end < len(records):
+                self._erasing.erase_through(at)
             begin = end
 
     async def _fold_users(self, end: int) -> None:
@@ -337,6 +308,7 @@ class Offline:
             for _ in range(last + 1):
                 offset, slate = self._slates.popleft()
                 reopen(self.shard, slate, offset, closed_ms=self.shard.watermark.ms)
+                self._erasing.show(slate)
                 if slate.feature_dim and slate.features:
                     self.shown = base + offset
             if last < 0:

@@ -49,6 +49,7 @@ from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
 from streams.state.shard_factory import ShardFactory
 from streams.state.shared import SharedState
+from streams.worker.erased_shares import ErasedShares
 from streams.worker.idle_users import IdleUsers
 from streams.worker.inspect import Inspector
 from streams.worker.log_watch import LogWatch
@@ -84,6 +85,7 @@ class Parts:
     idle_users: IdleUsers
     quarantines: Quarantines
     suspects: Suspects
+    erased_shares: ErasedShares
     content: ContentEncoder
     follower: Follower | None
     decider: Decider | None
@@ -130,6 +132,10 @@ def assemble(
         settings, partitions.live, lost=partitions.lose, confirm=watch.confirm, index=shared.index,
         inputs=inputs, writers=outputs.states, metrics=metrics, clock=clock,
     )  # fmt: skip
+    erased_shares = ErasedShares(
+        log, topics["feedback"], partitions.live, flusher.flush_shard,
+        within_hours=settings.erase_share_hours, clock=clock,
+    )  # fmt: skip
     reclaimer, idle_users, quarantines, suspects = _upkeep(
         settings, scorer, partitions, flusher, shared=shared, eligibility=eligibility, lanes=lanes,
         metrics=metrics, clock=clock,
@@ -156,7 +162,8 @@ def assemble(
         dead_letters=dead_letters, repartitioner=repartitioner, shared=shared, eligibility=eligibility,
         lanes=lanes, signals=scorer.release.signals, shared_topics=shared_topics, partitions=partitions,
         watch=watch, flusher=flusher, reclaimer=reclaimer, idle_users=idle_users, quarantines=quarantines,
-        suspects=suspects, content=content, follower=follower, decider=decider, server=server,
+        suspects=suspects, erased_shares=erased_shares, content=content, follower=follower, decider=decider,
+        server=server,
         inspector=Inspector(settings, shared, eligibility, suspects),
         lists=Lists(shared, eligibility, clock, surge_bound=lanes.surge_bound),
         ranking=RankingInputs(shared, lanes, clock),

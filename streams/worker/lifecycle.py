@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 DRAIN_TIMEOUT_S = 10.0
 LAG_INTERVAL_S = 1.0
 SUSPECTS_INTERVAL_S = 10.0
+SHARES_INTERVAL_S = 2.0
 READY_INTERVAL_S = 0.5
 ERASURE_BYTES = 300  # that one mark takes, about
 
@@ -78,6 +79,7 @@ class Lifecycle:
             asyncio.create_task(self._every(POSITIONS_INTERVAL_S, self._learn_positions)),
             asyncio.create_task(self._every(SWEEP_INTERVAL_S, self._sweep)),
             asyncio.create_task(self._every(SUSPECTS_INTERVAL_S, self._look_for_suspects)),
+            asyncio.create_task(self._every(SHARES_INTERVAL_S, parts.erased_shares.sweep)),
             asyncio.create_task(self._every(LOOK_INTERVAL_S, parts.watch.look)),
             asyncio.create_task(self._every(LAG_INTERVAL_S, self._measure_lag)),
             asyncio.create_task(self._every(READY_INTERVAL_S, told.look)),
@@ -244,6 +246,7 @@ class Lifecycle:
             sum(len(s.answered) for s in shards),
         )
         metrics.set_state("erasures", rows=erasures, nbytes=ERASURE_BYTES * erasures)
+        metrics.erasures_waiting.set(sum(len(p.erasures.unsettled) for p in profiles))
         held = (mark.lasts for p in profiles for mark in p.quarantine.marks.values())
         metrics.users_held.set(sum(held))
         metrics.set_state("answered", rows=answered, nbytes=RecentIds.BYTES * answered)

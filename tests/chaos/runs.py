@@ -63,7 +63,6 @@ class Run:
     draw : what decides
     clock : file that says by how many seconds the workers' wall clocks are off
     done : the faults so far, each with the seconds that it took
-    erased : users who were erased, each once
     has_statements : whether there is more to know of users than their clicks
     is_trimmed : whether the beginning of clicks is gone
     first_slates : seconds from a kill -9 until users of all partitions had a slate again
@@ -91,7 +90,6 @@ class Run:
         self.clock = directory / "clock"
         self.done: list[str] = []
         self.first_slates: list[float] = []
-        self.erased: set[str] = set()
         self.has_statements = False
         self.is_trimmed = False
         self._directory = directory

@@ -44,6 +44,7 @@ DAYS = (
 """The faults of each short run of a day."""
 DAY = int(os.environ.get("CHAOS_DAY", time.time() // 86_400))
 SIDE_BY_SIDE = 4  # runs that share a broker
+ERASE_HOURS = 10 / 3600  # what erased users taught leaves the sums within a run
 WIRES = 2  # workers that a short run may have
 
 
@@ -69,7 +70,7 @@ def run_of(cluster: Cluster, directory: Path, *, seed: int, partitions: int = 4,
         partitions=partitions,
     )
     create_topics(settings)
-    return Run(settings, cluster, seed=seed, directory=directory, **values)
+    return Run(settings, cluster, seed=seed, directory=directory, erase_share_hours=ERASE_HOURS, **values)
 
 
 def suffer(chaos: Run, faults: Iterable[str]) -> None:

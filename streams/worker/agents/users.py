@@ -73,7 +73,7 @@ class UserAgent:
             if record.value is None and not record.key:
                 rejected.append(Rejected(record, NULL_KEY, "an erasure names its user by the record's key"))
             elif record.value is None:
-                (erasures if _erase(shard, record, base) else unknown).append(record)
+                (erasures if await _erase(shard, record, base) else unknown).append(record)
             elif (update := values.get(record.offset)) is None:
                 continue
             elif (size := _row_bytes(update)) > MAX_ROW_BYTES:
@@ -134,15 +134,15 @@ def _row_bytes(update: UserUpdate) -> int:
     return len(said) + 8 * len(update.blocked_items)
 
 
-def _erase(shard: Shard, record: Any, base: int) -> bool:
-    """Erase a user; False if nothing is known of anybody of that name, nor was before an erasure."""
+async def _erase(shard: Shard, record: Any, base: int) -> bool:
+    """Erase a user; False if nothing is known of anybody of that name, nor was before an erasure.
+
+    No flush goes on meanwhile: the user's rows, the mark and the rows of items go out together.
+    """
     user_id = record.key.decode(errors="replace")
-    with shard.users_lock:
-        known = shard.profiles.row_of(user_id) >= 0 or shard.profiles.erasures.through(user_id) is not None
-        known |= shard.profiles.quarantine.of(user_id) is not None
-        erased = shard.profiles.erase(
-            user_id, base + record.offset, passed=shard.seen_offset, erased_ms=record.timestamp
-        )
-        gone = shard.profiles.row_of(user_id) < 0
-    n_slates = shard.slates.forget(user_id) if erased or gone else 0
-    return known or n_slates > 0
+    async with shard.lock:
+        with shard.users_lock:
+            known = shard.profiles.row_of(user_id) >= 0
+            known |= shard.profiles.erasures.through(user_id) is not None
+            known |= shard.profiles.quarantine.of(user_id) is not None
+        return shard.erase(user_id, base + record.offset, erased_ms=record.timestamp) > 0 or known

@@ -328,3 +328,39 @@ def test_a_row_that_has_grown_since_room_was_made_for_it_is_read_within_that_roo
     assert sizes[0] <= room
     assert (others[room:] == -7).all()
     assert (counts[room:] == -7).all()
+
+
+@given(logs, st.integers(0, 4))
+def test_what_is_retracted_is_as_if_it_had_never_been(log, user):
+    part, without = make(), make()
+    events, theirs = columns(log), np.array([one == user for one, _, _ in log], np.bool_)
+    part.observe(*events)
+    part.take_dirty()
+    part.retract(*cut_out(events, theirs)[:4], np.zeros(theirs.sum(), np.int64), through=len(log))
+    without.observe(*cut_out(events, ~theirs))
+    (rows, likes, applied), expected = content(part), content(without)
+    assert (rows, likes) == expected[:2]
+    assert np.abs(part.tables.rates - without.tables.rates).max() < 1e-5
+    changed = part.take_dirty().tolist()
+    assert sorted(changed) == [row for row, at in enumerate(applied) if at == len(log)]
+    assert all(applied[row] == len(log) or at == expected[2][row] for row, at in enumerate(applied))
+    again = make()
+    again.restore(part_rows := np.arange(N_ITEMS, dtype=np.int32), *saved(part, part_rows))
+    assert content(again)[:2] == (rows, likes)
+
+
+@given(logs, st.integers(0, 4))
+def test_a_full_row_goes_on_to_sum_up_to_what_was_counted_in_it(log, user):
+    """It has 16 counters and 39 neighbours: names have gone over from one to the other."""
+    part, without = make(neighbours=16), make(neighbours=64)
+    events, theirs = columns(log), np.array([one == user for one, _, _ in log], np.bool_)
+    part.observe(*events)
+    part.retract(*cut_out(events, theirs)[:4], np.zeros(theirs.sum(), np.int64), through=len(log))
+    without.observe(*cut_out(events, ~theirs))
+    (rows, likes, _), (wanted, expected, _) = content(part), content(without)
+    assert likes == expected
+    assert [sum(n for _, n in row) for row in rows] == [sum(n for _, n in row) for row in wanted]
+
+
+def cut_out(events, chosen):
+    return [column[chosen] for column in events]

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from streams.kafka.partitioner import partition_of
-from tests.streams.conftest import Memory
+from streams.state.shard import Shard
+from streams.testing.source import Aborted
+from tests.streams.conftest import MakeMemory, Memory
 
 USER = "user-to-be-forgotten"
 PLACE = partition_of(USER, 2)
 COMPACTED = ("users", "user-state", "policy-state", "item-state")
+NEIGHBOUR = next(name for n in range(99) if partition_of(name := f"neighbour{n}", 2) == PLACE)
 HOUR = 3_600_000
 
 
@@ -63,7 +66,7 @@ async def test_no_compacted_topic_has_the_id_and_no_slate_is_fed_back(
 
 
 @pytest.mark.parametrize("flushed", [True, False])
-async def test_clicks_are_counted_in_all_rows_before_their_user_is_erased(
+async def test_clicks_are_counted_in_all_rows_before_their_user_is_taken_out_of_them(
     memory: Memory, flushed: bool
 ) -> None:
     memory.events.content("i")
@@ -72,10 +75,10 @@ async def test_clicks_are_counted_in_all_rows_before_their_user_is_erased(
         await worker.deliver()
         memory.events.click(USER, "i", "like")
         memory.events.click(USER, "j", "like")
+        memory.events.click(NEIGHBOUR, "j", "like")
         await worker.deliver()
         shard = await worker.parts.partitions.shard(PLACE)
-        wanted = shard.covisits.popularity[: shard.covisits.n_items].tolist()
-        pairs = shard.covisits.neighbours_of(np.arange(2, dtype=np.int32))[2].tolist()
+        assert shard.covisits.popularity[: shard.covisits.n_items].tolist() == [1, 2]
         if flushed:
             await worker.parts.flusher.flush_shard(shard, shared=False)
     assert bool(memory.log.records("user-state", PLACE)) == flushed
@@ -90,20 +93,42 @@ async def test_clicks_are_counted_in_all_rows_before_their_user_is_erased(
         await reading
         shard = await worker.parts.partitions.shard(PLACE)
         assert shard.profiles.row_of(USER) < 0
-        assert shard.covisits.popularity[: shard.covisits.n_items].tolist() == wanted
-        assert shard.covisits.neighbours_of(np.arange(2, dtype=np.int32))[2].tolist() == pairs
+        await worker.flush()
+        assert _counted(shard) == ([0, 1], [])
+    async with memory.worker() as worker:
+        await worker.deliver("clicks", "users")
+        assert _counted(await worker.parts.partitions.shard(PLACE)) == ([0, 1], [])
 
 
-async def test_counts_that_name_nobody_stay(memory: Memory) -> None:
+def _counted(shard: Shard) -> tuple[list[int], list[int]]:
+    rows = np.arange(2, dtype=np.int32)
+    return shard.covisits.popularity[:2].tolist(), shard.covisits.neighbours_of(rows)[1].tolist()
+
+
+async def test_the_share_is_out_of_what_users_share_in_the_transaction_that_erases(
+    make_memory: MakeMemory,
+) -> None:
+    """A worker that dies before it is confirmed has erased nothing; the next one does it all."""
+    memory = make_memory(policy="thompson")
     async with memory.worker() as worker:
         await lived(memory, worker)
-        shard = await worker.parts.partitions.shard(PLACE)
-        before = shard.covisits.popularity[: shard.covisits.n_items].copy()
-        shown = shard.statistics.serving.impressions
-        assert before.sum() >= 3
-        assert shown > 0
+        before = [len(memory.log.records(topic, PLACE)) for topic in ("user-state", "policy-state")]
         memory.events.erase(USER)
-        await worker.deliver("users")
-        assert shard.profiles.row_of(USER) < 0
-        assert (shard.covisits.popularity[: shard.covisits.n_items] == before).all()
-        assert shard.statistics.serving.impressions == shown
+        memory.log.die_after(0)
+        with pytest.raises(Aborted):
+            await worker.deliver("users")
+    memory.log.revive()
+    assert [len(memory.log.records(topic, PLACE)) for topic in ("user-state", "policy-state")] == before
+    async with memory.worker() as worker:
+        shard = await worker.parts.partitions.shard(PLACE)
+        assert shard.covisits.popularity.sum() >= 3
+        assert shard.statistics.serving.impressions > 0
+        await worker.deliver("clicks", "users")
+        worker.commit()
+    async with memory.worker() as worker:
+        await worker.deliver("clicks", "users")
+        shard = await worker.parts.partitions.shard(PLACE)
+        others = sum(partition_of("somebody-else", 2) == PLACE for _ in "x")
+        assert shard.covisits.popularity.sum() == others
+        assert shard.statistics.serving.impressions == shard.statistics.serving.rewards == 0
+        assert not shard.statistics.serving.gram.any()
