@@ -127,6 +127,8 @@ def _warm_state() -> None:
     profiles.seen_mask(0, profiles.positive, np.ones(3, np.bool_))
     _warm_reasons(profiles, covisits, catalogue, index)
     partitions_of(["u"], 2)
+    pairs = profiles.pairs_of(0, window=2)
+    covisits.retract(*pairs[:4], pairs.times, through=2)
     index.forget(np.zeros(1, np.int32))
     profiles.erase("u")
 
