@@ -5,6 +5,7 @@ them for as long as it runs; who calls it holds the tables meanwhile.
 """
 
 from collections.abc import Sequence
+from operator import is_
 from typing import Any, NamedTuple
 
 import numba
@@ -40,19 +41,17 @@ class PartsReader:
     """Finds the tables of partitions; those that have not been replaced are not looked at again."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Tables, NDArray[np.int64]]] = {}
+        self._parts = Parts(np.zeros((0, WIDTH), np.int64), ())
 
     def read(self, covisits: Sequence[CoVisitation]) -> Parts:
         """Return the tables as they are now; any thread may call it."""
-        found = [self._of(place, part.tables) for place, part in enumerate(covisits)]
-        where = np.array([row for _, row in found], np.int64).reshape(len(found), WIDTH)
-        return Parts(where, tuple(tables for tables, _ in found))
-
-    def _of(self, place: int, tables: Tables) -> tuple[Tables, NDArray[np.int64]]:
-        known = self._known.get(place)
-        if known is None or known[0] is not tables:
-            known = self._known[place] = tables, _addresses(tables)
-        return known
+        before, tables = self._parts, tuple(part.tables for part in covisits)
+        if len(tables) == len(before.held) and all(map(is_, tables, before.held)):
+            return before
+        known = dict(zip(map(id, before.held), before.where, strict=True))
+        rows = [known[id(one)] if id(one) in known else _addresses(one) for one in tables]
+        found = self._parts = Parts(np.array(rows, np.int64).reshape(len(rows), WIDTH), tables)
+        return found
 
 
 def _addresses(tables: Tables) -> NDArray[np.int64]:

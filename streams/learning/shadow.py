@@ -62,6 +62,8 @@ class ShadowPolicies:
         ----------
         seeds : (B,) uint64, those that chose the slates; each policy estimates with others of its own
         """
+        if not self._policies:
+            return {}
         top = pinned(candidates, (index >= 0).sum(axis=1))
         below = others(candidates, top) if top.size else candidates
         found = {}
