@@ -21,6 +21,7 @@ from streams.session.shutdown import clean_exit
 
 PRECISIONS = ("fp32", "int8", "fp16")
 GPU = "CUDAExecutionProvider"
+WIDTH = ModelConfig().dim
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ def score_command(
     ensemble: Annotated[
         int, typer.Option(min=1, max=MAX_MEMBERS, help="Networks of the release of random weights.")
     ] = 1,
+    dim: Annotated[int, typer.Option(min=2, help="Width of each of these networks.")] = WIDTH,
     out: Annotated[Path, typer.Option(help="Folder for score.json and the compressed releases.")] = Path(
         "build/bench"
     ),
@@ -64,7 +66,7 @@ def score_command(
 
     Example: slatestream bench score --items 20000 --batches 1,32 --precisions fp32
 
-    slatestream bench score --items 20000 --precisions fp32 --ensemble 3
+    slatestream bench score --items 20000 --precisions fp32 --ensemble 3 --dim 48
     """
     check_release(release)
     console = Console()
@@ -72,12 +74,16 @@ def score_command(
     wanted = split(precisions)
     if not wanted or not set(wanted) <= set(PRECISIONS):
         raise ConfigurationError(f"--precisions must be among {', '.join(PRECISIONS)}, got {precisions!r}")
+    try:
+        config = ModelConfig(ensemble=ensemble, dim=dim)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
     sizes, many = whole_numbers(items), whole_numbers(batches)
     steps = Steps([seconds + size * n / 2e6 for _ in wanted for size in sizes for n in many], say)
     scored: list[Scored] = []
     with clean_exit(console):
-        made = out / ("random-release" if ensemble == 1 else f"random-release-{ensemble}")
-        full = release or random_release(made, config=ModelConfig(ensemble=ensemble))
+        other = ([] if ensemble == 1 else [str(ensemble)]) + ([] if dim == WIDTH else [f"of-{dim}"])
+        full = release or random_release(out / "-".join(["random-release", *other]), config=config)
         for precision in wanted:
             scorer = Scorer(in_precision(full, precision, out), threads=threads)
             for size in sizes:

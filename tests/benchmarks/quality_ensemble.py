@@ -1,12 +1,14 @@
 """What an ensemble ranks better than one network, and what it costs: ML-100K, random splits.
 
     python -m tests.benchmarks.quality_ensemble --seeds 3 --members 3
+    python -m tests.benchmarks.quality_ensemble --seeds 3 --members 3 --dim 48
 
 For each seed a release of one network and one of several are trained on the training part of a split 8:1:1 by
-users, as `slatestream train` does it; the ensemble's first member is the network that the other release has.
-Each is asked once for every user, all items ranked, those met left out. Differences are paired over users,
-95 %. Milliseconds are of the processor, for the graphs alone on random requests (as `slatestream bench score`
-measures them), each in turn; `--out` keeps the releases, and a second run uses those that are there.
+users, as `slatestream train` does it; the ensemble's first member is the network that the other release has,
+unless `--dim` makes members narrower. Each is asked once for every user, all items ranked but those met;
+differences are paired over users, 95 %. Milliseconds are of the processor, for the graphs alone on random
+requests (as `slatestream bench score` measures them), each in turn; `--out` keeps the releases, and a second
+run uses those that are there.
 """
 
 import platform
@@ -24,6 +26,7 @@ from rich.table import Table
 
 from model_core.data.datasets import load_recbole
 from model_core.evaluation.topn import estimate, paired_difference, ranking_metrics, top_items
+from model_core.network.config import ModelConfig
 from model_core.release.scorer import Scorer
 from model_core.training.recipe import Recipe
 from streams.bench.graphs import time_scorer
@@ -41,6 +44,7 @@ def main(
     ),
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     members: Annotated[int, typer.Option(min=2)] = 3,
+    dim: Annotated[int, typer.Option(min=2, help="Width of a member of the ensemble.")] = ModelConfig().dim,
     epochs: Annotated[int, typer.Option(min=1)] = 6,
     out: Annotated[Path | None, typer.Option(help="Folder in which the releases stay.")] = None,
 ) -> None:
@@ -56,7 +60,8 @@ def main(
     for seed in range(seeds):
         split = random_split(users, items, users.max() + 1, len(item_rows), seed=seed)
         for n, rows in found.items():
-            recipe = Recipe().changed(train={"seed": seed, "epochs": epochs}, model={"ensemble": n})
+            sizes = {"ensemble": n} | ({"dim": dim} if n > 1 else {})
+            recipe = Recipe().changed(train={"seed": seed, "epochs": epochs}, model=sizes)
             begun = time.process_time()
             scores, _ = release_scores(dataset, split, users, items, recipe, out=folder / f"{n}-{seed}")
             seconds = time.process_time() - begun

@@ -219,6 +219,7 @@ def test_no_seed_is_below_0() -> None:
         (("train", "--data", "good.csv", "--like-from", "nan"), 2, "--like-from must be a number, got nan"),
         (("demo", "--release", "none"), 2, "--release: release must be a folder with a manifest.json"),
         (("bench", "score", "--release", "file"), 2, "--release: release must be a folder with a"),
+        (("bench", "score", "--dim", "47"), 2, "dim must be a multiple of heads=2, got 47"),
         (("bench", "serve", "--rates", "nan"), 2, "expected numbers from 0 on, comma-separated, got 'nan'"),
         (("simulate", "--data", "none"), 2, "--data none: no .inter file in this folder"),
         (("ope", "--file", "file"), 2, "file: no usable record of feedback in 0 lines"),
