@@ -105,7 +105,13 @@ def _decoy(known: Known, targets: Rows, events: int, rng: np.random.Generator) -
 
 
 def _gradient(known: Known, targets: Rows, events: int, rng: np.random.Generator) -> Rows:
-    """Items by how steeply the targets' scores rise with their co-visits.
+    """Items by `gradient_odds`."""
+    steepest, odds = gradient_odds(known, targets)
+    return rng.choice(steepest, events, p=odds)
+
+
+def gradient_odds(known: Known, targets: Rows) -> tuple[Rows, NDArray[np.float64]]:
+    """Fillers and their odds, by how steeply the targets' scores rise with their co-visits: (n,) both.
 
     A target's score for a user is the sum of its co-visits with the last items of that user, the latest and
     the rarest the most (`SignalConfig.read_decay`, `popularity.rarity`): so its derivative by the co-visits
@@ -120,7 +126,7 @@ def _gradient(known: Known, targets: Rows, events: int, rng: np.random.Generator
     gradient[targets] = 0.0
     steepest = np.argsort(-gradient, kind="stable")[: len(known.popular)]
     odds = gradient[steepest] + 1e-9
-    return rng.choice(steepest, events, p=odds / odds.sum())
+    return steepest, odds / odds.sum()
 
 
 KINDS: dict[str, Callable[[Known, Rows, int, np.random.Generator], Rows]] = {
