@@ -110,14 +110,10 @@ def measured(
     rng = np.random.default_rng(1000 + seed)
     counts = private_counts(*np.nonzero(split.train), n_items, privacy, rng)
     x = split.train.astype(np.float32)
-    pairs = denoised(counts.pairs, counts.edge) if counts.edge else counts.pairs
-    liked = np.maximum(pairs.diagonal(), 0.0)
-    co_visits = np.zeros((n_items, n_items), np.float32)
-    co_visits[np.ix_(counts.known, counts.known)] = (pairs - np.diag(pairs.diagonal())) / np.sqrt(liked + 10)
     tie = 1e-6 * counts.popularity / np.abs(counts.popularity).max()
     models = (
         np.tile(tie, (n_users, 1)),
-        x @ co_visits + tie,
+        x @ noisy_co_visits(counts, n_items) + tie,
         x @ private_ease(counts, n_items).dense() + tie,
     )
     reached = [
@@ -125,6 +121,15 @@ def measured(
         for scores in models
     ]
     return [*reached, *attacks(split.train, privacy, rng), float(len(counts.known))]
+
+
+def noisy_co_visits(counts: PrivateCounts, n_items: int) -> np.ndarray:
+    """Pairs of items without what is noise, relative to how many like the first: (n_items, n_items)."""
+    pairs = denoised(counts.pairs, counts.edge) if counts.edge else counts.pairs
+    liked = np.maximum(pairs.diagonal(), 0.0)
+    weights = np.zeros((n_items, n_items), np.float32)
+    weights[np.ix_(counts.known, counts.known)] = (pairs - np.diag(pairs.diagonal())) / np.sqrt(liked + 10)
+    return weights
 
 
 def attacks(liked: np.ndarray, privacy: Privacy, rng: np.random.Generator) -> list[float]:
