@@ -20,20 +20,38 @@ TRAIN = TrainConfig(epochs=4, warm_up=0.0, threads=1)
 SIGNALS = SignalConfig(read_window=1)  # which say little: what users like the networks must find out
 
 
-def trust_in(data: Dataset) -> float:
-    """Train on the first two thirds of a log, and choose by the rest."""
+def place(data: Dataset, heard: Dataset) -> tuple[float, float]:
+    """Train on the first two thirds of a log, and choose by the rest.
+
+    Parameters
+    ----------
+    heard : what EASE takes the items' content for
+
+    Returns
+    -------
+    trust, and by how much it lifts the later events' items, taken for new ones, in NDCG
+    """
     corpus = tiny.corpus(data)
     config = fit_widths(tiny.CONFIG, corpus)
     torch.manual_seed(0)
     model = Model(corpus, config, TRAIN, tuple(tiny.WEIGHTS.values()))
     windows = cut_windows(corpus.log, config, TRAIN, np.random.default_rng(0))
-    features = item_features(corpus)
-    samples = collect_samples(corpus.log, windows, corpus.edges, corpus.stated, features, config, SIGNALS)
+    features, misheard = item_features(corpus), item_features(tiny.corpus(heard))
+    samples = collect_samples(corpus.log, windows, corpus.edges, corpus.stated, misheard, config, SIGNALS)
     trainer = Trainer(model, corpus.log, windows, samples, TRAIN)
     split = 2 * len(corpus.log) // 3
     trainer.fit(TRAIN.epochs, before=split, report=lambda stage, done: None)
-    place_newcomers(model, trainer, corpus.log.first(split), features)
-    return round(float(model.encoder.content.trust), 6)
+    known = corpus.log.first(split)
+    place_newcomers(model, trainer, known, features)
+    trust = model.encoder.content.trust.clone()
+    new, read = model.settle(known, features), model.vectors().detach()
+    mean = model.encoder.content.mean
+
+    def quality(vectors: torch.Tensor) -> float:
+        scores = trainer.compare(split, vectors, read)
+        return float((1.0 / torch.log2(2.0 + (scores[:, 1:] >= scores[:, :1]).sum(1))).mean())
+
+    return round(float(trust), 6), quality(mean + trust * (new - mean)) - quality(mean.expand_as(new))
 
 
 def nameless(data: Dataset, *, telling: bool) -> Dataset:
@@ -47,16 +65,21 @@ def nameless(data: Dataset, *, telling: bool) -> Dataset:
     return replace(data, items=items)
 
 
-def test_content_that_tells_what_is_liked_is_trusted_more_than_content_drawn_by_lot() -> None:
+def test_content_is_trusted_where_it_tells_what_is_liked_and_hardly_where_it_is_drawn_by_lot() -> None:
     data = tiny.dataset(n_events=1500)
-    telling, by_lot = (trust_in(nameless(data, telling=told)) for told in (True, False))
-    assert telling in TRUST
-    assert by_lot < telling
+    by_lot = nameless(data, telling=False)  # to EASE it always is, so that the networks' vectors decide
+    trust, gained = place(nameless(data, telling=True), by_lot)
+    assert trust in TRUST
+    assert gained > 0.1
+    trust, gained = place(by_lot, by_lot)
+    assert trust <= UNTOLD
+    assert abs(gained) < 0.01
 
 
 def test_with_few_later_events_trust_is_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MIN_EVENTS", 10_000)
-    assert trust_in(tiny.dataset()) == UNTOLD
+    data = tiny.dataset()
+    assert place(data, data)[0] == UNTOLD
 
 
 def test_the_head_is_not_heard_of_an_item_that_nobody_has_responded_to() -> None:
