@@ -72,7 +72,11 @@ class Ranker(nn.Module):
         )
         self.entities = entities  # the item encoder's: a user is near what they liked is linked to
         self.user_norm = nn.LayerNorm(dim)
+        # A state begins as a match for items like its last ones, so that two that are taken together draw
+        # towards each other in whichever order: input and output embeddings that are one (Press & Wolf 2017).
         self.user = nn.Linear(dim, dim)
+        nn.init.eye_(self.user.weight)
+        nn.init.zeros_(self.user.bias)
         self.item_bias = nn.Parameter(torch.zeros(dim))
         self.signal_weight = nn.Parameter(torch.log(torch.expm1(torch.tensor(SIGNAL_WEIGHTS))))
         self.signal_adapt = nn.Linear(dim, config.n_signals)

@@ -94,3 +94,18 @@ def test_a_layer_can_read_the_last_hour_alone() -> None:
     with torch.inference_mode():
         assert torch.allclose(block(x, bias)[:, 3:], block(other, bias)[:, 3:], atol=1e-5)
         assert not torch.allclose(block(x, bias)[:, 2], block(other, bias)[:, 2], atol=1e-2)
+
+
+def test_an_untrained_state_matches_items_like_its_last_one() -> None:
+    torch.manual_seed(0)
+    encoder = ItemEncoder(CONFIG, 5, 5, 2)
+    made = Ranker(CONFIG, encoder.entities, (0.0, 1.0), dropout=0.5).eval()
+    items = torch.nn.functional.layer_norm(torch.randn(200, CONFIG.dim), (CONFIG.dim,))
+    n, at = CONFIG.history_length, torch.randint(200, (40, CONFIG.history_length))
+    with torch.inference_mode():
+        known = torch.ones(40, n, dtype=torch.bool)
+        state = made.states(items[at], known.long(), torch.zeros(40, n), known)[0][:, -1]
+        none = torch.zeros(40)
+        scores = made.match(made.user_vector(state, none, none, torch.zeros(CONFIG.dim))) @ items.T
+    own = scores.gather(1, at[:, -1:])
+    assert ((scores > own).sum(1) < 20).float().mean() > 0.9  # among the best tenth
