@@ -14,6 +14,7 @@ from model_core.signals.sample_signals import Log
 from model_core.training.checkpoint import Checkpoint, Epoch, random_state, set_random_state
 from model_core.training.objective import Objective
 from model_core.training.samples import SHARED, Samples, Windows
+from model_core.training.schedule import pace
 from model_core.training.together import ALONE, Together
 
 MIN_REPLAYED = 256
@@ -101,7 +102,7 @@ class Trainer:
             losses = []
             self.model.train()
             for batch in together.told(lambda: self._drawn_batches(usable)):
-                rate = self.train.learning_rate * peak * _schedule(step / total)
+                rate = self.train.learning_rate * peak * pace(step / total)
                 for group in self._optimizer.param_groups:
                     group["lr"] = rate * group["pace"]
                 losses += self._step(batch.numpy()[together.rank :: together.size], targets)
@@ -213,7 +214,3 @@ class Trainer:
     def _stale(self, history: list[Epoch]) -> bool:
         losses = [epoch.validation for epoch in history]
         return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= self.train.patience
-
-
-def _schedule(done: float) -> float:
-    return min(1.0, done / 0.1 + 0.02) * 0.5 * (1.0 + math.cos(math.pi * max(0.0, (done - 0.1) / 0.9)))

@@ -91,11 +91,11 @@ RECIPES = {
     ),
     "beauty": Recipe(
         attributes=6, length=50, layers=2, dropout=0.5, read_decay=0.6,
-        train=SequentialConfig(negatives=1024, power=0.5, batch=64, epochs=40, patience=4),
+        train=SequentialConfig(negatives=1024, power=0.5, batch=64, epochs=25, patience=25),
     ),
     "ml-1m": Recipe(
-        attributes=6, length=200, layers=2, dropout=0.2, read_decay=0.85,
-        train=SequentialConfig(negatives=1024, power=0.5, batch=16, epochs=40, patience=4),
+        attributes=6, length=200, layers=2, dropout=0.1, read_decay=0.85,
+        train=SequentialConfig(negatives=512, power=0.5, batch=16, epochs=20, patience=20),
     ),
 }  # fmt: skip
 

@@ -23,6 +23,7 @@ from model_core.network.config import ModelConfig
 from model_core.network.item_encoder import ItemEncoder
 from model_core.network.ranker import Ranker
 from model_core.training.checkpoint import Checkpoint
+from model_core.training.schedule import pace
 from tests.benchmarks.rivals.sampled_softmax import (
     full_softmax_loss,
     popularity_distribution,
@@ -40,7 +41,6 @@ from tests.benchmarks.rivals.sequences import (
 )
 
 STOPS_BY = "NDCG@20"
-WARM_UP_STEPS = 50
 ALIKE = 32
 """Batches whose stretches are dealt out by length, so that what is read is hardly padding."""
 
@@ -61,6 +61,7 @@ class SequentialConfig:
     overlap: bool = True
     """Train on whole histories, not on each one's latest stretch alone."""
     epochs: int = 60
+    """At most; the learning rate falls to zero over so many."""
     patience: int = 5
     """Epochs without a better validation after which training ends."""
     batch: int = 64
@@ -267,9 +268,9 @@ class SequentialTrainer:
         torch.manual_seed(int(self._rng.integers(2**31)))
         losses = []
         batches = self._batches()
-        for number, rows in enumerate(batches, start=epoch * len(batches) + 1):
+        for number, rows in enumerate(batches, start=epoch * len(batches)):
             for group in self._optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * min(1.0, number / WARM_UP_STEPS)
+                group["lr"] = self.config.learning_rate * pace(number / (self.config.epochs * len(batches)))
             loss = self._loss(rows)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
