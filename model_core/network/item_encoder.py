@@ -40,9 +40,11 @@ class ItemEncoder(nn.Module):
         self.value = nn.Linear(dim, dim, bias=False)
         self.names = part_names(config)
         self.fusion = Fusion(config.fusion, dim, self.names)
-        self.mix = nn.Sequential(
-            nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim)
-        )
+        # An item begins as the sum of what it is: one with few events is what these few make of its id.
+        out = nn.Linear(2 * dim, dim)
+        nn.init.zeros_(out.weight)
+        nn.init.zeros_(out.bias)
+        self.mix = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), out)
         self.norm = nn.LayerNorm(dim)
         self.content = ContentMap(config, n_entities)
         # By id row, whether the fused vector is served: always, until `content` is fitted.

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from model_core.network.config import ModelConfig
 from model_core.network.fusion import MODES, Fusion, alignment_loss, modality_dropout
+from model_core.network.item_encoder import ItemEncoder
 from model_core.release.export import OPSET
 from model_core.release.scorer import open_session
 
@@ -38,6 +40,14 @@ def test_it_starts_as_the_masked_sum(mode: str) -> None:
     parts, mask = example()
     expected = torch.stack([row[here].sum(0) for row, here in zip(parts, mask, strict=True)])
     torch.testing.assert_close(Fusion(mode, DIM, NAMES)(parts, mask), expected)
+
+
+@EVERY_MODE
+def test_an_item_begins_as_the_sum_of_its_parts(mode: str) -> None:
+    encoder = ItemEncoder(ModelConfig(dim=DIM, text_dim=2, image_dim=2, fusion=mode), 3, 3, 3)
+    parts, mask = torch.randn(7, 4, DIM), torch.ones(7, 4, dtype=torch.bool)
+    expected = nn.functional.layer_norm(parts.sum(1), (DIM,))
+    torch.testing.assert_close(encoder.fuse(parts, mask), expected)
 
 
 def descend(fusion: Fusion, loss: Tensor, rate: float) -> None:
