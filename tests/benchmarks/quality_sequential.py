@@ -90,8 +90,8 @@ RECIPES = {
         train=SequentialConfig(negatives=1024, power=0.5, batch=32, epochs=60, patience=10),
     ),
     "beauty": Recipe(
-        attributes=6, length=50, layers=2, dropout=0.5, read_decay=0.6,
-        train=SequentialConfig(negatives=1024, power=0.5, batch=64, epochs=25, patience=25),
+        attributes=6, length=50, layers=2, dropout=0.2, read_decay=0.6,
+        train=SequentialConfig(negatives=1024, power=0.5, batch=64, epochs=14, patience=14),
     ),
     "ml-1m": Recipe(
         attributes=6, length=200, layers=2, dropout=0.1, read_decay=0.85,
