@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 FUSIONS = ("sum", "concat", "gated", "deep", "joint")
 MAX_MEMBERS = 16
-GRAPH_EMBEDDINGS = ("none", "transe", "distmult", "complex", "rotate")
+CO_VISITS = "co-visits"
+GRAPH_EMBEDDINGS = ("none", CO_VISITS, "transe", "distmult", "complex", "rotate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +127,9 @@ class TrainConfig:
     choose_linear: bool = True
     """Whether EASE's penalty and the share of its low pass are chosen by later interactions."""
     graph_embedding: str = "none"
-    """Where the tables of items, entities and relations start: at random (none), or at the embeddings of the
-    knowledge graph by transe, distmult, complex or rotate."""
+    """Where the tables of items, entities and relations start: at random (none), the items at an embedding of
+    what is liked together (co-visits), or all at the embeddings of the knowledge graph by transe, distmult,
+    complex or rotate. Many items with few events each are learned best from co-visits."""
     graph_epochs: int = 15
     """At most, of embedding the graph."""
     threads: int = 1

@@ -94,6 +94,12 @@ class ItemEncoder(nn.Module):
         vectors: Tensor = self.norm(fused + self.mix(fused))
         return vectors
 
+    @torch.no_grad()
+    def begin_at(self, id_rows: Tensor, vectors: Tensor) -> None:
+        """Let the ids of n items, (n,) int64, begin at vectors (n, dim), where these are not zero."""
+        told = vectors.any(1)
+        self.items.weight[id_rows[told].to(self.items.weight.device)] = vectors[told].to(self.items.weight)
+
     def parts(
         self,
         id_rows: Tensor,

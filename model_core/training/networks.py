@@ -8,7 +8,7 @@ import torch
 
 from model_core.inputs.corpus import Corpus
 from model_core.inputs.replay import item_features
-from model_core.network.config import ModelConfig, TrainConfig
+from model_core.network.config import CO_VISITS, ModelConfig, TrainConfig
 from model_core.network.ensemble import Ensemble, served_as_one
 from model_core.network.model import Model
 from model_core.signals.cold_start import ItemFeatures
@@ -67,7 +67,7 @@ def fit_model(
     for number in range(config.ensemble):
         seeded = replace(train, seed=train.seed + number * NEXT_SEED)
         member = _begin(
-            corpus, replace(config, ensemble=1), seeded, weights,
+            corpus, log.first(recent), replace(config, ensemble=1), seeded, weights, signals,
             start=None if start is None else of_member(start, number),
             device=device, report=report, together=together,
         )  # fmt: skip
@@ -134,9 +134,11 @@ def _passes(train: TrainConfig, n_targets: int) -> int:
 
 def _begin(
     corpus: Corpus,
+    log: Log,
     config: ModelConfig,
     train: TrainConfig,
     weights: tuple[float, ...],
+    signals: SignalConfig,
     *,
     start: Start | None,
     device: str,
@@ -146,7 +148,7 @@ def _begin(
     """Make a network with the weights that it is trained from, in all processes the same.
 
     They are those of another training, or random ones, of which the tables may be those of the catalogue's
-    graph.
+    graph or of the co-visits of a log.
     """
     torch.manual_seed(train.seed)
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
@@ -154,6 +156,8 @@ def _begin(
     if start is not None:
         taken = take_over(member, corpus.vocabulary, start)
         logger.info("the training goes on from release %s, with %d of its tensors", start.version, taken)
+    elif train.graph_embedding == CO_VISITS and together.leads:
+        start_from_co_visits(member, log, train, signals)
     elif train.graph_embedding != "none" and corpus.edges.mask.any() and together.leads:
         start_from_graph(member, corpus, train, device=device, report=report)
     together.match(member)
@@ -212,3 +216,19 @@ def start_from_graph(
     trained = train_embeddings(graph, split_triples(graph, test=0.0), settings, device=device, report=report)
     start = initial_weights(trained.embeddings, names, model.encoder)
     model.encoder.load_state_dict(start, strict=False)
+
+
+@torch.no_grad()
+def start_from_co_visits(model: Model, log: Log, train: TrainConfig, signals: SignalConfig) -> None:
+    """Embed the graph of what is liked together, and let the items that it has start there."""
+    from model_core.graph.co_visits import pairs_in_order, spectral_embedding
+
+    liked = np.flatnonzero(log.positive & (log.items < log.n_items))[-train.most_targets :]
+    by_user = liked[np.argsort(log.users[liked], kind="stable")]
+    pairs = pairs_in_order(
+        log.users[by_user], log.items[by_user], log.n_items,
+        window=signals.window, decay=signals.pair_decay,
+    )  # fmt: skip
+    model.encoder.begin_at(
+        model.inputs["id_rows"], torch.as_tensor(spectral_embedding(pairs, model.encoder.config.dim))
+    )

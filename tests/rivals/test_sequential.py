@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from model_core.graph.co_visits import pairs_in_order
 from model_core.network.config import ModelConfig
 from model_core.signals.co_visitation import WEIGHT_UNIT, CoVisitation, sparse_scores, total_popularity
 from model_core.signals.co_visitation_reads import previous_items
@@ -21,7 +22,7 @@ from tests.benchmarks.rivals.sequences import (
     target_ranks,
 )
 from tests.benchmarks.rivals.sequential import HistoryModel, SequentialConfig, SequentialTrainer, score_users
-from tests.benchmarks.rivals.sequential_signals import blend, fit_blend, fit_signals, pairs_in_order
+from tests.benchmarks.rivals.sequential_signals import blend, fit_blend, fit_signals
 
 N_ITEMS = 12
 
@@ -75,7 +76,7 @@ def test_pairs_both_ways_are_what_the_worker_counts() -> None:
     whole = np.full(one.shape, WEIGHT_UNIT)
     found = sparse_scores([part], one, whole, total_popularity([part], N_ITEMS))
     counted = scatter(found, N_ITEMS) * np.sqrt(train.popularity() + 10)
-    both = pairs_in_order(train, 20, 0.9)
+    both = pairs_in_order(users, train.items, N_ITEMS, window=20, decay=0.9)
     np.testing.assert_allclose((both + both.T).toarray(), counted, rtol=0.01, atol=0.05)
 
 

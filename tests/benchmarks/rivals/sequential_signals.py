@@ -14,6 +14,7 @@ from scipy import optimize, sparse
 
 from model_core.data.batches import SparseRows
 from model_core.data.vocabulary import Edges
+from model_core.graph.co_visits import pairs_in_order
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import DENSE_ITEMS, Ease, fit_ease
 from model_core.signals.sparse import scatter
@@ -84,33 +85,16 @@ def fit_signals(
         EASE inverts a dense matrix over all items, and is left out where they are more.
     """
     config = config or SignalConfig()
-    ease = None
+    ease, users = None, np.repeat(np.arange(len(train), dtype=np.int32), np.diff(train.bounds))
     if train.n_items <= max_ease_items:
-        users = np.repeat(np.arange(len(train), dtype=np.int32), np.diff(train.bounds))
         ease = fit_ease(users, train.items.astype(np.int32), train.n_items, penalty=config.ease_penalty)
     return SequenceSignals(
         config,
         train.popularity().astype(np.float32),
-        pairs_in_order(train, config.window, config.pair_decay),
+        pairs_in_order(users, train.items, train.n_items, window=config.window, decay=config.pair_decay),
         None if edges is None else _unit_attributes(edges),
         ease,
     )
-
-
-def pairs_in_order(train: Sequences, window: int, decay: float) -> sparse.csr_matrix:
-    """Weights of item pairs: ``decay ** (d - 1)`` for each time the second came d events after the first.
-
-    Added to its transpose, it is what `CoVisitation` counts.
-    """
-    user = np.repeat(np.arange(len(train)), np.diff(train.bounds))
-    shape = (train.n_items, train.n_items)
-    total = sparse.csr_matrix(shape, dtype=np.float32)
-    for distance in range(1, min(window, len(train.items) - 1) + 1):
-        same = user[distance:] == user[:-distance]
-        first, second = train.items[:-distance][same], train.items[distance:][same]
-        weight = np.full(len(first), decay ** (distance - 1), np.float32)
-        total = total + sparse.csr_matrix((weight, (first, second)), shape)
-    return total
 
 
 def _weighted(recent: Rows, decay: float, n_items: int) -> sparse.csr_matrix:

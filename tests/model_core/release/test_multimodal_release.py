@@ -10,7 +10,7 @@ from model_core.data.datasets import Dataset, Item, load_recbole
 from model_core.graph.node_embeddings import FAMILIES
 from model_core.inputs.corpus import Corpus, make_corpus
 from model_core.inputs.replay import item_batch
-from model_core.network.config import FUSIONS, GRAPH_EMBEDDINGS, TrainConfig
+from model_core.network.config import CO_VISITS, FUSIONS, GRAPH_EMBEDDINGS, TrainConfig
 from model_core.network.fusion import MODES
 from model_core.release.scorer import Scorer
 from model_core.training.train import train_release
@@ -105,4 +105,4 @@ def test_a_folder_may_hold_embeddings(tmp_path: Path) -> None:
 
 def test_the_configuration_names_every_way_there_is() -> None:
     assert FUSIONS == MODES
-    assert ("none", *FAMILIES) == GRAPH_EMBEDDINGS
+    assert ("none", CO_VISITS, *FAMILIES) == GRAPH_EMBEDDINGS
