@@ -6,10 +6,10 @@ A user's last item is the test, the one before it the validation. All is fitted 
 at the test, the validation item is part of the history that is read. Items of the history are not ranked, as
 in the code of the published figures (it sets their scores to 0). Models end by NDCG@20 on the validation,
 EASE's penalty is chosen there, and the weights of the blend with counts are fitted there. "ours" is the
-history encoder and the item encoder of a release, trained on the order alone; "sasrec" is trained by the same
-loss and in the same steps. What is done is kept in the folder --out, by data, model and seed, and read back
-from there: delete it to measure again. A training that is killed goes on after its last whole epoch. The
-figures are written to --json.
+history encoder and the item encoder of a release, begun at co-visits where the recipe says so and trained
+on the order alone; "sasrec" is trained by the same loss and in the same steps. What is done is kept in the
+folder --out, by data, model and seed, and read back from there: delete it to measure again. A training that
+is killed goes on after its last whole epoch. The figures are written to --json.
 """
 
 import gzip
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from model_core.data.batches import SparseRows
 from model_core.data.vocabulary import Edges
 from model_core.evaluation.topn import estimate, paired_difference
+from model_core.graph.co_visits import pairs_in_order, spectral_embedding
 from model_core.network.config import ModelConfig
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import fit_ease
@@ -73,12 +74,15 @@ FILES = {"lastfm": "s3rec/LastFM", "beauty": "s3rec/Beauty", "ml-1m": "ml-1m-seq
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is chosen by data: attributes an item has, events read, layers, dropout; how a model trains."""
+    """What is chosen by data: attributes an item has, events read, width, layers, dropout, whether the ids of
+    ours begin at co-visits; how a model trains."""
 
     attributes: int
     length: int
+    dim: int
     layers: int
     dropout: float
+    co_visits: bool
     read_decay: float
     train: SequentialConfig
 
@@ -86,15 +90,17 @@ class Recipe:
 # Few and short histories need smaller steps, and more of what they say hidden; long ones fewer of a step.
 RECIPES = {
     "lastfm": Recipe(
-        attributes=16, length=50, layers=2, dropout=0.5, read_decay=0.85,
+        attributes=16, length=50, dim=64, layers=2, dropout=0.5, co_visits=False, read_decay=0.85,
         train=SequentialConfig(negatives=1024, power=0.5, batch=32, epochs=60, patience=10),
     ),
     "beauty": Recipe(
-        attributes=6, length=50, layers=2, dropout=0.2, read_decay=0.6,
-        train=SequentialConfig(negatives=1024, power=0.5, batch=64, epochs=14, patience=14),
+        attributes=6, length=50, dim=128, layers=1, dropout=0.4, co_visits=True, read_decay=0.6,
+        train=SequentialConfig(
+            negatives=1024, power=0.5, batch=64, epochs=4, patience=4, learning_rate=1.5e-3
+        ),
     ),
     "ml-1m": Recipe(
-        attributes=6, length=200, layers=2, dropout=0.1, read_decay=0.85,
+        attributes=6, length=200, dim=64, layers=2, dropout=0.1, co_visits=False, read_decay=0.85,
         train=SequentialConfig(negatives=512, power=0.5, batch=16, epochs=20, patience=20),
     ),
 }  # fmt: skip
@@ -215,10 +221,15 @@ def trained(
     torch.manual_seed(seed)
     made: HistoryModel | SasRec
     if model.startswith("sasrec"):
-        made = SasRec(data.train.n_items, layers=recipe.layers, length=recipe.length, dropout=recipe.dropout)
+        made = SasRec(
+            data.train.n_items, dim=recipe.dim, layers=recipe.layers, length=recipe.length,
+            dropout=recipe.dropout,
+        )  # fmt: skip
     else:
-        sizes = ModelConfig(history_length=recipe.length, layers=recipe.layers, text_dim=1)
+        sizes = ModelConfig(history_length=recipe.length, dim=recipe.dim, layers=recipe.layers, text_dim=1)
         made = HistoryModel(sizes, data.edges, attributes=model == "ours", dropout=recipe.dropout)
+        if recipe.co_visits:
+            begin_at_co_visits(made, data.train)
     config = replace(recipe.train, seed=seed, epochs=min(recipe.train.epochs, epochs or recipe.train.epochs))
     if model == "sasrec binary":
         config = replace(config, loss="binary")
@@ -232,6 +243,15 @@ def trained(
     best = int(np.argmax(history))
     note = f"best epoch {best} of {len(history)}, validation NDCG@20 {history[best]:.4f}"
     return made, note, np.array(trainer.spent)
+
+
+def begin_at_co_visits(model: HistoryModel, train: Sequences) -> None:
+    """Let the ids begin where a release with the recipe's ``graph_embedding = "co-visits"`` lets them."""
+    users = np.repeat(np.arange(len(train)), np.diff(train.bounds))
+    pairing = SignalConfig()
+    pairs = pairs_in_order(users, train.items, train.n_items, window=pairing.window, decay=pairing.pair_decay)
+    vectors = torch.as_tensor(spectral_embedding(pairs, model.encoder.config.dim))
+    model.encoder.begin_at(torch.arange(1, train.n_items + 1), vectors)
 
 
 def now() -> Seconds:
