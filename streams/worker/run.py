@@ -19,6 +19,7 @@ log = logging.getLogger("slatestream")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOP_TIMEOUT_S = 30.0
+CRASH_TIMEOUT_S = 5.0  # then nothing is to be flushed or answered, and others wait for the partitions
 T = TypeVar("T")
 
 
@@ -59,10 +60,15 @@ async def _run(settings: Settings, beside: Beside | None) -> int:
         if starting in done:
             starting.result()
             await asyncio.wait(waiting - {starting}, return_when=asyncio.FIRST_COMPLETED)
+        app.parts.partitions.begin_to_stop()
         stopping = asyncio.ensure_future(app.stop())
-        await asyncio.wait({stopping}, timeout=STOP_TIMEOUT_S)
+        timeout_s = CRASH_TIMEOUT_S if app.crash_reason is not None else STOP_TIMEOUT_S
+        await asyncio.wait({stopping}, timeout=timeout_s)
         if not stopping.done():
-            log.error("not stopped within %.0f s; what was not committed will be read again", STOP_TIMEOUT_S)
+            log.error(
+                "not stopped within %.0f s; what was not committed will be read again", timeout_s,
+                exc_info=app.crash_reason,
+            )  # fmt: skip
             _leave(1)
         stopping.result()
     finally:

@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import threading
+from types import SimpleNamespace
 
 import pytest
+from aiokafka.errors import KafkaError
 
 from streams.kafka import closing
+from streams.settings import Settings
 from streams.worker import run
 from streams.worker.run import end_the_rest
 
@@ -50,3 +53,51 @@ def test_a_thread_that_waits_is_not_waited_for() -> None:
         return ended
 
     assert not asyncio.run(main())
+
+
+class Crashed:
+    """An application that crashes at its start, and waits in vain while it is stopped."""
+
+    def __init__(self) -> None:
+        self.parts = SimpleNamespace(
+            partitions=SimpleNamespace(begin_to_stop=lambda: self.said.append("begun"))
+        )
+        self.said: list[object] = []
+        self.crash_reason: BaseException | None = None
+        self._crashed = asyncio.Event()
+
+    async def start(self) -> None:
+        self.crash_reason = KafkaError("no right to Read")
+        self._crashed.set()
+
+    async def stop(self) -> None:
+        self.said.append("stop")
+        await asyncio.Event().wait()
+
+    async def stop_http(self) -> None:
+        """Nothing answers."""
+
+
+async def test_a_worker_that_crashed_is_not_ready_at_once_and_ends_soon_whatever_it_waits_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Crashed()
+
+    def leave(code: int) -> None:
+        app.said.append(code)
+        raise SystemExit
+
+    monkeypatch.setattr(run, "create_app", lambda *_: app)
+    monkeypatch.setattr(run, "load_without_compiler", lambda: None)
+    monkeypatch.setattr(run, "live_release", live_release)
+    monkeypatch.setattr(run, "CRASH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(run, "_leave", leave)
+    with pytest.raises(SystemExit):
+        await run._run(Settings(), None)
+    assert app.said == ["begun", "stop", 1]
+    assert "not stopped within 0 s" in caplog.text
+    assert "no right to Read" in caplog.text
+
+
+async def live_release(settings: Settings) -> None:
+    """Nothing was promoted."""
