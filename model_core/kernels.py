@@ -1,11 +1,11 @@
-"""What compiled loops share: how to compile what they call, prefetching, and a logarithm."""
+"""What compiled loops share: how to compile what they call, prefetching, copying bytes, and a logarithm."""
 
 from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 # Numba counts who refers to an array by atomic operations, several for each array of each call, unless told
@@ -34,6 +34,24 @@ def _prefetch(typing_context: Any, array: Any, byte: Any) -> Any:
 # outside of the array is no error. Reading ahead holds up what comes after it as soon as a few hundred
 # instructions wait for memory; this does not.
 prefetch: Any = intrinsic(_prefetch)
+
+
+def _copy_bytes(typing_context: Any, out: Any, at: Any, source: Any, there: Any, size: Any) -> Any:
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        places: list[Any] = []
+        for k in (0, 2):
+            data = context.make_array(signature.args[k])(context, builder, arguments[k]).data
+            places.append(builder.gep(builder.bitcast(data, ir.IntType(8).as_pointer()), [arguments[k + 1]]))
+        cgutils.raw_memcpy(builder, places[0], places[1], arguments[4], 1)  # type: ignore[no-untyped-call]
+        return context.get_constant(types.intp, 0)
+
+    return types.intp(out, types.intp, source, types.intp, types.intp), code
+
+
+# copy_bytes(out, at, source, there, size) copies bytes of a contiguous array into another one; positions and
+# size are in bytes. All of them must be there. A size that is a constant is a move or two.
+copy_bytes: Any = intrinsic(_copy_bytes)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})

@@ -13,6 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.kernels import copy_bytes
 from model_core.signals.horizons import MOMENTS
 from streams.kafka.packed_rows import END, KEY, VALUE
 from streams.state.profile_kernels import CHUNK_SLOT, EVENTS, FIRST, NAME_END, SIZE, Chunks
@@ -95,8 +96,7 @@ def _put_text_size(out: Data, at: int, size: int) -> int:
 def _put_column(out: Data, at: int, column: Data, size: int) -> int:
     """Write `size` bytes as a binary."""
     at = _put_bin_size(out, at, size)
-    for k in range(size):
-        out[at + k] = column[k]
+    copy_bytes(out, at, column, 0, size)
     return at + size
 
 
@@ -104,9 +104,8 @@ def _put_column(out: Data, at: int, column: Data, size: int) -> int:
 def _put_keys(out: Data, at: int, keys: Data, rows: Rows, size: int) -> int:
     """Write the keys of items as a binary."""
     at = _put_bin_size(out, at, 8 * size)
-    for k in range(size):
-        for j in range(8):
-            out[at + j] = keys[rows[k], j]
+    for row in rows[:size]:
+        copy_bytes(out, at, keys, 8 * np.int64(row), 8)
         at += 8
     return at
 
@@ -185,10 +184,8 @@ def pack_covisits(
         begin, size = bounds[i], bounds[i + 1] - bounds[i]
         end = _put_keys(out, end, item_keys, others[begin:], size)
         end = _put_bin_size(out, end, 4 * size)
-        for k in range(begin, begin + size):
-            for j in range(4):
-                out[end + j] = counts[k, j]
-            end += 4
+        copy_bytes(out, end, counts, 4 * begin, 4 * size)
+        end += 4 * size
         end = _put_column(out, end, moments[i], moments.shape[1])
         spans[i, END] = end
     return end

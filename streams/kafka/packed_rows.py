@@ -12,6 +12,7 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
+from model_core.kernels import copy_bytes
 from streams.kafka.columns import HEADER
 
 Data = NDArray[np.uint8]
@@ -195,11 +196,9 @@ def write_records(data: Data, spans: Spans, begin: int, out: Data, at: int) -> t
         out[at + 1] = 0  # after the batch's time
         at = _put_varint(out, at + 2, delta)
         at = _put_varint(out, at, value - key)
-        for k in range(key, value):
-            out[at + k - key] = data[k]
+        copy_bytes(out, at, data, key, value - key)
         at = _put_varint(out, at + value - key, end - value)
-        for k in range(value, end):
-            out[at + k - value] = data[k]
+        copy_bytes(out, at, data, value, end - value)
         at += end - value
         out[at] = 0  # headers
         at += 1
