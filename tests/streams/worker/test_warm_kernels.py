@@ -4,7 +4,7 @@ import sys
 # Kernels that only other kernels call are compiled into these.
 CHECK = """
 from numba.core.registry import CPUDispatcher
-from model_core.signals import co_visitation_kernels, co_visitation_reads
+from model_core.signals import co_visitation_kernels, co_visitation_reads, retraction
 from streams.serving import allowed_rows
 from streams.state import fold_kernels, history_kernels, id_table, item_index, people, profile_kernels
 from streams.why import kernels as why
@@ -13,7 +13,7 @@ from streams.worker.warm_kernels import warm
 warm()
 for module in (
     allowed_rows, co_visitation_kernels, co_visitation_reads, fold_kernels, history_kernels, id_table,
-    item_index, people, profile_kernels, why,
+    item_index, people, profile_kernels, retraction, why,
 ):
     for name, kernel in vars(module).items():
         inner = name.startswith("_") and module.__name__.endswith("kernels")
