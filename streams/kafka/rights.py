@@ -11,10 +11,10 @@ STATE = ("item-state", "user-state", "policy-state")
 WRITTEN = (*STATE, "recommendations", "feedback", "dead-letters", "model-releases")
 NOT_READ = ("dead-letters",)
 """Slates are read, for those that are still open after a restart and for who asks once more; feedback, for
-what the slates of a canary have earned."""
+what the slates of a canary have earned, and what those of erased users have taught."""
 SPARED = {("feedback", "Read"), ("model-releases", "Write"), *((name, "DescribeConfigs") for name in TOPICS)}
-"""Without these it serves: no canary is decided, what becomes of a release is in the log only, and nobody is
-told of topics whose settings lose records."""
+"""Without these it serves: no canary is decided, what erased users taught stays, what becomes of a release is
+in the log only, and nobody is told of topics whose settings lose records."""
 NO_RIGHT = "the worker's user has no right to"
 CODES = {"Read": 3, "Write": 4, "Describe": 8, "DescribeConfigs": 10}
 

@@ -16,6 +16,7 @@ from streams.state.rows import Erased, Life, erased_key
 from streams.state.shard import Shard
 from streams.state.taught import Taught
 
+MOST_RECENT = 20_000  # slates that may be taken out with a user, of all users: 200 MB at most
 LATE_CLOSE_MS = 3_600_000  # a worker's flush may close slates so much later than a fold of the logs does
 
 
@@ -50,7 +51,7 @@ class Erasing:
         self._due: list[tuple[int, bytes, Erased]] = []  # by click
         self._marks: dict[bytes, Erased] = {}  # as they were told
         self._users: dict[bytes, str] = {}  # known ids of those who have marks
-        self._recent: deque[_Shown] = deque()
+        self._recent: deque[_Shown] = deque(maxlen=MOST_RECENT)
         self._of_marked: dict[bytes, list[_Shown]] = {}
 
     @property
@@ -79,7 +80,7 @@ class Erasing:
                     in_time &= step.lives == done.lives
         if told:
             self.meet(self.shard.profiles.user_ids())
-            recent, self._recent = self._recent, deque()
+            recent, self._recent = self._recent, deque(maxlen=MOST_RECENT)
             for shown in recent:
                 self._keep(shown)
         return in_time

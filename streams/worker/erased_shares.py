@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from aiokafka.errors import KafkaError
 
 from streams.clock import Clock
 from streams.durability.restore import features_of
@@ -18,6 +21,7 @@ log = logging.getLogger(__name__)
 HOUR_MS = 3_600_000
 SLICE = 256  # records looked at between two looks at the event loop: half a millisecond
 ARMS_AT_ONCE = 32  # subtracted likewise
+RETRY_S = 60.0
 AT_ONCE = 1000  # slates that wait for corrections
 
 
@@ -50,9 +54,12 @@ class ErasedShares:
         self._flush = flush
         self._patience_ms = within_hours * HOUR_MS / 2
         self._clock = clock
+        self._paused_until_s = -math.inf
 
     async def sweep(self) -> None:
         """Do what is due, one partition after the other."""
+        if self._clock.monotonic() < self._paused_until_s:
+            return
         for shard in self._shards():
             unsettled = dict(shard.profiles.erasures.unsettled)
             if any(self._is_due(mark) for mark in unsettled.values()):
@@ -64,7 +71,15 @@ class ErasedShares:
 
     async def settle(self, shard: Shard, marks: Mapping[bytes, Erased]) -> None:
         """Take out what users taught in the lives that their marks have, by keys."""
-        taught = await self._taught(shard, marks)
+        try:
+            taught = await self._taught(shard, marks)
+        except (KafkaError, AssertionError) as error:  # the latter is aiokafka's, where no broker is named
+            log.error(
+                "partition %d: what %d erased users taught stays in what policies have learned for now: %s "
+                "cannot be read: %r", shard.partition, len(marks), self._topic, error,
+            )  # fmt: skip
+            self._paused_until_s = self._clock.monotonic() + RETRY_S
+            return
         async with shard.lock:  # no flush writes the marks without the sums
             if shard.dropped:
                 return

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from aiokafka.errors import TopicAuthorizationFailedError
 
 from streams.kafka.partitioner import partition_of
 from streams.state.item_index import ItemIndex
@@ -136,3 +137,29 @@ async def test_what_is_left_is_what_the_others_did(make_memory: MakeMemory, over
         assert there.parts.tolist() == wanted.parts.tolist()
         for one, other in ((there.gram, wanted.gram), (there.moment, wanted.moment)):
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-9 * np.abs(other).max())
+
+
+async def test_a_worker_that_may_not_read_feedback_says_so_and_tries_again(
+    make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise TopicAuthorizationFailedError("feedback")
+
+    memory = make_memory(policy="thompson")
+    async with memory.worker() as worker:
+        await traffic(memory, worker, 0, 30)
+        memory.events.erase(USER)
+        await worker.deliver("users")
+        shard, shares = await shard_of(worker), worker.parts.erased_shares
+        await shares.sweep()
+        assert shard.profiles.erasures.unsettled  # it has not waited for half of its time
+        memory.clock.move(13 * HOUR)
+        with monkeypatch.context() as without_right:
+            without_right.setattr(MemoryLog, "read", refused)
+            await shares.sweep()
+        assert "feedback cannot be read" in caplog.text
+        await shares.sweep()
+        assert shard.profiles.erasures.unsettled
+        memory.clock.move(60_000)
+        await shares.sweep()
+        assert not shard.profiles.erasures.unsettled
