@@ -1,8 +1,8 @@
 """Item co-visitation counts: which items the same users respond to, kept in bounded memory.
 
-An event is paired with the `window` events of its user before it, both ways; the one at distance d adds
-``pair_decay ** (d - 1)``, times `pair_other` unless both are positive (as
-`model_core.signals.sample_signals` replays it).
+An event is paired with the `window` events of its user before it; the one at distance d adds
+``pair_decay ** (d - 1)``, times `pair_other` unless both are positive, to the row of the earlier item, and
+`pair_back` times as much to the event's own (as `model_core.signals.sample_signals` replays it).
 
 Every item row keeps up to `neighbours` counters under Unbiased Space Saving (Ting 2018, "Data sketches
 for disaggregated subset sum and frequent item estimation", section 4): when there is no free counter the
@@ -50,7 +50,7 @@ class CoVisitation:
     ----------
     neighbours
         Counters an item may have, rounded up to 16 times a power of two, at most 4096.
-    window, pair_decay, pair_other
+    window, pair_decay, pair_other, pair_back
         How events are paired; the defaults are those of `model_core.signals.config.SignalConfig`.
     bound
         For whoever pairs events: how much a user counts.
@@ -63,6 +63,7 @@ class CoVisitation:
         window: int = 20,
         pair_decay: float = 0.9,
         pair_other: float = 0.35,
+        pair_back: float = 1.0,
         bound: Bound = NO_BOUND,
     ) -> None:
         if not 1 <= neighbours <= MAX_NEIGHBOURS:
@@ -72,9 +73,11 @@ class CoVisitation:
         for name, value in (("pair_decay", pair_decay), ("pair_other", pair_other)):
             if not 0 < value <= 1:
                 raise ValueError(f"{name} must be in (0, 1], got {value}")
+        if not 0 <= pair_back <= 1:
+            raise ValueError(f"pair_back must be in [0, 1], got {pair_back}")
         self.window = window
         self.bound = bound
-        self.pair_weights = pair_weights(window, pair_decay, pair_other)
+        self.pair_weights = pair_weights(window, pair_decay, pair_other, pair_back)
         max_level = max(0, (neighbours - 1) // groups.GROUP).bit_length()
         self.neighbours = groups.GROUP << max_level
         self.n_items = 0
@@ -312,10 +315,15 @@ class CoVisitation:
             self.make_room()
 
 
-def pair_weights(window: int, pair_decay: float, pair_other: float) -> NDArray[np.int32]:
-    """Weights of a pair at each distance, in units: (2, window) int32; row 1 when both are positive."""
+def pair_weights(window: int, pair_decay: float, pair_other: float, pair_back: float) -> NDArray[np.int32]:
+    """Weights of a pair at each distance, in units, 0 = none: (2, 2, window) int32.
+
+    First of what the earlier item is followed by, then the other way round; row 1 when both are positive.
+    """
     decay = pair_decay ** np.arange(window) * groups.UNIT
-    return np.maximum(np.rint((decay * pair_other, decay)), 1).astype(np.int32)
+    along = np.maximum(np.rint((decay * pair_other, decay)), 1)
+    back = np.maximum(np.rint(pair_back * along), 1 if pair_back else 0)
+    return np.stack((along, back)).astype(np.int32)
 
 
 def sparse_scores(

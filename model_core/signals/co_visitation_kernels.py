@@ -2,6 +2,7 @@
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from model_core.kernels import inner, prefetch
 from model_core.signals.horizons import HALF_LIVES_MS
@@ -88,12 +89,12 @@ def observe(
     windows_positive: Flags,
     offsets: Cells,
     event_times: Cells,
-    weights: Windows,
+    weights: NDArray[np.int32],
     begin: int,
 ) -> int:
     """Fold events from `begin` on; return where it stopped, short of the end when groups run out.
 
-    weights : (2, W) int32, in units, of a pair at each distance; row 1 when both are positive
+    weights : (2, 2, W) int32, of `co_visitation.pair_weights`
     """
     groups, start, level, low_bits, applied, popularity, rates, times, dirty, dirty_rows, heap = t
     behind = np.empty(windows.shape[1], np.bool_)
@@ -116,11 +117,12 @@ def observe(
             other = windows[event, k]
             if other == item:
                 continue
-            weight = weights[1 if positive[event] and windows_positive[event, k] else 0, k]
-            if fresh:
-                count_pair(groups, start, level, low_bits, heap, item, other, weight, offset)
+            both = 1 if positive[event] and windows_positive[event, k] else 0
+            along, back = weights[0, both, k], weights[1, both, k]
+            if fresh and back > 0:
+                count_pair(groups, start, level, low_bits, heap, item, other, back, offset)
             if behind[k]:
-                count_pair(groups, start, level, low_bits, heap, other, item, weight, offset)
+                count_pair(groups, start, level, low_bits, heap, other, item, along, offset)
                 _touch(applied, dirty, dirty_rows, heap, other, offset)
         if fresh:
             popularity[item] += positive[event]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from model_core.robust.influence import Bound
@@ -12,10 +12,12 @@ MAX_NEIGHBOURS = 4096
 UNTOLD = {
     "depth": 1009, "affinity_positives": 50, "affinity_half_life_ms": 2_592_000_000, "neighbours": 256,
     "influence_per_hour": 100, "surge_bound": 3.0,
-    "popularity_half_life_ms": 0, "low_pass": 0.0, "read_temper": 0.0,
+    "popularity_half_life_ms": 0, "low_pass": 0.0, "read_temper": 0.0, "pair_back": 1.0,
 }  # fmt: skip
 """Of releases whose manifest does not say: they were trained when these were the only values, and before
 users and surges were bounded, which they are in what is served all the same."""
+ORDERED: dict[str, Any] = {"pair_decay": 0.5, "pair_back": 0.0, "read_decay": 0.5}
+"""Of co-visits in order: near events count far more, and only what came later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +26,8 @@ class SignalConfig:
 
     The last `depth` events of a user count, and of those the ones whose item is described; see
     `model_core.signals.pasts`. An event pairs its item with those of the user's `window` events before it;
-    the d-th event before adds ``pair_decay ** (d - 1)``, times `pair_other` unless both are positive. The
+    the d-th event before adds ``pair_decay ** (d - 1)``, times `pair_other` unless both are positive, to what
+    C says of its item after the earlier one, and `pair_back` times as much to the earlier one after it. The
     signal of item i is ``sum_r read_decay ** r * (1 or read_other) * rarity(h_r) * C[h_r, i] /
     sqrt(popularity_i + 10)`` over the user's `read_window` last events h_r, r = 0 the most recent, 1 for a
     positive one, with the `popularity.rarity` of what was met; beside it goes ``log1p(popularity_i)``,
@@ -43,6 +46,8 @@ class SignalConfig:
     window: int = 20
     pair_decay: float = 0.9
     pair_other: float = 0.35
+    pair_back: float = 1.0
+    """How much a pair counts against its order: at 1 items are met together, at 0 one after the other."""
     influence_per_hour: int = 100
     """Events of a user an hour that count in what users share, an item once; 0 = all count. See
     `model_core.robust.influence`."""
@@ -85,8 +90,9 @@ class SignalConfig:
         for name in ("pair_decay", "pair_other"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
-        if not 0 <= self.read_temper <= 1:
-            raise ValueError(f"read_temper must be in [0, 1], got {self.read_temper}")
+        for name in ("pair_back", "read_temper"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
 
     @classmethod
     def read(cls, described: Mapping[str, Any]) -> "SignalConfig":
@@ -111,9 +117,24 @@ class SignalConfig:
         return HALF_LIVES_MS.index(half_life_ms) if half_life_ms else -1
 
     @property
+    def order(self) -> dict[str, Any]:
+        """The parameters that say how much the order of events counts in co-visits."""
+        return {name: getattr(self, name) for name in ORDERED}
+
+    @property
+    def in_order(self) -> bool:
+        """Whether co-visits with an item are rather of what follows it than of what goes before."""
+        return self.pair_back < 1.0
+
+    def ordered(self) -> "SignalConfig":
+        """Return a copy whose co-visits are of what soon follows what; as it is if it says anything else."""
+        return replace(self, **ORDERED) if self.order == SignalConfig().order else self
+
+    @property
     def pairing(self) -> dict[str, Any]:
         """The parameters of pairs, as `CoVisitation` takes them."""
         return {
             "window": self.window, "pair_decay": self.pair_decay, "pair_other": self.pair_other,
+            "pair_back": self.pair_back,
             "bound": Bound.of(self.influence_per_hour, kept=self.depth, window=self.window),
         }  # fmt: skip

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from model_core.training.fit import Report, Watch
 from model_core.training.linear import with_linear
 from model_core.training.networks import fit_model, fit_widths, members_of
 from model_core.training.plots import plot_calibration, plot_learning_curve, plot_recall_by_popularity
-from model_core.training.recency import with_half_life
+from model_core.training.recency import order_ranks_better, with_half_life
 from model_core.training.together import ALONE, Together
 from model_core.training.warm_start import Start, save_weights
 
@@ -100,6 +100,9 @@ def train_release(
             differences, weights_sha256 = _export(folder, fitted, corpus, text_encoder)
             report("export", 1.0)
         training = _said_of_training(fitted, corpus, until, weights_sha256) | dict(said or {})
+        if start is None:  # else it counts as the training before did
+            log = corpus.log.first(fitted.split)
+            training["order_ranks_better"] = order_ranks_better(fitted.signals, corpus, log, len(log) // 2)
         with _timed(seconds, "evaluate"):
             report("evaluate", 0.0)
             _evaluate(folder, fitted, corpus, dict(weights), training, differences)
@@ -170,7 +173,7 @@ def _fit(
     if not 0.0 < until <= 1.0:
         raise ValueError(f"until must be in (0, 1], got {until}")
     split = int((until if until < 1.0 else 1.0 - HELD_OUT) * len(corpus.log))
-    signals = _chosen(signals, corpus, split, train, together)
+    signals = _chosen(signals, corpus, split, train, start, together)
     version = "" if start is None else start.version
     checkpoint = Checkpoint(
         out.with_name(out.name + ".checkpoint"),
@@ -240,14 +243,24 @@ def _evaluate(
 
 
 def _chosen(
-    signals: SignalConfig, corpus: Corpus, split: int, train: TrainConfig, together: Together
+    signals: SignalConfig,
+    corpus: Corpus,
+    split: int,
+    train: TrainConfig,
+    start: Start | None,
+    together: Together,
 ) -> SignalConfig:
-    """Return a copy with what later interactions decide."""
+    """Return a copy with what later interactions decide.
+
+    Co-visits are counted as the training before counted them: workers have those counts.
+    """
 
     def chosen() -> dict[str, Any]:
         log, found = corpus.log.first(split), signals
         if train.choose_half_life and not found.popularity_half_life_ms:
             found = with_half_life(found, corpus, log, split // 2)
+        if start is not None and found.order == SignalConfig().order:
+            found = replace(found, **start.signals.order)
         if train.choose_linear:
             found = with_linear(found, log, int((1.0 - train.calibration) * split))
         return asdict(found)

@@ -16,6 +16,7 @@ from model_core.inputs.corpus import Corpus
 from model_core.network.attention import Block
 from model_core.network.model import Model
 from model_core.release.folder import WEIGHTS, read_release
+from model_core.signals.config import SignalConfig
 
 TABLES = {"items": "item_rows", "entities": "entity_rows", "relations": "relation_rows"}
 FITTED_LAST = ("encoder.met", "encoder.content.", "ranker.platt")
@@ -36,6 +37,7 @@ class Start:
     until_ms : time of the latest event that it learned from
     text_encoder : fingerprint of what encoded its texts, "" where nothing did
     actions : in the order of its rows
+    signals : of its release
     """
 
     version: str
@@ -44,6 +46,7 @@ class Start:
     until_ms: int
     text_encoder: str = ""
     actions: tuple[str, ...] = ()
+    signals: SignalConfig = SignalConfig()
 
     def since(self, corpus: Corpus) -> int:
         """Row of a log from which on its events are new: the first one where none of its items is known."""
@@ -135,8 +138,9 @@ def read_start(folder: Path) -> Start | None:
         return None
     names = Vocabulary(release.item_rows, release.entity_rows, release.relation_rows)
     return Start(
-        release.version, weights, names, int(until_ms), release.text_encoder_fingerprint, release.actions
-    )
+        release.version, weights, names, int(until_ms), release.text_encoder_fingerprint, release.actions,
+        release.signals,
+    )  # fmt: skip
 
 
 def of_member(start: Start, number: int) -> Start:

@@ -16,6 +16,7 @@ from streams.commands.train_text import METRICS as TEXT_METRICS
 from streams.commands.training_curves import curves
 from streams.commands.training_result import show, surely_better
 from streams.errors import SlatestreamError
+from streams.items.reading import signals_asked
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -137,13 +138,14 @@ def _train(
             if not recipe.privacy.promised:  # else there is no network
                 help_training(
                     corpus, settings.actions, options.out, together, until=options.until, config=recipe.model,
-                    train=recipe.train, signals=recipe.signals, start=start, device=options.device,
+                    train=recipe.train, signals=signals_asked(recipe.signals, settings), start=start,
+                    device=options.device,
                 )  # fmt: skip
             return None
         if recipe.privacy.promised:
             return train_private(
                 corpus, settings.actions, options.out, recipe.privacy, config=recipe.model,
-                signals=recipe.signals, text_encoder=encoder, report=stages.report,
+                signals=signals_asked(recipe.signals, settings), text_encoder=encoder, report=stages.report,
             )  # fmt: skip
         return train_release(
             corpus,
@@ -152,7 +154,7 @@ def _train(
             until=options.until,
             config=recipe.model,
             train=recipe.train,
-            signals=recipe.signals,
+            signals=signals_asked(recipe.signals, settings),
             text_encoder=encoder,
             start=start,
             said={} if start is None else {"parent": start.version},

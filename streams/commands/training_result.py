@@ -30,6 +30,12 @@ def show(trained: "Trained", out: Path, console: Console) -> None:
         style = "bold" if name == "slatestream" else ""
         table.add_row(name, f"{row['recall@10']:.4f}", f"{row['ndcg@10']:.4f}", style=style)
     console.print(table)
+    if release.training.get("order_ranks_better"):
+        console.print(
+            "Co-visits that count which item came first would rank these events better. To count them so, "
+            "set covisits_in_order for training, and for workers before their first event.",
+            style="bold yellow",
+        )
     for line in beaten_by(metrics):
         console.print(line, style="bold yellow")
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in trained.seconds.items())

@@ -51,7 +51,7 @@ def fold(
     logs
         By partition, the offset and value of every accepted click, offsets increasing.
     pairing
-        How events are paired: `window`, `pair_decay` and `pair_other` of `CoVisitation`, as of the release.
+        How events are paired: `SignalConfig.pairing` of the release.
     """
     folded = Folded(ItemIndex())
     for partition, log in logs.items():

@@ -16,7 +16,13 @@ def signals_of(settings: Settings) -> SignalConfig:
     """Return how users are read without a release."""
     own = {name: getattr(settings, setting) for setting, name in OF_RELEASE.items()}
     depth = kept_for_sure(settings.history_limit)
-    return SignalConfig(depth=depth, window=min(SignalConfig().window, depth), **own)
+    own |= {"depth": depth, "window": min(SignalConfig().window, depth)}
+    return signals_asked(SignalConfig(**own), settings)
+
+
+def signals_asked(signals: SignalConfig, settings: Settings) -> SignalConfig:
+    """Return signals with co-visits in order, where the settings want that and the signals say nothing."""
+    return signals.ordered() if settings.covisits_in_order else signals
 
 
 def kept_for_sure(history_limit: int) -> int:
@@ -32,7 +38,7 @@ def check_settings(settings: Settings, release: Release) -> None:
     ValueError
         Naming the setting.
     """
-    for setting, name in OF_RELEASE.items():
+    for setting, name in (OF_RELEASE | {"covisits_in_order": "in_order"}).items():
         wanted, got = getattr(release.signals, name), getattr(settings, setting)
         if setting in settings.model_fields_set and got != wanted:
             raise ValueError(f"{setting} must be {wanted}, as in training, or left out, got {got}")

@@ -35,6 +35,12 @@ class StateSettings(BaseModel):
         SignalConfig().neighbours,
         description="Neighbours kept per item and partition, where no release says how many.",
     )
+    covisits_in_order: bool = Field(
+        False,
+        description="Count in co-visits which item came first: for items that are taken one soon after "
+        "another, as news are. `slatestream train` reads it too, and says where it would rank better. Where "
+        "no release says it.",
+    )
     influence_per_hour: Annotated[int, Field(ge=0)] = Field(
         SignalConfig().influence_per_hour,
         description="Events of a user an hour that count in what users share (co-visits, popularity), an "

@@ -26,6 +26,7 @@ from model_core.signals.sample_signals import Log
 from model_core.training.recipe import Recipe, read_recipe
 from streams.commands.training_log import read_topics
 from streams.errors import SlatestreamError, is_memory_fault
+from streams.items.reading import signals_asked
 from streams.items.text_encoder import NO_ENCODER, named_encoder, release_encoder
 from streams.learning.learned import SCHEMA_VERSION, Learned, encode_learned
 from streams.settings import Settings, load_settings
@@ -164,7 +165,7 @@ def _train(
         until=(split + 0.5) / len(corpus.log),
         config=recipe.model,
         train=recipe.train,
-        signals=recipe.signals,
+        signals=signals_asked(recipe.signals, settings),
         text_encoder=encoder if isinstance(encoder, TextEncoder) else None,
         start=start,
         said={"parent": plan.parent, "offsets": [plan.starts, plan.ends], "made_ms": plan.made_ms},

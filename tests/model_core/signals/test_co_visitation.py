@@ -38,8 +38,8 @@ def cut(events, begin=None, end=None):
     return [column[begin:end] for column in events]
 
 
-def make(neighbours=256, window=5, keys=None):
-    part = CoVisitation(neighbours=neighbours, window=window)
+def make(neighbours=256, window=5, keys=None, pair_back=1.0):
+    part = CoVisitation(neighbours=neighbours, window=window, pair_back=pair_back)
     part.grow(np.arange(N_ITEMS, dtype=np.uint64) if keys is None else keys)
     return part
 
@@ -87,10 +87,24 @@ def log_of(log):
     return Log(users, items, offsets + 1, positive, offsets, 5, N_ITEMS)
 
 
-@given(logs, st.sampled_from([16, 256]), st.sampled_from([0.0, 0.5, 1.0]))
-def test_scores_are_those_that_training_replays(log, neighbours, read_temper):
-    part = make(neighbours, window=20)
-    config = SignalConfig(neighbours=neighbours, influence_per_hour=0, read_temper=read_temper)
+@pytest.mark.parametrize(("back", "there"), [(1.0, 1024), (0.25, 256), (0.0, None), (1e-9, 1)])
+def test_a_pair_counts_less_against_its_order(back, there):
+    part = CoVisitation(window=5, pair_back=back)
+    part.grow(np.arange(N_ITEMS, dtype=np.uint64))
+    part.observe(*columns([(0, 1, True), (0, 2, True)]))
+    rows, popularity, applied = content(part)
+    assert rows[1] == [(2, 1024)]
+    assert rows[2] == ([] if there is None else [(1, there)])
+    assert popularity[:4] == [0, 1, 1, 0]
+    assert applied[:4] == [-1, 1, 1, -1]
+
+
+@given(logs, st.sampled_from([16, 256]), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 0.5, 1.0]))
+def test_scores_are_those_that_training_replays(log, neighbours, read_temper, pair_back):
+    part = make(neighbours, window=20, pair_back=pair_back)
+    config = SignalConfig(
+        neighbours=neighbours, influence_per_hour=0, read_temper=read_temper, pair_back=pair_back
+    )
     items, positive, *windows, offsets = columns(log, window=20)
     part.observe(items, positive, *windows, offsets)
     events, described = log_of([*log, *((user, 0, True) for user in range(5))]), np.ones(N_ITEMS, np.bool_)
@@ -114,7 +128,7 @@ def test_scores_are_those_that_training_replays(log, neighbours, read_temper):
 
 def test_pairing_defaults_are_those_of_training():
     config, part = SignalConfig(), CoVisitation()
-    explicit = CoVisitation(window=config.window, pair_decay=config.pair_decay, pair_other=config.pair_other)
+    explicit = CoVisitation(**config.pairing)
 
     assert part.window == explicit.window
     np.testing.assert_array_equal(part.pair_weights, explicit.pair_weights)
@@ -267,6 +281,7 @@ def test_scores_add_up_over_partitions_and_temper_popularity():
         ({"window": 0}, "window must be at least 1, got 0"),
         ({"pair_decay": 0.0}, r"pair_decay must be in \(0, 1\], got 0.0"),
         ({"pair_other": 1.5}, r"pair_other must be in \(0, 1\], got 1.5"),
+        ({"pair_back": -0.1}, r"pair_back must be in \[0, 1\], got -0.1"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):

@@ -206,7 +206,7 @@ def training_gives(
             {"history_limit": 48, "partitions": 2},
         ),
         (
-            {"depth": 17, "neighbours": 16, "read_window": 4, "window": 15},
+            {"depth": 17, "neighbours": 16, "read_window": 4, "window": 15, "pair_back": 0.0},
             {"history_limit": 32, "partitions": 1},
         ),
     ],

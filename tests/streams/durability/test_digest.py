@@ -229,9 +229,10 @@ def test_a_digest_is_of_one_way_to_pair_events():
             {},
             {"pair_decay": 0.9},
             {"pair_other": 0.9},
+            {"pair_back": 0.5},
             {"window": 2},
             {"bound": Bound()},
             {"bound": Bound(4, 12)},
         )  # fmt: skip
     }
-    assert len(found) == 6
+    assert len(found) == 7

@@ -7,7 +7,7 @@ import pytest
 
 from model_core.release.baseline import BaselineScorer
 from model_core.signals.config import SignalConfig
-from streams.items.reading import check_settings, signals_of
+from streams.items.reading import check_settings, signals_asked, signals_of
 from streams.settings import Settings
 
 RELEASE = replace(
@@ -23,6 +23,10 @@ RELEASE = replace(
         (
             {"affinity_half_life_ms": 7},
             "affinity_half_life_ms must be 1000, as in training, or left out, got 7",
+        ),
+        (
+            {"covisits_in_order": True},
+            "covisits_in_order must be False, as in training, or left out, got True",
         ),
         ({"history_limit": 112}, "history_limit must be at least 128, .* 100 events deep, got 112, .* 97 "),
         ({"actions": {"like": 0.5}}, r"actions must have 'like' of at least 1, .* \(2.0\), got 0.5"),
@@ -46,3 +50,11 @@ def test_without_a_release_the_settings_count_and_their_defaults_are_those_of_tr
     assert signals_of(Settings(history_limit=16)).window == 1
     own = signals_of(Settings(history_limit=64, covisit_neighbours=16, affinity_half_life_ms=5))
     assert own == replace(SignalConfig(), depth=49, neighbours=16, affinity_half_life_ms=5)
+
+
+def test_training_and_a_worker_without_a_release_count_in_order_where_the_settings_say_so() -> None:
+    settings, own = Settings(covisits_in_order=True), SignalConfig(pair_decay=0.7)
+    assert signals_of(settings) == signals_asked(SignalConfig(), settings) == SignalConfig().ordered()
+    assert signals_of(settings).in_order
+    assert signals_asked(own, settings) == own
+    assert signals_asked(SignalConfig(), Settings()) == SignalConfig()
