@@ -2,6 +2,7 @@
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from model_core.kernels import inner
 from model_core.signals.horizons import HALF_LIVES_MS
@@ -79,7 +80,7 @@ def retract(
     windows: Windows,
     windows_positive: Flags,
     event_times: Cells,
-    weights: Windows,
+    weights: NDArray[np.int32],
     changed: Flags,
 ) -> None:
     """Take events out of the rows that have them; parameters as of `co_visitation_kernels.observe`.
@@ -97,9 +98,9 @@ def retract(
                 break
             if other == item:
                 continue
-            weight = weights[1 if positive[event] and windows_positive[event, k] else 0, k]
-            _uncount_pair(groups, start, level, low_bits, heap, item, other, weight)
-            _uncount_pair(groups, start, level, low_bits, heap, other, item, weight)
+            both = 1 if positive[event] and windows_positive[event, k] else 0
+            _uncount_pair(groups, start, level, low_bits, heap, item, other, weights[1, both, k])
+            _uncount_pair(groups, start, level, low_bits, heap, other, item, weights[0, both, k])
             changed[other] = True
         if not positive[event] or popularity[item] == 0:
             continue

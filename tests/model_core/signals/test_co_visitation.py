@@ -345,9 +345,9 @@ def test_a_row_that_has_grown_since_room_was_made_for_it_is_read_within_that_roo
     assert (counts[room:] == -7).all()
 
 
-@given(logs, st.integers(0, 4))
-def test_what_is_retracted_is_as_if_it_had_never_been(log, user):
-    part, without = make(), make()
+@given(logs, st.integers(0, 4), st.sampled_from([0.0, 0.5, 1.0]))
+def test_what_is_retracted_is_as_if_it_had_never_been(log, user, pair_back):
+    part, without = make(pair_back=pair_back), make(pair_back=pair_back)
     events, theirs = columns(log), np.array([one == user for one, _, _ in log], np.bool_)
     part.observe(*events)
     part.take_dirty()
