@@ -33,13 +33,13 @@ class Erasures:
         mark = self.of(user_id)
         return None if mark is None else mark.clicks_offset
 
-    def add(self, user_id: str, life: Life, *, users_offset: int, erased_ms: int) -> None:
+    def add(self, user_id: str, life: Life, *, erased_ms: int) -> None:
         """Mark a user as erased: clicks of the life, and `users` records up to this, are the erased one's."""
         key = erased_key(user_id)
         before = self.marks.get(key)
-        lives = [] if before is None else before.lives or [Life(before.clicks_offset, -1, True)]
+        lives = [] if before is None else before.lives or [_unknown(before)]
         lives = [*lives, life][-MOST_LIVES:]
-        self.put(key, Erased(SCHEMA_VERSION, life.clicks_offset, users_offset, erased_ms, lives))
+        self.put(key, Erased(SCHEMA_VERSION, life.clicks_offset, life.users_offset, erased_ms, lives))
         self.dirty.add(key)
 
     def put(self, key: bytes, mark: Erased) -> None:
@@ -71,3 +71,8 @@ class Erasures:
                 self.put(key, msgspec.structs.replace(mark, erased_ms=now_ms))
                 self.dirty.add(key)
         return old
+
+
+def _unknown(mark: Erased) -> Life:
+    """The life that a mark of an earlier version ended: of it, everything stays."""
+    return Life(mark.clicks_offset, mark.users_offset, closed_ms=-1, settled=True)

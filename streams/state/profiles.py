@@ -269,8 +269,8 @@ class Profiles:
         if row >= 0:
             self.drop(np.array([row], np.int32))
         if row >= 0 or not settled:
-            life = Life(max(self.position, passed), closed_ms, settled)
-            self.erasures.add(user_id, life, users_offset=offset, erased_ms=erased_ms)
+            life = Life(max(self.position, passed), offset, closed_ms, settled)
+            self.erasures.add(user_id, life, erased_ms=erased_ms)
         return row >= 0
 
     def drop(self, rows: NDArray[np.int32]) -> None:

@@ -94,12 +94,14 @@ class Life(msgspec.Struct, array_like=True, frozen=True):
     Attributes
     ----------
     clicks_offset : the last click before it: those up to there are out of the items' statistics
+    users_offset : the record of `users` that asked for it; of several after one click, they tell the order
     closed_ms : watermark at which slates had last been closed; what the later ones taught is out of the
         policies' sums. -1 where nothing is out of anything: an earlier version erased the user.
     settled : so is what the others taught, or it stays
     """
 
     clicks_offset: int
+    users_offset: int
     closed_ms: int
     settled: bool
 
@@ -126,7 +128,12 @@ class Erased(msgspec.Struct, array_like=True):
     def steps(self) -> "list[Erased]":
         """The mark after each of the erasures, the first one first."""
         return [
-            msgspec.structs.replace(self, clicks_offset=life.clicks_offset, lives=self.lives[: n + 1])
+            msgspec.structs.replace(
+                self,
+                clicks_offset=life.clicks_offset,
+                users_offset=life.users_offset,
+                lives=self.lives[: n + 1],
+            )
             for n, life in enumerate(self.lives)
         ] or [self]
 

@@ -4,7 +4,6 @@ from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +47,7 @@ class Erasing:
 
     def __init__(self, shard: Shard) -> None:
         self.shard = shard
-        self._due: list[tuple[int, bytes, Erased]] = []  # by click
+        self._due: list[tuple[bytes, Erased]] = []  # in the order in which a worker has erased them
         self._marks: dict[bytes, Erased] = {}  # as they were told
         self._users: dict[bytes, str] = {}  # known ids of those who have marks
         self._recent: deque[_Shown] = deque(maxlen=MOST_RECENT)
@@ -57,7 +56,7 @@ class Erasing:
     @property
     def next_offset(self) -> int | None:
         """The click after which somebody is to be erased next, None if nobody is."""
-        return self._due[0][0] if self._due else None
+        return self._due[0][1].clicks_offset if self._due else None
 
     def tell(self, marks: Mapping[bytes, Erased], through: int) -> bool:
         """Take note of marks of erased users, by their keys, where clicks have been folded through an offset.
@@ -67,14 +66,14 @@ class Erasing:
         """
         told = {key: mark for key, mark in marks.items() if self._marks.get(key) != mark}
         self._marks |= told
-        self._due = [one for one in self._due if one[1] not in told]
+        self._due = [one for one in self._due if one[0] not in told]
         in_time = True
         for key, mark in told.items():
             done = self.shard.profiles.erasures.marks.get(key)
             for step in mark.steps:
                 at = step.clicks_offset
                 if done is None or at > done.clicks_offset:
-                    insort(self._due, (at, key, step), key=itemgetter(0, 1))
+                    insort(self._due, (key, step), key=_when)
                     in_time &= at >= through
                 elif at == done.clicks_offset:
                     in_time &= step.lives == done.lives
@@ -112,13 +111,13 @@ class Erasing:
     def erase_through(self, offset: int) -> None:
         """Erase whom marks at or before a click name."""
         profiles = self.shard.profiles
-        while self._due and self._due[0][0] <= offset:
-            at, key, mark = self._due.pop(0)
+        while self._due and self._due[0][1].clicks_offset <= offset:
+            key, mark = self._due.pop(0)
             life = mark.lives[-1] if mark.lives and mark.lives[-1].closed_ms >= 0 else None
             if (user_id := self._users.get(key)) is not None:
                 if (row := profiles.row_of(user_id)) >= 0:
                     if life is not None:
-                        self.shard.retract(row, through=at)
+                        self.shard.retract(row, through=mark.clicks_offset)
                     profiles.drop(np.array([row], np.int32))
                 self._forget_slates(user_id, self._of_marked.pop(key, []), life)
             profiles.erasures.put(key, mark)
@@ -136,3 +135,8 @@ class Erasing:
             for version, part in taught.parts.items():
                 learning.take_out(version, part)
         held.forget(user_id)
+
+
+def _when(due: tuple[bytes, Erased]) -> tuple[int, int]:
+    """After which click a worker has erased somebody, and by which record of `users`."""
+    return due[1].clicks_offset, due[1].users_offset

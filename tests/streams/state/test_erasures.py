@@ -63,7 +63,7 @@ def test_of_a_user_with_more_events_than_are_kept_the_kept_ones_are_taken_out():
 def test_a_mark_tells_of_each_erasure_and_is_settled_life_by_life(lives):
     erasures = Erasures()
     for n in range(lives):
-        erasures.add("u", Life(10 * n, n, False), users_offset=n, erased_ms=5)
+        erasures.add("u", Life(10 * n, n, n, False), erased_ms=5)
     key = erased_key("u")
     mark = erasures.marks[key]
     assert erasures.unsettled == {key: mark}
@@ -83,5 +83,5 @@ def test_of_a_mark_of_an_earlier_version_nothing_was_taken_out():
     old = decode(Erased, "user-state", b"", encode([1, 7, 3, 9]))
     assert (old.settled, old.steps) == (True, [old])
     erasures.put(erased_key("u"), old)
-    erasures.add("u", Life(20, 5, True), users_offset=8, erased_ms=11)
-    assert erasures.marks[erased_key("u")].lives == [Life(7, -1, True), Life(20, 5, True)]
+    erasures.add("u", Life(20, 8, 5, True), erased_ms=11)
+    assert erasures.marks[erased_key("u")].lives == [Life(7, 3, -1, True), Life(20, 8, 5, True)]

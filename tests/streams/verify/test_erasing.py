@@ -102,6 +102,24 @@ async def test_a_worker_equals_its_logs_whenever_one_looks(make_memory: MakeMemo
     assert (await verifier(memory).stored(PLACE, of)).differences == []
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+async def test_several_erased_after_one_click_leave_in_the_order_of_their_records(
+    make_memory: MakeMemory, backwards: bool
+):
+    memory = make_memory()
+    async with memory.worker() as worker:
+        await traffic(memory, worker, 0, 60)
+        users = [f"u{n}" for n in range(12)]
+        for user_id in sorted(users, key=erased_key, reverse=backwards):
+            memory.events.erase(user_id)
+        await worker.deliver("users")
+        shard = await shard_of(worker)
+        marks = shard.profiles.erasures.marks.values()
+        assert len(marks) > 2
+        assert len({mark.clicks_offset for mark in marks}) == 1
+        assert (await live(memory, worker, PLACE)).differences == []
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
