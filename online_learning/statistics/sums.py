@@ -299,11 +299,13 @@ class Statistics(ABC):
         exponents = np.maximum(self._clocks[slots, 0], part._clocks[at, 0])
         mine = power_of_two(self._clocks[slots, 0] - exponents)[:, None]
         theirs = power_of_two(part._clocks[at, 0] - exponents)[:, None]
-        packed = self._packed[slots] * mine - part._packed[at] * theirs
+        before = self._packed[slots] * mine
+        packed = before - part._packed[at] * theirs
         moment = self._moment[slots] * mine - part._moment[at] * theirs
         packed[counts[IMPRESSIONS] == 0] = 0.0
         moment[counts[REWARDS] == 0] = 0.0
-        if counts.min(initial=0) < 0 or not _may_be_sums(unpack(packed, self.dim)):
+        largest = np.abs(before).max(axis=1, initial=0.0)
+        if counts.min(initial=0) < 0 or not _may_be_sums(unpack(packed, self.dim), largest):
             return False
         self._packed[slots], self._moment[slots], self._clocks[slots, 0] = packed, moment, exponents
         self._counts[:, slots] = counts
@@ -319,12 +321,12 @@ class Statistics(ABC):
             )
 
 
-def _may_be_sums(matrices: NDArray[np.float64]) -> bool:
-    """Whether (A, F, F) matrices are sums of outer products of real rows, but for how they round."""
-    if not len(matrices):
-        return True
-    most = np.abs(matrices).max(axis=(1, 2))
-    return bool(np.all(np.linalg.eigvalsh(matrices)[:, 0] >= -ROUNDING * most))
+def _may_be_sums(matrices: NDArray[np.float64], largest: NDArray[np.float64]) -> bool:
+    """Whether (A, F, F) matrices are sums of outer products of real rows, but for how they round.
+
+    largest : (A,) float64, what numbers of the sums that they are differences of went up to
+    """
+    return not len(matrices) or bool(np.all(np.linalg.eigvalsh(matrices)[:, 0] >= -ROUNDING * largest))
 
 
 def check_same_space(dim: int, feature_space: str, statistics: InSpace) -> None:

@@ -104,7 +104,7 @@ async def test_a_worker_equals_its_logs_whenever_one_looks(make_memory: MakeMemo
 
 @pytest.mark.parametrize("backwards", [False, True])
 async def test_several_erased_after_one_click_leave_in_the_order_of_their_records(
-    make_memory: MakeMemory, backwards: bool
+    make_memory: MakeMemory, backwards: bool, caplog: pytest.LogCaptureFixture
 ):
     memory = make_memory()
     async with memory.worker() as worker:
@@ -117,6 +117,8 @@ async def test_several_erased_after_one_click_leave_in_the_order_of_their_record
         marks = shard.profiles.erasures.marks.values()
         assert len(marks) > 2
         assert len({mark.clicks_offset for mark in marks}) == 1
+        assert shard.statistics.serving.impressions == 0
+        assert "stays" not in caplog.text
         assert (await live(memory, worker, PLACE)).differences == []
 
 
