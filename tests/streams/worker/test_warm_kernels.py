@@ -16,9 +16,9 @@ for module in (
     item_index, people, profile_kernels, retraction, why,
 ):
     for name, kernel in vars(module).items():
-        inner = name.startswith("_") and module.__name__.endswith("kernels")
         own = isinstance(kernel, CPUDispatcher) and kernel.py_func.__module__ == module.__name__
-        if own and not inner:
+        inner = name.startswith("_") and module.__name__.endswith("kernels")
+        if own and not inner and kernel.targetoptions.get("_nrt", True):  # else made by `kernels.inner`
             print(name, len(kernel.nopython_signatures))
 """
 
