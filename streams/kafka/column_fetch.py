@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer
-from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
@@ -21,17 +20,11 @@ from numpy.typing import NDArray
 
 from streams.kafka.columns import HEADER, RecordColumns, Table, batches, read_batches, read_records
 from streams.kafka.damage import Damage
+from streams.kafka.decompress import DECODERS, MOST_BYTES
 from streams.kafka.fetch_codec import Fetched, QuickFetchRequest, ReadEnds
 
 CODEC, CONTROL = 7, 32  # bits of a batch's attributes: compression; the end of a transaction, no records
 CRC, CHECKED = 17, 21  # where a batch has its checksum, and from where it is taken
-
-_decoders: dict[int, Callable[[bytes], bytes]] = {
-    1: gzip_decode,
-    2: snappy_decode,
-    3: lz4_decode,
-    4: zstd_decode,
-}
 
 
 class _KeptRecords:
@@ -171,6 +164,9 @@ class _Columns:
         if records._check_crcs:
             _check(tp, raw, found[found[:, 2] >= 0])
         if records._aborted_transactions or attributes < 0:
+            # What it has read when it meets a batch that it cannot read would be lost.
+            if attributes >= 0 and not all(_is_sound(raw, row) for row in found):
+                raise CorruptRecordException(f"a batch of {tp} cannot be read")
             columns = RecordColumns.of(list(records), ends=ends)
             self.next_fetch_offset = records.next_fetch_offset
             return columns
@@ -180,7 +176,9 @@ class _Columns:
         table = np.empty((int(found[:, 3].sum()), 6), np.int64)
         since = self.next_fetch_offset
         if attributes & CODEC:
-            raw, n = _decompressed(raw, found, since, table)
+            raw, n, taken = _decompressed(raw, found, since, table)
+            if taken < len(found):  # the rest is fetched again
+                after = int(found[taken, 4])
         else:
             n = read_batches(data, found, since, table)
         if n < 0:
@@ -230,20 +228,25 @@ def _is_sound(raw: bytes, row: NDArray[np.int64]) -> bool:
         return False
 
 
-def _decompressed(raw: bytes, found: Table, since: int, table: Table) -> tuple[bytes, int]:
-    """Read batches of which some are compressed; return the bytes of all, and how many records they have."""
+def _decompressed(raw: bytes, found: Table, since: int, table: Table) -> tuple[bytes, int, int]:
+    """Read batches of which some are compressed, up to `MOST_BYTES` of them.
+
+    Returns the bytes of all, how many records they have (-1 where they do not fit), and of how many batches.
+    """
     pieces: list[bytes] = []
     n, begun = 0, 0
-    for row in found:
+    for taken, row in enumerate(found):
         piece = raw[row[0] + HEADER : row[1]]
         if codec := int(row[2]) & CODEC:
-            piece = _decoders[codec](piece)
+            piece = DECODERS[codec](piece)
+        if pieces and begun + len(piece) > MOST_BYTES:
+            return b"".join(pieces), n, taken
         data = np.frombuffer(piece, np.uint8)
         upto = read_records(data, 0, len(data), row[3:7], since, table, n)
         if upto < 0:
-            return b"", -1
+            return b"", -1, 0
         table[n:upto, 2] += begun
         table[n:upto, 4] += begun
         pieces.append(piece)
         n, begun = upto, begun + len(piece)
-    return b"".join(pieces), n
+    return b"".join(pieces), n, len(found)

@@ -1,9 +1,11 @@
-"""Batches of records that cannot be read, since a disk, a memory or a network has changed them."""
+"""Batches of records that cannot be read: they are too large, or a disk or a network has changed them."""
 
 import logging
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
+
+from streams.kafka.decompress import MOST_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +33,8 @@ class Damage:
             return False
         self._tries.clear()
         log.error(
-            "%s [%d]: offsets %d to %d are damaged on the broker, and left out: their effect is lost",
-            *at, after - 1,
+            "%s [%d]: offsets %d to %d are damaged on the broker, or more than %d MiB when decompressed, "
+            "and left out: their effect is lost", *at, after - 1, MOST_BYTES >> 20,
         )  # fmt: skip
         self._told(tp.topic, tp.partition, first, after)
         return True

@@ -1,5 +1,6 @@
 """Damaged batches: fetched again, then passed and told; what lies around them is read."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from crc32c import crc32c
 
+from streams.kafka import column_fetch, decompress
 from streams.kafka.column_fetch import CHECKED, CRC, _Columns, _KeptRecords
 from streams.kafka.damage import TRIES, Damage
 from streams.kafka.fetch_codec import Fetched, ReadEnds
@@ -76,6 +78,35 @@ def test_a_batch_whose_records_do_not_fit_is_damaged_whatever_its_checksum() -> 
     signed(log[1])
     assert read(log, Damage(lambda *lost: told.append(lost))) == [0, 1, 2, 3, 8, 9, 10, 11]
     assert told == [("clicks", 1, 4, 8)]
+
+
+@pytest.mark.parametrize("codec", [1, 2, 3, 4], ids=["gzip", "snappy", "lz4", "zstd"])
+@pytest.mark.parametrize("aborted", [(), [(7, 100)]], ids=["", "read by aiokafka"])
+def test_a_batch_that_stands_for_too_much_is_left_out(
+    codec: int, aborted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, told = batches(codec), []
+    builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, -1, 1 << 28)
+    for at in range(EACH):
+        builder.append(at, 1_000 + at, b"k", bytes(40_000), [])
+    log[1] = bytearray(builder.build())
+    log[1][:8] = EACH.to_bytes(8, "big")
+    assert len(log[1]) < 20_000
+    monkeypatch.setattr(decompress, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(decompress, "_room", threading.local())
+    assert read(log, Damage(lambda *lost: told.append(lost)), aborted=aborted) == [0, 1, 2, 3, 8, 9, 10, 11]
+    assert told == [("clicks", 1, 4, 8)]
+
+
+@pytest.mark.parametrize("codec", [1, 2, 3, 4], ids=["gzip", "snappy", "lz4", "zstd"])
+def test_of_batches_that_stand_for_much_together_some_are_read_at_once(
+    codec: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = batches(codec, 8)
+    monkeypatch.setattr(column_fetch, "MOST_BYTES", 1_000)
+    first = next(iter(fetched(b"".join(log), None, 0, ReadEnds(0.0))))
+    assert 0 < len(first) < EACH * len(log)
+    assert read(log, None) == list(range(EACH * len(log)))
 
 
 def test_a_batch_that_is_whole_when_it_is_fetched_again_is_read() -> None:
