@@ -92,6 +92,17 @@ def test_an_embedding_that_is_not_finite_is_named(value: float) -> None:
             corpus(replace(data, items=items))
 
 
+@pytest.mark.parametrize("kind", ["image", "audio"])
+def test_an_embedding_that_would_drown_all_others_is_named(kind: str) -> None:
+    data = dataset()
+    broken: dict[str, object] = {kind: np.array([0.5, 1e30], np.float32)}
+    items = [*data.items[:3], replace(data.items[3], **broken), *data.items[4:]]  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=f"{kind} of item 'i3' must be of numbers up to 1e\\+06, got 1e\\+30"
+    ):
+        corpus(replace(data, items=items))
+
+
 def write(folder: Path, **tables: str) -> Path:
     folder.mkdir(exist_ok=True)
     for suffix, text in tables.items():
