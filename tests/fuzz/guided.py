@@ -51,10 +51,12 @@ def main(arguments: list[str]) -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(target.seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
-    words = corpus.with_suffix(".dict")
-    words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.words if word))
-    bounds = ["-max_len=65536", "-rss_limit_mb=0", f"-artifact_prefix={options.out}/"]
-    flags = [f"-runs={options.inputs}", f"-seed={options.seed}", f"-dict={words}", *bounds]
+    flags = [f"-runs={options.inputs}", f"-seed={options.seed}", "-max_len=65536", "-rss_limit_mb=0"]
+    if target.words:
+        words = corpus.with_suffix(".dict")
+        words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.words if word))
+        flags.append(f"-dict={words}")
+    flags.append(f"-artifact_prefix={options.out}/")
     atheris.Setup([sys.argv[0], *flags, str(corpus)], check)
     atheris.Fuzz()
 
