@@ -1,6 +1,7 @@
 """Asking workers over HTTP about partitions: of several, the one that owns it answers."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from types import TracebackType
@@ -12,6 +13,8 @@ from streams.durability.state_rows import Bucket, Kind
 from streams.errors import SlatestreamError, UnreachableError
 
 ASK_S = 60.0
+PATIENCE_S, PAUSE_S = 15.0, 0.5
+"""How long a partition may have no owner, as while workers come and go, and how often is asked then."""
 ELSEWHERE = (None, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
 """What one says that does not own the partition."""
 
@@ -25,11 +28,13 @@ class Workers:
     ----------
     urls : of their admin ports
     command : what errors begin with
+    patience_s : how long they are asked again while they say that somebody will own it, or be ready, soon
     """
 
-    def __init__(self, urls: Sequence[str], *, command: str) -> None:
+    def __init__(self, urls: Sequence[str], *, command: str, patience_s: float = PATIENCE_S) -> None:
         token = token_of_environment()
         self._command = command
+        self._patience_s = patience_s
         self._clients = [HttpClient(url, token=token, timeout_s=ASK_S) for url in urls]
         self._owners: dict[int, HttpClient] = {}
 
@@ -60,17 +65,23 @@ class Workers:
         UnreachableError
             If none of the workers answers for the partition.
         """
-        owner, said = self._owners.pop(partition, None), ""
-        for client in dict.fromkeys([*([owner] if owner else []), *self._clients]):
-            try:
-                found = question(client)
-            except HttpError as error:
-                if error.status not in ELSEWHERE:
-                    raise SlatestreamError(f"{self._command}: {error.detail}") from None
-                said = error.detail
-            else:
-                self._owners[partition] = client
-                return found
+        ends_at = time.monotonic() + self._patience_s
+        while True:
+            said, is_soon = "", False
+            owner = self._owners.pop(partition, None)
+            for client in dict.fromkeys([*([owner] if owner else []), *self._clients]):
+                try:
+                    found = question(client)
+                except HttpError as error:
+                    if error.status not in ELSEWHERE:
+                        raise SlatestreamError(f"{self._command}: {error.detail}") from None
+                    said, is_soon = error.detail, is_soon or error.status == HTTPStatus.SERVICE_UNAVAILABLE
+                else:
+                    self._owners[partition] = client
+                    return found
+            if not is_soon or time.monotonic() >= ends_at:
+                break
+            time.sleep(PAUSE_S)
         raise UnreachableError(
             f"{self._command}: nobody answers for partition {partition}: {said}; name each worker with "
             "--url, its admin port where that is one of its own"

@@ -60,17 +60,14 @@ def test_what_a_library_says_again_and_again_is_written_now_and_then() -> None:
     out, now = io.StringIO(), 0.0
     handler = logging.StreamHandler(out)
     handler.addFilter(Repeats(clock=lambda: now))
-    for name in ("aiokafka.cluster", "streams.worker"):
-        logging.getLogger(name).addHandler(handler)
-    try:
-        for _ in range(500):
-            for topic in ("one", "two"):
-                logging.getLogger("aiokafka.cluster").error("Topic %s not found", topic)
-            logging.getLogger("streams.worker").error("each counts")
-            now += EVERY_S / 300
-    finally:
-        for name in ("aiokafka.cluster", "streams.worker"):
-            logging.getLogger(name).removeHandler(handler)
+    library, ours = logging.Logger("aiokafka.cluster"), logging.Logger("streams.worker")
+    for logger in (library, ours):
+        logger.addHandler(handler)
+    for _ in range(500):
+        for topic in ("one", "two"):
+            library.error("Topic %s not found", topic)
+        ours.error("each counts")
+        now += EVERY_S / 300
     lines = out.getvalue().splitlines()
     assert lines.count("each counts") == 500
     found = [line for line in lines if line.startswith("Topic")]
