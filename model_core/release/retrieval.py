@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model_core.data.batches import POPULARITY, ScoreBatch, SparseRows
 from model_core.release import retrieval_kernels as kernels
-from model_core.release.near_items import Floats, NearItems, WholeItems
+from model_core.release.near_items import NOTHING, Floats, NearItems, WholeItems
 
 BUFFER = 4
 """Candidates held before the best are selected, times the number wanted."""
@@ -33,6 +33,23 @@ class Query:
     level: Floats
     own: Floats
     always: Floats
+
+
+class Levels:
+    """Logarithms of all items' popularity: those of the array that was asked for last are kept.
+
+    An array of popularity is never written again, see `model_core.signals.popularity.Popularity.levels`.
+    """
+
+    def __init__(self) -> None:
+        self._popularity, self._scale, self._levels = (np.zeros(0, np.float32), np.float32(0), NOTHING)
+
+    def of(self, popularity: Floats, scale: np.float32) -> Floats:
+        """Return ``log(scale + popularity)``: (N,) float32."""
+        if popularity is not self._popularity or scale != self._scale:
+            self._popularity, self._scale = popularity, scale
+            self._levels = np.log(scale + popularity)
+        return self._levels
 
 
 @dataclass(frozen=True, slots=True)

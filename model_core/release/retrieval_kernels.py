@@ -16,7 +16,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.kernels import log_of
+from model_core.kernels import inner, log_of, prefetch
 
 Floats = NDArray[np.float32]
 Longs = NDArray[np.int64]
@@ -24,6 +24,7 @@ Rows = NDArray[np.int32]
 Flags = NDArray[np.bool_]
 
 STRIDE = 64  # scores looked at together, for few of them beat the best so far
+AHEAD, LINE = 8, 64  # vectors that memory is asked for before they are read, and bytes that it brings at once
 
 njit = numba.njit(cache=True, nogil=True, error_model="numpy")
 # Sums in any order: so a product of two vectors becomes vector instructions.
@@ -259,6 +260,14 @@ def keep_best_of_few(
         sizes[b] = size
 
 
+@inner
+def _ask_for(items: Floats, row: int) -> None:
+    """Let memory bring the vector of an item."""
+    width = items.shape[1] * items.itemsize
+    for byte in range(0, width, LINE):
+        prefetch(items, np.int64(row) * width + byte)
+
+
 @njit
 def describe(
     items: Floats,
@@ -298,7 +307,11 @@ def describe(
             size = wanted
         inside = bounds[b]
         signals[b] = 0
+        for c in range(min(size, AHEAD)):
+            _ask_for(items, best_rows[b, c])
         for c in range(size):
+            if c + AHEAD < size:
+                _ask_for(items, best_rows[b, c + AHEAD])
             row = best_rows[b, c]
             rows[b, c], valid[b, c] = row, True
             vectors[b, c] = items[row]

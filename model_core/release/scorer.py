@@ -32,7 +32,7 @@ from model_core.release.folder import (
 )
 from model_core.release.histories import Histories, KnownStates, from_the_left, last_states
 from model_core.release.near_items import Floats, GrowingItems, NearItems, WholeItems
-from model_core.release.retrieval import Query, retrieve
+from model_core.release.retrieval import Levels, Query, retrieve
 from model_core.release.tiled_items import TiledItems
 from model_core.signals.cold_start import ItemMapping
 from model_core.signals.ease import Ease
@@ -115,6 +115,7 @@ class Graphs:
         dim = self._item_encoder.get_outputs()[0].shape[1]
         self._near = _on_gpu(dim, half, opened) if self.provider == CUDA else _on_cpu(dim, folder, threads)
         self._item_inputs = {spec.name for spec in self._item_encoder.get_inputs()}
+        self._levels = Levels()
 
     def beside(self) -> "Graphs":
         """See `Scorer.beside`."""
@@ -189,7 +190,7 @@ class Graphs:
             weight=np.ascontiguousarray(weights[:, POPULARITY]),
             gain=np.ascontiguousarray(user["gains"][:, 0]),
             newcomer=np.ascontiguousarray(user["newcomer"][:, 0]),
-            level=np.log(scales[POPULARITY] + batch.popularity),
+            level=self._levels.of(batch.popularity, scales[POPULARITY]),
             own=own,
             always=own_weights @ np.log(own_scales),
         )

@@ -80,7 +80,7 @@ class CoVisitation:
         self.pair_weights = pair_weights(window, pair_decay, pair_other, pair_back)
         max_level = max(0, (neighbours - 1) // groups.GROUP).bit_length()
         self.neighbours = groups.GROUP << max_level
-        self.n_items = 0
+        self.n_items = self.changes = 0
         heap = np.zeros(groups.FREE + max_level + 1, np.int64)
         heap[groups.FREE :] = -1
         self._tables = groups.Tables(
@@ -189,6 +189,7 @@ class CoVisitation:
                 self._tables, items, positive, windows, windows_positive, offsets, times, self.pair_weights,
                 done,
             )  # fmt: skip
+            self.changes += 1
             if done == len(items):
                 return
             self.make_room()
@@ -248,6 +249,7 @@ class CoVisitation:
     def drop(self, rows: NDArray[np.int32]) -> None:
         """Make rows as they were before their first event; see `forget` for what names them."""
         kernels.drop(self._tables, rows[rows < self.n_items])
+        self.changes += 1
 
     def forget(self, gone: NDArray[np.bool_], begin: int, end: int) -> None:
         """Take the rows marked in `gone`, by row, out of the neighbours of the rows in [begin, end).
@@ -310,6 +312,7 @@ class CoVisitation:
             done = kernels.restore(
                 self._tables, rows, applied, popularity, rates, times, bounds, others, counts, done
             )
+            self.changes += 1
             if done == len(rows):
                 return
             self.make_room()

@@ -30,11 +30,15 @@ carray: Any = numba.carray  # type: ignore[attr-defined]
 class Parts(NamedTuple):
     """Tables of P partitions: their addresses and sizes, (P, WIDTH) int64, and the tables themselves.
 
-    The addresses are good for as long as `held` is.
+    The addresses are good for as long as `held` is, and another array when there are others.
+
+    changes : how often each table had been written when this was read; one that is being written counts once
+        more when that is done
     """
 
     where: NDArray[np.int64]
     held: tuple[Tables, ...]
+    changes: tuple[int, ...] = ()
 
 
 class PartsReader:
@@ -45,13 +49,26 @@ class PartsReader:
 
     def read(self, covisits: Sequence[CoVisitation]) -> Parts:
         """Return the tables as they are now; any thread may call it."""
-        before, tables = self._parts, tuple(part.tables for part in covisits)
+        before, changes = self._parts, tuple(part.changes for part in covisits)
+        tables = tuple(part.tables for part in covisits)
         if len(tables) == len(before.held) and all(map(is_, tables, before.held)):
-            return before
+            return Parts(before.where, before.held, changes)
         known = dict(zip(map(id, before.held), before.where, strict=True))
         rows = [known[id(one)] if id(one) in known else _addresses(one) for one in tables]
-        found = self._parts = Parts(np.array(rows, np.int64).reshape(len(rows), WIDTH), tables)
+        found = self._parts = Parts(np.array(rows, np.int64).reshape(len(rows), WIDTH), tables, changes)
         return found
+
+
+class Seen:
+    """Tells whether tables have been written since they were looked at last. One thread at a time."""
+
+    def __init__(self) -> None:
+        self._last: Parts | None = None
+
+    def again(self, parts: Parts) -> bool:
+        """Look at tables: True if nothing in them has changed since."""
+        last, self._last = self._last, parts
+        return last is not None and last.where is parts.where and last.changes == parts.changes
 
 
 def _addresses(tables: Tables) -> NDArray[np.int64]:

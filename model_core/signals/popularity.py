@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from model_core.robust.surge import AT_ANY_RATE, counted_share
 from model_core.signals.horizons import HALF_LIVES_MS, RECENT
 from model_core.signals.neighbour_groups import FIRST, LAST, NO_TIME
-from model_core.signals.parts import WIDTH, Parts, moments_of
+from model_core.signals.parts import WIDTH, Parts, Seen, moments_of
 from model_core.signals.pasts import Window
 
 TYPICAL_LIKES = 40
@@ -38,9 +38,12 @@ class Popularity:
         self.counts = self.levels = np.zeros(0, np.float32)
         self.tempers = np.zeros(0)
         self._totals = np.zeros(0, np.int64)
+        self._seen = Seen()
 
     def read(self, parts: Parts, n: int) -> None:
         """Count the first n items."""
+        if self._seen.again(parts) and n == len(self._stamps):
+            return
         if n != len(self._stamps):
             self._stamps = np.full(n, NO_TIME, np.int64)
             self.counts, self.levels = np.zeros(n, np.float32), np.zeros(n, np.float32)

@@ -16,7 +16,7 @@ from model_core.kernels import log_of
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.horizons import FAINT, HALF_LIVES_MS, HORIZONS, HOUR_MS
 from model_core.signals.neighbour_groups import FIRST, LAST, NO_TIME
-from model_core.signals.parts import WIDTH, Parts, moments_of
+from model_core.signals.parts import WIDTH, Parts, Seen, moments_of
 from model_core.signals.popularity import Popularity, share_of
 
 AGE, IDLE, POPULAR, NEW, COVISITS, OLD, QUIET = range(HORIZONS, HORIZONS + 7)
@@ -84,6 +84,7 @@ class Trends:
         self._surge_bound = surge_bound
         self.n_items = self._capacity = 0
         self._reference_ms = 0
+        self._seen = Seen()
         self._room = _Room.of(0)
         self._resize(0)
 
@@ -100,9 +101,12 @@ class Trends:
 
     def read(self, parts: Parts, n: int, now_ms: int) -> None:
         """Read the first n items, to ask of moments around `now_ms`."""
+        far = abs(now_ms - self._reference_ms) > HOUR_MS
+        if self._seen.again(parts) and n == self.n_items and not far:
+            return
         if n != self.n_items:
             self._resize(n)
-        if abs(now_ms - self._reference_ms) > HOUR_MS:
+        if far:
             self._reference_ms = now_ms
             self._stamps[:] = NO_TIME
         _merge(

@@ -1,6 +1,7 @@
 """From a prepared batch to its slates, in the inference thread: score, choose, explain."""
 
 import time
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -97,14 +98,16 @@ class SlateMaker:
 
 def _ages(pasts: Pasts, times_ms: NDArray[np.int64]) -> list[float]:
     """Seconds between the newest event of each user who has any and the user's request."""
-    last = pasts.bounds[1:]
-    known = last > pasts.bounds[:-1]
-    ages_ms = times_ms[known] - pasts.times_ms[last[known] - 1]
-    return (np.maximum(ages_ms, 0) / 1000).tolist()  # type: ignore[no-any-return]
+    asked = zip(pairwise(pasts.bounds.tolist()), times_ms.tolist(), strict=True)
+    return [
+        max(0, now_ms - int(pasts.times_ms[end - 1])) / 1000 for (begin, end), now_ms in asked if end > begin
+    ]
 
 
 def _keys(keys: NDArray[np.uint64], rows: NDArray[np.int64], valid: NDArray[np.bool_]) -> NDArray[np.uint64]:
     """Keys of candidates, 0 where there is none: the row there may be of no item."""
+    if valid.all():
+        return keys[rows]
     found = np.zeros(rows.shape, np.uint64)
     found[valid] = keys[rows[valid]]
     return found

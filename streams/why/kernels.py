@@ -92,26 +92,33 @@ def _paths_of(
 
 @njit
 def explain(  # type: ignore[no-untyped-def]
-    parts, liked, actions, weights, window, window_weights, slates, edges, degrees, n_live, n_entities,
+    parts, liked, actions, ages, action_weights, window, window_weights, slates,
+    edges, degrees, n_live, n_entities,
     place, ease_liked, ease_begin, ease_end, ease_bounds, ease_items, ease_weights,
-    size, new_rows, new_weights, found, shares,
+    row_of, size, new_rows, new_weights, found, shares,
 ):  # fmt: skip
     """Write where each item of each slate comes from.
 
     Parameters
     ----------
     parts : (P, ...) int64, of `model_core.signals.parts.Parts`
-    liked, actions, weights : (B, H) int64 and float32, last positive events and what each counts
+    liked, actions, ages : (B, H) int64 and float32, last positive events and what each counts by its age
+    action_weights : (n_actions,) float32, what it counts by its action
     window, window_weights : (B, W) int64, the events that co-visits are read from
     slates : (B, K) int64 item rows, -1 = no position
     place : (n,) int32 of each item row, the item of EASE, -1 = unknown to it
     ease_liked, ... : of `model_core.signals.joint.LikedItems`; places of what users liked
+    row_of : of EASE's items, the item rows
     found : (B, K, 7) int64, written, -1 where there is none: of the strongest path the item, action,
         relation and entity; the liked item that it is met with most often; the items that co-visits and
-        EASE owe most to, the latter as a place
+        EASE owe most to
     shares : (B, K, 2) float64, written: their parts of the sums
     """
     n_liked, n_window = liked.shape[1], window.shape[1]
+    weights = np.empty(liked.shape, np.float32)
+    for b in range(len(liked)):
+        for h in range(n_liked):
+            weights[b, h] = ages[b, h] * action_weights[actions[b, h]]
     paths = np.empty((*slates.shape, 2), np.int64)
     best_paths(edges, degrees, n_live, n_entities, liked, weights, slates, paths)
     counts = np.empty((n_liked + n_window, slates.shape[1]), np.float32)
@@ -129,6 +136,9 @@ def explain(  # type: ignore[no-untyped-def]
             place, ease_liked[ease_begin[b] : ease_end[b]], ease_bounds, ease_items, ease_weights,
             size, new_rows, new_weights, columns, new, slates[b], found[b], shares[b],
         )  # fmt: skip
+        for i in range(slates.shape[1]):
+            if found[b, i, 6] >= 0:
+                found[b, i, 6] = row_of[found[b, i, 6]]
 
 
 @njit

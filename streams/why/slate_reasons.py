@@ -13,7 +13,6 @@ from streams.events import Evidence
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
 from streams.state.profiles import Stated
-from streams.why import graph_paths as graph
 from streams.why import kernels
 from streams.why.phrases import because_chosen, because_of, often_enjoyed
 
@@ -47,7 +46,7 @@ class SlateReasons:
         self._catalogue = catalogue
         self._index = index
         self._actions = tuple(actions)
-        self._action_weights = action_weights
+        self._action_weights = np.abs(action_weights)
 
     def of(
         self,
@@ -83,21 +82,18 @@ class SlateReasons:
     def _found(
         self, drawn: Drawn, slates: NDArray[np.int64], parts: Parts, read: LikedItems | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """See `kernels.explain`; what EASE owes most to is a row, too."""
+        """See `kernels.explain`."""
         catalogue, liked, window = self._catalogue, drawn.positives, drawn.window
         read = read or nothing_liked(len(slates))
-        found, shares = np.full((*slates.shape, 7), -1, np.int64), np.zeros((*slates.shape, 2))
+        found, shares = np.empty((*slates.shape, 7), np.int64), np.empty((*slates.shape, 2))
         kernels.explain(
-            parts.where, liked.items, liked.actions, graph.weighed(liked, self._action_weights),
+            parts.where, liked.items, liked.actions, liked.weights, self._action_weights,
             window.rows, window.weights, slates,
             catalogue.edge_table, catalogue.degrees, catalogue.n_live, len(catalogue.entities),
             read.place_of, read.places, read.begin, read.end,
             read.ease.bounds, read.ease.items, read.ease.weights,
-            read.rows.size, read.rows.new_rows, read.rows.new_weights, found, shares,
+            read.rows.row_of, read.rows.size, read.rows.new_rows, read.rows.new_weights, found, shares,
         )  # fmt: skip
-        if len(read.rows.row_of):
-            place = found[..., 6]
-            found[..., 6] = np.where(place >= 0, read.rows.row_of[place], -1)
         return found, shares
 
     def _slate(

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -6,12 +8,18 @@ from model_core.signals.joint import joint_scores
 from model_core.signals.parts import Parts, PartsReader
 from model_core.signals.pasts import Window
 from model_core.signals.popularity import TYPICAL_LIKES, Popularity, tempers_at, weighed_at
+from model_core.signals.trends import Trends
 
 RARE, TYPICAL, POPULAR, WANTED, _ = range(5)
 LIKES = {RARE: 2, TYPICAL: TYPICAL_LIKES, POPULAR: 400}
 
 
 def met_in_two_partitions() -> Parts:
+    """See `partitions`."""
+    return PartsReader().read(partitions())
+
+
+def partitions() -> list[CoVisitation]:
     """Items that were met together with another one three times each, in one partition or the other."""
     parts = [CoVisitation(window=1) for _ in range(2)]
     for part, met in zip(parts, ([RARE, POPULAR], [TYPICAL]), strict=True):
@@ -25,7 +33,7 @@ def met_in_two_partitions() -> Parts:
             np.array(items, np.int32), yes[:, 0], np.array(windows, np.int32)[:, None], yes,
             np.arange(len(items)),
         )  # fmt: skip
-    return PartsReader().read(parts)
+    return parts
 
 
 def scores(parts: Parts, read_temper: float) -> list[float]:
@@ -62,3 +70,55 @@ def test_a_few_items_are_weighed_as_all_of_them_are_and_padding_is_nothing() -> 
     assert weighed_at(empty, window, 0.75).weights[rows == RARE].tolist() == (
         window.weights[rows == RARE].tolist()
     )
+
+
+def _like(part: CoVisitation) -> None:
+    nothing = np.full((1, 1), -1, np.int32)
+    part.observe(np.array([3], np.int32), np.ones(1, np.bool_), nothing, nothing >= 0, np.array([10_000]))
+
+
+def _put_back(part: CoVisitation) -> None:
+    """Restore a row that has been applied further than here."""
+    row = np.array([2], np.int32)
+    part.restore(row, part.applied[row] + 100, part.popularity[row] + 7, *part.neighbours_of(row))
+
+
+def _take_out(part: CoVisitation) -> None:
+    nothing = np.full((1, 1), -1, np.int32)
+    rare, yes, when = np.array([RARE], np.int32), np.ones(1, np.bool_), np.zeros(1, np.int64)
+    through = int(part.applied.max()) + 1
+    part.retract(rare, yes, nothing, nothing >= 0, when, through=through)
+
+
+def _drop(part: CoVisitation) -> None:
+    part.drop(np.array([POPULAR], np.int32))
+
+
+def _forget(part: CoVisitation) -> None:
+    part.forget(np.arange(5) == RARE, 0, 5)
+
+
+@pytest.mark.parametrize("write", [_like, _put_back, _take_out, _drop, _forget])
+def test_what_is_read_again_is_as_if_it_had_never_been_read(write: Callable[[CoVisitation], None]) -> None:
+    covisits, reader = partitions(), PartsReader()
+    popularity, trends = Popularity(2.0, 0.75), Trends(2.0)
+    for _ in range(2):
+        parts = reader.read(covisits)
+        popularity.read(parts, 5)
+        trends.read(parts, 5, 1_000)
+        levels = popularity.levels
+        popularity.read(reader.read(covisits), 5)
+        assert popularity.levels is levels  # nothing was written, so what was made of it stays
+        write(covisits[0])
+    parts = reader.read(covisits)
+    popularity.read(parts, 5)
+    trends.read(parts, 5, 1_000)
+
+    anew, trends_anew = Popularity(2.0, 0.75), Trends(2.0)
+    anew.read(PartsReader().read(covisits), 5)
+    trends_anew.read(PartsReader().read(covisits), 5, 1_000)
+    np.testing.assert_array_equal(popularity.counts, anew.counts)
+    np.testing.assert_array_equal(popularity.levels, anew.levels)
+    np.testing.assert_array_equal(popularity.tempers, anew.tempers)
+    np.testing.assert_array_equal(trends.rates(1_000), trends_anew.rates(1_000))
+    np.testing.assert_array_equal(trends.first_ms(), trends_anew.first_ms())
