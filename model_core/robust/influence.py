@@ -1,4 +1,4 @@
-"""Bounds a user's influence on shared statistics: co-visits, popularity and its rates, weights of signals.
+"""Bounds a user's influence on shared statistics: co-visits, popularity, rates, weights of signals, EASE.
 
 Of a user's events an item counts once, and once more when it is responded to; and of an hour the first ones
 count. Looked at are the user's last events, `Bound.depth` of them: so whether an event counts is a function
@@ -6,6 +6,8 @@ of these alone, and is the same whenever it is asked, also after a crash.
 
 What does not count is in the user's history all the same, and later events are not paired with it: else it
 would count through its neighbours.
+
+What users like together is bounded by `likes_share` where EASE is fitted on it.
 
 Event times are taken as they are: who may write any time into an event may write it an hour on.
 """
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HOUR_MS = 3_600_000
+SHARE_UNIT = 256
 
 njit = numba.njit(cache=True, nogil=True)
 
@@ -47,6 +50,24 @@ class Bound(NamedTuple):
 
 
 NO_BOUND = Bound()
+
+
+def likes_share(likes: NDArray[np.integer], full_likes: int) -> NDArray[np.float32]:
+    """Return how much each user counts in which items are liked together: (n,) float32, in (0, 1].
+
+    A user's pairs grow with the square of the likes; so those of more than `full_likes` count
+    ``sqrt(full_likes / likes)``, rounded to 1 / `SHARE_UNIT`: so sums over users are exact in any order.
+
+    Parameters
+    ----------
+    likes : (n,) int, distinct items that each user likes, at least 1
+    full_likes : up to so many a user counts in full; 0 = at any number
+    """
+    if not full_likes:
+        return np.ones(len(likes), np.float32)
+    share = np.sqrt(np.minimum(1.0, full_likes / likes))
+    units: NDArray[np.float64] = np.maximum(np.rint(share * SHARE_UNIT), 1.0)
+    return (units / SHARE_UNIT).astype(np.float32)
 
 
 @njit

@@ -12,7 +12,7 @@ MAX_NEIGHBOURS = 4096
 UNTOLD = {
     "depth": 1009, "affinity_positives": 50, "affinity_half_life_ms": 2_592_000_000, "neighbours": 256,
     "influence_per_hour": 100, "surge_bound": 3.0,
-    "popularity_half_life_ms": 0, "low_pass": 0.0, "read_temper": 0.0, "pair_back": 1.0,
+    "popularity_half_life_ms": 0, "low_pass": 0.0, "read_temper": 0.0, "pair_back": 1.0, "full_likes": 0,
 }  # fmt: skip
 """Of releases whose manifest does not say: they were trained when these were the only values, and before
 users and surges were bounded, which they are in what is served all the same."""
@@ -65,6 +65,9 @@ class SignalConfig:
     ease_penalty: float = 300.0
     low_pass: float = 0.0
     """Weight of `model_core.signals.low_pass` beside EASE's 1, in EASE's signal."""
+    full_likes: int = 40
+    """Likes up to which a user counts in full in EASE; 0 = at any number. See
+    `model_core.robust.influence.likes_share`."""
     ease_keep: int = 256
     """Weights per item that a release keeps."""
     ease_refits: int = 16
@@ -80,8 +83,9 @@ class SignalConfig:
             )
         if self.window > self.depth:
             raise ValueError(f"window must be at most the depth, {self.depth}, got {self.window}")
-        if self.influence_per_hour < 0:
-            raise ValueError(f"influence_per_hour must be at least 0, got {self.influence_per_hour}")
+        for name in ("influence_per_hour", "full_likes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         for name in ("surge_bound", "low_pass"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")

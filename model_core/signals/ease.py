@@ -1,7 +1,8 @@
 """EASE, the closed-form companion of the model: what users like, as a linear function of what they liked.
 
 Steck 2019, "Embarrassingly shallow autoencoders for sparse data", equation 8: with X the users' positive
-items and G = X'X + penalty * I, the weight of item j for item i is -P[j, i] / P[i, i], P = inverse of G.
+items, W how much each counts (`influence.likes_share`) and G = X'WX + penalty * I, the weight of item j for
+item i is -P[j, i] / P[i, i], P = inverse of G.
 It remembers a whole history as a set, where co-visits and the transformer read its latest part in order.
 Of more than `DENSE_ITEMS` items each has the weights of `model_core.signals.neighbourhoods`. A share of a low
 pass, `model_core.signals.low_pass`, may be added: both are linear in what was liked.
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.arrays import are_finite, read_arrays
+from model_core.robust.influence import likes_share
 from model_core.signals import sparse
 from model_core.signals.low_pass import low_pass
 from model_core.signals.neighbourhoods import neighbourhood_weights
@@ -196,6 +198,7 @@ def fit_ease(
     penalty: float = 300.0,
     keep: int = 256,
     low_pass_share: float = 0.0,
+    full_likes: int = 0,
 ) -> Ease:
     """Fit on positive interactions; one pair twice counts once.
 
@@ -211,6 +214,8 @@ def fit_ease(
         Weights kept per liked item, the largest in absolute value.
     low_pass_share
         Weight of the low pass beside EASE's 1.
+    full_likes
+        See `influence.likes_share`.
     """
     known, column = np.unique(items, return_inverse=True)
     if not len(known):
@@ -219,21 +224,39 @@ def fit_ease(
     _, last = np.unique((row.astype(np.int64) * len(known) + column)[::-1], return_index=True)
     likes = np.sort(len(row) - 1 - last)
     row, column = row[likes], column[likes]
+    shares = likes_share(np.bincount(row), full_likes)
     smooth = None
     if low_pass_share:
         left, right = low_pass(row, column)
         smooth = np.float32(low_pass_share) * left, right
     if n_items > DENSE_ITEMS:
-        neighbours, solved = neighbourhood_weights(row, column, penalty=penalty)
+        neighbours, solved = neighbourhood_weights(row, column, shares, penalty=penalty)
         on, at = np.nonzero(neighbours >= 0)
         every = _by_liked(known[neighbours[on, at]], known[on], solved[on, at], n_items)
         if smooth is not None:
             every = every.plus(_largest(*smooth, known, n_items, keep=keep))
         return every.on(known, keep=keep)._with_rows_of(known)
+    counts = liked_together(row, column, shares, len(known))
+    return ease_of_counts(counts, known, n_items, penalty=penalty, keep=keep, smooth=smooth)
+
+
+def liked_together(
+    users: NDArray[np.integer], items: NDArray[np.integer], shares: NDArray[np.float32], n_items: int
+) -> NDArray[np.float32]:
+    """Sum over users how much each counts, for each two items that they like: (n_items, n_items), symmetric.
+
+    Parameters
+    ----------
+    users, items : (n,) rows, no pair twice
+    shares : (n_users,) float32, of `influence.likes_share`
+    """
     from scipy import sparse  # takes a second, as does torch below, and a worker only reads weights
 
-    x = sparse.csr_matrix((np.ones(len(row), np.float32), (row, column)), (len(who), len(known)))
-    return ease_of_counts((x.T @ x).toarray(), known, n_items, penalty=penalty, keep=keep, smooth=smooth)
+    shape = len(shares), n_items
+    x = sparse.csr_matrix((np.ones(len(users), np.float32), (users, items)), shape)
+    weighed = sparse.csr_matrix((shares[users], (users, items)), shape)
+    sums: NDArray[np.float32] = (x.T @ weighed).toarray()
+    return sums
 
 
 def ease_of_counts(
@@ -245,7 +268,7 @@ def ease_of_counts(
     keep: int,
     smooth: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> Ease:
-    """Fit on how many users like both of two items.
+    """Fit on how many users like both of two items, each as much as they count.
 
     Parameters
     ----------

@@ -25,20 +25,25 @@ Floats = NDArray[np.float32]
 
 
 def neighbourhood_weights(
-    users: NDArray[np.integer], items: NDArray[np.integer], *, penalty: float
+    users: NDArray[np.integer],
+    items: NDArray[np.integer],
+    shares: Floats,
+    *,
+    penalty: float,
 ) -> tuple[Rows, Floats]:
     """Solve the weights on each item over its neighbours.
 
     Parameters
     ----------
     users, items : (n,) rows from 0, in the order of likes, no pair twice; each item is liked by somebody
+    shares : (n_users,) float32, how much each user counts
 
     Returns
     -------
     neighbours : (n_items, NEIGHBOURS) int32, the liked items that have a weight on each, -1 = fewer
     weights : (n_items, NEIGHBOURS) float32
     """
-    n_users, n_items = int(users.max()) + 1, int(items.max()) + 1
+    n_users, n_items = len(shares), int(items.max()) + 1
     order = np.argsort(users, kind="stable")
     bounds = np.searchsorted(users[order], np.arange(n_users + 1))
     liked = items[order].astype(np.int32)
@@ -50,19 +55,24 @@ def neighbourhood_weights(
     sizes = np.zeros(n_items, np.int64)
     others = np.empty((n_items, min(COUNTED, n_items)), np.int32)
     counts = np.empty(others.shape, np.float32)
-    _count(begins, bounds, liked, item_bounds, owners, sizes, others, counts)
+    _count(begins, bounds, liked, item_bounds, owners, shares, sizes, others, counts)
+    popularity = np.bincount(liked[by_item], shares[owners], minlength=n_items)
     neighbours = np.full((n_items, NEIGHBOURS), -1, np.int32)
     weights = np.zeros(neighbours.shape, np.float32)
-    _solve(np.diff(item_bounds), sizes, others, counts, float(penalty), neighbours, weights)
+    _solve(popularity, sizes, others, counts, float(penalty), neighbours, weights)
     return neighbours, weights
 
 
 @njit
 def _count(  # type: ignore[no-untyped-def]
-    begins, bounds, liked, item_bounds, owners, sizes, others, counts
+    begins, bounds, liked, item_bounds, owners, shares, sizes, others, counts
 ):
-    """Users in common of each item with the others, the highest counts only, by ascending item."""
+    """Users in common of each item with the others, of the highest numbers only, by ascending item.
+
+    What is noted is the sum of how much these users count.
+    """
     n_items, most = others.shape
+    amount = np.zeros(n_items, np.float32)
     total, touched = np.zeros(n_items, np.int32), np.empty(n_items, np.int32)
     histogram = np.zeros(1 << 16, np.int64)
     for item in range(n_items):
@@ -75,13 +85,16 @@ def _count(  # type: ignore[no-untyped-def]
                     touched[n] = other
                     n += 1
                 total[other] += 1
+                amount[other] += shares[user]
         total[item] = 0
+        amount[item] = 0.0
         least, ties = _threshold(total, touched[:n], most, histogram)
         mine = np.sort(touched[:n])
         size = 0
         for other in mine:
-            count = total[other]
+            count, sum_of = total[other], amount[other]
             total[other] = 0
+            amount[other] = 0.0
             if count == least:
                 if ties == 0:
                     continue
@@ -89,7 +102,7 @@ def _count(  # type: ignore[no-untyped-def]
             elif count < least:
                 continue
             others[item, size] = other
-            counts[item, size] = count
+            counts[item, size] = sum_of
             size += 1
         sizes[item] = size
 

@@ -240,6 +240,7 @@ def fit_known(log: Log, config: SignalConfig) -> Ease:
         penalty=config.ease_penalty,
         keep=config.ease_keep,
         low_pass_share=config.low_pass,
+        full_likes=config.full_likes,
     )
 
 

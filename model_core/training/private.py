@@ -59,7 +59,8 @@ def train_private(
     check_size(corpus.log.n_items)
     if signals is not None and signals.low_pass:
         raise ValueError(f"low_pass must be 0 for a private release, got {signals.low_pass}")
-    config, signals = fit_widths(config or ModelConfig(), corpus), signals or SignalConfig()
+    config = fit_widths(config or ModelConfig(), corpus)
+    signals = replace(signals or SignalConfig(), full_likes=0)  # `Privacy.clip` bounds a user instead
     config = replace(config, ensemble=1)  # networks that learn nothing say nothing together either
     began, features, log = time.perf_counter(), item_features(corpus), corpus.log
     report("train", 0.0)

@@ -1,8 +1,8 @@
 """The counts that sites add up, as one row of numbers, and the release that is made of the sum.
 
-pairs: how many users like both of two items, for co-visits and EASE. policy: impressions and rewards by
-feature, as workers that serve the release have learned them. Both are sums over users, so the sum over sites
-is what one site with all users would have counted, if each user is at one of them.
+pairs: how many users like both of two items, each as much as they count, for EASE. policy: impressions and
+rewards by feature, as workers that serve the release have learned them. Both are sums over users, so the sum
+over sites is what one site with all users would have counted, if each user is at one of them.
 """
 
 import json
@@ -14,7 +14,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.privacy.counts import clipped_counts
 from model_core.privacy.secure_sum import symmetric, triangle
 from model_core.release.folder import (
     EASE,
@@ -25,7 +24,8 @@ from model_core.release.folder import (
     sign_manifest,
     whole_folder,
 )
-from model_core.signals.ease import DENSE_ITEMS, Ease, ease_of_counts
+from model_core.robust.influence import SHARE_UNIT, likes_share
+from model_core.signals.ease import DENSE_ITEMS, Ease, ease_of_counts, liked_together
 from online_learning.policies.registry import Learning
 from online_learning.statistics.linear import SCHEMA_VERSION as SNAPSHOT
 from online_learning.statistics.linear import Snapshot
@@ -56,7 +56,7 @@ def size_of(release: Release, sums: Sequence[Kind]) -> int:
 
 
 def pairs_of(users: NDArray[np.str_], items: NDArray[np.str_], release: Release) -> NDArray[np.float64]:
-    """Count the users who like both of two items of a release, from their likes; other items are left out.
+    """Sum how much the users count who like both of two items of a release; other items are left out.
 
     Parameters
     ----------
@@ -65,8 +65,11 @@ def pairs_of(users: NDArray[np.str_], items: NDArray[np.str_], release: Release)
     ids, at = np.unique(items, return_inverse=True)
     rows = np.array([release.item_rows.get(item, 0) - 1 for item in ids.tolist()], np.int64)[at]
     _, who = np.unique(users, return_inverse=True)
-    known = rows >= 0
-    return triangle(clipped_counts(who[known], rows[known], len(release.item_rows), np.inf))
+    n = len(release.item_rows)
+    liked = np.unique(who[rows >= 0] * n + rows[rows >= 0])
+    _, user = np.unique(liked // n, return_inverse=True)
+    shares = likes_share(np.bincount(user), release.signals.full_likes)
+    return triangle(liked_together(user, liked % n, shares, n).astype(np.float64))
 
 
 def policy_of(statistics: Statistics) -> NDArray[np.float64]:
@@ -145,8 +148,8 @@ def write_summed(
 
 def _summed_ease(pairs: NDArray[np.float64], release: Release, before: Ease) -> Ease:
     """EASE of the pairs; items that nobody likes keep the weights that the base has for them."""
-    if not (np.rint(pairs) == pairs).all() or pairs.min(initial=0.0) < 0:
-        raise ValueError("pairs must be whole numbers from 0 on: a share was changed")
+    if (pairs * SHARE_UNIT % 1.0).any() or pairs.min(initial=0.0) < 0:
+        raise ValueError(f"pairs must be multiples of 1/{SHARE_UNIT} from 0 on: a share was changed")
     if (pairs > pairs.diagonal()).any():
         raise ValueError("pairs must be at most what their items have alone: a share was changed")
     known = np.flatnonzero(pairs.diagonal())

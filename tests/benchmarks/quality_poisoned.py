@@ -11,9 +11,10 @@ from the nine tenths of films that are the least popular, and with as many fille
 films with a like in it are ranked, those that the user met left out.
 
 ARLib's models beside ours: GMF, which is matrix factorisation by BPR, and LightGCN; EASE and item-kNN, too.
-*Signals* are what a worker ranks by without networks (co-visits, popularity, EASE), weighed as is best on the
-validation part without an attack; with `--release` releases are trained as well, minutes each. Ours have
-defences on (the bounds on users and surges) and off. ARLib knows no times, ours do: honest likes keep theirs,
+*Signals* are what a worker ranks by without networks (co-visits, popularity, EASE with a share of low pass);
+the share, and then how they are weighed, is what ranks best on the validation part without an attack. With
+`--release` releases are trained as well, minutes each. Ours have defences on (the bounds on users and surges)
+and off. ARLib knows no times, ours do: honest likes keep theirs,
 and a fake acts as honest users do (`patient`: at the times of one, drawn at random), or all fakes act in the
 last day (`burst`).
 
@@ -40,6 +41,8 @@ from model_core.data.datasets import Dataset, Interactions, load_recbole
 from model_core.evaluation.topn import estimate, ranking_metrics, top_items
 from model_core.inputs.corpus import make_corpus
 from model_core.signals.config import SignalConfig
+from model_core.signals.sample_signals import fit_known
+from model_core.training.linear import SHARES
 from model_core.training.recipe import Recipe
 from streams.attack.fakes import Known
 from streams.demo.taste import LIKED
@@ -56,7 +59,10 @@ TARGETS, SHARE, UNPOPULAR = 5, 0.01, 0.9
 DAY_MS = 86_400_000
 LAST = 20  # likes of a user that `gradient` reads
 CLEAN = "none"
-DEFENCES: dict[str, dict[str, float]] = {"on": {}, "off": {"surge_bound": 0.0, "influence_per_hour": 0}}
+DEFENCES: dict[str, dict[str, float]] = {
+    "on": {},
+    "off": {"surge_bound": 0.0, "influence_per_hour": 0, "full_likes": 0},
+}
 PAIRWISE = {
     "GMF (BPR)": PairwiseConfig(),
     "LightGCN": PairwiseConfig(layers=2, batch=8192, learning_rate=0.01),
@@ -116,13 +122,13 @@ def main(
             f"seed {seed}: {int(train.sum()):,} rows to train on, {users} users, {attacker.n} fakes of "
             f"{per_user} fillers, targets with {train.sum(0)[targets].tolist()} likes"
         )
-        weights: tuple[float, ...] | None = None
+        chosen: tuple[float, tuple[float, ...]] | None = None
         for attack in (CLEAN, *kinds):
             fakes = [] if attack == CLEAN else profiles(attack, attacker)
             poisoned = _poisoned(likes, parts, fakes, WHEN[when], rng)
             asked = _peers(poisoned, seed, trained=peers)
             for defence, changed in DEFENCES.items():
-                signals, weights = _by_signals(poisoned, SignalConfig(**changed), weights)  # type: ignore[arg-type]
+                signals, chosen = _by_signals(poisoned, SignalConfig(**changed), chosen)  # type: ignore[arg-type]
                 asked[f"signals, defences {defence}"] = signals
                 if release is not None:
                     recipe = Recipe().changed(train={"seed": seed, "epochs": epochs}, signals=changed)
@@ -279,28 +285,34 @@ def _ease(liked: Scores) -> Scores:
 
 
 def _by_signals(
-    poisoned: Poisoned, config: SignalConfig, weights: tuple[float, ...] | None
-) -> tuple[Scores, tuple[float, ...]]:
-    """Scores by co-visits, popularity and EASE, and the weights, which are chosen where there are none."""
+    poisoned: Poisoned, config: SignalConfig, chosen: tuple[float, tuple[float, ...]] | None
+) -> tuple[Scores, tuple[float, tuple[float, ...]]]:
+    """Scores by co-visits, popularity and EASE; share of low pass and weights are chosen if not given."""
     log, split, settings = poisoned.dataset.interactions, poisoned.split, Settings()
     trained = split.train[poisoned.users, poisoned.items]
     part = Dataset(poisoned.dataset.name, log[trained], poisoned.dataset.items, [])
     corpus = make_corpus(part, ["like"] * len(part.interactions), settings.actions, _NoTexts(), 32)
     here = np.flatnonzero(split.train.any(1))
-    signals = _signals(_replay(corpus, config, len(corpus.log)), np.arange(len(here), dtype=np.int32))
+
+    def reached(scores: Scores) -> float:
+        top = top_items(scores, _closed(split), LENGTHS[-1])
+        return float(np.nanmean(ranking_metrics(top, split.validation)["ndcg"]))
+
+    def by_ease(share: float) -> Scores:
+        return split.train @ fit_known(corpus.log, replace(config, low_pass=share)).dense()
+
+    share = chosen[0] if chosen else max(SHARES, key=lambda one: reached(by_ease(one)))
+    replay = _replay(corpus, replace(config, low_pass=share), len(corpus.log))
+    signals = _signals(replay, np.arange(len(here), dtype=np.int32))
     shaped = np.zeros((len(split.train), *signals.shape[1:]), np.float32)
     shaped[here] = np.log(FLOOR + signals)
 
-    def scored(of: tuple[float, ...]) -> Scores:
-        scores: Scores = np.tensordot(np.array(of, np.float32), shaped, (0, 1))
+    def weighed(weights: tuple[float, ...]) -> Scores:
+        scores: Scores = np.tensordot(np.array(weights, np.float32), shaped, (0, 1))
         return scores
 
-    def reached(of: tuple[float, ...]) -> float:
-        top = top_items(scored(of), _closed(split), LENGTHS[-1])
-        return float(np.nanmean(ranking_metrics(top, split.validation)["ndcg"]))
-
-    weights = weights or max(GRID, key=reached)
-    return scored(weights), weights
+    weights = chosen[1] if chosen else max(GRID, key=lambda one: reached(weighed(one)))
+    return weighed(weights), (share, weights)
 
 
 class _NoTexts:

@@ -142,11 +142,12 @@ def test_a_release_says_how_users_are_read(folder: Path, tmp_path: Path) -> None
     told = json.loads((folder / "manifest.json").read_text())["signals"]
     assert told == asdict(SignalConfig())
     early = {name: value for name, value in told.items() if name not in UNTOLD}
-    assert SignalConfig.read(early) == SignalConfig(read_temper=0.0)  # which was all there was
+    assert SignalConfig.read(early) == SignalConfig(read_temper=0.0, full_likes=0)  # all there was
     for signals, message in (
         ({"window": 20}, "got 'ease_keep' missing"),
         (told | {"speed": 3}, "got 'speed' unknown"),
         (told | {"depth": 0}, "depth must be at least 1, got 0"),
+        (told | {"full_likes": -1}, "full_likes must be at least 0, got -1"),
     ):
         strange = Path(shutil.copytree(folder, tmp_path / str(len(message))))
         manifest = json.loads((strange / "manifest.json").read_text())

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_core.robust.influence import NO_BOUND, Bound, counted
+from model_core.robust.influence import NO_BOUND, Bound, counted, likes_share
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.config import SignalConfig
 from model_core.signals.sample_signals import CovisitReplay, Log
@@ -35,6 +35,17 @@ def test_of_an_hour_a_users_first_events_count():
     found = of_one_user([1, 2, 3, 4, 5, 6], hours=[0, 0.5, 0.9, 0.99, 1.0, 1.5])
 
     assert found == [True, True, True, False, True, True]
+
+
+def test_the_pairs_of_more_likes_count_less_by_their_root_and_sums_are_exact_in_any_order():
+    likes = np.array([1, 4, 5, 16, 10**9])
+
+    shares = likes_share(likes, 4)
+
+    assert shares.tolist() == [1.0, 1.0, round(256 * np.sqrt(0.8)) / 256, 0.5, 1 / 256]
+    assert likes_share(likes, 0).tolist() == [1.0] * 5
+    many = likes_share(np.random.default_rng(0).integers(1, 500, 10_000), 40)
+    assert sum(many.tolist()) == many.sum(dtype=np.float32) == many[::-1].cumsum(dtype=np.float32)[-1]
 
 
 def test_without_a_bound_everything_counts():

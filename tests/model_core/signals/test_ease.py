@@ -54,6 +54,20 @@ def test_the_weights_are_those_of_the_closed_form() -> None:
     )
 
 
+def test_a_user_of_many_likes_counts_less_and_one_of_few_in_full() -> None:
+    users, items = pairs()
+    x = np.zeros((N_USERS, N_ITEMS))
+    x[users, items] = 1
+    likes = x.sum(1)
+    assert likes.min() < 4 < likes.max()
+    shares = np.round(256 * np.minimum(1, np.sqrt(4 / np.maximum(likes, 1)))) / 256
+    inverse = np.linalg.inv(x.T @ (shares[:, None] * x) + 7.0 * np.eye(N_ITEMS))
+    expected = -inverse / np.diag(inverse)
+    np.fill_diagonal(expected, 0.0)
+    fitted = fit_ease(users, items, N_ITEMS, penalty=7.0, full_likes=4)
+    np.testing.assert_allclose(fitted.dense(), expected, atol=1e-5)
+
+
 def test_the_largest_weights_are_kept_and_unknown_items_have_none() -> None:
     users, items = pairs()
     items = np.minimum(items, N_ITEMS - 3)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from model_core.signals.ease import Ease, fit_ease
 from online_learning.statistics.linear import LinearStatistics
 from streams.cli import app
 from streams.errors import SlatestreamError
-from streams.federation.sums import policy_of, stored_policy, write_summed
+from streams.federation.sums import pairs_of, policy_of, stored_policy, write_summed
 from streams.learning.learned import read_learned
 from streams.settings import load_settings
 from streams.state.feature_spaces import Spaces
@@ -104,6 +105,36 @@ def test_the_release_of_the_sum_has_the_ease_of_all_users_together(sites: Sites,
     others = np.setdiff1d(every, known)
     assert (summed.block(others, every) == before.block(others, every)).all()
     Scorer(out)
+
+
+def test_sites_count_a_user_of_many_likes_as_training_does(
+    tmp_path: Path, tiny: Path, likes: np.ndarray
+) -> None:
+    described = asdict(read_release(tiny).signals)
+    base = variant(tiny, tmp_path / "bounded", signals=described | {"full_likes": 3})
+    release = read_release(base)
+    users, items = (
+        np.array([f"{name}{row}" for row in rows]) for name, rows in zip("ui", likes.T, strict=True)
+    )
+    site = likes[:, 0] % 3
+    total = sum(pairs_of(users[site == at], items[site == at], release) for at in range(3))
+    out, settings = tmp_path / "sum", load_settings(None)
+    write_summed(base, out, ("pairs",), total, settings, "r")
+    rows = np.array([release.item_rows[item] - 1 for item in items], np.int32)
+    signals, n = release.signals, len(release.item_rows)
+    central = fit_ease(
+        likes[:, 0].astype(np.int32),
+        rows,
+        n,
+        penalty=signals.ease_penalty,
+        keep=signals.ease_keep,
+        full_likes=3,
+    )
+    known, every = np.unique(rows), np.arange(n)
+    assert (Ease.load(out / EASE).block(known, every) == central.block(known, every)).all()
+    alike = pairs_of(users, items, read_release(tiny))
+    assert (total <= alike).all()
+    assert total.sum() < 0.8 * alike.sum()
 
 
 def test_a_share_says_nothing_and_its_round_is_named_by_a_fingerprint(sites: Sites) -> None:
