@@ -60,7 +60,8 @@ class Scoring:
     async def slate(self, job: Job) -> Chosen:
         """Return the slate of a request, made with those of others that are asked for meanwhile."""
         canary = self._lanes.of(job.request.user_id) is not self._lanes.serving
-        return await (self._canary_batcher if canary else self._batcher).submit(job)
+        batcher = self._canary_batcher if canary else self._batcher
+        return await batcher.submit(job, collected=job.collected)
 
     def _gather(self, jobs: Sequence[Job], lane_of: Callable[[], Lane]) -> Batch:
         metrics, now = self._metrics, time.perf_counter()

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from streams.serving.batcher import Batcher
+from streams.serving.batcher import TURNS, Batcher
 
 Doubler = Batcher[int, Sequence[int], int]
 
@@ -82,6 +82,38 @@ async def test_what_has_been_collected_becomes_one_batch() -> None:
         batcher = await anext(batchers)
         assert await batcher.submit(0) == 1
         assert await asyncio.gather(batcher.submit(1), batcher.submit(2)) == [2, 2]
+
+
+async def test_jobs_that_were_collected_elsewhere_are_not_collected_once_more_and_run_together() -> None:
+    async with aclosing(collecting(3600.0)) as batchers:
+        batcher = await anext(batchers)
+        assert await batcher.submit(0) == 1
+        alone = asyncio.create_task(batcher.submit(1))
+        await asyncio.sleep(0)
+
+        async def later() -> int:
+            await asyncio.sleep(0)
+            return await batcher.submit(3, collected=True)
+
+        assert await asyncio.wait_for(asyncio.gather(batcher.submit(2, collected=True), later()), 120) == [
+            3,
+            3,
+        ]
+        assert await alone == 3
+
+
+@pytest.mark.parametrize("before", [[True], [False, True, True]], ids=["a job of its own", "one too many"])
+async def test_what_comes_after_collected_jobs_is_collected(before: list[bool]) -> None:
+    """A job that was not collected; or a collected one after others, as from several brokers in turn."""
+    async with aclosing(collecting(3600.0)) as batchers:
+        batcher = await anext(batchers)
+        for collected in before:
+            assert await asyncio.wait_for(batcher.submit(0, collected=collected), 120) == 1
+        job = asyncio.create_task(batcher.submit(1, collected=len(before) > 1))
+        for _ in range(3 * TURNS):
+            await asyncio.sleep(0)
+        assert batcher.queued == 1
+    assert isinstance((await asyncio.gather(job, return_exceptions=True))[0], BaseException)
 
 
 async def test_an_error_reaches_the_jobs_of_its_batch_and_the_next_batch_runs(
