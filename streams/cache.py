@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import fcntl
 import hashlib
 import logging
 import os
@@ -48,6 +49,45 @@ def writable_folder(folder: Path) -> Path:
     instead = _temporary()
     log.warning("%s cannot be written (%s): %s takes its place until this process ends", folder, why, instead)
     return instead
+
+
+class Hold:
+    """Keeps a folder of the cache from being deleted by `delete_unless_held`, of any process."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor = _locked(folder, fcntl.LOCK_SH)
+
+    def release(self) -> None:
+        """Hold it no more; the end of the process does so, too."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def delete_unless_held(folder: Path) -> None:
+    """Delete a folder with all that is in it, unless there is a `Hold` on it."""
+    descriptor = _locked(folder, fcntl.LOCK_EX)
+    if descriptor is not None:
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
+
+
+def _locked(folder: Path, how: int) -> int | None:
+    """Lock a folder while what is returned is open; None where it is gone, locked, or cannot be."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def keep_kernels_writable() -> None:

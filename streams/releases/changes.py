@@ -17,6 +17,8 @@ from streams.kafka.reader import read_partition
 from streams.kafka.topics import topic_name
 from streams.settings import Settings
 
+LONGEST_TEXT = 500
+"""Characters of what people and machines say in a change: the beginning of it, whoever wrote the record."""
 LATEST_MS = 253_402_300_800_000  # the year 10,000: no calendar goes on
 Kind = Literal["promote", "rollback", "refuse", "delay", "reject", "pin", "unpin", "shadow", "canary"]
 DECIDE = ("promote", "rollback")
@@ -34,6 +36,9 @@ class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
     passed: bool
     reason: str
     figures: dict[str, float] = {}
+
+    def __post_init__(self) -> None:
+        _keep_short(self, "name", "reason")
 
 
 class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -74,7 +79,7 @@ class ReleaseChange(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     change: Kind
-    version: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{12}$")]
+    version: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{12}$", max_length=12)]
     by: str
     timestamp_ms: Annotated[int, msgspec.Meta(ge=0, lt=LATEST_MS)]
     reason: str = ""
@@ -82,6 +87,15 @@ class ReleaseChange(msgspec.Struct, frozen=True, omit_defaults=True):
     gates: tuple[Gate, ...] = ()
     trial: Trial | None = None
     decides_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        _keep_short(self, "by", "reason")
+
+
+def _keep_short(said: msgspec.Struct, *names: str) -> None:
+    for name in names:
+        if len(text := getattr(said, name)) > LONGEST_TEXT:
+            msgspec.structs.force_setattr(said, name, f"{text[:LONGEST_TEXT]}…")
 
 
 @dataclass(slots=True)

@@ -141,10 +141,11 @@ def history_command(
     at: Annotated[
         str | None, typer.Option(help="Only print what served then: ISO time, of UTC where it names no zone.")
     ] = None,
+    last: Annotated[int, typer.Option(min=1, help="Print at most this many, the latest.")] = 200,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print every change of what serves: when, what, by whom and why.
+    """Print the changes of what serves: when, what, by whom and why.
 
     slatestream release history --at 2026-01-31T12:00:00
     """
@@ -154,17 +155,20 @@ def history_command(
     if moment is not None:
         print(live_at(changes, moment) or "none")
     elif as_json:
-        print(json.dumps([told(change) for change in changes]))
+        print(json.dumps([told(change) for change in changes[-last:]]))
     else:
         table = Table()
         for column in ("time", "change", "version", "by", "reason"):
             table.add_column(column, overflow="fold")
         void = fold_changes(changes).void
-        for number, change in enumerate(changes):
+        earlier = max(len(changes) - last, 0)
+        for number, change in enumerate(changes[earlier:], earlier):
             when = datetime.fromtimestamp(change.timestamp_ms / 1000, UTC).isoformat(timespec="seconds")
             kind = f"{change.change}, void" if number in void else change.change
             table.add_row(when, kind, change.version, _plain(change.by), _plain(change.reason))
         Console(markup=False).print(table)
+        if earlier:
+            print(f"{earlier:,} earlier ones are shown by --last {len(changes)}")
 
 
 @release_app.command("gc")

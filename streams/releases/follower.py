@@ -21,6 +21,7 @@ from streams.kafka.log import Log, RowPublisher
 from streams.metrics import Metrics
 from streams.releases.candidate import Candidates, encoded
 from streams.releases.changes import (
+    LONGEST_TEXT,
     WANT,
     Kind,
     ReleaseChange,
@@ -29,7 +30,7 @@ from streams.releases.changes import (
     encode_change,
     fold_changes,
 )
-from streams.releases.live import LONGEST_REASON, Live, passing, to_be_said
+from streams.releases.live import Live, passing, to_be_said
 from streams.serving.lane import Lane, Lanes
 from streams.state.shard import Shard
 
@@ -239,7 +240,7 @@ class Follower:
         self._preparing = None
 
     async def _try_again(self, version: str, error: Exception) -> None:
-        reason = (str(error) or repr(error))[:LONGEST_REASON]
+        reason = (str(error) or repr(error))[:LONGEST_TEXT]
         log.error("release %s is tried again in %g s: %s", version, self._retry_s, reason)
         self._metrics.releases_delayed.inc()
         if not isinstance(error, KafkaError):  # else there is nobody to tell
@@ -285,7 +286,7 @@ class Follower:
 
     async def _refuse(self, version: str, error: Exception) -> None:
         known = isinstance(error, (SlatestreamError, ValueError))
-        reason = (str(error) if known else repr(error))[:LONGEST_REASON]
+        reason = (str(error) if known else repr(error))[:LONGEST_TEXT]
         log.error(
             "release %s is refused, %s serves on: %s", version, self._lanes.serving.version, reason,
             exc_info=None if known else error,

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,18 +13,25 @@ from aiokafka.errors import KafkaError
 
 from model_core.release.folder import Release
 from model_core.signals.config import SignalConfig
-from streams.cache import cache_folder, writable_folder
+from streams.cache import cache_folder, delete_unless_held, writable_folder
 from streams.errors import ConfigurationError, SlatestreamError
 from streams.items.table import AnyScorer, load_scorer
 from streams.items.text_encoder import NO_ENCODER, open_text_encoder
 from streams.kafka.startup_check import check_cluster
-from streams.releases.changes import WANT, Kind, ReleaseChange, fold_changes, publish_change, read_changes
+from streams.releases.changes import (
+    LONGEST_TEXT,
+    WANT,
+    Kind,
+    ReleaseChange,
+    fold_changes,
+    publish_change,
+    read_changes,
+)
 from streams.releases.store import VERSION, Fetched, ReleaseStore, StoreUnreachable
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
-LONGEST_REASON = 500
 NO_MEMORY = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory", "out of memory")
 """How ONNX Runtime and the system word it in errors of other kinds."""
 CACHED = 8
@@ -83,7 +89,7 @@ async def live_release(settings: Settings) -> Live | None:
             if passing(error):
                 raise
             log.error("release %s cannot be served: %s", version, error)
-            refused[version] = str(error)[:LONGEST_REASON]
+            refused[version] = str(error)[:LONGEST_TEXT]
             await _refuse(settings, changes, version, refused[version])
         else:
             log.info("release %s of %s serves", version, store.url)
@@ -118,11 +124,11 @@ def fetch_release(store: ReleaseStore, version: str) -> Fetched:
 
 
 def _keep_few(cache: Path) -> None:
-    """Delete what was not asked for lately: who serves it has it in memory."""
+    """Delete what was not asked for lately and serves nowhere on this machine."""
     found = [path for path in cache.iterdir() if VERSION.fullmatch(path.name)]
     with contextlib.suppress(OSError):  # another worker deletes the same
         for old in sorted(found, key=lambda path: path.stat().st_mtime_ns)[:-CACHED]:
-            shutil.rmtree(old, ignore_errors=True)
+            delete_unless_held(old)
 
 
 def _load(settings: Settings, store: ReleaseStore, version: str) -> tuple[Path, AnyScorer]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_core.release.folder import Release
+from streams.cache import Hold
 from streams.experiments.shares import in_share
 from streams.items.table import AnyScorer, ItemTable
 from streams.learning.learner import Learner
@@ -27,11 +28,13 @@ class Lane:
 
     Attributes
     ----------
-    folder : where the release is; None where there is none
+    folder : where the release is, which stays there while the lane is in use; None where there is none
+    hold : what keeps the folder there; None where there is none
     inference : the thread that scores with it, and the only one to write or read its items
     """
 
     folder: Path | None
+    hold: Hold | None
     scorer: AnyScorer
     inference: ThreadPoolExecutor
     items: ItemTable
@@ -54,10 +57,16 @@ class Lane:
             await asyncio.sleep(POLL_S)
         await asyncio.get_running_loop().run_in_executor(self.inference, self.scorer.close)
         self.inference.shutdown(wait=False)
+        self._release_folder()
 
     def abandon(self) -> None:
         """Let go of the thread at once: the worker ends."""
+        self._release_folder()
         self.inference.shutdown(wait=False, cancel_futures=True)
+
+    def _release_folder(self) -> None:
+        if self.hold is not None:
+            self.hold.release()
 
 
 class Lanes:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from model_core.release.baseline import BaselineScorer
 from model_core.signals.weighing import Weigher
+from streams.cache import Hold
 from streams.clock import Clock
 from streams.items.table import AnyScorer, ItemTable
 from streams.learning.learned import read_learned
@@ -110,7 +111,8 @@ class LaneMaker:
             batches=batches, slates=slates, policies=policies, index=shared.index, inference=inference
         )
         return Lane(
-            folder=folder, scorer=scorer, inference=inference, items=items, policies=policies,
+            folder=folder, hold=None if folder is None else Hold(folder), scorer=scorer,
+            inference=inference, items=items, policies=policies,
             learner=Learner(policies, self._metrics, begun=begun, online=settings.learn_online),
             batches=batches, slates=slates, explainer=explainer, previews=previews,
         )  # fmt: skip

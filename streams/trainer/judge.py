@@ -18,7 +18,7 @@ from model_core.release.scorer import Scorer
 from streams.errors import SlatestreamError
 from streams.items.table import load_scorer
 from streams.releases.changes import Gate
-from streams.releases.live import LONGEST_REASON, check_swap, passing
+from streams.releases.live import check_swap, passing
 from streams.settings import Settings
 from streams.trainer import gates
 from streams.trainer.gates import Measured
@@ -62,7 +62,7 @@ def judge(
         if passing(error):
             raise
         known = isinstance(error, SlatestreamError | ValueError)
-        reason = (str(error) if known else repr(error))[:LONGEST_REASON]
+        reason = str(error) if known else repr(error)
         found.append(Gate("serving" if found else "files", False, reason))
     return tuple(found)
 

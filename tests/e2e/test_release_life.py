@@ -166,6 +166,11 @@ def test_releases_change_under_load_and_every_slate_is_of_one(
     assert history()[3]["reason"] == "it was no fault"
     assert "must have SHA-256" in history()[-1]["reason"]
     assert run("history", "--at", "2001-01-01").strip() == "none"
+    assert [change["change"] for change in json.loads(run("history", "--last", "2", "--json"))] == kinds[-2:]
+    shown = run("history", "--last", "1")
+    assert "refuse" in shown
+    assert "rollback" not in shown
+    assert "6 earlier ones are shown by --last 7" in shown
     worker.stop()
     assert start_worker(release_store=str(store)).is_ready()
     assert client.ask("u0", k=3).model_version == first

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.releases.changes import (
+    LONGEST_TEXT,
     ReleaseChange,
     Trial,
     decode_change,
@@ -12,6 +13,8 @@ from streams.releases.changes import (
     live_at,
 )
 from streams.releases.commands import superfluous
+
+VERSION = "0123456789ab"
 
 
 def changes(text: str) -> list[ReleaseChange]:
@@ -162,3 +165,28 @@ def test_what_never_served_and_what_may_serve_again_is_kept():
     assert superfluous(["a", "b", "c", "d", "new"], done + changes("ia"), keep=2) == ["c"]
     assert superfluous(["a", "b", "new"], changes("pa cb"), keep=1) == []
     assert superfluous(["a", "b", "new"], changes("pa cb ra"), keep=1) == ["b"]
+
+
+def test_of_a_long_text_in_a_record_the_beginning_is_read_whoever_wrote_it():
+    long = "x" * 900_000
+    gates = [{"name": long, "passed": False, "reason": long}]
+    raw = {
+        "change": "reject",
+        "version": VERSION,
+        "by": long,
+        "timestamp_ms": 1,
+        "reason": long,
+        "gates": gates,
+    }
+    change = decode_change(msgspec.json.encode(raw))
+    assert change is not None
+    (gate,) = change.gates
+    for text in (change.by, change.reason, gate.name, gate.reason):
+        assert text == "x" * LONGEST_TEXT + "…"
+    assert decode_change(encode_change(change)[1]) == change
+
+
+@pytest.mark.parametrize("version", [f"{VERSION}\n", f"{VERSION}0", VERSION[:-1], "../123456789"])
+def test_a_version_is_twelve_hexadecimal_digits_and_nothing_else(version: str):
+    raw = {"change": "promote", "version": version, "by": "ann", "timestamp_ms": 1}
+    assert decode_change(msgspec.json.encode(raw)) is None

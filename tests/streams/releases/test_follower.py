@@ -14,6 +14,7 @@ import pytest
 from model_core.release.baseline import BaselineScorer
 from model_core.release.folder import read_release
 from streams.releases.candidate import _fetched
+from streams.releases.live import CACHED, fetch_release
 from streams.releases.store import ReleaseStore
 from streams.testing.worker import MemoryWorker
 from tests.streams.releases.life import DEADLINE_S, Life, serves, until, value
@@ -192,6 +193,25 @@ async def test_a_sweep_survives_that_a_release_is_let_go_meanwhile(make_life: Ca
         await until(worker, lambda: len(list(worker.parts.lanes)) == 2)
         goes_on.set()
         await sweeping
+
+
+async def test_the_files_of_what_serves_stay_whatever_else_is_fetched(
+    make_life: Callable[..., Life], make_release: Callable[..., Path]
+) -> None:
+    life = make_life()
+    first, second = life.put(), life.put()
+    store = ReleaseStore(str(life.store))
+    async with life.worker() as worker:
+        life.say("promote", first)
+        folder = (await serves(worker, first)).folder
+        for n in range(CACHED + 1):
+            fetch_release(store, store.put(make_release(bytes([n]))).version)
+        assert folder is not None
+        assert read_release(folder).version == first
+        life.say("promote", second)
+        await serves(worker, second)
+    fetch_release(store, second)
+    assert not folder.exists()
 
 
 def test_who_stops_does_not_wait_for_a_store_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from model_core.release.folder import MANIFEST, MAPPING, RANKER, WEIGHTS, read_release
+from streams.cache import Hold
 from streams.releases.live import CACHED, fetch_release
 from streams.releases.store import ReleaseStore, StoreError, StoreUnreachable
 from tests.streams.releases.conftest import MakeRelease
@@ -224,6 +225,23 @@ def test_a_machine_keeps_the_releases_that_were_asked_for_last(
     for version in (*versions[:-1], versions[0], versions[-1]):
         there = fetch_release(store, version).folder.parent
     assert {path.name for path in there.iterdir()} == set(versions) - {versions[1]}
+
+
+def test_a_machine_keeps_a_release_that_is_held_however_long_ago_it_was_asked_for(
+    make_release: MakeRelease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store = ReleaseStore(str(tmp_path / "store"))
+    served, *others = (store.put(make_release(bytes([n]))).version for n in range(CACHED + 2))
+    folder = fetch_release(store, served).folder
+    hold = Hold(folder)
+    for version in others:
+        fetch_release(store, version)
+    assert read_release(folder).version == served
+
+    hold.release()
+    fetch_release(store, others[-1])
+    assert not folder.exists()
 
 
 def test_weights_for_the_next_training_lie_beside_a_release_and_no_worker_fetches_them(
