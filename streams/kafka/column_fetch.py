@@ -24,6 +24,7 @@ from streams.kafka.decompress import DECODERS, MOST_BYTES
 from streams.kafka.fetch_codec import Fetched, QuickFetchRequest, ReadEnds
 
 CODEC, CONTROL = 7, 32  # bits of a batch's attributes: compression; the end of a transaction, no records
+OBJECT_BYTES = 500  # of a record that aiokafka has read, beside its key and its value
 CRC, CHECKED = 17, 21  # where a batch has its checksum, and from where it is taken
 
 
@@ -167,7 +168,7 @@ class _Columns:
             # What it has read when it meets a batch that it cannot read would be lost.
             if attributes >= 0 and not all(_is_sound(raw, row) for row in found):
                 raise CorruptRecordException(f"a batch of {tp} cannot be read")
-            columns = RecordColumns.of(list(records), ends=ends)
+            columns = RecordColumns.of(list(_few(records)), ends=ends)
             self.next_fetch_offset = records.next_fetch_offset
             return columns
         after = int(found[-1, 7]) if len(found) else self.next_fetch_offset
@@ -226,6 +227,19 @@ def _is_sound(raw: bytes, row: NDArray[np.int64]) -> bool:
         return _decompressed(raw, alone, -1, table)[1] >= 0
     except Exception:  # a codec has errors of its own
         return False
+
+
+def _few(records: Iterator[Any]) -> Iterator[Any]:
+    """Hand out records until they and their objects take `MOST_BYTES`; the rest is fetched again.
+
+    aiokafka decompresses one batch after the other, and each may stand for as much.
+    """
+    size = 0
+    for record in records:
+        yield record
+        size += len(record.key or b"") + len(record.value or b"") + OBJECT_BYTES
+        if size >= MOST_BYTES:
+            return
 
 
 def _decompressed(raw: bytes, found: Table, since: int, table: Table) -> tuple[bytes, int, int]:

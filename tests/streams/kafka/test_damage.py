@@ -47,7 +47,7 @@ def read(log: list[bytearray], damage: Damage | None, *, aborted: Any = ()) -> l
     """Fetch until nothing more comes: each time from the batch on that has the next offset."""
     at, found, ends = 0, [], ReadEnds(0.0)
     ends["clicks", 1] = EACH * len(log)
-    for _ in range(20):
+    for _ in range(40):
         if at >= EACH * len(log):
             return found
         records = fetched(b"".join(log[at // EACH :]), damage, at, ends, aborted)
@@ -99,14 +99,15 @@ def test_a_batch_that_stands_for_too_much_is_left_out(
 
 
 @pytest.mark.parametrize("codec", [1, 2, 3, 4], ids=["gzip", "snappy", "lz4", "zstd"])
+@pytest.mark.parametrize("aborted", [(), [(7, 100)]], ids=["", "read by aiokafka"])
 def test_of_batches_that_stand_for_much_together_some_are_read_at_once(
-    codec: int, monkeypatch: pytest.MonkeyPatch
+    codec: int, aborted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = batches(codec, 8)
     monkeypatch.setattr(column_fetch, "MOST_BYTES", 1_000)
-    first = next(iter(fetched(b"".join(log), None, 0, ReadEnds(0.0))))
+    first = next(iter(fetched(b"".join(log), None, 0, ReadEnds(0.0), aborted)))
     assert 0 < len(first) < EACH * len(log)
-    assert read(log, None) == list(range(EACH * len(log)))
+    assert read(log, None, aborted=aborted) == list(range(EACH * len(log)))
 
 
 def test_a_batch_that_is_whole_when_it_is_fetched_again_is_read() -> None:
