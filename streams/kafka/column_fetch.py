@@ -136,6 +136,8 @@ class _Columns:
 
     def __init__(self, records: Any, damage: Damage | None) -> None:
         self._records = records
+        # It refers back to them: what was fetched would stay until the collector finds the circle.
+        records._records_iterator = None
         self._damage = damage
         self.next_fetch_offset: int = records.next_fetch_offset
 
@@ -168,7 +170,7 @@ class _Columns:
             # What it has read when it meets a batch that it cannot read would be lost.
             if attributes >= 0 and not all(_is_sound(raw, row) for row in found):
                 raise CorruptRecordException(f"a batch of {tp} cannot be read")
-            columns = RecordColumns.of(list(_few(records)), ends=ends)
+            columns = RecordColumns.of(list(_few(records._unpack_records())), ends=ends)
             self.next_fetch_offset = records.next_fetch_offset
             return columns
         after = int(found[-1, 7]) if len(found) else self.next_fetch_offset

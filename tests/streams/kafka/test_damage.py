@@ -1,5 +1,7 @@
 """Damaged batches: fetched again, then passed and told; what lies around them is read."""
 
+import gc
+import sys
 import threading
 from typing import Any
 
@@ -108,6 +110,21 @@ def test_of_batches_that_stand_for_much_together_some_are_read_at_once(
     first = next(iter(fetched(b"".join(log), None, 0, ReadEnds(0.0), aborted)))
     assert 0 < len(first) < EACH * len(log)
     assert read(log, None, aborted=aborted) == list(range(EACH * len(log)))
+
+
+@pytest.mark.parametrize("aborted", [(), [(7, 100)]], ids=["", "read by aiokafka"])
+def test_what_was_fetched_is_gone_with_its_records_without_the_collector(aborted: Any) -> None:
+    raw = b"".join(batches(1))
+    before = sys.getrefcount(raw)
+    gc.disable()
+    try:
+        records = fetched(raw, None, 0, ReadEnds(0.0), aborted)
+        assert [len(columns) for columns in records] == [3 * EACH]
+        assert sys.getrefcount(raw) > before
+        del records
+        assert sys.getrefcount(raw) == before
+    finally:
+        gc.enable()
 
 
 def test_a_batch_that_is_whole_when_it_is_fetched_again_is_read() -> None:
