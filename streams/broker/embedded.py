@@ -32,6 +32,7 @@ from streams.settings import load_settings
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
 _ARCHIVE = "classes.jsa"
+_META = "meta.properties"
 _ENDED_BY_SIGTERM = 143
 # Part of util-linux, so on every Debian and Ubuntu; without it a killed parent leaves its broker running.
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
@@ -214,8 +215,8 @@ class EmbeddedBroker:
     def _run(self, java: str, jars: Path, properties: Path, log4j: Path) -> None:
         data_dir = self.data_dir
         classpath = f"{jars}/*"
-        if not (data_dir / "log" / "meta.properties").is_file():
-            _format_storage(java, classpath, properties)
+        if not (data_dir / "log" / _META).is_file():
+            _format_storage(java, classpath, properties, jars.with_name(f"{jars.name}-storage"))
         # Logs of an earlier run would be mistaken for this one's.
         (data_dir / "broker.log").unlink(missing_ok=True)
         archive = class_archive(java, jars)
@@ -274,15 +275,37 @@ class EmbeddedBroker:
         )
 
 
-def _format_storage(java: str, classpath: str, properties: Path) -> None:
-    cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+def _format_storage(java: str, classpath: str, properties: Path, kept: Path) -> None:
+    """Let Kafka's tool format the data folder, once: a JVM takes a second, and only two names are others.
+
+    Parameters
+    ----------
+    kept : where what the tool has written is, or is to be
+    """
+    storage = properties.parent / "log"
+    if kept.is_dir():
+        shutil.copytree(kept, storage, dirs_exist_ok=True)
+        said = (kept / _META).read_text()
+        (storage / _META).write_text(
+            re.sub(r"(?m)^(cluster\.id|directory\.id)=.*$", lambda name: f"{name[1]}={_new_id()}", said)
+        )
+        return
     command = [java, "-XX:TieredStopAtLevel=1", "-cp", classpath, "kafka.tools.StorageTool", "format"]
-    command += [f"--cluster-id={cluster_id}", "--config", properties.name]
+    command += [f"--cluster-id={_new_id()}", "--config", properties.name]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=properties.parent, env=_environment()
     )
     if done.returncode:
         raise BrokerError(f"Kafka could not format its data folder:\n{(done.stdout + done.stderr).strip()}")
+    partial = kept.with_name(f"{kept.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):  # it may be read-only, or another process was faster
+        shutil.copytree(storage, partial)
+        partial.rename(kept)
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _new_id() -> str:
+    return urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
 
 
 def _environment() -> dict[str, str]:

@@ -12,7 +12,9 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
 from streams.broker import embedded
-from streams.broker.embedded import EmbeddedBroker
+from streams.broker.config import write_config
+from streams.broker.embedded import EmbeddedBroker, _format_storage
+from streams.broker.jars import find_java, kafka_jars
 from streams.broker.ports import HOST, keep_port, port_of
 from streams.errors import BrokerError
 
@@ -71,6 +73,22 @@ def test_a_stopped_broker_starts_again_with_its_data_on_its_port_and_its_classes
         pid = broker.pid
     assert not folder.exists()
     assert not is_alive(pid)
+
+
+def test_a_folder_is_formatted_by_kafka_once_and_then_copied_with_names_of_its_own(tmp_path: Path) -> None:
+    kept, said = tmp_path / "kept", []
+    for name, java in (("first", find_java()), ("second", "no java"), ("third", "no java")):
+        folder = tmp_path / name
+        folder.mkdir()
+        properties, _ = write_config(folder, host=HOST, port=9, controller_port=10)
+        _format_storage(java, f"{kafka_jars()}/*", properties, kept)
+        lines = (folder / "log" / "meta.properties").read_text().splitlines()
+        said.append(dict(line.split("=") for line in lines if "=" in line))
+    for name in ("cluster.id", "directory.id"):
+        assert len({one.pop(name) for one in said}) == 3
+    assert said == [{"node.id": "1", "version": "1"}] * 3
+    assert (folder / "log" / "bootstrap.checkpoint").stat().st_size > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", "first", "second", "third"}
 
 
 def test_a_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
