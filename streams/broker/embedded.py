@@ -31,6 +31,7 @@ from streams.settings import load_settings
 
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
+ARCHIVE_TIMEOUT_S = 180.0  # for a JVM that writes an archive when it ends: four seconds of a processor
 _ARCHIVE = "classes.jsa"
 _META = "meta.properties"
 _ENDED_BY_SIGTERM = 143
@@ -138,7 +139,7 @@ class EmbeddedBroker:
             return
         process.terminate()
         try:
-            process.wait(STOP_TIMEOUT_S)
+            process.wait(STOP_TIMEOUT_S if self._archive is None else ARCHIVE_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
