@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher
 from mode.threads import ServiceThread
 
@@ -36,6 +37,15 @@ async def closed(closing: Awaitable[None], *, timeout_s: float | None = None) ->
     await asyncio.wait({work}, timeout=timeout_s)
     if work.done():
         work.result()
+
+
+async def stop_reading(task: "asyncio.Task[None] | None", consumer: AIOKafkaConsumer | None) -> None:
+    """End the task that reads from a consumer, then close that; either may not have been begun."""
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    if consumer is not None:
+        await closed(consumer.stop())
 
 
 def _has_closed(work: "asyncio.Future[None]") -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
-from streams.kafka.closing import closed
+from streams.kafka.closing import closed, stop_reading
 from streams.kafka.column_fetch import fetch_columns
 from streams.kafka.columns import RecordColumns
 from streams.kafka.damage import Damage
@@ -200,11 +200,7 @@ class TailReader:
 
     async def stop(self) -> None:
         """Stop reading and disconnect."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        if self._consumer is not None:
-            await closed(self._consumer.stop())
+        await stop_reading(self._task, self._consumer)
 
     @property
     def task(self) -> asyncio.Task[None]:

@@ -26,7 +26,7 @@ from aiokafka.errors import (
 
 from streams.decoding.dead_letters import DeadLetters
 from streams.decoding.records import NULL_KEY, TOO_LARGE, Rejected
-from streams.kafka.closing import closed
+from streams.kafka.closing import stop_reading
 from streams.kafka.column_fetch import fetch_columns
 from streams.kafka.columns import Record, RecordColumns
 from streams.kafka.consumer_patches import commit_without_deleted
@@ -128,11 +128,7 @@ class Repartitioner:
 
     async def stop(self) -> None:
         """Stop to read."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        if self._consumer is not None:
-            await closed(self._consumer.stop())
+        await stop_reading(self._task, self._consumer)
 
     async def caught_up(self) -> None:
         """Wait until the group has copied what the topics held when this was first asked, in any worker."""

@@ -10,7 +10,7 @@ from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 from aiokafka.errors import CommitFailedError, IllegalStateError
 
-from streams.kafka.closing import closed
+from streams.kafka.closing import stop_reading
 from streams.kafka.options import aiokafka_client_options
 from streams.kafka.topics import topic_partitions, topics_of_worker
 from streams.settings import Settings
@@ -54,11 +54,7 @@ class Seat(ConsumerRebalanceListener):
 
     async def stop(self) -> None:
         """Leave the group: another one leads at once."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        if self._consumer is not None:
-            await closed(self._consumer.stop())
+        await stop_reading(self._task, self._consumer)
 
     @property
     def task(self) -> "asyncio.Task[None]":
