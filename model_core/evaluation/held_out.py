@@ -179,9 +179,7 @@ def evaluate_release(
     by_popularity = _by_popularity(ranked, truth, warm, *popularity_slice(log, split), rng, draws)
     report(0.9)
     by_history = _by_history(values, history_slice(log, split, truth.users), rng, draws)
-    among = Truth(truth.users, truth.relevant & new)
-    wanted = among.relevant.any(1)
-    among = Truth(among.users[wanted], among.relevant[wanted])
+    among = _responses_to(truth, new)
     recall = None
     if len(among.users):
         only = rank(scorer, replay, vectors, among, k=k, among=new, baselines=False).tops[OURS]
@@ -204,6 +202,13 @@ def evaluate_release(
             count, float(new[ranked.tops[OURS]].mean()), len(among.users), recall, min(1.0, k / max(count, 1))
         ),
     )
+
+
+def _responses_to(truth: Truth, items: NDArray[np.bool_]) -> Truth:
+    """Return the users who respond to some of the items, and their responses to these."""
+    relevant = truth.relevant & items
+    wanted = relevant.any(1)
+    return Truth(truth.users[wanted], relevant[wanted])
 
 
 def _differences(

@@ -101,33 +101,10 @@ def make_corpus(
     """
     if not dataset.items:
         raise ValueError("items must not be empty: there is nothing to recommend")
-    unknown = set(actions) - set(weights)
-    if unknown:
-        raise ValueError(f"actions must be among {sorted(weights)}, got {sorted(unknown)}")
-    item_ids, item_of = np.unique(dataset.interactions.item_ids, return_inverse=True)
-    strange = set(item_ids.tolist()) - {item.item_id for item in dataset.items}
-    if strange:
-        raise ValueError(f"interactions must be with items of the dataset, got {min(strange)!r}")
     vocabulary = Vocabulary.of(dataset.items, common_names(dataset.users))
     if known is not None:
         vocabulary = Vocabulary(vocabulary.item_rows, known.entity_rows, known.relation_rows)
-    users, user_rows = np.unique(dataset.interactions.user_ids, return_inverse=True)
-    if len(users) < 2:
-        raise ValueError(f"interactions must come from at least 2 users, got {len(users)}")
-    codes = {action: code for code, action in enumerate(weights, start=1)}
-    positive = np.array([False, *(weight >= 1 for weight in weights.values())])
-    rows = np.array([vocabulary.item_rows[item_id] for item_id in item_ids.tolist()], np.int32)
-    code = np.array([codes[action] for action in actions], np.int64)
-    interactions = Log(
-        users=user_rows.astype(np.int32),
-        items=rows[item_of] - 1,
-        actions=code,
-        positive=positive[code],
-        times_ms=dataset.interactions.timestamps_ms,
-        n_users=len(users),
-        n_items=len(vocabulary.item_rows),
-        positions=dataset.interactions.positions,
-    )
+    log, users = _numbered(dataset.interactions, actions, weights, vocabulary)
     unique = list({item.item_id: item for item in dataset.items}.values())
     text = _encoded(encoder, [item_text(item.title, item.text, item.attributes) for item in unique], progress)
     if not np.isfinite(text).all():
@@ -135,9 +112,40 @@ def make_corpus(
         raise ValueError(f"text of item {name!r} must have a finite vector, got NaN or infinity")
     edges = pad_edges(unique, vocabulary, n_neighbours)
     image, audio = _stack("image", unique), _stack("audio", unique)
-    stated = stack_stated(dataset.users, users.tolist(), vocabulary.entity_rows)
+    stated = stack_stated(dataset.users, users, vocabulary.entity_rows)
     named = (encoder.name, encoder.fingerprint)
-    return Corpus(interactions, vocabulary, edges, text, image, audio, named, stated)
+    return Corpus(log, vocabulary, edges, text, image, audio, named, stated)
+
+
+def _numbered(
+    interactions: Interactions, actions: Sequence[str], weights: Mapping[str, float], vocabulary: Vocabulary
+) -> tuple[Log, list[str]]:
+    """Return interactions by numbers, and the ids of their users in the order of these."""
+    unknown = set(actions) - set(weights)
+    if unknown:
+        raise ValueError(f"actions must be among {sorted(weights)}, got {sorted(unknown)}")
+    item_ids, item_of = np.unique(interactions.item_ids, return_inverse=True)
+    strange = set(item_ids.tolist()) - vocabulary.item_rows.keys()
+    if strange:
+        raise ValueError(f"interactions must be with items of the dataset, got {min(strange)!r}")
+    users, user_rows = np.unique(interactions.user_ids, return_inverse=True)
+    if len(users) < 2:
+        raise ValueError(f"interactions must come from at least 2 users, got {len(users)}")
+    codes = {action: code for code, action in enumerate(weights, start=1)}
+    positive = np.array([False, *(weight >= 1 for weight in weights.values())])
+    rows = np.array([vocabulary.item_rows[item_id] for item_id in item_ids.tolist()], np.int32)
+    code = np.array([codes[action] for action in actions], np.int64)
+    log = Log(
+        users=user_rows.astype(np.int32),
+        items=rows[item_of] - 1,
+        actions=code,
+        positive=positive[code],
+        times_ms=interactions.timestamps_ms,
+        n_users=len(users),
+        n_items=len(vocabulary.item_rows),
+        positions=interactions.positions,
+    )
+    return log, users.tolist()
 
 
 def as_known(corpus: Corpus, dataset: Dataset, known: Vocabulary, n_neighbours: int) -> Corpus:
