@@ -1,5 +1,7 @@
 """The graphs as ONNX files, checked against torch before anyone may serve them."""
 
+import contextlib
+import functools
 import logging
 import warnings
 from collections.abc import Sequence
@@ -32,6 +34,14 @@ from model_core.release.served import dense_inputs
 
 OPSET, IR_VERSION = 20, 10  # 20 has GELU as one operation
 TOLERANCE = 1e-4
+
+# What torch's operations are in ONNX, thousands of functions, would be looked up anew for each of a release's
+# four graphs. Another torch may not have it, or by another name.
+with contextlib.suppress(ImportError, AttributeError):
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    registry = functools.cache(ONNXRegistry.from_torchlib)
+    ONNXRegistry.from_torchlib = staticmethod(registry)  # type: ignore[method-assign]
 
 
 def export_release(
