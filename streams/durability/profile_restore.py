@@ -23,7 +23,7 @@ from streams.state import profile_kernels as kernels
 from streams.state import rows as changelog
 from streams.state.id_table import IdTable
 from streams.state.item_index import ItemIndex
-from streams.state.profiles import Profiles, Stated
+from streams.state.profiles import Profiles
 from streams.state.rings import CELL, CHUNK, OWNER, SLOT, USED
 from streams.state.rows import (
     ACTIONS_KEY,
@@ -38,6 +38,7 @@ from streams.state.rows import (
     chunk_key,
     joined,
 )
+from streams.state.stated import Stated
 
 STATED_AT_ONCE = 500
 LIKELY_CHUNKS = 1 << 22

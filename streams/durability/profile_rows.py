@@ -34,13 +34,13 @@ def take_profiles(profiles: Profiles, index: ItemIndex, *, most: int | None = No
     rows += [(key, None) for key in sorted(tombstones)]  # first: a key may be written anew
     chunks = profiles.take_chunks(most)
     pack = _packer(profiles, index, chunks)
-    stated, profiles.dirty_stated = profiles.dirty_stated, set()
+    stated, profiles.stated.dirty = profiles.stated.dirty, set()
     after = [_stated_row(profiles, user, index) for user in sorted(stated)]
 
     def put_back() -> None:
         profiles.flush_names |= names
         profiles.erasures.dirty |= erased & profiles.erasures.marks.keys()
-        profiles.dirty_stated |= stated & profiles.stated.keys()  # a user may have been erased meanwhile
+        profiles.stated.dirty |= stated & profiles.stated.keys()  # a user may have been erased meanwhile
         profiles.tombstones |= tombstones
         kernels.mark_chunks(profiles.rings, chunks)
 

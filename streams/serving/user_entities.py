@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.signals.stated_preferences import MAX_STATED, stated_names, stated_rows
-from streams.state.profiles import Stated
+from streams.state.stated import Stated
 
 
 def stated_entities(stated: Sequence[Stated], entity_rows: Mapping[str, int]) -> NDArray[np.int64]:

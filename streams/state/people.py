@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.signals.pasts import Pasts
-from streams.state.profiles import Profiles, Stated
+from streams.state.profiles import Profiles
 from streams.state.rings import ACTION, ACTION_BITS, CHUNK, HEAD, PREV, STORED, N, Rings, at
-
-_NO_ROWS = np.zeros(0, np.int32)
-NOTHING_STATED = Stated(-1, {}, [], _NO_ROWS)
+from streams.state.stated import NOTHING_STATED, Stated
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ def gather(
             _, its_places, its_rows = asked.setdefault(id(profiles), (profiles, [], []))
             its_places.append(place)
             its_rows.append(row)
-            stated[place] = profiles.stated.get(row, NOTHING_STATED)
+            stated[place] = profiles.stated.of(row)
     by_partition = [
         (profiles.rings, np.array(rows, np.int32), np.array(places, np.int64))
         for profiles, places, rows in asked.values()

@@ -13,7 +13,6 @@ all or none, its item rows taken last; an offset is committed when both kinds of
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,21 +25,9 @@ from streams.state.id_table import IdTable
 from streams.state.quarantine import Quarantine
 from streams.state.rings import CHUNK
 from streams.state.rows import Life, chunk_key, stated_key
+from streams.state.stated import Stated, Statements
 
 MAX_HISTORY = 65_535 * CHUNK - 1
-
-
-class Stated(msgspec.Struct, frozen=True):
-    """A user's statements in the record at `offset` of `users`; blocked : (n,) int32 item rows.
-
-    timestamp_ms is that of the record, 0 if it is not known.
-    """
-
-    offset: int
-    attributes: dict[str, str]
-    preferences: list[str]
-    blocked: NDArray[np.int32]
-    timestamp_ms: int = 0
 
 
 class Pairs(NamedTuple):
@@ -55,9 +42,6 @@ class Pairs(NamedTuple):
     windows_positive: NDArray[np.bool_]
     offsets: NDArray[np.int64]
     times: NDArray[np.int64]
-
-
-_NOTHING = Stated(-1, {}, [], np.zeros(0, np.int32))
 
 
 class Profiles:
@@ -85,13 +69,12 @@ class Profiles:
         self.positive = np.array([name in positive for name in actions], np.bool_)
         self.n_slots = history_limit // CHUNK
         self.ids = IdTable()
-        self.stated: dict[int, Stated] = {}
+        self.stated = Statements()
         self.erasures = Erasures()
         self.quarantine = Quarantine()
         self.position = -1
         self.flush_names = True  # the changelog lacks the names of the action codes, or `logs`
         self.logs = b""  # which logs the offsets in rows are of: a `LogsRow`
-        self.dirty_stated: set[int] = set()
         self.tombstones: set[bytes] = set()
         self._n_begun = 0  # rows of users that say that there is nothing yet
         self.rings = ring_memory.reserved(len(self.actions))
@@ -216,11 +199,7 @@ class Profiles:
         if mark is not None and offset <= mark.users_offset:
             return False
         row = int(self.rows_of([user_id])[0])
-        if offset <= self.stated.get(row, _NOTHING).offset:
-            return False
-        self.stated[row] = Stated(offset, attributes, preferences, blocked, timestamp_ms)
-        self.dirty_stated.add(row)
-        return True
+        return self.stated.take(row, Stated(offset, attributes, preferences, blocked, timestamp_ms))
 
     def pairs_of(self, row: int, *, window: int, bound: Bound = NO_BOUND) -> Pairs:
         """Return what item statistics have counted of a user, as far as the events are kept.
@@ -241,7 +220,7 @@ class Profiles:
         False where the user has been erased by it, or has said something later.
         """
         row, mark = self.row_of(user_id), self.erasures.of(user_id)
-        known = max(self.stated.get(row, _NOTHING).offset, -1 if mark is None else mark.users_offset + 1)
+        known = max(self.stated.of(row).offset, -1 if mark is None else mark.users_offset + 1)
         return not 0 <= offset < known
 
     def erase(
@@ -283,8 +262,7 @@ class Profiles:
             self.tombstones.update(chunk_key(user_id, slot) for slot in self.slots_of(row))
             self.tombstones.add(stated_key(user_id))
             self.ids.forget(row)
-            self.stated.pop(row, None)
-            self.dirty_stated.discard(row)
+            self.stated.forget(row)
         self.quarantine.leave(rows.tolist())
         kernels.release(self.rings, rows)
         self.rings.heap[rings.COVISITS_FIRST] = 1
@@ -299,13 +277,7 @@ class Profiles:
         """Times of users' last events or statements, event time: (n,) int64 ms; any thread may ask."""
         out = np.zeros(len(rows), np.int64)
         kernels.last_times(self.rings, rows, out)
-        said = [(row, one.timestamp_ms) for row, one in list(self.stated.items())]
-        if said:
-            stated = np.zeros(max(len(self.ids), int(rows.max(initial=0)) + 1), np.int64)
-            at, times = np.array(said, np.int64).T
-            stated[at[at < len(stated)]] = times[at < len(stated)]
-            out = np.maximum(out, stated[rows])
-        return out
+        return np.maximum(out, self.stated.last_ms(rows, len(self.ids)))
 
     def slots_of(self, row: int) -> list[int]:
         """Slots of a user's chunks."""
@@ -324,8 +296,7 @@ class Profiles:
         Any thread may do so. What is folded or stated meanwhile may be missed.
         """
         kernels.mark_items(self.rings, out)
-        for said in list(self.stated.values()):
-            out[said.blocked[said.blocked < len(out)]] = True
+        self.stated.mark_blocked(out)
 
     # Flush; the rows are made by `profile_rows`
 
@@ -405,15 +376,3 @@ class Profiles:
         """Events of a user ever, 0 of a stranger."""
         row = self.row_of(user_id)
         return 0 if row < 0 else self.events(row)
-
-    def blocked(self, row: int) -> NDArray[np.int32]:
-        """Item rows that a user does not want to see."""
-        return self.stated.get(row, _NOTHING).blocked
-
-    def preferences(self, row: int) -> list[str]:
-        """Entities that a user says they like."""
-        return self.stated.get(row, _NOTHING).preferences
-
-    def attributes(self, row: int) -> dict[str, str]:
-        """Attributes that a user stated."""
-        return self.stated.get(row, _NOTHING).attributes

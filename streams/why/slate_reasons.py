@@ -12,7 +12,7 @@ from model_core.signals.reader import Drawn
 from streams.events import Evidence
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
-from streams.state.profiles import Stated
+from streams.state.stated import Stated
 from streams.why import kernels
 from streams.why.phrases import because_chosen, because_of, often_enjoyed
 

@@ -40,8 +40,7 @@ class Inspector:
                 return None
             items, codes, times = profiles.history(row, self._depth)
             counts, events = profiles.counts(row).tolist(), profiles.events(row)
-            attributes, preferences = profiles.attributes(row), profiles.preferences(row)
-            blocked = profiles.blocked(row).tolist()
+            said = profiles.stated.of(row)
             offset = shard.seen_offset
             mark = profiles.quarantine.of(user_id)
             liked = profiles.positive[codes]
@@ -55,9 +54,9 @@ class Inspector:
                 Met(index.ids[i], catalogue.title(i), self._actions[code], at) for i, code, at in latest
             ],
             affinities=self._affinities(items, self._weights[codes] * 0.5**ages),
-            attributes=attributes,
-            preferences=preferences,
-            blocked_items=[index.ids[one] for one in blocked],
+            attributes=said.attributes,
+            preferences=said.preferences,
+            blocked_items=[index.ids[one] for one in said.blocked.tolist()],
             partition=shard.partition,
             clicks_offset=offset,
             quarantined=mark is not None and mark.lasts,

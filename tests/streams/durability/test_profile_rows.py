@@ -109,10 +109,10 @@ def test_stated_data_come_back():
     again, index_again = restored(list(take_profiles(profiles, index).rows))
 
     row = again.row_of("quiet")
-    assert again.preferences(row) == ["Jazz"]
-    assert again.attributes(row) == {"age": "30"}
-    assert index_again.keys[again.blocked(row)].tolist() == index.keys[index.rows_of(["x"])].tolist()
-    assert not again.set_stated("quiet", attributes={}, preferences=[], blocked=again.blocked(row), offset=5)
+    said = again.stated.of(row)
+    assert (said.preferences, said.attributes) == (["Jazz"], {"age": "30"})
+    assert index_again.keys[said.blocked].tolist() == index.keys[index.rows_of(["x"])].tolist()
+    assert not again.set_stated("quiet", attributes={}, preferences=[], blocked=said.blocked, offset=5)
 
 
 def test_an_erasure_removes_every_row_and_outlives_a_restart():

@@ -12,8 +12,8 @@ from streams.serving.allowed_rows import AllowedRows, Wanted
 from streams.serving.eligibility import Eligibility
 from streams.state.catalogue import Catalogue, encode_item_state
 from streams.state.item_index import ItemIndex
-from streams.state.people import NOTHING_STATED, People
-from streams.state.profiles import Stated
+from streams.state.people import People
+from streams.state.stated import NOTHING_STATED, Stated
 
 NOW = 1_700_000_000_000
 NAMES = "abcdef"

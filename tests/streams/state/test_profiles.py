@@ -130,8 +130,8 @@ def test_an_unknown_user_has_seen_nothing():
     assert out.all()
     assert profiles.row_of("nobody") == -1
     assert len(profiles.recent_positives(-1, np.ones(3, np.bool_), 5)) == 0
-    assert len(profiles.blocked(-1)) == 0
-    assert profiles.preferences(-1) == []
+    assert len(profiles.stated.of(-1).blocked) == 0
+    assert profiles.stated.of(-1).preferences == []
 
 
 def test_a_replayed_event_is_reported_and_changes_nothing():
@@ -195,11 +195,11 @@ def test_stated_data_is_replaced_by_later_records_only():
     )
     row = profiles.row_of("u")
     assert not profiles.set_stated("u", attributes={}, preferences=[], blocked=blocked[:0], offset=7)
-    assert profiles.preferences(row) == ["Comedy"]
-    assert profiles.attributes(row) == {"age": "30"}
-    assert profiles.blocked(row).tolist() == blocked.tolist()
+    assert profiles.stated.of(row).preferences == ["Comedy"]
+    assert profiles.stated.of(row).attributes == {"age": "30"}
+    assert profiles.stated.of(row).blocked.tolist() == blocked.tolist()
     assert profiles.set_stated("u", attributes={}, preferences=[], blocked=blocked[:0], offset=8)
-    assert profiles.preferences(row) == []
+    assert profiles.stated.of(row).preferences == []
 
 
 def test_an_erased_user_is_gone_and_may_begin_again():
@@ -233,7 +233,7 @@ def test_an_erasure_read_again_spares_the_user_who_came_after_it():
     profiles.set_stated("u", attributes={}, preferences=["Jazz"], blocked=nothing, offset=3)
 
     assert not profiles.erase("u", 2)
-    assert profiles.preferences(profiles.row_of("u")) == ["Jazz"]
+    assert profiles.stated.of(profiles.row_of("u")).preferences == ["Jazz"]
 
 
 def test_an_erasure_read_again_spares_what_the_user_did_after_it():

@@ -77,7 +77,7 @@ async def test_a_bad_record_is_a_dead_letter_of_its_offset_and_costs_no_neighbou
         if name == "clicks":
             assert shard.profiles.events(shard.profiles.row_of("u")) == 2
         elif name == "users":
-            assert shard.profiles.preferences(shard.profiles.row_of("u")) == ["p1"]
+            assert shard.profiles.stated.of(shard.profiles.row_of("u")).preferences == ["p1"]
         elif name == "content":
             assert worker.parts.shared.catalogue.n_live == 1
         else:
@@ -208,7 +208,7 @@ async def test_what_a_user_states_is_refused_when_no_changelog_takes_it(memory: 
         assert (letter.topic, letter.offset, letter.reason) == ("users", many, "too_large")
         assert worker.commit() == {("users", PLACE): many + 1}
         shard = await worker.parts.partitions.shard(PLACE)
-        assert shard.profiles.preferences(shard.profiles.row_of("u")) == ["jazz"]
+        assert shard.profiles.stated.of(shard.profiles.row_of("u")).preferences == ["jazz"]
 
 
 async def test_an_item_deleted_and_described_again_is_as_last_said_whatever_the_batches(

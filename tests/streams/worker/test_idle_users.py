@@ -45,7 +45,7 @@ async def test_who_was_idle_too_long_is_forgotten_and_begins_anew(make_memory: M
         await worker.deliver()
         row = profiles.row_of("u")
         assert profiles.events(row) == 1
-        assert profiles.preferences(row) == []
+        assert profiles.stated.of(row).preferences == []
         digest = await saved(worker)
     memory.log.compact("user-state")
     async with memory.worker() as again:

@@ -90,7 +90,7 @@ async def test_what_the_topics_say_is_folded_and_slates_come_back(shop: Memory) 
         shard = await worker.parts.partitions.shard(PLACE)
         row = shard.profiles.row_of("u")
         assert shard.profiles.events(row) == 1
-        assert shard.profiles.preferences(row) == ["a"]
+        assert shard.profiles.stated.of(row).preferences == ["a"]
         assert committed["shop.events", PLACE] == 2
         assert shop.events.dead_letters() == []
         catalogue, index = worker.parts.shared.catalogue, worker.parts.shared.index

@@ -117,7 +117,7 @@ async def test_an_item_in_a_history_keeps_its_row_and_one_blocked_too(make_memor
         shard = await worker.parts.partitions.shard(PLACE)
         row = shard.profiles.row_of("u")
         assert index.ids[shard.profiles.history(row, 1)[0][0]] == "met"
-        assert [index.ids[k] for k in shard.profiles.blocked(row)] == ["blocked"]
+        assert [index.ids[k] for k in shard.profiles.stated.of(row).blocked] == ["blocked"]
         assert counted(worker, "blocked_items_refused_total") == 0
 
 
