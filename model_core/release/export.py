@@ -40,8 +40,8 @@ TOLERANCE = 1e-4
 with contextlib.suppress(ImportError, AttributeError):
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-    registry = functools.cache(ONNXRegistry.from_torchlib)
-    ONNXRegistry.from_torchlib = staticmethod(registry)  # type: ignore[method-assign]
+    _registry = functools.cache(ONNXRegistry.from_torchlib)
+    ONNXRegistry.from_torchlib = staticmethod(_registry)  # type: ignore[method-assign]
 
 
 def export_release(

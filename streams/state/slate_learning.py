@@ -206,11 +206,7 @@ class SlateLearning:
             self.rewarded_offset = max(self.rewarded_offset, int(columns.offsets[-1]))
 
     def _reward(
-        self,
-        columns: ClickColumns,
-        outcomes: NDArray[np.uint8],
-        positive: frozenset[str],
-        metrics: Metrics,
+        self, columns: ClickColumns, outcomes: NDArray[np.uint8], positive: frozenset[str], metrics: Metrics
     ) -> None:
         waiting = self._slates.hashes
         learned: dict[str, tuple[_Rows, _Rows]] = {}  # by release: rewards, and what amends impressions
