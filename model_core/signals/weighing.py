@@ -93,7 +93,8 @@ class Events(NamedTuple):
     """Events to learn from, in the order of the log; the arrays that `CoVisitation.observe` takes.
 
     items : (n,) int32; positive : (n,) bool; offsets, times : (n,) int64
-    windows : (n, W) int32, items of the user before it, most recent first, then -1; windows_positive alike
+    windows : (n, W) int32, items of the user before it, most recent first, up to the first -1: what is in
+        memory after it says nothing; windows_positive alike
     """
 
     items: NDArray[np.int32]
@@ -174,8 +175,11 @@ class Weigher:
 
 
 def _some(events: Events, chosen: NDArray[np.int64]) -> Events:
+    """Return some events, -1 in all of what is no window."""
+    windows = events.windows[chosen]
+    windows[np.logical_or.accumulate(windows < 0, axis=1)] = -1
     return Events(
-        events.items[chosen], events.positive[chosen], events.windows[chosen],
+        events.items[chosen], events.positive[chosen], windows,
         events.windows_positive[chosen], events.offsets[chosen], events.times[chosen],
     )  # fmt: skip
 

@@ -54,6 +54,30 @@ def test_where_nothing_is_hot_fixed_weights_are_kept():
     assert moments(weigher.weights, Trends(0.0), PartsReader().read(parts), N_ITEMS, now_ms) is None
 
 
+def test_what_is_in_memory_after_a_window_says_nothing():
+    weights = []
+    for left_over in (-1, 7, 113):
+        parts = [CoVisitation(neighbours=16, window=4)]
+        parts[0].grow(np.arange(N_ITEMS, dtype=np.uint64))
+        weigher, rng = Weigher(lambda parts=parts: parts, SignalConfig()), np.random.default_rng(0)
+        for at in range(0, 300, 20):
+            windows = rng.integers(0, 20, (20, 4)).astype(np.int32)
+            windows[np.arange(20), rng.integers(0, 4, 20)] = -1
+            after = np.cumsum(windows < 0, axis=1) > (windows < 0)
+            windows[after] = left_over
+            event = Events(
+                rng.integers(0, 20, 20).astype(np.int32), np.ones(20, np.bool_), windows,
+                np.where(after, left_over > 0, windows >= 0), at + np.arange(20),
+                START_MS + (at + np.arange(20)) * MINUTE_MS,
+            )  # fmt: skip
+            weigher.learn(0, event, N_ITEMS)
+            parts[0].observe(*event)
+        weights.append(weigher.weights)
+    for others in weights[1:]:
+        np.testing.assert_array_equal(others.values, weights[0].values)
+        assert others.level == weights[0].level
+
+
 def test_events_that_were_learned_from_are_not_learned_from_again():
     items, times = stream(50, hot=True)
     weigher, parts = learned(items, times)
