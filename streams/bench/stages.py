@@ -10,7 +10,7 @@ STAGE = "stage_seconds"
 LOOP_LAG = "loop_lag_seconds"
 WHOLE = "request_to_publish"
 # Of a request, in their order; what the others take, such as flush or fold, is time of the loop or a thread.
-OF_A_REQUEST = ("wait", "queue", "score", "policy", "shadow", "publish")
+OF_A_REQUEST = ("read", "wait", "queue", "score", "policy", "shadow", "publish")
 BESIDE = ("fold", "learn", "flush")
 
 Buckets = list[tuple[float, float]]

@@ -71,6 +71,7 @@ AGE = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0
 STAGES = {
     "decode": KERNEL,
     "fold": KERNEL,
+    "read": ANSWER,
     "wait": ANSWER,
     "queue": ANSWER,
     "gather": KERNEL,

@@ -155,7 +155,8 @@ class Server:
         ----------
         clicks_end : offset before which all clicks lie that came before these requests; None if not known
         """
-        remaining = len(accepted)
+        remaining, now = len(accepted), self._clock.time()
+        self._metrics.observe_stages("read", [max(0.0, now - of.timestamp / 1000) for _, of in accepted])
 
         def answered() -> None:
             nonlocal remaining

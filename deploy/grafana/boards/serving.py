@@ -4,7 +4,7 @@ from deploy.grafana.boards.shared import REQUEST_TO_SLATE
 from deploy.grafana.panel import STAGES, Panel, mean, of_stage, quantile, quantiles, rate
 
 RECOMMENDATIONS = 'route="recommendations"'
-PARTS = 'stage=~"wait|queue|gather|prepare|score|policy|shadow|explain|publish"'
+PARTS = 'stage=~"read|wait|queue|gather|prepare|score|policy|shadow|explain|publish"'
 SERVING = [
     REQUEST_TO_SLATE,
     Panel(

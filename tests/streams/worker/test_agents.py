@@ -278,6 +278,18 @@ async def test_a_request_read_again_is_answered_once(memory: Memory) -> None:
         assert worker.commit()["requests", PLACE] == 2
 
 
+async def test_the_way_of_a_request_to_the_worker_is_a_stage_of_its_own(memory: Memory) -> None:
+    memory.events.content("a")
+    memory.events.request("u")
+    async with memory.worker() as worker:
+        memory.clock.move(2_000)
+        memory.events.request("u")
+        await worker.deliver()
+        read = worker.parts.metrics.registry.get_sample_value
+        assert read("slatestream_stage_seconds_count", {"stage": "read"}) == 2
+        assert read("slatestream_stage_seconds_sum", {"stage": "read"}) == pytest.approx(2.0)
+
+
 async def test_who_asks_again_after_a_restart_and_long_after_has_the_same_slate(memory: Memory) -> None:
     for n in range(9):
         memory.events.content(f"i{n}")
