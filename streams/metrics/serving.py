@@ -8,8 +8,10 @@ from prometheus_client import Histogram
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from streams.metrics.registry import Registered, observe_all, unknown
+from streams.metrics.registry import Addable, Registered, observe_all, unknown
 from streams.metrics.tables import ANSWER, BATCH, FALLBACKS, ROUTES, STAGES, policy_label
+
+MAX_SERIES = 64  # of slates, whose labels are not looked up again
 
 
 class _Stages(Collector):
@@ -44,6 +46,7 @@ class Serving(Registered):
         self._slates = self.counter(
             "slates", "Slates published; fallback is why one is not the model's.", ("policy", "fallback")
         )
+        self._series: dict[tuple[str, str | None], Addable] = {}  # those that were counted before
         self.slates_unlearned = self.counter(
             "slates_unlearned", "Slates that policies learn nothing of: beyond learned_slates_per_hour."
         )
@@ -58,10 +61,13 @@ class Serving(Registered):
             "own_clicks_missed",
             "Requests that went on without the clicks before them, as read_your_writes_ms had passed.",
         )
-        self._http = self.counter("http_requests", "HTTP requests answered.", ("route", "status"))
-        for route, statuses in ROUTES.items():
-            for status in statuses:
-                self._http.labels(route, str(status))
+        http = self.counter("http_requests", "HTTP requests answered.", ("route", "status"))
+        self._http = {
+            (route, status): http.labels(route, str(status))
+            for route, statuses in ROUTES.items()
+            for status in statuses
+        }
+        self._other_http = http
         seconds = self.histogram(
             "http_request_seconds", "Time to answer an HTTP request.", ("route",), ANSWER
         )
@@ -69,13 +75,19 @@ class Serving(Registered):
 
     def count_slates(self, policy: str, fallback: str | None = None, n: int = 1) -> None:
         """Add n published slates; fallback is `Recommendation.fallback`."""
-        why = "none" if fallback is None else fallback if fallback in FALLBACKS else "other"
-        self._slates.labels(policy_label(policy), why).inc(n)
+        series = self._series.get((policy, fallback))
+        if series is None:
+            why = "none" if fallback is None else fallback if fallback in FALLBACKS else "other"
+            series = self._slates.labels(policy_label(policy), why)
+            if len(self._series) < MAX_SERIES:
+                self._series[policy, fallback] = series
+        series.inc(n)
 
     def count_http(self, route: str, status: int, seconds: float) -> None:
         """Add an answered HTTP request; a route that is not one of `ROUTES` is "other"."""
         name = route if route in ROUTES else "other"
-        self._http.labels(name, str(status)).inc()
+        series = self._http.get((name, status)) or self._other_http.labels(name, str(status))
+        series.inc()
         self._http_seconds[name].observe(seconds)
 
     def observe_stage(self, stage: str, seconds: float) -> None:
