@@ -38,11 +38,17 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collectstart() -> None:
+    """Look for no garbage while tests are collected: they and what they import stay."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Let garbage be looked for less often, and not in what stays: all tests and what they import."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:
