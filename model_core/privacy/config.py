@@ -24,8 +24,9 @@ class Privacy:
 
     epsilon: float = math.inf
     delta: float = 1e-5
-    clip: float = 5.0
-    """Length that what a user adds to the counts is shortened to. Chosen before the data are looked at."""
+    clip: float = 0.7
+    """Length that what a user adds is shortened to, relative to what independent likes would have in the root
+    mean square. Chosen before the data are looked at."""
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0.0:
@@ -44,8 +45,8 @@ class Privacy:
         """Say what is promised and by what, as a manifest has it; sigmas are those of `counts.noises`."""
         return {
             "epsilon": self.epsilon, "delta": self.delta, "unit": "all events of one user, added or removed",
-            "mechanism": "two analytic Gaussians, composed: the popularity of items, and the clipped "
-            "item-item counts of the popular ones, which EASE is fitted on",
+            "mechanism": "two analytic Gaussians, composed: the popularity of items with the number of "
+            "users, and the clipped products of what users like apart from it, which EASE is fitted on",
             "clip": self.clip, "sigma_popularity": sigmas[0], "sigma_pairs": sigmas[1],
             "not_covered": list(NOT_COVERED),
         }  # fmt: skip

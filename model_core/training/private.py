@@ -20,17 +20,24 @@ from model_core.inputs.replay import item_features
 from model_core.network.config import ModelConfig, TrainConfig
 from model_core.network.model import Model
 from model_core.privacy.config import Privacy
-from model_core.privacy.counts import PrivateCounts, denoised, noises, private_counts
+from model_core.privacy.counts import PrivateCounts, Similar, likely_pairs, noises, private_counts
 from model_core.release.export import export_release
 from model_core.release.folder import EASE, MAPPING, read_release, whole_folder, write_manifest
 from model_core.release.text_encoder import TextEncoder
-from model_core.signals.cold_start import fit_mapping
+from model_core.signals.cold_start import ItemFeatures, Ridge, fit_mapping
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import DENSE_ITEMS, Ease, ease_of_counts
 from model_core.signals.sample_signals import with_unmet
 from model_core.training.fit import Report
 from model_core.training.networks import fit_widths
 from model_core.training.train import Trained
+
+ALIKE = Ridge(graph_weight=2.0)
+"""How items are alike: what they are linked to counts twice as much as their texts."""
+PRIOR = 0.5
+"""Pairs that items which are alike are taken to have, relative to noise and popularity."""
+PENALTY = 10.0
+"""Of EASE on noisy pairs, of which a user has a length of 1."""
 
 
 def train_private(
@@ -65,8 +72,9 @@ def train_private(
     began, features, log = time.perf_counter(), item_features(corpus), corpus.log
     report("train", 0.0)
     counts = private_counts(
-        log.users[log.positive], log.items[log.positive], log.n_items, privacy, np.random.default_rng()
-    )
+        log.users[log.positive], log.items[log.positive], log.n_items, by_catalogue(features), privacy,
+        np.random.default_rng(),
+    )  # fmt: skip
     ease = private_ease(counts, log.n_items, penalty=signals.ease_penalty, keep=signals.ease_keep)
     with whole_folder(out) as folder:
         with_unmet(ease, signals, features).save(folder / EASE)
@@ -87,9 +95,11 @@ def train_private(
 def private_ease(counts: PrivateCounts, n_items: int, *, penalty: float = 300.0, keep: int = 256) -> Ease:
     """EASE of the counts of `private_counts`; it reads nothing else of the users.
 
+    Items that are alike are taken for liked together beside what users told, the more the more noise.
+
     Parameters
     ----------
-    penalty : where there is no noise; else it is as large as the eigenvalues of the noise
+    penalty : where there is no noise
 
     Raises
     ------
@@ -97,10 +107,16 @@ def private_ease(counts: PrivateCounts, n_items: int, *, penalty: float = 300.0,
         If there are more than `DENSE_ITEMS` items.
     """
     check_size(n_items)
-    pairs = counts.pairs
+    pairs = likely_pairs(counts)
     if counts.edge:
-        pairs, penalty = denoised(pairs, counts.edge), counts.edge
+        root, penalty = np.sqrt(counts.liked), PENALTY
+        pairs += PRIOR * counts.edge / counts.users * root[:, None] * root * counts.alike
     return ease_of_counts(pairs.astype(np.float32), counts.known, n_items, penalty=penalty, keep=keep)
+
+
+def by_catalogue(features: ItemFeatures) -> Similar:
+    """Similarity of items by their texts and attributes."""
+    return lambda rows: features.kernel(ALIKE, rows, rows)
 
 
 def check_size(n_items: int) -> None:

@@ -16,7 +16,7 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from model_core.data.datasets import load_recbole
-from model_core.privacy.counts import clipped_counts
+from model_core.privacy.counts import pair_counts
 from model_core.privacy.secure_sum import Round, masked, symmetric, triangle, unmasked
 
 DATA = Path("~/.cache/slatestream/ml-100k")
@@ -34,7 +34,7 @@ def main(
         np.unique(ids, return_inverse=True) for ids in (liked.user_ids, liked.item_ids)
     )
     n_items = int(items.max()) + 1
-    central = clipped_counts(users, items, n_items, np.inf)
+    central = pair_counts(users, items, n_items)
     print(f"{len(names)} users, {n_items} items, {len(users)} likes, seed {seed}")
     for n in sites or [3]:
         site_of = np.random.default_rng(seed).permutation(len(names)) % n
@@ -42,7 +42,7 @@ def main(
         public = {f"site {s}": key.public_key().public_bytes_raw() for s, key in enumerate(keys)}
         asked = Round("benchmark", "pairs", n_items * (n_items + 1) // 2, public)
         counts = [
-            triangle(clipped_counts(users[at], items[at], n_items, np.inf))
+            triangle(pair_counts(users[at], items[at], n_items))
             for at in (site_of[users] == s for s in range(n))
         ]
         begun = time.process_time()

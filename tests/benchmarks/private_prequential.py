@@ -20,7 +20,7 @@ from model_core.privacy.config import Privacy
 from model_core.privacy.counts import PrivateCounts, private_counts
 from model_core.training.private import private_ease
 from streams.bench.references import Popularity, prequential_hits
-from tests.benchmarks.quality_private import EPSILONS, K, noisy_co_visits, spread
+from tests.benchmarks.quality_private import EPSILONS, K, noisy_co_visits, similar_items, spread
 
 
 class Held:
@@ -61,13 +61,16 @@ def main() -> None:
     ids, users = np.unique(log.user_ids, return_inverse=True)
     liked, warm_up = log.ratings >= 4, int(given.until * len(items))
     told = users[:warm_up][liked[:warm_up]], items[:warm_up][liked[:warm_up]]
+    similar = similar_items(data)
     sizes = {"n_users": len(ids), "n_items": len(row)}
 
     def reached(model: Held | Popularity) -> float:
         return float(prequential_hits(model, users, items, liked, warm_up=warm_up, k=K, **sizes).mean())
 
     def measured(epsilon: float, seed: int) -> list[float]:
-        counts = private_counts(*told, len(row), Privacy(epsilon=epsilon), np.random.default_rng(seed))
+        counts = private_counts(
+            *told, len(row), similar, Privacy(epsilon=epsilon), np.random.default_rng(seed)
+        )
         weights = private_ease(counts, len(row)).dense(), noisy_co_visits(counts, len(row))
         return [reached(Held(one, counts, len(ids))) for one in weights]
 

@@ -24,12 +24,25 @@ import numpy as np
 from scipy import stats
 from scipy.special import ndtr
 
-from model_core.data.datasets import load_recbole
+from model_core.data.datasets import Dataset, load_recbole
 from model_core.evaluation.topn import ranking_metrics, top_items
+from model_core.inputs.corpus import make_corpus, rating_actions
+from model_core.inputs.replay import item_features
+from model_core.network.config import ModelConfig
 from model_core.privacy.config import Privacy
-from model_core.privacy.counts import PrivateCounts, denoised, noises, private_counts
+from model_core.privacy.counts import (
+    PrivateCounts,
+    Similar,
+    directions_of,
+    likely_pairs,
+    noises,
+    private_counts,
+    told_of,
+    user_vectors,
+)
 from model_core.privacy.gaussian import gaussian_sigma
-from model_core.training.private import private_ease
+from model_core.training.private import by_catalogue, private_ease
+from streams.items.text_encoder import named_encoder
 from tests.benchmarks.random_split import random_split
 
 EPSILONS = (1.0, 4.0, 8.0, math.inf)
@@ -47,7 +60,9 @@ def main() -> None:
     given = parser.parse_args()
     if not given.data.is_dir():
         sys.exit(f"skipped: --data must be a folder of RecBole atomic files, got {str(given.data)!r}")
-    users, items, n_users, n_items = likes(given.data)
+    data = load_recbole(given.data)
+    users, items, n_users, n_items = likes(data)
+    similar = similar_items(data)
     print(f"{n_users} users, {n_items} items, {len(users)} likes, delta {Privacy().delta:g}")
     if given.peer_python:
         for epsilon in EPSILONS[:-1]:
@@ -60,7 +75,9 @@ def main() -> None:
     print(f"{'epsilon':>8}" + "".join(f"{name:>18}" for name in columns) + f"{bound:>14}{'items':>7}")
     for epsilon in EPSILONS:
         privacy = Privacy(epsilon=epsilon)
-        rows = [measured(users, items, n_users, n_items, privacy, seed) for seed in range(given.seeds)]
+        rows = [
+            measured(users, items, n_users, n_items, similar, privacy, seed) for seed in range(given.seeds)
+        ]
         *pairs, (known, _) = zip(*spread(rows), strict=True)
         told = "".join(f"{mean:>9.4f} ± {half:.4f}" for mean, half in pairs)
         print(f"{epsilon:>8g}{told}{most(privacy):>14.4f}{known:>7.0f}", flush=True)
@@ -68,9 +85,7 @@ def main() -> None:
 
 def accounted(python: str, privacy: Privacy) -> float:
     """Epsilon of the noises of a promise together, as dp-accounting has it."""
-    on_items, on_pairs = noises(privacy)
-    sigmas = on_items, on_pairs / privacy.clip
-    command = [python, str(PEER), *(f"{value!r}" for value in (privacy.delta, *sigmas))]
+    command = [python, str(PEER), *(f"{value!r}" for value in (privacy.delta, *noises(privacy)))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"dp-accounting failed: {' '.join(command)}\n{done.stderr[-2000:]}")
@@ -84,9 +99,18 @@ def most(privacy: Privacy) -> float:
     return float(ndtr(1.0 / gaussian_sigma(privacy.epsilon, privacy.delta) / math.sqrt(2.0)))
 
 
-def likes(folder: Path) -> tuple[np.ndarray, np.ndarray, int, int]:
+def similar_items(data: Dataset) -> Similar:
+    """Similarity of a data set's items by what the catalogue says, as a private release has it."""
+    actions = rating_actions(data.interactions)
+    weights = {"view": 0.2, "like": 1.0}
+    neighbours = ModelConfig().n_neighbours
+    corpus = make_corpus(data, actions, weights, named_encoder("minilm"), neighbours)
+    assert list(corpus.vocabulary.item_rows) == [item.item_id for item in data.items]
+    return by_catalogue(item_features(corpus))
+
+
+def likes(data: Dataset) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Rows of users and items, of all that are described."""
-    data = load_recbole(folder)
     liked = data.interactions[data.interactions.ratings >= 4]
     row = {item.item_id: at for at, item in enumerate(data.items)}
     ids, users = np.unique(liked.user_ids, return_inverse=True)
@@ -103,12 +127,18 @@ def spread(rows: list[list[float]]) -> tuple[list[float], list[float]]:
 
 
 def measured(
-    users: np.ndarray, items: np.ndarray, n_users: int, n_items: int, privacy: Privacy, seed: int
+    users: np.ndarray,
+    items: np.ndarray,
+    n_users: int,
+    n_items: int,
+    similar: Similar,
+    privacy: Privacy,
+    seed: int,
 ) -> list[float]:
     """NDCG@10 of popularity, co-visits and EASE, and the AUC of the attack."""
     split = random_split(users, items, n_users, n_items, seed=seed, fractions=(0.0, 0.2))
     rng = np.random.default_rng(1000 + seed)
-    counts = private_counts(*np.nonzero(split.train), n_items, privacy, rng)
+    counts = private_counts(*np.nonzero(split.train), n_items, similar, privacy, rng)
     x = split.train.astype(np.float32)
     tie = 1e-6 * counts.popularity / np.abs(counts.popularity).max()
     models = (
@@ -120,22 +150,24 @@ def measured(
         float(np.nanmean(ranking_metrics(top_items(scores, split.train, K), split.test)["ndcg"]))
         for scores in models
     ]
-    return [*reached, *attacks(split.train, privacy, rng), float(len(counts.known))]
+    return [*reached, *attacks(split.train, similar, privacy, rng), float(len(counts.known))]
 
 
 def noisy_co_visits(counts: PrivateCounts, n_items: int) -> np.ndarray:
     """Pairs of items without what is noise, relative to how many like the first: (n_items, n_items)."""
-    pairs = denoised(counts.pairs, counts.edge) if counts.edge else counts.pairs
+    pairs = likely_pairs(counts)
     liked = np.maximum(pairs.diagonal(), 0.0)
     weights = np.zeros((n_items, n_items), np.float32)
     weights[np.ix_(counts.known, counts.known)] = (pairs - np.diag(pairs.diagonal())) / np.sqrt(liked + 10)
     return weights
 
 
-def attacks(liked: np.ndarray, privacy: Privacy, rng: np.random.Generator) -> list[float]:
+def attacks(liked: np.ndarray, similar: Similar, privacy: Privacy, rng: np.random.Generator) -> list[float]:
     """AUC of telling members from others by the counts, and by the weights of EASE."""
     n_users, n_items = liked.shape
     x = liked.astype(np.float64)
+    vectors = user_vectors(*np.nonzero(liked), n_items)
+    assert vectors.shape[0] == n_users  # everybody likes something
 
     def halves() -> list[tuple[np.ndarray, np.ndarray]]:
         """Members, and what their counts and weights say of everybody, of two halves of the users."""
@@ -145,24 +177,21 @@ def attacks(liked: np.ndarray, privacy: Privacy, rng: np.random.Generator) -> li
 
     def counted(inside: np.ndarray) -> PrivateCounts:
         at, items = np.nonzero(liked & inside[:, None])
-        return private_counts(at, items, n_items, privacy, rng)
+        return private_counts(at, items, n_items, similar, privacy, rng)
 
     def own(counts: PrivateCounts) -> np.ndarray:
         """Part of the likelihood ratio that varies, and the mean weight of each user's own pairs: (2, n)."""
-        some, n = x[:, counts.known], x.sum(1)
-        length = np.sqrt(some.sum(1) * (some.sum(1) + 1) / 2)
-        share = (
-            np.minimum(1.0, privacy.clip / np.maximum(length, 1.0))
-            if privacy.promised
-            else 1 / length.clip(1)
-        )
-        upper = (((some @ counts.pairs) * some).sum(1) + some @ counts.pairs.diagonal()) / 2
-        by_counts = share * upper
         if privacy.promised:
             on_items, on_pairs = noises(privacy)
-            by_counts = by_counts / on_pairs**2 + x @ counts.popularity / np.sqrt(n.clip(1)) / on_items**2
+            length = directions_of(counts, privacy.clip)[1]
+            told = told_of(vectors, counts, length)
+            by_products = ((told @ counts.products) * told).sum(1) / (on_pairs * length**2) ** 2
+            by_counts = by_products + vectors @ counts.popularity / on_items**2
+        else:
+            some = vectors[:, counts.known].toarray()
+            by_counts = ((some @ counts.products) * some).sum(1)
         weights = private_ease(counts, n_items).dense()
-        return np.stack((by_counts, ((x @ weights) * x).sum(1) / n.clip(1)))
+        return np.stack((by_counts, ((x @ weights) * x).sum(1) / x.sum(1).clip(1)))
 
     shadows = [one for _ in range(SHADOWS) for one in halves()]
     values = np.array([value for _, value in shadows])

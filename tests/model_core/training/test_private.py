@@ -41,7 +41,7 @@ def test_it_holds_nothing_else_and_says_what_is_promised_and_what_not(made: tupl
     (promise,) = release.training.values()
     assert (promise["epsilon"], promise["delta"]) == (4.0, 1e-5)
     sigmas = promise["sigma_popularity"], promise["sigma_pairs"]
-    assert sigmas == pytest.approx((1.0811618 / 0.1**0.5, 5.0 * 1.0811618 / 0.9**0.5), rel=1e-6)
+    assert sigmas == pytest.approx((1.0811618 / 0.25**0.5, 1.0811618 / 0.75**0.5), rel=1e-6)
     assert promise["not_covered"] == list(NOT_COVERED)
 
 
