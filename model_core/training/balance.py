@@ -10,12 +10,13 @@ It is done twice, for users who are here and for those who come back after long:
 Where few come back, likes of these rows are held back instead, and asked for at the end (Liang et al. 2018,
 "Variational autoencoders for collaborative filtering", section 4.2). Users of whom too few can be asked have
 the other ones' gains: other gains put all of a user's items on another level, and a few such users would
-spoil the calibration of everyone's probabilities. Popularity and EASE alone are among the weighings, and
-count where the average is not surely above them: parts that do not pay are left out. What is new stands
-where training put it beside the parts as they were: it is lowered as far as that ranks better with the
-gains.
+spoil the calibration of everyone's probabilities. Parts that do not pay are left out: popularity or EASE
+alone, the signals without the networks, and all without the head, in this order, count where the average of
+all is not surely above. What is new stands where training put it beside the parts as they were, and would
+stand in the way of any weighing that leaves out the match: so with each it is lowered as far as ranks best.
 """
 
+from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -42,6 +43,13 @@ GAINS = (
     EASE_ALONE,
 )
 """Of co-visits, popularity, EASE, the match and the head."""
+SIMPLER = (
+    (EASE_ALONE,),
+    (POPULARITY_ALONE,),
+    tuple(one for one in GAINS if one[3] == one[4] == 0.0),
+    tuple(one for one in GAINS if one[4] == 0.0),
+)
+"""Gains without some of the parts."""
 LOWERED = (0.0, -1.0, -2.0, -4.0, -8.0, -16.0)
 """What is added to the scores of items that nobody has responded to. Like the gains it is no part of what
 training minimises, or a later pass would take it back."""
@@ -123,12 +131,10 @@ def balance(model: Model | Ensemble, corpus: Corpus, log: Log, since: int, signa
 
 def lowered(chosen: "list[tuple[Asked, Tensor]]") -> float:
     """One of `LOWERED`, by which new items rank best with the gains that were chosen."""
+    some = [(_candidates(asked), gains) for asked, gains in chosen]
 
     def reached(by: float) -> float:
-        return sum(
-            float(_ndcg(_candidates(one._replace(level=one.level + by * (one.level != 0))), gains).mean())
-            for one, gains in chosen
-        )
+        return sum(float(_ndcg(asked, gains, [by])[0].mean()) for asked, gains in some)
 
     return max(LOWERED, key=reached)
 
@@ -225,21 +231,31 @@ def _ask(
 def average(asked: Asked) -> Tensor:
     """Mean of `GAINS`, each weighing ``exp(-z**2 / 2)``, z = standard errors that it ranks below the best.
 
-    `POPULARITY_ALONE` or `EASE_ALONE` where that mean ranks less than a standard error above it: the rule of
+    The first of `SIMPLER` that this mean ranks less than a standard error above counts instead: the rule of
     one standard error (Breiman et al. 1984, "Classification and regression trees", section 3.4.3).
     """
     # One winner among many is mostly luck where events are few; what the good ones have in common is not.
     some = _candidates(asked)
     gains = torch.tensor(GAINS, device=asked.parts.device)
-    reached = torch.stack([_ndcg(some, one) for one in gains])  # (g, n)
+    reached = torch.stack([_reached(some, one) for one in gains])  # (g, n)
+    whole = _mean(gains, reached)
+    best = _reached(some, whole)
+    for these in SIMPLER:
+        at = torch.tensor([GAINS.index(one) for one in these], device=gains.device)
+        simple = _mean(gains[at], reached[at])
+        ahead = best - _reached(some, simple)
+        if ahead.mean() <= ahead.std() / len(ahead) ** 0.5:
+            return simple
+    return whole
+
+
+def _mean(gains: Tensor, reached: Tensor) -> Tensor:
+    """Mean of some gains by how surely they rank below the best of them: (g, P) and (g, n) to (P,)."""
     below = reached[reached.mean(1).argmax()] - reached
     error = (below.std(1) / below.shape[1] ** 0.5).clamp(min=1e-9)
     weights = torch.exp(-0.5 * (below.mean(1) / error) ** 2)
     mean: Tensor = weights @ gains / weights.sum()
-    alone = [GAINS.index(one) for one in (EASE_ALONE, POPULARITY_ALONE)]
-    best = max(alone, key=lambda one: float(reached[one].mean()))
-    ahead = _ndcg(some, mean) - reached[best]
-    return mean if ahead.mean() > ahead.std() / len(ahead) ** 0.5 else gains[best]
+    return mean
 
 
 def _candidates(asked: Asked) -> Asked:
@@ -257,13 +273,25 @@ def _candidates(asked: Asked) -> Asked:
     return Asked(asked.parts.gather(2, of_parts), level, asked.wanted.gather(1, at))
 
 
-def _ndcg(asked: Asked, gains: Tensor) -> Tensor:
-    """NDCG@10 of each: (n,). Of items that tie what is wanted comes last."""
+def _reached(asked: Asked, gains: Tensor) -> Tensor:
+    """NDCG@10 of each, with new items lowered as far as is best on average: (n,)."""
+    found = _ndcg(asked, gains, LOWERED)
+    return found[found.mean(1).argmax()]
+
+
+def _ndcg(asked: Asked, gains: Tensor, lowered: Sequence[float]) -> Tensor:
+    """NDCG@10 of each with new items lowered: (L, n). Of items that tie what is wanted comes last."""
     scores = torch.einsum("npi,p->ni", asked.parts, gains) + asked.level
     scores = torch.where(asked.wanted, torch.nextafter(scores, scores.new_tensor(-torch.inf)), scores)
-    ranked = scores.topk(min(TOP, scores.shape[1]), dim=1).indices
-    gain = 1.0 / torch.log2(2.0 + torch.arange(ranked.shape[1], device=scores.device))
-    found = (asked.wanted.gather(1, ranked) * gain).sum(1)
-    most = asked.wanted.sum(1).clamp(1, len(gain))
-    reached: Tensor = found / gain.cumsum(0)[most - 1]
-    return reached
+    # Lowering keeps the order within the new items and within the others: ten of each will do.
+    most, new = min(TOP, scores.shape[1]), asked.level != 0
+    known, fresh = (scores.masked_fill(barred, -torch.inf).topk(most, dim=1) for barred in (new, ~new))
+    wanted = asked.wanted.gather(1, torch.cat((known.indices, fresh.indices), 1))
+    gain = 1.0 / torch.log2(2.0 + torch.arange(most, device=scores.device))
+    ideal = gain.cumsum(0)[asked.wanted.sum(1).clamp(1, most) - 1]
+    found = []
+    for by in lowered:
+        best, ranked = torch.cat((known.values, fresh.values + by), 1).topk(most, dim=1)
+        listed = wanted.gather(1, ranked) & (best != -torch.inf)
+        found.append((listed * gain).sum(1) / ideal)
+    return torch.stack(found)

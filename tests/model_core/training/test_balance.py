@@ -81,10 +81,45 @@ def test_an_item_that_was_met_is_never_above_the_one_wanted() -> None:
     parts = torch.zeros(150, 5, 30)
     parts[:, 3, 7] = 9.0  # what only the match puts first
     target = torch.full((150,), 3)
-    parts[:, 0, 3] = 1.0
+    parts[:120, 0, 3] = 1.0
+    parts[120:, 3, 3] = 1.0
     open_, met = torch.zeros(150, 30), torch.zeros(150, 30)
     met[:, 7] = -torch.inf
     assert average(asked(parts, open_, target))[3] < average(asked(parts, met, target))[3]
+
+
+def test_a_match_that_only_lifts_known_items_over_new_ones_is_left_out() -> None:
+    rng = torch.Generator().manual_seed(0)
+    n, items = 300, 60
+    target = torch.randint(0, 40, (n,), generator=rng)
+    telling = torch.randn(n, items, generator=rng)
+    telling[torch.arange(n), target] += 3.0
+    nothing = torch.zeros(n, items)
+    telling[:, 40:] = 0.0  # the last 20 are new, and stand where a match of 8 for all others has put them
+    match = 8.0 * (torch.arange(items) < 40) + 0.2 * torch.randn(n, items, generator=rng)
+    match[:, 40:] = 0.0
+    level = torch.cat((torch.zeros(n, 40), torch.full((n, 20), 8.0)), 1)
+    one = asked(torch.stack((telling, nothing, nothing, match, nothing), 1), level, target)
+    gains = average(one)
+    assert gains[3] == gains[4] == 0.0
+    assert gains[0] > 0.0
+    assert lowered([(one, gains)]) == -8.0
+
+
+def test_a_head_that_pays_is_heard_and_one_that_does_not_is_left_out() -> None:
+    rng = torch.Generator().manual_seed(0)
+    n, items = 300, 60
+    target = torch.randint(0, items, (n,), generator=rng)
+    first, second, noise = torch.randn(3, n, items, generator=rng)
+    for part in (first, second):
+        part[torch.arange(n), target] += 2.0
+    nothing = torch.zeros(n, items)
+    paid, unpaid = (
+        average(asked(torch.stack((first, nothing, nothing, nothing, head), 1), nothing, target))
+        for head in (second, 0.3 * noise)
+    )
+    assert paid[4] > 0.3
+    assert unpaid[4] == 0.0
 
 
 def test_popularity_alone_counts_where_all_else_ranks_below_it() -> None:
