@@ -12,7 +12,8 @@ MAX_NEIGHBOURS = 4096
 UNTOLD = {
     "depth": 1009, "affinity_positives": 50, "affinity_half_life_ms": 2_592_000_000, "neighbours": 256,
     "influence_per_hour": 100, "surge_bound": 3.0,
-    "popularity_half_life_ms": 0, "low_pass": 0.0, "read_temper": 0.0, "pair_back": 1.0, "full_likes": 0,
+    "popularity_half_life_ms": 0, "low_pass": 0.0, "ease_near": 0.0, "read_temper": 0.0, "pair_back": 1.0,
+    "full_likes": 0,
 }  # fmt: skip
 """Of releases whose manifest does not say: they were trained when these were the only values, and before
 users and surges were bounded, which they are in what is served all the same."""
@@ -68,6 +69,9 @@ class SignalConfig:
     full_likes: int = 40
     """Likes up to which a user counts in full in EASE; 0 = at any number. See
     `model_core.robust.influence.likes_share`."""
+    ease_near: float = 0.0
+    """Share of what EASE counts of pairs that is by how near in a user's likes: see `ease.NEAR`. Catalogues
+    beyond `ease.DENSE_ITEMS` have none."""
     ease_keep: int = 256
     """Weights per item that a release keeps."""
     ease_refits: int = 16
@@ -94,7 +98,7 @@ class SignalConfig:
         for name in ("pair_decay", "pair_other"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
-        for name in ("pair_back", "read_temper"):
+        for name in ("pair_back", "read_temper", "ease_near"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
 

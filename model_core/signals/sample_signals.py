@@ -241,6 +241,7 @@ def fit_known(log: Log, config: SignalConfig) -> Ease:
         keep=config.ease_keep,
         low_pass_share=config.low_pass,
         full_likes=config.full_likes,
+        near=config.ease_near,
     )
 
 

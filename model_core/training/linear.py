@@ -1,7 +1,7 @@
-"""Chooses EASE's penalty and share of low-pass filter by what ranks best on later events."""
+"""Chooses EASE's penalty, share of low-pass filter and of nearness by what ranks best on later events."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,27 @@ from model_core.signals.ease import DENSE_ITEMS, Ease
 from model_core.signals.pasts import Pasts, chosen
 from model_core.signals.sample_signals import Log, UserEvents, fit_known
 from model_core.training.balance import MIN_EVENTS, TOP, hold_back, most_rows, spread, unmet
+from model_core.training.recency import SURE
 
-SHARES = (0.0, 0.15, 0.3, 0.6)
-"""Of the low pass, beside EASE."""
-FACTORS = (1.0, 2.0)
+FACTORS = (0.5, 1.0, 2.0)
 """Of the penalty that the config has."""
+SHARES = (0.3, 0.0, 0.6)
+"""Of the low pass, beside EASE."""
+NEARS = (0.8, 0.0)
+"""Of what is counted of pairs, by nearness."""
 BLOCK = 256
+
+Reached = list[NDArray[np.float64]]
+"""NDCG@10 of each that was asked, by each way of asking."""
 
 
 def with_linear(config: SignalConfig, log: Log, since: int) -> SignalConfig:
-    """Return the config with the penalty and the low pass that rank best from row `since` of the log on.
+    """Return the config with a penalty, low pass and nearness that rank well from row `since` of the log on.
 
     What is ranked by is EASE's signal alone, by NDCG@10 before each positive event and for what
-    `balance.hold_back` holds back, half and half. In a large catalogue, where a fit takes long, both stay as
-    they are.
+    `balance.hold_back` holds back, half and half. The first of `FACTORS`, `SHARES` and `NEARS` count unless
+    another is surely better, each in its turn. In a large catalogue, where a fit takes long, all stay as they
+    are.
     """
     rows = np.flatnonzero(unmet(log))
     rows = spread(rows[rows >= since], most_rows(log))
@@ -36,21 +43,53 @@ def with_linear(config: SignalConfig, log: Log, since: int) -> SignalConfig:
     here[np.arange(len(rows)), log.items[rows]] = True
     kept, back = hold_back(log, since)
     end = np.full(len(back.users), len(kept))
-    asked = (
+    asked = [
         (UserEvents(log, config.depth).before(log.users[rows], rows), here),
         (UserEvents(kept, config.depth).before(back.users, end), back.relevant),
-    )
-    first, reached = log.first(since), {}
-    for factor, share in product(FACTORS, SHARES):
-        one = replace(config, ease_penalty=factor * config.ease_penalty, low_pass=share)
+    ]
+    first = log.first(since)
+
+    def reached(one: SignalConfig) -> Reached:
         ease = fit_known(first, one)
-        reached[one] = np.array([_ndcg(ease, *some) for some in asked if len(some[1])])
-    plain = np.maximum(reached[replace(config, low_pass=0.0)], 1e-9)
-    return max(reached, key=lambda one: float((reached[one] / plain).mean()))
+        return [_ndcg(ease, *some) for some in asked if len(some[1])]
+
+    penalties = [factor * config.ease_penalty for factor in FACTORS]
+    return surely_best({"ease_penalty": penalties, "low_pass": SHARES, "ease_near": NEARS}, config, reached)
 
 
-def _ndcg(ease: Ease, pasts: Pasts, relevant: NDArray[np.bool_]) -> float:
-    """Mean NDCG@10 after each past by EASE alone.
+def surely_best(
+    choices: Mapping[str, Sequence[Any]], config: SignalConfig, reached: Callable[[SignalConfig], Reached]
+) -> SignalConfig:
+    """Return the config with the first of all choices, but for those that another is surely better than.
+
+    Better is what is ahead by more than `SURE` standard errors, as a share of what was reached before.
+    """
+    first: dict[str, Any] = {name: values[0] for name, values in choices.items()}
+    config = replace(config, **first)
+    now = reached(config)
+    for name, (_, *others) in choices.items():
+        tried = {value: reached(_with(config, name, value)) for value in others}
+        means = {value: sum(_ahead(one, now)[0]) for value, one in tried.items()}
+        best = max(means, key=lambda value: means[value])
+        error = sum(_ahead(tried[best], now)[1]) ** 0.5
+        if means[best] > SURE * error:
+            config, now = _with(config, name, best), tried[best]
+    return config
+
+
+def _with(config: SignalConfig, name: str, value: Any) -> SignalConfig:
+    changed: dict[str, Any] = {name: value}
+    return replace(config, **changed)
+
+
+def _ahead(reached: Reached, before: Reached) -> tuple[list[float], list[float]]:
+    """Mean of what is ahead, as a share of what was before, and its squared standard error, of each."""
+    ahead = [(one - other) / max(other.mean(), 1e-9) for one, other in zip(reached, before, strict=True)]
+    return [float(one.mean()) for one in ahead], [float(one.var()) / len(one) for one in ahead]
+
+
+def _ndcg(ease: Ease, pasts: Pasts, relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """NDCG@10 after each past by EASE alone: (n,).
 
     Parameters
     ----------
@@ -76,4 +115,4 @@ def _ndcg(ease: Ease, pasts: Pasts, relevant: NDArray[np.bool_]) -> float:
         scores = np.maximum((liked[here] @ weights).toarray(), 0.0)
         top = top_items(scores, met[here].toarray() > 0, min(TOP, n))
         reached.append(ranking_metrics(top, relevant[here])["ndcg"])
-    return float(np.concatenate(reached).mean())
+    return np.concatenate(reached)

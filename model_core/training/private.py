@@ -58,14 +58,15 @@ def train_private(
     Raises
     ------
     ValueError
-        If nothing is promised, there are too many items, a low pass is asked for, or a graph fails its check
-        against torch.
+        If nothing is promised, there are too many items, a low pass or nearness is asked for, or a graph
+        fails its check against torch.
     """
     if not privacy.promised:
         raise ValueError("epsilon must be finite for a private release, got inf")
     check_size(corpus.log.n_items)
-    if signals is not None and signals.low_pass:
-        raise ValueError(f"low_pass must be 0 for a private release, got {signals.low_pass}")
+    for name in ("low_pass", "ease_near"):
+        if signals is not None and getattr(signals, name):
+            raise ValueError(f"{name} must be 0 for a private release, got {getattr(signals, name)}")
     config = fit_widths(config or ModelConfig(), corpus)
     signals = replace(signals or SignalConfig(), full_likes=0)  # `Privacy.clip` bounds a user instead
     config = replace(config, ensemble=1)  # networks that learn nothing say nothing together either

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ from model_core.evaluation.topn import (
 )
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import fit_ease
-from model_core.training.linear import FACTORS, SHARES
+from model_core.training.linear import FACTORS, NEARS, SHARES
 from model_core.training.recipe import Recipe
 from streams.items.text_encoder import named_encoder
 from tests.benchmarks.random_split import Split, random_split, recall_by_bucket
@@ -56,7 +57,7 @@ from tests.benchmarks.topn_release import release_scores
 PEER = Path(__file__).with_name("topn_peer.py")
 K = 10
 SERVED = "linear term of a release"
-KEEP = SignalConfig().ease_keep
+KEEP, FULL_LIKES = SignalConfig().ease_keep, SignalConfig().full_likes
 BUCKETS = 4
 PENALTIES = (100.0, 200.0, 250.0, 300.0, 400.0, 500.0, 600.0, 800.0)
 NEIGHBOURS = (20, 50, 100, 200, 400)
@@ -73,10 +74,13 @@ WITHOUT = {
 
 @dataclass(frozen=True)
 class Data:
-    """users, items : (n,) rows of the interactions; kernels, user_kernel : side information."""
+    """users, items : (n,) rows of the interactions; in_time : (n,) which of these, in time order
+    kernels, user_kernel : side information.
+    """
 
     users: np.ndarray
     items: np.ndarray
+    in_time: np.ndarray
     n_users: int
     n_items: int
     kernels: dict[str, np.ndarray]
@@ -106,6 +110,7 @@ def prepare(dataset: Dataset) -> Data:
     return Data(
         users,
         np.array([item_rows[item_id] for item_id in dataset.interactions.item_ids.tolist()]),
+        np.argsort(dataset.interactions.timestamps_ms, kind="stable"),
         len(ids),
         len(dataset.items),
         {
@@ -153,17 +158,21 @@ def candidates(data: Data, split: Split, *, fused: bool) -> tuple[dict[str, np.n
     lines = [
         f"item-kNN: {neighbours} neighbours; EASE: penalty {penalty:g}, NDCG {ndcg(ease[penalty], split):.4f}"
     ]
+    trained = data.in_time[split.train[data.users, data.items][data.in_time]]
     kept = {
-        (factor, share): x @ fit_ease(
-            *np.nonzero(split.train), data.n_items, penalty=factor * penalty, keep=KEEP, low_pass_share=share
+        (factor, share, near): x @ fit_ease(
+            data.users[trained], data.items[trained], data.n_items, penalty=factor * penalty, keep=KEEP,
+            low_pass_share=share, near=near, full_likes=FULL_LIKES,
         ).dense()
-        for factor in FACTORS
-        for share in SHARES
+        for factor, share, near in product(FACTORS, SHARES, NEARS)
     }  # fmt: skip
     chosen = max(kept, key=lambda value: ndcg(kept[value], split))
     models[SERVED] = kept[chosen]
     reached = ndcg(kept[chosen], split)
-    lines.append(f"{SERVED}: penalty {chosen[0] * penalty:g}, low pass {chosen[1]:g}, NDCG {reached:.4f}")
+    lines.append(
+        f"{SERVED}: penalty {chosen[0] * penalty:g}, low pass {chosen[1]:g}, nearness {chosen[2]:g}, "
+        f"NDCG {reached:.4f}"
+    )
     for name, gone in {"fused": set[str](), **WITHOUT}.items() if fused else ():
         kernels = {group: kernel for group, kernel in data.kernels.items() if group not in gone}
         user_kernel = None if "users" in gone else data.user_kernel

@@ -75,4 +75,6 @@ def release_scores(
             listed = ranked.rows[at, ranked.valid[at]]
             scores[user, listed] = -np.arange(len(listed), dtype=np.float32)
     signals = scorer.release.signals
-    return scores, f"penalty {signals.ease_penalty:g}, low pass {signals.low_pass:g}"
+    return scores, (
+        f"penalty {signals.ease_penalty:g}, low pass {signals.low_pass:g}, nearness {signals.ease_near:g}"
+    )

@@ -7,7 +7,7 @@ import pytest
 from model_core.data.batches import ItemBatch
 from model_core.signals.cold_start import ItemFeatures
 from model_core.signals.config import SignalConfig
-from model_core.signals.ease import Ease, fit_ease
+from model_core.signals.ease import NEAR, Ease, fit_ease
 from model_core.signals.reader import Reader
 from model_core.signals.sample_signals import Log, UserEvents, ease_before, fit_log, map_log, refits
 from model_core.signals.sparse import scatter
@@ -66,6 +66,36 @@ def test_a_user_of_many_likes_counts_less_and_one_of_few_in_full() -> None:
     np.fill_diagonal(expected, 0.0)
     fitted = fit_ease(users, items, N_ITEMS, penalty=7.0, full_likes=4)
     np.testing.assert_allclose(fitted.dense(), expected, atol=1e-5)
+
+
+def test_pairs_count_by_how_near_they_are_in_their_users_likes() -> None:
+    users, items = pairs()
+    rng = np.random.default_rng(1)
+    order = rng.permutation(len(users))
+    users, items = users[order], items[order]
+    gram = np.zeros((N_ITEMS, N_ITEMS))
+    for user in range(N_USERS):
+        _, last = np.unique(items[users == user][::-1], return_index=True)
+        liked = items[users == user][::-1][np.sort(last)]  # the most recent first, each item once
+        apart = np.abs(np.subtract.outer(np.arange(len(liked)), np.arange(len(liked))))
+        share = np.round(256 * min(1, np.sqrt(4 / max(len(liked), 1)))) / 256
+        gram[np.ix_(liked, liked)] += share * (0.2 + 0.8 * np.exp(-apart / NEAR))
+    inverse = np.linalg.inv(gram + 7.0 * np.eye(N_ITEMS))
+    expected = -inverse / np.diag(inverse)
+    np.fill_diagonal(expected, 0.0)
+    fitted = fit_ease(users, items, N_ITEMS, penalty=7.0, near=0.8, full_likes=4)
+    np.testing.assert_allclose(fitted.dense(), expected, atol=1e-5)
+    assert (
+        np.abs(fitted.dense() - fit_ease(users, items, N_ITEMS, penalty=7.0, full_likes=4).dense()).max()
+        > 1e-3
+    )
+
+
+def test_what_is_liked_in_a_row_goes_together_more_than_what_the_same_users_like_later() -> None:
+    users = np.repeat(np.arange(20, dtype=np.int32), 200)
+    items = np.tile(np.arange(200, dtype=np.int32), 20)
+    near = fit_ease(users, items, 200, penalty=7.0, keep=200, near=1.0).dense()
+    assert near[100, 101] > 10 * abs(near[100, 190])
 
 
 def test_the_largest_weights_are_kept_and_unknown_items_have_none() -> None:
