@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from model_core.evaluation.evaluate import start_replay
+from model_core.release.folder import EASE
+from model_core.release.scorer import Scorer
 from model_core.training.together import ALONE, Together, joined
+from tests.model_core import tiny
 from tests.model_core.training import together_run
 
 
@@ -34,7 +38,21 @@ def same(ones: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
     return all(torch.equal(one, other) for one, other in zip(ones, others, strict=True))
 
 
-@pytest.mark.timeout(300)
+def probabilities(release: Path) -> np.ndarray:
+    """What a release expects each user of the tiny data to like, of all items: (n_users, n_items)."""
+    scorer, data = Scorer(release), tiny.corpus(tiny.dataset())
+    replay, vectors = start_replay(scorer, data)
+    replay.advance(together_run.SPLIT)
+    users = np.arange(data.log.n_users, dtype=np.int32)
+    found = scorer.score(replay.requests(users, np.full(len(users), data.log.times_ms[-1])), vectors)
+    told = np.zeros((len(users), data.log.n_items), np.float32)
+    for user in users:
+        valid = found.valid[user]
+        told[user, found.rows[user, valid]] = found.scores[user, valid]
+    return told
+
+
+@pytest.mark.timeout(600)
 def test_two_processes_train_the_model_that_one_does_and_go_on_from_a_checkpoint(tmp_path: Path) -> None:
     alone, both = tmp_path / "alone", tmp_path / "both"
     together_run.main(alone)
@@ -43,7 +61,7 @@ def test_two_processes_train_the_model_that_one_does_and_go_on_from_a_checkpoint
 
     launch = ["--standalone", "--nproc-per-node", "2", "-m", together_run.__name__, str(both)]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *launch], capture_output=True, text=True, timeout=240
+        [sys.executable, "-m", "torch.distributed.run", *launch], capture_output=True, text=True, timeout=480
     )
     assert done.returncode == 0, done.stderr
 
@@ -55,6 +73,11 @@ def test_two_processes_train_the_model_that_one_does_and_go_on_from_a_checkpoint
         torch.testing.assert_close(one, wanted, rtol=1e-4, atol=1e-6)
     # Users ask at other moments, so they are not the same.
     np.testing.assert_allclose(first.history, expected.history, rtol=0.03)
+    one, two = alone / "release", both / "release"
+    assert (one / EASE).read_bytes() == (two / EASE).read_bytes()
+    told, wanted = probabilities(two), probabilities(one)
+    np.testing.assert_allclose(told, wanted, atol=0.1)
+    assert np.corrcoef(told.ravel(), wanted.ravel())[0, 1] > 0.999
 
 
 def test_one_process_is_the_group_of_itself() -> None:

@@ -1,6 +1,7 @@
-"""`torchrun ... -m tests.model_core.training.together_run FOLDER` trains a tiny model.
+"""`torchrun ... -m tests.model_core.training.together_run FOLDER` trains a tiny model, and a release.
 
-It writes into the folder what each epoch came to, the trained weights, and the gradient of a step.
+Each process writes into the folder what each epoch came to, the trained weights, and the gradient of a step;
+the first one also the release.
 """
 
 import json
@@ -22,6 +23,7 @@ from model_core.training.networks import fit_model, fit_widths
 from model_core.training.objective import Objective
 from model_core.training.samples import collect_samples, cut_windows
 from model_core.training.together import Together, joined
+from model_core.training.train import help_training, train_release
 from tests.model_core import tiny
 
 # Only when users ask is drawn at random, so a step comes to the same in any number of processes.
@@ -79,6 +81,16 @@ def main(out: Path, killed_after: int = 0) -> None:
         torch.save(model.state_dict(), folder / "weights")
         torch.save(step, folder / "gradient")
         (folder / "history.json").write_text(json.dumps([asdict(epoch) for epoch in history]))
+        make_release(data, out / "release", together)
+
+
+def make_release(data: Corpus, out: Path, together: Together) -> None:
+    """Train and write a release as `slatestream train` does."""
+    given = {"until": 0.9, "config": tiny.CONFIG, "train": TRAIN, "device": "cpu"}
+    if together.leads:
+        train_release(data, tiny.WEIGHTS, out, together=together, **given)
+    else:
+        help_training(data, tiny.WEIGHTS, out, together, **given)
 
 
 if __name__ == "__main__":
