@@ -126,3 +126,17 @@ def moments_of(where):  # type: ignore[no-untyped-def]
     rates = carray(_pointer(where[RATES]), (rows, HORIZONS), np.float32)
     times = carray(_pointer(where[TIMES]), (rows, 2), np.int64)
     return applied, popularity, rates, times
+
+
+@njit
+def stamps_of(where, begin, end, stamps):  # type: ignore[no-untyped-def]
+    """Tell items of rows [begin, end) apart from what they were: into `stamps`, (n,) int64.
+
+    Each partition's applied offset counts, and its popularity: taking something out of an item takes that
+    down, and not always the offset up.
+    """
+    stamps[:] = 0
+    for part in range(len(where)):
+        applied, popularity, _, _ = moments_of(where[part])
+        for i in range(min(end, len(applied)) - begin):
+            stamps[i] += applied[begin + i] - (popularity[begin + i] << 32)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from model_core.robust.surge import AT_ANY_RATE, counted_share
 from model_core.signals.horizons import HALF_LIVES_MS, RECENT
 from model_core.signals.neighbour_groups import FIRST, LAST, NO_TIME
-from model_core.signals.parts import WIDTH, Parts, Seen, moments_of
+from model_core.signals.parts import WIDTH, Parts, Seen, moments_of, stamps_of
 from model_core.signals.pasts import Window
 
 TYPICAL_LIKES = 40
@@ -158,20 +158,16 @@ def _likes(where, rows, surge_bound):  # type: ignore[no-untyped-def]
 
 @njit
 def _changed(where, stamps):  # type: ignore[no-untyped-def]
-    """Sum the partitions' offsets into `stamps`, (N,) int64; return the rows where there was another sum."""
+    """Bring `stamps`, (N,) int64, up to date; return the rows where there was another one."""
     changed, n = np.empty(256, np.int32), 0
-    sums = np.empty(BLOCK, np.int64)
+    now = np.empty(BLOCK, np.int64)
     for begin in range(0, len(stamps), BLOCK):
         end = min(begin + BLOCK, len(stamps))
-        sums[:] = 0
-        for part in range(len(where)):
-            applied = moments_of(where[part])[0][begin:end]
-            for i in range(len(applied)):
-                sums[i] += applied[i]
+        stamps_of(where, begin, end, now)
         old = stamps[begin:end]
         differ = 0
         for i in range(len(old)):
-            differ += old[i] != sums[i]
+            differ += old[i] != now[i]
         if not differ:
             continue
         if n + differ > len(changed):
@@ -179,8 +175,8 @@ def _changed(where, stamps):  # type: ignore[no-untyped-def]
             longer[:n] = changed[:n]
             changed = longer
         for i in range(len(old)):
-            if old[i] != sums[i]:
-                old[i] = sums[i]
+            if old[i] != now[i]:
+                old[i] = now[i]
                 changed[n] = begin + i
                 n += 1
     return changed[:n]

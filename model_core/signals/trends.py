@@ -16,7 +16,7 @@ from model_core.kernels import log_of
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.horizons import FAINT, HALF_LIVES_MS, HORIZONS, HOUR_MS
 from model_core.signals.neighbour_groups import FIRST, LAST, NO_TIME
-from model_core.signals.parts import WIDTH, Parts, Seen, moments_of
+from model_core.signals.parts import WIDTH, Parts, Seen, moments_of, stamps_of
 from model_core.signals.popularity import Popularity, share_of
 
 AGE, IDLE, POPULAR, NEW, COVISITS, OLD, QUIET = range(HORIZONS, HORIZONS + 7)
@@ -226,17 +226,13 @@ def covisit_signal(values: Floats) -> Floats:
 def _merge(  # type: ignore[no-untyped-def]
     where, reference_ms, per_ms, surge_bound, stamps, rates, times, popularity
 ):
-    sums = np.empty(BLOCK, np.int64)
+    now = np.empty(BLOCK, np.int64)
     for begin in range(0, len(stamps), BLOCK):
         end = min(begin + BLOCK, len(stamps))
-        sums[:] = 0
-        for part in range(len(where)):
-            applied = moments_of(where[part])[0][begin:end]
-            for i in range(len(applied)):
-                sums[i] += applied[i]
+        stamps_of(where, begin, end, now)
         for i in range(end - begin):
-            if stamps[begin + i] != sums[i]:
-                stamps[begin + i] = sums[i]
+            if stamps[begin + i] != now[i]:
+                stamps[begin + i] = now[i]
                 row = begin + i
                 _merge_item(where, reference_ms, per_ms, surge_bound, row, row, rates, times, popularity)
 

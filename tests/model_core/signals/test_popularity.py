@@ -84,9 +84,10 @@ def _put_back(part: CoVisitation) -> None:
 
 
 def _take_out(part: CoVisitation) -> None:
+    """Take events of one item out, through the same offset each time."""
     nothing = np.full((1, 1), -1, np.int32)
     rare, yes, when = np.array([RARE], np.int32), np.ones(1, np.bool_), np.zeros(1, np.int64)
-    through = int(part.applied.max()) + 1
+    through = sum(LIKES.values()) + 100
     part.retract(rare, yes, nothing, nothing >= 0, when, through=through)
 
 
