@@ -54,6 +54,12 @@ class CoVisitation:
         How events are paired; the defaults are those of `model_core.signals.config.SignalConfig`.
     bound
         For whoever pairs events: how much a user counts.
+
+    Attributes
+    ----------
+    changes : int
+        How often the counts have been written, see `model_core.signals.parts.Seen`. Who writes `tables` by a
+        kernel counts it here.
     """
 
     def __init__(
@@ -100,7 +106,7 @@ class CoVisitation:
 
     @property
     def tables(self) -> groups.Tables:
-        """The arrays for kernels; ask again after anything that may grow them."""
+        """The arrays for kernels, see `changes`; ask again after anything that may grow them."""
         return self._tables
 
     @property

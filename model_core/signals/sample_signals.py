@@ -165,6 +165,7 @@ class CovisitReplay:
                 self.position, end, self.counts.neighbours, self._horizon, self._surge_bound,
                 self._read_temper, rows, *window, items, sums, likes, shares, left, done,
             )  # fmt: skip
+            self.counts.changes += 1
             if self.position < end:
                 self.counts.make_room()
 

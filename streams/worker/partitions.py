@@ -226,11 +226,8 @@ class Partitions:
         }
 
     def is_ready(self) -> bool:
-        """Return whether state is restored and caught up; a standby, which owns nothing, is ready.
-
-        Every HTTP request asks this.
-        """
-        return (
+        """Return whether state is restored and caught up; a standby, which owns nothing, is ready."""
+        ready = (
             self._shared_topics.caught_up
             and self._caught_up
             and self._lanes.serving.items.pending == 0
@@ -240,6 +237,8 @@ class Partitions:
             and not self._stopping
             and all(map(_restored, self._shards.values()))
         )
+        self._metrics.ready.set(ready)
+        return ready
 
     def _topics_as_wanted(self) -> bool:
         """Return whether all input topics are as wanted, and known to the consumer, too."""

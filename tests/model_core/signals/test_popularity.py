@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from model_core.signals.co_visitation import WEIGHT_UNIT, CoVisitation
+from model_core.signals.config import SignalConfig
 from model_core.signals.joint import joint_scores
 from model_core.signals.parts import Parts, PartsReader
 from model_core.signals.pasts import Window
 from model_core.signals.popularity import TYPICAL_LIKES, Popularity, tempers_at, weighed_at
+from model_core.signals.sample_signals import CovisitReplay, Log
 from model_core.signals.trends import Trends
 
 RARE, TYPICAL, POPULAR, WANTED, _ = range(5)
@@ -123,3 +125,20 @@ def test_what_is_read_again_is_as_if_it_had_never_been_read(write: Callable[[CoV
     np.testing.assert_array_equal(popularity.tempers, anew.tempers)
     np.testing.assert_array_equal(trends.rates(1_000), trends_anew.rates(1_000))
     np.testing.assert_array_equal(trends.first_ms(), trends_anew.first_ms())
+
+
+def test_a_log_that_is_replayed_further_is_read_again() -> None:
+    n = 60
+    log = Log(
+        users=np.arange(n, dtype=np.int32) % 6, items=np.arange(n, dtype=np.int32) % 5, n_users=6, n_items=5,
+        actions=np.ones(n, np.int64), positive=np.ones(n, np.bool_), times_ms=np.arange(n) * 1_000,
+    )  # fmt: skip
+    replay, reader, popularity = (
+        CovisitReplay(log, SignalConfig(influence_per_hour=0)),
+        PartsReader(),
+        Popularity(0.0),
+    )
+    for position in (0, 20, 21, 60):
+        replay.advance(position)
+        popularity.read(reader.read([replay.counts]), 5)
+        assert popularity.counts.tolist() == np.bincount(log.items[:position], minlength=5).tolist()
