@@ -242,6 +242,18 @@ class Ranker(nn.Module):
         idle, told = age[:, -1], any_known.to(age.dtype)
         return self.user_vector(last, idle, told, liked), states, known, self.gains(idle, told)
 
+    def retrieval(self, user: Tensor, gains: Tensor, items: Tensor, signals: Tensor) -> Tensor:
+        """Retrieval scores of N items for B requests: (B, N).
+
+        Parameters
+        ----------
+        user, gains : of `read`; items : (N, dim); signals : (B, S, N)
+        """
+        new = is_new(signals)
+        counts = gains[:, -2:-1] * (1.0 - new) + new
+        scores: Tensor = counts * (self.match(user) @ items.T) + self.prior(user, signals, gains[:, :-2])
+        return scores
+
     def judge(
         self,
         user: Tensor,
@@ -308,9 +320,7 @@ class Ranker(nn.Module):
             user_entities,
             user_entity_weights,
         )
-        new = is_new(signals)
-        counts = gains[:, -2:-1] * (1.0 - new) + new
-        base = counts * (self.match(user) @ items.T) + self.prior(user, signals, gains[:, :-2])
+        base = self.retrieval(user, gains, items, signals)
         n_candidates = min(self.config.n_candidates, len(items))
         top, rows = torch.topk(base.masked_fill(~eligible, NOT_ELIGIBLE), n_candidates, dim=1)
         valid = torch.gather(eligible, 1, rows)

@@ -1,6 +1,7 @@
 """What holds for every release whatever it is asked, beyond what test_release.py says."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model_core.data.batches import ItemBatch, dense_signals, sparse_eligible
+from model_core.data.batches import ItemBatch, ScoreBatch, dense_signals, sparse_eligible
 from model_core.data.vocabulary import Vocabulary
 from model_core.evaluation.evaluate import ease_by_rows, future, rank, start_replay
 from model_core.inputs.corpus import make_corpus
 from model_core.inputs.replay import item_features
 from model_core.network.item_encoder import ItemEncoder
 from model_core.network.ranker import Ranker
+from model_core.release import export
 from model_core.release.export import example_items, example_requests, export_release
 from model_core.release.folder import EASE, MAPPING, read_release
 from model_core.release.scorer import Graphs, Scorer, Scores, open_session
@@ -167,6 +169,30 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ItemEncode
     folder = tmp_path_factory.mktemp("graphs")
     export_release(folder, encoder, ranker, largest_batch=LARGEST, n_items=200)
     return folder, encoder, ranker
+
+
+def test_of_items_that_tie_at_the_edge_of_retrieval_the_graphs_may_take_others(
+    tmp_path: Path, exported: tuple[Path, ItemEncoder, Ranker]
+) -> None:
+    _, encoder, ranker = exported
+    level = deepcopy(ranker)  # nothing tells items apart but whether they are new
+    with torch.no_grad():
+        for value in (*level.user.parameters(), level.item_bias, level.gains_here, level.gains_away):
+            value.zero_()
+    assert export_release(tmp_path, encoder, level, largest_batch=7, n_items=200)["ranker"] < 1e-4
+
+
+def test_graphs_that_take_worse_items_are_refused(
+    tmp_path: Path, exported: tuple[Path, ItemEncoder, Ranker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Backwards(Graphs):
+        def score(self, batch: ScoreBatch, vectors: Any) -> Scores:
+            return super().score(batch, -vectors)
+
+    _, encoder, ranker = exported
+    monkeypatch.setattr(export, "Graphs", Backwards)
+    with pytest.raises(ValueError, match="must retrieve torch's candidates"):
+        export_release(tmp_path, encoder, ranker, largest_batch=7, n_items=200)
 
 
 def outputs(path: Path, inputs: dict[str, torch.Tensor]) -> Sequence[NDArray[Any]]:
