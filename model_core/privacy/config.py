@@ -25,8 +25,9 @@ class Privacy:
     epsilon: float = math.inf
     delta: float = 1e-5
     clip: float = 0.7
-    """Length that what a user adds is shortened to, relative to what independent likes would have in the root
-    mean square. Chosen before the data are looked at."""
+    """How much of a user counts, chosen before the data are looked at. In a release: the length that what a
+    user adds is shortened to, relative to what independent likes would have in the root mean square. Where a
+    policy is taught: about how many impressions count in full."""
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0.0:

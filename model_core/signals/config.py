@@ -70,7 +70,7 @@ class SignalConfig:
     """Likes up to which a user counts in full in EASE; 0 = at any number. See
     `model_core.robust.influence.likes_share`."""
     ease_near: float = 0.0
-    """Share of what EASE counts of pairs that is by how near in a user's likes: see `ease.NEAR`. Catalogues
+    """Share of what EASE counts of pairs that is by how near two likes are: see `liked_together`. Catalogues
     beyond `ease.DENSE_ITEMS` have none."""
     ease_keep: int = 256
     """Weights per item that a release keeps."""

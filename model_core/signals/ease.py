@@ -6,10 +6,6 @@ item i is -P[j, i] / P[i, i], P = inverse of G.
 It remembers a whole history as a set, where co-visits and the transformer read its latest part in order.
 Of more than `DENSE_ITEMS` items each has the weights of `model_core.signals.neighbourhoods`. A share of a low
 pass, `model_core.signals.low_pass`, may be added: both are linear in what was liked.
-
-Of G, a share may count the more the nearer two likes are in their user's order: tastes change, and what is
-liked in a row goes together. Two likes d apart then count ``1 - near + near * exp(-d / NEAR)``. That is a
-positive semidefinite kernel, so G stays what a ridge regression can be solved with.
 """
 
 from dataclasses import dataclass
@@ -23,6 +19,7 @@ from numpy.typing import NDArray
 from model_core.arrays import are_finite, read_arrays
 from model_core.robust.influence import likes_share
 from model_core.signals import sparse
+from model_core.signals.liked_together import liked_together
 from model_core.signals.low_pass import low_pass
 from model_core.signals.neighbourhoods import neighbourhood_weights
 from model_core.signals.sparse import Sums
@@ -32,9 +29,6 @@ DENSE_ITEMS = 4096
 
 BLOCK = 512
 """Liked items whose weights on all others are made at once."""
-
-NEAR = 30.0
-"""Likes of a user after which the part of G that is by nearness has fallen to 1 / e."""
 
 UNIT = float(1 << 30)
 """Weights are summed as whole numbers of 1 / UNIT, see `model_core.signals.sparse`."""
@@ -225,7 +219,7 @@ def fit_ease(
     full_likes
         See `influence.likes_share`.
     near
-        Share of the counts of pairs that is by nearness; neighbourhoods have none.
+        See `liked_together.liked_together`; neighbourhoods have none.
     """
     known, column = np.unique(items, return_inverse=True)
     if not len(known):
@@ -246,50 +240,8 @@ def fit_ease(
         if smooth is not None:
             every = every.plus(_largest(*smooth, known, n_items, keep=keep))
         return every.on(known, keep=keep)._with_rows_of(known)
-    if near:
-        counts = _near_together(row, column, shares, len(known), near)
-    else:
-        counts = liked_together(row, column, shares, len(known))
+    counts = liked_together(row, column, shares, len(known), near)
     return ease_of_counts(counts, known, n_items, penalty=penalty, keep=keep, smooth=smooth)
-
-
-def liked_together(
-    users: NDArray[np.integer], items: NDArray[np.integer], shares: NDArray[np.float32], n_items: int
-) -> NDArray[np.float32]:
-    """Sum over users how much each counts, for each two items that they like: (n_items, n_items), symmetric.
-
-    Parameters
-    ----------
-    users, items : (n,) rows, no pair twice
-    shares : (n_users,) float32, of `influence.likes_share`
-    """
-    from scipy import sparse  # takes a second, as does torch below, and a worker only reads weights
-
-    shape = len(shares), n_items
-    x = sparse.csr_matrix((np.ones(len(users), np.float32), (users, items)), shape)
-    weighed = sparse.csr_matrix((shares[users], (users, items)), shape)
-    sums: NDArray[np.float32] = (x.T @ weighed).toarray()
-    return sums
-
-
-def _near_together(
-    users: NDArray[np.integer],
-    items: NDArray[np.integer],
-    shares: NDArray[np.float32],
-    n_items: int,
-    near: float,
-) -> NDArray[np.float32]:
-    """Sum the same as `liked_together`, a share `near` of it by how near two items are.
-
-    Parameters
-    ----------
-    users, items : (n,) rows, in the order of likes
-    """
-    order = np.argsort(users, kind="stable")
-    bounds = np.searchsorted(users[order], np.arange(len(shares) + 1))
-    sums = np.zeros((n_items, n_items))
-    _near_pairs(bounds, items[order], shares, np.exp(-np.arange(n_items) / NEAR), near, sums)
-    return (sums + np.triu(sums, 1).T).astype(np.float32)
 
 
 def ease_of_counts(
@@ -369,16 +321,6 @@ def _by_liked(
     order = np.lexsort((items, liked))
     bounds = np.searchsorted(liked[order], np.arange(n_items + 1))
     return Ease(bounds.astype(np.int64), items[order].astype(np.int32), weights[order])
-
-
-@njit
-def _near_pairs(bounds, items, shares, fallen, near, sums):  # type: ignore[no-untyped-def]
-    """Add the upper triangle of what pairs count; `fallen` is by distance, of a user's likes at most."""
-    for u in range(len(bounds) - 1):
-        for a in range(bounds[u], bounds[u + 1]):
-            for b in range(bounds[u], a + 1):
-                low, high = min(items[a], items[b]), max(items[a], items[b])
-                sums[low, high] += shares[u] * (1.0 - near + near * fallen[a - b])
 
 
 @njit

@@ -36,6 +36,8 @@ ALIKE = Ridge(graph_weight=2.0)
 """How items are alike: what they are linked to counts twice as much as their texts."""
 PRIOR = 0.5
 """Pairs that items which are alike are taken to have, relative to noise and popularity."""
+MOST_CLIP = 2.0
+"""Beyond, hardly anybody is shortened, and noise, which grows with its square, drowns everything."""
 PENALTY = 10.0
 """Of EASE on noisy pairs, of which a user has a length of 1."""
 
@@ -58,8 +60,8 @@ def train_private(
     Raises
     ------
     ValueError
-        If nothing is promised, there are too many items, a low pass or nearness is asked for, or a graph
-        fails its check against torch.
+        If nothing is promised, there are too many items, a low pass, nearness or too large a clip is asked
+        for, or a graph fails its check against torch.
     """
     if not privacy.promised:
         raise ValueError("epsilon must be finite for a private release, got inf")
@@ -67,6 +69,11 @@ def train_private(
     for name in ("low_pass", "ease_near"):
         if signals is not None and getattr(signals, name):
             raise ValueError(f"{name} must be 0 for a private release, got {getattr(signals, name)}")
+    if privacy.clip > MOST_CLIP:
+        raise ValueError(
+            f"clip must be at most {MOST_CLIP:g} for a private release, got {privacy.clip:g}: it is "
+            "relative to the length that independent likes have"
+        )
     config = fit_widths(config or ModelConfig(), corpus)
     signals = replace(signals or SignalConfig(), full_likes=0)  # `Privacy.clip` bounds a user instead
     config = replace(config, ensemble=1)  # networks that learn nothing say nothing together either

@@ -25,7 +25,8 @@ from model_core.release.folder import (
     whole_folder,
 )
 from model_core.robust.influence import SHARE_UNIT, likes_share
-from model_core.signals.ease import DENSE_ITEMS, Ease, ease_of_counts, liked_together
+from model_core.signals.ease import DENSE_ITEMS, Ease, ease_of_counts
+from model_core.signals.liked_together import liked_together
 from online_learning.policies.registry import Learning
 from online_learning.statistics.linear import SCHEMA_VERSION as SNAPSHOT
 from online_learning.statistics.linear import Snapshot

@@ -7,7 +7,8 @@ import pytest
 from model_core.data.batches import ItemBatch
 from model_core.signals.cold_start import ItemFeatures
 from model_core.signals.config import SignalConfig
-from model_core.signals.ease import NEAR, Ease, fit_ease
+from model_core.signals.ease import Ease, fit_ease
+from model_core.signals.liked_together import NEAR
 from model_core.signals.reader import Reader
 from model_core.signals.sample_signals import Log, UserEvents, ease_before, fit_log, map_log, refits
 from model_core.signals.sparse import scatter

@@ -11,6 +11,7 @@ from model_core.data.datasets import Item, User
 from model_core.privacy.config import NOT_COVERED, Privacy
 from model_core.release.folder import EASE, MAPPING, WEIGHTS, read_release
 from model_core.release.scorer import Scorer
+from model_core.signals.config import SignalConfig
 from model_core.training.private import public_part, train_private
 from tests.model_core import tiny
 
@@ -67,6 +68,19 @@ def test_what_is_known_from_users_only_enters_no_vocabulary() -> None:
         public_part(replace(told, items=[Item("i59", "i59")]), actions)
 
 
-def test_a_release_without_a_promise_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="epsilon must be finite for a private release, got inf"):
-        train_private(tiny.corpus(tiny.dataset()), tiny.WEIGHTS, tmp_path / "out", Privacy())
+@pytest.mark.parametrize(
+    ("privacy", "signals", "why"),
+    [
+        (Privacy(), {}, "epsilon must be finite for a private release, got inf"),
+        (Privacy(epsilon=4.0, clip=5.0), {}, "clip must be at most 2 for a private release, got 5"),
+        (Privacy(epsilon=4.0), {"low_pass": 0.3}, "low_pass must be 0 for a private release, got 0.3"),
+        (Privacy(epsilon=4.0), {"ease_near": 0.8}, "ease_near must be 0 for a private release, got 0.8"),
+    ],
+)
+def test_a_release_that_would_not_be_private_or_of_any_use_is_refused(
+    privacy: Privacy, signals: dict[str, float], why: str, tmp_path: Path
+) -> None:
+    data = tiny.corpus(tiny.dataset())
+    with pytest.raises(ValueError, match=why):
+        train_private(data, tiny.WEIGHTS, tmp_path / "out", privacy, signals=SignalConfig(**signals))
+    assert not (tmp_path / "out").exists()
