@@ -1,8 +1,6 @@
 """Dynamic micro-batching: jobs from everywhere become one batch, and one batch runs at a time."""
 
 import asyncio
-import contextlib
-import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,17 +10,13 @@ J = TypeVar("J")
 R = TypeVar("R")
 P = TypeVar("P")
 
-AHEAD = 2  # batches by which collected jobs may be ahead of how far apart batches are in the long run
 TURNS, TURNS_S = 12, 0.001  # of the event loop, until those who come together are all there; at most so long
 
 
 class Batcher(Generic[J, P, R]):
-    """Runs jobs together: at once when no batch has run just now, else all that have come meanwhile.
+    """Runs jobs together: those who come at the same time, or while another batch runs.
 
-    So the batch size follows the load by itself, and a job that comes alone waits for nobody. Jobs that were
-    collected before they came are not collected once more: they run as soon as no batch does, with those who
-    come together with them. In the long run they make no more batches than others: they may have been
-    collected at several places.
+    So the batch size follows the load by itself, and nobody waits for jobs that may come.
 
     Parameters
     ----------
@@ -34,7 +28,6 @@ class Batcher(Generic[J, P, R]):
         Most jobs run together.
     took
         Told of each batch how many jobs it had and how many seconds passed until its results were there.
-        Returns for how many seconds jobs are collected then, before the next batch begins.
     """
 
     def __init__(
@@ -43,7 +36,7 @@ class Batcher(Generic[J, P, R]):
         run: Callable[[P], Awaitable[Sequence[R]]],
         *,
         max_batch: int,
-        took: Callable[[int, float], float] = lambda jobs, seconds: 0.0,
+        took: Callable[[int, float], object] = lambda jobs, seconds: None,
     ) -> None:
         self._prepare = prepare
         self._run = run
@@ -51,10 +44,6 @@ class Batcher(Generic[J, P, R]):
         self._took = took
         self._queue: deque[tuple[J, asyncio.Future[R]]] = deque()
         self._come = asyncio.Event()
-        self._together = asyncio.Event()  # somebody in the queue was collected
-        self._collects_until = -math.inf
-        self._due = -math.inf  # when the next would begin, were all as far apart as they take and collect
-        self._apart_s = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -69,18 +58,11 @@ class Batcher(Generic[J, P, R]):
         while self._queue:
             self._queue.popleft()[1].cancel()
 
-    async def submit(self, job: J, *, collected: bool = False) -> R:
-        """Queue a job and wait for its result.
-
-        Parameters
-        ----------
-        collected : it has waited elsewhere for those who might come meanwhile
-        """
+    async def submit(self, job: J) -> R:
+        """Queue a job and wait for its result."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._queue.append((job, future))
         self._come.set()
-        if collected:
-            self._together.set()
         return await future
 
     @property
@@ -89,28 +71,13 @@ class Batcher(Generic[J, P, R]):
         return len(self._queue)
 
     async def _collect(self) -> list[tuple[J, asyncio.Future[R]]]:
-        just_come = not self._queue
-        await self._come.wait()
-        while (left := self._begins_at() - time.perf_counter()) > 0:
-            just_come = True
-            if self._together.is_set():
-                await asyncio.sleep(left)
-                break
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._together.wait()
-        if just_come and self._together.is_set():
+        if not self._queue:
+            await self._come.wait()
             await _all_here()
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))]
         if not self._queue:
             self._come.clear()
-            self._together.clear()
         return batch
-
-    def _begins_at(self) -> float:
-        if self._together.is_set():
-            return min(self._collects_until, self._due - AHEAD * self._apart_s)
-        return self._collects_until
 
     async def _work(self) -> None:
         while True:
@@ -124,10 +91,7 @@ class Batcher(Generic[J, P, R]):
                     if not future.done():
                         future.set_exception(error)
                 continue
-            ended = time.perf_counter()
-            self._collects_until = ended + self._took(len(batch), ended - began)
-            self._apart_s = self._collects_until - began
-            self._due = max(self._due, began) + self._apart_s
+            self._took(len(batch), time.perf_counter() - began)
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)

@@ -49,8 +49,7 @@ class FreshSlates:
             began = time.perf_counter()
             await self._own_clicks.wait(shard, request.user_id, end=clicks_end)
             self._waited(began)
-            # Fetches of requests lie as far apart as batches: who else comes, comes with the next one.
-            return await self._made(request, shard, collected=True)
+            return await self._made(request, shard)
         self._inputs.want()
         waiting = asyncio.ensure_future(self._own_clicks.wait(shard, request.user_id))
         try:
@@ -64,8 +63,8 @@ class FreshSlates:
             return chosen
         return await self._made(request, shard)
 
-    async def _made(self, request: Request, shard: Shard, *, collected: bool = False) -> Chosen:
-        return await self._scoring.slate(Job(request, shard, time.perf_counter(), collected))
+    async def _made(self, request: Request, shard: Shard) -> Chosen:
+        return await self._scoring.slate(Job(request, shard, time.perf_counter()))
 
     def _waited(self, began: float) -> None:
         self._metrics.observe_stage("wait", time.perf_counter() - began)

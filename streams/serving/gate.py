@@ -9,7 +9,6 @@ from typing import Self
 
 FADE = 0.1  # weight of the newest batch in the pace
 FIRST = 20  # batches that a pace needs: the first ones meet cold caches, and say little
-COLLECTS_S = 0.01  # longer than this nobody waits for others who may come
 STANDING = 0.2  # share of the longest queue that may stand
 PRODUCTIVE = 0.9  # of what full batches answer in a second, at least
 STANDING_S = 0.5  # after so long a queue is no burst any more
@@ -88,15 +87,6 @@ class Throughput:
         a, spare = self.seconds(0), (1 - PRODUCTIVE) * self._max_batch * self._each_s
         return PRODUCTIVE * self._max_batch * a / (a + spare) if a else 1.0
 
-    def collects_s(self, requests: int) -> float:
-        """Seconds in which requests are collected after a batch of so many: as long as one batch more costs.
-
-        Who comes in that time would else be one. To wait for as long as what is saved costs is never more
-        than twice as dear as to know what comes (Dooly, Goldman and Scott, "On-line analysis of the TCP
-        acknowledgment delay problem"). A productive batch has little to save.
-        """
-        return 0.0 if requests >= self.productive else min(self.seconds(0), COLLECTS_S)
-
 
 class Gate:
     """Bounds what is in flight, by count, by bytes and by time; one request alone is always let in.
@@ -153,10 +143,6 @@ class Gate:
         """Learn that a batch of requests has taken so long, from when it could begin."""
         self._throughput.took(requests, seconds)
         self._let_in()
-
-    def collects_s(self, requests: int) -> float:
-        """See `Throughput.collects_s`."""
-        return self._throughput.collects_s(requests)
 
     def has_room(self, nbytes: int, *, coming: int = 0) -> bool:
         """Whether a request would be let in at once, were so many others in flight, or as many as are."""

@@ -35,13 +35,11 @@ class Job:
     """A request on its way to the scorer.
 
     queued : when it began to wait for a batch, of `time.perf_counter`
-    collected : whether it was read together with those who came at about the same time
     """
 
     request: Request
     shard: Shard
     queued: float
-    collected: bool = False
 
 
 @dataclass(frozen=True, slots=True)

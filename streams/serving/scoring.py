@@ -32,7 +32,7 @@ class Scoring:
     """
 
     def __init__(
-        self, lanes: Lanes, *, max_batch: int, metrics: Metrics, took: Callable[[int, float], float]
+        self, lanes: Lanes, *, max_batch: int, metrics: Metrics, took: Callable[[int, float], object]
     ) -> None:
         self._lanes = lanes
         self._metrics = metrics
@@ -61,7 +61,7 @@ class Scoring:
         """Return the slate of a request, made with those of others that are asked for meanwhile."""
         canary = self._lanes.of(job.request.user_id) is not self._lanes.serving
         batcher = self._canary_batcher if canary else self._batcher
-        return await batcher.submit(job, collected=job.collected)
+        return await batcher.submit(job)
 
     def _gather(self, jobs: Sequence[Job], lane_of: Callable[[], Lane]) -> Batch:
         metrics, now = self._metrics, time.perf_counter()

@@ -344,10 +344,8 @@ class Server:
         await self._outbox.publish(shard, record, None, received=received)
         return record
 
-    def _took(self, requests: int, seconds: float) -> float:
-        """Learn how long a batch has taken; return for how long the next one is collected."""
+    def _took(self, requests: int, seconds: float) -> None:
+        """Learn how long a batch has taken."""
         self._gate.took(requests, seconds)
-        collects_s = self._gate.collects_s(requests)
-        self._inputs.took(seconds + collects_s)
-        self._own_clicks.took(seconds + collects_s)
-        return collects_s
+        self._inputs.took(seconds)
+        self._own_clicks.took(seconds)

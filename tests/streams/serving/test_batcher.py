@@ -2,7 +2,6 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
 
 import pytest
 
@@ -54,66 +53,48 @@ async def test_jobs_that_come_while_a_batch_runs_form_the_next_batches(work: tup
     assert doubler.batches == [[0], [1, 2, 3, 4], [5, 6]]
 
 
-async def collecting(seconds: float) -> AsyncIterator[Doubler]:
+async def test_jobs_that_come_in_the_next_turns_of_the_loop_run_together(work: tuple[Work, Doubler]) -> None:
+    doubler, batcher = work
+    doubler.gate.set()
+
+    async def later(job: int) -> int:
+        for _ in range(job):
+            await asyncio.sleep(0)
+        return await batcher.submit(job)
+
+    for _ in range(2):  # the second time right after a batch
+        assert await asyncio.gather(*(later(job) for job in range(3))) == [0, 2, 4]
+    assert doubler.batches == [[0, 1, 2], [0, 1, 2]]
+
+
+async def test_a_job_that_comes_alone_waits_for_nobody(work: tuple[Work, Doubler]) -> None:
+    """Neither the first one, nor one right after a batch."""
+    doubler, batcher = work
+    doubler.gate.set()
+    for job in range(3):
+        alone = asyncio.create_task(batcher.submit(job))
+        for _ in range(2 * TURNS):
+            await asyncio.sleep(0)
+        assert batcher.queued == 0
+        assert await alone == 2 * job
+    assert doubler.batches == [[0], [1], [2]]
+
+
+async def test_what_a_batch_took_is_told_with_its_size() -> None:
+    told: list[tuple[int, float]] = []
+
     async def run(jobs: Sequence[int]) -> list[int]:
-        return [len(jobs)] * len(jobs)
+        await asyncio.sleep(0.01)
+        return list(jobs)
 
-    batcher: Doubler = Batcher(list, run, max_batch=4, took=lambda jobs, took_s: seconds)
+    batcher: Doubler = Batcher(
+        list, run, max_batch=4, took=lambda jobs, seconds: told.append((jobs, seconds))
+    )
     batcher.start()
-    try:
-        yield batcher
-    finally:
-        await batcher.stop()
-
-
-async def test_jobs_are_collected_for_a_while_after_a_batch() -> None:
-    async with aclosing(collecting(3600.0)) as batchers:
-        batcher = await anext(batchers)
-        assert await batcher.submit(0) == 1
-        jobs = [asyncio.create_task(batcher.submit(job)) for job in range(1, 4)]
-        for _ in range(9):
-            await asyncio.sleep(0)
-        assert batcher.queued == 3
-    assert all(isinstance(job, BaseException) for job in await asyncio.gather(*jobs, return_exceptions=True))
-
-
-async def test_what_has_been_collected_becomes_one_batch() -> None:
-    async with aclosing(collecting(0.001)) as batchers:
-        batcher = await anext(batchers)
-        assert await batcher.submit(0) == 1
-        assert await asyncio.gather(batcher.submit(1), batcher.submit(2)) == [2, 2]
-
-
-async def test_jobs_that_were_collected_elsewhere_are_not_collected_once_more_and_run_together() -> None:
-    async with aclosing(collecting(3600.0)) as batchers:
-        batcher = await anext(batchers)
-        assert await batcher.submit(0) == 1
-        alone = asyncio.create_task(batcher.submit(1))
-        await asyncio.sleep(0)
-
-        async def later() -> int:
-            await asyncio.sleep(0)
-            return await batcher.submit(3, collected=True)
-
-        assert await asyncio.wait_for(asyncio.gather(batcher.submit(2, collected=True), later()), 120) == [
-            3,
-            3,
-        ]
-        assert await alone == 3
-
-
-@pytest.mark.parametrize("before", [[True], [False, True, True]], ids=["a job of its own", "one too many"])
-async def test_what_comes_after_collected_jobs_is_collected(before: list[bool]) -> None:
-    """A job that was not collected; or a collected one after others, as from several brokers in turn."""
-    async with aclosing(collecting(3600.0)) as batchers:
-        batcher = await anext(batchers)
-        for collected in before:
-            assert await asyncio.wait_for(batcher.submit(0, collected=collected), 120) == 1
-        job = asyncio.create_task(batcher.submit(1, collected=len(before) > 1))
-        for _ in range(3 * TURNS):
-            await asyncio.sleep(0)
-        assert batcher.queued == 1
-    assert isinstance((await asyncio.gather(job, return_exceptions=True))[0], BaseException)
+    await asyncio.gather(batcher.submit(1), batcher.submit(2))
+    await batcher.stop()
+    assert [jobs for jobs, _ in told] == [2]
+    assert told[0][1] >= 0.01
 
 
 async def test_an_error_reaches_the_jobs_of_its_batch_and_the_next_batch_runs(

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.serving.gate import (
-    COLLECTS_S,
     FIRST,
     PRODUCTIVE,
     STANDING,
@@ -77,17 +76,6 @@ def test_the_time_of_large_batches_is_told_from_small_ones_of_different_sizes():
     assert throughput.seconds(320) == pytest.approx(0.42)
     m = throughput.productive
     assert m / (0.010 + 0.001 * m) == pytest.approx(PRODUCTIVE * 32 / 0.042)
-
-
-def test_requests_are_collected_for_as_long_as_one_batch_more_would_cost():
-    quick, slow, unknown = Throughput(32), Throughput(32), Throughput(32)
-    for number in range(100):
-        quick.took(1 + number % 2, 0.004 + 0.001 * (1 + number % 2))
-        slow.took(1 + number % 2, 0.400 + 0.001 * (1 + number % 2))
-    assert quick.collects_s(1) == pytest.approx(0.004)
-    assert quick.collects_s(32) == 0.0  # it was productive
-    assert slow.collects_s(1) == COLLECTS_S
-    assert unknown.collects_s(1) == 0.0
 
 
 def test_of_batches_of_one_size_no_price_of_a_request_is_told_and_no_batch_costs_less_than_nothing():
