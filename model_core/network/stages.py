@@ -110,7 +110,8 @@ class HistoryStage(nn.Module):
         x = torch.cat((ranker.begin.expand(b, 1, dim), x), dim=1).reshape(b * (t + 1), dim)
         steps = torch.relu(elapsed(gap_s).unsqueeze(1) - self.knots).reshape(b, KNOTS - 1, (t + 1) * (t + 1))
         bias = (self.slopes @ steps).reshape(b, len(self.level), t + 1, t + 1)
-        biases = (bias + self.level[:, : t + 1, : t + 1]).chunk(len(self.blocks), 1)
+        bias = bias + self.level[:, : t + 1, : t + 1]
+        biases = torch.split(bias, len(self.level) // len(self.blocks), 1)
         for block, bias in zip(self.blocks, biases, strict=True):
             x = block(x, bias)
         states: Tensor = x.reshape(b, t + 1, dim)

@@ -1,10 +1,5 @@
 """The graphs as ONNX files, checked against torch before anyone may serve them."""
 
-import contextlib
-import functools
-import logging
-import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +7,14 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from model_core.data.batches import POPULARITY, ScoreBatch, sparse_eligible, sparse_signals
 from model_core.network.config import ModelConfig
 from model_core.network.item_encoder import ItemEncoder
 from model_core.network.ranker import Ranker
 from model_core.network.stages import SHUT, served_stages
+from model_core.release.exporter import IR_VERSION, OPSET, write_graph
 from model_core.release.folder import (
     HISTORY,
     HISTORY_OUTPUTS,
@@ -32,22 +28,13 @@ from model_core.release.folder import (
 from model_core.release.scorer import Graphs, open_session
 from model_core.release.served import dense_inputs
 
-OPSET, IR_VERSION = 20, 10  # 20 has GELU as one operation
 TOLERANCE = 1e-4
-
-# What torch's operations are in ONNX, thousands of functions, would be looked up anew for each of a release's
-# four graphs. Another torch may not have it, or by another name.
-with contextlib.suppress(ImportError, AttributeError):
-    from torch.onnx._internal.exporter._registration import ONNXRegistry
-
-    _registry = functools.cache(ONNXRegistry.from_torchlib)
-    ONNXRegistry.from_torchlib = staticmethod(_registry)  # type: ignore[method-assign]
 
 
 def export_release(
     folder: Path, encoder: ItemEncoder, ranker: Ranker, *, largest_batch: int = 32, n_items: int = 1000
 ) -> dict[str, float]:
-    """Write the graphs and compare them with torch at batch 1 and the largest.
+    """Write the graphs and `compare_graphs`.
 
     Returns
     -------
@@ -57,16 +44,29 @@ def export_release(
     Raises
     ------
     ValueError
-        If a graph has a fixed batch or catalogue size, differs by `TOLERANCE` or more, or ranks another
-        set of ten first.
+        If a graph has a fixed batch or catalogue size, or is not what torch is.
     """
     torch.backends.mha.set_fastpath_enabled(False)
     encoder, ranker = encoder.cpu().eval(), ranker.cpu().eval()
     many = example_items(encoder, largest_batch)
-    _export(folder / ITEM_ENCODER, encoder, many, {name: ("n",) for name in many}, ("vectors",))
+    write_graph(folder / ITEM_ENCODER, encoder, many, {name: ("n",) for name in many}, ("vectors",))
     for name, stage, inputs, axes, outputs in _stages(ranker, encoder.entities.num_embeddings, largest_batch):
-        _export(folder / name, stage, inputs, axes, outputs)
+        write_graph(folder / name, stage, inputs, axes, outputs)
     _write_match(folder / MATCH, ranker.config.width)
+    return compare_graphs(folder, encoder, ranker, largest_batch=largest_batch, n_items=n_items)
+
+
+def compare_graphs(
+    folder: Path, encoder: ItemEncoder, ranker: Ranker, *, largest_batch: int, n_items: int
+) -> dict[str, float]:
+    """Largest absolute difference of each graph from torch, at batch 1 and the largest.
+
+    Raises
+    ------
+    ValueError
+        If a graph differs by `TOLERANCE` or more, retrieves what torch would not, or ranks another set of ten
+        first.
+    """
     return {
         "item_encoder": max(_compare_items(folder, encoder, size) for size in (1, largest_batch)),
         "ranker": max(_compare_ranker(folder, ranker, encoder, size, n_items) for size in (1, largest_batch)),
@@ -124,51 +124,6 @@ def _write_match(path: Path, dim: int) -> None:
     )
     opsets = [onnx.helper.make_opsetid("", OPSET)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION), str(path))
-
-
-def _export(
-    path: Path,
-    module: nn.Module,
-    inputs: dict[str, Tensor],
-    axes: dict[str, tuple[str, ...]],
-    outputs: Sequence[str],
-) -> None:
-    """Write a graph; `axes` names the first axes of each input, which stay open."""
-    dims = {name: torch.export.Dim(name, min=1) for named in axes.values() for name in named}
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # else it names each op library it lacks
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about dimensions that share a name, as they should
-        program = torch.onnx.export(
-            module,
-            (),
-            kwargs=inputs,
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_shapes={
-                name: {axis: dims[dim] for axis, dim in enumerate(named)} for name, named in axes.items()
-            },
-        )
-    assert program is not None
-    program.save(str(path), external_data=False)
-    model = onnx.load(str(path))
-    _forget_where(model.graph)
-    onnx.save(model, str(path))
-    for value in model.graph.input:
-        for axis in range(len(axes[value.name])):
-            if not value.type.tensor_type.shape.dim[axis].dim_param:
-                raise ValueError(f"{path.name} axis {axis} of {value.name!r} must be symbolic, is fixed")
-    if model.opset_import[0].version != OPSET:
-        raise ValueError(f"{path.name} must use opset {OPSET}, got {model.opset_import[0].version}")
-
-
-def _forget_where(graph: onnx.GraphProto) -> None:
-    """Take out what the exporter says of where code lies: a release is the same wherever it is made."""
-    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
 
 
 def example_items(encoder: ItemEncoder, n: int, seed: int = 0) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from model_core.network.config import ModelConfig
 from model_core.network.fusion import MODES, Fusion, alignment_loss, modality_dropout
 from model_core.network.item_encoder import ItemEncoder
-from model_core.release.export import OPSET
+from model_core.release.exporter import OPSET
 from model_core.release.scorer import open_session
 
 DIM = 8

@@ -20,7 +20,7 @@ from model_core.inputs.replay import item_features
 from model_core.network.item_encoder import ItemEncoder
 from model_core.network.ranker import Ranker
 from model_core.release import export
-from model_core.release.export import example_items, example_requests, export_release
+from model_core.release.export import compare_graphs, example_items, example_requests, export_release
 from model_core.release.folder import EASE, MAPPING, read_release
 from model_core.release.scorer import Graphs, Scorer, Scores, open_session
 from model_core.release.served import dense_inputs
@@ -183,16 +183,16 @@ def test_of_items_that_tie_at_the_edge_of_retrieval_the_graphs_may_take_others(
 
 
 def test_graphs_that_take_worse_items_are_refused(
-    tmp_path: Path, exported: tuple[Path, ItemEncoder, Ranker], monkeypatch: pytest.MonkeyPatch
+    exported: tuple[Path, ItemEncoder, Ranker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Backwards(Graphs):
         def score(self, batch: ScoreBatch, vectors: Any) -> Scores:
             return super().score(batch, -vectors)
 
-    _, encoder, ranker = exported
+    folder, encoder, ranker = exported
     monkeypatch.setattr(export, "Graphs", Backwards)
     with pytest.raises(ValueError, match="must retrieve torch's candidates"):
-        export_release(tmp_path, encoder, ranker, largest_batch=7, n_items=200)
+        compare_graphs(folder, encoder, ranker, largest_batch=7, n_items=200)
 
 
 def outputs(path: Path, inputs: dict[str, torch.Tensor]) -> Sequence[NDArray[Any]]:

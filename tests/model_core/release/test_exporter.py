@@ -1,0 +1,89 @@
+"""Graphs whose operations ONNX has are traced once; others are taken apart, and both say what torch says."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.onnx._internal.exporter import _fx_passes
+from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+from model_core.release import exporter
+from model_core.release.exporter import WHOLE, is_whole, write_graph
+from model_core.release.scorer import open_session
+
+
+class Whole(nn.Module):
+    """All that is given a function here, beside what has one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.arange(12.0).view(3, 4))
+
+    def forward(self, x: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
+        told = (x > 0).to(x.dtype)
+        return torch.rsub(x @ self.weight.T, 1.5, alpha=2) + told.sum(1, keepdim=True), (3 - n).to(torch.bool)
+
+
+class Apart(nn.Module):
+    """What ONNX has no single operation of, and what changes its own input."""
+
+    def forward(self, x: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
+        made = x.clone()
+        made.add_(1.0)
+        return nn.functional.mish(made).chunk(1, 1)[0], 1.5 - n
+
+
+def inputs(b: int) -> dict[str, Tensor]:
+    rng = torch.Generator().manual_seed(b)
+    return {"x": torch.randn(b, 4, generator=rng), "n": torch.randint(0, 5, (b,), generator=rng)}
+
+
+def written(path: Path, module: nn.Module) -> onnx.ModelProto:
+    """A graph, once it says what torch says of any number of rows."""
+    write_graph(path, module, inputs(3), {"x": ("b",), "n": ("b",)}, ("one", "two"))
+    session = open_session(path, threads=1, exact=True)
+    for b in (1, 3, 8):
+        got = session.run(None, {name: value.numpy() for name, value in inputs(b).items()})
+        for found, wanted in zip(got, module(**inputs(b)), strict=True):
+            torch.testing.assert_close(torch.as_tensor(found), wanted.detach())
+    return onnx.load(path)
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> list[torch.export.ExportedProgram]:
+    """The graphs that are taken apart."""
+    taken, take = [], exporter._taken_apart
+
+    def taking(program: torch.export.ExportedProgram, registry: ONNXRegistry) -> torch.export.ExportedProgram:
+        taken.append(program)
+        return take(program, registry)
+
+    monkeypatch.setattr(exporter, "_taken_apart", taking)
+    return taken
+
+
+def test_a_graph_of_whole_operations_is_traced_once_and_is_the_one_that_is_taken_apart(
+    tmp_path: Path, apart: list[torch.export.ExportedProgram], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = written(tmp_path / "once.onnx", Whole())
+    assert not apart
+
+    monkeypatch.setattr(_fx_passes, "decompose_with_registry", exporter._taken_apart)
+    twice = written(tmp_path / "twice.onnx", Whole())
+    assert len(apart) == 1
+    assert [node.op_type for node in once.graph.node] == [node.op_type for node in twice.graph.node]
+
+
+def test_a_graph_with_any_other_operation_is_taken_apart(
+    tmp_path: Path, apart: list[torch.export.ExportedProgram]
+) -> None:
+    written(tmp_path / "graph.onnx", Apart())
+    assert len(apart) == 1
+
+
+def test_what_changes_its_input_or_has_no_name_here_is_not_whole() -> None:
+    assert not any(name.partition(".")[2].partition(".")[0].endswith("_") for name in WHOLE)
+    assert is_whole(torch.export.export(Whole(), (), kwargs=inputs(3)))
+    assert not is_whole(torch.export.export(Apart(), (), kwargs=inputs(3)))
