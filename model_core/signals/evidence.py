@@ -6,7 +6,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.signals.co_visitation import CoVisitation, pair_counts
+from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.co_visitation_scores import pair_counts
 from model_core.signals.ease import Ease
 
 

@@ -1,7 +1,7 @@
 """Co-visits and EASE of a batch of users in one compiled call.
 
-What it gives has the bits of `co_visitation.sparse_scores` and `Ease.sparse_scores` put side by side by
-`sparse.merge_signals`, but for items of which both are 0: these are left out.
+What it gives has the bits of `co_visitation_scores.sparse_scores` and `Ease.sparse_scores` put side by side
+by `sparse.merge_signals`, but for items of which both are 0: these are left out.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model_core.data.batches import SparseRows
 from model_core.kernels import inner, prefetch
-from model_core.signals.co_visitation import WEIGHT_UNIT
+from model_core.signals.co_visitation_scores import WEIGHT_UNIT
 from model_core.signals.ease import UNIT as EASE_UNIT
 from model_core.signals.ease import Ease, Rows
 from model_core.signals.neighbour_groups import GROUP, GROUP_BYTES
@@ -53,7 +53,7 @@ def joint_scores(
 
     Parameters
     ----------
-    histories, weights : (B, W) int64, see `co_visitation.sparse_scores`
+    histories, weights : (B, W) int64, see `co_visitation_scores.sparse_scores`
     tempers : (N,) float64, what the co-visits of each item are divided by, see `popularity.tempers`
 
     Returns

@@ -52,7 +52,8 @@ class Positives(NamedTuple):
 class Window(NamedTuple):
     """The events of B users that co-visits are read from, most recent last.
 
-    rows : (B, W) int64, -1 = padding on the left; weights : (B, W) int64, of `co_visitation.read_weights`
+    rows : (B, W) int64, -1 = padding on the left
+    weights : (B, W) int64, of `co_visitation_scores.read_weights`
     """
 
     rows: Ints
@@ -119,7 +120,7 @@ def recent(pasts: Pasts, described: Flags, weights: Ints) -> Window:
     Parameters
     ----------
     described : (n,) bool by item row
-    weights : (2, W) int64, of `co_visitation.read_weights`
+    weights : (2, W) int64, of `co_visitation_scores.read_weights`
     """
     shape = (len(pasts.bounds) - 1, weights.shape[1])
     found = Window(np.empty(shape, np.int64), np.empty(shape, np.int64))

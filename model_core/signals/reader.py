@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.signals.co_visitation import read_weights
+from model_core.signals.co_visitation_scores import read_weights
 from model_core.signals.config import SignalConfig
 from model_core.signals.pasts import (
     Pasts,
@@ -48,7 +48,7 @@ class Reader:
 
     Attributes
     ----------
-    window_weights : (2, W) int64, of `co_visitation.read_weights`
+    window_weights : (2, W) int64, of `co_visitation_scores.read_weights`
     """
 
     config: SignalConfig

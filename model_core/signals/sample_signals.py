@@ -17,7 +17,8 @@ from model_core.robust import influence
 from model_core.robust.surge import counted_share
 from model_core.signals import co_visitation_kernels as kernels
 from model_core.signals import co_visitation_reads as reads
-from model_core.signals.co_visitation import CoVisitation, tempered
+from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.co_visitation_scores import tempered
 from model_core.signals.cold_start import (
     ItemFeatures,
     ItemMapping,

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.data.batches import Moments
-from model_core.signals.co_visitation import CoVisitation, read_weights
+from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.co_visitation_scores import read_weights
 from model_core.signals.config import SignalConfig
 from model_core.signals.horizons import HALF_LIVES_MS, HOUR_MS
 from model_core.signals.joint import joint_scores

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.signals.co_visitation import WEIGHT_UNIT
+from model_core.signals.co_visitation_scores import WEIGHT_UNIT
 from model_core.signals.horizons import DAY_MS, HALF_LIVES_MS, HOUR_MS
 from model_core.signals.joint import joint_scores
 from model_core.signals.parts import Parts, PartsReader

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.signals.co_visitation import WEIGHT_UNIT
+from model_core.signals.co_visitation_scores import WEIGHT_UNIT
 from model_core.signals.config import SignalConfig
 from model_core.signals.joint import joint_scores
 from model_core.signals.parts import Parts, PartsReader

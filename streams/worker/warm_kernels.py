@@ -16,7 +16,15 @@ import numpy as np
 
 from model_core.release import compact_items, histories, retrieval, tiled_items
 from model_core.robust import suspicion
-from model_core.signals import co_visitation, evidence, joint, popularity, trends, weighing
+from model_core.signals import (
+    co_visitation,
+    co_visitation_scores,
+    evidence,
+    joint,
+    popularity,
+    trends,
+    weighing,
+)
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.config import SignalConfig
 from model_core.signals.ease import Ease
@@ -92,6 +100,7 @@ def _warm_scoring() -> None:
 
 def _warm_state() -> None:
     co_visitation.warm()
+    co_visitation_scores.warm()
     trends.warm()
     weighing.warm()
     id_table.warm()

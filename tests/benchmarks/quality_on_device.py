@@ -22,7 +22,7 @@ from model_core.data.vocabulary import Vocabulary
 from model_core.evaluation.evaluate import start_replay
 from model_core.inputs.corpus import Corpus, make_corpus, rating_actions
 from model_core.release.scorer import Scorer
-from model_core.signals.co_visitation import WEIGHT_UNIT
+from model_core.signals.co_visitation_scores import WEIGHT_UNIT
 from model_core.signals.horizons import DAY_MS, HALF_LIVES_MS
 from model_core.signals.joint import joint_scores
 from model_core.signals.parts import Parts, PartsReader

@@ -8,7 +8,8 @@ import time
 
 import numpy as np
 
-from model_core.signals.co_visitation import WEIGHT_UNIT, CoVisitation, sparse_scores, total_popularity
+from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.co_visitation_scores import WEIGHT_UNIT, sparse_scores, total_popularity
 from streams.durability.covisit_restore import restore_covisits
 from streams.durability.covisit_rows import take_covisits
 from streams.durability.profile_restore import Restore

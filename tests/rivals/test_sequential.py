@@ -6,8 +6,9 @@ import torch
 
 from model_core.graph.co_visits import pairs_in_order
 from model_core.network.config import ModelConfig
-from model_core.signals.co_visitation import WEIGHT_UNIT, CoVisitation, sparse_scores, total_popularity
+from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.co_visitation_reads import previous_items
+from model_core.signals.co_visitation_scores import WEIGHT_UNIT, sparse_scores, total_popularity
 from model_core.signals.sparse import scatter
 from model_core.training.checkpoint import Checkpoint
 from tests.benchmarks.rivals.sequences import (

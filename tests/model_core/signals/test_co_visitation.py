@@ -5,15 +5,15 @@ from hypothesis import strategies as st
 
 from model_core.signals import co_visitation_reads as reads
 from model_core.signals import neighbour_groups as groups
-from model_core.signals.co_visitation import (
+from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.co_visitation_reads import previous_items
+from model_core.signals.co_visitation_scores import (
     WEIGHT_UNIT,
-    CoVisitation,
     pair_counts,
     read_weights,
     sparse_scores,
     total_popularity,
 )
-from model_core.signals.co_visitation_reads import previous_items
 from model_core.signals.config import SignalConfig
 from model_core.signals.parts import PartsReader
 from model_core.signals.pasts import Window, recent

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from model_core.signals import co_visitation
+from model_core.signals import co_visitation_scores as scores
 from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.co_visitation_reads import previous_items
 from model_core.signals.ease import fit_ease
@@ -26,12 +26,12 @@ def test_summands_of_co_visits_make_the_signal(log) -> None:  # type: ignore[no-
         part.observe(items[half], positive, *windows, np.arange(n, dtype=np.int64))
         parts.append(part)
     history = np.array([-1, -1, 4, 9, 4, 17])
-    weights = np.array([0, 0, 2, 3, 5, 10]) * (co_visitation.WEIGHT_UNIT // 16)
+    weights = np.array([0, 0, 2, 3, 5, 10]) * (scores.WEIGHT_UNIT // 16)
     rows, summands = covisit_parts(parts, history, weights, np.arange(30))
     assert rows.tolist() == [4, 9, 17]
-    popularity = co_visitation.total_popularity(parts, 30)
-    signal = scatter(co_visitation.sparse_scores(parts, history[None], weights[None], popularity), 30)[0]
-    tempered = summands.sum(0) / co_visitation.WEIGHT_UNIT / np.sqrt(popularity + 10)
+    popularity = scores.total_popularity(parts, 30)
+    signal = scatter(scores.sparse_scores(parts, history[None], weights[None], popularity), 30)[0]
+    tempered = summands.sum(0) / scores.WEIGHT_UNIT / np.sqrt(popularity + 10)
     np.testing.assert_allclose(tempered, signal, rtol=1e-5)
 
 

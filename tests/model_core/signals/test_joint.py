@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_core.signals.co_visitation import CoVisitation, sparse_scores, total_popularity
+from model_core.signals.co_visitation import CoVisitation
 from model_core.signals.co_visitation_reads import previous_items
+from model_core.signals.co_visitation_scores import sparse_scores, total_popularity
 from model_core.signals.ease import Ease, Rows
 from model_core.signals.joint import LikedItems, joint_scores
 from model_core.signals.parts import PartsReader

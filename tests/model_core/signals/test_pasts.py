@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_core.signals.co_visitation import read_weights
+from model_core.signals.co_visitation_scores import read_weights
 from model_core.signals.config import SignalConfig
 from model_core.signals.pasts import Pasts, affinities, chosen, histories, positives, recent
 from model_core.signals.sample_signals import Log, UserEvents

@@ -3,7 +3,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from model_core.signals.co_visitation import WEIGHT_UNIT, CoVisitation
+from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.co_visitation_scores import WEIGHT_UNIT
 from model_core.signals.config import SignalConfig
 from model_core.signals.joint import joint_scores
 from model_core.signals.parts import Parts, PartsReader

@@ -11,7 +11,7 @@ from model_core.data.batches import EASE, POPULARITY, ScoreBatch, SparseRows, sp
 from model_core.release import folder as release_files
 from model_core.release.folder import MANIFEST
 from model_core.release.scorer import Scorer
-from model_core.signals.co_visitation import WEIGHT_UNIT, read_weights
+from model_core.signals.co_visitation_scores import WEIGHT_UNIT, read_weights
 from streams.on_device import files, tower
 from streams.on_device.files import DeviceError
 from streams.on_device.tower import History, Items, Tower

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_core.signals.co_visitation import CoVisitation, total_popularity
+from model_core.signals.co_visitation import CoVisitation
+from model_core.signals.co_visitation_scores import total_popularity
 from model_core.signals.config import SignalConfig
 from model_core.signals.parts import PartsReader
 from model_core.signals.reader import Reader
