@@ -9,10 +9,10 @@ from streams.kafka.columns import RecordColumns
 from streams.kafka.progress import Progress, Waiter
 from streams.kafka.record_batch import RecordBatch
 
-LATER_S = 0.05
+LATER_S = 0.1
 # Records of a partition from which on there is nothing to be gained by waiting for more; what comes beyond
 # waits where it is.
-ENOUGH_RECORDS = 256
+ENOUGH_RECORDS = 1024
 # The same of a partition that is being restored, for which the others shall not wait.
 MAX_RECORDS = 16_384
 
