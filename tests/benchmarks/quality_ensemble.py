@@ -1,110 +1,140 @@
-"""What an ensemble ranks better than one network, and what it costs: ML-100K, random splits.
+"""What an ensemble ranks better than one network, and what it costs: next items on Beauty, leave-one-out.
 
-    python -m tests.benchmarks.quality_ensemble --seeds 3 --members 3
     python -m tests.benchmarks.quality_ensemble --seeds 3 --members 3 --dim 48
 
-For each seed a release of one network and one of several are trained on the training part of a split 8:1:1 by
-users, as `slatestream train` does it; the ensemble's first member is the network that the other release has,
-unless `--dim` makes members narrower. Each is asked once for every user, all items ranked but those met;
-differences are paired over users, 95 %. Milliseconds are of the processor, for the graphs alone on random
-requests (as `slatestream bench score` measures them), each in turn; `--out` keeps the releases, and a second
-run uses those that are there.
+Data and protocol are those of `quality_sequential`, where networks pay: on ML-100K a training leaves them
+out. For each seed one network of width `--width` and several of width `--dim` are trained, the first of them
+from the same seed. The several are put side by side as a release with `ensemble` has them: a score is their
+mean. Each ranks alone, and blended with counts and attributes by weights fitted on the validation.
+Differences are paired over users, whose values are averaged over seeds first, 95 %. Milliseconds are of the
+processor, for graphs of releases of these sizes with random weights on random requests (as `slatestream
+bench score` measures them), each in turn. Trainings stay in the folder --out, and a second run uses those
+that are there.
 """
 
 import platform
 import statistics
-import tempfile
-import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import numpy as np
+import torch
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from model_core.data.datasets import load_recbole
-from model_core.evaluation.topn import estimate, paired_difference, ranking_metrics, top_items
+from model_core.evaluation.topn import estimate, paired_difference
 from model_core.network.config import ModelConfig
 from model_core.release.scorer import Scorer
-from model_core.training.recipe import Recipe
+from model_core.signals.config import SignalConfig
+from model_core.training.networks import NEXT_SEED
 from streams.bench.graphs import time_scorer
-from tests.benchmarks.random_split import random_split
-from tests.benchmarks.topn_release import release_scores
+from streams.bench.world import random_release
+from tests.benchmarks.quality_sequential import FILES, RECIPES, Data, Recipe, load, places, trained
+from tests.benchmarks.rivals.sequences import place_metrics
+from tests.benchmarks.rivals.sequential import HistoryModel, score_users, side_by_side
+from tests.benchmarks.rivals.sequential_signals import fit_signals
 
-K, ROUNDS, SECONDS = 10, 5, 0.5
-METRICS = ("recall", "ndcg")
-SIZES = ((1_700, 1), (1_700, 32), (20_000, 1), (20_000, 32))
+METRICS = ("HR@10", "NDCG@10")
+ROUNDS, SECONDS = 5, 0.5
+REQUESTS = (1, 32)
+Found = dict[str, NDArray[np.float64]]
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="ML-100K in RecBole's files.")] = Path(
-        "~/.cache/slatestream/ml-100k"
-    ),
+    data: Annotated[str, typer.Option(help=", ".join(FILES))] = "beauty",
+    folder: Annotated[Path, typer.Option(help="of the data sets")] = Path("../shared/data"),
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     members: Annotated[int, typer.Option(min=2)] = 3,
     dim: Annotated[int, typer.Option(min=2, help="Width of a member of the ensemble.")] = ModelConfig().dim,
-    epochs: Annotated[int, typer.Option(min=1)] = 6,
-    out: Annotated[Path | None, typer.Option(help="Folder in which the releases stay.")] = None,
+    width: Annotated[int, typer.Option(min=2, help="Width of the one network.")] = ModelConfig().dim,
+    out: Annotated[Path, typer.Option(help="Folder in which trainings stay.")] = Path("build/ensemble"),
+    timed: Annotated[bool, typer.Option(help="Time the graphs, too.")] = True,
 ) -> None:
-    """Train, ask, time, and print."""
-    console = Console(width=120)
-    dataset, folder = load_recbole(data.expanduser()), out or Path(tempfile.mkdtemp())
-    log = dataset.interactions
-    item_rows = {item.item_id: row for row, item in enumerate(dataset.items)}
-    _, users = np.unique(log.user_ids, return_inverse=True)
-    items = np.array([item_rows[item_id] for item_id in log.item_ids.tolist()])
-    console.print(f"{platform.machine()}, {len(log):,} events, {epochs} epochs, seeds 0..{seeds - 1}")
-    found: dict[int, list[NDArray[np.float64]]] = {1: [], members: []}
-    for seed in range(seeds):
-        split = random_split(users, items, users.max() + 1, len(item_rows), seed=seed)
-        for n, rows in found.items():
-            sizes = {"ensemble": n} | ({"dim": dim} if n > 1 else {})
-            recipe = Recipe().changed(train={"seed": seed, "epochs": epochs}, model=sizes)
-            begun = time.process_time()
-            scores, _ = release_scores(dataset, split, users, items, recipe, out=folder / f"{n}-{seed}")
-            seconds = time.process_time() - begun
-            met = split.train | split.validation
-            reached = ranking_metrics(top_items(scores, met, K), split.test)
-            rows.append(np.array([reached[name] for name in METRICS]))
-            console.print(
-                f"seed {seed}, networks {n}: NDCG@10 {np.nanmean(rows[-1][1]):.4f}, {seconds:.0f} s of "
-                "processor time"
-            )
-    _show(console, {n: np.stack(rows) for n, rows in found.items()})
-    _time(console, {n: folder / f"{n}-0" for n in found})
+    """Train, rank, time, and print."""
+    if data not in FILES:
+        raise typer.BadParameter(f"must be in {sorted(FILES)}, got {data!r}", param_hint="--data")
+    torch.set_num_threads(1)
+    out.mkdir(parents=True, exist_ok=True)
+    console, loaded, recipe = Console(width=120), load(data, folder), replace(RECIPES[data], dim=width)
+    narrow = replace(recipe, dim=dim)
+    console.print(f"{platform.machine()}, {data}, {len(loaded.test):,} users, seeds 0..{seeds - 1}")
+    found = [_measure(loaded, recipe, narrow, members, seed, out, console) for seed in range(seeds)]
+    _show(console, {name: np.stack([one[name] for one in found]) for name in found[0]})
+    if timed:
+        sizes = {1: width, members: dim}
+        _time(console, {n: _release(out, recipe, n, of) for n, of in sizes.items()}, loaded.train.n_items)
 
 
-def _show(console: Console, found: dict[int, NDArray[np.float64]]) -> None:
-    """Print means over users, and what several networks are ahead of one."""
-    table = Table(title="Means over users, 95 %")
-    for column in ("networks", *(f"{name}@{K}" for name in METRICS), *(f"{name}, ahead" for name in METRICS)):
+def _measure(
+    data: Data, recipe: Recipe, narrow: Recipe, members: int, seed: int, out: Path, console: Console
+) -> Found:
+    """Metrics of each user by each model of a seed: (len(METRICS), n_users), the one network's first."""
+    one = _trained(data, recipe, seed, out, console)
+    several = [_trained(data, narrow, seed + n * NEXT_SEED, out, console) for n in range(members)]
+    named = {f"one of {recipe.dim}": one}
+    if narrow.dim != recipe.dim:
+        named[f"one of {narrow.dim}"] = several[0]
+    named[f"{members} of {narrow.dim}"] = side_by_side(several)
+    counts = fit_signals(data.train, data.edges, SignalConfig(read_decay=recipe.read_decay))
+    ranked = places(data, [partial(score_users, model) for model in named.values()], counts)
+    found: Found = {}
+    for part, more in (("alone", ""), ("blend", " + counts")):
+        for name, (of, _) in zip(named, ranked, strict=True):
+            metrics = place_metrics(of[part])
+            found[name + more] = np.stack([metrics[metric] for metric in METRICS])
+    told = ", ".join(f"{name} {rows[0].mean():.4f}" for name, rows in found.items())
+    console.print(f"seed {seed}, {METRICS[0]}: {told}")
+    return found
+
+
+def _trained(data: Data, recipe: Recipe, seed: int, out: Path, console: Console) -> HistoryModel:
+    """Train a network, or read the one that lies in the folder."""
+    state = out / f"{data.name}-{recipe.dim}-{seed}.pt"
+    model, note, spent = trained(data, "ours", seed, "cpu", None, state, recipe)
+    console.print(f"network of {recipe.dim}, seed {seed}: {spent[1]:.0f} s of processor time, {note}")
+    return cast(HistoryModel, model)
+
+
+def _show(console: Console, found: Found) -> None:
+    """Print means over users and seeds, and what each model is ahead of one network in the same way."""
+    table = Table(title="Means over users and seeds, 95 % over users")
+    for column in ("networks", *METRICS, *(f"{name}, ahead of the first" for name in METRICS)):
         table.add_column(column, justify="right")
-    one = found[1]
-    for n, rows in found.items():
-        means = [f"{estimate(np.nanmean(rows[:, k], 0)).mean:.4f}" for k in range(len(METRICS))]
+    names = list(found)
+    first = {name: names[0] if not name.endswith("counts") else f"{names[0]} + counts" for name in names}
+    for name, rows in found.items():
+        means = [f"{estimate(rows[:, k].mean(0)).mean:.4f}" for k in range(len(METRICS))]
         ahead = ["" for _ in METRICS]
-        if n > 1:
-            each = [paired_difference(rows[:, k], one[:, k]) for k in range(len(METRICS))]
+        if first[name] != name:
+            each = [paired_difference(rows[:, k], found[first[name]][:, k]) for k in range(len(METRICS))]
             ahead = [f"{of.mean:+.4f} [{of.low:+.4f}, {of.high:+.4f}]" for of in each]
-        table.add_row(str(n), *means, *ahead)
+        table.add_row(name, *means, *ahead)
     console.print(table)
 
 
-def _time(console: Console, folders: dict[int, Path]) -> None:
+def _release(out: Path, recipe: Recipe, networks: int, dim: int) -> Path:
+    """Release of random weights with networks as the recipe has them."""
+    config = ModelConfig(ensemble=networks, dim=dim, layers=recipe.layers, history_length=recipe.length)
+    return random_release(out / f"random-{networks}-of-{dim}-{recipe.layers}", config=config)
+
+
+def _time(console: Console, folders: dict[int, Path], items: int) -> None:
     """Print milliseconds of the processor for a batch, medians of rounds in turn."""
     table = Table(title="Graphs alone, ms of the processor a batch")
     for column in ("items", "requests", *(f"networks: {n}" for n in folders), "times"):
         table.add_column(column, justify="right")
     scorers = {n: Scorer(folder) for n, folder in folders.items()}
-    for size, requests in SIZES:
+    for requests in REQUESTS:
         taken: dict[int, list[float]] = {n: [] for n in scorers}
         for _ in range(ROUNDS):
             for n, scorer in scorers.items():
-                taken[n].append(time_scorer(scorer, requests, size, seconds=SECONDS).cpu_ms)
+                taken[n].append(time_scorer(scorer, requests, items, seconds=SECONDS).cpu_ms)
         ms = [statistics.median(of) for of in taken.values()]
-        table.add_row(f"{size:,}", str(requests), *(f"{one:.2f}" for one in ms), f"{ms[-1] / ms[0]:.2f}")
+        table.add_row(f"{items:,}", str(requests), *(f"{one:.2f}" for one in ms), f"{ms[-1] / ms[0]:.2f}")
     console.print(table)
 
 

@@ -16,8 +16,9 @@ import gzip
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +47,6 @@ from tests.benchmarks.rivals.sequences import (
 )
 from tests.benchmarks.rivals.sequential import (
     HistoryModel,
-    SequenceModel,
     SequentialConfig,
     SequentialTrainer,
     fingerprint,
@@ -56,6 +56,8 @@ from tests.benchmarks.rivals.sequential_signals import SequenceSignals, blend, f
 from tests.benchmarks.sasrec_peer import SasRec
 
 Seconds = NDArray[np.float64]  # by the clock, and of the processor: (2,)
+Scorer = Callable[[Sequences, Rows], Iterator[tuple[Rows, Scores]]]
+"""Scores all items after the histories of some users, batch by batch; items met have -inf."""
 METRICS = ("HR@5", "HR@10", "HR@20", "NDCG@10")
 BLEND_USERS = 1000
 PENALTIES = (30.0, 100.0, 300.0, 1000.0)
@@ -184,40 +186,49 @@ def no_scores(sequences: Sequences, users: Rows) -> Iterator[tuple[Rows, Scores]
 
 
 def places(
-    data: Data,
-    scorer: Callable[[Sequences, Rows], Iterator[tuple[Rows, Scores]]],
-    counts: SequenceSignals | None,
-) -> tuple[dict[str, Rows], str]:
-    """Places of the test items by a scorer alone and, with counts, blended with them; and the weights."""
+    data: Data, scorers: Sequence[Scorer], counts: SequenceSignals | None
+) -> list[tuple[dict[str, Rows], str]]:
+    """Places of the test items by each scorer alone and, with counts, blended with them; and the weights."""
     everybody = np.arange(len(data.test))
-    weights = None
+    weights = []
     if counts is not None:
         some = np.sort(np.random.default_rng(0).permutation(everybody)[:BLEND_USERS])
-        scores = np.concatenate([part for _, part in scorer(data.train, some)])
-        weights = fit_blend(scores, counts.read(data.train, some), data.validation[some])
-    found: dict[str, list[Rows]] = {"alone": [], "blend": []}
-    for users, scores in scorer(data.before_test, everybody):
-        found["alone"].append(target_ranks(scores, data.test[users]))
-        if counts is not None and weights is not None:
-            mixed = blend(weights, scores, counts.read(data.before_test, users))
-            found["blend"].append(target_ranks(mixed, data.test[users]))
+        read = counts.read(data.train, some)
+        for scorer in scorers:
+            scores = np.concatenate([part for _, part in scorer(data.train, some)])
+            weights.append(fit_blend(scores, read, data.validation[some]))
+    found: list[dict[str, list[Rows]]] = [{"alone": [], "blend": []} for _ in scorers]
+    for scored in zip(*(scorer(data.before_test, everybody) for scorer in scorers), strict=True):
+        users = scored[0][0]
+        read = None if counts is None else counts.read(data.before_test, users)
+        for number, (_, scores) in enumerate(scored):
+            found[number]["alone"].append(target_ranks(scores, data.test[users]))
+            if read is not None:
+                mixed = blend(weights[number], scores, read)
+                found[number]["blend"].append(target_ranks(mixed, data.test[users]))
     named = ("scores", *counts.names) if counts is not None else ()
-    text = ", ".join(
-        f"{n} {w:.2f}" for n, w in zip(named, weights if weights is not None else (), strict=True)
-    )
-    return {name: np.concatenate(parts) for name, parts in found.items() if parts}, text
+    texts = [", ".join(f"{n} {w:.2f}" for n, w in zip(named, of, strict=True)) for of in weights]
+    return [
+        ({name: np.concatenate(parts) for name, parts in one.items() if parts}, text)
+        for one, text in zip(found, texts or [""] * len(found), strict=True)
+    ]
 
 
 def trained(
-    data: Data, model: str, seed: int, device: str, epochs: int | None, state: Path
-) -> tuple[SequenceModel, str, Seconds]:
+    data: Data,
+    model: str,
+    seed: int,
+    device: str,
+    epochs: int | None,
+    state: Path,
+    recipe: Recipe,
+) -> tuple[HistoryModel | SasRec, str, Seconds]:
     """Fit a model, or go on where `state` was written.
 
     Returns
     -------
     model, what its training came to, and the seconds that its epochs took, whichever process ran them
     """
-    recipe = RECIPES[data.name]
     torch.manual_seed(seed)
     made: HistoryModel | SasRec
     if model.startswith("sasrec"):
@@ -274,15 +285,15 @@ def measure(data: Data, model: str, seed: int, device: str, epochs: int | None, 
         places_of, note = ease_places(data)
         found = {"EASE": places_of}
     elif model == "signals":
-        alike, text = places(data, no_scores, fit_signals(data.train, data.edges, signals))
-        plain, _ = places(data, no_scores, fit_signals(data.train, None, signals))
+        ((alike, text),) = places(data, [no_scores], fit_signals(data.train, data.edges, signals))
+        ((plain, _),) = places(data, [no_scores], fit_signals(data.train, None, signals))
         found, note = {"counts": plain["blend"], "counts and attributes": alike["blend"]}, ""
     else:
-        fitted, note, spent = trained(data, model, seed, device, epochs, state)
+        fitted, note, spent = trained(data, model, seed, device, epochs, state, RECIPES[data.name])
         begun = now()
         edges = data.edges if model == "ours" else None
         counts = None if model.startswith("sasrec") else fit_signals(data.train, edges, signals)
-        both, text = places(data, lambda sequences, users: score_users(fitted, sequences, users), counts)
+        ((both, text),) = places(data, [partial(score_users, fitted)], counts)
         found = {model: both["alone"], **({f"{model} + counts": both["blend"]} if "blend" in both else {})}
     spent = spent + now() - begun
     seconds = f"{spent[0]:.0f} s, {spent[1]:.0f} s of CPU"

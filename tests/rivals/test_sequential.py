@@ -22,7 +22,13 @@ from tests.benchmarks.rivals.sequences import (
     place_metrics,
     target_ranks,
 )
-from tests.benchmarks.rivals.sequential import HistoryModel, SequentialConfig, SequentialTrainer, score_users
+from tests.benchmarks.rivals.sequential import (
+    HistoryModel,
+    SequentialConfig,
+    SequentialTrainer,
+    score_users,
+    side_by_side,
+)
 from tests.benchmarks.rivals.sequential_signals import blend, fit_blend, fit_signals
 
 N_ITEMS = 12
@@ -154,3 +160,23 @@ def test_a_training_that_is_killed_goes_on_to_the_same_end_and_counts_its_second
 def test_items_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"item rows must be in \[0, 3\), got 1 to 3"):
         Sequences.of([[1, 3]], 3)
+
+
+def test_models_side_by_side_score_by_the_mean_of_their_scores() -> None:
+    before, _ = circle().without_last()
+    sizes = ModelConfig(dim=8, layers=1, history_length=6, text_dim=1)
+    members = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        members.append(HistoryModel(sizes, edges()))
+        with torch.no_grad():
+            for parameter in members[-1].parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+
+    def scored(model: HistoryModel) -> Scores:
+        scores = np.concatenate([part for _, part in score_users(model, before, np.arange(len(before)))])
+        return np.where(np.isfinite(scores), scores, 0.0)
+
+    mean = np.mean([scored(member) for member in members], 0)
+    assert mean.std() > 0.1
+    np.testing.assert_allclose(scored(side_by_side(members)), mean, atol=1e-4)

@@ -5,10 +5,11 @@ neighbours; `Ranker`'s history transformer and user vector read them. There are 
 so those parts add nothing.
 """
 
+import copy
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
@@ -20,6 +21,7 @@ from torch.nn import functional
 
 from model_core.data.vocabulary import Edges
 from model_core.network.config import ModelConfig
+from model_core.network.ensemble import EnsembleEncoder, EnsembleRanker
 from model_core.network.item_encoder import ItemEncoder
 from model_core.network.ranker import Ranker
 from model_core.training.checkpoint import Checkpoint
@@ -170,6 +172,14 @@ class HistoryModel(nn.Module):
             weight = weight.tril() * known.unsqueeze(1)  # (B, T, T): of event j in the taste after event i
             liked = weight @ tokens.tastes[read] / (weight.sum(-1, keepdim=True) + 1e-6)
         return self.ranker.match(self.ranker.user_vector(states, gap, gap, liked))
+
+
+def side_by_side(members: Sequence[HistoryModel]) -> HistoryModel:
+    """Return what scores by the mean of several trained models, made as a release makes an ensemble."""
+    whole = copy.deepcopy(members[0])
+    whole.encoder = EnsembleEncoder([member.encoder for member in members])
+    whole.ranker = EnsembleRanker([member.ranker for member in members])
+    return whole
 
 
 class SequentialTrainer:
