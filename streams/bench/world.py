@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.data.datasets import Dataset, Interactions, Item
+from model_core.inputs.corpus import Corpus, make_corpus
 from model_core.network.config import ModelConfig
 from model_core.release.folder import read_release
 from streams.kafka.partitioner import partitions_of
@@ -67,8 +69,6 @@ def random_release(
     # A worker's process never needs these, and they take seconds.
     import torch
 
-    from model_core.data.datasets import Dataset, Interactions, Item
-    from model_core.inputs.corpus import make_corpus
     from model_core.inputs.replay import item_features
     from model_core.network.config import TrainConfig
     from model_core.network.ensemble import served_as_one
@@ -79,22 +79,8 @@ def random_release(
     from model_core.signals.sample_signals import fit_log, map_log
     from streams.items.text_encoder import named_encoder
 
-    rng, n, n_users = np.random.default_rng(seed), 40 * known, known
-    interactions = Interactions(
-        np.array([f"u{u}" for u in rng.integers(n_users, size=n)]),
-        np.array([f"i{i}" for i in (known * rng.random(n) ** 3).astype(int)]),
-        np.full(n, 5.0, np.float32),
-        1_700_000_000_000 + 60_000 * np.arange(n, dtype=np.int64),
-    )
-    items = [Item(f"i{i}", f"Item {i}", item_attributes(i)) for i in range(known)]
     config, signals, weights = config or ModelConfig(), SignalConfig(), dict(DEFAULT_ACTIONS)
-    corpus = make_corpus(
-        Dataset("random", interactions, items, []),
-        ["like"] * n,
-        weights,
-        RandomTexts(seed),
-        config.n_neighbours,
-    )
+    corpus = _random_corpus(known, seed, weights, config.n_neighbours)
     torch.manual_seed(seed)
     one = replace(config, ensemble=1)
     model = served_as_one(
@@ -118,6 +104,20 @@ def random_release(
             training={"random": True, "interactions": 0},
         )
     return folder
+
+
+def _random_corpus(known: int, seed: int, weights: dict[str, float], n_neighbours: int) -> Corpus:
+    """Forty likes a user, as many users as items; most likes are of few items."""
+    rng, n = np.random.default_rng(seed), 40 * known
+    interactions = Interactions(
+        np.array([f"u{u}" for u in rng.integers(known, size=n)]),
+        np.array([f"i{i}" for i in (known * rng.random(n) ** 3).astype(int)]),
+        np.full(n, 5.0, np.float32),
+        1_700_000_000_000 + 60_000 * np.arange(n, dtype=np.int64),
+    )
+    items = [Item(f"i{i}", f"Item {i}", item_attributes(i)) for i in range(known)]
+    data = Dataset("random", interactions, items, [])
+    return make_corpus(data, ["like"] * n, weights, RandomTexts(seed), n_neighbours)
 
 
 def _is_usable(folder: Path) -> bool:
