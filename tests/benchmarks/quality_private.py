@@ -18,6 +18,7 @@ import argparse
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,8 @@ def main() -> None:
     print(f"{n_users} users, {n_items} items, {len(users)} likes, delta {Privacy().delta:g}")
     if given.peer_python:
         for epsilon in EPSILONS[:-1]:
-            theirs = accounted(given.peer_python, Privacy(epsilon=epsilon))
+            promise = Privacy(epsilon=epsilon)
+            theirs = accounted(given.peer_python, promise.delta, noises(promise))
             print(f"epsilon {epsilon:g}: {theirs:.6f} by dp-accounting")
     else:
         print("skipped: dp-accounting, for want of --peer-python")
@@ -83,9 +85,9 @@ def main() -> None:
         print(f"{epsilon:>8g}{told}{most(privacy):>14.4f}{known:>7.0f}", flush=True)
 
 
-def accounted(python: str, privacy: Privacy) -> float:
-    """Epsilon of the noises of a promise together, as dp-accounting has it."""
-    command = [python, str(PEER), *(f"{value!r}" for value in (privacy.delta, *noises(privacy)))]
+def accounted(python: str, delta: float, sigmas: Sequence[float]) -> float:
+    """Epsilon of Gaussian mechanisms together, as dp-accounting has it; see `private_peer`."""
+    command = [python, str(PEER), *(f"{value!r}" for value in (delta, *sigmas))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"dp-accounting failed: {' '.join(command)}\n{done.stderr[-2000:]}")

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model_core.data.batches import dense_signals
 from model_core.data.datasets import Item, User
+from model_core.network.ranker import SIGNAL_WEIGHTS
 from model_core.privacy.config import NOT_COVERED, Privacy
 from model_core.release.folder import EASE, MAPPING, WEIGHTS, read_release
 from model_core.release.scorer import Scorer
@@ -53,6 +55,16 @@ def test_it_ranks_by_the_signals(made: tuple[Path, Path]) -> None:
     other = scorer.score(batch, np.zeros((tiny.N_ITEMS, 16), np.float32))
     for request in range(3):
         assert scores.rows[request][:10].tolist() == other.rows[request][:10].tolist()
+
+
+def test_ease_of_noisy_counts_weighs_a_third_of_what_exact_ease_begins_with(made: tuple[Path, Path]) -> None:
+    scorer = Scorer(made[0])
+    batch = tiny.requests(scorer, 3)
+    weights = np.array(SIGNAL_WEIGHTS) * (1.0, 1.0, 1.0 / 3.0)
+    by_signals = np.tensordot(weights, np.log(np.exp(-3.0) + dense_signals(batch)), (0, 1))
+    ranked = scorer.score(batch, np.zeros((tiny.N_ITEMS, 16), np.float32))
+    for request in range(3):
+        assert ranked.rows[request][:10].tolist() == np.argsort(-by_signals[request])[:10].tolist()
 
 
 def test_what_is_known_from_users_only_enters_no_vocabulary() -> None:
