@@ -13,7 +13,7 @@ from typing import Any
 
 REST_S = 0.025
 EXPECT_S = 0.5  # requests seldom come alone
-BATCHES = 1.5  # that lie between two fetches while somebody waits: to fetch takes the processor, too
+BATCHES_APART = 1.5  # two fetches while somebody waits: to fetch takes the processor, too
 LONGEST_S = 0.02  # between two fetches while somebody waits, however long a batch takes
 FADE = 0.2  # weight of the newest batch
 MANY = 2_000  # records of one fetch after which more are surely there already
@@ -88,4 +88,5 @@ class Pace:
         waited_for = sent < self._wanted_s or now < self._expected_until
         if self._found >= MANY:
             return 0.0, waited_for
-        return sent + (min(BATCHES * self._batch_s, LONGEST_S) if waited_for else REST_S) - now, waited_for
+        apart_s = min(BATCHES_APART * self._batch_s, LONGEST_S) if waited_for else REST_S
+        return sent + apart_s - now, waited_for

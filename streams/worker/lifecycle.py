@@ -266,7 +266,7 @@ class Lifecycle:
         metrics.slates_given_up.set(sum(shard.slates.evicted for shard in shards))
         metrics.waiting_requests.set(parts.server.in_flight)
         metrics.broker_reachable.set(parts.inputs.owned)
-        parts.partitions.is_ready()
+        parts.partitions.is_ready()  # which sets its gauge
         return await asyncio.to_thread(metrics.render)  # it takes longer than the loop may be held
 
 

@@ -226,7 +226,10 @@ class Partitions:
         }
 
     def is_ready(self) -> bool:
-        """Return whether state is restored and caught up; a standby, which owns nothing, is ready."""
+        """Return whether state is restored and caught up; a standby, which owns nothing, is ready.
+
+        The gauge `ready` says what whoever asked last was told.
+        """
         ready = (
             self._shared_topics.caught_up
             and self._caught_up

@@ -16,17 +16,14 @@ compose with the counts exactly; SHARE of the promise is theirs. Each is shown w
 too, which promises nothing: what noise costs, and what it cannot be blamed for.
 """
 
-import argparse
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
-from model_core.evaluation.topn import paired_difference
 from model_core.inputs.corpus import Corpus
 from model_core.network.ranker import SIGNAL_WEIGHTS
 from model_core.privacy.config import Privacy
@@ -44,7 +41,16 @@ from model_core.signals.ease import Ease
 from model_core.signals.popularity import TYPICAL_LIKES
 from model_core.signals.sample_signals import Log
 from model_core.training.private import PENALTY, PRIOR, PRIVATE_WEIGHTS
-from tests.benchmarks.private_served import FLOOR, SIGNALS, ask, counts_of, ease_of, read_domain
+from tests.benchmarks.private_served import (
+    FLOOR,
+    SIGNALS,
+    ask,
+    counts_of,
+    ease_of,
+    make_parser,
+    read_domain,
+    show_leads,
+)
 from tests.benchmarks.quality_private import accounted
 
 EPSILONS = (1.0, 4.0, 8.0)
@@ -240,12 +246,7 @@ def directions(counts: PrivateCounts) -> Array:
 
 def main() -> None:
     """Print NDCG@10 by epsilon and by what is trained."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path("~/.cache/slatestream/ml-100k"))
-    parser.add_argument("--domain", choices=("films", "artists"), default="films")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--every", type=int, default=6)
-    parser.add_argument("--epsilon", type=float, action="append", help="Several times; 1, 4 and 8.")
+    parser = make_parser(__doc__, ("films", "artists"))
     parser.add_argument("--peer-python", help="Python of an environment with dp-accounting")
     given = parser.parse_args()
     corpus, split = read_domain(given.folder.expanduser(), given.domain)
@@ -253,13 +254,7 @@ def main() -> None:
         privacy = Privacy(epsilon=epsilon)
         show_promise(privacy, given.peer_python)
         rows = [measured(corpus, split, privacy, seed, given.every) for seed in range(given.seeds)]
-        found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-        for name, values in found.items():
-            lead = paired_difference(values, found["private release"])
-            print(
-                f"  {name:<32} {values.mean():.4f}  less the release's {lead.mean:+.4f} "
-                f"[{lead.low:+.4f}, {lead.high:+.4f}]", flush=True,
-            )  # fmt: skip
+        show_leads({name: np.array([row[name] for row in rows]) for name in rows[0]}, "private release")
 
 
 def spent(privacy: Privacy) -> tuple[Privacy, float]:

@@ -11,6 +11,7 @@ Values are means over users; differences have 95 % over users, whose values are 
 
 import argparse
 import math
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -114,15 +115,30 @@ def ask(corpus: Corpus, ease: Ease, split: int, every: int) -> Asked:
     return Asked(rows, log.users[rows], log.items[rows], met, shaped)
 
 
-def main() -> None:
-    """Print NDCG@10 by epsilon and weights."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def show_leads(found: dict[str, np.ndarray], first: str) -> None:
+    """Print the mean of each row of users' values, by seed (S, u), and what it is ahead of one of them."""
+    for name, rows in found.items():
+        lead = paired_difference(rows, found[first])
+        print(
+            f"  {name:<24} {rows.mean():.4f}  less {first} {lead.mean:+.4f} "
+            f"[{lead.low:+.4f}, {lead.high:+.4f}]", flush=True,
+        )  # fmt: skip
+
+
+def make_parser(description: str | None, domains: Iterable[str] = DOMAINS) -> argparse.ArgumentParser:
+    """Return a parser of what is asked of all that is ranked as served."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--folder", type=Path, default=Path("~/.cache/slatestream/ml-100k"))
-    parser.add_argument("--domain", choices=sorted(DOMAINS), default="films")
+    parser.add_argument("--domain", choices=sorted(domains), default="films")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--every", type=int, default=6)
-    parser.add_argument("--epsilon", type=float, action="append", help="Several times; 1, 4, 8 and inf.")
-    given = parser.parse_args()
+    parser.add_argument("--epsilon", type=float, action="append", help="Several times; all are the default.")
+    return parser
+
+
+def main() -> None:
+    """Print NDCG@10 by epsilon and weights."""
+    given = make_parser(__doc__).parse_args()
     corpus, split = read_domain(given.folder.expanduser(), given.domain)
     for epsilon in given.epsilon or EPSILONS:
         values: dict[str, list[np.ndarray]] = {"untrained": [], "private": [], "best": []}
@@ -137,12 +153,7 @@ def main() -> None:
         print(
             f"epsilon {epsilon:g}, {len(asked.rows)} responses of {found['best'].shape[1]} users, best {best}"
         )
-        for name, rows in found.items():
-            lead = paired_difference(rows, found["untrained"])
-            print(
-                f"  {name:<10} {rows.mean():.4f}  less untrained {lead.mean:+.4f} "
-                f"[{lead.low:+.4f}, {lead.high:+.4f}]", flush=True,
-            )  # fmt: skip
+        show_leads(found, "untrained")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from streams.worker.agents.side_by_side import LATER_S
 from tests.chaos.faults import FAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,3 +39,7 @@ def test_each_fault_of_the_chaos_suite_stands_in_a_row() -> None:
 
 def test_the_readme_counts_the_faults() -> None:
     assert f"mixes {len(FAULTS)} kinds of faults" in (ROOT / "README.md").read_text()
+
+
+def test_how_late_the_clicks_of_others_count_is_what_the_worker_has() -> None:
+    assert f"count up to {1000 * LATER_S:.0f} ms later" in (ROOT / "deploy/guarantees.md").read_text()

@@ -9,6 +9,7 @@ from streams.kafka.columns import RecordColumns
 from streams.kafka.progress import Progress, Waiter
 from streams.kafka.record_batch import RecordBatch
 
+# So long, at most, a batch that nobody waits for waits for others of its partition.
 LATER_S = 0.1
 # Records of a partition from which on there is nothing to be gained by waiting for more; what comes beyond
 # waits where it is.

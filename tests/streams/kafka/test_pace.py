@@ -6,7 +6,7 @@ import time
 import pytest
 
 from streams.kafka import pace as module
-from streams.kafka.pace import BATCHES, LONGEST_S, MANY, Pace
+from streams.kafka.pace import BATCHES_APART, LONGEST_S, MANY, Pace
 
 LONG_S = 3600.0
 
@@ -61,7 +61,7 @@ async def test_what_is_wanted_while_a_fetch_is_out_has_the_next_one():
     assert await rests(pace) is None
 
 
-@pytest.mark.parametrize(("batch_s", "apart_s"), [(0.01, BATCHES * 0.01), (1.0, LONGEST_S)])
+@pytest.mark.parametrize(("batch_s", "apart_s"), [(0.01, BATCHES_APART * 0.01), (1.0, LONGEST_S)])
 async def test_fetches_that_are_waited_for_lie_farther_apart_than_batches_take(batch_s, apart_s):
     pace = Pace()
     for _ in range(50):
