@@ -16,5 +16,6 @@ def warm(policy: Policy, learning: Learning) -> None:
     policy.select(candidates, k=np.ones(1, np.int64), seeds=np.zeros(1, np.uint64))
     examination(PositionStatistics(), 1)
     statistics = learning.empty()
-    statistics.add_impressions(features[0], arms=arms[0], times_ms=0, weights=np.ones(2), offsets=0)
-    statistics.add_rewards(features[0], np.ones(2), arms=arms[0], times_ms=0, offsets=0)
+    rows = statistics.rows(features[0])
+    statistics.add_impressions(rows, arms=arms[0], times_ms=0, weights=np.ones(2), offsets=0)
+    statistics.add_rewards(rows, np.ones(2), arms=arms[0], times_ms=0, offsets=0)

@@ -169,15 +169,15 @@ def _warm_reasons(profiles: Profiles, covisits: CoVisitation, catalogue: Catalog
 
 def _warm_policies() -> None:
     from online_learning.policies.registry import POLICIES, find
-    from online_learning.statistics.posterior import LinearPrior
     from streams.learning.policy_set import PolicySet
     from streams.metrics import Metrics
     from streams.settings import Settings
+    from streams.state.feature_spaces import Spaces
 
-    prior = LinearPrior(np.array([0.0, 1.0, 0.0, 0.0]), precision=20.0, feature_space="")
     for name in POLICIES:
         if find(name).served:
-            PolicySet(Settings.model_validate({"policy": name}), prior, Metrics()).warm()
+            settings = Settings.model_validate({"policy": name})
+            PolicySet(settings, Spaces(settings).prior("", 4), Metrics()).warm()
 
 
 def _warm_mapping() -> None:
