@@ -1,4 +1,4 @@
-"""Settings of a release's privacy, and the guarantee that they give."""
+"""What is promised to users, and the settings of a private release."""
 
 import math
 from dataclasses import dataclass
@@ -15,32 +15,42 @@ NOT_COVERED = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Privacy:
-    """User-level (epsilon, delta)-differential privacy of a release; an infinite epsilon is none.
+class Promise:
+    """User-level (epsilon, delta)-differential privacy; an infinite epsilon is none.
 
-    Two logs are neighbours if one has all events of one user more. `delta` is to be far below one by the
-    number of users.
+    Two logs are neighbours if one has all of one user more. `delta` is to be far below one by the number of
+    users.
     """
 
     epsilon: float = math.inf
     delta: float = 1e-5
-    clip: float = 0.7
-    """How much of a user counts, chosen before the data are looked at. In a release: the length that what a
-    user adds is shortened to, relative to what independent likes would have in the root mean square. Where a
-    policy is taught: about how many impressions count in full."""
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0.0:
             raise ValueError(f"epsilon must be above 0, or inf for no privacy, got {self.epsilon:g}")
         if not 0.0 < self.delta < 1.0:
             raise ValueError(f"delta must be above 0 and below 1, got {self.delta:g}")
-        if not 0.0 < self.clip < math.inf:
-            raise ValueError(f"clip must be above 0 and finite, got {self.clip:g}")
 
     @property
     def promised(self) -> bool:
         """Whether anything is promised."""
         return self.epsilon < math.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Privacy(Promise):
+    """What a release promises about the events that it is trained on, and how.
+
+    clip : the length that what a user adds is shortened to, relative to what independent likes would have in
+        the root mean square; chosen before the data are looked at
+    """
+
+    clip: float = 0.7
+
+    def __post_init__(self) -> None:
+        Promise.__post_init__(self)
+        if not 0.0 < self.clip < math.inf:
+            raise ValueError(f"clip must be above 0 and finite, got {self.clip:g}")
 
     def statement(self, sigmas: tuple[float, float]) -> dict[str, Any]:
         """Say what is promised and by what, as a manifest has it; sigmas are those of `counts.noises`."""

@@ -5,6 +5,7 @@ that the release itself made, and the release that has them has another version:
 release's sums only, and whoever reads them again reads the same file, with the same noise.
 """
 
+import math
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.privacy.config import Privacy
+from model_core.privacy.config import Promise
 from model_core.privacy.gaussian import composed, gaussian_epsilon, gaussian_sigma
 from model_core.release.folder import Release, add_learned, read_release, whole_folder
 from model_core.release.signature import SIGNATURE
@@ -120,7 +121,9 @@ class OwnSlates:
         )
 
 
-def teach(base: Path, out: Path, slates: OwnSlates, privacy: Privacy, settings: Settings) -> Release:
+def teach(
+    base: Path, out: Path, slates: OwnSlates, promise: Promise, settings: Settings, *, impressions: float
+) -> Release:
     """Write a release that is like another, and begins with what that one's slates taught, with noise.
 
     What the base begins with stays; it must promise privacy, too, and what both promise together is told.
@@ -128,16 +131,18 @@ def teach(base: Path, out: Path, slates: OwnSlates, privacy: Privacy, settings: 
     Parameters
     ----------
     slates : of the base
-    privacy : its clip is how many impressions of a user count in full, about
+    impressions : of a user that count in full, about; chosen before the data are looked at
 
     Raises
     ------
     ValueError
-        If nothing is promised, there are no slates, the base begins with exact sums, or the settings learn in
-        a way of which no noisy sums are made.
+        If nothing is promised, impressions are not above 0 and finite, there are no slates, the base begins
+        with exact sums, or the settings learn in a way of which no noisy sums are made.
     """
-    if not privacy.promised:
+    if not promise.promised:
         raise ValueError("epsilon must be finite, got inf")
+    if not 0.0 < impressions < math.inf:
+        raise ValueError(f"impressions must be above 0 and finite, got {impressions:g}")
     release = read_release(base)
     learning = _learning(settings, release)
     sigmas, rest = _promised(release)
@@ -147,14 +152,14 @@ def teach(base: Path, out: Path, slates: OwnSlates, privacy: Privacy, settings: 
             f"feedback must hold slates of release {release.version} with features, got none: it must have "
             "served, and the windows of its slates must have ended"
         )
-    sigma, clips = gaussian_sigma(privacy.epsilon, privacy.delta), _clips(privacy, release)
+    sigma, clips = gaussian_sigma(promise.epsilon, promise.delta), _clips(impressions, release)
     expected = np.zeros(release.feature_dim)
     expected[[0, EXPECTED]] = 1.0  # the level of a slate, and what sets an item apart: its probability
     rng = np.random.default_rng()
     sums, noise = private_sums(slates.rows(), expected, clips=clips, sigma=sigma, rng=rng)
     space = learning.feature_space
     learned = before + statistics_of(sums, noise, expected, feature_space=space)
-    said = _statement(privacy, clips, [*sigmas, sigma], rest)
+    said = _statement(promise, impressions, clips, [*sigmas, sigma], rest)
     with whole_folder(out) as partial:
         shutil.copytree(base, partial, ignore=shutil.ignore_patterns(SIGNATURE), dirs_exist_ok=True)
         row = Learned(SCHEMA_VERSION, space, release.feature_dim, learned.to_bytes())
@@ -182,10 +187,10 @@ def _before(base: Path, release: Release, learning: Learning) -> RelativeStatist
     return statistics
 
 
-def _clips(privacy: Privacy, release: Release) -> Clips:
-    """Return the clips for about `privacy.clip` impressions; a release that says no rate has that of 0.5."""
+def _clips(impressions: float, release: Release) -> Clips:
+    """Return the clips for about so many impressions; a release that says no rate has that of 0.5."""
     rate = release.served_probability
-    return Clips.of(privacy.clip, 0.5 if rate is None else min(rate, 0.5))
+    return Clips.of(impressions, 0.5 if rate is None else min(rate, 0.5))
 
 
 class _Noise(msgspec.Struct):
@@ -196,14 +201,14 @@ class _Learned(msgspec.Struct):
     privacy: _Noise | None = None
 
 
-class _Promise(msgspec.Struct):
+class _ReleasePromise(msgspec.Struct):
     epsilon: Annotated[float, msgspec.Meta(gt=0)]
     delta: Annotated[float, msgspec.Meta(gt=0, lt=1)]
 
 
 class _Training(msgspec.Struct):
     learned: _Learned | None = None
-    privacy: _Promise | None = None
+    privacy: _ReleasePromise | None = None
 
 
 def _promised(release: Release) -> tuple[list[float], list[float]]:
@@ -224,7 +229,9 @@ def _promised(release: Release) -> tuple[list[float], list[float]]:
     return learned, rest
 
 
-def _statement(privacy: Privacy, clips: Clips, learned: list[float], rest: list[float]) -> dict[str, Any]:
+def _statement(
+    promise: Promise, impressions: float, clips: Clips, learned: list[float], rest: list[float]
+) -> dict[str, Any]:
     """Say what is promised and by what; `epsilon_in_all` is with all that the release has promised before.
 
     Parameters
@@ -233,11 +240,11 @@ def _statement(privacy: Privacy, clips: Clips, learned: list[float], rest: list[
     """
     noise = noises(learned[-1], clips)
     return {
-        "epsilon": privacy.epsilon, "delta": privacy.delta,
-        "epsilon_in_all": round(gaussian_epsilon(composed([*learned, *rest]), privacy.delta), 6),
+        "epsilon": promise.epsilon, "delta": promise.delta,
+        "epsilon_in_all": round(gaussian_epsilon(composed([*learned, *rest]), promise.delta), 6),
         "unit": "all slates that the release made for one user, and their rewards, added or removed",
         "mechanism": "analytic Gaussians, composed: clipped sums of features' products, of how far rewards "
         "were from the release's probability, and of impressions and rewards",
-        "clip": privacy.clip, "clips": clips._asdict(), "noise": noise._asdict(), "sigmas": learned,
+        "impressions": impressions, "clips": clips._asdict(), "noise": noise._asdict(), "sigmas": learned,
         "not_covered": list(NOT_COVERED),
     }  # fmt: skip

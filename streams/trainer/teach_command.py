@@ -25,9 +25,8 @@ def teach_command(
     delta: Annotated[
         float, typer.Option(help="Chance that it is more; far below 1 / (number of users).")
     ] = 1e-5,
-    clip: Annotated[
-        float,
-        typer.Option(help="Impressions, about, that a user's share of the sums is shortened to."),
+    impressions: Annotated[
+        float, typer.Option(help="Of a user, about, that count in full; of more, each counts less.")
     ] = 20.0,
     feedback: Annotated[
         Path | None,
@@ -44,16 +43,16 @@ def teach_command(
 
     slatestream teach --release build/release --epsilon 4 --out build/taught
     """
-    from model_core.privacy.config import Privacy
+    from model_core.privacy.config import Promise
     from model_core.release.folder import read_release
     from streams.trainer.private_teaching import NOT_COVERED, teach
 
     check_release_folder(out)
     settings, console = load_settings(config), Console(stderr=True)
     try:
-        privacy = Privacy(epsilon=epsilon, delta=delta, clip=clip)
+        promise = Promise(epsilon=epsilon, delta=delta)
         slates = _slates(settings, read_release(release), feedback)
-        made = teach(release, out, slates, privacy, settings)
+        made = teach(release, out, slates, promise, settings, impressions=impressions)
     except (ValueError, OSError) as error:
         raise SlatestreamError(f"teach: {error}") from error
     told = made.training["learned"]["privacy"]

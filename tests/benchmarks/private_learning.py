@@ -74,7 +74,7 @@ def measured(tastes: Tastes, statistics: RelativeStatistics, users: int, seed: i
     return play(simulator, policy, rng=np.random.default_rng([seed, 0, 1]), keep=False)[0].reward
 
 
-def run(tastes: Tastes, epsilon: float, seed: int, *, users: int, clip: float) -> list[float]:
+def run(tastes: Tastes, epsilon: float, seed: int, *, users: int, impressions: float) -> list[float]:
     """Return what is earned before anything is learned, and after each block."""
     statistics = RelativeStatistics(len(FEATURES), feature_space=SPACE)
     sigma = gaussian_sigma(epsilon, DELTA) if epsilon < math.inf else 0.0
@@ -88,7 +88,7 @@ def run(tastes: Tastes, epsilon: float, seed: int, *, users: int, clip: float) -
         noise = np.random.default_rng([seed, block, 2])
         slates = rows_of(steps, CONFIG)
         if sigma:
-            told = private_sums(slates, EXPECTED, clips=Clips.of(clip, RATE), sigma=sigma, rng=noise)
+            told = private_sums(slates, EXPECTED, clips=Clips.of(impressions, RATE), sigma=sigma, rng=noise)
         else:
             told = clipped_sums(slates, EXPECTED, Clips(math.inf, math.inf, math.inf)), NO_NOISE
         statistics = statistics + statistics_of(*told, EXPECTED, feature_space=SPACE)
@@ -100,22 +100,26 @@ def main(
     seeds: Annotated[int, typer.Option(min=2, help="Runs of each epsilon.")] = 10,
     first: Annotated[int, typer.Option(help="The first seed.")] = 0,
     users: Annotated[int, typer.Option(min=1, help="Users that all are measured on.")] = 500,
-    clip: Annotated[float, typer.Option(min=0.0, help="Impressions of a user, about, that count.")] = 20.0,
+    impressions: Annotated[float, typer.Option(min=0.0, help="Of a user, about, that count in full.")] = 20.0,
     data: Annotated[Path | None, typer.Option(help="Folder in RecBole's format instead of ML-100K.")] = None,
 ) -> None:
     """Print clicks of a user by epsilon and by the number of users learned from."""
     torch.set_num_threads(1)
     tastes = fit_tastes(load_recbole(fetch(data)), seed=0)
     learned_from = np.cumsum((0, *BLOCKS))
-    print(f"clicks a user, seeds {first} to {first + seeds - 1}, 95 %; clip {clip}, delta {DELTA}")
+    print(
+        f"clicks a user, seeds {first} to {first + seeds - 1}, 95 %; {impressions:g} impressions count, "
+        f"delta {DELTA}"
+    )
     print(f"{CONFIG}\n| epsilon | " + " | ".join(f"{n:,} users" for n in learned_from) + " |")
     print("|---" * (2 + len(BLOCKS)) + "|")
     exact: np.ndarray | None = None
     scale = student.ppf(0.975, seeds - 1) / math.sqrt(seeds)
     for epsilon in EPSILONS[::-1]:
-        runs = np.array(
-            [run(tastes, epsilon, seed, users=users, clip=clip) for seed in range(first, first + seeds)]
-        )
+        runs = np.array([
+            run(tastes, epsilon, seed, users=users, impressions=impressions)
+            for seed in range(first, first + seeds)
+        ])  # fmt: skip
         cells = [f"{m:.2f} ± {s:.2f}" for m, s in zip(runs.mean(0), scale * runs.std(0, ddof=1), strict=True)]
         print(f"| {epsilon:g} | " + " | ".join(cells) + " |", flush=True)
         if exact is None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from model_core.privacy.config import Privacy
+from model_core.privacy.config import Promise
 from model_core.privacy.gaussian import composed, gaussian_epsilon, gaussian_sigma
 from model_core.release.folder import LEARNED, Release, add_learned, read_release
 from model_core.release.signature import SIGNATURE
@@ -26,9 +27,10 @@ from tests.streams.releases.life import Life
 from tests.streams.releases.made import variant
 from tests.streams.trainer.test_refit import nobody, visits
 
-FOUR = Privacy(epsilon=4.0, clip=20.0)
-LOUD = Privacy(epsilon=1_000.0, clip=20.0)
+FOUR = Promise(epsilon=4.0)
+LOUD = Promise(epsilon=1_000.0)
 """Little noise: what a few slates say is told."""
+taught = partial(teach, impressions=20.0)
 
 
 def slates_of(life: Life, version: str) -> OwnSlates:
@@ -72,7 +74,7 @@ async def test_workers_know_of_slates_what_a_release_is_taught_and_no_more(
     assert (everything.impressions, everything.rewards) == (exact.impressions, exact.rewards)
 
     (life.store / first / SIGNATURE).write_bytes(b"of the base")
-    made = teach(life.store / first, tmp_path / "taught", slates, LOUD, settings)
+    made = taught(life.store / first, tmp_path / "taught", slates, LOUD, settings)
     assert not (tmp_path / "taught" / SIGNATURE).exists()
     assert made.training["learned"]["of"] == first
     promise = made.training["learned"]["privacy"]
@@ -94,7 +96,7 @@ async def test_workers_know_of_slates_what_a_release_is_taught_and_no_more(
 
     own = slates_of(life, second)
     assert len(own) == 2 * 8
-    again = teach(tmp_path / "taught", tmp_path / "again", own, replace(LOUD, epsilon=500.0), settings)
+    again = taught(tmp_path / "taught", tmp_path / "again", own, replace(LOUD, epsilon=500.0), settings)
     both = composed([gaussian_sigma(epsilon, 1e-5) for epsilon in (1_000.0, 500.0)])
     assert again.training["learned"]["privacy"]["epsilon_in_all"] == pytest.approx(
         gaussian_epsilon(both, 1e-5), abs=1e-3
@@ -142,7 +144,7 @@ def test_settings_of_which_no_noisy_sums_are_made_are_refused(
 ) -> None:
     given, release = Settings(**settings), read_release(tiny)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=message):
-        teach(tiny, tmp_path / "out", OwnSlates(given, release, is_held=nobody), FOUR, given)
+        taught(tiny, tmp_path / "out", OwnSlates(given, release, is_held=nobody), FOUR, given)
     assert not (tmp_path / "out").exists()
 
 
@@ -155,18 +157,18 @@ def test_a_beginning_of_exact_sums_is_refused_and_other_promises_are_added(
     slates = OwnSlates(settings, release, is_held=nobody)
     slates.add([feedback(release)])
     with pytest.raises(ValueError, match="begins with exact sums"):
-        teach(exact, tmp_path / "out", slates, FOUR, settings)
+        taught(exact, tmp_path / "out", slates, FOUR, settings)
 
     strange = variant(tiny, tmp_path / "strange", training={"learned": {"privacy": {"sigmas": [0.0]}}})
     with pytest.raises(ValueError, match="makes no known promise"):
-        teach(strange, tmp_path / "out", slates, FOUR, settings)
+        taught(strange, tmp_path / "out", slates, FOUR, settings)
 
     training = {"privacy": {"epsilon": 4.0, "delta": 1e-5}}
     private = variant(tiny, tmp_path / "private", training=training)
     release = read_release(private)
     slates = OwnSlates(settings, release, is_held=nobody)
     slates.add([feedback(release)])
-    made = teach(private, tmp_path / "out", slates, FOUR, settings)
+    made = taught(private, tmp_path / "out", slates, FOUR, settings)
     both = gaussian_epsilon(composed([gaussian_sigma(4.0, 1e-5)] * 2), 1e-5)
     assert made.training["learned"]["privacy"]["epsilon_in_all"] == pytest.approx(both, abs=1e-5)
     assert made.training["privacy"] == training["privacy"]
@@ -182,10 +184,10 @@ def test_the_command_teaches_and_refuses(tiny: Path, tmp_path: Path) -> None:
 
     release, file = read_release(tiny), tmp_path / "feedback.jsonl"
     file.write_bytes(feedback(release) + b"\n" + feedback(release, user="v") + b"\nnothing\n")
-    told = json.loads(invoke("--feedback", str(file), "--epsilon", "2", "--clip", "5", "--json"))
+    told = json.loads(invoke("--feedback", str(file), "--epsilon", "2", "--impressions", "5", "--json"))
     made = read_release(tmp_path / "out")
     assert told["release"] == made.version != release.version
-    assert (told["privacy"]["epsilon"], told["privacy"]["clip"]) == (2.0, 5.0)
+    assert (told["privacy"]["epsilon"], told["privacy"]["impressions"]) == (2.0, 5.0)
     assert (tmp_path / "out" / LEARNED).is_file()
     assert "slates" not in made.training["learned"]  # how many there were is exact
 
@@ -194,7 +196,7 @@ def test_the_command_teaches_and_refuses(tiny: Path, tmp_path: Path) -> None:
         (("--epsilon", "4"), "feedback must hold slates of release"),
         (("--epsilon", "0"), "epsilon must be above 0"),
         (("--epsilon", "inf"), "epsilon must be finite"),
-        (("--epsilon", "1", "--clip", "0"), "clip must be above 0"),
+        (("--epsilon", "1", "--impressions", "0"), "impressions must be above 0"),
     ):
         with pytest.raises(SlatestreamError, match=message):
             invoke("--feedback", str(file), *options)
