@@ -3,13 +3,13 @@
     python -m tests.benchmarks.quality_ensemble --seeds 3 --members 3 --dim 48
 
 Data and protocol are those of `quality_sequential`, where networks pay: on ML-100K a training leaves them
-out. For each seed one network of width `--width` and several of width `--dim` are trained, the first of them
-from the same seed. The several are put side by side as a release with `ensemble` has them: a score is their
-mean. Each ranks alone, and blended with counts and attributes by weights fitted on the validation.
-Differences are paired over users, whose values are averaged over seeds first, 95 %. Milliseconds are of the
-processor, for graphs of releases of these sizes with random weights on random requests (as `slatestream
-bench score` measures them), each in turn. Trainings stay in the folder --out, and a second run uses those
-that are there.
+out. For each seed one network of width `--width` and several of width `--dim` are trained, the first of
+them from the same seed; with `--no-attributes` they know nothing of items but their ids. The several are
+put side by side as a release with `ensemble` has them: a score is their mean. Each ranks alone, and
+blended with counts (and attributes) by weights fitted on the validation. Differences are paired over
+users, whose values are averaged over seeds first, 95 %. Milliseconds are of the processor, for graphs of
+releases of these sizes with random weights on random requests (as `slatestream bench score` measures
+them), each in turn. Trainings stay in the folder --out, and a second run uses those that are there.
 """
 
 import platform
@@ -52,6 +52,7 @@ def main(
     dim: Annotated[int, typer.Option(min=2, help="Width of a member of the ensemble.")] = ModelConfig().dim,
     width: Annotated[int, typer.Option(min=2, help="Width of the one network.")] = ModelConfig().dim,
     out: Annotated[Path, typer.Option(help="Folder in which trainings stay.")] = Path("build/ensemble"),
+    attributes: Annotated[bool, typer.Option(help="Read what items are said to be.")] = True,
     timed: Annotated[bool, typer.Option(help="Time the graphs, too.")] = True,
 ) -> None:
     """Train, rank, time, and print."""
@@ -60,9 +61,9 @@ def main(
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
     console, loaded, recipe = Console(width=120), load(data, folder), replace(RECIPES[data], dim=width)
-    narrow = replace(recipe, dim=dim)
-    console.print(f"{platform.machine()}, {data}, {len(loaded.test):,} users, seeds 0..{seeds - 1}")
-    found = [_measure(loaded, recipe, narrow, members, seed, out, console) for seed in range(seeds)]
+    narrow, model = replace(recipe, dim=dim), "ours" if attributes else "without attributes"
+    console.print(f"{platform.machine()}, {data}, {model}, {len(loaded.test):,} users, seeds 0..{seeds - 1}")
+    found = [_measure(loaded, model, recipe, narrow, members, seed, out, console) for seed in range(seeds)]
     _show(console, {name: np.stack([one[name] for one in found]) for name in found[0]})
     if timed:
         sizes = {1: width, members: dim}
@@ -70,17 +71,26 @@ def main(
 
 
 def _measure(
-    data: Data, recipe: Recipe, narrow: Recipe, members: int, seed: int, out: Path, console: Console
+    data: Data,
+    model: str,
+    recipe: Recipe,
+    narrow: Recipe,
+    members: int,
+    seed: int,
+    out: Path,
+    console: Console,
 ) -> Found:
-    """Metrics of each user by each model of a seed: (len(METRICS), n_users), the one network's first."""
-    one = _trained(data, recipe, seed, out, console)
-    several = [_trained(data, narrow, seed + n * NEXT_SEED, out, console) for n in range(members)]
+    """Metrics of each user by each network of a seed: (len(METRICS), n_users), the one network's first."""
+    train = partial(_trained, data, model, out=out, console=console)
+    one = train(recipe, seed)
+    several = [train(narrow, seed + n * NEXT_SEED) for n in range(members)]
     named = {f"one of {recipe.dim}": one}
     if narrow.dim != recipe.dim:
         named[f"one of {narrow.dim}"] = several[0]
     named[f"{members} of {narrow.dim}"] = side_by_side(several)
-    counts = fit_signals(data.train, data.edges, SignalConfig(read_decay=recipe.read_decay))
-    ranked = places(data, [partial(score_users, model) for model in named.values()], counts)
+    edges = data.edges if model == "ours" else None
+    counts = fit_signals(data.train, edges, SignalConfig(read_decay=recipe.read_decay))
+    ranked = places(data, [partial(score_users, network) for network in named.values()], counts)
     found: Found = {}
     for part, more in (("alone", ""), ("blend", " + counts")):
         for name, (of, _) in zip(named, ranked, strict=True):
@@ -91,12 +101,15 @@ def _measure(
     return found
 
 
-def _trained(data: Data, recipe: Recipe, seed: int, out: Path, console: Console) -> HistoryModel:
+def _trained(
+    data: Data, model: str, recipe: Recipe, seed: int, *, out: Path, console: Console
+) -> HistoryModel:
     """Train a network, or read the one that lies in the folder."""
-    state = out / f"{data.name}-{recipe.dim}-{seed}.pt"
-    model, note, spent = trained(data, "ours", seed, "cpu", None, state, recipe)
+    kind = "" if model == "ours" else f"-{model.replace(' ', '-')}"
+    state = out / f"{data.name}{kind}-{recipe.dim}-{seed}.pt"
+    network, note, spent = trained(data, model, seed, "cpu", None, state, recipe)
     console.print(f"network of {recipe.dim}, seed {seed}: {spent[1]:.0f} s of processor time, {note}")
-    return cast(HistoryModel, model)
+    return cast(HistoryModel, network)
 
 
 def _show(console: Console, found: Found) -> None:
