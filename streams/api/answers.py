@@ -59,8 +59,10 @@ class Explanation(msgspec.Struct, frozen=True):
     base and the values of contributions sum to value, but for completeness_error. unit is "logit": value is
     ``log(score / (1 - score))`` and base the same of an item and a user of whom nothing is known; or, where
     no release is served, "level": value is ``score / (1 - score)``. groups has the sum of each kind, of
-    modalities one by one. eligible says whether the item could be in a slate of the user now. orders is how
-    many orders the standard errors come from; 0 when nothing was sampled. runs is how often the model ran.
+    modalities one by one. eligible says whether the item could be in a slate of the user now; needs has the
+    ids of what it requires and the user has not done, at most 100, and not_yet says so in words. orders is
+    how many orders the standard errors come from; 0 when nothing was sampled. runs is how often the model
+    ran.
     """
 
     user_id: str
@@ -83,6 +85,8 @@ class Explanation(msgspec.Struct, frozen=True):
     path: Path | None = None
     reasons: list[str] = []
     fallback: str | None = None
+    needs: list[str] = []
+    not_yet: str | None = None
 
 
 class Met(msgspec.Struct, frozen=True):

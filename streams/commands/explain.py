@@ -92,6 +92,8 @@ def _notes(answer: Explanation) -> list[str]:
         )
     if answer.fallback is not None:
         notes.append(f"not the model's: {answer.fallback}")
-    if not answer.eligible:
+    if answer.not_yet is not None:
+        notes.append(answer.not_yet)
+    elif not answer.eligible:
         notes.append("in no slate of this user now: seen, blocked, or not available")
     return notes

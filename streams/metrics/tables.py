@@ -25,6 +25,8 @@ PRODUCED = (
 """Topics of ours that a worker may write to; inputs where it repartitions what they are fed by."""
 
 KEYED_BY_USER = ("clicks", "users", "requests")  # where a record's key is held against its user_id
+NEVER_OFFERED = ("unknown", "circle", "behind")
+"""Why an item can be offered to nobody: see `streams.state.prerequisites.Why`."""
 RECLAIMED = ("items", "users", "erasures", "arms")
 RESTORED = ("user-state", "policy-state", "recommendations", "clicks")
 

@@ -6,7 +6,7 @@ else from its first number on. The hot path adds numbers only. Units are seconds
 `deploy/metrics.md` lists them all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, ProcessCollector, generate_latest
 
@@ -15,7 +15,7 @@ from streams.metrics.learning import Learning
 from streams.metrics.registry import bound, check
 from streams.metrics.releases import Releases
 from streams.metrics.serving import Serving
-from streams.metrics.tables import LEVELS, LOGGERS, LOOP_LAG, RECLAIMED, RESTORED
+from streams.metrics.tables import LEVELS, LOGGERS, LOOP_LAG, NEVER_OFFERED, RECLAIMED, RESTORED
 
 
 class Metrics(Releases, Learning, Serving, Intake):
@@ -69,6 +69,13 @@ class Metrics(Releases, Learning, Serving, Intake):
         self.undescribed_items = self.gauge(
             "undescribed_items", "Items known that nobody has described, or that were deleted."
         )
+        never_offered = self.gauge(
+            "items_never_offered",
+            "Items that nobody can be offered: they require what is no item (unknown), themselves, be it "
+            "through others (circle), or such an item (behind).",
+            ("why",),
+        )
+        self._never_offered = {why: never_offered.labels(why) for why in NEVER_OFFERED}
         self.blocked_items_refused = self.counter(
             "blocked_items_refused", "Blocked items that nobody has described, for which there was no room."
         )
@@ -83,6 +90,11 @@ class Metrics(Releases, Learning, Serving, Intake):
     def count_reclaimed(self, kind: str, rows: int) -> None:
         """Add rows of one kind of `RECLAIMED` whose memory was taken back."""
         self._reclaimed[kind].inc(rows)
+
+    def set_never_offered(self, items: Mapping[str, int]) -> None:
+        """Set how many items can be offered to nobody, by why: one of `NEVER_OFFERED`."""
+        for why, gauge in self._never_offered.items():
+            gauge.set(items.get(why, 0))
 
     def count_restored(self, topic: str, rows: int) -> None:
         """Add changelog rows that a restore has read."""

@@ -15,6 +15,7 @@ from streams.serving.eligibility import Eligibility
 from streams.state.item_columns import grown
 from streams.state.item_index import ItemIndex
 from streams.state.people import People
+from streams.state.prerequisites import Prerequisites
 
 Rows = NDArray[np.int32]
 
@@ -61,6 +62,8 @@ class Wanted:
     """Inputs of `AllowedRows` for a batch of requests, gathered in the event loop.
 
     filters : for each request, for each of its filters, lists of rows of which one must have an item
+    opened : for each request the rows that require others and whose requirements its user has met; None
+        where no item requires any
     """
 
     requests: Sequence[Request]
@@ -68,14 +71,16 @@ class Wanted:
     bits: NDArray[np.bool_]
     on_time: Sequence[bool]
     filters: Sequence[Sequence[Sequence[Rows]]]
+    opened: Sequence[Rows] | None = None
 
 
 class AllowedRows:
     """Works out `Allowed` in the inference thread."""
 
-    def __init__(self, eligibility: Eligibility, index: ItemIndex) -> None:
+    def __init__(self, eligibility: Eligibility, index: ItemIndex, prerequisites: Prerequisites) -> None:
         self._eligibility = eligibility
         self._index = index
+        self._prerequisites = prerequisites
 
     def of(self, wanted: Wanted, n: int, *, fallback: str | None) -> Allowed:
         """Return what each request may be given of the first n rows.
@@ -85,8 +90,9 @@ class AllowedRows:
         fallback : of slates with nothing else wrong
         """
         eligible, late = self._eligible(wanted, n)
+        eligible, locked = self._unlocked(wanted, eligible)
         gone = [
-            [late[b], wanted.people.stated[b].blocked, self._excluded(request)]
+            [late[b], locked[b], wanted.people.stated[b].blocked, self._excluded(request)]
             for b, request in enumerate(wanted.requests)
         ]
         denied = _eligible_rows(eligible, gone)
@@ -131,6 +137,21 @@ class AllowedRows:
         ]
         shared = np.logical_or.reduce(own)
         return shared, [np.flatnonzero(shared & ~mine).astype(np.int32) for mine in own]
+
+    def _unlocked(self, wanted: Wanted, eligible: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], list[Rows]]:
+        """Leave out the items whose requirements no user of the batch has met.
+
+        Returns the others, and of them those that the user of each request has not unlocked.
+        """
+        gated = None if wanted.opened is None else self._prerequisites.gated(len(eligible))
+        if wanted.opened is None or gated is None:
+            return eligible, [_NONE] * len(wanted.requests)
+        anybody = np.unique(np.concatenate(wanted.opened))
+        anybody = anybody[anybody < len(eligible)]
+        anybody = anybody[eligible[anybody]]
+        unlocked = eligible & ~gated
+        unlocked[anybody] = True
+        return unlocked, [anybody[~is_among(anybody, mine) & gated[anybody]] for mine in wanted.opened]
 
     def _limit(
         self, request: Request, filters: Sequence[Sequence[Rows]], eligible: NDArray[np.bool_]

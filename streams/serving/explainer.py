@@ -19,6 +19,7 @@ from streams.serving.eligibility import Eligibility
 from streams.serving.own_clicks import OwnClicks
 from streams.serving.request_batch import Job, Prepared, RequestBatches
 from streams.settings import Settings
+from streams.state.prerequisites import Why
 from streams.state.shard import Shard
 from streams.state.shared import SharedState
 from streams.why import graph_paths as graph
@@ -28,6 +29,12 @@ from streams.why.slate_reasons import POPULAR, SlateReasons
 
 MAX_WAITING = 8
 MIN_TAKERS = 5  # in an hour: what is told of an item that so many took
+NAMED, MAX_NEEDS = 3, 100  # requirements that a sentence names, and that are listed
+NEVER: dict[Why, str] = {
+    "unknown": "one of these is not in the catalogue",
+    "circle": "it requires itself, through what it requires",
+    "behind": "something that it requires is offered to nobody",
+}
 MAX_DIFFERENCE = 0.01  # of base and contributions from the score; rounding alone stays far below
 
 
@@ -53,6 +60,8 @@ class _Subject:
     path: graph.Path | None
     reasons: list[str]
     eligible: bool
+    needs: list[str]
+    never: Why | None
     clicks_offset: int
 
 
@@ -152,6 +161,7 @@ class Explainer:
             self._inference, self._batches.prepare, gathered
         )
         path, reasons, covisits, ease = await asyncio.to_thread(self._sources_of, prepared, row)
+        needs, never = await asyncio.to_thread(self._needs, prepared, row)
         return _Subject(
             request=request,
             row=row,
@@ -163,6 +173,8 @@ class Explainer:
             path=path,
             reasons=reasons,
             eligible=bool(prepared.allowed.permits(0, np.array([row]), seen=False)[0]),
+            needs=needs,
+            never=never,
             clicks_offset=clicks_offset,
         )
 
@@ -182,6 +194,12 @@ class Explainer:
         if lately >= MIN_TAKERS:
             reasons = [*(one for one in reasons if one != POPULAR), taken_lately(lately)]
         return path, reasons, sources.covisits(drawn, 0, items), sources.ease(drawn, 0, items)
+
+    def _needs(self, prepared: Prepared, row: int) -> tuple[list[str], Why | None]:
+        """Return what the user must do before the item is offered, and why that can never be."""
+        prerequisites, past = self._shared.prerequisites, prepared.people.pasts
+        needs = prerequisites.lacking(row, past)
+        return needs, prerequisites.never(row, past) if needs else None
 
     # Inference thread, one step at a time
 
@@ -240,6 +258,8 @@ class Explainer:
             ),
             reasons=subject.reasons,
             fallback=subject.prepared.allowed.fallbacks[0],
+            needs=subject.needs[:MAX_NEEDS],
+            not_yet=self._not_yet(subject),
         )  # fmt: skip
 
     def _contributions(self, subject: _Subject, found: Attribution) -> Iterator[Contribution]:
@@ -270,6 +290,15 @@ class Explainer:
             for row, share in zip(rows.tolist(), shares.tolist(), strict=True):
                 if share:
                     yield self._of_item(name, subject, row, value * share, error * abs(share))
+
+    def _not_yet(self, subject: _Subject) -> str | None:
+        """Say what the item requires that the user has not done."""
+        if not subject.needs:
+            return None
+        named = [self._shared.title(item) or item for item in subject.needs[:NAMED]]
+        more = len(subject.needs) - len(named)
+        told = f"not yet: needs {', '.join(named)}" + (f" and {more} more" if more else "")
+        return told if subject.never is None else f"{told}; never offered: {NEVER[subject.never]}"
 
     def _of_item(self, kind: str, subject: _Subject, row: int, value: float, error: float) -> Contribution:
         item_id = self._shared.index.ids[row]

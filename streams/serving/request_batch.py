@@ -111,7 +111,7 @@ class RequestBatches:
         self._eligibility = eligibility
         self._policies = policies
         self._sources = sources
-        self._allowed = AllowedRows(eligibility, shared.index)
+        self._allowed = AllowedRows(eligibility, shared.index, shared.prerequisites)
         self._extras = ExtraCandidates(settings, shared.index, shared.catalogue)
         self._counts_as_seen, self._positive = counts_as_seen, positive
         self._clock = clock
@@ -157,6 +157,7 @@ class RequestBatches:
                     [postings(relation, values) for relation, values in request.filters.items()]
                     for request in requests
                 ],
+                opened=self._shared.prerequisites.opened(people.pasts),
             ),
             routes=self._policies.experiments.routes(users),
             diverse="diverse-softmax" in self._policies.names,

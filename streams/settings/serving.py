@@ -53,6 +53,11 @@ class ServingSettings(BaseModel):
         "items (fallback 'overloaded'), so that what comes after it waits little longer; unset, each has a "
         "slate of the model, however late.",
     )
+    prerequisites_attribute: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="Attribute of an item whose values are the ids of items that come first, e.g. requires: "
+        "a user is offered the item once they have done all of them (`done_actions`). Unset, no item waits.",
+    )
     read_your_writes_ms: Annotated[int, Field(ge=0, le=60_000)] = Field(
         1_000, description="How long a request may wait for its user's clicks acknowledged before it."
     )

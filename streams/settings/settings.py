@@ -56,7 +56,13 @@ class Settings(
 
     @model_validator(mode="after")
     def _check_known_actions(self) -> Self:
-        for name in ("seen_actions", "recommend_on", "dwell_half_ms", "attribution_windows_ms"):
+        for name in (
+            "seen_actions",
+            "done_actions",
+            "recommend_on",
+            "dwell_half_ms",
+            "attribution_windows_ms",
+        ):
             unknown = set(getattr(self, name) or ()) - self.actions.keys()
             if unknown:
                 raise ValueError(f"{name} names {sorted(unknown)}, which `actions` does not define")

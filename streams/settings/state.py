@@ -20,6 +20,12 @@ class StateSettings(BaseModel):
     seen_actions: tuple[str, ...] | None = Field(
         None, description="Actions after which an item is not recommended again; all when unset."
     )
+    done_actions: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Actions by which a user has done an item, of `prerequisites_attribute`; those of weight "
+        "1 or more when unset.",
+    )
     recommend_on: tuple[str, ...] = Field((), description="Actions that ask for a fresh slate by themselves.")
     max_future_ms: Annotated[int, Field(ge=0)] = Field(
         86_400_000, description="An event further than this ahead of its record's broker time is refused."
@@ -111,6 +117,11 @@ class StateSettings(BaseModel):
     answered_requests: Positive = Field(
         200_000, description="Ids of answered requests remembered per partition, to answer none twice."
     )
+
+    @property
+    def actions_done(self) -> tuple[str, ...]:
+        """Actions by which an item is done."""
+        return self.positive_actions if self.done_actions is None else self.done_actions
 
     @property
     def positive_actions(self) -> tuple[str, ...]:

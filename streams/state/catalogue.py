@@ -344,6 +344,24 @@ class Catalogue:
         entities = {self._entities.row_of(value) for value in values} - {-1}
         return [self._postings.rows(code << ENTITY_BITS | entity) for entity in entities]
 
+    def values(self, row: int, relation: str) -> list[str]:
+        """Return the values of a relation that an item has, all of them; none if it does not exist."""
+        code = self._relations.row_of(relation)
+        if code < 0 or not self.exists(row):
+            return []
+        names = self._entities.names
+        return [names[pair & ENTITY] for pair in self._pairs_of(row) if pair >> ENTITY_BITS == code]
+
+    def count_values(self, rows: NDArray[np.int32], relation: str) -> NDArray[np.int32]:
+        """Return how many values of a relation some items have: (n,) int32."""
+        code = self._relations.row_of(relation)
+        if code < 0:
+            return np.zeros(len(rows), np.int32)
+        counts: NDArray[np.int32] = (self._edges[rows, :, 1] == code).sum(axis=1, dtype=np.int32)
+        for at, row in enumerate(rows.tolist() if self._beyond else ()):
+            counts[at] += sum(pair >> ENTITY_BITS == code for pair in self._beyond.get(row, ()))
+        return counts
+
     def edges(
         self, rows: NDArray[Any], k: int
     ) -> tuple[NDArray[np.int32], NDArray[np.int16], NDArray[np.bool_]]:

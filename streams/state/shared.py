@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from model_core.signals.co_visitation import CoVisitation
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
+from streams.state.prerequisites import Prerequisites
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class SharedState:
 
     index: ItemIndex
     catalogue: Catalogue
+    prerequisites: Prerequisites
     covisits: dict[int, CoVisitation] = field(default_factory=dict)
 
     @property

@@ -1,7 +1,7 @@
 """Builds a worker's parts and wires them: nothing here runs, connects or keeps state."""
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -47,8 +47,10 @@ from streams.serving.slate_quota import SlateQuota
 from streams.settings import Settings
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
+from streams.state.prerequisites import Prerequisites
 from streams.state.shard_factory import ShardFactory
 from streams.state.shared import SharedState
+from streams.worker.dead_ends import DeadEnds
 from streams.worker.erased_shares import ErasedShares
 from streams.worker.idle_users import IdleUsers
 from streams.worker.inspect import Inspector
@@ -85,6 +87,7 @@ class Parts:
     idle_users: IdleUsers
     quarantines: Quarantines
     suspects: Suspects
+    dead_ends: DeadEnds
     erased_shares: ErasedShares
     content: ContentEncoder
     follower: Follower | None
@@ -162,8 +165,8 @@ def assemble(
         dead_letters=dead_letters, repartitioner=repartitioner, shared=shared, eligibility=eligibility,
         lanes=lanes, signals=scorer.release.signals, shared_topics=shared_topics, partitions=partitions,
         watch=watch, flusher=flusher, reclaimer=reclaimer, idle_users=idle_users, quarantines=quarantines,
-        suspects=suspects, erased_shares=erased_shares, content=content, follower=follower, decider=decider,
-        server=server,
+        suspects=suspects, dead_ends=DeadEnds(shared, metrics), erased_shares=erased_shares,
+        content=content, follower=follower, decider=decider, server=server,
         inspector=Inspector(settings, shared, eligibility, suspects),
         lists=Lists(shared, eligibility, clock, surge_bound=lanes.surge_bound),
         ranking=RankingInputs(shared, lanes, clock),
@@ -183,7 +186,13 @@ def _state(
     factory = ShardFactory(
         settings, serving=lambda: (lanes.release.version, lanes.release.feature_dim), signals=signals
     )
-    shared = SharedState(index, catalogue, {p: factory.covisits() for p in range(settings.partitions)})
+    shared = SharedState(
+        index, catalogue,
+        Prerequisites(
+            catalogue, index, settings.prerequisites_attribute, _flags(settings, settings.actions_done)
+        ),
+        {p: factory.covisits() for p in range(settings.partitions)},
+    )  # fmt: skip
     if isinstance(scorer, BaselineScorer):
         factory.weigher = Weigher(lambda: shared.parts, signals)
     return shared, eligibility, lanes, factory
@@ -332,5 +341,9 @@ def _server(
 
 
 def _counts_as_seen(settings: Settings) -> NDArray[np.bool_]:
-    seen = settings.actions if settings.seen_actions is None else settings.seen_actions
-    return np.array([name in seen for name in settings.actions], np.bool_)
+    return _flags(settings, settings.actions if settings.seen_actions is None else settings.seen_actions)
+
+
+def _flags(settings: Settings, names: Collection[str]) -> NDArray[np.bool_]:
+    """Tell which actions are among some: (n_actions,) bool."""
+    return np.array([name in names for name in settings.actions], np.bool_)

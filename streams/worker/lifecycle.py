@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 DRAIN_TIMEOUT_S = 10.0
 LAG_INTERVAL_S = 1.0
 SUSPECTS_INTERVAL_S = 10.0
+DEAD_ENDS_INTERVAL_S = 10.0
 SHARES_INTERVAL_S = 2.0
 READY_INTERVAL_S = 0.5
 ERASURE_BYTES = 300  # that one mark takes, about
@@ -79,6 +80,7 @@ class Lifecycle:
             asyncio.create_task(self._every(POSITIONS_INTERVAL_S, self._learn_positions)),
             asyncio.create_task(self._every(SWEEP_INTERVAL_S, self._sweep)),
             asyncio.create_task(self._every(SUSPECTS_INTERVAL_S, self._look_for_suspects)),
+            asyncio.create_task(self._every(DEAD_ENDS_INTERVAL_S, parts.dead_ends.look)),
             asyncio.create_task(self._every(SHARES_INTERVAL_S, parts.erased_shares.sweep)),
             asyncio.create_task(self._every(LOOK_INTERVAL_S, parts.watch.look)),
             asyncio.create_task(self._every(LAG_INTERVAL_S, self._measure_lag)),

@@ -148,6 +148,7 @@ class SharedTopics:
     def _on_items(self, partition: int, records: Sequence[Any]) -> None:
         changed = self._shared.catalogue.apply(records)
         self._metrics.count_events("item-state", "accepted", len(records))
+        self._shared.prerequisites.changed(changed)  # before anybody may be offered the items
         self._eligibility.changed(changed)
         for lane in self._lanes:
             lane.items.refresh(changed)

@@ -60,6 +60,27 @@ async def test_a_worker_serves_with_a_preset(name):
         assert events.dead_letters() == []
 
 
+async def test_with_the_preset_for_learning_a_lesson_waits_for_those_before_it():
+    settings = load_settings(presets()["learning"], text_encoder="none", partitions=1)
+    clock = HandClock()
+    log = MemoryLog.of(settings, clock)
+    events = MemoryEvents(settings, log, clock)
+
+    async def served():
+        request = events.request("u")
+        await worker.deliver()
+        (slate,) = [one for one in events.recommendations() if one.request_id == request]
+        return {item.item_id for item in slate.slate}
+
+    async with MemoryWorker(settings, log, clock, BaselineScorer()) as worker:
+        events.content("basics")
+        events.content("statistics", attributes={"requires": ["basics"]})
+        events.click("u", "basics", "start")
+        assert await served() == {"basics"}
+        events.click("u", "basics", "complete")
+        assert await served() == {"statistics"}
+
+
 def test_init_writes_a_preset_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["init", "--preset", "music"])
