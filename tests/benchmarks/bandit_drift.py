@@ -21,6 +21,7 @@ from scipy.stats import t as student
 from online_learning.policies.registry import Learning, create_policy
 from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
+from tests.benchmarks.inputs import faults_told
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
@@ -137,4 +138,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -25,6 +25,7 @@ from online_learning.policies.registry import Learning, create_policy
 from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
 from tests.benchmarks.bandit_worlds import DIM, N_ACTIONS, WORLDS, measure
+from tests.benchmarks.inputs import faults_told
 
 PEER = Path(__file__).with_name("bandit_regret_peer.py")
 
@@ -165,4 +166,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

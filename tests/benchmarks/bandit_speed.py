@@ -26,9 +26,10 @@ from online_learning.statistics.arm_posterior import infer_disjoint
 from online_learning.statistics.arms import ArmStatistics
 from online_learning.statistics.linear import LinearStatistics
 from online_learning.statistics.posterior import MOST_VARIANCE, LinearPrior, infer
+from streams.demo.dataset import fetch
+from tests.benchmarks.inputs import DataFolder, faults_told
 from tests.benchmarks.policies import best_seconds
 
-DATA = Path("~/.cache/slatestream/ml-100k").expanduser()
 PEER = Path(__file__).with_name("bandit_speed_peer.py")
 WINDOWS, TOP, SEED = 10, 10, 42
 RIDGE, UCB_ALPHA, TS_ALPHA = 1.0, 1.0, 0.1  # GOBRec's settings
@@ -170,7 +171,7 @@ def compare(log: Log, found: dict[str, np.ndarray], repeats: int) -> list[tuple[
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder of ML-100K in RecBole's files.")] = DATA,
+    data: DataFolder = None,
     peer_python: Annotated[
         str | None, typer.Option(help="Python of an environment with gobrec and mab2rec.")
     ] = None,
@@ -178,9 +179,7 @@ def main(
     batch: Annotated[int, typer.Option(help="Contexts a call, for gobrec.")] = 1_000,
 ) -> None:
     """Measure seconds and quality of LinUCB and LinTS, and the rate of updates."""
-    if not data.is_dir():
-        sys.exit(f"skipped: ML-100K is not at {data}; `make demo` fetches it")
-    log = read_log(data)
+    log = read_log(fetch(data))
     warm = (log[0][:200], log[1][:200], log[2][:200])
     for algorithm in ALGORITHMS:
         ours(warm, algorithm)  # compiles, once per machine
@@ -201,4 +200,5 @@ if __name__ == "__main__":
             [sys.executable, "-m", "tests.benchmarks.bandit_speed", *sys.argv[1:]],
             os.environ | one_core,
         )
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

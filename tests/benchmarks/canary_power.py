@@ -11,6 +11,7 @@ import numpy as np
 from streams.releases.changes import ReleaseChange, Trial
 from streams.releases.comparison import CANARY, GROUPS, LIVE, Comparison
 from streams.settings import Settings
+from tests.benchmarks.inputs import faults_told
 
 LEADS = (-0.25, -0.1, 0.0, 0.1)
 AT_ONCE = 250  # slates of the canary between two looks
@@ -48,4 +49,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with faults_told():
+        main()

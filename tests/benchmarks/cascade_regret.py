@@ -14,6 +14,7 @@ from online_learning.policies.registry import create_policy
 from online_learning.statistics.linear import LinearStatistics
 from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
+from tests.benchmarks.inputs import faults_told
 
 DIM, N_CANDIDATES, K, ROUNDS, BATCH = 6, 30, 5, 60, 10
 POLICIES = ("thompson", "linucb", "softmax", "greedy")
@@ -79,4 +80,5 @@ def main(seeds: Annotated[int, typer.Option(help="Runs of each.")] = 20) -> None
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from model_core.data.batches import ItemBatch
-from model_core.data.datasets import Dataset, Item, load_recbole
+from model_core.data.datasets import Dataset, Item
 from model_core.data.item_text import item_text
 from model_core.data.vocabulary import Vocabulary, pad_edges
 from model_core.release.text_encoder import TextEncoder
 from model_core.signals.cold_start import ItemFeatures, extend_ease, fit_mapping
 from model_core.signals.ease import Ease, fit_ease
+from tests.benchmarks.inputs import read_data
 
 FLOORS = ("category popularity", "genre profile", "nearest text", "mean of nearest 5 texts", "mean text")
 
@@ -36,7 +37,7 @@ class Films:
         return self.dataset.items
 
 
-def read_films(data: Path, side: Path, encoder: TextEncoder) -> Films:
+def read_films(data: Path | None, side: Path, encoder: TextEncoder) -> Films:
     """Join ML-100K with its films' plots and triples."""
     with (side / "links_ml100k.csv").open(encoding="utf-8") as file:
         imdb = {row["item_id"]: row["imdb"] for row in csv.DictReader(file)}
@@ -46,7 +47,7 @@ def read_films(data: Path, side: Path, encoder: TextEncoder) -> Films:
     with gzip.open(side / "kg_omdb.tsv.gz", "rt", encoding="utf-8") as file:
         for head, relation, tail in (line.rstrip("\n").split("\t") for line in file):
             triples[head].append((relation, tail))
-    dataset = load_recbole(data)
+    dataset = read_data(data)
     items = [
         replace(item, triples=triples[imdb.get(item.item_id, "")], text=plots.get(imdb.get(item.item_id, "")))
         for item in dataset.items

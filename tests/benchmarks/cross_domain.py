@@ -38,9 +38,9 @@ from streams.items.text_encoder import named_encoder
 from streams.settings import Settings
 from streams.trainer.training_run import NoTexts
 from tests.benchmarks.domains import DOMAINS
+from tests.benchmarks.inputs import DataFolder, faults_told
 
 TOP, DRAWS = 10, 2000
-FILMS = Path("~/.cache/slatestream/ml-100k")
 Hits = dict[str, NDArray[np.float64]]
 
 
@@ -57,7 +57,7 @@ def main(
     users: Annotated[int, typer.Option(min=30, help="Asked at most.")] = 1_000,
     adapt: Annotated[bool, typer.Option("--adapt", help="Train on the target's events, too.")] = False,
     epochs: Annotated[int, typer.Option(min=1)] = 6,
-    films: Annotated[Path, typer.Option(help="ML-100K in RecBole's files.")] = FILMS,
+    films: DataFolder = None,
     out: Annotated[Path | None, typer.Option(help="Folder in which the source's release stays.")] = None,
 ) -> None:
     """Train the source, ask the targets, and print."""
@@ -66,7 +66,7 @@ def main(
     weights = dict(settings.actions)
 
     def read(name: str) -> tuple[Dataset, Corpus, int]:
-        dataset, split = DOMAINS[name]((films if name == "films" else folder).expanduser())
+        dataset, split = DOMAINS[name](films if name == "films" else folder.expanduser())
         actions = rating_actions(dataset.interactions)
         told = any(item.title != item.item_id for item in dataset.items)
         encoder = named_encoder(settings.text_encoder) if told else NoTexts(Recipe().model.text_dim)
@@ -188,4 +188,5 @@ def _ratio(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

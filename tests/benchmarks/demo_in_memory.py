@@ -6,7 +6,7 @@ there. Rates are of the clicks to be expected of what is shown, by each user's o
 less luck in them than in clicks. Intervals are Student's 95 % over seeds; releases share the same luck.
 
     slatestream train --data ML-100K --until 0.6 --epochs 3 --seed 0 --out R
-    python -m tests.benchmarks.demo_in_memory R --data ML-100K --seeds 4
+    python -m tests.benchmarks.demo_in_memory R --seeds 4
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from model_core.data.datasets import Dataset, load_recbole
+from model_core.data.datasets import Dataset
 from model_core.release.scorer import Scorer
 from streams.attack.site import MemorySite
 from streams.demo.arms import ARMS, Baselines
@@ -29,8 +29,10 @@ from streams.demo.run import UNTIL
 from streams.demo.taste import draws, examination, population, react
 from streams.demo.users import Traffic, arrivals
 from streams.events import Click, Request, decode_click
+from streams.releases.options import check_release
 from streams.session.machine import machine
 from streams.settings import load_settings
+from tests.benchmarks.inputs import DataFolder, faults_told, read_data
 from tests.benchmarks.quality_topn import interval
 
 STEP_MS, PAST = 250, 5_000
@@ -126,14 +128,16 @@ class Run:
 
 def main(
     releases: Annotated[list[Path], typer.Argument(help="Of the first 60 %, as the demo trains them.")],
-    data: Annotated[Path, typer.Option(help="Folder of RecBole atomic files.")],
+    data: DataFolder = None,
     seeds: Annotated[int, typer.Option(min=2, help="Of users' luck.")] = 4,
     users: Annotated[int, typer.Option(min=1, help="As of the demo.")] = 400,
     seconds: Annotated[float, typer.Option(min=1, help="As of the demo.")] = 60.0,
     policy: Annotated[str, typer.Option(help="As of the worker's settings.")] = "thompson",
 ) -> None:
     """Clicks per item shown that are to be expected of each release's policy, by seed."""
-    dataset = load_recbole(data)
+    for release in releases:
+        check_release(release)
+    dataset = read_data(data)
     print(f"{machine()}; {seeds} seeds, policy {policy}")
     found = []
     for release in releases:
@@ -153,4 +157,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model_core.data.datasets import Dataset, Interactions, Item, load_recbole
+from model_core.data.datasets import Dataset, Interactions, Item
+from tests.benchmarks.inputs import read_data
 
 BEGIN_MS, STEP_MS = 1_600_000_000_000, 60_000
 LATER = 0.2
@@ -27,9 +28,9 @@ class Domain(NamedTuple):
     split: int
 
 
-def films(folder: Path) -> Domain:
+def films(folder: Path | None) -> Domain:
     """ML-100K, in RecBole's files: the last fifth is later."""
-    return _by_time(load_recbole(folder))
+    return _by_time(read_data(folder))
 
 
 def news(folder: Path) -> Domain:
@@ -90,6 +91,6 @@ def _by_time(dataset: Dataset) -> Domain:
     return Domain(dataset, int((1.0 - LATER) * len(dataset.interactions)))
 
 
-DOMAINS: dict[str, Callable[[Path], Domain]] = {
+DOMAINS: dict[str, Callable[..., Domain]] = {
     "films": films, "news": news, "artists": artists, "beauty": beauty,
 }  # fmt: skip

@@ -27,6 +27,7 @@ from scipy.stats import chi2, norm
 
 from online_learning.experiments.sequential import difference_of_means
 from online_learning.experiments.srm import log_evidence
+from tests.benchmarks.inputs import faults_told
 
 FIRST, EVERY, USERS, LIKED = 200, 20, 400, 5
 POPULATIONS = ("new", "returning", "spenders", "satiating")
@@ -179,4 +180,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

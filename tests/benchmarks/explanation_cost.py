@@ -23,7 +23,7 @@ from model_core.data.batches import ItemBatch
 from model_core.evaluation.evaluate import start_replay
 from model_core.explanation.contributions import Attribution, explain
 from model_core.inputs.replay import item_batch
-from model_core.release.scorer import Scorer
+from tests.benchmarks.inputs import DataFolder, faults_told, read_scorer
 from tests.benchmarks.released import read_release_test
 
 HISTORIES = ((1, 10), (11, 25), (26, 50))
@@ -32,9 +32,7 @@ HISTORIES = ((1, 10), (11, 25), (26, 50))
 
 def main(
     release: Annotated[Path, typer.Option(help="A release trained on ML-100K with `train --until`.")],
-    data: Annotated[Path, typer.Option(help="ML-100K in RecBole's files.")] = Path(
-        "~/.cache/slatestream/ml-100k"
-    ),
+    data: DataFolder = None,
     users: Annotated[int, typer.Option(min=1, help="At most, drawn at random.")] = 100,
     tolerance: Annotated[float, typer.Option(help="Standard error in logits.")] = 0.02,
     budget: Annotated[int, typer.Option(min=1, help="Coalitions at most.")] = 4096,
@@ -42,7 +40,7 @@ def main(
     """Explain the first item of every user's slate, twice."""
     console = Console()
     version, corpus, split, moment, truth = read_release_test(release, data)
-    scorer = Scorer(release)
+    scorer = read_scorer(release)
     replay, vectors = start_replay(scorer, corpus)
     replay.advance(split)
     asked = np.random.default_rng(0).permutation(truth.users)[:users]
@@ -118,4 +116,5 @@ def _row(found: list[tuple[Attribution, Attribution, float, float]]) -> list[str
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

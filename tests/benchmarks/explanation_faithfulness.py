@@ -33,9 +33,9 @@ from model_core.release.scorer import Scorer
 from model_core.signals.neighbour_groups import UNIT
 from model_core.signals.pasts import Pasts
 from streams.why.kernels import _add_counts, arrays_of
+from tests.benchmarks.inputs import DataFolder, faults_told, read_scorer
 from tests.benchmarks.released import read_release_test
 
-DATA = Path("~/.cache/slatestream/ml-100k")
 DRAWS = 5
 MIN_ITEMS = 10
 """Different items in a past, fewer of which leave nothing to draw from."""
@@ -93,7 +93,7 @@ class Counterfactual:
 
 def main(
     release: Annotated[Path, typer.Option(help="A release trained on ML-100K with `train --until`.")],
-    data: Annotated[Path, typer.Option(help="ML-100K in RecBole's files.")] = DATA,
+    data: DataFolder = None,
     users: Annotated[int, typer.Option(min=2, help="At most, drawn at random.")] = 40,
     tolerance: Annotated[float, typer.Option(help="Standard error of a contribution, in logits.")] = 0.02,
     budget: Annotated[int, typer.Option(min=1, help="Coalitions at most.")] = 4096,
@@ -102,7 +102,7 @@ def main(
     """Explain the first item of every user's slate, take away what was named, and score it again."""
     console = Console(width=130)
     version, corpus, split, moment, truth = read_release_test(release, data)
-    scorer = Scorer(release)
+    scorer = read_scorer(release)
     folded, vectors = start_replay(scorer, corpus)
     folded.advance(split)
     replay = Counterfactual(folded)
@@ -183,4 +183,5 @@ def _mean(values: NDArray[np.float64]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -8,27 +8,24 @@ a share is: the share of its bits that are set, and its correlation with what it
 """
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from model_core.data.datasets import load_recbole
 from model_core.privacy.counts import pair_counts
 from model_core.privacy.secure_sum import Round, masked, symmetric, triangle, unmasked
-
-DATA = Path("~/.cache/slatestream/ml-100k")
+from tests.benchmarks.inputs import DataFolder, faults_told, read_data
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="ML-100K in RecBole's files.")] = DATA,
+    data: DataFolder = None,
     sites: Annotated[list[int] | None, typer.Option(min=3, help="Repeatable.")] = None,
     seed: int = 0,
 ) -> None:
     """Deal the users, mask, add up, compare."""
-    log = load_recbole(data.expanduser()).interactions
+    log = read_data(data).interactions
     liked = log[log.ratings >= 4]
     (names, users), (_, items) = (
         np.unique(ids, return_inverse=True) for ids in (liked.user_ids, liked.item_ids)
@@ -61,4 +58,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -30,6 +30,7 @@ from streams.broker.embedded import EmbeddedBroker
 from streams.kafka.topic_admin import admin_client
 from streams.settings import load_settings
 from streams.worker.process import process_cpu_seconds
+from tests.benchmarks.inputs import faults_told
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMISE_S = 300.0
@@ -213,4 +214,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with faults_told():
+        main()

@@ -16,6 +16,7 @@ from online_learning.policies.policy_spec import PolicySpec
 from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
 from streams.session.machine import machine
+from tests.benchmarks.inputs import faults_told
 
 WEIGHTS = np.array([0.3, 0.15, -0.1, 0.05])
 PRIOR = LinearPrior(WEIGHTS, precision=20.0)
@@ -116,4 +117,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -22,6 +22,7 @@ import typer
 from online_learning.ope.estimators import ESTIMATORS, LoggedActions
 from online_learning.ope.evaluation import Refusal, evaluate
 from streams.session.machine import machine
+from tests.benchmarks.inputs import faults_told
 
 PEER = Path(__file__).with_name("ope_obd_peer.py")
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "obd-sample"
@@ -113,4 +114,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -23,6 +23,7 @@ from online_learning.ope.estimators import ESTIMATORS, LoggedActions
 from online_learning.ope.evaluation import Refusal, evaluate
 from online_learning.ope.intervals import bootstrap
 from online_learning.ope.slates import SLATE_ESTIMATORS, LoggedSlates
+from tests.benchmarks.inputs import faults_told
 from tests.benchmarks.policies import best_seconds
 
 PEER = Path(__file__).with_name("ope_obp_peer.py")
@@ -201,4 +202,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with faults_told():
+        main()

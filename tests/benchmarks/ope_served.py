@@ -28,6 +28,7 @@ from streams.session.cluster import cluster
 from streams.session.machine import machine
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, same_topics
+from tests.benchmarks.inputs import faults_told
 
 SERVED = ("epsilon-greedy", "softmax:temperature=0.1", "greedy", "random")
 WEIGHTS = (3.0, 1.0, 1.0, 1.0)  # the first is live and its log is evaluated
@@ -167,4 +168,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

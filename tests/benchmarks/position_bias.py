@@ -20,6 +20,7 @@ from online_learning.statistics.linear import LinearStatistics
 from online_learning.statistics.position_bias import PositionStatistics, examination, power_law
 from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
+from tests.benchmarks.inputs import faults_told
 
 K, TRUTH = 10, power_law(1.0, 10)
 DIM, N_CANDIDATES, ROUNDS, BATCH = 6, 30, 60, 20
@@ -111,4 +112,5 @@ def main(seeds: Annotated[int, typer.Option(help="Runs of each.")] = 20) -> None
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from model_core.data.datasets import load_recbole
 from model_core.data.vocabulary import Vocabulary
 from model_core.evaluation.evaluate import start_replay
 from model_core.inputs.corpus import Corpus, make_corpus, rating_actions
@@ -36,6 +35,7 @@ from streams.bench.references import (
 )
 from streams.items.text_encoder import named_encoder, release_encoder
 from streams.settings import Settings
+from tests.benchmarks.inputs import DATA_HELP, faults_told, read_data, read_scorer
 
 WARM_UP = 0.2
 TOP = 10
@@ -113,15 +113,15 @@ def told_popularity(corpus: Corpus, until: float, every: int, surge_bound: float
 def main() -> None:
     """Print hit@10, and by fifth of the stream."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help=DATA_HELP)
     parser.add_argument("--release", type=Path)
     parser.add_argument("--until", type=float, default=WARM_UP)
     parser.add_argument("--every", type=int, default=1)
     options = parser.parse_args()
-    dataset, scorer = load_recbole(options.data), None
+    dataset, scorer = read_data(options.data), None
     encoder, known = named_encoder(Settings().text_encoder), None
     if options.release is not None:
-        scorer = Scorer(options.release, threads=1)
+        scorer = read_scorer(options.release, threads=1)
         release = scorer.release
         encoder = release_encoder(options.release, release)
         known = Vocabulary(release.item_rows, release.entity_rows, release.relation_rows)
@@ -157,4 +157,5 @@ def show_release(scorer: Scorer, corpus: Corpus, until: float, every: int) -> No
 
 
 if __name__ == "__main__":
-    main()
+    with faults_told():
+        main()

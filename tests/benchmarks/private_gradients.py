@@ -41,6 +41,7 @@ from model_core.signals.ease import Ease
 from model_core.signals.popularity import TYPICAL_LIKES
 from model_core.signals.sample_signals import Log
 from model_core.training.private import PENALTY, PRIOR, PRIVATE_WEIGHTS
+from tests.benchmarks.inputs import faults_told
 from tests.benchmarks.private_served import (
     FLOOR,
     SIGNALS,
@@ -249,7 +250,7 @@ def main() -> None:
     parser = make_parser(__doc__, ("films", "artists"))
     parser.add_argument("--peer-python", help="Python of an environment with dp-accounting")
     given = parser.parse_args()
-    corpus, split = read_domain(given.folder.expanduser(), given.domain)
+    corpus, split = read_domain(given.folder, given.domain)
     for epsilon in given.epsilon or EPSILONS:
         privacy = Privacy(epsilon=epsilon)
         show_promise(privacy, given.peer_python)
@@ -310,4 +311,5 @@ def corrected(corpus: Corpus, ease: Ease, known: Array, added: Array) -> Ease:
 
 
 if __name__ == "__main__":
-    main()
+    with faults_told():
+        main()

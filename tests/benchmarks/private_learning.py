@@ -9,7 +9,6 @@ python -m tests.benchmarks.private_learning [--seeds 10]
 """
 
 import math
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -17,7 +16,6 @@ import torch
 import typer
 from scipy.stats import t as student
 
-from model_core.data.datasets import load_recbole
 from model_core.privacy.gaussian import gaussian_sigma
 from online_learning.policies.registry import Learning, create_policy
 from online_learning.rl.rollout import play
@@ -36,7 +34,7 @@ from online_learning.statistics.private import (
 )
 from online_learning.statistics.relative import RelativeStatistics
 from streams.commands.tastes import fit_tastes
-from streams.demo.dataset import fetch
+from tests.benchmarks.inputs import DataFolder, faults_told, read_data
 
 CONFIG = SimulatorConfig(sessions=3)
 BLOCKS = (50, 50, 100, 200, 400)
@@ -101,11 +99,11 @@ def main(
     first: Annotated[int, typer.Option(help="The first seed.")] = 0,
     users: Annotated[int, typer.Option(min=1, help="Users that all are measured on.")] = 500,
     impressions: Annotated[float, typer.Option(min=0.0, help="Of a user, about, that count in full.")] = 20.0,
-    data: Annotated[Path | None, typer.Option(help="Folder in RecBole's format instead of ML-100K.")] = None,
+    data: DataFolder = None,
 ) -> None:
     """Print clicks of a user by epsilon and by the number of users learned from."""
     torch.set_num_threads(1)
-    tastes = fit_tastes(load_recbole(fetch(data)), seed=0)
+    tastes = fit_tastes(read_data(data), seed=0)
     learned_from = np.cumsum((0, *BLOCKS))
     print(
         f"clicks a user, seeds {first} to {first + seeds - 1}, 95 %; {impressions:g} impressions count, "
@@ -131,4 +129,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

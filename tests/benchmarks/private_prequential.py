@@ -10,16 +10,15 @@ Intervals are of the noise: 95 % over seeds, on the same events.
 
 import argparse
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from model_core.data.datasets import load_recbole
 from model_core.privacy.config import Privacy
 from model_core.privacy.counts import PrivateCounts, private_counts
 from model_core.training.private import private_ease
 from streams.bench.references import Popularity, prequential_hits
+from tests.benchmarks.inputs import DATA_HELP, faults_told, read_data
 from tests.benchmarks.quality_private import EPSILONS, K, noisy_co_visits, similar_items, spread
 
 
@@ -48,13 +47,11 @@ class Held:
 def main() -> None:
     """Print hit@10 of both by epsilon, and its share of what it is without privacy."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help=DATA_HELP)
     parser.add_argument("--until", type=float, default=0.8)
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
-    if not given.data.is_dir():
-        sys.exit(f"skipped: --data must be a folder of RecBole atomic files, got {str(given.data)!r}")
-    data = load_recbole(given.data)
+    data = read_data(given.data)
     log = data.interactions
     row = {item.item_id: at for at, item in enumerate(data.items)}
     items = np.array([row[name] for name in log.item_ids.tolist()])
@@ -87,4 +84,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with faults_told():
+        main()

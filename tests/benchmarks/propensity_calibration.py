@@ -23,6 +23,7 @@ from online_learning.policies.options import SlateRules
 from online_learning.policies.policy import Policy
 from online_learning.policies.registry import POLICIES, create_policy
 from online_learning.types import Candidates
+from tests.benchmarks.inputs import faults_told
 from tests.policy_checks import DIM, PRIOR, random_statistics, unit
 
 K, BATCH, SAMPLES = 2, 2_000, 256
@@ -125,4 +126,5 @@ def main(n: Annotated[int, typer.Option("--slates", help="Of each policy.")] = 1
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -27,7 +27,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from model_core.data.datasets import Dataset, Item, load_recbole
+from model_core.data.datasets import Dataset, Item
 from model_core.data.vocabulary import Edges
 from model_core.inputs.corpus import Corpus, make_corpus, rating_actions
 from model_core.network.config import ModelConfig
@@ -36,6 +36,7 @@ from model_core.training.recipe import Recipe
 from model_core.training.train import train_release
 from streams.items.text_encoder import named_encoder
 from streams.settings import Settings
+from tests.benchmarks.inputs import DataFolder, faults_told, read_data
 from tests.benchmarks.prequential_offline import WARM_UP, hits
 from tests.benchmarks.signals_alone import prequential
 
@@ -130,9 +131,7 @@ def with_side_data(dataset: Dataset, folder: Path) -> Dataset:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="ML-100K in RecBole's files.")] = Path(
-        "~/.cache/slatestream/ml-100k"
-    ),
+    data: DataFolder = None,
     sidedata: Annotated[Path | None, typer.Option(help="Folder movies-sidedata.")] = None,
     variant: Annotated[list[str] | None, typer.Option(help="Only these, beside the whole model.")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 1,
@@ -144,7 +143,7 @@ def main(
     if unknown := set(names) - set(VARIANTS):
         raise typer.BadParameter(f"variants are {list(VARIANTS)}, got {sorted(unknown)}")
     console = Console()
-    dataset = load_recbole(data.expanduser())
+    dataset = read_data(data)
     if sidedata is not None:
         if not sidedata.is_dir():
             raise typer.BadParameter(f"there is no folder {sidedata}")
@@ -212,4 +211,5 @@ def _show(console: Console, found: dict[str, list[np.ndarray]], users: np.ndarra
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -20,7 +20,6 @@ import typer
 
 from model_core.evaluation.topn import estimate, paired_difference, ranking_metrics, top_items
 from model_core.signals.ease import Ease
-from streams.demo.dataset import fetch
 from streams.items.text_encoder import named_encoder
 from tests.benchmarks.cold_films import (
     FLOORS,
@@ -32,6 +31,7 @@ from tests.benchmarks.cold_films import (
     read_films,
 )
 from tests.benchmarks.cold_served import K, run_product
+from tests.benchmarks.inputs import DataFolder, check_files, faults_told
 
 SIDE = Path(__file__).resolve().parents[3] / "shared/data/movies-sidedata"
 ABLATIONS = {"mapping": (), "mapping by links alone": ("text",), "mapping by text alone": ("links",)}
@@ -109,7 +109,7 @@ def report_both(results: Results, held: int) -> None:
 
 
 def main(
-    data: Annotated[Path | None, typer.Option(help="Folder of ML-100K; fetched when left out.")] = None,
+    data: DataFolder = None,
     side: Annotated[Path, typer.Option(help="Folder with the films' plots and triples.")] = SIDE,
     seeds: Annotated[int, typer.Option(min=1, help="How many times a fifth is held out.")] = 5,
     product_seeds: Annotated[
@@ -118,13 +118,11 @@ def main(
     epochs: Annotated[int, typer.Option(min=1, help="Of the served model.")] = 2,
 ) -> None:
     """Recommend films that nobody has met, beside category popularity, text neighbours and chance."""
-    needed = ("links_ml100k.csv", "omdb_movies.jsonl.gz", "kg_omdb.tsv.gz")
-    if missing := [name for name in needed if not (side / name).is_file()]:
-        raise typer.BadParameter(f"{side} has no {missing[0]}", param_hint="--side")
+    check_files(side, "links_ml100k.csv", "omdb_movies.jsonl.gz", "kg_omdb.tsv.gz")
     begun = time.perf_counter()
     torch.set_num_threads(1)
     encoder = named_encoder("minilm")
-    films = read_films(fetch(data), side, encoder)
+    films = read_films(data, side, encoder)
     n = len(films.items)
     print(
         f"{__doc__.split('Run')[0].strip()}\n{n} films, {n // 5} held out a seed, seeds 0 to {seeds - 1}, "
@@ -152,4 +150,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

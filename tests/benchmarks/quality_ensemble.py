@@ -33,6 +33,7 @@ from model_core.signals.config import SignalConfig
 from model_core.training.networks import NEXT_SEED
 from streams.bench.graphs import time_scorer
 from streams.bench.world import random_release
+from tests.benchmarks.inputs import faults_told
 from tests.benchmarks.quality_sequential import FILES, RECIPES, Data, Recipe, load, places, trained
 from tests.benchmarks.rivals.sequences import place_metrics
 from tests.benchmarks.rivals.sequential import HistoryModel, score_users, side_by_side
@@ -152,4 +153,5 @@ def _time(console: Console, folders: dict[int, Path], items: int) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

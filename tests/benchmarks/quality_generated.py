@@ -16,7 +16,6 @@ the fakes. Means over seeds with Student's 95 %, and what each is ahead of the f
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -27,11 +26,11 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional
 
-from model_core.data.datasets import load_recbole
 from model_core.evaluation.topn import estimate, ranking_metrics, top_items
 from model_core.robust.influence import likes_share
 from model_core.signals.config import SignalConfig
 from streams.attack.fakes import Known
+from tests.benchmarks.inputs import DataFolder, faults_told, read_data
 from tests.benchmarks.poison import PENALTY, Attacker, profiles
 from tests.benchmarks.quality_poisoned import CLEAN, SHARE, TARGETS, UNPOPULAR, _drawn, _known, _likes
 from tests.benchmarks.random_split import Split
@@ -50,15 +49,13 @@ RARE, NEW = 80, 20
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="ML-100K in RecBole's files.")] = Path(
-        "~/.cache/slatestream/ml-100k"
-    ),
+    data: DataFolder = None,
     seeds: Annotated[int, typer.Option(min=1, help="Of split, targets and fakes.")] = 3,
     kind: Annotated[list[str] | None, typer.Option(help="Attacks; repeatable.")] = None,
 ) -> None:
     """Attack, learn, fit, and print."""
     torch.set_num_threads(1)
-    console, likes = Console(width=140), _likes(load_recbole(data.expanduser()))
+    console, likes = Console(width=140), _likes(read_data(data))
     found: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
@@ -246,4 +243,5 @@ def _mean(values: NDArray[np.float64]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

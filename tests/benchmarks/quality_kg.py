@@ -30,6 +30,7 @@ from torch_geometric.nn.models import LightGCN
 
 from model_core.evaluation.topn import estimate, paired_difference, ranking_metrics, top_items
 from model_core.signals.ease import fit_ease
+from tests.benchmarks.inputs import check_files, faults_told
 from tests.benchmarks.random_split import Split, random_split
 from tests.benchmarks.rivals.fused_linear import FusedLinear, entity_kernel, low_pass, ridge_without_self
 from tests.benchmarks.rivals.graph_encoder import Edges, JoinedGraph
@@ -300,9 +301,7 @@ def main(
 ) -> None:
     """Measure top-N quality on Last.FM with its knowledge graph."""
     console = Console(width=160, highlight=False)
-    if not (data / "user_artists.dat.gz").is_file():
-        console.print(f"{data} lacks user_artists.dat.gz: nothing was measured. Name the folder with --data.")
-        raise typer.Exit(1)
+    check_files(data, "user_artists.dat.gz")
     torch.set_num_threads(threads)
     begun = time.perf_counter()
     loaded = load(data)
@@ -339,4 +338,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model_core.data.datasets import Dataset, Item, load_recbole
+from model_core.data.datasets import Dataset, Item
 from model_core.data.item_text import item_text
 from model_core.graph.kge import KgeConfig, train_embeddings
 from model_core.graph.knowledge_graph import (
@@ -36,6 +36,7 @@ from model_core.graph.knowledge_graph import (
 )
 from model_core.graph.node_embeddings import FAMILIES, NodeEmbeddings, fit_name_map
 from streams.items.text_encoder import named_encoder
+from tests.benchmarks.inputs import DATA_HELP, faults_told, read_data
 
 UNSEEN = 0.1  # of the entities, or of the items
 
@@ -130,7 +131,7 @@ def compare_unseen(items: list[Item], kind: str, config: KgeConfig, seed: int) -
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help=DATA_HELP)
     parser.add_argument("--named", type=Path, help="the folder movies-sidedata, for ml-100k")
     parser.add_argument("--models", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
@@ -138,7 +139,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=KgeConfig().epochs)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    dataset = load_recbole(options.data.expanduser())
+    dataset = read_data(options.data)
     for seed in options.seeds:
         configs = [
             KgeConfig(model=model, dim=options.dim, epochs=options.epochs, seed=seed)
@@ -154,4 +155,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with faults_told():
+        main()

@@ -21,6 +21,7 @@ from scipy import sparse
 
 from model_core.evaluation.topn import estimate, paired_difference, ranking_metrics, top_items
 from model_core.network.fusion import MODES
+from tests.benchmarks.inputs import check_files, faults_told
 from tests.benchmarks.rivals.fused_linear import ridge_without_self, vector_kernel
 from tests.benchmarks.rivals.interactions import Interactions
 from tests.benchmarks.rivals.item_walk import fit_walk, tune_walk
@@ -208,8 +209,7 @@ def main(
     quick: Annotated[bool, typer.Option(help="One seed, 20 epochs, one EASE of each kind.")] = False,
 ) -> None:
     """Print Recall@20 and NDCG@20 of each model, each with its 95 % interval, as they are found."""
-    if not (data / "train.tsv.gz").exists():
-        raise typer.BadParameter(f"--data must be a folder with train.tsv.gz, got {data}")
+    check_files(data, "train.tsv.gz")
     groups = set(only or GROUPS)
     if groups - set(GROUPS):
         raise typer.BadParameter(f"--only must be of {GROUPS}, got {sorted(groups - set(GROUPS))}")
@@ -263,4 +263,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -11,7 +11,6 @@ out, which is no recommendation.
 """
 
 import platform
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 import typer
 
 from model_core.language.loop import LoopConfig
+from tests.benchmarks.inputs import check_files, faults_told
 from tests.benchmarks.news_data import (
     News,
     item_statistics,
@@ -182,8 +182,7 @@ def main(
     ] = 0,
 ) -> None:
     """Print both tables."""
-    if not (data / "behaviors.tsv.gz").is_file():
-        sys.exit(f"quality_news needs NeMig's files in --data, got {data}, which has no behaviors.tsv.gz")
+    check_files(data, "behaviors.tsv.gz")
     torch.set_num_threads(1)
     begun = time.perf_counter()
     news = read_news(data)
@@ -242,4 +241,5 @@ def keep(news: News, rows: np.ndarray) -> News:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -29,7 +29,6 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from model_core.data.datasets import load_recbole
 from model_core.evaluation.evaluate import TOP, future, item_knn, measure
 from model_core.evaluation.topn import top_items
 from model_core.inputs.corpus import Corpus, make_corpus, rating_actions
@@ -38,16 +37,16 @@ from model_core.training.recipe import Recipe
 from model_core.training.train import train_release
 from streams.items.text_encoder import named_encoder
 from streams.settings import Settings
+from tests.benchmarks.inputs import DataFolder, faults_told, read_data
 from tests.benchmarks.signals_alone import _replay, _signals, at_split
 
-DATA = Path("~/.cache/slatestream/ml-100k")
 WEEK_MS = 7 * 86_400_000
 SIGNALS = ("co-visits", "popularity", "EASE")
 METRIC = "ndcg@10"
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="ML-100K in RecBole's files.")] = DATA,
+    data: DataFolder = None,
     until: Annotated[float, typer.Option(help="Train on this first fraction by time.")] = 0.6,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     share: Annotated[list[float] | None, typer.Option(help="Shares of corrupted events; repeatable.")] = None,
@@ -58,7 +57,7 @@ def main(
     """Corrupt, measure; print and draw the curves."""
     console = Console(width=140)
     shares = [0.0, *(share or (0.05, 0.1, 0.2, 0.4))]
-    dataset, settings, recipe = load_recbole(data.expanduser()), Settings(), Recipe()
+    dataset, settings, recipe = read_data(data), Settings(), Recipe()
     encoder = named_encoder(settings.text_encoder)
     corpus = make_corpus(
         dataset, rating_actions(dataset.interactions), settings.actions, encoder, recipe.model.n_neighbours
@@ -169,4 +168,5 @@ def _draw(path: Path, found: dict[str, NDArray[np.float64]], shares: list[float]
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from model_core.data.datasets import load_recbole
 from model_core.data.vocabulary import Vocabulary
 from model_core.evaluation.evaluate import start_replay
 from model_core.inputs.corpus import Corpus, make_corpus, rating_actions
@@ -36,6 +35,7 @@ from streams.on_device.source import Listed
 from streams.on_device.tower import History, Items, Tower
 from streams.serving.ranking_inputs import NEIGHBOURS, met_with
 from streams.settings import Settings
+from tests.benchmarks.inputs import DATA_HELP, faults_told, read_data, read_scorer
 
 TOP = 10
 POPULAR = HALF_LIVES_MS.index(30 * DAY_MS)
@@ -145,13 +145,13 @@ def spread(hits: np.ndarray, users: np.ndarray, draws: int = 2000) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help=DATA_HELP)
     parser.add_argument("--release", type=Path, required=True)
     parser.add_argument("--until", type=float, default=0.2)
     parser.add_argument("--every", type=int, default=20)
     parser.add_argument("--neighbours", type=int, default=NEIGHBOURS, help="of which an item is told")
     given = parser.parse_args()
-    dataset, scorer = load_recbole(given.data.expanduser()), Scorer(given.release, threads=1)
+    dataset, scorer = read_data(given.data), read_scorer(given.release, threads=1)
     release = scorer.release
     actions = rating_actions(dataset.interactions)
     corpus = make_corpus(
@@ -173,4 +173,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with faults_told():
+        main()

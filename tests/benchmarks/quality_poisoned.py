@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from model_core.data.datasets import Dataset, Interactions, load_recbole
+from model_core.data.datasets import Dataset, Interactions
 from model_core.evaluation.topn import estimate, ranking_metrics, top_items
 from model_core.inputs.corpus import make_corpus
 from model_core.signals.config import SignalConfig
@@ -47,6 +47,7 @@ from model_core.training.recipe import Recipe
 from streams.attack.fakes import Known
 from streams.demo.taste import LIKED
 from streams.settings import Settings
+from tests.benchmarks.inputs import DataFolder, faults_told, read_data
 from tests.benchmarks.poison import PENALTY, PROFILES, Attacker, profiles
 from tests.benchmarks.random_split import Split
 from tests.benchmarks.rivals.pairwise import PairwiseConfig, fit_pairwise
@@ -82,9 +83,7 @@ class Poisoned:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="ML-100K in RecBole's files.")] = Path(
-        "~/.cache/slatestream/ml-100k"
-    ),
+    data: DataFolder = None,
     seeds: Annotated[int, typer.Option(min=1, help="Of split, targets, fakes and trainings.")] = 5,
     kind: Annotated[list[str] | None, typer.Option(help="Attacks; repeatable.")] = None,
     when: Annotated[str, typer.Option(help="Fakes act: patient or burst.")] = "patient",
@@ -105,7 +104,7 @@ def main(
         raise typer.BadParameter(told, param_hint="--kind")
     torch.set_num_threads(1)
     console = Console(width=170)
-    likes = _likes(load_recbole(data.expanduser()))
+    likes = _likes(read_data(data))
     console.print(f"{platform.machine()}; {len(likes.interactions):,} likes, seeds 0..{seeds - 1}, {when}")
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     for seed in range(seeds):
@@ -366,4 +365,5 @@ def _mean(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -22,6 +22,7 @@ from rich.table import Table
 from model_core.evaluation.evaluate import measure, start_replay
 from model_core.release.compress import compress_release
 from model_core.release.scorer import Scorer
+from tests.benchmarks.inputs import DataFolder, faults_told, read_scorer
 from tests.benchmarks.released import read_release_test
 
 TOP = 10
@@ -30,9 +31,7 @@ BATCHES = (1, 32)
 
 def main(
     release: Annotated[Path, typer.Option(help="A release trained on ML-100K with `train --until`.")],
-    data: Annotated[Path, typer.Option(help="ML-100K in RecBole's files.")] = Path(
-        "~/.cache/slatestream/ml-100k"
-    ),
+    data: DataFolder = None,
     repeats: Annotated[int, typer.Option(min=1)] = 200,
 ) -> None:
     """Compress, serve and compare."""
@@ -40,7 +39,7 @@ def main(
     version, corpus, split, moment, truth = read_release_test(release, data)
     folder = Path(tempfile.mkdtemp())
     try:
-        scorers = {"fp32": Scorer(release)}
+        scorers = {"fp32": read_scorer(release)}
         for precision in ("fp16", "int8"):
             compress_release(release, folder / precision, precision)
             scorers[precision] = Scorer(folder / precision)
@@ -83,4 +82,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -25,7 +25,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import ndtr
 
-from model_core.data.datasets import Dataset, load_recbole
+from model_core.data.datasets import Dataset
 from model_core.evaluation.topn import ranking_metrics, top_items
 from model_core.inputs.corpus import make_corpus, rating_actions
 from model_core.inputs.replay import item_features
@@ -44,6 +44,7 @@ from model_core.privacy.counts import (
 from model_core.privacy.gaussian import gaussian_sigma
 from model_core.training.private import by_catalogue, private_ease
 from streams.items.text_encoder import named_encoder
+from tests.benchmarks.inputs import DATA_HELP, faults_told, read_data
 from tests.benchmarks.random_split import random_split
 
 EPSILONS = (1.0, 4.0, 8.0, math.inf)
@@ -55,13 +56,11 @@ PEER = Path(__file__).with_name("private_peer.py")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help=DATA_HELP)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--peer-python", help="Python of an environment with dp-accounting")
     given = parser.parse_args()
-    if not given.data.is_dir():
-        sys.exit(f"skipped: --data must be a folder of RecBole atomic files, got {str(given.data)!r}")
-    data = load_recbole(given.data)
+    data = read_data(given.data)
     users, items, n_users, n_items = likes(data)
     similar = similar_items(data)
     print(f"{n_users} users, {n_items} items, {len(users)} likes, delta {Privacy().delta:g}")
@@ -212,4 +211,5 @@ def auc(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    with faults_told():
+        main()

@@ -17,7 +17,6 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -28,7 +27,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from model_core.data.datasets import load_recbole
 from model_core.evaluation.evaluate import Truth, future
 from model_core.evaluation.topn import ranking_metrics
 from model_core.inputs.corpus import Corpus, make_corpus, rating_actions
@@ -42,15 +40,15 @@ from model_core.training.networks import fit_model
 from model_core.training.recipe import Recipe
 from streams.items.text_encoder import named_encoder
 from streams.settings import Settings
+from tests.benchmarks.inputs import DataFolder, faults_told, read_data
 
-DATA = Path("~/.cache/slatestream/ml-100k")
 TOP, BATCH, DRAWS = 10, 32, 2000
 KINDS = ("as served", "networks alone")
 Scores = tuple[Tensor, Tensor]
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="ML-100K in RecBole's files.")] = DATA,
+    data: DataFolder = None,
     until: Annotated[float, typer.Option(help="Train on this first fraction by time.")] = 0.2,
     seeds: Annotated[int, typer.Option(min=1)] = 2,
     step: Annotated[
@@ -63,7 +61,7 @@ def main(
     """Train, attack, and print how much quality is lost."""
     console = Console(width=140)
     sizes = [0.0, *(size or (0.02, 0.05, 0.1, 0.2))]
-    dataset, settings, recipe = load_recbole(data.expanduser()), Settings(), Recipe()
+    dataset, settings, recipe = read_data(data), Settings(), Recipe()
     # Half-life and penalty are those of the recipe, for both alike.
     recipe = recipe.changed(train={"choose_half_life": False, "choose_linear": False, "epochs": epochs})
     encoder = named_encoder(settings.text_encoder)
@@ -232,4 +230,5 @@ def _interval(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

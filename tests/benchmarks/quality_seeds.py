@@ -23,21 +23,19 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from model_core.data.datasets import load_recbole
 from model_core.inputs.corpus import Corpus, make_corpus, rating_actions
 from model_core.training.recipe import Recipe, read_recipe
 from model_core.training.train import train_release
 from streams.items.text_encoder import named_encoder
 from streams.settings import Settings
+from tests.benchmarks.inputs import DataFolder, faults_told, read_data
 from tests.benchmarks.signals_alone import at_split
 
 METRICS = ("recall@10", "ndcg@10")
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="ML-100K in RecBole's files.")] = Path(
-        "~/.cache/slatestream/ml-100k"
-    ),
+    data: DataFolder = None,
     until: Annotated[float, typer.Option(help="Train on this first fraction by time.")] = 0.6,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     epochs: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated.")] = None,
@@ -46,7 +44,7 @@ def main(
     """Train every seed and print means, spreads and differences."""
     console = Console()
     base = Recipe() if recipe is None else read_recipe(recipe)
-    dataset, settings = load_recbole(data.expanduser()), Settings()
+    dataset, settings = read_data(data), Settings()
     corpus = make_corpus(
         dataset,
         rating_actions(dataset.interactions),
@@ -119,4 +117,5 @@ def _mean(values: NDArray[np.float64]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from model_core.data.datasets import load_recbole
 from model_core.evaluation.evaluate import Truth, future
 from model_core.inputs.corpus import Corpus, make_corpus, rating_actions
 from model_core.network.config import ModelConfig
 from model_core.release.folder import MANIFEST, read_release
 from streams.items.text_encoder import release_encoder
+from streams.releases.options import check_release
 from streams.settings import Settings
+from tests.benchmarks.inputs import read_data
 
 
 class ReleaseTest(NamedTuple):
@@ -23,10 +24,11 @@ class ReleaseTest(NamedTuple):
     truth: Truth
 
 
-def read_release_test(release: Path, data: Path) -> ReleaseTest:
+def read_release_test(release: Path, data: Path | None) -> ReleaseTest:
     """Read ML-100K as the release was trained on it."""
+    check_release(release)
     manifest = json.loads((release / MANIFEST).read_text(encoding="utf-8"))
-    dataset = load_recbole(data.expanduser())
+    dataset = read_data(data)
     encoder = release_encoder(release, read_release(release))
     actions = rating_actions(dataset.interactions)
     corpus = make_corpus(dataset, actions, Settings().actions, encoder, ModelConfig().n_neighbours)

@@ -19,6 +19,7 @@ from scipy.stats import t as student
 from online_learning.policies.registry import Learning, create_policy
 from online_learning.statistics.posterior import LinearPrior
 from online_learning.types import Candidates
+from tests.benchmarks.inputs import faults_told
 
 N_ITEMS, N_CANDIDATES, K, BATCH = 400, 100, 10, 50
 HIDDEN, SIGNALS = 16, 3
@@ -126,4 +127,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

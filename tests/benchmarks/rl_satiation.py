@@ -20,14 +20,13 @@ import typer
 from scipy.stats import sem, ttest_rel, wilcoxon
 from scipy.stats import t as student
 
-from model_core.data.datasets import load_recbole
 from online_learning.rl.learners import LEARNERS
 from online_learning.rl.race import OPTIMUM, Race
 from online_learning.simulator.config import SimulatorConfig
 from streams.commands.reward_plot import plot_rewards
 from streams.commands.tastes import fit_tastes
-from streams.demo.dataset import fetch
 from streams.session.machine import machine
+from tests.benchmarks.inputs import DataFolder, faults_told, read_data
 
 SATIATION = SimulatorConfig(sessions=3)
 CONTROL = replace(SATIATION, satiation=0.0, boredom=0.0)
@@ -102,13 +101,13 @@ def main(
     without_satiation: Annotated[
         bool, typer.Option("--without-satiation", help="A control: clicks now cost nothing later.")
     ] = False,
-    data: Annotated[Path | None, typer.Option(help="Folder in RecBole's format instead of ML-100K.")] = None,
+    data: DataFolder = None,
     out: Annotated[Path, typer.Option(help="Folder for the picture and all figures.")] = Path("build"),
 ) -> None:
     """Measure long-term reward of learners and bandits in the simulator."""
     torch.set_num_threads(1)
     began = time.perf_counter()
-    tastes = fit_tastes(load_recbole(fetch(data)), seed=0)
+    tastes = fit_tastes(read_data(data), seed=0)
     config = CONTROL if without_satiation else SATIATION
     stem = out / ("rl_control" if without_satiation else "rl_satiation")
     out.mkdir(parents=True, exist_ok=True)
@@ -138,4 +137,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -37,6 +37,7 @@ from streams.testing.worker import MemoryWorker
 from streams.trainer.refit import refit
 from streams.trainer.shown_slates import ShownSlates
 from streams.trainer.training_run import NoTexts, known_by
+from tests.benchmarks.inputs import faults_told
 from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, corpus, dataset
 from tests.streams.releases.life import Life, serves
 from tests.streams.releases.made import variant
@@ -155,4 +156,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

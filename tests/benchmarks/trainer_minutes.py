@@ -45,6 +45,7 @@ from streams.session.shutdown import clean_exit
 from streams.session.training import train
 from streams.settings import Settings
 from streams.worker.process import WorkerProcess, environment, same_topics
+from tests.benchmarks.inputs import DataFolder, faults_told
 
 SERVES_S = 300.0
 LOOK_S = 0.2
@@ -136,7 +137,7 @@ async def until_served(settings: Settings, version: str) -> None:
 
 
 def main(
-    data: Annotated[Path | None, typer.Option(help="Folder in RecBole's format; ML-100K otherwise.")] = None,
+    data: DataFolder = None,
     release: Annotated[Path | None, typer.Option(help="Of the first part; it is trained otherwise.")] = None,
     until: Annotated[float, typer.Option(min=0.1, max=0.99, help="The first part.")] = 0.8,
     rate: Annotated[float, typer.Option(min=1, help="Requests a second.")] = 50.0,
@@ -204,4 +205,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

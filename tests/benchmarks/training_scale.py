@@ -27,6 +27,7 @@ from model_core.network.config import ModelConfig, TrainConfig
 from model_core.training.train import train_release
 from streams.items.text_encoder import named_encoder
 from streams.settings import DEFAULT_ACTIONS
+from tests.benchmarks.inputs import faults_told
 
 MB = 1 << 20
 GOES_ON = 1 / 3
@@ -169,4 +170,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)
