@@ -1,16 +1,17 @@
 """What adversarial training keeps when items' parts are moved against the model: ML-100K in time order.
 
-    python -m tests.benchmarks.quality_robust --until 0.2 --seeds 2
+    python -m tests.benchmarks.quality_robust --until 0.2 --until 0.3 --seeds 2
 
-For each seed models are trained on the first part of the events, one as usual and one for each step of
+For each seed and split models are trained on the events before it, one as usual and one for each step of
 `adversarial`. At the split each is asked once for every user who likes something later; all items but those
 met are ranked. Then every item's parts (id, text, links) are moved, by a share of their length, along the
 gradient of the loss of just these likes: each model is attacked by its own worst case, by somebody who knows
 the answers. Beside it stands a step of that length in a random direction.
 
 Quality is NDCG@10, of the score as served, and of the networks alone, without co-visits, popularity and EASE,
-which no such step moves; each is attacked by its own gradient. Intervals are bootstraps over users of means
-over seeds, 95 %.
+which no such step moves; each is attacked by its own gradient. Intervals are bootstraps over users, 95 %, of
+means over seeds; a user who is asked at several splits is drawn with all of them. A step may be chosen on
+`--users even`, and measured on `--users odd`.
 """
 
 import platform
@@ -44,12 +45,17 @@ from tests.benchmarks.inputs import DataFolder, faults_told, read_data
 
 TOP, BATCH, DRAWS = 10, 32, 2000
 KINDS = ("as served", "networks alone")
+ASKED = {"all": (0, 1), "even": (0,), "odd": (1,)}
+"""Users by the parity of their row."""
 Scores = tuple[Tensor, Tensor]
 
 
 def main(
     data: DataFolder = None,
-    until: Annotated[float, typer.Option(help="Train on this first fraction by time.")] = 0.2,
+    until: Annotated[
+        list[float] | None, typer.Option(help="Train on this first fraction by time; repeatable.")
+    ] = None,
+    users: Annotated[str, typer.Option(help=f"Who is asked: {', '.join(ASKED)}.")] = "all",
     seeds: Annotated[int, typer.Option(min=1)] = 2,
     step: Annotated[
         list[float] | None, typer.Option(help="`adversarial` of the hardened models; repeatable.")
@@ -59,7 +65,9 @@ def main(
     size: Annotated[list[float] | None, typer.Option(help="Steps of the attack; repeatable.")] = None,
 ) -> None:
     """Train, attack, and print how much quality is lost."""
-    console = Console(width=140)
+    if users not in ASKED:
+        raise typer.BadParameter(f"must be of {', '.join(ASKED)}, got {users!r}", param_hint="--users")
+    console = Console(width=160)
     sizes = [0.0, *(size or (0.02, 0.05, 0.1, 0.2))]
     dataset, settings, recipe = read_data(data), Settings(), Recipe()
     # Half-life and penalty are those of the recipe, for both alike.
@@ -68,37 +76,51 @@ def main(
     corpus = make_corpus(
         dataset, rating_actions(dataset.interactions), settings.actions, encoder, recipe.model.n_neighbours
     )
-    split = int(until * len(corpus.log))
-    truth = future(corpus.log, split)
-    console.print(
-        f"{platform.machine()}, torch {torch.__version__}; trained on the first {split:,} events, {epochs} "
-        f"epochs, seeds 0..{seeds - 1}; {len(truth.users)} users asked at the split"
-    )
+    splits = [int(one * len(corpus.log)) for one in until or (0.2,)]
+    truths = [_asked(future(corpus.log, split), ASKED[users]) for split in splits]
+    console.print(f"{platform.machine()}, torch {torch.__version__}; {epochs} epochs, seeds 0..{seeds - 1}")
+    for split, truth in zip(splits, truths, strict=True):
+        console.print(f"after {split:,} events {len(truth.users)} users asked, of {users}")
     models = {"plain": 0.0} | {f"adversarial {one:g}": one for one in step or (0.01,)}
-    found = {name: np.zeros((seeds, len(KINDS), 2, len(sizes), len(truth.users))) for name in models}
+    found: dict[str, NDArray[np.float64]] = {}
     for name, adversarial in models.items():
-        for seed in range(seeds):
-            hardened = {"seed": seed, "adversarial": adversarial, "adversarial_weight": weight}
-            begun = time.process_time()
-            model, _ = fit_model(
-                corpus, split, tuple(settings.actions.values()), recipe.model,
-                replace(recipe.train, **hardened), recipe.signals,
-            )  # fmt: skip
-            seconds = time.process_time() - begun
-            attacked = Attacked(model, corpus, split, truth, recipe)
-            for s, one in enumerate(sizes):
-                found[name][seed, :, 1, s] = attacked.quality(attacked.random(one))
-                for kind in range(len(KINDS)):
-                    found[name][seed, kind, 0, s] = attacked.quality(attacked.worst(one, kind))[kind]
-            clean = found[name][seed, :, 0, 0].mean(-1)
-            console.print(
-                f"{name}, seed {seed}: {seconds:.0f} s of processor time, gains after long "
-                f"{[round(gain, 2) for gain in model.ranker.gains_away.tolist()]}, clean NDCG@10 "
-                + ", ".join(f"{value:.4f} {kind}" for value, kind in zip(clean, KINDS, strict=True))
-            )
-    plain = found.pop("plain")
-    for name, rows in found.items():
-        _show(console, {"plain": plain, name: rows}, sizes)
+        parts = []
+        for split, truth in zip(splits, truths, strict=True):
+            rows = []
+            for seed in range(seeds):
+                hardened = {"seed": seed, "adversarial": adversarial, "adversarial_weight": weight}
+                begun = time.process_time()
+                model, _ = fit_model(
+                    corpus, split, tuple(settings.actions.values()), recipe.model,
+                    replace(recipe.train, **hardened), recipe.signals,
+                )  # fmt: skip
+                seconds = time.process_time() - begun
+                rows.append(_attacked(Attacked(model, corpus, split, truth, recipe), sizes))
+                clean = rows[-1][:, 0, 0].mean(-1)
+                console.print(
+                    f"{name}, {split:,} events, seed {seed}: {seconds:.0f} s of processor time, gains after "
+                    f"long {[round(gain, 2) for gain in model.ranker.gains_away.tolist()]}, clean NDCG@10 "
+                    + ", ".join(f"{value:.4f} {kind}" for value, kind in zip(clean, KINDS, strict=True))
+                )
+            parts.append(np.mean(rows, 0))
+        found[name] = np.concatenate(parts, -1)
+    who = np.concatenate([truth.users for truth in truths])
+    for name in models:
+        if name != "plain":
+            _show(console, {one: found[one] for one in ("plain", name)}, sizes, who)
+
+
+def _asked(truth: Truth, parities: tuple[int, ...]) -> Truth:
+    """Users of some parities, among those who like something later."""
+    chosen = np.isin(truth.users % 2, parities)
+    return Truth(truth.users[chosen], truth.relevant[chosen])
+
+
+def _attacked(model: "Attacked", sizes: list[float]) -> NDArray[np.float64]:
+    """Quality by kind, direction (the worst, a random one), size and user: (2, 2, len(sizes), n)."""
+    random = np.stack([model.quality(model.random(size)) for size in sizes], 1)
+    worst = [[model.quality(model.worst(size, kind))[kind] for size in sizes] for kind in range(len(KINDS))]
+    return np.stack([np.array(worst), random], 1)
 
 
 class Attacked:
@@ -190,43 +212,52 @@ class Attacked:
             yield (served.masked_fill(barred, -1e9), (match + head).masked_fill(barred, -1e9)), relevant
 
 
-def _show(console: Console, found: dict[str, NDArray[np.float64]], sizes: list[float]) -> None:
-    """Print quality by size of the step, and the hardened model's fall as a share of the plain one's."""
-    (plain_name, plain), (hard_name, hard) = ((name, rows.mean(0)) for name, rows in found.items())
+def _show(
+    console: Console, found: dict[str, NDArray[np.float64]], sizes: list[float], who: NDArray[np.integer]
+) -> None:
+    """Print quality by size of the step, and the hardened model's beside the plain one's."""
+    (plain_name, plain), (hard_name, hard) = found.items()
     for k, kind in enumerate(KINDS):
         table = Table(title=f"NDCG@10, {kind}")
         for column in (
-            "step",
-            "direction",
-            plain_name,
-            hard_name,
-            "hardened - plain",
+            "step", "direction", plain_name, hard_name, "hardened - plain", "hardened / plain",
             "fall, share of plain's",
-        ):
+        ):  # fmt: skip
             table.add_column(column, justify="right")
         for d, direction in enumerate(("worst", "random")):
             for s, size in enumerate(sizes):
                 if d and not s:
                     continue
-                ours, theirs = hard[k, d, s], plain[k, d, s]
-                falls = hard[k, d, 0] - ours, plain[k, d, 0] - theirs
-                share = _interval(falls, lambda a, b: a.mean() / b.mean()) if s and not d else ""
+                both = hard[k, d, s], plain[k, d, s]
+                falls = hard[k, d, 0] - both[0], plain[k, d, 0] - both[1]
                 table.add_row(
-                    f"{size:g}", direction if s else "none", f"{theirs.mean():.4f}", f"{ours.mean():.4f}",
-                    _interval((ours, theirs), lambda a, b: a.mean() - b.mean()), share,
+                    f"{size:g}", direction if s else "none", f"{both[1].mean():.4f}", f"{both[0].mean():.4f}",
+                    _interval(both, who, np.subtract), _interval(both, who, np.divide),
+                    _interval(falls, who, np.divide) if s and not d else "",
                 )  # fmt: skip
         console.print(table)
 
 
 def _interval(
     values: tuple[NDArray[np.float64], NDArray[np.float64]],
-    figure: Callable[[NDArray[np.float64], NDArray[np.float64]], float],
+    who: NDArray[np.integer],
+    figure: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
 ) -> str:
-    """Return a figure of two paired samples with the middle 95 % of its bootstrap over users."""
-    rng, n = np.random.default_rng(0), len(values[0])
-    draws = rng.integers(0, n, (DRAWS, n))
-    low, high = np.percentile([figure(values[0][at], values[1][at]) for at in draws], (2.5, 97.5))
-    return f"{figure(*values):+.4f} [{low:+.4f}, {high:+.4f}]"
+    """Return a figure of the means of two paired samples with the middle 95 % of its bootstrap over users.
+
+    Parameters
+    ----------
+    values : (n,) of each; who : (n,), whose they are
+    """
+    users, of = np.unique(who, return_inverse=True)
+    sums = np.stack([np.bincount(of, one) for one in (*values, np.ones(len(of)))], 1)
+    drawn = (
+        np.random.default_rng(0).multinomial(len(users), np.full(len(users), 1 / len(users)), DRAWS) @ sums
+    )
+    means = drawn[:, :2] / drawn[:, 2:]
+    low, high = np.percentile(figure(means[:, 0], means[:, 1]), (2.5, 97.5))
+    middle = float(figure(*(np.array(one.mean()) for one in values)))
+    return f"{middle:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 if __name__ == "__main__":
