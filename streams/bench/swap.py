@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 
 from model_core.release.folder import MANIFEST, sign_manifest
@@ -40,19 +41,25 @@ SERVES_S = 120.0
 REWARDED_MS = 5_000  # a slate: of half an hour's worth, memory would grow by themselves
 LOOK_S = 0.05
 WARM_UP_S = 6.0
-COLUMNS = ("swaps", "what", "p50 ms", "p99 ms", "p99 to none", "unanswered", "CPU ms/slate", "MiB by round")
+COLUMNS = (
+    "swaps", "what", "p50 ms", "p99 ms", "p99 to none by round", "unanswered", "CPU ms/slate", "MiB by round",
+)  # fmt: skip
 NONE, READY, LOADED = "none", "to a release held ready", "to a release that is fetched and loaded"
 SERVES = re.compile(r"release (\w{12}) serves in the place of")
 
 
 @dataclass(slots=True)
 class Phase:
-    """Results of a load while releases changed, of all rounds; mib is the worker's memory after each."""
+    """Results of a load while releases changed, of all rounds.
+
+    p99_by_round_ms, cpu_ms, mib : of each round; mib is the worker's memory after it
+    """
 
     what: str
     swaps: int = 0
     latencies: Latencies = field(default_factory=Latencies)
     unanswered: int = 0
+    p99_by_round_ms: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)
     mib: list[float] = field(default_factory=list)
 
@@ -61,7 +68,17 @@ class Phase:
         return {
             "what": self.what, "swaps": self.swaps, **self.latencies.summary(), "mib": self.mib,
             "unanswered": self.unanswered, "cpu_ms": float(np.mean(self.cpu_ms)),
+            "p99_by_round_ms": self.p99_by_round_ms,
         }  # fmt: skip
+
+
+def to_none(phase: Phase, none: Phase) -> NDArray[np.float64]:
+    """Return p99 as a share of that without swaps in the same round: (rounds,).
+
+    Other programs disturb some rounds more than others; p99 of all rounds together is that of the worst ones.
+    """
+    share: NDArray[np.float64] = np.asarray(phase.p99_by_round_ms) / np.asarray(none.p99_by_round_ms)
+    return share
 
 
 def swap_command(
@@ -81,8 +98,9 @@ def swap_command(
 
     The same load in turns, round by round, for what else runs on a machine to disturb all alike: no swaps;
     swaps between two releases that the worker holds; swaps to the next of three releases, each fetched,
-    loaded and warmed anew. Swaps are spread evenly. Then rollbacks are timed, from the broker's answer to
-    the record until the first slate of the release before.
+    loaded and warmed anew. Swaps are spread evenly. p99 is put beside that without swaps in the same round:
+    the median of the rounds, the lowest and the highest. Then rollbacks are timed, from the broker's answer
+    to the record until the first slate of the release before.
 
     slatestream bench swap
     """
@@ -96,12 +114,14 @@ def swap_command(
                 world.measure(one, rate, seconds, world.changing(one.what, every))
         took_ms = np.array(asyncio.run(world.rollbacks(rollbacks))) * 1000
     found = [one.figures() for one in phases]
+    shares = [to_none(one, phases[0]) for one in phases]
     rows = [
         [
-            one["swaps"], one["what"], one["p50_ms"], one["p99_ms"], one["p99_ms"] / found[0]["p99_ms"],
-            one["unanswered"], one["cpu_ms"], " ".join(f"{mib:.0f}" for mib in one["mib"]),
+            one["swaps"], one["what"], one["p50_ms"], one["p99_ms"],
+            f"{np.median(share):.2f} ({share.min():.2f} .. {share.max():.2f})", one["unanswered"],
+            one["cpu_ms"], " ".join(f"{mib:.0f}" for mib in one["mib"]),
         ]
-        for one in found
+        for one, share in zip(found, shares, strict=True)
     ]  # fmt: skip
     print_table(console, f"{rate:g} requests/s, {items:,} items", COLUMNS, rows)
     rollback = {"p50": float(np.median(took_ms)), "max": float(took_ms.max())}
@@ -142,6 +162,7 @@ class World:
         self._bench.quiet()
         phase.swaps += self._swaps() - before
         phase.latencies.add_all(one.outcome.latencies)
+        phase.p99_by_round_ms.append(Latencies(one.outcome.latencies).at(99.0))
         phase.unanswered += one.outcome.unanswered
         phase.cpu_ms.append(one.cpu_ms)
         phase.mib.append(self._worker.resident_bytes() / 2**20)
