@@ -61,6 +61,10 @@ PUBLISHED = {"popularity": 0.099, "co-visitation": 0.173, "EASE": 0.181}
 FIFTHS = 5
 WINDOWS = (50, 100, 200, 500, 1_000)
 BY = "bench prequential"
+ANSWERED_S = 600.0
+PATIENT = {"read_your_writes_ms": 60_000}
+"""A slow machine changes how long answers take, and nothing of what they hold: so a late one is not lost, and
+each request waits for its user's clicks."""
 
 Pause = Callable[[], Awaitable[None]]
 
@@ -104,7 +108,7 @@ def prequential_command(
         shutil.rmtree(store, ignore_errors=True)
         if release is not None:
             asyncio.run(promote(settings, store, release, by=BY))
-        values = same_topics(settings, policy=policy, release_store=str(store.absolute()))
+        values = same_topics(settings, policy=policy, release_store=str(store.absolute()), **PATIENT)
         with WorkerProcess(values, log=log) as worker:
             worker.wait_ready()
             trainings = Trainings(settings, worker, folder, store, seed=seed, say=say)
@@ -288,7 +292,7 @@ class Replay:
     async def _ask(self, request: Request, item_id: str, like: int) -> None:
         result = self.result
         try:
-            answer = await self._client.ask(request)
+            answer = await self._client.ask(request, timeout_s=ANSWERED_S)
         except TimeoutError:
             result.lost += 1
             result.hits[like] = False

@@ -6,7 +6,7 @@ import pytest
 
 from model_core.data.datasets import Dataset, Interactions, Item
 from streams.bench.prequential import Replay, Run, figures
-from streams.client import Answer
+from streams.client import ANSWER_TIMEOUT_S, Answer
 from streams.events import SlateItem
 
 
@@ -21,19 +21,23 @@ def interactions(n: int, *, n_users: int, seed: int = 0) -> Interactions:
 
 
 class Recorder:
-    """Answers every request with item "3" after a random number of turns, and keeps what came when."""
+    """Answers every request with item "3" after a random number of turns, and keeps what came when.
 
-    def __init__(self, *, lose=()):
+    takes_s : how long an answer is said to take, for who waits less
+    """
+
+    def __init__(self, *, lose=(), takes_s=0.0):
         self.log = []
         self.lose = set(lose)
+        self.takes_s = takes_s
         self.in_flight = self.most = 0
         self._rng = np.random.default_rng(1)
 
-    async def ask(self, request):
+    async def ask(self, request, *, timeout_s=ANSWER_TIMEOUT_S):
         self.log.append(("ask", request.user_id, request.timestamp_ms))
         for _ in range(int(self._rng.integers(6))):
             await asyncio.sleep(0)
-        if request.request_id in self.lose:
+        if request.request_id in self.lose or self.takes_s > timeout_s:
             raise TimeoutError
         recommendation = SimpleNamespace(
             slate=[SlateItem("3", 0, 0.0, 1.0)], fallback=None, model_version="v7"
@@ -48,8 +52,8 @@ class Recorder:
         self.log.append((click.action, click.user_id, click.timestamp_ms))
 
 
-async def replay(events: Interactions, *, depth: int, lose=()) -> tuple[Recorder, Run]:
-    recorder = Recorder(lose=lose)
+async def replay(events: Interactions, *, depth: int, **of_recorder) -> tuple[Recorder, Run]:
+    recorder = Recorder(**of_recorder)
     run = Replay(recorder, events, k=1, depth=depth)
     await run.run()
     assert run.done == len(events)
@@ -136,3 +140,9 @@ async def test_the_references_are_scored_on_the_same_likes():
     assert 0 <= summary["new"]["listed"] <= 1
     assert summary["hit"]["slatestream"] == pytest.approx(np.mean(later.item_ids[later.ratings >= 4] == "3"))
     assert len(summary["hit_by_fifth"]) == 5
+
+
+async def test_an_answer_after_a_minute_of_a_slow_machine_is_not_lost():
+    _, run = await replay(interactions(300, n_users=5), depth=8, takes_s=60.0)
+    assert run.lost == 0
+    assert any(run.hits.values())
