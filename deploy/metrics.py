@@ -73,6 +73,7 @@ def document() -> str:
         f"| `outcome` of `release_shadowed_total` | {listed(tables.SHADOW_OUTCOMES)} |",
         f"| `outcome` of `trainer_runs_total` | {listed(OUTCOMES)} |",
         f"| `cause` of `trainer_begun_total` | {listed(CAUSES)} |",
+        f"| `state` | {listed(tables.BUDGET_STATES)} |",
         f"| `why` of `items_never_offered` | {listed(tables.NEVER_OFFERED)} |",
         f"| `source` | {listed(tables.LOGGERS)} |",
         f"| `level` | {listed(tables.LEVELS)} |", "",

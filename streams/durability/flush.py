@@ -221,6 +221,8 @@ class Flusher:
             policy += take.add(_take_dropped_arms(shard))
             policy += take.add(_take_parts(shard))
             policy.append((statistics_key(shard.partition), encode_policy_row(shard.policy_row())))
+        if shard.spending is not None:
+            policy += take.add(shard.spending.take())
         groups: list[Group] = [("feedback", feedback), ("policy-state", policy)]
         return [(name, rows) for name, rows in groups if rows]
 

@@ -25,6 +25,7 @@ from streams.state.policy_row import ARM_PREFIX, STATISTICS_PREFIX, PolicyRow, d
 from streams.state.rows import WEIGHTS_PREFIX
 from streams.state.shard import Shard
 from streams.state.shard_factory import ShardFactory
+from streams.state.spending import SPEND_PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,7 @@ class Restorer:
         arms: dict[bytes, bytes] = {}
         weights: tuple[bytes, bytes] | None = None
         logs = b""
+        spent: dict[bytes, bytes] = {}
         async for records in self._read("policy-state", shard.partition, at_once=ROWS_AT_ONCE):
             rows, rest = await asyncio.to_thread(read_covisits, records)
             names = name_covisits(shard.covisits, self._index, rows)
@@ -147,10 +149,16 @@ class Restorer:
                     arms[key] = record.value
                 elif key.startswith(ARM_PREFIX):
                     arms.pop(key, None)
+                elif key.startswith(SPEND_PREFIX) and record.value:
+                    spent[key] = record.value
+                elif key.startswith(SPEND_PREFIX):
+                    spent.pop(key, None)
                 elif key.startswith(WEIGHTS_PREFIX) and record.value and shard.weigher is not None:
                     weights = key, record.value
         if weights is not None and shard.weigher is not None:
             take_over_weights(shard.weigher, shard.partition, *weights)
+        if shard.spending is not None:
+            shard.spending.load(spent.items())
         shard.logs.load(shard.profiles.logs, logs)
         return newest, arms
 
@@ -208,9 +216,15 @@ class Restorer:
                 shard.answered.add(request_id, offset)
             for begin in range(opened, len(records), SLATES_AT_ONCE):
                 some = records[begin : begin + SLATES_AT_ONCE]
+                times = dict(zip(some.offsets.tolist(), some.timestamps.tolist(), strict=True))
                 for offset, served in await asyncio.to_thread(decoded_slates, some):
                     shard.answered.add(served.request_id, offset)
                     reopen(shard, served, offset, closed_ms=row.closed_ms)
+                    if shard.spending is not None:  # of a preview, too: the record does not tell
+                        shard.spending.count_slate(
+                            (item.item_id for item in served.slate), time_ms=times[offset],
+                            offset=shard.logs.of("recommendations") + offset,
+                        )  # fmt: skip
         if unread:
             # Requests come again from the oldest on, and must not take the places of the newest.
             shard.again_before = self._inputs.end_offset("requests", shard.partition)

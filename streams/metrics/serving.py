@@ -1,6 +1,6 @@
 """Metrics of the slates that a worker makes, and of HTTP."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from streams.metrics.registry import Addable, Registered, observe_all, unknown
-from streams.metrics.tables import ANSWER, BATCH, FALLBACKS, ROUTES, STAGES, policy_label
+from streams.metrics.tables import ANSWER, BATCH, BUDGET_STATES, FALLBACKS, ROUTES, STAGES, policy_label
 
 MAX_SERIES = 64  # of slates, whose labels are not looked up again
 
@@ -61,6 +61,20 @@ class Serving(Registered):
             "own_clicks_missed",
             "Requests that went on without the clicks before them, as read_your_writes_ms had passed.",
         )
+        budgets = self.gauge(
+            "budget_items",
+            "Items with a budget for a day: in every request (open), in some (paced), spent, or in none as "
+            "their budget is no number (bad).",
+            ("state",),
+        )
+        self._budget_items = {state: budgets.labels(state) for state in BUDGET_STATES}
+        self._budget_spent = self.gauge("budget_spent_ratio", "Share of today's budgets that is spent.")
+        self._budget_overspent = self.gauge(
+            "budget_overspent_ratio", "What was spent today beyond items' budgets, as a share of all of them."
+        )
+        self._budget_elapsed = self.gauge(
+            "budget_elapsed_ratio", "Share of the budgets' day that is over; 0 where items have none."
+        )
         http = self.counter("http_requests", "HTTP requests answered.", ("route", "status"))
         self._http = {
             (route, status): http.labels(route, str(status))
@@ -82,6 +96,16 @@ class Serving(Registered):
             if len(self._series) < MAX_SERIES:
                 self._series[policy, fallback] = series
         series.inc(n)
+
+    def set_budgets(
+        self, *, items: Mapping[str, int], spent: float, overspent: float, elapsed: float
+    ) -> None:
+        """Set how items' budgets stand; items are by state, one of `BUDGET_STATES`."""
+        for state, gauge in self._budget_items.items():
+            gauge.set(items.get(state, 0))
+        self._budget_spent.set(spent)
+        self._budget_overspent.set(overspent)
+        self._budget_elapsed.set(elapsed)
 
     def count_http(self, route: str, status: int, seconds: float) -> None:
         """Add an answered HTTP request; a route that is not one of `ROUTES` is "other"."""

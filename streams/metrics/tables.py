@@ -33,6 +33,8 @@ RESTORED = ("user-state", "policy-state", "recommendations", "clicks")
 CANARY_OUTCOMES = ("promoted", "rolled_back")
 SHADOW_OUTCOMES = ("answered", "skipped", "error")
 FALLBACKS = ("none", "no_release", "no_candidates", "all_seen", "overloaded", "other")
+BUDGET_STATES = ("open", "paced", "spent", "bad")
+"""How an item's budget stands: see `streams.state.budgets.State`."""
 REWARD_OUTCOMES = tuple(outcome.value for outcome in Outcome)
 POLICIES = (*policies.REGISTRY, "apprentice", "interleaved", "none", "other")
 POSITIONS = 20  # told apart; later ones are counted as the last

@@ -82,12 +82,15 @@ class AllowedRows:
         self._index = index
         self._prerequisites = prerequisites
 
-    def of(self, wanted: Wanted, n: int, *, fallback: str | None) -> Allowed:
+    def of(
+        self, wanted: Wanted, n: int, *, fallback: str | None, held: Sequence[Rows] | None = None
+    ) -> Allowed:
         """Return what each request may be given of the first n rows.
 
         Parameters
         ----------
         fallback : of slates with nothing else wrong
+        held : for each request the rows that sit it out, so that their budgets last
         """
         eligible, late = self._eligible(wanted, n)
         eligible, locked = self._unlocked(wanted, eligible)
@@ -95,6 +98,8 @@ class AllowedRows:
             [late[b], locked[b], wanted.people.stated[b].blocked, self._excluded(request)]
             for b, request in enumerate(wanted.requests)
         ]
+        for lists, rows in zip(gone, held or (), strict=held is not None):
+            lists.append(rows)
         denied = _eligible_rows(eligible, gone)
         unseen = _eligible_rows(eligible, [[rows] for rows in wanted.people.seen], denied)
         limited = [

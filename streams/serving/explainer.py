@@ -1,6 +1,7 @@
 """Explanations of scores, made by the worker that owns the user, between the batches that it serves."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -292,13 +293,24 @@ class Explainer:
                     yield self._of_item(name, subject, row, value * share, error * abs(share))
 
     def _not_yet(self, subject: _Subject) -> str | None:
-        """Say what the item requires that the user has not done."""
+        """Say what the item requires that the user has not done, or how it is paced."""
         if not subject.needs:
-            return None
+            return self._paced(subject.row)
         named = [self._shared.title(item) or item for item in subject.needs[:NAMED]]
         more = len(subject.needs) - len(named)
         told = f"not yet: needs {', '.join(named)}" + (f" and {more} more" if more else "")
         return told if subject.never is None else f"{told}; never offered: {NEVER[subject.never]}"
+
+    def _paced(self, row: int) -> str | None:
+        """Say why an item with a budget is not in every slate."""
+        budgets = self._shared.budgets
+        if budgets is None or (rate := budgets.rate(row)) >= 1 or (spent := budgets.spent_share(row)) is None:
+            return None
+        if math.isnan(spent):
+            return "not offered: its budget or price is not one number"
+        if spent >= 1:
+            return "not today: its budget is spent"
+        return f"in {rate:.0%} of slates, as its budget is paced: {spent:.0%} is spent"
 
     def _of_item(self, kind: str, subject: _Subject, row: int, value: float, error: float) -> Contribution:
         item_id = self._shared.index.ids[row]

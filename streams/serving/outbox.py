@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from streams.kafka.publisher import BATCH_BYTES
 from streams.kafka.topics import TOPICS
 from streams.metrics import Metrics
 from streams.state.shard import Shard
+from streams.state.spending import Spending
 
 OWNED_POLL_S = 0.02
 # What is told of a slate when it closes repeats its record, and adds rewards and actions.
@@ -32,10 +33,14 @@ class SlateTooLarge(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A slate on its way out, and who waits for it; features are None where nothing is learned from it."""
+    """A slate on its way out, and who waits for it; features are None where nothing is learned from it.
+
+    spends_ms : when its items spend of their budgets, in Unix ms; None if they do not
+    """
 
     record: Recommendation
     features: NDArray[np.float32] | None
+    spends_ms: int | None
     received: float
     began: float
     key: bytes
@@ -92,6 +97,7 @@ class Outbox:
         features: NDArray[np.float32] | None,
         *,
         received: float,
+        spends_ms: int | None = None,
     ) -> None:
         """Publish a slate and count its impressions; return once the broker has confirmed it.
 
@@ -99,6 +105,7 @@ class Outbox:
         ----------
         features : (len(slate), F) float32; None for a slate that nothing is learned from
         received : Unix seconds at which the request entered
+        spends_ms : see `Ready`
 
         Raises
         ------
@@ -111,6 +118,7 @@ class Outbox:
         ready = Ready(
             record,
             features,
+            spends_ms,
             received,
             time.perf_counter(),
             record.user_id.encode(),
@@ -155,6 +163,8 @@ class Outbox:
                     if one.features is not None
                 ]
             )
+            if shard.spending is not None:
+                _spend(shard, shard.spending, zip(slates, offsets, strict=True))
             self._count(slates)
         except MessageSizeTooLargeError:  # one of them is, or all together are
             for one in slates:
@@ -209,6 +219,14 @@ class Outbox:
         for one in slates:
             if one.record.experiment is not None:
                 metrics.count_exposure(one.record.experiment, one.record.variant)
+
+
+def _spend(shard: Shard, spending: Spending, published: Iterable[tuple[Ready, int]]) -> None:
+    base = shard.logs.of("recommendations")
+    for one, offset in published:
+        if one.spends_ms is not None:
+            items = (item.item_id for item in one.record.slate)
+            spending.count_slate(items, time_ms=one.spends_ms, offset=base + offset)
 
 
 def _cut(slates: Sequence[Ready]) -> Iterator[list[Ready]]:

@@ -121,6 +121,8 @@ class PopularSlates:
         gone = [people.seen[0], people.stated[0].blocked, index.known_rows(request.exclude)]
         permitted = self._eligibility.open(rows, request.timestamp_ms)
         permitted &= self._shared.prerequisites.permits(rows, people.pasts)
+        if self._shared.budgets is not None:
+            permitted &= self._shared.budgets.permits(rows, request.request_id)
         permitted &= ~is_among(rows, np.unique(np.concatenate(gone)))
         only: list[Sequence[NDArray[np.int32]]] = [
             catalogue.postings(relation, values) for relation, values in request.filters.items()

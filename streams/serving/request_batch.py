@@ -170,7 +170,9 @@ class RequestBatches:
         wanted, people = gathered.wanted, gathered.wanted.people
         requests, items = wanted.requests, self._items.vectors
         n = len(items)
-        allowed = self._allowed.of(wanted, n, fallback=self._items.fallback)
+        budgets = self._shared.budgets
+        held = None if budgets is None else budgets.held(request.request_id for request in requests)
+        allowed = self._allowed.of(wanted, n, fallback=self._items.fallback, held=held)
         times_ms = np.array([request.timestamp_ms for request in requests], np.int64)
         seeds = np.array([self._seed(request.request_id) for request in requests], np.uint64)
         described = self._eligibility.described(n)

@@ -322,7 +322,9 @@ class Server:
             shard.learning.open(record, chosen.features)
         features = chosen.features if learned else None
         try:
-            await self._outbox.publish(shard, record, features, received=received)
+            await self._outbox.publish(
+                shard, record, features, received=received, spends_ms=self._spends_ms(request)
+            )
         except Exception:  # it is not out
             shard.learning.withdraw(record.request_id)
             raise
@@ -341,8 +343,12 @@ class Server:
         await self._outbox.sure_of(shard)
         depth = self._lanes.release.signals.depth
         record = self._popular.slate(request, shard, received=received, depth=depth)
-        await self._outbox.publish(shard, record, None, received=received)
+        await self._outbox.publish(shard, record, None, received=received, spends_ms=self._spends_ms(request))
         return record
+
+    def _spends_ms(self, request: Request) -> int | None:
+        """When a slate that is published now spends of budgets: a preview does not."""
+        return None if request.preview else int(self._clock.time() * 1000)
 
     def _took(self, requests: int, seconds: float) -> None:
         """Learn how long a batch has taken."""

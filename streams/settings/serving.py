@@ -1,9 +1,11 @@
 """Settings of the release that serves, and of how requests are answered."""
 
+from datetime import UTC, tzinfo
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from streams.events import MAX_SLATE
 from streams.settings.rules import Positive
@@ -58,6 +60,47 @@ class ServingSettings(BaseModel):
         description="Attribute of an item whose values are the ids of items that come first, e.g. requires: "
         "a user is offered the item once they have done all of them (`done_actions`). Unset, no item waits.",
     )
+    budget_attribute: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="Attribute of an item whose value is its budget for a day, e.g. daily_budget: it is "
+        "spent evenly over the day, and then the item is not offered until the next. Unset, none has one.",
+    )
+    budget_price_attribute: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="Attribute whose value is what one slate or action costs; unset, each costs 1."
+    )
+    budget_spent_by: str | None = Field(
+        None, description="Action on an item that spends of its budget; unset, each slate with the item does."
+    )
+    budget_time_zone: str = Field(
+        "UTC", description="Where the day of budgets begins at midnight, e.g. Europe/Berlin."
+    )
     read_your_writes_ms: Annotated[int, Field(ge=0, le=60_000)] = Field(
         1_000, description="How long a request may wait for its user's clicks acknowledged before it."
     )
+
+    @property
+    def budget_zone(self) -> tzinfo:
+        """Time zone of `budget_time_zone`."""
+        return _zone(self.budget_time_zone)
+
+    @field_validator("budget_time_zone")
+    @classmethod
+    def _check_time_zone(cls, name: str) -> str:
+        try:
+            _zone(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(
+                f"budget_time_zone must be a time zone that this machine knows, got {name!r}"
+            ) from None
+        return name
+
+    @model_validator(mode="after")
+    def _check_budgets(self) -> Self:
+        for name in ("budget_price_attribute", "budget_spent_by"):
+            if getattr(self, name) is not None and self.budget_attribute is None:
+                raise ValueError(f"{name} is of budgets: set budget_attribute, too")
+        return self
+
+
+def _zone(name: str) -> tzinfo:
+    return UTC if name == "UTC" else ZoneInfo(name)  # which needs files that not every machine has

@@ -66,6 +66,10 @@ class Settings(
             unknown = set(getattr(self, name) or ()) - self.actions.keys()
             if unknown:
                 raise ValueError(f"{name} names {sorted(unknown)}, which `actions` does not define")
+        if self.budget_spent_by is not None and self.budget_spent_by not in self.actions:
+            raise ValueError(
+                f"budget_spent_by names {self.budget_spent_by!r}, which `actions` does not define"
+            )
         return self
 
     @model_validator(mode="after")

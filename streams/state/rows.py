@@ -9,6 +9,8 @@ r"""Rows of the compacted state topics: their keys and their schemas.
 | user-state | \xff `quarantine` hash | `Quarantined`: which clicks of a user count for nobody else |
 | policy-state | `covisit` \0 partition item key | `CoVisits`: neighbours, popularity and times of an item |
 | policy-state | `weights` \0 partition | `SignalWeights`: what was learned online of the signals |
+| policy-state | `spend` \0 partition | `spending.SpentThrough`: what the partition's counts of budgets have |
+| policy-state | `spend` \0 partition item key | `spending.Spent`: what an item has spent today |
 | item-state | item_id | `ItemState` |
 
 Values are msgpack arrays that begin with a schema version; fields may only be added, at the end. Columns

@@ -24,6 +24,7 @@ from streams.state.policy_row import PolicyRow
 from streams.state.profiles import Profiles
 from streams.state.release_statistics import ReleaseStatistics
 from streams.state.slate_learning import SlateLearning
+from streams.state.spending import Spending
 from streams.state.watermark import Watermark
 
 # Clicks folded between two looks at who else wants the state: one or two milliseconds of its users, and a few
@@ -58,7 +59,7 @@ class Shard:
     them. dropped: the partition is another worker's by now, or will be restored anew. dropped_items: keys of
     items whose rows on the changelog are to be deleted. weigher learns from clicks, before they are counted,
     what signals count, where no release says it. counting has the rows of the items of the clicks that are
-    being counted.
+    being counted. spending counts what items with a budget spend; None where they have none.
 
     again_before: requests before this offset may have been answered before: the group does not say which.
     folded_before: clicks before this offset may be in what an earlier owner wrote, and not in all of it.
@@ -91,6 +92,7 @@ class Shard:
     items_lock: FairLock = field(default_factory=FairLock)
     weigher: Weigher | None = None
     counting: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    spending: Spending | None = None
 
     def fold(
         self, columns: ClickColumns, index: ItemIndex, positive: frozenset[str], metrics: Metrics
@@ -151,6 +153,8 @@ class Shard:
         """Reward the slates of users whose clicks have been counted, and move on to the last of these."""
         self.counting = self.counting[:0]
         self.learning.reward(columns, outcomes, positive, metrics)
+        if self.spending is not None:
+            self.spending.count_clicks(columns, outcomes)
         if len(columns):
             newest = int(np.minimum(columns.times, columns.broker_times).max())
             self.watermark.see(newest, newest)
@@ -223,10 +227,13 @@ class Shard:
         if self.covisits.n_items:
             clicks.append(int(self.covisits.applied.max()))
         stated = [one.offset for one in self.profiles.stated.values()]
+        slates = [self.learning.recommended_offset]
+        if self.spending is not None:
+            (slates if self.spending.by_slates else clicks).append(self.spending.offset)
         return {
             "clicks": max(clicks),
             "users": max([-1, *stated, *(one.users_offset for one in erased)]),
-            "recommendations": self.learning.recommended_offset,
+            "recommendations": max(slates),
         }
 
     def mark_items(self, out: NDArray[np.bool_]) -> None:

@@ -20,6 +20,7 @@ from streams.state.profiles import Profiles
 from streams.state.release_statistics import ReleaseStatistics
 from streams.state.shard import Shard
 from streams.state.slate_learning import SlateLearning
+from streams.state.spending import Spending
 
 
 class ShardFactory:
@@ -34,6 +35,7 @@ class ShardFactory:
     ----------
     spaces : what slates of any release teach
     weigher : what the shards' clicks teach, None where a release says what signals count
+    spending : makes the counts of a partition's budgets, None where items have none
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class ShardFactory:
         self._serving = serving
         self._signals = signals
         self.weigher: Weigher | None = None
+        self.spending: Callable[[int], Spending] | None = None
         given = 0.0 if settings.position_bias == "learned" else settings.position_bias
         self.examination: NDArray[np.float64] = power_law(given, MAX_SLATE)
 
@@ -86,6 +89,7 @@ class ShardFactory:
             logs=logs,
             answered=RecentIds(settings.answered_requests),
             weigher=self.weigher,
+            spending=None if self.spending is None else self.spending(partition),
         )
 
     def covisits(self) -> CoVisitation:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from model_core.signals.co_visitation import CoVisitation
+from streams.state.budgets import Budgets
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
 from streams.state.prerequisites import Prerequisites
@@ -13,12 +14,14 @@ from streams.state.prerequisites import Prerequisites
 class SharedState:
     """The items, and what all users together say of them.
 
-    covisits has the counts of each partition; those of an owned partition are its shard's own.
+    covisits has the counts of each partition; those of an owned partition are its shard's own. budgets is
+    None where items have none.
     """
 
     index: ItemIndex
     catalogue: Catalogue
     prerequisites: Prerequisites
+    budgets: Budgets | None = None
     covisits: dict[int, CoVisitation] = field(default_factory=dict)
 
     @property

@@ -45,6 +45,7 @@ from streams.serving.server import Server
 from streams.serving.shadowing import Shadowing
 from streams.serving.slate_quota import SlateQuota
 from streams.settings import Settings
+from streams.state.budgets import Budgets
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
 from streams.state.prerequisites import Prerequisites
@@ -97,6 +98,7 @@ class Parts:
     lists: Lists
     ranking: RankingInputs
     folding: ThreadPoolExecutor
+    clock: Clock
 
 
 def assemble(
@@ -172,6 +174,7 @@ def assemble(
         ranking=RankingInputs(shared, lanes, clock),
         # The event loop has little to do while these fold: it waits for them.
         folding=ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="folding"),
+        clock=clock,
     )  # fmt: skip
 
 
@@ -188,14 +191,29 @@ def _state(
     )
     shared = SharedState(
         index, catalogue,
-        Prerequisites(
+        prerequisites=Prerequisites(
             catalogue, index, settings.prerequisites_attribute, _flags(settings, settings.actions_done)
         ),
-        {p: factory.covisits() for p in range(settings.partitions)},
+        budgets=_budgets(settings, catalogue, index),
+        covisits={p: factory.covisits() for p in range(settings.partitions)},
     )  # fmt: skip
+    if shared.budgets is not None:
+        factory.spending = shared.budgets.spending
     if isinstance(scorer, BaselineScorer):
         factory.weigher = Weigher(lambda: shared.parts, signals)
     return shared, eligibility, lanes, factory
+
+
+def _budgets(settings: Settings, catalogue: Catalogue, index: ItemIndex) -> Budgets | None:
+    if settings.budget_attribute is None:
+        return None
+    by = settings.budget_spent_by
+    return Budgets(
+        catalogue, index, attribute=settings.budget_attribute,
+        price_attribute=settings.budget_price_attribute, spent_by=by or "",
+        code=-1 if by is None else list(settings.actions).index(by),
+        zone=settings.budget_zone, partitions=settings.partitions, seed=settings.seed,
+    )  # fmt: skip
 
 
 def _owned(

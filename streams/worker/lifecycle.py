@@ -36,6 +36,7 @@ DRAIN_TIMEOUT_S = 10.0
 LAG_INTERVAL_S = 1.0
 SUSPECTS_INTERVAL_S = 10.0
 DEAD_ENDS_INTERVAL_S = 10.0
+PACE_INTERVAL_S = 0.5
 SHARES_INTERVAL_S = 2.0
 READY_INTERVAL_S = 0.5
 ERASURE_BYTES = 300  # that one mark takes, about
@@ -81,6 +82,7 @@ class Lifecycle:
             asyncio.create_task(self._every(SWEEP_INTERVAL_S, self._sweep)),
             asyncio.create_task(self._every(SUSPECTS_INTERVAL_S, self._look_for_suspects)),
             asyncio.create_task(self._every(DEAD_ENDS_INTERVAL_S, parts.dead_ends.look)),
+            asyncio.create_task(self._every(PACE_INTERVAL_S, self.pace)),
             asyncio.create_task(self._every(SHARES_INTERVAL_S, parts.erased_shares.sweep)),
             asyncio.create_task(self._every(LOOK_INTERVAL_S, parts.watch.look)),
             asyncio.create_task(self._every(LAG_INTERVAL_S, self._measure_lag)),
@@ -160,6 +162,12 @@ class Lifecycle:
         # What has been read only now may have been counted before, in what policies have learned.
         if self._parts.partitions.is_ready():
             await self._parts.suspects.sweep()
+
+    async def pace(self) -> None:
+        """Let items with a budget take part in as many requests as their spending allows."""
+        parts = self._parts
+        if (budgets := parts.shared.budgets) is not None:
+            budgets.pace(int(parts.clock.time() * 1000), known=not parts.partitions.incomplete())
 
     async def _decide(self) -> None:
         if self._parts.decider is not None:
@@ -267,6 +275,8 @@ class Lifecycle:
         metrics.pending_slates_bytes.set(sum(shard.slates.nbytes for shard in shards))
         metrics.slates_given_up.set(sum(shard.slates.evicted for shard in shards))
         metrics.waiting_requests.set(parts.server.in_flight)
+        if (budgets := parts.shared.budgets) is not None:
+            metrics.set_budgets(**budgets.totals(int(parts.clock.time() * 1000))._asdict())
         metrics.broker_reachable.set(parts.inputs.owned)
         parts.partitions.is_ready()  # which sets its gauge
         return await asyncio.to_thread(metrics.render)  # it takes longer than the loop may be held

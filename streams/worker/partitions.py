@@ -160,6 +160,8 @@ class Partitions:
         shard = await self._restore_shard(partition)
         self._lanes.serve_from(shard)  # another release may have begun to serve meanwhile
         self._shared.covisits[partition] = shard.covisits
+        if self._shared.budgets is not None and shard.spending is not None:
+            self._shared.budgets.place(partition, shard.spending)
         for lane in self._lanes:
             lane.learner.drop(partition)
         seconds = time.perf_counter() - started

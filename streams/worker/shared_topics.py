@@ -14,6 +14,7 @@ from streams.serving.eligibility import Eligibility
 from streams.serving.lane import Lanes
 from streams.settings import Settings
 from streams.state.shared import SharedState
+from streams.state.spending import SPEND_PREFIX
 from streams.worker.neighbours import MEMBER_PREFIX, Neighbours, member_key
 from streams.worker.unreadable import Unreadable
 
@@ -149,6 +150,8 @@ class SharedTopics:
         changed = self._shared.catalogue.apply(records)
         self._metrics.count_events("item-state", "accepted", len(records))
         self._shared.prerequisites.changed(changed)  # before anybody may be offered the items
+        if self._shared.budgets is not None:
+            self._shared.budgets.changed(changed)
         self._eligibility.changed(changed)
         for lane in self._lanes:
             lane.items.refresh(changed)
@@ -175,6 +178,9 @@ class SharedTopics:
                 self._neighbours.met(partition, record.value, here=self.url)
             elif partition in self._owned:
                 continue
+            elif key.startswith(SPEND_PREFIX):
+                if self._shared.budgets is not None:
+                    self._shared.budgets.on_row(partition, key, record.value)
             else:
                 for lane in self._lanes:
                     lane.learner.on_row(partition, key, record.value)

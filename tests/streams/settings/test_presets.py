@@ -81,6 +81,31 @@ async def test_with_the_preset_for_learning_a_lesson_waits_for_those_before_it()
         assert await served() == {"statistics"}
 
 
+async def test_with_the_preset_for_advertising_a_budget_of_clicks_is_kept_to():
+    settings = load_settings(presets()["advertising"], text_encoder="none", partitions=1)
+    clock = HandClock(1_764_547_200_000 + 86_400_000 - 60_000)  # a minute before midnight
+    log = MemoryLog.of(settings, clock)
+    events = MemoryEvents(settings, log, clock)
+
+    async def served():
+        request = events.request("u")
+        await worker.life.pace()
+        await worker.deliver()
+        (slate,) = [one for one in events.recommendations() if one.request_id == request]
+        return {item.item_id for item in slate.slate}
+
+    async with MemoryWorker(settings, log, clock, BaselineScorer()) as worker:
+        events.content("ad", attributes={"daily_budget": ["2"]})
+        events.content("house ad")
+        await worker.deliver()
+        assert await served() == {"ad", "house ad"}
+        events.click("u", "ad", "impression")
+        for _ in range(2):
+            events.click("v", "ad", "click")
+        await worker.deliver()
+        assert await served() == {"house ad"}
+
+
 def test_init_writes_a_preset_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["init", "--preset", "music"])

@@ -1,0 +1,1 @@
+"""Spends budgets evenly over a day. Imports nothing but NumPy."""
