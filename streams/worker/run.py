@@ -33,7 +33,7 @@ async def run_worker(settings: Settings, *, beside: Beside | None = None) -> int
     except Exception as error:
         if not await end_the_rest():
             log.critical("stopped by an error: %s", error)
-            _leave(1)
+            _leave(_code_of(error))
         raise
     if not await end_the_rest():
         _leave(code)
@@ -69,7 +69,7 @@ async def _run(settings: Settings, beside: Beside | None) -> int:
                 "not stopped within %.0f s; what was not committed will be read again", timeout_s,
                 exc_info=app.crash_reason,
             )  # fmt: skip
-            _leave(1)
+            _leave(_code_of(app.crash_reason))
         stopping.result()
     finally:
         await app.stop_http()
@@ -103,6 +103,11 @@ async def end_the_rest() -> bool:
     if not threads.done():
         log.warning("a thread still waits for something; it is left")
     return threads.done() and not left
+
+
+def _code_of(error: BaseException | None) -> int:
+    """Return the exit code of a worker that an error ends, as the command would."""
+    return error.exit_code if isinstance(error, SlatestreamError) else 1
 
 
 def _leave(code: int) -> NoReturn:

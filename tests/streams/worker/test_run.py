@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from aiokafka.errors import KafkaError
 
+from streams.errors import UnreachableError
 from streams.kafka import closing
 from streams.settings import Settings
 from streams.worker import run
@@ -55,10 +56,31 @@ def test_a_thread_that_waits_is_not_waited_for() -> None:
     assert not asyncio.run(main())
 
 
+@pytest.mark.usefixtures("no_patience")
+async def test_a_worker_that_nobody_answers_ends_with_its_code_whatever_thread_still_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = threading.Event()
+
+    async def asks_in_vain(*_: object) -> int:
+        asyncio.get_running_loop().run_in_executor(None, answered.wait)
+        raise UnreachableError("no broker")
+
+    def leave(code: int) -> None:
+        answered.set()
+        raise SystemExit(code)
+
+    monkeypatch.setattr(run, "_run", asks_in_vain)
+    monkeypatch.setattr(run, "_leave", leave)
+    with pytest.raises(SystemExit, match=str(UnreachableError.exit_code)):
+        await run.run_worker(Settings())
+
+
 class Crashed:
     """An application that crashes at its start, and waits in vain while it is stopped."""
 
-    def __init__(self) -> None:
+    def __init__(self, reason: BaseException) -> None:
+        self.reason = reason
         self.parts = SimpleNamespace(
             partitions=SimpleNamespace(begin_to_stop=lambda: self.said.append("begun"))
         )
@@ -67,7 +89,7 @@ class Crashed:
         self._crashed = asyncio.Event()
 
     async def start(self) -> None:
-        self.crash_reason = KafkaError("no right to Read")
+        self.crash_reason = self.reason
         self._crashed.set()
 
     async def stop(self) -> None:
@@ -78,10 +100,11 @@ class Crashed:
         """Nothing answers."""
 
 
+@pytest.mark.parametrize("error", [KafkaError, UnreachableError])
 async def test_a_worker_that_crashed_is_not_ready_at_once_and_ends_soon_whatever_it_waits_for(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = Crashed()
+    app = Crashed(error("no right to Read"))
 
     def leave(code: int) -> None:
         app.said.append(code)
@@ -94,7 +117,7 @@ async def test_a_worker_that_crashed_is_not_ready_at_once_and_ends_soon_whatever
     monkeypatch.setattr(run, "_leave", leave)
     with pytest.raises(SystemExit):
         await run._run(Settings(), None)
-    assert app.said == ["begun", "stop", 1]
+    assert app.said == ["begun", "stop", getattr(error, "exit_code", 1)]
     assert "not stopped within 0 s" in caplog.text
     assert "no right to Read" in caplog.text
 
