@@ -19,6 +19,7 @@ MAX_ID_LENGTH = 512
 MAX_DEPTH = 32
 """Of what a context nests: whoever writes it again must not be the one who runs out of stack."""
 MAX_SLATE = 200  # as deep as retrieval goes
+MAX_FRIENDS = 1_000
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH)]
 MAX_COUNT = 2**31 - 1
@@ -88,12 +89,16 @@ class Content(msgspec.Struct, frozen=True):
 
 
 class UserUpdate(msgspec.Struct, frozen=True):
-    """`users`, keyed by user_id: what a user states. A null value erases the user."""
+    """`users`, keyed by user_id: what a user states. A null value erases the user.
+
+    friends are the users whose likes this user may be shown: it says nothing of what they are shown.
+    """
 
     user_id: Id
     attributes: dict[str, str] = {}
     preferences: list[Id] = []  # entities the user says they like
     blocked_items: list[Id] = []
+    friends: Annotated[list[Id], msgspec.Meta(max_length=MAX_FRIENDS)] = []
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -59,6 +59,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "year": ("releaseyear", "year", "udgivelsesar", "ar", "jahr", "jaar", "annee"),
     "preferences": ("preferences", "interests"),
     "blocked_items": ("blockeditems",),
+    "friends": ("friends", "friendids", "follows", "following", "followees"),
 }  # fmt: skip
 """As `folded` writes them; of ids also without what says that they are ids."""
 RELATIONS = {

@@ -7,6 +7,9 @@ the key can tell whose they are, nor test a guess.
 import base64
 import hmac
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from streams.errors import ConfigurationError
 
@@ -38,6 +41,13 @@ class Pseudonyms:
         """Return the pseudonym of a user."""
         digest = hmac.digest(self._key, user_id.encode(), "sha256")[:HASH_BYTES]
         return f"{self.key_id}-{base64.b32encode(digest).decode().lower()}"
+
+    def in_event(self, event: Any) -> Any:
+        """Return an event with pseudonyms for its `user_id` and, where it names any, for `friends`."""
+        named: dict[str, Any] = {"user_id": self.of(event.user_id)}
+        if friends := getattr(event, "friends", None):
+            named["friends"] = [self.of(friend) for friend in friends]
+        return msgspec.structs.replace(event, **named)
 
 
 def pseudonyms_of(key_file: Path | None) -> Pseudonyms | None:

@@ -52,7 +52,7 @@ RECEIVED = {
     "users": Message(
         events.UserUpdate,
         "user_id",
-        events.UserUpdate("u1", {"country": "no"}, ["Sci-Fi"], ["i9"]),
+        events.UserUpdate("u1", {"country": "no"}, ["Sci-Fi"], ["i9"], ["u7"]),
         tombstone="erases the user",
     ),
     "requests": Message(

@@ -113,6 +113,7 @@ class UserState(msgspec.Struct, frozen=True):
     kept, the newest first. affinities are entities of the items of the history, each event weighing what its
     action does, and half as much where it is `affinity_half_life_ms` older than the latest. quarantined says
     that what the user does now counts for nobody else; suspicion how much the user looks as if it should not.
+    friends counts those whom the user has named as such.
     """
 
     user_id: str
@@ -127,6 +128,7 @@ class UserState(msgspec.Struct, frozen=True):
     clicks_offset: int
     quarantined: bool = False
     suspicion: float = 0.0
+    friends: int = 0
 
 
 class ItemState(msgspec.Struct, frozen=True):

@@ -120,6 +120,7 @@ def show_user(answer: UserState, rows: int, console: Console) -> None:
     facts += [("quarantine", "what this user does counts for nobody else")] if answer.quarantined else []
     facts += [("suspicion", f"{answer.suspicion:.2f}")] if answer.suspicion >= 1 else []
     facts += [("blocked", ", ".join(answer.blocked_items))] if answer.blocked_items else []
+    facts += [("friends", f"{answer.friends:,}")] if answer.friends else []
     _print_facts(facts, console)
     history = Table(title="History, the latest to come first", title_justify="left")
     history.add_column("when", no_wrap=True)

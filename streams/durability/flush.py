@@ -14,6 +14,7 @@ from contextlib import aclosing
 from streams.clock import Clock
 from streams.durability.covisit_rows import take_covisits
 from streams.durability.feedback_rows import feedback_rows, responses
+from streams.durability.likes_rows import take_likes
 from streams.durability.profile_rows import take_profiles, take_quarantine
 from streams.durability.weight_rows import weights_row
 from streams.errors import OwnershipLost
@@ -24,6 +25,7 @@ from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.item_index import ItemIndex
 from streams.state.log_bases import LogBases, logs_key
+from streams.state.own_likes import follow_likes
 from streams.state.policy_row import arm_key, encode_policy_row, statistics_key
 from streams.state.rows import Taken, covisit_key
 from streams.state.shard import Shard
@@ -268,6 +270,7 @@ class _Take:
         A piece has about `PIECE_BYTES`.
         """
         yield from _pieces(self._users())
+        yield from _pieces(self._likes())
         if shared or self.shard.profiles.covisits_first:
             yield from _pieces(self._covisits())
 
@@ -284,6 +287,15 @@ class _Take:
             with self.shard.users_lock:
                 rows = self.add(take_profiles(profiles, self._index, most=SLICE))
             yield "user-state", rows
+
+    def _likes(self) -> Iterator[Group]:
+        profiles, lock = self.shard.profiles, self.shard.users_lock
+        with lock:
+            follow_likes(profiles, self._index, profiles.quarantine.take_turned())
+        for _ in range(-(-len(profiles.likes.dirty) // SLICE)):
+            with lock:
+                rows = self.add(take_likes(profiles.likes, self.shard.partition, most=SLICE))
+            yield "policy-state", rows
 
     def _covisits(self) -> Iterator[Group]:
         shard = self.shard

@@ -275,8 +275,9 @@ class Restore:
         user = int(self._profiles.rows_of([row.user_id])[0])
         blocked = self._index.rows_of_keys(joined([row.blocked], "<u8").astype(np.uint64))
         self._profiles.stated[user] = Stated(
-            row.offset, row.attributes, row.preferences, blocked, row.timestamp_ms
-        )
+            row.offset, row.attributes, row.preferences, blocked, row.timestamp_ms,
+            joined([row.friends], "<u8"),
+        )  # fmt: skip
 
     def _rename(self, kept: NDArray[np.int32], moved: NDArray[np.int32], dropped: NDArray[np.int64]) -> None:
         """After a change of `history_limit`, let the next flush move rows to their new keys."""

@@ -10,6 +10,7 @@ from streams.kafka.packed_rows import PackedRows
 from streams.state import profile_kernels as kernels
 from streams.state import rows as changelog
 from streams.state.item_index import ItemIndex
+from streams.state.own_likes import follow_likes
 from streams.state.profiles import Profiles
 from streams.state.rings import CHUNK, OWNER, USED
 from streams.state.rows import ACTIONS_KEY, SCHEMA_VERSION, Actions, Row, Taken, UserStated, stated_key
@@ -33,6 +34,7 @@ def take_profiles(profiles: Profiles, index: ItemIndex, *, most: int | None = No
     tombstones, profiles.tombstones = profiles.tombstones, set()
     rows += [(key, None) for key in sorted(tombstones)]  # first: a key may be written anew
     chunks = profiles.take_chunks(most)
+    follow_likes(profiles, index, profiles.rings.links[chunks, OWNER])
     pack = _packer(profiles, index, chunks)
     stated, profiles.stated.dirty = profiles.stated.dirty, set()
     after = [_stated_row(profiles, user, index) for user in sorted(stated)]
@@ -59,8 +61,9 @@ def _stated_row(profiles: Profiles, user: int, index: ItemIndex) -> Row:
     said, user_id = profiles.stated[user], profiles.ids.text(user)
     blocked = index.keys[said.blocked].astype("<u8").tobytes()
     value = UserStated(
-        SCHEMA_VERSION, user_id, said.offset, said.attributes, said.preferences, blocked, said.timestamp_ms
-    )
+        SCHEMA_VERSION, user_id, said.offset, said.attributes, said.preferences, blocked, said.timestamp_ms,
+        said.friends.astype("<u8").tobytes(),
+    )  # fmt: skip
     return stated_key(user_id), changelog.encode(value)
 
 

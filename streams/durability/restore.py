@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from streams.decoding.records import decode
 from streams.durability.covisit_restore import name_covisits, place_covisits, read_covisits
+from streams.durability.likes_rows import read_likes, settle_likes
 from streams.durability.profile_restore import Restore
 from streams.durability.weight_rows import take_over_weights
 from streams.events import UNDECODABLE, Feedback, Recommendation, decode_click, decode_recommendation
-from streams.kafka.columns import RecordColumns
+from streams.kafka.columns import Record, RecordColumns
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import Log
 from streams.kafka.progress import Progress
@@ -22,7 +23,7 @@ from streams.metrics import Metrics
 from streams.state.item_index import ItemIndex
 from streams.state.log_bases import LOGS_PREFIX
 from streams.state.policy_row import ARM_PREFIX, STATISTICS_PREFIX, PolicyRow, decode_policy_row, is_arm_in
-from streams.state.rows import WEIGHTS_PREFIX
+from streams.state.rows import LIKES_PREFIX, WEIGHTS_PREFIX
 from streams.state.shard import Shard
 from streams.state.shard_factory import ShardFactory
 from streams.state.spending import SPEND_PREFIX
@@ -139,6 +140,7 @@ class Restorer:
             rows, rest = await asyncio.to_thread(read_covisits, records)
             names = name_covisits(shard.covisits, self._index, rows)
             await asyncio.to_thread(place_covisits, shard.covisits, rows, *names)
+            liked: list[Record] = []
             for record in rest:
                 key = record.key or b""
                 if key.startswith(STATISTICS_PREFIX) and record.value is not None:
@@ -153,8 +155,13 @@ class Restorer:
                     spent[key] = record.value
                 elif key.startswith(SPEND_PREFIX):
                     spent.pop(key, None)
+                elif key.startswith(LIKES_PREFIX):
+                    liked.append(record)
                 elif key.startswith(WEIGHTS_PREFIX) and record.value and shard.weigher is not None:
                     weights = key, record.value
+            if liked:
+                shard.profiles.likes.put(*read_likes(liked))
+        await asyncio.to_thread(settle_likes, shard.profiles, self._index)
         if weights is not None and shard.weigher is not None:
             take_over_weights(shard.weigher, shard.partition, *weights)
         if shard.spending is not None:

@@ -18,7 +18,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
         "position", "dwell_ms",
     ),
     "content": ("item_id", "title", "text", "year"),
-    "users": ("user_id", "preferences", "blocked_items"),
+    "users": ("user_id", "preferences", "blocked_items", "friends"),
 }  # fmt: skip
 NEEDED = {"clicks": ("user_id", "item_id"), "content": ("item_id",), "users": ("user_id",)}
 KINDS = ("content", "users", "clicks")

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import xxhash
 
-from streams.events import MAX_ID_LENGTH, Click, Content, UserUpdate, encode
+from streams.events import MAX_FRIENDS, MAX_ID_LENGTH, Click, Content, UserUpdate, encode
 from streams.importing.actions import make_action
 from streams.importing.columns import ColumnPlan
 from streams.importing.faults import AmbiguousDates, FileError, Refused, RowFault
@@ -273,7 +273,7 @@ def _users(plan: ColumnPlan, choices: Choices) -> tuple[ValueMaker, dict[str, st
     at_user = columns.index(plan.fields["user_id"])
     several = {
         name: (columns.index(plan.fields[name]), make_list(list_separator(plan.column(name), blanks=False)))
-        for name in ("preferences", "blocked_items")
+        for name in ("preferences", "blocked_items", "friends")
         if name in plan.fields
     }
     single = [(name, columns.index(column)) for name, column in plan.attributes.items()]
@@ -282,6 +282,10 @@ def _users(plan: ColumnPlan, choices: Choices) -> tuple[ValueMaker, dict[str, st
         user_id = user(values[at_user])
         stated = {name: text[:MAX_TEXT] for name, at in single if (text := as_text(values[at]))}
         named = {name: split(values[at]) for name, (at, split) in several.items()}
+        if len(friends := named.get("friends", ())) > MAX_FRIENDS:
+            raise RowFault("many_friends", f"friends has {len(friends):,} names; at most {MAX_FRIENDS:,}")
+        if friends and choices.pseudonyms is not None:
+            named["friends"] = [choices.pseudonyms.of(friend) for friend in friends]
         return UserUpdate(user_id=user_id, attributes=stated, **named)
 
     return make, told

@@ -24,6 +24,7 @@ WORDS = {
     "json": "no JSON object",
     "no_id": "id missing",
     "long_id": "id too long",
+    "many_friends": "too many friends",
     "odd_id": "id with a NUL in it",
     "time": "time not readable",
     "future": "time ahead of now",

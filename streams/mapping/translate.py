@@ -159,7 +159,7 @@ class Translator:
         except msgspec.ValidationError as error:
             raise self._broken(str(error)) from None
         if self._pseudonyms is not None:
-            made = msgspec.structs.replace(made, **{self._id: self._pseudonyms.of(getattr(made, self._id))})
+            made = self._pseudonyms.in_event(made)
         return [Event(getattr(made, self._id).encode(), encode(made))]
 
     def _broken(self, error: str) -> Fault:

@@ -17,6 +17,7 @@ from streams.api.answers import Contribution, Explanation, Path
 from streams.events import Request
 from streams.items.table import AnyScorer, ItemTable
 from streams.serving.eligibility import Eligibility
+from streams.serving.friends import friends_by_row
 from streams.serving.own_clicks import OwnClicks
 from streams.serving.request_batch import Job, Prepared, RequestBatches
 from streams.settings import Settings
@@ -188,7 +189,7 @@ class Explainer:
         )  # fmt: skip
         ((why,),) = self._slate_reasons.of(
             prepared.people.stated, drawn, items[None], parts=prepared.parts, liked=prepared.liked,
-            popularity=prepared.popularity,
+            popularity=prepared.popularity, friends=friends_by_row(prepared.friends),
         )  # fmt: skip
         reasons, sources = why.reasons, self._sources
         lately = in_last_hour(self._shared.parts, row, int(prepared.times_ms[0]))

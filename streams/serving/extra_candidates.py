@@ -1,4 +1,7 @@
-"""Items that are candidates of a request even if retrieval does not bring them: pinned, boosted, fresh."""
+"""Items that are candidates of a request even if retrieval does not bring them.
+
+They are pinned, boosted, fresh, or liked by friends.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -13,6 +16,7 @@ from online_learning.sampling import mix
 from streams.events import Request
 from streams.items.table import AnyScorer
 from streams.serving.allowed_rows import Allowed
+from streams.serving.friends import FriendsItems
 from streams.settings import Settings
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
@@ -22,7 +26,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """Items that the candidates of a batch must contain: pinned, boosted and fresh ones.
+    """Items that the candidates of a batch must contain: pinned, boosted, fresh and friends' ones.
 
     Attributes
     ----------
@@ -49,7 +53,13 @@ class ExtraCandidates:
         self._catalogue = catalogue
 
     def of(
-        self, requests: Sequence[Request], allowed: Allowed, seeds: NDArray[np.uint64], *, fresh: bool
+        self,
+        requests: Sequence[Request],
+        allowed: Allowed,
+        seeds: NDArray[np.uint64],
+        *,
+        fresh: bool,
+        friends: Sequence[FriendsItems] | None = None,
     ) -> Extras | None:
         """Return what a batch wants; None where it wants nothing.
 
@@ -60,8 +70,9 @@ class ExtraCandidates:
         ----------
         fresh : whether fresh items have positions of their own: then as many as `fresh_candidates` allows
             are wanted, drawn by the request's seed among all that the request may be given
+        friends : for each request what its user's friends liked; their boosts are added to others
         """
-        always = fresh or self._settings.boosts or self._settings.pinned
+        always = fresh or self._settings.boosts or self._settings.pinned or friends is not None
         if not always and not any(request.pinned or request.boosts for request in requests):
             return None
         new = self._published_after(requests, allowed.eligible) if fresh else []
@@ -72,10 +83,12 @@ class ExtraCandidates:
             given = self._settings.boosts | request.boosts
             rows = self._rows(given)
             rows = rows[allowed.permits(b, rows, seen=False)]
-            values = [given[self._index.ids[row]] for row in rows.tolist()]
+            values = np.array([given[self._index.ids[row]] for row in rows.tolist()], np.float32)
+            if friends is not None:
+                rows, values = _with_friends(rows, values, friends[b], allowed, b)
             drawn = self._drawn(new[b], b, allowed, seeds[b]) if fresh else rows[:0]
             pinned.append(top)
-            boosts.append((rows, np.array(values, np.float32)))
+            boosts.append((rows, values))
             wanted.append(np.unique(np.concatenate((top, rows, drawn))))
         return Extras(wanted, pinned, boosts) if any(map(len, wanted)) else None
 
@@ -95,6 +108,16 @@ class ExtraCandidates:
         rows = new[allowed.permits(request, new, seen=False)]
         # By the items' keys: their rows differ between workers.
         return rows[np.argsort(mix(self._index.keys[rows] ^ seed))[: self._settings.fresh_candidates]]
+
+
+def _with_friends(
+    rows: Rows, values: NDArray[np.float32], liked: FriendsItems, allowed: Allowed, request: int
+) -> tuple[Rows, NDArray[np.float32]]:
+    """Return rows and what is added to their utility, with what friends liked among them."""
+    permitted = allowed.permits(request, liked.rows, seen=False)
+    every, places = np.unique(np.concatenate((rows, liked.rows[permitted])), return_inverse=True)
+    given = np.concatenate((values, liked.boosts[permitted]))
+    return every, np.bincount(places, given, minlength=len(every)).astype(np.float32)
 
 
 def score_all(

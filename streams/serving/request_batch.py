@@ -22,6 +22,7 @@ from streams.learning.routes import Route, UserView
 from streams.serving.allowed_rows import Allowed, AllowedRows, Wanted
 from streams.serving.eligibility import Eligibility
 from streams.serving.extra_candidates import ExtraCandidates, Extras
+from streams.serving.friends import Friends, FriendsItems
 from streams.serving.user_entities import stated_entities
 from streams.settings import Settings
 from streams.state.people import People, gather
@@ -59,6 +60,7 @@ class Prepared:
     """A batch as it is scored: arrays only, no state.
 
     parts, liked : what co-visits and EASE are read of
+    friends : of each request what its user's friends liked
     items : (N, dim) float32; popularity : (N,) float32, what the release is told of each item's
     k : (B,) int64; seeds : (B,) uint64; times_ms : (B,) int64
     """
@@ -78,6 +80,7 @@ class Prepared:
     routes: Sequence[Route]
     diverse: bool
     extras: Extras | None
+    friends: Sequence[FriendsItems] | None
 
 
 class RequestBatches:
@@ -113,6 +116,7 @@ class RequestBatches:
         self._sources = sources
         self._allowed = AllowedRows(eligibility, shared.index, shared.prerequisites)
         self._extras = ExtraCandidates(settings, shared.index, shared.catalogue)
+        self._friends = Friends(settings, shared)
         self._counts_as_seen, self._positive = counts_as_seen, positive
         self._clock = clock
         release = scorer.release
@@ -183,6 +187,7 @@ class RequestBatches:
         liked = self._sources.liked(drawn)
         batch = self._score_batch(people, drawn, parts, liked, times_ms, allowed, described)
         fresh = gathered.diverse and self._settings.fresh_share > 0
+        friends = self._friends.of(people.stated, times_ms)
         return Prepared(
             people=people,
             drawn=drawn,
@@ -198,7 +203,8 @@ class RequestBatches:
             times_ms=times_ms,
             routes=gathered.routes,
             diverse=gathered.diverse,
-            extras=self._extras.of(requests, allowed, seeds, fresh=fresh),
+            extras=self._extras.of(requests, allowed, seeds, fresh=fresh, friends=friends),
+            friends=friends,
         )
 
     def _score_batch(

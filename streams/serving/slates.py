@@ -15,6 +15,7 @@ from streams.learning.policy_set import PolicySet
 from streams.learning.routes import choose
 from streams.metrics import Metrics
 from streams.serving.extra_candidates import columns, score_all
+from streams.serving.friends import friends_by_row
 from streams.serving.records import Chosen, chosen_slates, shown
 from streams.serving.request_batch import Gathered, Prepared, RequestBatches
 from streams.serving.rules import RuleColumns
@@ -60,7 +61,7 @@ class SlateMaker:
         slates = shown(scores, selection)
         why = self._reasons.of(
             batch.people.stated, batch.drawn, slates.rows, parts=batch.parts, liked=batch.liked,
-            popularity=batch.popularity,
+            popularity=batch.popularity, friends=friends_by_row(batch.friends),
         )  # fmt: skip
         self._metrics.observe_stages("click_to_slate", _ages(batch.people.pasts, batch.times_ms))
         chosen = chosen_slates(

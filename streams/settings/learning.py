@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from online_learning.policies.options import EpsilonOptions, SoftmaxOptions, ThompsonOptions
 from online_learning.types import PRIOR_PRECISION
-from streams.events import MAX_SLATE
+from streams.events import MAX_FRIENDS, MAX_SLATE
 from streams.settings.rules import Fraction, Positive
 
 
@@ -56,6 +56,18 @@ class LearningSettings(BaseModel):
     )
     boosts: Annotated[dict[str, Annotated[float, Field(ge=-1e6, le=1e6)]], Field(max_length=MAX_SLATE)] = (
         Field({}, description="Item -> what is added to its utility, in units of reward.")
+    )
+    friends_boost: Annotated[float, Field(ge=0, le=1e6)] = Field(
+        0.0,
+        description="What the likes of a user's friends (`friends` in `users`) add to an item's utility at "
+        "most, in units of reward: half of it where one liked it, three quarters where two did. 0: they add "
+        "nothing, and no likes are kept for friends.",
+    )
+    friends_at_least: Annotated[int, Field(ge=1, le=MAX_FRIENDS)] = Field(
+        2, description="Friends who must have liked an item before it is shown for that."
+    )
+    friends_days: Annotated[float, Field(gt=0, le=36_500)] = Field(
+        7.0, description="How long friends' likes say something, by event time; of each, the last 8 likes do."
     )
     fresh_ms: Positive = Field(7 * 86_400_000, description="How long after published_ms an item is fresh.")
     exploration: Annotated[float, Field(ge=0)] = Field(

@@ -1,7 +1,10 @@
 """Compiled loops that read users' events, see `rings`."""
 
 import numba
+import numpy as np
+from numpy.typing import NDArray
 
+from streams.state.pairing_kernels import is_held
 from streams.state.rings import (
     ACTION,
     ACTION_BITS,
@@ -97,3 +100,45 @@ def latest(r: Rings, user: int, chosen: Flags, out: Ints) -> int:
             chunk = links[chunk, PREV]
             position = CHUNK - 1
     return found
+
+
+@njit
+def liked(r: Rings, users: Rows, stances: NDArray[np.int8], held: Ints, items: Rows, times: Ints) -> None:
+    """Write the items that users liked last, the newest first, and when: (n, L) arrays that hold 0.
+
+    An item is written once, and none that its user has spoken against since. Events in a span of `held` (see
+    `pairing_kernels.is_held`) do not count, and nothing does of a user of whom such a span has no end.
+
+    stances : (n_actions,) 1 of actions that are a like, -1 of such as speak against an item, else 0
+    """
+    forever = np.iinfo(np.int64).max - 1
+    for i in range(len(users)):
+        user = users[i]
+        chunk, stored_events = r.users[user, HEAD], r.users[user, STORED]
+        if chunk < 0 or is_held(held, user, forever):
+            continue
+        position = (r.users[user, N] - 1) % CHUNK
+        against = np.empty(stored_events, np.int32)
+        n_against = n_found = 0
+        for _ in range(stored_events):
+            where = at(r.cells, chunk, position)
+            stance, item = stances[r.stamps[where] & ACTION], r.items[where]
+            if stance != 0 and not is_held(held, user, r.bases[chunk] + np.int64(r.offsets[where])):
+                known = False
+                for k in range(n_found):
+                    known |= items[i, k] == item
+                for k in range(n_against):
+                    known |= against[k] == item
+                if not known and stance < 0:
+                    against[n_against] = item
+                    n_against += 1
+                elif not known:
+                    items[i, n_found] = item
+                    times[i, n_found] = r.stamps[where] >> ACTION_BITS
+                    n_found += 1
+                    if n_found == items.shape[1]:
+                        break
+            position -= 1
+            if position < 0:
+                chunk = r.links[chunk, PREV]
+                position = CHUNK - 1

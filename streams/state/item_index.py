@@ -6,10 +6,11 @@ digests) names an item by its key, xxh3 of its id.
 
 from collections.abc import Iterable, Sequence
 
-import numba
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
+
+from streams.state.key_slots import FREE, enter, find, take_out
 
 _digest = xxhash.xxh3_64_intdigest
 
@@ -24,43 +25,7 @@ def keys_of(texts: Iterable[str]) -> NDArray[np.uint64]:
     return np.array([_digest(text.encode()) for text in texts], np.uint64)
 
 
-_FREE, _FORGOTTEN = -1, -2  # slots without a row; a search goes on past the second
 _CLASSES = 256  # see `ItemIndex.release`
-
-
-@numba.njit(cache=True, nogil=True)
-def _find(
-    slots: NDArray[np.int32], keys: NDArray[np.uint64], wanted: NDArray[np.uint64]
-) -> NDArray[np.int32]:
-    """Rows of keys by a table of open addressing, -1 = not there; keys are hashes already."""
-    rows = np.empty(len(wanted), np.int32)
-    mask = np.uint64(len(slots) - 1)
-    for i in range(len(wanted)):
-        slot = wanted[i] & mask
-        while slots[slot] != _FREE and (slots[slot] < 0 or keys[slots[slot]] != wanted[i]):
-            slot = (slot + np.uint64(1)) & mask
-        rows[i] = slots[slot]
-    return rows
-
-
-@numba.njit(cache=True, nogil=True)
-def _enter(slots: NDArray[np.int32], keys: NDArray[np.uint64], rows: NDArray[np.int32]) -> None:
-    mask = np.uint64(len(slots) - 1)
-    for row in rows:
-        slot = keys[row] & mask
-        while slots[slot] >= 0:
-            slot = (slot + np.uint64(1)) & mask
-        slots[slot] = row
-
-
-@numba.njit(cache=True, nogil=True)
-def _take_out(slots: NDArray[np.int32], keys: NDArray[np.uint64], rows: NDArray[np.int32]) -> None:
-    mask = np.uint64(len(slots) - 1)
-    for row in rows:
-        slot = keys[row] & mask
-        while slots[slot] != row:
-            slot = (slot + np.uint64(1)) & mask
-        slots[slot] = _FORGOTTEN
 
 
 class ItemIndex:
@@ -96,7 +61,7 @@ class ItemIndex:
         self._n_gone = 0
         self._free: list[list[int]] = [[] for _ in range(_CLASSES)]
         self._n_free = 0
-        self._slots = np.full(4096, _FREE, np.int32)  # hash table of rows, never more than half taken
+        self._slots = np.full(4096, FREE, np.int32)  # hash table of rows, never more than half taken
         self._n_taken = 0
 
     def __len__(self) -> int:
@@ -162,7 +127,7 @@ class ItemIndex:
         spans : (n, 2) int64, begin and size of each id's UTF-8 bytes in `data`
         keys : (n,) uint64
         """
-        rows = _find(self._slots, self._keys, keys)
+        rows = find(self._slots, self._keys, keys)
         nameless = np.flatnonzero(~self._named[rows])  # a row of -1 looks at the last cell, which is False
         if len(nameless):
             room = self._room()
@@ -171,7 +136,7 @@ class ItemIndex:
             _, first = np.unique(keys[nameless], return_index=True)
             pieces = spans[nameless[np.sort(first)]].tolist()
             self._add_all([data[begin : begin + size].tobytes().decode() for begin, size in pieces], room)
-            rows = _find(self._slots, self._keys, keys)
+            rows = find(self._slots, self._keys, keys)
         self._met_s[rows] = self.now_s
         return rows
 
@@ -190,16 +155,16 @@ class ItemIndex:
         What changelogs name is needed: there is always room for it. It does not count as met.
         """
         keys = np.ascontiguousarray(keys, np.uint64)
-        rows = _find(self._slots, self._keys, keys)
+        rows = find(self._slots, self._keys, keys)
         missing = keys[rows < 0]
         if len(missing):
             self._make(np.unique(missing), None)
-            rows = _find(self._slots, self._keys, keys)
+            rows = find(self._slots, self._keys, keys)
         return rows
 
     def find_keys(self, keys: NDArray[np.uint64]) -> NDArray[np.int32]:
         """Rows of items named by their keys, -1 where there is none: (n,) int32."""
-        return _find(self._slots, self._keys, np.ascontiguousarray(keys, np.uint64))
+        return find(self._slots, self._keys, np.ascontiguousarray(keys, np.uint64))
 
     # Rows are made and taken away
 
@@ -207,7 +172,7 @@ class ItemIndex:
         """Let items be unknown from now on; id and key of a row can still be read, until its `release`."""
         for row in rows.tolist():
             self._rows.pop(self.ids[row], None)
-        _take_out(self._slots, self._keys, rows)
+        take_out(self._slots, self._keys, rows)
         self._named[rows] = False
         self._gone[rows] = True
         self._n_gone += len(rows)
@@ -231,7 +196,7 @@ class ItemIndex:
         """Give rows to the items among `ids` that have none, to at most `room` that have no key either."""
         names = [name for name in dict.fromkeys(ids) if name not in self._rows]
         keys = keys_of(names)
-        rows = _find(self._slots, self._keys, keys)
+        rows = find(self._slots, self._keys, keys)
         fresh = np.flatnonzero(rows < 0)[:room]
         for name, row in zip(names, rows.tolist(), strict=True):
             if row >= 0:
@@ -257,9 +222,9 @@ class ItemIndex:
         self._n_taken += len(rows)
         if 2 * self._n_taken > len(self._slots):
             rows = np.flatnonzero(~self.gone).astype(np.int32)
-            self._slots = np.full(1 << (4 * len(rows)).bit_length(), _FREE, np.int32)
+            self._slots = np.full(1 << (4 * len(rows)).bit_length(), FREE, np.int32)
             self._n_taken = len(rows)
-        _enter(self._slots, self._keys, rows)
+        enter(self._slots, self._keys, rows)
         self.version += 1
 
     def _vacant(self, keys: NDArray[np.uint64]) -> NDArray[np.int32]:

@@ -22,10 +22,11 @@ from streams.state import fold_kernels, history_kernels, ring_memory, rings
 from streams.state import profile_kernels as kernels
 from streams.state.erasures import Erasures
 from streams.state.id_table import IdTable
+from streams.state.likes import Likes
 from streams.state.quarantine import Quarantine
 from streams.state.rings import CHUNK
 from streams.state.rows import Life, chunk_key, stated_key
-from streams.state.stated import Stated, Statements
+from streams.state.stated import NO_FRIENDS, Stated, Statements
 
 MAX_HISTORY = 65_535 * CHUNK - 1
 
@@ -55,6 +56,11 @@ class Profiles:
         Names of the action codes, in order.
     positive
         Those of the actions that are positive responses.
+
+    Attributes
+    ----------
+    likes : what users liked last, see `own_likes`; the other workers' partitions have such, too
+    stances : (n_actions,) int8, see `own_likes`; None where nobody's likes are kept
     """
 
     def __init__(
@@ -76,6 +82,8 @@ class Profiles:
         self.flush_names = True  # the changelog lacks the names of the action codes, or `logs`
         self.logs = b""  # which logs the offsets in rows are of: a `LogsRow`
         self.tombstones: set[bytes] = set()
+        self.likes = Likes()
+        self.stances: NDArray[np.int8] | None = None
         self._n_begun = 0  # rows of users that say that there is nothing yet
         self.rings = ring_memory.reserved(len(self.actions))
 
@@ -193,13 +201,15 @@ class Profiles:
         blocked: NDArray[np.int32],
         offset: int,
         timestamp_ms: int = 0,
+        friends: NDArray[np.uint64] = NO_FRIENDS,
     ) -> bool:
         """Take over what a user states; False if the record at `offset` had been applied before."""
         mark = self.erasures.of(user_id)
         if mark is not None and offset <= mark.users_offset:
             return False
         row = int(self.rows_of([user_id])[0])
-        return self.stated.take(row, Stated(offset, attributes, preferences, blocked, timestamp_ms))
+        stated = Stated(offset, attributes, preferences, blocked, timestamp_ms, friends)
+        return self.stated.take(row, stated)
 
     def pairs_of(self, row: int, *, window: int, bound: Bound = NO_BOUND) -> Pairs:
         """Return what item statistics have counted of a user, as far as the events are kept.
@@ -257,6 +267,8 @@ class Profiles:
 
         What is dropped must be durable, or it may partly come back when its clicks are read again.
         """
+        if self.stances is not None:
+            self.likes.dirty.update(self.likes.forget(self.ids.hashes[rows]))
         for row in rows.tolist():
             user_id = self.ids.text(row)
             self.tombstones.update(chunk_key(user_id, slot) for slot in self.slots_of(row))

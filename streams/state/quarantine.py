@@ -23,11 +23,13 @@ class Quarantine:
     ----------
     marks : by changelog key
     dirty : keys of those that the changelog lacks
+    turned : keys of those that have changed since `take_turned`
     """
 
     def __init__(self) -> None:
         self.marks: dict[bytes, Quarantined] = {}
         self.dirty: set[bytes] = set()
+        self.turned: set[bytes] = set()
         self._rows: dict[int, bytes] = {}
         self._spans: NDArray[np.int64] | None = None
 
@@ -111,6 +113,11 @@ class Quarantine:
         if gone:
             self._spans = None
 
+    def take_turned(self) -> NDArray[np.int32]:
+        """Rows of the users whose marks have changed since this was last asked: (n,) int32."""
+        turned, self.turned = self.turned, set()
+        return np.array([row for row, key in self._rows.items() if key in turned] if turned else [], np.int32)
+
     def _end(self, key: bytes, mark: Quarantined, end: int) -> None:
         *before, (begin, _) = mark.spans
         self._put(key, msgspec.structs.replace(mark, spans=[*before, (begin, end)]))
@@ -118,6 +125,7 @@ class Quarantine:
     def _put(self, key: bytes, mark: Quarantined) -> None:
         self.marks[key] = mark
         self.dirty.add(key)
+        self.turned.add(key)
         self._spans = None
 
     def _laid_out(self) -> NDArray[np.int64]:

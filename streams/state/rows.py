@@ -8,6 +8,7 @@ r"""Rows of the compacted state topics: their keys and their schemas.
 | user-state | \xff `erased` hash | `Erased`: up to where a forgotten user's events do not count |
 | user-state | \xff `quarantine` hash | `Quarantined`: which clicks of a user count for nobody else |
 | policy-state | `covisit` \0 partition item key | `CoVisits`: neighbours, popularity and times of an item |
+| policy-state | `likes` \0 partition user key | `Liked`: what a user, somebody's friend, liked last |
 | policy-state | `weights` \0 partition | `SignalWeights`: what was learned online of the signals |
 | policy-state | `spend` \0 partition | `spending.SpentThrough`: what the partition's counts of budgets have |
 | policy-state | `spend` \0 partition item key | `spending.Spent`: what an item has spent today |
@@ -32,6 +33,7 @@ from streams.state.row_versions import unreadable
 SCHEMA_VERSION = 1
 
 COVISIT_PREFIX = b"covisit\0"
+LIKES_PREFIX = b"likes\0"
 META_PREFIX = b"\xff"  # begins no UTF-8 text, so no user_id
 ACTIONS_KEY = META_PREFIX + b"actions"
 WEIGHTS_PREFIX = b"weights\0"
@@ -71,7 +73,7 @@ class UserChunk(msgspec.Struct, array_like=True, gc=False):
 
 
 class UserStated(msgspec.Struct, array_like=True):
-    """Attributes, preferences and blocked items, from the record at `offset` of `users`."""
+    """Attributes, preferences, blocked items and friends, from the record at `offset` of `users`."""
 
     v: int
     user_id: str
@@ -80,6 +82,7 @@ class UserStated(msgspec.Struct, array_like=True):
     preferences: list[str]
     blocked: bytes  # uint64 item keys
     timestamp_ms: int = 0  # of that record
+    friends: bytes = b""  # uint64 user keys
 
 
 class Actions(msgspec.Struct, array_like=True):
@@ -209,6 +212,14 @@ class CoVisits(msgspec.Struct, array_like=True, gc=False):
     moments: bytes = b""  # see `model_core.signals.horizons`; none where the times are not known
 
 
+class Liked(msgspec.Struct, array_like=True, gc=False):
+    """The items that a user liked last, the newest first."""
+
+    v: int
+    items: bytes  # uint64 keys
+    times: bytes  # int64 ms
+
+
 class SignalWeights(msgspec.Struct, array_like=True):
     """Weights of signals that a worker learned, also from its clicks in this partition up to an offset."""
 
@@ -248,7 +259,17 @@ encode = msgspec.msgpack.Encoder().encode
 
 _decoders: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {
     schema: msgspec.msgpack.Decoder(schema)
-    for schema in (UserChunk, UserStated, Actions, Erased, Quarantined, CoVisits, SignalWeights, ItemState)
+    for schema in (
+        UserChunk,
+        UserStated,
+        Actions,
+        Erased,
+        Quarantined,
+        CoVisits,
+        Liked,
+        SignalWeights,
+        ItemState,
+    )
 }
 
 
@@ -303,6 +324,11 @@ def bounds_of(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
 def covisit_key(partition: int, item_key: int) -> bytes:
     """Key of an item's co-visits in policy-state."""
     return COVISIT_PREFIX + partition.to_bytes(2, "big") + item_key.to_bytes(8, "big")
+
+
+def likes_key(partition: int, user_key: int) -> bytes:
+    """Key of what a user liked last, in policy-state."""
+    return LIKES_PREFIX + partition.to_bytes(2, "big") + user_key.to_bytes(8, "big")
 
 
 def weights_key(partition: int) -> bytes:

@@ -16,6 +16,7 @@ from streams.kafka.progress import RecentIds
 from streams.settings import Settings
 from streams.state.feature_spaces import Spaces
 from streams.state.log_bases import LogBases
+from streams.state.own_likes import stances
 from streams.state.profiles import Profiles
 from streams.state.release_statistics import ReleaseStatistics
 from streams.state.shard import Shard
@@ -60,6 +61,8 @@ class ShardFactory:
             actions=tuple(settings.actions),
             positive=settings.positive_actions,
         )
+        if settings.friends_boost:
+            profiles.stances = stances(settings.actions, settings.positive_actions)
         slates = PendingSlates(
             window_ms=settings.attribution_window_ms,
             shaping=Shaping(settings.actions, settings.dwell_half_ms, settings.attribution_windows_ms),

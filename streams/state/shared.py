@@ -7,6 +7,7 @@ from model_core.signals.co_visitation import CoVisitation
 from streams.state.budgets import Budgets
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
+from streams.state.likes import Likes
 from streams.state.prerequisites import Prerequisites
 
 
@@ -14,8 +15,8 @@ from streams.state.prerequisites import Prerequisites
 class SharedState:
     """The items, and what all users together say of them.
 
-    covisits has the counts of each partition; those of an owned partition are its shard's own. budgets is
-    None where items have none.
+    covisits has the counts of each partition, and likes what its users liked last, where likes are kept at
+    all; those of an owned partition are its shard's own. budgets is None where items have none.
     """
 
     index: ItemIndex
@@ -23,6 +24,7 @@ class SharedState:
     prerequisites: Prerequisites
     budgets: Budgets | None = None
     covisits: dict[int, CoVisitation] = field(default_factory=dict)
+    likes: dict[int, Likes] = field(default_factory=dict)
 
     @property
     def parts(self) -> Sequence[CoVisitation]:

@@ -4,10 +4,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+NO_FRIENDS = np.zeros(0, np.uint64)
+
 
 class Stated(msgspec.Struct, frozen=True):
-    """A user's statements in the record at `offset` of `users`; blocked : (n,) int32 item rows.
+    """A user's statements in the record at `offset` of `users`.
 
+    blocked : (n,) int32 item rows; friends : (n,) uint64, ascending, see `likes.user_keys`
     timestamp_ms is that of the record, 0 if it is not known.
     """
 
@@ -16,6 +19,7 @@ class Stated(msgspec.Struct, frozen=True):
     preferences: list[str]
     blocked: NDArray[np.int32]
     timestamp_ms: int = 0
+    friends: NDArray[np.uint64] = NO_FRIENDS
 
 
 NOTHING_STATED = Stated(-1, {}, [], np.zeros(0, np.int32))

@@ -77,6 +77,7 @@ class Rows:
             blocked = [self._named(one) for one in joined([said.blocked], "<u8").tolist()]
             return said.user_id, -1, {
                 "attributes": said.attributes, "preferences": said.preferences, "blocked_items": blocked,
+                "friends": [f"{one:016x}" for one in joined([said.friends], "<u8").tolist()],
                 "stated at offset": said.offset,
             }  # fmt: skip
         row, slot = changelog.decode(UserChunk, "user-state", key, value), int.from_bytes(key[-2:], "big")

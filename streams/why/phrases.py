@@ -59,6 +59,11 @@ def taken_lately(times: float) -> str:
     return f"taken by about {times:.0f} others in the last hour"
 
 
+def liked_by_friends(friends: int) -> str:
+    """Say how many friends liked an item, and not which."""
+    return f"liked by {friends} of your friends"
+
+
 def often_enjoyed(title: str) -> str:
     """Say that users of one item like another."""
     return f"often enjoyed by people who liked {title}"

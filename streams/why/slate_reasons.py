@@ -1,6 +1,6 @@
 """Reasons in words and evidence for each item, for all slates of a batch together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +14,11 @@ from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
 from streams.state.stated import Stated
 from streams.why import kernels
-from streams.why.phrases import because_chosen, because_of, often_enjoyed
+from streams.why.phrases import because_chosen, because_of, liked_by_friends, often_enjoyed
 
 MAX_REASONS = 2
 POPULAR, NEW = "popular right now", "new"
+_NOBODY: Mapping[int, int] = {}
 
 
 class Why(NamedTuple):
@@ -57,12 +58,13 @@ class SlateReasons:
         parts: Parts,
         liked: LikedItems | None,
         popularity: NDArray[np.float32],
+        friends: Sequence[Mapping[int, int]] | None = None,
     ) -> list[list[Why]]:
         """Say why each item suits its user.
 
-        Reasons come in this order: a stated preference that the item meets; the strongest path over a shared
-        entity from something the user liked; something the user liked and whose users also liked the item;
-        that the item is popular, or new.
+        Reasons come in this order: a stated preference that the item meets; how many friends liked it; the
+        strongest path over a shared entity from something the user liked; something the user liked and whose
+        users also liked the item; that the item is popular, or new.
 
         Parameters
         ----------
@@ -70,13 +72,17 @@ class SlateReasons:
         slates : (B, K) int64 item rows by position, -1 = no position
         parts, liked : what the signals were read of; None where EASE is none of them
         popularity : (N,) above 0 for items that somebody responded to
+        friends : for each user, how many friends liked an item, by its row
         """
         slates = np.ascontiguousarray(slates, np.int64)
         found, shares = self._found(drawn, slates, parts, liked)
-        columns = zip(slates.tolist(), found.tolist(), shares.round(4).tolist(), stated, strict=True)
+        columns = zip(
+            slates.tolist(), found.tolist(), shares.round(4).tolist(), stated,
+            [_NOBODY] * len(slates) if friends is None else friends, strict=True,
+        )  # fmt: skip
         return [
-            self._slate(rows, of_slate, of_sums, self._wanted(said.preferences), popularity)
-            for rows, of_slate, of_sums, said in columns
+            self._slate(rows, of_slate, of_sums, self._wanted(said.preferences), popularity, liked)
+            for rows, of_slate, of_sums, said, liked in columns
         ]
 
     def _found(
@@ -103,6 +109,7 @@ class SlateReasons:
         shares: list[list[float]],
         wanted: list[int],
         popularity: NDArray[np.float32],
+        friends: Mapping[int, int],
     ) -> list[Why]:
         """Explain the items of one slate."""
         catalogue, actions, ids = self._catalogue, self._actions, self._index.ids
@@ -112,7 +119,9 @@ class SlateReasons:
             reasons: list[str] = []
             if wanted and (chosen := self._chosen(rows[i], wanted)):
                 reasons.append(chosen)
-            if item >= 0 and (title := title_of(item)):
+            if friends and (n_friends := friends.get(rows[i])):
+                reasons.append(liked_by_friends(n_friends))
+            if item >= 0 and len(reasons) < MAX_REASONS and (title := title_of(item)):
                 reasons.append(because_of(actions[action], title, relations[relation], entities[entity]))
             if together >= 0 and len(reasons) < MAX_REASONS and (title := title_of(together)):
                 reasons.append(often_enjoyed(title))

@@ -48,6 +48,7 @@ from streams.settings import Settings
 from streams.state.budgets import Budgets
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
+from streams.state.likes import Likes
 from streams.state.prerequisites import Prerequisites
 from streams.state.shard_factory import ShardFactory
 from streams.state.shared import SharedState
@@ -189,13 +190,15 @@ def _state(
     factory = ShardFactory(
         settings, serving=lambda: (lanes.release.version, lanes.release.feature_dim), signals=signals
     )
+    partitions = range(settings.partitions)
     shared = SharedState(
         index, catalogue,
         prerequisites=Prerequisites(
             catalogue, index, settings.prerequisites_attribute, _flags(settings, settings.actions_done)
         ),
         budgets=_budgets(settings, catalogue, index),
-        covisits={p: factory.covisits() for p in range(settings.partitions)},
+        covisits={p: factory.covisits() for p in partitions},
+        likes={p: Likes() for p in partitions} if settings.friends_boost else {},
     )  # fmt: skip
     if shared.budgets is not None:
         factory.spending = shared.budgets.spending

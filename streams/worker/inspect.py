@@ -61,6 +61,7 @@ class Inspector:
             clicks_offset=offset,
             quarantined=mark is not None and mark.lasts,
             suspicion=self._suspects.of_events(items, liked),
+            friends=len(said.friends),
         )
 
     def _affinities(self, items: NDArray[np.int64], weights: NDArray[np.float64]) -> list[Weighed]:

@@ -162,6 +162,8 @@ class Partitions:
         self._shared.covisits[partition] = shard.covisits
         if self._shared.budgets is not None and shard.spending is not None:
             self._shared.budgets.place(partition, shard.spending)
+        if partition in self._shared.likes:
+            self._shared.likes[partition] = shard.profiles.likes
         for lane in self._lanes:
             lane.learner.drop(partition)
         seconds = time.perf_counter() - started

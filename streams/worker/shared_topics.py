@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from streams.durability.covisit_restore import name_covisits, place_covisits, read_covisits
+from streams.durability.likes_rows import read_likes
 from streams.kafka.columns import RecordColumns
 from streams.kafka.log import Log, RowPublisher
 from streams.kafka.topics import topic_partitions
@@ -13,6 +14,7 @@ from streams.metrics import Metrics
 from streams.serving.eligibility import Eligibility
 from streams.serving.lane import Lanes
 from streams.settings import Settings
+from streams.state.rows import LIKES_PREFIX
 from streams.state.shared import SharedState
 from streams.state.spending import SPEND_PREFIX
 from streams.worker.neighbours import MEMBER_PREFIX, Neighbours, member_key
@@ -170,6 +172,7 @@ class SharedTopics:
         if partition not in self._owned and len(items):
             covisits = self._shared.covisits[partition]
             place_covisits(covisits, items, *name_covisits(covisits, self._shared.index, items))
+        liked = []
         for record in others:
             key = record.key or b""
             if key.startswith(OWNER_PREFIX):
@@ -181,9 +184,13 @@ class SharedTopics:
             elif key.startswith(SPEND_PREFIX):
                 if self._shared.budgets is not None:
                     self._shared.budgets.on_row(partition, key, record.value)
+            elif key.startswith(LIKES_PREFIX):
+                liked.append(record)
             else:
                 for lane in self._lanes:
                     lane.learner.on_row(partition, key, record.value)
+        if liked and (likes := self._shared.likes.get(partition)) is not None:
+            likes.put(*read_likes(liked))
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

@@ -47,6 +47,7 @@ from streams.serving import allowed_rows, records
 from streams.state import fold_kernels, id_table, profile_kernels
 from streams.state.catalogue import Catalogue, encode_item_state
 from streams.state.item_index import ItemIndex
+from streams.state.own_likes import follow_likes, stances
 from streams.state.people import gather
 from streams.state.profiles import Profiles
 from streams.why import graph_paths as graph
@@ -129,6 +130,8 @@ def _warm_state() -> None:
         available=True, published_ms=None, expires_ms=None, partition=0, offset=0,
     )  # fmt: skip
     catalogue.apply([SimpleNamespace(key=b"0", value=state)])
+    profiles.stances = stances({"like": 1.0}, ("like",))
+    follow_likes(profiles, index, np.zeros(1, np.int32))
     profiles.history(0, 2)
     profiles.recent_positives(0, profiles.positive, 2)
     profiles.last_ms(np.zeros(1, np.int32))

@@ -29,7 +29,8 @@ CONTENT = (
     {"item_id": "i1", "title": "T", "triples": [["by", "x"]], "image": {"embedding": [0.5, 1]},
      "audio": {"data": "AAAA"}, "published_ms": NOW, "expires_ms": None, "attributes": None},
 )  # fmt: skip
-USERS = ({"user_id": "u1", "attributes": {"age": "34"}, "preferences": ["jazz"], "blocked_items": ["i1"]},)
+USERS = ({"user_id": "u1", "attributes": {"age": "34"}, "preferences": ["jazz"], "blocked_items": ["i1"],
+          "friends": ["u2"]},)  # fmt: skip
 REQUESTS = (
     {
         "request_id": "r",

@@ -24,6 +24,7 @@ from streams.state.rows import (
     CoVisits,
     Erased,
     ItemState,
+    Liked,
     Quarantined,
     SignalWeights,
     UserChunk,
@@ -169,9 +170,10 @@ class OtherRows:
 
     def __init__(self) -> None:
         v = SCHEMA_VERSION
-        self._kinds = (UserStated, Actions, Erased, Quarantined, SignalWeights, ItemState)
+        self._kinds = (UserStated, Liked, Actions, Erased, Quarantined, SignalWeights, ItemState)
         rows: Sequence[msgspec.Struct] = (
-            UserStated(v, "u1", 3, {"age": "34"}, ["jazz"], b"\0" * 8, 10**12),
+            UserStated(v, "u1", 3, {"age": "34"}, ["jazz"], b"\0" * 8, 10**12, b"\0" * 8),
+            Liked(v, b"\0" * 8, b"\0" * 8),
             Actions(v, list(ACTIONS), b"logs"),
             Erased(v, 1, 2, 3),
             Quarantined(v, "u1", [(3, 9), (12, None)], 10**12, "fast", 5),

@@ -58,6 +58,8 @@ def test_files_are_imported_by_pseudonyms_and_nothing_is_derived_from_ids(tmp_pa
     assert not {one.event_id for one in clicks} & {one.event_id for one in plain}
     (user,) = read(tmp_path, "users.csv", ["user_id,age", "u1,30"], pseudonyms=ours)[0]
     assert user.user_id == U1
+    (user,) = read(tmp_path, "users.csv", ["user_id,age,friends", "u2,30,u1|u3"], pseudonyms=ours)[0]
+    assert (user.user_id, user.friends) == (ours.of("u2"), [U1, ours.of("u3")])
 
 
 def test_the_import_command_says_that_it_writes_pseudonyms(
@@ -79,10 +81,15 @@ def test_mapped_records_and_their_deletions_name_users_by_pseudonyms() -> None:
     assert event.value is not None
     click = decode_click(event.value)
     assert (event.key, click.user_id, click.item_id) == (U1.encode(), U1, "u1")
-    users = Translator(source_of('user_id = "who"', feeds="users"), pseudonyms=ours)
+    fields = 'user_id = "who"\nfriends = {path = "knows", as = "texts"}\npreferences = "knows"'
+    users = Translator(source_of(fields, feeds="users"), pseudonyms=ours)
+    (event,) = users.events(record(b'{"who": "u1", "knows": ["u1", "u2"]}'))
+    assert event.value is not None
+    user = decode_user(event.value)
+    assert (user.user_id, user.friends, user.preferences) == (U1, [U1, ours.of("u2")], ["u1", "u2"])
     (event,) = users.events(record(b'{"who": "u1"}'))
     assert event.value is not None
-    assert decode_user(event.value).user_id == U1
+    assert decode_user(event.value).friends == []
     assert [one.key for one in users.events(record(None, key=b"u1"))] == [U1.encode()]
     items = Translator(source_of('item_id = "what"\ntitle = "what"', feeds="content"), pseudonyms=ours)
     assert [one.key for one in items.events(record(None, key=b"u1"))] == [b"u1"]

@@ -14,6 +14,7 @@ from streams.kafka.record_batch import RecordBatch
 from streams.kafka.topics import TOPICS
 from streams.metrics import Metrics
 from streams.state.item_index import ItemIndex
+from streams.state.likes import user_keys
 from streams.state.shard import Shard
 from streams.worker.agents.deletions import Deletions
 
@@ -91,6 +92,7 @@ class UserAgent:
                         blocked=blocked[blocked >= 0],
                         offset=base + record.offset,
                         timestamp_ms=record.timestamp,
+                        friends=user_keys(set(update.friends) - {update.user_id}),
                     )
         self._metrics.count_events("users", "accepted", applied)
         self._metrics.blocked_items_refused.inc(unheard_of)
@@ -129,9 +131,9 @@ async def _caught_up(shard: Shard) -> None:
 
 
 def _row_bytes(update: UserUpdate) -> int:
-    """Size of the changelog row of what a user states: blocked items become keys of 8 bytes there."""
+    """Size of the changelog row of what a user states: items and friends become keys of 8 bytes there."""
     said = encode((update.user_id, update.attributes, update.preferences))
-    return len(said) + 8 * len(update.blocked_items)
+    return len(said) + 8 * (len(update.blocked_items) + len(update.friends))
 
 
 async def _erase(shard: Shard, record: Any, base: int) -> bool:

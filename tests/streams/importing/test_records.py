@@ -363,3 +363,10 @@ def test_a_file_without_a_row_says_so_in_words_of_its_kind(
     (tmp_path / name).write_text(text)
     with pytest.raises(FileError, match=message):
         make_plan(open_table(tmp_path / name), told=())
+
+
+def test_friends_are_a_list_of_users_and_one_of_too_many_is_refused(tmp_path: Path) -> None:
+    lines = ["user_id,friends", "u1,u2|u3", "u2,", f"u3,{'|'.join(f'f{n}' for n in range(1_001))}"]
+    users, refused, _ = read(tmp_path, "users.csv", lines)
+    assert [(one.user_id, one.friends) for one in users] == [("u1", ["u2", "u3"]), ("u2", [])]
+    assert refused.counts == {"many_friends": 1}

@@ -26,7 +26,7 @@ def identity(feeds: str) -> Translator:
                    "dwell_ms", "value", "context"),
         "content": ("item_id", "title", "text", "attributes", "triples", "image", "available",
                     "published_ms"),
-        "users": ("user_id", "attributes", "preferences", "blocked_items"),
+        "users": ("user_id", "attributes", "preferences", "blocked_items", "friends"),
         "requests": ("request_id", "user_id", "timestamp_ms", "k", "context", "filters"),
     }  # fmt: skip
     return translator_of("\n".join(f'{name} = "{name}"' for name in names[feeds]), feeds=feeds)

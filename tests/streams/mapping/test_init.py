@@ -218,6 +218,7 @@ def test_people_with_what_is_known_of_them(monkeypatch: pytest.MonkeyPatch, tmp_
     assert source.feeds == "users"
     assert people[0] == {
         "user_id": "u0", "attributes": {"age": "30", "country": "PT"}, "preferences": [], "blocked_items": [],
+        "friends": [],
     }  # fmt: skip
 
 

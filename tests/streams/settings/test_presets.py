@@ -135,3 +135,26 @@ def test_init_says_what_is_wrong_with_what_is_asked(words, message, tmp_path, mo
     done = CliRunner().invoke(app, ["init", *words])
     assert re.search(message, str(done.exception))
     assert not list(tmp_path.iterdir())
+
+
+async def test_with_the_preset_for_social_slates_often_have_what_two_friends_like():
+    settings = load_settings(presets()["social"], text_encoder="none", partitions=2)
+    clock = HandClock()
+    log = MemoryLog.of(settings, clock)
+    events = MemoryEvents(settings, log, clock)
+    async with MemoryWorker(settings, log, clock, BaselineScorer()) as worker:
+        for n in range(300):
+            events.content(f"i{n}", attributes={"author": [f"a{n}"]})
+        events.user("u", friends=["v", "w"])
+        for friend in ("v", "w"):
+            events.click(friend, "i150", "like")
+        await worker.deliver()
+        await worker.flush()
+        for _ in range(20):
+            events.request("u", k=5)
+        await worker.deliver()
+        reasons = {item.item_id: item.reasons for one in events.recommendations() for item in one.slate}
+        served = [item.item_id for one in events.recommendations() for item in one.slate]
+        assert len(served) == 100
+        assert served.count("i150") >= 6  # by chance it would be there once in sixty slates
+        assert [name for name, why in reasons.items() if "liked by 2 of your friends" in why] == ["i150"]
