@@ -259,14 +259,18 @@ def _mean(gains: Tensor, reached: Tensor) -> Tensor:
 
 
 def _candidates(asked: Asked) -> Asked:
-    """Keep what is wanted, and what can come into the ten: the best by all parts together, and by each."""
-    barred = asked.level == -torch.inf
+    """Keep what is wanted, and what can come into the ten: the best by all parts together, and by each.
+
+    New items and others have theirs apart: by one part new ones may be in front of all others, and yet stand
+    behind them once they are lowered. If others were missing then, what is wanted would be ten places ahead.
+    """
+    barred, every = asked.level == -torch.inf, asked.parts.sum(1)
     kept = asked.wanted & ~barred
-    scores = asked.parts.sum(1) + asked.level
-    for score, most in ((scores, COMPARED), *((part, TOP) for part in asked.parts.unbind(1))):
-        best = score.masked_fill(barred, -torch.inf).topk(min(most, score.shape[1]), dim=1).indices
-        kept = kept.scatter(1, best, True)
-    kept &= ~barred
+    for score, most in ((every, COMPARED), *((part, TOP) for part in asked.parts.unbind(1))):
+        for new in (False, True):
+            other = barred | ((asked.level != 0) != new)
+            best = (score + asked.level).masked_fill(other, -torch.inf).topk(min(most, score.shape[1]), dim=1)
+            kept |= torch.zeros_like(kept).scatter(1, best.indices, best.values != -torch.inf)
     at = kept.to(torch.int8).topk(int(kept.sum(1).max()), dim=1).indices  # the rest of a row is barred
     level = asked.level.masked_fill(~kept, -torch.inf).gather(1, at)
     of_parts = at.unsqueeze(1).expand(-1, asked.parts.shape[1], -1)

@@ -150,6 +150,17 @@ def test_ease_alone_counts_where_all_else_ranks_below_it() -> None:
     assert gains[2] > 20 * max(gains[0], gains[3], gains[4])
 
 
+def test_a_part_that_is_best_on_new_items_is_not_taken_for_one_that_finds_what_is_wanted() -> None:
+    followed, new, eased, wanted, n = range(300), range(300, 320), range(320, 340), 340, 700
+    parts, level = torch.zeros(50, 5, n), torch.zeros(50, n)
+    parts[:, 0, followed] = 10.0
+    parts[:, 0, wanted] = 20.0  # co-visits have what is wanted in front
+    parts[:, 2, new], parts[:, 2, eased], parts[:, 2, wanted] = 10.0, 5.0, 1.0  # and EASE twenty others
+    level[:, new] = 1.0
+    gains = average(asked(parts, level, torch.full((50,), wanted)))
+    assert gains[0] > 0.4
+
+
 def test_new_items_are_lowered_where_they_stand_in_the_way_and_not_where_they_are_wanted() -> None:
     rng = torch.Generator().manual_seed(0)
     n, items = 200, 60
