@@ -19,6 +19,7 @@ from model_core.training.train import train_release
 from streams.items.text_encoder import named_encoder
 from streams.settings import Settings
 from tests.benchmarks.random_split import Split
+from tests.benchmarks.released import made_up
 
 BATCH = 32
 
@@ -62,7 +63,7 @@ def release_scores(
                 corpus, dict(settings.actions), place, until=(len(trained) + 0.5) / len(rows),
                 config=recipe.model, train=recipe.train, signals=recipe.signals,
             )  # fmt: skip
-        scorer = Scorer(place, threads=recipe.train.threads)
+        scorer, line = Scorer(place, threads=recipe.train.threads), made_up(place)
         replay, vectors = start_replay(scorer, corpus)
     replay.advance(len(trained))
     row_of = {user: row for row, user in enumerate(np.unique(log.user_ids).tolist())}
@@ -74,7 +75,4 @@ def release_scores(
         for at, user in enumerate(here[asked].tolist()):
             listed = ranked.rows[at, ranked.valid[at]]
             scores[user, listed] = -np.arange(len(listed), dtype=np.float32)
-    signals = scorer.release.signals
-    return scores, (
-        f"penalty {signals.ease_penalty:g}, low pass {signals.low_pass:g}, nearness {signals.ease_near:g}"
-    )
+    return scores, line

@@ -19,9 +19,10 @@ COMMANDS = [
 """Peers run in environments that have nothing of ours."""
 
 DATA = (
-    "bandit_speed", "federated", "private_learning", "private_prequential", "prequential_offline",
-    "quality_ablation", "quality_generated", "quality_kge", "quality_noise", "quality_poisoned",
-    "quality_private", "quality_robust", "quality_seeds", "quality_topn", "rl_satiation", "trainer_minutes",
+    "bandit_speed", "federated", "parts_that_pay", "private_learning", "private_prequential",
+    "prequential_offline", "quality_ablation", "quality_generated", "quality_kge", "quality_noise",
+    "quality_poisoned", "quality_private", "quality_robust", "quality_seeds", "quality_topn", "rl_satiation",
+    "trainer_minutes",
 )  # fmt: skip
 RELEASE = ("explanation_cost", "explanation_faithfulness", "quality_precision")
 CALLS = {
