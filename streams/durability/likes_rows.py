@@ -1,7 +1,6 @@
 """What users liked last as rows of `policy-state`: written by who owns the partition, read by all."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -11,11 +10,13 @@ from streams.state.item_index import ItemIndex
 from streams.state.likes import MOST_LIKES, Keys, Likes, Times
 from streams.state.own_likes import follow_likes
 from streams.state.profiles import Profiles
-from streams.state.rows import LIKES_PREFIX, SCHEMA_VERSION, Liked, Row, Taken, likes_key
+from streams.state.rows import LIKES_PREFIX, SCHEMA_VERSION, Liked, Row, Taken, joined, likes_key
 
 TOPIC = "policy-state"
 USERS_AT_ONCE = 8192
+ROW_BYTES = 8 * MOST_LIKES
 KEY_BYTES = len(LIKES_PREFIX) + 2 + 8
+NOTHING = Liked(SCHEMA_VERSION, b"", b"")
 
 
 def take_likes(likes: Likes, partition: int, *, most: int) -> Taken:
@@ -24,16 +25,13 @@ def take_likes(likes: Likes, partition: int, *, most: int) -> Taken:
     asked = np.array(keys, np.uint64)
     there, items, times = likes.of(asked)
     rows: list[Row] = [(likes_key(partition, key), None) for key in asked[~there].tolist()]
-    rows += [
-        (likes_key(partition, key), changelog.encode(_row(of_user, when)))
-        for key, of_user, when in zip(asked[there].tolist(), items, times, strict=True)
-    ]
+    sizes = 8 * np.count_nonzero(times, axis=1)
+    item_bytes, time_bytes = items.astype("<u8").tobytes(), times.astype("<i8").tobytes()
+    for k, (key, size) in enumerate(zip(asked[there].tolist(), sizes.tolist(), strict=True)):
+        piece = slice(k * ROW_BYTES, k * ROW_BYTES + size)
+        value = Liked(SCHEMA_VERSION, item_bytes[piece], time_bytes[piece])
+        rows.append((likes_key(partition, key), changelog.encode(value)))
     return Taken(rows, lambda: likes.dirty.update(keys))
-
-
-def _row(items: Any, times: Any) -> Liked:
-    n = int(np.count_nonzero(times))
-    return Liked(SCHEMA_VERSION, items[:n].astype("<u8").tobytes(), times[:n].astype("<i8").tobytes())
 
 
 def read_likes(records: Iterable[Record]) -> tuple[Keys, Keys, Times]:
@@ -44,22 +42,19 @@ def read_likes(records: Iterable[Record]) -> tuple[Keys, Keys, Times]:
     ValueError
         If a row is damaged or of a newer schema.
     """
-    newest = {record.key or b"": record for record in records}
-    keys = np.empty(len(newest), np.uint64)
-    items = np.zeros((len(newest), MOST_LIKES), np.uint64)
-    times = np.zeros((len(newest), MOST_LIKES), np.int64)
-    for i, (key, record) in enumerate(newest.items()):
+    newest = {record.key or b"": record.value for record in records}
+    keys, items, times = [], [], []
+    for key, value in newest.items():
         if len(key) != KEY_BYTES:
             raise ValueError(f"{TOPIC} row {key!r} is damaged: its key has {len(key)} bytes, not {KEY_BYTES}")
-        keys[i] = int.from_bytes(key[-8:], "big")
-        if record.value is None:
-            continue
-        row = changelog.decode(Liked, TOPIC, key, record.value)
-        if not len(row.items) == len(row.times) <= 8 * MOST_LIKES or len(row.items) % 8:
+        row = NOTHING if value is None else changelog.decode(Liked, TOPIC, key, value)
+        if not len(row.items) == len(row.times) <= ROW_BYTES or len(row.items) % 8:
             raise ValueError(f"{TOPIC} row {key!r} is damaged: its columns do not fit together")
-        n = len(row.items) // 8
-        items[i, :n], times[i, :n] = np.frombuffer(row.items, "<u8"), np.frombuffer(row.times, "<i8")
-    return keys, items, times
+        keys.append(key[-8:])
+        items.append(row.items.ljust(ROW_BYTES, b"\0"))
+        times.append(row.times.ljust(ROW_BYTES, b"\0"))
+    shape = len(keys), MOST_LIKES
+    return joined(keys, ">u8"), joined(items, "<u8").reshape(shape), joined(times, "<i8").reshape(shape)
 
 
 def settle_likes(profiles: Profiles, index: ItemIndex) -> None:

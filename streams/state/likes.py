@@ -153,7 +153,8 @@ def liked_by(likes: Sequence[Likes], friends: Keys, since_ms: int) -> tuple[Keys
         items.append(its_items[late])
         times.append(its_times[late])
     liked, when = np.concatenate(items), np.concatenate(times)
-    keys, places, counts = np.unique(liked, return_inverse=True, return_counts=True)
-    last_ms = np.zeros(len(keys), np.int64)
-    np.maximum.at(last_ms, places, when)
-    return keys, counts, last_ms
+    order = np.argsort(liked)
+    liked, when = liked[order], when[order]
+    begins = np.flatnonzero(np.append(np.ones(min(1, len(liked)), np.bool_), liked[1:] != liked[:-1]))
+    counts = np.diff(np.append(begins, len(liked)))
+    return liked[begins], counts, np.maximum.reduceat(when, begins) if len(begins) else when
