@@ -28,6 +28,8 @@ class Candidates:
     pinned : (B, C) int, candidates of 0 and more come first, the lowest number at the top; -1 = not pinned.
         `online_learning.policies.pinning` puts them there; to a policy, those that are not valid are there
         already
+    trial, trial_at : (B,) int64, the candidate that is on trial, -1 = none, and the position where it stands
+        whatever the policy; `online_learning.policies.trial` puts it there
     boosts : (B, C) float32, finite, added to a candidate's utility by whatever policy ranks by one: in units
         of reward, of log-odds for a logistic policy, of the score for one that ranks by it
     """
@@ -40,6 +42,8 @@ class Candidates:
     groups: NDArray[np.int32] | None = None
     fresh: NDArray[np.bool_] | None = None
     pinned: NDArray[np.int64] | None = None
+    trial: NDArray[np.int64] | None = None
+    trial_at: NDArray[np.int64] | None = None
     boosts: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
@@ -56,6 +60,10 @@ class Candidates:
             column = getattr(self, name)
             if column is not None and column.shape != shape:
                 raise ValueError(f"{name} must have shape {shape} to go with scores, got {column.shape}")
+        for name in ("trial", "trial_at"):
+            column = getattr(self, name)
+            if column is not None and column.shape != shape[:1]:
+                raise ValueError(f"{name} must have shape {shape[:1]} to go with scores, got {column.shape}")
         for name, letter in (("vectors", "V"), ("groups", "G")):
             column = getattr(self, name)
             if column is not None and (column.ndim != 3 or column.shape[:2] != shape):

@@ -104,6 +104,7 @@ class ScoreBatch:
     eligible : (N,) bool, items that anybody may be given at this moment
     excluded : eligible items that a request may not be given
     limited : where `limited_mask` (B,) bool is True, the only items that a request may be given
+    wanted : items that are candidates of a request beside those that retrieval brings, excluded ones too
     moments : where no release is, what is learned online; None = nothing yet
     """
 
@@ -119,6 +120,7 @@ class ScoreBatch:
     excluded: SparseRows
     limited: SparseRows | None = None
     limited_mask: NDArray[np.bool_] | None = None
+    wanted: SparseRows | None = None
     moments: Moments | None = None
 
     def take(self, requests: NDArray[np.integer]) -> "ScoreBatch":
@@ -132,6 +134,7 @@ class ScoreBatch:
             excluded=self.excluded.take(requests),
             limited=None if self.limited is None else self.limited.take(requests),
             limited_mask=None if self.limited_mask is None else self.limited_mask[requests],
+            wanted=None if self.wanted is None else self.wanted.take(requests),
             moments=None if self.moments is None else self.moments.take(requests),
         )
 
@@ -161,6 +164,7 @@ class ScoreBatch:
             excluded=SparseRows.none(len(rows)),
             limited=rows,
             limited_mask=np.ones(len(rows), np.bool_),
+            wanted=None,
         )
 
 

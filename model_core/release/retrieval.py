@@ -3,7 +3,7 @@
 Score and order do not depend on what else is in the batch; equal scores come in the order of rows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,8 @@ class Levels:
 class Found:
     """C candidates for each of B requests, by row; where there are fewer, the rest is 0 and not valid.
 
+    C is the number asked for, and as many more as a request wants beside the best.
+
     rows : (B, C) int64; valid : (B, C) bool; scores : (B, C) float32
     signals : (B, C, S) float32; vectors : (B, C, dim) float32
     """
@@ -93,7 +95,8 @@ def retrieve(
     if len(batch.eligible) != len(items):
         raise ValueError(f"eligible must have {len(items)} rows, got {len(batch.eligible)}")
     n_requests = len(query.match)
-    shape = (n_requests, BUFFER * n_candidates + kernels.STRIDE)
+    more = 0 if batch.wanted is None else int(np.diff(batch.wanted.bounds).max(initial=0))
+    shape = (n_requests, BUFFER * n_candidates + kernels.STRIDE + more)
     best = (
         np.empty(shape, np.float32),
         np.empty(shape, np.int64),
@@ -106,6 +109,9 @@ def retrieve(
         _search_few(batch, items, query, few, n_candidates, best)
     if len(all_):
         _search_all(batch, items, query, all_, near, n_candidates, best)
+    if batch.wanted is not None and more:
+        wanted_rows = batch.wanted
+        n_candidates += kernels.add_wanted(wanted_rows.bounds, wanted_rows.rows, n_candidates, *best)
     return _described(batch, items, query, n_candidates, best)
 
 
@@ -197,7 +203,7 @@ def warm() -> None:
     kernels.own_parts(row.bounds, one[:, None], one[:, None], one, one.copy())
     near = WholeItems(np.outer)
     near.hold(one[:, None])
-    for asked in (batch, batch.only(row)):
+    for asked in (batch, batch.only(row), replace(batch, wanted=row)):
         found = retrieve(asked, one[:, None], query, 1, near)
     columns = found.rows, found.valid, found.scores, found.signals, found.vectors
     kernels.best_first(*columns, *columns)

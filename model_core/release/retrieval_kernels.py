@@ -260,6 +260,39 @@ def keep_best_of_few(
         sizes[b] = size
 
 
+@njit
+def add_wanted(bounds: Longs, rows: Rows, most: int, best: Floats, best_rows: Longs, sizes: Longs) -> int:
+    """Cut every request to its best `most`, and add to these what it wants; return the most that are added.
+
+    bounds, rows : see `SparseRows`, of items that are wanted
+    best, best_rows : (B, at least `most` and all that a request wants); what is added has no score
+    """
+    most_added = 0
+    for b in range(len(sizes)):
+        if sizes[b] > most:
+            _cut(best[b, : sizes[b]], best_rows[b, : sizes[b]], most)
+            sizes[b] = most
+        scores, kept, begin, end = best[b], best_rows[b], bounds[b], bounds[b + 1]
+        added, i = 0, 0
+        for j in range(begin, end):
+            while i < sizes[b] and kept[i] < rows[j]:
+                i += 1
+            added += not (i < sizes[b] and kept[i] == rows[j])
+        i, j, at = sizes[b] - 1, end - 1, sizes[b] + added - 1
+        while j >= begin and at > i:
+            if i >= 0 and kept[i] >= rows[j]:
+                j -= kept[i] == rows[j]
+                scores[at], kept[at] = scores[i], kept[i]
+                i -= 1
+            else:
+                scores[at], kept[at] = np.float32(0), rows[j]
+                j -= 1
+            at -= 1
+        sizes[b] += added
+        most_added = max(most_added, added)
+    return most_added
+
+
 @inner
 def _ask_for(items: Floats, row: int) -> None:
     """Let memory bring the vector of an item."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from online_learning.policies.trial import on_trial
 from online_learning.types import Candidates
 
 Kind = TypeVar("Kind", bound=np.generic)
@@ -31,12 +32,32 @@ def pinned(candidates: Candidates, k: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def others(candidates: Candidates, top: NDArray[np.int64]) -> Candidates:
-    """Return the candidates of which those in `top`, and no others, are pinned and not valid any more."""
+    """Return the candidates of which those in `top`, and no others, are pinned and not valid any more.
+
+    Parameters
+    ----------
+    top : (B, P) as of `pinned`, or of `standing`
+    """
     valid, placed = candidates.valid.copy(), np.full(candidates.valid.shape, -1, np.int64)
     rows, places = np.nonzero(top >= 0)
     valid[rows, top[rows, places]] = False
     placed[rows, top[rows, places]] = places
     return replace(candidates, valid=valid, pinned=placed)
+
+
+def standing(candidates: Candidates, k: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return (B, P + 1) int64, columns of what stands in slates of k whatever the policy.
+
+    These are what is pinned, and in the last place what is on trial; -1 = nothing.
+    """
+    top = pinned(candidates, k)
+    return np.column_stack([top, on_trial(candidates, k - (top >= 0).sum(axis=1))])
+
+
+def where_standing(index: NDArray[np.int64], stand: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return (B, K) bool, which positions of slates are taken by what is `standing`."""
+    found: NDArray[np.bool_] = (index[:, :, None] == stand[:, None, :]).any(axis=2)
+    return found & (index >= 0)
 
 
 def above(top: NDArray[np.int64], values: Any, below: NDArray[Kind], *, end: Any) -> NDArray[Kind]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from online_learning.policies import trial
 from online_learning.policies.policy import Policy
 from online_learning.policies.registry import Learning
 from online_learning.statistics.position_bias import PositionStatistics, examination
@@ -14,6 +15,7 @@ def warm(policy: Policy, learning: Learning) -> None:
     features, arms = np.zeros((1, 2, dim), np.float32), np.arange(2, dtype=np.uint64)[None]
     candidates = Candidates(np.zeros((1, 2), np.float32), features, np.ones((1, 2), np.bool_), arms)
     policy.select(candidates, k=np.ones(1, np.int64), seeds=np.zeros(1, np.uint64))
+    trial.warm()
     examination(PositionStatistics(), 1)
     statistics = learning.empty()
     rows = statistics.rows(features[0])

@@ -14,6 +14,7 @@ from online_learning.experiments.interleaving import (
 )
 from online_learning.policies.pinning import above, others, pinned
 from online_learning.policies.policy import Policy
+from online_learning.policies.trial import inserted, on_trial
 from online_learning.types import Candidates, PropensityKind
 
 
@@ -61,18 +62,20 @@ class Selection:
     """Slates of a batch: index and propensities as of `Slates`, versions : (B,) int64 of the policies.
 
     teams : (B, K) int8, which of a route's variants put the item there; -1 where nothing is interleaved.
+    tried : (B,) int64, the position of what is on trial, -1 = none; None where nothing is.
     """
 
     index: NDArray[np.int64]
     propensities: NDArray[np.float32]
     versions: NDArray[np.int64]
     teams: NDArray[np.int8]
+    tried: NDArray[np.int64] | None = None
 
 
 def choose(
     candidates: Candidates, routes: Sequence[Route], *, k: NDArray[np.int64], seeds: NDArray[np.uint64]
 ) -> Selection:
-    """Choose a slate for each request by what serves it (`Policy.select`), below what is pinned.
+    """Choose a slate for each request by what serves it (`Policy.select`), around what stands anyway.
 
     Parameters
     ----------
@@ -80,16 +83,27 @@ def choose(
     k, seeds : see `Policy.select`
     """
     top = pinned(candidates, k)
-    if not top.size:
+    n_top = (top >= 0).sum(axis=1)
+    tried = on_trial(candidates, k - n_top)
+    trials = bool((tried >= 0).any())
+    if not top.size and not trials:
         return _by_route(candidates, routes, k, seeds)
-    below = _by_route(others(candidates, top), routes, k - (top >= 0).sum(axis=1), seeds)
+    rest = others(candidates, np.column_stack([top, tried]) if trials else top)
+    found = _by_route(rest, routes, k - n_top - (tried >= 0), seeds)
     width = int(k.max())
-    return Selection(
-        above(top, top, below.index, end=-1)[:, :width],
-        above(top, 1.0, below.propensities, end=0.0)[:, :width],
-        below.versions,
-        above(top, -1, below.teams, end=-1)[:, :width],
+    if top.size:
+        found = Selection(
+            above(top, top, found.index, end=-1)[:, :width],
+            above(top, 1.0, found.propensities, end=0.0)[:, :width],
+            found.versions,
+            above(top, -1, found.teams, end=-1)[:, :width],
+        )
+    if not trials or candidates.trial_at is None:
+        return found
+    index, propensities, teams, positions = inserted(
+        tried, candidates.trial_at, n_top, found.index, found.propensities, found.teams, width
     )
+    return Selection(index, propensities, found.versions, teams, positions)
 
 
 def _by_route(

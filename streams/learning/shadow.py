@@ -6,7 +6,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from online_learning.policies.pinning import others, pinned
+from online_learning.policies.pinning import others, standing, where_standing
 from online_learning.policies.policy import Policy
 from online_learning.policies.policy_spec import PolicySpec
 from online_learning.policies.registry import Learning
@@ -56,7 +56,7 @@ class ShadowPolicies:
     ) -> dict[str, NDArray[np.float32]]:
         """Return by policy how probable each position of the slates is under it (`Policy.propensities`).
 
-        What is pinned is there whatever the policy.
+        What is pinned or on trial is there whatever the policy.
 
         Parameters
         ----------
@@ -64,11 +64,12 @@ class ShadowPolicies:
         """
         if not self._policies:
             return {}
-        top = pinned(candidates, (index >= 0).sum(axis=1))
-        below = others(candidates, top) if top.size else candidates
+        stand = standing(candidates, (index >= 0).sum(axis=1))
+        anyway = where_standing(index, stand)
+        rest = others(candidates, stand) if anyway.any() else candidates
         found = {}
         for text, policy in self._policies.items():
             own = seeds ^ np.uint64(xxhash.xxh3_64_intdigest(text.encode()))
-            found[text] = policy.propensities(below, index, seeds=own)
-            found[text][:, : top.shape[1]][top >= 0] = 1.0
+            found[text] = policy.propensities(rest, index, seeds=own)
+            found[text][anyway] = 1.0
         return found

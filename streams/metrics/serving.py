@@ -50,6 +50,7 @@ class Serving(Registered):
         self.slates_unlearned = self.counter(
             "slates_unlearned", "Slates that policies learn nothing of: beyond learned_slates_per_hour."
         )
+        self.trials = self.counter("trials", "Items shown on trial: new ones, whatever the policy.")
         about = "Time of one pass of a stage."
         stages = _Stages("slatestream_stage_seconds", about)
         self.describe("stage_seconds", "histogram", ("stage",), about)

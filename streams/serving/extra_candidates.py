@@ -1,22 +1,22 @@
 """Items that are candidates of a request even if retrieval does not bring them.
 
-They are pinned, boosted, fresh, or liked by friends.
+They are pinned, boosted, fresh, liked by friends, or on trial.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.data.batches import ScoreBatch, SparseRows
+from model_core.data.batches import SparseRows
 from model_core.release.scorer import Scores
 from online_learning.sampling import mix
 from streams.events import Request
-from streams.items.table import AnyScorer
 from streams.serving.allowed_rows import Allowed
 from streams.serving.friends import FriendsItems
+from streams.serving.newcomers import Newcomers, Trials
 from streams.settings import Settings
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
@@ -26,36 +26,41 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """Items that the candidates of a batch must contain: pinned, boosted, fresh and friends' ones.
+    """Items that the candidates of a batch must contain: pinned, boosted, fresh, friends' ones, and trials.
 
     Attributes
     ----------
-    wanted : for each request the rows that must be candidates, ascending
-    pinned : for each request the rows that are pinned, in their order
-    boosts : for each request rows, and what is added to their utility
+    wanted : the rows that must be candidates of each request
+    pinned : for each request the rows that are pinned, in their order; empty where none has any
+    boosts : for each request rows, and what is added to their utility; empty where none has any
+    trials : of which items one is on trial, if any
     """
 
-    wanted: Sequence[Rows]
+    wanted: SparseRows
     pinned: Sequence[Rows]
     boosts: Sequence[tuple[Rows, NDArray[np.float32]]]
+    trials: Trials | None
 
 
 class ExtraCandidates:
     """Finds what the settings and a request want among its candidates.
 
-    An item's score does not depend on the other candidates, so those that retrieval has not brought are
-    scored by a second pass, which only requests that miss some take.
+    An item's score does not depend on the other candidates.
     """
 
-    def __init__(self, settings: Settings, index: ItemIndex, catalogue: Catalogue) -> None:
+    def __init__(
+        self, settings: Settings, index: ItemIndex, catalogue: Catalogue, newcomers: Newcomers
+    ) -> None:
         self._settings = settings
         self._index = index
         self._catalogue = catalogue
+        self._newcomers = newcomers
 
     def of(
         self,
         requests: Sequence[Request],
         allowed: Allowed,
+        likes: NDArray[np.float32],
         seeds: NDArray[np.uint64],
         *,
         fresh: bool,
@@ -68,15 +73,18 @@ class ExtraCandidates:
 
         Parameters
         ----------
+        likes : (N,) positive events of each item, those that count
         fresh : whether fresh items have positions of their own: then as many as `fresh_candidates` allows
             are wanted, drawn by the request's seed among all that the request may be given
         friends : for each request what its user's friends liked; their boosts are added to others
         """
+        trials = self._newcomers.of(requests, allowed, likes, seeds)
         always = fresh or self._settings.boosts or self._settings.pinned or friends is not None
         if not always and not any(request.pinned or request.boosts for request in requests):
-            return None
+            return None if trials is None else Extras(trials.drawn, (), (), trials)
         new = self._published_after(requests, allowed.eligible) if fresh else []
-        wanted, pinned, boosts = [], [], []
+        wanted: list[NDArray[np.integer]] = []
+        pinned, boosts = [], []
         for b, request in enumerate(requests):
             top = self._rows((*request.pinned, *self._settings.pinned))
             top = top[allowed.permits(b, top, seen=True)]
@@ -89,8 +97,9 @@ class ExtraCandidates:
             drawn = self._drawn(new[b], b, allowed, seeds[b]) if fresh else rows[:0]
             pinned.append(top)
             boosts.append((rows, values))
-            wanted.append(np.unique(np.concatenate((top, rows, drawn))))
-        return Extras(wanted, pinned, boosts) if any(map(len, wanted)) else None
+            tried = rows[:0] if trials is None else trials.drawn.of_request(b)
+            wanted.append(np.concatenate((top, rows, drawn, tried)))
+        return Extras(SparseRows.of(wanted), pinned, boosts, trials) if any(map(len, wanted)) else None
 
     def _rows(self, ids: Iterable[str]) -> Rows:
         return self._index.known_rows(dict.fromkeys(ids)).astype(np.int64)
@@ -120,40 +129,8 @@ def _with_friends(
     return every, np.bincount(places, given, minlength=len(every)).astype(np.float32)
 
 
-def score_all(
-    scorer: AnyScorer, batch: ScoreBatch, items: NDArray[np.float32], extras: Extras | None
-) -> Scores:
-    """Return what the scorer retrieves, and after it what is wanted and was not retrieved.
-
-    Parameters
-    ----------
-    items : (N, dim) float32
-    """
-    scores = scorer.score(batch, items)
-    if extras is None:
-        return scores
-    missing = [rows[~np.isin(rows, scores.rows[b, scores.valid[b]])] for b, rows in enumerate(extras.wanted)]
-    lacking = np.flatnonzero([len(rows) > 0 for rows in missing])
-    if not len(lacking):
-        return scores
-    wanted = SparseRows.of([missing[request] for request in lacking.tolist()])
-    return _beside(scores, scorer.score(batch.take(lacking).only(wanted), items), lacking)
-
-
-def _beside(scores: Scores, more: Scores, requests: NDArray[np.int64]) -> Scores:
-    """Return scores with the valid candidates of `more`, which are of some of the requests, as columns."""
-    width = int(more.valid.sum(axis=1).max())
-    joined = {}
-    for column in fields(Scores):
-        first, second = getattr(scores, column.name), getattr(more, column.name)[:, :width]
-        added = np.zeros((len(first), *second.shape[1:]), first.dtype)
-        added[requests] = second
-        joined[column.name] = np.concatenate([first, added], axis=1)
-    return Scores(**joined)
-
-
 def columns(extras: Extras | None, scores: Scores) -> dict[str, NDArray[Any]]:
-    """Return the columns `pinned` and `boosts` of `Candidates`, as far as there are any."""
+    """Return the columns `pinned`, `boosts` and `trial` of `Candidates`, as far as there are any."""
     found: dict[str, NDArray[Any]] = {}
     if extras is None:
         return found
@@ -169,4 +146,6 @@ def columns(extras: Extras | None, scores: Scores) -> dict[str, NDArray[Any]]:
             at = (scores.rows[b] == rows[:, None]) & scores.valid[b]
             order, places = np.nonzero(at)
             found["boosts"][b, places] = values[order]
+    if extras.trials is not None:
+        found["trial"], found["trial_at"] = extras.trials.columns(scores), extras.trials.positions
     return found

@@ -25,6 +25,7 @@ class Chosen:
     fallback : why the slate is not as it should be, None if it is
     model_version : of the release that made it
     events : of the user ever, when it was made
+    tried : the item that is on trial, if one is
     """
 
     slate: list[SlateItem]
@@ -35,6 +36,7 @@ class Chosen:
     fallback: str | None
     model_version: str
     events: int
+    tried: str | None
 
 
 class Shown(NamedTuple):
@@ -125,10 +127,11 @@ def chosen_slates(
         selection.teams.tolist(),
     )
     shadowed = {name: column.tolist() for name, column in shadows.items()}
+    tried = [-1] * len(routes) if selection.tried is None else selection.tried.tolist()
     versions, sizes, dim = selection.versions.tolist(), shown.sizes.tolist(), shown.features.shape[2]
     chosen = []
-    for b, (route, fallback, size, n_events) in enumerate(
-        zip(routes, fallbacks, sizes, events.tolist(), strict=True)
+    for b, (route, fallback, size, n_events, on_trial) in enumerate(
+        zip(routes, fallbacks, sizes, events.tolist(), tried, strict=True)
     ):
         columns = zip(*(column[b][:size] for column in by_position), why[b][:size], strict=True)
         slate = [
@@ -154,6 +157,7 @@ def chosen_slates(
                 fallback=fallback if slate else "no_candidates",
                 model_version=model_version,
                 events=n_events,
+                tried=slate[on_trial].item_id if on_trial >= 0 else None,
             )
         )
     return chosen

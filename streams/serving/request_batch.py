@@ -23,6 +23,7 @@ from streams.serving.allowed_rows import Allowed, AllowedRows, Wanted
 from streams.serving.eligibility import Eligibility
 from streams.serving.extra_candidates import ExtraCandidates, Extras
 from streams.serving.friends import Friends, FriendsItems
+from streams.serving.newcomers import Newcomers
 from streams.serving.user_entities import stated_entities
 from streams.settings import Settings
 from streams.state.people import People, gather
@@ -115,7 +116,12 @@ class RequestBatches:
         self._policies = policies
         self._sources = sources
         self._allowed = AllowedRows(eligibility, shared.index, shared.prerequisites)
-        self._extras = ExtraCandidates(settings, shared.index, shared.catalogue)
+        self._extras = ExtraCandidates(
+            settings,
+            shared.index,
+            shared.catalogue,
+            Newcomers(settings, shared.index, shared.catalogue, shared.trials, clock),
+        )
         self._friends = Friends(settings, shared)
         self._counts_as_seen, self._positive = counts_as_seen, positive
         self._clock = clock
@@ -185,9 +191,12 @@ class RequestBatches:
         drawn = self._reader.draw(people.pasts, times_ms, described=described)
         drawn = drawn._replace(window=self._popularity.weighed(drawn.window))
         liked = self._sources.liked(drawn)
-        batch = self._score_batch(people, drawn, parts, liked, times_ms, allowed, described)
         fresh = gathered.diverse and self._settings.fresh_share > 0
         friends = self._friends.of(people.stated, times_ms)
+        extras = self._extras.of(
+            requests, allowed, self._popularity.counts, seeds, fresh=fresh, friends=friends
+        )
+        batch = self._score_batch(people, drawn, parts, liked, times_ms, allowed, described, extras)
         return Prepared(
             people=people,
             drawn=drawn,
@@ -203,7 +212,7 @@ class RequestBatches:
             times_ms=times_ms,
             routes=gathered.routes,
             diverse=gathered.diverse,
-            extras=self._extras.of(requests, allowed, seeds, fresh=fresh, friends=friends),
+            extras=extras,
             friends=friends,
         )
 
@@ -216,6 +225,7 @@ class RequestBatches:
         times_ms: NDArray[np.int64],
         allowed: Allowed,
         described: NDArray[np.bool_],
+        extras: Extras | None,
     ) -> ScoreBatch:
         signals, signal_values = joint_scores(parts, *drawn.window, self._popularity.tempers, liked)
         limited, mask = allowed.limits()
@@ -233,6 +243,7 @@ class RequestBatches:
             excluded=allowed.unseen,
             limited=limited,
             limited_mask=mask,
+            wanted=None if extras is None else extras.wanted,
             moments=None if self._weigher is None else moments(
                 self._weigher.weights, self._trends, parts, len(described), times_ms
             ),

@@ -27,6 +27,7 @@ from streams.serving.shadowing import Shadowing
 from streams.serving.slate_quota import SlateQuota
 from streams.settings import Settings
 from streams.state.shard import Shard
+from streams.state.trial_counts import TrialCounts
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +61,12 @@ class Server:
         published: PublishedSlates,
         dead_letters: DeadLetters,
         shadowing: Shadowing,
+        trials: TrialCounts,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._clock = clock
+        self._trials = trials
         self._lanes = lanes
         self._shadowing = shadowing
         self._popular = popular
@@ -320,6 +323,7 @@ class Server:
         # Opened before it is out, and before any later click is folded: each may be an answer to it.
         if learned:
             shard.learning.open(record, chosen.features)
+            self._trials.show([item.item_id for item in record.slate], chosen.tried)
         features = chosen.features if learned else None
         try:
             await self._outbox.publish(

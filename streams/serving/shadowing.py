@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from online_learning.policies.pinning import others, pinned
+from online_learning.policies.pinning import others, standing, where_standing
 from streams.events import Recommendation, Request
 from streams.experiments.shares import in_share
 from streams.learning.routes import choose
@@ -136,8 +136,9 @@ def _asked(lane: Lane, gathered: Gathered, served: NDArray[np.int64]) -> tuple[f
     index = np.where(same.any(axis=1), same.argmax(axis=1), -1)[None]
     if (missing := np.flatnonzero(index[0] < 0)).size:  # it would not show that, nor what comes after it
         index[0, missing[0] :] = -1
-    top = pinned(candidates, (index >= 0).sum(axis=1))
-    below = others(candidates, top) if top.size else candidates
-    found = lane.policies.live.propensities(below, index, seeds=batch.seeds ^ np.uint64(1))
-    found[:, : top.shape[1]][top >= 0] = 1.0
+    stand = standing(candidates, (index >= 0).sum(axis=1))
+    anyway = where_standing(index, stand)
+    rest = others(candidates, stand) if anyway.any() else candidates
+    found = lane.policies.live.propensities(rest, index, seeds=batch.seeds ^ np.uint64(1))
+    found[anyway] = 1.0
     return float(np.isin(served, own).mean()), seconds, [float(one) for one in found[0]]

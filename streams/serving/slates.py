@@ -1,6 +1,7 @@
 """From a prepared batch to its slates, in the inference thread: score, choose, explain."""
 
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,14 +15,14 @@ from streams.items.table import AnyScorer
 from streams.learning.policy_set import PolicySet
 from streams.learning.routes import choose
 from streams.metrics import Metrics
-from streams.serving.extra_candidates import columns, score_all
+from streams.serving.extra_candidates import columns
 from streams.serving.friends import friends_by_row
 from streams.serving.records import Chosen, chosen_slates, shown
 from streams.serving.request_batch import Gathered, Prepared, RequestBatches
 from streams.serving.rules import RuleColumns
 from streams.settings import Settings
 from streams.state.shared import SharedState
-from streams.why.slate_reasons import SlateReasons
+from streams.why.slate_reasons import MAX_REASONS, NEW, ON_TRIAL, SlateReasons, Why
 
 
 class SlateMaker:
@@ -51,7 +52,7 @@ class SlateMaker:
         started = time.perf_counter()
         batch = self._batches.prepare(gathered)
         prepared = time.perf_counter()
-        scores = score_all(self._scorer, batch.batch, batch.items, batch.extras)
+        scores = self._scorer.score(batch.batch, batch.items)
         scored = time.perf_counter()
         candidates = self._candidates(batch, scores)
         selection = choose(candidates, batch.routes, k=batch.k, seeds=batch.seeds)
@@ -63,6 +64,8 @@ class SlateMaker:
             batch.people.stated, batch.drawn, slates.rows, parts=batch.parts, liked=batch.liked,
             popularity=batch.popularity, friends=friends_by_row(batch.friends),
         )  # fmt: skip
+        if selection.tried is not None:
+            self._metrics.trials.inc(_say_tried(why, selection.tried))
         self._metrics.observe_stages("click_to_slate", _ages(batch.people.pasts, batch.times_ms))
         chosen = chosen_slates(
             slates, selection, why, shadows=shadows, routes=batch.routes, fallbacks=batch.allowed.fallbacks,
@@ -80,7 +83,7 @@ class SlateMaker:
 
     def candidates(self, batch: Prepared) -> tuple[Scores, Candidates]:
         """Score a batch, and return what its policies would choose from; nothing is measured."""
-        scores = score_all(self._scorer, batch.batch, batch.items, batch.extras)
+        scores = self._scorer.score(batch.batch, batch.items)
         return scores, self._candidates(batch, scores)
 
     def _candidates(self, batch: Prepared, scores: Scores) -> Candidates:
@@ -95,6 +98,15 @@ class SlateMaker:
             **rules,
             **columns(batch.extras, scores),
         )
+
+
+def _say_tried(why: Sequence[Sequence[Why]], tried: NDArray[np.int64]) -> int:
+    """Add to what is on trial that it is, as the first reason; return how many items there are."""
+    slates = np.flatnonzero(tried >= 0).tolist()
+    for b in slates:
+        reasons = why[b][tried[b]].reasons
+        reasons[:] = [ON_TRIAL, *(one for one in reasons if one != NEW)][:MAX_REASONS]
+    return len(slates)
 
 
 def _ages(pasts: Pasts, times_ms: NDArray[np.int64]) -> list[float]:

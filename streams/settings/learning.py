@@ -51,6 +51,14 @@ class LearningSettings(BaseModel):
     fresh_candidates: Annotated[int, Field(ge=0, le=MAX_SLATE)] = Field(
         20, description="Fresh items, drawn anew for each request, that are candidates whatever their score."
     )
+    trial_share: Fraction = Field(
+        0.02,
+        description="Share of positions for new items that hardly anybody has responded to, whatever the "
+        "policy: one in the lower half of a slate at most.",
+    )
+    trial_likes: Positive = Field(
+        10, description="Positive events after which an item is ranked like any other, and tried no more."
+    )
     pinned: Annotated[tuple[str, ...], Field(max_length=MAX_SLATE)] = Field(
         (), description="Items at the top of every slate, after a request's own: see `Request.pinned`."
     )
@@ -69,7 +77,11 @@ class LearningSettings(BaseModel):
     friends_days: Annotated[float, Field(gt=0, le=36_500)] = Field(
         7.0, description="How long friends' likes say something, by event time; of each, the last 8 likes do."
     )
-    fresh_ms: Positive = Field(7 * 86_400_000, description="How long after published_ms an item is fresh.")
+    fresh_ms: Positive = Field(
+        7 * 86_400_000,
+        description="How long after published_ms an item is fresh; without one, how long after it was first "
+        "described it may be on trial.",
+    )
     exploration: Annotated[float, Field(ge=0)] = Field(
         ThompsonOptions().exploration, description="Posterior scale of Thompson and LinUCB."
     )

@@ -122,7 +122,7 @@ class Catalogue:
         self._vectors = {kind: ItemVectors() for kind in EMBEDDINGS}
         self._degrees = np.zeros(1024, np.int32)
         self._windows = Windows(
-            np.zeros(0, np.bool_), np.zeros(0, np.bool_), np.zeros(0, np.int64), np.zeros(0, np.int64)
+            np.zeros(0, np.bool_), np.zeros(0, np.bool_), *(np.zeros(0, np.int64) for _ in range(3))
         )
         self._rows_of_source = Growing(np.int64, width=(2,), fill=-1, likely=LIKELY_ITEMS)
         self._source = self._rows_of_source.reach(0)  # partition and offset of the content
@@ -145,6 +145,7 @@ class Catalogue:
         """
         states: list[ItemState | None] = []
         names: list[str] = []
+        stamps: list[int] = []
         known: dict[str, bool] = {}
         for record in records:
             if record.key is None:
@@ -159,13 +160,15 @@ class Catalogue:
             known[name] = True
             states.append(state)
             names.append(name)
+            stamps.append(record.timestamp)
         if not names:
             return np.zeros(0, np.int32)
         rows = self._index.rows_of(names)
         self._reserve(int(rows.max()))
         latest = self._latest(rows, states)
         changed = np.fromiter(latest, np.int32, len(latest))
-        self._put(changed, list(latest.values()))
+        first = dict(zip(rows[::-1].tolist(), stamps[::-1], strict=True))
+        self._put(changed, list(latest.values()), [first[row] for row in latest])
         return changed
 
     def forget(self, rows: NDArray[np.int32]) -> None:
@@ -190,8 +193,10 @@ class Catalogue:
             self._source[list(sources)] = list(sources.values())
         return latest
 
-    def _put(self, rows: NDArray[np.int32], states: Sequence[ItemState | None]) -> None:
-        """Write distinct rows, a column at a time."""
+    def _put(
+        self, rows: NDArray[np.int32], states: Sequence[ItemState | None], stamps: Sequence[int]
+    ) -> None:
+        """Write distinct rows, a column at a time; `stamps` say when each was described, in ms."""
         windows = self._windows
         known = np.array([state is not None for state in states], np.bool_)
         was_known = windows.known[rows]
@@ -207,6 +212,8 @@ class Catalogue:
         windows.expires[rows] = [
             FOR_EVER if state is None or state.expires_ms is None else state.expires_ms for state in states
         ]
+        come = known & ~was_known
+        windows.since[rows[come]] = np.array(stamps, np.int64)[come]
         windows.known[rows] = known
 
     def _link(
@@ -323,6 +330,16 @@ class Catalogue:
         if not len(windows.known):
             return np.zeros(rows.shape, np.int64)
         return np.where(inside & windows.known[at], windows.published[at], 0)
+
+    def since_ms(self, rows: NDArray[Any]) -> NDArray[np.int64]:
+        """Return since when items are there, in ms: published, or else first described; n existing rows.
+
+        A worker that starts knows the last description of an item only, and takes it for the first.
+        """
+        windows = self._windows
+        published = windows.published[rows]
+        since: NDArray[np.int64] = np.where(published > 0, published, windows.since[rows])
+        return since
 
     def eligible(self, now_ms: int, out: NDArray[np.bool_]) -> None:
         """Write into out (N,) which item rows may be served: existing, available, published, not expired."""

@@ -59,13 +59,15 @@ class ItemVectors:
 class Windows(NamedTuple):
     """Times at which items may be served, by row: replaced when it grows, so that threads may read it.
 
-    known, available : (capacity,) bool; published, expires : (capacity,) int64 ms
+    known, available : (capacity,) bool; published, expires : (capacity,) int64 ms; since : when it was first
+    described
     """
 
     known: NDArray[np.bool_]
     available: NDArray[np.bool_]
     published: NDArray[np.int64]
     expires: NDArray[np.int64]
+    since: NDArray[np.int64]
 
     def open(self, now_ms: int, rows: NDArray[Any] | slice) -> NDArray[np.bool_]:
         """Tell which of some rows may be served: existing, available, published and not expired."""

@@ -22,6 +22,7 @@ from streams.state.release_statistics import ReleaseStatistics
 from streams.state.shard import Shard
 from streams.state.slate_learning import SlateLearning
 from streams.state.spending import Spending
+from streams.state.trial_counts import TrialCounts
 
 
 class ShardFactory:
@@ -48,6 +49,7 @@ class ShardFactory:
         self._signals = signals
         self.weigher: Weigher | None = None
         self.spending: Callable[[int], Spending] | None = None
+        self.trials = TrialCounts()
         given = 0.0 if settings.position_bias == "learned" else settings.position_bias
         self.examination: NDArray[np.float64] = power_law(given, MAX_SLATE)
 
@@ -81,6 +83,7 @@ class ShardFactory:
             examination=self.examination,
             learn_from=settings.learn_from,
             cascade=settings.click_model == "cascade",
+            trials=self.trials,
         )
         return Shard(
             partition=partition,

@@ -9,6 +9,7 @@ from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
 from streams.state.likes import Likes
 from streams.state.prerequisites import Prerequisites
+from streams.state.trial_counts import TrialCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,8 @@ class SharedState:
     """The items, and what all users together say of them.
 
     covisits has the counts of each partition, and likes what its users liked last, where likes are kept at
-    all; those of an owned partition are its shard's own. budgets is None where items have none.
+    all; those of an owned partition are its shard's own. budgets is None where items have none. trials are of
+    the slates of this worker.
     """
 
     index: ItemIndex
@@ -25,6 +27,7 @@ class SharedState:
     budgets: Budgets | None = None
     covisits: dict[int, CoVisitation] = field(default_factory=dict)
     likes: dict[int, Likes] = field(default_factory=dict)
+    trials: TrialCounts = field(default_factory=TrialCounts)
 
     @property
     def parts(self) -> Sequence[CoVisitation]:

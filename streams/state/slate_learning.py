@@ -25,6 +25,7 @@ from streams.state.policy_row import POLICY_ROW_VERSION, PolicyRow
 from streams.state.profiles import Profiles
 from streams.state.release_statistics import ReleaseStatistics
 from streams.state.taught import Taught
+from streams.state.trial_counts import TrialCounts
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class SlateLearning:
     examination : (MAX_SLATE,) float64, how often each position is looked at
     learn_from : whether an item was responded to, or the sum of its rewards
     cascade : positions below a slate's last response were not looked at
+    trials : is told what is taken
 
     Attributes
     ----------
@@ -68,6 +70,7 @@ class SlateLearning:
         examination: NDArray[np.float64] | None = None,
         learn_from: Literal["response", "reward"] = "response",
         cascade: bool = False,
+        trials: TrialCounts | None = None,
     ) -> None:
         self._profiles = profiles
         self._slates = slates
@@ -75,6 +78,7 @@ class SlateLearning:
         self._logs = logs
         self._learn_from = learn_from
         self._cascade = cascade
+        self._trials = TrialCounts() if trials is None else trials
         self.positions = positions
         self.examination = np.ones(MAX_SLATE) if examination is None else examination
         self.next_examination: NDArray[np.float64] | None = None
@@ -236,6 +240,8 @@ class SlateLearning:
             if first and slate.record.experiment is not None:
                 by = slate.record.variant or slate.record.slate[found.position].team
                 metrics.count_response(slate.record.experiment, by or "none")
+            if first:
+                self._trials.take(slate.item_ids, found.position)
             if (statistics := self._statistics.of(version := slate.record.model_version)) is None:
                 self.count_published()  # perhaps the first of a canary
                 if (statistics := self._statistics.of(version)) is None:

@@ -18,6 +18,7 @@ from streams.why.phrases import because_chosen, because_of, liked_by_friends, of
 
 MAX_REASONS = 2
 POPULAR, NEW = "popular right now", "new"
+ON_TRIAL = "new, shown to learn who likes it"
 _NOBODY: Mapping[int, int] = {}
 
 

@@ -199,6 +199,7 @@ def _state(
         budgets=_budgets(settings, catalogue, index),
         covisits={p: factory.covisits() for p in partitions},
         likes={p: Likes() for p in partitions} if settings.friends_boost else {},
+        trials=factory.trials,
     )  # fmt: skip
     if shared.budgets is not None:
         factory.spending = shared.budgets.spending
@@ -357,7 +358,7 @@ def _server(
         settings, lanes=lanes, popular=popular, own_clicks=own_clicks, inputs=inputs,
         outbox=Outbox(outputs.slates, slates, lost=partitions.lose, inputs=inputs, metrics=metrics),
         quota=SlateQuota(settings.learned_slates_per_hour), published=PublishedSlates(log, slates),
-        dead_letters=dead_letters, shadowing=shadowing, metrics=metrics, clock=clock,
+        dead_letters=dead_letters, shadowing=shadowing, trials=shared.trials, metrics=metrics, clock=clock,
     )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ from streams.items import ease_signal
 from streams.kafka import columns, packed_rows
 from streams.kafka.columns import RecordColumns
 from streams.kafka.partitioner import partitions_of
-from streams.serving import allowed_rows, records
+from streams.serving import allowed_rows, newcomers, records
 from streams.state import fold_kernels, id_table, profile_kernels
 from streams.state.catalogue import Catalogue, encode_item_state
 from streams.state.item_index import ItemIndex
@@ -96,6 +96,7 @@ def _warm_scoring() -> None:
     suspicion.warm()
     allowed_rows.warm()
     records.warm()
+    newcomers.warm()
     packed_rows.warm()
 
 
@@ -129,7 +130,7 @@ def _warm_state() -> None:
         content_id="0", title="0", text=None, image=None, audio=None, attributes={"genre": ["x"]}, triples=[],
         available=True, published_ms=None, expires_ms=None, partition=0, offset=0,
     )  # fmt: skip
-    catalogue.apply([SimpleNamespace(key=b"0", value=state)])
+    catalogue.apply([SimpleNamespace(key=b"0", value=state, timestamp=0)])
     profiles.stances = stances({"like": 1.0}, ("like",))
     follow_likes(profiles, index, np.zeros(1, np.int32))
     profiles.history(0, 2)

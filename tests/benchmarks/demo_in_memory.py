@@ -10,10 +10,10 @@ less luck in them than in clicks. Intervals are Student's 95 % over seeds; relea
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -57,11 +57,19 @@ class Run:
     ----------
     expected : of each visit the clicks to be expected of each arm's slate, an item
     first : of each visit whether it is the user's first one
+    shown : of each visit the items of the policy's slate, by row
+
+    Parameters
+    ----------
+    new : items that are published when the visits begin, and of whose past nothing is told
     """
 
-    def __init__(self, dataset: Dataset, traffic: Traffic, users: int) -> None:
-        self._dataset = dataset
-        self._past = dataset.interactions.first(UNTIL)
+    def __init__(
+        self, dataset: Dataset, traffic: Traffic, users: int, new: Collection[str] = frozenset()
+    ) -> None:
+        self._dataset, self._new = dataset, new
+        past = dataset.interactions.first(UNTIL)
+        self._past = past[~np.isin(past.item_ids, list(new))]
         self._traffic = traffic
         self._users = population(dataset, until=UNTIL, n_users=users, seed=traffic.seed)
         self._rows = {item_id: row for row, item_id in enumerate(self._users.item_ids)}
@@ -70,13 +78,20 @@ class Run:
         self._visits = np.zeros(len(self._users.user_ids), np.int64)
         self.expected: list[tuple[float, ...]] = []
         self.first: list[bool] = []
+        self.shown: list[NDArray[np.int64]] = []
 
-    async def play(self, release: Path, policy: str) -> NDArray[np.float64]:
-        """Return the rate of each arm in each of `VISITS`: (3, 3) float64."""
-        settings = load_settings(attribution_window_ms=ATTRIBUTION_WINDOW_MS, policy=policy)
+    async def play(self, release: Path, policy: str, **more: Any) -> NDArray[np.float64]:
+        """Return the rate of each arm in each of `VISITS`: (3, 3) float64.
+
+        Parameters
+        ----------
+        more : settings of the worker
+        """
+        settings = load_settings(attribution_window_ms=ATTRIBUTION_WINDOW_MS, policy=policy, **more)
         begin_ms, end_ms = (int(self._past.timestamps_ms[at]) for at in (0, -1))
         async with MemorySite(settings, Scorer(release), begin_ms, learn=True) as site:
-            await site.publish("content", content_rows(self._dataset))
+            content = list(content_rows(self._dataset))
+            await site.publish("content", [row for row in content if row[0] not in self._new])
             await site.publish("users", user_rows(self._dataset))
             users = {user_id: row for row, user_id in enumerate(self._users.user_ids)}
             clicks = [decode_click(value) for _, value in click_rows(self._past)]
@@ -85,6 +100,7 @@ class Run:
                 self._arms.learn(user, item, positive=click.action in POSITIVE, past=True)
             for begin in range(0, len(clicks), PAST):
                 await site.click(clicks[begin : begin + PAST])
+            await site.publish("content", [row for row in content if row[0] in self._new])
             for at_ms, here in steps(self._traffic, len(users)):
                 await self._step(site, end_ms + 1_000 + at_ms, here)
         expected, first = np.array(self.expected), np.array(self.first)
@@ -104,6 +120,7 @@ class Run:
 
     def _visit(self, name: str, user: int, slate: NDArray[np.int64], now_ms: int) -> Iterator[Click]:
         """Count what is to be expected of each arm's slate, and give what the user does with the policy's."""
+        self.shown.append(slate)
         k, arms, visit = self._traffic.k, self._arms, int(self._visits[user])
         luck = draws(seed=self._traffic.seed, user=user, visit=visit, k=k, n_items=len(self._rows))
         slates = slate, arms.random(user, k, self._random), arms.popular(user, k)

@@ -100,6 +100,31 @@ def test_the_best_are_those_of_a_sort(n_items, wanted, scores):
         assert rows == by_sorting(asked, query, items, wanted)
 
 
+@pytest.mark.parametrize("n_items", [1, 7, 65, 1_000])
+@pytest.mark.parametrize("n_candidates", [1, 5, 40])
+def test_what_is_wanted_comes_beside_the_best_with_the_score_that_it_has_anyway(n_items, n_candidates):
+    rng = np.random.default_rng(n_items * 100 + n_candidates)
+    batch, query, items = world(rng, 6, n_items)
+    plain = by_sorting(batch, query, items, n_candidates)
+    lists = [rng.choice(n_items, min(n_items, n), replace=False) for n in (0, 1, 3, 90, 0, 5)]
+    lists[5] = np.union1d(lists[5], np.array(plain[5][:3], np.int64))  # some of them are brought anyway
+    found = retrieve(replace(batch, wanted=SparseRows.of(lists)), items, query, n_candidates, whole(items))
+    rows = [row[valid].tolist() for row, valid in zip(found.rows, found.valid, strict=True)]
+    assert rows == [sorted({*best, *more.tolist()}) for best, more in zip(plain, lists, strict=True)]
+    most = max(len(set(more.tolist()) - set(best)) for best, more in zip(plain, lists, strict=True))
+    assert found.rows.shape[1] == n_candidates + most
+    anybody = np.ones(n_items, np.bool_)
+    alone = retrieve(
+        replace(batch.only(SparseRows.of(lists)), eligible=anybody), items, query, n_items, whole(items)
+    )
+    for b, more in enumerate(lists):
+        scores, told = (
+            dict(zip(of.rows[b, of.valid[b]].tolist(), of.scores[b, of.valid[b]].tolist(), strict=True))
+            for of in (found, alone)
+        )
+        assert told == {row: scores[row] for row in more.tolist()}
+
+
 def test_a_request_is_answered_alike_alone_and_among_others():
     batch, query, items = world(np.random.default_rng(3), 5, 500)
     together = retrieve(batch, items, query, 20, whole(items))

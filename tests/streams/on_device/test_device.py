@@ -45,7 +45,7 @@ async def test_a_device_ranks_by_itself_and_tells_no_more_than_it_says(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (snippet,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    life = make_life(http_port=0, http_release_files=True)
+    life = make_life(http_port=0, http_release_files=True, trial_share=0.0)
     first, second = life.put(), life.put()
     now_ms = life.memory.clock.now_ms
     for n in range(20):

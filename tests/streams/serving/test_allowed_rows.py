@@ -35,7 +35,7 @@ def world():
             attributes={"genre": GENRES[name], "requires": REQUIRES.get(name, [])}, available=name != "d",
             published_ms=published, expires_ms=expires, partition=0, offset=0,
         )  # fmt: skip
-        changed = catalogue.apply([SimpleNamespace(key=name.encode(), value=value)])
+        changed = catalogue.apply([SimpleNamespace(key=name.encode(), value=value, timestamp=0)])
         prerequisites.changed(changed)
         eligibility.changed(changed)
     eligibility.mark_encoded(index.rows_of(list(NAMES)).astype(np.int64))

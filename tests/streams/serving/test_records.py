@@ -31,6 +31,7 @@ def selected() -> Selection:
         propensities=np.where(index >= 0, np.float32(0.5), np.float32(0)),
         versions=np.array([7, 8, 9]),
         teams=np.full(index.shape, -1, np.int8),
+        tried=np.array([1, -1, -1]),
     )
 
 
@@ -68,6 +69,7 @@ def test_a_slate_has_what_was_shown_and_keeps_nothing_of_its_batch():
     assert [one.fallback for one in slates] == [None, "all_seen", "no_candidates"]
     assert [one.policy_version for one in slates] == [7, 8, 9]
     assert [one.events for one in slates] == [5, 0, 2]
+    assert [one.tried for one in slates] == [f"i{scores.rows[0, 0]}", None, None]
     assert [one.shadows["greedy"] for one in slates] == [[0.25] * 3, [0.25] * 2, []]
     for b, one in enumerate(slates):
         np.testing.assert_array_equal(one.features, found.features[b, : len(one.slate)])

@@ -26,7 +26,7 @@ def described(item="a", *, offset=0, partition=0, **changes):
         "expires_ms": None,
     }
     value = encode_item_state(content_id=item, partition=partition, offset=offset, **(fields | changes))
-    return SimpleNamespace(key=item.encode(), value=value)
+    return SimpleNamespace(key=item.encode(), value=value, timestamp=NOW)
 
 
 def tombstone(item="a"):

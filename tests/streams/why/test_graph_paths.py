@@ -45,7 +45,7 @@ class World:
                 content_id=title, title=title, text=None, image=None, audio=None, attributes=attributes,
                 triples=[], available=True, published_ms=None, expires_ms=None, partition=0, offset=0,
             )  # fmt: skip
-            self.catalogue.apply([SimpleNamespace(key=title.encode(), value=value)])
+            self.catalogue.apply([SimpleNamespace(key=title.encode(), value=value, timestamp=0)])
 
     def act(self, user, item, action="like", age_ms=0):
         self.offset += 1

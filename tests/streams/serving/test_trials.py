@@ -1,0 +1,59 @@
+"""Trials of new items in a whole worker: where they stand, what their record says, what becomes of them."""
+
+from tests.streams.conftest import MakeMemory
+
+K, LONG_AGO = 4, 1_000_000_000_000
+
+
+async def test_a_new_item_stands_in_a_slate_with_a_propensity_of_one_and_says_so(
+    make_memory: MakeMemory,
+) -> None:
+    memory = make_memory(partitions=1, policy="greedy", trial_share=0.25, candidate_policies=("softmax",))
+    for n in range(8):
+        memory.events.content(f"old{n}", published_ms=LONG_AGO)
+    memory.events.content("new")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        for n in range(8):
+            memory.events.click("fan", f"old{n}", "like")
+        await worker.deliver()
+        for n in range(20):
+            memory.events.request(f"u{n}", request_id=f"r{n}", k=K)
+        await worker.deliver()
+        positions = set()
+        for record in memory.events.recommendations():
+            slate = {item.item_id: item for item in record.slate}
+            assert len(slate) == K == len(record.slate)
+            new = slate["new"]  # a share of .25 is one of each four
+            assert new.reasons[0] == "new, shown to learn who likes it"
+            assert (new.propensity, record.candidate_propensities["softmax"][new.position]) == (1.0, 1.0)
+            assert all(one.item_id.startswith("old") for one in record.slate if one is not new)
+            others = [
+                one for at, one in enumerate(record.candidate_propensities["softmax"]) if at != new.position
+            ]
+            assert all(0.0 < one < 1.0 for one in others[:-1])
+            positions.add(new.position)
+        assert positions == {2, 3}
+        assert "slatestream_trials_total 20.0" in worker.parts.metrics.render()[0].decode()
+        # Ten likes make it an item like any other.
+        for n in range(10):
+            memory.events.click(f"liker{n}", "new", "like")
+        await worker.deliver()
+        memory.clock.move(1_001)
+        memory.events.request("later", request_id="later", k=K)
+        await worker.deliver()
+        assert all(item.reasons[0] != new.reasons[0] for item in memory.events.recommendations()[-1].slate)
+
+
+async def test_whoever_has_met_it_is_not_given_it_again(make_memory: MakeMemory) -> None:
+    memory = make_memory(partitions=1, policy="greedy", trial_share=0.25)
+    for n in range(8):
+        memory.events.content(f"old{n}", published_ms=LONG_AGO)
+    memory.events.content("new")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        memory.events.click("u", "new", "like")
+        await worker.deliver()
+        memory.events.request("u", request_id="r", k=K)
+        await worker.deliver()
+        assert "new" not in [item.item_id for item in memory.events.recommendations()[-1].slate]
