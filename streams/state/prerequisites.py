@@ -50,6 +50,7 @@ class Prerequisites:
         self._needs = np.zeros(1024 if attribute is not None else 0, np.int32)  # requirements of each row
         self._n_gated = 0
         self._required: dict[int, str] = {}  # by key, ids that an item requires or has required
+        self._after: dict[int, Rows] = {}  # by key, the items that require it, as far as somebody asked
         self.changed_times = 0
 
     def changed(self, rows: Rows) -> None:
@@ -61,6 +62,8 @@ class Prerequisites:
             self._needs = grown(self._needs, max(n, 2 * len(self._needs)))
         rows = np.unique(rows)
         needs = self._catalogue.count_values(rows, self._attribute)
+        if (needs + self._needs[rows]).any():
+            self._after.clear()
         self._n_gated += int(np.count_nonzero(needs)) - int(np.count_nonzero(self._needs[rows]))
         self._needs[rows] = needs
         for row in rows[needs > 0].tolist():
@@ -86,17 +89,21 @@ class Prerequisites:
                 for begin, end in pairwise(pasts.bounds.tolist())]  # fmt: skip
 
     def _opened(self, done: Rows) -> Rows:
-        assert self._attribute is not None
-        postings, required = self._catalogue.postings, self._required
-        found: list[Rows] = []
-        for key in np.unique(self._index.keys[done]).tolist():
-            if (name := required.get(key)) is not None:
-                found += postings(self._attribute, (name,))
-        if not found:
+        required, after = self._required, self._after
+        keys = [key for key in self._index.keys[done].tolist() if key in required]
+        if not keys:
             return _NONE
-        rows, met = np.unique(np.concatenate(found), return_counts=True)
+        for key in keys:
+            if key not in after:
+                after[key] = self._requiring(required[key])
+        rows, met = np.unique(np.concatenate([after[key] for key in set(keys)]), return_counts=True)
         opened: Rows = rows[met == self._needs[rows]]
         return opened
+
+    def _requiring(self, name: str) -> Rows:
+        assert self._attribute is not None
+        lists = self._catalogue.postings(self._attribute, (name,))
+        return lists[0].copy() if lists else _NONE
 
     def permits(self, rows: NDArray[np.int64], past: Pasts) -> NDArray[np.bool_]:
         """Tell which of some rows one user may be offered, as far as requirements go: (n,) bool."""

@@ -79,8 +79,13 @@ def test_what_is_required_changes_with_the_item_and_ends_with_it():
     courses = Courses()
     courses.put("basics")
     courses.put("statistics", "basics")
+    assert courses.opened("basics") == ["statistics"]
+    courses.put("learning", "basics")
+    assert courses.opened("basics") == ["statistics", "learning"]
     courses.put("statistics", "calculus")
-    assert courses.opened("basics") == []
+    assert courses.opened("basics") == ["learning"]
+    assert courses.opened("calculus") == ["statistics"]
+    courses.put("learning", deleted=True)
     courses.put("statistics")
     assert courses.gated() is None
     courses.put("statistics", "basics")
