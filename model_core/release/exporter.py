@@ -106,7 +106,7 @@ def write_graph(
     """Write a graph; `axes` names the first axes of each input, which stay open."""
     dims = {name: torch.export.Dim(name, min=1) for named in axes.values() for name in named}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # else it names each op library it lacks
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings(), _nothing_kept():
         warnings.simplefilter("ignore")  # about dimensions that share a name, as they should
         program = torch.onnx.export(
             module,
@@ -132,6 +132,19 @@ def write_graph(
                 raise ValueError(f"{path.name} axis {axis} of {value.name!r} must be symbolic, is fixed")
     if model.opset_import[0].version != OPSET:
         raise ValueError(f"{path.name} must use opset {OPSET}, got {model.opset_import[0].version}")
+
+
+def _nothing_kept() -> contextlib.AbstractContextManager[None]:
+    """Let torch keep no result of an operation that it traces for the next one like it.
+
+    Where sizes are open, to keep a result takes as long as the operation, and few operations come again.
+    """
+    from torch._dynamo import config  # takes a second, and only an export needs it
+
+    if not hasattr(config, "fake_tensor_cache_enabled"):  # another torch may have none
+        return contextlib.nullcontext()
+    patched: contextlib.AbstractContextManager[None] = config.patch(fake_tensor_cache_enabled=False)
+    return patched
 
 
 def _forget_where(graph: onnx.GraphProto) -> None:

@@ -6,6 +6,7 @@ import onnx
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.onnx._internal.exporter import _fx_passes
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
@@ -87,3 +88,11 @@ def test_what_changes_its_input_or_has_no_name_here_is_not_whole() -> None:
     assert not any(name.partition(".")[2].partition(".")[0].endswith("_") for name in WHOLE)
     assert is_whole(torch.export.export(Whole(), (), kwargs=inputs(3)))
     assert not is_whole(torch.export.export(Apart(), (), kwargs=inputs(3)))
+
+
+def test_no_result_of_a_traced_operation_is_kept_but_by_others(tmp_path: Path) -> None:
+    FakeTensorMode.cache_clear()
+    written(tmp_path / "graph.onnx", Whole())
+    assert FakeTensorMode.cache_info().size == 0
+    torch.export.export(Whole(), (), kwargs=inputs(3))
+    assert FakeTensorMode.cache_info().size > 0
