@@ -7,7 +7,8 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 # One node serves a test suite: nothing is replicated, groups form without waiting, and a topic exists
 # only when somebody created it. The cleaner's buffer is on the heap, so it is kept small. It shares a few
-# processors with its clients: more threads would only wake each other.
+# processors with its clients: more threads would only wake each other, and records that say nothing, by which
+# controllers of a cluster see that they keep up, are half of what an idle node does.
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -35,6 +36,7 @@ message.max.bytes={max_message_bytes}
 replica.fetch.max.bytes={max_message_bytes}
 log.segment.delete.delay.ms=1000
 log.cleaner.backoff.ms=5000
+metadata.max.idle.interval.ms=0
 log.cleaner.dedupe.buffer.size=33554432
 """
 
