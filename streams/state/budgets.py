@@ -97,11 +97,24 @@ class Budgets:
 
     def spending(self, partition: int) -> Spending:
         """Return a partition's counts before the first."""
-        return Spending(partition, by=self._spent_by, code=self._code, zone=self._zone, wants=self._wants)
+        return Spending(
+            partition, by=self._spent_by, code=self._code, zone=self._zone, wants=self._wants,
+            spends=self._spends,
+        )  # fmt: skip
 
     def _wants(self, key: int) -> bool:
         """Whether an item is counted: those with a budget, and all until these are known."""
         return not self._known or key in self._slots
+
+    def _spends(self, key: int) -> None:
+        """Take an item out of the requests to come, at once, if that was the last of its budget."""
+        slot = self._slots.get(key)
+        if slot is None:
+            return
+        self._spent[slot] += 1
+        if self._spent[slot] >= self._pacer.units[slot] and self._pacer.rates[slot] > 0:
+            self._pacer.rates[slot] = 0.0
+            self._announce()
 
     # Items
 

@@ -99,6 +99,7 @@ class Spending:
     code : of that action, -1 for slates
     zone : where days begin at midnight
     wants : tells whether an item, by its key, is counted
+    spends : is told of each item that has been counted once more
 
     Attributes
     ----------
@@ -107,12 +108,19 @@ class Spending:
     """
 
     def __init__(
-        self, partition: int, *, by: str, code: int, zone: tzinfo, wants: Callable[[int], bool]
+        self,
+        partition: int,
+        *,
+        by: str,
+        code: int,
+        zone: tzinfo,
+        wants: Callable[[int], bool],
+        spends: Callable[[int], object] = lambda key: None,
     ) -> None:
         self._partition = partition
         self._by, self._code = by, code
         self._zone = zone
-        self._wants = wants
+        self._wants, self._spends = wants, spends
         self._today = Day(0, 0, 0)
         self.offset = -1
         self.counts: dict[int, int] = {}
@@ -174,6 +182,7 @@ class Spending:
             self.counts[item] = self.counts.get(item, 0) + 1
             self.changed.add(item)
             self._dirty.add(item)
+            self._spends(item)
 
     # Rows
 

@@ -73,6 +73,17 @@ async def test_an_item_is_in_no_slate_once_its_budget_is_spent_until_the_next_da
         assert "ad" in await given(memory, worker)
 
 
+async def test_the_last_of_a_budget_is_spent_once_however_soon_requests_follow(make_memory: MakeMemory):
+    memory = make_memory(**BUDGETS)
+    to_midnight(memory)
+    memory.events.content("ad", attributes={"daily_budget": ["3"]})
+    memory.clock.move(DAY - MINUTE)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await worker.life.pace()
+        assert [await given(memory, worker) for _ in range(5)] == [["ad"], ["ad"], ["ad"], [], []]
+
+
 async def test_a_throttled_item_is_left_out_by_a_coin_and_propensities_are_of_the_rest(
     make_memory: MakeMemory,
 ):
