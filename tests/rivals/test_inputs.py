@@ -34,6 +34,7 @@ CALLS = {
     "private_users": ["--sequences", "MISSING"],
     "quality_cold": ["--side", "MISSING"],
     "quality_ensemble": ["--folder", "MISSING"],
+    "quality_served": ["--folder", "MISSING"],
     "quality_sequential": ["--folder", "MISSING"],
     "quality_kg": ["--data", "MISSING"],
     "quality_multimodal": ["--data", "MISSING"],
