@@ -59,6 +59,7 @@ class OpenSlate:
     after_offset : offset of the interactions' partition up to which it had been consumed when the slate
         was added: an interaction at or below it cannot have been caused by the slate
     extra_bytes : what the record takes of memory beside its slate
+    served_here : it is not one that was read again from a log
     closed : its window has ended; it is kept for what comes late
     """
 
@@ -70,6 +71,7 @@ class OpenSlate:
     record: Any = None
     after_offset: int = -1
     extra_bytes: int = 0
+    served_here: bool = False
     closed: bool = field(init=False, default=False)
     # By position; most slates earn nothing, and containers that are not there cost nothing.
     _earned: "dict[int, list[tuple[str, float]]] | None" = field(init=False, default=None)
@@ -231,6 +233,7 @@ class PendingSlates:
         record: Any = None,
         after_offset: int = -1,
         extra_bytes: int = 0,
+        served_here: bool = False,
     ) -> bool:
         """Open a slate; return False, and change nothing, when its request is already open.
 
@@ -239,8 +242,9 @@ class PendingSlates:
         if request_id in self._by_request:
             return False
         slate = OpenSlate(
-            request_id, user_id, item_ids, features, timestamp_ms, record, after_offset, extra_bytes
-        )
+            request_id, user_id, item_ids, features, timestamp_ms, record, after_offset, extra_bytes,
+            served_here,
+        )  # fmt: skip
         self._by_request[request_id] = slate
         if (others := self.users.get(user_id)) is None:
             others = self.users[user_id] = []

@@ -322,8 +322,7 @@ class Server:
         )
         # Opened before it is out, and before any later click is folded: each may be an answer to it.
         if learned:
-            shard.learning.open(record, chosen.features)
-            self._trials.show([item.item_id for item in record.slate], chosen.tried)
+            shard.learning.open(record, chosen.features, served_here=True)
         features = chosen.features if learned else None
         try:
             await self._outbox.publish(
@@ -332,6 +331,8 @@ class Server:
         except Exception:  # it is not out
             shard.learning.withdraw(record.request_id)
             raise
+        if learned:
+            self._trials.show([item.item_id for item in record.slate], chosen.tried)
         shard.watermark.see(request.timestamp_ms, int(received * 1000))
         self._shadowing.offer(request, shard, record, busy=self._gate.in_flight > 1)
         return record

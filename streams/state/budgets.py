@@ -22,6 +22,8 @@ State = Literal["open", "paced", "spent", "bad"]
 # Of a request's coins, so that they are not those of the policy: what it draws must not depend on them.
 COINS = 0x6275646765742121
 DAY_MS = 86_400_000.0
+MOST_UNITS = 2.0**53
+"""Counts that a budget pays for at most: nobody counts further, and rates stay numbers."""
 
 _NONE = np.zeros(0, np.int32)
 
@@ -133,9 +135,9 @@ class Budgets:
         """Return how many counts an item's budget pays for; NaN if that is not said in numbers."""
         budget = _number(self._catalogue.values(row, self._attribute))
         if self._price_attribute is None:
-            return budget
+            return min(budget, MOST_UNITS)
         price = _number(self._catalogue.values(row, self._price_attribute))
-        return budget / price if price > 0 else math.nan
+        return min(budget / price, MOST_UNITS) if price > 0 else math.nan
 
     def _arrange(self) -> None:
         before, slots = self._pacer, self._slots

@@ -108,7 +108,9 @@ class SlateLearning:
 
     # Impressions
 
-    def open(self, record: Recommendation, features: NDArray[np.float32]) -> None:
+    def open(
+        self, record: Recommendation, features: NDArray[np.float32], *, served_here: bool = False
+    ) -> None:
         """Let a slate be rewarded from now on, before it is out; `count`, or `withdraw`, must follow.
 
         One of an erased user, made before that, is left out.
@@ -123,6 +125,7 @@ class SlateLearning:
                 record=record,
                 after_offset=record.clicks_offset,
                 extra_bytes=CONTEXT_FACTOR * len(encode(record.context)) if record.context else 0,
+                served_here=served_here,
             )
             if added:
                 self._unpublished.add(record.request_id)
@@ -240,7 +243,7 @@ class SlateLearning:
             if first and slate.record.experiment is not None:
                 by = slate.record.variant or slate.record.slate[found.position].team
                 metrics.count_response(slate.record.experiment, by or "none")
-            if first:
+            if first and slate.served_here:  # what was shown by another worker is not in the counts
                 self._trials.take(slate.item_ids, found.position)
             if (statistics := self._statistics.of(version := slate.record.model_version)) is None:
                 self.count_published()  # perhaps the first of a canary

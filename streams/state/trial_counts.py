@@ -1,8 +1,8 @@
 """What becomes of new items that were shown on trial, and of all others in the same places.
 
 Counted are the lower halves of slates that can be rewarded: how often an item that has been on trial was
-shown there, and how often it was taken. These are this worker's own slates since it started: what it does
-not know any more is tried again.
+shown there, and how often it was taken. These are this worker's own slates since it started, also in what is
+taken: what it does not know any more is tried again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -53,7 +53,7 @@ class TrialCounts:
     @property
     def usual(self) -> float:
         """The rate at which others are taken; in (0, 1), also before one was."""
-        return (self.taken + 0.5) / (self.shown + 10.0)
+        return (self.taken + 0.5) / (max(self.shown, self.taken) + 10.0)
 
     def of(self, items: Iterable[str]) -> list[tuple[int, int]]:
         """Return how often each item was shown and taken."""

@@ -272,3 +272,17 @@ async def test_without_the_setting_nothing_is_counted(memory: Memory):
 def test_settings_of_budgets_that_cannot_be_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         Settings(**wrong)
+
+
+async def test_a_budget_larger_than_anybody_counts_is_one_that_does_not_end(make_memory: MakeMemory):
+    memory = make_memory(**BUDGETS, budget_price_attribute="bid")
+    memory.events.content("much", attributes={"daily_budget": ["1e308"], "bid": ["1"]})
+    memory.events.content("cheap", attributes={"daily_budget": ["1e300"], "bid": ["1e-300"]})
+    async with memory.worker() as worker:
+        await worker.deliver()
+        for _ in range(3):
+            memory.clock.move(MINUTE)
+            await worker.life.pace()
+        assert await given(memory, worker) == ["cheap", "much"]
+        await worker.life.render_metrics()
+        assert 'slatestream_budget_items{state="open"} 2.0' in worker.parts.metrics.render()[0].decode()

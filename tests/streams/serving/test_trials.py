@@ -57,3 +57,39 @@ async def test_whoever_has_met_it_is_not_given_it_again(make_memory: MakeMemory)
         memory.events.request("u", request_id="r", k=K)
         await worker.deliver()
         assert "new" not in [item.item_id for item in memory.events.recommendations()[-1].slate]
+
+
+async def test_what_is_taken_of_slates_from_before_a_restart_is_in_no_rate(make_memory: MakeMemory) -> None:
+    memory = make_memory(partitions=1, policy="greedy", trial_share=0.1)
+    for n in range(12):
+        memory.events.content(f"old{n}", published_ms=LONG_AGO)
+    memory.events.content("new")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        for n in range(100):
+            memory.events.request(f"u{n}", k=10)
+        await worker.deliver()
+        await worker.flush()
+        worker.commit()
+    before = memory.events.recommendations()
+    async with memory.worker() as worker:
+        await worker.deliver()
+        for record in before:
+            for item in record.slate[5:]:
+                if item.item_id != "new":
+                    memory.events.click(record.user_id, item.item_id, "like", request_id=record.request_id)
+        await worker.deliver()
+        counts = worker.parts.shared.trials
+        assert (counts.shown, counts.taken) == (0, 0)
+        for n in range(20):  # more than it takes until the new item's rate is believed
+            memory.events.request(f"v{n}", request_id=f"v{n}", k=10)
+        await worker.deliver()
+        memory.clock.move(1_001)
+        memory.events.request("w", k=10)
+        await worker.deliver()
+        assert len(memory.events.recommendations()) == 121
+        after = memory.events.recommendations()[-1]
+        old = next(item.item_id for item in after.slate[5:] if item.item_id != "new")
+        memory.events.click("w", old, "like", request_id=after.request_id)
+        await worker.deliver()
+        assert counts.taken == 1 < counts.shown
