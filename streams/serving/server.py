@@ -334,7 +334,7 @@ class Server:
         if learned:
             self._trials.show([item.item_id for item in record.slate], chosen.tried)
         shard.watermark.see(request.timestamp_ms, int(received * 1000))
-        self._shadowing.offer(request, shard, record, busy=self._gate.in_flight > 1)
+        self._shadowing.offer(request, shard, record, tried=chosen.tried, busy=self._gate.in_flight > 1)
         return record
 
     def _counts(self, request: Request) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +28,10 @@ MAX_ANSWERS = 20_000
 class Shadowed:
     """The shadow release's slate for a request, and its scores of the slate that was served.
 
-    agreement : share of the slate that it would have shown, too
+    agreement : share of the slate that it would have shown, too; what is on trial is in no release's slate
     seconds : that it took; live_s : from when the request came in until its slate was published
     propensities : by position of the slate that was served, how probable it is under this release and its
-        policy, given those before
+        policy, given those before; 1 of what is on trial, which no release chooses
     """
 
     agreement: float
@@ -73,10 +73,19 @@ class Shadowing:
         self._task: asyncio.Task[None] | None = None
         self.shadow: Shadow | None = None
 
-    def offer(self, request: Request, shard: Shard, served: Recommendation, *, busy: bool) -> None:
-        """Take up a request that has been answered, if it is of the share and there is room."""
+    def offer(
+        self, request: Request, shard: Shard, served: Recommendation, *, tried: str | None, busy: bool
+    ) -> None:
+        """Take up a request that has been answered, if it is of the share and there is room.
+
+        Parameters
+        ----------
+        tried : the item of the slate that is on trial, if one is
+        """
         lane = self._lanes.shadow
-        if lane is None or request.preview or served.fallback is not None or not served.slate:
+        if lane is None or request.preview or served.fallback is not None:
+            return
+        if len(served.slate) <= (tried is not None):  # nothing was chosen
             return
         if served.model_version != self._lanes.serving.version:
             return
@@ -89,7 +98,8 @@ class Shadowing:
             self.shadow.skipped += 1
             self._metrics.shadowed.labels("skipped").inc()
             return
-        self._task = asyncio.create_task(self._answer(lane, self.shadow, Job(request, shard, 0.0), served))
+        job = Job(request, shard, 0.0)
+        self._task = asyncio.create_task(self._answer(lane, self.shadow, job, served, tried))
 
     async def stop(self) -> None:
         """Give up what is in flight."""
@@ -97,13 +107,16 @@ class Shadowing:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _answer(self, lane: Lane, shadow: Shadow, job: Job, served: Recommendation) -> None:
+    async def _answer(
+        self, lane: Lane, shadow: Shadow, job: Job, served: Recommendation, tried: str | None
+    ) -> None:
         try:
             gathered = lane.batches.gather([job])
             rows = np.array([self._index.row_of(item.item_id) for item in served.slate], np.int64)
+            on_trial = np.array([item.item_id == tried for item in served.slate], np.bool_)
             loop = asyncio.get_running_loop()
             agreement, seconds, propensities = await loop.run_in_executor(
-                lane.inference, _asked, lane, gathered, rows
+                lane.inference, _asked, lane, gathered, rows, on_trial
             )
         except Exception as error:  # whatever it is, the release that serves goes on
             log.exception("release %s could not answer as a shadow", lane.version)
@@ -117,12 +130,15 @@ class Shadowing:
         self._metrics.shadowed.labels("answered").inc()
 
 
-def _asked(lane: Lane, gathered: Gathered, served: NDArray[np.int64]) -> tuple[float, float, list[float]]:
+def _asked(
+    lane: Lane, gathered: Gathered, served: NDArray[np.int64], on_trial: NDArray[np.bool_]
+) -> tuple[float, float, list[float]]:
     """Make the slate, in the lane's thread, and see how probable another one is that was served.
 
     Parameters
     ----------
     served : (K,) int64, rows of the items that were served
+    on_trial : (K,) bool, which of them, if any, is on trial: the policy chooses the others without it
     """
     began = time.perf_counter()
     batch = lane.batches.prepare(gathered)
@@ -132,13 +148,17 @@ def _asked(lane: Lane, gathered: Gathered, served: NDArray[np.int64]) -> tuple[f
     selection = choose(candidates, batch.routes, k=batch.k, seeds=batch.seeds)
     seconds = time.perf_counter() - began
     own = scores.rows[0, selection.index[0][selection.index[0] >= 0]]
-    same = (served[:, None] == scores.rows[0]) & scores.valid[0]
+    chosen = served[~on_trial]
+    same = (chosen[:, None] == scores.rows[0]) & scores.valid[0]
     index = np.where(same.any(axis=1), same.argmax(axis=1), -1)[None]
     if (missing := np.flatnonzero(index[0] < 0)).size:  # it would not show that, nor what comes after it
         index[0, missing[0] :] = -1
-    stand = standing(candidates, (index >= 0).sum(axis=1))
-    anyway = where_standing(index, stand)
-    rest = others(candidates, stand) if anyway.any() else candidates
+    tried = np.flatnonzero(np.isin(scores.rows[0], served[on_trial]) & scores.valid[0])
+    candidates = replace(candidates, trial=tried if tried.size else np.array([-1]))  # and not one of its own
+    stand = standing(candidates, (index >= 0).sum(axis=1) + tried.size)
+    rest = others(candidates, stand) if (stand >= 0).any() else candidates
     found = lane.policies.live.propensities(rest, index, seeds=batch.seeds ^ np.uint64(1))
-    found[anyway] = 1.0
-    return float(np.isin(served, own).mean()), seconds, [float(one) for one in found[0]]
+    found[where_standing(index, stand)] = 1.0
+    propensities = np.ones(len(served))
+    propensities[~on_trial] = found[0]
+    return float(np.isin(chosen, own).mean()), seconds, propensities.tolist()

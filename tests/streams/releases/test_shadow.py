@@ -13,6 +13,7 @@ from streams.releases.changes import ReleaseChange, Trial, fold_changes
 from streams.releases.shadow_trial import ShadowTrial
 from streams.serving.shadowing import Shadow, Shadowed
 from streams.testing.worker import MemoryWorker
+from streams.why.slate_reasons import ON_TRIAL
 from tests.streams.releases.life import Life, serves, until
 
 USERS = [f"u{n}" for n in range(48)]  # of whom half, about, are of a share
@@ -256,3 +257,38 @@ def value_of(worker: MemoryWorker, outcome: str) -> float:
         "slatestream_release_shadowed_total", {"outcome": outcome}
     )
     return found or 0.0
+
+
+async def test_what_is_on_trial_is_as_probable_under_a_shadow_and_not_among_what_the_two_agree_on(
+    make_life: MakeLife,
+) -> None:
+    life = make_life(partitions=1, policy="softmax", temperature=0.5, trial_share=0.01)
+    first, second = life.put(), life.put()
+    life.say("promote", first)
+    async with life.worker(first) as worker:
+        for n in range(20):  # all are believed to be liked: each release draws others of them
+            for _ in range(10):
+                worker.parts.shared.trials.show([f"i{n}"], f"i{n}")
+                worker.parts.shared.trials.take([f"i{n}"], 0)
+        life.say("shadow", second, trial=ALL, replaces=first)
+        await answers_beside(worker, second)
+        answers, tried = worker.parts.server._shadowing, 0
+        for user in USERS:
+            life.memory.clock.move(1_001)
+            slate = await life.slate(worker, user)
+            await shadowed(worker)
+            answer = None if answers.shadow is None else answers.shadow.answers.get(slate.request_id)
+            if answer is None:
+                continue
+            assert len(answer.propensities) == len(slate.slate)
+            chosen = sum(item.reasons[0] != ON_TRIAL for item in slate.slate)
+            assert answer.agreement * chosen == pytest.approx(round(answer.agreement * chosen))
+            for item, propensity in zip(slate.slate, answer.propensities, strict=True):
+                if item.reasons[0] == ON_TRIAL:
+                    assert (item.propensity, propensity) == (1.0, 1.0)
+                    tried += 1
+                else:
+                    assert 0.0 < propensity < 1.0
+        assert tried > 5
+        assert answers.shadow is not None
+        assert not answers.shadow.error
