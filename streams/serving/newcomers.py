@@ -7,10 +7,10 @@ publication.
 - A share `trial_share` of all positions is for new items that were hardly ever shown. Half of these are drawn
   blindly; the others are what suits the user best among a few, by the score that an item has from its texts
   and attributes alone.
-- Items that were shown a few times compete for this position in all other slates, by Thompson sampling: one
-  is shown if a draw from what is believed of its rate of responses is above the rate that other items
-  have in such positions. What is not liked is so shown less and less, and what is liked gains the responses
-  by which everything else ranks it.
+- Items that were shown a few times compete for this position in all other slates of more than one item, by
+  Thompson sampling: one is shown if a draw from what is believed of its rate of responses is above the rate
+  that other items have in such positions. What is not liked is so shown less and less, and what is liked
+  gains the responses by which everything else ranks it.
 """
 
 import math
@@ -45,7 +45,11 @@ ENOUGH = 8
 PRIOR_SHOWN = 4.0
 """What is believed of a rate beforehand, as so many times shown with the rate of others."""
 DRAWS, CONTENDERS = 32, 4
-"""Draws of all rates from one look to the next, and the best items kept of each."""
+"""Draws of rates from one look to the next, and the best items kept of each."""
+DRAWN = 1_000
+"""Items whose rates are drawn at a look: others at the next, where there are more."""
+UNTRIED = 0.5
+"""Share of slates at most in which untried items leave no place to those that compete."""
 _NONE = np.zeros(0, np.int64)
 _CHANCES = 1  # so that a policy draws other numbers by the same seed
 
@@ -124,14 +128,16 @@ class Newcomers:
         share = self._settings.trial_share
         if not share:
             return None
-        self._look(allowed.eligible, likes, max(request.timestamp_ms for request in requests))
+        self._look(likes[: len(allowed.eligible)], max(request.timestamp_ms for request in requests))
         if not len(self._unproven) and not self._contend:
             return None
         drawn, positions = [_NONE] * len(requests), [0] * len(requests)
         for b, (request, seed) in enumerate(zip(requests, seeds.tolist(), strict=True)):
             chance = xxhash.xxh3_64_intdigest(seed.to_bytes(8, "little"), seed=_CHANCES) / 2.0**64
-            untried = chance < share * request.k and len(self._unproven) > 0
-            if not untried and not self._contend:
+            contend = self._contend and request.k > 1  # the first place is for the best
+            most_untried = UNTRIED if contend else 1.0
+            untried = chance < min(share * request.k, most_untried) and len(self._unproven) > 0
+            if not untried and not contend:
                 continue
             random = Random(seed)
             positions[b] = random.randrange(request.k // 2, request.k)
@@ -153,18 +159,26 @@ class Newcomers:
         rows = rows[(age_ms >= 0) & (age_ms < self._settings.fresh_ms)]
         return rows[allowed.permits(b, rows, seen=False)]
 
-    def _look(self, eligible: NDArray[np.bool_], likes: NDArray[np.float32], now_ms: int) -> None:
-        """Find the new items, and draw the rates of those that were shown, once a second at most."""
+    def _look(self, likes: NDArray[np.float32], now_ms: int) -> None:
+        """Find the new items, and draw the rates of those that were shown, once a second at most.
+
+        Others are given of them until the next look, so they are not only those that the users of one batch
+        may be given.
+        """
         if self._clock.monotonic() < self._good_until:
             return
         self._good_until = self._clock.monotonic() + MAX_AGE_S
-        n = min(len(eligible), len(likes))
-        rows = np.flatnonzero(eligible[:n])
+        open_ = np.zeros(len(likes), np.bool_)
+        self._catalogue.eligible(now_ms, open_)
+        rows = np.flatnonzero(open_)
         rows = rows[self._catalogue.since_ms(rows) > now_ms - self._settings.fresh_ms]
         shown, taken = self._counts(rows)
         proven = shown >= ENOUGH
         self._unproven = rows[~proven & (likes[rows] < self._settings.trial_likes)]
-        self._contenders = self._drawn(rows[proven], shown[proven], taken[proven])
+        at = np.flatnonzero(proven)
+        if len(at) > DRAWN:
+            at = self._random.choice(at, DRAWN, replace=False)
+        self._contenders = self._drawn(rows[at], shown[at], taken[at])
         self._contend = any(map(len, self._contenders))
 
     def _counts(self, rows: Rows) -> tuple[Rows, Rows]:

@@ -7,6 +7,7 @@ import pytest
 
 from model_core.data.batches import SparseRows
 from streams.events import Request
+from streams.serving import newcomers
 from streams.serving.allowed_rows import Allowed
 from streams.serving.newcomers import SUITABLE, Newcomers, Trials
 from streams.settings import load_settings
@@ -163,7 +164,7 @@ def test_what_was_hardly_shown_is_not_judged_yet() -> None:
     assert LATE[0] in drawn(world.ask(100))
     shows(world, f"i{LATE[0]}", 30, 0)
     world.clock.move(1_001)
-    assert LATE[0] not in drawn(world.ask(100))
+    assert LATE[0] not in drawn(world.ask(100, k=1))  # where nothing competes
 
 
 def test_the_upper_half_of_slates_and_what_was_never_tried_do_not_count_as_trials() -> None:
@@ -183,3 +184,42 @@ def test_the_first_tried_are_forgotten_where_there_are_too_many(monkeypatch: pyt
     for n in range(5):
         counts.show([f"i{n}"], f"i{n}")
     assert counts.items == ["i2", "i3", "i4"]
+
+
+def test_what_is_new_does_not_depend_on_who_asked_first() -> None:
+    world = World(trial_share=1.0)
+    world.eligible[list(LATE)] = False  # as what requires others is, where nobody of a batch has done them
+    assert world.ask(5) is None
+    world.eligible[:] = True
+    assert np.unique(drawn(world.ask(300))).tolist() == list(LATE)
+
+
+def test_untried_items_leave_half_of_long_slates_to_those_that_compete() -> None:
+    world = World(trial_share=0.02)
+    good = world.index.row_of(f"i{LATE[0]}")
+    shows(world, f"i{LATE[0]}", 60, 59)
+    trials = world.ask(1_000, k=200)  # of whose positions a share of .02 is four
+    assert trials is not None
+    assert 0.4 < np.mean([good in trials.drawn.of_request(b) for b in range(1_000)]) < 0.6
+
+
+def test_slates_of_one_item_are_for_the_best_but_for_the_share_of_untried_ones() -> None:
+    world = World(trial_share=0.1)
+    shows(world, f"i{LATE[0]}", 60, 59)
+    trials = world.ask(1_000, k=1)
+    assert world.index.row_of(f"i{LATE[0]}") not in drawn(trials)
+    assert trials is not None
+    assert 0.05 < (np.diff(trials.drawn.bounds) > 0).mean() < 0.15
+
+
+def test_of_many_that_compete_some_are_drawn_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newcomers, "DRAWN", 2)
+    world = World(trial_share=0.0001)
+    for n in LATE:
+        shows(world, f"i{n}", 60, 59)
+    looks = []
+    for _ in range(30):
+        looks.append(set(drawn(world.ask(100)).tolist()) & set(LATE))
+        world.clock.move(1_001)
+    assert max(map(len, looks)) <= 2
+    assert set.union(*looks) == set(LATE)
