@@ -38,7 +38,8 @@ def team_draft(first: NDArray[np.int64], second: NDArray[np.int64], *, seeds: ND
 
     In each round of two positions a fair coin says which team chooses first; a team chooses the best item of
     its ranking that is not in the slate yet (Radlinski, Kurup & Joachims, "How does clickthrough data
-    reflect retrieval quality?", CIKM 2008). A slate ends where the team whose turn it is has none.
+    reflect retrieval quality?", CIKM 2008). A slate ends where the team whose turn it is has none, and is no
+    longer than the longer ranking.
 
     Parameters
     ----------
@@ -53,8 +54,10 @@ def team_draft(first: NDArray[np.int64], second: NDArray[np.int64], *, seeds: ND
     shown = np.zeros((n, int(rankings.max(initial=-1)) + 2), np.bool_)
     shown[:, -1] = True  # where -1 points
     index, teams = np.full((n, k), -1, np.int64), np.full((n, k), -1, np.int8)
+    sizes = (rankings >= 0).sum(axis=2).max(axis=1)
     going = np.arange(n)
     for position in range(k):
+        going = going[position < sizes[going]]
         turn = begins[going, position // 2] ^ (position % 2)
         ranking = rankings[going, turn]
         left = ~shown[going[:, None], ranking]

@@ -58,6 +58,13 @@ def test_a_slate_ends_where_the_team_whose_turn_it_is_has_nothing_left() -> None
     )
 
 
+def test_a_slate_is_as_long_as_its_rankings_whatever_others_of_the_batch_are() -> None:
+    first, second = np.array([[0, -1, -1], [0, 1, 2]]), np.array([[1, -1, -1], [3, 4, 5]])
+    draft = team_draft(first, second, seeds=np.arange(2, dtype=np.uint64))
+    assert (draft.index >= 0).sum(axis=1).tolist() == [1, 3]
+    assert (draft.teams >= 0).sum(axis=1).tolist() == [1, 3]
+
+
 def test_rankings_of_different_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"rankings must have one shape .* got \(1, 4\) and \(1, 3\)"):
         team_draft(A, B[:, :3], seeds=np.zeros(1, np.uint64))
