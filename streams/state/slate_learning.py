@@ -243,7 +243,7 @@ class SlateLearning:
             if first and slate.record.experiment is not None:
                 by = slate.record.variant or slate.record.slate[found.position].team
                 metrics.count_response(slate.record.experiment, by or "none")
-            if first and slate.served_here:  # what was shown by another worker is not in the counts
+            if first and self._counts_as_trial(slate, found.position, positive):
                 self._trials.take(slate.item_ids, found.position)
             if (statistics := self._statistics.of(version := slate.record.model_version)) is None:
                 self.count_published()  # perhaps the first of a canary
@@ -266,6 +266,19 @@ class SlateLearning:
             if (statistics := self._statistics.of(version)) is not None:
                 rewards.give_to(statistics.add_rewards)
                 amendments.give_to(statistics.amend_impressions)
+
+    def _counts_as_trial(self, slate: OpenSlate, position: int, positive: frozenset[str]) -> bool:
+        """Tell whether trials count a response: a user's first to an item, in a slate of this worker.
+
+        Who has an item in many slates may take it out of each, to make it look liked.
+        """
+        item = slate.item_ids[position]
+        return slate.served_here and not any(
+            other is not slate
+            and (at := other.position_of(item)) is not None
+            and any(other.has(at, action) for action in positive)
+            for other in self._slates.users.get(slate.user_id, ())
+        )
 
     def close(self, watermark_ms: int, positive: frozenset[str]) -> list[ClosedSlate]:
         """Close the slates whose window has ended, and learn how often their positions are looked at."""

@@ -37,7 +37,7 @@ class TrialCounts:
                 items[item] = (counts[0] + 1, counts[1])
 
     def take(self, slate: Sequence[str], position: int) -> None:
-        """Count that an item of a slate was taken, once."""
+        """Count that a user took an item of a slate: their first response to it, of all their slates."""
         if position < len(slate) // 2:
             return
         if (counts := self._items.get(slate[position])) is None:

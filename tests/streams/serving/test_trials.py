@@ -93,3 +93,20 @@ async def test_what_is_taken_of_slates_from_before_a_restart_is_in_no_rate(make_
         memory.events.click("w", old, "like", request_id=after.request_id)
         await worker.deliver()
         assert counts.taken == 1 < counts.shown
+
+
+async def test_a_user_who_takes_an_item_out_of_many_slates_has_taken_it_once(make_memory: MakeMemory) -> None:
+    memory = make_memory(partitions=1, policy="greedy", trial_share=0.25)
+    for n in range(8):
+        memory.events.content(f"old{n}", published_ms=LONG_AGO)
+    memory.events.content("new")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        asked = [memory.events.request(user, k=K) for user in ["fake"] * 7 + ["honest"]]
+        await worker.deliver()
+        for request_id in asked[:7]:
+            for action in ("click", "like"):
+                memory.events.click("fake", "new", action, request_id=request_id)
+        memory.events.click("honest", "new", "like", request_id=asked[7])
+        await worker.deliver()
+        assert worker.parts.shared.trials.of(["new"]) == [(8, 2)]
