@@ -27,7 +27,7 @@ from model_core.data.batches import SparseRows
 from model_core.release.scorer import Scores
 from streams.clock import Clock
 from streams.events import Request
-from streams.serving.allowed_rows import Allowed
+from streams.serving.allowed_rows import Allowed, is_among
 from streams.settings import Settings
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
@@ -143,8 +143,8 @@ class Newcomers:
             positions[b] = random.randrange(request.k // 2, request.k)
             if untried:
                 most = SUITABLE if random.random() < 0.5 else 1
-                n = len(self._unproven)
-                rows = self._unproven[random.sample(range(n), min(LOOKED_AT, n))]
+                rows = self._untried(allowed.limited[b])
+                rows = rows[random.sample(range(len(rows)), min(LOOKED_AT, len(rows)))]
             else:
                 rows, most = self._contenders[random.randrange(DRAWS)], CONTENDERS
             if len(rows):
@@ -153,6 +153,10 @@ class Newcomers:
             return None
         k = np.array([request.k for request in requests], np.int64)
         return Trials(SparseRows.of(drawn), np.array(positions, np.int64), k)
+
+    def _untried(self, limit: NDArray[np.int32] | None) -> Rows:
+        """Untried items, of those that a request is limited to: among all, few of these might be drawn."""
+        return self._unproven if limit is None else self._unproven[is_among(self._unproven, limit)]
 
     def _permitted(self, rows: Rows, b: int, request: Request, allowed: Allowed) -> Rows:
         age_ms = request.timestamp_ms - self._catalogue.since_ms(rows)

@@ -223,3 +223,12 @@ def test_of_many_that_compete_some_are_drawn_at_a_time(monkeypatch: pytest.Monke
         world.clock.move(1_001)
     assert max(map(len, looks)) <= 2
     assert set.union(*looks) == set(LATE)
+
+
+def test_a_request_for_few_of_many_new_items_tries_these(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newcomers, "LOOKED_AT", 2)
+    world = World(trial_share=1.0)
+    world.limited = [np.array([3, LATE[4]], np.int32)] * 50
+    trials = world.ask(50)
+    assert trials is not None
+    assert [trials.drawn.of_request(b).tolist() for b in range(50)] == [[LATE[4]]] * 50
