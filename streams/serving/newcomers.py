@@ -156,7 +156,12 @@ class Newcomers:
 
     def _untried(self, limit: NDArray[np.int32] | None) -> Rows:
         """Untried items, of those that a request is limited to: among all, few of these might be drawn."""
-        return self._unproven if limit is None else self._unproven[is_among(self._unproven, limit)]
+        if limit is None:
+            return self._unproven
+        rows = self._unproven
+        if len(limit) < len(rows):  # either ascends, and the fewer are looked up among the more
+            return limit[is_among(limit, rows)].astype(np.int64)
+        return rows[is_among(rows, limit)]
 
     def _permitted(self, rows: Rows, b: int, request: Request, allowed: Allowed) -> Rows:
         age_ms = request.timestamp_ms - self._catalogue.since_ms(rows)
