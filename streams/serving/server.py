@@ -331,6 +331,8 @@ class Server:
         except Exception:  # it is not out
             shard.learning.withdraw(record.request_id)
             raise
+        if chosen.tried is not None and not request.preview:
+            self._metrics.trials.inc()
         if learned:
             self._trials.show([item.item_id for item in record.slate], chosen.tried)
         shard.watermark.see(request.timestamp_ms, int(received * 1000))

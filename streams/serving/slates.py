@@ -65,7 +65,7 @@ class SlateMaker:
             popularity=batch.popularity, friends=friends_by_row(batch.friends),
         )  # fmt: skip
         if selection.tried is not None:
-            self._metrics.trials.inc(_say_tried(why, selection.tried))
+            _say_tried(why, selection.tried)
         self._metrics.observe_stages("click_to_slate", _ages(batch.people.pasts, batch.times_ms))
         chosen = chosen_slates(
             slates, selection, why, shadows=shadows, routes=batch.routes, fallbacks=batch.allowed.fallbacks,
@@ -100,13 +100,11 @@ class SlateMaker:
         )
 
 
-def _say_tried(why: Sequence[Sequence[Why]], tried: NDArray[np.int64]) -> int:
-    """Add to what is on trial that it is, as the first reason; return how many items there are."""
-    slates = np.flatnonzero(tried >= 0).tolist()
-    for b in slates:
+def _say_tried(why: Sequence[Sequence[Why]], tried: NDArray[np.int64]) -> None:
+    """Add to what is on trial that it is, as the first reason."""
+    for b in np.flatnonzero(tried >= 0).tolist():
         reasons = why[b][tried[b]].reasons
         reasons[:] = [ON_TRIAL, *(one for one in reasons if one != NEW)][:MAX_REASONS]
-    return len(slates)
 
 
 def _ages(pasts: Pasts, times_ms: NDArray[np.int64]) -> list[float]:

@@ -19,6 +19,7 @@ async def test_a_new_item_stands_in_a_slate_with_a_propensity_of_one_and_says_so
         await worker.deliver()
         for n in range(20):
             memory.events.request(f"u{n}", request_id=f"r{n}", k=K)
+        memory.events.request("who looks", k=K, preview=True)
         await worker.deliver()
         positions = set()
         for record in memory.events.recommendations():
