@@ -25,6 +25,7 @@ from streams.state.budgets import Budgets
 from streams.state.catalogue import Catalogue, encode_item_state
 from streams.state.item_index import ItemIndex, key_of
 from streams.state.spending import Spending
+from tests.benchmarks.inputs import faults_told
 
 DAY_MS, MIDNIGHT_MS = 86_400_000, 1_764_547_200_000
 PARTITIONS, WORKERS, SLATE = 8, 2, 3
@@ -167,4 +168,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -24,12 +24,13 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from model_core.data.datasets import Dataset, load_recbole
+from model_core.data.datasets import Dataset
 from streams.demo.run import UNTIL
 from streams.demo.taste import Population, population
 from streams.demo.users import Traffic
 from streams.session.machine import machine
 from tests.benchmarks.demo_in_memory import Run
+from tests.benchmarks.inputs import faults_told, read_data
 from tests.benchmarks.quality_topn import interval
 
 N_NEW, TENTH, LEAST = 50, 5, 20
@@ -92,8 +93,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder in which releases stay.")] = Path("build/new-items"),
 ) -> None:
     """Print exposures by thousands of slates, and what trials cost."""
-    data = data.expanduser()
-    dataset = load_recbole(data)
+    dataset, data = read_data(data), data.expanduser()
     whole = trained(data, out / "whole")
     kinds: dict[str, dict[str, Any]] = {"no trials": {"trial_share": 0.0}}
     kinds |= {f"trials {one}": {"trial_share": one} for one in share} or {"trials": {}}
@@ -132,4 +132,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

@@ -26,6 +26,7 @@ from streams.testing.clock import HandClock
 from streams.testing.events import MemoryEvents
 from streams.testing.log import MemoryLog
 from streams.testing.worker import MemoryWorker
+from tests.benchmarks.inputs import faults_told
 
 K, NEW, DRAWS = 10, 5, 2_000
 Likes = dict[str, list[str]]
@@ -106,4 +107,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with faults_told():
+        typer.run(main)

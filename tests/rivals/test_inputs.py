@@ -19,7 +19,7 @@ COMMANDS = [
 """Peers run in environments that have nothing of ours."""
 
 DATA = (
-    "bandit_speed", "federated", "parts_that_pay", "private_learning", "private_prequential",
+    "bandit_speed", "federated", "new_items", "parts_that_pay", "private_learning", "private_prequential",
     "prequential_offline", "quality_ablation", "quality_generated", "quality_kge", "quality_noise",
     "quality_poisoned", "quality_private", "quality_robust", "quality_seeds", "quality_topn", "rl_satiation",
     "trainer_minutes",
@@ -34,6 +34,7 @@ CALLS = {
     "private_users": ["--sequences", "MISSING"],
     "quality_cold": ["--side", "MISSING"],
     "quality_ensemble": ["--folder", "MISSING"],
+    "quality_friends": ["--folder", "MISSING"],
     "quality_served": ["--folder", "MISSING"],
     "quality_sequential": ["--folder", "MISSING"],
     "quality_kg": ["--data", "MISSING"],
