@@ -24,7 +24,7 @@ from streams.session.cluster import cluster
 from streams.session.machine import machine
 from streams.session.shutdown import clean_exit
 from streams.settings import Settings
-from streams.state.catalogue import encode_item_state
+from streams.state.item_rows import encode_item_state
 from streams.worker.process import WorkerProcess, same_topics
 
 EDGES = 8

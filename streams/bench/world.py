@@ -22,7 +22,7 @@ from streams.kafka.partitioner import partitions_of
 from streams.kafka.publish_rows import publish_rows
 from streams.kafka.publisher import Publisher
 from streams.settings import DEFAULT_ACTIONS, Settings
-from streams.state.catalogue import encode_item_state
+from streams.state.item_rows import encode_item_state
 
 KNOWN = 1_700
 TEXT_DIM = 384

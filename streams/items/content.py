@@ -16,7 +16,7 @@ from streams.errors import ConfigurationError
 from streams.events import Content
 from streams.items.media import MediaEncoders
 from streams.kafka.publisher import Row
-from streams.state.catalogue import encode_deletion, encode_item_state
+from streams.state.item_rows import encode_deletion, encode_item_state
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import xxhash
@@ -14,6 +15,7 @@ from model_core.data.batches import ItemBatch
 from model_core.explanation.contributions import MODALITIES, SIGNALS, Attribution, explain_steps, split_signal
 from model_core.signals.trends import in_last_hour
 from streams.api.answers import Contribution, Explanation, Path
+from streams.clock import Clock
 from streams.events import Request
 from streams.items.table import AnyScorer, ItemTable
 from streams.serving.eligibility import Eligibility
@@ -92,7 +94,9 @@ class Explainer:
         slate_reasons: SlateReasons,
         own_clicks: OwnClicks,
         inference: ThreadPoolExecutor,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._settings = settings
         self._shard = shard
         self._shared = shared
@@ -151,7 +155,7 @@ class Explainer:
             raise ExplanationError(404, f"item {item_id!r} is not in the catalogue, or was deleted")
         if not self._eligibility.is_encoded(row):
             raise ExplanationError(503, f"item {item_id!r} is being encoded; try again")
-        now_ms = int(time.time() * 1000)
+        now_ms = int(self._clock.time() * 1000)
         request = Request(request_id=f"explain {item_id}"[:512], user_id=user_id, timestamp_ms=now_ms, k=1)
         gathered = self._batches.gather([Job(request, shard, time.perf_counter())])
         parts = self._items.describe(np.array([row], np.int64))
@@ -160,7 +164,7 @@ class Explainer:
         }
         clicks_offset = shard.seen_offset
         prepared = await asyncio.get_running_loop().run_in_executor(
-            self._inference, self._batches.prepare, gathered
+            self._inference, partial(self._batches.prepare, gathered, drawing=False)
         )
         path, reasons, covisits, ease = await asyncio.to_thread(self._sources_of, prepared, row)
         needs, never = await asyncio.to_thread(self._needs, prepared, row)

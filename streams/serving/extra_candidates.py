@@ -43,10 +43,7 @@ class Extras:
 
 
 class ExtraCandidates:
-    """Finds what the settings and a request want among its candidates.
-
-    An item's score does not depend on the other candidates.
-    """
+    """Finds what the settings and a request want among its candidates."""
 
     def __init__(
         self, settings: Settings, index: ItemIndex, catalogue: Catalogue, newcomers: Newcomers

@@ -105,7 +105,7 @@ class LaneMaker:
         explainer = Explainer(
             settings, self._shard, shared=shared, scorer=scorer, items=items, eligibility=self._eligibility,
             batches=batches, sources=sources, slate_reasons=reasons, own_clicks=self._own_clicks,
-            inference=inference,
+            inference=inference, clock=self._clock,
         )  # fmt: skip
         previews = Previews(
             batches=batches, slates=slates, policies=policies, index=shared.index, inference=inference

@@ -36,6 +36,7 @@ from streams.state.trial_counts import TrialCounts
 Rows = NDArray[np.int64]
 
 MAX_AGE_S = 1.0
+SHARE = 100.0  # seconds that a look at the catalogue serves for each one that it took
 SUITABLE = 10
 """Items drawn for a trial of which the one that suits the user best is shown."""
 LOOKED_AT = 32
@@ -169,14 +170,13 @@ class Newcomers:
         return rows[allowed.permits(b, rows, seen=False)]
 
     def _look(self, likes: NDArray[np.float32], now_ms: int) -> None:
-        """Find the new items, and draw the rates of those that were shown, once a second at most.
+        """Find the new items, and draw the rates of those that were shown: see `MAX_AGE_S` and `SHARE`.
 
         Others are given of them until the next look, so they are not only those that the users of one batch
         may be given.
         """
-        if self._clock.monotonic() < self._good_until:
+        if (began := self._clock.monotonic()) < self._good_until:
             return
-        self._good_until = self._clock.monotonic() + MAX_AGE_S
         open_ = np.zeros(len(likes), np.bool_)
         self._catalogue.eligible(now_ms, open_)
         rows = np.flatnonzero(open_)
@@ -189,6 +189,8 @@ class Newcomers:
             at = self._random.choice(at, DRAWN, replace=False)
         self._contenders = self._drawn(rows[at], shown[at], taken[at])
         self._contend = any(map(len, self._contenders))
+        ended = self._clock.monotonic()
+        self._good_until = ended + max(MAX_AGE_S, SHARE * (ended - began))
 
     def _counts(self, rows: Rows) -> tuple[Rows, Rows]:
         """How often items were shown and taken: (n,) int64 each."""

@@ -175,13 +175,22 @@ class RequestBatches:
 
     # Inference thread
 
-    def prepare(self, gathered: Gathered) -> Prepared:
-        """Work out what the scorer and the policies are given."""
+    def prepare(self, gathered: Gathered, *, drawing: bool = True) -> Prepared:
+        """Work out what the scorer and the policies are given.
+
+        Parameters
+        ----------
+        drawing : items whose budgets are paced sit out requests by a coin; else only those do of which
+            nothing is left
+        """
         wanted, people = gathered.wanted, gathered.wanted.people
         requests, items = wanted.requests, self._items.vectors
         n = len(items)
         budgets = self._shared.budgets
-        held = None if budgets is None else budgets.held(request.request_id for request in requests)
+        held = None
+        if budgets is not None:
+            names = [request.request_id for request in requests]
+            held = budgets.held(names) if drawing else [budgets.spent_rows()] * len(names)
         allowed = self._allowed.of(wanted, n, fallback=self._items.fallback, held=held)
         times_ms = np.array([request.timestamp_ms for request in requests], np.int64)
         seeds = np.array([self._seed(request.request_id) for request in requests], np.uint64)

@@ -208,6 +208,10 @@ class Budgets:
             rows[_coins(self._seed_of(name), keys) >= rates] if len(rows) else _NONE for name in request_ids
         ]
 
+    def spent_rows(self) -> Rows:
+        """Return the rows of items that sit every request out, ascending."""
+        return self._paced.rows[self._paced.rates <= 0]
+
     def permits(self, rows: NDArray[np.int64], request_id: str) -> NDArray[np.bool_]:
         """Tell which of some rows take part in a request, as far as budgets go: (n,) bool."""
         return ~np.isin(rows, self.held([request_id])[0])

@@ -1,6 +1,6 @@
 """The catalogue: items as they are served now, folded from `item-state`; the same in every worker."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,83 +10,13 @@ from model_core.signals.reserved import Growing
 from streams.state.item_columns import FOR_EVER, LIKELY_ITEMS, ItemVectors, Windows, grown
 from streams.state.item_index import ItemIndex
 from streams.state.postings import Postings
-from streams.state.rows import SCHEMA_VERSION, ItemState, decode, encode
+from streams.state.rows import ItemState, decode
 
 MAX_EDGES = 32
 DELETION_S = 86_400
 EMBEDDINGS = ("text", "image", "audio")
 ENTITY_BITS = 32  # a pair of relation and entity is one number: the entity in the low bits
 ENTITY = (1 << ENTITY_BITS) - 1
-
-_FLOAT16_MAX = float(np.finfo(np.float16).max)
-
-
-def encode_item_state(
-    *,
-    content_id: str,
-    title: str,
-    text: NDArray[np.float32] | None,
-    image: NDArray[np.float32] | None,
-    audio: NDArray[np.float32] | None,
-    attributes: Mapping[str, Sequence[str]],
-    triples: Sequence[tuple[str, str]],
-    available: bool,
-    published_ms: int | None,
-    expires_ms: int | None,
-    partition: int,
-    offset: int,
-) -> bytes:
-    """Value of an item's row in `item-state`, from the record at (partition, offset) of `content`.
-
-    Parameters
-    ----------
-    text, image, audio : (d,) float32 or None; kept as float16
-    """
-    return encode(
-        ItemState(
-            SCHEMA_VERSION,
-            content_id,
-            title,
-            _half(text),
-            _half(image),
-            _half(audio),
-            {relation: list(entities) for relation, entities in attributes.items()},
-            list(triples),
-            available,
-            published_ms,
-            expires_ms,
-            partition,
-            offset,
-        )
-    )
-
-
-def encode_deletion(*, content_id: str, partition: int, offset: int) -> bytes:
-    """Value that deletes an item and, unlike a null one, still tells its record from an older content."""
-    return encode(
-        ItemState(
-            SCHEMA_VERSION,
-            content_id,
-            "",
-            None,
-            None,
-            None,
-            {},
-            [],
-            False,
-            None,
-            None,
-            partition,
-            offset,
-            True,
-        )
-    )
-
-
-def _half(vector: NDArray[np.float32] | None) -> bytes | None:
-    if vector is None:
-        return None
-    return np.clip(vector, -_FLOAT16_MAX, _FLOAT16_MAX).astype("<f2").tobytes()
 
 
 class Names:

@@ -17,6 +17,7 @@ Why = Literal["unknown", "circle", "behind"]
 """Why nobody can be offered an item: it requires what is no item; it requires itself, be it through others
 (or is between two that do); or it requires an item of which one of these holds."""
 
+FORGOTTEN = 1024  # names that nobody requires any more, before they are looked through
 NO_ITEM = -1  # instead of the row of a requirement that nobody has described
 
 _NONE = np.zeros(0, np.int32)
@@ -66,6 +67,10 @@ class Prerequisites:
             self._after.clear()
         self._n_gated += int(np.count_nonzero(needs)) - int(np.count_nonzero(self._needs[rows]))
         self._needs[rows] = needs
+        if len(self._required) > FORGOTTEN + 2 * int(self._needs.sum()):
+            self._required.clear()  # most of them nobody requires any more
+            rows = np.flatnonzero(self._needs).astype(np.int32)
+            needs = self._needs[rows]
         for row in rows[needs > 0].tolist():
             self._required.update((key_of(name), name) for name in self._names(row))
 

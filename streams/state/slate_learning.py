@@ -2,9 +2,9 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import compress
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from streams.metrics import Metrics
 from streams.state.feature_spaces import SpaceRow
 from streams.state.fold_kernels import DUPLICATE
 from streams.state.item_index import ItemIndex, key_of, keys_of
+from streams.state.learned_rows import LearnedRows
 from streams.state.log_bases import LogBases
 from streams.state.policy_row import POLICY_ROW_VERSION, PolicyRow
 from streams.state.profiles import Profiles
@@ -216,7 +217,8 @@ class SlateLearning:
         self, columns: ClickColumns, outcomes: NDArray[np.uint8], positive: frozenset[str], metrics: Metrics
     ) -> None:
         waiting = self._slates.hashes
-        learned: dict[str, tuple[_Rows, _Rows]] = {}  # by release: rewards, and what amends impressions
+        # By release: rewards, and what amends impressions.
+        learned: dict[str, tuple[LearnedRows, LearnedRows]] = {}
         for row, hashed in enumerate(columns.keys[USER].tolist()):
             if hashed not in waiting or outcomes[row] == DUPLICATE:
                 continue
@@ -250,7 +252,7 @@ class SlateLearning:
                 if (statistics := self._statistics.of(version)) is None:
                     continue
             rows = statistics.rows
-            rewards, amendments = learned.setdefault(version, (_Rows(rows), _Rows(rows)))
+            rewards, amendments = learned.setdefault(version, (LearnedRows(rows), LearnedRows(rows)))
             if self._learn_from == "reward":
                 rewards.add(slate, found.position, found.reward, offset)
             elif first:  # whether an item was taken, not how often
@@ -389,32 +391,3 @@ class SlateLearning:
         if self.positions is not None and row.examination:
             self.positions = PositionStatistics.from_bytes(row.positions)
             self.examination = by_position(np.array(row.examination), MAX_SLATE)
-
-
-class _Rows:
-    """Positions of slates with a number each, on their way to the statistics.
-
-    Parameters
-    ----------
-    rows : see `Statistics.rows`
-    """
-
-    def __init__(self, rows: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
-        self._rows_of = rows
-        self._rows: list[tuple[NDArray[Any], float, int, int, int]] = []
-
-    def add(self, slate: OpenSlate, position: int, value: float, offset: int) -> None:
-        arm = key_of(slate.item_ids[position])
-        row = self._rows_of(slate.features)[position]
-        self._rows.append((row, value, arm, slate.timestamp_ms, offset))
-
-    def give_to(self, learn: Callable[..., int]) -> None:
-        if self._rows:
-            features, values, arms, times, offsets = zip(*self._rows, strict=True)
-            learn(
-                np.stack(features),
-                np.array(values),
-                arms=np.array(arms, np.uint64),
-                times_ms=np.array(times, np.int64),
-                offsets=np.array(offsets, np.int64),
-            )

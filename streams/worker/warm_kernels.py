@@ -45,8 +45,9 @@ from streams.kafka.columns import RecordColumns
 from streams.kafka.partitioner import partitions_of
 from streams.serving import allowed_rows, newcomers, records
 from streams.state import fold_kernels, id_table, profile_kernels
-from streams.state.catalogue import Catalogue, encode_item_state
+from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
+from streams.state.item_rows import encode_item_state
 from streams.state.own_likes import follow_likes, stances
 from streams.state.people import gather
 from streams.state.profiles import Profiles

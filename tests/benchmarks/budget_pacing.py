@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from online_learning.pacing.pacer import Pacer
 from streams.state.budgets import Budgets
-from streams.state.catalogue import Catalogue, encode_item_state
+from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex, key_of
+from streams.state.item_rows import encode_item_state
 from streams.state.spending import Spending
 from tests.benchmarks.inputs import faults_told
 

@@ -23,8 +23,8 @@ from model_core.signals.sample_signals import Log, UserEvents, ease_before
 from model_core.training.samples import Windows, collect_samples
 from streams.kafka.partitioner import partition_of
 from streams.kafka.topics import topic_name
-from streams.state.catalogue import encode_item_state
 from streams.state.item_index import keys_of
+from streams.state.item_rows import encode_item_state
 from tests.model_core.tiny import CONFIG, N_ITEMS, WEIGHTS, Texts
 from tests.streams.conftest import Memory
 

@@ -10,8 +10,9 @@ from model_core.signals.pasts import Pasts
 from streams.events import Request
 from streams.serving.allowed_rows import AllowedRows, Wanted
 from streams.serving.eligibility import Eligibility
-from streams.state.catalogue import Catalogue, encode_item_state
+from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
+from streams.state.item_rows import encode_item_state
 from streams.state.people import People
 from streams.state.prerequisites import Prerequisites
 from streams.state.stated import NOTHING_STATED, Stated

@@ -236,6 +236,24 @@ async def test_a_budget_that_is_no_number_is_not_spent_and_prices_divide_it(make
         assert sorted((await ask(memory, worker, 1, user=lambda i: "u"))[0]) == ["dear", "none left"]
 
 
+async def test_a_paced_item_is_explained_as_one_that_may_be_given_whatever_the_coin(make_memory: MakeMemory):
+    memory = make_memory(**BUDGETS, partitions=1)
+    to_midnight(memory)
+    for n in range(8):
+        memory.events.content(f"ad{n}", attributes={"daily_budget": ["500"]})
+    memory.events.content("none", attributes={"daily_budget": ["0"]})
+    memory.events.click("u", "ad0")
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await worker.life.pace()
+        explain = worker.parts.lanes.serving.explainer.explain
+        found = [await explain("u", f"ad{n}", 0) for n in range(8)]
+        assert all(one.not_yet == "in 10% of slates, as its budget is paced: 0% is spent" for one in found)
+        assert all(one.eligible for one in found)
+        assert not (await explain("u", "none", 0)).eligible
+        assert found[0].timestamp_ms == now_ms(memory)
+
+
 async def test_a_preview_spends_nothing(make_memory: MakeMemory):
     memory = make_memory(**BUDGETS)
     to_midnight(memory)

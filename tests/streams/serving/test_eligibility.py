@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.serving.eligibility import Eligibility
-from streams.state.catalogue import Catalogue, encode_item_state
+from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
+from streams.state.item_rows import encode_item_state
 
 DAY = 86_400_000
 

@@ -232,3 +232,21 @@ def test_a_request_for_few_of_many_new_items_tries_these(monkeypatch: pytest.Mon
     trials = world.ask(50)
     assert trials is not None
     assert [trials.drawn.of_request(b).tolist() for b in range(50)] == [[LATE[4]]] * 50
+
+
+def test_a_look_at_a_large_catalogue_serves_a_hundred_times_as_long_as_it_took(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, look = World(trial_share=1.0), Catalogue.eligible
+
+    def slow(catalogue: Catalogue, now_ms: int, out: np.ndarray) -> None:
+        world.clock.move(50)
+        look(catalogue, now_ms, out)
+
+    monkeypatch.setattr(Catalogue, "eligible", slow)
+    before = np.unique(drawn(world.ask(100)))
+    world.likes[LATE[0]] = 10
+    world.clock.move(4_900)
+    assert np.unique(drawn(world.ask(100))).tolist() == before.tolist()
+    world.clock.move(200)
+    assert np.unique(drawn(world.ask(100))).tolist() == before[1:].tolist()

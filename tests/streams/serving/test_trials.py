@@ -1,17 +1,22 @@
 """Trials of new items in a whole worker: where they stand, what their record says, what becomes of them."""
 
-from tests.streams.conftest import MakeMemory
+from tests.streams.conftest import MakeMemory, Memory
 
 K, LONG_AGO = 4, 1_000_000_000_000
+
+
+def describe(memory: Memory, n_old: int) -> None:
+    """Describe so many items that were published long ago, and one that is new."""
+    for n in range(n_old):
+        memory.events.content(f"old{n}", published_ms=LONG_AGO)
+    memory.events.content("new")
 
 
 async def test_a_new_item_stands_in_a_slate_with_a_propensity_of_one_and_says_so(
     make_memory: MakeMemory,
 ) -> None:
     memory = make_memory(partitions=1, policy="greedy", trial_share=0.25, candidate_policies=("softmax",))
-    for n in range(8):
-        memory.events.content(f"old{n}", published_ms=LONG_AGO)
-    memory.events.content("new")
+    describe(memory, 8)
     async with memory.worker() as worker:
         await worker.deliver()
         for n in range(8):
@@ -48,9 +53,7 @@ async def test_a_new_item_stands_in_a_slate_with_a_propensity_of_one_and_says_so
 
 async def test_whoever_has_met_it_is_not_given_it_again(make_memory: MakeMemory) -> None:
     memory = make_memory(partitions=1, policy="greedy", trial_share=0.25)
-    for n in range(8):
-        memory.events.content(f"old{n}", published_ms=LONG_AGO)
-    memory.events.content("new")
+    describe(memory, 8)
     async with memory.worker() as worker:
         await worker.deliver()
         memory.events.click("u", "new", "like")
@@ -62,9 +65,7 @@ async def test_whoever_has_met_it_is_not_given_it_again(make_memory: MakeMemory)
 
 async def test_what_is_taken_of_slates_from_before_a_restart_is_in_no_rate(make_memory: MakeMemory) -> None:
     memory = make_memory(partitions=1, policy="greedy", trial_share=0.1)
-    for n in range(12):
-        memory.events.content(f"old{n}", published_ms=LONG_AGO)
-    memory.events.content("new")
+    describe(memory, 12)
     async with memory.worker() as worker:
         await worker.deliver()
         for n in range(100):
@@ -98,9 +99,7 @@ async def test_what_is_taken_of_slates_from_before_a_restart_is_in_no_rate(make_
 
 async def test_a_user_who_takes_an_item_out_of_many_slates_has_taken_it_once(make_memory: MakeMemory) -> None:
     memory = make_memory(partitions=1, policy="greedy", trial_share=0.25)
-    for n in range(8):
-        memory.events.content(f"old{n}", published_ms=LONG_AGO)
-    memory.events.content("new")
+    describe(memory, 8)
     async with memory.worker() as worker:
         await worker.deliver()
         asked = [memory.events.request(user, k=K) for user in ["fake"] * 7 + ["honest"]]

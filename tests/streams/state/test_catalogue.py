@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.state.catalogue import MAX_EDGES, Catalogue, encode_deletion, encode_item_state
+from streams.state.catalogue import MAX_EDGES, Catalogue
 from streams.state.item_index import ItemIndex
+from streams.state.item_rows import encode_deletion, encode_item_state
 from streams.state.rows import SCHEMA_VERSION
 
 NOW = 1_700_000_000_000

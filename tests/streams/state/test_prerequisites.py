@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_core.signals.pasts import Pasts
-from streams.state.catalogue import Catalogue, encode_deletion, encode_item_state
+from streams.state import prerequisites
+from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex, key_of
+from streams.state.item_rows import encode_deletion, encode_item_state
 from streams.state.prerequisites import NO_ITEM, Prerequisites, dead_ends
 
 VIEW, COMPLETE = 0, 1
@@ -111,6 +113,19 @@ def test_what_a_user_has_done_counts_by_its_key_before_its_name_is_known():
     courses.put("statistics", "basics")
     past = courses.past()._replace(bounds=np.array([0, 1]), items=row, actions=np.array([COMPLETE], np.uint8))
     assert courses.prerequisites.opened(past)[0].tolist() == [courses.index.row_of("statistics")]
+
+
+def test_what_nobody_requires_any_more_is_forgotten(monkeypatch):
+    monkeypatch.setattr(prerequisites, "FORGOTTEN", 4)
+    world = Courses()
+    for n in range(50):
+        world.put("a", f"first {n}")
+    world.put("b", "first 49", "c")
+    assert len(world.prerequisites._required) <= 4 + 2 * 3
+    world.put("first 49")
+    world.put("c")
+    assert world.opened("first 49") == ["a"]
+    assert world.opened("first 49", "c") == ["a", "b"]
 
 
 def test_items_that_nobody_can_be_offered_are_told_with_why():

@@ -11,8 +11,9 @@ from model_core.signals.parts import PartsReader
 from model_core.signals.reader import Reader
 from streams.durability.digest import fold_batch
 from streams.events import Click
-from streams.state.catalogue import Catalogue, encode_item_state
+from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
+from streams.state.item_rows import encode_item_state
 from streams.state.people import gather
 from streams.state.profiles import Profiles
 from streams.why.slate_reasons import SlateReasons
