@@ -149,6 +149,10 @@ async def test_a_damaged_changelog_row_ends_the_worker_and_is_named(memory: Memo
     worker = memory.worker()
     with pytest.raises(ValueError, match="user-state row .* is damaged"):
         await worker.__aenter__()
+    # Who waits for the partition may hear of the error before the worker does.
+    async with asyncio.timeout(DEADLINE_S):
+        while worker.error is None:
+            await asyncio.sleep(0.01)
     assert isinstance(worker.error, ValueError)
     await worker.__aexit__()
 
