@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -117,8 +117,14 @@ class ContentEncoder:
             self._fingerprint = found
         return self._text
 
-    async def rows(self, changes: Sequence[Change]) -> tuple[list[Row], list[Rejected]]:
+    async def rows(
+        self, changes: Sequence[Change], since_ms: Mapping[str, int]
+    ) -> tuple[list[Row], list[Rejected]]:
         """Encode changes, (record, content or None for a deletion).
+
+        Parameters
+        ----------
+        since_ms : when each item was first described, of those that were
 
         Returns
         -------
@@ -133,7 +139,9 @@ class ContentEncoder:
         wait_s = self._retry_s
         while True:
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._executor, self._rows, changes)
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._executor, self._rows, changes, since_ms
+                )
             except AnotherEncoder:
                 raise
             except ConfigurationError as error:  # its files are gone
@@ -143,7 +151,9 @@ class ContentEncoder:
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, LONGEST_RETRY_S)
 
-    def _rows(self, changes: Sequence[Change]) -> tuple[list[Row], list[Rejected]]:
+    def _rows(
+        self, changes: Sequence[Change], since_ms: Mapping[str, int]
+    ) -> tuple[list[Row], list[Rejected]]:
         refused: list[Rejected] = []
         media: dict[int, tuple[Vector | None, Vector | None]] = {}
         usable: list[Change] = []
@@ -185,6 +195,7 @@ class ContentEncoder:
                 expires_ms=content.expires_ms,
                 partition=record.partition,
                 offset=record.offset,
+                since_ms=since_ms.get(content.item_id),
             )
             rows.append((content.item_id.encode(), value))
         return rows, refused

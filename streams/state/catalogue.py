@@ -126,7 +126,7 @@ class Catalogue:
     def _put(
         self, rows: NDArray[np.int32], states: Sequence[ItemState | None], stamps: Sequence[int]
     ) -> None:
-        """Write distinct rows, a column at a time; `stamps` say when each was described, in ms."""
+        """Write distinct rows, a column at a time; `stamps` say when each row was written, in ms."""
         windows = self._windows
         known = np.array([state is not None for state in states], np.bool_)
         was_known = windows.known[rows]
@@ -143,7 +143,8 @@ class Catalogue:
             FOR_EVER if state is None or state.expires_ms is None else state.expires_ms for state in states
         ]
         come = known & ~was_known
-        windows.since[rows[come]] = np.array(stamps, np.int64)[come]
+        since = [(state and state.since_ms) or stamp for state, stamp in zip(states, stamps, strict=True)]
+        windows.since[rows[come]] = np.array(since, np.int64)[come]
         windows.known[rows] = known
 
     def _link(
@@ -248,6 +249,11 @@ class Catalogue:
         known = self._windows.known
         return 0 <= row < len(known) and bool(known[row])
 
+    def described_ms(self, name: str) -> int | None:
+        """When an item was first described since it was last deleted, in ms; None if it does not exist."""
+        row = self._index.row_of(name)
+        return int(self._windows.since[row]) if self.exists(row) else None
+
     def title(self, row: int) -> str:
         """Title of an item, "" if it does not exist."""
         return self._titles[row] if 0 <= row < len(self._titles) else ""
@@ -262,10 +268,7 @@ class Catalogue:
         return np.where(inside & windows.known[at], windows.published[at], 0)
 
     def since_ms(self, rows: NDArray[Any]) -> NDArray[np.int64]:
-        """Return since when items are there, in ms: published, or else first described; n existing rows.
-
-        A worker that starts knows the last description of an item only, and takes it for the first.
-        """
+        """Return since when items are there, in ms: published, or else first described; n existing rows."""
         windows = self._windows
         published = windows.published[rows]
         since: NDArray[np.int64] = np.where(published > 0, published, windows.since[rows])

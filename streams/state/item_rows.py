@@ -24,12 +24,14 @@ def encode_item_state(
     expires_ms: int | None,
     partition: int,
     offset: int,
+    since_ms: int | None = None,
 ) -> bytes:
     """Value of an item's row in `item-state`, from the record at (partition, offset) of `content`.
 
     Parameters
     ----------
     text, image, audio : (d,) float32 or None; kept as float16
+    since_ms : when the item was first described; None where this is the first time
     """
     return encode(
         ItemState(
@@ -46,6 +48,7 @@ def encode_item_state(
             expires_ms,
             partition,
             offset,
+            since_ms=since_ms,
         )
     )
 

@@ -237,6 +237,7 @@ class ItemState(msgspec.Struct, array_like=True):
     """An item as it is served, from the record at (partition, offset) of `content`.
 
     Embeddings are float16 bytes. deleted marks an item that is never served again until it is republished.
+    since_ms is when the item was first described, where that was earlier than this row.
     """
 
     v: int
@@ -253,6 +254,7 @@ class ItemState(msgspec.Struct, array_like=True):
     partition: int
     offset: int
     deleted: bool = False
+    since_ms: int | None = None
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -34,7 +34,7 @@ def make_agents(parts: Parts) -> dict[str, Agent]:
             parts.content, publisher=parts.outputs.items, item_state=item_state, writes=parts.outputs.owns,
             lost=parts.partitions.start_over, ends=partial(parts.ends.of, item_state),
             position=partial(parts.shared_topics.position, "item-state"), inputs=inputs, index=index,
-            deletions=deletions, dead_letters=dead_letters, metrics=metrics,
+            catalogue=parts.shared.catalogue, deletions=deletions, dead_letters=dead_letters, metrics=metrics,
         ),
         "users": UserAgent(
             shard, index=index, flush=parts.flusher.flush_shard, placement=placement, deletions=deletions,

@@ -10,18 +10,19 @@ from streams.decoding.dead_letters import DeadLetters
 from streams.decoding.records import NULL_KEY, TOO_LARGE, Rejected, decode
 from streams.errors import OwnershipLost
 from streams.events import Content, decode_content
-from streams.items.content import ContentEncoder
+from streams.items.content import Change, ContentEncoder
 from streams.kafka.inputs import Inputs
 from streams.kafka.log import RowPublisher
 from streams.kafka.publisher import Row
 from streams.kafka.record_batch import RecordBatch
 from streams.metrics import Metrics
+from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
 from streams.worker.agents.deletions import Deletions
 
 # Items encoded together: the first of a large catalogue are served while the rest are being encoded.
 SLICE = 256
-# So long a deletion of an id that is not known waits for what has been described; then it counts as known.
+# So long what is not known, and so may be new, waits for what has been described.
 READ_BACK_S, POLL_S = 5.0, 0.005
 
 
@@ -48,6 +49,7 @@ class ContentAgent:
         position: Callable[[int], int],
         inputs: Inputs,
         index: ItemIndex,
+        catalogue: Catalogue,
         deletions: Deletions,
         dead_letters: DeadLetters,
         metrics: Metrics,
@@ -61,6 +63,7 @@ class ContentAgent:
         self._position = position
         self._inputs = inputs
         self._index = index
+        self._catalogue = catalogue
         self._deletions = deletions
         self._dead_letters = dead_letters
         self._metrics = metrics
@@ -84,8 +87,10 @@ class ContentAgent:
         ]
         versions = _versions(tombstones, zip(decoded.values, decoded.records, strict=True))
         unknown = self._unknown(versions)
-        if unknown:  # or described just now, or before this worker has read the catalogue
-            unknown = self._unknown(versions) if await self._is_read_back(batch.tp.partition) else []
+        if any(not self._catalogue.described_ms(name) for name in versions):
+            # Or described just now, or before this worker has read the catalogue.
+            read_back = await self._is_read_back(batch.tp.partition)
+            unknown = self._unknown(versions) if read_back else []
         while versions:
             refused = await self._take(versions, batch)
             rejected += refused
@@ -118,7 +123,7 @@ class ContentAgent:
         rejected: list[Rejected] = []
         for start in range(0, len(newest), SLICE):
             changes = newest[start : start + SLICE]
-            rows, refused = await self._encoder.rows(changes)
+            rows, refused = await self._encoder.rows(changes, self._since_ms(changes))
             rejected += refused
             offsets = {bad.record.offset for bad in refused}
             records = [record for record, _ in changes if record.offset not in offsets]
@@ -130,6 +135,11 @@ class ContentAgent:
                     self._lost()
                 raise
         return rejected
+
+    def _since_ms(self, changes: Sequence[Change]) -> dict[str, int]:
+        names = [content.item_id for _, content in changes if content is not None]
+        found = ((name, self._catalogue.described_ms(name)) for name in names)
+        return {name: since for name, since in found if since is not None}
 
     def _is_current(self, batch: RecordBatch) -> bool:
         return self._inputs.ledger.is_current(batch.tp, batch.epoch)

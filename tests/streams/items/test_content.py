@@ -106,7 +106,7 @@ def names(rows: Sequence[tuple[bytes | None, bytes | None]]) -> list[bytes | Non
 
 async def test_a_text_without_a_finite_vector_is_refused_alone(encoder: ContentEncoder) -> None:
     rows, refused = await encoder.rows(
-        changes(Content("a", "one"), Content("b", "nameless"), Content("c", "three"), None)
+        changes(Content("a", "one"), Content("b", "nameless"), Content("c", "three"), None), {}
     )
     assert names(rows) == [b"a", b"c", b"gone"]
     assert [(bad.record.offset, bad.reason) for bad in refused] == [(1, TEXT)]
@@ -114,13 +114,13 @@ async def test_a_text_without_a_finite_vector_is_refused_alone(encoder: ContentE
 
 
 async def test_a_text_that_the_encoder_raises_at_is_refused_alone(encoder: ContentEncoder) -> None:
-    rows, refused = await encoder.rows(changes(Content("a", "one"), Content("b", "explosive"), None))
+    rows, refused = await encoder.rows(changes(Content("a", "one"), Content("b", "explosive"), None), {})
     assert names(rows) == [b"a", b"gone"]
     assert [(bad.record.offset, bad.error) for bad in refused] == [(1, "text cannot be encoded: boom")]
 
 
 async def test_items_without_any_text_are_encoded(encoder: ContentEncoder) -> None:
-    rows, refused = await encoder.rows(changes(Content("a", ""), Content("b", "", text="")))
+    rows, refused = await encoder.rows(changes(Content("a", ""), Content("b", "", text="")), {})
     assert names(rows) == [b"a", b"b"]
     assert not refused
 
@@ -142,7 +142,7 @@ async def test_an_image_or_sound_that_cannot_be_used_is_refused_alone(
     encoder: ContentEncoder, kind: str, data: bytes
 ) -> None:
     item = Content("bad", "title", **{kind: Media(data=data)})  # type: ignore[arg-type]
-    rows, refused = await encoder.rows(changes(Content("a", "one"), item, Content("c", "three")))
+    rows, refused = await encoder.rows(changes(Content("a", "one"), item, Content("c", "three")), {})
     assert names(rows) == [b"a", b"c"]
     assert [(bad.record.offset, bad.reason) for bad in refused] == [(1, MEDIA)]
     assert refused[0].error.startswith(f"{kind}.data ")
@@ -150,7 +150,7 @@ async def test_an_image_or_sound_that_cannot_be_used_is_refused_alone(
 
 async def test_an_image_and_a_sound_are_encoded(encoder: ContentEncoder) -> None:
     item = Content("good", "title", image=Media(data=picture()), audio=Media(data=sound(sample=9000)))
-    rows, refused = await encoder.rows(changes(item))
+    rows, refused = await encoder.rows(changes(item), {})
     assert not refused
     ((_, value),) = rows
     assert value is not None
@@ -200,9 +200,9 @@ async def test_a_text_encoder_that_waits_for_content_is_let_go_and_opened_again_
     await encoder.ready()
     await gone(openings)
 
-    first, _ = await encoder.rows(changes(Content(item_id="a", title="one")))
+    first, _ = await encoder.rows(changes(Content(item_id="a", title="one")), {})
     await gone(openings)
-    second, _ = await encoder.rows(changes(Content(item_id="a", title="one")))
+    second, _ = await encoder.rows(changes(Content(item_id="a", title="one")), {})
 
     assert first == second
     assert openings.made == 3
@@ -215,7 +215,7 @@ async def test_a_text_encoder_is_kept_as_long_as_content_comes(media: MediaEncod
     encoder.start()
     await encoder.ready()
     for title in ("one", "two"):
-        await encoder.rows(changes(Content(item_id="a", title=title)))
+        await encoder.rows(changes(Content(item_id="a", title=title)), {})
 
     assert openings.made == 1
     encoder.close()
@@ -230,8 +230,8 @@ async def test_a_text_encoder_on_a_device_is_kept(media: MediaEncoders) -> None:
     encoder.start()
     await encoder.ready()
     for title in ("one", "two"):
-        await encoder.rows(changes(Content(item_id="a", title=title)))
-        await encoder.rows(changes(None))  # comes after what was to be let go
+        await encoder.rows(changes(Content(item_id="a", title=title)), {})
+        await encoder.rows(changes(None), {})  # comes after what was to be let go
 
     assert openings.made == 1
     encoder.close()
@@ -251,7 +251,7 @@ async def test_a_text_encoder_that_is_another_one_when_it_is_opened_again_encode
     openings.kind = Others
 
     with pytest.raises(ConfigurationError, match="must stay the one with the fingerprint words, got others"):
-        await encoder.rows(changes(Content(item_id="a", title="one")))
+        await encoder.rows(changes(Content(item_id="a", title="one")), {})
     encoder.close()
 
 
@@ -276,7 +276,7 @@ async def test_content_waits_for_a_text_encoder_whose_files_are_gone(
     await gone(openings)
 
     missing = 3
-    rows, refused = await encoder.rows(changes(Content(item_id="a", title="one")))
+    rows, refused = await encoder.rows(changes(Content(item_id="a", title="one")), {})
     assert (names(rows), refused, missing) == ([b"a"], [], 0)
     waited = [record.message for record in caplog.records if record.levelname == "ERROR"]
     assert [text.split(":")[0] for text in waited] == [

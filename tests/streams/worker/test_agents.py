@@ -11,6 +11,7 @@ from streams.errors import Fenced, OwnershipLost
 from streams.events import Click, Content, Request, UserUpdate, encode
 from streams.kafka.lease import Lease
 from streams.kafka.partitioner import partition_of
+from streams.testing.worker import MemoryWorker
 from tests.streams.conftest import MakeMemory, Memory
 
 NOW = 1_700_000_000_000
@@ -226,6 +227,39 @@ async def test_an_item_deleted_and_described_again_is_as_last_said_whatever_the_
             catalogue, index = worker.parts.shared.catalogue, worker.parts.shared.index
             assert catalogue.title(index.row_of("a")) == "second"
             assert catalogue.n_live == 1
+
+
+async def test_a_catalogue_that_is_sent_again_is_as_old_as_before_for_a_worker_that_starts(
+    memory: Memory,
+) -> None:
+    def described_ms(worker: MemoryWorker) -> list[int | None]:
+        return [worker.parts.shared.catalogue.described_ms(item) for item in "abcd"]
+
+    begun_ms = int(memory.clock.time() * 1000)
+    for item in "ab":
+        memory.events.content(item, title="first")
+    for _ in range(3):  # what says it the last time is written by who has not seen the first
+        async with memory.worker() as worker:
+            await worker.deliver("content")
+            for item in "abc":
+                memory.events.content(item, title="again")
+            memory.clock.move(86_400_000)
+            await worker.deliver("content")
+            assert described_ms(worker) == [begun_ms, begun_ms, begun_ms + 86_400_000, None]
+            worker.commit()
+        memory.log.compact("item-state")
+    memory.events.raw("content", "a", None)
+    async with memory.worker() as worker:
+        await worker.deliver("content")
+        assert described_ms(worker)[0] is None
+        memory.events.content("a")
+        await worker.deliver("content")
+        worker.commit()
+    memory.log.compact("item-state")
+    async with memory.worker() as worker:
+        assert described_ms(worker) == [
+            begun_ms + 3 * 86_400_000, begun_ms, begun_ms + 86_400_000, None,
+        ]  # fmt: skip
 
 
 async def test_erasing_a_user_is_on_the_changelog_before_the_next_batch(memory: Memory) -> None:
