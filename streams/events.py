@@ -148,9 +148,10 @@ class SlateItem(msgspec.Struct, frozen=True):
     """One position of a slate.
 
     propensity is the probability that the logging policy put this item here, given the positions
-    before it. score is the model's output, not a probability. evidence has at most one entry a signal, and
-    none of a signal that adds nothing; `GET /v1/explanations/{user_id}/{item_id}` has the whole account.
-    team is the variant that put the item here, where an experiment interleaves two.
+    before it; 1 for a pinned item and for one on trial, which are placed before it chooses. score is the
+    model's output, not a probability. evidence has at most one entry a signal, and none of a signal that adds
+    nothing; `GET /v1/explanations/{user_id}/{item_id}` has the whole account. team is the variant that put
+    the item here, where an experiment interleaves two.
     """
 
     item_id: str
