@@ -195,8 +195,7 @@ def create_app(settings: Settings, live: Live | None = None) -> App:
     app.located = list(parts.topics.values())
     app.lifecycle = Lifecycle(parts, crash=lambda error: _crash(app, error))
     for name, agent in make_agents(parts).items():
-        topic = app.topic(parts.topics[name], schema=BatchSchema(), maxsize=8)
-        app.agent(topic, name=name)(_guarded(app, name, agent))
+        _add_agent(app, name, agent)
     _connect_lifecycle(app)
     return app
 
@@ -227,6 +226,18 @@ CHANGELOGS = {
 BY_USER = ("clicks", "users", "requests")
 # Those whose work is done in several threads.
 SIDE_BY_SIDE = ("clicks",)
+
+
+def _add_agent(app: App, name: str, take: Agent) -> None:
+    """Add an agent of ours to those that Faust runs.
+
+    `app.agent` also looks among all modules for the one that an agent is written in, for whoever searches
+    packages for agents: a twentieth of a worker's start.
+    """
+    topic = app.topic(app.parts.topics[name], schema=BatchSchema(), maxsize=8)
+    made: Any = app.conf.Agent  # a class; its type is that of a setting
+    agent = made(_guarded(app, name, take), name=name, app=app, channel=topic, on_error=app._on_agent_error)
+    app.agents[agent.name] = agent
 
 
 def _guarded(app: App, name: str, take: Agent) -> Callable[[Any], Awaitable[None]]:
