@@ -16,6 +16,7 @@ import platform
 import statistics
 from dataclasses import replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -114,20 +115,18 @@ def _trained(
 
 
 def _show(console: Console, found: Found) -> None:
-    """Print means over users and seeds, and what each model is ahead of one network in the same way."""
-    table = Table(title="Means over users and seeds, 95 % over users")
-    for column in ("networks", *METRICS, *(f"{name}, ahead of the first" for name in METRICS)):
-        table.add_column(column, justify="right")
-    names = list(found)
-    first = {name: names[0] if not name.endswith("counts") else f"{names[0]} + counts" for name in names}
+    """Print means over users and seeds, and what each model is ahead of those before it, in the same way."""
+    means, leads = Table(title="Means over users and seeds"), Table(title="Differences, 95 % over users")
+    for table, names in ((means, ("networks",)), (leads, ("networks", "less"))):
+        for column in (*names, *METRICS):
+            table.add_column(column, justify="right")
     for name, rows in found.items():
-        means = [f"{estimate(rows[:, k].mean(0)).mean:.4f}" for k in range(len(METRICS))]
-        ahead = ["" for _ in METRICS]
-        if first[name] != name:
-            each = [paired_difference(rows[:, k], found[first[name]][:, k]) for k in range(len(METRICS))]
-            ahead = [f"{of.mean:+.4f} [{of.low:+.4f}, {of.high:+.4f}]" for of in each]
-        table.add_row(name, *means, *ahead)
-    console.print(table)
+        means.add_row(name, *(f"{estimate(rows[:, k].mean(0)).mean:.4f}" for k in range(len(METRICS))))
+    for other, name in combinations(found, 2):
+        if other.endswith("counts") == name.endswith("counts"):
+            pairs = [paired_difference(found[name][:, k], found[other][:, k]) for k in range(len(METRICS))]
+            leads.add_row(name, other, *(f"{of.mean:+.4f} [{of.low:+.4f}, {of.high:+.4f}]" for of in pairs))
+    console.print(means, leads)
 
 
 def _release(out: Path, recipe: Recipe, networks: int, dim: int) -> Path:
