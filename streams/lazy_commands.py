@@ -1,13 +1,20 @@
-"""Commands that are imported when they are asked for: a group of many pays for the one it runs."""
+"""Commands that are imported when they are asked for: a group of many pays for the one it runs.
 
+To list them, or to suggest one, nothing is imported: what each is for is read from its source.
+"""
+
+import ast
+import copy
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import typer
 import typer.main
-from typer.core import CompletionItem, TyperGroup  # type: ignore[attr-defined]
+from typer.core import CompletionItem, TyperCommand, TyperGroup  # type: ignore[attr-defined]
 
 from streams.errors import EXIT_CODES
 
@@ -24,13 +31,30 @@ class LazyCommands(TyperGroup):
         return list(self.table)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import a command; None when there is none of this name, and then all, to suggest one."""
-        for name in [cmd_name] if cmd_name in self.table else self.table:
-            if name not in self.commands:
-                command = _load(name, self.table[name])
-                command.rich_help_panel = self.panels.get(name)
-                self.add_command(command)
+        """Import a command; None when there is none of this name."""
+        if cmd_name in self.table and cmd_name not in self.commands:
+            command = _load(cmd_name, self.table[cmd_name])
+            command.rich_help_panel = self.panels.get(cmd_name)
+            self.add_command(command)
         return self.commands.get(cmd_name)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """List all commands, and import none of them."""
+        TyperGroup.format_help(self._listed(), ctx, formatter)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that is named first, or suggest one where there is none of this name."""
+        asked = self if args and args[0] in self.table else self._listed()
+        return TyperGroup.resolve_command(asked, ctx, args)
+
+    def _listed(self) -> "LazyCommands":
+        """The group with commands that have a name and a summary, and do nothing."""
+        listed = copy.copy(self)
+        listed.commands = {
+            name: TyperCommand(name, help=summary(where), rich_help_panel=self.panels.get(name))
+            for name, where in self.table.items()
+        }
+        return listed
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         """Complete a command's name by the table, and an option's; a shell waits for no import of all."""
@@ -38,6 +62,35 @@ class LazyCommands(TyperGroup):
             options: list[Any] = super().shell_complete(ctx, incomplete)
             return options
         return [CompletionItem(name) for name in self.table if name.startswith(incomplete)]
+
+
+def summary(where: str) -> str:
+    """Return what the help of a command begins with: the first paragraph, as it stands in the source.
+
+    Raises
+    ------
+    LookupError
+        If its module does not define it as a function, or by a call with the argument `help`.
+    """
+    module, _, attribute = where.partition(":")
+    for node in ast.parse(_source(module)).body:
+        match node:
+            case ast.FunctionDef(name=name):
+                text = ast.get_docstring(node)
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(keywords=options)):
+                text = next((ast.literal_eval(one.value) for one in options if one.arg == "help"), None)
+            case _:
+                continue
+        if name == attribute and text is not None:
+            return " ".join(inspect.cleandoc(text).split("\n\n")[0].split())
+    raise LookupError(f"{where} has no help in its source")
+
+
+def _source(module: str) -> bytes:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise LookupError(f"{module} has no source")
+    return Path(spec.origin).read_bytes()
 
 
 def _load(name: str, where: str) -> Any:

@@ -29,9 +29,8 @@ class BenchCommands(LazyCommands):
     table = COMMANDS
 
 
-bench_app = typer.Typer(cls=BenchCommands, no_args_is_help=True)
-
-
-@bench_app.callback()
-def _bench() -> None:
-    """Measure speed and quality through the real topics, each beside a calibration of the same run."""
+bench_app = typer.Typer(
+    cls=BenchCommands,
+    no_args_is_help=True,
+    help="Measure speed and quality through the real topics, each beside a calibration of the same run.",
+)

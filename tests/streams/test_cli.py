@@ -13,8 +13,10 @@ import pytest
 import typer.main
 
 from streams.bench.commands import COMMANDS as BENCHMARKS
+from streams.bench.commands import bench_app
 from streams.cli import COMMANDS, TRAIN, app, main
 from streams.errors import EXIT_CODES
+from streams.lazy_commands import summary
 from tests.deploy.test_documented_commands import refuse_unknown
 
 
@@ -87,6 +89,43 @@ def test_a_command_that_is_misspelt_is_suggested(
 ) -> None:
     assert run(monkeypatch, "worke") == 2
     assert "Did you mean 'worker'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--help"], "export-user"),
+        ([], "export-user"),
+        (["wroker"], "Did you mean 'worker'"),
+        (["bench", "--help"], "prequential"),
+        (["bench", "sevre"], "Did you mean 'serve'"),
+    ],
+)
+def test_commands_are_listed_and_suggested_without_their_modules(arguments: list[str], words: str) -> None:
+    modules = {where.partition(":")[0] for where in [*COMMANDS.values(), *BENCHMARKS.values()]}
+    script = (
+        "import sys; from streams.cli import main\n"
+        f"sys.argv = {['slatestream', *arguments]}\n"
+        "try: main()\n"
+        f"finally: print('LOADED', sorted(({modules} - {{'streams.bench.commands'}}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert words in done.stdout + done.stderr
+    assert done.stdout.rstrip().endswith("LOADED []")
+
+
+def test_the_summary_of_a_command_is_what_its_help_begins_with() -> None:
+    for typed in (app, bench_app):
+        group: Any = typer.main.get_group(typed)
+        context = typer.Context(group)
+        for name, where in group.table.items():
+            assert summary(where) == group.get_command(context, name).help.split("\n\n")[0]
+
+
+def test_a_command_whose_source_does_not_say_what_it_is_for_is_told() -> None:
+    for where in ("streams.cli:GROUPS", "streams.cli:nothing", "streams.cli:_end"):
+        with pytest.raises(LookupError, match=f"{where} has no help"):
+            summary(where)
 
 
 def test_a_worker_waits_for_nothing_that_only_others_need() -> None:
