@@ -4,6 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 # In a process of its own: what other tests import and compile stays in theirs.
 LOAD = """
@@ -44,13 +48,18 @@ print(json.dumps({"loaded": loaded, "compiled": compiled, "called": called, "cac
 COMPILES = "numba.np.arraymath"
 
 
-def test_cached_kernels_of_every_policy_are_loaded_without_the_compiler_and_others_are_compiled():
-    found = _load()
-    if (
-        COMPILES in found["loaded"] or not found["cached"] or not found["policy"]
-    ):  # one was missing in the cache, and is there now
-        found = _load()
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    """What a process tells of its kernels once all of them are cached."""
+    told = _load()
+    if COMPILES in told["loaded"] or not told["cached"] or not told["policy"]:
+        told = _load()  # one was missing in the cache, and is there now
+    return told
 
+
+def test_cached_kernels_of_every_policy_are_loaded_without_the_compiler_and_others_are_compiled(
+    found: dict[str, Any],
+) -> None:
     assert COMPILES not in found["loaded"]
     assert "scipy.linalg" not in found["loaded"]
     assert found["compiled"] == [1.0, 3.0]
@@ -60,9 +69,10 @@ def test_cached_kernels_of_every_policy_are_loaded_without_the_compiler_and_othe
     assert found["said"] == "values must be within the limit"
 
 
-def _load() -> dict:
+def _load() -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
 
 
 CACHED = """
@@ -73,9 +83,8 @@ print(are_cached(read_clicks, fold_kernels.fold))
 """
 
 
-def test_kernels_are_cached_where_they_were_compiled_and_nowhere_else(tmp_path):
-    _load()
-
+@pytest.mark.usefixtures("found")
+def test_kernels_are_cached_where_they_were_compiled_and_nowhere_else(tmp_path: Path) -> None:
     def cached(**variables: str) -> str:
         command, environment = [sys.executable, "-c", CACHED], {**os.environ, **variables}
         return subprocess.run(
