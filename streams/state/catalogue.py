@@ -95,10 +95,9 @@ class Catalogue:
             return np.zeros(0, np.int32)
         rows = self._index.rows_of(names)
         self._reserve(int(rows.max()))
-        latest = self._latest(rows, states)
+        latest, begun = self._latest(rows, states, stamps)
         changed = np.fromiter(latest, np.int32, len(latest))
-        first = dict(zip(rows[::-1].tolist(), stamps[::-1], strict=True))
-        self._put(changed, list(latest.values()), [first[row] for row in latest])
+        self._put(changed, list(latest.values()), begun)
         return changed
 
     def forget(self, rows: NDArray[np.int32]) -> None:
@@ -106,27 +105,45 @@ class Catalogue:
         self._source[rows[rows < len(self._source)]] = -1
 
     def _latest(
-        self, rows: NDArray[np.int32], states: Sequence[ItemState | None]
-    ) -> dict[int, ItemState | None]:
-        """Return the last word on each row, None = deleted, and note where it comes from."""
+        self, rows: NDArray[np.int32], states: Sequence[ItemState | None], stamps: Sequence[int]
+    ) -> tuple[dict[int, ItemState | None], dict[int, int]]:
+        """Find the last word on each row, and note where it comes from.
+
+        Returns
+        -------
+        latest : None = deleted
+        begun : since when the rows exist, in ms, of those that did not before, or were deleted in between
+        """
         latest: dict[int, ItemState | None] = {}
+        begun: dict[int, int] = {}
         sources: dict[int, tuple[int, int]] = {}
-        for row, state, stored in zip(rows.tolist(), states, self._source[rows].tolist(), strict=True):
-            partition, offset = sources.get(row, stored)
+        existed, stored = self._windows.known[rows].tolist(), self._source[rows].tolist()
+        for row, state, stamp, was_known, source in zip(
+            rows.tolist(), states, stamps, existed, stored, strict=True
+        ):
+            partition, offset = sources.get(row, source)
             if state is None:
                 sources[row] = partition, offset + 1  # what is read again up to here stays deleted
-                latest[row] = None
             elif state.partition != partition or state.offset >= offset:
                 sources[row] = state.partition, state.offset
-                latest[row] = None if state.deleted else state
+            else:
+                continue
+            if state is None or state.deleted:
+                latest[row] = None
+                begun.pop(row, None)
+            else:
+                exists = latest[row] is not None if row in latest else was_known
+                if not exists:
+                    begun[row] = state.since_ms or stamp
+                latest[row] = state
         if sources:
             self._source[list(sources)] = list(sources.values())
-        return latest
+        return latest, begun
 
     def _put(
-        self, rows: NDArray[np.int32], states: Sequence[ItemState | None], stamps: Sequence[int]
+        self, rows: NDArray[np.int32], states: Sequence[ItemState | None], begun: dict[int, int]
     ) -> None:
-        """Write distinct rows, a column at a time; `stamps` say when each row was written, in ms."""
+        """Write distinct rows, a column at a time; see `_latest`."""
         windows = self._windows
         known = np.array([state is not None for state in states], np.bool_)
         was_known = windows.known[rows]
@@ -142,9 +159,7 @@ class Catalogue:
         windows.expires[rows] = [
             FOR_EVER if state is None or state.expires_ms is None else state.expires_ms for state in states
         ]
-        come = known & ~was_known
-        since = [(state and state.since_ms) or stamp for state, stamp in zip(states, stamps, strict=True)]
-        windows.since[rows[come]] = np.array(since, np.int64)[come]
+        windows.since[list(begun)] = list(begun.values())
         windows.known[rows] = known
 
     def _link(

@@ -87,7 +87,7 @@ class ContentAgent:
         ]
         versions = _versions(tombstones, zip(decoded.values, decoded.records, strict=True))
         unknown = self._unknown(versions)
-        if any(not self._catalogue.described_ms(name) for name in versions):
+        if any(self._catalogue.described_ms(name) is None for name in versions):
             # Or described just now, or before this worker has read the catalogue.
             read_back = await self._is_read_back(batch.tp.partition)
             unknown = self._unknown(versions) if read_back else []

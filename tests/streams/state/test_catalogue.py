@@ -30,6 +30,11 @@ def described(item="a", *, offset=0, partition=0, **changes):
     return SimpleNamespace(key=item.encode(), value=value, timestamp=NOW)
 
 
+def written(record, day):
+    """The record as one that was written so many days later."""
+    return SimpleNamespace(**(vars(record) | {"timestamp": NOW + day * 86_400_000}))
+
+
 def tombstone(item="a"):
     return SimpleNamespace(key=item.encode(), value=None, timestamp=NOW)
 
@@ -74,6 +79,36 @@ def test_items_are_eligible_once_described():
     assert catalogue.n_live == 2
     assert catalogue.title(index.row_of("a")) == "A"
     assert catalogue.title(99) == ""
+
+
+@given(
+    st.lists(st.sampled_from(["described", "deleted", "again", "gone"]), min_size=1, max_size=8), st.data()
+)
+def test_since_when_an_item_exists_is_the_same_however_its_records_are_read(told, data):
+    kinds = {
+        "described": lambda at: described(offset=at),
+        "again": lambda at: described(offset=at, since_ms=NOW - 1),
+        "deleted": lambda at: deletion(offset=at),
+        "gone": lambda at: tombstone(),
+    }
+    records = [written(kinds[kind](at), at) for at, kind in enumerate(told)]
+    together, _ = make(*records)
+    cut = data.draw(st.integers(0, len(records)))
+    apart, _ = make(*records[:cut])
+    for record in records[cut:]:
+        apart.apply([record])
+    assert together.described_ms("a") == apart.described_ms("a")
+
+
+def test_an_item_exists_since_it_was_first_described_after_it_was_last_deleted():
+    first, again = written(described(offset=0), 0), written(described(offset=1), 1)
+    gone, back = written(deletion(offset=2), 2), written(described(offset=3), 3)
+    for records, day in (([first, again], 0), ([first, gone, back], 3), ([first, again, gone], None)):
+        catalogue, _ = make(*records)
+        assert catalogue.described_ms("a") == (None if day is None else NOW + day * 86_400_000)
+    catalogue, _ = make(written(described(offset=1, since_ms=NOW), 1))
+    assert catalogue.described_ms("a") == NOW
+    assert catalogue.described_ms("b") is None
 
 
 @pytest.mark.parametrize(

@@ -395,6 +395,21 @@ async def test_an_item_that_was_described_just_now_is_known_to_its_deletion(memo
     assert 'events_total{outcome="unknown",topic="content"} 1.0' in body
 
 
+async def test_what_was_described_just_now_stays_as_old_as_it_is(memory: Memory) -> None:
+    begun_ms = int(memory.clock.time() * 1000)
+    for title in ("first", "again"):
+        memory.log.append("content", PLACE, [(b"i", encode(Content(item_id="i", title=title)))])
+    async with memory.worker() as worker:
+        for _ in range(2):  # it has not read back what it has written
+            assert await worker.deliver_one("content", most=1)
+            memory.clock.move(86_400_000)
+        await worker.settle()
+        worker.commit()
+    memory.log.compact("item-state")
+    async with memory.worker() as worker:
+        assert worker.parts.shared.catalogue.described_ms("i") == begun_ms
+
+
 async def test_a_deletion_that_names_nobody_is_counted_apart_and_said_and_not_repeated_in_the_log(
     memory: Memory, caplog: pytest.LogCaptureFixture
 ) -> None:
