@@ -134,7 +134,7 @@ class Catalogue:
             else:
                 exists = latest[row] is not None if row in latest else was_known
                 if not exists:
-                    begun[row] = state.since_ms or stamp
+                    begun[row] = stamp if state.since_ms is None else state.since_ms
                 latest[row] = state
         if sources:
             self._source[list(sources)] = list(sources.values())
@@ -264,10 +264,22 @@ class Catalogue:
         known = self._windows.known
         return 0 <= row < len(known) and bool(known[row])
 
-    def described_ms(self, name: str) -> int | None:
-        """When an item was first described since it was last deleted, in ms; None if it does not exist."""
+    def described_ms(self, name: str, *, after: tuple[int, int] | None = None) -> int | None:
+        """When an item was first described since it was last deleted, in ms; None if it does not exist.
+
+        Parameters
+        ----------
+        after : partition and offset of a deletion: an item that is not known to be described after it does
+            not exist
+        """
         row = self._index.row_of(name)
-        return int(self._windows.since[row]) if self.exists(row) else None
+        if not self.exists(row):
+            return None
+        if after is not None:
+            partition, offset = self._source[row].tolist()
+            if partition != after[0] or offset <= after[1]:
+                return None
+        return int(self._windows.since[row])
 
     def title(self, row: int) -> str:
         """Title of an item, "" if it does not exist."""

@@ -22,7 +22,7 @@ from streams.worker.agents.deletions import Deletions
 
 # Items encoded together: the first of a large catalogue are served while the rest are being encoded.
 SLICE = 256
-# So long what is not known, and so may be new, waits for what has been described.
+# So long content waits until this worker has read what has been written of it.
 READ_BACK_S, POLL_S = 5.0, 0.005
 
 
@@ -86,11 +86,11 @@ class ContentAgent:
             if not record.key
         ]
         versions = _versions(tombstones, zip(decoded.values, decoded.records, strict=True))
-        unknown = self._unknown(versions)
-        if any(self._catalogue.described_ms(name) is None for name in versions):
-            # Or described just now, or before this worker has read the catalogue.
-            read_back = await self._is_read_back(batch.tp.partition)
-            unknown = self._unknown(versions) if read_back else []
+        unknown: list[Any] = []
+        if versions:  # some may have been described or deleted just now, or by the partition's former owner
+            await self._is_ours(batch)
+            if await self._is_read_back(batch.tp.partition):
+                unknown = self._unknown(versions)
         while versions:
             refused = await self._take(versions, batch)
             rejected += refused
@@ -107,7 +107,7 @@ class ContentAgent:
         return [record for record in records if self._index.row_of(record.key.decode(errors="replace")) < 0]
 
     async def _is_read_back(self, partition: int) -> bool:
-        """Wait until the items described of a partition are known here; False if that takes too long."""
+        """Wait until what has been written of a partition is known here; False if that takes too long."""
         try:
             async with asyncio.timeout(READ_BACK_S):
                 end = (await self._ends([partition]))[partition]
@@ -118,12 +118,18 @@ class ContentAgent:
         return True
 
     async def _take(self, versions: "Versions", batch: RecordBatch) -> list[Rejected]:
-        """Encode and publish the newest version of each item; return those that cannot be used."""
+        """Encode and publish the newest version of each item; return those that cannot be used.
+
+        An item that was deleted in between is deleted first, for all who fold the rows: what is described
+        then is another one.
+        """
         newest = sorted((held[-1] for held in versions.values()), key=lambda change: change[0].offset)
         rejected: list[Rejected] = []
         for start in range(0, len(newest), SLICE):
             changes = newest[start : start + SLICE]
-            rows, refused = await self._encoder.rows(changes, self._since_ms(changes))
+            deleted, since_ms = self._before_now(changes, versions)
+            changes = [*deleted, *changes]
+            rows, refused = await self._encoder.rows(changes, since_ms)
             rejected += refused
             offsets = {bad.record.offset for bad in refused}
             records = [record for record, _ in changes if record.offset not in offsets]
@@ -136,10 +142,20 @@ class ContentAgent:
                 raise
         return rejected
 
-    def _since_ms(self, changes: Sequence[Change]) -> dict[str, int]:
-        names = [content.item_id for _, content in changes if content is not None]
-        found = ((name, self._catalogue.described_ms(name)) for name in names)
-        return {name: since for name, since in found if since is not None}
+    def _before_now(
+        self, described: Sequence[Change], versions: "Versions"
+    ) -> tuple[list[Change], dict[str, int]]:
+        """Return the last deletions of items that are described now, and since when others exist, in ms."""
+        deleted: list[Change] = []
+        since_ms: dict[str, int] = {}
+        for name in (content.item_id for _, content in described if content is not None):
+            deletion = next((record for record, content in reversed(versions[name]) if content is None), None)
+            after = (deletion.partition, deletion.offset) if deletion is not None else None
+            if (since := self._catalogue.described_ms(name, after=after)) is not None:
+                since_ms[name] = since
+            elif deletion is not None:
+                deleted.append((deletion, None))
+        return deleted, since_ms
 
     def _is_current(self, batch: RecordBatch) -> bool:
         return self._inputs.ledger.is_current(batch.tp, batch.epoch)

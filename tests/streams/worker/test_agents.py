@@ -410,6 +410,32 @@ async def test_what_was_described_just_now_stays_as_old_as_it_is(memory: Memory)
         assert worker.parts.shared.catalogue.described_ms("i") == begun_ms
 
 
+@pytest.mark.parametrize("most", [1, 2, 10])
+async def test_an_item_that_is_deleted_and_described_again_is_new_whatever_the_batches(
+    memory: Memory, most: int
+) -> None:
+    memory.log.append("content", PLACE, [(b"i", encode(Content(item_id="i", title="first")))])
+    async with memory.worker() as worker:
+        await worker.deliver("content")
+        memory.clock.move(86_400_000)
+        begun_ms = int(memory.clock.time() * 1000)
+        again = encode(Content(item_id="i", title="again"))
+        memory.log.append("content", PLACE, [(b"i", None), (b"i", again)])
+        while await worker.deliver_one("content", most=most):
+            pass  # it has not read back what it has written
+        await worker.settle()
+        assert worker.parts.shared.catalogue.described_ms("i") == begun_ms
+    for _ in range(2):  # the first one reads everything again: nothing was committed
+        memory.log.compact("item-state")
+        memory.clock.move(86_400_000)
+        async with memory.worker() as worker:
+            while await worker.deliver_one("content", most=most):
+                pass
+            await worker.settle()
+            worker.commit()
+            assert worker.parts.shared.catalogue.described_ms("i") == begun_ms
+
+
 async def test_a_deletion_that_names_nobody_is_counted_apart_and_said_and_not_repeated_in_the_log(
     memory: Memory, caplog: pytest.LogCaptureFixture
 ) -> None:
