@@ -9,7 +9,6 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import typer
@@ -67,13 +66,16 @@ class LazyCommands(TyperGroup):
 def summary(where: str) -> str:
     """Return what the help of a command begins with: the first paragraph, as it stands in the source.
 
+    It is "" where its module is installed without a source.
+
     Raises
     ------
     LookupError
         If its module does not define it as a function, or by a call with the argument `help`.
     """
     module, _, attribute = where.partition(":")
-    for node in ast.parse(_source(module)).body:
+    source = _source(module)
+    for node in ast.parse(source or "").body:
         match node:
             case ast.FunctionDef(name=name):
                 text = ast.get_docstring(node)
@@ -83,14 +85,18 @@ def summary(where: str) -> str:
                 continue
         if name == attribute and text is not None:
             return " ".join(inspect.cleandoc(text).split("\n\n")[0].split())
+    if source is None:
+        return ""
     raise LookupError(f"{where} has no help in its source")
 
 
-def _source(module: str) -> bytes:
+def _source(module: str) -> str | None:
     spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise LookupError(f"{module} has no source")
-    return Path(spec.origin).read_bytes()
+    if spec is None or spec.loader is None:
+        raise LookupError(f"{module} is not installed")
+    get_source = getattr(spec.loader, "get_source", None)  # of files and archives; None of what is compiled
+    source: str | None = None if get_source is None else get_source(module)
+    return source
 
 
 def _load(name: str, where: str) -> Any:

@@ -1,7 +1,9 @@
+import compileall
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -126,6 +128,35 @@ def test_a_command_whose_source_does_not_say_what_it_is_for_is_told() -> None:
     for where in ("streams.cli:GROUPS", "streams.cli:nothing", "streams.cli:_end"):
         with pytest.raises(LookupError, match=f"{where} has no help"):
             summary(where)
+
+
+@pytest.fixture(params=["compiled", "archive"])
+def installed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
+    """How the packages are installed, and what to add to the path."""
+    folder, root = tmp_path / "lib", Path(__file__).parents[2]
+    for package in ("streams", "model_core", "online_learning"):
+        shutil.copytree(root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    if request.param == "archive":
+        return "archive", Path(shutil.make_archive(str(folder), "zip", folder))
+    compileall.compile_dir(folder, legacy=True, quiet=1)
+    for source in folder.rglob("*.py"):
+        source.unlink()
+    return "compiled", folder
+
+
+@pytest.mark.parametrize(("word", "words"), [("--help", "export-user"), ("wroker", "Did you mean 'worker'")])
+def test_commands_are_listed_and_suggested_however_they_are_installed(
+    installed: tuple[str, Path], tmp_path: Path, word: str, words: str
+) -> None:
+    how, path = installed
+    script = f"import sys; sys.path.insert(0, {str(path)!r}); from streams.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, word], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert "Traceback" not in done.stderr
+    assert words in done.stdout + done.stderr
+    if word == "--help":
+        assert ("Run a real Kafka broker" in done.stdout) is (how == "archive")
 
 
 def test_a_worker_waits_for_nothing_that_only_others_need() -> None:
