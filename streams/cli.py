@@ -5,6 +5,7 @@ the command is asked for; what is heavy even then (torch, transformers) it impor
 """
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -152,6 +153,8 @@ def _slatestream(
 def main() -> None:
     """Run the command line; an error that the user can act on is a message, not a traceback."""
     keep_kernels_writable()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without a letter shows its code, as on stderr
+        sys.stdout.reconfigure(errors="backslashreplace")
     for name in MULTIPROCESS:  # before prometheus_client is imported
         os.environ.pop(name, None)
     try:

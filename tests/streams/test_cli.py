@@ -130,6 +130,18 @@ def test_a_command_whose_source_does_not_say_what_it_is_for_is_told() -> None:
             summary(where)
 
 
+@pytest.mark.parametrize("arguments", [["import", "ü.csv", "--dry-run"], ["worker", "--help"]])
+def test_a_terminal_without_a_letter_shows_its_code(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "ü.csv").write_text("user,item,time\nann,Amélie – Ω,1700000000\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "streams.cli", *arguments],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "COLUMNS": "40"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u" in done.stdout
+
+
 @pytest.fixture(params=["compiled", "archive"])
 def installed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
     """How the packages are installed, and what to add to the path."""
