@@ -40,13 +40,13 @@ SHARE = 100.0  # seconds that a look at the catalogue serves for each one that i
 SUITABLE = 10
 """Items drawn for a trial of which the one that suits the user best is shown."""
 LOOKED_AT = 32
-"""Items drawn to find those that a user may be given: what they have seen or blocked is none."""
+"""Items looked at first to find those that a user may be given: what they have seen or blocked is none."""
 ENOUGH = 8
 """Times that an item is shown before its rate of responses is believed."""
 PRIOR_SHOWN = 4.0
 """What is believed of a rate beforehand, as so many times shown with the rate of others."""
 DRAWS, CONTENDERS = 32, 4
-"""Draws of rates from one look to the next, and the best items kept of each."""
+"""Draws of rates from one look to the next, and the best items of one that compete for a place."""
 DRAWN = 1_000
 """Items whose rates are drawn at a look: others at the next, where there are more."""
 UNTRIED = 0.5
@@ -144,12 +144,11 @@ class Newcomers:
             positions[b] = random.randrange(request.k // 2, request.k)
             if untried:
                 most = SUITABLE if random.random() < 0.5 else 1
-                rows = self._untried(allowed.limited[b])
-                rows = rows[random.sample(range(len(rows)), min(LOOKED_AT, len(rows)))]
+                rows = self._some(self._untried(allowed.limited[b]), random, b, request, allowed)
             else:
                 rows, most = self._contenders[random.randrange(DRAWS)], CONTENDERS
-            if len(rows):
-                drawn[b] = self._permitted(rows, b, request, allowed)[:most]
+                rows = self._permitted(rows, b, request, allowed) if len(rows) else rows
+            drawn[b] = rows[:most]
         if not any(map(len, drawn)):
             return None
         k = np.array([request.k for request in requests], np.int64)
@@ -163,6 +162,18 @@ class Newcomers:
         if len(limit) < len(rows):  # either ascends, and the fewer are looked up among the more
             return limit[is_among(limit, rows)].astype(np.int64)
         return rows[is_among(rows, limit)]
+
+    def _some(self, rows: Rows, random: Random, b: int, request: Request, allowed: Allowed) -> Rows:
+        """Draw items that a request may be given: of a few, or of all where it may be given none of these.
+
+        Most may be locked, or have spent their budget.
+        """
+        few = _sample(rows, random)
+        found = self._permitted(few, b, request, allowed)
+        if len(found) or len(few) == len(rows):
+            return found
+        rows = rows[rows < len(allowed.eligible)]
+        return _sample(self._permitted(rows[allowed.eligible[rows]], b, request, allowed), random)
 
     def _permitted(self, rows: Rows, b: int, request: Request, allowed: Allowed) -> Rows:
         age_ms = request.timestamp_ms - self._catalogue.since_ms(rows)
@@ -208,7 +219,10 @@ class Newcomers:
         return counts[0], counts[1]
 
     def _drawn(self, rows: Rows, shown: Rows, taken: Rows) -> list[Rows]:
-        """Return, of each of `DRAWS` draws of rates, the items above the rate of others, the best first."""
+        """Return, of each of `DRAWS` draws of rates, items above the rate of others, the best first.
+
+        They are more than compete: not everybody may be given each.
+        """
         if not len(rows):
             return [_NONE] * DRAWS
         usual = self._trial_counts.usual
@@ -216,5 +230,9 @@ class Newcomers:
             usual * PRIOR_SHOWN + taken, (1 - usual) * PRIOR_SHOWN + np.maximum(shown - taken, 0),
             (DRAWS, len(rows)),
         )  # fmt: skip
-        best = np.argsort(-rates, axis=1)[:, :CONTENDERS]
+        best = np.argsort(-rates, axis=1)[:, :LOOKED_AT]
         return [rows[of[draw[of] > usual]] for of, draw in zip(best, rates, strict=True)]
+
+
+def _sample(rows: Rows, random: Random) -> Rows:
+    return rows[random.sample(range(len(rows)), min(LOOKED_AT, len(rows)))]

@@ -225,6 +225,16 @@ def test_of_many_that_compete_some_are_drawn_at_a_time(monkeypatch: pytest.Monke
     assert set.union(*looks) == set(LATE)
 
 
+def test_those_of_the_best_that_a_user_may_not_be_given_leave_their_place_to_others() -> None:
+    world = World(trial_share=0.0001)
+    for n in LATE[:9]:  # of which eight have spent their budget
+        shows(world, f"i{n}", 60, 59)
+    world.eligible[list(LATE[:8])] = False
+    trials = world.ask(50)
+    assert trials is not None
+    assert [trials.drawn.of_request(b).tolist() for b in range(50)] == [[LATE[8]]] * 50
+
+
 def test_a_request_for_few_of_many_new_items_tries_these(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(newcomers, "LOOKED_AT", 2)
     world = World(trial_share=1.0)

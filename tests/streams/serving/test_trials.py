@@ -1,5 +1,9 @@
 """Trials of new items in a whole worker: where they stand, what their record says, what becomes of them."""
 
+from typing import Any
+
+import pytest
+
 from tests.streams.conftest import MakeMemory, Memory
 
 K, LONG_AGO = 4, 1_000_000_000_000
@@ -49,6 +53,36 @@ async def test_a_new_item_stands_in_a_slate_with_a_propensity_of_one_and_says_so
         memory.events.request("later", request_id="later", k=K)
         await worker.deliver()
         assert all(item.reasons[0] != new.reasons[0] for item in memory.events.recommendations()[-1].slate)
+
+
+@pytest.mark.parametrize(
+    ("settings", "attributes"),
+    [
+        ({"prerequisites_attribute": "requires"}, {"requires": ["old0"]}),
+        ({"prerequisites_attribute": "requires"}, {"requires": ["nothing"]}),
+        ({"budget_attribute": "daily_budget"}, {"daily_budget": ["0"]}),
+    ],
+)
+async def test_as_many_slates_have_a_new_item_where_most_new_ones_may_not_be_given(
+    make_memory: MakeMemory, settings: dict[str, Any], attributes: dict[str, list[str]]
+) -> None:
+    memory = make_memory(partitions=1, policy="greedy", trial_share=0.25, **settings)
+    describe(memory, 8)
+    for n in range(500):
+        memory.events.content(f"held{n}", attributes=attributes)
+    async with memory.worker() as worker:
+        await worker.deliver()
+        await worker.life.pace()
+        for n in range(40):
+            memory.events.request(f"u{n}", k=K)
+        await worker.deliver()
+        tried = [
+            item.item_id
+            for record in memory.events.recommendations()
+            for item in record.slate
+            if item.reasons[0] == "new, shown to learn who likes it"
+        ]
+        assert tried == ["new"] * 40
 
 
 async def test_whoever_has_met_it_is_not_given_it_again(make_memory: MakeMemory) -> None:
