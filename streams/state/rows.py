@@ -20,7 +20,7 @@ inside a row are little-endian bytes. Items are named by their keys (`item_index
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -43,6 +43,7 @@ STATED_SUFFIX = b"\0\xff\xff"
 
 Row = tuple[bytes, bytes | None]
 T = TypeVar("T", bound=msgspec.Struct)
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what columns hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,8 @@ class UserChunk(msgspec.Struct, array_like=True, gc=False):
 
     v: int
     user_id: str
-    n: int
-    first_ms: int
+    n: Int64
+    first_ms: Int64
     counts: bytes  # int32, per action
     items: bytes  # uint64 keys
     actions: bytes  # uint8 codes
@@ -77,11 +78,11 @@ class UserStated(msgspec.Struct, array_like=True):
 
     v: int
     user_id: str
-    offset: int
+    offset: Int64
     attributes: dict[str, str]
     preferences: list[str]
     blocked: bytes  # uint64 item keys
-    timestamp_ms: int = 0  # of that record
+    timestamp_ms: Int64 = 0  # of that record
     friends: bytes = b""  # uint64 user keys
 
 
@@ -105,9 +106,9 @@ class Life(msgspec.Struct, array_like=True, frozen=True):
     settled : so is what the others taught, or it stays
     """
 
-    clicks_offset: int
-    users_offset: int
-    closed_ms: int
+    clicks_offset: Int64
+    users_offset: Int64
+    closed_ms: Int64
     settled: bool
 
 
@@ -119,9 +120,9 @@ class Erased(msgspec.Struct, array_like=True):
     """
 
     v: int
-    clicks_offset: int
-    users_offset: int
-    erased_ms: int = 0
+    clicks_offset: Int64
+    users_offset: Int64
+    erased_ms: Int64 = 0
     lives: list[Life] = []
 
     @property
@@ -156,10 +157,10 @@ class Quarantined(msgspec.Struct, array_like=True, frozen=True):
 
     v: int
     user_id: str
-    spans: list[tuple[int, int | None]]
-    since_ms: int
+    spans: list[tuple[Int64, Int64 | None]]
+    since_ms: Int64
     why: str
-    forgotten: int = 0
+    forgotten: Int64 = 0
 
     @property
     def lasts(self) -> bool:
@@ -205,8 +206,8 @@ class CoVisits(msgspec.Struct, array_like=True, gc=False):
     """An item's counters as of the click at offset `applied`."""
 
     v: int
-    applied: int
-    popularity: int
+    applied: Int64
+    popularity: Int64
     others: bytes  # uint64 keys of the neighbours, in the order of their counters
     counts: bytes  # int32
     moments: bytes = b""  # see `model_core.signals.horizons`; none where the times are not known
@@ -224,8 +225,8 @@ class SignalWeights(msgspec.Struct, array_like=True):
     """Weights of signals that a worker learned, also from its clicks in this partition up to an offset."""
 
     v: int
-    offset: int
-    events: int
+    offset: Int64
+    events: Int64
     level: float
     wins: float
     losses: float
@@ -249,12 +250,16 @@ class ItemState(msgspec.Struct, array_like=True):
     attributes: dict[str, list[str]]
     triples: list[tuple[str, str]]
     available: bool
-    published_ms: int | None
-    expires_ms: int | None
-    partition: int
-    offset: int
+    published_ms: Int64 | None
+    expires_ms: Int64 | None
+    partition: Int64
+    offset: Int64
     deleted: bool = False
-    since_ms: int | None = None
+    since_ms: Int64 | None = None
+
+    def __post_init__(self) -> None:
+        if any(len(vector) % 2 for vector in (self.text, self.image, self.audio) if vector):
+            raise ValueError("an embedding must be of whole float16 numbers")
 
 
 encode = msgspec.msgpack.Encoder().encode

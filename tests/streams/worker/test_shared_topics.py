@@ -5,7 +5,7 @@ import pytest
 from streams.experiments.definition import Experiment, Variant, encode_experiment
 from streams.kafka.partitioner import partition_of
 from streams.state.policy_row import arm_key, statistics_key
-from streams.state.rows import covisit_key
+from streams.state.rows import ItemState, covisit_key, encode
 from streams.worker.shared_topics import OWNER_PREFIX
 from tests.streams.conftest import MakeMemory, Memory
 
@@ -63,13 +63,25 @@ async def test_each_worker_says_where_it_is_reached_and_hears_of_the_others(make
         assert said == [b"http://one", b"http://other", b"http://one"]
 
 
+def item_row(**changes: object) -> bytes:
+    """A row of the item k, as no worker writes it."""
+    row = ItemState(1, "k", "K", None, None, None, {}, [], True, None, None, PLACE, 0)
+    for name, value in changes.items():
+        setattr(row, name, value)
+    return encode(row)
+
+
 UNREADABLE = {
     "policy-state": [
         (statistics_key(PLACE), None), (statistics_key(PLACE), b"\x91\x01"), (b"stats", b"null"),
         (arm_key(PLACE, 7), b"\xff"), (covisit_key(PLACE, 7), b"\xff"), (covisit_key(PLACE, 7)[:-3], b"{}"),
         (OWNER_PREFIX + PLACE.to_bytes(2, "big"), b"\xff"), (b"\xff", b""), (b"k" * 100_000, b"[" * 100_000),
     ],
-    "item-state": [(b"k", b"null"), (b"", b""), (b"\xff", b"\x91\x7f"), (b"k" * 100_000, b"[" * 100_000)],
+    "item-state": [
+        (b"k", b"null"), (b"", b""), (b"\xff", b"\x91\x7f"), (b"k" * 100_000, b"[" * 100_000),
+        *((b"k", item_row(**{name: 2**63})) for name in ("since_ms", "published_ms", "expires_ms", "offset")),
+        (b"k", item_row(since_ms="now")), (b"k", item_row(text=b"\0\0\0")),
+    ],
 }  # fmt: skip
 
 
@@ -91,6 +103,8 @@ async def test_rows_that_cannot_be_read_end_no_worker_and_cost_no_neighbour(
         if name == "policy-state":
             assert parts.shared_topics.owner_url(PLACE) == "http://other"
         else:
-            assert parts.shared.catalogue.title(parts.shared.index.row_of("a")) == "A"
+            catalogue = parts.shared.catalogue
+            assert catalogue.title(parts.shared.index.row_of("a")) == "A"
+            assert (catalogue.n_live, catalogue.described_ms("k")) == (1, None)
         labels = {"topic": name, "outcome": "unreadable"}
         assert parts.metrics.registry.get_sample_value("slatestream_events_total", labels) > 2
