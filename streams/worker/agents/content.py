@@ -1,6 +1,7 @@
 """`content`: validate, encode once per change, publish to `item-state` for every worker."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from streams.metrics import Metrics
 from streams.state.catalogue import Catalogue
 from streams.state.item_index import ItemIndex
 from streams.worker.agents.deletions import Deletions
+
+log = logging.getLogger(__name__)
 
 # Items encoded together: the first of a large catalogue are served while the rest are being encoded.
 SLICE = 256
@@ -113,7 +116,12 @@ class ContentAgent:
                 end = (await self._ends([partition]))[partition]
                 while self._position(partition) < end:
                     await asyncio.sleep(POLL_S)
-        except (KafkaError, TimeoutError):
+        except (KafkaError, TimeoutError) as error:
+            log.warning(
+                "%s [%d] is read up to %d, and not to its end (%r): content goes on, but an item deleted and "
+                "described again may count as old, or one described again as new",
+                self._item_state, partition, self._position(partition), error,
+            )  # fmt: skip
             return False
         return True
 

@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+from collections.abc import Iterable
 
 import msgspec
 import pytest
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
 from streams.errors import Fenced, OwnershipLost
 from streams.events import Click, Content, Request, UserUpdate, encode
 from streams.kafka.lease import Lease
 from streams.kafka.partitioner import partition_of
 from streams.testing.worker import MemoryWorker
+from streams.worker.agents import content
 from tests.streams.conftest import MakeMemory, Memory
 
 NOW = 1_700_000_000_000
@@ -434,6 +436,25 @@ async def test_an_item_that_is_deleted_and_described_again_is_new_whatever_the_b
             await worker.settle()
             worker.commit()
             assert worker.parts.shared.catalogue.described_ms("i") == begun_ms
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_content_goes_on_and_says_so_where_what_was_written_cannot_be_read_back(
+    memory: Memory, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    async def ends(asked: Iterable[int]) -> dict[int, int]:
+        if not hangs:
+            raise KafkaTimeoutError
+        return dict.fromkeys(asked, 1_000)  # of which nothing comes
+
+    monkeypatch.setattr(content, "READ_BACK_S", 0.05)
+    memory.events.content("i")
+    async with memory.worker() as worker:
+        monkeypatch.setattr(worker.agents["content"], "_ends", ends)
+        await worker.deliver("content")
+        assert worker.parts.shared.catalogue.described_ms("i") is not None
+    (said,) = [message for message in caplog.messages if "not to its end" in message]
+    assert said.startswith("item-state [")
 
 
 async def test_a_deletion_that_names_nobody_is_counted_apart_and_said_and_not_repeated_in_the_log(
