@@ -18,6 +18,11 @@ from model_core.network.model import Model
 from model_core.network.ranker import Ranker
 
 
+def side_by_side(wide: Tensor, n: int) -> tuple[Tensor, ...]:
+    """Return the n parts of the last axis, which are as wide as each other."""
+    return torch.split(wide, wide.shape[-1] // n, -1)
+
+
 class EnsembleEncoder(ItemEncoder):
     """Item encoders side by side."""
 
@@ -79,8 +84,7 @@ class EnsembleRanker(Ranker):
 
     def user_vector(self, state: Tensor, idle_s: Tensor, idle_known: Tensor, liked: Tensor) -> Tensor:
         """See `Ranker.user_vector`."""
-        near = liked.chunk(len(self.rankers), -1)
-        own = zip(self._own(state), near, strict=True)
+        own = zip(self._own(state), self._parts(liked), strict=True)
         return torch.cat([of.user_vector(last, idle_s, idle_known, one) for (of, last), one in own], -1)
 
     def liked(self, entities: Tensor, weights: Tensor) -> Tensor:
@@ -101,7 +105,7 @@ class EnsembleRanker(Ranker):
         return torch.cat([of.hidden(own, some, read, allowed) for (of, own), some, read in asked], -1)
 
     def _parts(self, wide: Tensor) -> tuple[Tensor, ...]:
-        return wide.chunk(len(self.rankers), -1)
+        return side_by_side(wide, len(self.rankers))
 
     def _own(self, wide: Tensor) -> Iterable[tuple[Ranker, Tensor]]:
         """Give each member with its part of what lies side by side."""
@@ -136,5 +140,5 @@ class _Mean(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, wide: Tensor) -> Tensor:
-        made = zip(self.layers, wide.chunk(len(self.layers), -1), strict=True)
+        made = zip(self.layers, side_by_side(wide, len(self.layers)), strict=True)
         return torch.stack([layer(own) for layer, own in made]).mean(0)

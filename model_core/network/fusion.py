@@ -46,7 +46,7 @@ class _Concat(nn.Module):
             self.linear.bias.zero_()
 
     def forward(self, parts: Tensor, mask: Tensor) -> Tensor:
-        vectors: Tensor = self.linear(torch.cat((parts.flatten(1), mask.to(parts.dtype)), 1))
+        vectors: Tensor = self.linear(torch.cat((parts.reshape(parts.shape[0], -1), mask.to(parts.dtype)), 1))
         return vectors
 
 
@@ -87,7 +87,7 @@ class _Deep(nn.Module):
         readout = self.readout.expand(parts.shape[0], -1, -1)
         tokens = self.before(torch.cat((readout, parts + self.kind), 1))  # (n, 1 + M, dim)
         here = torch.cat((torch.ones_like(mask[:, :1]), mask), 1)
-        keys, values = self.key_value(tokens).chunk(2, -1)
+        keys, values = self.key_value(tokens).split(tokens.shape[-1], -1)
         # Only the readout asks: what the parts would learn of each other is read nowhere.
         logits = (self.query(tokens[:, :1]) * keys).sum(-1) / keys.shape[-1] ** 0.5  # (n, 1 + M)
         weights = torch.softmax(logits.masked_fill(~here, _HIDDEN), 1)
@@ -105,12 +105,12 @@ class _Joint(nn.Module):
         nn.init.zeros_(self.gate.bias)
 
     def align(self, parts: Tensor) -> Tensor:
-        return torch.einsum("nmd,mde->nme", parts, self.heads)
+        return (parts.transpose(0, 1) @ self.heads).transpose(0, 1)
 
     def forward(self, parts: Tensor, mask: Tensor) -> Tensor:
         joint = self.align(parts)
-        read = torch.cat((joint.flatten(1), mask.to(parts.dtype)), 1)
-        return (joint * 2 * torch.sigmoid(self.gate(read)).view_as(joint)).sum(1)
+        read = torch.cat((joint.reshape(joint.shape[0], -1), mask.to(parts.dtype)), 1)
+        return (joint * 2 * torch.sigmoid(self.gate(read)).reshape(joint.shape)).sum(1)
 
 
 _MIXERS: dict[str, Callable[[int, int], nn.Module]] = {

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model_core.network.attention import KNOTS, Block, elapsed
-from model_core.network.ensemble import EnsembleRanker
+from model_core.network.ensemble import EnsembleRanker, side_by_side
 from model_core.network.ranker import Ranker
 
 SHUT = -60.0
@@ -263,7 +263,7 @@ class EnsembleHistoryStage(nn.Module):
 
     def forward(self, tokens: Tensor, actions: Tensor, gap_s: Tensor) -> Tensor:
         """See `HistoryStage.forward`."""
-        read = zip(self.stages, tokens.chunk(len(self.stages), -1), strict=True)
+        read = zip(self.stages, side_by_side(tokens, len(self.stages)), strict=True)
         return torch.cat([stage(own, actions, gap_s) for stage, own in read], dim=-1)
 
 
@@ -277,7 +277,7 @@ class EnsembleCandidateStage(CandidateStage):
 
     def judged(self, user: Tensor, states: Tensor, shut: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """See `CandidateStage.judged`: the first member's hidden layer, and the mean of what all make."""
-        wide = (part.chunk(len(self.stages), -1) for part in (user, states, vectors))
+        wide = (side_by_side(part, len(self.stages)) for part in (user, states, vectors))
         found = [
             stage.judged(own, read, shut, some)
             for stage, own, read, some in zip(self.stages, *wide, strict=True)

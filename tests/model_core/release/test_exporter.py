@@ -1,5 +1,6 @@
 """Graphs whose operations ONNX has are traced once; others are taken apart, and both say what torch says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -10,9 +11,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.onnx._internal.exporter import _fx_passes
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
+from model_core.network.config import TrainConfig
+from model_core.network.ensemble import served_as_one
+from model_core.network.fusion import MODES
+from model_core.network.model import Model
 from model_core.release import exporter
+from model_core.release.export import _stages, example_items
 from model_core.release.exporter import WHOLE, is_whole, write_graph
 from model_core.release.scorer import open_session
+from model_core.training.networks import fit_widths
+from tests.model_core import tiny
 
 
 class Whole(nn.Module):
@@ -75,6 +83,24 @@ def test_a_graph_of_whole_operations_is_traced_once_and_is_the_one_that_is_taken
     twice = written(tmp_path / "twice.onnx", Whole())
     assert len(apart) == 1
     assert [node.op_type for node in once.graph.node] == [node.op_type for node in twice.graph.node]
+
+
+def test_no_item_encoder_has_to_be_taken_apart_nor_any_graph_of_an_ensemble(
+    tmp_path: Path, apart: list[torch.export.ExportedProgram]
+) -> None:
+    data = tiny.corpus(tiny.dataset())
+    config = fit_widths(tiny.CONFIG, data)
+
+    def made(**changed: object) -> Model:
+        return Model(data, replace(config, **changed), TrainConfig(), tuple(tiny.WEIGHTS.values())).eval()
+
+    for mode in MODES:
+        encoder = made(fusion=mode).encoder
+        assert is_whole(torch.export.export(encoder, (), kwargs=example_items(encoder, 3))), mode
+    pair = served_as_one([made(), made()])
+    for name, *graph in _stages(pair.ranker, pair.encoder.entities.num_embeddings, 3):
+        write_graph(tmp_path / name, *graph)
+        assert not apart, name
 
 
 def test_a_graph_with_any_other_operation_is_taken_apart(
