@@ -143,7 +143,7 @@ async def test_a_server_that_stands_still_has_a_bounded_number_of_connections():
     async with server:
         loop = asyncio.get_running_loop()
         asking = asyncio.ensure_future(asyncio.to_thread(generate, work, loop.time))
-        while connected < MAX_CONNECTIONS:
+        while connected < MAX_CONNECTIONS and not asking.done():
             await asyncio.sleep(0.01)
         go_on.set()
         outcome = await asking
