@@ -8,6 +8,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from streams.bench.latency import Latencies, due
 from streams.bench.work import Outcome, Work
@@ -85,12 +86,14 @@ def parse_head(head: bytes) -> tuple[int, int]:
     raise ValueError(f"an answer must have a Content-Length, got {head[:200]!r}")
 
 
-class _Client:
+class Client:
+    """Asks, each time on an idle connection or on a new one."""
+
     def __init__(self, work: Work) -> None:
         self._work = work
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
-        self._opening: set[asyncio.Task[None]] = set()
+        self.opening: set[asyncio.Task[Any] | None] = set()
         self._waiting: set[Connection] = set()
         self._queued: deque[tuple[str, float]] = deque()
         self.answers, self.late = Latencies(), Latencies()
@@ -98,11 +101,18 @@ class _Client:
         self.last = 0.0
         self.done = asyncio.Event()
 
+    @property
+    def connections(self) -> int:
+        """Connections that are open or being opened."""
+        return len(self._all) + len(self.opening)
+
     async def connect(self) -> None:
+        """Open a connection, and use it for what is queued."""
         loop = asyncio.get_running_loop()
         _, made = await loop.create_connection(
             lambda: Connection(self._finished, self._lost), self._work.host, self._work.port
         )
+        self.opening.discard(asyncio.current_task())  # it is open now, and counts once
         self._all.add(made)
         self._take(made)
 
@@ -141,16 +151,17 @@ class _Client:
         self._look_if_done()
 
     def _connect_soon(self) -> None:
-        if len(self._all) + len(self._opening) < MAX_CONNECTIONS:
+        if self.connections < MAX_CONNECTIONS:
             opening = asyncio.ensure_future(self.connect())
-            self._opening.add(opening)
-            opening.add_done_callback(self._opening.discard)
+            self.opening.add(opening)
+            opening.add_done_callback(self.opening.discard)
 
     def _look_if_done(self) -> None:
         if self.sent == self._work.count and not self._waiting and not self._queued:
             self.done.set()
 
     def send(self, user: str, moment: float) -> None:
+        """Ask for a user's slate, as was due at a moment."""
         self.sent += 1
         self.late.add(time.monotonic() - moment)
         self._queued.append((f"/v1/recommendations/{user}?k={self._work.k}", moment))
@@ -160,6 +171,7 @@ class _Client:
             self._connect_soon()
 
     async def run(self, begin: Callable[[], float]) -> Outcome:
+        """Send what is due, and wait for the answers."""
         work, rng = self._work, random.Random(self._work.seed)
         for _ in range(8):
             await self.connect()
@@ -196,6 +208,6 @@ def generate(work: Work, begin: Callable[[], float]) -> Outcome:
     """Send what is due, each on an idle connection or a new one."""
 
     async def run() -> Outcome:
-        return await _Client(work).run(begin)
+        return await Client(work).run(begin)
 
     return asyncio.run(run())

@@ -105,7 +105,7 @@ async def _export(settings: Settings, user_id: str, names: list[str]) -> int:
             total -= sum((await ends.begins(topic, places)).values())
         with reading(total) as tell:
             async for held in records_of(settings, log, ends, user_id, names, tell=tell):
-                print(json.dumps(held.as_json(), ensure_ascii=False))
+                print(json.dumps(held.as_json()))
                 found += 1
     finally:
         await ends.stop()

@@ -50,7 +50,9 @@ class Stages:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._bars: dict[str, TaskID] = {}
-        self._began: dict[str, float] = {}
+        self._first: dict[
+            str, tuple[float, float]
+        ] = {}  # when a stage first said how far it was, and how far
         self._told = time.monotonic()
 
     def report(self, stage: str, done: float) -> None:
@@ -58,13 +60,23 @@ class Stages:
         name = NAMES.get(stage, stage)
         if stage not in self._bars:
             self._bars[stage] = self._progress.add_task(name, total=1.0)
-            self._began[stage] = self._told = time.monotonic()
+            self._told = time.monotonic()
             self._say(f"{name} ...")
-        elif 0.0 < done < 1.0 and (now := time.monotonic()) - self._told >= LINE_S:
-            self._told = now
-            left = (now - self._began[stage]) * (1.0 - done) / done
-            self._say(f"{name}: {done:.0%}, {left:,.0f} s left")
+        elif 0.0 < done < 1.0:
+            self._tell(stage, name, done, time.monotonic())
         self._progress.update(self._bars[stage], completed=done)
+
+    def _tell(self, stage: str, name: str, done: float, now: float) -> None:
+        """Say how much is done, every `LINE_S`, and what is left at the pace since the first time.
+
+        Before that it gets started, such as by loading compiled code, and nothing is known of the pace.
+        """
+        at, before = self._first.setdefault(stage, (now, done))
+        if now - self._told < LINE_S:
+            return
+        self._told = now
+        left = f", {(now - at) * (1.0 - done) / (done - before):,.0f} s left" if done > before else ""
+        self._say(f"{name}: {done:.0%}{left}")
 
     def _say(self, line: str) -> None:
         if not self._progress.console.is_terminal:

@@ -159,7 +159,7 @@ def _show_sources(settings: Settings, sources: Sequence[Source], *, as_json: boo
 def _show(source: Source, outcomes: Sequence[Outcome], faults: Sequence[str], *, as_json: bool) -> None:
     if as_json:
         for outcome in outcomes:
-            print(json.dumps(_plain(outcome), ensure_ascii=False))
+            print(json.dumps(_plain(outcome)))
         for fault in faults:
             print(json.dumps({"error": fault}))
         return

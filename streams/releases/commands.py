@@ -107,7 +107,7 @@ def show_command(version: Version, store: StoreUrl = None, config: ConfigFile = 
     slatestream release show 3f9c
     """
     found = open_store(load_settings(config), store)
-    print(json.dumps(one_of(found, version).manifest, indent=2, ensure_ascii=False))
+    print(json.dumps(one_of(found, version).manifest, indent=2))
 
 
 @release_app.command("diff")

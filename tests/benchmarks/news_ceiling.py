@@ -10,6 +10,7 @@ and measured on the second; "goes on" learns each tenth of that half, too, once 
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -140,8 +141,14 @@ def main(
     met = float((~later.known).float().mean())
     print(f"{len(later.wanted):,} likes of the second half; {met:.1%} are of items that no list may have")
     print(f"{'half-life 1 h':<42}{popular:.4f}")
-    for name in ("the same weights for all", "weights by the user's state", "a network of both"):
-        found = np.array([_hits(name, asked, seed) for seed in range(seeds)])
+    sizes = asked.signals.shape[2], asked.state.shape[1]
+    kinds: dict[str, tuple[Callable[[], nn.Module], float]] = {
+        "the same weights for all": (lambda: _Weights(*sizes, by_state=False), 2e-2),
+        "weights by the user's state": (lambda: _Weights(*sizes, by_state=True), 2e-2),
+        "a network of both": (lambda: _Network(*sizes), 2e-3),
+    }
+    for name, (make, rate) in kinds.items():
+        found = np.array([_hits(make, rate, asked, seed) for seed in range(seeds)])
         for what, each in zip(("", ", goes on"), found.T, strict=True):
             over = estimate(each)
             half = f" ± {over.high - over.mean:.4f}" if seeds > 1 else ""
@@ -212,13 +219,10 @@ class _Network(nn.Module):
         return made
 
 
-def _hits(name: str, asked: Asked, seed: int) -> tuple[float, float]:
+def _hits(make: Callable[[], nn.Module], rate: float, asked: Asked, seed: int) -> tuple[float, float]:
     """hit@10 of the second half: of what the first half taught, and of what goes on learning."""
     torch.manual_seed(seed)
-    sizes = asked.signals.shape[2], asked.state.shape[1]
-    network = name == "a network of both"
-    model = _Network(*sizes) if network else _Weights(*sizes, by_state=name != "the same weights for all")
-    rate = 2e-3 if network else 2e-2
+    model = make()
     before, later = asked.take(~asked.later & asked.known), asked.take(asked.later)
     _fit(model, before, rate, PASSES)
     once = float(_found(model, later).float().mean())

@@ -142,6 +142,12 @@ def test_a_terminal_without_a_letter_shows_its_code(tmp_path: Path, arguments: l
     assert "\\u" in done.stdout
 
 
+def test_json_that_is_printed_is_ascii_for_a_code_of_a_letter_would_be_none_of_json() -> None:
+    for path in (Path(__file__).parents[2] / "streams").rglob("*.py"):
+        printed = re.search(r"(print|echo)\(json\.dumps\(.*ensure_ascii", path.read_text())
+        assert printed is None, path
+
+
 @pytest.fixture(params=["compiled", "archive"])
 def installed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
     """How the packages are installed, and what to add to the path."""

@@ -7,7 +7,7 @@ from confluent_kafka import Consumer
 
 from streams.bench import load_kafka
 from streams.bench.load import librdkafka_options
-from streams.bench.load_http import MAX_CONNECTIONS, Connection, generate, parse_head
+from streams.bench.load_http import MAX_CONNECTIONS, Client, Connection, generate, parse_head
 from streams.bench.work import Work
 from streams.kafka.topics import topic_name
 from streams.settings import Settings, load_settings
@@ -121,6 +121,27 @@ async def test_what_was_asked_over_a_connection_that_is_closed_is_unanswered_and
     assert outcome.unanswered
     assert outcome.answered == 60 - outcome.unanswered >= outcome.unanswered
     assert outcome.seconds < 30.0, "nobody waits for an answer that cannot come"
+
+
+async def test_a_connection_counts_once_while_it_is_opened_and_when_it_is_open():
+    """Counted twice in between, it would keep another one from being opened."""
+    held = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await held.wait()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    client = Client(Work(kind="http", rate=3.0, seconds=1.0, users=1, host=host, port=port))
+    async with server, asyncio.timeout(30.0):
+        for _ in range(3):
+            client.send("u", time.monotonic())
+        while client.opening:
+            assert client.connections == 3
+            await asyncio.sleep(0)
+        assert client.connections == 3
+        held.set()
 
 
 async def test_a_server_that_stands_still_has_a_bounded_number_of_connections():
